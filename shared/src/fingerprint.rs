@@ -1,0 +1,60 @@
+//! Who a peer is: the fingerprint of its key, and a number that two people can compare aloud.
+
+use crate::hex::hex_text;
+use crate::names::UserName;
+
+/// SHA-256 of a certificate's `SubjectPublicKeyInfo`, as text 64 hexadecimal digits.
+///
+/// It names the key and not the certificate, so it stays the same when a certificate is made again for the same key
+/// (RFC 7469, section 2.4, pins in the same way).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+hex_text!(Fingerprint, 32);
+
+/// The 60 digits that two users read to each other to know that nobody stands between them.
+///
+/// The same for both, whoever asks: twelve groups of five digits, each the remainder by 100,000 of five bytes of a
+/// BLAKE3 key derivation over both sides, in the order of their fingerprints.
+pub fn safety_number(one: (&UserName, &Fingerprint), other: (&UserName, &Fingerprint)) -> String {
+    let (first, second) = if (one.1, one.0) <= (other.1, other.0) { (one, other) } else { (other, one) };
+    let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 safety number v1");
+    for (user, fingerprint) in [first, second] {
+        hasher.update(fingerprint.as_bytes());
+        hasher.update(&[u8::try_from(user.as_str().len()).unwrap_or(u8::MAX)]);
+        hasher.update(user.as_str().as_bytes());
+    }
+    let mut bytes = [0; 60];
+    hasher.finalize_xof().fill(&mut bytes);
+    let groups: Vec<String> = bytes
+        .chunks_exact(5)
+        .map(|five| format!("{:05}", five.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)) % 100_000))
+        .collect();
+    groups.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form() {
+        let fingerprint = Fingerprint::from_bytes([0xab; 32]);
+        assert_eq!(fingerprint.to_string(), "ab".repeat(32));
+        assert_eq!("AB".repeat(32).parse(), Ok(fingerprint));
+        assert!("ab".repeat(31).parse::<Fingerprint>().is_err());
+        assert_eq!(serde_json::to_string(&fingerprint).unwrap(), format!("\"{}\"", "ab".repeat(32)));
+    }
+
+    #[test]
+    fn the_safety_number_is_the_same_for_both_and_differs_for_others() {
+        let (alice, bob): (UserName, UserName) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let (a, b) = (Fingerprint::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32]));
+        let number = safety_number((&alice, &a), (&bob, &b));
+        assert_eq!(number, safety_number((&bob, &b), (&alice, &a)));
+        assert_ne!(number, safety_number((&alice, &a), (&bob, &Fingerprint::from_bytes([3; 32]))));
+        assert_ne!(number, safety_number((&bob, &a), (&alice, &b)));
+        assert_eq!(number.chars().filter(char::is_ascii_digit).count(), 60);
+        assert_eq!(number.split(' ').count(), 12);
+    }
+}

@@ -1,0 +1,174 @@
+//! Frames between peers: a length as u32 big-endian, then that many bytes of JSON, at most [`FRAME_BYTES`].
+//!
+//! A header frame may be followed by raw bytes whose number it says; [`Decoder::take_raw`] hands those out that were
+//! already buffered.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::limits::FRAME_BYTES;
+
+const LENGTH_BYTES: usize = 4;
+
+/// Why bytes are not a frame, or a value can't be one. The stream it came from can't go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrameError {
+    /// Longer than [`FRAME_BYTES`].
+    TooLarge(usize),
+    /// Not the JSON that was expected here.
+    Malformed(String),
+}
+
+/// Appends `message` to `out` as a frame.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] when it doesn't fit a frame; `out` is then as it was.
+pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    let written = serde_json::to_writer(&mut *out, message);
+    let len = out.len() - start - LENGTH_BYTES;
+    let error = match (written, u32::try_from(len)) {
+        (Ok(()), Ok(prefix)) if len <= FRAME_BYTES => {
+            out[start..start + LENGTH_BYTES].copy_from_slice(&prefix.to_be_bytes());
+            return Ok(());
+        }
+        (Err(error), _) => FrameError::Malformed(error.to_string()),
+        (Ok(()), _) => FrameError::TooLarge(len),
+    };
+    out.truncate(start);
+    Err(error)
+}
+
+/// Cuts a stream of bytes into frames.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Decoder {
+    /// Adds bytes from the stream.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next frame, if its last byte is here.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the stream can't go on.
+    pub fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(([a, b, c, d], rest)) = self.pending().split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let len = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
+        if len > FRAME_BYTES {
+            return Err(FrameError::TooLarge(len));
+        }
+        let Some(body) = rest.get(..len) else { return Ok(None) };
+        let message = serde_json::from_slice(body).map_err(|error| FrameError::Malformed(error.to_string()))?;
+        self.start += LENGTH_BYTES + len;
+        Ok(Some(message))
+    }
+
+    /// Up to `max` raw bytes that were buffered behind the last frame.
+    pub fn take_raw(&mut self, max: u64) -> Vec<u8> {
+        let pending = self.pending();
+        let len = usize::try_from(max).unwrap_or(usize::MAX).min(pending.len());
+        let raw = pending[..len].to_vec();
+        self.start += len;
+        raw
+    }
+
+    /// Whether all bytes were taken: the stream may end here.
+    pub const fn is_empty(&self) -> bool {
+        self.start == self.buffer.len()
+    }
+
+    fn pending(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(len) => write!(f, "a frame of {len} bytes is over the limit of {FRAME_BYTES}"),
+            Self::Malformed(why) => write!(f, "a frame is not what was expected here: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let mut bytes = Vec::new();
+        encode(&json!({"t": "typing"}), &mut bytes).unwrap();
+        assert_eq!(bytes, b"\0\0\0\x0e{\"t\":\"typing\"}");
+    }
+
+    #[test]
+    fn too_large_both_ways() {
+        let mut bytes = vec![1];
+        assert_eq!(encode(&"x".repeat(FRAME_BYTES), &mut bytes), Err(FrameError::TooLarge(FRAME_BYTES + 2)));
+        assert_eq!(bytes, [1]);
+        let mut decoder = Decoder::default();
+        decoder.extend(&[0xff; 4]);
+        assert!(matches!(decoder.next_frame::<Value>(), Err(FrameError::TooLarge(_))));
+    }
+
+    #[test]
+    fn raw_bytes_behind_a_frame() {
+        let mut bytes = Vec::new();
+        encode(&1, &mut bytes).unwrap();
+        bytes.extend_from_slice(b"rawbytes");
+        let mut decoder = Decoder::default();
+        decoder.extend(&bytes);
+        assert_eq!(decoder.next_frame(), Ok(Some(1)));
+        assert_eq!(decoder.take_raw(3), b"raw");
+        assert_eq!(decoder.take_raw(100), b"bytes");
+        assert!(decoder.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip_in_any_split(messages in proptest::collection::vec(".{0,40}", 0..8), piece in 1_usize..16) {
+            let mut bytes = Vec::new();
+            for message in &messages {
+                encode(message, &mut bytes).unwrap();
+            }
+            let mut decoder = Decoder::default();
+            let mut found: Vec<String> = Vec::new();
+            for piece in bytes.chunks(piece) {
+                decoder.extend(piece);
+                while let Some(message) = decoder.next_frame().unwrap() {
+                    found.push(message);
+                }
+            }
+            prop_assert_eq!(found, messages);
+            prop_assert!(decoder.is_empty());
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let mut decoder = Decoder::default();
+            decoder.extend(&bytes);
+            while let Ok(Some(_)) = decoder.next_frame::<Value>() {}
+            let _ = decoder.take_raw(5);
+        }
+    }
+}

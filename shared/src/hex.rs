@@ -1,0 +1,130 @@
+//! Lower-case hexadecimal, the text form of fingerprints, hashes and ids.
+
+use std::fmt;
+
+/// Why a text is not the hexadecimal form of `N` bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HexError {
+    /// How many digits were expected.
+    pub digits: usize,
+}
+
+impl fmt::Display for HexError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected exactly {} hexadecimal digits", self.digits)
+    }
+}
+
+impl std::error::Error for HexError {}
+
+/// The lower-case digits of `bytes`.
+pub fn encode(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// The `N` bytes that `text` spells; either case is accepted.
+///
+/// # Errors
+/// When `text` is not exactly `2 * N` hexadecimal digits.
+pub fn decode<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
+    let error = HexError { digits: N * 2 };
+    let digits = text.as_bytes();
+    if digits.len() != N * 2 {
+        return Err(error);
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0]).ok_or(error)? << 4 | nibble(pair[1]).ok_or(error)?;
+    }
+    Ok(bytes)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Gives a byte-array newtype its hexadecimal `Display`, `FromStr`, `Debug` and serde forms.
+macro_rules! hex_text {
+    ($type:ident, $bytes:literal) => {
+        impl $type {
+            /// The raw bytes.
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+
+            /// Takes the raw bytes.
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&$crate::hex::encode(&self.0))
+            }
+        }
+
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}({self})", stringify!($type))
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::hex::HexError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $crate::hex::decode(text).map(Self)
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+pub(crate) use hex_text;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn golden() {
+        assert_eq!(encode(&[0x00, 0x9f, 0xff]), "009fff");
+        assert_eq!(decode::<3>("009FfF"), Ok([0x00, 0x9f, 0xff]));
+        for wrong in ["", "00", "009ff", "009fff0", "00 fff", "+09fff", "é9fff"] {
+            assert_eq!(decode::<3>(wrong), Err(HexError { digits: 6 }), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(bytes: [u8; 16]) {
+            prop_assert_eq!(decode::<16>(&encode(&bytes)), Ok(bytes));
+        }
+
+        #[test]
+        fn never_panics(text: String) {
+            let _ = decode::<8>(&text);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Finds the JSON objects in a stream of bytes, one after another, with or without white space between them.
+//!
+//! ```text
+//! bytes ──► Objects::extend ──► Objects::next_object ──► Some(text of one object) | None: more bytes needed
+//! ```
+//!
+//! The scan is O(n) and resumable: it keeps depth, "in a string" and "after a backslash", and looks at each byte once,
+//! however the stream was cut. What it hands out is balanced UTF-8 text, not yet valid JSON: one parse follows.
+
+use std::fmt;
+
+/// Capacity above which an emptied buffer gives its memory back.
+const KEPT_CAPACITY: usize = 16 * 1024;
+
+/// A buffer that bytes go into and objects come out of.
+#[derive(Debug)]
+pub struct Objects {
+    buffer: Vec<u8>,
+    /// Bytes before this were handed out.
+    start: usize,
+    /// Bytes before this were looked at.
+    scanned: usize,
+    state: State,
+    limit: usize,
+    max_depth: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Between,
+    Inside { depth: usize, string: InString },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InString {
+    No,
+    Yes,
+    AfterBackslash,
+}
+
+/// Why no further object can be found. The place of the next object is then unknown: the connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanError {
+    /// A byte between objects that is neither white space nor `{`.
+    NotAnObject(u8),
+    /// An object longer than the limit, in bytes.
+    TooLarge {
+        /// The limit that was passed.
+        limit: usize,
+    },
+    /// Objects and arrays within each other deeper than the limit.
+    TooDeep {
+        /// The limit that was passed.
+        limit: usize,
+    },
+    /// An object that is not UTF-8.
+    NotUtf8,
+}
+
+impl Objects {
+    /// An empty buffer that takes objects of up to `limit` bytes and `max_depth` levels.
+    pub const fn new(limit: usize, max_depth: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, scanned: 0, state: State::Between, limit, max_depth }
+    }
+
+    /// From now on takes objects of up to `limit` bytes.
+    pub const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Adds bytes from the stream.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.buffer.shrink_to(KEPT_CAPACITY);
+            self.scanned = 0;
+            self.start = 0;
+        } else if self.start > self.buffer.len() / 2 {
+            self.buffer.drain(..self.start);
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether an object has begun and not ended: the stream must not stop here.
+    pub const fn is_inside_object(&self) -> bool {
+        matches!(self.state, State::Inside { .. })
+    }
+
+    /// The next whole object, if its last byte is here.
+    ///
+    /// # Errors
+    /// [`ScanError`]; after one, nothing that this returns means anything.
+    pub fn next_object(&mut self) -> Result<Option<&str>, ScanError> {
+        while let Some(&byte) = self.buffer.get(self.scanned) {
+            match self.state {
+                State::Between => {
+                    match byte {
+                        b' ' | b'\t' | b'\r' | b'\n' => self.start = self.scanned + 1,
+                        b'{' => {
+                            self.start = self.scanned;
+                            self.state = State::Inside { depth: 1, string: InString::No };
+                        }
+                        other => return Err(ScanError::NotAnObject(other)),
+                    }
+                    self.scanned += 1;
+                }
+                State::Inside { depth, string } => {
+                    self.scanned += 1;
+                    if self.scanned - self.start > self.limit {
+                        return Err(ScanError::TooLarge { limit: self.limit });
+                    }
+                    match self.step(byte, depth, string)? {
+                        Some(next) => self.state = next,
+                        None => return self.hand_out().map(Some),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The state after `byte`; `None` when it ended the object.
+    fn step(&self, byte: u8, depth: usize, string: InString) -> Result<Option<State>, ScanError> {
+        let (depth, string) = match (string, byte) {
+            (InString::AfterBackslash, _) | (InString::No, b'"') => (depth, InString::Yes),
+            (InString::Yes, b'\\') => (depth, InString::AfterBackslash),
+            (InString::Yes, b'"') => (depth, InString::No),
+            (InString::No, b'{' | b'[') if depth == self.max_depth => {
+                return Err(ScanError::TooDeep { limit: self.max_depth });
+            }
+            (InString::No, b'{' | b'[') => (depth + 1, string),
+            (InString::No, b'}' | b']') if depth == 1 => return Ok(None),
+            (InString::No, b'}' | b']') => (depth - 1, string),
+            (InString::No | InString::Yes, _) => (depth, string),
+        };
+        Ok(Some(State::Inside { depth, string }))
+    }
+
+    fn hand_out(&mut self) -> Result<&str, ScanError> {
+        let object = self.start..self.scanned;
+        self.start = self.scanned;
+        self.state = State::Between;
+        self.buffer.get(object).and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(ScanError::NotUtf8)
+    }
+}
+
+impl fmt::Display for ScanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject(byte) => {
+                write!(f, "expected a JSON object that starts with '{{', found the byte 0x{byte:02x}")
+            }
+            Self::TooLarge { limit } => write!(f, "the JSON object is larger than {limit} bytes"),
+            Self::TooDeep { limit } => write!(f, "the JSON object is nested deeper than {limit} levels"),
+            Self::NotUtf8 => f.write_str("the JSON object is not UTF-8"),
+        }
+    }
+}
+
+impl std::error::Error for ScanError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(limit: usize, pieces: &[&[u8]]) -> Result<Vec<String>, ScanError> {
+        let mut objects = Objects::new(limit, 16);
+        let mut found = Vec::new();
+        for piece in pieces {
+            objects.extend(piece);
+            while let Some(object) = objects.next_object()? {
+                found.push(object.to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn objects_with_and_without_white_space_between() {
+        let stream = b" \r\n{\"a\":1}{\"b\":{\"c\":[1,{}]}}\n\t{\"s\":\"}\\\"{\\\\\"}";
+        let found = all(64, &[stream]).unwrap();
+        assert_eq!(found, ["{\"a\":1}", "{\"b\":{\"c\":[1,{}]}}", "{\"s\":\"}\\\"{\\\\\"}"]);
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        assert_eq!(all(7, &[b"{\"a\":1}"]).unwrap().len(), 1);
+        assert_eq!(all(6, &[b"{\"a\":1}"]), Err(ScanError::TooLarge { limit: 6 }));
+        let nested = |depth: usize| format!("{}{}{}", "{\"a\":".repeat(depth - 1), "{}", "}".repeat(depth - 1));
+        assert!(all(1000, &[nested(16).as_bytes()]).is_ok());
+        assert_eq!(all(1000, &[nested(17).as_bytes()]), Err(ScanError::TooDeep { limit: 16 }));
+    }
+
+    #[test]
+    fn an_endless_object_ends_at_the_limit() {
+        let mut objects = Objects::new(1000, 16);
+        objects.extend(b"{\"a\":\"");
+        let error = (0..100).find_map(|_| {
+            objects.extend(&[b'x'; 100]);
+            objects.next_object().err()
+        });
+        assert_eq!(error, Some(ScanError::TooLarge { limit: 1000 }));
+    }
+
+    #[test]
+    fn garbage_and_wrong_encodings() {
+        assert_eq!(all(64, &[b"[1]"]), Err(ScanError::NotAnObject(b'[')));
+        assert_eq!(all(64, &[b"{} GET / HTTP/1.1"]), Err(ScanError::NotAnObject(b'G')));
+        assert_eq!(all(64, &[b"{\"a\":\"\xff\"}"]), Err(ScanError::NotUtf8));
+    }
+
+    #[test]
+    fn memory_is_given_back_after_a_large_object() {
+        let mut objects = Objects::new(1 << 20, 16);
+        objects.extend(format!("{{\"a\":\"{}\"}}", "x".repeat(500_000)).as_bytes());
+        assert!(objects.next_object().unwrap().is_some());
+        objects.extend(b"{}");
+        assert!(objects.next_object().unwrap().is_some());
+        assert!(objects.buffer.capacity() <= KEPT_CAPACITY);
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_objects(
+            values in proptest::collection::vec("[a-z{}\\[\\]\"\\\\ é]{0,20}", 0..6),
+            gaps in proptest::collection::vec("[ \n\r\t]{0,3}", 6),
+            cuts in proptest::collection::vec(0_usize..400, 0..20),
+        ) {
+            let objects: Vec<String> =
+                values.iter().map(|v| serde_json::json!({ "v": v, "n": [{ "d": v }] }).to_string()).collect();
+            let stream: String = objects.iter().zip(&gaps).map(|(o, g)| format!("{g}{o}")).collect();
+            let bytes = stream.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                pieces.push(&bytes[from..cut]);
+                from = cut;
+            }
+            prop_assert_eq!(all(1024, &pieces), Ok(objects));
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>, piece in 1_usize..9) {
+            let mut objects = Objects::new(32, 4);
+            'stream: for piece in bytes.chunks(piece) {
+                objects.extend(piece);
+                loop {
+                    match objects.next_object() {
+                        Ok(Some(text)) => prop_assert!(text.len() <= 32),
+                        Ok(None) => break,
+                        Err(_) => break 'stream,
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The vocabulary of Vizinho: what a tracker and its peers say to each other, and the types it is said with.
+//!
+//! Everything here is pure: bytes and values in, values out. No sockets, files, clocks or async runtime, so each
+//! wire format stands beside its golden bytes, round trips and hostile-input properties.
+//!
+//! * [`names`], [`fingerprint`], [`content`]: types whose only constructor checks.
+//! * [`json_scanner`] and [`tracker`]: the tracker's protocol, JSON over TCP or TLS.
+//! * [`frame`] and [`peer`]: what peers speak over QUIC streams.
+//! * [`safe_text`]: other people's text, made safe for a terminal.
+//! * [`limits`]: every bound, in one place.
+
+#![warn(missing_docs)]
+
+pub mod content;
+pub mod fingerprint;
+pub mod frame;
+pub mod hex;
+pub mod json_scanner;
+pub mod limits;
+pub mod names;
+pub mod peer;
+pub mod safe_text;
+pub mod tracker;
+
+pub use content::{ContentHash, Layout, Manifest};
+pub use fingerprint::Fingerprint;
+pub use names::{FileName, UserName};

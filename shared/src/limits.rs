@@ -1,0 +1,55 @@
+//! Every bound of both protocols, in one place. Sizes are bytes, times are as their names say.
+
+use std::time::Duration;
+
+/// The port a tracker listens on unless told otherwise.
+pub const TRACKER_PORT: u16 = 8000;
+
+/// Longest user name.
+pub const USER_NAME_BYTES: usize = 32;
+/// Longest password.
+pub const PASSWORD_BYTES: usize = 1024;
+/// Longest component of a file name.
+pub const FILE_NAME_COMPONENT_BYTES: usize = 255;
+/// Longest file name, all components and slashes.
+pub const FILE_NAME_BYTES: usize = 1024;
+/// Longest hash text the tracker's catalogue takes, in characters.
+pub const HASH_TEXT_CHARS: usize = 128;
+/// Largest file: what a JSON number holds exactly everywhere, 2^53 - 1.
+pub const FILE_SIZE: u64 = (1 << 53) - 1;
+/// Most files a user may share.
+pub const FILES_PER_USER: usize = 100_000;
+/// Most further addresses a user may announce.
+pub const ADDRESSES_PER_USER: usize = 8;
+
+/// Largest tracker request before a login on that connection.
+pub const REQUEST_BYTES_BEFORE_LOGIN: usize = 16 * 1024;
+/// Largest tracker request after a login on that connection.
+pub const REQUEST_BYTES_AFTER_LOGIN: usize = 16 * 1024 * 1024;
+/// Deepest nesting of a tracker request.
+pub const REQUEST_DEPTH: usize = 16;
+/// Largest line a peer takes from a tracker: every user's full catalogue would be far below it.
+pub const REPLY_BYTES: usize = 1024 * 1024 * 1024;
+
+/// How often a peer tells the tracker that it is still there.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
+/// How long presence lasts without a word from the peer.
+pub const LEASE: Duration = Duration::from_secs(90);
+/// How long presence outlives a dropped connection.
+pub const LEASE_AFTER_DROP: Duration = Duration::from_secs(10);
+/// How long a client of the original exercise stays present without a request.
+pub const LEGACY_LEASE: Duration = Duration::from_secs(3600);
+
+/// Largest JSON frame between peers.
+pub const FRAME_BYTES: usize = 64 * 1024;
+/// Longest chat text.
+pub const CHAT_TEXT_BYTES: usize = 16 * 1024;
+/// Longest agent text in a hello.
+pub const AGENT_BYTES: usize = 128;
+/// Most ranges one `get` may ask for.
+pub const RANGES_PER_GET: usize = 256;
+
+/// Smallest group of a file.
+pub const GROUP_BYTES_MIN: u64 = 1024 * 1024;
+/// Most groups of a file: the manifest stays at or under 1 MiB.
+pub const GROUPS_PER_FILE: u64 = 32_768;

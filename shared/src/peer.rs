@@ -1,0 +1,398 @@
+//! What peers say to each other over QUIC, ALPN [`ALPN`].
+//!
+//! Both sides show a certificate; each side's fingerprint is checked before anything here is read. Every stream is
+//! bidirectional, opened by the side that wants something, which also speaks first. JSON travels in [`crate::frame`]s
+//! with the tag `t`; unknown tags and fields are tolerated. Bulk data is raw bytes after a header that says how many.
+//! A sender that fails resets its stream with a [`Code`], so a clean end always means complete.
+//!
+//! ```text
+//! dialler                                   acceptor
+//!   │  1st stream: hello {user, agent, capabilities} ─────►│ within 5 s; before anything else
+//!   │◄───────────────── welcome {user, agent, capabilities}│ or error {code, message}, then close
+//!   │                                                      │
+//!   │  either side opens, any number of times:             │
+//!   │  files {prefix?, cursor?} ──► file_list {files, next?}
+//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime}
+//!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
+//!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
+//!   │  chat {}                  ──► (nothing) then message {id, ts, text, room?} / typing {} one way,
+//!   │                               ack {id} / refused {id, code, message} the other
+//! ```
+//!
+//! On a stream of `files`, `stat`, `manifest` and `get`, one request may follow another without waiting; the answers
+//! come in that order, and the opener ends its side when it wants no more. Any of them may be answered by
+//! `error {code, message}`, and the next request is then answered as if nothing had happened. A failure in the middle
+//! of raw bytes resets the stream.
+//!
+//! `ack` is sent after the message was stored. A message may come twice (its sender didn't see the ack); its id tells.
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::ContentHash;
+use crate::hex::hex_text;
+use crate::names::{FileName, UserName};
+
+/// The protocol's name in the TLS handshake.
+pub const ALPN: &[u8] = b"vizinho/1";
+
+/// What the opener of a stream says first, and on request streams again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum Ask {
+    /// Who calls; on the first stream only.
+    Hello(Hello),
+    /// From here on the stream carries [`ChatFrame`]s from the opener and [`ChatReply`]s back.
+    Chat {},
+    /// What is shared.
+    Files {
+        /// Only names that start with this text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        /// `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
+    /// One file, as it is now.
+    Stat {
+        /// The name it is shared under.
+        name: FileName,
+    },
+    /// The chaining values of a file's groups.
+    Manifest {
+        /// Which file.
+        hash: ContentHash,
+    },
+    /// Groups of a file.
+    Get {
+        /// Which file.
+        hash: ContentHash,
+        /// Half-open ranges of group indices, sent in this order.
+        ranges: Vec<(u32, u32)>,
+    },
+    /// Something newer than this version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What comes back on a stream of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum Answer {
+    /// The caller is known and may go on.
+    Welcome(Hello),
+    /// The request can't be answered.
+    Error {
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people.
+        message: String,
+    },
+    /// A page of what is shared, ordered by name.
+    FileList {
+        /// The files of this page.
+        files: Vec<FileStat>,
+        /// The cursor of the next page, when there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
+    /// One file.
+    Stat(FileStat),
+    /// 32 raw bytes a group follow.
+    Manifest {
+        /// The file.
+        hash: ContentHash,
+        /// Its size in bytes.
+        size: u64,
+        /// Bytes of a group.
+        group_size: u64,
+        /// How many groups.
+        groups: u32,
+    },
+    /// `bytes` raw bytes follow.
+    Data {
+        /// How many.
+        bytes: u64,
+    },
+    /// Something newer than this version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who speaks, in hello and welcome. The name is a claim: the certificate decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The account's name.
+    pub user: UserName,
+    /// Program and version, for people.
+    #[serde(default)]
+    pub agent: String,
+    /// What this side can do beyond the first version.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+}
+
+/// A shared file as its owner describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// The name it is shared under.
+    pub name: FileName,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of the content.
+    pub hash: ContentHash,
+    /// Bytes of a group, a power of two.
+    pub group_size: u64,
+    /// Last modification, seconds since 1970.
+    #[serde(default)]
+    pub mtime: i64,
+}
+
+/// From the opener of a chat stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum ChatFrame {
+    /// A message to be stored and acked.
+    Message(ChatMessage),
+    /// The other one is writing.
+    Typing {},
+    /// Something newer than this version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// To the opener of a chat stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum ChatReply {
+    /// The message is stored.
+    Ack {
+        /// Which one.
+        id: MessageId,
+    },
+    /// The message will not be stored, now or later.
+    Refused {
+        /// Which one.
+        id: MessageId,
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people.
+        message: String,
+    },
+    /// Something newer than this version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One chat message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// Made by the author, unique for that author.
+    pub id: MessageId,
+    /// When it was written by the author's clock, milliseconds since 1970.
+    pub ts: i64,
+    /// At most [`crate::limits::CHAT_TEXT_BYTES`].
+    pub text: String,
+    /// Reserved for conversations of more than two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+}
+
+/// 16 random bytes that name a message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId([u8; 16]);
+
+hex_text!(MessageId, 16);
+
+/// The one namespace of codes between peers: in `error` frames, stream resets and connection closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+pub enum Code {
+    /// Finished, nothing is wrong.
+    Done,
+    /// The other side broke the protocol.
+    Protocol,
+    /// The caller is not known or not allowed.
+    Unauthorised,
+    /// No such file.
+    NotFound,
+    /// The file changed since it was shared.
+    Stale,
+    /// Too much at once; later it may work.
+    Busy,
+    /// Whoever wanted it doesn't any more.
+    Cancelled,
+    /// A fault on the sending side.
+    Internal,
+    /// A limit was passed.
+    Limit,
+    /// The other side is going.
+    ShuttingDown,
+    /// Another connection of the same peer took this one's place.
+    Replaced,
+    /// A code newer than this version.
+    Other(u64),
+}
+
+const CODES: [Code; 11] = [
+    Code::Done,
+    Code::Protocol,
+    Code::Unauthorised,
+    Code::NotFound,
+    Code::Stale,
+    Code::Busy,
+    Code::Cancelled,
+    Code::Internal,
+    Code::Limit,
+    Code::ShuttingDown,
+    Code::Replaced,
+];
+
+impl From<u64> for Code {
+    fn from(value: u64) -> Self {
+        usize::try_from(value).ok().and_then(|index| CODES.get(index).copied()).unwrap_or(Self::Other(value))
+    }
+}
+
+impl From<Code> for u64 {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::Done => 0,
+            Code::Protocol => 1,
+            Code::Unauthorised => 2,
+            Code::NotFound => 3,
+            Code::Stale => 4,
+            Code::Busy => 5,
+            Code::Cancelled => 6,
+            Code::Internal => 7,
+            Code::Limit => 8,
+            Code::ShuttingDown => 9,
+            Code::Replaced => 10,
+            Code::Other(value) => value,
+        }
+    }
+}
+
+impl From<Code> for u32 {
+    fn from(code: Code) -> Self {
+        Self::try_from(u64::from(code)).unwrap_or(Self::MAX)
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done",
+            Self::Protocol => "protocol",
+            Self::Unauthorised => "unauthorised",
+            Self::NotFound => "not_found",
+            Self::Stale => "stale",
+            Self::Busy => "busy",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+            Self::Limit => "limit",
+            Self::ShuttingDown => "shutting_down",
+            Self::Replaced => "replaced",
+            Self::Other(value) => return write!(f, "code {value}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame;
+
+    fn golden<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, text: &str) {
+        assert_eq!(serde_json::to_string(value).unwrap(), text);
+        assert_eq!(&serde_json::from_str::<T>(text).unwrap(), value);
+    }
+
+    #[test]
+    fn golden_asks() {
+        let hash = ContentHash::from_bytes([0x11; 32]);
+        let ones = "11".repeat(32);
+        let hello = Hello { user: "alice".parse().unwrap(), agent: "vizinho/0.1.0".into(), capabilities: vec![] };
+        golden(&Ask::Hello(hello), r#"{"t":"hello","user":"alice","agent":"vizinho/0.1.0","capabilities":[]}"#);
+        golden(&Ask::Chat {}, r#"{"t":"chat"}"#);
+        golden(&Ask::Files { prefix: None, cursor: None }, r#"{"t":"files"}"#);
+        golden(&Ask::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
+        golden(&Ask::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
+        let get = Ask::Get { hash, ranges: vec![(0, 3), (7, 8)] };
+        golden(&get, &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
+    }
+
+    #[test]
+    fn golden_answers() {
+        golden(
+            &Answer::Error { code: Code::NotFound, message: "no".into() },
+            r#"{"t":"error","code":3,"message":"no"}"#,
+        );
+        golden(&Answer::Data { bytes: 5 }, r#"{"t":"data","bytes":5}"#);
+        let id = MessageId::from_bytes([0xab; 16]);
+        golden(&ChatReply::Ack { id }, r#"{"t":"ack","id":"abababababababababababababababab"}"#);
+        golden(
+            &ChatFrame::Message(ChatMessage { id, ts: -1, text: "olá".into(), room: None }),
+            r#"{"t":"message","id":"abababababababababababababababab","ts":-1,"text":"olá"}"#,
+        );
+    }
+
+    #[test]
+    fn unknown_tags_and_fields_are_tolerated() {
+        assert_eq!(serde_json::from_str::<Ask>(r#"{"t":"dance","x":[1]}"#).unwrap(), Ask::Unknown);
+        assert_eq!(
+            serde_json::from_str::<Answer>(r#"{"t":"data","bytes":1,"new":{}}"#).unwrap(),
+            Answer::Data { bytes: 1 }
+        );
+        assert!(serde_json::from_str::<Ask>(r#"{"t":"stat","name":"../x"}"#).is_err());
+        assert!(serde_json::from_str::<Ask>(r#"{"name":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn codes_round_trip() {
+        for value in 0..300 {
+            assert_eq!(u64::from(Code::from(value)), value);
+        }
+        assert_eq!(Code::from(9), Code::ShuttingDown);
+    }
+
+    fn asks() -> impl Strategy<Value = Ask> {
+        prop_oneof![
+            (proptest::option::of(".{0,20}"), proptest::option::of(".{0,20}"))
+                .prop_map(|(prefix, cursor)| Ask::Files { prefix, cursor }),
+            "[a-zé ]{1,20}(/[a-z]{1,9}){0,3}".prop_map(|name| Ask::Stat { name: name.parse().unwrap() }),
+            (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9))
+                .prop_map(|(hash, ranges)| Ask::Get { hash: ContentHash::from_bytes(hash), ranges }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn asks_round_trip_through_frames(asks in proptest::collection::vec(asks(), 0..5), piece in 1_usize..50) {
+            let mut bytes = Vec::new();
+            for ask in &asks {
+                frame::encode(ask, &mut bytes).unwrap();
+            }
+            let mut decoder = frame::Decoder::default();
+            let mut found = Vec::new();
+            for piece in bytes.chunks(piece) {
+                decoder.extend(piece);
+                while let Some(ask) = decoder.next_frame::<Ask>().unwrap() {
+                    found.push(ask);
+                }
+            }
+            prop_assert_eq!(found, asks);
+        }
+
+        #[test]
+        fn mutated_frames_never_panic(ask in asks(), at: proptest::sample::Index, to: u8) {
+            let mut bytes = serde_json::to_vec(&ask).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            let _ = serde_json::from_slice::<Ask>(&bytes);
+            let _ = serde_json::from_slice::<Answer>(&bytes);
+            let _ = serde_json::from_slice::<ChatFrame>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What clients and the tracker say to each other: JSON objects over TCP, or over TLS on the same port.
+//!
+//! This page is the protocol's specification. It began as a course's exercise, and a client of that exercise must go
+//! on working: it opens a TCP connection, sends one JSON object, perhaps with no newline, and reads one JSON reply; it
+//! may use a new connection for each request or one for all.
+//!
+//! # One port, three first bytes
+//!
+//! A client has 10 s to send the first byte. `0x16` (a TLS record) starts TLS 1.3 with the tracker's self-signed
+//! certificate, client certificate optional, then the same JSON. `{` or white space is plaintext JSON. Anything else
+//! gets one JSON error line, and the connection ends.
+//!
+//! # Framing
+//!
+//! Objects one after another, with or without white space between ([`crate::json_scanner`]). Requests may be
+//! pipelined; replies come in order, each one line of compact JSON ending in `\n`. When the client ends its side,
+//! what is complete is answered and the connection ends.
+//!
+//! # Requests
+//!
+//! `{"action": "...", "id": any?, ...}`. `id`, if given, comes back in the reply. Unknown fields are ignored, and a
+//! field that is `null` is a field that isn't there.
+//!
+//! | action | fields | what it does | reply has |
+//! |---|---|---|---|
+//! | `REGISTER` | user, password | makes an account; over TLS with a client certificate also binds it | |
+//! | `LOGIN` | user, password; port?, addresses\[\]?, rebind? | authenticates and makes the user present | token, ttl_s, observed_ip |
+//! | `REGISTER_FILES` | user, files\[{name, size, hash}\]; mode? `replace` (default), `add`, `remove`; token?, password? | what the user shares | count |
+//! | `LIST_PEERS` | user?, name?, hash?, limit?, cursor?, with_files? | who is present | peers\[{user, ip, port, addresses, fingerprint, files}\], total, next? |
+//! | `LOGOUT` | user; token?, password? | ends presence, forgets the session's files | |
+//! | `RESUME` | port?, addresses\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip |
+//! | `HEARTBEAT` | user?, token? | renews the lease | ttl_s |
+//! | `WHOIS` | user or fingerprint | the binding; over TLS with a bound certificate | user, fingerprint, online |
+//! | `SUBSCRIBE` | since? | [`Event`] lines on this connection from here on; over TLS with a bound certificate | seq |
+//! | `PASSWD` | user, password, new_password | changes the password | |
+//!
+//! # Replies
+//!
+//! `{"status": "ok"|"error", "code": "...", "message": "...", ...}`: all three always, `code` is `"ok"` or an
+//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`.
+//!
+//! # Who may speak for `user` in `REGISTER_FILES` and `LOGOUT`
+//!
+//! In this order: this connection logged in as that user; a valid `token`; `password` in the request; and, only for
+//! accounts without a bound fingerprint, the same IP that logged in within the lease (a client of the exercise with a
+//! connection for each request).
+//!
+//! # Bindings
+//!
+//! A binding says that an account belongs to a certificate's [`crate::Fingerprint`]. It comes only from the certificate
+//! presented in TLS, never from JSON. A bound account is never again reachable in plaintext (`tls_required`). Binding
+//! another certificate needs the password and `"rebind": true`, and emits `key_changed`; without, it is `key_mismatch`.
+//!
+//! # Presence
+//!
+//! A present peer of ours sends `HEARTBEAT` every 30 s; its lease is 90 s, and 10 s after its connection dropped. A
+//! client of the exercise stays present until `LOGOUT` or an hour without a request. A new login replaces the old one.
+//! The `ip` listed is the one the socket came from; `addresses` are further candidates.
+
+mod event;
+mod reply;
+mod request;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use event::{Event, EventKind};
+pub use reply::{
+    CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, ReplyError, SubscribeReply, WhoisReply,
+    encode_error, encode_ok, parse_reply,
+};
+pub use request::{
+    Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, Request, SharedFile,
+    Whois, parse_request,
+};
+
+use crate::limits::HASH_TEXT_CHARS;
+
+/// The one namespace of codes on the tracker's wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Not JSON, or not an object.
+    BadJson,
+    /// A field is missing or wrong.
+    BadRequest,
+    /// No such action.
+    UnknownAction,
+    /// Not a user name.
+    InvalidUser,
+    /// Not a password.
+    InvalidPassword,
+    /// The name is taken.
+    UserExists,
+    /// Wrong password, or no such user: which of them is not said.
+    AuthFailed,
+    /// The request needs a session.
+    NotLoggedIn,
+    /// The session is somebody else's.
+    Forbidden,
+    /// The account is bound to a certificate and can't be used in plaintext.
+    TlsRequired,
+    /// The certificate is not the one the account is bound to.
+    KeyMismatch,
+    /// Too often; `retry_after_ms` says when.
+    RateLimited,
+    /// Too much at once; `retry_after_ms` says when.
+    Busy,
+    /// Longer, deeper or more than allowed.
+    TooLarge,
+    /// No such thing.
+    NotFound,
+    /// A fault of the tracker.
+    Internal,
+    /// A code newer than this version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ErrorCode {
+    /// The code as it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadJson => "bad_json",
+            Self::BadRequest => "bad_request",
+            Self::UnknownAction => "unknown_action",
+            Self::InvalidUser => "invalid_user",
+            Self::InvalidPassword => "invalid_password",
+            Self::UserExists => "user_exists",
+            Self::AuthFailed => "auth_failed",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::Forbidden => "forbidden",
+            Self::TlsRequired => "tls_required",
+            Self::KeyMismatch => "key_mismatch",
+            Self::RateLimited => "rate_limited",
+            Self::Busy => "busy",
+            Self::TooLarge => "too_large",
+            Self::NotFound => "not_found",
+            Self::Internal => "internal",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A file's hash as the catalogue holds it: our peers put a [`crate::ContentHash`] there, others what they like.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct HashText(Box<str>);
+
+impl HashText {
+    /// Takes any text of at most [`HASH_TEXT_CHARS`] characters, none of them a control.
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = text.chars().count() <= HASH_TEXT_CHARS && !text.chars().any(char::is_control);
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for HashText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::new(&text).ok_or_else(|| serde::de::Error::custom("a hash has at most 128 characters and no controls"))
+    }
+}
+
+impl From<crate::ContentHash> for HashText {
+    fn from(hash: crate::ContentHash) -> Self {
+        Self(hash.to_string().into())
+    }
+}
+
+/// What a session's token looks like on the wire: 32 random bytes.
+///
+/// Its `Debug` form is the token itself: keep it out of logs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; 32]);
+
+crate::hex::hex_text!(Token, 32);

@@ -1,0 +1,246 @@
+//! Replies, written by the tracker and read by our peers.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::request::SharedFile;
+use super::{ErrorCode, Refusal, Token};
+use crate::{Fingerprint, UserName};
+
+/// The body of a reply that has nothing to say beyond `ok`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// To `LOGIN` and `RESUME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginReply {
+    /// Who is logged in: to `RESUME`, the certificate's user.
+    pub user: UserName,
+    /// Speaks for the user on other connections.
+    pub token: Token,
+    /// Seconds until presence ends without a word.
+    pub ttl_s: u64,
+    /// Where the tracker saw the client come from.
+    pub observed_ip: IpAddr,
+}
+
+/// To `REGISTER_FILES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountReply {
+    /// How many files the user now shares.
+    pub count: usize,
+}
+
+/// To `LIST_PEERS`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// Ordered by user.
+    pub peers: Vec<PeerEntry>,
+    /// How many users match, on all pages.
+    pub total: usize,
+    /// The cursor of the next page, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<UserName>,
+}
+
+/// One present user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerEntry {
+    /// The account.
+    pub user: UserName,
+    /// Where its socket came from.
+    pub ip: IpAddr,
+    /// Its port, if it gave one.
+    pub port: Option<u16>,
+    /// Further candidates.
+    #[serde(default)]
+    pub addresses: Vec<SocketAddr>,
+    /// The key it is bound to, if it is.
+    pub fingerprint: Option<Fingerprint>,
+    /// What it shares, ordered by name.
+    #[serde(default)]
+    pub files: Vec<SharedFile>,
+}
+
+/// To `HEARTBEAT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatReply {
+    /// Seconds until presence ends without a word.
+    pub ttl_s: u64,
+}
+
+/// To `WHOIS`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhoisReply {
+    /// The account.
+    pub user: UserName,
+    /// The key it is bound to.
+    pub fingerprint: Fingerprint,
+    /// Whether it is present.
+    pub online: bool,
+}
+
+/// To `SUBSCRIBE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscribeReply {
+    /// The last event before those that follow.
+    pub seq: u64,
+}
+
+/// Why a reply is not the one hoped for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyError {
+    /// The tracker said no.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// When to try again, milliseconds from now.
+        retry_after_ms: Option<u64>,
+    },
+    /// Not a reply at all.
+    Malformed(String),
+}
+
+impl std::fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused { refusal, .. } => write!(f, "{}", refusal.message),
+            Self::Malformed(why) => write!(f, "not a tracker's reply: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ReplyError {}
+
+/// One line that says yes, `body`'s fields in it. `id` is JSON text as [`super::Parsed`] has it.
+///
+/// # Errors
+/// When `body` can't be written as a JSON object.
+pub fn encode_ok<T: Serialize>(id: Option<&str>, message: &str, body: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = start(id);
+    line.extend_from_slice(b"\"status\":\"ok\",\"code\":\"ok\",\"message\":");
+    serde_json::to_writer(&mut line, message)?;
+    let at = line.len();
+    serde_json::to_writer(&mut line, body)?;
+    if line.get(at) != Some(&b'{') {
+        return Err(serde::ser::Error::custom("the body of a reply is an object"));
+    }
+    if line.len() - at == 2 {
+        line.truncate(at);
+        line.push(b'}');
+    } else {
+        line[at] = b',';
+    }
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// One line that says no.
+pub fn encode_error(id: Option<&str>, refusal: &Refusal, retry_after_ms: Option<u64>) -> Vec<u8> {
+    let mut line = start(id);
+    let message = serde_json::Value::from(refusal.message.as_str());
+    let head = format!("\"status\":\"error\",\"code\":\"{}\",\"message\":{message}", refusal.code);
+    line.extend_from_slice(head.as_bytes());
+    if let Some(ms) = retry_after_ms {
+        line.extend_from_slice(format!(",\"retry_after_ms\":{ms}").as_bytes());
+    }
+    line.extend_from_slice(b"}\n");
+    line
+}
+
+fn start(id: Option<&str>) -> Vec<u8> {
+    let mut line = Vec::with_capacity(128);
+    line.push(b'{');
+    if let Some(id) = id {
+        line.extend_from_slice(b"\"id\":");
+        line.extend_from_slice(id.as_bytes());
+        line.push(b',');
+    }
+    line
+}
+
+/// Reads a reply whose body is `T`.
+///
+/// # Errors
+/// [`ReplyError::Refused`] when the tracker said no, [`ReplyError::Malformed`] when it isn't a reply.
+pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
+    #[derive(Deserialize)]
+    struct Head {
+        status: Status,
+        #[serde(default)]
+        code: Option<ErrorCode>,
+        #[serde(default)]
+        message: String,
+        #[serde(default)]
+        retry_after_ms: Option<u64>,
+    }
+    #[derive(Deserialize, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum Status {
+        Ok,
+        Error,
+    }
+    let malformed = |error: serde_json::Error| ReplyError::Malformed(error.to_string());
+    let head: Head = serde_json::from_str(line).map_err(malformed)?;
+    if head.status == Status::Error {
+        let code = head.code.unwrap_or(ErrorCode::Unknown);
+        let refusal = Refusal::new(code, head.message);
+        return Err(ReplyError::Refused { refusal, retry_after_ms: head.retry_after_ms });
+    }
+    serde_json::from_str(line).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn golden_replies() {
+        let ok = encode_ok(None, "hello", &Empty {}).unwrap();
+        assert_eq!(ok, b"{\"status\":\"ok\",\"code\":\"ok\",\"message\":\"hello\"}\n");
+        let ok = encode_ok(Some("[1]"), "2 files", &CountReply { count: 2 }).unwrap();
+        assert_eq!(ok, b"{\"id\":[1],\"status\":\"ok\",\"code\":\"ok\",\"message\":\"2 files\",\"count\":2}\n");
+        let refusal = Refusal::new(ErrorCode::Busy, "later \"please\"\n");
+        assert_eq!(
+            String::from_utf8(encode_error(Some("\"x\""), &refusal, Some(250))).unwrap(),
+            "{\"id\":\"x\",\"status\":\"error\",\"code\":\"busy\",\"message\":\"later \\\"please\\\"\\n\",\"retry_after_ms\":250}\n"
+        );
+    }
+
+    #[test]
+    fn golden_peer_entry() {
+        let entry = PeerEntry {
+            user: "bob".parse().unwrap(),
+            ip: [192, 168, 1, 7].into(),
+            port: None,
+            addresses: vec![],
+            fingerprint: None,
+            files: vec![],
+        };
+        let text = r#"{"user":"bob","ip":"192.168.1.7","port":null,"addresses":[],"fingerprint":null,"files":[]}"#;
+        assert_eq!(serde_json::to_string(&entry).unwrap(), text);
+        assert_eq!(serde_json::from_str::<PeerEntry>(text).unwrap(), entry);
+    }
+
+    #[test]
+    fn replies_are_read_back() {
+        let line = String::from_utf8(encode_ok(Some("7"), "ok", &CountReply { count: 9 }).unwrap()).unwrap();
+        assert_eq!(parse_reply(&line), Ok(CountReply { count: 9 }));
+        let refusal = Refusal::new(ErrorCode::RateLimited, "slow down");
+        let line = String::from_utf8(encode_error(None, &refusal, Some(5))).unwrap();
+        assert_eq!(parse_reply::<Empty>(&line), Err(ReplyError::Refused { refusal, retry_after_ms: Some(5) }));
+        assert!(matches!(parse_reply::<Empty>("HTTP/1.1 400"), Err(ReplyError::Malformed(_))));
+        assert!(matches!(parse_reply::<CountReply>(r#"{"status":"ok"}"#), Err(ReplyError::Malformed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text: String) {
+            let _ = parse_reply::<Peers>(&text);
+        }
+    }
+}
