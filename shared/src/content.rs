@@ -23,6 +23,11 @@ impl ContentHash {
     }
 }
 
+/// 32 bytes derived from `secret` for the purpose that the constant `context` names (BLAKE3's key derivation mode).
+pub fn derive_key(context: &str, secret: &[u8]) -> [u8; 32] {
+    blake3::derive_key(context, secret)
+}
+
 /// The chaining value of one group.
 pub type GroupValue = [u8; 32];
 

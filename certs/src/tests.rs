@@ -1,0 +1,171 @@
+//! Handshakes in memory, honest and not.
+
+use std::sync::Arc;
+
+use crate::{Fingerprint, Identity, ServerPin, fingerprint_of, fingerprint_of_chain};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+
+/// Runs a handshake to its end; each side's result, with the server's view of the client.
+fn handshake(
+    client: ClientConfig,
+    server: ServerConfig,
+) -> Result<(Option<Fingerprint>, ClientConnection), rustls::Error> {
+    let mut client = ClientConnection::new(Arc::new(client), crate::server_name())?;
+    let mut server = ServerConnection::new(Arc::new(server))?;
+    for _ in 0..8 {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        let mut wire = wire.as_slice();
+        while !wire.is_empty() {
+            server.read_tls(&mut wire).unwrap();
+            server.process_new_packets()?;
+        }
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        let mut wire = wire.as_slice();
+        while !wire.is_empty() {
+            client.read_tls(&mut wire).unwrap();
+            client.process_new_packets()?;
+        }
+    }
+    assert!(!client.is_handshaking() && !server.is_handshaking());
+    Ok((fingerprint_of_chain(server.peer_certificates()), client))
+}
+
+/// A certificate made with these parameters, and its key.
+fn forged(change: impl FnOnce(&mut rcgen::CertificateParams)) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    change(&mut params);
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    (certificate, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+}
+
+/// An honest client's configuration that shows `chain` signed by `key` instead of its own.
+fn impostor(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>, pin: &Arc<ServerPin>) -> ClientConfig {
+    let mut config = crate::peer_client(&Identity::generate().unwrap(), pin).unwrap();
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(key).unwrap();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, signer)));
+    config
+}
+
+/// The same for a server.
+fn impostor_server(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> ServerConfig {
+    let mut config = crate::peer_server(&Identity::generate().unwrap()).unwrap();
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(key).unwrap();
+    config.cert_resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, signer)));
+    config
+}
+
+#[test]
+fn both_sides_learn_who_the_other_is() {
+    let (alice, bob) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let pin = ServerPin::exactly(bob.fingerprint());
+    let (seen, client) =
+        handshake(crate::peer_client(&alice, &pin).unwrap(), crate::peer_server(&bob).unwrap()).unwrap();
+    assert_eq!(seen, Some(alice.fingerprint()));
+    assert_eq!(pin.presented(), Some(bob.fingerprint()));
+    assert_eq!(pin.mismatch(), None);
+    assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    assert_eq!(client.alpn_protocol(), Some(shared::peer::ALPN));
+    assert_eq!(client.handshake_kind(), Some(rustls::HandshakeKind::Full));
+}
+
+#[test]
+fn the_wrong_certificate_is_refused_and_named() {
+    let (bob, mallory) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let pin = ServerPin::exactly(bob.fingerprint());
+    let client = crate::peer_client(&Identity::generate().unwrap(), &pin).unwrap();
+    assert!(handshake(client, crate::peer_server(&mallory).unwrap()).is_err());
+    assert_eq!(pin.mismatch(), Some(mallory.fingerprint()));
+}
+
+#[test]
+fn a_copied_certificate_without_its_key_is_refused() {
+    let (bob, _) = forged(|_| {});
+    let (_, mallorys_key) = forged(|_| {});
+    let pin = ServerPin::exactly(fingerprint_of(&bob).unwrap());
+    let client = crate::peer_client(&Identity::generate().unwrap(), &pin).unwrap();
+    assert!(handshake(client, impostor_server(vec![bob.clone()], &mallorys_key)).is_err());
+
+    let server = Identity::generate().unwrap();
+    let pin = ServerPin::exactly(server.fingerprint());
+    assert!(handshake(impostor(vec![bob], &mallorys_key, &pin), crate::peer_server(&server).unwrap()).is_err());
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    let (old, key) = forged(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let server = Identity::generate().unwrap();
+    let pin = ServerPin::exactly(server.fingerprint());
+    let error = handshake(impostor(vec![old.clone()], &key, &pin), crate::peer_server(&server).unwrap()).unwrap_err();
+    assert!(format!("{error:?}").contains("Expired"), "{error:?}");
+
+    let pin = ServerPin::exactly(fingerprint_of(&old).unwrap());
+    let client = crate::peer_client(&Identity::generate().unwrap(), &pin).unwrap();
+    assert!(handshake(client, impostor_server(vec![old], &key)).is_err());
+}
+
+#[test]
+fn a_chain_is_refused() {
+    let (leaf, key) = forged(|_| {});
+    let (other, _) = forged(|_| {});
+    let server = Identity::generate().unwrap();
+    let pin = ServerPin::exactly(server.fingerprint());
+    let config = impostor(vec![leaf.clone(), other.clone()], &key, &pin);
+    assert!(handshake(config, crate::peer_server(&server).unwrap()).is_err());
+
+    let pin = ServerPin::exactly(fingerprint_of(&leaf).unwrap());
+    let client = crate::peer_client(&Identity::generate().unwrap(), &pin).unwrap();
+    assert!(handshake(client, impostor_server(vec![leaf, other], &key)).is_err());
+}
+
+#[test]
+fn a_certificate_signed_by_another_key_is_refused() {
+    let authority_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let authority = rcgen::Issuer::new(rcgen::CertificateParams::default(), &authority_key);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let certificate = rcgen::CertificateParams::default().signed_by(&key, &authority).unwrap().der().clone();
+    let server = Identity::generate().unwrap();
+    let pin = ServerPin::exactly(server.fingerprint());
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    assert!(handshake(impostor(vec![certificate], &key, &pin), crate::peer_server(&server).unwrap()).is_err());
+}
+
+#[test]
+fn a_peer_wants_a_client_certificate_and_the_tracker_does_not() {
+    let server = Identity::generate().unwrap();
+    let pin = ServerPin::first_contact();
+    let anonymous = || crate::tracker_client(None, &pin).unwrap();
+    let (seen, _) = handshake(anonymous(), crate::tracker_server(&server).unwrap()).unwrap();
+    assert_eq!(seen, None);
+    assert_eq!(pin.presented(), Some(server.fingerprint()));
+
+    let mut demanding = crate::peer_server(&server).unwrap();
+    demanding.alpn_protocols.clear();
+    assert!(handshake(anonymous(), demanding).is_err());
+}
+
+#[test]
+fn another_protocol_is_refused() {
+    let (alice, bob) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let mut client = crate::peer_client(&alice, &ServerPin::first_contact()).unwrap();
+    client.alpn_protocols = vec![b"h3".to_vec()];
+    assert!(handshake(client, crate::peer_server(&bob).unwrap()).is_err());
+}
+
+#[test]
+fn nothing_is_resumed() {
+    let (alice, bob) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let client = crate::peer_client(&alice, &ServerPin::exactly(bob.fingerprint())).unwrap();
+    let server = crate::peer_server(&bob).unwrap();
+    handshake(client.clone(), server.clone()).unwrap();
+    let (_, second) = handshake(client, server).unwrap();
+    assert_eq!(second.handshake_kind(), Some(rustls::HandshakeKind::Full));
+}
