@@ -1,7 +1,7 @@
 //! Frames between peers: a length as u32 big-endian, then that many bytes of JSON, at most [`FRAME_BYTES`].
 //!
-//! A header frame may be followed by raw bytes whose number it says; [`Decoder::take_raw`] hands those out that were
-//! already buffered.
+//! A header frame may be followed by raw bytes whose number it says; [`Decoder::missing`] says how much to read so as
+//! not to run into them.
 
 use std::fmt;
 
@@ -77,13 +77,17 @@ impl Decoder {
         Ok(Some(message))
     }
 
-    /// Up to `max` raw bytes that were buffered behind the last frame.
-    pub fn take_raw(&mut self, max: u64) -> Vec<u8> {
+    /// How many further bytes the next frame needs, as far as is known yet; never 0 before the frame is whole.
+    ///
+    /// Reading no more than this leaves raw bytes behind the frame in the stream.
+    pub fn missing(&self) -> usize {
         let pending = self.pending();
-        let len = usize::try_from(max).unwrap_or(usize::MAX).min(pending.len());
-        let raw = pending[..len].to_vec();
-        self.start += len;
-        raw
+        match pending.split_first_chunk::<LENGTH_BYTES>() {
+            None => LENGTH_BYTES - pending.len(),
+            Some((prefix, rest)) => {
+                usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX).saturating_sub(rest.len())
+            }
+        }
     }
 
     /// Whether all bytes were taken: the stream may end here.
@@ -132,15 +136,23 @@ mod tests {
     }
 
     #[test]
-    fn raw_bytes_behind_a_frame() {
+    fn raw_bytes_behind_a_frame_are_left_alone() {
         let mut bytes = Vec::new();
-        encode(&1, &mut bytes).unwrap();
+        encode(&json!({"bytes": 8}), &mut bytes).unwrap();
         bytes.extend_from_slice(b"rawbytes");
+        let mut rest = bytes.as_slice();
         let mut decoder = Decoder::default();
-        decoder.extend(&bytes);
-        assert_eq!(decoder.next_frame(), Ok(Some(1)));
-        assert_eq!(decoder.take_raw(3), b"raw");
-        assert_eq!(decoder.take_raw(100), b"bytes");
+        loop {
+            if let Some(frame) = decoder.next_frame::<Value>().unwrap() {
+                assert_eq!(frame["bytes"], 8);
+                break;
+            }
+            let (now, later) = rest.split_at(decoder.missing());
+            assert!(!now.is_empty());
+            decoder.extend(now);
+            rest = later;
+        }
+        assert_eq!(rest, b"rawbytes");
         assert!(decoder.is_empty());
     }
 
@@ -168,7 +180,7 @@ mod tests {
             let mut decoder = Decoder::default();
             decoder.extend(&bytes);
             while let Ok(Some(_)) = decoder.next_frame::<Value>() {}
-            let _ = decoder.take_raw(5);
+            let _ = decoder.missing();
         }
     }
 }

@@ -1,0 +1,233 @@
+//! The UDP socket, and how QUIC behaves on it.
+//!
+//! Each setting that differs from quinn's default was measured; change one only with a measurement.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::{Identity, ServerPin};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::LinkError;
+use super::socket::SplittingSocket;
+use crate::sys;
+
+/// Streams that the other side may have open at once.
+const MAX_STREAMS: u32 = 64;
+/// What one bulk stream may have in flight towards us.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// What all streams of one link may have in flight towards us: more than all bulk streams together, so that a full
+/// bulk stream can't keep a chat message waiting.
+const LINK_WINDOW: u32 = 24 << 20;
+/// What we keep in memory until it is acknowledged.
+const SEND_WINDOW: u64 = 8 << 20;
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Below this a fast sender overruns the socket.
+const RECEIVE_BUFFER_HINT: usize = 1 << 20;
+const IDLE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+const MAX_UDP_PAYLOAD: u16 = 65_527;
+/// Packets on loopback: two of these are one segmented send of 64 kB.
+const LOOPBACK_MTU: u16 = 32_000;
+const INITIAL_WINDOW: u64 = 256 * 1024;
+/// Unfinished incoming handshakes before callers must prove their address, and before they are turned away.
+const INCOMING_BEFORE_RETRY: usize = 64;
+const MAX_INCOMING: usize = 1024;
+
+/// A bound socket that dials and, if it was made to, accepts.
+#[derive(Clone)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    identity: Arc<Identity>,
+    server: Option<Arc<QuicServerConfig>>,
+}
+
+impl Endpoint {
+    /// For a process that only dials.
+    ///
+    /// # Errors
+    /// [`LinkError::Local`] when there is no socket to be had.
+    pub fn dialling(identity: &Arc<Identity>) -> Result<Self, LinkError> {
+        let inner = bind(0, EndpointConfig::default(), None)?;
+        Ok(Self { inner, identity: identity.clone(), server: None })
+    }
+
+    /// For a node: accepts on `port` (0: any) and dials from there.
+    ///
+    /// Stateless resets and connection ids are keyed by the identity, so that a node that starts again on its port
+    /// ends its old links at once instead of letting the others wait for their time-out (RFC 9000, section 10.3).
+    ///
+    /// # Errors
+    /// [`LinkError::Local`] when the port is taken or there is no socket to be had.
+    pub fn accepting(identity: &Arc<Identity>, port: u16) -> Result<Self, LinkError> {
+        let crypto = QuicServerConfig::try_from(certs::peer_server(identity)?);
+        let crypto = Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?);
+        let reset_key = identity.derive_secret("vizinho 2026 stateless reset key v1");
+        let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
+        let mut config = EndpointConfig::new(Arc::new(reset_key));
+        let [a, b, c, d, e, f, g, h, ..] = identity.derive_secret("vizinho 2026 connection id key v1");
+        let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+        let inner = bind(port, config, Some(server_config(&crypto, None)))?;
+        Ok(Self { inner, identity: identity.clone(), server: Some(crypto) })
+    }
+
+    /// The UDP port.
+    ///
+    /// # Errors
+    /// [`LinkError::Local`] when the socket is gone.
+    pub fn port(&self) -> Result<u16, LinkError> {
+        Ok(self.inner.local_addr()?.port())
+    }
+
+    /// The identity that it shows.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Starts a handshake with whoever is at `address`, demanding what `pin` demands.
+    ///
+    /// # Errors
+    /// [`LinkError`] when it can't even be started.
+    pub fn connect(&self, address: SocketAddr, pin: &Arc<ServerPin>) -> Result<quinn::Connecting, LinkError> {
+        let crypto = QuicClientConfig::try_from(certs::peer_client(&self.identity, pin)?);
+        let mut config = ClientConfig::new(Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?));
+        config.transport_config(Arc::new(transport(Some(address))));
+        self.inner
+            .connect_with(config, address, &certs::server_name().to_str())
+            .map_err(|why| LinkError::Local(why.to_string()))
+    }
+
+    /// The next incoming handshake; `None` when the endpoint was closed.
+    ///
+    /// Under load callers must first prove that they are where they say they are.
+    pub async fn accept(&self) -> Option<quinn::Connecting> {
+        let server = self.server.as_ref()?;
+        loop {
+            let incoming = self.inner.accept().await?;
+            if self.inner.open_connections() >= INCOMING_BEFORE_RETRY && incoming.may_retry() {
+                // Fails only for one that was validated, which may_retry excludes.
+                let _ = incoming.retry();
+                continue;
+            }
+            let config = server_config(server, Some(incoming.remote_address()));
+            match incoming.accept_with(Arc::new(config)) {
+                Ok(connecting) => return Some(connecting),
+                Err(why) => tracing::debug!("an incoming handshake failed at once: {why}"),
+            }
+        }
+    }
+
+    /// Closes all links with `code` and takes no more.
+    pub fn close(&self, code: shared::peer::Code) {
+        self.inner.close(VarInt::from_u32(code.into()), b"");
+    }
+
+    /// Waits until the closes have been sent, at most a few milliseconds: nobody waits for our exit.
+    pub async fn drain(&self) {
+        let _ = tokio::time::timeout(Duration::from_millis(5), self.inner.wait_idle()).await;
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("identity", &self.identity).field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+fn bind(port: u16, config: EndpointConfig, server: Option<ServerConfig>) -> Result<quinn::Endpoint, LinkError> {
+    let socket = bind_dual_stack(port).or_else(|_| bind_one(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
+    let socket = socket.map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
+    // Send buffers stay at their default: large ones make chat wait behind bulk data in the kernel.
+    if let Err(why) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
+        tracing::debug!("the receive buffer keeps its size: {why}");
+    }
+    let granted = socket.recv_buffer_size().unwrap_or(0);
+    tracing::debug!(granted, "UDP receive buffer");
+    if granted < RECEIVE_BUFFER_HINT {
+        tracing::info!(
+            "the UDP receive buffer has only {granted} bytes; faster with: sysctl -w net.core.rmem_max={RECEIVE_BUFFER}"
+        );
+    }
+    let mut config = config;
+    config.max_udp_payload_size(MAX_UDP_PAYLOAD).map_err(|why| LinkError::Local(why.to_string()))?;
+    let runtime = Arc::new(TokioRuntime);
+    let socket = Arc::new(SplittingSocket(runtime.wrap_udp_socket(socket.into())?));
+    Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
+}
+
+fn bind_dual_stack(port: u16) -> std::io::Result<Socket> {
+    bind_one(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
+}
+
+fn bind_one(domain: Domain, address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn server_config(crypto: &Arc<QuicServerConfig>, remote: Option<SocketAddr>) -> ServerConfig {
+    let mut config = ServerConfig::with_crypto(crypto.clone());
+    config.max_incoming(MAX_INCOMING);
+    config.transport_config(Arc::new(transport(remote)));
+    config
+}
+
+/// The settings for a path to `remote`.
+fn transport(remote: Option<SocketAddr>) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(MAX_STREAMS.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(LINK_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    let mut cubic = quinn::congestion::CubicConfig::default();
+    cubic.initial_window(INITIAL_WINDOW);
+    config.congestion_controller_factory(Arc::new(cubic));
+    match remote.map(|remote| path(remote.ip())) {
+        Some(Path::Loopback) => {
+            // Nothing to discover: the kernel takes any size.
+            config.initial_mtu(LOOPBACK_MTU).mtu_discovery_config(None);
+        }
+        Some(Path::Network { udp_payload }) => {
+            let mut discovery = MtuDiscoveryConfig::default();
+            discovery.upper_bound(udp_payload);
+            config.mtu_discovery_config(Some(discovery));
+        }
+        None => {}
+    }
+    config
+}
+
+enum Path {
+    Loopback,
+    Network { udp_payload: u16 },
+}
+
+fn path(ip: IpAddr) -> Path {
+    const IPV4_AND_UDP: u32 = 28;
+    const IPV6_AND_UDP: u32 = 48;
+    const ETHERNET: u32 = 1500;
+    let ip = ip.to_canonical();
+    let mtu = sys::route_mtu(ip).unwrap_or(ETHERNET);
+    // A machine's own LAN address is routed over its loopback, with that one's MTU.
+    if ip.is_loopback() || mtu > 32_768 {
+        return Path::Loopback;
+    }
+    let headers = if ip.is_ipv4() { IPV4_AND_UDP } else { IPV6_AND_UDP };
+    Path::Network { udp_payload: u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX).max(1200) }
+}

@@ -1,0 +1,179 @@
+//! What can go wrong on the wire, by blame.
+
+use std::io;
+use std::time::Duration;
+
+use shared::Fingerprint;
+use shared::frame::FrameError;
+use shared::peer::Code;
+use shared::safe_text::safe_line;
+use shared::tracker::{ErrorCode, Refusal};
+
+/// Why there is no link to a peer, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Nobody answered at any address.
+    #[error("no answer from {addresses} within {} s", .within.as_secs())]
+    NoAnswer {
+        /// The addresses that were tried, for people.
+        addresses: String,
+        /// How long.
+        within: Duration,
+    },
+    /// Somebody answered who isn't the one that was dialled.
+    #[error("the identity changed: expected {expected}, found {presented}")]
+    IdentityChanged {
+        /// The key that was demanded.
+        expected: Fingerprint,
+        /// The key that was shown.
+        presented: Fingerprint,
+    },
+    /// The other side doesn't want this link.
+    #[error("{}", if .message.is_empty() { format!("refused ({code})") } else { safe_line(.message).into_owned() })]
+    Refused {
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people, in the other side's words.
+        message: String,
+    },
+    /// The link was there and is gone.
+    #[error("the connection was lost: {0}")]
+    Lost(String),
+    /// The other side doesn't speak the protocol.
+    #[error("the other side broke the protocol: {0}")]
+    Protocol(String),
+    /// This side can't open a socket or set up TLS.
+    #[error("{0}")]
+    Local(String),
+}
+
+/// Why a stream did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The other side gave up on this stream.
+    #[error("the other side stopped: {0}")]
+    Reset(Code),
+    /// The whole link is gone.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The stream ended before what it promised.
+    #[error("the stream ended too early")]
+    Truncated,
+    /// What came is not the protocol.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// What came is the protocol, but not an answer to what was asked.
+    #[error("unexpected answer: {0}")]
+    Unexpected(&'static str),
+    /// The other side says that it can't.
+    #[error("{}", safe_line(.message))]
+    Answered {
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people.
+        message: String,
+    },
+    /// Nothing came for too long.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+/// Why the tracker did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackerError {
+    /// It can't be reached.
+    #[error("the tracker {address} can't be reached: {why}")]
+    Unreachable {
+        /// As the user named it.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// Something else listens there.
+    #[error("{address} is not a Vizinho tracker: {why}")]
+    NotATracker {
+        /// As the user named it.
+        address: String,
+        /// Why not.
+        why: String,
+    },
+    /// It is another one than before.
+    #[error("the tracker's identity changed: expected {expected}, found {presented}")]
+    IdentityChanged {
+        /// As the user named it.
+        address: String,
+        /// The key on record.
+        expected: Fingerprint,
+        /// The key that was shown.
+        presented: Fingerprint,
+    },
+    /// It said no.
+    #[error("{}", safe_line(&.refusal.message))]
+    Refused {
+        /// Its code and words.
+        refusal: Refusal,
+        /// When to try again, if it said so.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl TrackerError {
+    /// The tracker's code, when it was the tracker that said no.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { refusal, .. } => Some(refusal.code),
+            _ => None,
+        }
+    }
+}
+
+impl From<quinn::ConnectionError> for LinkError {
+    fn from(error: quinn::ConnectionError) -> Self {
+        match error {
+            quinn::ConnectionError::ApplicationClosed(close) => Self::Refused {
+                code: Code::from(close.error_code.into_inner()),
+                message: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            quinn::ConnectionError::TransportError(error) => Self::Protocol(error.to_string()),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+impl From<quinn::ReadError> for StreamError {
+    fn from(error: quinn::ReadError) -> Self {
+        match error {
+            quinn::ReadError::Reset(code) => Self::Reset(Code::from(code.into_inner())),
+            quinn::ReadError::ConnectionLost(error) => Self::Link(error.into()),
+            other => Self::Link(LinkError::Lost(other.to_string())),
+        }
+    }
+}
+
+impl From<quinn::WriteError> for StreamError {
+    fn from(error: quinn::WriteError) -> Self {
+        match error {
+            quinn::WriteError::Stopped(code) => Self::Reset(Code::from(code.into_inner())),
+            quinn::WriteError::ConnectionLost(error) => Self::Link(error.into()),
+            other => Self::Link(LinkError::Lost(other.to_string())),
+        }
+    }
+}
+
+impl From<quinn::ConnectionError> for StreamError {
+    fn from(error: quinn::ConnectionError) -> Self {
+        Self::Link(error.into())
+    }
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> Self {
+        Self::Local(error.to_string())
+    }
+}
+
+impl From<certs::TlsError> for LinkError {
+    fn from(error: certs::TlsError) -> Self {
+        Self::Local(error.to_string())
+    }
+}

@@ -1,0 +1,273 @@
+//! An authenticated connection between two peers, after hello and welcome.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::{ServerPin, fingerprint_of_chain};
+use quinn::VarInt;
+use rustls::pki_types::CertificateDer;
+use shared::limits::AGENT_BYTES;
+use shared::peer::{Answer, Ask, Code, Hello};
+use shared::{Fingerprint, UserName};
+use tokio::task::JoinSet;
+
+use super::endpoint::Endpoint;
+use super::stream::{Priority, Receiver, Sender, within};
+use super::{LinkError, StreamError};
+
+/// For a handshake, and again for hello and welcome.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between one address and the next: the first that answers wins (RFC 8305 calls this happy eyeballs).
+const STAGGER: Duration = Duration::from_millis(150);
+
+/// One link to one peer. Cheap to clone; all clones are the same connection.
+#[derive(Debug, Clone)]
+pub struct Link {
+    connection: quinn::Connection,
+    peer: Arc<Peer>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    user: UserName,
+    fingerprint: Fingerprint,
+}
+
+/// Whom to dial, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Whom.
+    pub user: UserName,
+    /// The key that must be there.
+    pub fingerprint: Fingerprint,
+    /// Where, the likeliest first.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A caller whose key is proved and who said hello; not yet let in.
+#[derive(Debug)]
+pub struct Caller {
+    connection: quinn::Connection,
+    fingerprint: Fingerprint,
+    hello: Hello,
+    sender: Sender,
+}
+
+/// What this side says of itself.
+pub fn hello_of(user: UserName) -> Hello {
+    Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).to_owned(), capabilities: Vec::new() }
+}
+
+/// Dials all addresses of `target`, one after another without waiting for failures, and says hello on the first that
+/// holds the right key.
+///
+/// # Errors
+/// [`LinkError::IdentityChanged`] when nobody right and somebody wrong answered, [`LinkError::NoAnswer`],
+/// [`LinkError::Refused`].
+pub async fn dial(endpoint: &Endpoint, target: &Target, me: &UserName) -> Result<Link, LinkError> {
+    let connection = race(endpoint, target).await?;
+    let link = Link { connection, peer: Arc::new(Peer { user: target.user.clone(), fingerprint: target.fingerprint }) };
+    let greeted = within(PATIENCE, greet(&link, me)).await;
+    match greeted {
+        Ok(()) => Ok(link),
+        Err(error) => {
+            link.close(Code::Protocol);
+            Err(match error {
+                StreamError::Link(error) => error,
+                StreamError::Answered { code, message } => LinkError::Refused { code, message },
+                StreamError::Timeout(within) => LinkError::NoAnswer { addresses: addresses_of(target), within },
+                other => LinkError::Protocol(other.to_string()),
+            })
+        }
+    }
+}
+
+/// Finishes an incoming handshake and reads the hello.
+///
+/// # Errors
+/// [`LinkError`]; the connection is closed.
+pub async fn receive(connecting: quinn::Connecting) -> Result<Caller, LinkError> {
+    let timeout = || LinkError::NoAnswer { addresses: "the caller".to_owned(), within: PATIENCE };
+    let connection = tokio::time::timeout(PATIENCE, connecting).await.map_err(|_| timeout())??;
+    let refuse = |error: LinkError| {
+        connection.close(VarInt::from_u32(Code::Protocol.into()), b"");
+        error
+    };
+    let fingerprint =
+        peer_fingerprint(&connection).ok_or_else(|| refuse(LinkError::Protocol("no certificate".into())))?;
+    let hello = tokio::time::timeout(PATIENCE, read_hello(&connection)).await.map_err(|_| refuse(timeout()))?;
+    let (hello, sender) = hello.map_err(refuse)?;
+    Ok(Caller { connection, fingerprint, hello, sender })
+}
+
+impl Caller {
+    /// Whose key it is.
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// What the caller claims.
+    pub const fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Where the call comes from.
+    pub fn address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Lets the caller in as `user`, which somebody trusted says it is.
+    ///
+    /// # Errors
+    /// [`LinkError`] when it is gone already.
+    pub async fn welcome(mut self, user: UserName, me: UserName) -> Result<Link, LinkError> {
+        let sent = self.sender.frame(&Answer::Welcome(hello_of(me))).await;
+        sent.map_err(|error| LinkError::Lost(error.to_string()))?;
+        self.sender.finish();
+        Ok(Link { connection: self.connection, peer: Arc::new(Peer { user, fingerprint: self.fingerprint }) })
+    }
+
+    /// Turns the caller away, in words.
+    pub async fn refuse(mut self, code: Code, message: &str) {
+        let answer = Answer::Error { code, message: message.to_owned() };
+        if self.sender.frame(&answer).await.is_ok() {
+            self.sender.finish();
+            // The caller closes when it has read why; one that doesn't is closed on.
+            let _ = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
+        }
+        self.connection.close(VarInt::from_u32(code.into()), message.as_bytes());
+    }
+}
+
+impl Link {
+    /// Who is on the other side.
+    pub fn user(&self) -> &UserName {
+        &self.peer.user
+    }
+
+    /// The other side's key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.peer.fingerprint
+    }
+
+    /// Where the other side is now.
+    pub fn address(&self) -> SocketAddr {
+        let address = self.connection.remote_address();
+        SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
+
+    /// Opens a stream by saying what it is for.
+    ///
+    /// # Errors
+    /// [`StreamError`] when the link is gone.
+    pub async fn open(&self, first: &Ask, priority: Priority) -> Result<(Sender, Receiver), StreamError> {
+        let (send, receive) = self.connection.open_bi().await?;
+        let (mut sender, receiver) = (Sender::new(send), Receiver::new(receive));
+        sender.set_priority(priority);
+        sender.frame(first).await?;
+        Ok((sender, receiver))
+    }
+
+    /// The next stream that the other side opens.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the link is gone.
+    pub async fn accept(&self) -> Result<(Sender, Receiver), LinkError> {
+        let (send, receive) = self.connection.accept_bi().await?;
+        Ok((Sender::new(send), Receiver::new(receive)))
+    }
+
+    /// One request, one answer, on a stream of its own.
+    ///
+    /// # Errors
+    /// [`StreamError`], a time-out of a few seconds included.
+    pub async fn ask(&self, ask: &Ask) -> Result<Answer, StreamError> {
+        within(PATIENCE, async {
+            let (sender, mut receiver) = self.open(ask, Priority::Request).await?;
+            sender.finish();
+            receiver.answer().await
+        })
+        .await
+    }
+
+    /// Ends the link. What was sent and not yet received is lost: only the last receiver may call this.
+    pub fn close(&self, code: Code) {
+        self.connection.close(VarInt::from_u32(code.into()), b"");
+    }
+
+    /// Waits for the link's end and tells why.
+    pub async fn closed(&self) -> LinkError {
+        self.connection.closed().await.into()
+    }
+
+    /// Whether the link has ended.
+    pub fn is_closed(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
+    /// Whether both are the same connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.connection.stable_id() == other.connection.stable_id()
+    }
+}
+
+async fn race(endpoint: &Endpoint, target: &Target) -> Result<quinn::Connection, LinkError> {
+    let mut attempts = JoinSet::new();
+    for (position, address) in (0_u32..).zip(&target.addresses) {
+        let (endpoint, address, fingerprint) = (endpoint.clone(), *address, target.fingerprint);
+        attempts.spawn(async move {
+            tokio::time::sleep(STAGGER * position).await;
+            let pin = ServerPin::exactly(fingerprint);
+            let connected = match endpoint.connect(address, &pin) {
+                Ok(connecting) => tokio::time::timeout(PATIENCE, connecting).await,
+                Err(error) => return Err(Some(error)),
+            };
+            match (connected, pin.mismatch()) {
+                (Ok(Ok(connection)), _) => Ok(connection),
+                (_, Some(presented)) => Err(Some(LinkError::IdentityChanged { expected: fingerprint, presented })),
+                (Ok(Err(error)), None) => Err(Some(error.into())),
+                (Err(_), None) => Err(None),
+            }
+        });
+    }
+    let mut failure = None;
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(Some(error))) if !matches!(failure, Some(LinkError::IdentityChanged { .. })) => {
+                failure = Some(error);
+            }
+            _ => {}
+        }
+    }
+    Err(failure.unwrap_or_else(|| LinkError::NoAnswer { addresses: addresses_of(target), within: PATIENCE }))
+}
+
+fn addresses_of(target: &Target) -> String {
+    let texts: Vec<_> = target.addresses.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
+}
+
+async fn greet(link: &Link, me: &UserName) -> Result<(), StreamError> {
+    let (sender, mut receiver) = link.open(&Ask::Hello(hello_of(me.clone())), Priority::Request).await?;
+    sender.finish();
+    match receiver.answer().await? {
+        Answer::Welcome(_) => Ok(()),
+        _ => Err(StreamError::Unexpected("a welcome was due")),
+    }
+}
+
+async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, Sender), LinkError> {
+    let (send, receive) = connection.accept_bi().await?;
+    let first = Receiver::new(receive).frame().await;
+    match first.map_err(|error| LinkError::Protocol(error.to_string()))? {
+        Some(Ask::Hello(hello)) if hello.agent.len() <= AGENT_BYTES => Ok((hello, Sender::new(send))),
+        _ => Err(LinkError::Protocol("a hello was due".to_owned())),
+    }
+}
+
+fn peer_fingerprint(connection: &quinn::Connection) -> Option<Fingerprint> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    fingerprint_of_chain(Some(&chain))
+}

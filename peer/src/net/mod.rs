@@ -1,0 +1,14 @@
+//! The wire: QUIC to other peers, TLS to the tracker.
+//!
+//! [`endpoint`] owns the UDP socket and the transport's settings; [`link`] is one authenticated connection to a peer,
+//! after hello and welcome; [`stream`] carries frames and bulk data on it; [`tracker`] is the client of the tracker.
+//! Nothing here knows what a file share, a conversation or a terminal is.
+
+pub mod endpoint;
+mod error;
+pub mod link;
+mod socket;
+pub mod stream;
+pub mod tracker;
+
+pub use error::{LinkError, StreamError, TrackerError};

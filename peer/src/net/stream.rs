@@ -1,0 +1,180 @@
+//! One bidirectional stream: frames and bulk data, each direction by itself.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::VarInt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::frame::{self, Decoder, FrameError};
+use shared::peer::{Answer, Code};
+
+use super::StreamError;
+
+/// The sending direction.
+///
+/// Dropped without [`Sender::finish`] it resets the stream, so that a sender that was cancelled never looks like one
+/// that was done.
+#[derive(Debug)]
+pub struct Sender {
+    stream: quinn::SendStream,
+    buffer: Vec<u8>,
+    open: bool,
+}
+
+/// The receiving direction. Dropped before its end it tells the other side to stop.
+#[derive(Debug)]
+pub struct Receiver {
+    stream: quinn::RecvStream,
+    decoder: Decoder,
+}
+
+/// How urgent a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Bulk data.
+    Bulk,
+    /// Questions and answers.
+    Request,
+    /// Conversations.
+    Chat,
+}
+
+impl Sender {
+    pub(super) const fn new(stream: quinn::SendStream) -> Self {
+        Self { stream, buffer: Vec::new(), open: true }
+    }
+
+    /// Sends one frame.
+    ///
+    /// # Errors
+    /// [`StreamError`] when it is too large or the stream is gone.
+    pub async fn frame<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
+        self.buffer.clear();
+        frame::encode(message, &mut self.buffer)?;
+        Ok(self.stream.write_all(&self.buffer).await?)
+    }
+
+    /// Sends raw bytes that a frame announced.
+    ///
+    /// # Errors
+    /// [`StreamError`] when the stream is gone.
+    pub async fn bulk(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        Ok(self.stream.write_chunk(bytes).await?)
+    }
+
+    /// Says how urgent what is sent from here on is.
+    pub fn set_priority(&self, priority: Priority) {
+        let level = match priority {
+            Priority::Bulk => -1,
+            Priority::Request => 0,
+            Priority::Chat => 1,
+        };
+        // Fails only on a stream that is closed, where it doesn't matter.
+        let _ = self.stream.set_priority(level);
+    }
+
+    /// Ends this direction: everything was said.
+    pub fn finish(mut self) {
+        self.open = false;
+        let _ = self.stream.finish();
+    }
+
+    /// Gives up with a reason.
+    pub fn reset(mut self, code: Code) {
+        self.open = false;
+        let _ = self.stream.reset(VarInt::from_u32(code.into()));
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.open {
+            let _ = self.stream.reset(VarInt::from_u32(Code::Cancelled.into()));
+        }
+    }
+}
+
+impl Receiver {
+    pub(super) fn new(stream: quinn::RecvStream) -> Self {
+        Self { stream, decoder: Decoder::default() }
+    }
+
+    /// The next frame; `None` when the other side ended its direction cleanly. May be cancelled and called again.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+        loop {
+            if let Some(message) = self.decoder.next_frame()? {
+                return Ok(Some(message));
+            }
+            // No more than the frame: bulk data behind it stays in the stream and is never copied here.
+            match self.stream.read_chunk(self.decoder.missing(), true).await? {
+                Some(chunk) => self.decoder.extend(&chunk.bytes),
+                None if self.decoder.is_empty() => return Ok(None),
+                None => return Err(StreamError::Truncated),
+            }
+        }
+    }
+
+    /// The answer to a request that was sent: a frame must come, and an `error` frame is an error.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn answer(&mut self) -> Result<Answer, StreamError> {
+        match self.frame().await?.ok_or(StreamError::Truncated)? {
+            Answer::Error { code, message } => Err(StreamError::Answered { code, message }),
+            answer => Ok(answer),
+        }
+    }
+
+    /// 1 to `max` of the raw bytes that a frame announced. May be cancelled and called again.
+    ///
+    /// # Errors
+    /// [`StreamError`]; the stream must not end here.
+    pub async fn bulk(&mut self, max: usize) -> Result<Bytes, StreamError> {
+        let chunk = self.stream.read_chunk(max, true).await?.ok_or(StreamError::Truncated)?;
+        Ok(chunk.bytes)
+    }
+
+    /// Exactly `len` raw bytes that a frame announced, in one piece.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn bulk_exact(&mut self, len: usize) -> Result<Vec<u8>, StreamError> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let chunk = self.bulk(len - bytes.len()).await?;
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    /// Tells the other side that no more is wanted.
+    pub fn stop(mut self, code: Code) {
+        let _ = self.stream.stop(VarInt::from_u32(code.into()));
+    }
+}
+
+/// `future`, but no longer than `within`.
+///
+/// # Errors
+/// [`StreamError::Timeout`], or what the future says.
+pub async fn within<T>(
+    within: Duration,
+    future: impl Future<Output = Result<T, StreamError>>,
+) -> Result<T, StreamError> {
+    tokio::time::timeout(within, future).await.unwrap_or(Err(StreamError::Timeout(within)))
+}
+
+/// Whether an error is the other side's breach of the protocol, to be answered by [`Code::Protocol`].
+pub const fn is_breach(error: &StreamError) -> bool {
+    matches!(
+        error,
+        StreamError::Frame(FrameError::Malformed(_) | FrameError::TooLarge(_))
+            | StreamError::Truncated
+            | StreamError::Unexpected(_)
+    )
+}

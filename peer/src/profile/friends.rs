@@ -1,0 +1,151 @@
+//! People met before: the key each showed first, and where they were.
+
+use std::net::SocketAddr;
+
+use rusqlite::OptionalExtension;
+use shared::{Fingerprint, UserName};
+
+use super::{Profile, ProfileError};
+
+/// Somebody met before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Friend {
+    /// The account's name.
+    pub user: UserName,
+    /// The key on record.
+    pub fingerprint: Fingerprint,
+    /// When they were first met, seconds since 1970.
+    pub first_seen: i64,
+    /// Whether the key was compared by other means.
+    pub verified: bool,
+    /// Where they were last, the likeliest first.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// How a key compares with the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meeting {
+    /// The first time; the key is on record now.
+    First,
+    /// The key on record.
+    Known,
+    /// Another key than the one on record, which stays.
+    Changed {
+        /// The key on record.
+        recorded: Fingerprint,
+    },
+}
+
+impl Profile {
+    /// Compares a user's key with the record; at the first meeting it becomes the record.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn meet(&self, user: &UserName, fingerprint: Fingerprint, now_s: i64) -> Result<Meeting, ProfileError> {
+        if let Some(friend) = self.friend(user)? {
+            let known = friend.fingerprint == fingerprint;
+            return Ok(if known { Meeting::Known } else { Meeting::Changed { recorded: friend.fingerprint } });
+        }
+        let inserted = self.sql(self.database().execute(
+            "INSERT INTO friend (user, fingerprint, first_seen) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            (user.as_str(), fingerprint.to_string(), now_s),
+        ))?;
+        // Another process met them in between: its record counts.
+        if inserted == 1 { Ok(Meeting::First) } else { self.meet(user, fingerprint, now_s) }
+    }
+
+    /// Takes `fingerprint` as the key of `user` from now on.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn trust(
+        &self,
+        user: &UserName,
+        fingerprint: Fingerprint,
+        verified: bool,
+        now_s: i64,
+    ) -> Result<(), ProfileError> {
+        let changed = self.database().execute(
+            "INSERT INTO friend (user, fingerprint, first_seen, verified) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (user) DO UPDATE SET fingerprint = ?2, verified = ?4",
+            (user.as_str(), fingerprint.to_string(), now_s, verified),
+        );
+        self.sql(changed).map(|_| ())
+    }
+
+    /// What is on record of `user`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn friend(&self, user: &UserName) -> Result<Option<Friend>, ProfileError> {
+        self.friend_where("user = ?1", user.as_str())
+    }
+
+    /// Who of those met before has this key.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn friend_with_key(&self, fingerprint: &Fingerprint) -> Result<Option<Friend>, ProfileError> {
+        self.friend_where("fingerprint = ?1", &fingerprint.to_string())
+    }
+
+    /// Records where a friend was reached, for the time when the tracker can't say.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn remember_addresses(&self, user: &UserName, addresses: &[SocketAddr]) -> Result<(), ProfileError> {
+        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let changed = self.database().execute(
+            "UPDATE friend SET addresses = ?2 WHERE user = ?1 AND addresses <> ?2",
+            (user.as_str(), texts.join(" ")),
+        );
+        self.sql(changed).map(|_| ())
+    }
+
+    fn friend_where(&self, condition: &str, value: &str) -> Result<Option<Friend>, ProfileError> {
+        let query = format!("SELECT user, fingerprint, first_seen, verified, addresses FROM friend WHERE {condition}");
+        let row = {
+            let database = self.database();
+            let mut query = self.sql(database.prepare_cached(&query))?;
+            let row = query.query_row([value], |row| {
+                let (user, fingerprint): (String, String) = (row.get(0)?, row.get(1)?);
+                let addresses: String = row.get(4)?;
+                Ok((user, fingerprint, row.get(2)?, row.get(3)?, addresses))
+            });
+            self.sql(row.optional())?
+        };
+        let Some((user, fingerprint, first_seen, verified, addresses)) = row else { return Ok(None) };
+        let damaged = || self.damaged(format!("the friend {user:?}"));
+        Ok(Some(Friend {
+            user: user.parse().map_err(|_| damaged())?,
+            fingerprint: fingerprint.parse().map_err(|_| damaged())?,
+            first_seen,
+            verified,
+            addresses: addresses.split_whitespace().filter_map(|text| text.parse().ok()).collect(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_key_stays_until_it_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        let (one, two) = (Fingerprint::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32]));
+        assert_eq!(profile.meet(&bob, one, 5).unwrap(), Meeting::First);
+        assert_eq!(profile.meet(&bob, one, 6).unwrap(), Meeting::Known);
+        assert_eq!(profile.meet(&bob, two, 7).unwrap(), Meeting::Changed { recorded: one });
+        assert_eq!(profile.friend(&bob).unwrap().unwrap().fingerprint, one);
+        profile.trust(&bob, two, true, 8).unwrap();
+        let friend = profile.friend_with_key(&two).unwrap().unwrap();
+        assert_eq!((friend.user, friend.verified, friend.first_seen), (bob.clone(), true, 5));
+        assert_eq!(profile.friend_with_key(&one).unwrap(), None);
+        let addresses = ["10.0.0.1:5".parse().unwrap(), "[::1]:6".parse().unwrap()];
+        profile.remember_addresses(&bob, &addresses).unwrap();
+        assert_eq!(profile.friend(&bob).unwrap().unwrap().addresses, addresses);
+    }
+}

@@ -1,0 +1,275 @@
+//! One user's state on one machine: identity, account, friends, shares, messages.
+//!
+//! A folder (0700) with `identity/identity.pem`, `profile.db` (SQLite, WAL) and, while a node runs, `node.lock` and
+//! `node.sock`. Several processes of one profile may use it at the same time.
+
+mod friends;
+mod messages;
+mod schema;
+mod shares;
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use certs::{Identity, IdentityError};
+use rusqlite::{Connection, OptionalExtension};
+use shared::{Fingerprint, UserName};
+
+pub use friends::{Friend, Meeting};
+pub use messages::{Direction, MessageState, StoredMessage};
+pub use shares::{Share, SharePage};
+
+/// One user's state on one machine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    home: PathBuf,
+    database: Mutex<Connection>,
+}
+
+/// Who this profile is, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The account's name.
+    pub user: UserName,
+    /// The tracker it is registered with, `HOST:PORT`.
+    pub tracker: String,
+}
+
+/// Held by the one node of a profile, and given back by the system whatever becomes of it.
+#[derive(Debug)]
+pub struct NodeLock {
+    _file: File,
+}
+
+/// Why the profile can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// The folder or a file in it.
+    #[error("can't use {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error("the profile's database {path} can't be used ({source}); nothing was changed")]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The database was made by a later version.
+    #[error("{path} was made by a newer version (schema {found}, this one knows {known}): use that version")]
+    TooNew {
+        /// Which.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// What was read back is not what is ever written.
+    #[error("the profile's database {path} is damaged: {what}; put back a copy of it or move it away")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Another node has it.
+    #[error("a node of this profile is already running")]
+    NodeRuns,
+}
+
+impl Profile {
+    /// Opens the profile in `home`, made if it isn't there.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn open(home: &Path) -> Result<Self, ProfileError> {
+        let io = |source| ProfileError::Io { path: home.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(io)?;
+        let home = home.canonicalize().map_err(io)?;
+        let database = Mutex::new(schema::open(&home.join("profile.db"))?);
+        Ok(Self { inner: Arc::new(Inner { home, database }) })
+    }
+
+    /// The profile's folder.
+    pub fn home(&self) -> &Path {
+        &self.inner.home
+    }
+
+    /// The identity, made at the first call.
+    ///
+    /// # Errors
+    /// [`ProfileError::Identity`].
+    pub fn identity(&self) -> Result<Identity, ProfileError> {
+        Ok(Identity::load_or_create(&self.inner.home.join("identity"))?)
+    }
+
+    /// Where the running node listens to other processes of this profile.
+    pub fn socket_path(&self) -> PathBuf {
+        self.inner.home.join("node.sock")
+    }
+
+    /// Becomes the profile's one node.
+    ///
+    /// # Errors
+    /// [`ProfileError::NodeRuns`], or as the system says.
+    pub fn lock_node(&self) -> Result<NodeLock, ProfileError> {
+        let path = self.inner.home.join("node.lock");
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = opened.map_err(|source| ProfileError::Io { path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(NodeLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(ProfileError::NodeRuns),
+            Err(TryLockError::Error(source)) => Err(ProfileError::Io { path, source }),
+        }
+    }
+
+    /// Who this profile is, if it ever registered or logged in.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn account(&self) -> Result<Option<Account>, ProfileError> {
+        let (Some(user), Some(tracker)) = (self.setting("user")?, self.setting("tracker")?) else { return Ok(None) };
+        let user = user.parse().map_err(|_| self.damaged(format!("the account {user:?}")))?;
+        Ok(Some(Account { user, tracker }))
+    }
+
+    /// Records who this profile is.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn set_account(&self, account: &Account) -> Result<(), ProfileError> {
+        self.set_setting("user", Some(account.user.as_str()))?;
+        self.set_setting("tracker", Some(&account.tracker))
+    }
+
+    /// Forgets who this profile is; the identity stays.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn clear_account(&self) -> Result<(), ProfileError> {
+        self.set_setting("user", None)
+    }
+
+    /// The tracker that was used last, if any.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn last_tracker(&self) -> Result<Option<String>, ProfileError> {
+        self.setting("tracker")
+    }
+
+    /// The key on record of the tracker at `address`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn tracker_pin(&self, address: &str) -> Result<Option<Fingerprint>, ProfileError> {
+        self.setting(&format!("tracker_pin {address}"))?
+            .map(|text| text.parse().map_err(|_| self.damaged(format!("the tracker's fingerprint {text:?}"))))
+            .transpose()
+    }
+
+    /// Records the key of the tracker at `address`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn pin_tracker(&self, address: &str, fingerprint: Fingerprint) -> Result<(), ProfileError> {
+        self.set_setting(&format!("tracker_pin {address}"), Some(&fingerprint.to_string()))
+    }
+
+    /// The UDP port that the node had last, so that others find it there again.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn last_port(&self) -> Result<Option<u16>, ProfileError> {
+        Ok(self.setting("port")?.and_then(|text| text.parse().ok()))
+    }
+
+    /// Records the node's UDP port.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn set_last_port(&self, port: u16) -> Result<(), ProfileError> {
+        self.set_setting("port", Some(&port.to_string()))
+    }
+
+    fn setting(&self, key: &str) -> Result<Option<String>, ProfileError> {
+        let database = self.database();
+        let mut query = self.sql(database.prepare_cached("SELECT value FROM setting WHERE key = ?1"))?;
+        self.sql(query.query_row([key], |row| row.get(0)).optional())
+    }
+
+    fn set_setting(&self, key: &str, value: Option<&str>) -> Result<(), ProfileError> {
+        let database = self.database();
+        let changed = match value {
+            Some(value) => database.execute(
+                "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+                [key, value],
+            ),
+            None => database.execute("DELETE FROM setting WHERE key = ?1", [key]),
+        };
+        self.sql(changed).map(|_| ())
+    }
+
+    fn database(&self) -> MutexGuard<'_, Connection> {
+        // A panic elsewhere leaves no transaction half done: rusqlite rolls back on drop.
+        self.inner.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
+        result.map_err(|source| ProfileError::Database { path: self.inner.home.join("profile.db"), source })
+    }
+
+    fn damaged(&self, what: String) -> ProfileError {
+        ProfileError::Damaged { path: self.inner.home.join("profile.db"), what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_and_pins_are_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("p")).unwrap();
+        assert_eq!(profile.account().unwrap(), None);
+        let account = Account { user: "alice".parse().unwrap(), tracker: "10.0.0.1:8000".into() };
+        profile.set_account(&account).unwrap();
+        let pin = Fingerprint::from_bytes([7; 32]);
+        profile.pin_tracker("10.0.0.1:8000", pin).unwrap();
+        drop(profile);
+        let profile = Profile::open(&home.path().join("p")).unwrap();
+        assert_eq!(profile.account().unwrap(), Some(account));
+        assert_eq!(profile.tracker_pin("10.0.0.1:8000").unwrap(), Some(pin));
+        assert_eq!(profile.tracker_pin("10.0.0.2:8000").unwrap(), None);
+        profile.clear_account().unwrap();
+        assert_eq!(profile.account().unwrap(), None);
+        assert_eq!(profile.last_tracker().unwrap().as_deref(), Some("10.0.0.1:8000"));
+    }
+
+    #[test]
+    fn one_node_a_profile() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let lock = profile.lock_node().unwrap();
+        assert!(matches!(profile.lock_node(), Err(ProfileError::NodeRuns)));
+        drop(lock);
+        profile.lock_node().unwrap();
+    }
+}

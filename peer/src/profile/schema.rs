@@ -1,0 +1,125 @@
+//! The database's schema and its versions.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::ProfileError;
+
+/// Each entry takes the schema one version further; entries are never changed once released.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE setting (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE friend (
+        user TEXT PRIMARY KEY,
+        fingerprint TEXT NOT NULL,
+        first_seen INTEGER NOT NULL,
+        verified INTEGER NOT NULL DEFAULT 0,
+        addresses TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX friend_by_fingerprint ON friend (fingerprint);
+
+    CREATE TABLE share (
+        name TEXT PRIMARY KEY,
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        manifest BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX share_by_hash ON share (hash);
+    CREATE INDEX share_by_path ON share (path);
+
+    CREATE TABLE message (
+        seq INTEGER PRIMARY KEY,
+        peer TEXT NOT NULL,
+        direction TEXT NOT NULL CHECK (direction IN ('in', 'out')),
+        id TEXT NOT NULL,
+        ts INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        state TEXT NOT NULL,
+        UNIQUE (peer, direction, id)
+    ) STRICT;
+"];
+
+/// Opens the database, making or migrating it.
+pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
+    let broken = |source| ProfileError::Database { path: path.to_owned(), source };
+    if !path.exists() {
+        // SQLite would make it with the umask's mode; messages are nobody else's business.
+        let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        made.map_err(|source| ProfileError::Io { path: path.to_owned(), source })?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(broken)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(broken)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = version(&connection).map_err(broken)?;
+    if found > known {
+        return Err(ProfileError::TooNew { path: path.to_owned(), found, known });
+    }
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(broken)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(broken)?;
+    if found < known {
+        migrate(&mut connection).map_err(broken)?;
+    }
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have migrated while this one waited for the lock.
+    let from = usize::try_from(version(&transaction)?).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(from) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("profile.db");
+        open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        assert!(matches!(open(&path), Err(ProfileError::TooNew { found: 99, .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn rubbish_is_an_error_and_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("profile.db");
+        let rubbish = b"this is not a database, it is a letter to my aunt".repeat(20);
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &rubbish).unwrap();
+        assert!(matches!(open(&path), Err(ProfileError::Database { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), rubbish);
+    }
+
+    #[test]
+    fn two_processes_make_it_at_the_same_time() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("profile.db");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| open(&path).unwrap());
+            }
+        });
+    }
+}

@@ -1,0 +1,221 @@
+//! What this profile offers, and the hashes that were computed for it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{OptionalExtension, Row, params};
+use shared::content::Manifest;
+use shared::{ContentHash, FileName, Layout};
+
+use super::{Profile, ProfileError};
+use crate::sys::FileId;
+
+/// A file that is offered under a name, as it was when it was hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The name it is offered under.
+    pub name: FileName,
+    /// Where it is, absolute.
+    pub path: PathBuf,
+    /// Which version of it was hashed.
+    pub id: FileId,
+    /// BLAKE3 of its content.
+    pub hash: ContentHash,
+    /// The chaining values of its groups.
+    pub manifest: Manifest,
+}
+
+/// Some shares in the order of their names.
+#[derive(Debug)]
+pub struct SharePage {
+    /// The shares.
+    pub shares: Vec<Share>,
+    /// Whether there are more behind the last.
+    pub more: bool,
+}
+
+const COLUMNS: &str = "name, path, size, mtime_ns, inode, hash, manifest";
+
+impl Profile {
+    /// Offers these files, each in place of what had its name before; all or none.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn put_shares(&self, shares: &[Share]) -> Result<(), ProfileError> {
+        let mut database = self.database();
+        let transaction = self.sql(database.transaction())?;
+        {
+            let mut insert = self.sql(transaction.prepare_cached(
+                "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, hash, manifest)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            ))?;
+            for share in shares {
+                self.sql(insert.execute(params![
+                    share.name.as_str(),
+                    share.path.as_os_str().as_bytes(),
+                    share.id.size.cast_signed(),
+                    share.id.mtime_ns,
+                    share.id.inode.cast_signed(),
+                    share.hash.as_bytes(),
+                    share.manifest.as_bytes(),
+                ]))?;
+            }
+        }
+        self.sql(transaction.commit())
+    }
+
+    /// Offers no longer what has one of these names; tells how many there were.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn remove_shares<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Result<usize, ProfileError> {
+        let mut database = self.database();
+        let transaction = self.sql(database.transaction())?;
+        let mut removed = 0;
+        for name in names {
+            removed += self.sql(transaction.execute("DELETE FROM share WHERE name = ?1", [name.as_str()]))?;
+        }
+        self.sql(transaction.commit())?;
+        Ok(removed)
+    }
+
+    /// What is offered under this name.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn share(&self, name: &FileName) -> Result<Option<Share>, ProfileError> {
+        self.one_share("name = ?1", name.as_str())
+    }
+
+    /// A file that is offered with this content, if any is.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn share_with_hash(&self, hash: &ContentHash) -> Result<Option<Share>, ProfileError> {
+        self.one_share("hash = ?1 LIMIT 1", hash.as_bytes())
+    }
+
+    /// What was computed for this version of this file, under whatever name.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn hashed_before(&self, path: &Path, id: FileId) -> Result<Option<(ContentHash, Manifest)>, ProfileError> {
+        let share = self.one_share("path = ?1 LIMIT 1", path.as_os_str().as_bytes())?;
+        Ok(share.filter(|share| share.id == id).map(|share| (share.hash, share.manifest)))
+    }
+
+    /// Up to `limit` shares whose names start with `prefix` and come after `after`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn shares_page(&self, prefix: &str, after: &str, limit: usize) -> Result<SharePage, ProfileError> {
+        let database = self.database();
+        let mut query = self.sql(database.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM share
+             WHERE name > ?2 AND name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?3"
+        )))?;
+        let limit_and_one = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+        let rows = query.query_map(params![prefix, after, limit_and_one], RawShare::read);
+        let rows: Vec<RawShare> = self.sql(self.sql(rows)?.collect())?;
+        let more = rows.len() > limit;
+        let shares = rows.into_iter().take(limit).map(|row| self.checked(row)).collect::<Result<_, _>>()?;
+        Ok(SharePage { shares, more })
+    }
+
+    /// How many files are offered.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn share_count(&self) -> Result<usize, ProfileError> {
+        let count = self.database().query_row("SELECT count(*) FROM share", [], |row| row.get::<_, i64>(0));
+        self.sql(count).map(|count| usize::try_from(count).unwrap_or(0))
+    }
+
+    fn one_share(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Share>, ProfileError> {
+        let row = {
+            let database = self.database();
+            let mut query =
+                self.sql(database.prepare_cached(&format!("SELECT {COLUMNS} FROM share WHERE {condition}")))?;
+            let row = query.query_row([value], RawShare::read);
+            self.sql(row.optional())?
+        };
+        row.map(|row| self.checked(row)).transpose()
+    }
+
+    fn checked(&self, row: RawShare) -> Result<Share, ProfileError> {
+        let damaged = |what: &str| self.damaged(format!("the share {:?} ({what})", row.name));
+        let layout = Layout::of(row.id.size).ok_or_else(|| damaged("size"))?;
+        Ok(Share {
+            name: row.name.parse().map_err(|_| damaged("name"))?,
+            manifest: Manifest::from_bytes(&layout, &row.manifest).ok_or_else(|| damaged("manifest"))?,
+            path: row.path,
+            id: row.id,
+            hash: ContentHash::from_bytes(row.hash),
+        })
+    }
+}
+
+struct RawShare {
+    name: String,
+    path: PathBuf,
+    id: FileId,
+    hash: [u8; 32],
+    manifest: Vec<u8>,
+}
+
+impl RawShare {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let path: Vec<u8> = row.get(1)?;
+        Ok(Self {
+            name: row.get(0)?,
+            path: PathBuf::from(OsStr::from_bytes(&path)),
+            id: FileId {
+                size: row.get::<_, i64>(2)?.cast_unsigned(),
+                mtime_ns: row.get(3)?,
+                inode: row.get::<_, i64>(4)?.cast_unsigned(),
+            },
+            hash: row.get(5)?,
+            manifest: row.get(6)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(name: &str) -> Share {
+        let layout = Layout::of(3).unwrap();
+        Share {
+            name: name.parse().unwrap(),
+            path: format!("/data/{name}").into(),
+            id: FileId { size: 3, mtime_ns: -5, inode: u64::MAX },
+            hash: ContentHash::of(name.as_bytes()),
+            manifest: Manifest::new(vec![layout.value_of(0, b"abc")]),
+        }
+    }
+
+    #[test]
+    fn shares_are_found_by_name_hash_and_path() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let all: Vec<Share> = ["a%b", "a_c/é", "a_c/d", "ab", "b"].map(share).to_vec();
+        profile.put_shares(&all).unwrap();
+        profile.put_shares(&all[..1]).unwrap();
+        assert_eq!(profile.share_count().unwrap(), 5);
+        assert_eq!(profile.share(&all[1].name).unwrap().as_ref(), Some(&all[1]));
+        assert_eq!(profile.share_with_hash(&all[2].hash).unwrap().as_ref(), Some(&all[2]));
+        let known = profile.hashed_before(&all[3].path, all[3].id).unwrap();
+        assert_eq!(known, Some((all[3].hash, all[3].manifest.clone())));
+        let newer = FileId { mtime_ns: -4, ..all[3].id };
+        assert_eq!(profile.hashed_before(&all[3].path, newer).unwrap(), None);
+
+        let page = profile.shares_page("a_", "", 1).unwrap();
+        assert_eq!((page.shares[0].name.as_str(), page.more), ("a_c/d", true));
+        let page = profile.shares_page("a_", "a_c/d", 1).unwrap();
+        assert_eq!((page.shares[0].name.as_str(), page.more), ("a_c/é", false));
+        assert_eq!(profile.shares_page("", "", 99).unwrap().shares.len(), 5);
+        assert_eq!(profile.remove_shares([&all[0].name, &all[0].name]).unwrap(), 1);
+    }
+}

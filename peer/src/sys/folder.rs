@@ -1,0 +1,203 @@
+//! Folders by handle: what is done in one can't be led elsewhere by a link that somebody puts on the path.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+/// An open folder. Names given to its methods are single components.
+#[derive(Debug)]
+pub struct Folder(OwnedFd);
+
+/// What a name in a folder stands for; a link stands for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file of this many bytes.
+    File(u64),
+    /// A folder.
+    Folder,
+    /// A link, a device, a socket.
+    Other,
+}
+
+/// What tells one version of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// Bytes.
+    pub size: u64,
+    /// Last modification, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// The inode's number.
+    pub inode: u64,
+}
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const NEW_FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+const NEW_FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
+
+impl Folder {
+    /// Opens the folder at `path`, which is the user's own word: links in it are followed.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(rustix::fs::open(path, FOLDER, Mode::empty())?))
+    }
+
+    /// Opens the folder `name` in this one, made if it isn't there. A link is not followed.
+    ///
+    /// # Errors
+    /// As the system says; `NotADirectory` for a file or a link.
+    pub fn enter(&self, name: &str) -> io::Result<Self> {
+        match rustix::fs::mkdirat(&self.0, name, NEW_FOLDER_MODE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self(rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?))
+    }
+
+    /// Opens the folder `name` in this one if it is there.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn enter_existing(&self, name: &str) -> io::Result<Self> {
+        Ok(Self(rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?))
+    }
+
+    /// Opens the file `name` for reading and writing, made if it isn't there. A link is not followed.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn open_or_create(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        self.open_file(name, flags)
+    }
+
+    /// Opens the file `name` for reading. A link is not followed.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn open_existing(&self, name: &str) -> io::Result<File> {
+        self.open_file(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
+    }
+
+    /// What `name` is, if it is there.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
+        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Entry::File(u64::try_from(stat.st_size).unwrap_or(0)),
+                FileType::Directory => Entry::Folder,
+                _ => Entry::Other,
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the file `from` the name `to` unless that is taken.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or as the system says.
+    pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        match rustix::fs::renameat_with(&self.0, from, &self.0, to, RenameFlags::NOREPLACE) {
+            // Some file systems don't know the flag; a hard link refuses to replace just as well.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                rustix::fs::linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
+                Ok(rustix::fs::unlinkat(&self.0, from, AtFlags::empty())?)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    /// Gives the file `from` the name `to`, in place of a file that has it.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+    }
+
+    /// Removes the file `name`; one that isn't there is no error.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes renames and removals in this folder survive a power cut.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.0)?)
+    }
+
+    /// Bytes that this user may still write here.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.0)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let file = File::from(rustix::fs::openat(&self.0, name, flags, NEW_FILE_MODE)?);
+        // NONBLOCK kept a fifo from hanging us; only regular files are of use.
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    }
+}
+
+/// Which version of which file this is.
+pub fn file_id(metadata: &Metadata) -> FileId {
+    FileId { size: metadata.len(), mtime_ns: modified_ns(metadata), inode: metadata.ino() }
+}
+
+/// Last modification, nanoseconds since 1970.
+pub fn modified_ns(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), home.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("file"), home.path().join("file")).unwrap();
+        let folder = Folder::open(home.path()).unwrap();
+        assert!(folder.enter("link").is_err());
+        assert!(folder.open_or_create("file").is_err());
+        assert_eq!(folder.entry("link").unwrap(), Some(Entry::Other));
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn renames_do_not_replace() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::open(home.path()).unwrap();
+        folder.open_or_create("a").unwrap();
+        folder.open_or_create("b").unwrap();
+        assert_eq!(folder.rename_new("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        folder.rename_new("a", "c").unwrap();
+        folder.rename_over("c", "b").unwrap();
+        assert_eq!(folder.entry("b").unwrap(), Some(Entry::File(0)));
+        assert_eq!(folder.entry("a").unwrap(), None);
+        folder.remove("nothing").unwrap();
+        assert!(folder.free_bytes().unwrap() > 0);
+    }
+}

@@ -1,0 +1,7 @@
+//! What only one operating system has. Everything outside this module is portable Rust.
+
+mod folder;
+mod route;
+
+pub use folder::{Entry, FileId, Folder, file_id, modified_ns};
+pub use route::route_mtu;
