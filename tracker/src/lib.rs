@@ -1,1 +1,4 @@
-
+//! tracker
+pub mod accounts;
+pub mod passwords;
+pub mod registry;

@@ -1,0 +1,205 @@
+//! Accounts that survive the process: who exists, the password's hash, the bound certificate.
+//!
+//! [`AccountStore`] is what the rest needs of a store; [`Accounts`] gives one store a thread of its own, so that a
+//! commit, which waits for the disk, never holds up the runtime. What a write answered with `Ok` is on the disk.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | work waiting for the store's thread | [`QUEUE`] | `busy` |
+
+mod sqlite;
+
+use std::thread::JoinHandle;
+
+use shared::{Fingerprint, UserName};
+use tokio::sync::{mpsc, oneshot};
+
+pub use sqlite::{OpenError, SqliteStore};
+
+/// Work that may wait for the store's thread.
+const QUEUE: usize = 1024;
+
+/// One account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub user: UserName,
+    /// The password's hash, as a PHC string.
+    pub password_hash: String,
+    /// The key it is bound to.
+    pub binding: Option<Fingerprint>,
+}
+
+/// What is asked of a store. Each write is durable when it returns, and happens whole or not at all.
+pub trait AccountStore: Send {
+    /// The account of this name.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn find(&mut self, user: &UserName) -> Result<Option<Account>, StoreError>;
+
+    /// All bindings.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn bindings(&mut self) -> Result<Vec<(UserName, Fingerprint)>, StoreError>;
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`], [`StoreError::KeyTaken`], [`StoreError::Failed`].
+    fn create(&mut self, account: &Account) -> Result<(), StoreError>;
+
+    /// Puts `new` in the place of the hash `old`.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when it isn't `old` any more, [`StoreError::Failed`].
+    fn set_password(&mut self, user: &UserName, old: &str, new: &str) -> Result<(), StoreError>;
+
+    /// Puts `new` in the place of the binding `old`.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when it isn't `old` any more, [`StoreError::KeyTaken`], [`StoreError::Failed`].
+    fn bind(&mut self, user: &UserName, old: Option<Fingerprint>, new: Fingerprint) -> Result<(), StoreError>;
+}
+
+/// Why a store didn't do it; then it did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is an account of that name.
+    #[error("there is an account of that name")]
+    NameTaken,
+    /// Another account is bound to that key.
+    #[error("another account is bound to that key")]
+    KeyTaken,
+    /// Somebody changed it in the meantime.
+    #[error("it was changed in the meantime")]
+    Changed,
+    /// Too much work is waiting.
+    #[error("too much work is waiting for the account store")]
+    Busy,
+    /// The store itself is in trouble.
+    #[error("the account store failed: {0}")]
+    Failed(String),
+}
+
+/// A store behind a thread that owns it. Dropping this ends the thread, after the work that was waiting.
+#[derive(Debug)]
+pub struct Accounts {
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Work = Box<dyn FnOnce(&mut dyn AccountStore) + Send>;
+
+impl Accounts {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn start(mut store: impl AccountStore + 'static) -> std::io::Result<Self> {
+        let (work, mut waiting) = mpsc::channel::<Work>(QUEUE);
+        let thread = std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
+            while let Some(work) = waiting.blocking_recv() {
+                work(&mut store);
+            }
+        })?;
+        Ok(Self { work: Some(work), thread: Some(thread) })
+    }
+
+    /// Lets the thread do `job`. Once it waits in the queue it is done, even if the caller goes away.
+    ///
+    /// # Errors
+    /// `job`'s own, [`StoreError::Busy`], or [`StoreError::Failed`] when the thread is gone.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn AccountStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let gone = || StoreError::Failed("its thread is gone".to_owned());
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |store| {
+            // Nobody waits for the answer any more: the work is done all the same.
+            let _ = answer.send(job(store));
+        });
+        match self.work.as_ref().ok_or_else(gone)?.try_send(work) {
+            Ok(()) => answered.await.map_err(|_| gone())?,
+            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(gone()),
+        }
+    }
+}
+
+impl Drop for Accounts {
+    fn drop(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                tracing::error!("the account store's thread panicked");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("user", &self.user).field("binding", &self.binding).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(user: &str) -> Account {
+        Account { user: user.parse().unwrap(), password_hash: "hash".to_owned(), binding: None }
+    }
+
+    #[tokio::test]
+    async fn of_many_who_register_one_name_exactly_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let attempts = (0..20).map(|_| accounts.run(|store| store.create(&account("bob"))));
+        let mut won = 0;
+        for attempt in attempts.collect::<Vec<_>>() {
+            match attempt.await {
+                Ok(()) => won += 1,
+                Err(error) => assert!(matches!(error, StoreError::NameTaken)),
+            }
+        }
+        assert_eq!(won, 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_and_what_waits_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let mut first = Box::pin(accounts.run(move |_| held.recv().map_err(|_| StoreError::Changed)));
+        assert!(poll_once(first.as_mut()).await.is_none());
+        let mut jobs = Vec::new();
+        let busy = loop {
+            let mut job = Box::pin(accounts.run(|_| Ok(())));
+            match poll_once(job.as_mut()).await {
+                Some(answer) => break answer,
+                None => jobs.push(job),
+            }
+            assert!(jobs.len() <= QUEUE + 1);
+        };
+        assert!(matches!(busy, Err(StoreError::Busy)));
+        hold.send(()).unwrap();
+        assert!(first.as_mut().await.is_ok());
+        for job in jobs {
+            assert!(job.await.is_ok());
+        }
+    }
+
+    async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(match future.as_mut().poll(context) {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,189 @@
+//! Passwords: Argon2id, off the runtime, at most one hash per core at a time.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | hashes at a time | one per core (19 MiB each) | they wait |
+//! | hashes that wait | [`WAITING_PER_CORE`] per core | `busy` with a time to come back |
+//!
+//! The permit moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
+//! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+use shared::tracker::Password;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Hashes that may wait, for each core.
+const WAITING_PER_CORE: usize = 64;
+/// When to come back if too many wait; about the time in which the queue empties.
+const RETRY_AFTER: Duration = Duration::from_millis(1500);
+
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// Hashes and checks passwords.
+#[derive(Debug)]
+pub struct Passwords {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    dummy: Arc<str>,
+}
+
+/// What became of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// Not the password, or no such user.
+    Wrong,
+    /// The password.
+    Right,
+    /// The password, whose stored hash was made with other parameters: store this one instead.
+    RightRehashed(String),
+}
+
+/// Why there is neither hash nor check.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// Too many wait.
+    #[error("too many passwords are being checked")]
+    Busy {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// A fault of this program.
+    #[error("a password can't be hashed: {0}")]
+    Failed(String),
+}
+
+impl Passwords {
+    /// Uses as many cores as there are.
+    ///
+    /// # Errors
+    /// [`PasswordError::Failed`] when not even a dummy can be hashed.
+    pub fn new() -> Result<Self, PasswordError> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::with_bounds(cores, cores * WAITING_PER_CORE)
+    }
+
+    /// Makes the hash to store, as a PHC string.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn hash(&self, password: &Password) -> Result<String, PasswordError> {
+        let password = password.clone();
+        self.off_the_runtime(move || hash(&password)).await
+    }
+
+    /// Whether this is the password of the account with the stored hash. Without an account it takes as long.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn check(&self, password: &Password, stored: Option<&str>) -> Result<Check, PasswordError> {
+        let password = password.clone();
+        let exists = stored.is_some();
+        let stored: Arc<str> = stored.map_or_else(|| Arc::clone(&self.dummy), Arc::from);
+        let check = self.off_the_runtime(move || check(&password, &stored)).await?;
+        Ok(if exists { check } else { Check::Wrong })
+    }
+
+    fn with_bounds(cores: usize, waiting: usize) -> Result<Self, PasswordError> {
+        let nobody = Password::new("nobody").ok_or_else(|| PasswordError::Failed("no dummy".to_owned()))?;
+        Ok(Self {
+            running: Arc::new(Semaphore::new(cores)),
+            waiting: Arc::new(Semaphore::new(cores + waiting)),
+            dummy: hash(&nobody)?.into(),
+        })
+    }
+
+    async fn off_the_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let place = Arc::clone(&self.waiting).try_acquire_owned();
+        let place = place.map_err(|_| PasswordError::Busy { retry_after: RETRY_AFTER })?;
+        let permit = Arc::clone(&self.running).acquire_owned().await;
+        let permits: [OwnedSemaphorePermit; 2] = [place, permit.map_err(|why| failed(&why))?];
+        let task = tokio::task::spawn_blocking(move || {
+            let _held_until_done = permits;
+            work()
+        });
+        task.await.map_err(|why| failed(&why))?
+    }
+}
+
+fn hasher() -> Result<Argon2<'static>, PasswordError> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|why| failed(&why))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn hash(password: &Password) -> Result<String, PasswordError> {
+    let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).map_err(|why| failed(&why))?;
+    let hash = hasher()?.hash_password(password.reveal().as_bytes(), &salt).map_err(|why| failed(&why))?;
+    Ok(hash.to_string())
+}
+
+fn check(password: &Password, stored: &str) -> Result<Check, PasswordError> {
+    let stored = PasswordHash::new(stored).map_err(|why| failed(&why))?;
+    if hasher()?.verify_password(password.reveal().as_bytes(), &stored).is_err() {
+        return Ok(Check::Wrong);
+    }
+    if is_current(&stored) { Ok(Check::Right) } else { hash(password).map(Check::RightRehashed) }
+}
+
+fn is_current(stored: &PasswordHash<'_>) -> bool {
+    let params = Params::try_from(stored).ok();
+    let same = |params: Params| (params.m_cost(), params.t_cost(), params.p_cost()) == (MEMORY_KIB, PASSES, LANES);
+    stored.algorithm == Algorithm::Argon2id.ident()
+        && stored.version == Some(Version::V0x13.into())
+        && params.is_some_and(same)
+}
+
+fn failed(why: &dyn std::fmt::Display) -> PasswordError {
+    PasswordError::Failed(why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::new(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn right_wrong_and_unknown() {
+        let passwords = Passwords::new().unwrap();
+        let stored = passwords.hash(&password("s3nha")).await.unwrap();
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        assert_eq!(passwords.check(&password("s3nha"), Some(&stored)).await.unwrap(), Check::Right);
+        assert_eq!(passwords.check(&password("other"), Some(&stored)).await.unwrap(), Check::Wrong);
+        assert_eq!(passwords.check(&password("nobody"), None).await.unwrap(), Check::Wrong);
+        assert!(passwords.check(&password("x"), Some("not a hash")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn other_parameters_are_replaced() {
+        let passwords = Passwords::new().unwrap();
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
+        let salt = SaltString::encode_b64(&[7; 16]).unwrap();
+        let stored = weak.hash_password(b"s3nha", &salt).unwrap().to_string();
+        let Check::RightRehashed(new) = passwords.check(&password("s3nha"), Some(&stored)).await.unwrap() else {
+            panic!("not rehashed")
+        };
+        assert_eq!(passwords.check(&password("s3nha"), Some(&new)).await.unwrap(), Check::Right);
+        assert_eq!(passwords.check(&password("other"), Some(&stored)).await.unwrap(), Check::Wrong);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_queue_it_is_busy_at_once() {
+        let passwords = Passwords::with_bounds(1, 1).unwrap();
+        let secret = password("x");
+        let (first, second, third) = tokio::join!(passwords.hash(&secret), passwords.hash(&secret), passwords.hash(&secret));
+        assert!(first.is_ok() && second.is_ok());
+        assert!(matches!(third, Err(PasswordError::Busy { .. })));
+        assert!(passwords.hash(&secret).await.is_ok());
+    }
+}

@@ -1,0 +1,375 @@
+//! Who is present, what they share, and who may speak for whom: pure, with the time as an argument.
+//!
+//! ```text
+//!            login                    renew (any word from the client)
+//! (absent) ────────► present ──────────┐
+//!     ▲                │  ▲            │ deadline = now + lease
+//!     │                │  └────────────┘
+//!     │                │ connection dropped (bound accounts): deadline = now + grace
+//!     └────────────────┘ logout | deadline passed | another binding
+//!                        (login again: replaced, the old session is over, the files are forgotten)
+//! ```
+//!
+//! A *session* is one authenticated relation. The one made by a login is the user's presence; those made by
+//! [`Registry::attach`] only authenticate, live as long as their connection, and never disturb the presence.
+//!
+//! A *legacy* session is one of an account without a binding: a client of the original exercise, which may use a
+//! connection for each request, so that the end of a connection says nothing about it.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | presence | 90 s without a word; legacy: `--legacy-ttl` | absent, files forgotten, `offline` |
+//! | presence after its connection dropped | 10 s; legacy: unchanged | as above |
+//! | sessions a user is present with | 1 | the older one is over |
+//! | files a user | 100,000 | `too_large`, nothing changed |
+//! | addresses a user | 8, useless ones dropped | refused by the request's parser |
+//! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
+
+mod addresses;
+mod authority;
+mod events;
+mod files;
+mod listing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::tracker::{EventKind, FilesMode, Token};
+use shared::{Fingerprint, UserName};
+
+pub use addresses::useful_addresses;
+pub use authority::{Authority, Claim, Denial};
+pub use events::{Backlog, KEPT_EVENTS};
+pub use files::{Files, TooManyFiles};
+
+use events::EventLog;
+
+/// How long presence lasts, and whether an IP address proves anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Presence of a bound account without a word from it.
+    pub lease: Duration,
+    /// Presence of a bound account after its connection dropped.
+    pub grace: Duration,
+    /// Presence of an account without a binding, without a request from it.
+    pub legacy_lease: Duration,
+    /// Whether the IP address that logged in may speak for an account without a binding.
+    pub legacy_auth: bool,
+}
+
+/// Names one session for as long as the process lives; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+/// A login that was authenticated.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Who.
+    pub user: UserName,
+    /// Where the socket came from.
+    pub ip: IpAddr,
+    /// Where it wants to be reached.
+    pub port: Option<u16>,
+    /// Further candidates.
+    pub addresses: Vec<SocketAddr>,
+    /// Made for this session, random.
+    pub token: Token,
+    /// The binding the authentication relied on.
+    pub binding: Option<Fingerprint>,
+}
+
+/// The account was bound to another key since the authentication began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindingMoved;
+
+/// Why a session is no longer what its holder thinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// A newer login of the same user took its place.
+    Replaced,
+    /// Logged out, run out, or bound to another key.
+    Over,
+    /// It authenticates, but nobody is present by it.
+    NotPresent,
+}
+
+/// The state; see the module.
+#[derive(Debug)]
+pub struct Registry {
+    rules: Rules,
+    present: BTreeMap<UserName, Present>,
+    sessions: HashMap<SessionId, Session>,
+    tokens: HashMap<Token, SessionId>,
+    deadlines: BTreeSet<(Instant, UserName)>,
+    bindings: HashMap<UserName, Fingerprint>,
+    owners: HashMap<Fingerprint, UserName>,
+    events: EventLog,
+    /// The plain list's text, until something in it changes.
+    listing: Option<Arc<[u8]>>,
+    last_session: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    user: UserName,
+    token: Token,
+}
+
+#[derive(Debug)]
+struct Present {
+    session: SessionId,
+    ip: IpAddr,
+    bound: bool,
+    deadline: Instant,
+    files: Files,
+    /// The entry's JSON text up to its list of files.
+    head: Vec<u8>,
+}
+
+impl Registry {
+    /// Nobody present, the events numbered from `first_event`, which should be above all that an earlier process used.
+    pub fn new(rules: Rules, first_event: u64) -> Self {
+        Self {
+            rules,
+            present: BTreeMap::new(),
+            sessions: HashMap::new(),
+            tokens: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            bindings: HashMap::new(),
+            owners: HashMap::new(),
+            events: EventLog::new(first_event),
+            listing: None,
+            last_session: 0,
+        }
+    }
+
+    /// Ends every presence whose deadline has passed. To be called before anything else at that time.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((deadline, user)) = self.deadlines.first() {
+            if *deadline > now {
+                break;
+            }
+            let user = user.clone();
+            self.end_presence(&user);
+        }
+    }
+
+    /// Makes the user present; an older presence of the same user is replaced.
+    ///
+    /// # Errors
+    /// [`BindingMoved`] when the account is bound otherwise than the authentication relied on.
+    pub fn login(&mut self, arrival: Arrival, now: Instant) -> Result<SessionId, BindingMoved> {
+        let Arrival { user, ip, port, addresses, token, binding } = arrival;
+        let session = self.attach(user.clone(), token, binding)?;
+        let had_files = self.forget_presence(&user).is_some_and(|old| old.files.len() > 0);
+        let head = listing::entry_head(&user, ip, port, &addresses, binding);
+        let deadline = now + self.lease(binding.is_some());
+        self.deadlines.insert((deadline, user.clone()));
+        let files = Files::default();
+        let bound = binding.is_some();
+        self.present.insert(user.clone(), Present { session, ip, bound, deadline, files, head });
+        self.listing = None;
+        let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
+        self.events.push(online);
+        if had_files {
+            self.events.push(EventKind::Files { user, count: 0 });
+        }
+        Ok(session)
+    }
+
+    /// Makes a session that only authenticates.
+    ///
+    /// # Errors
+    /// As [`Registry::login`].
+    pub fn attach(
+        &mut self,
+        user: UserName,
+        token: Token,
+        binding: Option<Fingerprint>,
+    ) -> Result<SessionId, BindingMoved> {
+        if self.binding(&user) != binding {
+            return Err(BindingMoved);
+        }
+        self.last_session += 1;
+        let id = SessionId(self.last_session);
+        self.sessions.insert(id, Session { user, token });
+        self.tokens.insert(token, id);
+        Ok(id)
+    }
+
+    /// The client of this session said something: its lease begins anew. Says how long it is.
+    ///
+    /// # Errors
+    /// [`Ended`] when no presence hangs on this session.
+    pub fn renew(&mut self, session: SessionId, now: Instant) -> Result<Duration, Ended> {
+        let Some(Session { user, .. }) = self.sessions.get(&session) else { return Err(Ended::Over) };
+        let user = user.clone();
+        let Some(present) = self.present.get_mut(&user).filter(|present| present.session == session) else {
+            return Err(Ended::NotPresent);
+        };
+        let lease = if present.bound { self.rules.lease } else { self.rules.legacy_lease };
+        self.deadlines.remove(&(present.deadline, user.clone()));
+        present.deadline = now + lease;
+        self.deadlines.insert((present.deadline, user));
+        Ok(lease)
+    }
+
+    /// The connection that held this session is gone.
+    pub fn dropped(&mut self, session: SessionId, now: Instant) {
+        let Some(Session { user, .. }) = self.sessions.get(&session) else { return };
+        let user = user.clone();
+        match self.present.get_mut(&user).filter(|present| present.session == session) {
+            Some(present) if present.bound => {
+                let deadline = present.deadline.min(now + self.rules.grace);
+                self.deadlines.remove(&(present.deadline, user.clone()));
+                present.deadline = deadline;
+                self.deadlines.insert((deadline, user));
+            }
+            Some(_) => {}
+            None => self.forget_session(session),
+        }
+    }
+
+    /// Ends the user's presence and forgets its files. Says whether there was one.
+    pub fn logout(&mut self, user: &UserName) -> bool {
+        self.end_presence(user)
+    }
+
+    /// Ends a session that a newer one of the same connection takes the place of.
+    pub fn detach(&mut self, session: SessionId) {
+        if !self.is_presence(session) {
+            self.forget_session(session);
+        }
+    }
+
+    /// Changes what the user shares; says how many files that makes, or `None` when the user is not present.
+    ///
+    /// # Errors
+    /// [`TooManyFiles`], and then nothing changed.
+    pub fn set_files(
+        &mut self,
+        user: &UserName,
+        mode: FilesMode,
+        files: &mut Files,
+    ) -> Result<Option<usize>, TooManyFiles> {
+        let Some(present) = self.present.get_mut(user) else { return Ok(None) };
+        let changed = present.files.apply(mode, files)?;
+        let count = present.files.len();
+        if changed {
+            self.listing = None;
+            self.events.push(EventKind::Files { user: user.clone(), count });
+        }
+        Ok(Some(count))
+    }
+
+    /// How long a presence lasts without a word.
+    pub fn lease(&self, bound: bool) -> Duration {
+        if bound { self.rules.lease } else { self.rules.legacy_lease }
+    }
+
+    /// Whether the user is present.
+    pub fn is_present(&self, user: &UserName) -> bool {
+        self.present.contains_key(user)
+    }
+
+    /// The session the user is present by.
+    pub fn presence(&self, user: &UserName) -> Option<SessionId> {
+        self.present.get(user).map(|present| present.session)
+    }
+
+    /// How many users are present.
+    pub fn present_count(&self) -> usize {
+        self.present.len()
+    }
+
+    /// Whether a client of the exercise is present from this address.
+    pub fn has_legacy_from(&self, ip: IpAddr) -> bool {
+        self.rules.legacy_auth && self.present.values().any(|present| !present.bound && present.ip == ip)
+    }
+
+    /// The token of a session that is not over, and whether it is its user's presence.
+    pub fn session(&self, session: SessionId) -> Option<(&UserName, Token)> {
+        self.sessions.get(&session).map(|session| (&session.user, session.token))
+    }
+
+    /// The session this token belongs to.
+    pub fn session_of_token(&self, token: &Token) -> Option<(SessionId, &UserName)> {
+        let id = *self.tokens.get(token)?;
+        self.sessions.get(&id).map(|session| (id, &session.user))
+    }
+
+    /// Why a session of this user that once was good is not any more.
+    pub fn why_over(&self, user: &UserName) -> Ended {
+        if self.present.contains_key(user) { Ended::Replaced } else { Ended::Over }
+    }
+
+    /// The key the account is bound to.
+    pub fn binding(&self, user: &UserName) -> Option<Fingerprint> {
+        self.bindings.get(user).copied()
+    }
+
+    /// The account that is bound to the key.
+    pub fn owner(&self, fingerprint: &Fingerprint) -> Option<&UserName> {
+        self.owners.get(fingerprint)
+    }
+
+    /// Takes note of a binding that is already stored. Sessions that relied on another one are over.
+    pub fn bind(&mut self, user: &UserName, fingerprint: Fingerprint) {
+        let old = self.bindings.insert(user.clone(), fingerprint);
+        if old == Some(fingerprint) {
+            return;
+        }
+        self.owners.insert(fingerprint, user.clone());
+        self.end_presence(user);
+        let over: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, session)| session.user == *user).map(|(id, _)| *id).collect();
+        for id in over {
+            self.forget_session(id);
+        }
+        if let Some(old) = old {
+            self.owners.remove(&old);
+            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint });
+        }
+    }
+
+    /// The number of the last event.
+    pub fn last_event(&self) -> u64 {
+        self.events.last()
+    }
+
+    /// At most `limit` events after the one numbered `seen`, as lines.
+    pub fn events_after(&self, seen: u64, limit: usize) -> Backlog {
+        self.events.after(seen, limit)
+    }
+
+    fn is_presence(&self, session: SessionId) -> bool {
+        let user = self.sessions.get(&session).map(|session| &session.user);
+        user.and_then(|user| self.present.get(user)).is_some_and(|present| present.session == session)
+    }
+
+    fn end_presence(&mut self, user: &UserName) -> bool {
+        let was_present = self.forget_presence(user).is_some();
+        if was_present {
+            self.listing = None;
+            self.events.push(EventKind::Offline { user: user.clone() });
+        }
+        was_present
+    }
+
+    fn forget_presence(&mut self, user: &UserName) -> Option<Present> {
+        let present = self.present.remove(user)?;
+        self.deadlines.remove(&(present.deadline, user.clone()));
+        self.forget_session(present.session);
+        Some(present)
+    }
+
+    fn forget_session(&mut self, session: SessionId) {
+        if let Some(Session { token, .. }) = self.sessions.remove(&session) {
+            self.tokens.remove(&token);
+        }
+    }
+}

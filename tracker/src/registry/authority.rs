@@ -1,0 +1,86 @@
+//! Who may speak for a user in REGISTER_FILES and LOGOUT.
+//!
+//! In this order: this connection logged in as that user; a valid token; the password; and, only for accounts without
+//! a binding, the IP address that logged in within the lease. A bound account is never reachable in plaintext.
+
+use std::net::IpAddr;
+
+use shared::UserName;
+use shared::tracker::Token;
+
+use super::{Ended, Registry, SessionId};
+
+/// What a request and its connection bring along.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The sessions made on this connection, whether they are over or not.
+    pub sessions: &'a [(UserName, SessionId)],
+    /// Whether the connection is TLS.
+    pub is_secure: bool,
+    /// Where the connection came from.
+    pub ip: IpAddr,
+    /// The request's token.
+    pub token: Option<Token>,
+    /// Whether the request has a password, right or wrong.
+    pub has_password: bool,
+}
+
+/// Whether the sender may speak for the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// Yes, and by this session, whose lease this request renews.
+    Session(SessionId),
+    /// If the password is right, and the account not bound or the connection TLS.
+    IfPasswordIsRight,
+    /// No.
+    Denied(Denial),
+}
+
+/// Why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// Nothing shows that the sender is the user.
+    NotLoggedIn,
+    /// A session that was good once.
+    SessionEnded(Ended),
+    /// The sender is somebody else.
+    Forbidden,
+    /// The account is bound and the connection plaintext.
+    TlsRequired,
+}
+
+impl Registry {
+    /// Whether the one who makes this claim may speak for `user`.
+    pub fn authority(&self, user: &UserName, claim: &Claim<'_>) -> Authority {
+        let reachable = claim.is_secure || self.binding(user).is_none();
+        let by_session = |session| {
+            if reachable { Authority::Session(session) } else { Authority::Denied(Denial::TlsRequired) }
+        };
+        let held = claim.sessions.iter().rev().find(|(name, _)| name == user).map(|(_, session)| *session);
+        if let Some(session) = held.filter(|session| self.sessions.contains_key(session)) {
+            return by_session(session);
+        }
+        let token = claim.token.and_then(|token| self.session_of_token(&token));
+        if let Some((session, _)) = token.filter(|(_, owner)| *owner == user) {
+            return by_session(session);
+        }
+        if claim.has_password {
+            return Authority::IfPasswordIsRight;
+        }
+        let present = self.present.get(user);
+        if let Some(present) = present.filter(|present| !present.bound) {
+            if self.rules.legacy_auth && present.ip == claim.ip {
+                return Authority::Session(present.session);
+            }
+        }
+        Authority::Denied(match (held, token) {
+            _ if present.is_some() && !reachable => Denial::TlsRequired,
+            (Some(_), _) => Denial::SessionEnded(self.why_over(user)),
+            (None, Some(_)) => Denial::Forbidden,
+            (None, None) if claim.sessions.iter().any(|(_, session)| self.sessions.contains_key(session)) => {
+                Denial::Forbidden
+            }
+            (None, None) => Denial::NotLoggedIn,
+        })
+    }
+}

@@ -1,0 +1,379 @@
+//! The registry's rules, without a clock.
+
+use proptest::prelude::*;
+use shared::tracker::{HashText, ListPeers, Peers, SharedFile};
+
+use super::*;
+
+const ALICE_IP: [u8; 4] = [10, 0, 0, 1];
+const BOB_IP: [u8; 4] = [10, 0, 0, 2];
+
+const RULES: Rules = Rules {
+    lease: Duration::from_secs(90),
+    grace: Duration::from_secs(10),
+    legacy_lease: Duration::from_secs(3600),
+    legacy_auth: true,
+};
+
+fn name(text: &str) -> UserName {
+    text.parse().unwrap()
+}
+
+fn key(n: u8) -> Fingerprint {
+    Fingerprint::from_bytes([n; 32])
+}
+
+/// A registry with a clock that only moves when told, and tokens that are numbered.
+struct World {
+    registry: Registry,
+    now: Instant,
+    tokens: u8,
+}
+
+impl World {
+    fn new(rules: Rules) -> Self {
+        Self { registry: Registry::new(rules, 0), now: Instant::now(), tokens: 0 }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.registry.expire(self.now);
+    }
+
+    fn arrival(&mut self, user: &str, ip: [u8; 4]) -> Arrival {
+        self.tokens += 1;
+        let user = name(user);
+        let binding = self.registry.binding(&user);
+        let token = Token::from_bytes([self.tokens; 32]);
+        Arrival { user, ip: ip.into(), port: Some(4000), addresses: Vec::new(), token, binding }
+    }
+
+    fn login(&mut self, user: &str, ip: [u8; 4]) -> SessionId {
+        let arrival = self.arrival(user, ip);
+        self.registry.login(arrival, self.now).unwrap()
+    }
+
+    fn share(&mut self, user: &str, files: &[(&str, &str)]) -> Option<usize> {
+        let file = |(name, hash): &(&str, &str)| SharedFile {
+            name: name.parse().unwrap(),
+            size: 1,
+            hash: HashText::new(hash).unwrap(),
+        };
+        let mut files = Files::from_list(files.iter().map(file).collect());
+        self.registry.set_files(&name(user), FilesMode::Replace, &mut files).unwrap()
+    }
+
+    fn list(&mut self, wanted: &ListPeers) -> Peers {
+        let text = self.registry.list(wanted);
+        serde_json::from_str(&format!("{{{}}}", std::str::from_utf8(&text).unwrap())).unwrap()
+    }
+
+    fn users(&mut self, wanted: &ListPeers) -> Vec<String> {
+        self.list(wanted).peers.iter().map(|peer| peer.user.to_string()).collect()
+    }
+
+    fn everyone(&mut self) -> Vec<String> {
+        self.users(&ListPeers::default())
+    }
+
+    fn events(&self, after: u64) -> Vec<String> {
+        let Backlog::Lines { lines, .. } = self.registry.events_after(after, 99) else { panic!("lost") };
+        lines.iter().map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
+    }
+
+    fn authority(&self, user: &str, claim: &Claim<'_>) -> Authority {
+        self.registry.authority(&name(user), claim)
+    }
+}
+
+fn from(ip: [u8; 4]) -> Claim<'static> {
+    Claim { sessions: &[], is_secure: false, ip: ip.into(), token: None, has_password: false }
+}
+
+#[test]
+fn a_bound_presence_lasts_its_lease_after_the_last_word() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    let session = world.login("bob", BOB_IP);
+    world.wait(89);
+    assert_eq!(world.registry.renew(session, world.now), Ok(RULES.lease));
+    world.wait(89);
+    assert_eq!(world.everyone(), ["bob"]);
+    world.wait(1);
+    assert!(world.everyone().is_empty());
+    assert_eq!(world.registry.renew(session, world.now), Err(Ended::Over));
+}
+
+#[test]
+fn a_dropped_connection_leaves_ten_seconds_to_come_back() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    let old = world.login("bob", BOB_IP);
+    world.registry.dropped(old, world.now);
+    world.wait(9);
+    let new = world.login("bob", BOB_IP);
+    world.registry.dropped(old, world.now);
+    world.wait(60);
+    assert_eq!(world.everyone(), ["bob"]);
+    world.registry.dropped(new, world.now);
+    world.wait(10);
+    assert!(world.everyone().is_empty());
+}
+
+#[test]
+fn a_drop_never_prolongs_a_lease() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    let session = world.login("bob", BOB_IP);
+    world.wait(85);
+    world.registry.dropped(session, world.now);
+    world.wait(5);
+    assert!(world.everyone().is_empty());
+}
+
+#[test]
+fn a_legacy_presence_outlives_its_connection() {
+    let mut world = World::new(RULES);
+    let session = world.login("alice", ALICE_IP);
+    world.registry.dropped(session, world.now);
+    world.wait(3599);
+    assert_eq!(world.registry.renew(session, world.now), Ok(RULES.legacy_lease));
+    world.wait(3599);
+    assert_eq!(world.everyone(), ["alice"]);
+    world.wait(1);
+    assert!(world.everyone().is_empty());
+}
+
+#[test]
+fn a_new_login_replaces_the_old_one_and_its_files() {
+    let mut world = World::new(RULES);
+    let old = world.login("alice", ALICE_IP);
+    assert_eq!(world.share("alice", &[("a", "1")]), Some(1));
+    let new = world.login("alice", BOB_IP);
+    assert_eq!(world.registry.renew(old, world.now), Err(Ended::Over));
+    assert_eq!(world.registry.why_over(&name("alice")), Ended::Replaced);
+    assert!(world.registry.renew(new, world.now).is_ok());
+    let peers = world.list(&ListPeers::default()).peers;
+    assert_eq!((peers.len(), peers[0].ip, peers[0].files.len()), (1, BOB_IP.into(), 0));
+}
+
+#[test]
+fn an_attached_session_never_disturbs_the_presence() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    let present = world.login("bob", BOB_IP);
+    let token = Token::from_bytes([99; 32]);
+    let attached = world.registry.attach(name("bob"), token, Some(key(1))).unwrap();
+    assert_eq!(world.registry.renew(attached, world.now), Err(Ended::NotPresent));
+    let claim = Claim { token: Some(token), is_secure: true, ..from(ALICE_IP) };
+    assert_eq!(world.authority("bob", &claim), Authority::Session(attached));
+    world.registry.dropped(attached, world.now);
+    assert_eq!(world.authority("bob", &claim), Authority::Denied(Denial::NotLoggedIn));
+    world.wait(89);
+    assert!(world.registry.renew(present, world.now).is_ok());
+}
+
+#[test]
+fn who_may_speak_in_which_order() {
+    let mut world = World::new(RULES);
+    let token = world.arrival("x", ALICE_IP).token;
+    let session = world.login("alice", ALICE_IP);
+    let mine = [(name("alice"), session)];
+    let (_, good) = world.registry.session(session).unwrap();
+    let elsewhere = from(BOB_IP);
+    let yes = Authority::Session(session);
+    assert_eq!(world.authority("alice", &Claim { sessions: &mine, has_password: true, ..elsewhere }), yes);
+    assert_eq!(world.authority("alice", &Claim { token: Some(good), has_password: true, ..elsewhere }), yes);
+    let password = Claim { token: Some(token), has_password: true, ..from(ALICE_IP) };
+    assert_eq!(world.authority("alice", &password), Authority::IfPasswordIsRight);
+    assert_eq!(world.authority("alice", &from(ALICE_IP)), yes);
+    assert_eq!(world.authority("alice", &elsewhere), Authority::Denied(Denial::NotLoggedIn));
+    assert_eq!(
+        world.authority("bob", &Claim { sessions: &mine, ..elsewhere }),
+        Authority::Denied(Denial::Forbidden)
+    );
+    assert_eq!(
+        world.authority("bob", &Claim { token: Some(good), ..elsewhere }),
+        Authority::Denied(Denial::Forbidden)
+    );
+    world.login("alice", ALICE_IP);
+    assert_eq!(
+        world.authority("alice", &Claim { sessions: &mine, ..elsewhere }),
+        Authority::Denied(Denial::SessionEnded(Ended::Replaced))
+    );
+    world.wait(3600);
+    assert_eq!(world.authority("alice", &from(ALICE_IP)), Authority::Denied(Denial::NotLoggedIn));
+}
+
+#[test]
+fn the_address_proves_nothing_when_told_so() {
+    let mut world = World::new(Rules { legacy_auth: false, ..RULES });
+    world.login("alice", ALICE_IP);
+    assert_eq!(world.authority("alice", &from(ALICE_IP)), Authority::Denied(Denial::NotLoggedIn));
+    assert!(!world.registry.has_legacy_from(ALICE_IP.into()));
+}
+
+#[test]
+fn a_bound_account_is_out_of_reach_in_plaintext() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    let session = world.login("bob", BOB_IP);
+    let (_, token) = world.registry.session(session).unwrap();
+    let tls_required = Authority::Denied(Denial::TlsRequired);
+    assert_eq!(world.authority("bob", &from(BOB_IP)), tls_required);
+    assert_eq!(world.authority("bob", &Claim { token: Some(token), ..from(BOB_IP) }), tls_required);
+    assert_eq!(
+        world.authority("bob", &Claim { is_secure: true, ..from(BOB_IP) }),
+        Authority::Denied(Denial::NotLoggedIn)
+    );
+}
+
+#[test]
+fn another_binding_ends_what_relied_on_the_old_one() {
+    let mut world = World::new(RULES);
+    let stale = world.arrival("bob", BOB_IP);
+    world.login("bob", BOB_IP);
+    world.registry.bind(&name("bob"), key(1));
+    assert!(world.everyone().is_empty());
+    assert_eq!(world.registry.login(stale, world.now), Err(BindingMoved));
+    let session = world.login("bob", BOB_IP);
+    world.registry.bind(&name("bob"), key(1));
+    assert!(world.registry.session(session).is_some());
+    let before = world.registry.last_event();
+    world.registry.bind(&name("bob"), key(2));
+    assert!(world.registry.session(session).is_none());
+    assert_eq!(world.registry.owner(&key(1)), None);
+    assert_eq!(world.registry.owner(&key(2)), Some(&name("bob")));
+    let key_changed = format!(r#"{{"seq":{},"event":"key_changed","user":"bob","fingerprint":"{}"}}"#, before + 2, key(2));
+    assert_eq!(world.events(before)[1].trim_end(), key_changed);
+}
+
+#[test]
+fn events_tell_what_changed_and_nothing_else() {
+    let mut world = World::new(RULES);
+    world.login("alice", ALICE_IP);
+    world.share("alice", &[("a", "1")]);
+    world.share("alice", &[("a", "1")]);
+    world.registry.logout(&name("alice"));
+    world.registry.logout(&name("alice"));
+    let kinds: Vec<String> = world
+        .events(0)
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["online", "files", "offline"]);
+}
+
+#[test]
+fn the_exercise_s_list() {
+    let mut world = World::new(RULES);
+    assert_eq!(&*world.registry.list(&ListPeers::default()), b"\"peers\":[],\"total\":0");
+    world.login("bob", BOB_IP);
+    world.share("bob", &[("a", "1")]);
+    world.login("alice", ALICE_IP);
+    let text = world.registry.list(&ListPeers::default());
+    let files = r#"[{"name":"a","size":1,"hash":"1"}]"#;
+    let entry = |user: &str, ip: &str, files: &str| {
+        format!(r#"{{"user":"{user}","ip":"{ip}","port":4000,"addresses":[],"fingerprint":null,"files":{files}}}"#)
+    };
+    let expected =
+        format!(r#""peers":[{},{}],"total":2"#, entry("alice", "10.0.0.1", "[]"), entry("bob", "10.0.0.2", files));
+    assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
+    world.registry.logout(&name("alice"));
+    world.registry.logout(&name("bob"));
+    assert_eq!(world.share("bob", &[("a", "1")]), None);
+    assert!(world.everyone().is_empty());
+}
+
+#[test]
+fn filters_and_pages() {
+    let mut world = World::new(RULES);
+    for user in ["a", "b", "c", "d", "e"] {
+        world.login(user, ALICE_IP);
+    }
+    world.share("b", &[("x", "1"), ("y", "2")]);
+    world.share("d", &[("x", "3")]);
+    let all = ListPeers::default();
+    assert_eq!(world.users(&ListPeers { user: Some(name("c")), ..all.clone() }), ["c"]);
+    let by_name = ListPeers { name: Some("x".parse().unwrap()), ..all.clone() };
+    let found = world.list(&by_name);
+    assert_eq!((found.total, found.peers[0].files.len()), (2, 1));
+    let by_hash = ListPeers { hash: HashText::new("2"), with_files: Some(false), ..all.clone() };
+    let found = world.list(&by_hash);
+    assert_eq!((found.total, found.peers[0].files.len()), (1, 0));
+    let first = world.list(&ListPeers { limit: Some(2), ..all.clone() });
+    assert_eq!((first.peers.len(), first.total, first.next.clone()), (2, 5, Some(name("b"))));
+    let second = ListPeers { limit: Some(3), cursor: first.next, ..all };
+    let second = world.list(&second);
+    assert_eq!((second.peers.len(), second.total, second.next), (3, 5, None));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Login(u8),
+    Bind(u8, u8),
+    Renew(usize),
+    Drop(usize),
+    Logout(u8),
+    Share(u8, u8),
+    Wait(u16),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (0..5_u8).prop_map(Step::Login),
+        (0..5_u8, 0..9_u8).prop_map(|(user, key)| Step::Bind(user, key)),
+        any::<usize>().prop_map(Step::Renew),
+        any::<usize>().prop_map(Step::Drop),
+        (0..5_u8).prop_map(Step::Logout),
+        (0..5_u8, 0..4_u8).prop_map(|(user, files)| Step::Share(user, files)),
+        (0..2000_u16).prop_map(Step::Wait),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn the_indexes_agree_whatever_happens(steps in steps()) {
+        let mut world = World::new(RULES);
+        let mut sessions = Vec::new();
+        let user = |n: u8| format!("u{n}");
+        for step in steps {
+            let now = world.now;
+            match step {
+                Step::Login(n) => sessions.push(world.login(&user(n), ALICE_IP)),
+                Step::Bind(n, k) if world.registry.owner(&key(k)).is_none() => {
+                    world.registry.bind(&name(&user(n)), key(k));
+                }
+                Step::Bind(..) => {}
+                Step::Renew(n) if !sessions.is_empty() => {
+                    let _ = world.registry.renew(sessions[n % sessions.len()], now);
+                }
+                Step::Drop(n) if !sessions.is_empty() => world.registry.dropped(sessions[n % sessions.len()], now),
+                Step::Renew(_) | Step::Drop(_) => {}
+                Step::Logout(n) => drop(world.registry.logout(&name(&user(n)))),
+                Step::Share(n, count) => {
+                    let names: Vec<String> = (0..count).map(|i| i.to_string()).collect();
+                    let files: Vec<_> = names.iter().map(|file| (file.as_str(), "h")).collect();
+                    world.share(&user(n), &files);
+                }
+                Step::Wait(seconds) => world.wait(seconds.into()),
+            }
+            let registry = &world.registry;
+            prop_assert_eq!(registry.present.len(), registry.deadlines.len());
+            prop_assert_eq!(registry.present.len(), registry.sessions.len());
+            prop_assert_eq!(registry.tokens.len(), registry.sessions.len());
+            prop_assert_eq!(registry.owners.len(), registry.bindings.len());
+            for (user, present) in &registry.present {
+                prop_assert!(registry.deadlines.contains(&(present.deadline, user.clone())));
+                prop_assert!(present.deadline > world.now);
+                prop_assert_eq!(&registry.sessions[&present.session].user, user);
+                prop_assert_eq!(present.bound, registry.bindings.contains_key(user));
+            }
+            let kept = world.list(&ListPeers::default());
+            world.registry.listing = None;
+            prop_assert_eq!(&kept, &world.list(&ListPeers::default()));
+            prop_assert_eq!(kept.total, world.registry.present_count());
+        }
+    }
+}
