@@ -132,10 +132,8 @@ impl Accounts {
 impl Drop for Accounts {
     fn drop(&mut self) {
         self.work = None;
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the account store's thread panicked");
-            }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the account store's thread panicked");
         }
     }
 }

@@ -1,4 +1,27 @@
-//! tracker
+//! The Vizinho tracker: who is online on this network and what they share.
+//!
+//! The protocol it speaks is specified in [`shared::tracker`]. Each layer knows only those below it:
+//!
+//! ```text
+//! main ─► daemon      arguments, the data folder, signals, exit code
+//!          └► server      the listener, the cap on connections, the order of the shutdown
+//!              └► connection  first byte, TLS, requests in, replies out, deadlines
+//!                  └► service     the ten actions
+//!                      ├► registry   presence, sessions, catalogue, events: pure, `now` is an argument
+//!                      ├► accounts   what survives: SQLite behind a narrow trait, on a thread of its own
+//!                      └► passwords  Argon2id off the runtime
+//! ```
+//!
+//! Each of these modules has a table of what it bounds and what happens beyond the bound.
+
+#![warn(missing_docs)]
+
 pub mod accounts;
+pub mod connection;
+pub mod daemon;
 pub mod passwords;
 pub mod registry;
+pub mod server;
+pub mod service;
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,8 @@ mod tests {
     async fn beyond_the_queue_it_is_busy_at_once() {
         let passwords = Passwords::with_bounds(1, 1).unwrap();
         let secret = password("x");
-        let (first, second, third) = tokio::join!(passwords.hash(&secret), passwords.hash(&secret), passwords.hash(&secret));
+        let (first, second, third) =
+            tokio::join!(passwords.hash(&secret), passwords.hash(&secret), passwords.hash(&secret));
         assert!(first.is_ok() && second.is_ok());
         assert!(matches!(third, Err(PasswordError::Busy { .. })));
         assert!(passwords.hash(&secret).await.is_ok());

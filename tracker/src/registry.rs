@@ -165,7 +165,7 @@ impl Registry {
     pub fn login(&mut self, arrival: Arrival, now: Instant) -> Result<SessionId, BindingMoved> {
         let Arrival { user, ip, port, addresses, token, binding } = arrival;
         let session = self.attach(user.clone(), token, binding)?;
-        let had_files = self.forget_presence(&user).is_some_and(|old| old.files.len() > 0);
+        let had_files = self.forget_presence(&user).is_some_and(|old| !old.files.is_empty());
         let head = listing::entry_head(&user, ip, port, &addresses, binding);
         let deadline = now + self.lease(binding.is_some());
         self.deadlines.insert((deadline, user.clone()));

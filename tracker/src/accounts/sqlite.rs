@@ -25,7 +25,9 @@ pub struct SqliteStore {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It is not a database, or not a whole one.
-    #[error("the account database {path} is damaged ({why}): put back a copy of it, or move it away to start without accounts")]
+    #[error(
+        "the account database {path} is damaged ({why}): put back a copy of it, or move it away to start without accounts"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -94,10 +96,8 @@ impl AccountStore for SqliteStore {
     }
 
     fn bindings(&mut self) -> Result<Vec<(UserName, Fingerprint)>, StoreError> {
-        let mut query = self
-            .db
-            .prepare("SELECT user, fingerprint FROM account WHERE fingerprint IS NOT NULL")
-            .map_err(failed)?;
+        let mut query =
+            self.db.prepare("SELECT user, fingerprint FROM account WHERE fingerprint IS NOT NULL").map_err(failed)?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))).map_err(failed)?;
         rows.map(|row| {
             let (user, fingerprint) = row.map_err(failed)?;
@@ -109,7 +109,7 @@ impl AccountStore for SqliteStore {
 
     fn create(&mut self, account: &Account) -> Result<(), StoreError> {
         let Account { user, password_hash, binding } = account;
-        let fingerprint = binding.as_ref().map(|key| key.as_bytes());
+        let fingerprint = binding.as_ref().map(Fingerprint::as_bytes);
         let mut insert = self
             .db
             .prepare_cached("INSERT INTO account (user, password_hash, fingerprint) VALUES (?1, ?2, ?3)")
@@ -131,7 +131,7 @@ impl AccountStore for SqliteStore {
             .db
             .prepare_cached("UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND fingerprint IS ?2")
             .map_err(failed)?;
-        let old = old.as_ref().map(|key| key.as_bytes());
+        let old = old.as_ref().map(Fingerprint::as_bytes);
         changed_one(update.execute(params![user.as_str(), old, new.as_bytes()]).map_err(taken)?)
     }
 }
@@ -147,6 +147,7 @@ fn changed_one(rows: usize) -> Result<(), StoreError> {
     if rows == 1 { Ok(()) } else { Err(StoreError::Changed) }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn failed(error: rusqlite::Error) -> StoreError {
     StoreError::Failed(error.to_string())
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use shared::UserName;
 use shared::tracker::Token;
 
-use super::{Ended, Registry, SessionId};
+use super::{Ended, Present, Registry, SessionId};
 
 /// What a request and its connection bring along.
 #[derive(Debug, Clone, Copy)]
@@ -68,10 +68,9 @@ impl Registry {
             return Authority::IfPasswordIsRight;
         }
         let present = self.present.get(user);
-        if let Some(present) = present.filter(|present| !present.bound) {
-            if self.rules.legacy_auth && present.ip == claim.ip {
-                return Authority::Session(present.session);
-            }
+        let same_address = |present: &&Present| self.rules.legacy_auth && !present.bound && present.ip == claim.ip;
+        if let Some(present) = present.filter(same_address) {
+            return Authority::Session(present.session);
         }
         Authority::Denied(match (held, token) {
             _ if present.is_some() && !reachable => Denial::TlsRequired,

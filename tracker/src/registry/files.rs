@@ -36,7 +36,8 @@ struct Entry<'a> {
 impl Files {
     /// Those files; of several with one name the last counts.
     pub fn from_list(list: Vec<SharedFile>) -> Self {
-        let by_name = list.into_iter().map(|SharedFile { name, size, hash }| (name, Attributes { size, hash })).collect();
+        let by_name =
+            list.into_iter().map(|SharedFile { name, size, hash }| (name, Attributes { size, hash })).collect();
         Self { by_name, text: None }
     }
 

@@ -26,7 +26,8 @@ impl Registry {
         if let Some(ready) = &self.listing {
             return Arc::clone(ready);
         }
-        let size: usize = self.present.values_mut().map(|present| present.head.len() + present.files.text().len()).sum();
+        let size: usize =
+            self.present.values_mut().map(|present| present.head.len() + present.files.text().len()).sum();
         let mut page = Page::new(size + self.present.len() * 2 + 40);
         for present in self.present.values_mut() {
             page.push(&present.head, present.files.text());

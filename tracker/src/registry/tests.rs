@@ -188,14 +188,8 @@ fn who_may_speak_in_which_order() {
     assert_eq!(world.authority("alice", &password), Authority::IfPasswordIsRight);
     assert_eq!(world.authority("alice", &from(ALICE_IP)), yes);
     assert_eq!(world.authority("alice", &elsewhere), Authority::Denied(Denial::NotLoggedIn));
-    assert_eq!(
-        world.authority("bob", &Claim { sessions: &mine, ..elsewhere }),
-        Authority::Denied(Denial::Forbidden)
-    );
-    assert_eq!(
-        world.authority("bob", &Claim { token: Some(good), ..elsewhere }),
-        Authority::Denied(Denial::Forbidden)
-    );
+    assert_eq!(world.authority("bob", &Claim { sessions: &mine, ..elsewhere }), Authority::Denied(Denial::Forbidden));
+    assert_eq!(world.authority("bob", &Claim { token: Some(good), ..elsewhere }), Authority::Denied(Denial::Forbidden));
     world.login("alice", ALICE_IP);
     assert_eq!(
         world.authority("alice", &Claim { sessions: &mine, ..elsewhere }),
@@ -244,7 +238,8 @@ fn another_binding_ends_what_relied_on_the_old_one() {
     assert!(world.registry.session(session).is_none());
     assert_eq!(world.registry.owner(&key(1)), None);
     assert_eq!(world.registry.owner(&key(2)), Some(&name("bob")));
-    let key_changed = format!(r#"{{"seq":{},"event":"key_changed","user":"bob","fingerprint":"{}"}}"#, before + 2, key(2));
+    let key_changed =
+        format!(r#"{{"seq":{},"event":"key_changed","user":"bob","fingerprint":"{}"}}"#, before + 2, key(2));
     assert_eq!(world.events(before)[1].trim_end(), key_changed);
 }
 

@@ -1,0 +1,256 @@
+//! Requests in, replies and events out, in order, until one side has enough.
+//!
+//! ```text
+//!        ┌─────────────────────────────────────────────────────────────┐
+//!        ▼                                                             │
+//! answer all whole requests ─► due events ─► write ─► wait for bytes ──┤
+//!        │                                               events ───────┘
+//!        │ not JSON, too large                           end, stop, too slow
+//!        └────────► one error line ─► closed ◄───────────────┘
+//! ```
+
+use std::io;
+use std::time::Duration;
+
+use shared::json_scanner::{Objects, ScanError};
+use shared::limits::REQUEST_BYTES_AFTER_LOGIN;
+use shared::tracker::{ErrorCode, Refusal, encode_error};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Patience;
+use crate::service::{Client, LIST_END, Reply};
+
+/// Replies gathered before they are written; lists longer than this are written from where they lie.
+const GATHERED: usize = 64 * 1024;
+/// Read at once, at first and while little comes.
+const READ_LITTLE: usize = 4 * 1024;
+/// Read at once while much comes.
+const READ_MUCH: usize = 64 * 1024;
+/// The slowest pace at which a client may take a long reply, bytes a second.
+const SLOWEST_PACE: usize = 64 * 1024;
+
+pub(super) struct Conversation<S> {
+    stream: S,
+    client: Client,
+    objects: Objects,
+    patience: Patience,
+    stop: CancellationToken,
+    events: watch::Receiver<u64>,
+    out: Vec<u8>,
+    input: Vec<u8>,
+    /// When the last request was answered, or the connection began.
+    quiet_since: Instant,
+    /// When the request that is incomplete began.
+    begun: Option<Instant>,
+    /// Whether requests may be as long as after a login.
+    is_trusted: bool,
+    /// Whether the last look for bytes came after the stop: there is no other.
+    is_stopping: bool,
+}
+
+enum Heard {
+    Bytes(usize),
+    Events,
+    End,
+    Stop,
+    TooSlow,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        loop {
+            if let Err(error) = self.answer_all().await? {
+                return self.last_word(&scan_refusal(error)).await;
+            }
+            while self.client.is_subscribed() && self.push_events() {
+                self.flush().await?;
+            }
+            self.flush().await?;
+            self.note_what_is_incomplete();
+            match self.wait().await? {
+                Heard::Bytes(count) => self.take(count),
+                Heard::Events => {}
+                Heard::End if self.objects.is_inside_object() => {
+                    let refusal = Refusal::new(ErrorCode::BadJson, "the connection ended inside a JSON object");
+                    return self.last_word(&refusal).await;
+                }
+                Heard::End => return self.stream.shutdown().await,
+                Heard::Stop => return self.close().await,
+                Heard::TooSlow if self.objects.is_inside_object() => {
+                    let refusal = Refusal::new(ErrorCode::BadRequest, "the request took too long to arrive");
+                    return self.last_word(&refusal).await;
+                }
+                Heard::TooSlow => return self.stream.shutdown().await,
+            }
+        }
+    }
+
+    /// Answers every whole request that is here; what can't be a request any more is handed back.
+    async fn answer_all(&mut self) -> io::Result<Result<(), ScanError>> {
+        loop {
+            let text = match self.objects.next_object() {
+                Ok(Some(text)) => text,
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+            };
+            let reply = self.client.answer(text).await;
+            self.begun = None;
+            self.quiet_since = Instant::now();
+            self.put(reply).await?;
+            if !self.is_trusted && self.client.has_logged_in() {
+                self.trust();
+            }
+        }
+    }
+
+    async fn put(&mut self, reply: Reply) -> io::Result<()> {
+        match reply {
+            Reply::Line(line) => self.out.extend_from_slice(&line),
+            Reply::List { head, fields } => {
+                self.out.extend_from_slice(&head);
+                if fields.len() > GATHERED {
+                    self.flush().await?;
+                    self.write_all(&fields).await?;
+                } else {
+                    self.out.extend_from_slice(&fields);
+                }
+                self.out.extend_from_slice(LIST_END);
+            }
+        }
+        if self.out.len() >= GATHERED { self.flush().await } else { Ok(()) }
+    }
+
+    /// Puts the events that are due into `out`; says whether there may be more.
+    fn push_events(&mut self) -> bool {
+        self.events.borrow_and_update();
+        self.client.push_events(&mut self.out)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let mut out = std::mem::take(&mut self.out);
+        self.write_all(&out).await?;
+        out.clear();
+        out.shrink_to(READ_LITTLE);
+        self.out = out;
+        Ok(())
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let extra = Duration::from_secs((bytes.len() / SLOWEST_PACE) as u64);
+        let write = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        timeout(self.patience.write + extra, write).await?
+    }
+
+    fn note_what_is_incomplete(&mut self) {
+        if !self.objects.is_inside_object() {
+            self.begun = None;
+            return;
+        }
+        if self.begun.is_none() {
+            self.begun = Some(Instant::now());
+        }
+        if !self.is_trusted && self.client.service().has_legacy_from(self.client.ip()) {
+            self.trust();
+        }
+    }
+
+    fn trust(&mut self) {
+        self.is_trusted = true;
+        self.objects.set_limit(REQUEST_BYTES_AFTER_LOGIN);
+    }
+
+    async fn wait(&mut self) -> io::Result<Heard> {
+        if self.is_stopping {
+            return Ok(Heard::Stop);
+        }
+        self.is_stopping = self.stop.is_cancelled();
+        let patience = &self.patience;
+        let deadline = match self.begun {
+            Some(begun) => begun + if self.is_trusted { patience.large_request } else { patience.request },
+            None if self.client.has_logged_in() => self.quiet_since + patience.idle_logged_in,
+            None => self.quiet_since + patience.idle,
+        };
+        let subscribed = self.client.is_subscribed();
+        tokio::select! {
+            // Bytes first: what is here when the tracker is told to stop is answered.
+            biased;
+            read = self.stream.read(&mut self.input) => match read {
+                Ok(0) => Ok(Heard::End),
+                Ok(count) => Ok(Heard::Bytes(count)),
+                // TLS cut off without its goodbye: nothing that could be answered is lost.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Heard::End),
+                Err(error) => Err(error),
+            },
+            Ok(()) = self.events.changed(), if subscribed => Ok(Heard::Events),
+            () = self.stop.cancelled() => Ok(Heard::Stop),
+            () = sleep_until(deadline) => Ok(Heard::TooSlow),
+        }
+    }
+
+    fn take(&mut self, count: usize) {
+        self.objects.extend(self.input.get(..count).unwrap_or_default());
+        if count == self.input.len() && count < READ_MUCH {
+            self.input.resize(count * 2, 0);
+        } else if count < READ_LITTLE && self.input.len() > READ_LITTLE {
+            self.input.truncate(READ_LITTLE);
+            self.input.shrink_to_fit();
+        }
+    }
+
+    async fn last_word(&mut self, refusal: &Refusal) -> io::Result<()> {
+        self.out.extend_from_slice(&encode_error(None, refusal, None));
+        self.flush().await?;
+        self.close().await
+    }
+
+    /// Ends our side and lets the client end its own: closing with bytes unread would reset the connection, and the
+    /// client might never see the last replies.
+    async fn close(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let until = Instant::now() + self.patience.linger;
+        while let Ok(Ok(1..)) = timeout_at(until, self.stream.read(&mut self.input)).await {}
+        Ok(())
+    }
+}
+
+impl<S> Conversation<S> {
+    pub(super) fn new(
+        stream: S,
+        client: Client,
+        objects: Objects,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            stream,
+            events: client.service().watch_events(),
+            client,
+            objects,
+            patience,
+            stop,
+            out: Vec::new(),
+            input: vec![0; READ_LITTLE],
+            quiet_since: Instant::now(),
+            begun: None,
+            is_trusted: false,
+            is_stopping: false,
+        }
+    }
+}
+
+fn scan_refusal(error: ScanError) -> Refusal {
+    let code = match error {
+        ScanError::NotAnObject(_) | ScanError::NotUtf8 => ErrorCode::BadJson,
+        ScanError::TooLarge { .. } | ScanError::TooDeep { .. } => ErrorCode::TooLarge,
+    };
+    Refusal::new(code, error.to_string())
+}

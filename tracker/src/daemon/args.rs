@@ -1,0 +1,81 @@
+//! The command line; everything behind it sees only [`Config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use shared::limits::LEGACY_LEASE;
+use tracing::level_filters::LevelFilter;
+
+use super::Config;
+use super::data_folder;
+
+/// Keeps track of who is online on this network and what they share.
+///
+/// Prints `tracker listening on ADDRESS:PORT` and its certificate's fingerprint when it is ready; logs go to standard
+/// error. SIGTERM or SIGINT ends it in good order.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Args {
+    /// Address and port to listen on; port 0 takes any free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8000")]
+    listen: SocketAddr,
+
+    /// Folder for accounts and the tracker's key, made if it isn't there
+    /// [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]
+    #[arg(long, value_name = "DIR", verbatim_doc_comment)]
+    data_dir: Option<PathBuf>,
+
+    /// How long a user without a certificate stays listed without a request
+    #[arg(long, value_name = "SECONDS", default_value_t = LEGACY_LEASE.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    legacy_ttl: u64,
+
+    /// Don't let the IP address that logged in speak for a user without a certificate
+    #[arg(long)]
+    no_legacy_auth: bool,
+
+    /// Most connections at a time
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_connections: u32,
+
+    /// How much to log: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::INFO)]
+    log: LevelFilter,
+}
+
+impl Args {
+    /// How much to log.
+    pub const fn log_level(&self) -> LevelFilter {
+        self.log
+    }
+
+    /// What the daemon runs with; `None` when there is no folder to keep anything in.
+    pub fn into_config(self) -> Option<Config> {
+        Some(Config {
+            listen: self.listen,
+            data_folder: self.data_dir.or_else(data_folder::default_folder)?,
+            legacy_ttl: Duration::from_secs(self.legacy_ttl),
+            legacy_auth: !self.no_legacy_auth,
+            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+        let args = Args::parse_from(["tracker", "--data-dir", "x", "--no-legacy-auth", "--legacy-ttl", "2"]);
+        let config = args.into_config().unwrap();
+        assert_eq!(config.listen, "0.0.0.0:8000".parse().unwrap());
+        assert_eq!((config.legacy_auth, config.legacy_ttl), (false, Duration::from_secs(2)));
+        assert!(Args::try_parse_from(["tracker", "--legacy-ttl", "0"]).is_err());
+        assert!(Args::try_parse_from(["tracker", "--log", "loud"]).is_err());
+    }
+}

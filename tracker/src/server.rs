@@ -1,0 +1,172 @@
+//! The listener and all that it owns.
+//!
+//! ```text
+//! serve ─┬─ accept loop: awaits nothing but the next connection
+//!        ├─ connections: a JoinSet; a panic in one is logged and harms no other
+//!        └─ expiry: once a second, ends presences whose time has come
+//! shutdown ─► stop accepting ─► connections answer what was read and close ─► after 4 s the rest is cut off
+//! ```
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | connections | `--max-connections` | one `busy` line, closed |
+//! | connections being told `busy` | [`REFUSALS`] | closed |
+//! | failed accepts (no descriptors left) | one try each 100 ms | |
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use shared::tracker::{ErrorCode, Refusal, encode_error};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::connection::{self, Context, Patience};
+use crate::service::Service;
+
+/// Connections over the cap that are told so in full; for those beyond, the line is only tried.
+const REFUSALS: usize = 64;
+/// How long a client over the cap may take to read why.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// Time that connections have to end by themselves at shutdown.
+const FAREWELL: Duration = Duration::from_secs(4);
+/// Wait after an accept that failed for want of something.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How often presences are looked through for those whose time has come.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// When a client over the cap should try again.
+const BUSY_RETRY_MS: u64 = 5000;
+
+/// What [`serve`] needs beside the listener.
+pub struct Tracker {
+    /// The actions.
+    pub service: Arc<Service>,
+    /// The tracker's side of TLS.
+    pub tls: Arc<ServerConfig>,
+    /// How long clients may take.
+    pub patience: Patience,
+    /// Most connections at a time.
+    pub max_connections: usize,
+}
+
+/// Serves clients until `shutdown` is ready, then lets them go.
+pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Future<Output = ()>) {
+    let stop = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(tracker.max_connections.min(Semaphore::MAX_PERMITS)));
+    let Tracker { service, tls, patience, .. } = tracker;
+    let context = Context { service: Arc::clone(&service), tls: TlsAcceptor::from(tls), patience, stop: stop.clone() };
+    let (mut connections, mut refusals, mut keeper) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+    keeper.spawn(expire_in_time(service));
+    let mut not_before = None;
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
+            Some(ended) = refusals.join_next(), if !refusals.is_empty() => note(ended),
+            Some(ended) = keeper.join_next(), if !keeper.is_empty() => note(ended),
+            (stream, remote) = next_connection(&listener, &mut not_before) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    warn!(%remote, "refused: too many connections");
+                    refuse(stream, &mut refusals);
+                    continue;
+                };
+                let context = context.clone();
+                connections.spawn(async move {
+                    connection::serve(stream, remote, context).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+    drop(listener);
+    stop.cancel();
+    refusals.abort_all();
+    keeper.abort_all();
+    farewell(connections).await;
+}
+
+/// The next connection, however many accepts fail before.
+async fn next_connection(listener: &TcpListener, not_before: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
+    loop {
+        if let Some(time) = *not_before {
+            sleep_until(time).await;
+            *not_before = None;
+        }
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(why) if is_the_client_s_fault(&why) => debug!(%why, "a connection was gone before it was accepted"),
+            Err(why) => {
+                error!(%why, "can't accept connections");
+                *not_before = Some(Instant::now() + ACCEPT_BACKOFF);
+            }
+        }
+    }
+}
+
+fn is_the_client_s_fault(why: &io::Error) -> bool {
+    matches!(
+        why.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn refuse(mut stream: TcpStream, refusals: &mut JoinSet<()>) {
+    let line =
+        encode_error(None, &Refusal::new(ErrorCode::Busy, "the tracker has too many connections"), Some(BUSY_RETRY_MS));
+    if refusals.len() >= REFUSALS {
+        let _ = stream.try_write(&line);
+        return;
+    }
+    refusals.spawn(async move {
+        let told = async {
+            stream.write_all(&line).await?;
+            stream.shutdown().await?;
+            let mut rest = [0; 1024];
+            while stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whether the client read it is its own affair.
+        let _ = timeout(REFUSAL_TIME, told).await;
+    });
+}
+
+async fn expire_in_time(service: Arc<Service>) {
+    let mut ticks = interval(EXPIRE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        service.expire();
+    }
+}
+
+async fn farewell(mut connections: JoinSet<()>) {
+    let all = connections.len();
+    let gone = async {
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    };
+    if timeout(FAREWELL, gone).await.is_err() {
+        warn!(cut_off = connections.len(), "some connections did not end in time");
+    }
+    connections.shutdown().await;
+    info!(connections = all, "closed");
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(why) = ended
+        && why.is_panic()
+    {
+        error!(%why, "a task panicked");
+    }
+}

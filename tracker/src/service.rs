@@ -1,0 +1,273 @@
+//! The ten actions: what a request does, given who sent it.
+//!
+//! ```text
+//! Parsed ──► Service::answer(&mut Client) ──► Reply (one line)
+//!               │ registry: a mutex held for microseconds, never across an await
+//!               │ accounts: the store's thread         passwords: one hash per core
+//! ```
+//!
+//! Bindings are stored first and then told to the registry. A login that relied on a binding which changed in
+//! between is refused by the registry (`BindingMoved`) or by the store (`Changed`), and told to try again.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
+//! | requests parsed on the runtime's threads | [`PARSED_AT_ONCE`] bytes | parsed on a blocking thread |
+
+mod account;
+mod client;
+mod presence;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use shared::tracker::{ErrorCode, Parsed, Refusal, Request, Token, encode_error, encode_ok, parse_request};
+use tokio::sync::watch;
+use tracing::debug;
+
+use crate::accounts::{Accounts, StoreError};
+use crate::passwords::{PasswordError, Passwords};
+use crate::registry::{BindingMoved, Registry, Rules};
+
+pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
+
+/// Requests longer than this many bytes are parsed on a blocking thread.
+const PARSED_AT_ONCE: usize = 64 * 1024;
+/// When to try again after somebody else changed the same account.
+const RETRY_AFTER_CHANGE_MS: u64 = 100;
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Service {
+    registry: Mutex<Registry>,
+    accounts: Accounts,
+    passwords: Passwords,
+    /// The number of the last event: subscribers wait for it to change.
+    last_event: watch::Sender<u64>,
+}
+
+/// Why there is no service.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The account store can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Passwords can't be hashed.
+    #[error(transparent)]
+    Passwords(#[from] PasswordError),
+}
+
+/// What goes back to the client.
+#[derive(Debug)]
+pub enum Reply {
+    /// One line.
+    Line(Vec<u8>),
+    /// One line whose long middle others may get too.
+    List {
+        /// The line's beginning.
+        head: Vec<u8>,
+        /// Fields, no brace around them.
+        fields: Arc<[u8]>,
+    },
+}
+
+/// The end of a [`Reply::List`].
+pub const LIST_END: &[u8] = b"}\n";
+
+/// A request that was not granted.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    refusal: Refusal,
+    retry_after_ms: Option<u64>,
+}
+
+type Answered = Result<Reply, Refused>;
+
+impl Service {
+    /// Reads the bindings, and begins with nobody present.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(rules: Rules, accounts: Accounts) -> Result<Self, StartError> {
+        let bindings = accounts.run(|store| store.bindings()).await?;
+        let first_event = first_event();
+        let mut registry = Registry::new(rules, first_event);
+        for (user, fingerprint) in &bindings {
+            registry.bind(user, *fingerprint);
+        }
+        Ok(Self {
+            registry: Mutex::new(registry),
+            accounts,
+            passwords: Passwords::new()?,
+            last_event: watch::Sender::new(first_event),
+        })
+    }
+
+    /// Answers one request; `text` is one object as the scanner hands it out.
+    pub async fn answer(&self, client: &mut Client, text: &str) -> Reply {
+        let Parsed { id, action, request } = self.parse(text).await;
+        let id = id.as_deref();
+        let answered = match request {
+            Ok(request) => self.act(client, id, request).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.touch(client);
+        answered.unwrap_or_else(|Refused { refusal, retry_after_ms }| {
+            debug!(ip = %client.ip(), action = action.unwrap_or("?"), code = %refusal.code, "refused");
+            Reply::Line(encode_error(id, &refusal, retry_after_ms))
+        })
+    }
+
+    /// Ends every presence whose time has come.
+    pub fn expire(&self) {
+        self.with_registry(|_, _| ());
+    }
+
+    /// Whether a client of the exercise is logged in from this address: then a connection of its own may bring a
+    /// long list of files without a login of its own.
+    pub fn has_legacy_from(&self, ip: IpAddr) -> bool {
+        self.with_registry(|registry, _| registry.has_legacy_from(ip))
+    }
+
+    /// The number of the last event, and news of the next.
+    pub fn watch_events(&self) -> watch::Receiver<u64> {
+        self.last_event.subscribe()
+    }
+
+    /// `work` with the registry as it is now; subscribers hear of what it does.
+    pub(crate) fn with_registry<T>(&self, work: impl FnOnce(&mut Registry, Instant) -> T) -> T {
+        // A panic in between is a bug that the log tells; refusing everybody from then on would not mend it.
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = registry.last_event();
+        let now = Instant::now();
+        registry.expire(now);
+        let result = work(&mut registry, now);
+        let last = registry.last_event();
+        drop(registry);
+        if last != before {
+            self.last_event.send_if_modified(|told| {
+                let newer = last > *told;
+                *told = last.max(*told);
+                newer
+            });
+        }
+        result
+    }
+
+    async fn parse(&self, text: &str) -> Parsed {
+        if text.len() <= PARSED_AT_ONCE {
+            return parse_request(text);
+        }
+        let text = text.to_owned();
+        tokio::task::spawn_blocking(move || parse_request(&text)).await.unwrap_or_else(|_| Parsed {
+            id: None,
+            action: None,
+            request: Err(Refusal::new(ErrorCode::Internal, "the request could not be read")),
+        })
+    }
+
+    async fn act(&self, client: &mut Client, id: Option<&str>, request: Request) -> Answered {
+        match request {
+            Request::ListPeers(wanted) => self.list_peers(id, &wanted),
+            Request::Heartbeat { user, token } => self.heartbeat(client, id, user, token),
+            Request::Whois(whois) => self.whois(client, id, &whois),
+            Request::Subscribe { since } => self.subscribe(client, id, since),
+            // Rare and large futures, boxed so that each connection's task stays small.
+            Request::Register(credentials) => Box::pin(self.register(client, id, credentials)).await,
+            Request::Login { credentials, presence, rebind } => {
+                Box::pin(self.login(client, id, credentials, &presence, rebind)).await
+            }
+            Request::Passwd { credentials, new_password } => {
+                Box::pin(self.passwd(client, id, credentials, new_password)).await
+            }
+            Request::Resume(presence) => self.resume(client, id, &presence),
+            Request::RegisterFiles(files) => Box::pin(self.register_files(client, id, files)).await,
+            Request::Logout { user, proof } => Box::pin(self.logout(client, id, user, proof)).await,
+        }
+    }
+
+    /// Any request on a connection is a word from those who logged in on it.
+    fn touch(&self, client: &Client) {
+        if client.sessions().is_empty() {
+            return;
+        }
+        self.with_registry(|registry, now| {
+            for (_, session) in client.sessions() {
+                // Attached and ended sessions have no lease to renew.
+                let _ = registry.renew(*session, now);
+            }
+        });
+    }
+}
+
+fn ok<T: Serialize>(id: Option<&str>, message: impl Into<Cow<'static, str>>, body: &T) -> Answered {
+    encode_ok(id, &message.into(), body).map(Reply::Line).map_err(|why| internal(&why))
+}
+
+fn refuse(code: ErrorCode, message: impl Into<String>) -> Refused {
+    Refusal::new(code, message).into()
+}
+
+fn busy(message: &str, retry_after_ms: u64) -> Refused {
+    Refused { refusal: Refusal::new(ErrorCode::Busy, message), retry_after_ms: Some(retry_after_ms) }
+}
+
+fn internal(why: &dyn std::fmt::Display) -> Refused {
+    tracing::error!(%why, "a request failed");
+    refuse(ErrorCode::Internal, "the tracker could not do it: its log says why")
+}
+
+fn new_token() -> Token {
+    Token::from_bytes(rand::random())
+}
+
+/// Above every number an earlier process used, unless it had a million events a second; and exact in JSON.
+fn first_event() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or_default()
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, retry_after_ms: None }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NameTaken => refuse(ErrorCode::UserExists, "that user name is taken"),
+            StoreError::KeyTaken => {
+                refuse(ErrorCode::KeyMismatch, "this certificate already belongs to another account")
+            }
+            StoreError::Changed => changed_meanwhile(),
+            StoreError::Busy => busy("too many changes are waiting", 1000),
+            StoreError::Failed(why) => internal(&why),
+        }
+    }
+}
+
+impl From<PasswordError> for Refused {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy { retry_after } => {
+                let ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+                busy("too many passwords are being checked", ms)
+            }
+            PasswordError::Failed(why) => internal(&why),
+        }
+    }
+}
+
+impl From<BindingMoved> for Refused {
+    fn from(_: BindingMoved) -> Self {
+        changed_meanwhile()
+    }
+}
+
+fn changed_meanwhile() -> Refused {
+    busy("the account was changed in the meantime", RETRY_AFTER_CHANGE_MS)
+}

@@ -1,0 +1,258 @@
+//! REGISTER, LOGIN, RESUME, PASSWD: accounts, and which certificate they belong to.
+
+use shared::tracker::{Credentials, Empty, ErrorCode, LoginReply, Password, Presence};
+use shared::{Fingerprint, UserName};
+use tracing::{info, warn};
+
+use super::client::{Client, Transport};
+use super::{Answered, Refused, Service, new_token, ok, refuse};
+use crate::accounts::{Account, StoreError};
+use crate::passwords::Check;
+use crate::registry::{Arrival, Registry, SessionId, useful_addresses};
+
+/// What a login with the right password does about the binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Binding {
+    /// It stays as it is.
+    Stays(Option<Fingerprint>),
+    /// The certificate shown takes the place of the old one, or of none.
+    Becomes { old: Option<Fingerprint>, new: Fingerprint },
+}
+
+impl Service {
+    pub(super) async fn register(&self, client: &Client, id: Option<&str>, credentials: Credentials) -> Answered {
+        let Credentials { user, password } = credentials;
+        let binding = client.certificate();
+        if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
+            return Err(foreign_certificate(&owner));
+        }
+        // Asked before the hash, which is dear; that the name is taken is answered anyway.
+        let name = user.clone();
+        if self.accounts.run(move |store| store.find(&name)).await?.is_some() {
+            return Err(StoreError::NameTaken.into());
+        }
+        let password_hash = self.passwords.hash(&password).await?;
+        let account = Account { user: user.clone(), password_hash, binding };
+        self.accounts.run(move |store| store.create(&account)).await?;
+        if let Some(fingerprint) = binding {
+            self.with_registry(|registry, _| registry.bind(&user, fingerprint));
+        }
+        info!(%user, ip = %client.ip(), bound = binding.is_some(), "registered");
+        ok(id, format!("{user} is registered"), &Empty {})
+    }
+
+    pub(super) async fn login(
+        &self,
+        client: &mut Client,
+        id: Option<&str>,
+        credentials: Credentials,
+        presence: &Presence,
+        rebind: bool,
+    ) -> Answered {
+        let account = self.authenticate(client, credentials).await?;
+        let user = account.user;
+        let (bound, owner) = self.with_registry(|registry, _| {
+            let owner = client.certificate().and_then(|fingerprint| registry.owner(&fingerprint).cloned());
+            (registry.binding(&user), owner)
+        });
+        let binding = match decide(&user, client.transport(), bound, owner.as_ref(), rebind)? {
+            Binding::Stays(binding) => binding,
+            Binding::Becomes { old, new } => {
+                let name = user.clone();
+                self.accounts.run(move |store| store.bind(&name, old, new)).await?;
+                self.with_registry(|registry, _| registry.bind(&user, new));
+                info!(%user, %new, first = old.is_none(), "bound to a certificate");
+                Some(new)
+            }
+        };
+        self.arrive(client, id, user, binding, presence)
+    }
+
+    pub(super) fn resume(&self, client: &mut Client, id: Option<&str>, presence: &Presence) -> Answered {
+        let (user, fingerprint) = self.certified(client)?;
+        if presence.is_some() {
+            return self.arrive(client, id, user, Some(fingerprint), presence);
+        }
+        let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let (token, made) = self.with_registry(|registry, _| {
+            if let Some((_, token)) = held.and_then(|session| registry.session(session)) {
+                return Ok((token, None));
+            }
+            let token = new_token();
+            let session = registry.attach(user.clone(), token, Some(fingerprint))?;
+            Ok::<_, Refused>((token, Some(session)))
+        })?;
+        if let Some(session) = made {
+            client.hold(user.clone(), session);
+        }
+        let ttl_s = self.with_registry(|registry, _| registry.lease(true)).as_secs();
+        let message = format!("welcome back, {user}");
+        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip: client.ip() })
+    }
+
+    pub(super) async fn passwd(
+        &self,
+        client: &Client,
+        id: Option<&str>,
+        credentials: Credentials,
+        new_password: Password,
+    ) -> Answered {
+        let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
+        self.demand_tls_if_bound(client, &user)?;
+        let new = self.passwords.hash(&new_password).await?;
+        let name = user.clone();
+        self.accounts.run(move |store| store.set_password(&name, &old, &new)).await?;
+        info!(%user, ip = %client.ip(), "changed the password");
+        ok(id, "the password is changed", &Empty {})
+    }
+
+    /// The account, if that is its password. Wrong password and unknown user get the same answer after the same time.
+    pub(super) async fn authenticate(&self, client: &Client, credentials: Credentials) -> Result<Account, Refused> {
+        let Credentials { user, password } = credentials;
+        let name = user.clone();
+        let account = self.accounts.run(move |store| store.find(&name)).await?;
+        let stored = account.as_ref().map(|account| account.password_hash.as_str());
+        let check = self.passwords.check(&password, stored).await?;
+        match (check, account) {
+            (Check::Right, Some(account)) => Ok(account),
+            (Check::RightRehashed(new), Some(account)) => Ok(self.store_rehashed(account, new).await),
+            (Check::Wrong | Check::Right | Check::RightRehashed(_), _) => {
+                info!(%user, ip = %client.ip(), "wrong user or password");
+                Err(refuse(ErrorCode::AuthFailed, "wrong user or password"))
+            }
+        }
+    }
+
+    /// A bound account is never reachable in plaintext.
+    pub(super) fn demand_tls_if_bound(&self, client: &Client, user: &UserName) -> Result<(), Refused> {
+        let bound = self.with_registry(|registry, _| registry.binding(user)).is_some();
+        if bound && !client.is_secure() { Err(tls_required(user)) } else { Ok(()) }
+    }
+
+    /// The account that the connection's certificate is bound to.
+    pub(super) fn certified(&self, client: &Client) -> Result<(UserName, Fingerprint), Refused> {
+        let fingerprint = match client.transport() {
+            Transport::Plain => {
+                return Err(refuse(ErrorCode::TlsRequired, "this action needs TLS with a client certificate"));
+            }
+            Transport::Tls => {
+                return Err(refuse(ErrorCode::NotLoggedIn, "this action needs a client certificate"));
+            }
+            Transport::Certified(fingerprint) => fingerprint,
+        };
+        let owner = self.owner(Some(fingerprint));
+        owner.map(|user| (user, fingerprint)).ok_or_else(|| {
+            refuse(ErrorCode::NotLoggedIn, "no account is bound to this certificate: REGISTER or LOGIN with it first")
+        })
+    }
+
+    fn owner(&self, certificate: Option<Fingerprint>) -> Option<UserName> {
+        self.with_registry(|registry, _| registry.owner(&certificate?).cloned())
+    }
+
+    /// The new hash is an improvement, not a promise: if it can't be stored, the old one goes on being good.
+    async fn store_rehashed(&self, mut account: Account, new: String) -> Account {
+        let (name, old, hash) = (account.user.clone(), account.password_hash.clone(), new.clone());
+        match self.accounts.run(move |store| store.set_password(&name, &old, &hash)).await {
+            Ok(()) => account.password_hash = new,
+            Err(why) => warn!(user = %account.user, %why, "the password's hash stays on its old parameters"),
+        }
+        account
+    }
+
+    fn arrive(
+        &self,
+        client: &mut Client,
+        id: Option<&str>,
+        user: UserName,
+        binding: Option<Fingerprint>,
+        presence: &Presence,
+    ) -> Answered {
+        let (ip, token) = (client.ip(), new_token());
+        let arrival = Arrival {
+            user: user.clone(),
+            ip,
+            port: presence.port.map(Into::into),
+            addresses: useful_addresses(&presence.addresses, ip),
+            token,
+            binding,
+        };
+        let login = |registry: &mut Registry, now| -> Result<(SessionId, u64), Refused> {
+            let session = registry.login(arrival, now)?;
+            Ok((session, registry.lease(binding.is_some()).as_secs()))
+        };
+        let (session, ttl_s) = self.with_registry(login)?;
+        client.hold(user.clone(), session);
+        info!(%user, %ip, bound = binding.is_some(), "present");
+        let message = format!("welcome, {user}");
+        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip: ip })
+    }
+}
+
+/// What becomes of the binding when the password is right.
+fn decide(
+    user: &UserName,
+    transport: Transport,
+    bound: Option<Fingerprint>,
+    owner_of_shown: Option<&UserName>,
+    rebind: bool,
+) -> Result<Binding, Refused> {
+    match (bound, transport) {
+        (None, Transport::Plain | Transport::Tls) => Ok(Binding::Stays(None)),
+        (Some(_), Transport::Plain) => Err(tls_required(user)),
+        (Some(_), Transport::Tls) => {
+            Err(refuse(ErrorCode::KeyMismatch, format!("{user} is bound to a certificate: connect with it")))
+        }
+        (Some(bound), Transport::Certified(shown)) if shown == bound => Ok(Binding::Stays(Some(bound))),
+        (Some(_), Transport::Certified(_)) if !rebind => Err(refuse(
+            ErrorCode::KeyMismatch,
+            format!("{user} is bound to another certificate: use that one, or say \"rebind\": true to replace it"),
+        )),
+        (old, Transport::Certified(new)) => match owner_of_shown {
+            Some(owner) => Err(foreign_certificate(owner)),
+            None => Ok(Binding::Becomes { old, new }),
+        },
+    }
+}
+
+pub(super) fn tls_required(user: &UserName) -> Refused {
+    let message = format!("{user} is bound to a certificate and can't be used in plaintext: connect with TLS");
+    refuse(ErrorCode::TlsRequired, message)
+}
+
+fn foreign_certificate(owner: &UserName) -> Refused {
+    let message = format!("this certificate belongs to the account {owner}; a certificate belongs to one account");
+    refuse(ErrorCode::KeyMismatch, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> Fingerprint {
+        Fingerprint::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn which_login_binds() {
+        let (alice, bob): (UserName, UserName) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let decide = |transport, bound, owner, rebind| {
+            decide(&bob, transport, bound, owner, rebind).map_err(|refused| refused.refusal.code)
+        };
+        let certified = Transport::Certified(key(1));
+        let first = Ok(Binding::Becomes { old: None, new: key(1) });
+        let (mine, other) = (Some(key(1)), Some(key(2)));
+        for rebind in [false, true] {
+            assert_eq!(decide(Transport::Plain, None, None, rebind), Ok(Binding::Stays(None)));
+            assert_eq!(decide(Transport::Tls, None, None, rebind), Ok(Binding::Stays(None)));
+            assert_eq!(decide(certified, None, None, rebind), first);
+            assert_eq!(decide(certified, None, Some(&alice), rebind), Err(ErrorCode::KeyMismatch));
+            assert_eq!(decide(Transport::Plain, mine, None, rebind), Err(ErrorCode::TlsRequired));
+            assert_eq!(decide(Transport::Tls, mine, None, rebind), Err(ErrorCode::KeyMismatch));
+            assert_eq!(decide(certified, mine, Some(&bob), rebind), Ok(Binding::Stays(mine)));
+            assert_eq!(decide(certified, other, Some(&alice), rebind), Err(ErrorCode::KeyMismatch));
+        }
+        assert_eq!(decide(certified, other, None, false), Err(ErrorCode::KeyMismatch));
+        assert_eq!(decide(certified, other, None, true), Ok(Binding::Becomes { old: other, new: key(1) }));
+    }
+}

@@ -1,0 +1,161 @@
+//! What the tracker knows of one connection's other end.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use shared::tracker::Proof;
+use shared::{Fingerprint, UserName};
+
+use super::Service;
+use crate::registry::{Backlog, Claim, SessionId};
+
+/// Live sessions that one connection may hold.
+pub const SESSIONS_PER_CONNECTION: usize = 16;
+/// Event lines that go out in one piece.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// How the connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Not at all.
+    Plain,
+    /// TLS, the client showed no certificate.
+    Tls,
+    /// TLS, and the client proved that it has this key.
+    Certified(Fingerprint),
+}
+
+/// One connection. Dropping it tells the registry that the connection is gone.
+#[derive(Debug)]
+pub struct Client {
+    service: Arc<Service>,
+    ip: IpAddr,
+    transport: Transport,
+    /// The sessions made here, the newest last; some may be over.
+    sessions: Vec<(UserName, SessionId)>,
+    events: Subscription,
+}
+
+/// Whether events go out on this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subscription {
+    None,
+    /// All events after this one.
+    After(u64),
+}
+
+impl Client {
+    /// A connection that said nothing yet.
+    pub fn new(service: Arc<Service>, ip: IpAddr, transport: Transport) -> Self {
+        Self { service, ip: ip.to_canonical(), transport, sessions: Vec::new(), events: Subscription::None }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&mut self, text: &str) -> super::Reply {
+        let service = Arc::clone(&self.service);
+        service.answer(self, text).await
+    }
+
+    /// What all connections share.
+    pub const fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Where the connection came from.
+    pub const fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// How it is protected.
+    pub const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whether somebody logged in here.
+    pub fn has_logged_in(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// Whether events go out on this connection.
+    pub fn is_subscribed(&self) -> bool {
+        self.events != Subscription::None
+    }
+
+    /// The lines of events that are due, appended to `out`. Says whether there may be more.
+    pub fn push_events(&mut self, out: &mut Vec<u8>) -> bool {
+        let Subscription::After(seen) = self.events else { return false };
+        let backlog = self.service.with_registry(|registry, _| registry.events_after(seen, EVENTS_AT_ONCE));
+        let (seen, more) = match backlog {
+            Backlog::Lines { lines, seen } => {
+                lines.iter().for_each(|line| out.extend_from_slice(line));
+                (seen, lines.len() == EVENTS_AT_ONCE)
+            }
+            Backlog::Lost { line, seen } => {
+                out.extend_from_slice(&line);
+                (seen, false)
+            }
+        };
+        self.events = Subscription::After(seen);
+        more
+    }
+
+    pub(super) const fn is_secure(&self) -> bool {
+        !matches!(self.transport, Transport::Plain)
+    }
+
+    pub(super) const fn certificate(&self) -> Option<Fingerprint> {
+        match self.transport {
+            Transport::Certified(fingerprint) => Some(fingerprint),
+            Transport::Plain | Transport::Tls => None,
+        }
+    }
+
+    pub(super) fn sessions(&self) -> &[(UserName, SessionId)] {
+        &self.sessions
+    }
+
+    pub(super) fn claim(&self, proof: &Proof) -> Claim<'_> {
+        Claim {
+            sessions: &self.sessions,
+            is_secure: self.is_secure(),
+            ip: self.ip,
+            token: proof.token,
+            has_password: proof.password.is_some(),
+        }
+    }
+
+    /// A session was made here; older ones of the same user on this connection are forgotten.
+    pub(super) fn hold(&mut self, user: UserName, session: SessionId) {
+        let older = self.sessions.iter().position(|(name, _)| *name == user);
+        let evicted = match older {
+            Some(at) => Some(self.sessions.remove(at)),
+            None if self.sessions.len() == SESSIONS_PER_CONNECTION => Some(self.sessions.remove(0)),
+            None => None,
+        };
+        if let Some((_, evicted)) = evicted {
+            self.service.with_registry(|registry, now| registry.dropped(evicted, now));
+        }
+        self.sessions.push((user, session));
+    }
+
+    pub(super) fn release(&mut self, user: &UserName) {
+        self.sessions.retain(|(name, _)| name != user);
+    }
+
+    pub(super) const fn subscribe(&mut self, after: u64) {
+        self.events = Subscription::After(after);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.sessions.is_empty() {
+            return;
+        }
+        self.service.with_registry(|registry, now| {
+            for (_, session) in &self.sessions {
+                registry.dropped(*session, now);
+            }
+        });
+    }
+}

@@ -1,0 +1,185 @@
+//! REGISTER_FILES, LIST_PEERS, LOGOUT, HEARTBEAT, WHOIS, SUBSCRIBE: who is here, and with what.
+
+use shared::UserName;
+use shared::limits::FILES_PER_USER;
+use shared::tracker::{
+    CountReply, Credentials, Empty, ErrorCode, FilesMode, HeartbeatReply, ListPeers, Proof, RegisterFiles, SharedFile,
+    SubscribeReply, Token, Whois, WhoisReply,
+};
+use tracing::info;
+
+use super::account::tls_required;
+use super::client::Client;
+use super::{Answered, Refused, Reply, Service, ok, refuse};
+use crate::registry::{Authority, Backlog, Claim, Denial, Ended, Files, Registry, SessionId};
+
+/// Lists longer than this are brought into order and written as text on a blocking thread.
+const FILES_AT_ONCE: usize = 500;
+
+impl Service {
+    pub(super) fn list_peers(&self, id: Option<&str>, wanted: &ListPeers) -> Answered {
+        let (fields, present) = self.with_registry(|registry, _| (registry.list(wanted), registry.present_count()));
+        let message = format!("{present} online");
+        let Reply::Line(mut head) = ok(id, message, &Empty {})? else { return Err(refuse(ErrorCode::Internal, "")) };
+        head.truncate(head.len().saturating_sub(super::LIST_END.len()));
+        head.push(b',');
+        Ok(Reply::List { head, fields })
+    }
+
+    pub(super) async fn register_files(&self, client: &Client, id: Option<&str>, request: RegisterFiles) -> Answered {
+        let RegisterFiles { user, files, mode, proof } = request;
+        self.check_authority(client, &user, &proof).await?;
+        let mut files = prepared(files, mode).await?;
+        let (shown, first) = (client.claim(&proof), &mut files);
+        let count = self.with_registry(|registry, now| {
+            let session = speaker(registry, &user, &shown)?;
+            let count = registry
+                .set_files(&user, mode, first)
+                .map_err(|_| refuse(ErrorCode::TooLarge, format!("{user} may share at most {FILES_PER_USER} files")))?;
+            // An attached session, or one proved by password, has no lease of its own: the presence's is renewed.
+            let presence = registry.presence(&user).unwrap_or(session);
+            let _ = registry.renew(presence, now);
+            count.ok_or_else(|| refuse(ErrorCode::NotLoggedIn, format!("{user} is not online: LOGIN first")))
+        })?;
+        ok(id, format!("{user} shares {count} files"), &CountReply { count })
+    }
+
+    pub(super) async fn logout(&self, client: &mut Client, id: Option<&str>, user: UserName, proof: Proof) -> Answered {
+        self.check_authority(client, &user, &proof).await?;
+        let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let was_present = self.with_registry(|registry, _| {
+            // Checked again: the password took its time, and only this look and the change are one step.
+            if registry.is_present(&user) {
+                speaker(registry, &user, &client.claim(&proof))?;
+            }
+            let was_present = registry.logout(&user);
+            held.into_iter().for_each(|session| registry.detach(session));
+            Ok::<_, Refused>(was_present)
+        })?;
+        client.release(&user);
+        info!(%user, ip = %client.ip(), was_present, "logged out");
+        ok(id, if was_present { format!("goodbye, {user}") } else { format!("{user} was not online") }, &Empty {})
+    }
+
+    pub(super) fn heartbeat(
+        &self,
+        client: &Client,
+        id: Option<&str>,
+        user: Option<UserName>,
+        token: Option<Token>,
+    ) -> Answered {
+        let held = match &user {
+            Some(user) => client.sessions().iter().find(|(name, _)| name == user),
+            None if token.is_none() => client.sessions().last(),
+            None => None,
+        };
+        let lease = self.with_registry(|registry, now| {
+            let (name, session) = match (held, token.and_then(|token| registry.session_of_token(&token))) {
+                (Some((name, session)), _) => (name.clone(), *session),
+                (None, Some((session, name))) => (name.clone(), session),
+                (None, None) => return Err(refuse(ErrorCode::NotLoggedIn, "log in first, or send the token")),
+            };
+            if user.is_some_and(|user| user != name) {
+                return Err(refuse(ErrorCode::Forbidden, "that token is somebody else's"));
+            }
+            if registry.binding(&name).is_some() && !client.is_secure() {
+                return Err(tls_required(&name));
+            }
+            registry.renew(session, now).map_err(|ended| match ended {
+                Ended::Over => ended_refusal(&name, registry.why_over(&name)),
+                other => ended_refusal(&name, other),
+            })
+        })?;
+        ok(id, "still here", &HeartbeatReply { ttl_s: lease.as_secs() })
+    }
+
+    pub(super) fn whois(&self, client: &Client, id: Option<&str>, whois: &Whois) -> Answered {
+        self.certified(client)?;
+        let found = self.with_registry(|registry, _| {
+            let (user, fingerprint) = match whois {
+                Whois::User(user) => (user.clone(), registry.binding(user)?),
+                Whois::Fingerprint(fingerprint) => (registry.owner(fingerprint)?.clone(), *fingerprint),
+            };
+            let online = registry.is_present(&user);
+            Some(WhoisReply { user, fingerprint, online })
+        });
+        match found {
+            Some(reply) => ok(id, "found", &reply),
+            None => Err(refuse(ErrorCode::NotFound, "no such user is bound to a certificate")),
+        }
+    }
+
+    pub(super) fn subscribe(&self, client: &mut Client, id: Option<&str>, since: Option<u64>) -> Answered {
+        self.certified(client)?;
+        let (last, continued) = self.with_registry(|registry, _| {
+            let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), Backlog::Lines { .. });
+            (registry.last_event(), since.filter(kept))
+        });
+        // What can't be continued begins after an event that never was: the first line sent is then a resync.
+        client.subscribe(continued.unwrap_or(if since.is_some() { u64::MAX } else { last }));
+        let seq = continued.unwrap_or(last);
+        ok(id, "events follow", &SubscribeReply { seq })
+    }
+
+    /// Refuses a request on behalf of `user` unless its sender may speak for it. The password, if it comes to that,
+    /// is checked here, and is right when this returns.
+    async fn check_authority(&self, client: &Client, user: &UserName, proof: &Proof) -> Result<(), Refused> {
+        match self.with_registry(|registry, _| registry.authority(user, &client.claim(proof))) {
+            Authority::Session(_) => Ok(()),
+            Authority::Denied(denial) => Err(denied(user, denial)),
+            Authority::IfPasswordIsRight => {
+                let Some(password) = proof.password.clone() else {
+                    return Err(denied(user, Denial::NotLoggedIn));
+                };
+                let account = self.authenticate(client, Credentials { user: user.clone(), password }).await?;
+                self.demand_tls_if_bound(client, &account.user)
+            }
+        }
+    }
+}
+
+/// The session that may speak for `user`, once a password in the claim is known to be right.
+fn speaker(registry: &Registry, user: &UserName, claim: &Claim<'_>) -> Result<SessionId, Refused> {
+    match registry.authority(user, claim) {
+        Authority::Session(session) => Ok(session),
+        Authority::IfPasswordIsRight if registry.binding(user).is_some() && !claim.is_secure => Err(tls_required(user)),
+        Authority::IfPasswordIsRight => registry
+            .presence(user)
+            .ok_or_else(|| refuse(ErrorCode::NotLoggedIn, format!("{user} is not online: LOGIN first"))),
+        Authority::Denied(denial) => Err(denied(user, denial)),
+    }
+}
+
+async fn prepared(files: Vec<SharedFile>, mode: FilesMode) -> Result<Files, Refused> {
+    if files.len() <= FILES_AT_ONCE {
+        return Ok(Files::from_list(files));
+    }
+    let prepare = move || {
+        let mut files = Files::from_list(files);
+        if mode == FilesMode::Replace {
+            files.prepare_text();
+        }
+        files
+    };
+    tokio::task::spawn_blocking(prepare).await.map_err(|why| super::internal(&why))
+}
+
+fn denied(user: &UserName, denial: Denial) -> Refused {
+    match denial {
+        Denial::NotLoggedIn => {
+            refuse(ErrorCode::NotLoggedIn, format!("log in as {user} first, or send its token or password"))
+        }
+        Denial::SessionEnded(ended) => ended_refusal(user, ended),
+        Denial::Forbidden => refuse(ErrorCode::Forbidden, format!("you are not {user}")),
+        Denial::TlsRequired => tls_required(user),
+    }
+}
+
+fn ended_refusal(user: &UserName, ended: Ended) -> Refused {
+    let message = match ended {
+        Ended::Replaced => format!("this session of {user} was replaced by a newer login"),
+        Ended::Over => format!("this session of {user} is over: log in again"),
+        Ended::NotPresent => format!("this session of {user} is not present: RESUME with a port first"),
+    };
+    refuse(ErrorCode::NotLoggedIn, message)
+}
