@@ -1,1 +1,203 @@
-//! x
+//! One function a command: each wires the engine to a view.
+
+mod account;
+mod chat;
+mod fetch;
+mod listing;
+mod password;
+mod serve;
+mod share;
+mod trust;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use shared::{FileName, Fingerprint, UserName};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::fetch::Request;
+use crate::engine::{Error, Me, Notice, Notify};
+use crate::net::tracker::TrackerAddress;
+use crate::profile::Profile;
+use crate::ui::{Output, notice_line};
+
+/// A command with checked arguments.
+#[derive(Debug)]
+pub enum Command {
+    /// Make an account.
+    Register {
+        /// Its name.
+        user: UserName,
+        /// Where its password comes from.
+        password: PasswordSource,
+    },
+    /// Enter an account.
+    Login {
+        /// Its name.
+        user: UserName,
+        /// Where its password comes from.
+        password: PasswordSource,
+        /// Take the place of another key.
+        rebind: bool,
+    },
+    /// Forget the account here.
+    Logout,
+    /// Who am I?
+    Whoami,
+    /// Offer files.
+    Share {
+        /// Files and folders.
+        paths: Vec<PathBuf>,
+        /// Another name for one of them.
+        name: Option<FileName>,
+    },
+    /// Offer no longer.
+    Unshare {
+        /// Names, folders, paths.
+        names: Vec<String>,
+    },
+    /// What is offered.
+    Shares,
+    /// Run the node.
+    Serve {
+        /// The UDP port.
+        port: Option<u16>,
+    },
+    /// Who is online.
+    List,
+    /// What somebody offers.
+    Files {
+        /// Who.
+        user: UserName,
+        /// Only names that start with this.
+        prefix: String,
+    },
+    /// Get files.
+    Fetch(Request),
+    /// Talk.
+    Chat {
+        /// To whom.
+        user: UserName,
+        /// One thing to say, else a conversation.
+        text: Option<String>,
+    },
+    /// Look at a key on record, or replace it.
+    Trust {
+        /// Whose.
+        of: Whose,
+        /// The new key.
+        replace: Option<Fingerprint>,
+    },
+    /// Compare keys aloud.
+    Verify {
+        /// With whom.
+        user: UserName,
+        /// They match: don't ask.
+        yes: bool,
+    },
+}
+
+/// Whose key.
+#[derive(Debug)]
+pub enum Whose {
+    /// A user's.
+    User(UserName),
+    /// The tracker's.
+    Tracker,
+}
+
+/// Where a password comes from; never the arguments, never the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// A prompt without echo.
+    Prompt,
+    /// A file's first line; `-` is standard input.
+    File(PathBuf),
+}
+
+/// What all commands have in common.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The profile's folder.
+    pub home: PathBuf,
+    /// The tracker, if it was named.
+    pub tracker: Option<TrackerAddress>,
+    /// Where text goes.
+    pub output: Output,
+    /// Whether nothing may be asked.
+    pub no_input: bool,
+    /// Cancelled at the first Ctrl-C.
+    pub cancel: CancellationToken,
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// [`Error`]; the caller prints it and picks the exit code.
+pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
+    // These end by themselves when they are cancelled, and have something to say then.
+    let command = match command {
+        Command::Fetch(request) => return fetch::run(context, &request).await,
+        Command::Serve { port } => return serve::run(context, port).await,
+        Command::Chat { user, text } => return chat::run(context, &user, text.as_deref()).await,
+        command => command,
+    };
+    tokio::select! {
+        () = context.cancel.cancelled() => Err(Error::Interrupted),
+        result = run_short(context, command) => result,
+    }
+}
+
+async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
+    match command {
+        Command::Register { user, password } => account::register(context, user, &password).await,
+        Command::Login { user, password, rebind } => account::login(context, user, &password, rebind).await,
+        Command::Logout => account::logout(context).await,
+        Command::Whoami => account::whoami(context).await,
+        Command::Share { paths, name } => share::share(context, paths, name).await,
+        Command::Unshare { names } => share::unshare(context, &names).await,
+        Command::Shares => share::shares(context),
+        Command::List => listing::list(context).await,
+        Command::Files { user, prefix } => listing::files(context, &user, &prefix).await,
+        Command::Trust { of: Whose::User(user), replace } => trust::user(context, &user, replace).await,
+        Command::Trust { of: Whose::Tracker, replace } => trust::tracker(context, replace),
+        Command::Verify { user, yes } => trust::verify(context, &user, yes),
+        Command::Fetch(_) | Command::Serve { .. } | Command::Chat { .. } => {
+            Err(Error::Internal("this command runs by itself".to_owned()))
+        }
+    }
+}
+
+impl Context {
+    fn profile(&self) -> Result<Profile, Error> {
+        Ok(Profile::open(&self.home)?)
+    }
+
+    fn me(&self) -> Result<Me, Error> {
+        Me::load(self.profile()?, self.tracker.clone(), self.notify())
+    }
+
+    /// The tracker that was named, or used last, or on this machine.
+    fn tracker(&self, profile: &Profile) -> Result<TrackerAddress, Error> {
+        match &self.tracker {
+            Some(tracker) => Ok(tracker.clone()),
+            None => {
+                let last = profile.last_tracker()?;
+                last.as_deref().unwrap_or("127.0.0.1").parse().map_err(Error::Usage)
+            }
+        }
+    }
+
+    fn notify(&self) -> Notify {
+        let output = self.output.clone();
+        Arc::new(move |notice: Notice| {
+            if output.is_json() {
+                // A closed pipe shows again at the data that follows.
+                let _ = output.object("notice", &json!(notice));
+            } else {
+                output.note(&notice_line(&notice));
+            }
+        })
+    }
+}

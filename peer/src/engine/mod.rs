@@ -1,1 +1,40 @@
-//! x
+//! What a peer does: sharing, serving, fetching and talking, free of terminals and arguments.
+//!
+//! Each part reports what happens as events or notices; a view shows them. [`node`] is the one running process of a
+//! profile that is online; [`fetch`] needs none.
+
+pub mod account;
+pub mod browse;
+pub mod chat;
+pub mod contacts;
+mod error;
+pub mod event;
+pub mod fetch;
+mod me;
+pub mod node;
+mod notice;
+pub mod serve;
+pub mod share;
+
+pub use error::{Error, ErrorKind};
+pub use me::Me;
+pub use notice::{Notice, Notify};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970 by this machine's clock.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub fn now_s() -> i64 {
+    now_ms() / 1000
+}
+
+/// Runs `work` where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))
+}

@@ -79,7 +79,7 @@ pub enum StreamError {
 }
 
 /// Why the tracker did not do what it should.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TrackerError {
     /// It can't be reached.
     #[error("the tracker {address} can't be reached: {why}")]
@@ -98,7 +98,11 @@ pub enum TrackerError {
         why: String,
     },
     /// It is another one than before.
-    #[error("the tracker's identity changed: expected {expected}, found {presented}")]
+    #[error(
+        "the identity of the tracker {address} changed\n  on record: {expected}\n  now:       {presented}\n\
+         Somebody may be pretending to be your tracker. Ask whoever runs it; if the new one is right, run\n  \
+         peer trust --the-tracker --replace {presented}"
+    )]
     IdentityChanged {
         /// As the user named it.
         address: String,

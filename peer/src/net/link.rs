@@ -32,6 +32,7 @@ pub struct Link {
 struct Peer {
     user: UserName,
     fingerprint: Fingerprint,
+    answers: bool,
 }
 
 /// Whom to dial, and where.
@@ -54,9 +55,13 @@ pub struct Caller {
     sender: Sender,
 }
 
+/// Said by a side that answers requests and takes messages; a process that only fetches doesn't.
+pub const ANSWERS: &str = "answers";
+
 /// What this side says of itself.
-pub fn hello_of(user: UserName) -> Hello {
-    Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).to_owned(), capabilities: Vec::new() }
+fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
+    let capabilities = capabilities.iter().map(|text| (*text).to_owned()).collect();
+    Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).to_owned(), capabilities }
 }
 
 /// Dials all addresses of `target`, one after another without waiting for failures, and says hello on the first that
@@ -65,10 +70,18 @@ pub fn hello_of(user: UserName) -> Hello {
 /// # Errors
 /// [`LinkError::IdentityChanged`] when nobody right and somebody wrong answered, [`LinkError::NoAnswer`],
 /// [`LinkError::Refused`].
-pub async fn dial(endpoint: &Endpoint, target: &Target, me: &UserName) -> Result<Link, LinkError> {
+pub async fn dial(
+    endpoint: &Endpoint,
+    target: &Target,
+    me: &UserName,
+    capabilities: &[&str],
+) -> Result<Link, LinkError> {
     let connection = race(endpoint, target).await?;
-    let link = Link { connection, peer: Arc::new(Peer { user: target.user.clone(), fingerprint: target.fingerprint }) };
-    let greeted = within(PATIENCE, greet(&link, me)).await;
+    let link = Link {
+        connection,
+        peer: Arc::new(Peer { user: target.user.clone(), fingerprint: target.fingerprint, answers: true }),
+    };
+    let greeted = within(PATIENCE, greet(&link, hello_of(me.clone(), capabilities))).await;
     match greeted {
         Ok(()) => Ok(link),
         Err(error) => {
@@ -122,10 +135,12 @@ impl Caller {
     /// # Errors
     /// [`LinkError`] when it is gone already.
     pub async fn welcome(mut self, user: UserName, me: UserName) -> Result<Link, LinkError> {
-        let sent = self.sender.frame(&Answer::Welcome(hello_of(me))).await;
+        let sent = self.sender.frame(&Answer::Welcome(hello_of(me, &[ANSWERS]))).await;
         sent.map_err(|error| LinkError::Lost(error.to_string()))?;
         self.sender.finish();
-        Ok(Link { connection: self.connection, peer: Arc::new(Peer { user, fingerprint: self.fingerprint }) })
+        let answers = self.hello.capabilities.iter().any(|text| text == ANSWERS);
+        let peer = Arc::new(Peer { user, fingerprint: self.fingerprint, answers });
+        Ok(Link { connection: self.connection, peer })
     }
 
     /// Turns the caller away, in words.
@@ -149,6 +164,11 @@ impl Link {
     /// The other side's key.
     pub fn fingerprint(&self) -> Fingerprint {
         self.peer.fingerprint
+    }
+
+    /// Whether the other side answers requests and takes messages.
+    pub fn answers(&self) -> bool {
+        self.peer.answers
     }
 
     /// Where the other side is now.
@@ -249,8 +269,8 @@ fn addresses_of(target: &Target) -> String {
     if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
 }
 
-async fn greet(link: &Link, me: &UserName) -> Result<(), StreamError> {
-    let (sender, mut receiver) = link.open(&Ask::Hello(hello_of(me.clone())), Priority::Request).await?;
+async fn greet(link: &Link, hello: Hello) -> Result<(), StreamError> {
+    let (sender, mut receiver) = link.open(&Ask::Hello(hello), Priority::Request).await?;
     sender.finish();
     match receiver.answer().await? {
         Answer::Welcome(_) => Ok(()),

@@ -101,6 +101,28 @@ impl Folder {
         }
     }
 
+    /// Bytes of the disk that the file `name` takes; 0 when it isn't there.
+    pub fn allocated(&self, name: &str) -> u64 {
+        const BLOCK_BYTES: u64 = 512;
+        let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES)
+    }
+
+    /// Whether `name` still stands for this open file.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
+        match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                let open = rustix::fs::fstat(file)?;
+                Ok((stat.st_dev, stat.st_ino) == (open.st_dev, open.st_ino))
+            }
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Gives the file `from` the name `to` unless that is taken.
     ///
     /// # Errors

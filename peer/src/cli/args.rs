@@ -1,0 +1,335 @@
+//! The command line.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::builder::styling::Styles;
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use shared::{FileName, Fingerprint, UserName};
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::{Command, Context, PasswordSource, Whose};
+use crate::engine::Error;
+use crate::engine::fetch::{Destination, IfExists, Request};
+use crate::net::tracker::TrackerAddress;
+use crate::ui::{ColorChoice, Output, OutputOptions};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done            3 not logged in, wrong password   8 data was not what it claimed to be
+  1 something else  4 user unknown or offline         9 local disk or file
+  2 usage           5 that file is not shared        10 the destination exists
+                    6 refused by the other side      11 an identity changed
+                    7 network, time-out, tracker     12 some of several failed
+  130 and 143: interrupted, terminated";
+
+/// Chat and file exchange with the people on your local network.
+#[derive(Debug, Parser)]
+#[command(name = "peer", version, after_help = EXIT_CODES, styles = Styles::plain(), max_term_width = 100)]
+pub(super) struct Args {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, ClapArgs)]
+struct Global {
+    /// The tracker; port 8000 unless given [default: the one used last, else this machine].
+    #[arg(long, global = true, value_name = "HOST[:PORT]", env = "VIZINHO_TRACKER")]
+    tracker: Option<TrackerAddress>,
+    /// The profile's folder [default: vizinho in the XDG data folder].
+    #[arg(long, global = true, value_name = "DIR", env = "VIZINHO_HOME")]
+    home: Option<PathBuf>,
+    /// Print NDJSON for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print only data and errors.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Log what happens inside; again for more.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Never ask anything.
+    #[arg(long, global = true)]
+    no_input: bool,
+    /// When to use colour.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: When,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Make an account at the tracker, bound to this machine's key.
+    Register {
+        /// 1 to 32 of A-Z a-z 0-9 _ . -
+        user: UserName,
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Enter an account that exists, from this machine.
+    Login {
+        /// The account.
+        user: UserName,
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// The account has another machine's key: put this one's in its place.
+        #[arg(long)]
+        rebind: bool,
+    },
+    /// Stop the node and forget the account on this machine; the key and the shares stay.
+    Logout,
+    /// Show who this profile is.
+    Whoami,
+    /// Offer files and folders; links are not followed, hidden files only if named.
+    Share {
+        /// Files and folders.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Offer it under another name.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<FileName>,
+    },
+    /// Offer no longer.
+    Unshare {
+        /// Names, folders (docs/) or paths.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Show what is offered.
+    Shares,
+    /// Be online: serve the shares, take messages, show both.
+    Serve {
+        /// The UDP port [default: the one of last time, else any].
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+    },
+    /// Show who is online.
+    List,
+    /// Show what somebody shares.
+    Files {
+        /// Who.
+        user: UserName,
+        /// Only names that start with this.
+        #[arg(default_value = "", hide_default_value = true)]
+        prefix: String,
+    },
+    /// Get files: verified, several at once, resumed where they were left.
+    Fetch {
+        /// From whom.
+        user: UserName,
+        /// Names, folders (docs/) and patterns ('*.pdf').
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// A folder, a file's new name, or - for standard output.
+        #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
+        output: PathBuf,
+        /// Streams that pull at once.
+        #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
+        jobs: u8,
+        /// What to do where a file exists [default: skip one with the same content, else rename].
+        #[arg(long, value_name = "WHAT")]
+        if_exists: Option<Existing>,
+    },
+    /// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
+    Chat {
+        /// To whom.
+        user: UserName,
+        /// The message.
+        text: Option<String>,
+    },
+    /// Show the key on record of somebody, or replace it.
+    Trust {
+        /// Whose.
+        #[arg(required_unless_present = "the_tracker", conflicts_with = "the_tracker")]
+        user: Option<UserName>,
+        /// The tracker's key, not a user's.
+        #[arg(long)]
+        the_tracker: bool,
+        /// Trust this key from now on.
+        #[arg(long, value_name = "FINGERPRINT")]
+        replace: Option<Fingerprint>,
+    },
+    /// Show a number that both can read aloud, to be sure of each other's keys.
+    Verify {
+        /// With whom.
+        user: UserName,
+        /// They are the same: don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+struct PasswordArgs {
+    /// Read the password from the first line of a file; - is standard input [default: ask].
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Existing {
+    Skip,
+    Rename,
+    Overwrite,
+    Fail,
+}
+
+/// What the arguments come to.
+#[derive(Debug)]
+pub(super) struct Configured {
+    pub(super) context: Context,
+    pub(super) command: Command,
+}
+
+impl Args {
+    pub(super) const fn verbosity(&self) -> u8 {
+        self.global.verbose
+    }
+
+    pub(super) fn output(&self) -> Output {
+        let color = match self.global.color {
+            When::Auto => ColorChoice::Auto,
+            When::Always => ColorChoice::Always,
+            When::Never => ColorChoice::Never,
+        };
+        Output::new(OutputOptions { json: self.global.json, quiet: self.global.quiet, color })
+    }
+
+    /// Checks what clap can't.
+    pub(super) fn configure(self, output: Output, cancel: CancellationToken) -> Result<Configured, Error> {
+        let home = match self.global.home {
+            Some(home) if home.as_os_str().is_empty() => return Err(Error::Usage("--home is empty".to_owned())),
+            Some(home) => home,
+            None => default_home()?,
+        };
+        let command = self.command.into_command()?;
+        if self.global.json
+            && let Command::Fetch(Request { destination: Destination::Stdout, .. }) = &command
+        {
+            return Err(Error::Usage("-o - and --json both want standard output".to_owned()));
+        }
+        let Global { tracker, no_input, .. } = self.global;
+        Ok(Configured { context: Context { home, tracker, output, no_input, cancel }, command })
+    }
+}
+
+impl Subcommands {
+    fn into_command(self) -> Result<Command, Error> {
+        Ok(match self {
+            Self::Register { user, password } => Command::Register { user, password: password.source() },
+            Self::Login { user, password, rebind } => Command::Login { user, password: password.source(), rebind },
+            Self::Logout => Command::Logout,
+            Self::Whoami => Command::Whoami,
+            Self::Share { paths, name } => Command::Share { paths, name },
+            Self::Unshare { names } => Command::Unshare { names },
+            Self::Shares => Command::Shares,
+            Self::Serve { port } => Command::Serve { port },
+            Self::List => Command::List,
+            Self::Files { user, prefix } => Command::Files { user, prefix },
+            Self::Fetch { user, names, output, jobs, if_exists } => Command::Fetch(Request {
+                from: user,
+                names,
+                destination: destination(output)?,
+                if_exists: if_exists.map_or(IfExists::SkipSame, Existing::policy),
+                streams: usize::from(jobs),
+            }),
+            Self::Chat { user, text } => Command::Chat { user, text },
+            Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
+            Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
+            Self::Verify { user, yes } => Command::Verify { user, yes },
+        })
+    }
+}
+
+impl PasswordArgs {
+    fn source(self) -> PasswordSource {
+        self.password_file.map_or(PasswordSource::Prompt, PasswordSource::File)
+    }
+}
+
+impl Existing {
+    const fn policy(self) -> IfExists {
+        match self {
+            Self::Skip => IfExists::Skip,
+            Self::Rename => IfExists::Rename,
+            Self::Overwrite => IfExists::Overwrite,
+            Self::Fail => IfExists::Fail,
+        }
+    }
+}
+
+/// A folder if it is one or ends like one, `-` for standard output, else a file.
+fn destination(path: PathBuf) -> Result<Destination, Error> {
+    if path.as_os_str() == "-" {
+        if std::io::stdout().is_terminal() {
+            return Err(Error::Usage("standard output is a terminal: -o - wants a pipe or a file".to_owned()));
+        }
+        return Ok(Destination::Stdout);
+    }
+    let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let is_folder = ends_like_a_folder || path.is_dir() || path.file_name().is_none();
+    Ok(if is_folder { Destination::Folder(path) } else { Destination::File(path) })
+}
+
+fn default_home() -> Result<PathBuf, Error> {
+    let folders = directories::ProjectDirs::from("", "", "vizinho");
+    let folders = folders
+        .ok_or_else(|| Error::Usage("there is no home folder: give the profile's with --home DIR".to_owned()))?;
+    Ok(folders.data_dir().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    fn command(args: &[&str]) -> Command {
+        Args::try_parse_from(args).unwrap().command.into_command().unwrap()
+    }
+
+    #[test]
+    fn fetch_arguments() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().to_str().unwrap();
+        let destination = |output: &str| match command(&["peer", "fetch", "bob", "a", "-o", output]) {
+            Command::Fetch(request) => request.destination,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(destination(folder), Destination::Folder(folder.into()));
+        assert_eq!(destination("new/"), Destination::Folder("new/".into()));
+        assert_eq!(destination("new"), Destination::File("new".into()));
+        assert_eq!(destination("."), Destination::Folder(".".into()));
+        assert_eq!(destination(".."), Destination::Folder("..".into()));
+    }
+
+    #[test]
+    fn wrong_words_are_usage_errors() {
+        for args in [
+            &["peer"] as &[&str],
+            &["peer", "register"],
+            &["peer", "register", "a b"],
+            &["peer", "fetch", "bob"],
+            &["peer", "fetch", "bob", "x", "-j", "0"],
+            &["peer", "share"],
+            &["peer", "trust", "bob", "--replace", "12"],
+            &["peer", "--tracker", "a b", "list"],
+            &["peer", "serve", "--port", "0"],
+        ] {
+            assert_eq!(Args::try_parse_from(args.iter()).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+}

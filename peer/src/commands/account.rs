@@ -1,0 +1,107 @@
+//! `peer register`, `login`, `logout`, `whoami`.
+
+use serde_json::json;
+use shared::UserName;
+
+use super::password::password;
+use super::{Context, PasswordSource};
+use crate::engine::node::control::NodeClient;
+use crate::engine::{Error, account};
+
+pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
+    let profile = context.profile()?;
+    refuse_beside_node(&profile).await?;
+    let tracker = context.tracker(&profile)?;
+    let password = password(context, source, true)?;
+    let fingerprint = account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
+    if context.output.is_json() {
+        return Ok(context.output.object(
+            "account",
+            &json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() }),
+        )?);
+    }
+    context.output.note(&format!("registered {user} at {tracker}; your key is {fingerprint}"));
+    Ok(())
+}
+
+pub(super) async fn login(
+    context: &Context,
+    user: UserName,
+    source: &PasswordSource,
+    rebind: bool,
+) -> Result<(), Error> {
+    let profile = context.profile()?;
+    refuse_beside_node(&profile).await?;
+    let tracker = context.tracker(&profile)?;
+    let password = password(context, source, false)?;
+    let fingerprint = account::login(&profile, &tracker, &context.notify(), user.clone(), password, rebind).await?;
+    if context.output.is_json() {
+        return Ok(context.output.object(
+            "account",
+            &json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() }),
+        )?);
+    }
+    context.output.note(&format!("logged in as {user} at {tracker}; your key is {fingerprint}"));
+    Ok(())
+}
+
+pub(super) async fn logout(context: &Context) -> Result<(), Error> {
+    let profile = context.profile()?;
+    let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
+    if let Some(node) = NodeClient::connect(&profile).await? {
+        node.stop().await?;
+    }
+    account::logout(&profile)?;
+    context.output.note(&format!("logged out {}; the key and the shares stay on this machine", account.user));
+    Ok(())
+}
+
+pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
+    let me = context.me()?;
+    let node = match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => Some(node.status().await?),
+        None => None,
+    };
+    let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
+    let address = node.as_ref().map(|node| node.address.to_string());
+    if context.output.is_json() {
+        return Ok(context.output.object(
+            "account",
+            &json!({
+                "user": me.user,
+                "fingerprint": fingerprint,
+                "tracker": me.tracker.to_string(),
+                "home": me.profile.home().to_string_lossy(),
+                "shares": shares,
+                "online": node.is_some(),
+                "address": address,
+            }),
+        )?);
+    }
+    let online = address.map_or_else(|| "no".to_owned(), |address| format!("yes, at {address}"));
+    for (label, value) in [
+        ("user", me.user.to_string()),
+        ("key", fingerprint.to_string()),
+        ("tracker", me.tracker.to_string()),
+        ("profile", shared::safe_text::safe_line(&me.profile.home().to_string_lossy()).into_owned()),
+        ("shares", shares.to_string()),
+        ("online", online),
+    ] {
+        context.output.data(&format!("{label:8} {value}"))?;
+    }
+    Ok(())
+}
+
+/// An account can't be changed under a node that is using it.
+async fn refuse_beside_node(profile: &crate::profile::Profile) -> Result<(), Error> {
+    match NodeClient::connect(profile).await? {
+        None => Ok(()),
+        Some(mut node) => {
+            let status = node.status().await?;
+            Err(Error::Usage(format!(
+                "this profile is online as {} (process {}): run `peer logout` first, or use another profile with --home",
+                status.user, status.pid
+            )))
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `peer trust`, `verify`.
+
+use serde_json::json;
+use shared::fingerprint::safety_number;
+use shared::{Fingerprint, UserName};
+
+use super::Context;
+use super::password::confirm;
+use crate::engine::{Error, contacts, now_s};
+use crate::profile::Friend;
+use crate::ui::date;
+
+pub(super) async fn user(context: &Context, user: &UserName, replace: Option<Fingerprint>) -> Result<(), Error> {
+    let me = context.me()?;
+    if let Some(fingerprint) = replace {
+        me.profile.trust(user, fingerprint, false, now_s())?;
+        context
+            .output
+            .note(&format!("the key of {user} is {fingerprint} from now on; `peer verify {user}` to be sure"));
+        return Ok(());
+    }
+    let friend = match me.profile.friend(user)? {
+        Some(friend) => friend,
+        None => {
+            contacts::find(&me, user).await?;
+            me.profile.friend(user)?.ok_or_else(|| Error::UnknownUser(user.clone()))?
+        }
+    };
+    let Friend { fingerprint, first_seen, verified, .. } = friend;
+    if context.output.is_json() {
+        let fields =
+            json!({ "user": user, "fingerprint": fingerprint, "first_seen": first_seen, "verified": verified });
+        return Ok(context.output.object("trust", &fields)?);
+    }
+    let state = if verified { "verified" } else { "not verified" };
+    Ok(context.output.data(&format!("{user} {fingerprint} first met {}, {state}", date(first_seen)))?)
+}
+
+pub(super) fn tracker(context: &Context, replace: Option<Fingerprint>) -> Result<(), Error> {
+    let profile = context.profile()?;
+    let address = context.tracker(&profile)?.to_string();
+    if let Some(fingerprint) = replace {
+        profile.pin_tracker(&address, fingerprint)?;
+        context.output.note(&format!("the key of the tracker {address} is {fingerprint} from now on"));
+        return Ok(());
+    }
+    let known = profile.tracker_pin(&address)?;
+    if context.output.is_json() {
+        return Ok(context.output.object("trust", &json!({ "tracker": address, "fingerprint": known }))?);
+    }
+    let known = known.map_or_else(|| "not met yet".to_owned(), |known| known.to_string());
+    Ok(context.output.data(&format!("{address} {known}"))?)
+}
+
+pub(super) fn verify(context: &Context, user: &UserName, yes: bool) -> Result<(), Error> {
+    let me = context.me()?;
+    let Some(friend) = me.profile.friend(user)? else {
+        return Err(Error::Usage(format!(
+            "{user} was never met: fetch something, or `peer trust {user}` while they are online"
+        )));
+    };
+    let number = safety_number((&me.user, &me.identity.fingerprint()), (user, &friend.fingerprint));
+    if context.output.is_json() {
+        context
+            .output
+            .object("verify", &json!({ "user": user, "number": number, "verified": friend.verified || yes }))?;
+    } else {
+        let groups: Vec<&str> = number.split(' ').collect();
+        for row in groups.chunks(4) {
+            context.output.data(&row.join(" "))?;
+        }
+        context.output.note(&format!("{user} sees the same number with `peer verify {}`: compare them aloud", me.user));
+    }
+    let matches = yes || (!friend.verified && confirm(context, "Are they the same?")?);
+    if matches {
+        me.profile.trust(user, friend.fingerprint, true, now_s())?;
+        context.output.note(&format!("{user} is verified"));
+    } else if friend.verified {
+        context.output.note(&format!("{user} was verified before"));
+    }
+    Ok(())
+}

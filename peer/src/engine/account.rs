@@ -1,0 +1,71 @@
+//! Making, entering and leaving an account.
+
+use shared::tracker::{Credentials, Empty, LoginReply, Password, Presence, Proof, Request};
+use shared::{Fingerprint, UserName};
+
+use super::me::connect_tracker;
+use super::{Error, Me, Notify};
+use crate::net::tracker::TrackerAddress;
+use crate::profile::{Account, Profile};
+
+/// Makes an account bound to this profile's key.
+///
+/// # Errors
+/// [`Error::Tracker`] when the name is taken or the tracker can't be reached.
+pub async fn register(
+    profile: &Profile,
+    tracker: &TrackerAddress,
+    notify: &Notify,
+    user: UserName,
+    password: Password,
+) -> Result<Fingerprint, Error> {
+    let identity = profile.identity()?;
+    let mut link = connect_tracker(profile, &identity, tracker, notify).await?;
+    let request = Request::Register(Credentials { user: user.clone(), password });
+    let Empty {} = link.call(&request).await?;
+    profile.set_account(&Account { user, tracker: tracker.to_string() })?;
+    Ok(identity.fingerprint())
+}
+
+/// Enters an account that exists, binding it to this profile's key when it isn't bound; `rebind` takes another key's
+/// place.
+///
+/// # Errors
+/// [`Error::Tracker`]: wrong password, or bound to another key.
+pub async fn login(
+    profile: &Profile,
+    tracker: &TrackerAddress,
+    notify: &Notify,
+    user: UserName,
+    password: Password,
+    rebind: bool,
+) -> Result<Fingerprint, Error> {
+    let identity = profile.identity()?;
+    let mut link = connect_tracker(profile, &identity, tracker, notify).await?;
+    let credentials = Credentials { user: user.clone(), password };
+    let request = Request::Login { credentials, presence: Presence::default(), rebind };
+    let LoginReply { .. } = link.call(&request).await?;
+    // Nobody can be reached yet: a node says that, when it runs.
+    let Empty {} = link.call(&Request::Logout { user: user.clone(), proof: Proof::default() }).await?;
+    profile.set_account(&Account { user, tracker: tracker.to_string() })?;
+    Ok(identity.fingerprint())
+}
+
+/// Forgets the account on this machine; the identity and the shares stay. A running node must have been stopped.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn logout(profile: &Profile) -> Result<(), Error> {
+    Ok(profile.clear_account()?)
+}
+
+/// Changes the password.
+///
+/// # Errors
+/// [`Error::Tracker`]: wrong old password.
+pub async fn change_password(me: &Me, password: Password, new_password: Password) -> Result<(), Error> {
+    let mut link = me.connect_tracker().await?;
+    let credentials = Credentials { user: me.user.clone(), password };
+    let Empty {} = link.call(&Request::Passwd { credentials, new_password }).await?;
+    Ok(())
+}

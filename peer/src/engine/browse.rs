@@ -1,0 +1,22 @@
+//! Looking at what somebody shares, live.
+
+use shared::peer::{Code, FileStat};
+
+use super::fetch::list;
+use super::{Error, Me};
+use crate::net::endpoint::Endpoint;
+use crate::net::link::{self, Target};
+
+/// Everything that `target` shares under names that start with `prefix`.
+///
+/// # Errors
+/// [`Error`]: no link, no answer.
+pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<FileStat>, Error> {
+    let failed = |why| Error::link(&target.user, why);
+    let endpoint = Endpoint::dialling(&me.identity).map_err(failed)?;
+    let link = link::dial(&endpoint, target, &me.user, &[]).await.map_err(failed)?;
+    let files = list(&link, prefix).await;
+    link.close(Code::Done);
+    endpoint.drain().await;
+    files
+}

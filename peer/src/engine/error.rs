@@ -1,0 +1,286 @@
+//! The one error of everything that a command does, and its kinds.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shared::peer::Code;
+use shared::safe_text::safe_line;
+use shared::tracker::ErrorCode;
+use shared::{Fingerprint, UserName};
+
+use crate::net::{LinkError, StreamError, TrackerError};
+use crate::profile::ProfileError;
+
+/// Why something was not done. Every message says what to do next where there is something to be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The words of the command don't make sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// The profile has no account.
+    #[error("not logged in: run `peer register NAME` for a new account or `peer login NAME` for one that exists")]
+    NotLoggedIn,
+    /// The tracker said no, can't be reached, or isn't the one it was.
+    #[error(transparent)]
+    Tracker(#[from] TrackerError),
+    /// The tracker has no such account.
+    #[error("the tracker knows no user {0}: `peer list` shows who is online")]
+    UnknownUser(UserName),
+    /// The user isn't there.
+    #[error("{0} is offline")]
+    Offline(UserName),
+    /// The user is there, but not with a peer that can be reached.
+    #[error("{0} is logged in with a client that other peers can't connect to")]
+    Unreachable(UserName),
+    /// There is no link to the user.
+    #[error("{user}: {source}")]
+    Link {
+        /// Who.
+        user: UserName,
+        /// Why.
+        source: LinkError,
+    },
+    /// The user's peer did not do what was asked.
+    #[error("{user}: {source}")]
+    Stream {
+        /// Who.
+        user: UserName,
+        /// Why.
+        source: StreamError,
+    },
+    /// The user's key isn't the one on record.
+    #[error(
+        "the identity of {user} changed\n  on record: {expected}\n  now:       {presented}\n\
+         Somebody may be pretending to be {user}. Ask them by other means whether they have a new key; if so, run\n  \
+         peer trust {user} --replace {presented}"
+    )]
+    PeerChanged {
+        /// Who.
+        user: UserName,
+        /// The key on record.
+        expected: Fingerprint,
+        /// The key that was shown.
+        presented: Fingerprint,
+    },
+    /// The user offers no such file.
+    #[error("{user} shares no {}: `peer files {user}` shows what there is", safe_line(.name))]
+    NotShared {
+        /// Who.
+        user: UserName,
+        /// What was asked for.
+        name: String,
+    },
+    /// The file is being hashed again by its owner.
+    #[error("{} changed at {user}'s side and is being hashed there again: try again in a moment", safe_line(.name))]
+    Stale {
+        /// Who.
+        user: UserName,
+        /// What was asked for.
+        name: String,
+    },
+    /// Data is not what it claims to be.
+    #[error("{0}")]
+    Integrity(String),
+    /// The local disk or a local file.
+    #[error("{}: {source}", shown(.path))]
+    Disk {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The destination is there already.
+    #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown(.0))]
+    Exists(PathBuf),
+    /// Another process writes there.
+    #[error("{} is being fetched by another process", shown(.0))]
+    InUse(PathBuf),
+    /// The profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// Some of several things failed; each was told when it did.
+    #[error("{failed} of {total} failed")]
+    Partial {
+        /// How many failed.
+        failed: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// What a running node of this profile answered.
+    #[error("{message}")]
+    Node {
+        /// What kind of error it was there.
+        kind: ErrorKind,
+        /// In its words.
+        message: String,
+    },
+    /// The user ended it.
+    #[error("interrupted")]
+    Interrupted,
+    /// Standard input or output failed.
+    #[error("{0}")]
+    Terminal(#[from] io::Error),
+    /// A fault of this program.
+    #[error("internal fault: {0}")]
+    Internal(String),
+}
+
+/// What kind of error it is: one exit code each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// None of the others.
+    Other,
+    /// The command's words.
+    Usage,
+    /// Not logged in, wrong password.
+    NotLoggedIn,
+    /// The user is unknown or not there.
+    Unavailable,
+    /// The file isn't shared.
+    NotShared,
+    /// The other side doesn't want to.
+    Refused,
+    /// The network, a time-out, the tracker.
+    Network,
+    /// Data is not what it claims to be.
+    Integrity,
+    /// The local disk or a local file.
+    Disk,
+    /// The destination exists.
+    Exists,
+    /// Somebody's identity changed.
+    IdentityChanged,
+    /// Some of several failed.
+    Partial,
+    /// The user ended it.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// The kind as programs read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Usage => "usage",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::Unavailable => "unavailable",
+            Self::NotShared => "not_shared",
+            Self::Refused => "refused",
+            Self::Network => "network",
+            Self::Integrity => "integrity",
+            Self::Disk => "disk",
+            Self::Exists => "exists",
+            Self::IdentityChanged => "identity_changed",
+            Self::Partial => "partial",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl Error {
+    /// An error of a link to `user`; a wrong key becomes [`Error::PeerChanged`].
+    pub fn link(user: &UserName, source: LinkError) -> Self {
+        match source {
+            LinkError::IdentityChanged { expected, presented } => {
+                Self::PeerChanged { user: user.clone(), expected, presented }
+            }
+            source => Self::Link { user: user.clone(), source },
+        }
+    }
+
+    /// An error of a stream to `user`.
+    pub fn stream(user: &UserName, source: StreamError) -> Self {
+        match source {
+            StreamError::Link(source) => Self::link(user, source),
+            source => Self::Stream { user: user.clone(), source },
+        }
+    }
+
+    /// An error of the file or folder at `path`.
+    pub fn disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Disk { path: path.to_owned(), source: plainly(source) }
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Usage(_) => ErrorKind::Usage,
+            Self::NotLoggedIn => ErrorKind::NotLoggedIn,
+            Self::Tracker(error) => tracker_kind(error),
+            Self::UnknownUser(_) | Self::Offline(_) | Self::Unreachable(_) => ErrorKind::Unavailable,
+            Self::Link { source, .. } => link_kind(source),
+            Self::Stream { source, .. } => stream_kind(source),
+            Self::PeerChanged { .. } => ErrorKind::IdentityChanged,
+            Self::NotShared { .. } | Self::Stale { .. } => ErrorKind::NotShared,
+            Self::Integrity(_) => ErrorKind::Integrity,
+            Self::Disk { .. } => ErrorKind::Disk,
+            Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,
+            Self::Profile(ProfileError::NodeRuns) | Self::Internal(_) => ErrorKind::Other,
+            Self::Profile(_) => ErrorKind::Disk,
+            Self::Partial { .. } => ErrorKind::Partial,
+            Self::Node { kind, .. } => *kind,
+            Self::Interrupted => ErrorKind::Interrupted,
+            Self::Terminal(_) => ErrorKind::Other,
+        }
+    }
+}
+
+fn tracker_kind(error: &TrackerError) -> ErrorKind {
+    match error {
+        TrackerError::Unreachable { .. } | TrackerError::NotATracker { .. } => ErrorKind::Network,
+        TrackerError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
+        TrackerError::Refused { refusal, .. } => match refusal.code {
+            ErrorCode::AuthFailed | ErrorCode::NotLoggedIn | ErrorCode::TlsRequired => ErrorKind::NotLoggedIn,
+            ErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
+            ErrorCode::InvalidUser | ErrorCode::InvalidPassword => ErrorKind::Usage,
+            ErrorCode::NotFound => ErrorKind::Unavailable,
+            ErrorCode::RateLimited | ErrorCode::Busy => ErrorKind::Network,
+            _ => ErrorKind::Refused,
+        },
+    }
+}
+
+fn link_kind(error: &LinkError) -> ErrorKind {
+    match error {
+        LinkError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
+        LinkError::Refused { code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol, .. } => {
+            ErrorKind::Refused
+        }
+        LinkError::NoAnswer { .. } | LinkError::Lost(_) | LinkError::Protocol(_) | LinkError::Refused { .. } => {
+            ErrorKind::Network
+        }
+        LinkError::Local(_) => ErrorKind::Other,
+    }
+}
+
+fn stream_kind(error: &StreamError) -> ErrorKind {
+    match error {
+        StreamError::Link(error) => link_kind(error),
+        StreamError::Reset(code) | StreamError::Answered { code, .. } => match code {
+            Code::NotFound | Code::Stale => ErrorKind::NotShared,
+            Code::ShuttingDown | Code::Replaced | Code::Internal => ErrorKind::Network,
+            _ => ErrorKind::Refused,
+        },
+        _ => ErrorKind::Network,
+    }
+}
+
+/// A path as text for people: nothing in it can change the terminal.
+fn shown(path: &Path) -> String {
+    safe_line(&path.to_string_lossy()).into_owned()
+}
+
+/// The error without the system's number, in words that say what to do where there is something.
+fn plainly(error: io::Error) -> io::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull => "the disk is full: free some space and run the same command again",
+        io::ErrorKind::FileTooLarge => "the file is larger than the limit set for this user or file system",
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        io::ErrorKind::NotFound => "no such file or folder",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), advice)
+}

@@ -1,0 +1,209 @@
+//! Fetching files: what is wanted is resolved, planned, pulled over parallel streams, verified group by group, and put
+//! in place.
+//!
+//! ```text
+//! resolve ─► destination ─► plan ◄──── work ────► puller (a task a stream) ──groups──► writer (a thread)
+//!                            ▲                                                          │ hash, pwrite, rename
+//!                            └──────────────── coordinator ◄────────── outcomes ────────┘
+//! ```
+//!
+//! The plan is pure. Nothing is written before its hash is right, and nothing has its name before it is whole.
+
+mod coordinator;
+mod destination;
+mod partial;
+mod plan;
+mod puller;
+mod resolve;
+mod writer;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::peer::Code;
+use shared::{FileName, UserName};
+use tokio_util::sync::CancellationToken;
+
+use self::coordinator::Coordinator;
+use self::destination::Placement;
+pub(super) use self::resolve::list;
+use super::{Error, Me, contacts};
+use crate::net::endpoint::Endpoint;
+use crate::net::link;
+
+/// What to fetch, and where to.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// From whom.
+    pub from: UserName,
+    /// Names, folders (`docs/`) and patterns (`*.pdf`).
+    pub names: Vec<String>,
+    /// Where to.
+    pub destination: Destination,
+    /// What to do where something is already.
+    pub if_exists: IfExists,
+    /// Streams that pull at once.
+    pub streams: usize,
+}
+
+/// Where fetched files go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Into this folder.
+    Folder(PathBuf),
+    /// One file, to exactly this path.
+    File(PathBuf),
+    /// One after another to standard output.
+    Stdout,
+}
+
+/// What to do where the destination exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfExists {
+    /// Leave it when the content is the same, else take another name.
+    #[default]
+    SkipSame,
+    /// Leave it, whatever it is.
+    Skip,
+    /// Take another name.
+    Rename,
+    /// Take its place.
+    Overwrite,
+    /// Don't fetch.
+    Fail,
+}
+
+/// A file of this fetch, by its place in the order of [`FetchEvent::Resolved`].
+pub type FileNo = usize;
+
+/// What happens during a fetch.
+#[derive(Debug)]
+pub enum FetchEvent<'a> {
+    /// The link is being made.
+    Connecting,
+    /// What is to be fetched is known.
+    Resolved {
+        /// How many files.
+        files: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A file's first bytes are being asked for.
+    Started {
+        /// Which.
+        file: FileNo,
+        /// Its name at the source.
+        name: &'a FileName,
+        /// Its bytes.
+        size: u64,
+        /// Bytes that were there already from an earlier attempt, verified again.
+        resumed: u64,
+    },
+    /// Further bytes of it were verified.
+    Verified {
+        /// Which.
+        file: FileNo,
+        /// How many.
+        bytes: u64,
+    },
+    /// It is settled.
+    Finished {
+        /// Which; none for a name that led to no file.
+        file: Option<FileNo>,
+        /// How.
+        report: &'a Report,
+    },
+    /// Nothing moves until the source has hashed a file again.
+    Waiting {
+        /// What was asked for.
+        name: &'a str,
+    },
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct Report {
+    /// Its name at the source, or what was asked for.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// How it ended.
+    pub status: Status,
+    /// Bytes that came over the network and were right.
+    pub bytes_fetched: u64,
+    /// Bytes that were there already from an earlier attempt.
+    pub bytes_resumed: u64,
+}
+
+/// How a file ended.
+#[derive(Debug)]
+pub enum Status {
+    /// It is there under its own name.
+    Done(PathBuf),
+    /// It is there under another name, because its own was taken.
+    Renamed(PathBuf),
+    /// It was there already.
+    Skipped(PathBuf),
+    /// It went to standard output.
+    Streamed,
+    /// It is not there.
+    Failed(Error),
+}
+
+/// What became of all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Fetched, under whatever name.
+    pub done: usize,
+    /// There already.
+    pub skipped: usize,
+    /// Not there.
+    pub failed: usize,
+    /// Bytes that came over the network and were right.
+    pub bytes_fetched: u64,
+    /// Bytes that were there already from earlier attempts.
+    pub bytes_resumed: u64,
+}
+
+/// How long a file that is being hashed again by its owner is waited for.
+const STALE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fetches. What goes wrong with one file is told in its [`Report`] and doesn't stop the others.
+///
+/// # Errors
+/// [`Error::Interrupted`] when `cancel` was; the error itself when there was only one file or nothing could be begun;
+/// [`Error::Partial`] when some failed.
+pub async fn fetch(
+    me: &Me,
+    request: &Request,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+    cancel: &CancellationToken,
+) -> Result<Summary, Error> {
+    if request.from == me.user {
+        return Err(Error::Usage("that is you: your own files are where you shared them from".to_owned()));
+    }
+    let placement = Placement::prepare(&request.destination, request.if_exists)?;
+    report(FetchEvent::Connecting);
+    let work = async {
+        let target = contacts::find(me, &request.from).await?;
+        let endpoint = Endpoint::dialling(&me.identity).map_err(|why| Error::link(&request.from, why))?;
+        let dialled = link::dial(&endpoint, &target, &me.user, &[]).await;
+        let link = dialled.map_err(|why| Error::link(&request.from, why))?;
+        Ok::<_, Error>((endpoint, link))
+    };
+    let (endpoint, link) = tokio::select! {
+        () = cancel.cancelled() => return Err(Error::Interrupted),
+        linked = work => linked?,
+    };
+    let resolving = resolve::resolve(&link, &request.names, STALE_PATIENCE, report);
+    let outcome = tokio::select! {
+        () = cancel.cancelled() => Err(Error::Interrupted),
+        resolved = resolving => match resolved {
+            Ok(resolved) => Coordinator::new(&link, placement, resolved, request.streams).run(report, cancel).await,
+            Err(error) => Err(error),
+        },
+    };
+    link.close(if matches!(outcome, Err(Error::Interrupted)) { Code::Cancelled } else { Code::Done });
+    endpoint.drain().await;
+    outcome
+}

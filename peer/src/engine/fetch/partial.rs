@@ -1,0 +1,374 @@
+//! A file that is not whole yet.
+//!
+//! Beside the destination lie `.NAME.HASH8.part`, as long as the file will be, and for files of several groups
+//! `.NAME.HASH8.state`: 8 bytes of magic, the 32 bytes of the content hash, and one byte a group, 1 where the group was
+//! written. The state is a hint: what it flags is hashed again before it counts.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use shared::content::Manifest;
+use shared::peer::FileStat;
+use shared::{ContentHash, Layout};
+
+use super::destination::{Spot, cut};
+use crate::engine::Error;
+
+const MAGIC: &[u8; 8] = b"vzpart1\n";
+const HEADER_BYTES: u64 = 40;
+/// Of a partial's name, what isn't the file's own: two dots, eight digits, `.state`.
+const EXTRA_BYTES: usize = 1 + 1 + 8 + 6;
+
+/// A file that is being put together.
+#[derive(Debug)]
+pub(super) struct Partial {
+    spot: Spot,
+    layout: Layout,
+    manifest: Manifest,
+    mtime: i64,
+    part: File,
+    part_name: String,
+    state: Option<(File, String)>,
+    present: Vec<bool>,
+    missing: u32,
+}
+
+/// What became of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is right and was written; others are missing.
+    Right,
+    /// It is right and was the last.
+    Whole,
+    /// It was there already.
+    Twice,
+    /// It isn't what the manifest says.
+    Wrong,
+}
+
+impl Partial {
+    /// Opens or begins the partial of a file; only one process may have it at a time.
+    pub(super) fn open(spot: &Spot, stat: &FileStat, layout: Layout, manifest: Manifest) -> Result<Self, Error> {
+        let folder = spot.place.folder.clone();
+        let stem = partial_stem(&spot.name, &stat.hash);
+        let part_name = format!("{stem}.part");
+        let part_path = spot.place.path.join(&part_name);
+        let part = loop {
+            let part = folder.open_or_create(&part_name).map_err(Error::disk(&part_path))?;
+            match part.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(Error::InUse(spot.path())),
+                Err(TryLockError::Error(why)) => return Err(Error::disk(&part_path)(why)),
+            }
+            // Whoever had the lock may have finished and renamed what was opened here.
+            if folder.is_named(&part_name, &part).map_err(Error::disk(&part_path))? {
+                break part;
+            }
+        };
+        let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
+        let mut state = None;
+        if layout.groups() > 1 {
+            let name = format!("{stem}.state");
+            let path = spot.place.path.join(&name);
+            let file = folder.open_or_create(&name).map_err(Error::disk(&path))?;
+            let len = part.metadata().map_err(Error::disk(&part_path))?.len();
+            let hints = read_state(&file, &stat.hash, present.len()).unwrap_or_default();
+            if len == layout.size() && !hints.is_empty() {
+                recheck(&part, &layout, &manifest, &hints, &mut present);
+            }
+            begin_state(&file, &stat.hash, &present).map_err(Error::disk(&path))?;
+            state = Some((file, name));
+        }
+        part.set_len(layout.size()).map_err(Error::disk(&part_path))?;
+        let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
+        let (spot, mtime) = (spot.clone(), stat.mtime);
+        Ok(Self { spot, layout, manifest, mtime, part, part_name, state, present, missing })
+    }
+
+    /// Which groups are there and right.
+    pub(super) fn present(&self) -> &[bool] {
+        &self.present
+    }
+
+    /// Bytes of the groups that are there.
+    pub(super) fn present_bytes(&self) -> u64 {
+        (0..self.layout.groups())
+            .zip(&self.present)
+            .filter(|(_, there)| **there)
+            .map(|(i, _)| self.layout.len_of(i))
+            .sum()
+    }
+
+    /// Whether no group is missing.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Checks a group and writes it.
+    pub(super) fn write(&mut self, group: u32, bytes: &[u8]) -> Result<Written, Error> {
+        let right = bytes.len() as u64 == self.layout.len_of(group)
+            && self.manifest.value(group) == Some(&self.layout.value_of(group, bytes));
+        let Some(there) = usize::try_from(group).ok().and_then(|index| self.present.get_mut(index)) else {
+            return Ok(Written::Wrong);
+        };
+        if !right {
+            return Ok(Written::Wrong);
+        }
+        if std::mem::replace(there, true) {
+            return Ok(Written::Twice);
+        }
+        let path = self.spot.place.path.join(&self.part_name);
+        self.part.write_all_at(bytes, self.layout.offset(group)).map_err(Error::disk(&path))?;
+        if let Some((state, _)) = &self.state {
+            // After the data: a flag without its group would only cost a hash, but this way it can't even happen here.
+            state.write_all_at(&[1], HEADER_BYTES + u64::from(group)).map_err(Error::disk(&path))?;
+        }
+        self.missing -= 1;
+        Ok(if self.missing == 0 { Written::Whole } else { Written::Right })
+    }
+
+    /// Makes it durable and gives it its name; tells the path, and whether that is another than was wanted.
+    pub(super) fn finish(self) -> Result<(PathBuf, bool), Error> {
+        let path = self.spot.place.path.join(&self.part_name);
+        if let Ok(mtime) = u64::try_from(self.mtime) {
+            // A time that the file system doesn't hold is no reason to fail.
+            let _ = self.part.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(mtime));
+        }
+        self.part.sync_all().map_err(Error::disk(&path))?;
+        let name = self.spot.put_in_place(&self.part_name)?;
+        if let Some((_, state)) = &self.state {
+            self.spot.place.folder.remove(state).map_err(Error::disk(&path))?;
+        }
+        self.spot.place.folder.sync().map_err(Error::disk(&path))?;
+        Ok((self.spot.place.path.join(&name), name != self.spot.name))
+    }
+
+    /// Gives up on it: what could serve a later attempt stays, the rest goes.
+    pub(super) fn abandon(self) {
+        if self.state.is_none() || self.present.iter().all(|there| !there) {
+            let folder = &self.spot.place.folder;
+            let _ = folder.remove(&self.part_name);
+            if let Some((_, state)) = &self.state {
+                let _ = folder.remove(state);
+            }
+        }
+    }
+}
+
+/// Bytes of the disk that an earlier attempt at this file holds already.
+pub(super) fn held_bytes(spot: &Spot, hash: &ContentHash) -> u64 {
+    spot.place.folder.allocated(&format!("{}.part", partial_stem(&spot.name, hash)))
+}
+
+fn partial_stem(name: &str, hash: &ContentHash) -> String {
+    let short = hash.to_string();
+    format!(".{}.{}", cut(name, 255 - EXTRA_BYTES), cut(&short, 8))
+}
+
+fn read_state(file: &File, hash: &ContentHash, groups: usize) -> io::Result<Vec<bool>> {
+    let mut header = [0; 40];
+    file.read_exact_at(&mut header, 0)?;
+    let (magic, of) = header.split_at(8);
+    if magic != MAGIC || of != hash.as_bytes() {
+        return Ok(Vec::new());
+    }
+    let mut flags = vec![0; groups];
+    file.read_exact_at(&mut flags, HEADER_BYTES)?;
+    Ok(flags.into_iter().map(|flag| flag == 1).collect())
+}
+
+fn begin_state(file: &File, hash: &ContentHash, present: &[bool]) -> io::Result<()> {
+    let mut state = Vec::with_capacity(40 + present.len());
+    state.extend_from_slice(MAGIC);
+    state.extend_from_slice(hash.as_bytes());
+    state.extend(present.iter().map(|there| u8::from(*there)));
+    file.set_len(state.len() as u64)?;
+    file.write_all_at(&state, 0)
+}
+
+/// Hashes the groups that `hints` flags and notes those that are right.
+fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &[bool], present: &mut [bool]) {
+    let mut buffer = Vec::new();
+    for ((group, hint), there) in (0..layout.groups()).zip(hints).zip(present) {
+        if *hint {
+            buffer.resize(usize::try_from(layout.len_of(group)).unwrap_or(0), 0);
+            let read = part.read_exact_at(&mut buffer, layout.offset(group));
+            *there = read.is_ok() && manifest.value(group) == Some(&layout.value_of(group, &buffer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::IfExists;
+    use super::super::destination::Place;
+    use super::*;
+    use crate::sys::Folder;
+
+    struct Case {
+        home: tempfile::TempDir,
+        content: Vec<u8>,
+        stat: FileStat,
+        layout: Layout,
+        manifest: Manifest,
+    }
+
+    fn case(bytes: usize) -> Case {
+        let content: Vec<u8> = (0..bytes).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let layout = Layout::of(bytes as u64).unwrap();
+        let values =
+            (0..layout.groups()).map(|group| layout.value_of(group, slice(&content, &layout, group))).collect();
+        let stat = FileStat {
+            name: "x".parse().unwrap(),
+            size: bytes as u64,
+            hash: ContentHash::of(&content),
+            group_size: layout.group_bytes(),
+            mtime: 1_000_000,
+        };
+        Case { home: tempfile::tempdir().unwrap(), content, stat, layout, manifest: Manifest::new(values) }
+    }
+
+    fn slice<'a>(content: &'a [u8], layout: &Layout, group: u32) -> &'a [u8] {
+        let start = usize::try_from(layout.offset(group)).unwrap();
+        &content[start..start + usize::try_from(layout.len_of(group)).unwrap()]
+    }
+
+    impl Case {
+        fn spot(&self, name: &str) -> Spot {
+            let folder = Arc::new(Folder::open(self.home.path()).unwrap());
+            let place = Place { folder, path: self.home.path().to_owned() };
+            Spot { place, name: name.to_owned(), if_exists: IfExists::SkipSame }
+        }
+
+        fn open(&self, name: &str) -> Result<Partial, Error> {
+            Partial::open(&self.spot(name), &self.stat, self.layout, self.manifest.clone())
+        }
+
+        fn write(&self, partial: &mut Partial, group: u32) -> Written {
+            partial.write(group, slice(&self.content, &self.layout, group)).unwrap()
+        }
+
+        fn files(&self) -> Vec<String> {
+            let mut names: Vec<_> = std::fs::read_dir(self.home.path())
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        }
+    }
+
+    fn content(path: &Path) -> Vec<u8> {
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn whole_files_get_their_name_and_nothing_else_stays() {
+        for (bytes, name) in [(0, "empty"), (10, "-small"), (3 << 20, "large")] {
+            let case = case(bytes);
+            let mut partial = case.open(name).unwrap();
+            let last = case.layout.groups() - 1;
+            for group in 0..last {
+                assert_eq!(case.write(&mut partial, group), Written::Right);
+            }
+            assert_eq!(case.write(&mut partial, last), Written::Whole);
+            let (path, renamed) = partial.finish().unwrap();
+            assert!(!renamed);
+            assert_eq!(content(&path), case.content);
+            assert_eq!(case.files(), [name]);
+            let age = std::fs::metadata(&path).unwrap().modified().unwrap();
+            assert_eq!(age.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_000_000);
+        }
+    }
+
+    #[test]
+    fn wrong_groups_are_not_written() {
+        let case = case(3 << 20);
+        let mut partial = case.open("x").unwrap();
+        assert_eq!(partial.write(0, &vec![0; 1 << 20]).unwrap(), Written::Wrong);
+        assert_eq!(partial.write(1, slice(&case.content, &case.layout, 0)).unwrap(), Written::Wrong);
+        assert_eq!(partial.write(0, &case.content[..5]).unwrap(), Written::Wrong);
+        assert_eq!(partial.write(3, &[]).unwrap(), Written::Wrong);
+        assert_eq!(partial.present_bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_written_is_found_again_and_what_rotted_is_not() {
+        let case = case((5 << 20) + 9);
+        let mut partial = case.open("x").unwrap();
+        for group in [0, 2, 5] {
+            case.write(&mut partial, group);
+        }
+        drop(partial);
+        let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
+        std::fs::OpenOptions::new().write(true).open(&part).unwrap().write_all_at(b"rot", (2 << 20) + 5).unwrap();
+        let mut partial = case.open("x").unwrap();
+        assert_eq!(partial.present(), [true, false, false, false, false, true]);
+        assert_eq!(partial.present_bytes(), (1 << 20) + 9);
+        assert_eq!(case.write(&mut partial, 0), Written::Twice);
+        for group in 1..5 {
+            case.write(&mut partial, group);
+        }
+        assert!(partial.is_whole());
+        assert_eq!(content(&partial.finish().unwrap().0), case.content);
+    }
+
+    #[test]
+    fn damaged_states_and_parts_only_cost_time() {
+        let case = case(3 << 20);
+        let mut partial = case.open("x").unwrap();
+        case.write(&mut partial, 0);
+        drop(partial);
+        let state = case.home.path().join(case.files().iter().find(|name| name.ends_with(".state")).unwrap());
+        for len in [0, 5, 41] {
+            std::fs::OpenOptions::new().write(true).open(&state).unwrap().set_len(len).unwrap();
+            assert_eq!(case.open("x").unwrap().present_bytes(), 0);
+        }
+        let mut partial = case.open("x").unwrap();
+        case.write(&mut partial, 0);
+        drop(partial);
+        let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
+        std::fs::OpenOptions::new().write(true).open(&part).unwrap().set_len(100).unwrap();
+        assert_eq!(case.open("x").unwrap().present_bytes(), 0);
+    }
+
+    #[test]
+    fn a_second_process_is_kept_out() {
+        let case = case(10);
+        let first = case.open("x").unwrap();
+        assert!(matches!(case.open("x"), Err(Error::InUse(_))));
+        first.abandon();
+        assert!(case.files().is_empty());
+    }
+
+    #[test]
+    fn a_name_taken_meanwhile_is_not_lost() {
+        let case = case(10);
+        let mut partial = case.open("x.pdf").unwrap();
+        case.write(&mut partial, 0);
+        File::create(case.home.path().join("x.pdf")).unwrap().write_all(b"theirs").unwrap();
+        let (path, renamed) = partial.finish().unwrap();
+        assert!(renamed);
+        assert_eq!(path.file_name().unwrap(), "x (1).pdf");
+        assert_eq!(content(&case.home.path().join("x.pdf")), b"theirs");
+    }
+
+    #[test]
+    fn the_longest_names_have_room_for_a_partial() {
+        let case = case(3 << 20);
+        let name = "é".repeat(127) + "x";
+        let mut partial = case.open(&name).unwrap();
+        for group in 0..3 {
+            case.write(&mut partial, group);
+        }
+        partial.finish().unwrap();
+        assert_eq!(case.files(), [name]);
+    }
+}

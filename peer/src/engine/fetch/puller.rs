@@ -1,0 +1,219 @@
+//! One stream of requests to one source: asks ahead, reads the answers in order, hands groups to the writer.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::content::Manifest;
+use shared::peer::{Answer, Ask, Code};
+use tokio::sync::{Notify, mpsc};
+
+use super::FileNo;
+use super::plan::{Plan, SourceNo, Work};
+use super::writer::{Job, Order, WriterHandle};
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::{Priority, Receiver, Sender, within};
+
+/// Bytes asked for ahead of what is being read: more than a LAN holds in flight.
+const AHEAD_BYTES: u64 = 16 << 20;
+/// Requests asked ahead: what keeps small files from waiting for each other.
+const AHEAD_REQUESTS: usize = 64;
+/// How long a source may be silent in the middle of an answer.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What all pullers share.
+#[derive(Debug)]
+pub(super) struct Pull {
+    pub(super) plan: Mutex<Plan>,
+    /// Told whenever there may be new work.
+    pub(super) work: Notify,
+    pub(super) orders: Arc<Vec<Order>>,
+    pub(super) writer: WriterHandle,
+    pub(super) news: mpsc::UnboundedSender<News>,
+}
+
+/// What a puller tells the coordinator.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A file is being asked for, for the first time.
+    Asking { file: FileNo },
+    /// Nobody has the file, or no longer.
+    Unavailable { file: FileNo, code: Code, message: String },
+    /// The source said something that can't be true; it is asked no more.
+    Lied { about: FileNo },
+}
+
+impl Pull {
+    pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, file: FileNo) -> Result<&Order, StreamError> {
+        self.orders.get(file).ok_or(StreamError::Unexpected("a file that was asked for"))
+    }
+
+    fn tell(&self, news: News) {
+        let _ = self.news.send(news);
+    }
+}
+
+/// Pulls until the plan is done. What was asked for and did not come goes back into the plan.
+pub(super) async fn pull(pull: Arc<Pull>, link: Link, source: SourceNo) -> Result<(), StreamError> {
+    let mut puller = Puller { pull: &pull, link: &link, source, stream: None, asked: VecDeque::new() };
+    let outcome = puller.run().await;
+    let unanswered: Vec<Work> = puller.asked.drain(..).collect();
+    {
+        let mut plan = pull.plan();
+        for work in unanswered.iter().rev() {
+            plan.give_back(work);
+        }
+    }
+    pull.work.notify_waiters();
+    outcome
+}
+
+struct Puller<'a> {
+    pull: &'a Pull,
+    link: &'a Link,
+    source: SourceNo,
+    stream: Option<(Sender, Receiver)>,
+    /// Work that was asked for and not yet answered, the oldest first; of a run, what is still to come.
+    asked: VecDeque<Work>,
+}
+
+impl Puller<'_> {
+    async fn run(&mut self) -> Result<(), StreamError> {
+        loop {
+            // Registered before the plan is asked: work that appears in between is not missed.
+            let more_work = self.pull.work.notified();
+            self.ask_ahead().await?;
+            if !self.asked.is_empty() {
+                self.take_answer().await?;
+            } else if self.pull.plan().is_done() {
+                if let Some((sender, _)) = self.stream.take() {
+                    sender.finish();
+                }
+                return Ok(());
+            } else {
+                more_work.await;
+            }
+        }
+    }
+
+    async fn ask_ahead(&mut self) -> Result<(), StreamError> {
+        let mut ahead: u64 = self.asked.iter().map(|work| self.bytes_of(work)).sum();
+        while self.asked.len() < AHEAD_REQUESTS && (ahead < AHEAD_BYTES || self.asked.is_empty()) {
+            let Some(work) = self.pull.plan().next(self.source) else { return Ok(()) };
+            ahead += self.bytes_of(&work);
+            let (file, ask) = match work {
+                Work::Manifest(file) => (file, Ask::Manifest { hash: self.pull.order(file)?.stat.hash }),
+                Work::Run { file, start, end } => {
+                    (file, Ask::Get { hash: self.pull.order(file)?.stat.hash, ranges: vec![(start, end)] })
+                }
+            };
+            if matches!(work, Work::Manifest(_) | Work::Run { start: 0, .. }) {
+                self.pull.tell(News::Asking { file });
+            }
+            // In the queue before it is sent: what fails to be sent is given back as well.
+            self.asked.push_back(work);
+            match &mut self.stream {
+                Some((sender, _)) => within(SILENCE, sender.frame(&ask)).await?,
+                None => self.stream = Some(within(SILENCE, self.link.open(&ask, Priority::Request)).await?),
+            }
+        }
+        Ok(())
+    }
+
+    fn distrust(&self, about: FileNo) {
+        self.pull.plan().drop_source(self.source);
+        self.pull.tell(News::Lied { about });
+    }
+
+    fn bytes_of(&self, work: &Work) -> u64 {
+        match *work {
+            Work::Manifest(_) => 0,
+            Work::Run { file, start, end } => {
+                self.pull.orders.get(file).map_or(0, |order| order.layout.len_of_range(start, end))
+            }
+        }
+    }
+
+    async fn take_answer(&mut self) -> Result<(), StreamError> {
+        let (Some(work), Some((_, receiver))) = (self.asked.front().cloned(), &mut self.stream) else { return Ok(()) };
+        let file = match work {
+            Work::Manifest(file) | Work::Run { file, .. } => file,
+        };
+        let answer = match within(SILENCE, receiver.answer()).await {
+            Err(StreamError::Answered { code, message }) => {
+                self.asked.pop_front();
+                let nobody_has_it = {
+                    let mut plan = self.pull.plan();
+                    plan.give_back(&work);
+                    plan.unavailable(self.source, file)
+                };
+                if nobody_has_it {
+                    self.pull.tell(News::Unavailable { file, code, message });
+                }
+                return Ok(());
+            }
+            answer => answer?,
+        };
+        match work {
+            Work::Manifest(file) => self.take_manifest(file, &answer).await,
+            Work::Run { file, start, end } => self.take_run(file, start, end, &answer).await,
+        }
+    }
+
+    async fn take_manifest(&mut self, file: FileNo, answer: &Answer) -> Result<(), StreamError> {
+        let order = self.pull.order(file)?;
+        let layout = order.layout;
+        let expected = Answer::Manifest {
+            hash: order.stat.hash,
+            size: layout.size(),
+            group_size: layout.group_bytes(),
+            groups: layout.groups(),
+        };
+        let lied = *answer != expected;
+        let mut manifest = None;
+        if !lied && let Some((_, receiver)) = &mut self.stream {
+            let len = usize::try_from(layout.groups()).unwrap_or(0) * 32;
+            let bytes = within(SILENCE, receiver.bulk_exact(len)).await?;
+            manifest = Manifest::from_bytes(&layout, &bytes).filter(|manifest| manifest.fold() == order.stat.hash);
+        }
+        let Some(manifest) = manifest else {
+            self.distrust(file);
+            return Err(StreamError::Unexpected("a manifest that fits the file's hash"));
+        };
+        self.asked.pop_front();
+        self.pull.plan().manifest_came(file);
+        self.pull.writer.send(Job::Open { file, manifest }).await;
+        Ok(())
+    }
+
+    async fn take_run(&mut self, file: FileNo, start: u32, end: u32, answer: &Answer) -> Result<(), StreamError> {
+        let layout = self.pull.order(file)?.layout;
+        if *answer != (Answer::Data { bytes: layout.len_of_range(start, end) }) {
+            self.distrust(file);
+            return Err(StreamError::Unexpected("as many bytes as were asked for"));
+        }
+        for group in start..end {
+            let Some((_, receiver)) = &mut self.stream else { return Err(StreamError::Truncated) };
+            let len = usize::try_from(layout.len_of(group)).unwrap_or(usize::MAX);
+            let mut bytes = self.pull.writer.buffer(len);
+            while bytes.len() < len {
+                let chunk = within(SILENCE, receiver.bulk(len - bytes.len())).await?;
+                bytes.extend_from_slice(&chunk);
+            }
+            // From here on the group is the writer's; only the rest of the run could still have to be given back.
+            match self.asked.front_mut() {
+                Some(Work::Run { start, .. }) if group + 1 < end => *start = group + 1,
+                _ => {
+                    self.asked.pop_front();
+                }
+            }
+            self.pull.writer.send(Job::Group { file, group, bytes, source: self.source }).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! From what the user typed to files: the source's own word, over the pinned link.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobMatcher};
+use shared::content::Layout;
+use shared::peer::{Answer, Ask, Code, FileStat};
+use shared::{FileName, UserName};
+use tokio::time::Instant;
+
+use super::FetchEvent;
+use crate::engine::Error;
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::{Priority, within};
+
+/// For one page of a listing.
+const PAGE: Duration = Duration::from_secs(15);
+/// Between two looks at a file that is being hashed again; doubled each time.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// More files than one user can share can't be in a listing.
+const MAX_FILES: usize = shared::limits::FILES_PER_USER;
+
+/// A file that is wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// As the source describes it.
+    pub(super) stat: FileStat,
+    /// How it is cut.
+    pub(super) layout: Layout,
+    /// Its path below the destination.
+    pub(super) local: FileName,
+}
+
+/// What came of the names.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// The files, each once.
+    pub(super) wanted: Vec<Wanted>,
+    /// Names that led to no file, and why.
+    pub(super) missing: Vec<(String, Error)>,
+}
+
+/// Asks the source about each name.
+///
+/// # Errors
+/// When the link fails; a name that leads nowhere is in [`Resolved::missing`].
+pub(super) async fn resolve(
+    link: &Link,
+    names: &[String],
+    patience: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<Resolved, Error> {
+    let mut resolved = Resolved { wanted: Vec::new(), missing: Vec::new() };
+    let mut seen = HashSet::new();
+    for name in names {
+        match resolve_one(link, name, patience, report).await {
+            Ok(found) => resolved.wanted.extend(found.into_iter().filter(|file| seen.insert(file.local.clone()))),
+            Err(error @ (Error::Link { .. } | Error::Integrity(_))) => return Err(error),
+            Err(error) => resolved.missing.push((name.clone(), error)),
+        }
+    }
+    Ok(resolved)
+}
+
+async fn resolve_one(
+    link: &Link,
+    text: &str,
+    patience: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<Vec<Wanted>, Error> {
+    let not_shared = || Error::NotShared { user: link.user().clone(), name: text.to_owned() };
+    if let Ok(name) = text.parse::<FileName>()
+        && let Some(stat) = stat(link, &name, patience, report).await?
+    {
+        return Ok(vec![wanted(link.user(), stat, None)?]);
+    }
+    let folder = text.trim_end_matches('/');
+    let found = match pattern(text) {
+        Some((prefix, matcher)) => {
+            let below = prefix.rfind('/').map(|slash| prefix[..=slash].to_owned());
+            let all = list(link, &prefix).await?;
+            let matching = all.into_iter().filter(|stat| matcher.is_match(stat.name.as_str()));
+            matching.map(|stat| wanted(link.user(), stat, below.as_deref())).collect::<Result<Vec<_>, _>>()?
+        }
+        None if folder.is_empty() || folder == "." => {
+            let all = list(link, "").await?;
+            all.into_iter().map(|stat| wanted(link.user(), stat, Some(""))).collect::<Result<_, _>>()?
+        }
+        None => {
+            // The folder itself is kept, what is above it isn't.
+            let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
+            let all = list(link, &format!("{folder}/")).await?;
+            all.into_iter().map(|stat| wanted(link.user(), stat, Some(above))).collect::<Result<_, _>>()?
+        }
+    };
+    if found.is_empty() { Err(not_shared()) } else { Ok(found) }
+}
+
+/// One file as its source describes it; `below` is cut off its local path, `None` leaves only the last component.
+fn wanted(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<Wanted, Error> {
+    let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name));
+    let layout = Layout::of(stat.size).filter(|layout| layout.group_bytes() == stat.group_size).ok_or_else(lie)?;
+    let local = match below {
+        Some("") => stat.name.clone(),
+        Some(folder) => stat.name.below(folder).ok_or_else(lie)?,
+        None => stat.name.last_component().parse().map_err(|_| lie())?,
+    };
+    Ok(Wanted { stat, layout, local })
+}
+
+/// What `name` is; waits while its owner hashes it again. `None` when it isn't shared.
+async fn stat(
+    link: &Link,
+    name: &FileName,
+    patience: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<Option<FileStat>, Error> {
+    let until = Instant::now() + patience;
+    let mut pause = FIRST_LOOK;
+    loop {
+        match link.ask(&Ask::Stat { name: name.clone() }).await {
+            Ok(Answer::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
+            Err(StreamError::Answered { code: Code::NotFound, .. }) => return Ok(None),
+            Err(StreamError::Answered { code: Code::Stale, .. }) if Instant::now() + pause < until => {
+                report(FetchEvent::Waiting { name: name.as_str() });
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_LOOK);
+            }
+            Err(StreamError::Answered { code: Code::Stale, .. }) => {
+                return Err(Error::Stale { user: link.user().clone(), name: name.to_string() });
+            }
+            Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a stat was due"))),
+            Err(error) => return Err(Error::stream(link.user(), error)),
+        }
+    }
+}
+
+/// Everything the source shares whose name starts with `prefix`.
+pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<FileStat>, Error> {
+    let failed = |error| Error::stream(link.user(), error);
+    let ask = |cursor| Ask::Files { prefix: Some(prefix.to_owned()), cursor };
+    let (mut sender, mut receiver) = link.open(&ask(None), Priority::Request).await.map_err(failed)?;
+    let mut all: Vec<FileStat> = Vec::new();
+    loop {
+        let Answer::FileList { files, next } = within(PAGE, receiver.answer()).await.map_err(failed)? else {
+            return Err(failed(StreamError::Unexpected("a list of files was due")));
+        };
+        let in_order = files
+            .iter()
+            .zip(all.last().into_iter().chain(&files))
+            .all(|(file, before)| std::ptr::eq(file, before) || file.name > before.name);
+        if !in_order || files.iter().any(|file| !file.name.as_str().starts_with(prefix)) || all.len() > MAX_FILES {
+            return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
+        }
+        let advanced = !files.is_empty();
+        all.extend(files);
+        match next {
+            Some(next) if advanced => sender.frame(&ask(Some(next))).await.map_err(failed)?,
+            Some(_) => return Err(failed(StreamError::Unexpected("a list that doesn't go on"))),
+            None => {
+                sender.finish();
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// The text before the first wildcard, and a matcher for all of it; `None` for a text without wildcards.
+///
+/// As in a shell, `*` and `?` stop at a slash and `**` doesn't.
+fn pattern(text: &str) -> Option<(String, GlobMatcher)> {
+    let first = text.find(['*', '?', '[', '{'])?;
+    let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build().ok()?;
+    Some((text[..first].to_owned(), glob.compile_matcher()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_a_shell() {
+        let matches = |text: &str, name: &str| pattern(text).unwrap().1.is_match(name);
+        assert!(matches("*.pdf", "a.pdf"));
+        assert!(!matches("*.pdf", "docs/a.pdf"));
+        assert!(matches("docs/**/*.pdf", "docs/x/y/a.pdf"));
+        assert!(matches("docs/[ab]?.txt", "docs/a1.txt"));
+        assert_eq!(pattern("docs/sub/x*").unwrap().0, "docs/sub/x");
+        assert!(pattern("report.pdf").is_none());
+    }
+
+    #[test]
+    fn local_names_keep_what_was_asked_for() {
+        let stat = |name: &str| FileStat {
+            name: name.parse().unwrap(),
+            size: 5,
+            hash: shared::ContentHash::of(b"x"),
+            group_size: 1 << 20,
+            mtime: 0,
+        };
+        let user = "bob".parse().unwrap();
+        let local = |name, below| wanted(&user, stat(name), below).unwrap().local.to_string();
+        assert_eq!(local("docs/a.txt", None), "a.txt");
+        assert_eq!(local("docs/sub/a.txt", Some("")), "docs/sub/a.txt");
+        assert_eq!(local("docs/sub/a.txt", Some("docs/")), "sub/a.txt");
+        let lie = FileStat { group_size: 7, ..stat("a") };
+        assert!(matches!(wanted(&user, lie, None), Err(Error::Integrity(_))));
+    }
+}

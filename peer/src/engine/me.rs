@@ -1,0 +1,78 @@
+//! Who acts: a profile with an account, its identity and its tracker.
+
+use std::sync::Arc;
+
+use certs::Identity;
+use shared::UserName;
+
+use super::{Error, Notice, Notify};
+use crate::net::TrackerError;
+use crate::net::tracker::{TrackerAddress, TrackerLink};
+use crate::profile::Profile;
+
+/// The acting user. Cheap to clone.
+#[derive(Clone)]
+pub struct Me {
+    /// The profile.
+    pub profile: Profile,
+    /// The identity.
+    pub identity: Arc<Identity>,
+    /// The account.
+    pub user: UserName,
+    /// The tracker.
+    pub tracker: TrackerAddress,
+    /// Where notices go.
+    pub notify: Notify,
+}
+
+impl Me {
+    /// The account of `profile`; `tracker` in place of the recorded one if given.
+    ///
+    /// # Errors
+    /// [`Error::NotLoggedIn`], or what is wrong with the profile.
+    pub fn load(profile: Profile, tracker: Option<TrackerAddress>, notify: Notify) -> Result<Self, Error> {
+        let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
+        let tracker = match tracker {
+            Some(tracker) => tracker,
+            None => account.tracker.parse().map_err(Error::Usage)?,
+        };
+        let identity = Arc::new(profile.identity()?);
+        Ok(Self { profile, identity, user: account.user, tracker, notify })
+    }
+
+    /// A connection to the tracker, whose key must be the one on record.
+    ///
+    /// # Errors
+    /// [`Error::Tracker`].
+    pub async fn connect_tracker(&self) -> Result<TrackerLink, Error> {
+        connect_tracker(&self.profile, &self.identity, &self.tracker, &self.notify).await
+    }
+}
+
+impl std::fmt::Debug for Me {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Me").field("user", &self.user).field("tracker", &self.tracker).finish_non_exhaustive()
+    }
+}
+
+/// A connection to the tracker at `address`; at the first meeting its key goes on record.
+pub(super) async fn connect_tracker(
+    profile: &Profile,
+    identity: &Identity,
+    address: &TrackerAddress,
+    notify: &Notify,
+) -> Result<TrackerLink, Error> {
+    let text = address.to_string();
+    let known = profile.tracker_pin(&text)?;
+    let link = TrackerLink::connect(address, identity, known).await?;
+    if known.is_none() {
+        profile.pin_tracker(&text, link.fingerprint())?;
+        notify(Notice::NewTracker { address: text, fingerprint: link.fingerprint() });
+    }
+    Ok(link)
+}
+
+/// Whether the tracker can't be asked at all, as opposed to having said no.
+pub(super) fn is_unreachable(error: &Error) -> bool {
+    matches!(error, Error::Tracker(TrackerError::Unreachable { .. }))
+}

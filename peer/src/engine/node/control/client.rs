@@ -1,0 +1,154 @@
+//! The other processes' side of the local socket.
+
+use std::io;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use shared::UserName;
+use shared::peer::ChatMessage;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
+use crate::engine::Error;
+use crate::engine::event::Event;
+use crate::profile::Profile;
+
+/// A connection to the running node of a profile.
+#[derive(Debug)]
+pub struct NodeClient {
+    stream: UnixStream,
+    incoming: Vec<u8>,
+    next_id: u64,
+}
+
+/// Something from the node.
+#[derive(Debug)]
+pub enum FromNode {
+    /// The answer to a command.
+    Reply(Reply),
+    /// Something happened.
+    Event(Event),
+}
+
+impl NodeClient {
+    /// Connects to the running node; `None` when none runs.
+    ///
+    /// # Errors
+    /// When one runs and can't be talked to.
+    pub async fn connect(profile: &Profile) -> Result<Option<Self>, Error> {
+        let path = profile.socket_path();
+        match UnixStream::connect(&path).await {
+            Ok(stream) => Ok(Some(Self { stream, incoming: Vec::new(), next_id: 0 })),
+            Err(why) if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            Err(why) => Err(Error::disk(&path)(why)),
+        }
+    }
+
+    /// Who and where the node is.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn status(&mut self) -> Result<Status, Error> {
+        self.call(Action::Status).await
+    }
+
+    /// Says something to somebody and waits until it is stored there.
+    ///
+    /// # Errors
+    /// [`Error::Node`] with what the node says.
+    pub async fn say(&mut self, to: &UserName, text: &str) -> Result<ChatMessage, Error> {
+        self.call(Action::Say { to: to.clone(), text: text.to_owned() }).await
+    }
+
+    /// Tells the node that shares changed.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn shares_changed(&mut self) -> Result<(), Error> {
+        self.call::<Value>(Action::SharesChanged).await.map(|_| ())
+    }
+
+    /// Ends the node, and waits until it is gone.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.call::<Value>(Action::Stop).await?;
+        while self.next().await.is_ok() {}
+        Ok(())
+    }
+
+    /// Sends a command; its reply comes through [`NodeClient::next`] with the id returned.
+    ///
+    /// # Errors
+    /// [`Error::Node`] when the node is gone.
+    pub async fn send(&mut self, action: Action) -> Result<u64, Error> {
+        self.next_id += 1;
+        let command = Command { id: self.next_id, action };
+        let mut line = serde_json::to_vec(&command).map_err(|why| Error::Internal(why.to_string()))?;
+        line.push(b'\n');
+        self.stream.write_all(&line).await.map_err(|why| gone(&why.to_string()))?;
+        Ok(command.id)
+    }
+
+    /// What comes next. May be cancelled and called again.
+    ///
+    /// # Errors
+    /// [`Error::Node`] when the node is gone.
+    pub async fn next(&mut self) -> Result<FromNode, Error> {
+        loop {
+            if let Some(end) = self.incoming.iter().position(|byte| *byte == b'\n') {
+                let rest = self.incoming.split_off(end + 1);
+                let line = std::mem::replace(&mut self.incoming, rest);
+                let value: Value = serde_json::from_slice(&line).map_err(|why| gone(&why.to_string()))?;
+                if value.get("event").is_none() {
+                    return serde_json::from_value(value).map(FromNode::Reply).map_err(|why| gone(&why.to_string()));
+                }
+                // An event of a newer node that this version doesn't know is none of its business.
+                match serde_json::from_value(value) {
+                    Ok(event) => return Ok(FromNode::Event(event)),
+                    Err(why) => tracing::debug!("an unknown event: {why}"),
+                }
+                continue;
+            }
+            if self.incoming.len() > LINE_BYTES {
+                return Err(gone("it sent a line without end"));
+            }
+            match self.stream.read_buf(&mut self.incoming).await {
+                Ok(0) => return Err(gone("it ended")),
+                Ok(_) => {}
+                Err(why) => return Err(gone(&why.to_string())),
+            }
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(&mut self, action: Action) -> Result<T, Error> {
+        let id = self.send(action).await?;
+        loop {
+            if let FromNode::Reply(reply) = self.next().await?
+                && reply.id == id
+            {
+                let value = reply.outcome.into_result()?;
+                return serde_json::from_value(value).map_err(|why| gone(&why.to_string()));
+            }
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome as a result.
+    ///
+    /// # Errors
+    /// [`Error::Node`] with what the node said.
+    pub fn into_result(self) -> Result<Value, Error> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error { kind, message } => Err(Error::Node { kind, message }),
+        }
+    }
+}
+
+fn gone(why: &str) -> Error {
+    Error::Node { kind: crate::engine::ErrorKind::Network, message: format!("the running node of this profile: {why}") }
+}

@@ -1,0 +1,179 @@
+//! The node's side of the local socket.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
+use crate::engine::Error;
+use crate::engine::event::{Event, Events};
+use crate::engine::node::keeper::TrackerHandle;
+use crate::engine::node::switchboard::Switchboard;
+use crate::profile::Profile;
+
+/// Clients at once: views and scripts of one user.
+const CLIENTS: usize = 64;
+
+/// The listening socket and what commands act on.
+#[derive(Debug)]
+pub(in crate::engine::node) struct Server {
+    listener: UnixListener,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    status: Status,
+    switchboard: Arc<Switchboard>,
+    tracker: TrackerHandle,
+    events: Events,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Takes the socket's path; the caller holds the profile's node lock, so what is there is left over.
+    pub(in crate::engine::node) fn bind(
+        profile: &Profile,
+        status: Status,
+        switchboard: Arc<Switchboard>,
+        tracker: TrackerHandle,
+        events: Events,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        let path = profile.socket_path();
+        remove_socket(profile);
+        let listener = UnixListener::bind(&path).map_err(|why| {
+            // A socket's path has at most 108 bytes.
+            let advice = io::Error::new(why.kind(), format!("{why} (is the path too long? choose a shorter --home)"));
+            Error::Disk { path: path.clone(), source: advice }
+        })?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Error::disk(&path))?;
+        let shared = Arc::new(Shared { status, switchboard, tracker, events, stop });
+        Ok(Self { listener, shared })
+    }
+
+    /// Serves clients until the node stops.
+    pub(in crate::engine::node) async fn run(self) -> Result<(), Error> {
+        let mut clients = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = self.shared.stop.cancelled() => break,
+                accepted = self.listener.accept(), if clients.len() < CLIENTS => match accepted {
+                    Ok((stream, _)) => {
+                        clients.spawn(serve_client(stream, self.shared.clone()));
+                    }
+                    Err(why) => tracing::warn!("the local socket: {why}"),
+                },
+                Some(ended) = clients.join_next() => match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(why)) => tracing::debug!("a local client: {why}"),
+                    Err(failure) => tracing::error!("a local client's task failed: {failure}"),
+                },
+            }
+        }
+        clients.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Removes what a node that was killed left behind.
+pub(in crate::engine::node) fn remove_socket(profile: &Profile) {
+    let _ = fs::remove_file(profile.socket_path());
+}
+
+async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = BufReader::new(reader).take(LINE_BYTES as u64);
+    let mut line = Vec::new();
+    let mut watching: Option<broadcast::Receiver<Event>> = None;
+    let mut pending = JoinSet::new();
+    loop {
+        tokio::select! {
+            // read_until keeps what it read so far in `line` when it is cancelled here.
+            read = lines.read_until(b'\n', &mut line) => {
+                if read? == 0 && line.is_empty() {
+                    break;
+                }
+                if line.last() != Some(&b'\n') {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
+                }
+                lines.set_limit(LINE_BYTES as u64);
+                let command: Command = serde_json::from_slice(&line)?;
+                line.clear();
+                match command.action {
+                    Action::Watch => {
+                        watching.get_or_insert_with(|| shared.events.subscribe());
+                        write_line(&mut writer, &ok(command.id, Value::Null)).await?;
+                    }
+                    Action::Stop => {
+                        write_line(&mut writer, &ok(command.id, Value::Null)).await?;
+                        shared.stop.cancel();
+                    }
+                    _ => {
+                        pending.spawn(perform(command, shared.clone()));
+                    }
+                }
+            }
+            Some(done) = pending.join_next() => {
+                let reply = done.map_err(|failure| io::Error::other(failure.to_string()))?;
+                write_line(&mut writer, &reply).await?;
+            }
+            event = next_event(&mut watching) => write_line(&mut writer, &event).await?,
+        }
+    }
+    // The client said all it had to say; it still gets its answers.
+    while let Some(Ok(reply)) = pending.join_next().await {
+        write_line(&mut writer, &reply).await?;
+    }
+    Ok(())
+}
+
+async fn perform(command: Command, shared: Arc<Shared>) -> Reply {
+    let id = command.id;
+    let result = match command.action {
+        Action::Status => Ok(json!(shared.status)),
+        Action::Say { to, text } => shared.switchboard.say(&to, &text).await.map(|message| json!(message)),
+        Action::SharesChanged => {
+            shared.tracker.shares_changed();
+            Ok(Value::Null)
+        }
+        Action::Watch | Action::Stop => Ok(Value::Null),
+    };
+    match result {
+        Ok(value) => ok(id, value),
+        Err(error) => Reply { id, outcome: Outcome::Error { kind: error.kind(), message: error.to_string() } },
+    }
+}
+
+const fn ok(id: u64, value: Value) -> Reply {
+    Reply { id, outcome: Outcome::Ok(value) }
+}
+
+async fn next_event(watching: &mut Option<broadcast::Receiver<Event>>) -> Event {
+    if let Some(events) = watching {
+        loop {
+            match events.recv().await {
+                Ok(event) => return event,
+                Err(broadcast::error::RecvError::Lagged(missed)) => tracing::warn!("a view missed {missed} events"),
+                Err(broadcast::error::RecvError::Closed) => break,
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+async fn write_line<T: Serialize>(writer: &mut OwnedWriteHalf, value: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}

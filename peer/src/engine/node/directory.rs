@@ -1,0 +1,94 @@
+//! Who is calling: the certificate decides, the tracker gives it a name, the record confirms it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::peer::Code;
+use shared::safe_text::safe_line;
+use shared::tracker::{ErrorCode, Request, Whois, WhoisReply};
+use shared::{Fingerprint, UserName};
+
+use super::keeper::TrackerHandle;
+use crate::engine::contacts::{AskTracker, check_key};
+use crate::engine::{Error, Me};
+use crate::net::TrackerError;
+use crate::net::link::Caller;
+
+/// How long the tracker's word is taken without asking again.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// More than this many remembered callers, and all are forgotten.
+const MAX_KNOWN: usize = 4096;
+
+/// Names for keys.
+#[derive(Debug)]
+pub(super) struct Directory {
+    me: Me,
+    tracker: TrackerHandle,
+    known: Mutex<HashMap<Fingerprint, (UserName, Instant)>>,
+}
+
+impl Directory {
+    pub(super) fn new(me: Me, tracker: TrackerHandle) -> Self {
+        Self { me, tracker, known: Mutex::default() }
+    }
+
+    /// The user whose key the caller holds, or why it is turned away.
+    pub(super) async fn identify(&self, caller: &Caller) -> Result<UserName, (Code, String)> {
+        let fingerprint = caller.fingerprint();
+        let user = match self.remembered(&fingerprint) {
+            Some(user) => user,
+            None => self.look_up(fingerprint).await?,
+        };
+        match check_key(&self.me, &user, fingerprint) {
+            Ok(()) => {}
+            Err(Error::PeerChanged { .. }) => {
+                let why = format!("your key is not the one that {} knows of {user}", self.me.user);
+                return Err((Code::Unauthorised, why));
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                return Err((Code::Internal, "a fault on this side".to_owned()));
+            }
+        }
+        if caller.hello().user != user {
+            let claimed = safe_line(caller.hello().user.as_str()).into_owned();
+            return Err((Code::Unauthorised, format!("your key belongs to {user}, not to {claimed}")));
+        }
+        self.remember(fingerprint, &user);
+        Ok(user)
+    }
+
+    async fn look_up(&self, fingerprint: Fingerprint) -> Result<UserName, (Code, String)> {
+        let whois = Request::Whois(Whois::Fingerprint(fingerprint));
+        let answer: Result<WhoisReply, TrackerError> = self.tracker.clone().call(&whois).await;
+        match answer {
+            Ok(reply) => Ok(reply.user),
+            Err(error) if error.code() == Some(ErrorCode::NotFound) => {
+                let why = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
+                Err((Code::Unauthorised, why))
+            }
+            // Without the tracker, those met before are still known.
+            Err(error) => match self.me.profile.friend_with_key(&fingerprint) {
+                Ok(Some(friend)) => Ok(friend.user),
+                _ => {
+                    tracing::debug!("a caller can't be identified: {error}");
+                    Err((Code::Busy, "the tracker can't be asked who you are: try again later".to_owned()))
+                }
+            },
+        }
+    }
+
+    fn remembered(&self, fingerprint: &Fingerprint) -> Option<UserName> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(fingerprint).filter(|(_, since)| since.elapsed() < KNOWN_FOR).map(|(user, _)| user.clone())
+    }
+
+    fn remember(&self, fingerprint: Fingerprint, user: &UserName) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.entry(fingerprint).or_insert_with(|| (user.clone(), Instant::now()));
+    }
+}

@@ -1,0 +1,298 @@
+//! Keeping the node present at the tracker, whatever becomes of the connection.
+//!
+//! ```text
+//! connect ─ RESUME ─ REGISTER_FILES ─ SUBSCRIBE ─► attending ──lost──► waiting (1 s, 2 s … 30 s, jittered) ─┐
+//!    ▲                                               │ leaving: LOGOUT, end                                 │
+//!    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::Rng;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use shared::UserName;
+use shared::limits::{ADDRESSES_PER_USER, HEARTBEAT_EVERY};
+use shared::tracker::{
+    CountReply, Empty, ErrorCode, EventKind, FilesMode, HeartbeatReply, LoginReply, Presence, Proof, RegisterFiles,
+    Request, SharedFile, SubscribeReply,
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::contacts::AskTracker;
+use crate::engine::event::{Event, Events};
+use crate::engine::share::{Freshness, for_each_share, freshness};
+use crate::engine::{Error, Me, blocking};
+use crate::net::TrackerError;
+use crate::net::tracker::TrackerLink;
+
+/// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
+const FILES_PER_REQUEST: usize = 4000;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Questions that may wait for the keeper.
+const QUESTIONS: usize = 64;
+
+/// Puts questions to the tracker over the keeper's connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct TrackerHandle {
+    questions: mpsc::Sender<Question>,
+    shares_changed: Arc<Notify>,
+    is_near: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Question {
+    request: Request,
+    answer: oneshot::Sender<Result<Value, TrackerError>>,
+}
+
+/// The task that keeps the presence.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    me: Me,
+    port: u16,
+    events: Events,
+    leaving: CancellationToken,
+    questions: mpsc::Receiver<Question>,
+    shares_changed: Arc<Notify>,
+    is_near: Arc<AtomicBool>,
+}
+
+/// Why attending ended.
+enum Ended {
+    Leaving,
+    Lost(TrackerError),
+}
+
+impl AskTracker for TrackerHandle {
+    async fn call<T: DeserializeOwned + Send>(&mut self, request: &Request) -> Result<T, TrackerError> {
+        let gone =
+            || TrackerError::Unreachable { address: "the tracker".to_owned(), why: "the node is ending".to_owned() };
+        let (answer, answered) = oneshot::channel();
+        let question = Question { request: request.clone(), answer };
+        self.questions.send(question).await.map_err(|_| gone())?;
+        let value = answered.await.map_err(|_| gone())??;
+        let malformed = |why: serde_json::Error| TrackerError::NotATracker {
+            address: "the tracker".to_owned(),
+            why: why.to_string(),
+        };
+        serde_json::from_value(value).map_err(malformed)
+    }
+
+    fn is_near(&self) -> bool {
+        self.is_near.load(Ordering::Relaxed)
+    }
+}
+
+impl TrackerHandle {
+    /// Says that the shares in the profile are no longer those in the catalogue.
+    pub(super) fn shares_changed(&self) {
+        self.shares_changed.notify_one();
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(me: Me, port: u16, events: Events, leaving: CancellationToken) -> (Self, TrackerHandle) {
+        let (sender, questions) = mpsc::channel(QUESTIONS);
+        let (shares_changed, is_near) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+        let handle =
+            TrackerHandle { questions: sender, shares_changed: shares_changed.clone(), is_near: is_near.clone() };
+        (Self { me, port, events, leaving, questions, shares_changed, is_near }, handle)
+    }
+
+    /// Runs until the node leaves; `ready` is told the node's address once it is present for the first time.
+    ///
+    /// # Errors
+    /// When the tracker can't be reached at the start, or doesn't want us at any time.
+    pub(super) async fn run(mut self, ready: oneshot::Sender<SocketAddr>) -> Result<(), Error> {
+        let (mut link, address) = self.enter().await?;
+        // Nobody waits for it when the start was given up.
+        let _ = ready.send(address);
+        loop {
+            match self.attend(&mut link).await {
+                Ended::Leaving => {
+                    let logout = Request::Logout { user: self.me.user.clone(), proof: Proof::default() };
+                    if let Err(error) = link.call::<Empty>(&logout).await {
+                        tracing::info!("leaving the tracker failed: {error}");
+                    }
+                    return Ok(());
+                }
+                Ended::Lost(error) => {
+                    self.events.send(Event::TrackerLost { why: error.to_string() });
+                    match self.come_back().await? {
+                        Some(again) => link = again,
+                        None => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects and becomes present.
+    async fn enter(&self) -> Result<(TrackerLink, SocketAddr), Error> {
+        let mut link = self.me.connect_tracker().await?;
+        self.is_near.store(link.local_ip().is_loopback(), Ordering::Relaxed);
+        let presence =
+            Presence { port: NonZeroU16::new(self.port), addresses: own_addresses(link.local_ip(), self.port) };
+        let reply: LoginReply = link.call(&Request::Resume(presence)).await?;
+        if reply.user != self.me.user {
+            let why = format!("it takes our key for {}'s", reply.user);
+            return Err(TrackerError::NotATracker { address: self.me.tracker.to_string(), why }.into());
+        }
+        let shares = register_shares(&self.me, &mut link).await?;
+        let SubscribeReply { .. } = link.call(&Request::Subscribe { since: None }).await?;
+        let address = SocketAddr::new(reply.observed_ip, self.port);
+        self.events.send(Event::Online { user: self.me.user.clone(), address, shares });
+        Ok((link, address))
+    }
+
+    async fn attend(&mut self, link: &mut TrackerLink) -> Ended {
+        let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
+        loop {
+            tokio::select! {
+                () = self.leaving.cancelled() => return Ended::Leaving,
+                Some(Question { request, answer }) = self.questions.recv() => {
+                    let result = link.call(&request).await;
+                    let lost = result.as_ref().err().filter(|error| error.code().is_none()).cloned();
+                    // Whoever asked may have given up.
+                    let _ = answer.send(result);
+                    if let Some(error) = lost {
+                        return Ended::Lost(error);
+                    }
+                }
+                () = self.shares_changed.notified() => match register_shares(&self.me, link).await {
+                    Ok(count) => self.events.send(Event::SharesChanged { count }),
+                    Err(Error::Tracker(error)) if error.code().is_none() => return Ended::Lost(error),
+                    Err(error) => tracing::error!("the shares could not be registered: {error}"),
+                },
+                _ = heartbeat.tick() => {
+                    let beat = Request::Heartbeat { user: None, token: None };
+                    if let Err(error) = link.call::<HeartbeatReply>(&beat).await {
+                        return Ended::Lost(error);
+                    }
+                }
+                event = link.event() => match event {
+                    Ok(event) => self.tell(event.kind),
+                    Err(error) => return Ended::Lost(error),
+                },
+            }
+        }
+    }
+
+    fn tell(&self, kind: EventKind) {
+        let presence = |user: UserName, online| Event::Presence { user, online };
+        let event = match kind {
+            EventKind::Online { user, .. } => presence(user, true),
+            EventKind::Offline { user } => presence(user, false),
+            EventKind::Files { .. } | EventKind::KeyChanged { .. } | EventKind::Resync {} | EventKind::Unknown => {
+                return;
+            }
+        };
+        if !matches!(&event, Event::Presence { user, .. } if *user == self.me.user) {
+            self.events.send(event);
+        }
+    }
+
+    /// Tries until it is present again; `None` when the node leaves meanwhile.
+    async fn come_back(&mut self) -> Result<Option<TrackerLink>, Error> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
+            if !self.pause(jittered).await {
+                return Ok(None);
+            }
+            let entered = tokio::select! {
+                () = self.leaving.cancelled() => return Ok(None),
+                entered = self.enter() => entered,
+            };
+            match entered {
+                Ok((link, _)) => return Ok(Some(link)),
+                Err(error) if is_final(&error) => return Err(error),
+                Err(error) => tracing::debug!("the tracker is still gone: {error}"),
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Waits, answering that the tracker is gone; false when the node leaves meanwhile.
+    async fn pause(&mut self, time: Duration) -> bool {
+        let until = tokio::time::sleep(time);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                () = self.leaving.cancelled() => return false,
+                () = &mut until => return true,
+                Some(question) = self.questions.recv() => {
+                    let address = self.me.tracker.to_string();
+                    let _ = question.answer.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
+                }
+            }
+        }
+    }
+}
+
+/// Puts the shares that are on the disk as they were hashed into the tracker's catalogue; tells how many.
+async fn register_shares(me: &Me, link: &mut TrackerLink) -> Result<usize, Error> {
+    let profile = me.profile.clone();
+    let files = blocking(move || {
+        let mut files = Vec::new();
+        for_each_share(&profile, "", |share| {
+            if freshness(&share) == Freshness::Fresh {
+                files.push(SharedFile { name: share.name, size: share.id.size, hash: share.hash.into() });
+            }
+        })?;
+        Ok(files)
+    })
+    .await?;
+    let total = files.len();
+    let mut mode = FilesMode::Replace;
+    let mut files = files.into_iter();
+    loop {
+        let some: Vec<SharedFile> = files.by_ref().take(FILES_PER_REQUEST).collect();
+        if some.is_empty() && mode == FilesMode::Add {
+            return Ok(total);
+        }
+        let request = RegisterFiles { user: me.user.clone(), files: some, mode, proof: Proof::default() };
+        let CountReply { .. } = link.call(&Request::RegisterFiles(request)).await?;
+        mode = FilesMode::Add;
+    }
+}
+
+/// Further addresses under which this machine may be reached.
+fn own_addresses(used: IpAddr, port: u16) -> Vec<SocketAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    interfaces
+        .iter()
+        .map(if_addrs::Interface::ip)
+        .filter(|ip| *ip != used && !ip.is_loopback() && !is_link_local(*ip))
+        .map(|ip| SocketAddr::new(ip, port))
+        .take(ADDRESSES_PER_USER)
+        .collect()
+}
+
+/// Means nothing without the interface's number, which only this machine knows.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// Whether trying again can't help: the tracker is there and doesn't want us.
+fn is_final(error: &Error) -> bool {
+    match error {
+        Error::Tracker(TrackerError::IdentityChanged { .. }) => true,
+        Error::Tracker(error) => matches!(
+            error.code(),
+            Some(ErrorCode::KeyMismatch | ErrorCode::AuthFailed | ErrorCode::NotFound | ErrorCode::Forbidden)
+        ),
+        Error::Profile(_) => true,
+        _ => false,
+    }
+}

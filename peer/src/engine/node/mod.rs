@@ -1,0 +1,223 @@
+//! The node: the one running process of a profile that is online.
+//!
+//! ```text
+//!            ┌ keeper: presence at the tracker, shares in its catalogue, its events
+//! Node::run ─┼ acceptor: callers are identified, then served
+//!            ├ refresher: shares that changed are hashed again
+//!            └ control: other processes of this profile, over a local socket
+//! ```
+//!
+//! All of them are tasks of one set. The end comes in this order: no more callers and no more control, leave the
+//! tracker, close the links, wait for the tasks.
+
+pub mod control;
+mod directory;
+mod keeper;
+mod refresher;
+mod switchboard;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::peer::Code;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::directory::Directory;
+use self::keeper::Keeper;
+use self::switchboard::Switchboard;
+use super::event::{Event, Events};
+use super::serve::{Library, Serving, serve_link};
+use super::{Error, Me, Notice};
+use crate::net::endpoint::Endpoint;
+use crate::net::link::{self, Link};
+use crate::profile::NodeLock;
+
+/// How long leaving the tracker may take.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// A node that is online.
+#[derive(Debug)]
+pub struct Node {
+    me: Me,
+    address: SocketAddr,
+    endpoint: Endpoint,
+    events: Events,
+    switchboard: Arc<Switchboard>,
+    directory: Arc<Directory>,
+    serving: Serving,
+    tasks: JoinSet<Result<(), Error>>,
+    links: JoinSet<()>,
+    dialled: mpsc::UnboundedReceiver<Link>,
+    leaving: CancellationToken,
+    stop: CancellationToken,
+    _lock: NodeLock,
+}
+
+impl Node {
+    /// Goes online: on `port` if given, else on the port of last time if it is free.
+    ///
+    /// # Errors
+    /// [`Error`]: another node runs, the tracker can't be reached or doesn't want us, the port is taken.
+    pub async fn start(me: &Me, port: Option<u16>, events: Events) -> Result<Self, Error> {
+        let lock = me.profile.lock_node()?;
+        let me = with_notices_as_events(me, &events);
+        let endpoint = bind(&me, port)?;
+        let port = endpoint.port().map_err(|why| Error::Internal(why.to_string()))?;
+        me.profile.set_last_port(port)?;
+
+        let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        let (stale, to_refresh) = mpsc::unbounded_channel();
+        let (keeper, tracker) = Keeper::new(me.clone(), port, events.clone(), leaving.clone());
+        let (ready, is_ready) = oneshot::channel();
+        tasks.spawn(keeper.run(ready));
+        let Ok(online) = is_ready.await else { return Err(first_error(&mut tasks).await) };
+
+        let (new_links, dialled) = mpsc::unbounded_channel();
+        let directory = Arc::new(Directory::new(me.clone(), tracker.clone()));
+        let switchboard =
+            Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), events.clone(), new_links));
+        let library = Arc::new(Library::new(me.profile.clone(), stale));
+        let serving = Serving { me: me.clone(), library, events: events.clone() };
+        tasks.spawn(refresher::run(me.clone(), to_refresh, tracker.clone(), events.clone(), stop.clone()));
+        let status = control::Status { user: me.user.clone(), address: online, pid: std::process::id() };
+        let control =
+            control::Server::bind(&me.profile, status, switchboard.clone(), tracker, events.clone(), stop.clone())?;
+        tasks.spawn(control.run());
+        Ok(Self {
+            address: online,
+            me,
+            endpoint,
+            events,
+            switchboard,
+            directory,
+            serving,
+            tasks,
+            links: JoinSet::new(),
+            dialled,
+            leaving,
+            stop,
+            _lock: lock,
+        })
+    }
+
+    /// Where others find it.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cancelling it stops the node, as does `peer logout`.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Runs until it is stopped or can't go on.
+    ///
+    /// # Errors
+    /// What it could not go on for.
+    pub async fn run(mut self) -> Result<(), Error> {
+        let outcome = loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break Ok(()),
+                Some(connecting) = self.endpoint.accept() => {
+                    self.links.spawn(take_call(
+                        connecting,
+                        self.directory.clone(),
+                        self.switchboard.clone(),
+                        self.serving.clone(),
+                    ));
+                }
+                Some(link) = self.dialled.recv() => {
+                    self.links.spawn(attend(link, self.switchboard.clone(), self.serving.clone()));
+                }
+                Some(ended) = self.links.join_next() => {
+                    if let Err(failure) = ended {
+                        tracing::error!("a link's task failed: {failure}");
+                    }
+                }
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => break Err(error),
+                    Err(failure) => break Err(Error::Internal(failure.to_string())),
+                },
+            }
+        };
+        self.shut_down().await;
+        outcome
+    }
+
+    async fn shut_down(mut self) {
+        self.stop.cancel();
+        // The keeper says LOGOUT, so that nobody dials us any more.
+        self.leaving.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LEAVE, ended).await;
+        self.endpoint.close(Code::ShuttingDown);
+        self.links.shutdown().await;
+        self.tasks.shutdown().await;
+        self.endpoint.drain().await;
+        control::remove_socket(&self.me.profile);
+        tracing::debug!("the node of {} has ended", self.me.user);
+        drop(self.events);
+    }
+}
+
+async fn take_call(
+    connecting: quinn::Connecting,
+    directory: Arc<Directory>,
+    switchboard: Arc<Switchboard>,
+    serving: Serving,
+) {
+    let caller = match link::receive(connecting).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            tracing::debug!("a call came to nothing: {error}");
+            return;
+        }
+    };
+    match directory.identify(&caller).await {
+        Ok(user) => match caller.welcome(user, serving.me.user.clone()).await {
+            Ok(link) => attend(link, switchboard, serving).await,
+            Err(error) => tracing::debug!("a caller is gone: {error}"),
+        },
+        Err((code, why)) => {
+            serving.events.send(Event::Refused { address: caller.address(), why: why.clone() });
+            caller.refuse(code, &why).await;
+        }
+    }
+}
+
+/// Serves a link for as long as it lasts.
+async fn attend(link: Link, switchboard: Arc<Switchboard>, serving: Serving) {
+    switchboard.add(&link);
+    let ended = serve_link(link.clone(), serving).await;
+    tracing::debug!("the link to {} ended: {ended}", link.user());
+    switchboard.remove(&link);
+}
+
+fn bind(me: &Me, port: Option<u16>) -> Result<Endpoint, Error> {
+    let own = |why| Error::link(&me.user, why);
+    match (port, me.profile.last_port()?) {
+        (Some(port), _) => Endpoint::accepting(&me.identity, port).map_err(own),
+        (None, Some(last)) => {
+            Endpoint::accepting(&me.identity, last).or_else(|_| Endpoint::accepting(&me.identity, 0)).map_err(own)
+        }
+        (None, None) => Endpoint::accepting(&me.identity, 0).map_err(own),
+    }
+}
+
+fn with_notices_as_events(me: &Me, events: &Events) -> Me {
+    let events = events.clone();
+    Me { notify: Arc::new(move |notice: Notice| events.send(Event::Notice(notice))), ..me.clone() }
+}
+
+async fn first_error(tasks: &mut JoinSet<Result<(), Error>>) -> Error {
+    match tasks.join_next().await {
+        Some(Ok(Err(error))) => error,
+        Some(Err(failure)) => Error::Internal(failure.to_string()),
+        _ => Error::Internal("the node ended before it was online".to_owned()),
+    }
+}

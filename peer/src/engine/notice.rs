@@ -1,0 +1,34 @@
+//! Things worth saying that are no errors.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use shared::{Fingerprint, UserName};
+
+/// Something worth saying while a command goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    /// A tracker was met for the first time; its key is on record now.
+    NewTracker {
+        /// Where.
+        address: String,
+        /// Its key.
+        fingerprint: Fingerprint,
+    },
+    /// A user was met for the first time; their key is on record now.
+    NewFriend {
+        /// Who.
+        user: UserName,
+        /// Their key.
+        fingerprint: Fingerprint,
+    },
+    /// The tracker can't be asked; what is on record is used.
+    WithoutTracker {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Where notices go.
+pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;

@@ -1,0 +1,202 @@
+//! What is offered, as it is on the disk now.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+use shared::limits::{FRAME_BYTES, RANGES_PER_GET};
+use shared::peer::{Answer, Code, FileStat};
+use shared::{ContentHash, FileName, Layout};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::engine::share::{Freshness, freshness};
+use crate::engine::{Error, blocking};
+use crate::profile::{Profile, Share};
+use crate::sys::{FileId, file_id};
+
+/// Files of one page; about 300 bytes each at the worst of what is usual.
+const PAGE: usize = 200;
+/// Bytes read from the disk at once.
+const READ_BYTES: u64 = 256 * 1024;
+/// Files that are sent at once, to all peers together.
+const UPLOADS: usize = 32;
+
+/// Why a request gets an error for an answer.
+pub(super) type Refusal = (Code, String);
+
+/// The shares of a profile, checked against the disk whenever one is asked for.
+#[derive(Debug)]
+pub struct Library {
+    profile: Profile,
+    /// Shares found to have changed go here, to be hashed again.
+    stale: mpsc::UnboundedSender<Share>,
+    uploads: Arc<Semaphore>,
+}
+
+/// A file that is being sent: some of its groups, in the order asked for.
+#[derive(Debug)]
+pub struct OpenShare {
+    /// The share as it was hashed.
+    pub share: Share,
+    /// How it is cut.
+    pub layout: Layout,
+    /// Bytes that will be sent in all.
+    pub bytes: u64,
+    file: File,
+    /// Half-open ranges of bytes, the next one first.
+    ranges: std::collections::VecDeque<(u64, u64)>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Library {
+    /// The shares of `profile`; those that changed are sent to `stale`.
+    pub fn new(profile: Profile, stale: mpsc::UnboundedSender<Share>) -> Self {
+        Self { profile, stale, uploads: Arc::new(Semaphore::new(UPLOADS)) }
+    }
+
+    /// A page of shares.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn list(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
+        let profile = self.profile.clone();
+        let page = blocking(move || Ok(profile.shares_page(&prefix, &cursor, PAGE)?)).await.map_err(internal)?;
+        let mut files = Vec::with_capacity(page.shares.len());
+        let mut more = page.more;
+        let mut bytes = 64;
+        for share in &page.shares {
+            let stat = stat_of(share);
+            // Names may be long and full of characters that JSON escapes.
+            bytes += 200 + stat.name.as_str().len() * 2;
+            if bytes > FRAME_BYTES {
+                more = true;
+                break;
+            }
+            files.push(stat);
+        }
+        let next = files.last().filter(|_| more).map(|last| last.name.to_string());
+        Ok(Answer::FileList { files, next })
+    }
+
+    /// One share.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not shared, or changed.
+    pub async fn stat(&self, name: FileName) -> Result<Answer, Refusal> {
+        let profile = self.profile.clone();
+        let found = blocking(move || Ok(profile.share(&name)?.map(|share| (freshness(&share), share)))).await;
+        match found.map_err(internal)? {
+            Some((Freshness::Fresh, share)) => Ok(Answer::Stat(stat_of(&share))),
+            Some((_, share)) => Err(self.stale(share)),
+            None => Err(not_found()),
+        }
+    }
+
+    /// A file's manifest.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not shared.
+    pub async fn manifest(&self, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
+        let profile = self.profile.clone();
+        let share = blocking(move || Ok(profile.share_with_hash(&hash)?)).await.map_err(internal)?;
+        let share = share.ok_or_else(not_found)?;
+        let layout = Layout::of(share.id.size).ok_or_else(not_found)?;
+        let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.groups());
+        let bytes = Bytes::copy_from_slice(share.manifest.as_bytes());
+        Ok((Answer::Manifest { hash, size, group_size, groups }, bytes))
+    }
+
+    /// Opens a file to send these groups of it.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not shared, changed, or ranges that make no sense.
+    pub async fn open(&self, hash: ContentHash, ranges: &[(u32, u32)]) -> Result<OpenShare, Refusal> {
+        let slot =
+            self.uploads.clone().acquire_owned().await.map_err(|why| internal(Error::Internal(why.to_string())))?;
+        let profile = self.profile.clone();
+        let opened = blocking(move || {
+            let Some(share) = profile.share_with_hash(&hash)? else { return Ok(None) };
+            let file = File::open(&share.path).ok().filter(|file| version(file) == Some(share.id));
+            Ok(Some((share, file)))
+        });
+        let (share, file) = match opened.await.map_err(internal)? {
+            Some((share, Some(file))) => (share, file),
+            Some((share, None)) => return Err(self.stale(share)),
+            None => return Err(not_found()),
+        };
+        let layout = Layout::of(share.id.size).ok_or_else(not_found)?;
+        let ranges = byte_ranges(&layout, ranges)?;
+        let bytes = ranges.iter().map(|(start, end)| end - start).sum();
+        Ok(OpenShare { share, layout, bytes, file, ranges, _slot: slot })
+    }
+
+    fn stale(&self, share: Share) -> Refusal {
+        // Nobody listens when the node is ending.
+        let _ = self.stale.send(share);
+        (Code::Stale, "the file changed and is being hashed again".to_owned())
+    }
+
+    /// Says that a share turned out to have changed while it was sent.
+    pub fn report_stale(&self, share: Share) {
+        let _ = self.stale.send(share);
+    }
+}
+
+impl OpenShare {
+    /// The next bytes, `None` at the end. Blocking.
+    ///
+    /// # Errors
+    /// [`Code::Stale`] when the file is no longer the one that was hashed.
+    pub fn read(&mut self) -> Result<Option<Bytes>, Code> {
+        let Some((start, end)) = self.ranges.front_mut() else { return Ok(None) };
+        let len = READ_BYTES.min(*end - *start);
+        let mut buffer = vec![0; usize::try_from(len).map_err(|_| Code::Internal)?];
+        self.file.read_exact_at(&mut buffer, *start).map_err(|_| Code::Stale)?;
+        *start += len;
+        if start == end {
+            self.ranges.pop_front();
+        }
+        // Checked after the read: what was read before a change was noticed is never sent.
+        if version(&self.file) == Some(self.share.id) { Ok(Some(buffer.into())) } else { Err(Code::Stale) }
+    }
+}
+
+fn version(file: &File) -> Option<FileId> {
+    file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| file_id(&metadata))
+}
+
+fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<std::collections::VecDeque<(u64, u64)>, Refusal> {
+    let wrong = |message: &str| (Code::Protocol, message.to_owned());
+    if ranges.len() > RANGES_PER_GET {
+        return Err(wrong("too many ranges"));
+    }
+    let bytes = |&(start, end): &(u32, u32)| {
+        if start >= end || end > layout.groups() {
+            return Err(wrong("a range is outside the file"));
+        }
+        Ok((layout.offset(start), layout.offset(start) + layout.len_of_range(start, end)))
+    };
+    let ranges: Result<Vec<_>, _> = ranges.iter().map(bytes).collect();
+    Ok(ranges?.into_iter().filter(|(start, end)| start < end).collect())
+}
+
+fn stat_of(share: &Share) -> FileStat {
+    FileStat {
+        name: share.name.clone(),
+        size: share.id.size,
+        hash: share.hash,
+        group_size: Layout::of(share.id.size).map_or(0, |layout| layout.group_bytes()),
+        mtime: share.id.mtime_ns / 1_000_000_000,
+    }
+}
+
+fn not_found() -> Refusal {
+    (Code::NotFound, "no such file is shared".to_owned())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it ends here: the other side learns only that it happened")]
+fn internal(error: Error) -> Refusal {
+    tracing::error!("{error}");
+    (Code::Internal, "a fault on the sharing side".to_owned())
+}

@@ -1,0 +1,282 @@
+//! Bars for fetching and for hashing; off a terminal, one line a file.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use shared::safe_text::safe_line;
+
+use super::Output;
+use super::json::file_json;
+use super::text::{duration, rate, size};
+use crate::engine::fetch::{FetchEvent, FileNo, Report, Status, Summary};
+use crate::engine::share::ShareEvent;
+
+/// Files that have a bar of their own at once.
+const BARS: usize = 8;
+/// Above this many files, finished bars don't stay.
+const KEPT: usize = 20;
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Shows a fetch.
+#[derive(Debug)]
+pub struct FetchBars {
+    output: Output,
+    multi: MultiProgress,
+    total: Option<ProgressBar>,
+    bars: HashMap<FileNo, ProgressBar>,
+    files: usize,
+    bytes: u64,
+    done_bytes: u64,
+    begun: Instant,
+    told: Instant,
+    failure: Option<std::io::Error>,
+}
+
+impl FetchBars {
+    /// Nothing is shown yet.
+    pub fn new(output: &Output) -> Self {
+        let target = if output.is_animated() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let begun = Instant::now();
+        Self {
+            output: output.clone(),
+            multi: MultiProgress::with_draw_target(target),
+            total: None,
+            bars: HashMap::new(),
+            files: 0,
+            bytes: 0,
+            done_bytes: 0,
+            begun,
+            told: begun,
+            failure: None,
+        }
+    }
+
+    /// Takes an event.
+    pub fn show(&mut self, event: &FetchEvent<'_>) {
+        match event {
+            FetchEvent::Connecting => {}
+            FetchEvent::Waiting { name } => {
+                self.line(&format!("{} changed at the source and is being hashed again there…", safe_line(name)));
+            }
+            FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
+            FetchEvent::Started { file, name, size: bytes, resumed } => {
+                if *resumed > 0 {
+                    let percent = resumed * 100 / (*bytes).max(1);
+                    self.line(&format!("{}: resuming at {percent} %", safe_line(name.as_str())));
+                }
+                self.advance(None, *resumed);
+                if self.output.is_animated() && self.bars.len() < BARS {
+                    let bar = ProgressBar::new(*bytes).with_style(style(false));
+                    let bar = match &self.total {
+                        Some(total) => self.multi.insert_before(total, bar),
+                        None => self.multi.add(bar),
+                    };
+                    bar.set_prefix(safe_line(name.as_str()).into_owned());
+                    bar.set_position(*resumed);
+                    self.bars.insert(*file, bar);
+                }
+            }
+            FetchEvent::Verified { file, bytes } => self.advance(Some(*file), *bytes),
+            FetchEvent::Finished { file, report } => self.finished(*file, report),
+        }
+    }
+
+    /// Ends the bars and sums up.
+    ///
+    /// # Errors
+    /// What standard output said meanwhile.
+    pub fn end(mut self, summary: &Summary) -> std::io::Result<()> {
+        self.clear();
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        if self.output.is_json() {
+            return self.output.object(
+                "summary",
+                &json!({
+                    "done": summary.done,
+                    "skipped": summary.skipped,
+                    "failed": summary.failed,
+                    "bytes_fetched": summary.bytes_fetched,
+                    "bytes_resumed": summary.bytes_resumed,
+                    "seconds": self.begun.elapsed().as_secs_f64(),
+                }),
+            );
+        }
+        let elapsed = self.begun.elapsed();
+        let mut parts = Vec::new();
+        if summary.done > 0 {
+            let fetched = summary.bytes_fetched;
+            let (amount, speed) = (size(fetched), rate(fetched, elapsed));
+            parts.push(format!(
+                "{} fetched and verified, {amount} in {} ({speed})",
+                files(summary.done),
+                duration(elapsed)
+            ));
+        }
+        if summary.skipped > 0 {
+            parts.push(format!("{} there already", files(summary.skipped)));
+        }
+        if summary.failed > 0 {
+            parts.push(format!("{} failed", files(summary.failed)));
+        }
+        self.output.note(&parts.join("; "));
+        Ok(())
+    }
+
+    /// Takes the bars away.
+    pub fn clear(&mut self) {
+        if let Some(total) = self.total.take() {
+            total.finish_and_clear();
+        }
+        for (_, bar) in self.bars.drain() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Verified bytes so far, of all.
+    pub const fn progress(&self) -> (u64, u64) {
+        (self.done_bytes, self.bytes)
+    }
+
+    fn resolved(&mut self, files: usize, bytes: u64) {
+        self.files = files;
+        self.bytes = bytes;
+        if self.output.is_animated() && files > 1 {
+            let total = self.multi.add(ProgressBar::new(bytes).with_style(style(true)));
+            total.set_prefix(format!("total, {files} files"));
+            self.total = Some(total);
+        }
+    }
+
+    fn advance(&mut self, file: Option<FileNo>, bytes: u64) {
+        self.done_bytes += bytes;
+        if let Some(total) = &self.total {
+            total.inc(bytes);
+        }
+        if let Some(bar) = file.and_then(|file| self.bars.get(&file)) {
+            bar.inc(bytes);
+        }
+        if self.output.is_json() && self.told.elapsed() >= PROGRESS_EVERY {
+            self.told = Instant::now();
+            self.object("progress", &json!({ "bytes": self.done_bytes, "total": self.bytes, "files": self.files }));
+        }
+    }
+
+    fn finished(&mut self, file: Option<FileNo>, report: &Report) {
+        let bar = file.and_then(|file| self.bars.remove(&file));
+        if self.output.is_json() {
+            return self.object("file", &file_json(report));
+        }
+        let name = safe_line(&report.name);
+        let line = match &report.status {
+            Status::Failed(error) => {
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+                return self.multi.suspend(|| self.output.error(&format!("{name}: {error}")));
+            }
+            Status::Done(path) => format!("{} ({})", safe_line(&path.to_string_lossy()), size(report.size)),
+            Status::Renamed(path) => {
+                let path = path.to_string_lossy();
+                format!("{} ({}; the name {name} was taken)", safe_line(&path), size(report.size))
+            }
+            Status::Skipped(path) => format!("{} is there already", safe_line(&path.to_string_lossy())),
+            Status::Streamed => format!("{name} ({})", size(report.size)),
+        };
+        match bar {
+            Some(bar) if self.files <= KEPT && matches!(report.status, Status::Done(_) | Status::Streamed) => {
+                bar.finish();
+            }
+            Some(bar) => {
+                bar.finish_and_clear();
+                if !matches!(report.status, Status::Done(_)) {
+                    self.line(&line);
+                }
+            }
+            None if self.output.is_animated() && matches!(report.status, Status::Done(_)) => {}
+            None => self.line(&line),
+        }
+    }
+
+    fn line(&self, line: &str) {
+        self.multi.suspend(|| self.output.note(line));
+    }
+
+    fn object(&mut self, kind: &str, fields: &serde_json::Value) {
+        if self.failure.is_none()
+            && let Err(why) = self.output.object(kind, fields)
+        {
+            self.failure = Some(why);
+        }
+    }
+}
+
+/// Shows files being hashed.
+#[derive(Debug)]
+pub struct ShareBar {
+    output: Output,
+    bar: ProgressBar,
+}
+
+impl ShareBar {
+    /// Nothing is shown yet.
+    pub fn new(output: &Output) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()).with_style(style(false));
+        Self { output: output.clone(), bar }
+    }
+
+    /// Takes an event.
+    ///
+    /// # Errors
+    /// As standard output says.
+    pub fn show(&mut self, event: &ShareEvent<'_>) -> std::io::Result<()> {
+        match event {
+            ShareEvent::Found { to_hash, .. } => {
+                if self.output.is_animated() && *to_hash > 0 {
+                    self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                }
+                self.bar.set_length(*to_hash);
+            }
+            ShareEvent::Hashing { name, .. } => self.bar.set_prefix(safe_line(name.as_str()).into_owned()),
+            ShareEvent::Hashed(bytes) => self.bar.inc(*bytes),
+            ShareEvent::Shared { share, .. } if self.output.is_json() => {
+                let (name, hash) = (share.name.as_str(), share.hash.to_string());
+                self.output.object("share", &json!({ "name": name, "size": share.id.size, "hash": hash }))?;
+            }
+            ShareEvent::Shared { .. } => {}
+            ShareEvent::Skipped { path, why } => {
+                let line = format!("not shared: {}: {}", safe_line(&path.to_string_lossy()), safe_line(why));
+                self.bar.suspend(|| self.output.note(&line));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the bar away.
+    pub fn end(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+/// What fits the terminal's width, down to 20 columns.
+fn style(is_total: bool) -> ProgressStyle {
+    let columns = crossterm::terminal::size().map_or(80, |(columns, _)| columns);
+    let template = match columns {
+        90.. => {
+            "{prefix:30!} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:>10} {decimal_bytes_per_sec:>13} {eta:>5}"
+        }
+        60.. => "{prefix:20!} {wide_bar} {percent:>3}% {decimal_bytes_per_sec:>13} {eta:>4}",
+        40.. => "{prefix:14!} {percent:>3}% {decimal_bytes_per_sec:>12} {eta:>4}",
+        20.. => "{prefix:12!} {percent:>3}%",
+        _ => "{percent:>3}%",
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars(if is_total { "=> " } else { "━╸ " })
+}

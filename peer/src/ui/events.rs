@@ -1,0 +1,64 @@
+//! Events as lines for people.
+
+use shared::safe_text::{safe_block, safe_line};
+
+use super::text::{size, time};
+use crate::engine::Notice;
+use crate::engine::event::Event;
+
+/// What happened in a node, on one line; `None` for what nobody needs to read.
+pub fn event_line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Online { user, address, .. } => format!("online as {user} at {address}"),
+        Event::TrackerLost { why } => format!("{}; trying again, known peers can still connect", safe_line(why)),
+        Event::SharesChanged { count: 1 } => "1 file is shared now".to_owned(),
+        Event::SharesChanged { count } => format!("{count} files are shared now"),
+        Event::Presence { user, online: true } => format!("{user} is online"),
+        Event::Presence { user, online: false } => format!("{user} went offline"),
+        Event::Received { from, message } => message_line(from.as_str(), &message.text),
+        Event::Delivered { to, message } => message_line(&format!("to {to}"), &message.text),
+        Event::Fetched { by, name, bytes, size: all } if bytes >= all => {
+            format!("{by} fetched {} ({})", safe_line(name.as_str()), size(*all))
+        }
+        Event::Fetched { by, name, bytes, size: all } => {
+            format!("{by} fetched {} of {} of {}", size(*bytes), size(*all), safe_line(name.as_str()))
+        }
+        Event::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
+        Event::Stale { name } => format!("{} changed and is being hashed again", safe_line(name.as_str())),
+        Event::Notice(notice) => notice_line(notice),
+    })
+}
+
+/// A notice on one line.
+pub fn notice_line(notice: &Notice) -> String {
+    match notice {
+        Notice::NewTracker { address, fingerprint } => {
+            format!("first contact with the tracker {}: remembering its key {fingerprint}", safe_line(address))
+        }
+        Notice::NewFriend { user, fingerprint } => {
+            format!("first contact with {user}: remembering their key {fingerprint} (`peer verify {user}` to be sure)")
+        }
+        Notice::WithoutTracker { why } => format!("{}; using what is on record", safe_line(why)),
+    }
+}
+
+/// A message, its further lines indented so that none can pass for another message.
+pub fn message_line(from: &str, text: &str) -> String {
+    format!("{from}: {}", safe_block(text).replace('\n', "\n    ").replace('\t', "    "))
+}
+
+/// A message of a conversation with its time.
+pub(super) fn timed_message(ms: i64, from: &str, text: &str) -> String {
+    format!("{} {}", time(ms), message_line(from, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_pass_for_another() {
+        assert_eq!(message_line("bob", "hi\ncarol: send money"), "bob: hi\n    carol: send money");
+        assert_eq!(message_line("bob", "\u{1b}[2J"), "bob: ␛[2J");
+    }
+}

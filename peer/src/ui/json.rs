@@ -1,0 +1,35 @@
+//! Events and reports as programs read them: stable keys, stable codes.
+
+use serde_json::{Value, json};
+
+use crate::engine::event::Event;
+use crate::engine::fetch::{Report, Status};
+
+/// What became of a fetched file.
+pub fn file_json(report: &Report) -> Value {
+    let (status, path, code, message) = match &report.status {
+        Status::Done(path) => ("done", Some(path), None, None),
+        Status::Renamed(path) => ("renamed", Some(path), None, None),
+        Status::Skipped(path) => ("skipped", Some(path), None, None),
+        Status::Streamed => ("done", None, None, None),
+        Status::Failed(error) => ("failed", None, Some(error.kind().as_str()), Some(error.to_string())),
+    };
+    let mut value = json!({
+        "status": status,
+        "name": report.name,
+        "path": path.map(|path| path.to_string_lossy()),
+        "size": report.size,
+        "bytes_fetched": report.bytes_fetched,
+        "bytes_resumed": report.bytes_resumed,
+    });
+    if let (Some(code), Some(object)) = (code, value.as_object_mut()) {
+        object.insert("code".to_owned(), code.into());
+        object.insert("message".to_owned(), message.into());
+    }
+    value
+}
+
+/// Something that happened in a node.
+pub fn event_json(event: &Event) -> Value {
+    serde_json::to_value(event).unwrap_or_default()
+}

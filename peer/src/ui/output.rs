@@ -1,0 +1,132 @@
+//! Standard output and standard error, and what they can take.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR or TERM=dumb says otherwise.
+    Auto,
+    /// Even off a terminal.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputOptions {
+    /// NDJSON on standard output instead of text.
+    pub json: bool,
+    /// Only data and errors.
+    pub quiet: bool,
+    /// When to use colour.
+    pub color: ColorChoice,
+}
+
+/// Where text goes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Output {
+    facts: Arc<Facts>,
+}
+
+#[derive(Debug)]
+struct Facts {
+    options: OutputOptions,
+    color_out: bool,
+    color_err: bool,
+    animated: bool,
+}
+
+impl Output {
+    /// Looks at the terminal and the environment once.
+    pub fn new(options: OutputOptions) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let color = |terminal: bool| match options.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && !dumb && !no_color,
+        };
+        let animated = err && !dumb && !options.quiet && !options.json;
+        Self { facts: Arc::new(Facts { options, color_out: color(out), color_err: color(err), animated }) }
+    }
+
+    /// Whether data goes out as NDJSON.
+    pub fn is_json(&self) -> bool {
+        self.facts.options.json
+    }
+
+    /// Whether bars may move on standard error.
+    pub fn is_animated(&self) -> bool {
+        self.facts.animated
+    }
+
+    /// Whether notes are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.facts.options.quiet
+    }
+
+    /// A line of data.
+    ///
+    /// # Errors
+    /// As standard output says; a closed pipe is `BrokenPipe`.
+    pub fn data(&self, line: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(line.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    /// A JSON object of data: `{"v":1,"type":kind,…fields}`.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub fn object(&self, kind: &str, fields: &Value) -> io::Result<()> {
+        let mut object = Map::new();
+        object.insert("v".to_owned(), 1.into());
+        object.insert("type".to_owned(), kind.into());
+        if let Value::Object(fields) = fields {
+            object.extend(fields.clone());
+        }
+        self.data(&Value::Object(object).to_string())
+    }
+
+    /// A line for people on standard error, unless they want it quiet.
+    pub fn note(&self, line: &str) {
+        if !self.facts.options.quiet {
+            Self::tell(line);
+        }
+    }
+
+    /// An error for people on standard error.
+    pub fn error(&self, message: &str) {
+        let label = if self.facts.color_err { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
+        Self::tell(&format!("{label} {message}"));
+    }
+
+    /// A prompt on standard error, without a line end.
+    pub fn prompt(&self, text: &str) {
+        let mut err = io::stderr().lock();
+        let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+    }
+
+    /// `text` made dim where standard output shows colour.
+    pub fn dim(&self, text: &str) -> String {
+        if self.facts.color_out { format!("\u{1b}[2m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    /// `text` made bold where standard output shows colour.
+    pub fn bold(&self, text: &str) -> String {
+        if self.facts.color_out { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    fn tell(line: &str) {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Numbers and times for people.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// `1234567` → `1.23 MB`, in powers of ten as file managers and networks count.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    let mut scale = 1000_u64;
+    while unit + 1 < UNITS.len() && bytes / scale >= 1000 {
+        scale *= 1000;
+        unit += 1;
+    }
+    let hundredths = u128::from(bytes) * 100 / u128::from(scale);
+    let (whole, rest) = (hundredths / 100, hundredths % 100);
+    match whole {
+        0..10 => format!("{whole}.{rest:02} {}", UNITS[unit]),
+        10..100 => format!("{whole}.{} {}", rest / 10, UNITS[unit]),
+        _ => format!("{whole} {}", UNITS[unit]),
+    }
+}
+
+/// How fast, for people.
+pub(super) fn rate(bytes: u64, time: Duration) -> String {
+    let micros = time.as_micros().max(1);
+    let per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
+    format!("{}/s", size(per_second))
+}
+
+/// How long, for people.
+pub(super) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{}:{:02} min", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02} h", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// The time of day here, of milliseconds since 1970.
+pub fn time(ms: i64) -> String {
+    local(ms, "%H:%M:%S")
+}
+
+/// The day here, of seconds since 1970.
+pub fn date(s: i64) -> String {
+    local(s.saturating_mul(1000), "%Y-%m-%d")
+}
+
+fn local(ms: i64, format: &str) -> String {
+    // Another one's clock may say anything.
+    let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    moment.to_zoned(TimeZone::system()).strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (1_234_567, "1.23 MB"),
+            (12_345_678, "12.3 MB"),
+            (999_999_999, "999 MB"),
+            (1 << 30, "1.07 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(rate(1_000_000, Duration::from_millis(500)), "2.00 MB/s");
+        assert_eq!(duration(Duration::from_secs(75)), "1:15 min");
+        assert_eq!(time(i64::MAX).len(), 8);
+    }
+}
