@@ -1,1 +1,6 @@
+//! The whole tracker on a real listener, driven over plaintext and TLS.
 
+mod bounds;
+mod harness;
+mod legacy;
+mod secure;

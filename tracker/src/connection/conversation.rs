@@ -29,6 +29,8 @@ const GATHERED: usize = 64 * 1024;
 const READ_LITTLE: usize = 4 * 1024;
 /// Read at once while much comes.
 const READ_MUCH: usize = 64 * 1024;
+/// How long after the stop bytes are taken that were on their way before it.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
 /// The slowest pace at which a client may take a long reply, bytes a second.
 const SLOWEST_PACE: usize = 64 * 1024;
 
@@ -47,8 +49,8 @@ pub(super) struct Conversation<S> {
     begun: Option<Instant>,
     /// Whether requests may be as long as after a login.
     is_trusted: bool,
-    /// Whether the last look for bytes came after the stop: there is no other.
-    is_stopping: bool,
+    /// Until when bytes are still taken, once the tracker stops.
+    last_moment: Option<Instant>,
 }
 
 enum Heard {
@@ -169,10 +171,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     async fn wait(&mut self) -> io::Result<Heard> {
-        if self.is_stopping {
-            return Ok(Heard::Stop);
-        }
-        self.is_stopping = self.stop.is_cancelled();
         let patience = &self.patience;
         let deadline = match self.begun {
             Some(begun) => begun + if self.is_trusted { patience.large_request } else { patience.request },
@@ -180,19 +178,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             None => self.quiet_since + patience.idle,
         };
         let subscribed = self.client.is_subscribed();
-        tokio::select! {
-            // Bytes first: what is here when the tracker is told to stop is answered.
-            biased;
-            read = self.stream.read(&mut self.input) => match read {
-                Ok(0) => Ok(Heard::End),
-                Ok(count) => Ok(Heard::Bytes(count)),
-                // TLS cut off without its goodbye: nothing that could be answered is lost.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Heard::End),
-                Err(error) => Err(error),
-            },
-            Ok(()) = self.events.changed(), if subscribed => Ok(Heard::Events),
-            () = self.stop.cancelled() => Ok(Heard::Stop),
-            () = sleep_until(deadline) => Ok(Heard::TooSlow),
+        loop {
+            if self.last_moment.is_none() && self.stop.is_cancelled() {
+                self.last_moment = Some(Instant::now() + LAST_MOMENT);
+            }
+            if self.last_moment.is_some_and(|moment| moment <= Instant::now()) {
+                return Ok(Heard::Stop);
+            }
+            tokio::select! {
+                // Bytes first: what is here when the tracker is told to stop is answered.
+                biased;
+                read = self.stream.read(&mut self.input) => return heard(read),
+                Ok(()) = self.events.changed(), if subscribed => return Ok(Heard::Events),
+                () = self.stop.cancelled(), if self.last_moment.is_none() => {}
+                () = sleep_until(self.last_moment.unwrap_or(deadline)) => {
+                    return Ok(if self.last_moment.is_some() { Heard::Stop } else { Heard::TooSlow });
+                }
+            }
         }
     }
 
@@ -242,8 +244,18 @@ impl<S> Conversation<S> {
             quiet_since: Instant::now(),
             begun: None,
             is_trusted: false,
-            is_stopping: false,
+            last_moment: None,
         }
+    }
+}
+
+fn heard(read: io::Result<usize>) -> io::Result<Heard> {
+    match read {
+        Ok(0) => Ok(Heard::End),
+        Ok(count) => Ok(Heard::Bytes(count)),
+        // TLS cut off without its goodbye: nothing that could be answered is lost.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Heard::End),
+        Err(error) => Err(error),
     }
 }
 

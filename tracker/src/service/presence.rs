@@ -41,7 +41,7 @@ impl Service {
             let _ = registry.renew(presence, now);
             count.ok_or_else(|| refuse(ErrorCode::NotLoggedIn, format!("{user} is not online: LOGIN first")))
         })?;
-        ok(id, format!("{user} shares {count} files"), &CountReply { count })
+        ok(id, files_message(&user, count), &CountReply { count })
     }
 
     pub(super) async fn logout(&self, client: &mut Client, id: Option<&str>, user: UserName, proof: Proof) -> Answered {
@@ -182,4 +182,9 @@ fn ended_refusal(user: &UserName, ended: Ended) -> Refused {
         Ended::NotPresent => format!("this session of {user} is not present: RESUME with a port first"),
     };
     refuse(ErrorCode::NotLoggedIn, message)
+}
+
+fn files_message(user: &UserName, count: usize) -> String {
+    let files = if count == 1 { "file" } else { "files" };
+    format!("{user} shares {count} {files}")
 }

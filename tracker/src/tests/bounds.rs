@@ -1,0 +1,129 @@
+//! Hostile and unlucky clients, too many of them, and the end.
+
+use std::time::Duration;
+
+use certs::Identity;
+use tokio::time::Instant;
+
+use super::harness::{RULES, World, codes, files, login, register};
+use crate::connection::Patience;
+use crate::registry::Rules;
+
+const LIST: &str = r#"{"action":"LIST_PEERS"}"#;
+
+#[tokio::test]
+async fn what_is_not_json_gets_one_line_and_the_end() {
+    let world = World::new().await;
+    for (bytes, expected) in [
+        ("GET / HTTP/1.1\r\n\r\n".repeat(5000), vec!["bad_json"]),
+        ("[1]".to_owned(), vec!["bad_json"]),
+        (format!("{LIST}{LIST}?"), vec!["ok", "ok", "bad_json"]),
+        (format!(r#"{{"a":1]{LIST}"#), vec!["bad_json", "ok"]),
+        (format!(r#"{LIST} {{"action":"#), vec!["ok", "bad_json"]),
+        (r#"{"action":"DANCE"}{"action":7}{}"#.to_owned(), vec!["unknown_action", "bad_request", "bad_request"]),
+        ("{\"a\":".repeat(20), vec!["too_large"]),
+        (" \r\n\t".to_owned(), vec![]),
+        (String::new(), vec![]),
+    ] {
+        let mut conn = world.plain().await;
+        conn.send(&bytes).await;
+        conn.end().await;
+        assert_eq!(codes(&conn.rest().await), expected, "{bytes:.40}");
+    }
+    let mut conn = world.plain().await;
+    conn.send(b"{\"user\":\"\xff\"}").await;
+    assert_eq!(codes(&conn.rest().await), ["bad_json"]);
+}
+
+#[tokio::test]
+async fn long_requests_need_a_login() {
+    let world = World::with(Rules { legacy_auth: false, ..RULES }, Patience::default(), 100).await;
+    world.once(&register("bob")).await;
+    let mut conn = world.plain().await;
+    assert_eq!(conn.code(&login("bob")).await, "ok");
+    assert_eq!(conn.ask(&files("bob", 20_000)).await["count"], 20_000);
+    let listed = conn.ask(LIST).await;
+    assert_eq!(listed["peers"][0]["files"].as_array().unwrap().len(), 20_000);
+    let mut stranger = world.plain().await;
+    stranger.send(&files("bob", 1000)).await;
+    assert_eq!(codes(&stranger.rest().await), ["too_large"]);
+}
+
+#[tokio::test]
+async fn a_client_of_the_exercise_may_bring_a_long_list_on_a_connection_of_its_own() {
+    let world = World::new().await;
+    world.once(&register("bob")).await;
+    world.once(&login("bob")).await;
+    assert_eq!(world.once(&files("bob", 5000)).await["count"], 5000);
+}
+
+#[tokio::test]
+async fn slow_clients_are_let_go() {
+    let short = Duration::from_millis(100);
+    let patience = Patience { first_byte: short, handshake: short, request: short, idle: short, ..Patience::default() };
+    let world = World::with(RULES, patience, 100).await;
+    let mut silent = world.plain().await;
+    assert!(silent.rest().await.is_empty());
+    let mut dripping = world.plain().await;
+    dripping.send(r#"{"action":"#).await;
+    assert_eq!(codes(&dripping.rest().await), ["bad_request"]);
+    let mut idle = world.plain().await;
+    assert_eq!(idle.code(LIST).await, "ok");
+    assert!(idle.rest().await.is_empty());
+    let mut half_a_handshake = world.plain().await;
+    half_a_handshake.send([0x16, 3, 1]).await;
+    assert!(half_a_handshake.rest().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_let_go() {
+    let patience = Patience { write: Duration::from_millis(200), ..Patience::default() };
+    let world = World::with(RULES, patience, 2).await;
+    world.once(&register("bob")).await;
+    let mut greedy = world.plain().await;
+    assert_eq!(greedy.code(&login("bob")).await, "ok");
+    assert_eq!(greedy.ask(&files("bob", 2000)).await["count"], 2000);
+    greedy.send(LIST.repeat(400)).await;
+    let started = Instant::now();
+    while world.plain().await.code(LIST).await == "ok" && started.elapsed() < Duration::from_secs(1) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(greedy);
+    assert_eq!(world.users().await, ["bob"]);
+}
+
+#[tokio::test]
+async fn over_the_cap_it_is_busy_and_then_free_again() {
+    let world = World::with(RULES, Patience::default(), 2).await;
+    let (mut one, mut two) = (world.plain().await, world.plain().await);
+    assert_eq!(one.code(LIST).await, "ok");
+    assert_eq!(two.code(LIST).await, "ok");
+    let refused = world.plain().await.rest().await;
+    assert_eq!(codes(&refused), ["busy"]);
+    assert!(refused[0]["retry_after_ms"].is_u64());
+    drop(one);
+    let started = Instant::now();
+    while codes(&[world.once(LIST).await]) != ["ok"] {
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(two.code(LIST).await, "ok");
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_came_before_it() {
+    let mut world = World::new().await;
+    let identity = Identity::generate().unwrap();
+    let (mut idle, mut secure, mut asking) =
+        (world.plain().await, world.tls(Some(&identity)).await, world.plain().await);
+    assert_eq!(idle.code(LIST).await, "ok");
+    assert_eq!(secure.code(LIST).await, "ok");
+    assert_eq!(asking.code(LIST).await, "ok");
+    asking.send(format!("{}{LIST}", register("bob"))).await;
+    let started = Instant::now();
+    world.begin_stop();
+    assert_eq!(codes(&asking.rest().await), ["ok", "ok"]);
+    assert!(idle.rest().await.is_empty() && secure.rest().await.is_empty());
+    drop((idle, secure, asking));
+    world.stopped().await;
+    assert!(started.elapsed() < Duration::from_secs(5));
+}

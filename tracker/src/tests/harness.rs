@@ -1,0 +1,163 @@
+//! A tracker on 127.0.0.1 and clients that speak lines of JSON to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::{Identity, ServerPin};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::accounts::{Accounts, SqliteStore};
+use crate::connection::Patience;
+use crate::registry::Rules;
+use crate::server::{Tracker, serve};
+use crate::service::Service;
+
+pub(super) const RULES: Rules = Rules {
+    lease: Duration::from_secs(90),
+    grace: Duration::from_secs(10),
+    legacy_lease: Duration::from_secs(3600),
+    legacy_auth: true,
+};
+
+/// Long for a test, short for whoever waits for one that hangs.
+const AT_MOST: Duration = Duration::from_secs(20);
+
+pub(super) struct World {
+    pub(super) address: SocketAddr,
+    identity: Identity,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinSet<()>,
+    _folder: TempDir,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+pub(super) struct Conn(BufReader<Box<dyn Stream>>);
+
+impl World {
+    pub(super) async fn new() -> Self {
+        Self::with(RULES, Patience::default(), 100).await
+    }
+
+    pub(super) async fn with(rules: Rules, patience: Patience, max_connections: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("db")).unwrap();
+        let service = Service::start(rules, Accounts::start(store).unwrap()).await.unwrap();
+        let identity = Identity::generate().unwrap();
+        let tls = Arc::new(certs::tracker_server(&identity).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let tracker = Tracker { service: Arc::new(service), tls, patience, max_connections };
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, tracker, async move { drop(stopped.await) }));
+        Self { address, identity, stop: Some(stop), server, _folder: folder }
+    }
+
+    pub(super) async fn plain(&self) -> Conn {
+        Conn::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    pub(super) async fn tls(&self, identity: Option<&Identity>) -> Conn {
+        let config = certs::tracker_client(identity, &ServerPin::exactly(self.identity.fingerprint())).unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        Conn::new(TlsConnector::from(Arc::new(config)).connect(certs::server_name(), stream).await.unwrap())
+    }
+
+    /// One request on a plaintext connection of its own.
+    pub(super) async fn once(&self, request: &str) -> Value {
+        self.plain().await.ask(request).await
+    }
+
+    pub(super) fn begin_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub(super) async fn stopped(&mut self) {
+        timeout(AT_MOST, self.server.join_next()).await.unwrap().unwrap().unwrap();
+    }
+
+    pub(super) async fn users(&self) -> Vec<String> {
+        let reply = self.once(r#"{"action":"LIST_PEERS"}"#).await;
+        reply["peers"].as_array().unwrap().iter().map(|peer| peer["user"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until exactly these users are listed.
+    pub(super) async fn until_users(&self, expected: &[&str]) {
+        let wait = async {
+            while self.users().await != expected {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(AT_MOST, wait).await.unwrap();
+    }
+}
+
+impl Conn {
+    fn new(stream: impl Stream + 'static) -> Self {
+        Self(BufReader::new(Box::new(stream)))
+    }
+
+    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(bytes.as_ref()).await.unwrap();
+        self.0.get_mut().flush().await.unwrap();
+    }
+
+    pub(super) async fn end(&mut self) {
+        self.0.get_mut().shutdown().await.unwrap();
+    }
+
+    pub(super) async fn line(&mut self) -> Value {
+        let mut line = String::new();
+        timeout(AT_MOST, self.0.read_line(&mut line)).await.unwrap().unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|why| panic!("{why}: {line:?}"))
+    }
+
+    pub(super) async fn ask(&mut self, request: &str) -> Value {
+        self.send(request).await;
+        self.line().await
+    }
+
+    /// The code of the reply.
+    pub(super) async fn code(&mut self, request: &str) -> String {
+        self.ask(request).await["code"].as_str().unwrap().to_owned()
+    }
+
+    /// All lines until the tracker closes.
+    pub(super) async fn rest(&mut self) -> Vec<Value> {
+        let mut text = String::new();
+        timeout(AT_MOST, self.0.read_to_string(&mut text)).await.unwrap().unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+pub(super) fn codes(replies: &[Value]) -> Vec<&str> {
+    replies.iter().map(|reply| reply["code"].as_str().unwrap()).collect()
+}
+
+pub(super) fn register(user: &str) -> String {
+    format!(r#"{{"action":"REGISTER","user":"{user}","password":"s3nha"}}"#)
+}
+
+pub(super) fn login(user: &str) -> String {
+    format!(r#"{{"action":"LOGIN","user":"{user}","password":"s3nha","port":6000}}"#)
+}
+
+pub(super) fn logout(user: &str) -> String {
+    format!(r#"{{"action":"LOGOUT","user":"{user}"}}"#)
+}
+
+pub(super) fn files(user: &str, count: usize) -> String {
+    let files: Vec<String> =
+        (0..count).map(|i| format!(r#"{{"name":"file {i}.txt","size":{i},"hash":"abc"}}"#)).collect();
+    format!(r#"{{"action":"REGISTER_FILES","user":"{user}","files":[{}]}}"#, files.join(","))
+}
