@@ -109,12 +109,10 @@ impl Partial {
 
     /// Checks a group and writes it.
     pub(super) fn write(&mut self, group: u32, bytes: &[u8]) -> Result<Written, Error> {
-        let right = bytes.len() as u64 == self.layout.len_of(group)
-            && self.manifest.value(group) == Some(&self.layout.value_of(group, bytes));
         let Some(there) = usize::try_from(group).ok().and_then(|index| self.present.get_mut(index)) else {
             return Ok(Written::Wrong);
         };
-        if !right {
+        if !is_right(&self.layout, &self.manifest, group, bytes) {
             return Ok(Written::Wrong);
         }
         if std::mem::replace(there, true) {
@@ -156,6 +154,12 @@ impl Partial {
             }
         }
     }
+}
+
+/// Whether these bytes are the group that the manifest proves.
+pub(super) fn is_right(layout: &Layout, manifest: &Manifest, group: u32, bytes: &[u8]) -> bool {
+    let is_whole = group < layout.groups() && bytes.len() as u64 == layout.len_of(group);
+    is_whole && manifest.value(group) == Some(&layout.value_of(group, bytes))
 }
 
 /// Bytes of the disk that an earlier attempt at this file holds already.

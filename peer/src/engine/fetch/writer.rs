@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::FileNo;
 use super::destination::Spot;
-use super::partial::{Partial, Written};
+use super::partial::{Partial, Written, is_right};
 use super::plan::SourceNo;
 use crate::engine::Error;
 
@@ -227,7 +227,7 @@ fn stream_out(
     group: u32,
     bytes: &[u8],
 ) -> Result<Written, Error> {
-    if bytes.len() as u64 != layout.len_of(group) || manifest.value(group) != Some(&layout.value_of(group, bytes)) {
+    if !is_right(layout, manifest, group, bytes) {
         return Ok(Written::Wrong);
     }
     if group != *next {
