@@ -97,7 +97,7 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let max_connections = affordable(config.max_connections);
     let _lock: File = data_folder::open_and_lock(&config.data_folder)?;
     let identity = Identity::load_or_create(&config.data_folder.join("identity"))?;
-    let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join("tracker.db"))?)?;
+    let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join(data_folder::DATABASE))?)?;
     let listener = listen(config.listen).await?;
     let service = Arc::new(Service::start(config.rules(), accounts).await?);
     let tls = Arc::new(certs::tracker_server(&identity)?);

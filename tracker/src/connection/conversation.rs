@@ -157,9 +157,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             self.begun = None;
             return;
         }
-        if self.begun.is_none() {
-            self.begun = Some(Instant::now());
+        if self.begun.is_some() {
+            return;
         }
+        self.begun = Some(Instant::now());
         if !self.is_trusted && self.client.service().has_legacy_from(self.client.ip()) {
             self.trust();
         }

@@ -7,6 +7,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
+/// The account database's name in the folder.
+pub(super) const DATABASE: &str = "tracker.db";
+
 /// Why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {
@@ -29,11 +34,15 @@ pub(super) fn open_and_lock(path: &Path) -> Result<File, DataFolderError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
     let mode = path.metadata().map_err(unusable)?.permissions().mode();
     if mode & 0o077 != 0 {
-        std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)?;
+        if is_ours(path).map_err(unusable)? {
+            std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)?;
+        } else {
+            warn!(path = %path.display(), "others may look into the data folder: give the tracker one of its own");
+        }
     }
-    let mut options = OpenOptions::new();
-    let lock =
-        options.write(true).create(true).truncate(false).mode(0o600).open(path.join("lock")).map_err(unusable)?;
+    // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
+    private_file(&path.join(DATABASE)).map_err(unusable)?;
+    let lock = private_file(&path.join("lock")).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(DataFolderError::InUse(path.to_owned())),
@@ -48,6 +57,15 @@ pub(super) fn default_folder() -> Option<PathBuf> {
     }
     let folders = directories::ProjectDirs::from("", "", "vizinho-tracker")?;
     Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned())
+}
+
+/// Whether the folder holds nothing, or a tracker's database: a folder like `/tmp` must not be closed to others.
+fn is_ours(path: &Path) -> io::Result<bool> {
+    Ok(path.join(DATABASE).exists() || path.read_dir()?.next().is_none())
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 #[cfg(test)]
@@ -66,5 +84,17 @@ mod tests {
         assert!(open_and_lock(&path).is_ok());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert!(matches!(open_and_lock(&path.join("lock/x")), Err(DataFolderError::Unusable { .. })));
+    }
+
+    #[test]
+    fn a_folder_of_others_is_left_open_and_the_database_is_private_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(File::create(folder.path().join("something else")).unwrap());
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let _lock = open_and_lock(folder.path()).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(folder.path()), 0o755);
+        drop(crate::accounts::SqliteStore::open(&folder.path().join(DATABASE)).unwrap());
+        assert_eq!(mode(&folder.path().join(DATABASE)), 0o600);
     }
 }
