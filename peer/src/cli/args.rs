@@ -266,7 +266,7 @@ impl Existing {
     }
 }
 
-/// A folder if it is one or ends like one, `-` for standard output, else a file.
+/// A folder if it is one or ends like one, `-` for standard output, else what is fetched decides.
 fn destination(path: PathBuf) -> Result<Destination, Error> {
     if path.as_os_str() == "-" {
         if std::io::stdout().is_terminal() {
@@ -276,7 +276,7 @@ fn destination(path: PathBuf) -> Result<Destination, Error> {
     }
     let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let is_folder = ends_like_a_folder || path.is_dir() || path.file_name().is_none();
-    Ok(if is_folder { Destination::Folder(path) } else { Destination::File(path) })
+    Ok(if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) })
 }
 
 fn default_home() -> Result<PathBuf, Error> {
@@ -311,7 +311,7 @@ mod tests {
         };
         assert_eq!(destination(folder), Destination::Folder(folder.into()));
         assert_eq!(destination("new/"), Destination::Folder("new/".into()));
-        assert_eq!(destination("new"), Destination::File("new".into()));
+        assert_eq!(destination("new"), Destination::FileOrFolder("new".into()));
         assert_eq!(destination("."), Destination::Folder(".".into()));
         assert_eq!(destination(".."), Destination::Folder("..".into()));
     }

@@ -60,13 +60,6 @@ impl<'a> Coordinator<'a> {
         for (name, error) in std::mem::take(&mut self.resolved.missing) {
             fail(&mut summary, &mut first_error, report, None, Report::unfetched(name, 0), error);
         }
-        if let Placement::Disk(disk) = &self.placement
-            && disk.is_one_file()
-            && self.resolved.wanted.len() > 1
-        {
-            let count = self.resolved.wanted.len();
-            return Err(Error::Usage(format!("{count} files can't go into one: give -o a folder (-o FOLDER/)")));
-        }
         let orders = self.place_all(&mut summary, &mut first_error, report).await?;
         let bytes = orders.iter().map(|order| order.layout.size()).sum();
         report(FetchEvent::Resolved { files: orders.len(), bytes });

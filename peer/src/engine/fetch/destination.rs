@@ -63,11 +63,12 @@ pub(super) enum Vacancy {
 
 impl Placement {
     /// Opens the destination, making folders that aren't there.
-    pub(super) fn prepare(destination: &Destination, if_exists: IfExists) -> Result<Self, Error> {
+    pub(super) fn prepare(destination: &Destination, if_exists: IfExists, wanted: &[Wanted]) -> Result<Self, Error> {
         let (folder, name) = match destination {
             Destination::Stdout => return Ok(Self::Stdout),
             Destination::Folder(path) => (path.as_path(), None),
-            Destination::File(path) => {
+            Destination::FileOrFolder(path) if !is_one_file(wanted) => (path.as_path(), None),
+            Destination::FileOrFolder(path) => {
                 let name = path.file_name().and_then(|name| name.to_str());
                 let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", path.display())))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -82,11 +83,6 @@ impl Placement {
 }
 
 impl DiskPlacement {
-    /// Whether exactly one file can go there.
-    pub(super) const fn is_one_file(&self) -> bool {
-        self.name.is_some()
-    }
-
     /// Bytes that may still be written at the destination, if the system tells.
     pub(super) fn free_bytes(&self) -> Option<u64> {
         self.root.folder.free_bytes().ok()
@@ -174,6 +170,11 @@ impl Spot {
         let content = self.place.folder.open_existing(&self.name).and_then(|file| hash_of(&file));
         content.is_ok_and(|content| content == *hash)
     }
+}
+
+/// Whether all that is wanted is one file, and not for being alone in a folder.
+fn is_one_file(wanted: &[Wanted]) -> bool {
+    matches!(wanted, [] | [_]) && wanted.iter().all(|file| file.local.components().count() == 1)
 }
 
 /// `report.pdf` → `report (1).pdf`, cut to what a file system holds.

@@ -51,8 +51,8 @@ pub struct Request {
 pub enum Destination {
     /// Into this folder.
     Folder(PathBuf),
-    /// One file, to exactly this path.
-    File(PathBuf),
+    /// One file to exactly this path; several, or a folder of the source, into a folder of that path.
+    FileOrFolder(PathBuf),
     /// One after another to standard output.
     Stdout,
 }
@@ -182,7 +182,6 @@ pub async fn fetch(
     if request.from == me.user {
         return Err(Error::Usage("that is you: your own files are where you shared them from".to_owned()));
     }
-    let placement = Placement::prepare(&request.destination, request.if_exists)?;
     report(FetchEvent::Connecting);
     let work = async {
         let target = contacts::find(me, &request.from).await?;
@@ -199,7 +198,10 @@ pub async fn fetch(
     let outcome = tokio::select! {
         () = cancel.cancelled() => Err(Error::Interrupted),
         resolved = resolving => match resolved {
-            Ok(resolved) => Coordinator::new(&link, placement, resolved, request.streams).run(report, cancel).await,
+            Ok(resolved) => match Placement::prepare(&request.destination, request.if_exists, &resolved.wanted) {
+                Ok(placement) => Coordinator::new(&link, placement, resolved, request.streams).run(report, cancel).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         },
     };
