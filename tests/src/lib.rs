@@ -1,1 +1,37 @@
+//! What the end-to-end tests are made of: the real binaries in a temporary home, terminals to run them in, and peers
+//! and trackers that misbehave.
+//!
+//! * [`Lab`]: a tracker of its own on a free loopback port, and users with profiles of their own.
+//! * [`Invocation`]: one run of a binary; states arguments, input and environment, and gives back an [`Outcome`] that
+//!   demands standard output, standard error and status.
+//! * [`Process`]: one that goes on; what it says is awaited, never slept for. It is killed when it is dropped.
+//! * [`Terminal`]: one that runs in a pseudo-terminal, and what a person would see there ([`Screen`]).
+//! * [`hostile`]: the other side, lying.
 
+#![warn(missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this is test code: what can't be done here must stop the test, loudly"
+)]
+
+pub mod binaries;
+pub mod files;
+pub mod hostile;
+mod invocation;
+mod lab;
+mod outcome;
+mod process;
+mod screen;
+mod terminal;
+
+pub use invocation::Invocation;
+pub use lab::{Lab, LabOptions, User};
+pub use outcome::Outcome;
+pub use process::Process;
+pub use screen::Screen;
+pub use terminal::Terminal;
+
+/// How long anything is waited for before a test fails. Nothing ever takes that long, even on a busy machine.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -1,0 +1,15 @@
+//! The other side, lying.
+//!
+//! All of these have real keys and real TLS, and where they need one a real account at the lab's tracker: what they do
+//! wrong is only what their name says.
+
+mod caller;
+mod peer;
+mod session;
+mod tracker;
+mod wire;
+
+pub use caller::{Caller, Ending};
+pub use peer::{HostilePeer, Offer, Stage, Trick};
+pub use session::Session;
+pub use tracker::{HostileTracker, say_and_stay};

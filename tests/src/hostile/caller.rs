@@ -1,0 +1,163 @@
+//! Somebody who dials a node and doesn't behave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::{Identity, ServerPin};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, ConnectionError, VarInt};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::Session;
+use super::wire::{Frames, HUGE_HEAD, frame, open, rubbish};
+use crate::{Lab, PATIENCE};
+
+/// A link to a node, below the protocol.
+pub struct Caller {
+    runtime: Runtime,
+    connection: Connection,
+    _endpoint: quinn::Endpoint,
+}
+
+/// What became of a stream or a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// A frame came.
+    Answer(Value),
+    /// The other side closed the link with this code.
+    Closed(u64),
+    /// The link is lost in another way.
+    Lost(String),
+    /// The stream ended without an answer, the link is still there.
+    Nothing,
+}
+
+impl Caller {
+    /// A new identity with an account at the lab's tracker.
+    ///
+    /// # Panics
+    /// When it can't be registered.
+    pub fn register(lab: &Lab, user: &str) -> Identity {
+        let identity = Identity::generate().unwrap();
+        let mut session = Session::open(lab.address(), &identity);
+        session.demand(&json!({ "action": "REGISTER", "user": user, "password": "whatever" }));
+        identity
+    }
+
+    /// Dials a node, whoever it is. No hello is said.
+    ///
+    /// # Panics
+    /// When there is no handshake.
+    pub fn dial(address: SocketAddr, identity: &Identity) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let crypto = certs::peer_client(identity, &ServerPin::first_contact()).unwrap();
+        let crypto = Arc::new(QuicClientConfig::try_from(crypto).unwrap());
+        let (endpoint, connection) = runtime.block_on(async {
+            let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+            let name = certs::server_name().to_str().into_owned();
+            let connecting = endpoint.connect_with(quinn::ClientConfig::new(crypto), address, &name).unwrap();
+            let connection = timeout(PATIENCE, connecting).await.expect("in time").expect("a handshake");
+            (endpoint, connection)
+        });
+        Self { runtime, connection, _endpoint: endpoint }
+    }
+
+    /// Says hello as `user` and gives back what comes.
+    pub fn hello(&self, user: &str) -> Ending {
+        let hello = json!({ "t": "hello", "user": user, "agent": "hostile/1", "capabilities": ["answers"] });
+        self.ask(&hello)
+    }
+
+    /// Sends any frame on a stream of its own and gives back the first that comes.
+    pub fn ask(&self, request: &Value) -> Ending {
+        self.send(&frame(request))
+    }
+
+    /// Sends bytes that are no frame.
+    pub fn send_rubbish(&self) -> Ending {
+        self.send(&rubbish())
+    }
+
+    /// Begins a frame of 4 GiB.
+    pub fn send_huge_frame(&self) -> Ending {
+        self.send(&HUGE_HEAD)
+    }
+
+    /// Opens a stream of conversation, says this and gives back what comes.
+    pub fn say(&self, message: &Value) -> Ending {
+        let bytes = [frame(&json!({ "t": "chat" })), frame(message)].concat();
+        self.send(&bytes)
+    }
+
+    /// Opens `count` streams, each with the beginning of a frame in it, and gives each up at once: more than any node
+    /// could serve, and nothing ever comes of them. Tells how many the other side let it open.
+    pub fn open_streams(&self, count: usize) -> usize {
+        let flood = async {
+            for opened in 0..count {
+                let Some((mut send, _receive)) = open(&self.connection, &[0]).await else { return opened };
+                let _ = send.reset(VarInt::from_u32(6));
+            }
+            count
+        };
+        self.runtime.block_on(async { timeout(PATIENCE, flood).await.expect("in time") })
+    }
+
+    /// Opens as many streams as the other side allows, up to `most`, and keeps them all open with half a frame in each.
+    /// Tells how many those are.
+    pub fn hold_streams(&self, most: usize) -> usize {
+        let mut held = Vec::new();
+        let hold = async {
+            while held.len() < most {
+                // A second without credit for another one: that was all.
+                match timeout(Duration::from_secs(1), open(&self.connection, &[0, 0])).await {
+                    Ok(Some(stream)) => held.push(stream),
+                    _ => break,
+                }
+            }
+        };
+        self.runtime.block_on(hold);
+        let count = held.len();
+        // Kept for as long as the link is: dropped, they would be given back.
+        self.runtime.spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        count
+    }
+
+    /// Waits for the end of the link, and tells how it came.
+    pub fn ending(&self) -> Ending {
+        self.runtime.block_on(async {
+            timeout(PATIENCE, self.connection.closed()).await.map_or(Ending::Nothing, |error| ending(&error))
+        })
+    }
+
+    /// Whether the link is still there.
+    pub fn is_open(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+
+    fn send(&self, bytes: &[u8]) -> Ending {
+        self.runtime.block_on(async {
+            let Some((_send, mut receive)) = open(&self.connection, bytes).await else { return self.closed() };
+            match Frames::default().next(&mut receive).await {
+                Some(answer) => Ending::Answer(answer),
+                None => self.closed(),
+            }
+        })
+    }
+
+    fn closed(&self) -> Ending {
+        self.connection.close_reason().as_ref().map_or(Ending::Nothing, ending)
+    }
+}
+
+fn ending(error: &ConnectionError) -> Ending {
+    match error {
+        ConnectionError::ApplicationClosed(close) => Ending::Closed(close.error_code.into_inner()),
+        other => Ending::Lost(other.to_string()),
+    }
+}

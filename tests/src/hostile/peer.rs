@@ -1,0 +1,405 @@
+//! Somebody who is online, shares files, and doesn't keep to the protocol.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use certs::Identity;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use serde_json::{Value, json};
+use shared::content::{Layout, Manifest};
+use shared::ContentHash;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Session;
+use super::wire::{Frames, HUGE_HEAD, frame, rubbish};
+use crate::{Lab, PATIENCE};
+
+/// A file that is offered.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    name: String,
+    content: Vec<u8>,
+    layout: Layout,
+    manifest: Manifest,
+    hash: ContentHash,
+}
+
+/// When it happens: in answer to which request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The welcome.
+    Hello,
+    /// The list of files.
+    Files,
+    /// The description of a file.
+    Stat,
+    /// The manifest.
+    Manifest,
+    /// The data, after its header and the first half.
+    Data,
+}
+
+/// What is done wrong.
+#[derive(Debug, Clone)]
+pub enum Trick {
+    /// Nothing.
+    Honest,
+    /// Nothing more is said; the link stays.
+    Silent(Stage),
+    /// Bytes that are no frame, or not the data.
+    Rubbish(Stage),
+    /// A frame of 4 GiB begins.
+    HugeFrame(Stage),
+    /// The stream is reset.
+    Reset(Stage),
+    /// The stream ends cleanly without what was due.
+    Short(Stage),
+    /// The whole link is closed.
+    Close(Stage),
+    /// A proper answer, to another question.
+    Another(Stage),
+    /// An error frame with this text.
+    Error(Stage, String),
+    /// The file is described as having another size.
+    WrongSize,
+    /// A bit of the data is another.
+    WrongGroup,
+    /// A bit of the manifest is another.
+    WrongManifest,
+    /// The manifest's header tells of another file.
+    AnotherManifest,
+    /// The header of the data says more than was asked for, and more comes.
+    TooMuchData,
+    /// The list of files, as it is.
+    List(Value),
+    /// Everything is right, but after the first half of the first data nothing comes until the gate is opened.
+    Gate,
+}
+
+/// A registered user whose peer misbehaves; gone when it is dropped.
+pub struct HostilePeer {
+    runtime: Option<Runtime>,
+    address: SocketAddr,
+    gate: watch::Sender<bool>,
+    shared: Arc<Shared>,
+    _session: Session,
+}
+
+struct Shared {
+    offers: Vec<Offer>,
+    trick: Trick,
+    gate: watch::Receiver<bool>,
+    stalled: Mutex<usize>,
+    changed: Condvar,
+    bytes_sent: AtomicUsize,
+}
+
+/// Why a stream is not gone on with.
+struct Done;
+
+impl Offer {
+    /// A file of this name and content.
+    pub fn new(name: &str, content: impl Into<Vec<u8>>) -> Self {
+        let content = content.into();
+        let layout = Layout::of(content.len() as u64).expect("a size that is allowed");
+        let groups = (0..layout.groups()).map(|index| layout.value_of(index, slice(&layout, &content, index)));
+        let manifest = Manifest::new(groups.collect());
+        let (hash, name) = (manifest.fold(), name.to_owned());
+        Self { name, content, layout, manifest, hash }
+    }
+
+    /// What is in it.
+    pub fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    fn stat(&self) -> Value {
+        json!({ "name": self.name, "size": self.layout.size(), "hash": self.hash,
+                "group_size": self.layout.group_bytes(), "mtime": 1_700_000_000 })
+    }
+}
+
+impl HostilePeer {
+    /// Registers `user` at the lab's tracker and goes online with these files.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn join(lab: &Lab, user: &str, offers: Vec<Offer>, trick: Trick) -> Self {
+        let identity = Identity::generate().unwrap();
+        let mut session = Session::open(lab.address(), &identity);
+        session.demand(&json!({ "action": "REGISTER", "user": user, "password": "whatever" }));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let crypto = QuicServerConfig::try_from(certs::peer_server(&identity).unwrap()).unwrap();
+        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let endpoint = {
+            let _inside = runtime.enter();
+            quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
+        };
+        let address = endpoint.local_addr().unwrap();
+        session.demand(&json!({ "action": "RESUME", "port": address.port() }));
+        let entry = |offer: &Offer| json!({ "name": offer.name, "size": offer.layout.size(), "hash": offer.hash });
+        let files: Vec<Value> = offers.iter().map(entry).collect();
+        // The tracker refuses names that are no names; what counts is what the peer itself says.
+        let _ = session.ask(&json!({ "action": "REGISTER_FILES", "user": user, "files": files }));
+        let (gate, is_open) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            offers,
+            trick,
+            gate: is_open,
+            stalled: Mutex::new(0),
+            changed: Condvar::new(),
+            bytes_sent: AtomicUsize::new(0),
+        });
+        runtime.spawn(accept(endpoint, user.to_owned(), shared.clone()));
+        Self { runtime: Some(runtime), address, gate, shared, _session: session }
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From here on nothing is held back ([`Trick::Gate`]).
+    pub fn open_gate(&self) {
+        self.gate.send_replace(true);
+    }
+
+    /// Waits until so many streams of data were held back, or fell silent.
+    ///
+    /// # Panics
+    /// When that doesn't come.
+    #[track_caller]
+    pub fn wait_until_stalled(&self, times: usize) {
+        let stalled = self.shared.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.shared.changed.wait_timeout_while(stalled, PATIENCE, |stalled| *stalled < times);
+        let (stalled, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!timed_out.timed_out(), "{} of {times} streams were held back", *stalled);
+    }
+
+    /// Bytes of files that were sent so far.
+    pub fn bytes_sent(&self) -> usize {
+        self.shared.bytes_sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for HostilePeer {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn accept(endpoint: quinn::Endpoint, user: String, shared: Arc<Shared>) {
+    let mut links = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        let (user, shared) = (user.clone(), shared.clone());
+        links.spawn(async move {
+            if let Ok(connection) = incoming.await {
+                serve(connection, &user, &shared).await;
+            }
+        });
+    }
+}
+
+async fn serve(connection: Connection, user: &str, shared: &Arc<Shared>) {
+    let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
+    let Some(_hello) = Frames::default().next(&mut receive).await else { return };
+    let welcome = json!({ "t": "welcome", "user": user, "agent": "hostile/1", "capabilities": ["answers"] });
+    let said = shared.say(Stage::Hello, welcome, &[], &connection, &mut send).await;
+    if said.is_ok() {
+        let _ = send.finish();
+    }
+    let mut streams = JoinSet::new();
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        let (connection, shared) = (connection.clone(), shared.clone());
+        streams.spawn(async move {
+            let _ = answer(&connection, &shared, send, receive).await;
+        });
+    }
+}
+
+async fn answer(
+    connection: &Connection,
+    shared: &Shared,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) -> Result<(), Done> {
+    let mut frames = Frames::default();
+    while let Some(ask) = frames.next(&mut receive).await {
+        let of_hash = || shared.offers.iter().find(|offer| json!(offer.hash) == ask["hash"]);
+        let (stage, head, body) = match ask["t"].as_str().unwrap_or_default() {
+            "files" => (Stage::Files, shared.list(), Vec::new()),
+            "stat" => {
+                let found = shared.offers.iter().find(|offer| ask["name"] == offer.name.as_str());
+                (Stage::Stat, found.map_or_else(not_found, |offer| shared.stat(offer)), Vec::new())
+            }
+            "manifest" => match of_hash() {
+                Some(offer) => {
+                    let (head, body) = shared.manifest(offer);
+                    (Stage::Manifest, head, body)
+                }
+                None => (Stage::Manifest, not_found(), Vec::new()),
+            },
+            "get" => match of_hash() {
+                Some(offer) => {
+                    let (head, body) = shared.data(offer, &ask["ranges"]);
+                    (Stage::Data, head, body)
+                }
+                None => (Stage::Data, not_found(), Vec::new()),
+            },
+            _ => (Stage::Stat, json!({ "t": "error", "code": 1, "message": "no chat here" }), Vec::new()),
+        };
+        shared.say(stage, head, &body, connection, &mut send).await?;
+    }
+    let _ = send.finish();
+    Ok(())
+}
+
+impl Shared {
+    fn list(&self) -> Value {
+        match &self.trick {
+            Trick::List(files) => json!({ "t": "file_list", "files": files }),
+            _ => json!({ "t": "file_list", "files": self.offers.iter().map(Offer::stat).collect::<Vec<_>>() }),
+        }
+    }
+
+    fn stat(&self, offer: &Offer) -> Value {
+        let mut stat = offer.stat();
+        stat["t"] = "stat".into();
+        if matches!(self.trick, Trick::WrongSize) {
+            stat["size"] = (offer.layout.size() + 1).into();
+        }
+        stat
+    }
+
+    fn manifest(&self, offer: &Offer) -> (Value, Vec<u8>) {
+        let mut body = offer.manifest.as_bytes().to_vec();
+        let mut head = json!({ "t": "manifest", "hash": offer.hash, "size": offer.layout.size(),
+                               "group_size": offer.layout.group_bytes(), "groups": offer.layout.groups() });
+        match self.trick {
+            Trick::WrongManifest => body[0] ^= 1,
+            Trick::AnotherManifest => head["size"] = 1.into(),
+            _ => {}
+        }
+        (head, body)
+    }
+
+    fn data(&self, offer: &Offer, ranges: &Value) -> (Value, Vec<u8>) {
+        let mut body = Vec::new();
+        for range in ranges.as_array().into_iter().flatten() {
+            let bound = |index: usize| u32::try_from(range[index].as_u64().unwrap_or(0)).unwrap_or(0);
+            (bound(0)..bound(1)).for_each(|group| body.extend_from_slice(slice(&offer.layout, &offer.content, group)));
+        }
+        match self.trick {
+            Trick::WrongGroup => *body.last_mut().expect("data") ^= 1,
+            Trick::TooMuchData => body.extend_from_slice(b"and one more thing"),
+            _ => {}
+        }
+        (json!({ "t": "data", "bytes": body.len() }), body)
+    }
+
+    /// Says an answer, unless the trick is for this one.
+    async fn say(
+        &self,
+        stage: Stage,
+        head: Value,
+        body: &[u8],
+        connection: &Connection,
+        send: &mut SendStream,
+    ) -> Result<(), Done> {
+        let in_the_middle = body.len() / 2;
+        let mut rest = body;
+        let is_now = self.trick.stage() == Some(stage);
+        if !is_now || stage == Stage::Data {
+            let (first, second) = if is_now { body.split_at(in_the_middle) } else { (body, &[][..]) };
+            rest = second;
+            let head = if matches!(self.trick, Trick::Error(..) | Trick::Another(_)) && is_now {
+                Vec::new()
+            } else {
+                frame(&head)
+            };
+            send.write_all(&head).await.map_err(|_| Done)?;
+            if !head.is_empty() {
+                send.write_all(first).await.map_err(|_| Done)?;
+                self.bytes_sent.fetch_add(first.len(), Ordering::Relaxed);
+            }
+        }
+        if is_now { self.play(rest, connection, send).await } else { Ok(()) }
+    }
+
+    async fn play(&self, rest: &[u8], connection: &Connection, send: &mut SendStream) -> Result<(), Done> {
+        let sent = match &self.trick {
+            Trick::Silent(_) => {
+                self.tell_stalled();
+                std::future::pending().await
+            }
+            Trick::Gate => {
+                self.tell_stalled();
+                self.gate.clone().wait_for(|is_open| *is_open).await.map_err(|_| Done)?;
+                self.bytes_sent.fetch_add(rest.len(), Ordering::Relaxed);
+                return send.write_all(rest).await.map_err(|_| Done);
+            }
+            Trick::Rubbish(_) if rest.is_empty() => send.write_all(&rubbish()).await,
+            Trick::Rubbish(_) => send.write_all(&vec![0xff; rest.len()]).await,
+            Trick::HugeFrame(_) => send.write_all(&HUGE_HEAD).await,
+            Trick::Another(_) => {
+                let welcome = json!({ "t": "welcome", "user": "nobody", "agent": "", "capabilities": [] });
+                let data = json!({ "t": "data", "bytes": 3 });
+                let answer = if self.trick.stage() == Some(Stage::Hello) { data } else { welcome };
+                send.write_all(&frame(&answer)).await
+            }
+            Trick::Error(_, message) => {
+                let error = json!({ "t": "error", "code": 7, "message": message });
+                return send.write_all(&frame(&error)).await.map_err(|_| Done);
+            }
+            Trick::Reset(_) => {
+                let _ = send.reset(VarInt::from_u32(7));
+                return Err(Done);
+            }
+            Trick::Close(_) => {
+                connection.close(VarInt::from_u32(9), b"gone");
+                return Err(Done);
+            }
+            _ => Ok(()),
+        };
+        // What was due never comes: a clean end in its place.
+        let _ = send.finish();
+        sent.map_err(|_| Done).and(Err(Done))
+    }
+
+    fn tell_stalled(&self) {
+        *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+}
+
+impl Trick {
+    const fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Silent(stage)
+            | Self::Rubbish(stage)
+            | Self::HugeFrame(stage)
+            | Self::Reset(stage)
+            | Self::Short(stage)
+            | Self::Close(stage)
+            | Self::Another(stage)
+            | Self::Error(stage, _) => Some(*stage),
+            Self::Gate => Some(Stage::Data),
+            _ => None,
+        }
+    }
+}
+
+fn slice<'a>(layout: &Layout, content: &'a [u8], group: u32) -> &'a [u8] {
+    let start = usize::try_from(layout.offset(group)).expect("it is in memory");
+    &content[start..start + usize::try_from(layout.len_of(group)).expect("it is in memory")]
+}
+
+fn not_found() -> Value {
+    json!({ "t": "error", "code": 3, "message": "no such file is shared" })
+}

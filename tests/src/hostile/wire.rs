@@ -1,0 +1,50 @@
+//! The peer protocol, byte by byte, so that it can be got wrong.
+
+use quinn::{Connection, RecvStream, SendStream};
+use serde_json::Value;
+use shared::frame::Decoder;
+use tokio::time::timeout;
+
+use crate::PATIENCE;
+
+/// A frame with whatever is in `value`.
+pub(super) fn frame(value: &Value) -> Vec<u8> {
+    let text = value.to_string().into_bytes();
+    let len = u32::try_from(text.len()).expect("a frame has a length");
+    [&len.to_be_bytes(), text.as_slice()].concat()
+}
+
+/// Bytes that are no frame.
+pub(super) fn rubbish() -> Vec<u8> {
+    // A length that is allowed, and then no JSON: not even a decoder that gives up early is let off lightly.
+    let mut bytes = vec![0, 0, 0, 32];
+    bytes.extend_from_slice(&[0xff; 32]);
+    bytes
+}
+
+/// The head of a frame that would have 4 GiB.
+pub(super) const HUGE_HEAD: [u8; 8] = [0xff, 0xff, 0xff, 0xff, b'{', b'"', b't', b'"'];
+
+/// Reads frames as they come.
+#[derive(Default)]
+pub(super) struct Frames(Decoder);
+
+impl Frames {
+    /// The next one, `None` when the stream ended or the other side gave up on it.
+    pub(super) async fn next(&mut self, stream: &mut RecvStream) -> Option<Value> {
+        loop {
+            if let Some(value) = self.0.next_frame().expect("the product sends proper frames") {
+                return Some(value);
+            }
+            let read = timeout(PATIENCE, stream.read_chunk(self.0.missing(), true)).await.expect("an answer in time");
+            self.0.extend(&read.ok()??.bytes);
+        }
+    }
+}
+
+/// A new stream with these bytes already sent.
+pub(super) async fn open(connection: &Connection, bytes: &[u8]) -> Option<(SendStream, RecvStream)> {
+    let (mut send, receive) = connection.open_bi().await.ok()?;
+    send.write_all(bytes).await.ok()?;
+    Some((send, receive))
+}

@@ -1,0 +1,135 @@
+//! One run of a binary: arguments, input, environment, folder; then its outcome.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{Outcome, Process, Terminal};
+
+/// A run that is being described.
+#[derive(Debug, Clone)]
+#[must_use = "nothing runs before run, start or in_terminal"]
+pub struct Invocation {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    folder: PathBuf,
+    stdin: Input,
+}
+
+#[derive(Debug, Clone)]
+enum Input {
+    Nothing,
+    Bytes(Vec<u8>),
+    Open,
+}
+
+impl Invocation {
+    /// A run of `program` in `folder` with an environment that leads nowhere near the real home.
+    pub fn new(program: impl Into<PathBuf>, folder: &Path) -> Self {
+        let keep = |name: &str| std::env::var_os(name).map(|value| (name.into(), value));
+        let mut env: Vec<(OsString, OsString)> = ["PATH", "TMPDIR"].into_iter().filter_map(keep).collect();
+        for (name, value) in [("HOME", folder.as_os_str()), ("LANG", "C.UTF-8".as_ref()), ("TZ", "UTC".as_ref())] {
+            env.push((name.into(), value.into()));
+        }
+        env.push(("TERM".into(), "xterm-256color".into()));
+        Self { program: program.into(), args: Vec::new(), env, folder: folder.to_owned(), stdin: Input::Nothing }
+    }
+
+    /// Further arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// One more argument.
+    pub fn arg(self, arg: impl AsRef<OsStr>) -> Self {
+        self.args([arg])
+    }
+
+    /// A variable of the environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.retain(|(other, _)| other != name);
+        self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The working directory.
+    pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
+        folder.as_ref().clone_into(&mut self.folder);
+        self
+    }
+
+    /// What it reads from standard input, which then ends. Without, it ends at once.
+    pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.stdin = Input::Bytes(bytes.as_ref().to_owned());
+        self
+    }
+
+    /// Standard input stays open, for [`Process::write`].
+    pub fn open_stdin(mut self) -> Self {
+        self.stdin = Input::Open;
+        self
+    }
+
+    /// Runs it through `sh -c SCRIPT`, where `"$@"` is the command.
+    pub fn through_shell(mut self, script: &str) -> Self {
+        let program = std::mem::replace(&mut self.program, "bash".into());
+        let args = std::mem::take(&mut self.args);
+        self.args(["-c", script, "bash"]).arg(program).args(args)
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Outcome {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    #[track_caller]
+    pub fn start(self) -> Process {
+        let what = self.to_string();
+        let mut command = self.command();
+        let stdin = if matches!(self.stdin, Input::Nothing) { Stdio::null() } else { Stdio::piped() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap_or_else(|why| panic!("{what}: {why}"));
+        let mut process = Process::watch(what, child);
+        if let Input::Bytes(bytes) = self.stdin {
+            process.feed(bytes);
+        }
+        process
+    }
+
+    /// Starts it with a terminal of this size for standard input, output and error.
+    #[track_caller]
+    pub fn in_terminal(self, columns: u16, rows: u16) -> Terminal {
+        Terminal::start(&self, columns, rows)
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        self.configure(Command::new(&self.program))
+    }
+
+    /// The same run below `setsid`, which makes the terminal on standard input the controlling one.
+    pub(crate) fn command_with_terminal(&self) -> Command {
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(&self.program);
+        self.configure(command)
+    }
+
+    fn configure(&self, mut command: Command) -> Command {
+        command.args(&self.args).env_clear().current_dir(&self.folder);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+impl std::fmt::Display for Invocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.program.file_name().unwrap_or_default().to_string_lossy())?;
+        self.args.iter().try_for_each(|arg| write!(f, " {:?}", arg.to_string_lossy()))
+    }
+}

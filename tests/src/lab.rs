@@ -1,0 +1,235 @@
+//! A tracker of its own, and users with profiles of their own, in one temporary folder.
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+
+use crate::{Invocation, Outcome, Process, binaries, files};
+
+/// A temporary folder with a tracker in it. All of it goes when it is dropped.
+pub struct Lab {
+    // Dropped before the folder that it writes to.
+    tracker: Mutex<Option<Process>>,
+    address: String,
+    options: LabOptions,
+    folder: TempDir,
+}
+
+/// What is special about a lab.
+#[derive(Debug, Clone, Default)]
+pub struct LabOptions {
+    /// Further arguments of the tracker.
+    pub tracker_args: Vec<String>,
+    /// The tracker will be started again on its port, so that has to be one that no other program is given.
+    pub restarts: bool,
+}
+
+/// Somebody with a profile.
+pub struct User<'a> {
+    lab: &'a Lab,
+    name: String,
+    home: PathBuf,
+}
+
+impl Lab {
+    /// Starts a tracker and waits until it listens.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(LabOptions::default())
+    }
+
+    /// The same for a test that stops the tracker and starts it again.
+    #[track_caller]
+    pub fn with_restarts() -> Self {
+        Self::with(LabOptions { restarts: true, ..LabOptions::default() })
+    }
+
+    /// The same with options.
+    ///
+    /// # Panics
+    /// When the tracker doesn't start.
+    #[track_caller]
+    pub fn with(options: LabOptions) -> Self {
+        let mut lab = Self::without_tracker();
+        let port = if options.restarts { quiet_port() } else { 0 };
+        lab.options = options;
+        lab.address = format!("127.0.0.1:{port}");
+        lab.start_tracker();
+        lab
+    }
+
+    /// Only the folder, for a test that brings a tracker of another kind.
+    ///
+    /// # Panics
+    /// When there is no place for temporary folders.
+    pub fn without_tracker() -> Self {
+        // Short: a profile's socket has at most 108 bytes for its path.
+        let folder = tempfile::Builder::new().prefix("vz-").tempdir().expect("a temporary folder");
+        let (tracker, options) = (Mutex::new(None), LabOptions::default());
+        Self { tracker, address: "127.0.0.1:1".to_owned(), options, folder }
+    }
+
+    /// Starts the tracker, again after [`Lab::kill_tracker`], and waits until it listens.
+    ///
+    /// # Panics
+    /// When it doesn't start.
+    #[track_caller]
+    pub fn start_tracker(&mut self) {
+        let process = self.tracker_invocation(&self.address).start();
+        let line = process.wait_for("tracker listening on ");
+        self.address = line.trim_start_matches("tracker listening on ").to_owned();
+        *self.tracker.lock().unwrap() = Some(process);
+    }
+
+    /// A tracker with this lab's data, which is to listen there.
+    pub fn tracker_invocation(&self, address: &str) -> Invocation {
+        Invocation::new(binaries::binary("tracker"), self.path())
+            .args(["--listen", address, "--data-dir"])
+            .arg(self.path().join("tracker"))
+            .args(&self.options.tracker_args)
+    }
+
+    /// kill -9, in the middle of whatever it does.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn kill_tracker(&self) {
+        let tracker = self.take_tracker();
+        tracker.kill();
+        tracker.finish().exits(137);
+    }
+
+    /// The tracker's process; from here on the caller's.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn take_tracker(&self) -> Process {
+        self.tracker.lock().unwrap().take().expect("the tracker runs")
+    }
+
+    /// Where the tracker listens, `HOST:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path in the folder.
+    pub fn join(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.path().join(path)
+    }
+
+    /// Makes a file of `size` bytes of noise in the folder.
+    pub fn file(&self, path: impl AsRef<Path>, size: usize) -> PathBuf {
+        let seed = path.as_ref().to_string_lossy().bytes().fold(7, |seed: u64, byte| seed * 31 % 65_521 + u64::from(byte));
+        files::write(self.join(path), files::noise(seed, size))
+    }
+
+    /// Makes an empty folder in the folder.
+    ///
+    /// # Panics
+    /// When the disk doesn't want to.
+    pub fn empty_folder(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = self.join(path);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Registers somebody and gives them a profile.
+    #[track_caller]
+    pub fn user(&self, name: &str) -> User<'_> {
+        let user = self.stranger(name);
+        user.peer(["register", name, "--password-file"]).arg(user.password_file()).run().exits(0);
+        user
+    }
+
+    /// Gives somebody a profile and does not register them.
+    pub fn stranger(&self, name: &str) -> User<'_> {
+        let home = self.join(name);
+        files::write(self.join(format!("{name}.password")), format!("password of {name}\n"));
+        User { lab: self, name: name.to_owned(), home }
+    }
+}
+
+impl User<'_> {
+    /// The account's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The profile's folder.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// A file with the account's password.
+    pub fn password_file(&self) -> PathBuf {
+        self.lab.join(format!("{}.password", self.name))
+    }
+
+    /// A run of `peer` with this profile.
+    pub fn peer(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Invocation {
+        Invocation::new(binaries::binary("peer"), self.lab.path())
+            .env("VIZINHO_HOME", &self.home)
+            .env("VIZINHO_TRACKER", self.lab.address())
+            .args(args)
+    }
+
+    /// Shares files and folders.
+    #[track_caller]
+    pub fn share(&self, paths: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
+        let shared = self.peer(["share", "--"]).args(paths).run();
+        shared.exits(0);
+        shared
+    }
+
+    /// Starts `peer serve` and waits until it is online.
+    #[track_caller]
+    pub fn serve(&self) -> Process {
+        let process = self.peer(["serve"]).start();
+        process.wait_for(&format!("online as {} at ", self.name));
+        process
+    }
+
+    /// Fetches into a folder.
+    pub fn fetch<'a>(&self, from: &str, names: impl IntoIterator<Item = &'a str>, output: &Path) -> Invocation {
+        self.peer(["fetch", from, "-o"]).arg(output).arg("--").args(names)
+    }
+
+    /// The account's key, as `peer whoami` has it.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[track_caller]
+    pub fn fingerprint(&self) -> String {
+        let who = self.peer(["--json", "whoami"]).run();
+        who.exits(0).object("account")["fingerprint"].as_str().expect("a key").to_owned()
+    }
+
+    /// Where the running node listens, as `peer whoami` has it.
+    ///
+    /// # Panics
+    /// When it isn't online.
+    #[track_caller]
+    pub fn node_address(&self) -> SocketAddr {
+        let who = self.peer(["--json", "whoami"]).run();
+        let address = who.exits(0).object("account")["address"].as_str().expect("it is online").to_owned();
+        address.parse().expect("an address")
+    }
+}
+
+/// A port that is free now and that the system gives to nobody who doesn't ask for it by number.
+fn quiet_port() -> u16 {
+    // Below where Linux picks ports for those who don't care (32768 and up); different for each process and test.
+    let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let mut candidates = (0..5000).map(|step| 20_000 + u16::try_from((start + step * 7) % 12_000).unwrap_or(0));
+    candidates.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("a free port")
+}

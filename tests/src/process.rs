@@ -1,0 +1,269 @@
+//! A child process: what it says is kept, awaited and shown when a test fails.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::{Outcome, PATIENCE};
+
+/// A running process, killed when it is dropped.
+pub struct Process {
+    what: String,
+    handle: OwnedFd,
+    pid: u32,
+    watch: Arc<Watch>,
+    stdin: Option<Box<dyn Write + Send>>,
+}
+
+/// What is known of a process, and a bell that rings at every change.
+#[derive(Default)]
+struct Watch {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// Streams that may still bring something.
+    open: usize,
+    status: Option<ExitStatus>,
+}
+
+/// Which stream a reader reads.
+#[derive(Clone, Copy)]
+enum Which {
+    Stdout,
+    Stderr,
+}
+
+impl Process {
+    /// Watches a child whose output streams, if it has any, were made pipes.
+    pub(crate) fn watch(what: String, mut child: Child) -> Self {
+        let stdin = child.stdin.take().map(|stdin| Box::new(stdin) as Box<dyn Write + Send>);
+        let stdout = child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>);
+        let stderr = child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>);
+        Self::watch_streams(what, child, stdin, stdout, stderr)
+    }
+
+    /// Watches a child that talks through something else.
+    pub(crate) fn watch_streams(
+        what: String,
+        mut child: Child,
+        stdin: Option<Box<dyn Write + Send>>,
+        stdout: Option<Box<dyn Read + Send>>,
+        stderr: Option<Box<dyn Read + Send>>,
+    ) -> Self {
+        let pid = child.id();
+        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("the child is there");
+        let watch = Arc::new(Watch::default());
+        for (which, stream) in [(Which::Stdout, stdout), (Which::Stderr, stderr)] {
+            if let Some(stream) = stream {
+                watch.lock().open += 1;
+                let watch = watch.clone();
+                std::thread::spawn(move || watch.read(which, stream));
+            }
+        }
+        let waiter = watch.clone();
+        std::thread::spawn(move || {
+            let status = child.wait().expect("a child can be waited for");
+            waiter.lock().status = Some(status);
+            waiter.changed.notify_all();
+        });
+        Self { what, handle, pid, watch, stdin }
+    }
+
+    /// Its number.
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until it has said `text`, on either stream, and gives back that line.
+    ///
+    /// # Panics
+    /// When it ends without, or nothing comes for too long.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        self.wait_for_nth(text, 1)
+    }
+
+    /// Waits until it has said `text` `times` times, on either stream, and gives back the last of those lines.
+    ///
+    /// # Panics
+    /// When it ends without, or nothing comes for too long.
+    #[track_caller]
+    pub fn wait_for_nth(&self, text: &str, times: usize) -> String {
+        self.wait_until(&format!("{text:?} (time {times})"), |said| {
+            said.lines().filter(|line| line.contains(text)).nth(times - 1).map(str::to_owned)
+        })
+    }
+
+    /// Waits until `found` finds something in what was said so far, standard output before standard error.
+    ///
+    /// # Panics
+    /// When it ends without, or nothing comes for too long.
+    #[track_caller]
+    pub fn wait_until<T>(&self, wanted: &str, mut found: impl FnMut(&str) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.watch.lock();
+        loop {
+            // A line that isn't whole yet may be read again when it is.
+            if let Some(found) = found(&state.said()) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.is_over() {
+                let why = if left.is_zero() { "did not come in time" } else { "can't come any more" };
+                let (said, status) = (state.said(), state.status);
+                drop(state);
+                panic!("{wanted} {why}\n$ {}\n-- {status:?}, said so far\n{said}", self.what);
+            }
+            state = self.watch.wait(state, left);
+        }
+    }
+
+    /// Everything it has said so far, standard output before standard error.
+    pub fn said(&self) -> String {
+        self.watch.lock().said()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&self) -> bool {
+        self.watch.lock().status.is_none()
+    }
+
+    /// Writes to its standard input.
+    ///
+    /// # Panics
+    /// When that is closed.
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin.write_all(bytes.as_ref()).and_then(|()| stdin.flush()).expect("it reads its standard input");
+    }
+
+    /// Writes to its standard input from a thread of its own, then ends it: it may read slowly, or not at all.
+    pub(crate) fn feed(&mut self, bytes: Vec<u8>) {
+        if let Some(mut stdin) = self.stdin.take() {
+            std::thread::spawn(move || {
+                // One that doesn't read it all is no fault of the test.
+                let _ = stdin.write_all(&bytes);
+            });
+        }
+    }
+
+    /// Ends its standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// SIGSTOP: it is there and says nothing more.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT, after [`Process::freeze`].
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When that doesn't come.
+    #[track_caller]
+    pub fn finish(self) -> Outcome {
+        self.finish_within(PATIENCE)
+    }
+
+    /// Waits for its end, at most that long.
+    ///
+    /// # Panics
+    /// When that doesn't come.
+    #[track_caller]
+    pub fn finish_within(mut self, patience: Duration) -> Outcome {
+        self.stdin = None;
+        let deadline = Instant::now() + patience;
+        let mut state = self.watch.lock();
+        loop {
+            if let (Some(status), 0) = (state.status, state.open) {
+                let (stdout, stderr) = (std::mem::take(&mut state.stdout), std::mem::take(&mut state.stderr));
+                return Outcome::new(self.what.clone(), status, stdout, stderr);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let said = state.said();
+                drop(state);
+                panic!("it did not end within {patience:?}\n$ {}\n-- said so far\n{said}", self.what);
+            }
+            state = self.watch.wait(state, left);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It may have ended meanwhile; the handle makes sure that nobody else is meant.
+        let _ = pidfd_send_signal(&self.handle, signal);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn read(&self, which: Which, mut stream: Box<dyn Read + Send>) {
+        let mut buffer = vec![0; 64 * 1024];
+        // A terminal's end is an error (EIO) when nobody has it open on the other side.
+        while let Ok(len @ 1..) = stream.read(&mut buffer) {
+            let mut state = self.lock();
+            match which {
+                Which::Stdout => state.stdout.extend_from_slice(&buffer[..len]),
+                Which::Stderr => state.stderr.extend_from_slice(&buffer[..len]),
+            }
+            self.changed.notify_all();
+        }
+        self.lock().open -= 1;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn said(&self) -> String {
+        let mut said = String::from_utf8_lossy(&self.stdout).into_owned();
+        said.push_str(&String::from_utf8_lossy(&self.stderr));
+        said
+    }
+
+    const fn is_over(&self) -> bool {
+        self.status.is_some() && self.open == 0
+    }
+}

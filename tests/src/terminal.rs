@@ -1,0 +1,88 @@
+//! A process in a pseudo-terminal.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::{Invocation, Outcome, Process, Screen};
+
+/// A process whose standard input, output and error are one terminal.
+pub struct Terminal {
+    process: Process,
+    columns: u16,
+}
+
+impl Terminal {
+    pub(crate) fn start(invocation: &Invocation, columns: u16, rows: u16) -> Self {
+        let (ours, theirs) = open(columns, rows);
+        let mut command = invocation.command_with_terminal();
+        let stream = || Stdio::from(theirs.try_clone().expect("a descriptor can be doubled"));
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        let what = format!("{invocation}   (terminal, {columns} columns)");
+        let child = command.spawn().unwrap_or_else(|why| panic!("{what}: {why}"));
+        // Both hold the other side open, and with it our reading side.
+        drop((theirs, command));
+        let keyboard = Box::new(ours.try_clone().expect("a descriptor can be doubled"));
+        let process = Process::watch_streams(what, child, Some(keyboard), Some(Box::new(ours)), None);
+        Self { process, columns }
+    }
+
+    /// Presses keys.
+    pub fn press(&mut self, keys: &str) {
+        self.process.write(keys);
+    }
+
+    /// What a person sees now.
+    pub fn screen(&self) -> Screen {
+        Screen::after(&self.process.said(), self.columns)
+    }
+
+    /// Waits until a person sees what `is_right` looks for.
+    ///
+    /// # Panics
+    /// When it doesn't come.
+    #[track_caller]
+    pub fn wait_for_screen(&self, wanted: &str, is_right: impl Fn(&Screen) -> bool) -> Screen {
+        self.process.wait_until(wanted, |said| Some(Screen::after(said, self.columns)).filter(|screen| is_right(screen)))
+    }
+
+    /// Waits until `text` stands on the screen.
+    ///
+    /// # Panics
+    /// When it doesn't come.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> Screen {
+        self.wait_for_screen(&format!("{text:?} on the screen"), |screen| screen.text().contains(text))
+    }
+
+    /// The process in it.
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Waits for the process's end; all it said is in `stdout`.
+    ///
+    /// # Panics
+    /// When that doesn't come.
+    #[track_caller]
+    pub fn finish(self) -> (Outcome, Screen) {
+        let columns = self.columns;
+        let outcome = self.process.finish();
+        let screen = Screen::after(&outcome.out(), columns);
+        (outcome, screen)
+    }
+}
+
+fn open(columns: u16, rows: u16) -> (File, OwnedFd) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("there are terminals left");
+    grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("the terminal is ours");
+    let name = ptsname(&ours, Vec::new()).expect("the terminal has a name");
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let theirs = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("the terminal opens");
+    tcsetwinsize(&theirs, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).expect("it has a size");
+    (ours.into(), theirs)
+}
