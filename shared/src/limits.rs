@@ -19,6 +19,8 @@ pub const HASH_TEXT_CHARS: usize = 128;
 pub const FILE_SIZE: u64 = (1 << 53) - 1;
 /// Most files a user may share.
 pub const FILES_PER_USER: usize = 100_000;
+/// Most words to find a file by.
+pub const FIND_WORDS: usize = 16;
 /// Most further addresses a user may announce.
 pub const ADDRESSES_PER_USER: usize = 8;
 

@@ -31,6 +31,7 @@
 //! | `RESUME` | port?, addresses\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip |
 //! | `HEARTBEAT` | user?, token? | renews the lease | ttl_s |
 //! | `WHOIS` | user or fingerprint | the binding; over TLS with a bound certificate | user, fingerprint, online |
+//! | `FIND` | hash or name (words, [`Words`]); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since? | [`Event`] lines on this connection from here on; over TLS with a bound certificate | seq |
 //! | `PASSWD` | user, password, new_password | changes the password | |
 //!
@@ -58,6 +59,7 @@
 //! The `ip` listed is the one the socket came from; `addresses` are further candidates.
 
 mod event;
+mod find;
 mod reply;
 mod request;
 
@@ -66,6 +68,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use event::{Event, EventKind};
+pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, words_of};
 pub use reply::{
     CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, ReplyError, SubscribeReply, WhoisReply,
     encode_error, encode_ok, parse_reply,

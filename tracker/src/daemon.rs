@@ -43,6 +43,8 @@ pub struct Config {
     pub legacy_auth: bool,
     /// Most connections at a time.
     pub max_connections: usize,
+    /// About how much memory all shared files' entries may take.
+    pub catalogue_bytes: usize,
 }
 
 /// Why the daemon doesn't run. Every message says what to do.
@@ -117,7 +119,13 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
 
 impl Config {
     fn rules(&self) -> Rules {
-        Rules { lease: LEASE, grace: LEASE_AFTER_DROP, legacy_lease: self.legacy_ttl, legacy_auth: self.legacy_auth }
+        Rules {
+            lease: LEASE,
+            grace: LEASE_AFTER_DROP,
+            legacy_lease: self.legacy_ttl,
+            legacy_auth: self.legacy_auth,
+            catalogue_bytes: self.catalogue_bytes,
+        }
     }
 }
 

@@ -22,6 +22,8 @@
 //! | presence after its connection dropped | 10 s; legacy: unchanged | as above |
 //! | sessions a user is present with | 1 | the older one is over |
 //! | files a user | 100,000 | `too_large`, nothing changed |
+//! | memory of all files of all users | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
+//! | users looked at for FIND in one hold of the lock | 256 | others have their turn, then the next 256 |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
 
@@ -29,6 +31,7 @@ mod addresses;
 mod authority;
 mod events;
 mod files;
+mod finding;
 mod listing;
 #[cfg(test)]
 mod tests;
@@ -44,7 +47,8 @@ use shared::{Fingerprint, UserName};
 pub use addresses::useful_addresses;
 pub use authority::{Authority, Claim, Denial};
 pub use events::{Backlog, KEPT_EVENTS};
-pub use files::{Files, TooManyFiles};
+pub use files::{Files, FilesRefused};
+pub use finding::{Finding, Position, behind_last};
 
 use events::EventLog;
 
@@ -59,6 +63,8 @@ pub struct Rules {
     pub legacy_lease: Duration,
     /// Whether the IP address that logged in may speak for an account without a binding.
     pub legacy_auth: bool,
+    /// About how much memory all files of all users may take.
+    pub catalogue_bytes: usize,
 }
 
 /// Names one session for as long as the process lives; never used twice.
@@ -111,6 +117,7 @@ pub struct Registry {
     /// The plain list's text, until something in it changes.
     listing: Option<Arc<[u8]>>,
     last_session: u64,
+    catalogue_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -144,6 +151,7 @@ impl Registry {
             events: EventLog::new(first_event),
             listing: None,
             last_session: 0,
+            catalogue_bytes: 0,
         }
     }
 
@@ -249,16 +257,23 @@ impl Registry {
     /// Changes what the user shares; says how many files that makes, or `None` when the user is not present.
     ///
     /// # Errors
-    /// [`TooManyFiles`], and then nothing changed.
+    /// [`FilesRefused`], and then nothing changed.
     pub fn set_files(
         &mut self,
         user: &UserName,
         mode: FilesMode,
         files: &mut Files,
-    ) -> Result<Option<usize>, TooManyFiles> {
+    ) -> Result<Option<usize>, FilesRefused> {
         let Some(present) = self.present.get_mut(user) else { return Ok(None) };
+        let before = present.files.bytes();
+        let after = present.files.bytes_after(mode, files);
+        // What doesn't grow is taken even when it is full, so that it can become less full.
+        if after > before && self.catalogue_bytes - before + after > self.rules.catalogue_bytes {
+            return Err(FilesRefused::CatalogueFull);
+        }
         let changed = present.files.apply(mode, files)?;
         let count = present.files.len();
+        self.catalogue_bytes = self.catalogue_bytes - before + present.files.bytes();
         if changed {
             self.listing = None;
             self.events.push(EventKind::Files { user: user.clone(), count });
@@ -362,6 +377,7 @@ impl Registry {
 
     fn forget_presence(&mut self, user: &UserName) -> Option<Present> {
         let present = self.present.remove(user)?;
+        self.catalogue_bytes -= present.files.bytes();
         self.deadlines.remove(&(present.deadline, user.clone()));
         self.forget_session(present.session);
         Some(present)

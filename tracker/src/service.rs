@@ -1,4 +1,4 @@
-//! The ten actions: what a request does, given who sent it.
+//! The actions: what a request does, given who sent it.
 //!
 //! ```text
 //! Parsed ──► Service::answer(&mut Client) ──► Reply (one line)
@@ -174,6 +174,7 @@ impl Service {
             Request::ListPeers(wanted) => self.list_peers(id, &wanted),
             Request::Heartbeat { user, token } => self.heartbeat(client, id, user, token),
             Request::Whois(whois) => self.whois(client, id, &whois),
+            Request::Find(find) => self.find(client, id, &find).await,
             Request::Subscribe { since } => self.subscribe(client, id, since),
             // Rare and large futures, boxed so that each connection's task stays small.
             Request::Register(credentials) => Box::pin(self.register(client, id, credentials)).await,

@@ -9,8 +9,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, HashText, Token};
-use crate::limits::{ADDRESSES_PER_USER, FILE_SIZE, FILES_PER_USER, PASSWORD_BYTES};
+use super::{ErrorCode, Find, HashText, Token, Wanted, Words};
+use crate::limits::{ADDRESSES_PER_USER, FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, PASSWORD_BYTES};
 use crate::{FileName, Fingerprint, UserName};
 
 /// One checked request.
@@ -49,6 +49,8 @@ pub enum Request {
     },
     /// Asks for a binding.
     Whois(Whois),
+    /// Asks who shares which files.
+    Find(Find),
     /// Asks for events on this connection.
     Subscribe {
         /// The last event already seen.
@@ -234,7 +236,7 @@ impl Presence {
     }
 }
 
-const ACTIONS: [&str; 10] = [
+const ACTIONS: [&str; 11] = [
     "REGISTER",
     "LOGIN",
     "REGISTER_FILES",
@@ -243,6 +245,7 @@ const ACTIONS: [&str; 10] = [
     "RESUME",
     "HEARTBEAT",
     "WHOIS",
+    "FIND",
     "SUBSCRIBE",
     "PASSWD",
 ];
@@ -328,6 +331,7 @@ impl Fields<'_> {
             "RESUME" => Request::Resume(self.presence()?),
             "HEARTBEAT" => Request::Heartbeat { user: self.optional_user()?, token: self.token()? },
             "WHOIS" => Request::Whois(self.whois()?),
+            "FIND" => Request::Find(self.find()?),
             "SUBSCRIBE" => Request::Subscribe { since: self.since },
             _ => Request::Passwd {
                 credentials: self.credentials()?,
@@ -399,15 +403,30 @@ impl Fields<'_> {
 
     fn list_peers(&self) -> Checked<ListPeers> {
         let name = |text: &str| text.parse().map_err(|why| bad(format!("name: {why}")));
-        let hash = |text: &str| HashText::new(text).ok_or_else(|| bad("hash: at most 128 characters, no controls"));
         Ok(ListPeers {
             user: self.optional_user()?,
             name: self.name.as_deref().map(name).transpose()?,
-            hash: self.hash.as_deref().map(hash).transpose()?,
-            limit: self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            hash: self.hash.as_deref().map(hash_text).transpose()?,
+            limit: self.limit(),
             cursor: self.cursor.as_deref().map(user_name).transpose()?,
             with_files: self.with_files,
         })
+    }
+
+    fn find(&self) -> Checked<Find> {
+        let wanted = match (self.hash.as_deref(), self.name.as_deref()) {
+            (Some(text), None) => Wanted::Hash(hash_text(text)?),
+            (None, Some(text)) => Wanted::Words(Words::new(text).ok_or_else(|| {
+                bad(format!("name: 1 to {FIND_WORDS} words of letters and digits, {FILE_NAME_BYTES} bytes in all"))
+            })?),
+            _ => return Err(bad("give either hash or name")),
+        };
+        let cursor = |text: &str| text.parse().map_err(|why| bad(format!("cursor: {why}")));
+        Ok(Find { wanted, limit: self.limit(), cursor: self.cursor.as_deref().map(cursor).transpose()? })
+    }
+
+    fn limit(&self) -> Option<usize> {
+        self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
     fn whois(&self) -> Checked<Whois> {
@@ -451,6 +470,10 @@ fn user_name(text: &str) -> Checked<UserName> {
         let message = format!("the user name {:?} can't be used: {why}; 1 to 32 of A-Z a-z 0-9 _ . -", shortened(text));
         Refusal::new(ErrorCode::InvalidUser, message)
     })
+}
+
+fn hash_text(text: &str) -> Checked<HashText> {
+    HashText::new(text).ok_or_else(|| bad("hash: at most 128 characters, no controls"))
 }
 
 fn password(text: &str) -> Checked<Password> {
@@ -513,6 +536,15 @@ impl Serialize for Request {
                     Whois::User(user) => map.serialize_entry("user", user)?,
                     Whois::Fingerprint(fingerprint) => map.serialize_entry("fingerprint", fingerprint)?,
                 }
+            }
+            Self::Find(Find { wanted, limit, cursor }) => {
+                map.serialize_entry("action", "FIND")?;
+                match wanted {
+                    Wanted::Hash(hash) => map.serialize_entry("hash", hash)?,
+                    Wanted::Words(words) => map.serialize_entry("name", &words.to_string())?,
+                }
+                entry(&mut map, "limit", limit.as_ref())?;
+                entry(&mut map, "cursor", cursor.as_ref())?;
             }
             Self::Subscribe { since } => {
                 map.serialize_entry("action", "SUBSCRIBE")?;

@@ -40,6 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
 
+    /// Memory that the list of all users' files may take
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    max_catalogue_mib: u32,
+
     /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::INFO)]
     log: LevelFilter,
@@ -59,6 +63,7 @@ impl Args {
             legacy_ttl: Duration::from_secs(self.legacy_ttl),
             legacy_auth: !self.no_legacy_auth,
             max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+            catalogue_bytes: usize::try_from(self.max_catalogue_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
         })
     }
 }

@@ -1,19 +1,32 @@
-//! What one user shares: at most one file of each name, and the list's JSON text once somebody asked for it.
+//! What one user shares: at most one file of each name, found by name, hash or words, and the list's JSON text once
+//! somebody asked for it.
+//!
+//! A short list is looked through from end to end. A long one has an index by hash and by word, so that a search costs
+//! each user the same few steps, however much it shares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
+use std::sync::Arc;
 
 use serde::Serialize;
 use shared::FileName;
 use shared::limits::FILES_PER_USER;
-use shared::tracker::{FilesMode, HashText, SharedFile};
+use shared::tracker::{FilesMode, HashText, SharedFile, Wanted, Words, words_of};
+
+/// Lists longer than this have an index.
+const INDEXED_ABOVE: usize = 64;
+/// About what a file costs in memory beside its texts: tree nodes, the index, allocations.
+const BYTES_PER_FILE: usize = 400;
 
 /// One user's files, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     by_name: BTreeMap<FileName, Attributes>,
+    index: Option<Index>,
+    bytes: usize,
     /// The JSON list of all of them, until something changes.
-    text: Option<Vec<u8>>,
+    text: Option<Arc<[u8]>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +35,22 @@ struct Attributes {
     hash: HashText,
 }
 
-/// More than [`FILES_PER_USER`].
+/// The names are always there; `None` sorts before all of them, to begin a range with.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    /// By a short hash of the hash's text: what is found is compared in full.
+    by_hash: BTreeSet<(u64, Option<FileName>)>,
+    by_word: BTreeSet<(Box<str>, Option<FileName>)>,
+}
+
+/// Why a list of files was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooManyFiles;
+pub enum FilesRefused {
+    /// More than [`FILES_PER_USER`].
+    TooMany,
+    /// Together with everybody else's they would take more memory than [`super::Rules`] allow.
+    CatalogueFull,
+}
 
 #[derive(Serialize)]
 struct Entry<'a> {
@@ -36,9 +62,12 @@ struct Entry<'a> {
 impl Files {
     /// Those files; of several with one name the last counts.
     pub fn from_list(list: Vec<SharedFile>) -> Self {
-        let by_name =
+        let by_name: BTreeMap<_, _> =
             list.into_iter().map(|SharedFile { name, size, hash }| (name, Attributes { size, hash })).collect();
-        Self { by_name, text: None }
+        let bytes = by_name.iter().map(|(name, attributes)| cost(name, attributes)).sum();
+        let mut files = Self { by_name, index: None, bytes, text: None };
+        files.keep_index();
+        files
     }
 
     /// How many.
@@ -51,15 +80,29 @@ impl Files {
         self.by_name.is_empty()
     }
 
+    /// About how much memory they take.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes the text now, where it costs nobody anything.
     pub fn prepare_text(&mut self) {
         self.text();
     }
 
-    /// Changes these files by `other`, which is left with what is no longer needed. Says whether anything changed.
-    pub(super) fn apply(&mut self, mode: FilesMode, other: &mut Self) -> Result<bool, TooManyFiles> {
+    /// About how much memory these files would take after [`Files::apply`], at most.
+    pub(super) fn bytes_after(&self, mode: FilesMode, other: &Self) -> usize {
         match mode {
-            FilesMode::Replace if other.len() > FILES_PER_USER => return Err(TooManyFiles),
+            FilesMode::Replace => other.bytes,
+            FilesMode::Add => self.bytes + other.bytes,
+            FilesMode::Remove => self.bytes,
+        }
+    }
+
+    /// Changes these files by `other`, which is left with what is no longer needed. Says whether anything changed.
+    pub(super) fn apply(&mut self, mode: FilesMode, other: &mut Self) -> Result<bool, FilesRefused> {
+        match mode {
+            FilesMode::Replace if other.len() > FILES_PER_USER => return Err(FilesRefused::TooMany),
             FilesMode::Replace if self.by_name == other.by_name => return Ok(false),
             FilesMode::Replace => {
                 mem::swap(self, other);
@@ -68,7 +111,7 @@ impl Files {
             FilesMode::Add => {
                 let new = other.by_name.keys().filter(|name| !self.by_name.contains_key(*name)).count();
                 if self.len() + new > FILES_PER_USER {
-                    return Err(TooManyFiles);
+                    return Err(FilesRefused::TooMany);
                 }
             }
             FilesMode::Remove => {}
@@ -76,34 +119,140 @@ impl Files {
         let mut changed = false;
         for (name, attributes) in mem::take(&mut other.by_name) {
             changed |= match mode {
-                FilesMode::Remove => self.by_name.remove(&name).is_some(),
+                FilesMode::Remove => self.take(&name),
                 FilesMode::Add | FilesMode::Replace if self.by_name.get(&name) == Some(&attributes) => false,
                 FilesMode::Add | FilesMode::Replace => {
-                    self.by_name.insert(name, attributes);
+                    self.put(name, attributes);
                     true
                 }
             };
         }
         if changed {
             self.text = None;
+            self.keep_index();
         }
         Ok(changed)
     }
 
     /// The JSON list of all files, ordered by name.
-    pub(super) fn text(&mut self) -> &[u8] {
+    pub(super) fn text(&mut self) -> &Arc<[u8]> {
         let by_name = &self.by_name;
-        self.text.get_or_insert_with(|| list_text(entries(by_name)))
+        self.text.get_or_insert_with(|| list_text(entries(by_name)).into())
     }
 
     /// The JSON list of the files of this name and this hash; `None` when there is no such file.
     pub(super) fn matching_text(&self, name: Option<&FileName>, hash: Option<&HashText>) -> Option<Vec<u8>> {
-        let mut found = entries(&self.by_name)
-            .filter(|entry| name.is_none_or(|name| name == entry.name) && hash.is_none_or(|hash| hash == entry.hash))
-            .peekable();
-        found.peek()?;
-        Some(list_text(found))
+        let matches = |attributes: &Attributes| hash.is_none_or(|hash| *hash == attributes.hash);
+        if let Some(name) = name {
+            let (name, Attributes { size, hash }) =
+                self.by_name.get_key_value(name).filter(|(_, attributes)| matches(attributes))?;
+            return Some(list_text(std::iter::once(Entry { name, size: *size, hash })));
+        }
+        let names = self.named_with_hash(hash?, None);
+        if names.is_empty() {
+            return None;
+        }
+        let entry =
+            |name| self.by_name.get_key_value(name).map(|(name, a)| Entry { name, size: a.size, hash: &a.hash });
+        Some(list_text(names.into_iter().filter_map(entry)))
     }
+
+    /// At most `limit` of the files that are wanted, in the order of their names, from behind `after` on.
+    pub(super) fn find(&self, wanted: &Wanted, after: Option<&FileName>, limit: usize) -> Vec<SharedFile> {
+        let names = match wanted {
+            Wanted::Hash(hash) => self.named_with_hash(hash, after),
+            Wanted::Words(words) => self.named_with_words(words, after),
+        };
+        let found = |name: &FileName| {
+            let Attributes { size, hash } = self.by_name.get(name)?;
+            Some(SharedFile { name: name.clone(), size: *size, hash: hash.clone() })
+        };
+        names.into_iter().take(limit).filter_map(found).collect()
+    }
+
+    fn named_with_hash(&self, hash: &HashText, after: Option<&FileName>) -> Vec<&FileName> {
+        let is_behind = |name: &&FileName| after.is_none_or(|after| *name > after);
+        let has_hash = |name: &&FileName| self.by_name.get(*name).is_some_and(|found| found.hash == *hash);
+        match &self.index {
+            Some(index) => index.with_hash(hash).filter(is_behind).filter(has_hash).collect(),
+            None => self.by_name.keys().filter(is_behind).filter(has_hash).collect(),
+        }
+    }
+
+    fn named_with_words(&self, words: &Words, after: Option<&FileName>) -> Vec<&FileName> {
+        let is_wanted = |name: &&FileName| after.is_none_or(|after| *name > after) && words.matches(name);
+        let Some(index) = &self.index else { return self.by_name.keys().filter(is_wanted).collect() };
+        // The longest word is the rarest, as a rule; the others are looked for only in what it finds.
+        let longest = words.iter().max_by_key(|word| word.len()).unwrap_or_default();
+        let found: BTreeSet<&FileName> = index.with_prefix(longest).filter(is_wanted).collect();
+        found.into_iter().collect()
+    }
+
+    fn put(&mut self, name: FileName, attributes: Attributes) {
+        self.take(&name);
+        self.bytes += cost(&name, &attributes);
+        if let Some(index) = &mut self.index {
+            index.insert(&name, &attributes);
+        }
+        self.by_name.insert(name, attributes);
+    }
+
+    fn take(&mut self, name: &FileName) -> bool {
+        let Some(attributes) = self.by_name.remove(name) else { return false };
+        self.bytes -= cost(name, &attributes);
+        if let Some(index) = &mut self.index {
+            index.remove(name, &attributes);
+        }
+        true
+    }
+
+    /// Has an index when the list is long, and none when it is short.
+    fn keep_index(&mut self) {
+        if self.len() <= INDEXED_ABOVE {
+            self.index = None;
+        } else if self.index.is_none() {
+            let mut index = Index::default();
+            self.by_name.iter().for_each(|(name, attributes)| index.insert(name, attributes));
+            self.index = Some(index);
+        }
+    }
+}
+
+impl Index {
+    fn insert(&mut self, name: &FileName, attributes: &Attributes) {
+        self.by_hash.insert((short_hash(&attributes.hash), Some(name.clone())));
+        self.by_word.extend(words_of(name.as_str()).map(|word| (word.into_boxed_str(), Some(name.clone()))));
+    }
+
+    fn remove(&mut self, name: &FileName, attributes: &Attributes) {
+        self.by_hash.remove(&(short_hash(&attributes.hash), Some(name.clone())));
+        for word in words_of(name.as_str()) {
+            self.by_word.remove(&(word.into_boxed_str(), Some(name.clone())));
+        }
+    }
+
+    fn with_hash(&self, hash: &HashText) -> impl Iterator<Item = &FileName> {
+        let short = short_hash(hash);
+        self.by_hash
+            .range((short, None)..)
+            .take_while(move |(other, _)| *other == short)
+            .filter_map(|(_, name)| name.as_ref())
+    }
+
+    fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = &FileName> {
+        let behind = self.by_word.range((Box::from(prefix), None)..);
+        behind.take_while(move |(word, _)| word.starts_with(prefix)).filter_map(|(_, name)| name.as_ref())
+    }
+}
+
+fn short_hash(hash: &HashText) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hash.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn cost(name: &FileName, attributes: &Attributes) -> usize {
+    BYTES_PER_FILE + 3 * name.as_str().len() + 2 * attributes.hash.as_str().len()
 }
 
 fn entries(by_name: &BTreeMap<FileName, Attributes>) -> impl Iterator<Item = Entry<'_>> {
@@ -124,6 +273,8 @@ fn list_text<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn files(names: impl IntoIterator<Item = String>, size: u64) -> Files {
@@ -157,16 +308,53 @@ mod tests {
         assert!(mine.is_empty());
     }
 
+    fn found(files: &Files, wanted: &Wanted, after: Option<&FileName>) -> Vec<String> {
+        files.find(wanted, after, 1000).into_iter().map(|file| file.name.to_string()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_finds_what_a_look_at_every_file_finds(
+            steps in proptest::collection::vec((0..3_u8, proptest::collection::vec(("[ab]{1,2} [ab]c?", 0..3_u8), 0..60)), 1..5),
+            query in "[ab]{1,2}( [abc])?", hash in 0..3_u8, after in proptest::option::of("[ab] [ab]"),
+        ) {
+            let mut mine = Files::default();
+            for (mode, list) in steps {
+                let mode = [FilesMode::Replace, FilesMode::Add, FilesMode::Remove][usize::from(mode)];
+                let file = |(i, (name, hash)): (usize, (String, u8))| {
+                    let name = format!("{name} {}", i % 90).parse().unwrap();
+                    SharedFile { name, size: 1, hash: HashText::new(&hash.to_string()).unwrap() }
+                };
+                let list = list.into_iter().cycle().take(200).enumerate().map(file).collect();
+                mine.apply(mode, &mut Files::from_list(list)).unwrap();
+            }
+            let mut without = mine.clone();
+            without.index = None;
+            prop_assert_eq!(mine.index.is_some(), mine.len() > INDEXED_ABOVE);
+            let fresh: usize = mine.by_name.iter().map(|(name, attributes)| cost(name, attributes)).sum();
+            prop_assert_eq!(mine.bytes(), fresh);
+            if let Some(index) = &mine.index {
+                prop_assert_eq!(index.by_hash.len(), mine.len());
+            }
+            let after: Option<FileName> = after.map(|name| name.parse().unwrap());
+            let hash = HashText::new(&hash.to_string()).unwrap();
+            for wanted in [Wanted::Words(Words::new(&query).unwrap()), Wanted::Hash(hash.clone())] {
+                prop_assert_eq!(found(&mine, &wanted, after.as_ref()), found(&without, &wanted, after.as_ref()));
+            }
+            prop_assert_eq!(mine.matching_text(None, Some(&hash)), without.matching_text(None, Some(&hash)));
+        }
+    }
+
     #[test]
     fn the_bound_is_exact_and_beyond_it_nothing_changes() {
         let all = || (0..FILES_PER_USER).map(|i| i.to_string());
         let mut mine = files(all(), 1);
-        assert_eq!(mine.apply(FilesMode::Add, &mut named(&["new"], 1)), Err(TooManyFiles));
+        assert_eq!(mine.apply(FilesMode::Add, &mut named(&["new"], 1)), Err(FilesRefused::TooMany));
         assert_eq!(mine.apply(FilesMode::Add, &mut named(&["7"], 2)), Ok(true));
         assert_eq!(mine.apply(FilesMode::Remove, &mut named(&["8"], 0)), Ok(true));
         assert_eq!(mine.apply(FilesMode::Add, &mut named(&["new"], 1)), Ok(true));
         assert_eq!(mine.len(), FILES_PER_USER);
         let mut more = files(all().chain(["new".to_owned()]), 1);
-        assert_eq!(mine.apply(FilesMode::Replace, &mut more), Err(TooManyFiles));
+        assert_eq!(mine.apply(FilesMode::Replace, &mut more), Err(FilesRefused::TooMany));
     }
 }

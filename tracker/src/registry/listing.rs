@@ -70,7 +70,7 @@ fn shown_files<'a>(files: &'a mut Files, wanted: &ListPeers) -> Option<Cow<'a, [
         let text = files.matching_text(wanted.name.as_ref(), wanted.hash.as_ref())?;
         return Some(if shown { text.into() } else { b"[]".into() });
     }
-    Some(if shown { files.text().into() } else { b"[]".into() })
+    Some(if shown { files.text().as_ref().into() } else { b"[]".into() })
 }
 
 struct Page {

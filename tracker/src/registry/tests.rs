@@ -1,7 +1,7 @@
 //! The registry's rules, without a clock.
 
 use proptest::prelude::*;
-use shared::tracker::{HashText, ListPeers, Peers, SharedFile};
+use shared::tracker::{HashText, ListPeers, Peers, SharedFile, Wanted, Words};
 
 use super::*;
 
@@ -13,6 +13,7 @@ const RULES: Rules = Rules {
     grace: Duration::from_secs(10),
     legacy_lease: Duration::from_secs(3600),
     legacy_auth: true,
+    catalogue_bytes: 1 << 30,
 };
 
 fn name(text: &str) -> UserName {
@@ -27,7 +28,7 @@ fn key(n: u8) -> Fingerprint {
 struct World {
     registry: Registry,
     now: Instant,
-    tokens: u8,
+    tokens: u16,
 }
 
 impl World {
@@ -44,7 +45,9 @@ impl World {
         self.tokens += 1;
         let user = name(user);
         let binding = self.registry.binding(&user);
-        let token = Token::from_bytes([self.tokens; 32]);
+        let mut token = [0; 32];
+        token[..2].copy_from_slice(&self.tokens.to_be_bytes());
+        let token = Token::from_bytes(token);
         Arrival { user, ip: ip.into(), port: Some(4000), addresses: Vec::new(), token, binding }
     }
 
@@ -303,6 +306,58 @@ fn filters_and_pages() {
     assert_eq!((second.peers.len(), second.total, second.next), (3, 5, None));
 }
 
+#[test]
+fn files_are_found_page_by_page_however_many_users() {
+    let mut world = World::new(RULES);
+    for user in 0..600 {
+        let user = format!("u{user:03}");
+        world.login(&user, ALICE_IP);
+        world.share(&user, &[("Annual Report.pdf", "1"), ("notes.txt", "2"), ("old report.pdf", "3")]);
+    }
+    for (wanted, all) in [
+        (Wanted::Words(Words::new("report PDF").unwrap()), 1200),
+        (Wanted::Hash(HashText::new("2").unwrap()), 600),
+        (Wanted::Words(Words::new("reports").unwrap()), 0),
+    ] {
+        for limit in [1, 7, 256, 600, 1200, 2000] {
+            let (mut position, mut found, mut pieces) = (Position::Start, Vec::new(), 0);
+            loop {
+                let piece = world.registry.find(&wanted, &position, limit);
+                assert!(piece.files.len() <= limit);
+                found.extend(piece.files);
+                pieces += 1;
+                match piece.rest {
+                    Some(rest) => position = rest,
+                    None => break,
+                }
+            }
+            assert_eq!(found.len(), all);
+            assert!(pieces >= 3 && found.is_sorted_by_key(|file| (file.user.clone(), file.name.clone())));
+            found.dedup();
+            assert_eq!(found.len(), all);
+        }
+    }
+}
+
+#[test]
+fn a_full_catalogue_takes_no_more_until_somebody_leaves() {
+    let mut world = World::new(Rules { catalogue_bytes: 1000, ..RULES });
+    world.login("alice", ALICE_IP);
+    world.login("bob", BOB_IP);
+    assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
+    let mut one =
+        Files::from_list(vec![SharedFile { name: "c".parse().unwrap(), size: 1, hash: HashText::new("").unwrap() }]);
+    let full = Err(FilesRefused::CatalogueFull);
+    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Add, &mut one), full);
+    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Replace, &mut one), full);
+    assert_eq!(world.share("alice", &[("z", "1"), ("y", "1")]), Some(2));
+    world.registry.logout(&name("alice"));
+    assert_eq!(world.share("bob", &[("c", "1")]), Some(1));
+    world.login("bob", BOB_IP);
+    world.login("alice", ALICE_IP);
+    assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Login(u8),
@@ -356,6 +411,8 @@ proptest! {
             }
             let registry = &world.registry;
             prop_assert_eq!(registry.present.len(), registry.deadlines.len());
+            let bytes: usize = registry.present.values().map(|present| present.files.bytes()).sum();
+            prop_assert_eq!(registry.catalogue_bytes, bytes);
             prop_assert_eq!(registry.present.len(), registry.sessions.len());
             prop_assert_eq!(registry.tokens.len(), registry.sessions.len());
             prop_assert_eq!(registry.owners.len(), registry.bindings.len());

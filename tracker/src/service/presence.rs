@@ -1,20 +1,28 @@
-//! REGISTER_FILES, LIST_PEERS, LOGOUT, HEARTBEAT, WHOIS, SUBSCRIBE: who is here, and with what.
+//! REGISTER_FILES, LIST_PEERS, LOGOUT, HEARTBEAT, WHOIS, FIND, SUBSCRIBE: who is here, and with what.
 
 use shared::UserName;
 use shared::limits::FILES_PER_USER;
 use shared::tracker::{
-    CountReply, Credentials, Empty, ErrorCode, FilesMode, HeartbeatReply, ListPeers, Proof, RegisterFiles, SharedFile,
-    SubscribeReply, Token, Whois, WhoisReply,
+    CountReply, Credentials, Empty, ErrorCode, FilesMode, Find, FindReply, HeartbeatReply, ListPeers, Proof,
+    RegisterFiles, SharedFile, SubscribeReply, Token, Whois, WhoisReply,
 };
 use tracing::info;
 
 use super::account::tls_required;
 use super::client::Client;
-use super::{Answered, Refused, Reply, Service, ok, refuse};
-use crate::registry::{Authority, Backlog, Claim, Denial, Ended, Files, Registry, SessionId};
+use super::{Answered, Refused, Reply, Service, busy, ok, refuse};
+use crate::registry::{
+    Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Position, Registry, SessionId, behind_last,
+};
 
 /// Lists longer than this are brought into order and written as text on a blocking thread.
 const FILES_AT_ONCE: usize = 500;
+/// When to try again after the catalogue was full.
+const CATALOGUE_RETRY_MS: u64 = 60_000;
+/// Files that FIND lists unless told otherwise.
+const FILES_ON_A_PAGE: usize = 100;
+/// Files that FIND lists at most.
+const FILES_ON_A_PAGE_AT_MOST: usize = 1000;
 
 impl Service {
     pub(super) fn list_peers(&self, id: Option<&str>, wanted: &ListPeers) -> Answered {
@@ -33,9 +41,7 @@ impl Service {
         let (shown, first) = (client.claim(&proof), &mut files);
         let count = self.with_registry(|registry, now| {
             let session = speaker(registry, &user, &shown)?;
-            let count = registry
-                .set_files(&user, mode, first)
-                .map_err(|_| refuse(ErrorCode::TooLarge, format!("{user} may share at most {FILES_PER_USER} files")))?;
+            let count = registry.set_files(&user, mode, first).map_err(|why| files_refused(&user, why))?;
             // An attached session, or one proved by password, has no lease of its own: the presence's is renewed.
             let presence = registry.presence(&user).unwrap_or(session);
             let _ = registry.renew(presence, now);
@@ -106,6 +112,28 @@ impl Service {
         match found {
             Some(reply) => ok(id, "found", &reply),
             None => Err(refuse(ErrorCode::NotFound, "no such user is bound to a certificate")),
+        }
+    }
+
+    pub(super) async fn find(&self, client: &Client, id: Option<&str>, find: &Find) -> Answered {
+        self.certified(client)?;
+        let limit = find.limit.unwrap_or(FILES_ON_A_PAGE).clamp(1, FILES_ON_A_PAGE_AT_MOST);
+        let mut position = find.cursor.clone().map_or(Position::Start, Position::Behind);
+        let mut files = Vec::new();
+        loop {
+            let piece = self.with_registry(|registry, _| registry.find(&find.wanted, &position, limit - files.len()));
+            files.extend(piece.files);
+            let next = match piece.rest {
+                None => None,
+                Some(_) if files.len() == limit => behind_last(&files),
+                Some(rest) => {
+                    position = rest;
+                    // Others have their turn between two pieces.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+            };
+            return ok(id, found_message(files.len()), &FindReply { files, next });
         }
     }
 
@@ -182,6 +210,21 @@ fn ended_refusal(user: &UserName, ended: Ended) -> Refused {
         Ended::NotPresent => format!("this session of {user} is not present: RESUME with a port first"),
     };
     refuse(ErrorCode::NotLoggedIn, message)
+}
+
+fn files_refused(user: &UserName, why: FilesRefused) -> Refused {
+    match why {
+        FilesRefused::TooMany => {
+            refuse(ErrorCode::TooLarge, format!("{user} may share at most {FILES_PER_USER} files"))
+        }
+        FilesRefused::CatalogueFull => {
+            busy("the tracker's catalogue is full: share less, or try later", CATALOGUE_RETRY_MS)
+        }
+    }
+}
+
+fn found_message(count: usize) -> String {
+    if count == 1 { "1 file found".to_owned() } else { format!("{count} files found") }
 }
 
 fn files_message(user: &UserName, count: usize) -> String {

@@ -25,6 +25,7 @@ pub(super) const RULES: Rules = Rules {
     grace: Duration::from_secs(10),
     legacy_lease: Duration::from_secs(3600),
     legacy_auth: true,
+    catalogue_bytes: 1 << 30,
 };
 
 /// Long for a test, short for whoever waits for one that hangs.

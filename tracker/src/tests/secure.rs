@@ -161,3 +161,31 @@ async fn whois_tells_bindings_to_those_who_have_one() {
         assert_eq!(conn.code(r#"{"action":"SUBSCRIBE"}"#).await, "not_logged_in");
     }
 }
+
+#[tokio::test]
+async fn files_are_found_by_those_who_are_bound() {
+    let world = World::new().await;
+    let (_, mut alice) = registered(&world, "alice").await;
+    let (_, mut bob) = registered(&world, "bob").await;
+    for (conn, user) in [(&mut alice, "alice"), (&mut bob, "bob")] {
+        assert_eq!(conn.code(RESUME).await, "ok");
+        assert_eq!(conn.code(&files(user, 300)).await, "ok");
+    }
+    let one = alice.ask(r#"{"action":"FIND","name":"FILE 7"}"#).await;
+    assert_eq!((one["files"].as_array().unwrap().len(), &one["next"]), (22, &Value::Null));
+    assert_eq!(one["files"][0]["user"], "alice");
+    let all = alice.ask(r#"{"action":"FIND","hash":"abc","limit":1000}"#).await;
+    assert_eq!((all["files"].as_array().unwrap().len(), &all["next"]), (600, &Value::Null));
+    let (mut count, mut cursor) = (0, String::new());
+    loop {
+        let page = bob.ask(&format!(r#"{{"action":"FIND","name":"txt","limit":150{cursor}}}"#)).await;
+        count += page["files"].as_array().unwrap().len();
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!(r#","cursor":"{next}""#);
+    }
+    assert_eq!(count, 600);
+    assert_eq!(alice.ask(r#"{"action":"FIND","name":"nothing"}"#).await["files"], serde_json::json!([]));
+    let find = r#"{"action":"FIND","name":"file"}"#;
+    assert_eq!(world.once(find).await["code"], "tls_required");
+    assert_eq!(world.tls(None).await.code(find).await, "not_logged_in");
+}

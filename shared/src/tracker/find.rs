@@ -1,0 +1,235 @@
+//! FIND: which present users share a file of this hash, or files with these words in their names.
+//!
+//! The words of a text are its runs of letters and digits, in lower case. A name matches when each word asked for is
+//! the beginning of one of the name's words: `rel 2024` finds `Relatório final-2024.pdf`, `port` doesn't find `report`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::HashText;
+use crate::limits::{FILE_NAME_BYTES, FIND_WORDS};
+use crate::{FileName, UserName};
+
+/// What to find, one page of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Find {
+    /// By what.
+    pub wanted: Wanted,
+    /// At most this many files; the tracker has its own bound too.
+    pub limit: Option<usize>,
+    /// Go on behind this file: the `next` of the page before.
+    pub cursor: Option<FindCursor>,
+}
+
+/// By what to find a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The file's hash.
+    Hash(HashText),
+    /// Words in the file's name.
+    Words(Words),
+}
+
+/// 1 to [`FIND_WORDS`] words, all of which a name must match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words(Vec<String>);
+
+/// The last file of a page: `USER/NAME` as text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FindCursor {
+    /// Whose.
+    pub user: UserName,
+    /// Which.
+    pub name: FileName,
+}
+
+/// To `FIND`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindReply {
+    /// Ordered by user and name.
+    pub files: Vec<FoundFile>,
+    /// The cursor of the next page, when there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<FindCursor>,
+}
+
+/// One file that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundFile {
+    /// Who shares it.
+    pub user: UserName,
+    /// Under which name.
+    pub name: FileName,
+    /// Bytes.
+    pub size: u64,
+    /// Its hash.
+    pub hash: HashText,
+}
+
+/// The words of a text: its runs of letters and digits, in lower case.
+pub fn words_of(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
+}
+
+impl Words {
+    /// The words of `text`; `None` when there are none, more than [`FIND_WORDS`], or the text is longer than a name.
+    pub fn new(text: &str) -> Option<Self> {
+        if text.len() > FILE_NAME_BYTES {
+            return None;
+        }
+        let words: Vec<String> = words_of(text).take(FIND_WORDS + 1).collect();
+        (1..=FIND_WORDS).contains(&words.len()).then_some(Self(words))
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether each of them begins a word of `name`.
+    pub fn matches(&self, name: &FileName) -> bool {
+        let in_name: Vec<String> = words_of(name.as_str()).collect();
+        self.0.iter().all(|word| in_name.iter().any(|other| other.starts_with(word.as_str())))
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" "))
+    }
+}
+
+impl fmt::Display for FindCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.user, self.name)
+    }
+}
+
+impl FromStr for FindCursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A user name has no slash, so that the first one ends it.
+        let parse = || {
+            let (user, name) = text.split_once('/')?;
+            Some(Self { user: user.parse().ok()?, name: name.parse().ok()? })
+        };
+        parse().ok_or("it is not the \"next\" of a reply to FIND")
+    }
+}
+
+impl Serialize for FindCursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FindCursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tracker::{Request, parse_request};
+
+    fn golden(find: Find, text: &str) {
+        let request = Request::Find(find);
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert_eq!(parse_request(text).request, Ok(request));
+    }
+
+    #[test]
+    fn golden_requests() {
+        let wanted = Wanted::Words(Words::new("Final  REPORT.pdf").unwrap());
+        let cursor = Some("bob/docs/a b.txt".parse().unwrap());
+        golden(
+            Find { wanted, limit: Some(50), cursor },
+            r#"{"action":"FIND","name":"final report pdf","limit":50,"cursor":"bob/docs/a b.txt"}"#,
+        );
+        let wanted = Wanted::Hash(HashText::new("abc").unwrap());
+        golden(Find { wanted, limit: None, cursor: None }, r#"{"action":"FIND","hash":"abc"}"#);
+    }
+
+    #[test]
+    fn golden_reply() {
+        let (user, name): (UserName, FileName) = ("bob".parse().unwrap(), "docs/a.txt".parse().unwrap());
+        let next = Some(FindCursor { user: user.clone(), name: name.clone() });
+        let file = FoundFile { user, name, size: 3, hash: HashText::new("abc").unwrap() };
+        let reply = FindReply { files: vec![file], next };
+        let text = r#"{"files":[{"user":"bob","name":"docs/a.txt","size":3,"hash":"abc"}],"next":"bob/docs/a.txt"}"#;
+        assert_eq!(serde_json::to_string(&reply).unwrap(), text);
+        assert_eq!(serde_json::from_str::<FindReply>(text).unwrap(), reply);
+    }
+
+    #[test]
+    fn what_can_t_be_found_is_refused() {
+        let many = "a ".repeat(FIND_WORDS + 1);
+        for fields in [
+            "".to_owned(),
+            r#","name":"a","hash":"b""#.to_owned(),
+            r#","name":"..""#.to_owned(),
+            format!(r#","name":"{many}""#),
+            format!(r#","name":"{}""#, "a".repeat(FILE_NAME_BYTES + 1)),
+            r#","name":"a","cursor":"bob""#.to_owned(),
+            r#","name":"a","cursor":"b b/x""#.to_owned(),
+            r#","name":"a","limit":-1"#.to_owned(),
+        ] {
+            let text = format!(r#"{{"action":"FIND"{fields}}}"#);
+            assert!(parse_request(&text).request.is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_word_begins_a_word_of_the_name() {
+        let name: FileName = "Álbum/Relatório final-2024.PDF".parse().unwrap();
+        for (text, expected) in [
+            ("final", true),
+            ("REL 2024", true),
+            ("pdf relatório álbum", true),
+            ("álbum/relatório", true),
+            ("elatório", false),
+            ("final 2023", false),
+        ] {
+            assert_eq!(Words::new(text).unwrap().matches(&name), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(text in "[a-zA-Zé0-9 ./-]{1,40}", user in "[A-Za-z0-9_.-]{1,32}", name in "[a-z é]{1,9}(/[a-z]{1,9}){0,3}",
+                      limit: Option<u32>) {
+            prop_assume!(Words::new(&text).is_some());
+            let cursor = FindCursor { user: user.parse().unwrap(), name: name.parse().unwrap() };
+            prop_assert_eq!(cursor.to_string().parse(), Ok(cursor.clone()));
+            let limit = limit.map(|limit| usize::try_from(limit).unwrap());
+            let find = Find { wanted: Wanted::Words(Words::new(&text).unwrap()), limit, cursor: Some(cursor) };
+            let text = serde_json::to_string(&Request::Find(find.clone())).unwrap();
+            prop_assert_eq!(parse_request(&text).request, Ok(Request::Find(find)));
+        }
+
+        #[test]
+        fn hostile_texts_never_panic(text: String) {
+            let _ = text.parse::<FindCursor>();
+            if let Some(words) = Words::new(&text) {
+                prop_assert!(words.iter().count() <= FIND_WORDS);
+                prop_assert_eq!(Words::new(&words.to_string()).is_some(), true);
+            }
+        }
+
+        #[test]
+        fn a_name_is_found_by_its_own_words(name in "[a-zA-Zé0-9 ._-]{1,30}") {
+            let name: Result<FileName, _> = name.parse();
+            if let (Ok(name), Some(words)) = (&name, name.as_ref().ok().and_then(|name| Words::new(name.as_str()))) {
+                prop_assert!(words.matches(name));
+            }
+        }
+    }
+}
