@@ -12,14 +12,15 @@
 //!   │                                                      │
 //!   │  either side opens, any number of times:             │
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
-//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime}
+//!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
+//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, executable?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
 //!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, room?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //! ```
 //!
-//! On a stream of `files`, `stat`, `manifest` and `get`, one request may follow another without waiting; the answers
+//! On a stream of `files`, `folders`, `stat`, `manifest` and `get`, one request may follow another without waiting; the answers
 //! come in that order, and the opener ends its side when it wants no more. Any of them may be answered by
 //! `error {code, message}`, and the next request is then answered as if nothing had happened. A failure in the middle
 //! of raw bytes resets the stream.
@@ -45,6 +46,15 @@ pub enum Ask {
     Chat {},
     /// What is shared.
     Files {
+        /// Only names that start with this text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        /// `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
+    /// The shared folders that have nothing in them, which no file's name tells of.
+    Folders {
         /// Only names that start with this text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prefix: Option<String>,
@@ -91,6 +101,14 @@ pub enum Answer {
     FileList {
         /// The files of this page.
         files: Vec<FileStat>,
+        /// The cursor of the next page, when there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
+    /// A page of empty folders, ordered by name.
+    FolderList {
+        /// The folders of this page.
+        folders: Vec<FileName>,
         /// The cursor of the next page, when there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
@@ -145,6 +163,9 @@ pub struct FileStat {
     /// Last modification, seconds since 1970.
     #[serde(default)]
     pub mtime: i64,
+    /// Whether its owner may execute it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
 }
 
 /// From the opener of a chat stream.

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -10,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Command, Context, PasswordSource, Whose};
 use crate::engine::Error;
-use crate::engine::fetch::{Destination, IfExists, Request};
+use crate::engine::fetch::{Destination, IfExists, Request, Sources};
+use crate::engine::serve::Limits;
 use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, Output, OutputOptions};
 
@@ -110,6 +112,12 @@ enum Subcommands {
         /// The UDP port [default: the one of last time, else any].
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         port: Option<u16>,
+        /// Send at most this many bytes a second, to all together (10M, 500k).
+        #[arg(long, value_name = "RATE", value_parser = rate)]
+        limit: Option<u64>,
+        /// Send at most this many bytes a second to each peer.
+        #[arg(long, value_name = "RATE", value_parser = rate)]
+        limit_per_peer: Option<u64>,
     },
     /// Show who is online.
     List,
@@ -124,10 +132,29 @@ enum Subcommands {
     /// Get files: verified, several at once, resumed where they were left.
     Fetch {
         /// From whom.
-        user: UserName,
+        #[arg(required_unless_present = "retry")]
+        user: Option<UserName>,
         /// Names, folders (docs/) and patterns ('*.pdf').
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required_unless_present = "retry", value_name = "NAME")]
         names: Vec<String>,
+        /// Fetch again what failed the last time.
+        #[arg(long, exclusive = true)]
+        retry: bool,
+        /// Ask these as well, whether or not the tracker says that they have it.
+        #[arg(long, value_name = "USER,…", value_delimiter = ',')]
+        from: Vec<UserName>,
+        /// Ask nobody but the user, and those named with --from.
+        #[arg(long)]
+        only: bool,
+        /// Receive at most this many bytes a second (10M, 500k).
+        #[arg(long, value_name = "RATE", value_parser = rate)]
+        limit: Option<u64>,
+        /// Wait this long for sources that are gone.
+        #[arg(long, value_name = "SECONDS", default_value_t = 90)]
+        patience: u32,
+        /// Offer what was fetched as well.
+        #[arg(long)]
+        share: bool,
         /// A folder, a file's new name, or - for standard output.
         #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
         output: PathBuf,
@@ -212,7 +239,7 @@ impl Args {
         };
         let command = self.command.into_command()?;
         if self.global.json
-            && let Command::Fetch(Request { destination: Destination::Stdout, .. }) = &command
+            && let Command::Fetch { request: Some(Request { destination: Destination::Stdout, .. }), .. } = &command
         {
             return Err(Error::Usage("-o - and --json both want standard output".to_owned()));
         }
@@ -231,16 +258,42 @@ impl Subcommands {
             Self::Share { paths, name } => Command::Share { paths, name },
             Self::Unshare { names } => Command::Unshare { names },
             Self::Shares => Command::Shares,
-            Self::Serve { port } => Command::Serve { port },
+            Self::Serve { port, limit, limit_per_peer } => {
+                Command::Serve { port, limits: Limits { total: limit, per_peer: limit_per_peer } }
+            }
             Self::List => Command::List,
             Self::Files { user, prefix } => Command::Files { user, prefix },
-            Self::Fetch { user, names, output, jobs, if_exists } => Command::Fetch(Request {
-                from: user,
+            Self::Fetch { user: None, share, .. } => Command::Fetch { request: None, share },
+            Self::Fetch {
+                user: Some(user),
                 names,
-                destination: destination(output)?,
-                if_exists: if_exists.map_or(IfExists::SkipSame, Existing::policy),
-                streams: usize::from(jobs),
-            }),
+                from,
+                only,
+                limit,
+                patience,
+                share,
+                output,
+                jobs,
+                if_exists,
+                ..
+            } => {
+                let sources = match (only, from.is_empty()) {
+                    (true, _) => Sources::Only(from),
+                    (false, true) => Sources::Everybody,
+                    (false, false) => Sources::Also(from),
+                };
+                let request = Request {
+                    from: user,
+                    names,
+                    destination: destination(output)?,
+                    if_exists: if_exists.map_or(IfExists::SkipSame, Existing::policy),
+                    streams: usize::from(jobs),
+                    sources,
+                    limit,
+                    patience: Duration::from_secs(patience.into()),
+                };
+                Command::Fetch { request: Some(request), share }
+            }
             Self::Chat { user, text } => Command::Chat { user, text },
             Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
             Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
@@ -279,6 +332,26 @@ fn destination(path: PathBuf) -> Result<Destination, Error> {
     Ok(if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) })
 }
 
+/// `500k`, `10M`, `1G`: bytes a second, in powers of ten as networks count.
+fn rate(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a rate: say 500k, 10M or 1G bytes a second");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match &text[digits.len()..] {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    let rate = number * scale;
+    if !(1000.0..=1e12).contains(&rate) {
+        return Err(format!("{text} is out of range: at least 1k bytes a second"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, as just checked")]
+    Ok(rate as u64)
+}
+
 fn default_home() -> Result<PathBuf, Error> {
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders
@@ -306,7 +379,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().to_str().unwrap();
         let destination = |output: &str| match command(&["peer", "fetch", "bob", "a", "-o", output]) {
-            Command::Fetch(request) => request.destination,
+            Command::Fetch { request: Some(request), .. } => request.destination,
             other => panic!("{other:?}"),
         };
         assert_eq!(destination(folder), Destination::Folder(folder.into()));
@@ -314,6 +387,15 @@ mod tests {
         assert_eq!(destination("new"), Destination::FileOrFolder("new".into()));
         assert_eq!(destination("."), Destination::Folder(".".into()));
         assert_eq!(destination(".."), Destination::Folder("..".into()));
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(rate("10M"), Ok(10_000_000));
+        assert_eq!(rate("1.5k"), Ok(1500));
+        for wrong in ["", "M", "10X", "-1k", "0", "1", "NaN", "1e99G"] {
+            assert!(rate(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::engine::chat::Visit;
 use crate::engine::event::Events;
 use crate::engine::node::Node;
 use crate::engine::node::control::{Action, FromNode, NodeClient, Outcome};
+use crate::engine::serve::Limits;
 use crate::engine::{Error, Me};
 use crate::ui::{ChatView, RawTerminal, Wish};
 
@@ -135,7 +136,7 @@ async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Err
 async fn cancellable_node(context: &Context, me: &Me) -> Result<Node, Error> {
     tokio::select! {
         () = context.cancel.cancelled() => Err(Error::Interrupted),
-        node = Node::start(me, None, Events::new()) => node,
+        node = Node::start(me, None, Limits::default(), Events::new()) => node,
     }
 }
 

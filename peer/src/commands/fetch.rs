@@ -1,32 +1,84 @@
 //! `peer fetch`.
 
-use super::Context;
-use crate::engine::Error;
-use crate::engine::fetch::{Destination, Request, fetch};
+use std::path::PathBuf;
+
+use super::{Context, share};
+use crate::engine::fetch::{Destination, FetchEvent, Request, Status, fetch};
+use crate::engine::{Error, Me};
 use crate::ui::{FetchBars, size};
 
-pub(super) async fn run(context: &Context, request: &Request) -> Result<(), Error> {
+pub(super) async fn run(context: &Context, request: Option<Request>, share: bool) -> Result<(), Error> {
     let me = context.me()?;
+    let request = match request {
+        Some(request) => request,
+        None => last_failed(&me)?,
+    };
     let mut bars = FetchBars::new(&context.output);
-    let outcome = fetch(&me, request, &mut |event| bars.show(&event), &context.cancel).await;
-    match outcome {
-        Ok(summary) => Ok(bars.end(&summary)?),
-        Err(Error::Interrupted) => {
-            bars.clear();
-            let (got, all) = bars.progress();
-            if all > 0 && request.destination != Destination::Stdout {
-                let kept = size(got);
-                context.output.note(&format!(
-                    "interrupted: {kept} of {} were verified, whole files are in place and parts are kept; \
-                     run the same command again to go on",
-                    size(all)
-                ));
+    let mut failed = Vec::new();
+    let mut arrived: Vec<PathBuf> = Vec::new();
+    let outcome = fetch(
+        &me,
+        &request,
+        &mut |event| {
+            if let FetchEvent::Finished { report, .. } = &event {
+                match &report.status {
+                    Status::Failed(_) => failed.push(report.name.clone()),
+                    Status::Done(path) | Status::Renamed(path) if share => arrived.push(path.clone()),
+                    _ => {}
+                }
             }
-            Err(Error::Interrupted)
+            bars.show(&event);
+        },
+        &context.cancel,
+    )
+    .await;
+    remember_failed(&me, &request, failed)?;
+    match outcome {
+        Ok(summary) => bars.end(&summary)?,
+        Err(Error::Interrupted) => {
+            say_what_is_kept(context, &mut bars, &request);
+            return Err(Error::Interrupted);
         }
         Err(error) => {
             bars.clear();
-            Err(error)
+            return Err(error);
         }
     }
+    if share && !arrived.is_empty() { share::share(context, arrived, None).await } else { Ok(()) }
+}
+
+fn say_what_is_kept(context: &Context, bars: &mut FetchBars, request: &Request) {
+    bars.clear();
+    let (got, all) = bars.progress();
+    if all > 0 && request.destination != Destination::Stdout {
+        context.output.note(&format!(
+            "interrupted: {} of {} were verified, whole files are in place and parts are kept; \
+             run the same command again to go on",
+            size(got),
+            size(all)
+        ));
+    }
+}
+
+/// What failed last time, by the same words otherwise.
+fn last_failed(me: &Me) -> Result<Request, Error> {
+    let nothing = || Error::Usage("nothing failed the last time: there is nothing to retry".to_owned());
+    let text = me.profile.last_failed_fetch()?.ok_or_else(nothing)?;
+    serde_json::from_str(&text).map_err(|_| nothing())
+}
+
+fn remember_failed(me: &Me, request: &Request, failed: Vec<String>) -> Result<(), Error> {
+    if failed.is_empty() {
+        return Ok(me.profile.set_last_failed_fetch(None)?);
+    }
+    // Whatever the working folder of the retry.
+    let whole = |path: &PathBuf| std::path::absolute(path).map_err(Error::disk(path));
+    let destination = match &request.destination {
+        Destination::Folder(path) => Destination::Folder(whole(path)?),
+        Destination::FileOrFolder(path) => Destination::FileOrFolder(whole(path)?),
+        Destination::Stdout => Destination::Stdout,
+    };
+    let again = Request { names: failed, destination, ..request.clone() };
+    let text = serde_json::to_string(&again).map_err(|why| Error::Internal(why.to_string()))?;
+    Ok(me.profile.set_last_failed_fetch(Some(&text))?)
 }

@@ -17,6 +17,7 @@ use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::fetch::Request;
+use crate::engine::serve::Limits;
 use crate::engine::{Error, Me, Notice, Notify};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
@@ -63,6 +64,8 @@ pub enum Command {
     Serve {
         /// The UDP port.
         port: Option<u16>,
+        /// How fast others may fetch.
+        limits: Limits,
     },
     /// Who is online.
     List,
@@ -74,7 +77,12 @@ pub enum Command {
         prefix: String,
     },
     /// Get files.
-    Fetch(Request),
+    Fetch {
+        /// Which, from whom; none for what failed the last time.
+        request: Option<Request>,
+        /// Offer them as well once they are here.
+        share: bool,
+    },
     /// Talk.
     Chat {
         /// To whom.
@@ -138,8 +146,8 @@ pub struct Context {
 pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
     // These end by themselves when they are cancelled, and have something to say then.
     let command = match command {
-        Command::Fetch(request) => return fetch::run(context, &request).await,
-        Command::Serve { port } => return serve::run(context, port).await,
+        Command::Fetch { request, share } => return fetch::run(context, request, share).await,
+        Command::Serve { port, limits } => return serve::run(context, port, limits).await,
         Command::Chat { user, text } => return chat::run(context, &user, text.as_deref()).await,
         command => command,
     };
@@ -163,7 +171,7 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Trust { of: Whose::User(user), replace } => trust::user(context, &user, replace).await,
         Command::Trust { of: Whose::Tracker, replace } => trust::tracker(context, replace),
         Command::Verify { user, yes } => trust::verify(context, &user, yes),
-        Command::Fetch(_) | Command::Serve { .. } | Command::Chat { .. } => {
+        Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } => {
             Err(Error::Internal("this command runs by itself".to_owned()))
         }
     }

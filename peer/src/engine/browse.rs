@@ -13,7 +13,7 @@ use crate::net::link::{self, Target};
 /// [`Error`]: no link, no answer.
 pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<FileStat>, Error> {
     let failed = |why| Error::link(&target.user, why);
-    let endpoint = Endpoint::dialling(&me.identity).map_err(failed)?;
+    let endpoint = Endpoint::dialling(&me.identity, None).map_err(failed)?;
     let link = link::dial(&endpoint, target, &me.user, &[]).await.map_err(failed)?;
     let files = list(&link, prefix).await;
     link.close(Code::Done);

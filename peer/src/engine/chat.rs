@@ -164,7 +164,7 @@ impl Visit {
     /// [`Error`]: offline, unreachable, changed.
     pub async fn open(me: &Me, to: &UserName) -> Result<Self, Error> {
         let target = contacts::find(me, to).await?;
-        let endpoint = Endpoint::dialling(&me.identity).map_err(|why| Error::link(to, why))?;
+        let endpoint = Endpoint::dialling(&me.identity, None).map_err(|why| Error::link(to, why))?;
         let link =
             link::dial(&endpoint, &target, &me.user, &[]).await.map_err(|why| unreachable_is_offline(to, why))?;
         let outgoing = Outgoing::open(&link).await.map_err(|why| Error::stream(to, why))?;

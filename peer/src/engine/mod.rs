@@ -13,6 +13,7 @@ pub mod fetch;
 mod me;
 pub mod node;
 mod notice;
+pub mod rate;
 pub mod serve;
 pub mod share;
 

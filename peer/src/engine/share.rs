@@ -11,7 +11,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::Error;
 use crate::profile::{Profile, Share};
-use crate::sys::{FileId, file_id};
+use crate::sys::{FileId, file_id, is_executable};
 
 /// Shares written in one transaction.
 const BATCH: usize = 1000;
@@ -130,7 +130,8 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
                 names.push(share.name);
             }
         })?;
-        if names.len() == before {
+        let folders = profile.remove_empty_folders(text.trim_end_matches('/'))?;
+        if names.len() == before && folders == 0 {
             return Err(Error::Usage(format!("nothing is shared as {text:?}: `peer shares` shows what is")));
         }
     }
@@ -172,7 +173,8 @@ pub fn freshness(share: &Share) -> Freshness {
 pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error> {
     let fresh = File::open(&share.path).map_err(|why| why.to_string()).and_then(|file| {
         let (id, hash, manifest) = hash_file(&file, &mut |_| {})?;
-        Ok(Share { id, hash, manifest, ..share.clone() })
+        let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
+        Ok(Share { id, executable, hash, manifest, ..share.clone() })
     });
     match fresh {
         Ok(share) => {
@@ -192,20 +194,22 @@ struct Candidate {
     name: FileName,
     path: PathBuf,
     id: FileId,
+    executable: bool,
     known: Option<(ContentHash, Manifest)>,
 }
 
 impl Candidate {
     fn into_share(self, report: &mut dyn FnMut(ShareEvent<'_>)) -> Result<Share, (PathBuf, String)> {
-        if let Some((hash, manifest)) = self.known {
-            return Ok(Share { name: self.name, path: self.path, id: self.id, hash, manifest });
+        let Self { name, path, id, executable, known } = self;
+        if let Some((hash, manifest)) = known {
+            return Ok(Share { name, path, id, executable, hash, manifest });
         }
-        report(ShareEvent::Hashing { name: &self.name, size: self.id.size });
-        let opened = File::open(&self.path).map_err(|why| why.to_string());
+        report(ShareEvent::Hashing { name: &name, size: id.size });
+        let opened = File::open(&path).map_err(|why| readable(&why));
         let hashed = opened.and_then(|file| hash_file(&file, &mut |bytes| report(ShareEvent::Hashed(bytes))));
         match hashed {
-            Ok((id, hash, manifest)) => Ok(Share { name: self.name, path: self.path, id, hash, manifest }),
-            Err(why) => Err((self.path, why)),
+            Ok((id, hash, manifest)) => Ok(Share { name, path, id, executable, hash, manifest }),
+            Err(why) => Err((path, why)),
         }
     }
 }
@@ -219,15 +223,30 @@ fn find_candidates(
 ) -> Result<Vec<Candidate>, Error> {
     let mut room = FILES_PER_USER.saturating_sub(profile.share_count()?);
     let mut candidates: Vec<Candidate> = Vec::new();
+    let mut empty_folders = Vec::new();
     for root in paths {
         let found = match Found::all(root, name) {
-            Ok(found) => found,
+            Ok((base, found)) => {
+                // Those of an earlier walk may have got something in them since.
+                profile.remove_empty_folders(&base)?;
+                found
+            }
             Err(why) => {
                 skip(summary, report, root, &why);
                 continue;
             }
         };
         for found in found {
+            let found = match found {
+                Ok(Found { path, name, is_folder: true }) => {
+                    match name.parse::<FileName>() {
+                        Ok(name) => empty_folders.push(name),
+                        Err(why) => skip(summary, report, &path, &format!("its name can't be shared: {why}")),
+                    }
+                    continue;
+                }
+                found => found,
+            };
             match found.and_then(|found| check(profile, found)) {
                 Ok((candidate, known)) if known || room > 0 => {
                     room -= usize::from(!known);
@@ -238,6 +257,7 @@ fn find_candidates(
             }
         }
     }
+    profile.put_empty_folders(&empty_folders)?;
     candidates.sort_by(|a, b| a.name.cmp(&b.name));
     let mut last: Option<Candidate> = None;
     let mut unique = Vec::with_capacity(candidates.len());
@@ -259,17 +279,18 @@ fn skip(summary: &mut Summary, report: &mut dyn FnMut(ShareEvent<'_>), path: &Pa
     report(ShareEvent::Skipped { path, why });
 }
 
-/// A file on the disk and the name it would have.
+/// A file, or a folder with nothing in it, and the name it would have.
 struct Found {
     path: PathBuf,
     name: String,
+    is_folder: bool,
 }
 
 type Refused = (PathBuf, String);
 
 impl Found {
-    /// All files at or below `root`. What the user named is taken even if it is hidden, but no link.
-    fn all(root: &Path, name: Option<&FileName>) -> Result<Vec<Result<Self, Refused>>, String> {
+    /// The name of `root` and all that is at or below it. What the user named is taken even if it is hidden, but no link.
+    fn all(root: &Path, name: Option<&FileName>) -> Result<(String, Vec<Result<Self, Refused>>), String> {
         let metadata = fs::symlink_metadata(root).map_err(|why| readable(&why))?;
         if metadata.is_symlink() {
             return Err("it is a link, and links are not followed: name what it points to".to_owned());
@@ -281,7 +302,7 @@ impl Found {
             (None, None) => return Err("it has no name: use --as NAME".to_owned()),
         };
         if metadata.is_file() {
-            return Ok(vec![Ok(Self { path, name: base })]);
+            return Ok((base.clone(), vec![Ok(Self { path, name: base, is_folder: false })]));
         }
         if !metadata.is_dir() {
             return Err("it is neither a file nor a folder".to_owned());
@@ -289,25 +310,34 @@ impl Found {
         let visible = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
         let walk = WalkDir::new(&path).follow_links(false).sort_by_file_name().into_iter().filter_entry(visible);
         let found = walk.filter_map(|entry| match entry {
-            Ok(entry) if entry.file_type().is_file() => Some(Self::below(&path, &base, entry.into_path())),
+            Ok(entry) if entry.file_type().is_file() => Some(Self::below(&path, &base, entry.into_path(), false)),
+            Ok(entry) if entry.file_type().is_dir() && is_empty(entry.path()) => {
+                Some(Self::below(&path, &base, entry.into_path(), true))
+            }
             Ok(_) => None,
             Err(why) => Some(Err((why.path().unwrap_or(&path).to_owned(), why.to_string()))),
         });
-        Ok(found.collect())
+        let found = found.collect();
+        Ok((base, found))
     }
 
-    fn below(root: &Path, base: &str, path: PathBuf) -> Result<Self, Refused> {
+    fn below(root: &Path, base: &str, path: PathBuf, is_folder: bool) -> Result<Self, Refused> {
         let relative = path.strip_prefix(root).ok().and_then(Path::to_str);
         match relative {
-            Some(relative) => Ok(Self { name: format!("{base}/{relative}"), path }),
+            Some("") => Ok(Self { name: base.to_owned(), path, is_folder }),
+            Some(relative) => Ok(Self { name: format!("{base}/{relative}"), path, is_folder }),
             None => Err((path, "its name is not UTF-8".to_owned())),
         }
     }
 }
 
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 /// What is on record of a found file; the flag tells whether it is shared already.
 fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> {
-    let Found { path, name } = found;
+    let Found { path, name, .. } = found;
     let refuse = |why: String| (path.clone(), why);
     let name: FileName = name.parse().map_err(|why| refuse(format!("its name can't be shared: {why}")))?;
     let metadata = fs::symlink_metadata(&path).map_err(|why| refuse(readable(&why)))?;
@@ -321,7 +351,8 @@ fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> 
         return Err(refuse(format!("{name} is shared from {elsewhere} already: use --as NAME, or unshare that first")));
     }
     let known = profile.hashed_before(&path, id).map_err(|why| refuse(why.to_string()))?;
-    Ok((Candidate { name, id, known, path }, before.is_some()))
+    let executable = is_executable(&metadata);
+    Ok((Candidate { name, id, executable, known, path }, before.is_some()))
 }
 
 /// Hashes a whole file, group by group, and makes sure that it didn't change meanwhile.

@@ -23,6 +23,8 @@ use crate::sys;
 const MAX_STREAMS: u32 = 64;
 /// What one bulk stream may have in flight towards us.
 const STREAM_WINDOW: u32 = 4 << 20;
+/// Less than this starves a stream even on a slow network.
+const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 /// What all streams of one link may have in flight towards us: more than all bulk streams together, so that a full
 /// bulk stream can't keep a chat message waiting.
 const LINK_WINDOW: u32 = 24 << 20;
@@ -33,6 +35,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const RECEIVE_BUFFER_HINT: usize = 1 << 20;
 const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_DIALLING: Duration = Duration::from_secs(1);
 const MAX_UDP_PAYLOAD: u16 = 65_527;
 /// Packets on loopback: two of these are one segmented send of 64 kB.
 const LOOPBACK_MTU: u16 = 32_000;
@@ -47,16 +50,20 @@ pub struct Endpoint {
     inner: quinn::Endpoint,
     identity: Arc<Identity>,
     server: Option<Arc<QuicServerConfig>>,
+    stream_window: u32,
 }
 
 impl Endpoint {
-    /// For a process that only dials.
+    /// For a process that only dials; with `limit` bytes a second that it wants to receive, its windows are made to
+    /// fit, or the first burst would be far over it.
     ///
     /// # Errors
     /// [`LinkError::Local`] when there is no socket to be had.
-    pub fn dialling(identity: &Arc<Identity>) -> Result<Self, LinkError> {
+    pub fn dialling(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
         let inner = bind(0, EndpointConfig::default(), None)?;
-        Ok(Self { inner, identity: identity.clone(), server: None })
+        let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
+        let stream_window = limit.map_or(STREAM_WINDOW, fitting);
+        Ok(Self { inner, identity: identity.clone(), server: None, stream_window })
     }
 
     /// For a node: accepts on `port` (0: any) and dials from there.
@@ -76,7 +83,7 @@ impl Endpoint {
         let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
         let inner = bind(port, config, Some(server_config(&crypto, None)))?;
-        Ok(Self { inner, identity: identity.clone(), server: Some(crypto) })
+        Ok(Self { inner, identity: identity.clone(), server: Some(crypto), stream_window: STREAM_WINDOW })
     }
 
     /// The UDP port.
@@ -99,7 +106,13 @@ impl Endpoint {
     pub fn connect(&self, address: SocketAddr, pin: &Arc<ServerPin>) -> Result<quinn::Connecting, LinkError> {
         let crypto = QuicClientConfig::try_from(certs::peer_client(&self.identity, pin)?);
         let mut config = ClientConfig::new(Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?));
-        config.transport_config(Arc::new(transport(Some(address))));
+        let mut transport = transport(Some(address));
+        transport.stream_receive_window(self.stream_window.into());
+        if self.server.is_none() {
+            // The dialler's packets tell the other side that our address changed: the sooner the better.
+            transport.keep_alive_interval(Some(KEEP_ALIVE_DIALLING));
+        }
+        config.transport_config(Arc::new(transport));
         self.inner
             .connect_with(config, address, &certs::server_name().to_str())
             .map_err(|why| LinkError::Local(why.to_string()))

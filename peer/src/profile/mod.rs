@@ -208,6 +208,25 @@ impl Profile {
         self.set_setting("port", Some(&port.to_string()))
     }
 
+    /// What failed in the last fetch, as the fetch wrote it.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn last_failed_fetch(&self) -> Result<Option<String>, ProfileError> {
+        self.setting("failed_fetch")
+    }
+
+    /// Records what failed in a fetch, if anything did.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn set_last_failed_fetch(&self, what: Option<&str>) -> Result<(), ProfileError> {
+        if what.is_none() && self.setting("failed_fetch")?.is_none() {
+            return Ok(());
+        }
+        self.set_setting("failed_fetch", what)
+    }
+
     fn setting(&self, key: &str) -> Result<Option<String>, ProfileError> {
         let database = self.database();
         let mut query = self.sql(database.prepare_cached("SELECT value FROM setting WHERE key = ?1"))?;

@@ -30,11 +30,16 @@ const MIGRATIONS: [&str; 1] = ["
         size INTEGER NOT NULL,
         mtime_ns INTEGER NOT NULL,
         inode INTEGER NOT NULL,
+        executable INTEGER NOT NULL,
         hash BLOB NOT NULL,
         manifest BLOB NOT NULL
     ) STRICT;
     CREATE INDEX share_by_hash ON share (hash);
     CREATE INDEX share_by_path ON share (path);
+
+    CREATE TABLE empty_folder (
+        name TEXT PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE message (
         seq INTEGER PRIMARY KEY,

@@ -20,6 +20,8 @@ pub struct Share {
     pub path: PathBuf,
     /// Which version of it was hashed.
     pub id: FileId,
+    /// Whether its owner may execute it.
+    pub executable: bool,
     /// BLAKE3 of its content.
     pub hash: ContentHash,
     /// The chaining values of its groups.
@@ -35,7 +37,7 @@ pub struct SharePage {
     pub more: bool,
 }
 
-const COLUMNS: &str = "name, path, size, mtime_ns, inode, hash, manifest";
+const COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash, manifest";
 
 impl Profile {
     /// Offers these files, each in place of what had its name before; all or none.
@@ -47,8 +49,8 @@ impl Profile {
         let transaction = self.sql(database.transaction())?;
         {
             let mut insert = self.sql(transaction.prepare_cached(
-                "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, hash, manifest)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, executable, hash, manifest)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             ))?;
             for share in shares {
                 self.sql(insert.execute(params![
@@ -57,6 +59,7 @@ impl Profile {
                     share.id.size.cast_signed(),
                     share.id.mtime_ns,
                     share.id.inode.cast_signed(),
+                    share.executable,
                     share.hash.as_bytes(),
                     share.manifest.as_bytes(),
                 ]))?;
@@ -132,6 +135,49 @@ impl Profile {
         self.sql(count).map(|count| usize::try_from(count).unwrap_or(0))
     }
 
+    /// Remembers that these shared folders have nothing in them.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn put_empty_folders(&self, names: &[FileName]) -> Result<(), ProfileError> {
+        let mut database = self.database();
+        let transaction = self.sql(database.transaction())?;
+        for name in names {
+            let added = transaction.execute("INSERT OR IGNORE INTO empty_folder (name) VALUES (?1)", [name.as_str()]);
+            self.sql(added)?;
+        }
+        self.sql(transaction.commit())
+    }
+
+    /// Forgets the empty folders that are `folder` or lie below it; tells how many there were.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn remove_empty_folders(&self, folder: &str) -> Result<usize, ProfileError> {
+        let below = format!("{folder}/");
+        let removed = self.database().execute(
+            "DELETE FROM empty_folder WHERE name = ?1 OR substr(name, 1, length(?2)) = ?2",
+            [folder, below.as_str()],
+        );
+        self.sql(removed)
+    }
+
+    /// Up to `limit` empty folders whose names start with `prefix` and come after `after`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn empty_folders_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<FileName>, ProfileError> {
+        let database = self.database();
+        let mut query = self.sql(database.prepare_cached(
+            "SELECT name FROM empty_folder
+             WHERE name > ?2 AND name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?3",
+        ))?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = query.query_map(params![prefix, after, limit], |row| row.get::<_, String>(0));
+        let names: Vec<String> = self.sql(self.sql(rows)?.collect())?;
+        names.into_iter().map(|name| name.parse().map_err(|_| self.damaged(format!("the folder {name:?}")))).collect()
+    }
+
     fn one_share(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Share>, ProfileError> {
         let row = {
             let database = self.database();
@@ -151,6 +197,7 @@ impl Profile {
             manifest: Manifest::from_bytes(&layout, &row.manifest).ok_or_else(|| damaged("manifest"))?,
             path: row.path,
             id: row.id,
+            executable: row.executable,
             hash: ContentHash::from_bytes(row.hash),
         })
     }
@@ -160,6 +207,7 @@ struct RawShare {
     name: String,
     path: PathBuf,
     id: FileId,
+    executable: bool,
     hash: [u8; 32],
     manifest: Vec<u8>,
 }
@@ -175,8 +223,9 @@ impl RawShare {
                 mtime_ns: row.get(3)?,
                 inode: row.get::<_, i64>(4)?.cast_unsigned(),
             },
-            hash: row.get(5)?,
-            manifest: row.get(6)?,
+            executable: row.get(5)?,
+            hash: row.get(6)?,
+            manifest: row.get(7)?,
         })
     }
 }
@@ -191,6 +240,7 @@ mod tests {
             name: name.parse().unwrap(),
             path: format!("/data/{name}").into(),
             id: FileId { size: 3, mtime_ns: -5, inode: u64::MAX },
+            executable: name == "b",
             hash: ContentHash::of(name.as_bytes()),
             manifest: Manifest::new(vec![layout.value_of(0, b"abc")]),
         }

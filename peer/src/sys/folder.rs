@@ -186,6 +186,20 @@ pub fn file_id(metadata: &Metadata) -> FileId {
     FileId { size: metadata.len(), mtime_ns: modified_ns(metadata), inode: metadata.ino() }
 }
 
+/// Whether the file's owner may execute it.
+pub fn is_executable(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o100 != 0
+}
+
+/// Lets everybody who may read the file execute it as well; never more than that, whatever the other side says.
+///
+/// # Errors
+/// As the system says.
+pub fn make_executable(file: &File) -> io::Result<()> {
+    let mode = file.metadata()?.mode() & 0o777;
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode | ((mode & 0o444) >> 2)))?)
+}
+
 /// Last modification, nanoseconds since 1970.
 pub fn modified_ns(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())

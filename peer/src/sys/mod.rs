@@ -3,5 +3,5 @@
 mod folder;
 mod route;
 
-pub use folder::{Entry, FileId, Folder, file_id, modified_ns};
+pub use folder::{Entry, FileId, Folder, file_id, is_executable, make_executable, modified_ns};
 pub use route::route_mtu;

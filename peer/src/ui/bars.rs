@@ -60,6 +60,19 @@ impl FetchBars {
             FetchEvent::Waiting { name } => {
                 self.line(&format!("{} changed at the source and is being hashed again there…", safe_line(name)));
             }
+            FetchEvent::Joined { user } => self.line(&format!("{user} has the same and is asked as well")),
+            FetchEvent::Lost { user, why } => {
+                self.line(&format!("{user} is gone ({}); calling again, Ctrl-C keeps what is here", safe_line(why)));
+            }
+            FetchEvent::Back { user } => self.line(&format!("{user} is back")),
+            FetchEvent::Banned { user, why } => {
+                let line = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
+                self.multi.suspend(|| self.output.warning(&line));
+            }
+            FetchEvent::Alike { one, other } => {
+                let (one, other) = (safe_line(one), safe_line(other));
+                self.line(&format!("{one} and {other} differ only by case or spelling of accents"));
+            }
             FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
             FetchEvent::Started { file, name, size: bytes, resumed } => {
                 if *resumed > 0 {

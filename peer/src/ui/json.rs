@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine::event::Event;
-use crate::engine::fetch::{Report, Status};
+use crate::engine::fetch::{Report, SourceReport, Status};
 
 /// What became of a fetched file.
 pub fn file_json(report: &Report) -> Value {
@@ -21,10 +21,19 @@ pub fn file_json(report: &Report) -> Value {
         "size": report.size,
         "bytes_fetched": report.bytes_fetched,
         "bytes_resumed": report.bytes_resumed,
+        "sources": report.sources.iter().map(source_json).collect::<Vec<_>>(),
     });
     if let (Some(code), Some(object)) = (code, value.as_object_mut()) {
         object.insert("code".to_owned(), code.into());
         object.insert("message".to_owned(), message.into());
+    }
+    value
+}
+
+fn source_json(source: &SourceReport) -> Value {
+    let mut value = json!({ "user": source.user, "bytes": source.bytes });
+    if let (true, Some(object)) = (source.banned, value.as_object_mut()) {
+        object.insert("banned".to_owned(), true.into());
     }
     value
 }

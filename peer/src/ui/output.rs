@@ -109,6 +109,12 @@ impl Output {
         Self::tell(&format!("{label} {message}"));
     }
 
+    /// Something that went wrong and doesn't stop the command, even if it is to be quiet.
+    pub fn warning(&self, message: &str) {
+        let label = if self.facts.color_err { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
+        Self::tell(&format!("{label} {message}"));
+    }
+
     /// A prompt on standard error, without a line end.
     pub fn prompt(&self, text: &str) {
         let mut err = io::stderr().lock();

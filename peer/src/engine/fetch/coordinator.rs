@@ -1,134 +1,135 @@
-//! Holds a fetch together: starts the pullers, hears what they and the writer tell, settles every file.
+//! Holds a fetch together: starts the pullers, hears what they, the writer and the callers tell, settles every file.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use shared::content::Layout;
+use shared::UserName;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::destination::{Placement, Vacancy};
-use super::partial::held_bytes;
+use super::destination::Placement;
 use super::plan::{Plan, SourceNo};
 use super::puller::{News, Pull, pull};
-use super::resolve::{Resolved, Wanted};
-use super::writer::{self, Job, Order, Outcome};
-use super::{FetchEvent, FileNo, Report, Status, Summary};
+use super::resolve::Resolved;
+use super::sources::{Caller, Found, may_come_back};
+use super::writer::{self, Job, Outcome};
+use super::{FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
+use crate::engine::rate::Bucket;
 use crate::engine::{Error, blocking};
 use crate::net::link::Link;
 use crate::net::{LinkError, StreamError};
 
+mod placing;
+
+use placing::Placed;
+
 type Reporter<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
 
-/// One fetch from one source.
+/// One fetch, resolved and about to begin.
 pub(super) struct Coordinator<'a> {
-    link: &'a Link,
+    caller: &'a Caller,
+    first: Link,
+    request: &'a Request,
     placement: Placement,
     resolved: Resolved,
-    streams: usize,
 }
 
-/// What is known of a file while it is fetched.
-#[derive(Debug, Default, Clone, Copy)]
-struct Progress {
-    started: bool,
-    fetched: u64,
-    resumed: u64,
-}
-
-/// A fetch that is under way.
-struct Running<'a> {
-    link: &'a Link,
-    shared: Arc<Pull>,
-    progress: Vec<Progress>,
-    pullers: JoinSet<(SourceNo, Result<(), StreamError>)>,
+/// Sums up while files are settled.
+#[derive(Debug, Default)]
+struct Account {
     summary: Summary,
     first_error: Option<Error>,
 }
 
+/// What is known of a file while it is fetched.
+#[derive(Debug, Default, Clone)]
+struct Progress {
+    started: bool,
+    fetched: u64,
+    resumed: u64,
+    /// Bytes by source.
+    by: Vec<(SourceNo, u64)>,
+}
+
+/// A source and what becomes of it.
+#[derive(Debug)]
+struct Source {
+    user: UserName,
+    /// Counts its links: what pullers of an earlier one still tell doesn't matter.
+    link_no: u32,
+    /// It is being called again.
+    coming: bool,
+    banned: bool,
+}
+
+/// A fetch that is under way.
+struct Running<'a> {
+    caller: &'a Caller,
+    request: &'a Request,
+    shared: Arc<Pull>,
+    progress: Vec<Progress>,
+    sources: Vec<Source>,
+    pullers: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
+    calls: JoinSet<(SourceNo, Result<Link, Error>)>,
+    account: Account,
+}
+
 impl<'a> Coordinator<'a> {
-    pub(super) const fn new(link: &'a Link, placement: Placement, resolved: Resolved, streams: usize) -> Self {
-        Self { link, placement, resolved, streams }
+    pub(super) const fn new(
+        caller: &'a Caller,
+        first: Link,
+        request: &'a Request,
+        placement: Placement,
+        resolved: Resolved,
+    ) -> Self {
+        Self { caller, first, request, placement, resolved }
     }
 
     /// Runs to the end.
-    pub(super) async fn run(mut self, report: Reporter<'_>, cancel: &CancellationToken) -> Result<Summary, Error> {
-        let mut summary = Summary::default();
-        let mut first_error = None;
-        for (name, error) in std::mem::take(&mut self.resolved.missing) {
-            fail(&mut summary, &mut first_error, report, None, Report::unfetched(name, 0), error);
-        }
-        let orders = self.place_all(&mut summary, &mut first_error, report).await?;
+    pub(super) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Result<Summary, Error> {
+        let Self { caller, first, request, placement, resolved } = self;
+        let in_order = matches!(placement, Placement::Stdout);
+        let Placed { orders, account } = placing::place(placement, resolved, report).await?;
         let bytes = orders.iter().map(|order| order.layout.size()).sum();
         report(FetchEvent::Resolved { files: orders.len(), bytes });
         if orders.is_empty() {
-            return conclude(summary, first_error);
+            return account.conclude();
         }
-        let in_order = matches!(self.placement, Placement::Stdout);
-        let layouts: Vec<Layout> = orders.iter().map(|order| order.layout).collect();
-        let streams = if in_order { 1 } else { self.streams.max(1) };
-        let plan = Plan::new(layouts, streams, in_order);
+        let streams = if in_order { 1 } else { request.streams.max(1) };
+        let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
         let (writer, outcomes, thread) = writer::start(orders.clone())?;
         let (news, heard) = mpsc::unbounded_channel();
-        let shared = Arc::new(Pull { plan: Mutex::new(plan), work: Notify::new(), orders, writer, news });
-        let progress = vec![Progress::default(); shared.orders.len()];
-        let mut running = Running { link: self.link, shared, progress, pullers: JoinSet::new(), summary, first_error };
-        let source = running.shared.plan().add_source();
-        for _ in 0..streams {
-            let (shared, link) = (running.shared.clone(), self.link.clone());
-            running.pullers.spawn(async move { (source, pull(shared, link, source).await) });
-        }
-        let interrupted = running.attend(outcomes, heard, report, cancel).await;
-        let Running { shared, mut pullers, summary, first_error, .. } = running;
-        pullers.shutdown().await;
-        // The last handle to the writer goes with this; its thread finishes what it was given.
-        drop(shared);
-        blocking(move || thread.join().map_err(|_| Error::Internal("the writer's thread failed".to_owned()))).await?;
-        if interrupted { Err(Error::Interrupted) } else { conclude(summary, first_error) }
-    }
-
-    /// Decides for each file where it goes; those that are there already or can't go anywhere are settled here.
-    async fn place_all(
-        &mut self,
-        summary: &mut Summary,
-        first_error: &mut Option<Error>,
-        report: Reporter<'_>,
-    ) -> Result<Vec<Order>, Error> {
-        let wanted = std::mem::take(&mut self.resolved.wanted);
-        let placement = std::mem::replace(&mut self.placement, Placement::Stdout);
-        let Placement::Disk(mut disk) = placement else {
-            let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None };
-            return Ok(wanted.into_iter().map(order).collect());
+        let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
+        let shared =
+            Arc::new(Pull { plan: Mutex::new(plan), work: Notify::new(), orders: orders.clone(), writer, news, limit });
+        let mut running = Running {
+            caller,
+            request,
+            progress: vec![Progress::default(); orders.len()],
+            shared,
+            sources: Vec::new(),
+            pullers: JoinSet::new(),
+            calls: JoinSet::new(),
+            account,
         };
-        let (placed, disk) = blocking(move || {
-            let placed: Vec<_> = wanted.into_iter().map(|wanted| (disk.look(&wanted), wanted)).collect();
-            Ok((placed, disk))
-        })
-        .await?;
-        let mut orders = Vec::with_capacity(placed.len());
-        for (vacancy, Wanted { stat, layout, .. }) in placed {
-            match vacancy {
-                Ok(Vacancy::Free(spot)) => orders.push(Order { stat, layout, spot: Some(spot) }),
-                Ok(Vacancy::Skip(path)) => {
-                    summary.skipped += 1;
-                    let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
-                    report(FetchEvent::Finished {
-                        file: None,
-                        report: &Report { status: Status::Skipped(path), ..unfetched },
-                    });
-                }
-                Err(error) => {
-                    let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
-                    fail(summary, first_error, report, None, unfetched, error);
-                }
-            }
+        let all = (0..orders.len()).collect();
+        running.join(&Found { link: first.clone(), has: all });
+        let (found, others) = mpsc::unbounded_channel();
+        let mut asking = JoinSet::new();
+        if !in_order {
+            let policy = request.sources.clone();
+            asking.spawn(caller.clone().call_others(first.user().clone(), policy, orders, found));
         }
-        check_space(&orders, disk.free_bytes(), disk.path())?;
-        self.placement = Placement::Disk(disk);
-        Ok(orders)
+        let interrupted = running.attend(outcomes, heard, others, report, cancel).await;
+        asking.shutdown().await;
+        let account = running.end().await;
+        // The last handle to the writer is gone; its thread finishes what it was given.
+        blocking(move || thread.join().map_err(|_| Error::Internal("the writer's thread failed".to_owned()))).await?;
+        if interrupted { Err(Error::Interrupted) } else { account.conclude() }
     }
 }
 
@@ -138,6 +139,7 @@ impl Running<'_> {
         &mut self,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
         mut news: mpsc::UnboundedReceiver<News>,
+        mut others: mpsc::UnboundedReceiver<Found>,
         report: Reporter<'_>,
         cancel: &CancellationToken,
     ) -> bool {
@@ -147,15 +149,51 @@ impl Running<'_> {
                 () = cancel.cancelled() => return true,
                 Some(news) = news.recv() => self.hear(news, report).await,
                 Some(outcome) = outcomes.recv() => self.take(outcome, report).await,
+                Some(found) = others.recv() => {
+                    report(FetchEvent::Joined { user: found.link.user() });
+                    self.join(&found);
+                }
                 Some(ended) = self.pullers.join_next() => match ended {
-                    Ok((_, Ok(()))) => {}
-                    Ok((source, Err(error))) => self.lose(source, error, report).await,
-                    Err(failure) => self.lose(0, StreamError::Link(LinkError::Local(failure.to_string())), report).await,
+                    Ok((source, link_no, Err(error))) => self.lose(source, link_no, error, report).await,
+                    Ok((_, _, Ok(()))) => {}
+                    Err(failure) => tracing::error!("a puller failed: {failure}"),
+                },
+                Some(Ok((source, link))) = self.calls.join_next() => match link {
+                    Ok(link) => self.welcome_back(source, &link, report),
+                    Err(error) => self.give_up(source, error, report).await,
                 },
             }
         }
         self.shared.work.notify_waiters();
         false
+    }
+
+    async fn end(self) -> Account {
+        let Self { shared, mut pullers, mut calls, account, .. } = self;
+        calls.shutdown().await;
+        pullers.shutdown().await;
+        drop(shared);
+        account
+    }
+
+    /// A source with a link starts to be pulled from.
+    fn join(&mut self, found: &Found) {
+        let added = self.shared.plan().add_source(|file| found.has.contains(&file), Instant::now());
+        let Some(source) = added else { return };
+        let user = found.link.user().clone();
+        self.sources.push(Source { user, link_no: 0, coming: false, banned: false });
+        self.start_pullers(source, &found.link);
+    }
+
+    fn start_pullers(&mut self, source: SourceNo, link: &Link) {
+        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        state.link_no += 1;
+        state.coming = false;
+        let link_no = state.link_no;
+        for _ in 0..self.request.streams.max(1) {
+            let (shared, link) = (self.shared.clone(), link.clone());
+            self.pullers.spawn(async move { (source, link_no, pull(shared, link, source).await) });
+        }
     }
 
     async fn hear(&mut self, news: News, report: Reporter<'_>) {
@@ -169,10 +207,9 @@ impl Running<'_> {
                 let error = self.unavailable(file, code, message);
                 self.fail(file, error, report).await;
             }
-            News::Lied { about } => {
-                let name = self.name(about);
-                let error = format!("{} sent something about {name} that can't be true", self.link.user());
-                self.fail_stranded(|| Error::Integrity(error.clone()), report).await;
+            News::Lied { source, about } => {
+                let why = format!("sent something about {} that can't be true", self.name(about));
+                self.ban(source, &why, report).await;
             }
         }
     }
@@ -187,20 +224,25 @@ impl Running<'_> {
                 }
                 self.start(file, bytes, report);
             }
-            Outcome::Verified { file, bytes } => {
+            Outcome::Verified { file, bytes, source } => {
                 self.shared.plan().verified(file);
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.fetched += bytes;
+                    match progress.by.iter_mut().find(|(by, _)| *by == source) {
+                        Some((_, sum)) => *sum += bytes,
+                        None => progress.by.push((source, bytes)),
+                    }
                 }
                 report(FetchEvent::Verified { file, bytes });
             }
             Outcome::Wrong { file, group, source } => {
-                let name = self.name(file);
-                let user = self.link.user();
-                let error = format!("{user} sent data for {name} (group {group}) that doesn't match its hash");
-                self.shared.plan().give_back(&super::plan::Work::Run { file, start: group, end: group + 1 });
-                self.shared.plan().drop_source(source);
-                self.fail_stranded(|| Error::Integrity(error.clone()), report).await;
+                let why = format!("sent data for {} (group {group}) that doesn't match its hash", self.name(file));
+                {
+                    let mut plan = self.shared.plan();
+                    plan.wrong(file, group);
+                    plan.ban_source(source);
+                }
+                self.ban(source, &why, report).await;
             }
             Outcome::Finished { file, path, renamed } => {
                 let status = match path {
@@ -208,30 +250,66 @@ impl Running<'_> {
                     Some(path) => Status::Done(path),
                     None => Status::Streamed,
                 };
-                self.summary.done += 1;
+                self.account.summary.done += 1;
                 self.settle(file, status, report);
             }
             Outcome::Failed { file, error } => self.fail(file, error, report).await,
         }
     }
 
-    /// A puller's stream ended badly.
-    async fn lose(&mut self, source: SourceNo, error: StreamError, report: Reporter<'_>) {
-        let user = self.link.user().clone();
-        self.shared.plan().drop_source(source);
-        let mut first = Some(error);
-        self.fail_stranded(
-            || match first.take() {
-                Some(error) => Error::stream(&user, error),
-                None => Error::link(&user, LinkError::Lost("it failed before".to_owned())),
-            },
-            report,
-        )
-        .await;
+    /// A source told a lie; the plan asks it no more.
+    async fn ban(&mut self, source: SourceNo, why: &str, report: Reporter<'_>) {
+        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        let user = state.user.clone();
+        if !std::mem::replace(&mut state.banned, true) {
+            report(FetchEvent::Banned { user: &user, why });
+        }
+        self.shared.work.notify_waiters();
+        self.fail_stranded(|| Error::Integrity(format!("{user} {why}")), report).await;
+    }
+
+    /// A puller's stream ended badly: the source is called again where that may help.
+    async fn lose(&mut self, source: SourceNo, link_no: u32, error: StreamError, report: Reporter<'_>) {
+        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        if state.link_no != link_no || state.coming {
+            return;
+        }
+        let user = state.user.clone();
+        let comes_back = match &error {
+            StreamError::Link(error) => may_come_back(error),
+            StreamError::Timeout(_) => true,
+            _ => false,
+        };
+        if state.banned || !comes_back || self.request.patience.is_zero() {
+            let mut error = Some(error);
+            return self.fail_stranded(|| lost(&user, error.take()), report).await;
+        }
+        state.coming = true;
+        let why = error.to_string();
+        report(FetchEvent::Lost { user: &user, why: &why });
+        let (caller, patience) = (self.caller.clone(), self.request.patience);
+        self.calls.spawn(async move { (source, caller.call_again(&user, patience).await) });
+    }
+
+    fn welcome_back(&mut self, source: SourceNo, link: &Link, report: Reporter<'_>) {
+        if self.shared.plan().restore_source(source, Instant::now()) {
+            report(FetchEvent::Back { user: link.user() });
+            self.start_pullers(source, link);
+        }
+    }
+
+    async fn give_up(&mut self, source: SourceNo, error: Error, report: Reporter<'_>) {
+        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        state.coming = false;
+        let user = state.user.clone();
+        let mut error = Some(error);
+        let next = || error.take().unwrap_or_else(|| lost(&user, None));
+        self.fail_stranded(next, report).await;
     }
 
     async fn fail_stranded(&mut self, mut error: impl FnMut() -> Error, report: Reporter<'_>) {
-        let stranded = self.shared.plan().stranded();
+        let coming: Vec<SourceNo> = (0..).zip(&self.sources).filter(|(_, s)| s.coming).map(|(no, _)| no).collect();
+        let stranded = self.shared.plan().stranded(coming);
         for file in stranded {
             self.fail(file, error(), report).await;
         }
@@ -242,10 +320,10 @@ impl Running<'_> {
             return;
         }
         self.shared.writer.send(Job::Abandon { file }).await;
-        self.summary.failed += 1;
+        self.account.summary.failed += 1;
         let told = self.settle(file, Status::Failed(error), report);
         if let Status::Failed(error) = told {
-            self.first_error.get_or_insert(error);
+            self.account.first_error.get_or_insert(error);
         }
     }
 
@@ -259,18 +337,34 @@ impl Running<'_> {
     fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) -> Status {
         self.shared.plan().settle(file);
         self.shared.work.notify_waiters();
-        let progress = self.progress.get(file).copied().unwrap_or_default();
-        self.summary.bytes_fetched += progress.fetched;
-        self.summary.bytes_resumed += progress.resumed;
-        let size = self.shared.orders.get(file).map_or(0, |order| order.layout.size());
-        let name = self.shared.orders.get(file).map(|order| order.stat.name.to_string()).unwrap_or_default();
-        let told = Report { name, size, status, bytes_fetched: progress.fetched, bytes_resumed: progress.resumed };
+        let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
+        self.account.summary.bytes_fetched += progress.fetched;
+        self.account.summary.bytes_resumed += progress.resumed;
+        let source = |(no, bytes): &(SourceNo, u64)| {
+            let source = usize::try_from(*no).ok().and_then(|index| self.sources.get(index))?;
+            Some(SourceReport { user: source.user.clone(), bytes: *bytes, banned: source.banned })
+        };
+        let mut sources: Vec<SourceReport> = progress.by.iter().filter_map(source).collect();
+        let silent = |source: &&Source| source.banned && !sources.iter().any(|told| told.user == source.user);
+        let banned = self.sources.iter().filter(silent);
+        let banned: Vec<_> =
+            banned.map(|source| SourceReport { user: source.user.clone(), bytes: 0, banned: true }).collect();
+        sources.extend(banned);
+        let order = self.shared.orders.get(file);
+        let told = Report {
+            name: order.map(|order| order.stat.name.to_string()).unwrap_or_default(),
+            size: order.map_or(0, |order| order.layout.size()),
+            status,
+            bytes_fetched: progress.fetched,
+            bytes_resumed: progress.resumed,
+            sources,
+        };
         report(FetchEvent::Finished { file: Some(file), report: &told });
         told.status
     }
 
     fn unavailable(&self, file: FileNo, code: Code, message: String) -> Error {
-        let (user, name) = (self.link.user().clone(), self.name(file));
+        let (user, name) = (self.request.from.clone(), self.name(file));
         match code {
             Code::NotFound => Error::NotShared { user, name },
             Code::Stale => Error::Stale { user, name },
@@ -283,55 +377,39 @@ impl Running<'_> {
     }
 }
 
+impl Account {
+    /// One that failed alone is the error; of several, how many.
+    fn conclude(self) -> Result<Summary, Error> {
+        let Self { summary, first_error } = self;
+        let total = summary.done + summary.skipped + summary.failed;
+        match first_error {
+            None => Ok(summary),
+            Some(error) if total == 1 => Err(error),
+            Some(_) => Err(Error::Partial { failed: summary.failed, total }),
+        }
+    }
+
+    /// A file that failed before anything was asked for.
+    fn fail(&mut self, report: Reporter<'_>, name: String, size: u64, error: Error) {
+        self.summary.failed += 1;
+        let told = Report { status: Status::Failed(error), ..Report::unfetched(name, size) };
+        report(FetchEvent::Finished { file: None, report: &told });
+        if let Status::Failed(error) = told.status {
+            self.first_error.get_or_insert(error);
+        }
+    }
+}
+
 impl Report {
     const fn unfetched(name: String, size: u64) -> Self {
-        Self { name, size, status: Status::Streamed, bytes_fetched: 0, bytes_resumed: 0 }
+        Self { name, size, status: Status::Streamed, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
     }
 }
 
-fn fail(
-    summary: &mut Summary,
-    first_error: &mut Option<Error>,
-    report: Reporter<'_>,
-    file: Option<FileNo>,
-    unfetched: Report,
-    error: Error,
-) {
-    summary.failed += 1;
-    let told = Report { status: Status::Failed(error), ..unfetched };
-    report(FetchEvent::Finished { file, report: &told });
-    if let Status::Failed(error) = told.status {
-        first_error.get_or_insert(error);
-    }
-}
-
-/// One that failed alone is the error; of several, how many.
-fn conclude(summary: Summary, first_error: Option<Error>) -> Result<Summary, Error> {
-    let total = summary.done + summary.skipped + summary.failed;
-    match first_error {
-        None => Ok(summary),
-        Some(error) if total == 1 => Err(error),
-        Some(_) => Err(Error::Partial { failed: summary.failed, total }),
-    }
-}
-
-/// Refuses before the first byte what the disk can't hold.
-fn check_space(orders: &[Order], free: Option<u64>, path: &std::path::Path) -> Result<(), Error> {
-    let missing = |order: &Order| {
-        let held = order.spot.as_ref().map_or(0, |spot| held_bytes(spot, &order.stat.hash));
-        order.layout.size().saturating_sub(held)
-    };
-    let needed: u64 = orders.iter().map(missing).sum();
-    match free {
-        Some(free) if free < needed => {
-            let why = format!(
-                "{needed} bytes are needed and {free} are free: free some space and run the same command again"
-            );
-            Err(Error::Disk {
-                path: path.to_owned(),
-                source: std::io::Error::new(std::io::ErrorKind::StorageFull, why),
-            })
-        }
-        _ => Ok(()),
+/// Why a file can't be had any more.
+fn lost(user: &UserName, error: Option<StreamError>) -> Error {
+    match error {
+        Some(error) => Error::stream(user, error),
+        None => Error::link(user, LinkError::Lost("no source of this file is left".to_owned())),
     }
 }

@@ -116,6 +116,13 @@ impl DiskPlacement {
         }
     }
 
+    /// Makes a folder with nothing in it.
+    pub(super) fn make_folder(&mut self, local: &FileName) -> Result<(), Error> {
+        let (place, name) = self.enter(local)?;
+        let path = place.path.join(&name);
+        place.folder.enter(&name).map_err(Error::disk(&path)).map(|_| ())
+    }
+
     /// The folder in which `local` lies, made if it isn't there, and the last component.
     fn enter(&mut self, local: &FileName) -> Result<(Place, String), Error> {
         let name = local.last_component().to_owned();

@@ -15,11 +15,13 @@ mod partial;
 mod plan;
 mod puller;
 mod resolve;
+mod sources;
 mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shared::peer::Code;
 use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
@@ -27,14 +29,13 @@ use tokio_util::sync::CancellationToken;
 use self::coordinator::Coordinator;
 use self::destination::Placement;
 pub(super) use self::resolve::list;
-use super::{Error, Me, contacts};
-use crate::net::endpoint::Endpoint;
-use crate::net::link;
+use self::sources::Caller;
+use super::{Error, Me};
 
 /// What to fetch, and where to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// From whom.
+    /// Whose names they are.
     pub from: UserName,
     /// Names, folders (`docs/`) and patterns (`*.pdf`).
     pub names: Vec<String>,
@@ -42,12 +43,29 @@ pub struct Request {
     pub destination: Destination,
     /// What to do where something is already.
     pub if_exists: IfExists,
-    /// Streams that pull at once.
+    /// Streams that pull at once from each source.
     pub streams: usize,
+    /// Who else is asked for the same content.
+    pub sources: Sources,
+    /// Bytes a second, from all sources together.
+    pub limit: Option<u64>,
+    /// How long sources that are gone are waited for.
+    pub patience: Duration,
+}
+
+/// Who is asked beside the one whose names they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sources {
+    /// Everybody who shares the same content.
+    Everybody,
+    /// These as well as everybody.
+    Also(Vec<UserName>),
+    /// Nobody but these.
+    Only(Vec<UserName>),
 }
 
 /// Where fetched files go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Destination {
     /// Into this folder.
     Folder(PathBuf),
@@ -58,7 +76,7 @@ pub enum Destination {
 }
 
 /// What to do where the destination exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum IfExists {
     /// Leave it when the content is the same, else take another name.
     #[default]
@@ -118,6 +136,37 @@ pub enum FetchEvent<'a> {
         /// What was asked for.
         name: &'a str,
     },
+    /// Somebody else has the same content and is asked as well.
+    Joined {
+        /// Who.
+        user: &'a UserName,
+    },
+    /// A source is gone; it is called again.
+    Lost {
+        /// Who.
+        user: &'a UserName,
+        /// Why.
+        why: &'a str,
+    },
+    /// A source that was gone is back.
+    Back {
+        /// Who.
+        user: &'a UserName,
+    },
+    /// A source told a lie and is asked no more.
+    Banned {
+        /// Who.
+        user: &'a UserName,
+        /// What it did.
+        why: &'a str,
+    },
+    /// Two names differ only by case or normal form: on some systems one would take the other's place.
+    Alike {
+        /// One of them.
+        one: &'a str,
+        /// The other.
+        other: &'a str,
+    },
 }
 
 /// What became of one file.
@@ -133,6 +182,19 @@ pub struct Report {
     pub bytes_fetched: u64,
     /// Bytes that were there already from an earlier attempt.
     pub bytes_resumed: u64,
+    /// Who sent what.
+    pub sources: Vec<SourceReport>,
+}
+
+/// What one source sent of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceReport {
+    /// Who.
+    pub user: UserName,
+    /// Bytes of it that were right.
+    pub bytes: u64,
+    /// Whether it told a lie, about this or another file.
+    pub banned: bool,
 }
 
 /// How a file ended.
@@ -183,29 +245,25 @@ pub async fn fetch(
         return Err(Error::Usage("that is you: your own files are where you shared them from".to_owned()));
     }
     report(FetchEvent::Connecting);
-    let work = async {
-        let target = contacts::find(me, &request.from).await?;
-        let endpoint = Endpoint::dialling(&me.identity).map_err(|why| Error::link(&request.from, why))?;
-        let dialled = link::dial(&endpoint, &target, &me.user, &[]).await;
-        let link = dialled.map_err(|why| Error::link(&request.from, why))?;
-        Ok::<_, Error>((endpoint, link))
+    let caller = Caller::new(me, request.limit)?;
+    let linked = tokio::select! {
+        () = cancel.cancelled() => Err(Error::Interrupted),
+        linked = caller.call(&request.from) => linked,
     };
-    let (endpoint, link) = tokio::select! {
-        () = cancel.cancelled() => return Err(Error::Interrupted),
-        linked = work => linked?,
-    };
+    let link = linked?;
     let resolving = resolve::resolve(&link, &request.names, STALE_PATIENCE, report);
     let outcome = tokio::select! {
         () = cancel.cancelled() => Err(Error::Interrupted),
         resolved = resolving => match resolved {
             Ok(resolved) => match Placement::prepare(&request.destination, request.if_exists, &resolved.wanted) {
-                Ok(placement) => Coordinator::new(&link, placement, resolved, request.streams).run(report, cancel).await,
+                Ok(placement) => {
+                    Coordinator::new(&caller, link, request, placement, resolved).run(report, cancel).await
+                }
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         },
     };
-    link.close(if matches!(outcome, Err(Error::Interrupted)) { Code::Cancelled } else { Code::Done });
-    endpoint.drain().await;
+    caller.hang_up(if matches!(outcome, Err(Error::Interrupted)) { Code::Cancelled } else { Code::Done }).await;
     outcome
 }

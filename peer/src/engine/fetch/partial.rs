@@ -16,6 +16,7 @@ use shared::{ContentHash, Layout};
 
 use super::destination::{Spot, cut};
 use crate::engine::Error;
+use crate::sys::make_executable;
 
 const MAGIC: &[u8; 8] = b"vzpart1\n";
 const HEADER_BYTES: u64 = 40;
@@ -29,6 +30,7 @@ pub(super) struct Partial {
     layout: Layout,
     manifest: Manifest,
     mtime: i64,
+    executable: bool,
     part: File,
     part_name: String,
     state: Option<(File, String)>,
@@ -84,8 +86,8 @@ impl Partial {
         }
         part.set_len(layout.size()).map_err(Error::disk(&part_path))?;
         let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
-        let (spot, mtime) = (spot.clone(), stat.mtime);
-        Ok(Self { spot, layout, manifest, mtime, part, part_name, state, present, missing })
+        let (spot, mtime, executable) = (spot.clone(), stat.mtime, stat.executable);
+        Ok(Self { spot, layout, manifest, mtime, executable, part, part_name, state, present, missing })
     }
 
     /// Which groups are there and right.
@@ -134,6 +136,9 @@ impl Partial {
         if let Ok(mtime) = u64::try_from(self.mtime) {
             // A time that the file system doesn't hold is no reason to fail.
             let _ = self.part.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(mtime));
+        }
+        if self.executable {
+            make_executable(&self.part).map_err(Error::disk(&path))?;
         }
         self.part.sync_all().map_err(Error::disk(&path))?;
         let name = self.spot.put_in_place(&self.part_name)?;
@@ -208,6 +213,7 @@ fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &[bool], pr
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
     use std::sync::Arc;
 
@@ -235,6 +241,7 @@ mod tests {
             hash: ContentHash::of(&content),
             group_size: layout.group_bytes(),
             mtime: 1_000_000,
+            executable: true,
         };
         Case { home: tempfile::tempdir().unwrap(), content, stat, layout, manifest: Manifest::new(values) }
     }
@@ -287,7 +294,9 @@ mod tests {
             assert!(!renamed);
             assert_eq!(content(&path), case.content);
             assert_eq!(case.files(), [name]);
-            let age = std::fs::metadata(&path).unwrap().modified().unwrap();
+            let metadata = std::fs::metadata(&path).unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o7111, 0o111);
+            let age = metadata.modified().unwrap();
             assert_eq!(age.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_000_000);
         }
     }

@@ -1,10 +1,15 @@
-//! Who fetches what next. Pure: it is told what happened and says what to do.
+//! Who fetches what next. Pure: it is told what happened, and when, and says what to do.
 //!
 //! A file goes through `Waiting → (Manifest → Opening →) Fetching → Settled`; one of a single group needs no manifest,
 //! its content hash is enough. Only files in `Fetching` with groups that nobody was asked for are in the `ready` queue,
 //! so that finding work takes no search.
+//!
+//! Sources come, go and come back. What a source was asked for and did not deliver goes back into the queue when it is
+//! lost. A source that has nothing else to do is given groups that others are late with (the end game), so that the
+//! slowest one never decides when a file is done.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use shared::Layout;
 
@@ -12,10 +17,19 @@ use super::FileNo;
 
 /// Bytes of the longest run.
 const RUN_BYTES: u64 = 8 << 20;
+/// A source is not given more at once than it should deliver in this time.
+const RUN_TIME: Duration = Duration::from_secs(2);
 /// Files of several groups that are open at once.
 const OPEN_FILES: usize = 16;
+/// A run that others may take over is at least this old, or later than its source's rate promised.
+const LATE: Duration = Duration::from_millis(500);
+/// Weight of the newest measurement in a source's rate.
+const NEWEST: f64 = 0.3;
 
-/// A source, by the order of [`Plan::add_source`]; at most 64.
+/// Most sources of one fetch: a bit each.
+pub(super) const MAX_SOURCES: u32 = 64;
+
+/// A source, by the order of [`Plan::add_source`].
 pub(super) type SourceNo = u32;
 
 /// Something to ask a source for.
@@ -38,11 +52,12 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Plan {
     files: Vec<File>,
-    sources: u32,
-    /// Sources that may still be asked, a bit each.
-    usable: u64,
+    sources: Vec<Source>,
     waiting: VecDeque<FileNo>,
     ready: VecDeque<FileNo>,
+    flying: Vec<Flying>,
+    /// Manifests that were asked for: of which file, from whom, when.
+    manifests: Vec<(FileNo, SourceNo, Instant)>,
     open: usize,
     unsettled: usize,
     streams: u32,
@@ -58,6 +73,8 @@ struct File {
     sources: u64,
     /// Half-open ranges of groups that nobody was asked for, the next one last.
     pending: Vec<(u32, u32)>,
+    /// Groups that came and were not found wrong; empty before the first was asked for.
+    arrived: Vec<bool>,
     unverified: u32,
 }
 
@@ -70,74 +87,85 @@ enum Stage {
     Settled,
 }
 
+#[derive(Debug)]
+struct Source {
+    usable: bool,
+    banned: bool,
+    /// Bytes a second, measured; 0 before the first group.
+    rate: f64,
+    last: Instant,
+}
+
+/// A run that a source was asked for; `start` moves with what was delivered.
+#[derive(Debug, Clone, Copy)]
+struct Flying {
+    source: SourceNo,
+    file: FileNo,
+    start: u32,
+    end: u32,
+    since: Instant,
+}
+
 impl Plan {
-    /// A plan for files of these layouts over `streams` streams; `in_order` for one that is written as it comes.
+    /// A plan for files of these layouts over `streams` streams a source; `in_order` for one that is written as it
+    /// comes.
     pub(super) fn new(layouts: impl IntoIterator<Item = Layout>, streams: usize, in_order: bool) -> Self {
-        let files: Vec<File> = layouts
-            .into_iter()
-            .map(|layout| File {
-                layout,
-                stage: Stage::Waiting,
-                sources: 0,
-                pending: Vec::new(),
-                unverified: layout.groups(),
-            })
-            .collect();
+        let file = |layout: Layout| {
+            let unverified = layout.groups();
+            File { layout, stage: Stage::Waiting, sources: 0, pending: Vec::new(), arrived: Vec::new(), unverified }
+        };
+        let files: Vec<File> = layouts.into_iter().map(file).collect();
         Self {
             waiting: (0..files.len()).collect(),
             unsettled: files.len(),
             files,
-            sources: 0,
-            usable: 0,
+            sources: Vec::new(),
             ready: VecDeque::new(),
+            flying: Vec::new(),
+            manifests: Vec::new(),
             open: 0,
             streams: u32::try_from(streams).unwrap_or(u32::MAX).max(1),
             in_order,
         }
     }
 
-    /// A source that has all the files.
-    pub(super) fn add_source(&mut self) -> SourceNo {
-        let source = self.sources;
-        self.sources += 1;
-        self.usable |= bit(source);
-        for file in &mut self.files {
-            file.sources |= bit(source);
+    /// A source of the files that `has` says; `None` when there are too many sources.
+    pub(super) fn add_source(&mut self, has: impl Fn(FileNo) -> bool, now: Instant) -> Option<SourceNo> {
+        let source = u32::try_from(self.sources.len()).ok().filter(|source| *source < MAX_SOURCES)?;
+        self.sources.push(Source { usable: true, banned: false, rate: 0.0, last: now });
+        for (no, file) in self.files.iter_mut().enumerate() {
+            if has(no) {
+                file.sources |= bit(source);
+            }
         }
-        source
+        Some(source)
     }
 
     /// What `source` should be asked for next; `None` when there is nothing for it now.
-    pub(super) fn next(&mut self, source: SourceNo) -> Option<Work> {
-        if self.usable & bit(source) == 0 {
+    pub(super) fn next(&mut self, source: SourceNo, now: Instant) -> Option<Work> {
+        if !self.is_usable(source) {
             return None;
         }
-        if let Some(position) = self.ready.iter().position(|no| self.files[*no].sources & bit(source) != 0) {
-            return self.take_run(position);
+        let has = |file: &File| file.sources & bit(source) != 0;
+        if let Some(position) = self.ready.iter().position(|no| has(&self.files[*no])) {
+            return self.take_run(position, source, now);
         }
-        let limit = if self.in_order { 1 } else { OPEN_FILES };
-        let position = self.waiting.iter().position(|no| self.files[*no].sources & bit(source) != 0)?;
-        let no = *self.waiting.get(position)?;
-        let single = self.files[no].layout.groups() == 1;
-        if self.open >= limit && (!single || self.in_order) {
-            return None;
+        if let Some(position) = self.waiting.iter().position(|no| has(&self.files[*no]))
+            && let Some(work) = self.begin(position, source, now)
+        {
+            return Some(work);
         }
-        self.waiting.remove(position);
-        self.open += 1;
-        let file = &mut self.files[no];
-        if single {
-            file.stage = Stage::Fetching;
-            return Some(Work::Run { file: no, start: 0, end: 1 });
-        }
-        file.stage = Stage::Manifest;
-        Some(Work::Manifest(no))
+        if self.in_order { None } else { self.double(source, now) }
     }
 
-    /// A file's manifest came and is right; its partial is being opened.
-    pub(super) fn manifest_came(&mut self, no: FileNo) {
-        if self.files[no].stage == Stage::Manifest {
-            self.files[no].stage = Stage::Opening;
+    /// A file's manifest came and is right. True when its partial is to be opened now: it may come twice.
+    pub(super) fn manifest_came(&mut self, no: FileNo) -> bool {
+        if self.files[no].stage != Stage::Manifest {
+            return false;
         }
+        self.files[no].stage = Stage::Opening;
+        self.manifests.retain(|(file, ..)| *file != no);
+        true
     }
 
     /// A file's partial is open, with the groups that `present` flags already there.
@@ -147,69 +175,127 @@ impl Plan {
             return;
         }
         file.stage = Stage::Fetching;
-        file.pending = missing_ranges(present, file.layout.groups());
+        file.arrived = present.to_vec();
+        file.arrived.resize(index(file.layout.groups()), false);
+        file.pending = ranges_where(0, file.layout.groups(), |group| !file.arrived[index(group)]);
+        file.pending.reverse();
         file.unverified = file.pending.iter().map(|(start, end)| end - start).sum();
         if !file.pending.is_empty() {
             self.ready.push_back(no);
         }
     }
 
-    /// A group came, is right and is written. True when it was the file's last.
+    /// A source delivered a group of a run; whether it is right is not known yet.
+    pub(super) fn delivered(&mut self, source: SourceNo, no: FileNo, group: u32, now: Instant) {
+        let bytes = self.files[no].layout.len_of(group);
+        if let Some(state) = self.source_mut(source) {
+            let seconds = now.saturating_duration_since(state.last).as_secs_f64().max(1e-6);
+            #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
+            let rate = bytes as f64 / seconds;
+            state.rate = if state.rate == 0.0 { rate } else { state.rate + NEWEST * (rate - state.rate) };
+            state.last = now;
+        }
+        if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
+            *arrived = true;
+        }
+        let same = |run: &Flying| run.source == source && run.file == no && run.start <= group && group < run.end;
+        if let Some(position) = self.flying.iter().position(same) {
+            let run = &mut self.flying[position];
+            run.start = group + 1;
+            if run.start == run.end {
+                self.flying.swap_remove(position);
+            }
+        }
+    }
+
+    /// A group is right and written. True when it was the file's last.
     pub(super) fn verified(&mut self, no: FileNo) -> bool {
         let file = &mut self.files[no];
         file.unverified = file.unverified.saturating_sub(1);
         file.unverified == 0
     }
 
+    /// A group that came was wrong; somebody else must be asked.
+    pub(super) fn wrong(&mut self, no: FileNo, group: u32) {
+        if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
+            *arrived = false;
+        }
+        self.put_back(no, group, group + 1);
+    }
+
     /// Work that a source was given and did not do.
-    pub(super) fn give_back(&mut self, work: &Work) {
+    pub(super) fn give_back(&mut self, source: SourceNo, work: &Work) {
         match *work {
             Work::Manifest(no) if self.files[no].stage == Stage::Manifest => {
+                self.manifests.retain(|asked| (asked.0, asked.1) != (no, source));
+                if self.manifests.iter().any(|(file, ..)| *file == no) {
+                    return;
+                }
                 self.files[no].stage = Stage::Waiting;
                 self.open -= 1;
                 self.waiting.push_front(no);
             }
-            Work::Run { file: no, start, end } if self.files[no].stage == Stage::Fetching && start < end => {
-                let file = &mut self.files[no];
-                if file.pending.is_empty() {
-                    self.ready.push_front(no);
+            Work::Run { file, start, end } => {
+                let same = |run: &Flying| run.source == source && run.file == file && run.end == end;
+                if let Some(position) = self.flying.iter().position(same) {
+                    self.flying.swap_remove(position);
                 }
-                file.pending.push((start, end));
+                self.put_back(file, start, end);
             }
-            _ => {}
+            Work::Manifest(_) => {}
         }
     }
 
-    /// A source turned out not to have a file. True when nobody else has it.
+    /// A source turned out not to have a file. True when nobody usable has it.
     pub(super) fn unavailable(&mut self, source: SourceNo, no: FileNo) -> bool {
         self.files[no].sources &= !bit(source);
-        self.files[no].sources & self.usable == 0
+        self.files[no].sources & self.usable() == 0
     }
 
-    /// A source is gone or not to be trusted.
-    pub(super) fn drop_source(&mut self, source: SourceNo) {
-        self.usable &= !bit(source);
+    /// A source is gone; it may come back.
+    pub(super) fn lose_source(&mut self, source: SourceNo) {
+        if let Some(state) = self.source_mut(source) {
+            state.usable = false;
+        }
+    }
+
+    /// A source is back; one that was banned stays away, and false is returned.
+    pub(super) fn restore_source(&mut self, source: SourceNo, now: Instant) -> bool {
+        self.source_mut(source).is_some_and(|state| {
+            state.usable = !state.banned;
+            state.last = now;
+            state.usable
+        })
+    }
+
+    /// A source told a lie: nothing is asked of it any more. True the first time.
+    pub(super) fn ban_source(&mut self, source: SourceNo) -> bool {
+        self.source_mut(source).is_some_and(|state| {
+            state.usable = false;
+            !std::mem::replace(&mut state.banned, true)
+        })
     }
 
     /// Nothing more is to be done for a file.
     pub(super) fn settle(&mut self, no: FileNo) {
         let file = &mut self.files[no];
-        if file.stage == Stage::Settled {
-            return;
-        }
         match file.stage {
+            Stage::Settled => return,
             Stage::Waiting => self.waiting.retain(|waiting| *waiting != no),
-            _ => self.open -= 1,
+            Stage::Manifest | Stage::Opening | Stage::Fetching => self.open -= 1,
         }
         if !file.pending.is_empty() {
             self.ready.retain(|ready| *ready != no);
             file.pending = Vec::new();
         }
+        file.arrived = Vec::new();
         file.stage = Stage::Settled;
+        self.flying.retain(|run| run.file != no);
+        self.manifests.retain(|(file, ..)| *file != no);
         self.unsettled -= 1;
     }
 
-    /// Whether a file may still come to something.
+    /// Whether nothing more is to be done for a file.
     pub(super) fn is_settled(&self, no: FileNo) -> bool {
         self.files[no].stage == Stage::Settled
     }
@@ -219,20 +305,56 @@ impl Plan {
         self.unsettled == 0
     }
 
-    /// The files that are not settled and that nobody usable has.
-    pub(super) fn stranded(&self) -> Vec<FileNo> {
-        let is_stranded = |file: &File| file.stage != Stage::Settled && file.sources & self.usable == 0;
+    /// Whether a source may be asked.
+    pub(super) fn is_usable(&self, source: SourceNo) -> bool {
+        self.sources.get(index(source)).is_some_and(|source| source.usable)
+    }
+
+    /// The files that are not settled and that none of the usable sources, nor of `coming`, has.
+    pub(super) fn stranded(&self, coming: impl IntoIterator<Item = SourceNo>) -> Vec<FileNo> {
+        let hopeful = coming.into_iter().map(bit).fold(self.usable(), |all, one| all | one);
+        let is_stranded = |file: &File| file.stage != Stage::Settled && file.sources & hopeful == 0;
         self.files.iter().enumerate().filter(|(_, file)| is_stranded(file)).map(|(no, _)| no).collect()
     }
 
-    fn take_run(&mut self, position: usize) -> Option<Work> {
+    fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {
+        self.sources.get_mut(index(source))
+    }
+
+    fn usable(&self) -> u64 {
+        let bits = (0..).zip(&self.sources).filter(|(_, source)| source.usable).map(|(no, _)| bit(no));
+        bits.fold(0, |all, one| all | one)
+    }
+
+    /// Begins the waiting file at `position`, unless enough files are open.
+    fn begin(&mut self, position: usize, source: SourceNo, now: Instant) -> Option<Work> {
+        let no = *self.waiting.get(position)?;
+        let single = self.files[no].layout.groups() == 1;
+        let limit = if self.in_order { 1 } else { OPEN_FILES };
+        if self.open >= limit && (!single || self.in_order) {
+            return None;
+        }
+        self.waiting.remove(position);
+        self.open += 1;
+        if single {
+            self.files[no].stage = Stage::Fetching;
+            self.files[no].arrived = vec![false];
+            return Some(self.fly(source, no, 0, 1, now));
+        }
+        self.files[no].stage = Stage::Manifest;
+        self.manifests.push((no, source, now));
+        Some(Work::Manifest(no))
+    }
+
+    fn take_run(&mut self, position: usize, source: SourceNo, now: Instant) -> Option<Work> {
         let no = *self.ready.get(position)?;
+        let longest = self.longest_run(source, no);
+        let sharers = self.streams * self.usable().count_ones().max(1);
         let file = &mut self.files[no];
         let (start, end) = file.pending.pop()?;
-        // Long runs cost the least; shorter ones near the end let all streams finish together.
-        let longest = u32::try_from(RUN_BYTES / file.layout.group_bytes()).unwrap_or(u32::MAX).max(1);
+        // Shorter near the end, so that all streams finish together.
         let left: u32 = file.pending.iter().map(|(start, end)| end - start).sum::<u32>() + (end - start);
-        let fair = (left / (self.streams * 2)).max(1);
+        let fair = (left / (sharers * 2)).max(1);
         let cut = start + (end - start).min(longest).min(fair);
         if cut < end {
             file.pending.push((cut, end));
@@ -240,7 +362,98 @@ impl Plan {
         if file.pending.is_empty() {
             self.ready.remove(position);
         }
-        Some(Work::Run { file: no, start, end: cut })
+        Some(self.fly(source, no, start, cut, now))
+    }
+
+    /// Groups of a file that a source should be asked for at once: long runs cost the least, but not longer than it
+    /// delivers in a moment.
+    fn longest_run(&self, source: SourceNo, no: FileNo) -> u32 {
+        let group_bytes = self.files[no].layout.group_bytes();
+        let rate = self.rate(source);
+        let bytes = if rate == 0.0 {
+            RUN_BYTES
+        } else {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is an estimate")]
+            let promised = (rate * RUN_TIME.as_secs_f64()) as u64;
+            promised.min(RUN_BYTES)
+        };
+        u32::try_from(bytes / group_bytes).unwrap_or(u32::MAX).max(1)
+    }
+
+    fn fly(&mut self, source: SourceNo, file: FileNo, start: u32, end: u32, now: Instant) -> Work {
+        let was_idle = !self.flying.iter().any(|run| run.source == source);
+        if let Some(state) = self.source_mut(source).filter(|_| was_idle) {
+            // Its clock starts with the question, not with whatever it did before.
+            state.last = now;
+        }
+        self.flying.push(Flying { source, file, start, end, since: now });
+        Work::Run { file, start, end }
+    }
+
+    /// The end game: of the run that another source will be latest with, the later half of what nobody else was asked
+    /// for as well.
+    fn double(&mut self, source: SourceNo, now: Instant) -> Option<Work> {
+        let is_late = |(no, asked, since): &(FileNo, SourceNo, Instant)| {
+            let has = self.files[*no].sources & bit(source) != 0;
+            let alone = !self.manifests.iter().any(|other| (other.0, other.1) == (*no, source));
+            has && alone && *asked != source && now.saturating_duration_since(*since) >= LATE
+        };
+        if let Some((no, ..)) = self.manifests.iter().copied().find(is_late) {
+            self.manifests.push((no, source, now));
+            return Some(Work::Manifest(no));
+        }
+        let late = |run: &&Flying| {
+            let age = now.saturating_duration_since(run.since);
+            run.source != source
+                && self.files[run.file].sources & bit(source) != 0
+                && (age >= LATE || self.time_left(run) >= LATE)
+        };
+        let mut candidates: Vec<Flying> = self.flying.iter().filter(late).copied().collect();
+        candidates.sort_by_key(|run| std::cmp::Reverse(self.time_left(run)));
+        let (file, start, end) = candidates.iter().find_map(|run| {
+            let needed = self.ranges_needed(run.file, run.start, run.end, Some(run.source));
+            needed.last().map(|(start, end)| (run.file, start + (end - start) / 2, *end))
+        })?;
+        Some(self.fly(source, file, start, end, now))
+    }
+
+    /// How long a source will still need for a run.
+    fn time_left(&self, run: &Flying) -> Duration {
+        const UNKNOWN: f64 = 3600.0;
+        let rate = self.rate(run.source);
+        #[expect(clippy::cast_precision_loss, reason = "a time to come is an estimate")]
+        let bytes = self.files[run.file].layout.len_of_range(run.start, run.end) as f64;
+        Duration::from_secs_f64(if rate > 0.0 { (bytes / rate).min(UNKNOWN) } else { UNKNOWN })
+    }
+
+    fn rate(&self, source: SourceNo) -> f64 {
+        self.sources.get(index(source)).map_or(0.0, |source| source.rate)
+    }
+
+    /// Of `start..end`, what has not arrived and nobody but `except` was asked for.
+    fn ranges_needed(&self, no: FileNo, start: u32, end: u32, except: Option<SourceNo>) -> Vec<(u32, u32)> {
+        let file = &self.files[no];
+        let asked = |group: u32| {
+            let same =
+                |run: &Flying| Some(run.source) != except && run.file == no && (run.start..run.end).contains(&group);
+            self.flying.iter().any(same)
+        };
+        ranges_where(start, end, |group| !file.arrived.get(index(group)).copied().unwrap_or(true) && !asked(group))
+    }
+
+    fn put_back(&mut self, no: FileNo, start: u32, end: u32) {
+        if self.files[no].stage != Stage::Fetching {
+            return;
+        }
+        let needed = self.ranges_needed(no, start, end, None);
+        if needed.is_empty() {
+            return;
+        }
+        let file = &mut self.files[no];
+        if file.pending.is_empty() {
+            self.ready.push_front(no);
+        }
+        file.pending.extend(needed.into_iter().rev());
     }
 }
 
@@ -248,121 +461,21 @@ fn bit(source: SourceNo) -> u64 {
     1_u64.checked_shl(source).unwrap_or(0)
 }
 
-/// The ranges of groups that are not flagged, the first one last.
-fn missing_ranges(present: &[bool], groups: u32) -> Vec<(u32, u32)> {
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// The ranges of `start..end` for whose groups `wanted` holds, the first one first.
+fn ranges_where(start: u32, end: u32, wanted: impl Fn(u32) -> bool) -> Vec<(u32, u32)> {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for group in 0..groups {
-        if usize::try_from(group).ok().and_then(|index| present.get(index)).copied().unwrap_or(false) {
-            continue;
-        }
+    for group in (start..end).filter(|group| wanted(*group)) {
         match ranges.last_mut() {
             Some((_, end)) if *end == group => *end += 1,
             _ => ranges.push((group, group + 1)),
         }
     }
-    ranges.reverse();
     ranges
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn layout(groups: u64) -> Layout {
-        Layout::of(groups << 20).unwrap()
-    }
-
-    #[test]
-    fn a_small_file_is_one_run_and_a_large_one_starts_with_its_manifest() {
-        let mut plan = Plan::new([layout(1), layout(40)], 2, false);
-        let source = plan.add_source();
-        assert_eq!(plan.next(source), Some(Work::Run { file: 0, start: 0, end: 1 }));
-        assert_eq!(plan.next(source), Some(Work::Manifest(1)));
-        assert_eq!(plan.next(source), None);
-        plan.manifest_came(1);
-        assert_eq!(plan.next(source), None);
-        plan.opened(1, &[true, true]);
-        assert_eq!(plan.next(source), Some(Work::Run { file: 1, start: 2, end: 10 }));
-    }
-
-    #[test]
-    fn in_order_means_one_file_after_another() {
-        let mut plan = Plan::new([layout(1), layout(1)], 1, true);
-        let source = plan.add_source();
-        assert!(plan.next(source).is_some());
-        assert_eq!(plan.next(source), None);
-        plan.settle(0);
-        assert_eq!(plan.next(source), Some(Work::Run { file: 1, start: 0, end: 1 }));
-    }
-
-    #[test]
-    fn a_file_that_nobody_has_is_stranded() {
-        let mut plan = Plan::new([layout(1), layout(2)], 1, false);
-        let (one, two) = (plan.add_source(), plan.add_source());
-        assert!(!plan.unavailable(one, 0));
-        assert!(plan.stranded().is_empty());
-        plan.drop_source(two);
-        assert_eq!(plan.stranded(), [0]);
-        assert_eq!(plan.next(two), None);
-        assert_eq!(plan.next(one), Some(Work::Manifest(1)));
-    }
-
-    proptest! {
-        /// Sources that do their work, give it back, or lose a file: every group is verified once, or the file failed
-        /// because nobody had it.
-        #[test]
-        fn everything_is_fetched_once(
-            groups in proptest::collection::vec(1_u64..40, 1..8),
-            choices in proptest::collection::vec((0_u32..3, 0_u8..10), 0..400),
-            streams in 1_usize..5,
-            in_order: bool,
-        ) {
-            let mut plan = Plan::new(groups.iter().map(|groups| layout(*groups)), streams, in_order);
-            for _ in 0..3 {
-                plan.add_source();
-            }
-            let mut seen = HashSet::new();
-            let mut failed = HashSet::new();
-            let mut choices = choices.into_iter().chain((0..3).cycle().map(|source| (source, 9)));
-            let mut steps = 0;
-            while !plan.is_done() {
-                steps += 1;
-                prop_assert!(steps < 20_000, "it must end: {plan:?}");
-                let (source, what) = choices.next().unwrap();
-                let Some(work) = plan.next(source) else { continue };
-                match (work.clone(), what) {
-                    (_, 0) => plan.give_back(&work),
-                    (Work::Manifest(no) | Work::Run { file: no, .. }, 1) => {
-                        plan.give_back(&work);
-                        if plan.unavailable(source, no) {
-                            plan.settle(no);
-                            failed.insert(no);
-                        }
-                    }
-                    (Work::Manifest(no), _) => {
-                        plan.manifest_came(no);
-                        plan.opened(no, &[]);
-                    }
-                    (Work::Run { file, start, end }, _) => {
-                        prop_assert!(start < end);
-                        for group in start..end {
-                            prop_assert!(seen.insert((file, group)), "asked twice");
-                            if plan.verified(file) {
-                                plan.settle(file);
-                            }
-                        }
-                    }
-                }
-            }
-            for (no, groups) in groups.iter().enumerate() {
-                let got = seen.iter().filter(|(file, _)| *file == no).count() as u64;
-                prop_assert!(got == *groups || failed.contains(&no));
-            }
-            prop_assert_eq!(plan.open, 0);
-        }
-    }
-}
+mod tests;

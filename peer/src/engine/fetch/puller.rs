@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
 use shared::peer::{Answer, Ask, Code};
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use super::FileNo;
 use super::plan::{Plan, SourceNo, Work};
 use super::writer::{Job, Order, WriterHandle};
+use crate::engine::rate::Bucket;
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{Priority, Receiver, Sender, within};
@@ -21,6 +22,11 @@ const AHEAD_BYTES: u64 = 16 << 20;
 const AHEAD_REQUESTS: usize = 64;
 /// How long a source may be silent in the middle of an answer.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A source that sends less than this in [`TRICKLE_TIME`] is as good as silent.
+const TRICKLE_BYTES: u64 = 32 * 1024;
+const TRICKLE_TIME: Duration = Duration::from_secs(30);
+/// A puller without work looks again after this, for what others have become late with.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What all pullers share.
 #[derive(Debug)]
@@ -31,6 +37,7 @@ pub(super) struct Pull {
     pub(super) orders: Arc<Vec<Order>>,
     pub(super) writer: WriterHandle,
     pub(super) news: mpsc::UnboundedSender<News>,
+    pub(super) limit: Option<tokio::sync::Mutex<Bucket>>,
 }
 
 /// What a puller tells the coordinator.
@@ -41,7 +48,7 @@ pub(super) enum News {
     /// Nobody has the file, or no longer.
     Unavailable { file: FileNo, code: Code, message: String },
     /// The source said something that can't be true; it is asked no more.
-    Lied { about: FileNo },
+    Lied { source: SourceNo, about: FileNo },
 }
 
 impl Pull {
@@ -54,7 +61,16 @@ impl Pull {
     }
 
     fn tell(&self, news: News) {
+        // Nobody listens when the fetch is over.
         let _ = self.news.send(news);
+    }
+
+    async fn pass_limit(&self, bytes: usize) {
+        if let Some(limit) = &self.limit {
+            let mut bucket = limit.lock().await;
+            let wait = bucket.take(bytes, Instant::now());
+            tokio::time::sleep(wait).await;
+        }
     }
 }
 
@@ -62,14 +78,11 @@ impl Pull {
 pub(super) async fn pull(pull: Arc<Pull>, link: Link, source: SourceNo) -> Result<(), StreamError> {
     let mut puller = Puller { pull: &pull, link: &link, source, stream: None, asked: VecDeque::new() };
     let outcome = puller.run().await;
-    let unanswered: Vec<Work> = puller.asked.drain(..).collect();
-    {
-        let mut plan = pull.plan();
-        for work in unanswered.iter().rev() {
-            plan.give_back(work);
-        }
+    if outcome.is_err() {
+        // Nothing more is given to a source whose link is failing, until it is called again.
+        pull.plan().lose_source(source);
     }
-    pull.work.notify_waiters();
+    puller.give_all_back();
     outcome
 }
 
@@ -88,23 +101,39 @@ impl Puller<'_> {
             // Registered before the plan is asked: work that appears in between is not missed.
             let more_work = self.pull.work.notified();
             self.ask_ahead().await?;
-            if !self.asked.is_empty() {
-                self.take_answer().await?;
+            if let Some(work) = self.asked.front().cloned() {
+                match self.take_answer(&work).await {
+                    // The file is the trouble, not the link.
+                    Err(StreamError::Reset(code)) => self.reset(&work, code),
+                    outcome => outcome?,
+                }
             } else if self.pull.plan().is_done() {
                 if let Some((sender, _)) = self.stream.take() {
                     sender.finish();
                 }
                 return Ok(());
             } else {
-                more_work.await;
+                let _ = tokio::time::timeout(LOOK_AGAIN, more_work).await;
+                if self.link.is_closed() {
+                    return Err(StreamError::Link(self.link.closed().await));
+                }
             }
         }
+    }
+
+    fn give_all_back(&mut self) {
+        let mut plan = self.pull.plan();
+        for work in self.asked.drain(..).rev() {
+            plan.give_back(self.source, &work);
+        }
+        drop(plan);
+        self.pull.work.notify_waiters();
     }
 
     async fn ask_ahead(&mut self) -> Result<(), StreamError> {
         let mut ahead: u64 = self.asked.iter().map(|work| self.bytes_of(work)).sum();
         while self.asked.len() < AHEAD_REQUESTS && (ahead < AHEAD_BYTES || self.asked.is_empty()) {
-            let Some(work) = self.pull.plan().next(self.source) else { return Ok(()) };
+            let Some(work) = self.pull.plan().next(self.source, Instant::now()) else { return Ok(()) };
             ahead += self.bytes_of(&work);
             let (file, ask) = match work {
                 Work::Manifest(file) => (file, Ask::Manifest { hash: self.pull.order(file)?.stat.hash }),
@@ -125,11 +154,6 @@ impl Puller<'_> {
         Ok(())
     }
 
-    fn distrust(&self, about: FileNo) {
-        self.pull.plan().drop_source(self.source);
-        self.pull.tell(News::Lied { about });
-    }
-
     fn bytes_of(&self, work: &Work) -> u64 {
         match *work {
             Work::Manifest(_) => 0,
@@ -139,29 +163,38 @@ impl Puller<'_> {
         }
     }
 
-    async fn take_answer(&mut self) -> Result<(), StreamError> {
-        let (Some(work), Some((_, receiver))) = (self.asked.front().cloned(), &mut self.stream) else { return Ok(()) };
-        let file = match work {
-            Work::Manifest(file) | Work::Run { file, .. } => file,
-        };
+    async fn take_answer(&mut self, work: &Work) -> Result<(), StreamError> {
+        let Some((_, receiver)) = &mut self.stream else { return Ok(()) };
         let answer = match within(SILENCE, receiver.answer()).await {
             Err(StreamError::Answered { code, message }) => {
                 self.asked.pop_front();
-                let nobody_has_it = {
-                    let mut plan = self.pull.plan();
-                    plan.give_back(&work);
-                    plan.unavailable(self.source, file)
-                };
-                if nobody_has_it {
-                    self.pull.tell(News::Unavailable { file, code, message });
-                }
+                self.pull.plan().give_back(self.source, work);
+                self.unavailable(work, code, message);
                 return Ok(());
             }
             answer => answer?,
         };
-        match work {
+        match *work {
             Work::Manifest(file) => self.take_manifest(file, &answer).await,
             Work::Run { file, start, end } => self.take_run(file, start, end, &answer).await,
+        }
+    }
+
+    /// The source gave up in the middle of an answer: the stream is gone, and that file with it.
+    fn reset(&mut self, work: &Work, code: Code) {
+        self.stream = None;
+        // What is left of the work is in the queue, shorter than it was.
+        self.give_all_back();
+        self.unavailable(work, code, format!("the source stopped sending ({code})"));
+    }
+
+    /// The source doesn't have the file after all.
+    fn unavailable(&self, work: &Work, code: Code, message: String) {
+        let (Work::Manifest(file) | Work::Run { file, .. }) = *work;
+        let nobody_has_it = self.pull.plan().unavailable(self.source, file);
+        self.pull.work.notify_waiters();
+        if nobody_has_it {
+            self.pull.tell(News::Unavailable { file, code, message });
         }
     }
 
@@ -174,37 +207,34 @@ impl Puller<'_> {
             group_size: layout.group_bytes(),
             groups: layout.groups(),
         };
-        let lied = *answer != expected;
         let mut manifest = None;
-        if !lied && let Some((_, receiver)) = &mut self.stream {
+        if *answer == expected
+            && let Some((_, receiver)) = &mut self.stream
+        {
             let len = usize::try_from(layout.groups()).unwrap_or(0) * 32;
             let bytes = within(SILENCE, receiver.bulk_exact(len)).await?;
             manifest = Manifest::from_bytes(&layout, &bytes).filter(|manifest| manifest.fold() == order.stat.hash);
         }
         let Some(manifest) = manifest else {
-            self.distrust(file);
-            return Err(StreamError::Unexpected("a manifest that fits the file's hash"));
+            return Err(self.distrust(file, "a manifest that fits the file's hash"));
         };
         self.asked.pop_front();
-        self.pull.plan().manifest_came(file);
-        self.pull.writer.send(Job::Open { file, manifest }).await;
+        let first = self.pull.plan().manifest_came(file);
+        if first {
+            self.pull.writer.send(Job::Open { file, manifest }).await;
+        }
         Ok(())
     }
 
     async fn take_run(&mut self, file: FileNo, start: u32, end: u32, answer: &Answer) -> Result<(), StreamError> {
         let layout = self.pull.order(file)?.layout;
         if *answer != (Answer::Data { bytes: layout.len_of_range(start, end) }) {
-            self.distrust(file);
-            return Err(StreamError::Unexpected("as many bytes as were asked for"));
+            return Err(self.distrust(file, "as many bytes as were asked for"));
         }
         for group in start..end {
-            let Some((_, receiver)) = &mut self.stream else { return Err(StreamError::Truncated) };
             let len = usize::try_from(layout.len_of(group)).unwrap_or(usize::MAX);
-            let mut bytes = self.pull.writer.buffer(len);
-            while bytes.len() < len {
-                let chunk = within(SILENCE, receiver.bulk(len - bytes.len())).await?;
-                bytes.extend_from_slice(&chunk);
-            }
+            let bytes = self.take_group(len).await?;
+            self.pull.plan().delivered(self.source, file, group, Instant::now());
             // From here on the group is the writer's; only the rest of the run could still have to be given back.
             match self.asked.front_mut() {
                 Some(Work::Run { start, .. }) if group + 1 < end => *start = group + 1,
@@ -215,5 +245,31 @@ impl Puller<'_> {
             self.pull.writer.send(Job::Group { file, group, bytes, source: self.source }).await;
         }
         Ok(())
+    }
+
+    async fn take_group(&mut self, len: usize) -> Result<Vec<u8>, StreamError> {
+        let Some((_, receiver)) = &mut self.stream else { return Err(StreamError::Truncated) };
+        let mut bytes = self.pull.writer.buffer(len);
+        let mut since = (Instant::now(), 0_u64);
+        while bytes.len() < len {
+            let chunk = within(SILENCE, receiver.bulk(len - bytes.len())).await?;
+            bytes.extend_from_slice(&chunk);
+            since.1 += chunk.len() as u64;
+            if since.0.elapsed() >= TRICKLE_TIME {
+                if since.1 < TRICKLE_BYTES {
+                    return Err(StreamError::Timeout(TRICKLE_TIME));
+                }
+                since = (Instant::now(), 0);
+            }
+            self.pull.pass_limit(chunk.len()).await;
+        }
+        Ok(bytes)
+    }
+
+    fn distrust(&self, about: FileNo, expected: &'static str) -> StreamError {
+        if self.pull.plan().ban_source(self.source) {
+            self.pull.tell(News::Lied { source: self.source, about });
+        }
+        StreamError::Unexpected(expected)
     }
 }

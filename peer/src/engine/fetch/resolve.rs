@@ -39,6 +39,8 @@ pub(super) struct Wanted {
 pub(super) struct Resolved {
     /// The files, each once.
     pub(super) wanted: Vec<Wanted>,
+    /// Folders with nothing in them, by their path below the destination.
+    pub(super) folders: Vec<FileName>,
     /// Names that led to no file, and why.
     pub(super) missing: Vec<(String, Error)>,
 }
@@ -53,11 +55,14 @@ pub(super) async fn resolve(
     patience: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Resolved, Error> {
-    let mut resolved = Resolved { wanted: Vec::new(), missing: Vec::new() };
+    let mut resolved = Resolved { wanted: Vec::new(), folders: Vec::new(), missing: Vec::new() };
     let mut seen = HashSet::new();
     for name in names {
         match resolve_one(link, name, patience, report).await {
-            Ok(found) => resolved.wanted.extend(found.into_iter().filter(|file| seen.insert(file.local.clone()))),
+            Ok(found) => {
+                resolved.wanted.extend(found.files.into_iter().filter(|file| seen.insert(file.local.clone())));
+                resolved.folders.extend(found.folders);
+            }
             Err(error @ (Error::Link { .. } | Error::Integrity(_))) => return Err(error),
             Err(error) => resolved.missing.push((name.clone(), error)),
         }
@@ -65,38 +70,55 @@ pub(super) async fn resolve(
     Ok(resolved)
 }
 
+/// What one name led to.
+#[derive(Debug, Default)]
+struct Found {
+    files: Vec<Wanted>,
+    folders: Vec<FileName>,
+}
+
 async fn resolve_one(
     link: &Link,
     text: &str,
     patience: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
-) -> Result<Vec<Wanted>, Error> {
-    let not_shared = || Error::NotShared { user: link.user().clone(), name: text.to_owned() };
+) -> Result<Found, Error> {
     if let Ok(name) = text.parse::<FileName>()
         && let Some(stat) = stat(link, &name, patience, report).await?
     {
-        return Ok(vec![wanted(link.user(), stat, None)?]);
+        return Ok(Found { files: vec![wanted(link.user(), stat, None)?], folders: Vec::new() });
     }
     let folder = text.trim_end_matches('/');
     let found = match pattern(text) {
         Some((prefix, matcher)) => {
-            let below = prefix.rfind('/').map(|slash| prefix[..=slash].to_owned());
+            let below = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
             let all = list(link, &prefix).await?;
             let matching = all.into_iter().filter(|stat| matcher.is_match(stat.name.as_str()));
-            matching.map(|stat| wanted(link.user(), stat, below.as_deref())).collect::<Result<Vec<_>, _>>()?
+            let files = matching.map(|stat| wanted(link.user(), stat, Some(below))).collect::<Result<Vec<_>, _>>()?;
+            Found { files, folders: Vec::new() }
         }
-        None if folder.is_empty() || folder == "." => {
-            let all = list(link, "").await?;
-            all.into_iter().map(|stat| wanted(link.user(), stat, Some(""))).collect::<Result<_, _>>()?
-        }
+        None if folder.is_empty() || folder == "." => whole_folder(link, "", "").await?,
         None => {
             // The folder itself is kept, what is above it isn't.
             let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
-            let all = list(link, &format!("{folder}/")).await?;
-            all.into_iter().map(|stat| wanted(link.user(), stat, Some(above))).collect::<Result<_, _>>()?
+            whole_folder(link, folder, above).await?
         }
     };
-    if found.is_empty() { Err(not_shared()) } else { Ok(found) }
+    if found.files.is_empty() && found.folders.is_empty() {
+        return Err(Error::NotShared { user: link.user().clone(), name: text.to_owned() });
+    }
+    Ok(found)
+}
+
+/// All that is shared in and below `folder`, its path below the destination being what follows `above`.
+async fn whole_folder(link: &Link, folder: &str, above: &str) -> Result<Found, Error> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let files = list(link, &prefix).await?;
+    let files = files.into_iter().map(|stat| wanted(link.user(), stat, Some(above))).collect::<Result<_, _>>()?;
+    let folders = list_folders(link, folder).await?;
+    let inside = folders.into_iter().filter(|name| name.as_str() == folder || name.as_str().starts_with(&prefix));
+    let local = |name: FileName| if above.is_empty() { Some(name) } else { name.below(above) };
+    Ok(Found { files, folders: inside.filter_map(local).collect() })
 }
 
 /// One file as its source describes it; `below` is cut off its local path, `None` leaves only the last component.
@@ -168,6 +190,26 @@ pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Fil
     }
 }
 
+/// The source's empty folders whose name starts with `prefix`; none from one that doesn't know the question.
+async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error> {
+    let mut all: Vec<FileName> = Vec::new();
+    loop {
+        let cursor = all.last().map(ToString::to_string);
+        match link.ask(&Ask::Folders { prefix: Some(prefix.to_owned()), cursor }).await {
+            Ok(Answer::FolderList { folders, next }) => {
+                let goes_on = next.is_some() && folders.first() > all.last() && all.len() <= MAX_FILES;
+                all.extend(folders);
+                if !goes_on {
+                    return Ok(all);
+                }
+            }
+            Err(StreamError::Answered { .. }) => return Ok(all),
+            Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a list of folders was due"))),
+            Err(error) => return Err(Error::stream(link.user(), error)),
+        }
+    }
+}
+
 /// The text before the first wildcard, and a matcher for all of it; `None` for a text without wildcards.
 ///
 /// As in a shell, `*` and `?` stop at a slash and `**` doesn't.
@@ -200,6 +242,7 @@ mod tests {
             hash: shared::ContentHash::of(b"x"),
             group_size: 1 << 20,
             mtime: 0,
+            executable: false,
         };
         let user = "bob".parse().unwrap();
         let local = |name, below| wanted(&user, stat(name), below).unwrap().local.to_string();

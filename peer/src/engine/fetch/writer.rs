@@ -47,7 +47,7 @@ pub(super) enum Outcome {
     /// The partial is open, with these groups in it.
     Opened { file: FileNo, present: Vec<bool>, bytes: u64 },
     /// A group was right and is written.
-    Verified { file: FileNo, bytes: u64 },
+    Verified { file: FileNo, bytes: u64, source: SourceNo },
     /// A group was not what it should be.
     Wrong { file: FileNo, group: u32, source: SourceNo },
     /// The file is whole and in place; no path for standard output.
@@ -100,7 +100,8 @@ pub(super) fn start(
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (outcomes, told) = mpsc::unbounded_channel();
     let buffers = Buffers::default();
-    let writer = Writer { orders, partials: HashMap::new(), outcomes, buffers: buffers.clone() };
+    let closed = vec![false; orders.len()];
+    let writer = Writer { orders, partials: HashMap::new(), closed, outcomes, buffers: buffers.clone() };
     let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(queue))?;
     Ok((WriterHandle { jobs, buffers }, told, thread))
 }
@@ -108,6 +109,8 @@ pub(super) fn start(
 struct Writer {
     orders: Arc<Vec<Order>>,
     partials: HashMap<FileNo, Target>,
+    /// Files that are finished or given up: what still comes of them is nobody's.
+    closed: Vec<bool>,
     outcomes: mpsc::UnboundedSender<Outcome>,
     buffers: Buffers,
 }
@@ -126,16 +129,15 @@ impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.blocking_recv() {
             match job {
+                Job::Open { file, .. } if self.is_closed(file) => {}
                 Job::Open { file, manifest } => self.open(file, manifest),
                 Job::Group { file, group, bytes, source } => {
-                    self.group(file, group, &bytes, source);
+                    if !self.is_closed(file) {
+                        self.group(file, group, &bytes, source);
+                    }
                     self.buffers.give_back(bytes);
                 }
-                Job::Abandon { file } => {
-                    if let Some(Target::Disk(partial)) = self.partials.remove(&file) {
-                        partial.abandon();
-                    }
-                }
+                Job::Abandon { file } => self.abandon(file),
             }
         }
         // Those left were interrupted: what could serve a later attempt stays.
@@ -172,7 +174,8 @@ impl Writer {
     }
 
     fn group(&mut self, file: FileNo, group: u32, bytes: &[u8], source: SourceNo) {
-        let Some(order) = self.orders.get(file) else { return };
+        let orders = self.orders.clone();
+        let Some(order) = orders.get(file) else { return };
         if order.layout.groups() == 1 && !self.partials.contains_key(&file) {
             // No manifest was needed: the content hash is the only value.
             match self.target(file, Manifest::new(vec![*order.stat.hash.as_bytes()])) {
@@ -180,7 +183,6 @@ impl Writer {
                 Err(error) => return self.tell(Outcome::Failed { file, error }),
             };
         }
-        // Groups of a file that was given up may still be under way.
         let Some(target) = self.partials.get_mut(&file) else { return };
         let written = match target {
             Target::Disk(partial) => partial.write(group, bytes),
@@ -189,22 +191,37 @@ impl Writer {
         match written {
             Ok(Written::Wrong) => self.tell(Outcome::Wrong { file, group, source }),
             Ok(Written::Twice) => {}
-            Ok(Written::Right) => self.tell(Outcome::Verified { file, bytes: bytes.len() as u64 }),
+            Ok(Written::Right) => self.tell(Outcome::Verified { file, bytes: bytes.len() as u64, source }),
             Ok(Written::Whole) => {
-                self.tell(Outcome::Verified { file, bytes: bytes.len() as u64 });
+                self.tell(Outcome::Verified { file, bytes: bytes.len() as u64, source });
                 self.finish(file);
             }
             Err(error) => {
-                if let Some(Target::Disk(partial)) = self.partials.remove(&file) {
-                    partial.abandon();
-                }
+                self.abandon(file);
                 self.tell(Outcome::Failed { file, error });
             }
         }
     }
 
+    fn is_closed(&self, file: FileNo) -> bool {
+        self.closed.get(file).copied().unwrap_or(true)
+    }
+
+    fn close(&mut self, file: FileNo) -> Option<Target> {
+        if let Some(closed) = self.closed.get_mut(file) {
+            *closed = true;
+        }
+        self.partials.remove(&file)
+    }
+
+    fn abandon(&mut self, file: FileNo) {
+        if let Some(Target::Disk(partial)) = self.close(file) {
+            partial.abandon();
+        }
+    }
+
     fn finish(&mut self, file: FileNo) {
-        let outcome = match self.partials.remove(&file) {
+        let outcome = match self.close(file) {
             Some(Target::Disk(partial)) => match partial.finish() {
                 Ok((path, renamed)) => Outcome::Finished { file, path: Some(path), renamed },
                 Err(error) => Outcome::Failed { file, error },

@@ -29,7 +29,7 @@ use self::directory::Directory;
 use self::keeper::Keeper;
 use self::switchboard::Switchboard;
 use super::event::{Event, Events};
-use super::serve::{Library, Serving, serve_link};
+use super::serve::{Library, Limits, Serving, serve_link};
 use super::{Error, Me, Notice};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
@@ -57,11 +57,11 @@ pub struct Node {
 }
 
 impl Node {
-    /// Goes online: on `port` if given, else on the port of last time if it is free.
+    /// Goes online: on `port` if given, else on the port of last time if it is free; sends no more than `limits`.
     ///
     /// # Errors
     /// [`Error`]: another node runs, the tracker can't be reached or doesn't want us, the port is taken.
-    pub async fn start(me: &Me, port: Option<u16>, events: Events) -> Result<Self, Error> {
+    pub async fn start(me: &Me, port: Option<u16>, limits: Limits, events: Events) -> Result<Self, Error> {
         let lock = me.profile.lock_node()?;
         let me = with_notices_as_events(me, &events);
         let endpoint = bind(&me, port)?;
@@ -80,8 +80,8 @@ impl Node {
         let directory = Arc::new(Directory::new(me.clone(), tracker.clone()));
         let switchboard =
             Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), events.clone(), new_links));
-        let library = Arc::new(Library::new(me.profile.clone(), stale));
-        let serving = Serving { me: me.clone(), library, events: events.clone() };
+        let library = Library::new(me.profile.clone(), stale);
+        let serving = Serving::new(me.clone(), library, events.clone(), limits);
         tasks.spawn(refresher::run(me.clone(), to_refresh, tracker.clone(), events.clone(), stop.clone()));
         let status = control::Status { user: me.user.clone(), address: online, pid: std::process::id() };
         let control =

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use shared::limits::{FRAME_BYTES, RANGES_PER_GET};
+use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
 use shared::peer::{Answer, Code, FileStat};
 use shared::{ContentHash, FileName, Layout};
 use std::sync::Arc;
@@ -77,6 +77,20 @@ impl Library {
         }
         let next = files.last().filter(|_| more).map(|last| last.name.to_string());
         Ok(Answer::FileList { files, next })
+    }
+
+    /// A page of the folders that have nothing in them.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn folders(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
+        // The longest names still fit a frame.
+        const PAGE: usize = FRAME_BYTES / (2 * FILE_NAME_BYTES);
+        let profile = self.profile.clone();
+        let folders =
+            blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, PAGE)?)).await.map_err(internal)?;
+        let next = folders.last().filter(|_| folders.len() == PAGE).map(ToString::to_string);
+        Ok(Answer::FolderList { folders, next })
     }
 
     /// One share.
@@ -187,7 +201,8 @@ fn stat_of(share: &Share) -> FileStat {
         size: share.id.size,
         hash: share.hash,
         group_size: Layout::of(share.id.size).map_or(0, |layout| layout.group_bytes()),
-        mtime: share.id.mtime_ns / 1_000_000_000,
+        mtime: share.id.mtime_ns.div_euclid(1_000_000_000),
+        executable: share.executable,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Answering other peers: one task a stream, all of them owned by the link they came over.
 
+mod gate;
 mod library;
 mod uploads;
 
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use shared::peer::{Answer, Ask, Code};
 use tokio::task::JoinSet;
 
+use gate::Gate;
+pub use gate::Limits;
 pub use library::{Library, OpenShare};
 use uploads::Uploads;
 
@@ -29,11 +32,19 @@ pub struct Serving {
     pub library: Arc<Library>,
     /// Where events go.
     pub events: Events,
+    gate: Arc<Gate>,
+}
+
+impl Serving {
+    /// Serves what `library` offers within `limits`.
+    pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
+        Self { me, library: Arc::new(library), events, gate: Arc::new(Gate::new(limits)) }
+    }
 }
 
 /// Serves a link until it ends, and tells why it did.
 pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
-    let uploads = Arc::new(Uploads::new(link.user().clone(), serving.events.clone()));
+    let uploads = Arc::new(Uploads::new(link.user().clone(), serving.events.clone(), serving.gate.clone()));
     let mut streams = JoinSet::new();
     let ended = loop {
         tokio::select! {
@@ -85,6 +96,9 @@ async fn answer(serving: &Serving, uploads: &Uploads, sender: &mut Sender, ask: 
     let library = &serving.library;
     let answer = match ask {
         Ask::Files { prefix, cursor } => library.list(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await,
+        Ask::Folders { prefix, cursor } => {
+            library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
+        }
         Ask::Stat { name } => library.stat(name).await,
         Ask::Manifest { hash } => match library.manifest(hash).await {
             Ok((answer, manifest)) => {

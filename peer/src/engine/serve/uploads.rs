@@ -1,13 +1,14 @@
 //! Sending files over one link, and telling who got what.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::peer::{Answer, Code};
 use shared::{ContentHash, FileName, UserName};
 use tokio::sync::mpsc;
 
 use super::OpenShare;
+use super::gate::{Gate, Lane};
 use crate::engine::event::{Event, Events};
 use crate::net::StreamError;
 use crate::net::stream::Sender;
@@ -20,6 +21,8 @@ const READ_AHEAD: usize = 3;
 pub(super) struct Uploads {
     user: UserName,
     events: Events,
+    gate: Arc<Gate>,
+    lane: Arc<Lane>,
     sent: Mutex<HashMap<ContentHash, Sent>>,
 }
 
@@ -31,8 +34,9 @@ struct Sent {
 }
 
 impl Uploads {
-    pub(super) fn new(user: UserName, events: Events) -> Self {
-        Self { user, events, sent: Mutex::default() }
+    pub(super) fn new(user: UserName, events: Events, gate: Arc<Gate>) -> Self {
+        let lane = gate.lane(&user);
+        Self { user, events, gate, lane, sent: Mutex::default() }
     }
 
     /// Sends the header and the groups. What fails in the middle is told by the stream's reset.
@@ -56,6 +60,7 @@ impl Uploads {
             outcome = match piece {
                 Ok(piece) => {
                     bytes += piece.len() as u64;
+                    self.gate.pass(&self.lane, piece.len()).await;
                     sender.bulk(piece).await
                 }
                 Err(code) => Err(StreamError::Reset(code)),

@@ -1,0 +1,97 @@
+//! Before the first byte: where each file goes, what is there already, and whether there is room.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use shared::FileName;
+
+use super::{Account, Reporter};
+use crate::engine::fetch::destination::{DiskPlacement, Placement, Vacancy};
+use crate::engine::fetch::partial::held_bytes;
+use crate::engine::fetch::resolve::{Resolved, Wanted};
+use crate::engine::fetch::writer::Order;
+use crate::engine::fetch::{FetchEvent, Report, Status};
+use crate::engine::{Error, blocking};
+
+/// What is left to be fetched, and what was settled already.
+pub(super) struct Placed {
+    pub(super) orders: Vec<Order>,
+    pub(super) account: Account,
+}
+
+/// Decides for each file where it goes; those that are there already or can't go anywhere are settled here.
+pub(super) async fn place(placement: Placement, resolved: Resolved, report: Reporter<'_>) -> Result<Placed, Error> {
+    let mut account = Account::default();
+    let Resolved { wanted, folders, missing } = resolved;
+    for (name, error) in missing {
+        account.fail(report, name, 0, error);
+    }
+    report_alike(&wanted, report);
+    let Placement::Disk(disk) = placement else {
+        let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None };
+        return Ok(Placed { orders: wanted.into_iter().map(order).collect(), account });
+    };
+    let (looked, failed_folders, disk) = blocking(move || Ok(look_at_all(disk, wanted, folders))).await?;
+    for (name, error) in failed_folders {
+        account.fail(report, name.to_string(), 0, error);
+    }
+    let mut orders = Vec::with_capacity(looked.len());
+    for (vacancy, Wanted { stat, layout, .. }) in looked {
+        match vacancy {
+            Ok(Vacancy::Free(spot)) => orders.push(Order { stat, layout, spot: Some(spot) }),
+            Ok(Vacancy::Skip(path)) => {
+                account.summary.skipped += 1;
+                let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
+                let told = Report { status: Status::Skipped(path), ..unfetched };
+                report(FetchEvent::Finished { file: None, report: &told });
+            }
+            Err(error) => account.fail(report, stat.name.to_string(), stat.size, error),
+        }
+    }
+    check_space(&orders, disk.free_bytes(), disk.path())?;
+    Ok(Placed { orders, account })
+}
+
+type Looked = (Vec<(Result<Vacancy, Error>, Wanted)>, Vec<(FileName, Error)>, DiskPlacement);
+
+fn look_at_all(mut disk: DiskPlacement, wanted: Vec<Wanted>, folders: Vec<FileName>) -> Looked {
+    let looked = wanted.into_iter().map(|wanted| (disk.look(&wanted), wanted)).collect();
+    let make = |name: FileName| disk.make_folder(&name).err().map(|error| (name, error));
+    let failed = folders.into_iter().filter_map(make).collect();
+    (looked, failed, disk)
+}
+
+/// Tells of names that a system which doesn't tell case or normal forms apart would take for one.
+fn report_alike(wanted: &[Wanted], report: Reporter<'_>) {
+    let mut seen: HashMap<String, &str> = HashMap::with_capacity(wanted.len());
+    for file in wanted {
+        let name = file.local.as_str();
+        if let Some(one) = seen.insert(folded(name), name) {
+            report(FetchEvent::Alike { one, other: name });
+        }
+    }
+}
+
+fn folded(name: &str) -> String {
+    use unicode_normalization::UnicodeNormalization;
+    if name.is_ascii() { name.to_ascii_lowercase() } else { name.nfkc().flat_map(char::to_lowercase).collect() }
+}
+
+/// Refuses before the first byte what the disk can't hold.
+fn check_space(orders: &[Order], free: Option<u64>, path: &Path) -> Result<(), Error> {
+    let missing = |order: &Order| {
+        let held = order.spot.as_ref().map_or(0, |spot| held_bytes(spot, &order.stat.hash));
+        order.layout.size().saturating_sub(held)
+    };
+    let needed: u64 = orders.iter().map(missing).sum();
+    match free {
+        Some(free) if free < needed => {
+            let why = format!(
+                "{needed} bytes are needed and {free} are free: free some space, then run the same command again"
+            );
+            Err(Error::Disk { path: path.to_owned(), source: io::Error::new(io::ErrorKind::StorageFull, why) })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,253 @@
+//! The plan against simulated sources.
+
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn layout(groups: u64) -> Layout {
+    Layout::of(groups << 20).unwrap()
+}
+
+fn all(_: FileNo) -> bool {
+    true
+}
+
+#[test]
+fn a_small_file_is_one_run_and_a_large_one_starts_with_its_manifest() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(1), layout(40)], 2, false);
+    let source = plan.add_source(all, now).unwrap();
+    assert_eq!(plan.next(source, now), Some(Work::Run { file: 0, start: 0, end: 1 }));
+    assert_eq!(plan.next(source, now), Some(Work::Manifest(1)));
+    assert_eq!(plan.next(source, now), None);
+    plan.manifest_came(1);
+    assert_eq!(plan.next(source, now), None);
+    plan.opened(1, &[true, true]);
+    assert_eq!(plan.next(source, now), Some(Work::Run { file: 1, start: 2, end: 10 }));
+}
+
+#[test]
+fn in_order_means_one_file_after_another() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(1), layout(1)], 1, true);
+    let source = plan.add_source(all, now).unwrap();
+    assert!(plan.next(source, now).is_some());
+    assert_eq!(plan.next(source, now), None);
+    plan.settle(0);
+    assert_eq!(plan.next(source, now), Some(Work::Run { file: 1, start: 0, end: 1 }));
+}
+
+#[test]
+fn a_file_that_nobody_has_is_stranded_unless_somebody_may_come_back() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(1), layout(2)], 1, false);
+    let (one, two) = (plan.add_source(all, now).unwrap(), plan.add_source(all, now).unwrap());
+    assert!(!plan.unavailable(one, 0));
+    assert!(plan.stranded([]).is_empty());
+    plan.lose_source(two);
+    assert_eq!(plan.stranded([]), [0]);
+    assert!(plan.stranded([two]).is_empty());
+    assert_eq!(plan.next(two, now), None);
+    assert_eq!(plan.next(one, now), Some(Work::Manifest(1)));
+    assert!(plan.restore_source(two, now));
+    assert_eq!(plan.next(two, now), Some(Work::Run { file: 0, start: 0, end: 1 }));
+    assert!(plan.ban_source(two));
+    assert!(!plan.ban_source(two));
+    assert!(!plan.restore_source(two, now));
+}
+
+#[test]
+fn an_idle_source_takes_over_what_another_is_late_with() {
+    let begin = Instant::now();
+    let mut plan = Plan::new([layout(8)], 1, false);
+    let slow = plan.add_source(all, begin).unwrap();
+    plan.next(slow, begin);
+    plan.manifest_came(0);
+    plan.opened(0, &[]);
+    while plan.next(slow, begin).is_some() {}
+    let quick = plan.add_source(all, begin).unwrap();
+    let mut now = begin + LATE;
+    let mut got = HashSet::new();
+    while let Some(Work::Run { start, end, .. }) = plan.next(quick, now) {
+        for group in start..end {
+            assert!(got.insert(group), "nobody is asked twice for what arrived");
+            now += Duration::from_millis(1);
+            plan.delivered(quick, 0, group, now);
+            if plan.verified(0) {
+                plan.settle(0);
+            }
+        }
+    }
+    assert!(plan.is_done());
+    assert_eq!(got.len(), 8);
+}
+
+/// A source of the simulation.
+#[derive(Debug, Clone)]
+struct Simulated {
+    /// Milliseconds a group takes; 0 never answers.
+    pace: u64,
+    /// From when until when it is gone, in milliseconds.
+    away: (u64, u64),
+    /// It lies about every group whose number this divides; 0 never.
+    lies: u32,
+}
+
+fn sources() -> impl Strategy<Value = Vec<Simulated>> {
+    let one = (
+        prop_oneof![Just(0_u64), 1..40_u64, Just(5_000)],
+        0..2_000_u64,
+        0..3_000_u64,
+        prop_oneof![Just(0_u32), 1..9_u32],
+    )
+        .prop_map(|(pace, from, time, lies)| Simulated { pace, away: (from, from + time), lies });
+    proptest::collection::vec(one, 0..4).prop_map(|mut sources| {
+        // One that is honest and stays, so that it must end well.
+        sources.push(Simulated { pace: 3, away: (u64::MAX, u64::MAX), lies: 0 });
+        sources
+    })
+}
+
+proptest! {
+    /// Sources that are slow, silent, gone for a while or lying: it ends with every group verified exactly once, and
+    /// no group is fetched more often than there are sources.
+    #[test]
+    fn it_always_ends_with_the_right_bytes(
+        groups in proptest::collection::vec(1_u64..24, 1..6),
+        sources in sources(),
+        streams in 1_usize..4,
+    ) {
+        let begin = Instant::now();
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        let mut plan = Plan::new(groups.iter().map(|groups| layout(*groups)), streams, false);
+        for _ in &sources {
+            plan.add_source(all, begin).unwrap();
+        }
+        // What each source is doing: its work, and when the next group of it comes.
+        let mut busy: BTreeMap<SourceNo, (Work, u64)> = BTreeMap::new();
+        let mut right: HashSet<(FileNo, u32)> = HashSet::new();
+        let mut delivered: BTreeMap<(FileNo, u32), usize> = BTreeMap::new();
+        let mut ms = 0;
+        while !plan.is_done() {
+            ms += 1;
+            prop_assert!(ms < 60_000, "it must end: {plan:?}");
+            for (no, source) in (0..).zip(&sources) {
+                let away = (source.away.0..source.away.1).contains(&ms);
+                if away {
+                    if let Some((work, _)) = busy.remove(&no) {
+                        plan.lose_source(no);
+                        plan.give_back(no, &work);
+                    }
+                    continue;
+                }
+                if ms == source.away.1 {
+                    plan.restore_source(no, at(ms));
+                }
+                let Some((work, due)) = busy.get(&no).cloned() else {
+                    if let Some(work) = plan.next(no, at(ms)) {
+                        busy.insert(no, (work, ms + source.pace));
+                    }
+                    continue;
+                };
+                if source.pace == 0 || ms < due {
+                    continue;
+                }
+                match work {
+                    Work::Manifest(file) => {
+                        busy.remove(&no);
+                        if plan.manifest_came(file) {
+                            plan.opened(file, &[]);
+                        }
+                    }
+                    Work::Run { file, start, end } => {
+                        plan.delivered(no, file, start, at(ms));
+                        if start + 1 < end {
+                            busy.insert(no, (Work::Run { file, start: start + 1, end }, ms + source.pace));
+                        } else {
+                            busy.remove(&no);
+                        }
+                        if plan.is_settled(file) {
+                            continue;
+                        }
+                        if source.lies != 0 && start % source.lies == 0 {
+                            plan.ban_source(no);
+                            plan.wrong(file, start);
+                            if let Some((rest, _)) = busy.remove(&no) {
+                                plan.give_back(no, &rest);
+                            }
+                        } else {
+                            *delivered.entry((file, start)).or_default() += 1;
+                            if right.insert((file, start)) && plan.verified(file) {
+                                plan.settle(file);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (no, groups) in groups.iter().enumerate() {
+            let got = right.iter().filter(|(file, _)| *file == no).count() as u64;
+            prop_assert_eq!(got, *groups);
+        }
+        prop_assert!(delivered.values().all(|times| *times <= sources.len()));
+        prop_assert_eq!(plan.open, 0);
+        prop_assert!(plan.flying.is_empty());
+    }
+
+    /// Sources that give work back or lose files: every group is asked for until it is verified, or its file failed
+    /// because nobody had it.
+    #[test]
+    fn it_always_ends_with_an_account_of_what_is_missing(
+        groups in proptest::collection::vec(1_u64..40, 1..8),
+        choices in proptest::collection::vec((0_u32..3, 0_u8..10), 0..400),
+        streams in 1_usize..5,
+        in_order: bool,
+    ) {
+        let now = Instant::now();
+        let mut plan = Plan::new(groups.iter().map(|groups| layout(*groups)), streams, in_order);
+        for _ in 0..3 {
+            plan.add_source(all, now).unwrap();
+        }
+        let mut seen = HashSet::new();
+        let mut failed = HashSet::new();
+        let mut choices = choices.into_iter().chain((0..3).cycle().map(|source| (source, 9)));
+        let mut steps = 0;
+        while !plan.is_done() {
+            steps += 1;
+            prop_assert!(steps < 20_000, "it must end: {plan:?}");
+            let (source, what) = choices.next().unwrap();
+            let Some(work) = plan.next(source, now) else { continue };
+            match (work.clone(), what) {
+                (_, 0) => plan.give_back(source, &work),
+                (Work::Manifest(no) | Work::Run { file: no, .. }, 1) => {
+                    plan.give_back(source, &work);
+                    if plan.unavailable(source, no) {
+                        plan.settle(no);
+                        failed.insert(no);
+                    }
+                }
+                (Work::Manifest(no), _) => {
+                    plan.manifest_came(no);
+                    plan.opened(no, &[]);
+                }
+                (Work::Run { file, start, end }, _) => {
+                    prop_assert!(start < end);
+                    for group in start..end {
+                        prop_assert!(seen.insert((file, group)), "asked twice");
+                        plan.delivered(source, file, group, now);
+                        if plan.verified(file) {
+                            plan.settle(file);
+                        }
+                    }
+                }
+            }
+        }
+        for (no, groups) in groups.iter().enumerate() {
+            let got = seen.iter().filter(|(file, _)| *file == no).count() as u64;
+            prop_assert!(got == *groups || failed.contains(&no));
+        }
+        prop_assert_eq!(plan.open, 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! Limits on bytes a second. Pure: `now` is an argument, and what comes back is how long to wait.
+
+use std::time::{Duration, Instant};
+
+/// How much may be used at once after a pause, as time at the full rate.
+const BURST: Duration = Duration::from_millis(100);
+
+/// A token bucket that may go into debt: what was used is always granted, and the next one waits the longer.
+#[derive(Debug)]
+pub struct Bucket {
+    per_second: f64,
+    /// Bytes that may be used now; negative while there is debt.
+    credit: f64,
+    last: Instant,
+}
+
+impl Bucket {
+    /// A bucket of `per_second` bytes a second, at least one.
+    pub fn new(per_second: u64, now: Instant) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a limit of 2^53 bytes a second is none")]
+        let per_second = per_second.max(1) as f64;
+        Self { per_second, credit: per_second * BURST.as_secs_f64(), last: now }
+    }
+
+    /// Uses `bytes`, and tells how long to wait before using more.
+    pub fn take(&mut self, bytes: usize, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.last = now;
+        self.credit = (self.credit + passed * self.per_second).min(self.per_second * BURST.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a piece is far below 2^53 bytes")]
+        let bytes = bytes as f64;
+        self.credit -= bytes;
+        Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Over any five seconds, whatever the pieces and pauses: at most the rate and one burst and one piece; and
+        /// somebody who always wants more gets no less than the rate.
+        #[test]
+        fn the_rate_is_kept(
+            rate in 100_000_u64..100_000_000,
+            pieces in proptest::collection::vec((1_usize..70_000, 0_u64..50), 50..200),
+        ) {
+            let begin = Instant::now();
+            let mut bucket = Bucket::new(rate, begin);
+            let mut now = begin;
+            let mut used: Vec<(Instant, usize)> = Vec::new();
+            for (bytes, pause) in pieces.iter().cycle().take(5_000) {
+                now += Duration::from_millis(*pause / 40) + bucket.take(*bytes, now);
+                used.push((now, *bytes));
+                if now > begin + Duration::from_secs(30) {
+                    break;
+                }
+            }
+            let total: usize = used.iter().map(|(_, bytes)| bytes).sum();
+            let seconds = now.duration_since(begin).as_secs_f64();
+            prop_assert!(total as f64 <= rate as f64 * (seconds + 0.1) + 70_000.0);
+            for (from, _) in used.iter().step_by(37) {
+                let window: usize =
+                    used.iter().filter(|(at, _)| at >= from && *at < *from + Duration::from_secs(5)).map(|(_, b)| b).sum();
+                prop_assert!(window as f64 <= rate as f64 * 5.1 + 140_000.0, "{window} of {rate}");
+            }
+        }
+
+        #[test]
+        fn a_greedy_user_gets_all_of_it(rate in 1_000_000_u64..100_000_000) {
+            let begin = Instant::now();
+            let mut bucket = Bucket::new(rate, begin);
+            let mut now = begin;
+            let mut total = 0_usize;
+            while now < begin + Duration::from_secs(5) {
+                now += bucket.take(32_000, now);
+                total += 32_000;
+            }
+            let share = total as f64 / (rate as f64 * 5.0);
+            prop_assert!((0.98..1.05).contains(&share), "{share}");
+        }
+    }
+}

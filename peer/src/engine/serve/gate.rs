@@ -1,0 +1,112 @@
+//! Limits and fairness between the peers that are served.
+//!
+//! Each piece that is sent passes two locks, both first come, first served: that of its peer and that of the node. So
+//! every peer waits at the node's lock with one piece at most, whatever the number of its streams and links, and the
+//! node's bytes go round between the peers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shared::UserName;
+
+use tokio::time::Instant;
+
+use crate::engine::rate::Bucket;
+
+/// Bytes a second that may be sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// To all peers together.
+    pub total: Option<u64>,
+    /// To each of them.
+    pub per_peer: Option<u64>,
+}
+
+/// Where every piece passes before it is sent.
+#[derive(Debug)]
+pub(super) struct Gate {
+    limits: Limits,
+    total: Option<tokio::sync::Mutex<Bucket>>,
+    peers: Mutex<HashMap<UserName, Arc<Lane>>>,
+}
+
+/// One peer's way through the gate.
+#[derive(Debug)]
+pub(super) struct Lane {
+    bucket: tokio::sync::Mutex<Option<Bucket>>,
+}
+
+impl Gate {
+    pub(super) fn new(limits: Limits) -> Self {
+        let total = limits.total.map(|total| tokio::sync::Mutex::new(Bucket::new(total, now())));
+        Self { limits, total, peers: Mutex::default() }
+    }
+
+    /// The way of a peer, the same for all its links.
+    pub(super) fn lane(&self, user: &UserName) -> Arc<Lane> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Lanes that no link uses any more go.
+        peers.retain(|_, lane| Arc::strong_count(lane) > 1);
+        let new = || {
+            let bucket = self.limits.per_peer.map(|limit| Bucket::new(limit, now()));
+            Arc::new(Lane { bucket: tokio::sync::Mutex::new(bucket) })
+        };
+        peers.entry(user.clone()).or_insert_with(new).clone()
+    }
+
+    /// Waits until `bytes` may be sent to the peer of `lane`.
+    pub(super) async fn pass(&self, lane: &Lane, bytes: usize) {
+        if self.limits == Limits::default() {
+            return;
+        }
+        let mut own = lane.bucket.lock().await;
+        if let Some(total) = &self.total {
+            let mut total = total.lock().await;
+            let wait = total.take(bytes, now());
+            tokio::time::sleep(wait).await;
+        }
+        if let Some(own) = own.as_mut() {
+            let wait = own.take(bytes, now());
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_with_many_streams_gets_no_more_than_one_with_few() {
+        let gate = Arc::new(Gate::new(Limits { total: Some(1_000_000), per_peer: None }));
+        let mut streams = tokio::task::JoinSet::new();
+        for (user, count) in [("alice", 8), ("carol", 1)] {
+            for _ in 0..count {
+                let (gate, user) = (gate.clone(), user.parse::<UserName>().unwrap());
+                let lane = gate.lane(&user);
+                streams.spawn(async move {
+                    let mut sent = 0_usize;
+                    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {
+                        loop {
+                            gate.pass(&lane, 10_000).await;
+                            sent += 10_000;
+                            tokio::task::yield_now().await;
+                        }
+                    })
+                    .await;
+                    (user, sent)
+                });
+            }
+        }
+        let mut sent: HashMap<UserName, usize> = HashMap::new();
+        while let Some(Ok((user, bytes))) = streams.join_next().await {
+            *sent.entry(user).or_default() += bytes;
+        }
+        let (alice, carol) = (sent["alice"], sent["carol"]);
+        assert!(alice > 0 && carol > 0 && alice < carol * 2 && carol < alice * 2, "{alice} and {carol}");
+    }
+}
