@@ -20,9 +20,10 @@ use tracing::{info, warn};
 
 use crate::accounts::{Accounts, OpenError, SqliteStore};
 use crate::connection::Patience;
+use crate::limits::Rates;
 use crate::registry::Rules;
-use crate::server::{self, Tracker};
-use crate::service::{Service, StartError};
+use crate::server::{self, PerAddress, Tracker};
+use crate::service::{Policy, Registration, Service, StartError};
 
 pub use args::Args;
 pub use data_folder::DataFolderError;
@@ -43,6 +44,12 @@ pub struct Config {
     pub legacy_auth: bool,
     /// Most connections at a time.
     pub max_connections: usize,
+    /// Most connections from one address at a time.
+    pub per_address: PerAddress,
+    /// How often somebody may try.
+    pub rates: Rates,
+    /// Who may make an account.
+    pub registration: Registration,
     /// About how much memory all shared files' entries may take.
     pub catalogue_bytes: usize,
 }
@@ -101,11 +108,12 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let identity = Identity::load_or_create(&config.data_folder.join("identity"))?;
     let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join(data_folder::DATABASE))?)?;
     let listener = listen(config.listen).await?;
-    let service = Arc::new(Service::start(config.rules(), accounts).await?);
+    let service = Arc::new(Service::start(config.policy(), accounts).await?);
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
     let idle_logged_in = patience.idle.max(config.legacy_ttl);
-    let tracker = Tracker { service, tls, patience: Patience { idle_logged_in, ..patience }, max_connections };
+    let patience = Patience { idle_logged_in, ..patience };
+    let tracker = Tracker { service, tls, patience, max_connections, per_address: config.per_address };
     announce(listener.local_addr()?, identity.fingerprint(), &config.data_folder);
     let shutdown = async move {
         tokio::select! {
@@ -118,14 +126,15 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
 }
 
 impl Config {
-    fn rules(&self) -> Rules {
-        Rules {
+    fn policy(&self) -> Policy {
+        let rules = Rules {
             lease: LEASE,
             grace: LEASE_AFTER_DROP,
             legacy_lease: self.legacy_ttl,
             legacy_auth: self.legacy_auth,
             catalogue_bytes: self.catalogue_bytes,
-        }
+        };
+        Policy { rules, rates: self.rates, registration: self.registration }
     }
 }
 

@@ -6,10 +6,11 @@
 //! main ─► daemon      arguments, the data folder, signals, exit code
 //!          └► server      the listener, the cap on connections, the order of the shutdown
 //!              └► connection  first byte, TLS, requests in, replies out, deadlines
-//!                  └► service     the ten actions
+//!                  └► service     the actions
 //!                      ├► registry   presence, sessions, catalogue, events: pure, `now` is an argument
 //!                      ├► accounts   what survives: SQLite behind a narrow trait, on a thread of its own
-//!                      └► passwords  Argon2id off the runtime
+//!                      ├► passwords  Argon2id off the runtime
+//!                      └► limits     who may try how often: pure
 //! ```
 //!
 //! Each of these modules has a table of what it bounds and what happens beyond the bound.
@@ -19,6 +20,7 @@
 pub mod accounts;
 pub mod connection;
 pub mod daemon;
+pub mod limits;
 pub mod passwords;
 pub mod registry;
 pub mod server;

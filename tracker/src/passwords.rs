@@ -4,11 +4,14 @@
 //! |---|---|---|
 //! | hashes at a time | one per core (19 MiB each) | they wait |
 //! | hashes that wait | [`WAITING_PER_CORE`] per core | `busy` with a time to come back |
+//! | hashes at work or waiting for one address | a third of all, at least [`ONE_ADDRESS`] | `busy`: others keep their turn |
 //!
 //! The permit moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
 //! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
@@ -17,9 +20,11 @@ use shared::tracker::Password;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Hashes that may wait, for each core.
-const WAITING_PER_CORE: usize = 64;
+const WAITING_PER_CORE: usize = 128;
+/// Hashes at work or waiting that one address may have in any case.
+const ONE_ADDRESS: usize = 64;
 /// When to come back if too many wait; about the time in which the queue empties.
-const RETRY_AFTER: Duration = Duration::from_millis(1500);
+const RETRY_AFTER: Duration = Duration::from_millis(2000);
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
@@ -30,7 +35,17 @@ const LANES: u32 = 1;
 pub struct Passwords {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// Places that each address holds.
+    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    one_address: usize,
     dummy: Arc<str>,
+}
+
+/// A place in the queue; dropped when the hash is done.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
 }
 
 /// What became of a check.
@@ -72,20 +87,20 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn hash(&self, password: &Password) -> Result<String, PasswordError> {
+    pub async fn hash(&self, password: &Password, from: IpAddr) -> Result<String, PasswordError> {
         let password = password.clone();
-        self.off_the_runtime(move || hash(&password)).await
+        self.off_the_runtime(from, move || hash(&password)).await
     }
 
     /// Whether this is the password of the account with the stored hash. Without an account it takes as long.
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn check(&self, password: &Password, stored: Option<&str>) -> Result<Check, PasswordError> {
+    pub async fn check(&self, password: &Password, stored: Option<&str>, from: IpAddr) -> Result<Check, PasswordError> {
         let password = password.clone();
         let exists = stored.is_some();
         let stored: Arc<str> = stored.map_or_else(|| Arc::clone(&self.dummy), Arc::from);
-        let check = self.off_the_runtime(move || check(&password, &stored)).await?;
+        let check = self.off_the_runtime(from, move || check(&password, &stored)).await?;
         Ok(if exists { check } else { Check::Wrong })
     }
 
@@ -94,23 +109,49 @@ impl Passwords {
         Ok(Self {
             running: Arc::new(Semaphore::new(cores)),
             waiting: Arc::new(Semaphore::new(cores + waiting)),
+            held: Arc::default(),
+            one_address: ((cores + waiting) / 3).max(ONE_ADDRESS),
             dummy: hash(&nobody)?.into(),
         })
     }
 
+    fn place(&self, from: IpAddr) -> Option<Place> {
+        let address = crate::limits::network(from);
+        let permit = Arc::clone(&self.waiting).try_acquire_owned().ok()?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(address).or_default();
+        // A place that is not given is at least one that is held, so that no entry is left behind empty.
+        if *count >= self.one_address {
+            return None;
+        }
+        *count += 1;
+        Some(Place { _permit: permit, held: Arc::clone(&self.held), address })
+    }
+
     async fn off_the_runtime<T: Send + 'static>(
         &self,
+        from: IpAddr,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let place = Arc::clone(&self.waiting).try_acquire_owned();
-        let place = place.map_err(|_| PasswordError::Busy { retry_after: RETRY_AFTER })?;
-        let permit = Arc::clone(&self.running).acquire_owned().await;
-        let permits: [OwnedSemaphorePermit; 2] = [place, permit.map_err(|why| failed(&why))?];
+        let place = self.place(from).ok_or(PasswordError::Busy { retry_after: RETRY_AFTER })?;
+        let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|why| failed(&why))?;
         let task = tokio::task::spawn_blocking(move || {
-            let _held_until_done = permits;
+            let _held_until_done = (place, permit);
             work()
         });
         task.await.map_err(|why| failed(&why))?
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -149,6 +190,8 @@ fn failed(why: &dyn std::fmt::Display) -> PasswordError {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn password(text: &str) -> Password {
         Password::new(text).unwrap()
     }
@@ -156,12 +199,12 @@ mod tests {
     #[tokio::test]
     async fn right_wrong_and_unknown() {
         let passwords = Passwords::new().unwrap();
-        let stored = passwords.hash(&password("s3nha")).await.unwrap();
+        let stored = passwords.hash(&password("s3nha"), HERE).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        assert_eq!(passwords.check(&password("s3nha"), Some(&stored)).await.unwrap(), Check::Right);
-        assert_eq!(passwords.check(&password("other"), Some(&stored)).await.unwrap(), Check::Wrong);
-        assert_eq!(passwords.check(&password("nobody"), None).await.unwrap(), Check::Wrong);
-        assert!(passwords.check(&password("x"), Some("not a hash")).await.is_err());
+        assert_eq!(passwords.check(&password("s3nha"), Some(&stored), HERE).await.unwrap(), Check::Right);
+        assert_eq!(passwords.check(&password("other"), Some(&stored), HERE).await.unwrap(), Check::Wrong);
+        assert_eq!(passwords.check(&password("nobody"), None, HERE).await.unwrap(), Check::Wrong);
+        assert!(passwords.check(&password("x"), Some("not a hash"), HERE).await.is_err());
     }
 
     #[tokio::test]
@@ -170,11 +213,11 @@ mod tests {
         let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
         let salt = SaltString::encode_b64(&[7; 16]).unwrap();
         let stored = weak.hash_password(b"s3nha", &salt).unwrap().to_string();
-        let Check::RightRehashed(new) = passwords.check(&password("s3nha"), Some(&stored)).await.unwrap() else {
+        let Check::RightRehashed(new) = passwords.check(&password("s3nha"), Some(&stored), HERE).await.unwrap() else {
             panic!("not rehashed")
         };
-        assert_eq!(passwords.check(&password("s3nha"), Some(&new)).await.unwrap(), Check::Right);
-        assert_eq!(passwords.check(&password("other"), Some(&stored)).await.unwrap(), Check::Wrong);
+        assert_eq!(passwords.check(&password("s3nha"), Some(&new), HERE).await.unwrap(), Check::Right);
+        assert_eq!(passwords.check(&password("other"), Some(&stored), HERE).await.unwrap(), Check::Wrong);
     }
 
     #[tokio::test]
@@ -182,9 +225,22 @@ mod tests {
         let passwords = Passwords::with_bounds(1, 1).unwrap();
         let secret = password("x");
         let (first, second, third) =
-            tokio::join!(passwords.hash(&secret), passwords.hash(&secret), passwords.hash(&secret));
+            tokio::join!(passwords.hash(&secret, HERE), passwords.hash(&secret, HERE), passwords.hash(&secret, HERE));
         assert!(first.is_ok() && second.is_ok());
         assert!(matches!(third, Err(PasswordError::Busy { .. })));
-        assert!(passwords.hash(&secret).await.is_ok());
+        assert!(passwords.hash(&secret, HERE).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_address_never_has_all_places() {
+        let passwords = Passwords::with_bounds(1, 200).unwrap();
+        let (here, there) = (HERE, "10.0.0.2".parse().unwrap());
+        let mut held: Vec<Place> = std::iter::from_fn(|| passwords.place(here)).collect();
+        assert_eq!(held.len(), 67);
+        assert!(passwords.place(there).is_some());
+        held.pop();
+        assert!(passwords.place(here).is_some());
+        held.clear();
+        assert!(passwords.held.lock().unwrap().is_empty());
     }
 }

@@ -10,8 +10,11 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | connections | `--max-connections` | one `busy` line, closed |
+//! | connections from one address (IPv6: one /64) | `--max-connections-per-ip` | one `busy` line, closed |
 //! | connections being told `busy` | [`REFUSALS`] | closed |
 //! | failed accepts (no descriptors left) | one try each 100 ms | |
+
+mod places;
 
 use std::future::Future;
 use std::io;
@@ -23,7 +26,6 @@ use rustls::ServerConfig;
 use shared::tracker::{ErrorCode, Refusal, encode_error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::connection::{self, Context, Patience};
+pub use crate::server::places::PerAddress;
+use crate::server::places::{Full, Places};
 use crate::service::Service;
 
 /// Connections over the cap that are told so in full; for those beyond, the line is only tried.
@@ -56,12 +60,14 @@ pub struct Tracker {
     pub patience: Patience,
     /// Most connections at a time.
     pub max_connections: usize,
+    /// Most connections from one address at a time.
+    pub per_address: PerAddress,
 }
 
 /// Serves clients until `shutdown` is ready, then lets them go.
 pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Future<Output = ()>) {
     let stop = CancellationToken::new();
-    let places = Arc::new(Semaphore::new(tracker.max_connections.min(Semaphore::MAX_PERMITS)));
+    let places = Places::new(tracker.max_connections, tracker.per_address);
     let Tracker { service, tls, patience, .. } = tracker;
     let context = Context { service: Arc::clone(&service), tls: TlsAcceptor::from(tls), patience, stop: stop.clone() };
     let (mut connections, mut refusals, mut keeper) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
@@ -75,10 +81,13 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
             Some(ended) = refusals.join_next(), if !refusals.is_empty() => note(ended),
             Some(ended) = keeper.join_next(), if !keeper.is_empty() => note(ended),
             (stream, remote) = next_connection(&listener, &mut not_before) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    warn!(%remote, "refused: too many connections");
-                    refuse(stream, &mut refusals);
-                    continue;
+                let place = match places.take(remote.ip()) {
+                    Ok(place) => place,
+                    Err(full) => {
+                        warn!(%remote, "refused: {full}");
+                        refuse(stream, full, &mut refusals);
+                        continue;
+                    }
                 };
                 let context = context.clone();
                 connections.spawn(async move {
@@ -120,9 +129,8 @@ fn is_the_client_s_fault(why: &io::Error) -> bool {
     )
 }
 
-fn refuse(mut stream: TcpStream, refusals: &mut JoinSet<()>) {
-    let line =
-        encode_error(None, &Refusal::new(ErrorCode::Busy, "the tracker has too many connections"), Some(BUSY_RETRY_MS));
+fn refuse(mut stream: TcpStream, full: Full, refusals: &mut JoinSet<()>) {
+    let line = encode_error(None, &Refusal::new(ErrorCode::Busy, full.to_string()), Some(BUSY_RETRY_MS));
     if refusals.len() >= REFUSALS {
         let _ = stream.try_write(&line);
         return;

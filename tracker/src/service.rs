@@ -12,6 +12,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
+//! | attempts with a password, and REGISTER | [`crate::limits`] | `rate_limited` |
 //! | requests parsed on the runtime's threads | [`PARSED_AT_ONCE`] bytes | parsed on a blocking thread |
 
 mod account;
@@ -26,9 +27,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use shared::tracker::{ErrorCode, Parsed, Refusal, Request, Token, encode_error, encode_ok, parse_request};
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::info;
 
 use crate::accounts::{Accounts, StoreError};
+use crate::limits::{Limits, Rates, TooOften};
 use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{BindingMoved, Registry, Rules};
 
@@ -45,8 +47,30 @@ pub struct Service {
     registry: Mutex<Registry>,
     accounts: Accounts,
     passwords: Passwords,
+    limits: Limits,
+    registration: Registration,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
+}
+
+/// What the service goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Of presence.
+    pub rules: Rules,
+    /// How often somebody may try.
+    pub rates: Rates,
+    /// Who may make an account.
+    pub registration: Registration,
+}
+
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Everybody, with REGISTER.
+    Open,
+    /// The administrator, with `tracker user add`.
+    Closed,
 }
 
 /// Why there is no service.
@@ -91,10 +115,10 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(rules: Rules, accounts: Accounts) -> Result<Self, StartError> {
+    pub async fn start(policy: Policy, accounts: Accounts) -> Result<Self, StartError> {
         let bindings = accounts.run(|store| store.bindings()).await?;
         let first_event = first_event();
-        let mut registry = Registry::new(rules, first_event);
+        let mut registry = Registry::new(policy.rules, first_event);
         for (user, fingerprint) in &bindings {
             registry.bind(user, *fingerprint);
         }
@@ -102,6 +126,8 @@ impl Service {
             registry: Mutex::new(registry),
             accounts,
             passwords: Passwords::new()?,
+            limits: Limits::new(policy.rates, Instant::now()),
+            registration: policy.registration,
             last_event: watch::Sender::new(first_event),
         })
     }
@@ -116,7 +142,7 @@ impl Service {
         };
         self.touch(client);
         answered.unwrap_or_else(|Refused { refusal, retry_after_ms }| {
-            debug!(ip = %client.ip(), action = action.unwrap_or("?"), code = %refusal.code, "refused");
+            info!(ip = %client.ip(), action = action.unwrap_or("?"), code = %refusal.code, "refused");
             Reply::Line(encode_error(id, &refusal, retry_after_ms))
         })
     }
@@ -260,6 +286,15 @@ impl From<PasswordError> for Refused {
             }
             PasswordError::Failed(why) => internal(&why),
         }
+    }
+}
+
+impl From<TooOften> for Refused {
+    fn from(TooOften(wait): TooOften) -> Self {
+        // Rounded up: who comes back then is not too early.
+        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let refusal = Refusal::new(ErrorCode::RateLimited, "too many attempts: wait a little");
+        Self { refusal, retry_after_ms: Some(ms) }
     }
 }
 

@@ -3,4 +3,5 @@
 mod bounds;
 mod harness;
 mod legacy;
+mod protection;
 mod secure;

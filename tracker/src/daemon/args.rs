@@ -1,6 +1,7 @@
 //! The command line; everything behind it sees only [`Config`].
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::Config;
 use super::data_folder;
+use crate::limits::Rates;
+use crate::server::PerAddress;
+use crate::service::Registration;
+
+/// Connections from one address of the network, unless told otherwise.
+const CONNECTIONS_PER_IP: usize = 1024;
 
 /// Keeps track of who is online on this network and what they share.
 ///
@@ -40,6 +47,24 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
 
+    /// Most connections from one IP address at a time
+    /// [default: 1024; from this machine itself as many as --max-connections]
+    #[arg(long, value_name = "N", verbatim_doc_comment, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_connections_per_ip: Option<u32>,
+
+    /// Wrong passwords a minute for one user from one IP address, and five times as many for all users from there;
+    /// 2.5 times that at once; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    rate_limit_logins: u32,
+
+    /// Registrations a minute from one IP address; five times that at once; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    rate_limit_registrations: u32,
+
+    /// Who may make an account: everybody, or only the administrator with `tracker user add`
+    #[arg(long, value_name = "WHO", default_value = "open")]
+    registration: RegistrationArg,
+
     /// Memory that the list of all users' files may take
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     max_catalogue_mib: u32,
@@ -47,6 +72,12 @@ pub struct Args {
     /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::INFO)]
     log: LevelFilter,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum RegistrationArg {
+    Open,
+    Closed,
 }
 
 impl Args {
@@ -57,13 +88,28 @@ impl Args {
 
     /// What the daemon runs with; `None` when there is no folder to keep anything in.
     pub fn into_config(self) -> Option<Config> {
+        let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let max_connections = count(self.max_connections);
+        let per_address = match self.max_connections_per_ip.map(count) {
+            Some(limit) => PerAddress { elsewhere: limit, loopback: limit },
+            None => PerAddress { elsewhere: CONNECTIONS_PER_IP, loopback: max_connections },
+        };
         Some(Config {
             listen: self.listen,
             data_folder: self.data_dir.or_else(data_folder::default_folder)?,
             legacy_ttl: Duration::from_secs(self.legacy_ttl),
             legacy_auth: !self.no_legacy_auth,
-            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
-            catalogue_bytes: usize::try_from(self.max_catalogue_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
+            max_connections,
+            per_address,
+            rates: Rates {
+                logins: NonZeroU32::new(self.rate_limit_logins),
+                registrations: NonZeroU32::new(self.rate_limit_registrations),
+            },
+            registration: match self.registration {
+                RegistrationArg::Open => Registration::Open,
+                RegistrationArg::Closed => Registration::Closed,
+            },
+            catalogue_bytes: count(self.max_catalogue_mib).saturating_mul(1 << 20),
         })
     }
 }

@@ -1,11 +1,14 @@
 //! REGISTER, LOGIN, RESUME, PASSWD: accounts, and which certificate they belong to.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
 use shared::tracker::{Credentials, Empty, ErrorCode, LoginReply, Password, Presence};
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
 use super::client::{Client, Transport};
-use super::{Answered, Refused, Service, new_token, ok, refuse};
+use super::{Answered, Refused, Registration, Service, new_token, ok, refuse};
 use crate::accounts::{Account, StoreError};
 use crate::passwords::Check;
 use crate::registry::{Arrival, Registry, SessionId, useful_addresses};
@@ -22,6 +25,10 @@ enum Binding {
 impl Service {
     pub(super) async fn register(&self, client: &Client, id: Option<&str>, credentials: Credentials) -> Answered {
         let Credentials { user, password } = credentials;
+        self.limits.registration(client.ip(), Instant::now())?;
+        if self.registration == Registration::Closed {
+            return Err(refuse(ErrorCode::Forbidden, "registration is closed: ask the administrator for an account"));
+        }
         let binding = client.certificate();
         if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
             return Err(foreign_certificate(&owner));
@@ -31,7 +38,7 @@ impl Service {
         if self.accounts.run(move |store| store.find(&name)).await?.is_some() {
             return Err(StoreError::NameTaken.into());
         }
-        let password_hash = self.passwords.hash(&password).await?;
+        let password_hash = self.passwords.hash(&password, client.ip()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
         self.accounts.run(move |store| store.create(&account)).await?;
         if let Some(fingerprint) = binding {
@@ -99,7 +106,7 @@ impl Service {
     ) -> Answered {
         let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
         self.demand_tls_if_bound(client, &user)?;
-        let new = self.passwords.hash(&new_password).await?;
+        let new = self.passwords.hash(&new_password, client.ip()).await?;
         let name = user.clone();
         self.accounts.run(move |store| store.set_password(&name, &old, &new)).await?;
         info!(%user, ip = %client.ip(), "changed the password");
@@ -109,18 +116,31 @@ impl Service {
     /// The account, if that is its password. Wrong password and unknown user get the same answer after the same time.
     pub(super) async fn authenticate(&self, client: &Client, credentials: Credentials) -> Result<Account, Refused> {
         let Credentials { user, password } = credentials;
+        let ip = client.ip();
+        self.limits
+            .attempt(&user, ip, Instant::now())
+            .inspect_err(|_| warn!(%user, %ip, "too many wrong passwords"))?;
+        let checked = self.check(&user, &password, ip).await;
+        if !matches!(checked, Ok(None)) {
+            // Right, or never looked at: no guess.
+            self.limits.forgive(&user, ip);
+        }
+        checked?.ok_or_else(|| {
+            warn!(%user, %ip, "wrong user or password");
+            refuse(ErrorCode::AuthFailed, "wrong user or password")
+        })
+    }
+
+    async fn check(&self, user: &UserName, password: &Password, ip: IpAddr) -> Result<Option<Account>, Refused> {
         let name = user.clone();
         let account = self.accounts.run(move |store| store.find(&name)).await?;
         let stored = account.as_ref().map(|account| account.password_hash.as_str());
-        let check = self.passwords.check(&password, stored).await?;
-        match (check, account) {
-            (Check::Right, Some(account)) => Ok(account),
-            (Check::RightRehashed(new), Some(account)) => Ok(self.store_rehashed(account, new).await),
-            (Check::Wrong | Check::Right | Check::RightRehashed(_), _) => {
-                info!(%user, ip = %client.ip(), "wrong user or password");
-                Err(refuse(ErrorCode::AuthFailed, "wrong user or password"))
-            }
-        }
+        let check = self.passwords.check(password, stored, ip).await?;
+        Ok(match (check, account) {
+            (Check::Right, Some(account)) => Some(account),
+            (Check::RightRehashed(new), Some(account)) => Some(self.store_rehashed(account, new).await),
+            (Check::Wrong | Check::Right | Check::RightRehashed(_), _) => None,
+        })
     }
 
     /// A bound account is never reachable in plaintext.

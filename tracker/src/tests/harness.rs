@@ -1,6 +1,7 @@
 //! A tracker on 127.0.0.1 and clients that speak lines of JSON to it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use certs::{Identity, ServerPin};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -16,9 +17,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::accounts::{Accounts, SqliteStore};
 use crate::connection::Patience;
+use crate::limits::Rates;
 use crate::registry::Rules;
-use crate::server::{Tracker, serve};
-use crate::service::Service;
+use crate::server::{PerAddress, Tracker, serve};
+use crate::service::{Policy, Registration, Service};
 
 pub(super) const RULES: Rules = Rules {
     lease: Duration::from_secs(90),
@@ -27,6 +29,14 @@ pub(super) const RULES: Rules = Rules {
     legacy_auth: true,
     catalogue_bytes: 1 << 30,
 };
+
+pub(super) const POLICY: Policy = Policy {
+    rules: RULES,
+    rates: Rates { logins: NonZeroU32::new(20), registrations: NonZeroU32::new(100) },
+    registration: Registration::Open,
+};
+
+const PER_ADDRESS: PerAddress = PerAddress { elsewhere: 100, loopback: usize::MAX };
 
 /// Long for a test, short for whoever waits for one that hangs.
 const AT_MOST: Duration = Duration::from_secs(20);
@@ -50,18 +60,30 @@ impl World {
     }
 
     pub(super) async fn with(rules: Rules, patience: Patience, max_connections: usize) -> Self {
+        let policy = Policy { rules, ..POLICY };
+        Self::with_policy(policy, patience, max_connections).await
+    }
+
+    pub(super) async fn with_policy(policy: Policy, patience: Patience, max_connections: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("db")).unwrap();
-        let service = Service::start(rules, Accounts::start(store).unwrap()).await.unwrap();
+        let service = Service::start(policy, Accounts::start(store).unwrap()).await.unwrap();
         let identity = Identity::generate().unwrap();
         let tls = Arc::new(certs::tracker_server(&identity).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let tracker = Tracker { service: Arc::new(service), tls, patience, max_connections };
+        let tracker = Tracker { service: Arc::new(service), tls, patience, max_connections, per_address: PER_ADDRESS };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, tracker, async move { drop(stopped.await) }));
         Self { address, identity, stop: Some(stop), server, _folder: folder }
+    }
+
+    /// A plaintext connection from another address of the loopback network.
+    pub(super) async fn plain_from(&self, address: [u8; 4]) -> Conn {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        Conn::new(socket.connect(self.address).await.unwrap())
     }
 
     pub(super) async fn plain(&self) -> Conn {

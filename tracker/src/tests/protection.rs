@@ -1,0 +1,74 @@
+//! Guessing and flooding, and those who do neither.
+
+use std::num::NonZeroU32;
+
+use tokio::task::JoinSet;
+
+use super::harness::{POLICY, World, login, register};
+use crate::connection::Patience;
+use crate::limits::Rates;
+use crate::service::{Policy, Registration};
+
+const STRICT: Policy =
+    Policy { rates: Rates { logins: NonZeroU32::new(4), registrations: NonZeroU32::new(2) }, ..POLICY };
+
+fn wrong(user: &str) -> String {
+    login(user).replace("s3nha", "wrong")
+}
+
+#[tokio::test]
+async fn guesses_are_limited_where_they_come_from_and_nowhere_else() {
+    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    let mut here = world.plain().await;
+    for user in ["alice", "bob"] {
+        assert_eq!(here.code(&register(user)).await, "ok");
+    }
+    for _ in 0..15 {
+        assert_eq!(here.code(&login("bob")).await, "ok");
+    }
+    for _ in 0..10 {
+        assert_eq!(here.code(&wrong("bob")).await, "auth_failed");
+    }
+    let refused = here.ask(&wrong("bob")).await;
+    assert_eq!(refused["code"], "rate_limited");
+    assert!((1..=15_000).contains(&refused["retry_after_ms"].as_u64().unwrap()), "{refused}");
+    let passwd = r#"{"action":"PASSWD","user":"bob","password":"s3nha","new_password":"x"}"#;
+    assert_eq!(here.code(passwd).await, "rate_limited");
+    assert_eq!(here.code(&login("alice")).await, "ok");
+    let mut there = world.plain_from([127, 0, 0, 2]).await;
+    assert_eq!(there.code(&login("bob")).await, "ok");
+}
+
+#[tokio::test]
+async fn many_guesses_at_once_win_nothing() {
+    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    world.once(&register("bob")).await;
+    let mut guesses = JoinSet::new();
+    for _ in 0..40 {
+        let mut conn = world.plain().await;
+        guesses.spawn(async move { conn.code(&wrong("bob")).await });
+    }
+    let codes = guesses.join_all().await;
+    let looked_at = codes.iter().filter(|code| *code == "auth_failed").count();
+    assert!((10..=11).contains(&looked_at), "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| *code == "rate_limited").count(), 40 - looked_at);
+}
+
+#[tokio::test]
+async fn registrations_are_limited_by_address() {
+    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    let mut here = world.plain().await;
+    for n in 0..10 {
+        assert_eq!(here.code(&register(&format!("u{n}"))).await, "ok");
+    }
+    assert_eq!(here.code(&register("more")).await, "rate_limited");
+    assert_eq!(world.plain_from([127, 0, 0, 2]).await.code(&register("other")).await, "ok");
+}
+
+#[tokio::test]
+async fn closed_registration_says_so() {
+    let policy = Policy { registration: Registration::Closed, ..POLICY };
+    let world = World::with_policy(policy, Patience::default(), 100).await;
+    assert_eq!(world.once(&register("bob")).await["code"], "forbidden");
+    assert_eq!(world.once(&login("bob")).await["code"], "auth_failed");
+}
