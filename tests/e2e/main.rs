@@ -1,3 +1,18 @@
 //! The real binaries, end to end. One test binary: it links once and runs its tests side by side.
 
-mod smoke;
+mod chat;
+mod destinations;
+mod exercise;
+mod faults;
+mod fetch_json;
+mod hostile_caller;
+mod hostile_peer;
+mod hostile_tracker;
+mod house;
+mod identity;
+mod main_job;
+mod names;
+mod resume;
+mod restart;
+mod shares;
+mod terminal;

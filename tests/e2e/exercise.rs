@@ -1,0 +1,147 @@
+//! A client of the original exercise, in another language, with plain sockets: all of it goes on working.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::{Invocation, Lab, PATIENCE};
+
+fn run_client(lab: &Lab, user: &str, style: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/exercise_client.py");
+    let (host, port) = lab.address().split_once(':').unwrap();
+    let client = Invocation::new("python3", lab.path()).arg("-I").arg(script).args([host, port, user, style]);
+    client.run().exits(0).prints_exactly("all six answered\n");
+}
+
+#[test]
+fn one_connection_for_all() {
+    let lab = Lab::start();
+    for (number, style) in ["one", "one+newline", "one+pretty", "one+pretty+newline", "one+bytes"].iter().enumerate() {
+        run_client(&lab, &format!("student{number}"), style);
+    }
+}
+
+#[test]
+fn a_connection_for_each_request() {
+    let lab = Lab::start();
+    let styles = ["each", "each+newline", "each+pretty", "each+shutdown", "each+newline+shutdown", "each+bytes+pretty"];
+    for (number, style) in styles.iter().enumerate() {
+        run_client(&lab, &format!("student{number}"), style);
+    }
+}
+
+#[test]
+fn all_requests_at_once() {
+    let lab = Lab::start();
+    for (number, style) in ["pipelined", "pipelined+newline", "pipelined+pretty"].iter().enumerate() {
+        run_client(&lab, &format!("student{number}"), style);
+    }
+}
+
+#[test]
+fn our_own_peers_see_that_client_and_say_what_they_cannot_do_with_it() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let mut student = Plain::connect(&lab);
+    student.ok(&json!({ "action": "REGISTER", "user": "student", "password": "x" }));
+    student.ok(&json!({ "action": "LOGIN", "user": "student", "password": "x", "port": 4321 }));
+    let files = json!([{ "name": "notes.txt", "size": 12, "hash": "\u{1b}]0;x" }]);
+    let refused = student.ask(&json!({ "action": "REGISTER_FILES", "user": "student", "files": files }));
+    assert_eq!(refused["status"], "error", "a hash with an escape sequence in it is no hash");
+    let files = json!([{ "name": "notes.txt", "size": 12, "hash": "md5 of notes" }]);
+    student.ok(&json!({ "action": "REGISTER_FILES", "user": "student", "files": files }));
+
+    alice.peer(["list"]).run().exits(0).prints("student  127.0.0.1:4321").prints("old client");
+    alice.peer(["files", "student"]).run().exits(0).prints("notes.txt");
+    alice.peer(["fetch", "student", "notes.txt"]).run().exits(4).says("other peers can't connect to");
+    alice.peer(["chat", "student", "hello"]).run().exits(4).says("other peers can't connect to");
+}
+
+#[test]
+fn an_account_with_a_key_cannot_be_entered_in_plaintext() {
+    let lab = Lab::start();
+    lab.user("alice");
+    let mut thief = Plain::connect(&lab);
+    let reply = thief.ask(&json!({ "action": "LOGIN", "user": "alice", "password": "password of alice" }));
+    assert_eq!(reply["code"], "tls_required");
+}
+
+#[test]
+fn what_is_no_request_is_answered_all_the_same() {
+    let lab = Lab::start();
+    let mut plain = Plain::connect(&lab);
+    for (request, code) in [
+        (r#"{"action":"FLY"}"#, "unknown_action"),
+        (r#"{"user":"x"}"#, "bad_request"),
+        (r#"{"action":"LOGIN","user":"a b","password":"x"}"#, "invalid_user"),
+        (r#"{"action":"LOGIN","user":"x","password":"x"}"#, "auth_failed"),
+        (r#"{"action":"LOGOUT","user":"x"}"#, "not_logged_in"),
+    ] {
+        let reply = plain.ask_text(request);
+        assert_eq!(reply["code"], code, "{request}: {reply}");
+        assert_eq!(reply["status"], "error");
+    }
+    let echoed = plain.ask_text(r#"{"action":"LIST_PEERS","id":[1,"x"]}"#);
+    assert_eq!(echoed["id"], json!([1, "x"]));
+}
+
+#[test]
+fn another_protocol_gets_one_line_and_goodbye() {
+    let lab = Lab::start();
+    for greeting in ["GET / HTTP/1.1\r\n\r\n", "SSH-2.0-OpenSSH_9.6\r\n", "\u{0}\u{1}\u{2}"] {
+        let mut plain = Plain::connect(&lab);
+        plain.0.write_all(greeting.as_bytes()).unwrap();
+        let mut answer = String::new();
+        // Bytes that were not read when it was closed make it a reset, after the line.
+        let _ = plain.0.read_to_string(&mut answer);
+        let reply: Value = serde_json::from_str(answer.trim_end()).unwrap_or_else(|why| panic!("{answer:?}: {why}"));
+        assert_eq!((&reply["status"], answer.lines().count()), (&json!("error"), 1), "{greeting:?}");
+    }
+}
+
+#[test]
+fn half_a_request_gets_no_answer_and_harms_nobody() {
+    let lab = Lab::start();
+    let mut plain = Plain::connect(&lab);
+    plain.0.write_all(br#"{"action":"LIST_PEERS"} {"action":"LIST_P"#).unwrap();
+    plain.0.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    plain.0.read_to_string(&mut answer).unwrap();
+    let first = answer.lines().next().expect("what was complete is answered");
+    assert_eq!(serde_json::from_str::<Value>(first).unwrap()["status"], "ok");
+    assert!(!answer.lines().skip(1).any(|line| line.contains(r#""status":"ok""#)), "{answer}");
+    Plain::connect(&lab).ok(&json!({ "action": "LIST_PEERS" }));
+}
+
+/// A plaintext connection.
+struct Plain(TcpStream);
+
+impl Plain {
+    fn connect(lab: &Lab) -> Self {
+        let stream = TcpStream::connect(lab.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn ask(&mut self, request: &Value) -> Value {
+        self.ask_text(&request.to_string())
+    }
+
+    fn ask_text(&mut self, request: &str) -> Value {
+        self.0.write_all(request.as_bytes()).unwrap();
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while line.last() != Some(&b'\n') {
+            self.0.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        serde_json::from_slice(&line).unwrap()
+    }
+
+    fn ok(&mut self, request: &Value) -> Value {
+        let reply = self.ask(request);
+        assert_eq!(reply["status"], "ok", "{request} got {reply}");
+        reply
+    }
+}

@@ -1,0 +1,221 @@
+//! A source that lies. Whatever it does, the fetch ends by itself with the right code, nothing wrong gets a name, and
+//! nothing of it reaches the terminal as more than text.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tests::files::{assert_content, names_in, noise};
+use tests::hostile::{HostilePeer, Offer, Stage, Trick};
+use tests::{Invocation, Lab, Outcome, User};
+
+const NAME: &str = "film.mkv";
+
+/// A lab with alice and one liar, and a folder that must stay empty.
+struct Scene<'a> {
+    alice: User<'a>,
+    here: PathBuf,
+    _liar: HostilePeer,
+}
+
+fn scene(lab: &Lab, trick: Trick) -> Scene<'_> {
+    let offers = vec![Offer::new(NAME, noise(9, 5_000_000)), Offer::new("small.txt", *b"small and right")];
+    let liar = HostilePeer::join(lab, "mallory", offers, trick);
+    Scene { alice: lab.user("alice"), here: lab.empty_folder("here"), _liar: liar }
+}
+
+impl Scene<'_> {
+    fn fetch(&self, names: &[&str]) -> Invocation {
+        self.alice.peer(["fetch", "mallory", "-o"]).arg(&self.here).args(names)
+    }
+
+    /// Fetches the file, which must fail in one of these ways and leave nothing with a name.
+    #[track_caller]
+    fn fails(&self, codes: &[i32]) -> Outcome {
+        let outcome = self.fetch(&[NAME]).run();
+        assert!(codes.contains(&outcome.code), "one of {codes:?} was due: {outcome}");
+        outcome.is_plain().says("error: ");
+        let named: Vec<String> = names_in(&self.here).into_iter().filter(|name| !name.starts_with('.')).collect();
+        assert!(named.is_empty(), "{named:?}: {outcome}");
+        outcome
+    }
+}
+
+fn each_stage(trick: impl Fn(Stage) -> Trick, codes: &[i32]) {
+    for stage in [Stage::Hello, Stage::Stat, Stage::Manifest, Stage::Data] {
+        let lab = Lab::start();
+        let outcome = scene(&lab, trick(stage)).fails(codes);
+        outcome.says("mallory");
+    }
+}
+
+#[test]
+fn an_honest_source_of_this_kind_works() {
+    let lab = Lab::start();
+    let scene = scene(&lab, Trick::Honest);
+    scene.fetch(&[NAME, "small.txt"]).run().exits(0);
+    assert_content(scene.here.join(NAME), &noise(9, 5_000_000));
+    assert_content(scene.here.join("small.txt"), b"small and right");
+}
+
+#[test]
+fn rubbish_in_place_of_frames() {
+    each_stage(Trick::Rubbish, &[7, 8]);
+}
+
+#[test]
+fn a_frame_of_four_gigabytes() {
+    each_stage(Trick::HugeFrame, &[7, 8]);
+}
+
+#[test]
+fn streams_that_are_reset() {
+    each_stage(Trick::Reset, &[7]);
+}
+
+#[test]
+fn streams_that_end_too_early() {
+    each_stage(Trick::Short, &[7, 8]);
+}
+
+#[test]
+fn links_that_are_closed() {
+    each_stage(Trick::Close, &[7]);
+}
+
+#[test]
+fn answers_to_other_questions() {
+    each_stage(Trick::Another, &[7, 8]);
+}
+
+#[test]
+fn errors_with_escape_sequences_in_them() {
+    let text = "\u{1b}]52;c;cm0gLXJm\u{7}\u{1b}[2Jsorry\r\n\u{202e}ok: 100% \u{9b}31m";
+    each_stage(|stage| Trick::Error(stage, text.to_owned()), &[6, 7]);
+}
+
+#[test]
+fn sources_that_fall_silent_are_given_up() {
+    // Side by side: each of them is waited for as long as the product has patience.
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let stages = [Stage::Hello, Stage::Stat, Stage::Files, Stage::Manifest, Stage::Data];
+    let running = stages.map(|stage| {
+        let user = format!("silent-{stage:?}");
+        let offers = vec![Offer::new("film.mkv", noise(9, 5_000_000))];
+        let source = HostilePeer::join(&lab, &user, offers, Trick::Silent(stage));
+        let name = if stage == Stage::Files { "*.mkv" } else { "film.mkv" };
+        let here = lab.empty_folder(&user);
+        (alice.fetch(&user, [name], &here).start(), source, here)
+    });
+    for (fetching, _source, here) in running {
+        let outcome = fetching.finish();
+        outcome.exits(7).is_plain();
+        assert!(names_in(&here).iter().all(|name| name.starts_with('.')), "{outcome}");
+    }
+}
+
+#[test]
+fn a_size_that_cannot_be_true() {
+    let lab = Lab::start();
+    scene(&lab, Trick::WrongSize).fails(&[8]);
+}
+
+#[test]
+fn a_wrong_group() {
+    let lab = Lab::start();
+    let scene = scene(&lab, Trick::WrongGroup);
+    scene.fails(&[8]).says("mallory").says(NAME);
+    scene.fetch(&["small.txt"]).run().exits(8);
+    scene.fetch(&["small.txt", "-o", "-"]).run();
+    let outcome = scene.alice.peer(["fetch", "mallory", "small.txt", "-o", "-"]).run();
+    outcome.exits(8).prints_exactly("");
+    assert!(names_in(&scene.here).iter().all(|name| name.starts_with('.')));
+}
+
+#[test]
+fn a_wrong_manifest() {
+    let lab = Lab::start();
+    scene(&lab, Trick::WrongManifest).fails(&[8]);
+}
+
+#[test]
+fn the_manifest_of_another_file() {
+    let lab = Lab::start();
+    scene(&lab, Trick::AnotherManifest).fails(&[8]);
+}
+
+#[test]
+fn more_data_than_was_asked_for() {
+    let lab = Lab::start();
+    scene(&lab, Trick::TooMuchData).fails(&[8]);
+}
+
+#[test]
+fn a_liar_does_not_spoil_what_it_was_honest_about() {
+    let lab = Lab::start();
+    let scene = scene(&lab, Trick::WrongManifest);
+    // Only files of several groups have a manifest.
+    let outcome = scene.fetch(&["small.txt", NAME]).run();
+    outcome.exits(12).says("error: ");
+    assert!(!scene.here.join(NAME).exists());
+}
+
+fn list_with(name: &str) -> Value {
+    let offer = |name: &str| {
+        json!({ "name": name, "size": 1, "hash": "00".repeat(32), "group_size": 1 << 20, "mtime": 0 })
+    };
+    json!([offer(name)])
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_never_followed() {
+    let long = "x".repeat(300);
+    let names = [
+        "../escaped",
+        "docs/../../escaped",
+        "/tmp/escaped",
+        "docs//escaped",
+        "docs/./escaped",
+        "back\\..\\escaped",
+        "nul\u{0}escaped",
+        "\u{202e}escaped",
+        "\u{1b}[2Jescaped",
+        "new\nline-escaped",
+        "",
+        &long,
+    ];
+    for name in names {
+        let lab = Lab::start();
+        let scene = scene(&lab, Trick::List(list_with(name)));
+        let listing = scene.alice.peer(["files", "mallory"]).run();
+        listing.exits(7).prints_exactly("").is_plain();
+        let fetched = scene.fetch(&["*"]).run();
+        assert!(matches!(fetched.code, 7 | 8), "{name:?}: {fetched}");
+        fetched.is_plain();
+        assert!(names_in(&scene.here).is_empty(), "{name:?}");
+        let around: Vec<String> = names_in(lab.path()).into_iter().filter(|name| name.contains("escaped")).collect();
+        assert!(around.is_empty(), "{around:?}");
+    }
+}
+
+#[test]
+fn lists_that_are_not_lists() {
+    let twice = json!([list_with("a")[0], list_with("a")[0]]);
+    let unordered = json!([list_with("b")[0], list_with("a")[0]]);
+    let negative = json!([{ "name": "a", "size": -1, "hash": "00".repeat(32), "group_size": 1, "mtime": 0 }]);
+    let huge = json!([{ "name": "a", "size": u64::MAX, "hash": "00".repeat(32), "group_size": 1 << 20, "mtime": 0 }]);
+    for (list, codes) in [
+        (twice, &[7][..]),
+        (unordered, &[7]),
+        (negative, &[7]),
+        (json!({ "not": "a list" }), &[7]),
+        (json!([1, 2, 3]), &[7]),
+        (huge, &[7, 8]),
+    ] {
+        let lab = Lab::start();
+        let scene = scene(&lab, Trick::List(list.clone()));
+        let fetched = scene.fetch(&["*"]).run();
+        assert!(codes.contains(&fetched.code), "{list}: {fetched}");
+        assert!(names_in(&scene.here).is_empty());
+    }
+}

@@ -1,0 +1,175 @@
+//! The rules of the house, as far as a machine can see that they are kept.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tests::Invocation;
+use tests::binaries::workspace;
+
+fn metadata() -> Value {
+    let root = workspace();
+    let cargo = Invocation::new(env!("CARGO"), &root).env("HOME", std::env::var_os("HOME").unwrap_or_default());
+    let keep = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+    let cargo = keep.iter().fold(cargo, |cargo, name| match std::env::var_os(name) {
+        Some(value) => cargo.env(name, value),
+        None => cargo,
+    });
+    let output = cargo.args(["metadata", "--format-version", "1", "--locked", "--offline"]).run();
+    serde_json::from_slice(&output.exits(0).stdout).expect("cargo speaks JSON")
+}
+
+/// What a crate of the workspace depends on, tests apart.
+fn dependencies(metadata: &Value, of: &str) -> Vec<String> {
+    let packages = metadata["packages"].as_array().expect("packages");
+    let package = packages.iter().find(|package| package["name"] == of && package["source"].is_null());
+    let all = package.expect("it is in the workspace")["dependencies"].as_array().expect("dependencies");
+    let normal = all.iter().filter(|dependency| dependency["kind"] != "dev");
+    normal.map(|dependency| dependency["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// The Rust files below a folder of the workspace, their text and where they are.
+fn sources(below: &str) -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&workspace().join(below), &mut found);
+    assert!(!found.is_empty(), "there are sources in {below}");
+    found.into_iter().map(|path| (path.clone(), std::fs::read_to_string(&path).expect("text"))).collect()
+}
+
+/// Asserts that none of these texts stands in code (comments apart) below a folder.
+fn never_names(below: &str, forbidden: &[&str]) {
+    let mut found = Vec::new();
+    for (path, text) in sources(below) {
+        for (number, line) in (1..).zip(text.lines()) {
+            let code = line.split("//").next().unwrap_or_default();
+            let names = forbidden.iter().filter(|name| is_named(code, name));
+            found.extend(names.map(|name| format!("{}:{number}: {name}", path.display())));
+        }
+    }
+    assert!(found.is_empty(), "these may not be named there:\n{}", found.join("\n"));
+}
+
+/// Whether a path or word stands there by itself, not as the end or beginning of a longer one.
+fn is_named(code: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back().is_some_and(is_word);
+        let after = code[at + name.len()..].chars().next().is_some_and(is_word);
+        !before && !after
+    })
+}
+
+#[test]
+fn what_counts_as_named() {
+    assert!(is_named("use crate::net::Link;", "crate::net"));
+    assert!(!is_named("use crate::network;", "crate::net"));
+    assert!(!is_named("let recreate::net = 1;", "crate::net"));
+}
+
+#[test]
+fn peer_and_tracker_never_import_each_other() {
+    let metadata = metadata();
+    assert!(!dependencies(&metadata, "peer").contains(&"tracker".to_owned()));
+    assert!(!dependencies(&metadata, "tracker").contains(&"peer".to_owned()));
+    never_names("peer/src", &["tracker::daemon", "tracker::server", "tracker::registry"]);
+    for (name, may_not) in [("certs", ["peer", "tracker"]), ("shared", ["peer", "tracker"])] {
+        let depends = dependencies(&metadata, name);
+        assert!(!may_not.iter().any(|other| depends.iter().any(|on| on == other)), "{name}: {depends:?}");
+    }
+}
+
+#[test]
+fn shared_is_pure() {
+    let mut depends = dependencies(&metadata(), "shared");
+    depends.sort();
+    assert_eq!(depends, ["blake3", "serde", "serde_json"]);
+    let io = ["TcpStream", "TcpListener", "UdpSocket", "std::fs", "std::process", "std::thread", "std::env", "tokio"];
+    never_names("shared/src", &io);
+    never_names("shared/src", &["Instant", "SystemTime", "println", "eprintln"]);
+}
+
+#[test]
+fn certs_has_no_sockets() {
+    let depends = dependencies(&metadata(), "certs");
+    assert!(!depends.iter().any(|name| name == "tokio" || name == "quinn"), "{depends:?}");
+    never_names("certs/src", &["TcpStream", "TcpListener", "UdpSocket"]);
+}
+
+#[test]
+fn a_layer_of_the_peer_names_none_above_it() {
+    never_names("peer/src/net", &["crate::engine", "crate::commands", "crate::cli", "crate::ui", "crate::profile"]);
+    never_names("peer/src/engine", &["crate::commands", "crate::cli", "crate::ui", "clap", "indicatif", "crossterm"]);
+    never_names("peer/src/ui", &["crate::net", "crate::profile", "crate::commands", "crate::cli", "clap"]);
+    never_names("peer/src/commands", &["crate::cli", "clap", "indicatif", "crossterm"]);
+    let above = ["crate::net", "crate::engine", "crate::commands", "crate::cli", "crate::ui"];
+    never_names("peer/src/profile", &above);
+    never_names("peer/src/sys", &above);
+    never_names("peer/src/sys", &["crate::profile"]);
+}
+
+#[test]
+fn there_is_one_crypto_provider() {
+    let metadata = metadata();
+    let nodes = metadata["resolve"]["nodes"].as_array().expect("a resolved graph");
+    let name_of = |id: &Value| -> String {
+        let packages = metadata["packages"].as_array().expect("packages");
+        let package = packages.iter().find(|package| package["id"] == *id).expect("every node is a package");
+        package["name"].as_str().expect("a name").to_owned()
+    };
+    let users: Vec<String> = nodes
+        .iter()
+        .filter(|node| node["deps"].as_array().is_some_and(|deps| deps.iter().any(|dep| dep["name"] == "ring")))
+        .map(|node| name_of(&node["id"]))
+        .collect();
+    assert!(users.is_empty(), "these bring a second provider, ring: {users:?}");
+}
+
+#[test]
+fn quinn_proto_has_no_known_faults() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let versions: Vec<Vec<u64>> = packages
+        .iter()
+        .filter(|package| package["name"] == "quinn-proto")
+        .filter_map(|package| package["version"].as_str())
+        .map(|version| version.split('.').filter_map(|part| part.parse().ok()).collect())
+        .collect();
+    assert!(!versions.is_empty() && versions.iter().all(|version| *version >= vec![0, 11, 19]), "{versions:?}");
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    // Put together here, so that this file is not its own finding.
+    let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["to", "do!"], ["unimple", "mented!"]].map(|parts| parts.concat());
+    let mut found = Vec::new();
+    for below in ["shared", "certs", "tracker", "peer", "tests"] {
+        for (path, text) in sources(below) {
+            for (number, line) in (1..).zip(text.lines()) {
+                let names = marks.iter().filter(|mark| is_named(line, mark.trim_end_matches('!')) && line.contains(*mark));
+                found.extend(names.map(|mark| format!("{}:{number}: {mark}", path.display())));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn no_path_of_this_machine_is_in_the_sources() {
+    let mut private = vec![workspace().to_string_lossy().into_owned()];
+    private.extend(std::env::var("HOME").ok().filter(|home| home.len() > "/root".len()));
+    for below in ["shared", "certs", "tracker", "peer", "tests"] {
+        for (path, text) in sources(below) {
+            let found: Vec<&String> = private.iter().filter(|path| text.contains(path.as_str())).collect();
+            assert!(found.is_empty(), "{} names {found:?}", path.display());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who is on the other side: first meetings, changes, and being sure.
+
+use tests::{Lab, Outcome, User};
+
+/// Bob's account gets another key, as after a stolen password or a new machine.
+fn rebind<'a>(lab: &'a Lab, bob: &User<'_>) -> User<'a> {
+    let other = lab.stranger("new-machine");
+    other.peer(["login", "bob", "--rebind", "--password-file"]).arg(bob.password_file()).run().exits(0);
+    other
+}
+
+fn demands_trust(outcome: &Outcome, old: &str, new: &str) {
+    outcome.exits(11).says("the identity of bob changed").says(old).says(new).is_plain();
+    outcome.says(&format!("peer trust bob --replace {new}\n"));
+}
+
+#[test]
+fn a_first_meeting_is_told_and_remembered() {
+    let lab = Lab::start();
+    let alice = lab.stranger("alice");
+    let register = alice.peer(["register", "alice", "--password-file"]).arg(alice.password_file()).run();
+    register.exits(0).says("first contact with the tracker").says("your key is");
+    let bob = lab.user("bob");
+    let _node = bob.serve();
+    let first = alice.peer(["files", "bob"]).run();
+    first.exits(0).says("first contact with bob").says(&bob.fingerprint());
+    let second = alice.peer(["files", "bob"]).run();
+    assert!(!second.exits(0).err().contains("first contact"), "{second}");
+    alice.peer(["trust", "bob"]).run().exits(0).prints(&bob.fingerprint()).prints("not verified");
+    alice.peer(["trust", "--the-tracker"]).run().exits(0).prints(lab.address());
+}
+
+#[test]
+fn a_changed_key_stops_everything_until_it_is_trusted() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let old = bob.fingerprint();
+    {
+        let _node = bob.serve();
+        alice.peer(["files", "bob"]).run().exits(0);
+    }
+    let new_bob = rebind(&lab, &bob);
+    let new = new_bob.fingerprint();
+    let node = new_bob.peer(["serve"]).start();
+    node.wait_for("online as bob at ");
+    for args in [&["files", "bob"][..], &["fetch", "bob", "x"], &["chat", "bob", "hi"]] {
+        demands_trust(&alice.peer(args).run(), &old, &new);
+    }
+    assert!(!node.said().contains("alice: hi"));
+
+    alice.peer(["trust", "bob", "--replace", &new]).run().exits(0).says(&new);
+    alice.peer(["chat", "bob", "hi"]).run().exits(0);
+    node.wait_for("alice: hi");
+}
+
+#[test]
+fn a_caller_with_a_changed_key_is_refused() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = alice.serve();
+    bob.peer(["chat", "alice", "it is me"]).run().exits(0);
+    node.wait_for("bob: it is me");
+    let new_bob = rebind(&lab, &bob);
+    let refused = new_bob.peer(["chat", "alice", "me again"]).run();
+    refused.exits(6).says("your key is not the one").is_plain();
+    assert!(!node.said().contains("me again"));
+    alice.peer(["trust", "bob", "--replace", &new_bob.fingerprint()]).run().exits(0);
+    new_bob.peer(["chat", "alice", "me again"]).run().exits(0);
+    node.wait_for("bob: me again");
+}
+
+#[test]
+fn somebody_else_at_the_right_address_is_exit_11() {
+    let lab = Lab::start();
+    let (alice, bob, eve) = (lab.user("alice"), lab.user("bob"), lab.user("eve"));
+    let node = bob.serve();
+    let address = bob.node_address();
+    alice.peer(["files", "bob"]).run().exits(0);
+    node.kill();
+    node.finish().exits(137);
+    // The tracker still lists bob there for a moment, but it is eve who answers.
+    let port = address.port().to_string();
+    let eves = eve.peer(["serve", "--port", &port]).start();
+    eves.wait_for("online as eve at ");
+    let fooled = alice.peer(["chat", "bob", "a secret"]).run();
+    // Once the tracker noticed that he is gone, he is offline, which is as good.
+    if fooled.code != 4 {
+        fooled.exits(11).says(&bob.fingerprint()).says(&eve.fingerprint());
+    }
+    assert!(!eves.said().contains("a secret"));
+}
+
+#[test]
+fn alice_whom_bobs_tracker_does_not_know_is_refused() {
+    // Two trackers: alice is registered at hers, bob at his; she knows where he is and his key.
+    let (his, hers) = (Lab::start(), Lab::start());
+    let bob = his.user("bob");
+    let node = bob.serve();
+    let alice = hers.user("alice");
+    let student = tests::hostile::Caller::dial(bob.node_address(), &certs::Identity::generate().unwrap());
+    student.hello("alice");
+    node.wait_for("doesn't know your key");
+    // With the product's own command: her tracker lists a bob at that address with that key.
+    let address = bob.node_address();
+    let key = bob.fingerprint();
+    let reply = serde_json::json!({ "status": "ok", "code": "ok", "message": "", "total": 1, "peers": [
+        { "user": "bob", "ip": "127.0.0.1", "port": address.port(), "addresses": [], "fingerprint": key, "files": [] }] });
+    let tracker = tests::hostile::HostileTracker::with_tls(move |_| format!("{reply}\n").into_bytes());
+    let refused = alice.peer(["--tracker", &tracker.address(), "files", "bob"]).run();
+    refused.exits(6).says("doesn't know your key").is_plain();
+}
+
+#[test]
+fn both_see_the_same_number() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    alice.peer(["verify", "bob"]).run().exits(2).says("never met");
+    let (_a, _b) = (alice.serve(), bob.serve());
+    alice.peer(["files", "bob"]).run().exits(0);
+    bob.peer(["files", "alice"]).run().exits(0);
+    let number = |user: &User<'_>, other: &str| user.peer(["verify", other]).run().exits(0).out();
+    let hers = number(&alice, "bob");
+    assert_eq!(hers, number(&bob, "alice"));
+    assert_eq!(hers.chars().filter(char::is_ascii_digit).count(), 60, "{hers}");
+    // Off a terminal nobody is asked, and nothing is verified.
+    alice.peer(["trust", "bob"]).run().exits(0).prints("not verified");
+    alice.peer(["verify", "bob", "--yes"]).run().exits(0);
+    let trusted = alice.peer(["trust", "bob"]).run();
+    assert!(!trusted.exits(0).out().contains("not verified"), "{trusted}");
+}

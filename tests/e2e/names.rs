@@ -1,0 +1,100 @@
+//! Names that are hard on shells, terminals and file systems.
+
+use tests::files::{assert_same, names_in, write};
+use tests::Lab;
+
+#[test]
+fn unusual_names_go_through_unchanged() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let long = "ä".repeat(125) + ".tar5";
+    assert_eq!(long.len(), 255);
+    let names = [
+        "with space.txt",
+        " leading and trailing ",
+        "-o",
+        "--json",
+        "größe.pdf",
+        "日本語.txt",
+        "a*b?[c]{d}.txt",
+        "quote'\"$(x)`y`.txt",
+        "100%.txt",
+        ".hidden",
+        &long,
+    ];
+    let paths: Vec<_> = names.iter().map(|name| write(lab.join("of bob").join(name), *name)).collect();
+    bob.share(&paths);
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", names, &here).run().exits(0).is_plain();
+    for (name, path) in names.iter().zip(&paths) {
+        assert_same(here.join(name), path);
+    }
+    assert_eq!(names_in(&here).len(), names.len(), "nothing else is left there");
+    // And one at a time, as an argument of its own.
+    let there = lab.empty_folder("there");
+    for name in names {
+        alice.fetch("bob", [name], &there).run().exits(0);
+    }
+    assert_eq!(names_in(&there), names_in(&here));
+}
+
+#[test]
+fn names_that_could_do_harm_are_not_shared_and_shown_harmlessly() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let harmful = ["line\nbreak", "\u{1b}[2Jclear", "back\\slash", "\u{202e}gpj.exe", "bell\u{7}", "cr\rx", "del\u{7f}"];
+    for name in harmful {
+        let path = write(lab.join("of bob").join(name), "x");
+        let refused = bob.peer(["share"]).arg(path).run();
+        refused.exits(12).says("not shared:").says("can't be shared").is_plain();
+    }
+    write(lab.join("of bob/good.txt"), "x");
+    bob.peer(["share"]).arg(lab.join("of bob")).run().exits(12).says("1 file shared").is_plain();
+    bob.peer(["shares"]).run().exits(0).prints_exactly("      1 B  of bob/good.txt\n");
+}
+
+#[test]
+fn names_that_are_not_text_are_left_out_with_a_message() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let path = write(lab.join(OsStr::from_bytes(b"bad-\xff.txt")), "x");
+    bob.peer(["share"]).arg(&path).run().exits(12).says("UTF-8");
+    bob.peer(["share", "--as", "good.txt"]).arg(&path).run().exits(0);
+    bob.peer(["shares"]).run().exits(0).prints("good.txt");
+}
+
+#[test]
+fn empty_files_are_files() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("empty", 0), lab.file("also", 0), lab.file("full", 10)]);
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["empty", "also", "full"], &here).run().exits(0);
+    for name in ["empty", "also", "full"] {
+        assert_same(here.join(name), lab.join(name));
+    }
+    alice.fetch("bob", ["empty"], &here).run().exits(0).says("there already");
+    alice.peer(["fetch", "bob", "empty", "-o", "-"]).run().exits(0).prints_exactly("");
+}
+
+#[test]
+fn a_folder_of_many_small_files_arrives_whole() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for number in 0..700 {
+        write(lab.join(format!("many/{}/{number}.txt", number % 7)), format!("file {number}"));
+    }
+    bob.share([lab.join("many")]);
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["many/"], &here).run().exits(0).says("700 files fetched");
+    for number in 0..700 {
+        let path = here.join(format!("many/{}/{number}.txt", number % 7));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), format!("file {number}"));
+    }
+    alice.peer(["list"]).run().exits(0).prints("700 files");
+}

@@ -1,0 +1,243 @@
+//! What a person sees in a terminal, and what is left of it in a pipe.
+
+use tests::files::{assert_content, names_in, noise};
+use tests::hostile::{HostilePeer, Offer, Trick};
+use tests::{Lab, Screen, Terminal};
+
+/// A fetch that has come to the middle of two files and is held there.
+fn held_fetch(lab: &Lab, columns: u16) -> (Terminal, HostilePeer) {
+    let offers = ["film.mkv", "a long name of a song that is long.flac"]
+        .map(|name| Offer::new(name, noise(name.len() as u64, 40_000_000)));
+    let source = HostilePeer::join(lab, "mallory", offers.to_vec(), Trick::Gate);
+    let alice = lab.user("alice");
+    let here = lab.empty_folder("here");
+    let fetch = alice.fetch("mallory", ["film.mkv", "a long name of a song that is long.flac"], &here);
+    let terminal = fetch.in_terminal(columns, 24);
+    source.wait_until_stalled(2);
+    (terminal, source)
+}
+
+fn bars(screen: &Screen) -> usize {
+    screen.lines().iter().filter(|line| line.contains('%')).count()
+}
+
+#[test]
+fn there_is_a_bar_for_each_file_and_a_total() {
+    let lab = Lab::start();
+    let (terminal, source) = held_fetch(&lab, 80);
+    let screen = terminal.wait_for_screen("three bars", |screen| bars(screen) == 3);
+    for text in ["film.mkv", "a long name of a so", "total, 2 files"] {
+        assert!(screen.text().contains(text), "{text}: {}", screen.text());
+    }
+    source.open_gate();
+    let (outcome, screen) = terminal.finish();
+    outcome.exits(0);
+    assert!(screen.text().contains("2 files fetched and verified, 80.0 MB"), "{}", screen.text());
+    assert_eq!(names_in(lab.join("here")).len(), 2);
+}
+
+#[test]
+fn bars_survive_a_terminal_of_twenty_columns() {
+    for columns in [20, 21, 40, 60, 90, 200] {
+        let lab = Lab::start();
+        let (terminal, source) = held_fetch(&lab, columns);
+        let screen = terminal.wait_for_screen("three bars", |screen| bars(screen) == 3);
+        let widest = screen.lines().iter().filter(|line| line.contains('%')).map(|line| line.chars().count()).max();
+        assert!(widest.is_some_and(|widest| widest <= usize::from(columns)), "{columns}: {}", screen.text());
+        source.open_gate();
+        let (outcome, _) = terminal.finish();
+        outcome.exits(0);
+    }
+}
+
+#[test]
+fn bars_vanish_off_a_terminal() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("a.bin", 3_000_000), lab.file("b.bin", 10)]);
+    let _node = bob.serve();
+    let fetched = alice.fetch("bob", ["a.bin", "b.bin"], &lab.empty_folder("here")).run();
+    fetched.exits(0).prints_exactly("").is_plain();
+    let lines: Vec<String> = fetched.err().lines().map(str::to_owned).collect();
+    for name in ["a.bin", "b.bin"] {
+        assert_eq!(lines.iter().filter(|line| line.contains(name)).count(), 1, "one line a file: {fetched}");
+    }
+    fetched.says("2 files fetched and verified");
+}
+
+#[test]
+fn no_colour_where_it_is_not_wanted() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let failing = |terminal: tests::Invocation| {
+        let (outcome, screen) = terminal.in_terminal(80, 24).finish();
+        assert!(screen.text().contains("error: "), "{}", screen.text());
+        outcome.exits(4).out().contains("\u{1b}[")
+    };
+    let chat = || alice.peer(["chat", "zoe", "hi"]);
+    assert!(failing(chat()), "a terminal gets colour");
+    assert!(!failing(chat().env("NO_COLOR", "1")));
+    assert!(!failing(chat().env("TERM", "dumb")));
+    assert!(!failing(chat().args(["--color", "never"])));
+    assert!(failing(chat().env("NO_COLOR", "1").args(["--color", "always"])));
+    let piped = chat().args(["--color", "always"]).run();
+    assert!(piped.exits(4).err().contains("\u{1b}["), "asked for, even in a pipe");
+    chat().run().exits(4).is_plain();
+}
+
+#[test]
+fn a_dumb_terminal_gets_no_animation() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("a.bin", 3_000_000)]);
+    let _node = bob.serve();
+    let fetch = alice.fetch("bob", ["a.bin"], &lab.empty_folder("here")).env("TERM", "dumb");
+    let (outcome, screen) = fetch.in_terminal(80, 24).finish();
+    assert!(!outcome.exits(0).out().contains('\u{1b}'), "{outcome}");
+    assert!(screen.text().contains("1 file fetched and verified"), "{}", screen.text());
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for number in 0..3000 {
+        tests::files::write(lab.join(format!("many/{number}")), "x");
+    }
+    bob.share([lab.join("many")]);
+    bob.share([lab.file("film.mkv", 20_000_000)]);
+    let _node = bob.serve();
+    let head = r#"set -o pipefail; "$@" | head -1 >/dev/null"#;
+    let closed = r#"set -o pipefail; "$@" | head -c 0"#;
+    for script in [head, closed] {
+        alice.peer(["files", "bob"]).through_shell(script).run().exits(0).is_plain();
+        alice.peer(["--json", "files", "bob"]).through_shell(script).run().exits(0);
+        bob.peer(["shares"]).through_shell(script).run().exits(0);
+        alice.peer(["fetch", "bob", "film.mkv", "-o", "-"]).through_shell(script).run().exits(0);
+        alice.peer(["--help"]).through_shell(script).run().exits(0);
+    }
+    let json = alice.peer(["--json", "fetch", "bob", "many/", "-o"]).arg(lab.join("here")).through_shell(head).run();
+    json.exits(0);
+}
+
+#[test]
+fn ctrl_c_in_the_middle_is_exit_130_and_the_same_command_goes_on() {
+    let lab = Lab::start();
+    let (mut terminal, source) = held_fetch(&lab, 80);
+    terminal.wait_for_screen("three bars", |screen| bars(screen) == 3);
+    terminal.press("\u{3}");
+    let (outcome, screen) = terminal.finish();
+    outcome.exits(130);
+    assert!(screen.text().contains("run the same command again"), "{}", screen.text());
+    assert_eq!(bars(&screen), 0, "the bars are taken away: {}", screen.text());
+    source.open_gate();
+    let again = lab.stranger("alice").fetch("mallory", ["film.mkv"], &lab.join("here")).run();
+    again.exits(0).says("resuming at");
+    assert_content(lab.join("here/film.mkv"), &noise(8, 40_000_000));
+}
+
+#[test]
+fn a_password_is_asked_for_without_showing_it() {
+    let lab = Lab::start();
+    let alice = lab.stranger("alice");
+    let mut terminal = alice.peer(["register", "alice"]).in_terminal(80, 24);
+    terminal.wait_for("Password:");
+    terminal.press("hidden secret\n");
+    terminal.wait_for("The same again:");
+    terminal.press("hidden secret\n");
+    let (outcome, screen) = terminal.finish();
+    outcome.exits(0);
+    assert!(!screen.text().contains("hidden"), "{}", screen.text());
+    alice.peer(["login", "alice", "--password-file", "-"]).stdin("hidden secret").run().exits(0);
+
+    let mut differing = lab.stranger("bob").peer(["register", "bob"]).in_terminal(80, 24);
+    differing.wait_for("Password:");
+    differing.press("one\n");
+    differing.wait_for("The same again:");
+    differing.press("two\n");
+    let (outcome, screen) = differing.finish();
+    outcome.exits(2);
+    assert!(screen.text().contains("differ"), "{}", screen.text());
+
+    let mut ended = lab.stranger("carol").peer(["register", "carol"]).in_terminal(80, 24);
+    ended.wait_for("Password:");
+    ended.press("\u{4}");
+    let (outcome, _) = ended.finish();
+    assert!(outcome.code > 0, "the end of input is no password: {outcome}");
+}
+
+#[test]
+fn the_input_line_is_undisturbed_by_what_arrives() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = bob.serve();
+    let mut view = alice.peer(["chat", "bob"]).in_terminal(60, 24);
+    view.wait_for("talking to bob");
+    view.wait_for_screen("a prompt", |screen| screen.cursor_line() == ">");
+    node.wait_for("alice is online");
+
+    view.press("half a thou");
+    view.wait_for_screen("what was written", |screen| screen.cursor_line() == "> half a thou");
+    bob.peer(["chat", "alice", "an interruption"]).run().exits(0);
+    let screen = view.wait_for("bob: an interruption");
+    assert_eq!((screen.cursor_line().as_str(), screen.cursor_column()), ("> half a thou", 13), "{}", screen.text());
+    view.press("ght\r");
+    node.wait_for("alice: half a thought");
+    let screen = view.wait_for("you: half a thought");
+    assert_eq!(screen.cursor_line(), ">");
+    assert_eq!(screen.text().matches("half a thou").count(), 1, "{}", screen.text());
+
+    view.press("Gr\u{fc}\u{df}e\r");
+    node.wait_for("alice: Grüße");
+    bob.peer(["chat", "alice", "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[Hgone?"]).run().exits(0);
+    let screen = view.wait_for("gone?");
+    assert!(screen.text().contains("an interruption"), "{}", screen.text());
+    assert!(!view.process().said().contains("\u{1b}]0;"), "no title is set");
+
+    view.press("\u{4}");
+    let (outcome, _) = view.finish();
+    outcome.exits(0);
+    node.wait_for("alice went offline");
+}
+
+#[test]
+fn a_conversation_is_left_with_ctrl_c_too_and_begins_with_what_was_said() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = bob.serve();
+    alice.peer(["chat", "bob", "said before"]).run().exits(0);
+    let mut view = alice.peer(["chat", "bob"]).in_terminal(60, 24);
+    view.wait_for("you: said before");
+    view.wait_for("talking to bob");
+    view.press("\u{3}");
+    let (outcome, _) = view.finish();
+    outcome.exits(130);
+    assert!(node.is_running());
+}
+
+#[test]
+fn a_conversation_beside_a_running_node_uses_that() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (hers, his) = (alice.serve(), bob.serve());
+    let mut view = alice.peer(["chat", "bob"]).in_terminal(60, 24);
+    view.wait_for("talking to bob");
+    view.press("from the view\r");
+    his.wait_for("alice: from the view");
+    hers.wait_for("to bob: from the view");
+    bob.peer(["chat", "alice", "to both"]).run().exits(0);
+    view.wait_for("bob: to both");
+    hers.wait_for("bob: to both");
+    view.press("/quit\r");
+    let (outcome, _) = view.finish();
+    outcome.exits(0);
+    assert!(hers.is_running(), "the node stays");
+    his.interrupt();
+    his.finish().exits(130);
+    let mut alone = alice.peer(["chat", "bob"]).in_terminal(60, 24);
+    alone.wait_for("talking to bob");
+    alone.press("hello?\r");
+    alone.wait_for("not delivered: bob is offline");
+    alone.press("\u{4}");
+    alone.finish().0.exits(0);
+}
