@@ -38,11 +38,11 @@ pub trait AccountStore: Send {
     /// [`StoreError::Failed`].
     fn find(&mut self, user: &UserName) -> Result<Option<Account>, StoreError>;
 
-    /// All bindings.
+    /// All accounts, by name, and what they are bound to.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    fn bindings(&mut self) -> Result<Vec<(UserName, Fingerprint)>, StoreError>;
+    fn all(&mut self) -> Result<Vec<(UserName, Option<Fingerprint>)>, StoreError>;
 
     /// Makes an account.
     ///

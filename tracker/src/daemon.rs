@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::accounts::{Accounts, OpenError, SqliteStore};
 use crate::connection::Patience;
 use crate::limits::Rates;
+use crate::memory::{Memory, MemoryError};
 use crate::registry::Rules;
 use crate::server::{self, PerAddress, Tracker};
 use crate::service::{Policy, Registration, Service, StartError};
@@ -69,6 +70,9 @@ pub enum DaemonError {
     /// The account database.
     #[error(transparent)]
     Accounts(#[from] OpenError),
+    /// The memory of who was present.
+    #[error("{0}; check the data folder's permissions and the space on its disk")]
+    Memory(#[from] MemoryError),
     /// The service could not begin.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -107,8 +111,9 @@ async fn serve(config: Config) -> Result<(), DaemonError> {
     let _lock: File = data_folder::open_and_lock(&config.data_folder)?;
     let identity = Identity::load_or_create(&config.data_folder.join("identity"))?;
     let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join(data_folder::DATABASE))?)?;
+    let memory = Memory::open(&config.data_folder.join(data_folder::PRESENCE))?;
     let listener = listen(config.listen).await?;
-    let service = Arc::new(Service::start(config.policy(), accounts).await?);
+    let service = Arc::new(Service::start(config.policy(), accounts, memory).await?);
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
     let idle_logged_in = patience.idle.max(config.legacy_ttl);

@@ -9,6 +9,7 @@
 //!                  └► service     the actions
 //!                      ├► registry   presence, sessions, catalogue, events: pure, `now` is an argument
 //!                      ├► accounts   what survives: SQLite behind a narrow trait, on a thread of its own
+//!                      ├► memory     who was present, for the next process
 //!                      ├► passwords  Argon2id off the runtime
 //!                      └► limits     who may try how often: pure
 //! ```
@@ -21,6 +22,7 @@ pub mod accounts;
 pub mod connection;
 pub mod daemon;
 pub mod limits;
+pub mod memory;
 pub mod passwords;
 pub mod registry;
 pub mod server;

@@ -33,6 +33,7 @@ mod events;
 mod files;
 mod finding;
 mod listing;
+mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -49,8 +50,10 @@ pub use authority::{Authority, Claim, Denial};
 pub use events::{Backlog, KEPT_EVENTS};
 pub use files::{Files, FilesRefused};
 pub use finding::{Finding, Position, behind_last};
+pub use memory::{Change, Remembered, Revived};
 
 use events::EventLog;
+use memory::Mark;
 
 /// How long presence lasts, and whether an IP address proves anything.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +121,9 @@ pub struct Registry {
     listing: Option<Arc<[u8]>>,
     last_session: u64,
     catalogue_bytes: usize,
+    /// Users whose state is not stored yet.
+    marked: BTreeMap<UserName, Mark>,
+    is_stopping: bool,
 }
 
 #[derive(Debug)]
@@ -132,6 +138,8 @@ struct Present {
     ip: IpAddr,
     bound: bool,
     deadline: Instant,
+    /// The deadline that was stored last.
+    stored: Instant,
     files: Files,
     /// The entry's JSON text up to its list of files.
     head: Vec<u8>,
@@ -152,6 +160,8 @@ impl Registry {
             listing: None,
             last_session: 0,
             catalogue_bytes: 0,
+            marked: BTreeMap::new(),
+            is_stopping: false,
         }
     }
 
@@ -179,7 +189,8 @@ impl Registry {
         self.deadlines.insert((deadline, user.clone()));
         let files = Files::default();
         let bound = binding.is_some();
-        self.present.insert(user.clone(), Present { session, ip, bound, deadline, files, head });
+        self.present.insert(user.clone(), Present { session, ip, bound, deadline, stored: deadline, files, head });
+        self.mark(&user, true);
         self.listing = None;
         let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
         self.events.push(online);
@@ -216,13 +227,11 @@ impl Registry {
     pub fn renew(&mut self, session: SessionId, now: Instant) -> Result<Duration, Ended> {
         let Some(Session { user, .. }) = self.sessions.get(&session) else { return Err(Ended::Over) };
         let user = user.clone();
-        let Some(present) = self.present.get_mut(&user).filter(|present| present.session == session) else {
+        let Some(present) = self.present.get(&user).filter(|present| present.session == session) else {
             return Err(Ended::NotPresent);
         };
-        let lease = if present.bound { self.rules.lease } else { self.rules.legacy_lease };
-        self.deadlines.remove(&(present.deadline, user.clone()));
-        present.deadline = now + lease;
-        self.deadlines.insert((present.deadline, user));
+        let lease = self.lease(present.bound);
+        self.set_deadline(&user, now + lease);
         Ok(lease)
     }
 
@@ -230,12 +239,10 @@ impl Registry {
     pub fn dropped(&mut self, session: SessionId, now: Instant) {
         let Some(Session { user, .. }) = self.sessions.get(&session) else { return };
         let user = user.clone();
-        match self.present.get_mut(&user).filter(|present| present.session == session) {
-            Some(present) if present.bound => {
+        match self.present.get(&user).filter(|present| present.session == session) {
+            Some(present) if present.bound && !self.is_stopping => {
                 let deadline = present.deadline.min(now + self.rules.grace);
-                self.deadlines.remove(&(present.deadline, user.clone()));
-                present.deadline = deadline;
-                self.deadlines.insert((deadline, user));
+                self.set_deadline(&user, deadline);
             }
             Some(_) => {}
             None => self.forget_session(session),
@@ -275,6 +282,7 @@ impl Registry {
         let count = present.files.len();
         self.catalogue_bytes = self.catalogue_bytes - before + present.files.bytes();
         if changed {
+            self.mark(user, true);
             self.listing = None;
             self.events.push(EventKind::Files { user: user.clone(), count });
         }
@@ -369,6 +377,7 @@ impl Registry {
     fn end_presence(&mut self, user: &UserName) -> bool {
         let was_present = self.forget_presence(user).is_some();
         if was_present {
+            self.mark(user, true);
             self.listing = None;
             self.events.push(EventKind::Offline { user: user.clone() });
         }

@@ -3,8 +3,9 @@
 //! ```text
 //! serve ─┬─ accept loop: awaits nothing but the next connection
 //!        ├─ connections: a JoinSet; a panic in one is logged and harms no other
-//!        └─ expiry: once a second, ends presences whose time has come
-//! shutdown ─► stop accepting ─► connections answer what was read and close ─► after 4 s the rest is cut off
+//!        └─ once a second: presences whose time has come end, and what changed is stored
+//! shutdown ─► stop accepting ─► connections answer what was read and close ─► after 3.5 s the rest is cut off
+//!          ─► what changed is stored
 //! ```
 //!
 //! | resource | bound | beyond |
@@ -42,11 +43,15 @@ const REFUSALS: usize = 64;
 /// How long a client over the cap may take to read why.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// Time that connections have to end by themselves at shutdown.
-const FAREWELL: Duration = Duration::from_secs(4);
+const FAREWELL: Duration = Duration::from_millis(3500);
 /// Wait after an accept that failed for want of something.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// How often presences are looked through for those whose time has come.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How often what changed is stored.
+const REMEMBER_EVERY: Duration = Duration::from_secs(1);
+/// Time to store what changed at the very end.
+const LAST_STORE: Duration = Duration::from_millis(700);
 /// When a client over the cap should try again.
 const BUSY_RETRY_MS: u64 = 5000;
 
@@ -71,7 +76,8 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
     let Tracker { service, tls, patience, .. } = tracker;
     let context = Context { service: Arc::clone(&service), tls: TlsAcceptor::from(tls), patience, stop: stop.clone() };
     let (mut connections, mut refusals, mut keeper) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
-    keeper.spawn(expire_in_time(service));
+    keeper.spawn(expire_in_time(Arc::clone(&service)));
+    keeper.spawn(remember_in_time(Arc::clone(&service)));
     let mut not_before = None;
     tokio::pin!(shutdown);
     loop {
@@ -98,10 +104,14 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
         }
     }
     drop(listener);
+    service.begin_stop();
     stop.cancel();
     refusals.abort_all();
-    keeper.abort_all();
+    keeper.shutdown().await;
     farewell(connections).await;
+    if timeout(LAST_STORE, service.remember()).await.is_err() {
+        warn!("who is present could not be stored in time");
+    }
 }
 
 /// The next connection, however many accepts fail before.
@@ -154,6 +164,15 @@ async fn expire_in_time(service: Arc<Service>) {
     loop {
         ticks.tick().await;
         service.expire();
+    }
+}
+
+async fn remember_in_time(service: Arc<Service>) {
+    let mut ticks = interval(REMEMBER_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        service.remember().await;
     }
 }
 

@@ -18,9 +18,12 @@
 mod account;
 mod client;
 mod presence;
+mod remembering;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +34,7 @@ use tracing::info;
 
 use crate::accounts::{Accounts, StoreError};
 use crate::limits::{Limits, Rates, TooOften};
+use crate::memory::Memory;
 use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{BindingMoved, Registry, Rules};
 
@@ -49,6 +53,8 @@ pub struct Service {
     passwords: Passwords,
     limits: Limits,
     registration: Registration,
+    memory: Memory,
+    memory_fails: AtomicBool,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
 }
@@ -111,23 +117,27 @@ pub(crate) struct Refused {
 type Answered = Result<Reply, Refused>;
 
 impl Service {
-    /// Reads the bindings, and begins with nobody present.
+    /// Reads the bindings, and begins with those present who were so before.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(policy: Policy, accounts: Accounts) -> Result<Self, StartError> {
-        let bindings = accounts.run(|store| store.bindings()).await?;
+    pub async fn start(policy: Policy, accounts: Accounts, memory: Memory) -> Result<Self, StartError> {
+        let known: HashMap<_, _> = accounts.run(|store| store.all()).await?.into_iter().collect();
         let first_event = first_event();
         let mut registry = Registry::new(policy.rules, first_event);
-        for (user, fingerprint) in &bindings {
-            registry.bind(user, *fingerprint);
+        for (user, binding) in &known {
+            binding.iter().for_each(|fingerprint| registry.bind(user, *fingerprint));
         }
+        remembering::revive(&mut registry, &memory, &known);
+        let first_event = registry.last_event();
         Ok(Self {
             registry: Mutex::new(registry),
             accounts,
             passwords: Passwords::new()?,
             limits: Limits::new(policy.rates, Instant::now()),
             registration: policy.registration,
+            memory,
+            memory_fails: AtomicBool::new(false),
             last_event: watch::Sender::new(first_event),
         })
     }

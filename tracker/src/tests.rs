@@ -4,4 +4,5 @@ mod bounds;
 mod harness;
 mod legacy;
 mod protection;
+mod restart;
 mod secure;

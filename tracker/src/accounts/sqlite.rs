@@ -95,16 +95,17 @@ impl AccountStore for SqliteStore {
         query.query_row([user.as_str()], account).optional().map_err(failed)
     }
 
-    fn bindings(&mut self) -> Result<Vec<(UserName, Fingerprint)>, StoreError> {
-        let mut query =
-            self.db.prepare("SELECT user, fingerprint FROM account WHERE fingerprint IS NOT NULL").map_err(failed)?;
-        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))).map_err(failed)?;
-        rows.map(|row| {
-            let (user, fingerprint) = row.map_err(failed)?;
-            let user = user.parse().map_err(|why| StoreError::Failed(format!("the stored user {user:?}: {why}")))?;
-            Ok((user, Fingerprint::from_bytes(fingerprint)))
-        })
-        .collect()
+    fn all(&mut self) -> Result<Vec<(UserName, Option<Fingerprint>)>, StoreError> {
+        let mut query = self.db.prepare("SELECT user, fingerprint FROM account ORDER BY user").map_err(failed)?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<_>>(1)?)));
+        rows.map_err(failed)?
+            .map(|row| {
+                let (user, fingerprint) = row.map_err(failed)?;
+                let user =
+                    user.parse().map_err(|why| StoreError::Failed(format!("the stored user {user:?}: {why}")))?;
+                Ok((user, fingerprint.map(Fingerprint::from_bytes)))
+            })
+            .collect()
     }
 
     fn create(&mut self, account: &Account) -> Result<(), StoreError> {
@@ -191,9 +192,9 @@ mod tests {
             store.create(&bob).unwrap();
         }
         let mut store = SqliteStore::open(&path).unwrap();
-        assert_eq!(store.find(&alice.user).unwrap(), Some(alice));
+        assert_eq!(store.find(&alice.user).unwrap(), Some(alice.clone()));
         assert_eq!(store.find(&"Bob".parse().unwrap()).unwrap(), None);
-        assert_eq!(store.bindings().unwrap(), [(bob.user, key(1))]);
+        assert_eq!(store.all().unwrap(), [(alice.user, None), (bob.user, Some(key(1)))]);
         let level: u32 = store.db.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
         let mode: String = store.db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!((level, mode.as_str()), (2, "wal"));

@@ -12,6 +12,9 @@ use tracing::warn;
 /// The account database's name in the folder.
 pub(super) const DATABASE: &str = "tracker.db";
 
+/// The name of the memory of who was present.
+pub(super) const PRESENCE: &str = "presence.db";
+
 /// Why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {
@@ -41,7 +44,9 @@ pub(super) fn open_and_lock(path: &Path) -> Result<File, DataFolderError> {
         }
     }
     // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
-    private_file(&path.join(DATABASE)).map_err(unusable)?;
+    for name in [DATABASE, PRESENCE] {
+        private_file(&path.join(name)).map_err(unusable)?;
+    }
     let lock = private_file(&path.join("lock")).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),

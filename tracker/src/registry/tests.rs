@@ -387,6 +387,7 @@ proptest! {
     fn the_indexes_agree_whatever_happens(steps in steps()) {
         let mut world = World::new(RULES);
         let mut sessions = Vec::new();
+        let mut stored: BTreeMap<UserName, Token> = BTreeMap::new();
         let user = |n: u8| format!("u{n}");
         for step in steps {
             let now = world.now;
@@ -422,6 +423,20 @@ proptest! {
                 prop_assert_eq!(&registry.sessions[&present.session].user, user);
                 prop_assert_eq!(present.bound, registry.bindings.contains_key(user));
             }
+            prop_assert!(registry.marked.keys().all(|user| user.as_str().starts_with('u')));
+            let (changes, more) = world.registry.take_changes(world.now);
+            prop_assert!(!more);
+            for Change { user, presence } in changes {
+                match presence {
+                    Some(presence) => drop(stored.insert(user, presence.token)),
+                    None => drop(stored.remove(&user)),
+                }
+            }
+            let sessions = &world.registry.sessions;
+            let present = &world.registry.present;
+            let tokens: BTreeMap<_, _> =
+                present.iter().map(|(user, it)| (user.clone(), sessions[&it.session].token)).collect();
+            prop_assert_eq!(&stored, &tokens);
             let kept = world.list(&ListPeers::default());
             world.registry.listing = None;
             prop_assert_eq!(&kept, &world.list(&ListPeers::default()));

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use crate::accounts::{Accounts, SqliteStore};
 use crate::connection::Patience;
 use crate::limits::Rates;
+use crate::memory::Memory;
 use crate::registry::Rules;
 use crate::server::{PerAddress, Tracker, serve};
 use crate::service::{Policy, Registration, Service};
@@ -43,10 +44,12 @@ const AT_MOST: Duration = Duration::from_secs(20);
 
 pub(super) struct World {
     pub(super) address: SocketAddr,
+    pub(super) service: Arc<Service>,
     identity: Identity,
+    policy: Policy,
     stop: Option<oneshot::Sender<()>>,
     server: JoinSet<()>,
-    _folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -65,18 +68,35 @@ impl World {
     }
 
     pub(super) async fn with_policy(policy: Policy, patience: Patience, max_connections: usize) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(Arc::new(tempfile::tempdir().unwrap()), policy, patience, max_connections).await
+    }
+
+    async fn in_folder(folder: Arc<TempDir>, policy: Policy, patience: Patience, max_connections: usize) -> Self {
         let store = SqliteStore::open(&folder.path().join("db")).unwrap();
-        let service = Service::start(policy, Accounts::start(store).unwrap()).await.unwrap();
+        let memory = Memory::open(&folder.path().join("presence.db")).unwrap();
+        let service = Arc::new(Service::start(policy, Accounts::start(store).unwrap(), memory).await.unwrap());
         let identity = Identity::generate().unwrap();
         let tls = Arc::new(certs::tracker_server(&identity).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let tracker = Tracker { service: Arc::new(service), tls, patience, max_connections, per_address: PER_ADDRESS };
+        let tracker =
+            Tracker { service: Arc::clone(&service), tls, patience, max_connections, per_address: PER_ADDRESS };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, tracker, async move { drop(stopped.await) }));
-        Self { address, identity, stop: Some(stop), server, _folder: folder }
+        Self { address, service, identity, policy, stop: Some(stop), server, folder }
+    }
+
+    /// The next process on the same folder, after a good end or as after a kill.
+    pub(super) async fn restarted(mut self, killed: bool) -> Self {
+        if killed {
+            self.server.shutdown().await;
+        } else {
+            self.begin_stop();
+            self.stopped().await;
+        }
+        let Self { folder, policy, .. } = self;
+        Self::in_folder(folder, policy, Patience::default(), 100).await
     }
 
     /// A plaintext connection from another address of the loopback network.
