@@ -76,9 +76,7 @@ async fn second_signal(cancel: &CancellationToken, signalled: &AtomicU8) -> Resu
 
 /// Says what went wrong and picks the exit code.
 fn report(output: &Output, error: &Error, signalled: u8) -> ExitCode {
-    if let Error::Terminal(why) = error
-        && why.kind() == std::io::ErrorKind::BrokenPipe
-    {
+    if error.is_closed_pipe() {
         return ExitCode::SUCCESS;
     }
     let kind = error.kind();

@@ -203,6 +203,11 @@ impl Error {
         |source| Self::Disk { path: path.to_owned(), source: plainly(source) }
     }
 
+    /// Whether whoever read standard output had enough, which is no error to anybody.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Terminal(why) if why.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {

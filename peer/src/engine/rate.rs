@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// How much may be used at once after a pause, as time at the full rate.
 const BURST: Duration = Duration::from_millis(100);
+/// Waits shorter than this are left to the next one: timers are coarser than a packet at full speed.
+const SHORTEST: Duration = Duration::from_millis(5);
 
 /// A token bucket that may go into debt: what was used is always granted, and the next one waits the longer.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ impl Bucket {
         Self { per_second, credit: per_second * BURST.as_secs_f64(), last: now }
     }
 
-    /// Uses `bytes`, and tells how long to wait before using more.
+    /// Uses `bytes`, and tells how long to wait before using more; often not at all, and then a little longer.
     pub fn take(&mut self, bytes: usize, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.last).as_secs_f64();
         self.last = now;
@@ -30,7 +32,15 @@ impl Bucket {
         #[expect(clippy::cast_precision_loss, reason = "a piece is far below 2^53 bytes")]
         let bytes = bytes as f64;
         self.credit -= bytes;
-        Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0))
+        let wait = Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0));
+        if wait < SHORTEST { Duration::ZERO } else { wait }
+    }
+}
+
+/// Waits as long as a [`Bucket`] says; not at all costs nothing, where a timer would still take its tick.
+pub async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -61,7 +71,7 @@ mod tests {
             }
             let total: usize = used.iter().map(|(_, bytes)| bytes).sum();
             let seconds = now.duration_since(begin).as_secs_f64();
-            prop_assert!(total as f64 <= rate as f64 * (seconds + 0.1) + 70_000.0);
+            prop_assert!(total as f64 <= rate as f64 * (seconds + 0.11) + 70_000.0);
             for (from, _) in used.iter().step_by(37) {
                 let window: usize =
                     used.iter().filter(|(at, _)| at >= from && *at < *from + Duration::from_secs(5)).map(|(_, b)| b).sum();

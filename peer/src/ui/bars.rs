@@ -185,6 +185,8 @@ impl FetchBars {
         }
         let name = safe_line(&report.name);
         let line = match &report.status {
+            // Whoever reads standard output had enough.
+            Status::Failed(error) if error.is_closed_pipe() => return,
             Status::Failed(error) => {
                 if let Some(bar) = bar {
                     bar.finish_and_clear();

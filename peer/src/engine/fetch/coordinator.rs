@@ -69,6 +69,8 @@ struct Source {
 struct Running<'a> {
     caller: &'a Caller,
     request: &'a Request,
+    /// A source.
+    streams: usize,
     shared: Arc<Pull>,
     progress: Vec<Progress>,
     sources: Vec<Source>,
@@ -109,6 +111,7 @@ impl<'a> Coordinator<'a> {
         let mut running = Running {
             caller,
             request,
+            streams,
             progress: vec![Progress::default(); orders.len()],
             shared,
             sources: Vec::new(),
@@ -190,7 +193,7 @@ impl Running<'_> {
         state.link_no += 1;
         state.coming = false;
         let link_no = state.link_no;
-        for _ in 0..self.request.streams.max(1) {
+        for _ in 0..self.streams {
             let (shared, link) = (self.shared.clone(), link.clone());
             self.pullers.spawn(async move { (source, link_no, pull(shared, link, source).await) });
         }

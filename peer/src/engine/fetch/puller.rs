@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use super::FileNo;
 use super::plan::{Plan, SourceNo, Work};
 use super::writer::{Job, Order, WriterHandle};
-use crate::engine::rate::Bucket;
+use crate::engine::rate::{Bucket, pause};
 use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{Priority, Receiver, Sender, within};
@@ -69,7 +69,7 @@ impl Pull {
         if let Some(limit) = &self.limit {
             let mut bucket = limit.lock().await;
             let wait = bucket.take(bytes, Instant::now());
-            tokio::time::sleep(wait).await;
+            pause(wait).await;
         }
     }
 }

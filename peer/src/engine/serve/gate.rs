@@ -11,7 +11,7 @@ use shared::UserName;
 
 use tokio::time::Instant;
 
-use crate::engine::rate::Bucket;
+use crate::engine::rate::{Bucket, pause};
 
 /// Bytes a second that may be sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,11 +63,11 @@ impl Gate {
         if let Some(total) = &self.total {
             let mut total = total.lock().await;
             let wait = total.take(bytes, now());
-            tokio::time::sleep(wait).await;
+            pause(wait).await;
         }
         if let Some(own) = own.as_mut() {
             let wait = own.take(bytes, now());
-            tokio::time::sleep(wait).await;
+            pause(wait).await;
         }
     }
 }
