@@ -4,5 +4,6 @@ mod bounds;
 mod harness;
 mod legacy;
 mod protection;
+mod push;
 mod restart;
 mod secure;

@@ -113,6 +113,7 @@ impl World {
     pub(super) async fn tls(&self, identity: Option<&Identity>) -> Conn {
         let config = certs::tracker_client(identity, &ServerPin::exactly(self.identity.fingerprint())).unwrap();
         let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         Conn::new(TlsConnector::from(Arc::new(config)).connect(certs::server_name(), stream).await.unwrap())
     }
 
