@@ -39,8 +39,11 @@ fn a_folder_a_new_name_or_standard_output() {
     for name in ["new.txt", "new folder/a.txt", "deep/deeper/new.txt", "a.txt"] {
         assert_content(here.join(name), b"from bob");
     }
-    fetch(&alice, &["a.txt", "docs/one.pdf"], here.join("one-file")).run().exits(2).says("give -o a folder");
-    assert!(!here.join("one-file").exists());
+    fetch(&alice, &["a.txt", "docs/one.pdf"], here.join("both")).run().exits(0);
+    assert_eq!(names_in(here.join("both")), ["a.txt", "one.pdf"], "several can only go into a folder");
+    let several = fetch(&alice, &["a.txt", "docs/one.pdf"], here.join("a.txt")).run();
+    assert!(matches!(several.code, 2 | 9 | 10), "a file can't hold two: {several}");
+    assert_content(here.join("a.txt"), b"from bob");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_name_that_is_taken_is_refused() {
     lab.user("alice");
     let other = lab.stranger("other");
     let taken = other.peer(["register", "alice", "--password-file"]).arg(other.password_file()).run();
-    taken.exits(6).says("alice").is_plain();
+    taken.exits(6).says("taken").is_plain();
     other.peer(["whoami"]).run().exits(3);
 }
 
@@ -97,7 +97,7 @@ fn names_that_lead_out_of_a_share_are_not_shared() {
     let _node = bob.serve();
     let here = lab.empty_folder("here");
     let absolute = lab.join("secret.txt").to_string_lossy().into_owned();
-    for name in ["../secret.txt", "pub/../../secret.txt", "/etc/passwd", &absolute, "pub//there.txt", "", "./x", "\n"] {
+    for name in ["../secret.txt", "pub/../../secret.txt", "/etc/passwd", &absolute, "pub//there.txt", "./x", "\n"] {
         alice.fetch("bob", [name], &here).run().exits(5).is_plain();
     }
     assert!(names_in(&here).is_empty());
@@ -111,7 +111,7 @@ fn a_peer_that_goes_in_the_middle_is_exit_7_and_nothing_is_lost() {
     bob.share([&film]);
     let node = bob.serve();
     let here = lab.empty_folder("here");
-    let fetching = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).start();
+    let fetching = alice.peer(["--json", "fetch", "--patience", "1", "bob", "film.mkv", "-o"]).arg(&here).start();
     fetching.wait_for(r#""type":"progress""#);
     node.kill();
     let broken = fetching.finish();
@@ -127,13 +127,45 @@ fn a_peer_that_goes_in_the_middle_is_exit_7_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_peer_that_says_goodbye_in_the_middle_is_exit_7_at_once() {
+fn a_peer_that_comes_back_in_time_is_gone_on_with() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let film = lab.file("film.mkv", 150_000_000);
+    bob.share([&film]);
+    let node = bob.serve();
+    let here = lab.empty_folder("here");
+    let fetching = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).start();
+    fetching.wait_for(r#""type":"progress""#);
+    node.kill();
+    node.finish().exits(137);
+    let _again = bob.serve();
+    fetching.finish().exits(0);
+    assert_same(here.join("film.mkv"), &film);
+    assert_eq!(names_in(&here), ["film.mkv"]);
+}
+
+#[test]
+fn an_empty_name_is_not_everything() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("there.txt", 10)]);
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    // As `peer fetch bob "$WHAT"` with nothing in WHAT.
+    let nothing = alice.fetch("bob", [""], &here).run();
+    assert!(matches!(nothing.code, 2 | 5), "{nothing}");
+    assert!(names_in(&here).is_empty());
+}
+
+#[test]
+fn a_peer_that_says_goodbye_in_the_middle_is_exit_7() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     let offer = Offer::new("film.mkv", files::noise(1, 5_000_000));
     let _leaver = HostilePeer::join(&lab, "mallory", vec![offer], Trick::Close(Stage::Data));
     let here = lab.empty_folder("here");
-    alice.fetch("mallory", ["film.mkv"], &here).run().exits(7).says("mallory").is_plain();
+    let fetch = alice.peer(["fetch", "--patience", "0", "mallory", "film.mkv", "-o"]).arg(&here);
+    fetch.run().exits(7).says("mallory").is_plain();
     assert!(!here.join("film.mkv").exists());
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use certs::Identity;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -17,6 +18,9 @@ use tokio::task::JoinSet;
 use super::Session;
 use super::wire::{Frames, HUGE_HEAD, frame, rubbish};
 use crate::{Lab, PATIENCE};
+
+/// What [`Trick::Gate`] makes of a fast network.
+const A_GROUP_TAKES: Duration = Duration::from_millis(15);
 
 /// A file that is offered.
 #[derive(Debug, Clone)]
@@ -76,7 +80,7 @@ pub enum Trick {
     TooMuchData,
     /// The list of files, as it is.
     List(Value),
-    /// Everything is right, but after the first half of the first data nothing comes until the gate is opened.
+    /// Everything is right, but it comes slowly, and the last group of the last file not before the gate is opened.
     Gate,
 }
 
@@ -95,7 +99,7 @@ struct Shared {
     gate: watch::Receiver<bool>,
     stalled: Mutex<usize>,
     changed: Condvar,
-    bytes_sent: AtomicUsize,
+    bytes_sent: Mutex<Vec<Arc<AtomicUsize>>>,
 }
 
 /// Why a stream is not gone on with.
@@ -115,6 +119,10 @@ impl Offer {
     /// What is in it.
     pub fn content(&self) -> &[u8] {
         &self.content
+    }
+
+    fn bytes_of(&self, groups: &[u32]) -> Vec<u8> {
+        groups.iter().flat_map(|group| slice(&self.layout, &self.content, *group)).copied().collect()
     }
 
     fn stat(&self) -> Value {
@@ -152,7 +160,7 @@ impl HostilePeer {
             gate: is_open,
             stalled: Mutex::new(0),
             changed: Condvar::new(),
-            bytes_sent: AtomicUsize::new(0),
+            bytes_sent: Mutex::default(),
         });
         runtime.spawn(accept(endpoint, user.to_owned(), shared.clone()));
         Self { runtime: Some(runtime), address, gate, shared, _session: session }
@@ -180,9 +188,10 @@ impl HostilePeer {
         assert!(!timed_out.timed_out(), "{} of {times} streams were held back", *stalled);
     }
 
-    /// Bytes of files that were sent so far.
-    pub fn bytes_sent(&self) -> usize {
-        self.shared.bytes_sent.load(Ordering::Relaxed)
+    /// Bytes of files that were sent over the last of its links.
+    pub fn bytes_sent_to_the_last(&self) -> usize {
+        let all = self.shared.bytes_sent.lock().unwrap_or_else(PoisonError::into_inner);
+        all.last().map_or(0, |sent| sent.load(Ordering::Relaxed))
     }
 }
 
@@ -210,15 +219,17 @@ async fn serve(connection: Connection, user: &str, shared: &Arc<Shared>) {
     let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
     let Some(_hello) = Frames::default().next(&mut receive).await else { return };
     let welcome = json!({ "t": "welcome", "user": user, "agent": "hostile/1", "capabilities": ["answers"] });
+    let sent = Arc::new(AtomicUsize::new(0));
+    shared.bytes_sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent.clone());
     let said = shared.say(Stage::Hello, welcome, &[], &connection, &mut send).await;
     if said.is_ok() {
         let _ = send.finish();
     }
     let mut streams = JoinSet::new();
     while let Ok((send, receive)) = connection.accept_bi().await {
-        let (connection, shared) = (connection.clone(), shared.clone());
+        let (connection, shared, sent) = (connection.clone(), shared.clone(), sent.clone());
         streams.spawn(async move {
-            let _ = answer(&connection, &shared, send, receive).await;
+            let _ = answer(&connection, &shared, &sent, send, receive).await;
         });
     }
 }
@@ -226,32 +237,34 @@ async fn serve(connection: Connection, user: &str, shared: &Arc<Shared>) {
 async fn answer(
     connection: &Connection,
     shared: &Shared,
+    sent: &AtomicUsize,
     mut send: SendStream,
     mut receive: RecvStream,
 ) -> Result<(), Done> {
     let mut frames = Frames::default();
     while let Some(ask) = frames.next(&mut receive).await {
-        let of_hash = || shared.offers.iter().find(|offer| json!(offer.hash) == ask["hash"]);
-        let (stage, head, body) = match ask["t"].as_str().unwrap_or_default() {
-            "files" => (Stage::Files, shared.list(), Vec::new()),
-            "stat" => {
+        let of_hash = shared.offers.iter().find(|offer| json!(offer.hash) == ask["hash"]);
+        let (stage, head, body) = match (ask["t"].as_str().unwrap_or_default(), of_hash) {
+            ("files", _) => (Stage::Files, shared.list(), Vec::new()),
+            ("stat", _) => {
                 let found = shared.offers.iter().find(|offer| ask["name"] == offer.name.as_str());
                 (Stage::Stat, found.map_or_else(not_found, |offer| shared.stat(offer)), Vec::new())
             }
-            "manifest" => match of_hash() {
-                Some(offer) => {
-                    let (head, body) = shared.manifest(offer);
-                    (Stage::Manifest, head, body)
+            ("manifest", Some(offer)) => {
+                let (head, body) = shared.manifest(offer);
+                (Stage::Manifest, head, body)
+            }
+            ("get", Some(offer)) => {
+                let groups = groups_of(&ask["ranges"]);
+                sent.fetch_add(offer.bytes_of(&groups).len(), Ordering::Relaxed);
+                if matches!(shared.trick, Trick::Gate) {
+                    shared.send_slowly(offer, &groups, &mut send).await?;
+                    continue;
                 }
-                None => (Stage::Manifest, not_found(), Vec::new()),
-            },
-            "get" => match of_hash() {
-                Some(offer) => {
-                    let (head, body) = shared.data(offer, &ask["ranges"]);
-                    (Stage::Data, head, body)
-                }
-                None => (Stage::Data, not_found(), Vec::new()),
-            },
+                let (head, body) = shared.data(offer, &groups);
+                (Stage::Data, head, body)
+            }
+            ("manifest" | "get", None) => (Stage::Data, not_found(), Vec::new()),
             _ => (Stage::Stat, json!({ "t": "error", "code": 1, "message": "no chat here" }), Vec::new()),
         };
         shared.say(stage, head, &body, connection, &mut send).await?;
@@ -289,18 +302,30 @@ impl Shared {
         (head, body)
     }
 
-    fn data(&self, offer: &Offer, ranges: &Value) -> (Value, Vec<u8>) {
-        let mut body = Vec::new();
-        for range in ranges.as_array().into_iter().flatten() {
-            let bound = |index: usize| u32::try_from(range[index].as_u64().unwrap_or(0)).unwrap_or(0);
-            (bound(0)..bound(1)).for_each(|group| body.extend_from_slice(slice(&offer.layout, &offer.content, group)));
-        }
+    fn data(&self, offer: &Offer, groups: &[u32]) -> (Value, Vec<u8>) {
+        let mut body = offer.bytes_of(groups);
         match self.trick {
             Trick::WrongGroup => *body.last_mut().expect("data") ^= 1,
             Trick::TooMuchData => body.extend_from_slice(b"and one more thing"),
             _ => {}
         }
         (json!({ "t": "data", "bytes": body.len() }), body)
+    }
+
+    async fn send_slowly(&self, offer: &Offer, groups: &[u32], send: &mut SendStream) -> Result<(), Done> {
+        let bytes = offer.bytes_of(groups).len();
+        send.write_all(&frame(&json!({ "t": "data", "bytes": bytes }))).await.map_err(|_| Done)?;
+        let is_last = self.offers.last().is_some_and(|last| last.hash == offer.hash);
+        for group in groups {
+            if is_last && group + 1 == offer.layout.groups() && !*self.gate.borrow() {
+                self.tell_stalled();
+                self.gate.clone().wait_for(|is_open| *is_open).await.map_err(|_| Done)?;
+            }
+            // What a slow network does: whoever looks at the progress has something to see.
+            tokio::time::sleep(A_GROUP_TAKES).await;
+            send.write_all(slice(&offer.layout, &offer.content, *group)).await.map_err(|_| Done)?;
+        }
+        Ok(())
     }
 
     /// Says an answer, unless the trick is for this one.
@@ -326,7 +351,6 @@ impl Shared {
             send.write_all(&head).await.map_err(|_| Done)?;
             if !head.is_empty() {
                 send.write_all(first).await.map_err(|_| Done)?;
-                self.bytes_sent.fetch_add(first.len(), Ordering::Relaxed);
             }
         }
         if is_now { self.play(rest, connection, send).await } else { Ok(()) }
@@ -337,12 +361,6 @@ impl Shared {
             Trick::Silent(_) => {
                 self.tell_stalled();
                 std::future::pending().await
-            }
-            Trick::Gate => {
-                self.tell_stalled();
-                self.gate.clone().wait_for(|is_open| *is_open).await.map_err(|_| Done)?;
-                self.bytes_sent.fetch_add(rest.len(), Ordering::Relaxed);
-                return send.write_all(rest).await.map_err(|_| Done);
             }
             Trick::Rubbish(_) if rest.is_empty() => send.write_all(&rubbish()).await,
             Trick::Rubbish(_) => send.write_all(&vec![0xff; rest.len()]).await,
@@ -389,10 +407,15 @@ impl Trick {
             | Self::Close(stage)
             | Self::Another(stage)
             | Self::Error(stage, _) => Some(*stage),
-            Self::Gate => Some(Stage::Data),
             _ => None,
         }
     }
+}
+
+fn groups_of(ranges: &Value) -> Vec<u32> {
+    let bound = |range: &Value, index: usize| u32::try_from(range[index].as_u64().unwrap_or(0)).unwrap_or(0);
+    let ranges = ranges.as_array().into_iter().flatten();
+    ranges.flat_map(|range| bound(range, 0)..bound(range, 1)).collect()
 }
 
 fn slice<'a>(layout: &Layout, content: &'a [u8], group: u32) -> &'a [u8] {
