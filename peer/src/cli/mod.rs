@@ -19,6 +19,8 @@ use crate::ui::Output;
 
 const SIGINT: u8 = 2;
 const SIGTERM: u8 = 15;
+/// On Linux and macOS alike.
+const SIGXFSZ: i32 = 25;
 /// Added to a signal's number, as shells do.
 const SIGNALLED: u8 = 128;
 
@@ -45,6 +47,8 @@ pub fn main() -> ExitCode {
     };
     let signalled = Arc::new(AtomicU8::new(0));
     let result = runtime.block_on(async {
+        // Once handled, a file over the limit is an error of its write (EFBIG) and no longer the process's end.
+        let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = commands::run(&context, command) => result,
             second = second_signal(&cancel, &signalled) => second,

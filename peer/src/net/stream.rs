@@ -1,5 +1,6 @@
 //! One bidirectional stream: frames and bulk data, each direction by itself.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use shared::frame::{self, Decoder, FrameError};
 use shared::peer::{Answer, Code};
 
 use super::StreamError;
+
+/// Packets' data taken from a connection at once.
+const CHUNKS: usize = 32;
 
 /// The sending direction.
 ///
@@ -28,6 +32,8 @@ pub struct Sender {
 pub struct Receiver {
     stream: quinn::RecvStream,
     decoder: Decoder,
+    /// Taken from the connection and not yet asked for: one visit there brings many packets' data.
+    ready: VecDeque<Bytes>,
 }
 
 /// How urgent a stream is.
@@ -98,7 +104,7 @@ impl Drop for Sender {
 
 impl Receiver {
     pub(super) fn new(stream: quinn::RecvStream) -> Self {
-        Self { stream, decoder: Decoder::default() }
+        Self { stream, decoder: Decoder::default(), ready: VecDeque::new() }
     }
 
     /// The next frame; `None` when the other side ended its direction cleanly. May be cancelled and called again.
@@ -110,11 +116,11 @@ impl Receiver {
             if let Some(message) = self.decoder.next_frame()? {
                 return Ok(Some(message));
             }
-            // No more than the frame: bulk data behind it stays in the stream and is never copied here.
-            match self.stream.read_chunk(self.decoder.missing(), true).await? {
-                Some(chunk) => self.decoder.extend(&chunk.bytes),
-                None if self.decoder.is_empty() => return Ok(None),
-                None => return Err(StreamError::Truncated),
+            // No more than the frame: bulk data behind it is never copied here.
+            if let Some(bytes) = self.take_ready(self.decoder.missing()) {
+                self.decoder.extend(&bytes);
+            } else if !self.fill().await? {
+                return if self.decoder.is_empty() { Ok(None) } else { Err(StreamError::Truncated) };
             }
         }
     }
@@ -135,8 +141,23 @@ impl Receiver {
     /// # Errors
     /// [`StreamError`]; the stream must not end here.
     pub async fn bulk(&mut self, max: usize) -> Result<Bytes, StreamError> {
-        let chunk = self.stream.read_chunk(max, true).await?.ok_or(StreamError::Truncated)?;
-        Ok(chunk.bytes)
+        loop {
+            if let Some(bytes) = self.take_ready(max) {
+                return Ok(bytes);
+            }
+            if !self.fill().await? {
+                return Err(StreamError::Truncated);
+            }
+        }
+    }
+
+    /// Up to `max` of the raw bytes that are here already.
+    pub fn take_ready(&mut self, max: usize) -> Option<Bytes> {
+        let front = self.ready.front_mut()?;
+        if front.len() > max {
+            return Some(front.split_to(max)).filter(|bytes| !bytes.is_empty());
+        }
+        self.ready.pop_front()
     }
 
     /// Exactly `len` raw bytes that a frame announced, in one piece.
@@ -150,6 +171,14 @@ impl Receiver {
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
+    }
+
+    /// Fetches what the connection has, or waits for something; false at the stream's clean end.
+    async fn fill(&mut self) -> Result<bool, StreamError> {
+        let mut chunks = [const { Bytes::new() }; CHUNKS];
+        let Some(count) = self.stream.read_chunks(&mut chunks).await? else { return Ok(false) };
+        self.ready.extend(chunks.into_iter().take(count).filter(|chunk| !chunk.is_empty()));
+        Ok(true)
     }
 
     /// Tells the other side that no more is wanted.

@@ -252,14 +252,17 @@ impl Puller<'_> {
         let mut bytes = self.pull.writer.buffer(len);
         let mut since = (Instant::now(), 0_u64);
         while bytes.len() < len {
-            let chunk = within(SILENCE, receiver.bulk(len - bytes.len())).await?;
+            // A timer only where there is something to wait for.
+            let chunk = match receiver.take_ready(len - bytes.len()) {
+                Some(chunk) => chunk,
+                None => within(SILENCE, receiver.bulk(len - bytes.len())).await?,
+            };
             bytes.extend_from_slice(&chunk);
             since.1 += chunk.len() as u64;
-            if since.0.elapsed() >= TRICKLE_TIME {
-                if since.1 < TRICKLE_BYTES {
-                    return Err(StreamError::Timeout(TRICKLE_TIME));
-                }
+            if since.1 >= TRICKLE_BYTES {
                 since = (Instant::now(), 0);
+            } else if since.0.elapsed() >= TRICKLE_TIME {
+                return Err(StreamError::Timeout(TRICKLE_TIME));
             }
             self.pull.pass_limit(chunk.len()).await;
         }

@@ -97,6 +97,8 @@ async fn resolve_one(
             let files = matching.map(|stat| wanted(link.user(), stat, Some(below))).collect::<Result<Vec<_>, _>>()?;
             Found { files, folders: Vec::new() }
         }
+        // No name at all is nobody's wish for everything, but an empty variable of a script.
+        None if text.is_empty() => Found { files: Vec::new(), folders: Vec::new() },
         None if folder.is_empty() || folder == "." => whole_folder(link, "", "").await?,
         None => {
             // The folder itself is kept, what is above it isn't.
@@ -170,10 +172,8 @@ pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Fil
         let Answer::FileList { files, next } = within(PAGE, receiver.answer()).await.map_err(failed)? else {
             return Err(failed(StreamError::Unexpected("a list of files was due")));
         };
-        let in_order = files
-            .iter()
-            .zip(all.last().into_iter().chain(&files))
-            .all(|(file, before)| std::ptr::eq(file, before) || file.name > before.name);
+        let mut last = all.last();
+        let in_order = files.iter().all(|file| last.replace(file).is_none_or(|before| file.name > before.name));
         if !in_order || files.iter().any(|file| !file.name.as_str().starts_with(prefix)) || all.len() > MAX_FILES {
             return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
         }
