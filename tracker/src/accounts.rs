@@ -9,10 +9,15 @@
 
 mod sqlite;
 
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use shared::{Fingerprint, UserName};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::metrics::{Metrics, Store};
 
 pub use sqlite::{OpenError, SqliteStore};
 
@@ -61,6 +66,36 @@ pub trait AccountStore: Send {
     /// # Errors
     /// [`StoreError::Changed`] when it isn't `old` any more, [`StoreError::KeyTaken`], [`StoreError::Failed`].
     fn bind(&mut self, user: &UserName, old: Option<Fingerprint>, new: Fingerprint) -> Result<(), StoreError>;
+
+    /// Makes the account's hash this one, whatever it was.
+    ///
+    /// # Errors
+    /// [`StoreError::NoAccount`], [`StoreError::Failed`].
+    fn reset_password(&mut self, user: &UserName, new: &str) -> Result<(), StoreError>;
+
+    /// Forgets what the account is bound to.
+    ///
+    /// # Errors
+    /// [`StoreError::NoAccount`], [`StoreError::Failed`].
+    fn unbind(&mut self, user: &UserName) -> Result<(), StoreError>;
+
+    /// Forgets the account.
+    ///
+    /// # Errors
+    /// [`StoreError::NoAccount`], [`StoreError::Failed`].
+    fn remove(&mut self, user: &UserName) -> Result<(), StoreError>;
+
+    /// All accounts with their hashes, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn hashes(&mut self) -> Result<Vec<(UserName, String)>, StoreError>;
+
+    /// Writes a whole copy of the store to a new file.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn copy_to(&mut self, path: &Path) -> Result<(), StoreError>;
 }
 
 /// Why a store didn't do it; then it did nothing.
@@ -72,6 +107,9 @@ pub enum StoreError {
     /// Another account is bound to that key.
     #[error("another account is bound to that key")]
     KeyTaken,
+    /// There is no account of that name.
+    #[error("there is no account of that name")]
+    NoAccount,
     /// Somebody changed it in the meantime.
     #[error("it was changed in the meantime")]
     Changed,
@@ -88,6 +126,7 @@ pub enum StoreError {
 pub struct Accounts {
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
+    metrics: Arc<OnceLock<Arc<Metrics>>>,
 }
 
 type Work = Box<dyn FnOnce(&mut dyn AccountStore) + Send>;
@@ -99,12 +138,23 @@ impl Accounts {
     /// When the system has no thread left.
     pub fn start(mut store: impl AccountStore + 'static) -> std::io::Result<Self> {
         let (work, mut waiting) = mpsc::channel::<Work>(QUEUE);
+        let metrics: Arc<OnceLock<Arc<Metrics>>> = Arc::default();
+        let measured = Arc::clone(&metrics);
         let thread = std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
             while let Some(work) = waiting.blocking_recv() {
+                let began = Instant::now();
                 work(&mut store);
+                if let Some(metrics) = measured.get() {
+                    metrics.stored(Store::Accounts, began.elapsed());
+                }
             }
         })?;
-        Ok(Self { work: Some(work), thread: Some(thread) })
+        Ok(Self { work: Some(work), thread: Some(thread), metrics })
+    }
+
+    /// From now on tells `metrics` how long each piece of work took.
+    pub fn measure_with(&self, metrics: Arc<Metrics>) {
+        let _ = self.metrics.set(metrics);
     }
 
     /// Lets the thread do `job`. Once it waits in the queue it is done, even if the caller goes away.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! main ─► daemon      arguments, the data folder, signals, exit code
+//!          ├► admin       what an administrator asks of the running tracker
 //!          └► server      the listener, the cap on connections, the order of the shutdown
 //!              └► connection  first byte, TLS, requests in, replies out, deadlines
 //!                  └► service     the actions
@@ -11,7 +12,8 @@
 //!                      ├► accounts   what survives: SQLite behind a narrow trait, on a thread of its own
 //!                      ├► memory     who was present, for the next process
 //!                      ├► passwords  Argon2id off the runtime
-//!                      └► limits     who may try how often: pure
+//!                      ├► limits     who may try how often: pure
+//!                      └► metrics    what is counted
 //! ```
 //!
 //! Each of these modules has a table of what it bounds and what happens beyond the bound.
@@ -19,10 +21,12 @@
 #![warn(missing_docs)]
 
 pub mod accounts;
+pub mod admin;
 pub mod connection;
 pub mod daemon;
 pub mod limits;
 pub mod memory;
+pub mod metrics;
 pub mod passwords;
 pub mod registry;
 pub mod server;

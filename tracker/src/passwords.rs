@@ -104,6 +104,11 @@ impl Passwords {
         Ok(if exists { check } else { Check::Wrong })
     }
 
+    /// How many passwords are being hashed or wait for it.
+    pub fn waiting(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     fn with_bounds(cores: usize, waiting: usize) -> Result<Self, PasswordError> {
         let nobody = Password::new("nobody").ok_or_else(|| PasswordError::Failed("no dummy".to_owned()))?;
         Ok(Self {

@@ -309,6 +309,21 @@ impl Registry {
         self.present.len()
     }
 
+    /// How many sessions there are, present or only authenticated.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many files the present users share.
+    pub fn file_count(&self) -> usize {
+        self.present.values().map(|present| present.files.len()).sum()
+    }
+
+    /// About how much memory all files of all users take.
+    pub const fn catalogue_bytes(&self) -> usize {
+        self.catalogue_bytes
+    }
+
     /// Whether a client of the exercise is present from this address.
     pub fn has_legacy_from(&self, ip: IpAddr) -> bool {
         self.rules.legacy_auth && self.present.values().any(|present| !present.bound && present.ip == ip)
@@ -347,15 +362,28 @@ impl Registry {
             return;
         }
         self.owners.insert(fingerprint, user.clone());
+        self.end_sessions(user);
+        if let Some(old) = old {
+            self.owners.remove(&old);
+            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint });
+        }
+    }
+
+    /// Takes note that the account is bound to nothing, or is no more. Its sessions are over.
+    pub fn unbind(&mut self, user: &UserName) {
+        if let Some(old) = self.bindings.remove(user) {
+            self.owners.remove(&old);
+        }
+        self.end_sessions(user);
+    }
+
+    /// Ends the user's presence and every session.
+    pub fn end_sessions(&mut self, user: &UserName) {
         self.end_presence(user);
         let over: Vec<SessionId> =
             self.sessions.iter().filter(|(_, session)| session.user == *user).map(|(id, _)| *id).collect();
         for id in over {
             self.forget_session(id);
-        }
-        if let Some(old) = old {
-            self.owners.remove(&old);
-            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint });
         }
     }
 

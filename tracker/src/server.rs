@@ -91,14 +91,16 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
                     Ok(place) => place,
                     Err(full) => {
                         warn!(%remote, "refused: {full}");
+                        service.metrics().refused_connections.inc();
                         refuse(stream, full, &mut refusals);
                         continue;
                     }
                 };
                 let context = context.clone();
+                let counted = Counted::new(&service);
                 connections.spawn(async move {
                     connection::serve(stream, remote, context).await;
-                    drop(place);
+                    drop((place, counted));
                 });
             }
         }
@@ -129,6 +131,22 @@ async fn next_connection(listener: &TcpListener, not_before: &mut Option<Instant
                 *not_before = Some(Instant::now() + ACCEPT_BACKOFF);
             }
         }
+    }
+}
+
+/// One open connection, as long as this lives.
+struct Counted(Arc<Service>);
+
+impl Counted {
+    fn new(service: &Arc<Service>) -> Self {
+        service.metrics().connections.inc();
+        Self(Arc::clone(service))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics().connections.dec();
     }
 }
 

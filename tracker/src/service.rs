@@ -16,6 +16,7 @@
 //! | requests parsed on the runtime's threads | [`PARSED_AT_ONCE`] bytes | parsed on a blocking thread |
 
 mod account;
+mod administration;
 mod client;
 mod presence;
 mod remembering;
@@ -35,9 +36,11 @@ use tracing::info;
 use crate::accounts::{Accounts, StoreError};
 use crate::limits::{Limits, Rates, TooOften};
 use crate::memory::Memory;
+use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{BindingMoved, Registry, Rules};
 
+pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
 
 /// Requests longer than this many bytes are parsed on a blocking thread.
@@ -54,6 +57,9 @@ pub struct Service {
     limits: Limits,
     registration: Registration,
     memory: Memory,
+    metrics: Arc<Metrics>,
+    started: Instant,
+    first_event: u64,
     memory_fails: AtomicBool,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
@@ -122,6 +128,8 @@ impl Service {
     /// # Errors
     /// [`StartError`].
     pub async fn start(policy: Policy, accounts: Accounts, memory: Memory) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        accounts.measure_with(Arc::clone(&metrics));
         let known: HashMap<_, _> = accounts.run(|store| store.all()).await?.into_iter().collect();
         let first_event = first_event();
         let mut registry = Registry::new(policy.rules, first_event);
@@ -137,6 +145,9 @@ impl Service {
             limits: Limits::new(policy.rates, Instant::now()),
             registration: policy.registration,
             memory,
+            metrics,
+            started: Instant::now(),
+            first_event,
             memory_fails: AtomicBool::new(false),
             last_event: watch::Sender::new(first_event),
         })
@@ -144,6 +155,7 @@ impl Service {
 
     /// Answers one request; `text` is one object as the scanner hands it out.
     pub async fn answer(&self, client: &mut Client, text: &str) -> Reply {
+        let began = Instant::now();
         let Parsed { id, action, request } = self.parse(text).await;
         let id = id.as_deref();
         let answered = match request {
@@ -151,6 +163,8 @@ impl Service {
             Err(refusal) => Err(refusal.into()),
         };
         self.touch(client);
+        let code = answered.as_ref().map_or_else(|refused| refused.refusal.code.as_str(), |_| "ok");
+        self.metrics.answered(action, code, began.elapsed());
         answered.unwrap_or_else(|Refused { refusal, retry_after_ms }| {
             info!(ip = %client.ip(), action = action.unwrap_or("?"), code = %refusal.code, "refused");
             Reply::Line(encode_error(id, &refusal, retry_after_ms))
@@ -166,6 +180,24 @@ impl Service {
     /// long list of files without a login of its own.
     pub fn has_legacy_from(&self, ip: IpAddr) -> bool {
         self.with_registry(|registry, _| registry.has_legacy_from(ip))
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How things stand.
+    pub fn snapshot(&self) -> Snapshot {
+        let hashes = self.passwords.waiting();
+        self.with_registry(|registry, _| Snapshot {
+            sessions: registry.session_count(),
+            present: registry.present_count(),
+            files: registry.file_count(),
+            catalogue_bytes: registry.catalogue_bytes(),
+            events: registry.last_event() - self.first_event,
+            hashes,
+        })
     }
 
     /// The number of the last event, and news of the next.
@@ -280,7 +312,7 @@ impl From<StoreError> for Refused {
             StoreError::KeyTaken => {
                 refuse(ErrorCode::KeyMismatch, "this certificate already belongs to another account")
             }
-            StoreError::Changed => changed_meanwhile(),
+            StoreError::NoAccount | StoreError::Changed => changed_meanwhile(),
             StoreError::Busy => busy("too many changes are waiting", 1000),
             StoreError::Failed(why) => internal(&why),
         }

@@ -7,3 +7,5 @@ mod protection;
 mod push;
 mod restart;
 mod secure;
+
+pub(crate) use harness::POLICY;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 use shared::{Fingerprint, UserName};
 
 use super::{Account, AccountStore, StoreError};
@@ -135,6 +135,40 @@ impl AccountStore for SqliteStore {
         let old = old.as_ref().map(Fingerprint::as_bytes);
         changed_one(update.execute(params![user.as_str(), old, new.as_bytes()]).map_err(taken)?)
     }
+
+    fn reset_password(&mut self, user: &UserName, new: &str) -> Result<(), StoreError> {
+        self.change_one("UPDATE account SET password_hash = ?2 WHERE user = ?1", [user.as_str(), new])
+    }
+
+    fn unbind(&mut self, user: &UserName) -> Result<(), StoreError> {
+        self.change_one("UPDATE account SET fingerprint = NULL WHERE user = ?1", [user.as_str()])
+    }
+
+    fn remove(&mut self, user: &UserName) -> Result<(), StoreError> {
+        self.change_one("DELETE FROM account WHERE user = ?1", [user.as_str()])
+    }
+
+    fn hashes(&mut self) -> Result<Vec<(UserName, String)>, StoreError> {
+        let mut query = self.db.prepare("SELECT user, password_hash FROM account ORDER BY user").map_err(failed)?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))).map_err(failed)?;
+        rows.map(|row| row.map_err(failed).and_then(|(user, hash)| Ok((parsed_user(&user)?, hash)))).collect()
+    }
+
+    fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_str().ok_or_else(|| StoreError::Failed("the path is not UTF-8".to_owned()))?;
+        self.db.execute("VACUUM INTO ?1", [path]).map(drop).map_err(failed)
+    }
+}
+
+impl SqliteStore {
+    fn change_one(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
+        let rows = self.db.prepare_cached(sql).and_then(|mut change| change.execute(params)).map_err(failed)?;
+        if rows == 1 { Ok(()) } else { Err(StoreError::NoAccount) }
+    }
+}
+
+fn parsed_user(user: &str) -> Result<UserName, StoreError> {
+    user.parse().map_err(|why| StoreError::Failed(format!("the stored user {user:?}: {why}")))
 }
 
 fn migrate(db: &mut Connection, version: usize, sql: &str) -> rusqlite::Result<()> {
@@ -217,6 +251,26 @@ mod tests {
         store.set_password(&eve, "hash of eve", "new").unwrap();
         let found = store.find(&eve).unwrap().unwrap();
         assert_eq!((found.password_hash.as_str(), found.binding), ("new", Some(key(3))));
+    }
+
+    #[test]
+    fn what_an_administrator_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&folder.path().join("db")).unwrap();
+        let (bob, eve): (UserName, UserName) = ("bob".parse().unwrap(), "eve".parse().unwrap());
+        store.create(&account("bob", Some(key(1)))).unwrap();
+        for missing in [store.reset_password(&eve, "x"), store.unbind(&eve), store.remove(&eve)] {
+            assert!(matches!(missing, Err(StoreError::NoAccount)));
+        }
+        store.reset_password(&bob, "new").unwrap();
+        store.unbind(&bob).unwrap();
+        assert_eq!(store.hashes().unwrap(), [(bob.clone(), "new".to_owned())]);
+        let copy = folder.path().join("copy");
+        store.copy_to(&copy).unwrap();
+        assert!(matches!(store.copy_to(&copy), Err(StoreError::Failed(_))));
+        store.remove(&bob).unwrap();
+        assert_eq!(store.all().unwrap(), []);
+        assert_eq!(SqliteStore::open(&copy).unwrap().all().unwrap(), [(bob, None)]);
     }
 
     #[test]

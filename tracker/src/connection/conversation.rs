@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::Patience;
 use crate::service::{Client, LIST_END, Reply};
@@ -210,6 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     async fn last_word(&mut self, refusal: &Refusal) -> io::Result<()> {
+        info!(ip = %self.client.ip(), code = %refusal.code, "refused");
+        self.client.service().metrics().answered(None, refusal.code.as_str(), Duration::ZERO);
         self.out.extend_from_slice(&encode_error(None, refusal, None));
         self.flush().await?;
         self.close().await

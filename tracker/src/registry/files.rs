@@ -85,6 +85,13 @@ impl Files {
         self.bytes
     }
 
+    /// Each of them, ordered by name.
+    pub(super) fn to_list(&self) -> Vec<SharedFile> {
+        let file =
+            |entry: Entry<'_>| SharedFile { name: entry.name.clone(), size: entry.size, hash: entry.hash.clone() };
+        entries(&self.by_name).map(file).collect()
+    }
+
     /// Makes the text now, where it costs nobody anything.
     pub fn prepare_text(&mut self) {
         self.text();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::tracker::{ListPeers, PeerEntry};
 use shared::{Fingerprint, UserName};
 
-use super::{Files, Registry};
+use super::{Files, Present, Registry};
 
 impl Registry {
     /// The fields of a LIST_PEERS reply: `"peers":[...],"total":n`, and `,"next":"user"` when there is more.
@@ -20,6 +20,16 @@ impl Registry {
             return self.plain_list();
         }
         self.filtered_list(wanted).into()
+    }
+
+    /// Everybody who is present, with files.
+    pub fn peers(&self) -> Vec<PeerEntry> {
+        let entry = |present: &Present| {
+            let head = [present.head.as_slice(), b"[]}"].concat();
+            let entry: PeerEntry = serde_json::from_slice(&head).ok()?;
+            Some(PeerEntry { files: present.files.to_list(), ..entry })
+        };
+        self.present.values().filter_map(entry).collect()
     }
 
     fn plain_list(&mut self) -> Arc<[u8]> {

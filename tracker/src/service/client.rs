@@ -91,6 +91,7 @@ impl Client {
                 (seen, lines.len() == EVENTS_AT_ONCE)
             }
             Backlog::Lost { line, seen } => {
+                self.service.metrics().resyncs.inc();
                 out.extend_from_slice(&line);
                 (seen, false)
             }
@@ -142,13 +143,19 @@ impl Client {
         self.sessions.retain(|(name, _)| name != user);
     }
 
-    pub(super) const fn subscribe(&mut self, after: u64) {
+    pub(super) fn subscribe(&mut self, after: u64) {
+        if !self.is_subscribed() {
+            self.service.metrics().subscribers.inc();
+        }
         self.events = Subscription::After(after);
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
+        if self.is_subscribed() {
+            self.service.metrics().subscribers.dec();
+        }
         if self.sessions.is_empty() {
             return;
         }

@@ -1,6 +1,8 @@
 //! Presence that outlasts the process: taken from the registry and stored, and back.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use shared::{Fingerprint, UserName};
@@ -8,6 +10,7 @@ use tracing::{info, warn};
 
 use super::Service;
 use crate::memory::Memory;
+use crate::metrics::Store;
 use crate::registry::Registry;
 
 /// Makes everybody present whose lease has not run out, if the account is still there and bound as it was.
@@ -40,9 +43,11 @@ impl Service {
             if changes.is_empty() {
                 return;
             }
-            let memory = self.memory.clone();
+            let (memory, metrics) = (self.memory.clone(), Arc::clone(&self.metrics));
             let stored = tokio::task::spawn_blocking(move || {
+                let began = Instant::now();
                 let stored = memory.store(&changes, SystemTime::now());
+                metrics.stored(Store::Presence, began.elapsed());
                 (stored, changes)
             });
             let failed = match stored.await {
@@ -53,13 +58,13 @@ impl Service {
                 }
                 Err(why) => Some(why.to_string()),
             };
-            let was_failing = self.memory_fails.swap(failed.is_some(), std::sync::atomic::Ordering::Relaxed);
+            let was_failing = self.memory_fails.swap(failed.is_some(), Ordering::Relaxed);
             match (was_failing, failed) {
                 (false, Some(why)) => warn!(%why, "trying again each second"),
                 (true, None) => info!("who is present can be stored again"),
                 _ => {}
             }
-            if !more || self.memory_fails.load(std::sync::atomic::Ordering::Relaxed) {
+            if !more || self.memory_fails.load(Ordering::Relaxed) {
                 return;
             }
         }

@@ -31,7 +31,7 @@ pub(super) const RULES: Rules = Rules {
     catalogue_bytes: 1 << 30,
 };
 
-pub(super) const POLICY: Policy = Policy {
+pub(crate) const POLICY: Policy = Policy {
     rules: RULES,
     rates: Rates { logins: NonZeroU32::new(20), registrations: NonZeroU32::new(100) },
     registration: Registration::Open,

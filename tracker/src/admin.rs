@@ -1,0 +1,121 @@
+//! What an administrator asks of the running tracker, over a socket that only its own user and root can open.
+//!
+//! ```text
+//! tracker user add bob ─► DIR/control.sock (0600): one line of JSON ─► service
+//!                      ◄─ one line of JSON ◄──────────────────────────┘
+//! ```
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | who may connect | the tracker's own user, and root | closed without a word |
+//! | conversations at a time | [`AT_ONCE`] | they wait |
+//! | one conversation | one request of 16 KiB, 10 s to send it | closed |
+
+mod client;
+mod operations;
+mod socket;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{AdminError, ask};
+pub use socket::{Control, serve};
+
+/// Conversations at a time.
+pub const AT_ONCE: usize = 8;
+
+/// One request. It may hold a password, so that it has no `Debug` form.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// All accounts.
+    Users {},
+    /// Makes an account.
+    AddUser {
+        /// Its name.
+        user: String,
+        /// Its first password.
+        password: String,
+    },
+    /// Removes an account.
+    RemoveUser {
+        /// Which.
+        user: String,
+    },
+    /// Gives an account another password and ends its sessions.
+    ResetPassword {
+        /// Which.
+        user: String,
+        /// The new one.
+        password: String,
+    },
+    /// Forgets the certificate an account is bound to.
+    Unbind {
+        /// Which.
+        user: String,
+    },
+    /// How things stand.
+    Status {},
+    /// A copy of the accounts, in a new file in the data folder.
+    Backup {},
+    /// All accounts as the exercise's `users.json` had them.
+    ExportUsers {},
+    /// Who is present as the exercise's `peers.json` had it.
+    ExportPeers {},
+}
+
+/// One reply.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Done(serde_json::Value),
+    Failed(String),
+}
+
+/// One account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLine {
+    /// Its name.
+    pub user: String,
+    /// The certificate it is bound to.
+    pub fingerprint: Option<String>,
+    /// Whether it is present.
+    pub online: bool,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it all, and the text form explains them")]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub address: String,
+    pub fingerprint: String,
+    pub uptime_s: u64,
+    pub connections: i64,
+    pub refused_connections: u64,
+    pub subscribers: i64,
+    pub users: usize,
+    pub online: usize,
+    pub sessions: usize,
+    pub files: usize,
+    pub catalogue_bytes: usize,
+    pub events: u64,
+}
+
+/// The socket's place. A long path is reached through the folder's descriptor: a socket's address has 108 bytes.
+fn socket_path(data_folder: &Path) -> std::io::Result<(std::path::PathBuf, Option<std::fs::File>)> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStrExt;
+    const NAME: &str = "control.sock";
+    let path = data_folder.join(NAME);
+    if path.as_os_str().as_bytes().len() < 108 {
+        return Ok((path, None));
+    }
+    let folder = std::fs::File::open(data_folder)?;
+    Ok((Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(NAME), Some(folder)))
+}
+
+#[cfg(test)]
+mod tests;

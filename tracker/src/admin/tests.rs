@@ -1,0 +1,110 @@
+//! The administrator's requests against a service on a socket.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::*;
+use crate::accounts::{AccountStore, Accounts, SqliteStore};
+use crate::memory::Memory;
+use crate::service::{Client, Service, Transport};
+use crate::tests::POLICY;
+
+struct Office {
+    folder: tempfile::TempDir,
+    service: Arc<Service>,
+    _server: JoinSet<()>,
+}
+
+impl Office {
+    async fn open(below: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join(below)).unwrap();
+        let data_folder = folder.path().join(below);
+        let accounts = Accounts::start(SqliteStore::open(&data_folder.join("db")).unwrap()).unwrap();
+        let memory = Memory::open(&data_folder.join("presence.db")).unwrap();
+        let service = Arc::new(Service::start(POLICY, accounts, memory).await.unwrap());
+        let control = Control {
+            service: Arc::clone(&service),
+            data_folder,
+            address: "127.0.0.1:8000".parse().unwrap(),
+            fingerprint: shared::Fingerprint::from_bytes([1; 32]),
+        };
+        let mut server = JoinSet::new();
+        server.spawn(serve(control).unwrap());
+        Self { folder, service, _server: server }
+    }
+
+    async fn ask(&self, below: &str, command: Command) -> Result<serde_json::Value, AdminError> {
+        let folder = self.folder.path().join(below);
+        spawn_blocking(move || ask(&folder, &command)).await.unwrap()
+    }
+
+    async fn code(&self, client: &mut Client, request: &str) -> String {
+        let crate::service::Reply::Line(line) = client.answer(request).await else { panic!("a list") };
+        serde_json::from_slice::<serde_json::Value>(&line).unwrap()["code"].as_str().unwrap().to_owned()
+    }
+}
+
+fn add(user: &str, password: &str) -> Command {
+    Command::AddUser { user: user.to_owned(), password: password.to_owned() }
+}
+
+#[tokio::test]
+async fn accounts_come_and_go_while_the_tracker_runs() {
+    let office = Office::open("").await;
+    let mut client = Client::new(Arc::clone(&office.service), [127, 0, 0, 1].into(), Transport::Plain);
+    let login = r#"{"action":"LOGIN","user":"bob","password":"first","port":1}"#;
+    assert_eq!(office.ask("", add("bob", "first")).await.unwrap(), json!(null));
+    assert!(matches!(office.ask("", add("bob", "first")).await, Err(AdminError::Refused(_))));
+    assert!(matches!(office.ask("", add("b b", "first")).await, Err(AdminError::Refused(_))));
+    assert_eq!(office.code(&mut client, login).await, "ok");
+    let users = office.ask("", Command::Users {}).await.unwrap();
+    assert_eq!(users, json!([{"user": "bob", "fingerprint": null, "online": true}]));
+    let peers = office.ask("", Command::ExportPeers {}).await.unwrap();
+    assert_eq!(peers, json!({"bob": {"ip": "127.0.0.1", "port": 1, "files": []}}));
+    let exported = office.ask("", Command::ExportUsers {}).await.unwrap();
+    assert!(exported["bob"]["password"].as_str().unwrap().starts_with("$argon2id$"));
+    let reset = Command::ResetPassword { user: "bob".to_owned(), password: "second".to_owned() };
+    office.ask("", reset).await.unwrap();
+    assert_eq!(office.code(&mut client, r#"{"action":"HEARTBEAT"}"#).await, "not_logged_in");
+    assert_eq!(office.code(&mut client, login).await, "auth_failed");
+    assert_eq!(office.code(&mut client, &login.replace("first", "second")).await, "ok");
+    let status: Status = serde_json::from_value(office.ask("", Command::Status {}).await.unwrap()).unwrap();
+    assert_eq!((status.users, status.online), (1, 1));
+    let remove = || Command::RemoveUser { user: "bob".to_owned() };
+    office.ask("", remove()).await.unwrap();
+    assert!(matches!(office.ask("", remove()).await, Err(AdminError::Refused(_))));
+    assert_eq!(office.ask("", Command::Users {}).await.unwrap(), json!([]));
+    assert_eq!(office.service.snapshot().sessions, 0);
+}
+
+#[tokio::test]
+async fn an_unbound_account_is_reachable_without_a_certificate_again() {
+    let office = Office::open("").await;
+    let key = shared::Fingerprint::from_bytes([9; 32]);
+    let mut secure = Client::new(Arc::clone(&office.service), [127, 0, 0, 1].into(), Transport::Certified(key));
+    let mut plain = Client::new(Arc::clone(&office.service), [127, 0, 0, 1].into(), Transport::Plain);
+    let login = r#"{"action":"LOGIN","user":"bob","password":"first"}"#;
+    office.ask("", add("bob", "first")).await.unwrap();
+    assert_eq!(office.code(&mut secure, login).await, "ok");
+    assert_eq!(office.code(&mut plain, login).await, "tls_required");
+    office.ask("", Command::Unbind { user: "bob".to_owned() }).await.unwrap();
+    assert_eq!(office.code(&mut plain, login).await, "ok");
+    assert_eq!(office.code(&mut secure, r#"{"action":"RESUME"}"#).await, "not_logged_in");
+}
+
+#[tokio::test]
+async fn a_long_path_and_a_backup() {
+    let deep = "a-folder-with-a-long-name-".repeat(6);
+    let office = Office::open(&deep).await;
+    office.ask(&deep, add("bob", "first")).await.unwrap();
+    let made = office.ask(&deep, Command::Backup {}).await.unwrap();
+    let path = Path::new(made["path"].as_str().unwrap());
+    assert!(path.starts_with(office.folder.path()));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(SqliteStore::open(path).unwrap().all().unwrap().len(), 1);
+    assert!(matches!(ask(office.folder.path(), &Command::Status {}), Err(AdminError::NotRunning(_))));
+}

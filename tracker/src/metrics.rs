@@ -1,0 +1,186 @@
+//! What is counted and measured, in the text format of Prometheus (OpenMetrics 1.0).
+//!
+//! | name | what |
+//! |---|---|
+//! | `tracker_connections`, `tracker_refused_connections_total` | open now; turned away for want of a place |
+//! | `tracker_requests_total{action,code}` | answered, by the reply's code |
+//! | `tracker_request_seconds{action}` | from the whole request to its reply |
+//! | `tracker_sessions`, `tracker_present_users`, `tracker_shared_files`, `tracker_catalogue_bytes` | as the registry has them |
+//! | `tracker_subscribers`, `tracker_events_total`, `tracker_resyncs_total` | who listens, what happened, who fell behind |
+//! | `tracker_hashes_waiting` | passwords being hashed or waiting for it |
+//! | `tracker_store_seconds{store}` | work of the account store and of the memory of presence, commits included |
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Label = (&'static str, &'static str);
+type Timers<const N: usize> = Family<[Label; N], Histogram, fn() -> Histogram>;
+
+/// All counters. Cheap to count with from anywhere.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections turned away.
+    pub refused_connections: Counter,
+    /// Connections that events go out on.
+    pub subscribers: Gauge,
+    /// Subscribers that fell so far behind that events were left out.
+    pub resyncs: Counter,
+    requests: Family<[Label; 2], Counter>,
+    request_seconds: Timers<1>,
+    store_seconds: Timers<1>,
+    snapshot: Snapshots,
+    registry: Mutex<Registry>,
+}
+
+/// What is looked up when somebody asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Sessions, present or only authenticated.
+    pub sessions: usize,
+    /// Users that are present.
+    pub present: usize,
+    /// Files they share.
+    pub files: usize,
+    /// About the memory those take.
+    pub catalogue_bytes: usize,
+    /// Events since the start.
+    pub events: u64,
+    /// Passwords being hashed or waiting for it.
+    pub hashes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Snapshots {
+    sessions: Gauge,
+    present: Gauge,
+    files: Gauge,
+    catalogue_bytes: Gauge,
+    events: Counter,
+    hashes: Gauge,
+}
+
+/// Which store did something.
+#[derive(Debug, Clone, Copy)]
+pub enum Store {
+    /// Accounts and bindings.
+    Accounts,
+    /// Who is present.
+    Presence,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
+        let metrics = Self {
+            connections: Gauge::default(),
+            refused_connections: Counter::default(),
+            subscribers: Gauge::default(),
+            resyncs: Counter::default(),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            store_seconds: Family::new_with_constructor(seconds),
+            snapshot: Snapshots::default(),
+            registry: Mutex::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// One request was answered. `action` is `None` for what is no action of ours.
+    pub fn answered(&self, action: Option<&'static str>, code: &'static str, took: Duration) {
+        let action = ("action", action.unwrap_or("other"));
+        self.requests.get_or_create(&[action, ("code", code)]).inc();
+        self.request_seconds.get_or_create(&[action]).observe(took.as_secs_f64());
+    }
+
+    /// A store did something.
+    pub fn stored(&self, store: Store, took: Duration) {
+        let store = match store {
+            Store::Accounts => "accounts",
+            Store::Presence => "presence",
+        };
+        self.store_seconds.get_or_create(&[("store", store)]).observe(took.as_secs_f64());
+    }
+
+    /// Everything as text.
+    pub fn text(&self, now: Snapshot) -> String {
+        let Snapshots { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        sessions.set(count(now.sessions));
+        present.set(count(now.present));
+        files.set(count(now.files));
+        catalogue_bytes.set(count(now.catalogue_bytes));
+        hashes.set(count(now.hashes));
+        events.inc_by(now.events.saturating_sub(events.get()));
+        let mut text = String::new();
+        // Writing into a string doesn't fail.
+        let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        text
+    }
+
+    fn register(&self) {
+        let mut registry = Registry::with_prefix("tracker");
+        let Snapshots { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
+        registry.register("connections", "Open connections", self.connections.clone());
+        registry.register("refused_connections", "Connections turned away", self.refused_connections.clone());
+        registry.register("requests", "Requests answered, by action and code", self.requests.clone());
+        registry.register("request_seconds", "Time to answer a request", self.request_seconds.clone());
+        registry.register("sessions", "Sessions, present or only authenticated", sessions.clone());
+        registry.register("present_users", "Users that are present", present.clone());
+        registry.register("shared_files", "Files that present users share", files.clone());
+        registry.register("catalogue_bytes", "About the memory those files take", catalogue_bytes.clone());
+        registry.register("subscribers", "Connections that events go out on", self.subscribers.clone());
+        registry.register("events", "Events since the start", events.clone());
+        registry.register("resyncs", "Times a subscriber missed events", self.resyncs.clone());
+        registry.register("hashes_waiting", "Passwords being hashed or waiting for it", hashes.clone());
+        registry.register("store_seconds", "Time that a store took for its work", self.store_seconds.clone());
+        *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.connections.inc();
+        metrics.answered(Some("LOGIN"), "ok", Duration::from_millis(3));
+        metrics.answered(None, "bad_json", Duration::ZERO);
+        metrics.stored(Store::Accounts, Duration::from_millis(1));
+        let text = metrics.text(Snapshot { present: 3, events: 7, ..Snapshot::default() });
+        for line in [
+            "tracker_connections 1",
+            r#"tracker_requests_total{action="LOGIN",code="ok"} 1"#,
+            r#"tracker_requests_total{action="other",code="bad_json"} 1"#,
+            r#"tracker_request_seconds_count{action="LOGIN"} 1"#,
+            r#"tracker_store_seconds_count{store="accounts"} 1"#,
+            "tracker_present_users 3",
+            "tracker_events_total 7",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}
