@@ -11,7 +11,8 @@ use tests::{Invocation, Lab, Process, User};
 fn bob_is_there(lab: &Lab) -> (User<'_>, Process) {
     let bob = lab.user("bob");
     bob.share([write(lab.join("of bob/a.txt"), "from bob")]);
-    for (name, text) in [("docs/one.pdf", "1"), ("docs/two.pdf", "2"), ("docs/sub/three.pdf", "3"), ("docs/four.txt", "4")]
+    for (name, text) in
+        [("docs/one.pdf", "1"), ("docs/two.pdf", "2"), ("docs/sub/three.pdf", "3"), ("docs/four.txt", "4")]
     {
         write(lab.join("of bob").join(name), text);
     }

@@ -134,9 +134,7 @@ fn messages_that_are_too_long_are_refused_and_harmful_ones_made_harmless() {
     let alice = lab.user("alice");
     let caller = Caller::dial(bob.node_address(), &Caller::register(&lab, "mallory"));
     caller.hello("mallory");
-    let message = |number: u8, text: &str| {
-        json!({ "t": "message", "id": format!("{number:032x}"), "ts": i64::MAX, "text": text })
-    };
+    let message = |number: u8, text: &str| json!({ "t": "message", "id": format!("{number:032x}"), "ts": i64::MAX, "text": text });
     let longest = "x".repeat(16 * 1024);
     assert!(matches!(caller.say(&message(1, &longest)), Ending::Answer(answer) if answer["t"] == "ack"));
     let Ending::Answer(refused) = caller.say(&message(2, &format!("{longest}x"))) else { panic!("an answer was due") };

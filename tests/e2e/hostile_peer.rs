@@ -170,9 +170,8 @@ fn a_liar_does_not_spoil_what_it_was_honest_about() {
 }
 
 fn list_with(name: &str) -> Value {
-    let offer = |name: &str| {
-        json!({ "name": name, "size": 1, "hash": "00".repeat(32), "group_size": 1 << 20, "mtime": 0 })
-    };
+    let offer =
+        |name: &str| json!({ "name": name, "size": 1, "hash": "00".repeat(32), "group_size": 1 << 20, "mtime": 0 });
     json!([offer(name)])
 }
 

@@ -24,7 +24,8 @@ fn ok(fields: &Value) -> Vec<u8> {
 
 #[test]
 fn another_program_on_its_port_is_exit_7() {
-    for banner in ["SSH-2.0-OpenSSH_9.6p1\r\n", "220 mail.example ESMTP\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "\u{16}\u{3}"]
+    for banner in
+        ["SSH-2.0-OpenSSH_9.6p1\r\n", "220 mail.example ESMTP\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "\u{16}\u{3}"]
     {
         let other = HostileTracker::plain(move |connection| say_and_stay(connection, banner));
         register_at(&other.address()).exits(7).says("is not a Vizinho tracker");

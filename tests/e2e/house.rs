@@ -149,12 +149,14 @@ fn quinn_proto_has_no_known_faults() {
 #[test]
 fn nothing_is_left_to_do() {
     // Put together here, so that this file is not its own finding.
-    let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["to", "do!"], ["unimple", "mented!"]].map(|parts| parts.concat());
+    let marks =
+        [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["to", "do!"], ["unimple", "mented!"]].map(|parts| parts.concat());
     let mut found = Vec::new();
     for below in ["shared", "certs", "tracker", "peer", "tests"] {
         for (path, text) in sources(below) {
             for (number, line) in (1..).zip(text.lines()) {
-                let names = marks.iter().filter(|mark| is_named(line, mark.trim_end_matches('!')) && line.contains(*mark));
+                let names =
+                    marks.iter().filter(|mark| is_named(line, mark.trim_end_matches('!')) && line.contains(*mark));
                 found.extend(names.map(|mark| format!("{}:{number}: {mark}", path.display())));
             }
         }

@@ -12,7 +12,7 @@ mod house;
 mod identity;
 mod main_job;
 mod names;
-mod resume;
 mod restart;
+mod resume;
 mod shares;
 mod terminal;

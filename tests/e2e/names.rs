@@ -1,7 +1,7 @@
 //! Names that are hard on shells, terminals and file systems.
 
-use tests::files::{assert_same, names_in, write};
 use tests::Lab;
+use tests::files::{assert_same, names_in, write};
 
 #[test]
 fn unusual_names_go_through_unchanged() {
@@ -43,7 +43,8 @@ fn unusual_names_go_through_unchanged() {
 fn names_that_could_do_harm_are_not_shared_and_shown_harmlessly() {
     let lab = Lab::start();
     let bob = lab.user("bob");
-    let harmful = ["line\nbreak", "\u{1b}[2Jclear", "back\\slash", "\u{202e}gpj.exe", "bell\u{7}", "cr\rx", "del\u{7f}"];
+    let harmful =
+        ["line\nbreak", "\u{1b}[2Jclear", "back\\slash", "\u{202e}gpj.exe", "bell\u{7}", "cr\rx", "del\u{7f}"];
     for name in harmful {
         let path = write(lab.join("of bob").join(name), "x");
         let refused = bob.peer(["share"]).arg(path).run();

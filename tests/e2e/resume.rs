@@ -3,7 +3,19 @@
 use serde_json::Value;
 use tests::files::{assert_content, assert_same, names_in, noise};
 use tests::hostile::{HostilePeer, Offer, Trick};
-use tests::{Lab, Outcome};
+use tests::{Lab, Outcome, Process};
+
+/// How far a fetch with `--json` has come.
+fn verified_bytes(said: &str) -> u64 {
+    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["type"] == "progress").filter_map(|line| line["bytes"].as_u64()).max().unwrap_or(0)
+}
+
+/// Waits until a fetch with `--json` has something that a later one can go on with.
+#[track_caller]
+pub(crate) fn wait_for_verified_bytes(fetching: &Process) {
+    fetching.wait_until("verified bytes", |said| (verified_bytes(said) > 0).then_some(()));
+}
 
 fn resumed(outcome: &Outcome) -> u64 {
     outcome.exits(0).object("summary")["bytes_resumed"].as_u64().unwrap()
@@ -19,16 +31,12 @@ fn a_killed_fetch_resumes() {
     let _node = bob.serve();
     let here = lab.empty_folder("here");
     let fetch = || alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here);
-    let progress = |said: &str| -> u64 {
-        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["type"] == "progress").filter_map(|line| line["bytes"].as_u64()).max().unwrap_or(0)
-    };
     // Killed at points that nobody chose: whenever a report comes that is further than the last time.
     let mut reached = 0;
     for _ in 0..3 {
         let fetching = fetch().start();
         let got_there = fetching.wait_until("progress, or the end of it", |said| {
-            let bytes = progress(said);
+            let bytes = verified_bytes(said);
             if bytes > reached { Some(bytes) } else { said.contains(r#""type":"summary""#).then_some(0) }
         });
         fetching.kill();
@@ -60,7 +68,7 @@ fn what_was_kept_is_fetched_only_once() {
     let fetch = || alice.peer(["--json", "fetch", "mallory", "film.mkv", "-j", "1", "-o"]).arg(&here);
     let fetching = fetch().start();
     source.wait_until_stalled(1);
-    fetching.wait_for(r#""type":"progress""#);
+    wait_for_verified_bytes(&fetching);
     fetching.kill();
     fetching.finish().exits(137);
     source.open_gate();
@@ -83,7 +91,7 @@ fn damage_to_what_was_kept_is_found() {
     let fetch = || alice.peer(["--json", "fetch", "mallory", "film.mkv", "-j", "1", "-o"]).arg(&here);
     let fetching = fetch().start();
     source.wait_until_stalled(1);
-    fetching.wait_for(r#""type":"progress""#);
+    wait_for_verified_bytes(&fetching);
     fetching.kill();
     fetching.finish().exits(137);
     let part = names_in(&here).into_iter().find(|name| name.ends_with(".part")).expect("a part is kept");
@@ -141,12 +149,13 @@ fn an_interrupted_fetch_says_how_to_go_on() {
     let fetch = || alice.fetch("mallory", ["film.mkv"], &here);
     let fetching = alice.peer(["--json", "fetch", "mallory", "film.mkv", "-o"]).arg(&here).start();
     source.wait_until_stalled(1);
-    fetching.wait_for(r#""type":"progress""#);
+    wait_for_verified_bytes(&fetching);
     fetching.interrupt();
     fetching.finish().exits(130).says("run the same command again to go on");
     assert!(!here.join("film.mkv").exists());
+    let stalled = source.stalled();
     let terminated = fetch().start();
-    source.wait_until_stalled(2);
+    source.wait_until_stalled(stalled + 1);
     terminated.terminate();
     terminated.finish().exits(143);
     source.open_gate();

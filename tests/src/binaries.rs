@@ -31,7 +31,16 @@ pub fn workspace() -> PathBuf {
 
 fn build() -> HashMap<String, PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics", "-p", "tracker", "-p", "peer", "--bins"]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--message-format=json-render-diagnostics",
+        "-p",
+        "tracker",
+        "-p",
+        "peer",
+        "--bins",
+    ]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }

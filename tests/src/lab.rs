@@ -129,7 +129,8 @@ impl Lab {
 
     /// Makes a file of `size` bytes of noise in the folder.
     pub fn file(&self, path: impl AsRef<Path>, size: usize) -> PathBuf {
-        let seed = path.as_ref().to_string_lossy().bytes().fold(7, |seed: u64, byte| seed * 31 % 65_521 + u64::from(byte));
+        let seed =
+            path.as_ref().to_string_lossy().bytes().fold(7, |seed: u64, byte| seed * 31 % 65_521 + u64::from(byte));
         files::write(self.join(path), files::noise(seed, size))
     }
 

@@ -9,8 +9,8 @@ use certs::Identity;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use serde_json::{Value, json};
-use shared::content::{Layout, Manifest};
 use shared::ContentHash;
+use shared::content::{Layout, Manifest};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -186,6 +186,11 @@ impl HostilePeer {
         let waited = self.shared.changed.wait_timeout_while(stalled, PATIENCE, |stalled| *stalled < times);
         let (stalled, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!timed_out.timed_out(), "{} of {times} streams were held back", *stalled);
+    }
+
+    /// How many were held back, or fell silent, until now.
+    pub fn stalled(&self) -> usize {
+        *self.shared.stalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of files that were sent over the last of its links.
