@@ -62,6 +62,8 @@ struct Source {
     link_no: u32,
     /// It is being called again.
     coming: bool,
+    /// When it went, if nothing right came from it since: one that comes back only to go again isn't back.
+    gone_since: Option<Instant>,
     banned: bool,
 }
 
@@ -184,7 +186,7 @@ impl Running<'_> {
         let added = self.shared.plan().add_source(|file| found.has.contains(&file), Instant::now());
         let Some(source) = added else { return };
         let user = found.link.user().clone();
-        self.sources.push(Source { user, link_no: 0, coming: false, banned: false });
+        self.sources.push(Source { user, link_no: 0, coming: false, gone_since: None, banned: false });
         self.start_pullers(source, &found.link);
     }
 
@@ -229,6 +231,9 @@ impl Running<'_> {
             }
             Outcome::Verified { file, bytes, source } => {
                 self.shared.plan().verified(file);
+                if let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) {
+                    state.gone_since = None;
+                }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.fetched += bytes;
                     match progress.by.iter_mut().find(|(by, _)| *by == source) {
@@ -283,14 +288,16 @@ impl Running<'_> {
             StreamError::Timeout(_) => true,
             _ => false,
         };
-        if state.banned || !comes_back || self.request.patience.is_zero() {
+        let gone_for = state.gone_since.get_or_insert_with(Instant::now).elapsed();
+        let patience = self.request.patience.saturating_sub(gone_for);
+        if state.banned || !comes_back || patience.is_zero() {
             let mut error = Some(error);
             return self.fail_stranded(|| lost(&user, error.take()), report).await;
         }
         state.coming = true;
         let why = error.to_string();
         report(FetchEvent::Lost { user: &user, why: &why });
-        let (caller, patience) = (self.caller.clone(), self.request.patience);
+        let caller = self.caller.clone();
         self.calls.spawn(async move { (source, caller.call_again(&user, patience).await) });
     }
 
