@@ -1,5 +1,12 @@
 //! The real binaries, end to end. One test binary: it links once and runs its tests side by side.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this is test code, the helpers of the tests as well"
+)]
+
 mod chat;
 mod destinations;
 mod exercise;

@@ -4,12 +4,14 @@
 //! wrong is only what their name says.
 
 mod caller;
+mod offer;
 mod peer;
 mod session;
 mod tracker;
 mod wire;
 
 pub use caller::{Caller, Ending};
-pub use peer::{HostilePeer, Offer, Stage, Trick};
+pub use offer::Offer;
+pub use peer::{HostilePeer, Stage, Trick};
 pub use session::Session;
 pub use tracker::{HostileTracker, say_and_stay};

@@ -9,28 +9,16 @@ use certs::Identity;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use serde_json::{Value, json};
-use shared::ContentHash;
-use shared::content::{Layout, Manifest};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Session;
 use super::wire::{Frames, HUGE_HEAD, frame, rubbish};
+use super::{Offer, Session};
 use crate::{Lab, PATIENCE};
 
 /// What [`Trick::Gate`] makes of a fast network.
 const A_GROUP_TAKES: Duration = Duration::from_millis(15);
-
-/// A file that is offered.
-#[derive(Debug, Clone)]
-pub struct Offer {
-    name: String,
-    content: Vec<u8>,
-    layout: Layout,
-    manifest: Manifest,
-    hash: ContentHash,
-}
 
 /// When it happens: in answer to which request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,32 +93,6 @@ struct Shared {
 /// Why a stream is not gone on with.
 struct Done;
 
-impl Offer {
-    /// A file of this name and content.
-    pub fn new(name: &str, content: impl Into<Vec<u8>>) -> Self {
-        let content = content.into();
-        let layout = Layout::of(content.len() as u64).expect("a size that is allowed");
-        let groups = (0..layout.groups()).map(|index| layout.value_of(index, slice(&layout, &content, index)));
-        let manifest = Manifest::new(groups.collect());
-        let (hash, name) = (manifest.fold(), name.to_owned());
-        Self { name, content, layout, manifest, hash }
-    }
-
-    /// What is in it.
-    pub fn content(&self) -> &[u8] {
-        &self.content
-    }
-
-    fn bytes_of(&self, groups: &[u32]) -> Vec<u8> {
-        groups.iter().flat_map(|group| slice(&self.layout, &self.content, *group)).copied().collect()
-    }
-
-    fn stat(&self) -> Value {
-        json!({ "name": self.name, "size": self.layout.size(), "hash": self.hash,
-                "group_size": self.layout.group_bytes(), "mtime": 1_700_000_000 })
-    }
-}
-
 impl HostilePeer {
     /// Registers `user` at the lab's tracker and goes online with these files.
     ///
@@ -149,7 +111,8 @@ impl HostilePeer {
         };
         let address = endpoint.local_addr().unwrap();
         session.demand(&json!({ "action": "RESUME", "port": address.port() }));
-        let entry = |offer: &Offer| json!({ "name": offer.name, "size": offer.layout.size(), "hash": offer.hash });
+        let entry =
+            |offer: &Offer| json!({ "name": offer.name(), "size": offer.layout().size(), "hash": offer.hash() });
         let files: Vec<Value> = offers.iter().map(entry).collect();
         // The tracker refuses names that are no names; what counts is what the peer itself says.
         let _ = session.ask(&json!({ "action": "REGISTER_FILES", "user": user, "files": files }));
@@ -248,11 +211,11 @@ async fn answer(
 ) -> Result<(), Done> {
     let mut frames = Frames::default();
     while let Some(ask) = frames.next(&mut receive).await {
-        let of_hash = shared.offers.iter().find(|offer| json!(offer.hash) == ask["hash"]);
+        let of_hash = shared.offers.iter().find(|offer| json!(offer.hash()) == ask["hash"]);
         let (stage, head, body) = match (ask["t"].as_str().unwrap_or_default(), of_hash) {
             ("files", _) => (Stage::Files, shared.list(), Vec::new()),
             ("stat", _) => {
-                let found = shared.offers.iter().find(|offer| ask["name"] == offer.name.as_str());
+                let found = shared.offers.iter().find(|offer| ask["name"] == offer.name());
                 (Stage::Stat, found.map_or_else(not_found, |offer| shared.stat(offer)), Vec::new())
             }
             ("manifest", Some(offer)) => {
@@ -290,15 +253,15 @@ impl Shared {
         let mut stat = offer.stat();
         stat["t"] = "stat".into();
         if matches!(self.trick, Trick::WrongSize) {
-            stat["size"] = (offer.layout.size() + 1).into();
+            stat["size"] = (offer.layout().size() + 1).into();
         }
         stat
     }
 
     fn manifest(&self, offer: &Offer) -> (Value, Vec<u8>) {
-        let mut body = offer.manifest.as_bytes().to_vec();
-        let mut head = json!({ "t": "manifest", "hash": offer.hash, "size": offer.layout.size(),
-                               "group_size": offer.layout.group_bytes(), "groups": offer.layout.groups() });
+        let mut body = offer.manifest().to_vec();
+        let mut head = json!({ "t": "manifest", "hash": offer.hash(), "size": offer.layout().size(),
+                               "group_size": offer.layout().group_bytes(), "groups": offer.layout().groups() });
         match self.trick {
             Trick::WrongManifest => body[0] ^= 1,
             Trick::AnotherManifest => head["size"] = 1.into(),
@@ -320,15 +283,15 @@ impl Shared {
     async fn send_slowly(&self, offer: &Offer, groups: &[u32], send: &mut SendStream) -> Result<(), Done> {
         let bytes = offer.bytes_of(groups).len();
         send.write_all(&frame(&json!({ "t": "data", "bytes": bytes }))).await.map_err(|_| Done)?;
-        let is_last = self.offers.last().is_some_and(|last| last.hash == offer.hash);
+        let is_last = self.offers.last().is_some_and(|last| last.hash() == offer.hash());
         for group in groups {
-            if is_last && group + 1 == offer.layout.groups() && !*self.gate.borrow() {
+            if is_last && group + 1 == offer.layout().groups() && !*self.gate.borrow() {
                 self.tell_stalled();
                 self.gate.clone().wait_for(|is_open| *is_open).await.map_err(|_| Done)?;
             }
             // What a slow network does: whoever looks at the progress has something to see.
             tokio::time::sleep(A_GROUP_TAKES).await;
-            send.write_all(slice(&offer.layout, &offer.content, *group)).await.map_err(|_| Done)?;
+            send.write_all(offer.group(*group)).await.map_err(|_| Done)?;
         }
         Ok(())
     }
@@ -421,11 +384,6 @@ fn groups_of(ranges: &Value) -> Vec<u32> {
     let bound = |range: &Value, index: usize| u32::try_from(range[index].as_u64().unwrap_or(0)).unwrap_or(0);
     let ranges = ranges.as_array().into_iter().flatten();
     ranges.flat_map(|range| bound(range, 0)..bound(range, 1)).collect()
-}
-
-fn slice<'a>(layout: &Layout, content: &'a [u8], group: u32) -> &'a [u8] {
-    let start = usize::try_from(layout.offset(group)).expect("it is in memory");
-    &content[start..start + usize::try_from(layout.len_of(group)).expect("it is in memory")]
 }
 
 fn not_found() -> Value {
