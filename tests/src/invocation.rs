@@ -109,7 +109,8 @@ impl Invocation {
         Terminal::start(&self, columns, rows)
     }
 
-    pub(crate) fn command(&self) -> Command {
+    /// The command as the standard library has it, for a run whose streams are somebody else's.
+    pub fn command(&self) -> Command {
         self.configure(Command::new(&self.program))
     }
 
