@@ -1,8 +1,15 @@
 //! The program around the server: arguments, the data folder, signals, what is printed.
 
+mod announcement;
 mod args;
+mod commands;
 mod data_folder;
+mod http;
+mod manager;
+mod reload;
+mod settings;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,24 +23,35 @@ use shared::Fingerprint;
 use shared::limits::{LEASE, LEASE_AFTER_DROP};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 use crate::accounts::{Accounts, OpenError, SqliteStore};
+use crate::admin::{self, Control};
 use crate::connection::Patience;
 use crate::limits::Rates;
 use crate::memory::{Memory, MemoryError};
 use crate::registry::Rules;
-use crate::server::{self, PerAddress, Tracker};
+use crate::server::{self, PerAddress, Places, Tracker};
 use crate::service::{Policy, Registration, Service, StartError};
 
-pub use args::Args;
+pub use args::{Args, Command, Export, LogFormat, UserCommand};
+pub use commands::{CommandError, run as command};
 pub use data_folder::DataFolderError;
+pub use settings::{Settings, SettingsError};
+
+use announcement::Announcement;
+use reload::Live;
+
+/// Changes how much is logged.
+pub type LogLevel = Box<dyn Fn(LevelFilter) + Send + Sync>;
 
 /// File descriptors that are not connections: the database, the log, the runtime, refusals.
 const OTHER_DESCRIPTORS: u64 = 128;
 
 /// What the daemon runs with, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
@@ -53,11 +71,18 @@ pub struct Config {
     pub registration: Registration,
     /// About how much memory all shared files' entries may take.
     pub catalogue_bytes: usize,
+    /// Where to serve metrics.
+    pub metrics: Option<SocketAddr>,
+    /// Whether to announce the tracker on the local network.
+    pub mdns: bool,
 }
 
 /// Why the daemon doesn't run. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    /// Nowhere to keep anything.
+    #[error("there is no home folder to keep the accounts in: choose a folder with --data-dir")]
+    NoFolder,
     /// The data folder.
     #[error(transparent)]
     DataFolder(#[from] DataFolderError),
@@ -92,41 +117,73 @@ pub enum DaemonError {
     System(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. SIGHUP brings the settings together again from `command_line`.
 ///
 /// # Errors
 /// [`DaemonError`].
-pub fn run(config: Config) -> Result<(), DaemonError> {
+pub fn run(settings: &Settings, command_line: Vec<OsString>, log_level: LogLevel) -> Result<(), DaemonError> {
+    let config = settings.args.to_config().ok_or(DaemonError::NoFolder)?;
+    let activated = manager::activated_listener()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, activated, command_line, log_level));
     // A hash that nobody waits for any more is not worth waiting for either.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn serve(config: Config) -> Result<(), DaemonError> {
+async fn serve(
+    config: Config,
+    activated: Option<std::net::TcpListener>,
+    command_line: Vec<OsString>,
+    log_level: LogLevel,
+) -> Result<(), DaemonError> {
     // Before anything is printed, so that whoever saw the ready line may end us in good order.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let max_connections = affordable(config.max_connections);
+    let hangup = signal(SignalKind::hangup())?;
+    let places = Arc::new(Places::new(affordable(config.max_connections), config.per_address));
     let _lock: File = data_folder::open_and_lock(&config.data_folder)?;
     let identity = Identity::load_or_create(&config.data_folder.join("identity"))?;
     let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join(data_folder::DATABASE))?)?;
     let memory = Memory::open(&config.data_folder.join(data_folder::PRESENCE))?;
-    let listener = listen(config.listen).await?;
+    let listener = match activated {
+        Some(listener) => TcpListener::from_std(listener)?,
+        None => listen(config.listen).await?,
+    };
+    let (address, fingerprint) = (listener.local_addr()?, identity.fingerprint());
     let service = Arc::new(Service::start(config.policy(), accounts, memory).await?);
+    let mut beside = JoinSet::new();
+    if let Some(address) = config.metrics {
+        let listener = listen(address).await?;
+        info!(address = %listener.local_addr()?, "metrics");
+        beside.spawn(http::serve(listener, Arc::clone(&service)));
+    }
+    let control =
+        Control { service: Arc::clone(&service), data_folder: config.data_folder.clone(), address, fingerprint };
+    match admin::serve(control) {
+        Ok(answers) => drop(beside.spawn(answers)),
+        Err(why) => warn!(%why, "there is no socket for the administrator"),
+    }
+    let live = Live { service: Arc::clone(&service), places: Arc::clone(&places), log_level };
+    beside.spawn(live.follow(hangup, config.clone(), command_line));
+    beside.spawn(manager::feed_watchdog(Arc::clone(&service)));
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
     let idle_logged_in = patience.idle.max(config.legacy_ttl);
-    let patience = Patience { idle_logged_in, ..patience };
-    let tracker = Tracker { service, tls, patience, max_connections, per_address: config.per_address };
-    announce(listener.local_addr()?, identity.fingerprint(), &config.data_folder);
+    let tracker = Tracker { service, tls, patience: Patience { idle_logged_in, ..patience }, places };
+    announce(address, fingerprint, &config.data_folder);
+    let announcement = if config.mdns { Announcement::begin(address, fingerprint) } else { None };
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: closing"),
             _ = interrupt.recv() => info!("SIGINT: closing"),
         }
+        manager::stopping();
     };
     server::serve(listener, tracker, shutdown).await;
+    beside.shutdown().await;
+    if let Some(announcement) = announcement {
+        announcement.end();
+    }
     Ok(())
 }
 
@@ -155,6 +212,7 @@ fn announce(address: SocketAddr, fingerprint: Fingerprint, data_folder: &Path) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "tracker listening on {address}\nfingerprint {fingerprint}");
     let _ = stdout.flush();
+    manager::ready(&format!("listening on {address}"));
     info!(%address, %fingerprint, data_folder = %data_folder.display(), "ready");
 }
 

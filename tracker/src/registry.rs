@@ -165,6 +165,11 @@ impl Registry {
         }
     }
 
+    /// From now on goes by these.
+    pub const fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// Ends every presence whose deadline has passed. To be called before anything else at that time.
     pub fn expire(&mut self, now: Instant) {
         while let Some((deadline, user)) = self.deadlines.first() {

@@ -34,9 +34,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::connection::{self, Context, Patience};
-pub use crate::server::places::PerAddress;
-use crate::server::places::{Full, Places};
 use crate::service::Service;
+
+pub use places::{Full, PerAddress, Places};
 
 /// Connections over the cap that are told so in full; for those beyond, the line is only tried.
 const REFUSALS: usize = 64;
@@ -63,17 +63,14 @@ pub struct Tracker {
     pub tls: Arc<ServerConfig>,
     /// How long clients may take.
     pub patience: Patience,
-    /// Most connections at a time.
-    pub max_connections: usize,
-    /// Most connections from one address at a time.
-    pub per_address: PerAddress,
+    /// Places for connections.
+    pub places: Arc<Places>,
 }
 
 /// Serves clients until `shutdown` is ready, then lets them go.
 pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Future<Output = ()>) {
     let stop = CancellationToken::new();
-    let places = Places::new(tracker.max_connections, tracker.per_address);
-    let Tracker { service, tls, patience, .. } = tracker;
+    let Tracker { service, tls, patience, places } = tracker;
     let context = Context { service: Arc::clone(&service), tls: TlsAcceptor::from(tls), patience, stop: stop.clone() };
     let (mut connections, mut refusals, mut keeper) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     keeper.spawn(expire_in_time(Arc::clone(&service)));

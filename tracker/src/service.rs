@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -54,8 +54,7 @@ pub struct Service {
     registry: Mutex<Registry>,
     accounts: Accounts,
     passwords: Passwords,
-    limits: Limits,
-    registration: Registration,
+    gate: RwLock<Arc<Gate>>,
     memory: Memory,
     metrics: Arc<Metrics>,
     started: Instant,
@@ -83,6 +82,14 @@ pub enum Registration {
     Open,
     /// The administrator, with `tracker user add`.
     Closed,
+}
+
+/// Who may try, and how often.
+#[derive(Debug)]
+struct Gate {
+    rates: Rates,
+    limits: Arc<Limits>,
+    registration: Registration,
 }
 
 /// Why there is no service.
@@ -142,8 +149,7 @@ impl Service {
             registry: Mutex::new(registry),
             accounts,
             passwords: Passwords::new()?,
-            limits: Limits::new(policy.rates, Instant::now()),
-            registration: policy.registration,
+            gate: RwLock::new(Arc::new(Gate::new(policy))),
             memory,
             metrics,
             started: Instant::now(),
@@ -169,6 +175,17 @@ impl Service {
             info!(ip = %client.ip(), action = action.unwrap_or("?"), code = %refusal.code, "refused");
             Reply::Line(encode_error(id, &refusal, retry_after_ms))
         })
+    }
+
+    /// From now on goes by this. What was used of rates that stay the same stays used.
+    pub fn set_policy(&self, policy: Policy) {
+        self.with_registry(|registry, _| registry.set_rules(policy.rules));
+        let mut gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = Gate::new(policy);
+        if new.rates == gate.rates {
+            new.limits = Arc::clone(&gate.limits);
+        }
+        *gate = Arc::new(new);
     }
 
     /// Ends every presence whose time has come.
@@ -225,6 +242,10 @@ impl Service {
         result
     }
 
+    fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     async fn parse(&self, text: &str) -> Parsed {
         if text.len() <= PARSED_AT_ONCE {
             return parse_request(text);
@@ -269,6 +290,13 @@ impl Service {
                 let _ = registry.renew(*session, now);
             }
         });
+    }
+}
+
+impl Gate {
+    fn new(policy: Policy) -> Self {
+        let limits = Arc::new(Limits::new(policy.rates, Instant::now()));
+        Self { rates: policy.rates, limits, registration: policy.registration }
     }
 }
 

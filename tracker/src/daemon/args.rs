@@ -5,12 +5,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueEnum};
 use shared::limits::LEGACY_LEASE;
 use tracing::level_filters::LevelFilter;
 
-use super::Config;
-use super::data_folder;
+use super::{Config, data_folder};
 use crate::limits::Rates;
 use crate::server::PerAddress;
 use crate::service::Registration;
@@ -20,18 +19,116 @@ const CONNECTIONS_PER_IP: usize = 1024;
 
 /// Keeps track of who is online on this network and what they share.
 ///
-/// Prints `tracker listening on ADDRESS:PORT` and its certificate's fingerprint when it is ready; logs go to standard
-/// error. SIGTERM or SIGINT ends it in good order.
+/// Without a command it runs the tracker: it prints `tracker listening on ADDRESS:PORT` and its certificate's
+/// fingerprint when it is ready; logs go to standard error. SIGTERM or SIGINT ends it in good order, SIGHUP reads the
+/// configuration file again. The commands ask the tracker that runs on the same data folder.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "tracker", version, max_term_width = 100, subcommand_help_heading = "Commands")]
 pub struct Args {
+    #[command(flatten)]
+    options: Options,
+    /// What to do instead of running the tracker.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the running tracker may be asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List, make, change and remove accounts
+    User {
+        /// What.
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Say how the tracker does
+    Status {
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy the accounts to a new file while the tracker runs
+    Backup {
+        /// The new file
+        file: PathBuf,
+    },
+    /// Write users or peers as the JSON files of the original exercise
+    Export {
+        /// Which
+        what: Export,
+    },
+    /// Print the effective configuration and where each value comes from
+    Config,
+}
+
+/// What may be done with accounts.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// All accounts, whether they are online, and the certificates they are bound to
+    List {
+        /// As one JSON list
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make an account; without --password-file its password is made up and printed, to be handed on as an invitation
+    Add {
+        /// Its name
+        name: String,
+        /// File with the password; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Remove an account; its sessions end
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Give an account another password, made up and printed without --password-file; its sessions end
+    ResetPassword {
+        /// Its name
+        name: String,
+        /// File with the password; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Forget the certificate an account is bound to, so that its next login binds another; its sessions end
+    Unbind {
+        /// Its name
+        name: String,
+    },
+}
+
+/// What may be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Export {
+    /// Names and password hashes
+    Users,
+    /// Who is online, where, and with which files
+    Peers,
+}
+
+/// In what form to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Options {
+    /// Read options from this TOML file; each long option is a key there, the command line comes first
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
     /// Address and port to listen on; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8000")]
     listen: SocketAddr,
 
     /// Folder for accounts and the tracker's key, made if it isn't there
     /// [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]
-    #[arg(long, value_name = "DIR", verbatim_doc_comment)]
+    #[arg(long, value_name = "DIR", verbatim_doc_comment, global = true)]
     data_dir: Option<PathBuf>,
 
     /// How long a user without a certificate stays listed without a request
@@ -69,12 +166,24 @@ pub struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     max_catalogue_mib: u32,
 
+    /// Serve /metrics (Prometheus) and /healthz over HTTP there; a port alone is on 127.0.0.1
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = metrics_address)]
+    metrics: Option<SocketAddr>,
+
+    /// Don't announce the tracker on the local network (mDNS)
+    #[arg(long)]
+    no_mdns: bool,
+
     /// How much to log: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::INFO)]
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::INFO, env = "VIZINHO_TRACKER_LOG", global = true)]
     log: LevelFilter,
+
+    /// In what form to log
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    log_format: LogFormat,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum RegistrationArg {
     Open,
     Closed,
@@ -83,34 +192,59 @@ enum RegistrationArg {
 impl Args {
     /// How much to log.
     pub const fn log_level(&self) -> LevelFilter {
-        self.log
+        self.options.log
+    }
+
+    /// In what form.
+    pub const fn log_format(&self) -> LogFormat {
+        self.options.log_format
+    }
+
+    /// The configuration file.
+    pub const fn config_file(&self) -> Option<&PathBuf> {
+        self.options.config.as_ref()
+    }
+
+    /// Where everything that lasts is kept; `None` for a user without a home.
+    pub fn data_folder(&self) -> Option<PathBuf> {
+        self.options.data_dir.clone().or_else(data_folder::default_folder)
     }
 
     /// What the daemon runs with; `None` when there is no folder to keep anything in.
-    pub fn into_config(self) -> Option<Config> {
+    pub fn to_config(&self) -> Option<Config> {
+        let options = &self.options;
         let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        let max_connections = count(self.max_connections);
-        let per_address = match self.max_connections_per_ip.map(count) {
+        let max_connections = count(options.max_connections);
+        let per_address = match options.max_connections_per_ip.map(count) {
             Some(limit) => PerAddress { elsewhere: limit, loopback: limit },
             None => PerAddress { elsewhere: CONNECTIONS_PER_IP, loopback: max_connections },
         };
         Some(Config {
-            listen: self.listen,
-            data_folder: self.data_dir.or_else(data_folder::default_folder)?,
-            legacy_ttl: Duration::from_secs(self.legacy_ttl),
-            legacy_auth: !self.no_legacy_auth,
+            listen: options.listen,
+            data_folder: self.data_folder()?,
+            legacy_ttl: Duration::from_secs(options.legacy_ttl),
+            legacy_auth: !options.no_legacy_auth,
             max_connections,
             per_address,
             rates: Rates {
-                logins: NonZeroU32::new(self.rate_limit_logins),
-                registrations: NonZeroU32::new(self.rate_limit_registrations),
+                logins: NonZeroU32::new(options.rate_limit_logins),
+                registrations: NonZeroU32::new(options.rate_limit_registrations),
             },
-            registration: match self.registration {
+            registration: match options.registration {
                 RegistrationArg::Open => Registration::Open,
                 RegistrationArg::Closed => Registration::Closed,
             },
-            catalogue_bytes: count(self.max_catalogue_mib).saturating_mul(1 << 20),
+            catalogue_bytes: count(options.max_catalogue_mib).saturating_mul(1 << 20),
+            metrics: options.metrics,
+            mdns: !options.no_mdns,
         })
+    }
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
+        Err(_) => text.parse().map_err(|_| "not PORT or ADDR:PORT".to_owned()),
     }
 }
 
@@ -123,10 +257,18 @@ mod tests {
         use clap::CommandFactory;
         Args::command().debug_assert();
         let args = Args::parse_from(["tracker", "--data-dir", "x", "--no-legacy-auth", "--legacy-ttl", "2"]);
-        let config = args.into_config().unwrap();
+        let config = args.to_config().unwrap();
         assert_eq!(config.listen, "0.0.0.0:8000".parse().unwrap());
         assert_eq!((config.legacy_auth, config.legacy_ttl), (false, Duration::from_secs(2)));
+        assert_eq!((config.metrics, config.mdns), (None, true));
         assert!(Args::try_parse_from(["tracker", "--legacy-ttl", "0"]).is_err());
         assert!(Args::try_parse_from(["tracker", "--log", "loud"]).is_err());
+        let args =
+            Args::parse_from(["tracker", "--metrics", "9100", "--data-dir", "x", "--max-connections-per-ip", "5"]);
+        let config = args.to_config().unwrap();
+        assert_eq!(config.metrics, Some("127.0.0.1:9100".parse().unwrap()));
+        assert_eq!((config.per_address.elsewhere, config.per_address.loopback), (5, 5));
+        let args = Args::parse_from(["tracker", "user", "list", "--data-dir", "x"]);
+        assert_eq!(args.data_folder(), Some("x".into()));
     }
 }

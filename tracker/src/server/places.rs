@@ -17,48 +17,62 @@ pub struct PerAddress {
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Full {
+pub enum Full {
+    /// In all.
     #[error("the tracker has too many connections")]
     InAll,
+    /// From one address.
     #[error("the tracker has too many connections from this address")]
     FromThere,
 }
 
 /// All places.
 #[derive(Debug)]
-pub(super) struct Places {
-    in_all: usize,
-    per_address: PerAddress,
+pub struct Places {
     taken: Arc<Mutex<Taken>>,
 }
 
 /// One place, free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     address: IpAddr,
     taken: Arc<Mutex<Taken>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
+    limit: usize,
+    per_address: PerAddress,
     in_all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
 impl Places {
-    pub(super) fn new(in_all: usize, per_address: PerAddress) -> Self {
-        Self { in_all, per_address, taken: Arc::default() }
+    /// So many.
+    pub fn new(limit: usize, per_address: PerAddress) -> Self {
+        let taken = Taken { limit, per_address, in_all: 0, by_address: HashMap::new() };
+        Self { taken: Arc::new(Mutex::new(taken)) }
     }
 
-    pub(super) fn take(&self, from: IpAddr) -> Result<Place, Full> {
-        let address = network(from);
-        let limit = if address.is_loopback() { self.per_address.loopback } else { self.per_address.elsewhere };
+    /// From now on so many; those who have a place keep it.
+    pub fn set_limits(&self, limit: usize, per_address: PerAddress) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.in_all >= self.in_all {
+        (taken.limit, taken.per_address) = (limit, per_address);
+    }
+
+    /// A place for a connection from there.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn take(&self, from: IpAddr) -> Result<Place, Full> {
+        let address = network(from);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let PerAddress { elsewhere, loopback } = taken.per_address;
+        if taken.in_all >= taken.limit {
             return Err(Full::InAll);
         }
         let from_there = taken.by_address.get(&address).copied().unwrap_or_default();
-        if from_there >= limit {
+        if from_there >= if address.is_loopback() { loopback } else { elsewhere } {
             return Err(Full::FromThere);
         }
         taken.in_all += 1;
@@ -94,6 +108,8 @@ mod tests {
         assert_eq!(from("10.0.0.2").unwrap_err(), Full::InAll);
         held.remove(0);
         held.push(from("10.0.0.2").unwrap());
+        places.set_limits(9, PerAddress { elsewhere: 3, loopback: 4 });
+        held.push(places.take("10.0.0.2".parse().unwrap()).unwrap());
         held.clear();
         let taken = places.taken.lock().unwrap();
         assert!(taken.in_all == 0 && taken.by_address.is_empty());

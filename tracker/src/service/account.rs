@@ -25,8 +25,9 @@ enum Binding {
 impl Service {
     pub(super) async fn register(&self, client: &Client, id: Option<&str>, credentials: Credentials) -> Answered {
         let Credentials { user, password } = credentials;
-        self.limits.registration(client.ip(), Instant::now())?;
-        if self.registration == Registration::Closed {
+        let gate = self.gate();
+        gate.limits.registration(client.ip(), Instant::now())?;
+        if gate.registration == Registration::Closed {
             return Err(refuse(ErrorCode::Forbidden, "registration is closed: ask the administrator for an account"));
         }
         let binding = client.certificate();
@@ -116,14 +117,14 @@ impl Service {
     /// The account, if that is its password. Wrong password and unknown user get the same answer after the same time.
     pub(super) async fn authenticate(&self, client: &Client, credentials: Credentials) -> Result<Account, Refused> {
         let Credentials { user, password } = credentials;
-        let ip = client.ip();
-        self.limits
+        let (ip, gate) = (client.ip(), self.gate());
+        gate.limits
             .attempt(&user, ip, Instant::now())
             .inspect_err(|_| warn!(%user, %ip, "too many wrong passwords"))?;
         let checked = self.check(&user, &password, ip).await;
         if !matches!(checked, Ok(None)) {
             // Right, or never looked at: no guess.
-            self.limits.forgive(&user, ip);
+            gate.limits.forgive(&user, ip);
         }
         checked?.ok_or_else(|| {
             warn!(%user, %ip, "wrong user or password");

@@ -20,7 +20,7 @@ use crate::connection::Patience;
 use crate::limits::Rates;
 use crate::memory::Memory;
 use crate::registry::Rules;
-use crate::server::{PerAddress, Tracker, serve};
+use crate::server::{PerAddress, Places, Tracker, serve};
 use crate::service::{Policy, Registration, Service};
 
 pub(super) const RULES: Rules = Rules {
@@ -80,8 +80,8 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let tracker =
-            Tracker { service: Arc::clone(&service), tls, patience, max_connections, per_address: PER_ADDRESS };
+        let places = Arc::new(Places::new(max_connections, PER_ADDRESS));
+        let tracker = Tracker { service: Arc::clone(&service), tls, patience, places };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, tracker, async move { drop(stopped.await) }));
         Self { address, service, identity, policy, stop: Some(stop), server, folder }

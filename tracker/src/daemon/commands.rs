@@ -1,0 +1,235 @@
+//! The commands: each asks the running tracker and prints what it says.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use shared::limits::PASSWORD_BYTES;
+
+use super::args::{Command, Export, UserCommand};
+use super::settings::Settings;
+use crate::admin::{self, AdminError, Status, UserLine};
+
+/// Letters that are not taken for one another, 32 of them: five bits each.
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// Letters of a password that is made up: a hundred bits.
+const MADE_UP: usize = 20;
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The running tracker.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// No folder, no tracker.
+    #[error("there is no home folder to look for the tracker in: choose its folder with --data-dir")]
+    NoFolder,
+    /// A file that is named on the command line.
+    #[error("can't use {path}: {why}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
+    /// The password file.
+    #[error("{0} holds no password: 1 to {PASSWORD_BYTES} bytes on one line")]
+    NoPassword(PathBuf),
+    /// The tracker speaks another version of this protocol.
+    #[error("the running tracker is of another version: restart it ({0})")]
+    Strange(#[from] serde_json::Error),
+    /// Standard output is closed or full.
+    #[error("can't write to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn run(command: &Command, settings: &Settings) -> Result<(), CommandError> {
+    if matches!(command, Command::Config) {
+        return say(settings.text().trim_end());
+    }
+    let folder = settings.args.data_folder().ok_or(CommandError::NoFolder)?;
+    match command {
+        Command::Config => Ok(()),
+        Command::User { command } => user(&folder, command),
+        Command::Status { json } => status(&folder, *json),
+        Command::Backup { file } => backup(&folder, file),
+        Command::Export { what } => {
+            let wanted = match what {
+                Export::Users => admin::Command::ExportUsers {},
+                Export::Peers => admin::Command::ExportPeers {},
+            };
+            say_json(&admin::ask(&folder, &wanted)?)
+        }
+    }
+}
+
+fn user(folder: &Path, command: &UserCommand) -> Result<(), CommandError> {
+    let ask = |command| admin::ask(folder, &command);
+    match command {
+        UserCommand::List { json } => {
+            let users = ask(admin::Command::Users {})?;
+            if *json { say_json(&users) } else { list(&serde_json::from_value::<Vec<UserLine>>(users)?) }
+        }
+        UserCommand::Add { name, password_file } => {
+            let password = password(password_file.as_deref())?;
+            ask(admin::Command::AddUser { user: name.clone(), password: password.text().to_owned() })?;
+            password.say_if_made_up()
+        }
+        UserCommand::Remove { name } => {
+            ask(admin::Command::RemoveUser { user: name.clone() })?;
+            Ok(())
+        }
+        UserCommand::ResetPassword { name, password_file } => {
+            let password = password(password_file.as_deref())?;
+            ask(admin::Command::ResetPassword { user: name.clone(), password: password.text().to_owned() })?;
+            password.say_if_made_up()
+        }
+        UserCommand::Unbind { name } => {
+            ask(admin::Command::Unbind { user: name.clone() })?;
+            Ok(())
+        }
+    }
+}
+
+fn list(users: &[UserLine]) -> Result<(), CommandError> {
+    let line = |user: &UserLine| {
+        let presence = if user.online { "online" } else { "-" };
+        format!("{:<32} {presence:<6} {}", user.user, user.fingerprint.as_deref().unwrap_or("-"))
+    };
+    if users.is_empty() {
+        return Ok(());
+    }
+    say(&users.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
+    let value = admin::ask(folder, &admin::Command::Status {})?;
+    if json {
+        return say_json(&value);
+    }
+    let it: Status = serde_json::from_value(value)?;
+    say(&format!(
+        "tracker {} (process {}) at {} for {} s\nfingerprint {}\n\
+         {} of {} users online, {} sessions, {} subscribers\n\
+         {} files shared, about {} KiB of memory\n\
+         {} connections open, {} refused; {} events",
+        it.version,
+        it.pid,
+        it.address,
+        it.uptime_s,
+        it.fingerprint,
+        it.online,
+        it.users,
+        it.sessions,
+        it.subscribers,
+        it.files,
+        it.catalogue_bytes / 1024,
+        it.connections,
+        it.refused_connections,
+        it.events
+    ))
+}
+
+/// The tracker makes the copy in its own folder; here it is put where it should be, never over another file.
+fn backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
+    let failed = |why| CommandError::File { path: file.to_owned(), why };
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
+    let made = admin::ask(folder, &admin::Command::Backup {}).inspect_err(|_| drop(std::fs::remove_file(file)))?;
+    let made = PathBuf::from(made.get("path").and_then(Value::as_str).unwrap_or_default());
+    let copied = std::fs::File::open(&made).and_then(|mut made| {
+        io::copy(&mut made, &mut copy)?;
+        copy.sync_all()
+    });
+    // It is a copy in a private folder: if it can't be removed, that harms nobody.
+    let _ = std::fs::remove_file(&made);
+    copied.map_err(failed)
+}
+
+enum Secret {
+    Given(String),
+    MadeUp(String),
+}
+
+impl Secret {
+    fn text(&self) -> &str {
+        match self {
+            Self::Given(text) | Self::MadeUp(text) => text,
+        }
+    }
+
+    fn say_if_made_up(&self) -> Result<(), CommandError> {
+        match self {
+            Self::Given(_) => Ok(()),
+            Self::MadeUp(text) => say(text),
+        }
+    }
+}
+
+fn password(file: Option<&Path>) -> Result<Secret, CommandError> {
+    let Some(path) = file else {
+        let letter = |byte: u8| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]);
+        return Ok(Secret::MadeUp(rand::random::<[u8; MADE_UP]>().into_iter().map(letter).collect()));
+    };
+    let failed = |why| CommandError::File { path: path.to_owned(), why };
+    let source: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(failed)?)
+    };
+    let mut text = String::new();
+    source.take(PASSWORD_BYTES as u64 + 3).read_to_string(&mut text).map_err(failed)?;
+    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if line.is_empty() || line.len() > PASSWORD_BYTES || line.contains('\n') {
+        return Err(CommandError::NoPassword(path.to_owned()));
+    }
+    Ok(Secret::Given(line.to_owned()))
+}
+
+fn say_json(value: &Value) -> Result<(), CommandError> {
+    say(&serde_json::to_string_pretty(value)?)
+}
+
+fn say(text: &str) -> Result<(), CommandError> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        // Who closed the pipe has read enough.
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_passwords_are_long_and_differ() {
+        let (one, two) = (password(None).unwrap(), password(None).unwrap());
+        assert_eq!((one.text().len(), two.text().len()), (MADE_UP, MADE_UP));
+        assert_ne!(one.text(), two.text());
+    }
+
+    #[test]
+    fn a_password_is_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        for (content, expected) in [
+            ("s3nha\n", Some("s3nha")),
+            ("s3nha\r\n", Some("s3nha")),
+            (" s3 nha ", Some(" s3 nha ")),
+            ("", None),
+            ("\n", None),
+            ("a\nb\n", None),
+        ] {
+            std::fs::File::create(&path).unwrap().write_all(content.as_bytes()).unwrap();
+            let read = password(Some(&path)).ok();
+            assert_eq!(read.as_ref().map(Secret::text), expected, "{content:?}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Command line, environment and configuration file, brought together.
+//!
+//! The file's values become options put before those of the command line, unless the command line or the environment
+//! has them: so one parser checks all of them, and every long option is a key.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use super::Args;
+
+/// Keys that make no sense in the file.
+const NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The command line; it prints itself.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    /// The file can't be read.
+    #[error("can't read the configuration file {path}: {why}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
+    /// The file is not right.
+    #[error("the configuration file {path}: {why}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// What is in force, and where it comes from.
+#[derive(Debug)]
+pub struct Settings {
+    /// All options, and the command.
+    pub args: Args,
+    origins: Vec<(String, Option<String>, &'static str)>,
+}
+
+impl Settings {
+    /// Brings together what there is. `command_line` begins with the program's name.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn resolve(command_line: &[OsString]) -> Result<Self, SettingsError> {
+        let mut command = Args::command();
+        let given = command.try_get_matches_from_mut(command_line)?;
+        let file = match Args::from_arg_matches(&given)?.config_file() {
+            Some(path) => read(path)?,
+            None => Vec::new(),
+        };
+        let mut words: Vec<OsString> = command_line.iter().take(1).cloned().collect();
+        let mut from_file = Vec::new();
+        for (key, value) in file {
+            let id = key.replace('-', "_");
+            if !is_given(&given, &id) {
+                words.extend(as_option(&key, &value));
+                from_file.push(id);
+            }
+        }
+        words.extend(command_line.iter().skip(1).cloned());
+        let matches = command.try_get_matches_from_mut(&words).map_err(|why| match given_config(&given) {
+            Some(path) if !from_file.is_empty() => SettingsError::Wrong { path, why: first_paragraph(&why) },
+            _ => SettingsError::Usage(why),
+        })?;
+        let origins = command
+            .get_arguments()
+            .filter(|arg| !NOT_IN_FILE.contains(&arg.get_id().as_str()))
+            .map(|arg| {
+                let id = arg.get_id().as_str();
+                let origin = match matches.value_source(id) {
+                    _ if from_file.iter().any(|key| key == id) => "configuration file",
+                    Some(ValueSource::CommandLine) => "command line",
+                    Some(ValueSource::EnvVariable) => "environment",
+                    _ => "default",
+                };
+                (id.replace('_', "-"), raw_value(&matches, id), origin)
+            })
+            .collect();
+        Ok(Self { args: Args::from_arg_matches(&matches)?, origins })
+    }
+
+    /// The effective configuration as a TOML file, each value with where it comes from.
+    pub fn text(&self) -> String {
+        let line = |(key, value, origin): &(String, Option<String>, &'static str)| match value {
+            Some(value) => format!("{key} = {} # {origin}\n", as_toml(value)),
+            None => format!("# {key} is not set\n"),
+        };
+        self.origins.iter().map(line).collect()
+    }
+}
+
+fn given_config(given: &ArgMatches) -> Option<PathBuf> {
+    given.get_one::<PathBuf>("config").cloned()
+}
+
+/// Whether the command line or the environment has it. What the file has and no option is named so is not given.
+fn is_given(given: &ArgMatches, id: &str) -> bool {
+    let known = given.ids().any(|known| known.as_str() == id);
+    known && matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+}
+
+fn read(path: &Path) -> Result<Vec<(String, toml::Value)>, SettingsError> {
+    let unreadable = |why| SettingsError::Unreadable { path: path.to_owned(), why };
+    let wrong = |why: String| SettingsError::Wrong { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let table: toml::Table = text.parse().map_err(|why: toml::de::Error| wrong(why.to_string().trim().to_owned()))?;
+    let command = Args::command();
+    for (key, value) in &table {
+        let known = command.get_arguments().any(|arg| arg.get_long() == Some(key));
+        if !known || NOT_IN_FILE.contains(&key.as_str()) {
+            return Err(wrong(format!("there is no key {key:?}: each long option is a key, see tracker --help")));
+        }
+        if matches!(value, toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)) {
+            return Err(wrong(format!("{key}: a text, a number, true or false is wanted")));
+        }
+    }
+    Ok(table.into_iter().collect())
+}
+
+fn as_option(key: &str, value: &toml::Value) -> Option<OsString> {
+    match value {
+        toml::Value::Boolean(false) => None,
+        toml::Value::Boolean(true) => Some(format!("--{key}").into()),
+        toml::Value::String(text) => Some(format!("--{key}={text}").into()),
+        other => Some(format!("--{key}={other}").into()),
+    }
+}
+
+fn raw_value(matches: &ArgMatches, id: &str) -> Option<String> {
+    // A flag's value is whether it is there.
+    let raw = matches.get_raw(id)?.next()?;
+    Some(raw.to_string_lossy().into_owned())
+}
+
+fn as_toml(value: &str) -> String {
+    match value {
+        "true" | "false" => value.to_owned(),
+        number if number.parse::<u64>().is_ok() => value.to_owned(),
+        text => toml::Value::from(text).to_string(),
+    }
+}
+
+fn first_paragraph(why: &clap::Error) -> String {
+    let text = why.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        std::iter::once("tracker").chain(words.iter().copied()).map(OsString::from).collect()
+    }
+
+    fn with_file(content: &str, more: &[&str]) -> Result<Settings, SettingsError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        let mut all = words(&["--config", file.path().to_str().unwrap()]);
+        all.extend(more.iter().map(OsString::from));
+        Settings::resolve(&all)
+    }
+
+    #[test]
+    fn the_command_line_comes_before_the_file_and_that_before_the_defaults() {
+        let content =
+            "data-dir = \"from file\"\nlegacy-ttl = 7\nno-legacy-auth = true\nno-mdns = false\nlisten = '127.0.0.1:1'";
+        let settings = with_file(content, &["--legacy-ttl", "8"]).unwrap();
+        let config = settings.args.to_config().unwrap();
+        assert_eq!(config.legacy_ttl.as_secs(), 8);
+        assert_eq!((config.legacy_auth, config.mdns), (false, true));
+        assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
+        let text = settings.text();
+        for line in [
+            r#"data-dir = "from file" # configuration file"#,
+            "legacy-ttl = 8 # command line",
+            "no-legacy-auth = true # configuration file",
+            "max-connections = 16384 # default",
+            "# metrics is not set",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["legacy-ttl"].as_integer(), Some(8));
+    }
+
+    #[test]
+    fn a_command_may_follow() {
+        let settings = with_file("data-dir = 'x'", &["user", "list"]).unwrap();
+        assert!(settings.args.command.is_some());
+        assert_eq!(settings.args.data_folder(), Some("x".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_file_is_said_with_its_name() {
+        for (content, part) in [
+            ("legacy-ttl = 0", "legacy-ttl"),
+            ("legacy-ttl = 'x'", "legacy-ttl"),
+            ("listn = 'x'", "listn"),
+            ("config = 'x'", "config"),
+            ("listen = [1]", "listen"),
+            ("listen = ", "1"),
+        ] {
+            match with_file(content, &[]) {
+                Err(SettingsError::Wrong { why, .. }) => assert!(why.contains(part), "{content}: {why}"),
+                other => panic!("{content}: {other:?}"),
+            }
+        }
+        let missing = Settings::resolve(&words(&["--config", "/nowhere/at/all"]));
+        assert!(matches!(missing, Err(SettingsError::Unreadable { .. })));
+        assert!(matches!(Settings::resolve(&words(&["--listn"])), Err(SettingsError::Usage(_))));
+    }
+}
