@@ -1,0 +1,207 @@
+//! The real binary as a service: readiness, watchdog, a socket handed over, SIGHUP, the administrator's commands.
+
+#![expect(clippy::unwrap_used, reason = "a test says by a panic what is wrong")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+const TRACKER: &str = env!("CARGO_BIN_EXE_tracker");
+
+/// Long for a test, short for whoever waits for one that hangs.
+const AT_MOST: Duration = Duration::from_secs(20);
+
+struct Daemon {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Daemon {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let ready = lines.next().unwrap();
+        let address = ready.strip_prefix("tracker listening on ").unwrap().parse().unwrap();
+        assert!(lines.next().unwrap().starts_with("fingerprint "));
+        Self { child, address }
+    }
+
+    fn on(folder: &Path) -> Self {
+        let mut command = Command::new(TRACKER);
+        command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(folder);
+        Self::start(command)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn ask(&self, request: &str) -> String {
+        ask(self.address, request)
+    }
+
+    fn end(mut self) {
+        self.signal(Signal::TERM);
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(AT_MOST)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    // HTTP says by itself when it is over, and takes a half-close for a client that went away.
+    if request.starts_with('{') {
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+fn tracker(folder: &Path, words: &[&str]) -> Output {
+    Command::new(TRACKER).args(words).arg("--data-dir").arg(folder).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let folder = TempDir::new().unwrap();
+    let told = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    told.set_read_timeout(Some(AT_MOST)).unwrap();
+    let mut command = Command::new(TRACKER);
+    command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
+    command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("WATCHDOG_USEC", "150000");
+    let daemon = Daemon::start(command);
+    let mut buffer = [0; 1024];
+    let mut next = || {
+        let count = told.recv(&mut buffer).unwrap();
+        text(&buffer[..count]).to_owned()
+    };
+    let mut seen = String::new();
+    while !(seen.contains("READY=1") && seen.matches("WATCHDOG=1").count() >= 3) {
+        seen += &next();
+    }
+    daemon.signal(Signal::TERM);
+    while !seen.contains("STOPPING=1") {
+        seen += &next();
+    }
+    daemon.end();
+}
+
+#[test]
+fn a_socket_that_was_handed_over_is_used_and_refuses_nobody_meanwhile() {
+    let folder = TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let start = || {
+        let mut command = Command::new("sh");
+        let script = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@""#;
+        command.args(["-c", script, TRACKER, "--listen", "127.0.0.1:1", "--data-dir"]).arg(folder.path());
+        command.stdin(Stdio::from(OwnedFd::from(listener.try_clone().unwrap())));
+        Daemon::start(command)
+    };
+    let first = start();
+    assert_eq!(first.address, address);
+    first.end();
+    let waiting = std::thread::spawn(move || ask(address, r#"{"action":"LIST_PEERS"}"#));
+    std::thread::sleep(Duration::from_millis(50));
+    let second = start();
+    assert!(waiting.join().unwrap().contains(r#""status":"ok""#));
+    second.end();
+}
+
+#[test]
+fn accounts_are_administered_while_it_runs() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    let refused = tracker(path, &["status"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("no tracker runs"));
+    let daemon = Daemon::on(path);
+    let made = tracker(path, &["user", "add", "bob"]);
+    assert!(made.status.success());
+    let login =
+        format!(r#"{{"action":"LOGIN","user":"bob","password":"{}","port":4000}}"#, text(&made.stdout).trim_end());
+    assert!(daemon.ask(&login).contains(r#""status":"ok""#));
+    let listed = tracker(path, &["user", "list"]);
+    assert_eq!(text(&listed.stdout).split_whitespace().collect::<Vec<_>>(), ["bob", "online", "-"]);
+    let status: serde_json::Value = serde_json::from_slice(&tracker(path, &["status", "--json"]).stdout).unwrap();
+    assert_eq!((&status["online"], &status["address"]), (&1.into(), &daemon.address.to_string().into()));
+    let copy = path.join("copy.db");
+    for expected in [Some(0), Some(1)] {
+        assert_eq!(tracker(path, &["backup", copy.to_str().unwrap()]).status.code(), expected);
+    }
+    assert!(tracker(path, &["user", "remove", "bob"]).status.success());
+    assert_eq!(tracker(path, &["user", "remove", "bob"]).status.code(), Some(1));
+    assert!(daemon.ask(&login).contains("auth_failed"));
+    daemon.end();
+    // The copy is a whole database: put in the place of the other, it has the account.
+    std::fs::copy(&copy, path.join("tracker.db")).unwrap();
+    let daemon = Daemon::on(path);
+    assert!(daemon.ask(&login).contains(r#""status":"ok""#));
+    daemon.end();
+}
+
+#[test]
+fn sighup_reads_the_configuration_again() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("tracker.toml");
+    let write = |content: &str| std::fs::File::create(&config).unwrap().write_all(content.as_bytes()).unwrap();
+    write("registration = 'open'");
+    let mut command = Command::new(TRACKER);
+    command
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path().join("data"))
+        .arg("--config")
+        .arg(&config);
+    let daemon = Daemon::start(command);
+    let code = |n: usize| {
+        let reply = daemon.ask(&format!(r#"{{"action":"REGISTER","user":"u{n}","password":"x"}}"#));
+        serde_json::from_str::<serde_json::Value>(&reply).unwrap()["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(code(0), "ok");
+    for (content, expected) in [("registration = 'closed'", "forbidden"), ("registration = ", "forbidden"), ("", "ok")]
+    {
+        write(content);
+        daemon.signal(Signal::HUP);
+        let last = (1..100).map(|n| {
+            std::thread::sleep(Duration::from_millis(20));
+            code(n + content.len() * 100)
+        });
+        assert!(last.take(20).any(|code| code == expected), "{content}");
+    }
+    daemon.end();
+}
+
+#[test]
+fn metrics_and_health_are_served() {
+    let folder = TempDir::new().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new(TRACKER);
+    command.args(["--listen", "127.0.0.1:0", "--metrics", &free.to_string(), "--data-dir"]).arg(folder.path());
+    let daemon = Daemon::start(command);
+    daemon.ask(r#"{"action":"LIST_PEERS"}"#);
+    let get = |path: &str| ask(free, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    assert!(get("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(get("/metrics").contains(r#"tracker_requests_total{action="LIST_PEERS",code="ok"} 1"#));
+    assert!(get("/").starts_with("HTTP/1.1 404"));
+    daemon.end();
+}
