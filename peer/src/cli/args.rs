@@ -138,7 +138,7 @@ enum Subcommands {
         #[arg(required_unless_present = "retry", value_name = "NAME")]
         names: Vec<String>,
         /// Fetch again what failed the last time.
-        #[arg(long, exclusive = true)]
+        #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "if_exists"])]
         retry: bool,
         /// Ask these as well, whether or not the tracker says that they have it.
         #[arg(long, value_name = "USER,…", value_delimiter = ',')]

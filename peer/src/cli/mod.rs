@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::args::{Args, Configured};
@@ -47,11 +47,13 @@ pub fn main() -> ExitCode {
     };
     let signalled = Arc::new(AtomicU8::new(0));
     let result = runtime.block_on(async {
+        // Before anything runs: a prompt must not be left with a terminal that doesn't echo.
+        let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         // Once handled, a file over the limit is an error of its write (EFBIG) and no longer the process's end.
         let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = commands::run(&context, command) => result,
-            second = second_signal(&cancel, &signalled) => second,
+            second = second_signal(signals, &cancel, &signalled) => second,
         }
     });
     // What still blocks a thread, such as a read of standard input, ends with the process.
@@ -63,14 +65,15 @@ pub fn main() -> ExitCode {
 }
 
 /// The first signal asks for an orderly end; the second gives up on it.
-async fn second_signal(cancel: &CancellationToken, signalled: &AtomicU8) -> Result<(), Error> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn second_signal(
+    (mut interrupt, mut terminate): (Signal, Signal),
+    cancel: &CancellationToken,
+    signalled: &AtomicU8,
+) -> Result<(), Error> {
     for _ in 0..2 {
         let number = tokio::select! {
             _ = interrupt.recv() => SIGINT,
             _ = terminate.recv() => SIGTERM,
-            _ = hangup.recv() => SIGTERM,
         };
         signalled.store(number, Ordering::Relaxed);
         cancel.cancel();

@@ -12,7 +12,7 @@ pub(super) async fn register(context: &Context, user: UserName, source: &Passwor
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
     let tracker = context.tracker(&profile)?;
-    let password = password(context, source, true)?;
+    let password = password(context, source, true).await?;
     let fingerprint = account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
     if context.output.is_json() {
         return Ok(context.output.object(
@@ -33,7 +33,7 @@ pub(super) async fn login(
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
     let tracker = context.tracker(&profile)?;
-    let password = password(context, source, false)?;
+    let password = password(context, source, false).await?;
     let fingerprint = account::login(&profile, &tracker, &context.notify(), user.clone(), password, rebind).await?;
     if context.output.is_json() {
         return Ok(context.output.object(

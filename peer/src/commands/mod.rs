@@ -170,7 +170,7 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Files { user, prefix } => listing::files(context, &user, &prefix).await,
         Command::Trust { of: Whose::User(user), replace } => trust::user(context, &user, replace).await,
         Command::Trust { of: Whose::Tracker, replace } => trust::tracker(context, replace),
-        Command::Verify { user, yes } => trust::verify(context, &user, yes),
+        Command::Verify { user, yes } => trust::verify(context, &user, yes).await,
         Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } => {
             Err(Error::Internal("this command runs by itself".to_owned()))
         }

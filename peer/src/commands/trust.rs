@@ -52,7 +52,7 @@ pub(super) fn tracker(context: &Context, replace: Option<Fingerprint>) -> Result
     Ok(context.output.data(&format!("{address} {known}"))?)
 }
 
-pub(super) fn verify(context: &Context, user: &UserName, yes: bool) -> Result<(), Error> {
+pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Result<(), Error> {
     let me = context.me()?;
     let Some(friend) = me.profile.friend(user)? else {
         return Err(Error::Usage(format!(
@@ -71,7 +71,7 @@ pub(super) fn verify(context: &Context, user: &UserName, yes: bool) -> Result<()
         }
         context.output.note(&format!("{user} sees the same number with `peer verify {}`: compare them aloud", me.user));
     }
-    let matches = yes || (!friend.verified && confirm(context, "Are they the same?")?);
+    let matches = yes || (!friend.verified && confirm(context, "Are they the same?").await?);
     if matches {
         me.profile.trust(user, friend.fingerprint, true, now_s())?;
         context.output.note(&format!("{user} is verified"));

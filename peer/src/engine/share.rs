@@ -10,11 +10,13 @@ use shared::{ContentHash, FileName, Layout};
 use walkdir::{DirEntry, WalkDir};
 
 use super::Error;
-use crate::profile::{Profile, Share};
-use crate::sys::{FileId, file_id, is_executable};
+use crate::profile::{HashedShare, Profile, Share};
+use crate::sys::{FileId, file_id, is_executable, open_regular};
 
 /// Shares written in one transaction.
 const BATCH: usize = 1000;
+/// Bytes hashed between two transactions: what an interruption costs.
+const BATCH_BYTES: u64 = 256 << 20;
 const READ_BYTES: usize = 1 << 20;
 
 /// What happens while files are offered.
@@ -93,21 +95,24 @@ pub fn share(
     let to_hash = candidates.iter().filter(|c| c.known.is_none()).map(|c| c.id.size).sum();
     report(ShareEvent::Found { files: candidates.len(), to_hash });
     let mut batch = Vec::new();
+    let mut unsaved = 0;
     for candidate in candidates {
         let hashed = candidate.known.is_none();
         match candidate.into_share(report) {
-            Ok(share) => {
+            Ok(fresh) => {
                 summary.shared += 1;
                 summary.unchanged += usize::from(!hashed);
-                summary.bytes += share.id.size;
-                report(ShareEvent::Shared { share: &share, hashed });
-                batch.push(share);
+                summary.bytes += fresh.share.id.size;
+                unsaved += if hashed { fresh.share.id.size } else { 0 };
+                report(ShareEvent::Shared { share: &fresh.share, hashed });
+                batch.push(fresh);
             }
             Err((path, why)) => skip(&mut summary, report, &path, &why),
         }
-        if batch.len() == BATCH {
+        if batch.len() == BATCH || unsaved >= BATCH_BYTES {
             profile.put_shares(&batch)?;
             batch.clear();
+            unsaved = 0;
         }
     }
     profile.put_shares(&batch)?;
@@ -166,24 +171,24 @@ pub fn freshness(share: &Share) -> Freshness {
     }
 }
 
-/// Hashes a share again after it changed; `None` when it is gone or can't be read: then it is offered no longer.
+/// Hashes a share again after it changed; `None` when it is gone or can't be read now: it stays on record, and is
+/// offered again when it is back.
 ///
 /// # Errors
 /// What is wrong with the profile.
 pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error> {
-    let fresh = File::open(&share.path).map_err(|why| why.to_string()).and_then(|file| {
+    let fresh = open_regular(&share.path).map_err(|why| readable(&why)).and_then(|file| {
         let (id, hash, manifest) = hash_file(&file, &mut |_| {})?;
         let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
-        Ok(Share { id, executable, hash, manifest, ..share.clone() })
+        Ok(HashedShare { share: Share { id, executable, hash, ..share.clone() }, manifest })
     });
     match fresh {
-        Ok(share) => {
-            profile.put_shares(std::slice::from_ref(&share))?;
-            Ok(Some(share))
+        Ok(hashed) => {
+            profile.put_shares(std::slice::from_ref(&hashed))?;
+            Ok(Some(hashed.share))
         }
         Err(why) => {
-            tracing::warn!("{} is no longer shared: {why}", share.name);
-            profile.remove_shares([&share.name])?;
+            tracing::info!("{} can't be shared now: {why}", share.name);
             Ok(None)
         }
     }
@@ -199,16 +204,16 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn into_share(self, report: &mut dyn FnMut(ShareEvent<'_>)) -> Result<Share, (PathBuf, String)> {
+    fn into_share(self, report: &mut dyn FnMut(ShareEvent<'_>)) -> Result<HashedShare, (PathBuf, String)> {
         let Self { name, path, id, executable, known } = self;
         if let Some((hash, manifest)) = known {
-            return Ok(Share { name, path, id, executable, hash, manifest });
+            return Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest });
         }
         report(ShareEvent::Hashing { name: &name, size: id.size });
-        let opened = File::open(&path).map_err(|why| readable(&why));
+        let opened = open_regular(&path).map_err(|why| readable(&why));
         let hashed = opened.and_then(|file| hash_file(&file, &mut |bytes| report(ShareEvent::Hashed(bytes))));
         match hashed {
-            Ok((id, hash, manifest)) => Ok(Share { name, path, id, executable, hash, manifest }),
+            Ok((id, hash, manifest)) => Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest }),
             Err(why) => Err((path, why)),
         }
     }
@@ -486,7 +491,9 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!(freshness(&after), Freshness::Missing);
         assert_eq!(refresh(&home.profile, &after).unwrap(), None);
-        assert_eq!(home.profile.share_count().unwrap(), 0);
+        assert_eq!(freshness(&after), Freshness::Missing);
+        put(&path, b"three");
+        assert_eq!(refresh(&home.profile, &after).unwrap().unwrap().hash, after.hash);
     }
 
     #[test]

@@ -28,6 +28,9 @@ const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 /// What all streams of one link may have in flight towards us: more than all bulk streams together, so that a full
 /// bulk stream can't keep a chat message waiting.
 const LINK_WINDOW: u32 = 24 << 20;
+/// What a caller may have in flight towards us, on a stream and on the link.
+const CALLER_STREAM_WINDOW: u32 = 256 * 1024;
+const CALLER_LINK_WINDOW: u32 = 1 << 20;
 /// What we keep in memory until it is acknowledged.
 const SEND_WINDOW: u64 = 8 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -40,8 +43,11 @@ const MAX_UDP_PAYLOAD: u16 = 65_527;
 /// Packets on loopback: two of these are one segmented send of 64 kB.
 const LOOPBACK_MTU: u16 = 32_000;
 const INITIAL_WINDOW: u64 = 256 * 1024;
-/// Unfinished incoming handshakes before callers must prove their address, and before they are turned away.
-const INCOMING_BEFORE_RETRY: usize = 64;
+/// Callers that are not identified yet before further ones must prove their address (RFC 9000, section 8.1.2), and
+/// before they are turned away.
+const STRANGERS_BEFORE_RETRY: usize = 64;
+const STRANGERS: usize = 256;
+/// First packets that wait to be looked at.
 const MAX_INCOMING: usize = 1024;
 
 /// A bound socket that dials and, if it was made to, accepts.
@@ -51,7 +57,20 @@ pub struct Endpoint {
     identity: Arc<Identity>,
     server: Option<Arc<QuicServerConfig>>,
     stream_window: u32,
+    /// Counted by its clones: each caller that is not identified yet holds one.
+    strangers: Arc<()>,
 }
+
+/// A call that came in; its handshake is under way.
+#[derive(Debug)]
+pub struct Call {
+    pub(super) connecting: quinn::Connecting,
+    pub(super) stranger: Stranger,
+}
+
+/// Held until the caller is identified or gone.
+#[derive(Debug)]
+pub(super) struct Stranger(#[expect(dead_code, reason = "its life is what counts")] Arc<()>);
 
 impl Endpoint {
     /// For a process that only dials; with `limit` bytes a second that it wants to receive, its windows are made to
@@ -63,7 +82,7 @@ impl Endpoint {
         let inner = bind(0, EndpointConfig::default(), None)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
-        Ok(Self { inner, identity: identity.clone(), server: None, stream_window })
+        Ok(Self { inner, identity: identity.clone(), server: None, stream_window, strangers: Arc::default() })
     }
 
     /// For a node: accepts on `port` (0: any) and dials from there.
@@ -83,7 +102,13 @@ impl Endpoint {
         let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
         let inner = bind(port, config, Some(server_config(&crypto, None)))?;
-        Ok(Self { inner, identity: identity.clone(), server: Some(crypto), stream_window: STREAM_WINDOW })
+        Ok(Self {
+            inner,
+            identity: identity.clone(),
+            server: Some(crypto),
+            stream_window: STREAM_WINDOW,
+            strangers: Arc::default(),
+        })
     }
 
     /// The UDP port.
@@ -109,6 +134,8 @@ impl Endpoint {
         let mut transport = transport(Some(address));
         transport.stream_receive_window(self.stream_window.into());
         if self.server.is_none() {
+            // Nobody here would ever read what the other side opens.
+            transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
             // The dialler's packets tell the other side that our address changed: the sooner the better.
             transport.keep_alive_interval(Some(KEEP_ALIVE_DIALLING));
         }
@@ -121,18 +148,23 @@ impl Endpoint {
     /// The next incoming handshake; `None` when the endpoint was closed.
     ///
     /// Under load callers must first prove that they are where they say they are.
-    pub async fn accept(&self) -> Option<quinn::Connecting> {
+    pub async fn accept(&self) -> Option<Call> {
         let server = self.server.as_ref()?;
         loop {
             let incoming = self.inner.accept().await?;
-            if self.inner.open_connections() >= INCOMING_BEFORE_RETRY && incoming.may_retry() {
+            let strangers = Arc::strong_count(&self.strangers);
+            if strangers > STRANGERS {
+                incoming.refuse();
+                continue;
+            }
+            if strangers > STRANGERS_BEFORE_RETRY && incoming.may_retry() {
                 // Fails only for one that was validated, which may_retry excludes.
                 let _ = incoming.retry();
                 continue;
             }
             let config = server_config(server, Some(incoming.remote_address()));
             match incoming.accept_with(Arc::new(config)) {
-                Ok(connecting) => return Some(connecting),
+                Ok(connecting) => return Some(Call { connecting, stranger: Stranger(self.strangers.clone()) }),
                 Err(why) => tracing::debug!("an incoming handshake failed at once: {why}"),
             }
         }
@@ -192,7 +224,10 @@ fn bind_one(domain: Domain, address: SocketAddr) -> std::io::Result<Socket> {
 fn server_config(crypto: &Arc<QuicServerConfig>, remote: Option<SocketAddr>) -> ServerConfig {
     let mut config = ServerConfig::with_crypto(crypto.clone());
     config.max_incoming(MAX_INCOMING);
-    config.transport_config(Arc::new(transport(remote)));
+    let mut transport = transport(remote);
+    // Whoever calls sends questions and messages, never bulk: strangers can't make us hold more than this.
+    transport.stream_receive_window(CALLER_STREAM_WINDOW.into()).receive_window(CALLER_LINK_WINDOW.into());
+    config.transport_config(Arc::new(transport));
     config
 }
 

@@ -90,7 +90,7 @@ pub enum TrackerError {
         why: String,
     },
     /// Something else listens there.
-    #[error("{address} is not a Vizinho tracker: {why}")]
+    #[error("{address} is not a Vizinho tracker: {}", safe_line(.why))]
     NotATracker {
         /// As the user named it.
         address: String,
@@ -138,8 +138,9 @@ impl From<quinn::ConnectionError> for LinkError {
                 code: Code::from(close.error_code.into_inner()),
                 message: String::from_utf8_lossy(&close.reason).into_owned(),
             },
-            quinn::ConnectionError::TransportError(error) => Self::Protocol(error.to_string()),
-            other => Self::Lost(other.to_string()),
+            quinn::ConnectionError::TransportError(error) => Self::Protocol(safe_line(&error.to_string()).into_owned()),
+            quinn::ConnectionError::ConnectionClosed(close) => Self::Lost(safe_line(&close.to_string()).into_owned()),
+            other => Self::Lost(safe_line(&other.to_string()).into_owned()),
         }
     }
 }

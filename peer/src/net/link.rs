@@ -12,7 +12,7 @@ use shared::peer::{Answer, Ask, Code, Hello};
 use shared::{Fingerprint, UserName};
 use tokio::task::JoinSet;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Call, Endpoint, Stranger};
 use super::stream::{Priority, Receiver, Sender, within};
 use super::{LinkError, StreamError};
 
@@ -53,6 +53,7 @@ pub struct Caller {
     fingerprint: Fingerprint,
     hello: Hello,
     sender: Sender,
+    _stranger: Stranger,
 }
 
 /// Said by a side that answers requests and takes messages; a process that only fetches doesn't.
@@ -100,7 +101,8 @@ pub async fn dial(
 ///
 /// # Errors
 /// [`LinkError`]; the connection is closed.
-pub async fn receive(connecting: quinn::Connecting) -> Result<Caller, LinkError> {
+pub async fn receive(call: Call) -> Result<Caller, LinkError> {
+    let Call { connecting, stranger } = call;
     let timeout = || LinkError::NoAnswer { addresses: "the caller".to_owned(), within: PATIENCE };
     let connection = tokio::time::timeout(PATIENCE, connecting).await.map_err(|_| timeout())??;
     let refuse = |error: LinkError| {
@@ -111,7 +113,7 @@ pub async fn receive(connecting: quinn::Connecting) -> Result<Caller, LinkError>
         peer_fingerprint(&connection).ok_or_else(|| refuse(LinkError::Protocol("no certificate".into())))?;
     let hello = tokio::time::timeout(PATIENCE, read_hello(&connection)).await.map_err(|_| refuse(timeout()))?;
     let (hello, sender) = hello.map_err(refuse)?;
-    Ok(Caller { connection, fingerprint, hello, sender })
+    Ok(Caller { connection, fingerprint, hello, sender, _stranger: stranger })
 }
 
 impl Caller {
@@ -251,17 +253,32 @@ async fn race(endpoint: &Endpoint, target: &Target) -> Result<quinn::Connection,
             }
         });
     }
-    let mut failure = None;
+    let mut failure: Option<LinkError> = None;
+    let own = endpoint.identity().fingerprint();
     while let Some(attempt) = attempts.join_next().await {
         match attempt {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(Some(error))) if !matches!(failure, Some(LinkError::IdentityChanged { .. })) => {
+            // An address that leads back to this machine says nothing about the one that was dialled.
+            Ok(Err(Some(LinkError::IdentityChanged { presented, .. }))) if presented == own => {}
+            Ok(Err(Some(error))) if failure.as_ref().is_none_or(|known| weight(&error) > weight(known)) => {
                 failure = Some(error);
             }
             _ => {}
         }
     }
-    Err(failure.unwrap_or_else(|| LinkError::NoAnswer { addresses: addresses_of(target), within: PATIENCE }))
+    Err(failure
+        .filter(|failure| weight(failure) > 0)
+        .unwrap_or_else(|| LinkError::NoAnswer { addresses: addresses_of(target), within: PATIENCE }))
+}
+
+/// Which of several failures tells most about the one that was dialled.
+const fn weight(error: &LinkError) -> u8 {
+    match error {
+        LinkError::IdentityChanged { .. } => 3,
+        LinkError::Refused { .. } | LinkError::Protocol(_) => 2,
+        LinkError::NoAnswer { .. } | LinkError::Lost(_) => 1,
+        LinkError::Local(_) => 0,
+    }
 }
 
 fn addresses_of(target: &Target) -> String {

@@ -19,7 +19,7 @@ use shared::{Fingerprint, UserName};
 
 pub use friends::{Friend, Meeting};
 pub use messages::{Direction, MessageState, StoredMessage};
-pub use shares::{Share, SharePage};
+pub use shares::{HashedShare, Share, SharePage};
 
 /// One user's state on one machine. Cheap to clone.
 #[derive(Debug, Clone)]

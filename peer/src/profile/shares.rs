@@ -24,6 +24,13 @@ pub struct Share {
     pub executable: bool,
     /// BLAKE3 of its content.
     pub hash: ContentHash,
+}
+
+/// A share as it comes from being hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashedShare {
+    /// The share.
+    pub share: Share,
     /// The chaining values of its groups.
     pub manifest: Manifest,
 }
@@ -37,14 +44,14 @@ pub struct SharePage {
     pub more: bool,
 }
 
-const COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash, manifest";
+const COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash";
 
 impl Profile {
     /// Offers these files, each in place of what had its name before; all or none.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn put_shares(&self, shares: &[Share]) -> Result<(), ProfileError> {
+    pub fn put_shares(&self, shares: &[HashedShare]) -> Result<(), ProfileError> {
         let mut database = self.database();
         let transaction = self.sql(database.transaction())?;
         {
@@ -52,7 +59,7 @@ impl Profile {
                 "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, executable, hash, manifest)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             ))?;
-            for share in shares {
+            for HashedShare { share, manifest } in shares {
                 self.sql(insert.execute(params![
                     share.name.as_str(),
                     share.path.as_os_str().as_bytes(),
@@ -61,7 +68,7 @@ impl Profile {
                     share.id.inode.cast_signed(),
                     share.executable,
                     share.hash.as_bytes(),
-                    share.manifest.as_bytes(),
+                    manifest.as_bytes(),
                 ]))?;
             }
         }
@@ -91,12 +98,28 @@ impl Profile {
         self.one_share("name = ?1", name.as_str())
     }
 
-    /// A file that is offered with this content, if any is.
+    /// The files that are offered with this content; of many only some.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn share_with_hash(&self, hash: &ContentHash) -> Result<Option<Share>, ProfileError> {
-        self.one_share("hash = ?1 LIMIT 1", hash.as_bytes())
+    pub fn shares_with_hash(&self, hash: &ContentHash) -> Result<Vec<Share>, ProfileError> {
+        let rows: Vec<RawShare> = {
+            let database = self.database();
+            let query = format!("SELECT {COLUMNS} FROM share WHERE hash = ?1 LIMIT 16");
+            let mut query = self.sql(database.prepare_cached(&query))?;
+            let rows = query.query_map([hash.as_bytes()], RawShare::read);
+            self.sql(self.sql(rows)?.collect())?
+        };
+        rows.into_iter().map(|row| self.checked(row)).collect()
+    }
+
+    /// The layout and the manifest of a file that is offered with this content, if any is.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn manifest(&self, hash: &ContentHash) -> Result<Option<(Layout, Manifest)>, ProfileError> {
+        self.one_manifest("hash = ?1 LIMIT 1", hash.as_bytes())
+            .map(|found| found.map(|(layout, _, manifest)| (layout, manifest)))
     }
 
     /// What was computed for this version of this file, under whatever name.
@@ -104,8 +127,11 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn hashed_before(&self, path: &Path, id: FileId) -> Result<Option<(ContentHash, Manifest)>, ProfileError> {
-        let share = self.one_share("path = ?1 LIMIT 1", path.as_os_str().as_bytes())?;
-        Ok(share.filter(|share| share.id == id).map(|share| (share.hash, share.manifest)))
+        let path = path.as_os_str().as_bytes();
+        let share = self.one_share("path = ?1 LIMIT 1", path)?.filter(|share| share.id == id);
+        let Some(share) = share else { return Ok(None) };
+        let found = self.one_manifest("path = ?1 LIMIT 1", path)?;
+        Ok(found.filter(|(_, hash, _)| *hash == share.hash).map(|(_, hash, manifest)| (hash, manifest)))
     }
 
     /// Up to `limit` shares whose names start with `prefix` and come after `after`.
@@ -116,7 +142,7 @@ impl Profile {
         let database = self.database();
         let mut query = self.sql(database.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM share
-             WHERE name > ?2 AND name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?3"
+             WHERE name > ?2 AND name >= ?1 AND name < ?1 || char(1114111) ORDER BY name LIMIT ?3"
         )))?;
         let limit_and_one = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
         let rows = query.query_map(params![prefix, after, limit_and_one], RawShare::read);
@@ -170,7 +196,7 @@ impl Profile {
         let database = self.database();
         let mut query = self.sql(database.prepare_cached(
             "SELECT name FROM empty_folder
-             WHERE name > ?2 AND name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?3",
+             WHERE name > ?2 AND name >= ?1 AND name < ?1 || char(1114111) ORDER BY name LIMIT ?3",
         ))?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = query.query_map(params![prefix, after, limit], |row| row.get::<_, String>(0));
@@ -189,12 +215,31 @@ impl Profile {
         row.map(|row| self.checked(row)).transpose()
     }
 
+    fn one_manifest(
+        &self,
+        condition: &str,
+        value: impl rusqlite::ToSql,
+    ) -> Result<Option<(Layout, ContentHash, Manifest)>, ProfileError> {
+        let row: Option<(i64, [u8; 32], Vec<u8>)> = {
+            let database = self.database();
+            let query = format!("SELECT size, hash, manifest FROM share WHERE {condition}");
+            let mut query = self.sql(database.prepare_cached(&query))?;
+            let row = query.query_row([value], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+            self.sql(row.optional())?
+        };
+        let Some((size, hash, manifest)) = row else { return Ok(None) };
+        let hash = ContentHash::from_bytes(hash);
+        let damaged = || self.damaged(format!("the manifest of {hash}"));
+        let layout = Layout::of(size.cast_unsigned()).ok_or_else(damaged)?;
+        let manifest = Manifest::from_bytes(&layout, &manifest).ok_or_else(damaged)?;
+        Ok(Some((layout, hash, manifest)))
+    }
+
     fn checked(&self, row: RawShare) -> Result<Share, ProfileError> {
         let damaged = |what: &str| self.damaged(format!("the share {:?} ({what})", row.name));
-        let layout = Layout::of(row.id.size).ok_or_else(|| damaged("size"))?;
+        Layout::of(row.id.size).ok_or_else(|| damaged("size"))?;
         Ok(Share {
             name: row.name.parse().map_err(|_| damaged("name"))?,
-            manifest: Manifest::from_bytes(&layout, &row.manifest).ok_or_else(|| damaged("manifest"))?,
             path: row.path,
             id: row.id,
             executable: row.executable,
@@ -209,7 +254,6 @@ struct RawShare {
     id: FileId,
     executable: bool,
     hash: [u8; 32],
-    manifest: Vec<u8>,
 }
 
 impl RawShare {
@@ -225,7 +269,6 @@ impl RawShare {
             },
             executable: row.get(5)?,
             hash: row.get(6)?,
-            manifest: row.get(7)?,
         })
     }
 }
@@ -234,30 +277,32 @@ impl RawShare {
 mod tests {
     use super::*;
 
-    fn share(name: &str) -> Share {
+    fn share(name: &str) -> HashedShare {
         let layout = Layout::of(3).unwrap();
-        Share {
+        let share = Share {
             name: name.parse().unwrap(),
             path: format!("/data/{name}").into(),
             id: FileId { size: 3, mtime_ns: -5, inode: u64::MAX },
             executable: name == "b",
             hash: ContentHash::of(name.as_bytes()),
-            manifest: Manifest::new(vec![layout.value_of(0, b"abc")]),
-        }
+        };
+        HashedShare { share, manifest: Manifest::new(vec![layout.value_of(0, b"abc")]) }
     }
 
     #[test]
     fn shares_are_found_by_name_hash_and_path() {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
-        let all: Vec<Share> = ["a%b", "a_c/é", "a_c/d", "ab", "b"].map(share).to_vec();
-        profile.put_shares(&all).unwrap();
-        profile.put_shares(&all[..1]).unwrap();
+        let hashed = ["a%b", "a_c/é", "a_c/d", "ab", "b"].map(share);
+        profile.put_shares(&hashed).unwrap();
+        profile.put_shares(&hashed[..1]).unwrap();
+        let all = hashed.clone().map(|hashed| hashed.share);
         assert_eq!(profile.share_count().unwrap(), 5);
         assert_eq!(profile.share(&all[1].name).unwrap().as_ref(), Some(&all[1]));
-        assert_eq!(profile.share_with_hash(&all[2].hash).unwrap().as_ref(), Some(&all[2]));
+        assert_eq!(profile.shares_with_hash(&all[2].hash).unwrap(), [all[2].clone()]);
+        assert_eq!(profile.manifest(&all[2].hash).unwrap().unwrap().1, hashed[2].manifest);
         let known = profile.hashed_before(&all[3].path, all[3].id).unwrap();
-        assert_eq!(known, Some((all[3].hash, all[3].manifest.clone())));
+        assert_eq!(known, Some((all[3].hash, hashed[3].manifest.clone())));
         let newer = FileId { mtime_ns: -4, ..all[3].id };
         assert_eq!(profile.hashed_before(&all[3].path, newer).unwrap(), None);
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// An open folder. Names given to its methods are single components.
@@ -181,6 +181,31 @@ impl Folder {
     }
 }
 
+/// Opens the regular file at `path`, an absolute path that had no link in it when it was recorded: one that somebody
+/// put there since is not followed, and a fifo doesn't hang us.
+///
+/// # Errors
+/// As the system says.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Before Linux 5.6, and under some sandboxes.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
+        opened => opened,
+    };
+    let file = File::from(opened?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Whether nobody else can change the file through another name or as its owner.
+///
+/// # Errors
+/// As the system says.
+pub fn is_ours_alone(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    Ok(metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1)
+}
+
 /// Which version of which file this is.
 pub fn file_id(metadata: &Metadata) -> FileId {
     FileId { size: metadata.len(), mtime_ns: modified_ns(metadata), inode: metadata.ino() }
@@ -220,6 +245,20 @@ mod tests {
         assert!(folder.open_or_create("file").is_err());
         assert_eq!(folder.entry("link").unwrap(), Some(Entry::Other));
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_recorded_path_that_became_a_link_is_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        std::fs::create_dir(home.join("real")).unwrap();
+        File::create(home.join("real/secret")).unwrap();
+        assert!(open_regular(&home.join("real/secret")).is_ok());
+        std::os::unix::fs::symlink(home.join("real/secret"), home.join("link")).unwrap();
+        std::os::unix::fs::symlink(home.join("real"), home.join("folder")).unwrap();
+        assert!(open_regular(&home.join("link")).is_err());
+        assert!(open_regular(&home.join("folder/secret")).is_err());
+        assert!(open_regular(&home.join("real")).is_err());
     }
 
     #[test]

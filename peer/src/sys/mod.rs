@@ -3,5 +3,7 @@
 mod folder;
 mod route;
 
-pub use folder::{Entry, FileId, Folder, file_id, is_executable, make_executable, modified_ns};
+pub use folder::{
+    Entry, FileId, Folder, file_id, is_executable, is_ours_alone, make_executable, modified_ns, open_regular,
+};
 pub use route::route_mtu;

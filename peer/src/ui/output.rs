@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use shared::safe_text::safe_block;
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,20 +100,20 @@ impl Output {
     /// A line for people on standard error, unless they want it quiet.
     pub fn note(&self, line: &str) {
         if !self.facts.options.quiet {
-            Self::tell(line);
+            Self::tell(&safe_block(line));
         }
     }
 
     /// An error for people on standard error.
     pub fn error(&self, message: &str) {
         let label = if self.facts.color_err { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
-        Self::tell(&format!("{label} {message}"));
+        Self::tell(&format!("{label} {}", safe_block(message)));
     }
 
     /// Something that went wrong and doesn't stop the command, even if it is to be quiet.
     pub fn warning(&self, message: &str) {
         let label = if self.facts.color_err { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
-        Self::tell(&format!("{label} {message}"));
+        Self::tell(&format!("{label} {}", safe_block(message)));
     }
 
     /// A prompt on standard error, without a line end.

@@ -78,6 +78,10 @@ struct Running<'a> {
     sources: Vec<Source>,
     pullers: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
     calls: JoinSet<(SourceNo, Result<Link, Error>)>,
+    /// Others who may have it are still being asked for: until then nothing is given up.
+    seeking: bool,
+    /// What files would have been given up for meanwhile.
+    deferred: Option<Error>,
     account: Account,
 }
 
@@ -119,6 +123,8 @@ impl<'a> Coordinator<'a> {
             sources: Vec::new(),
             pullers: JoinSet::new(),
             calls: JoinSet::new(),
+            seeking: !in_order,
+            deferred: None,
             account,
         };
         let all = (0..orders.len()).collect();
@@ -154,10 +160,13 @@ impl Running<'_> {
                 () = cancel.cancelled() => return true,
                 Some(news) = news.recv() => self.hear(news, report).await,
                 Some(outcome) = outcomes.recv() => self.take(outcome, report).await,
-                Some(found) = others.recv() => {
-                    report(FetchEvent::Joined { user: found.link.user() });
-                    self.join(&found);
-                }
+                found = others.recv(), if self.seeking => match found {
+                    Some(found) => {
+                        report(FetchEvent::Joined { user: found.link.user() });
+                        self.join(&found);
+                    }
+                    None => self.stop_seeking(report).await,
+                },
                 Some(ended) = self.pullers.join_next() => match ended {
                     Ok((source, link_no, Err(error))) => self.lose(source, link_no, error, report).await,
                     Ok((_, _, Ok(()))) => {}
@@ -317,7 +326,20 @@ impl Running<'_> {
         self.fail_stranded(next, report).await;
     }
 
+    async fn stop_seeking(&mut self, report: Reporter<'_>) {
+        self.seeking = false;
+        if let Some(error) = self.deferred.take() {
+            let mut error = Some(error);
+            let user = self.request.from.clone();
+            self.fail_stranded(|| error.take().unwrap_or_else(|| lost(&user, None)), report).await;
+        }
+    }
+
     async fn fail_stranded(&mut self, mut error: impl FnMut() -> Error, report: Reporter<'_>) {
+        if self.seeking {
+            self.deferred.get_or_insert_with(error);
+            return;
+        }
         let coming: Vec<SourceNo> = (0..).zip(&self.sources).filter(|(_, s)| s.coming).map(|(no, _)| no).collect();
         let stranded = self.shared.plan().stranded(coming);
         for file in stranded {

@@ -181,7 +181,7 @@ impl Spot {
 
 /// Whether all that is wanted is one file, and not for being alone in a folder.
 fn is_one_file(wanted: &[Wanted]) -> bool {
-    matches!(wanted, [] | [_]) && wanted.iter().all(|file| file.local.components().count() == 1)
+    matches!(wanted, [only] if only.local.components().count() == 1)
 }
 
 /// `report.pdf` → `report (1).pdf`, cut to what a file system holds.

@@ -16,7 +16,7 @@ use shared::{ContentHash, Layout};
 
 use super::destination::{Spot, cut};
 use crate::engine::Error;
-use crate::sys::make_executable;
+use crate::sys::{is_ours_alone, make_executable};
 
 const MAGIC: &[u8; 8] = b"vzpart1\n";
 const HEADER_BYTES: u64 = 40;
@@ -64,6 +64,10 @@ impl Partial {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(Error::InUse(spot.path())),
                 Err(TryLockError::Error(why)) => return Err(Error::disk(&part_path)(why)),
+            }
+            if !is_ours_alone(&part).map_err(Error::disk(&part_path))? {
+                let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
+                return Err(Error::Disk { path: part_path, source: why });
             }
             // Whoever had the lock may have finished and renamed what was opened here.
             if folder.is_named(&part_name, &part).map_err(Error::disk(&part_path))? {

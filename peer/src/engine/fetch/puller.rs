@@ -28,6 +28,9 @@ const TRICKLE_TIME: Duration = Duration::from_secs(30);
 /// A puller without work looks again after this, for what others have become late with.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// The one whose word about names and sizes was taken.
+const FIRST_SOURCE: SourceNo = 0;
+
 /// What all pullers share.
 #[derive(Debug)]
 pub(super) struct Pull {
@@ -45,7 +48,7 @@ pub(super) struct Pull {
 pub(super) enum News {
     /// A file is being asked for, for the first time.
     Asking { file: FileNo },
-    /// Nobody has the file, or no longer.
+    /// A source doesn't have the file, or no longer.
     Unavailable { file: FileNo, code: Code, message: String },
     /// The source said something that can't be true; it is asked no more.
     Lied { source: SourceNo, about: FileNo },
@@ -78,10 +81,6 @@ impl Pull {
 pub(super) async fn pull(pull: Arc<Pull>, link: Link, source: SourceNo) -> Result<(), StreamError> {
     let mut puller = Puller { pull: &pull, link: &link, source, stream: None, asked: VecDeque::new() };
     let outcome = puller.run().await;
-    if outcome.is_err() {
-        // Nothing more is given to a source whose link is failing, until it is called again.
-        pull.plan().lose_source(source);
-    }
     puller.give_all_back();
     outcome
 }
@@ -100,7 +99,16 @@ impl Puller<'_> {
         loop {
             // Registered before the plan is asked: work that appears in between is not missed.
             let more_work = self.pull.work.notified();
-            self.ask_ahead().await?;
+            match self.ask_ahead().await {
+                // The source stopped reading because it stopped sending: the oldest question is the trouble.
+                Err(StreamError::Reset(code)) if !self.asked.is_empty() => {
+                    if let Some(work) = self.asked.front().cloned() {
+                        self.reset(&work, code);
+                    }
+                    continue;
+                }
+                asked => asked?,
+            }
             if let Some(work) = self.asked.front().cloned() {
                 match self.take_answer(&work).await {
                     // The file is the trouble, not the link.
@@ -191,11 +199,9 @@ impl Puller<'_> {
     /// The source doesn't have the file after all.
     fn unavailable(&self, work: &Work, code: Code, message: String) {
         let (Work::Manifest(file) | Work::Run { file, .. }) = *work;
-        let nobody_has_it = self.pull.plan().unavailable(self.source, file);
+        self.pull.plan().unavailable(self.source, file);
         self.pull.work.notify_waiters();
-        if nobody_has_it {
-            self.pull.tell(News::Unavailable { file, code, message });
-        }
+        self.pull.tell(News::Unavailable { file, code, message });
     }
 
     async fn take_manifest(&mut self, file: FileNo, answer: &Answer) -> Result<(), StreamError> {
@@ -207,6 +213,15 @@ impl Puller<'_> {
             group_size: layout.group_bytes(),
             groups: layout.groups(),
         };
+        if *answer != expected && self.source != FIRST_SOURCE {
+            // It may be the first source that described the file wrongly.
+            self.asked.pop_front();
+            self.pull.plan().give_back(self.source, &Work::Manifest(file));
+            self.unavailable(&Work::Manifest(file), Code::Protocol, "the sources disagree about it".to_owned());
+            self.stream = None;
+            self.give_all_back();
+            return Ok(());
+        }
         let mut manifest = None;
         if *answer == expected
             && let Some((_, receiver)) = &mut self.stream
@@ -259,7 +274,7 @@ impl Puller<'_> {
             };
             bytes.extend_from_slice(&chunk);
             since.1 += chunk.len() as u64;
-            if since.1 >= TRICKLE_BYTES {
+            if since.1 >= TRICKLE_BYTES || self.pull.limit.is_some() {
                 since = (Instant::now(), 0);
             } else if since.0.elapsed() >= TRICKLE_TIME {
                 return Err(StreamError::Timeout(TRICKLE_TIME));

@@ -18,6 +18,8 @@ use crate::engine::Error;
 
 /// Groups that may wait for the writer.
 const QUEUE: usize = 4;
+/// Room made for a group before its first byte.
+const RESERVED_BYTES: usize = 4 << 20;
 /// Emptied buffers that are kept for reuse.
 const KEPT_BUFFERS: usize = 8;
 
@@ -79,7 +81,8 @@ impl WriterHandle {
         let kept = self.buffers.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = kept.unwrap_or_default();
         buffer.clear();
-        buffer.reserve_exact(len);
+        // Groups are as large as a size that somebody claims makes them: room is made for what really comes.
+        buffer.reserve_exact(len.min(RESERVED_BYTES));
         buffer
     }
 }
@@ -87,7 +90,7 @@ impl WriterHandle {
 impl Buffers {
     fn give_back(&self, buffer: Vec<u8>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_BUFFERS {
+        if kept.len() < KEPT_BUFFERS && buffer.capacity() <= RESERVED_BYTES {
             kept.push(buffer);
         }
     }

@@ -15,6 +15,8 @@ use crate::engine::{Error, Me};
 use crate::net::TrackerError;
 use crate::net::link::Caller;
 
+/// For the tracker to say who is calling.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the tracker's word is taken without asking again.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// More than this many remembered callers, and all are forgotten.
@@ -38,7 +40,11 @@ impl Directory {
         let fingerprint = caller.fingerprint();
         let user = match self.remembered(&fingerprint) {
             Some(user) => user,
-            None => self.look_up(fingerprint).await?,
+            None => {
+                let user = self.look_up(fingerprint).await?;
+                self.remember(fingerprint, &user);
+                user
+            }
         };
         match check_key(&self.me, &user, fingerprint) {
             Ok(()) => {}
@@ -55,13 +61,18 @@ impl Directory {
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
             return Err((Code::Unauthorised, format!("your key belongs to {user}, not to {claimed}")));
         }
-        self.remember(fingerprint, &user);
         Ok(user)
     }
 
     async fn look_up(&self, fingerprint: Fingerprint) -> Result<UserName, (Code, String)> {
         let whois = Request::Whois(Whois::Fingerprint(fingerprint));
-        let answer: Result<WhoisReply, TrackerError> = self.tracker.clone().call(&whois).await;
+        let mut tracker = self.tracker.clone();
+        // The caller waits, and not for long; a tracker that hangs is as good as none.
+        let answer: Result<WhoisReply, TrackerError> =
+            tokio::time::timeout(PATIENCE, tracker.call(&whois)).await.unwrap_or_else(|_| {
+                let why = format!("no answer within {} s", PATIENCE.as_secs());
+                Err(TrackerError::Unreachable { address: self.me.tracker.to_string(), why })
+            });
         match answer {
             Ok(reply) => Ok(reply.user),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
@@ -89,6 +100,6 @@ impl Directory {
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.entry(fingerprint).or_insert_with(|| (user.clone(), Instant::now()));
+        known.insert(fingerprint, (user.clone(), Instant::now()));
     }
 }

@@ -29,9 +29,9 @@ use self::directory::Directory;
 use self::keeper::Keeper;
 use self::switchboard::Switchboard;
 use super::event::{Event, Events};
-use super::serve::{Library, Limits, Serving, serve_link};
+use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
 use super::{Error, Me, Notice};
-use crate::net::endpoint::Endpoint;
+use crate::net::endpoint::{Call, Endpoint};
 use crate::net::link::{self, Link};
 use crate::profile::NodeLock;
 
@@ -70,7 +70,7 @@ impl Node {
 
         let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
-        let (stale, to_refresh) = mpsc::unbounded_channel();
+        let stale = Arc::new(StaleShares::default());
         let (keeper, tracker) = Keeper::new(me.clone(), port, events.clone(), leaving.clone());
         let (ready, is_ready) = oneshot::channel();
         tasks.spawn(keeper.run(ready));
@@ -80,9 +80,9 @@ impl Node {
         let directory = Arc::new(Directory::new(me.clone(), tracker.clone()));
         let switchboard =
             Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), events.clone(), new_links));
-        let library = Library::new(me.profile.clone(), stale);
+        let library = Library::new(me.profile.clone(), stale.clone());
         let serving = Serving::new(me.clone(), library, events.clone(), limits);
-        tasks.spawn(refresher::run(me.clone(), to_refresh, tracker.clone(), events.clone(), stop.clone()));
+        tasks.spawn(refresher::run(me.clone(), stale, tracker.clone(), events.clone(), stop.clone()));
         let status = control::Status { user: me.user.clone(), address: online, pid: std::process::id() };
         let control =
             control::Server::bind(&me.profile, status, switchboard.clone(), tracker, events.clone(), stop.clone())?;
@@ -122,9 +122,12 @@ impl Node {
         let outcome = loop {
             tokio::select! {
                 () = self.stop.cancelled() => break Ok(()),
-                Some(connecting) = self.endpoint.accept() => {
+                call = self.endpoint.accept() => {
+                    let Some(call) = call else {
+                        break Err(Error::Internal("the UDP socket failed".to_owned()));
+                    };
                     self.links.spawn(take_call(
-                        connecting,
+                        call,
                         self.directory.clone(),
                         self.switchboard.clone(),
                         self.serving.clone(),
@@ -165,13 +168,8 @@ impl Node {
     }
 }
 
-async fn take_call(
-    connecting: quinn::Connecting,
-    directory: Arc<Directory>,
-    switchboard: Arc<Switchboard>,
-    serving: Serving,
-) {
-    let caller = match link::receive(connecting).await {
+async fn take_call(call: Call, directory: Arc<Directory>, switchboard: Arc<Switchboard>, serving: Serving) {
+    let caller = match link::receive(call).await {
         Ok(caller) => caller,
         Err(error) => {
             tracing::debug!("a call came to nothing: {error}");

@@ -95,15 +95,18 @@ impl Switchboard {
         to: &UserName,
         message: &ChatMessage,
     ) -> Result<(), Error> {
-        if let Some(open) = outgoing.as_mut().filter(|open| !open.is_closed()) {
+        // Taken out while it is used: one that is cancelled in the middle of a frame must not be used again.
+        if let Some(mut open) = outgoing.take().filter(|open| !open.is_closed()) {
             match open.deliver(message).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    *outgoing = Some(open);
+                    return Ok(());
+                }
                 Err(error @ StreamError::Answered { .. }) => return Err(Error::stream(to, error)),
                 // The link may have died unnoticed; the other side knows the message's id if it got it.
                 Err(error) => tracing::debug!("{to}: the conversation broke off: {error}"),
             }
         }
-        *outgoing = None;
         let link = self.link_to(to).await?;
         let mut open = Outgoing::open(&link).await.map_err(|why| Error::stream(to, why))?;
         open.deliver(message).await.map_err(|why| Error::stream(to, why))?;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::UserName;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::engine::rate::{Bucket, pause};
@@ -22,6 +23,11 @@ pub struct Limits {
     pub per_peer: Option<u64>,
 }
 
+/// Files that are sent to one peer at once; the others of the node's slots are for the others.
+const SLOTS_PER_PEER: usize = 8;
+const PIECE_BYTES: u64 = 256 * 1024;
+const MIN_PIECE_BYTES: u64 = 8 * 1024;
+
 /// Where every piece passes before it is sent.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -34,6 +40,7 @@ pub(super) struct Gate {
 #[derive(Debug)]
 pub(super) struct Lane {
     bucket: tokio::sync::Mutex<Option<Bucket>>,
+    slots: Arc<Semaphore>,
 }
 
 impl Gate {
@@ -49,9 +56,15 @@ impl Gate {
         peers.retain(|_, lane| Arc::strong_count(lane) > 1);
         let new = || {
             let bucket = self.limits.per_peer.map(|limit| Bucket::new(limit, now()));
-            Arc::new(Lane { bucket: tokio::sync::Mutex::new(bucket) })
+            Arc::new(Lane { bucket: tokio::sync::Mutex::new(bucket), slots: Arc::new(Semaphore::new(SLOTS_PER_PEER)) })
         };
         peers.entry(user.clone()).or_insert_with(new).clone()
+    }
+
+    /// Bytes of the pieces that pass: small enough that a tight limit doesn't look like silence.
+    pub(super) fn piece_bytes(&self) -> u64 {
+        let tightest = [self.limits.total, self.limits.per_peer].into_iter().flatten().min();
+        tightest.map_or(PIECE_BYTES, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, PIECE_BYTES))
     }
 
     /// Waits until `bytes` may be sent to the peer of `lane`.
@@ -69,6 +82,14 @@ impl Gate {
             let wait = own.take(bytes, now());
             pause(wait).await;
         }
+    }
+}
+
+impl Lane {
+    /// Waits until one more file may be sent to this peer.
+    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed, so there always is one.
+        self.slots.clone().acquire_owned().await.ok()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is offered, as it is on the disk now.
 
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -7,20 +8,44 @@ use bytes::Bytes;
 use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
 use shared::peer::{Answer, Code, FileStat};
 use shared::{ContentHash, FileName, Layout};
-use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::share::{Freshness, freshness};
 use crate::engine::{Error, blocking};
 use crate::profile::{Profile, Share};
-use crate::sys::{FileId, file_id};
+use crate::sys::{FileId, file_id, open_regular};
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
 const PAGE: usize = 200;
-/// Bytes read from the disk at once.
-const READ_BYTES: u64 = 256 * 1024;
 /// Files that are sent at once, to all peers together.
 const UPLOADS: usize = 32;
+
+/// Shares that are to be hashed again, each once however often it is asked for.
+#[derive(Debug, Default)]
+pub struct StaleShares {
+    names: Mutex<HashSet<FileName>>,
+    added: Notify,
+}
+
+impl StaleShares {
+    /// One more, unless it waits already.
+    pub fn add(&self, name: FileName) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+        self.added.notify_one();
+    }
+
+    /// All that wait, at least one: waits for it.
+    pub async fn take(&self) -> HashSet<FileName> {
+        loop {
+            let names = std::mem::take(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner));
+            if !names.is_empty() {
+                return names;
+            }
+            self.added.notified().await;
+        }
+    }
+}
 
 /// Why a request gets an error for an answer.
 pub(super) type Refusal = (Code, String);
@@ -30,7 +55,7 @@ pub(super) type Refusal = (Code, String);
 pub struct Library {
     profile: Profile,
     /// Shares found to have changed go here, to be hashed again.
-    stale: mpsc::UnboundedSender<Share>,
+    stale: Arc<StaleShares>,
     uploads: Arc<Semaphore>,
 }
 
@@ -45,13 +70,13 @@ pub struct OpenShare {
     pub bytes: u64,
     file: File,
     /// Half-open ranges of bytes, the next one first.
-    ranges: std::collections::VecDeque<(u64, u64)>,
-    _slot: OwnedSemaphorePermit,
+    ranges: VecDeque<(u64, u64)>,
+    _slots: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
 }
 
 impl Library {
     /// The shares of `profile`; those that changed are sent to `stale`.
-    pub fn new(profile: Profile, stale: mpsc::UnboundedSender<Share>) -> Self {
+    pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
         Self { profile, stale, uploads: Arc::new(Semaphore::new(UPLOADS)) }
     }
 
@@ -102,8 +127,8 @@ impl Library {
         let found = blocking(move || Ok(profile.share(&name)?.map(|share| (freshness(&share), share)))).await;
         match found.map_err(internal)? {
             Some((Freshness::Fresh, share)) => Ok(Answer::Stat(stat_of(&share))),
-            Some((_, share)) => Err(self.stale(share)),
-            None => Err(not_found()),
+            Some((Freshness::Changed, share)) => Err(self.stale(share.name)),
+            Some((Freshness::Missing, _)) | None => Err(not_found()),
         }
     }
 
@@ -113,58 +138,64 @@ impl Library {
     /// [`Refusal`]: not shared.
     pub async fn manifest(&self, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
         let profile = self.profile.clone();
-        let share = blocking(move || Ok(profile.share_with_hash(&hash)?)).await.map_err(internal)?;
-        let share = share.ok_or_else(not_found)?;
-        let layout = Layout::of(share.id.size).ok_or_else(not_found)?;
+        let found = blocking(move || Ok(profile.manifest(&hash)?)).await.map_err(internal)?;
+        let (layout, manifest) = found.ok_or_else(not_found)?;
         let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.groups());
-        let bytes = Bytes::copy_from_slice(share.manifest.as_bytes());
+        let bytes = Bytes::copy_from_slice(manifest.as_bytes());
         Ok((Answer::Manifest { hash, size, group_size, groups }, bytes))
     }
 
-    /// Opens a file to send these groups of it.
+    /// Opens a file to send these groups of it, holding the peer's slot and one of the node's meanwhile.
     ///
     /// # Errors
     /// [`Refusal`]: not shared, changed, or ranges that make no sense.
-    pub async fn open(&self, hash: ContentHash, ranges: &[(u32, u32)]) -> Result<OpenShare, Refusal> {
-        let slot =
-            self.uploads.clone().acquire_owned().await.map_err(|why| internal(Error::Internal(why.to_string())))?;
+    pub async fn open(
+        &self,
+        peers_slot: Option<OwnedSemaphorePermit>,
+        hash: ContentHash,
+        ranges: &[(u32, u32)],
+    ) -> Result<OpenShare, Refusal> {
+        let slots = (peers_slot, self.uploads.clone().acquire_owned().await.ok());
         let profile = self.profile.clone();
         let opened = blocking(move || {
-            let Some(share) = profile.share_with_hash(&hash)? else { return Ok(None) };
-            let file = File::open(&share.path).ok().filter(|file| version(file) == Some(share.id));
-            Ok(Some((share, file)))
+            let shares = profile.shares_with_hash(&hash)?;
+            let fresh = shares.iter().find_map(|share| {
+                let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
+                file.map(|file| (share.clone(), file))
+            });
+            Ok((fresh, shares))
         });
         let (share, file) = match opened.await.map_err(internal)? {
-            Some((share, Some(file))) => (share, file),
-            Some((share, None)) => return Err(self.stale(share)),
-            None => return Err(not_found()),
+            (Some(fresh), _) => fresh,
+            (None, stale) => {
+                return Err(stale.into_iter().map(|share| self.stale(share.name)).last().unwrap_or_else(not_found));
+            }
         };
         let layout = Layout::of(share.id.size).ok_or_else(not_found)?;
         let ranges = byte_ranges(&layout, ranges)?;
         let bytes = ranges.iter().map(|(start, end)| end - start).sum();
-        Ok(OpenShare { share, layout, bytes, file, ranges, _slot: slot })
+        Ok(OpenShare { share, layout, bytes, file, ranges, _slots: slots })
     }
 
-    fn stale(&self, share: Share) -> Refusal {
-        // Nobody listens when the node is ending.
-        let _ = self.stale.send(share);
+    fn stale(&self, name: FileName) -> Refusal {
+        self.report_stale(name);
         (Code::Stale, "the file changed and is being hashed again".to_owned())
     }
 
     /// Says that a share turned out to have changed while it was sent.
-    pub fn report_stale(&self, share: Share) {
-        let _ = self.stale.send(share);
+    pub fn report_stale(&self, name: FileName) {
+        self.stale.add(name);
     }
 }
 
 impl OpenShare {
-    /// The next bytes, `None` at the end. Blocking.
+    /// The next bytes, `most` of them at the most, `None` at the end. Blocking.
     ///
     /// # Errors
     /// [`Code::Stale`] when the file is no longer the one that was hashed.
-    pub fn read(&mut self) -> Result<Option<Bytes>, Code> {
+    pub fn read(&mut self, most: u64) -> Result<Option<Bytes>, Code> {
         let Some((start, end)) = self.ranges.front_mut() else { return Ok(None) };
-        let len = READ_BYTES.min(*end - *start);
+        let len = most.min(*end - *start);
         let mut buffer = vec![0; usize::try_from(len).map_err(|_| Code::Internal)?];
         self.file.read_exact_at(&mut buffer, *start).map_err(|_| Code::Stale)?;
         *start += len;
@@ -180,7 +211,7 @@ fn version(file: &File) -> Option<FileId> {
     file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| file_id(&metadata))
 }
 
-fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<std::collections::VecDeque<(u64, u64)>, Refusal> {
+fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<VecDeque<(u64, u64)>, Refusal> {
     let wrong = |message: &str| (Code::Protocol, message.to_owned());
     if ranges.len() > RANGES_PER_GET {
         return Err(wrong("too many ranges"));

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use gate::Gate;
 pub use gate::Limits;
-pub use library::{Library, OpenShare};
+pub use library::{Library, OpenShare, StaleShares};
 use uploads::Uploads;
 
 use super::event::Events;
@@ -85,7 +85,14 @@ async fn serve_stream(
     }
     let mut next = Some(first);
     while let Some(ask) = next {
-        answer(serving, uploads, &mut sender, ask).await?;
+        match answer(serving, uploads, &mut sender, ask).await {
+            // The code tells the other side what became of the file.
+            Err(StreamError::Reset(code)) => {
+                sender.reset(code);
+                return Ok(());
+            }
+            answered => answered?,
+        }
         next = receiver.frame().await?;
     }
     sender.finish();
@@ -107,10 +114,15 @@ async fn answer(serving: &Serving, uploads: &Uploads, sender: &mut Sender, ask: 
             }
             Err(refused) => Err(refused),
         },
-        Ask::Get { hash, ranges } => match library.open(hash, &ranges).await {
+        Ask::Get { hash, ranges } => match library.open(uploads.slot().await, hash, &ranges).await {
             Ok(open) => {
                 sender.set_priority(Priority::Bulk);
-                return uploads.send(sender, open).await;
+                let name = open.share.name.clone();
+                let sent = uploads.send(sender, open).await;
+                if matches!(sent, Err(StreamError::Reset(Code::Stale))) {
+                    library.report_stale(name);
+                }
+                return sent;
             }
             Err(refused) => Err(refused),
         },

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use shared::peer::{Answer, Code};
 use shared::{ContentHash, FileName, UserName};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::OpenShare;
 use super::gate::{Gate, Lane};
 use crate::engine::event::{Event, Events};
 use crate::net::StreamError;
-use crate::net::stream::Sender;
+use crate::net::stream::{Sender, within};
 
+/// How long the other side may take nothing.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Pieces read ahead of the network.
 const READ_AHEAD: usize = 3;
 
@@ -44,13 +47,14 @@ impl Uploads {
         sender.frame(&Answer::Data { bytes: open.bytes }).await?;
         let (hash, name, size, total) = (open.share.hash, open.share.name.clone(), open.layout.size(), open.bytes);
         let (pieces, mut ready) = mpsc::channel(READ_AHEAD);
+        let piece_bytes = self.gate.piece_bytes();
         let reader = tokio::task::spawn_blocking(move || {
             let mut open = open;
             loop {
-                let piece = open.read().transpose();
+                let piece = open.read(piece_bytes).transpose();
                 let last = !matches!(piece, Some(Ok(_)));
                 if piece.is_some_and(|piece| pieces.blocking_send(piece).is_err()) || last {
-                    return open.share;
+                    return;
                 }
             }
         });
@@ -61,7 +65,8 @@ impl Uploads {
                 Ok(piece) => {
                     bytes += piece.len() as u64;
                     self.gate.pass(&self.lane, piece.len()).await;
-                    sender.bulk(piece).await
+                    // One that never reads must not keep the slot.
+                    within(SILENCE, sender.bulk(piece)).await
                 }
                 Err(code) => Err(StreamError::Reset(code)),
             };
@@ -75,6 +80,11 @@ impl Uploads {
             return Err(StreamError::Reset(Code::Internal));
         }
         outcome
+    }
+
+    /// Waits until one more file may be sent to this peer.
+    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.lane.slot().await
     }
 
     /// Tells of the files that were begun and not finished over this link.

@@ -1,6 +1,7 @@
 //! The other processes' side of the local socket.
 
 use std::io;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,6 +14,9 @@ use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
 use crate::engine::Error;
 use crate::engine::event::Event;
 use crate::profile::Profile;
+
+/// Longer than any command takes: a message is dialled, sent and stored within it.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A connection to the running node of a profile.
 #[derive(Debug)]
@@ -40,7 +44,15 @@ impl NodeClient {
         let path = profile.socket_path();
         match UnixStream::connect(&path).await {
             Ok(stream) => Ok(Some(Self { stream, incoming: Vec::new(), next_id: 0 })),
-            Err(why) if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            // A path too long for a socket is invalid input: no node can have bound it.
+            Err(why)
+                if matches!(
+                    why.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                Ok(None)
+            }
             Err(why) => Err(Error::disk(&path)(why)),
         }
     }
@@ -125,14 +137,17 @@ impl NodeClient {
 
     async fn call<T: DeserializeOwned>(&mut self, action: Action) -> Result<T, Error> {
         let id = self.send(action).await?;
-        loop {
-            if let FromNode::Reply(reply) = self.next().await?
-                && reply.id == id
-            {
-                let value = reply.outcome.into_result()?;
-                return serde_json::from_value(value).map_err(|why| gone(&why.to_string()));
+        let reply = async {
+            loop {
+                if let FromNode::Reply(reply) = self.next().await?
+                    && reply.id == id
+                {
+                    return reply.outcome.into_result();
+                }
             }
-        }
+        };
+        let value = tokio::time::timeout(PATIENCE, reply).await.map_err(|_| gone("it doesn't answer"))??;
+        serde_json::from_value(value).map_err(|why| gone(&why.to_string()))
     }
 }
 

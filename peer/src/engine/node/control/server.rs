@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -72,7 +73,11 @@ impl Server {
                     Ok((stream, _)) => {
                         clients.spawn(serve_client(stream, self.shared.clone()));
                     }
-                    Err(why) => tracing::warn!("the local socket: {why}"),
+                    Err(why) => {
+                        // Out of descriptors, most likely: spinning would not bring any back.
+                        tracing::warn!("the local socket: {why}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 },
                 Some(ended) = clients.join_next() => match ended {
                     Ok(Ok(())) => {}
