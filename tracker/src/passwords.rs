@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | hashes at a time | one per core (19 MiB each) | they wait |
 //! | hashes that wait | [`WAITING_PER_CORE`] per core | `busy` with a time to come back |
-//! | hashes at work or waiting for one address | a third of all, at least [`ONE_ADDRESS`] | `busy`: others keep their turn |
+//! | hashes at work or waiting for one address | half of all, at least [`ONE_ADDRESS`] | `busy`: others keep their turn |
 //!
 //! The permit moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
 //! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
@@ -115,7 +115,7 @@ impl Passwords {
             running: Arc::new(Semaphore::new(cores)),
             waiting: Arc::new(Semaphore::new(cores + waiting)),
             held: Arc::default(),
-            one_address: ((cores + waiting) / 3).max(ONE_ADDRESS),
+            one_address: ((cores + waiting) / 2).max(ONE_ADDRESS),
             dummy: hash(&nobody)?.into(),
         })
     }
@@ -241,7 +241,7 @@ mod tests {
         let passwords = Passwords::with_bounds(1, 200).unwrap();
         let (here, there) = (HERE, "10.0.0.2".parse().unwrap());
         let mut held: Vec<Place> = std::iter::from_fn(|| passwords.place(here)).collect();
-        assert_eq!(held.len(), 67);
+        assert_eq!(held.len(), 100);
         assert!(passwords.place(there).is_some());
         held.pop();
         assert!(passwords.place(here).is_some());

@@ -37,6 +37,7 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -124,6 +125,8 @@ pub struct Registry {
     /// Users whose state is not stored yet.
     marked: BTreeMap<UserName, Mark>,
     is_stopping: bool,
+    /// How many clients of the exercise are present from each address.
+    legacy_at: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
@@ -162,6 +165,7 @@ impl Registry {
             catalogue_bytes: 0,
             marked: BTreeMap::new(),
             is_stopping: false,
+            legacy_at: HashMap::new(),
         }
     }
 
@@ -195,6 +199,9 @@ impl Registry {
         let files = Files::default();
         let bound = binding.is_some();
         self.present.insert(user.clone(), Present { session, ip, bound, deadline, stored: deadline, files, head });
+        if !bound {
+            *self.legacy_at.entry(ip).or_default() += 1;
+        }
         self.mark(&user, true);
         self.listing = None;
         let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
@@ -331,7 +338,7 @@ impl Registry {
 
     /// Whether a client of the exercise is present from this address.
     pub fn has_legacy_from(&self, ip: IpAddr) -> bool {
-        self.rules.legacy_auth && self.present.values().any(|present| !present.bound && present.ip == ip)
+        self.rules.legacy_auth && self.legacy_at.contains_key(&ip)
     }
 
     /// The token of a session that is not over, and whether it is its user's presence.
@@ -420,6 +427,14 @@ impl Registry {
     fn forget_presence(&mut self, user: &UserName) -> Option<Present> {
         let present = self.present.remove(user)?;
         self.catalogue_bytes -= present.files.bytes();
+        if !present.bound
+            && let Entry::Occupied(mut count) = self.legacy_at.entry(present.ip)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         self.deadlines.remove(&(present.deadline, user.clone()));
         self.forget_session(present.session);
         Some(present)

@@ -414,6 +414,9 @@ proptest! {
             prop_assert_eq!(registry.present.len(), registry.deadlines.len());
             let bytes: usize = registry.present.values().map(|present| present.files.bytes()).sum();
             prop_assert_eq!(registry.catalogue_bytes, bytes);
+            let legacy = registry.present.values().filter(|present| !present.bound).count();
+            prop_assert_eq!(registry.legacy_at.values().sum::<usize>(), legacy);
+            prop_assert_eq!(registry.has_legacy_from(ALICE_IP.into()), legacy > 0);
             prop_assert_eq!(registry.present.len(), registry.sessions.len());
             prop_assert_eq!(registry.tokens.len(), registry.sessions.len());
             prop_assert_eq!(registry.owners.len(), registry.bindings.len());
