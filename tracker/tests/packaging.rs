@@ -57,6 +57,6 @@ fn what_the_package_installs_is_there() {
         let built = source.starts_with("target/");
         assert!(built || packaging("..").join(source).exists(), "{source}");
     }
-    let unit = read_to_string(packaging("vizinho-tracker.service")).unwrap();
+    let unit = read_to_string(packaging("units/vizinho-tracker.service")).unwrap();
     assert!(unit.contains("ExecStart=/usr/bin/tracker --config /etc/vizinho/tracker.toml"));
 }
