@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tests::files::{assert_content, names_in, noise};
+use tests::files::{assert_content, names_in, noise, write};
 use tests::hostile::{HostilePeer, Offer, Stage, Trick};
 use tests::{Invocation, Lab, Outcome, User};
 
@@ -167,6 +167,23 @@ fn a_liar_does_not_spoil_what_it_was_honest_about() {
     let outcome = scene.fetch(&["small.txt", NAME]).run();
     outcome.exits(12).says("error: ");
     assert!(!scene.here.join(NAME).exists());
+}
+
+#[test]
+fn a_liar_beside_an_honest_source_spoils_nothing() {
+    for trick in [Trick::WrongGroup, Trick::WrongManifest, Trick::Reset(Stage::Data), Trick::Close(Stage::Data)] {
+        let lab = Lab::start();
+        let scene = scene(&lab, trick.clone());
+        let bob = lab.user("bob");
+        bob.share([write(lab.join("the same.mkv"), noise(9, 5_000_000))]);
+        let _node = bob.serve();
+        // Who sends what is a matter of luck, what arrives is not.
+        let fetched = scene.alice.peer(["fetch", "--from", "bob", "mallory", NAME, "-o"]).arg(&scene.here).run();
+        fetched.exits(0).is_plain();
+        assert!(!fetched.err().contains("nothing more is taken from bob"), "{trick:?}: {fetched}");
+        assert_content(scene.here.join(NAME), &noise(9, 5_000_000));
+        assert_eq!(names_in(&scene.here), [NAME], "{trick:?}");
+    }
 }
 
 fn list_with(name: &str) -> Value {

@@ -160,8 +160,10 @@ fn a_password_is_asked_for_without_showing_it() {
 
     let mut differing = lab.stranger("bob").peer(["register", "bob"]).in_terminal(80, 24);
     differing.wait_for("Password:");
+    differing.wait_until_secret();
     differing.press("one\n");
     differing.wait_for("The same again:");
+    differing.wait_until_secret();
     differing.press("two\n");
     let (outcome, screen) = differing.finish();
     outcome.exits(2);
@@ -169,6 +171,7 @@ fn a_password_is_asked_for_without_showing_it() {
 
     let mut ended = lab.stranger("carol").peer(["register", "carol"]).in_terminal(80, 24);
     ended.wait_for("Password:");
+    ended.wait_until_secret();
     ended.press("\u{4}");
     let (outcome, _) = ended.finish();
     assert!(outcome.code > 0, "the end of input is no password: {outcome}");

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     run(&alice, &["fetch", "bob", "report.pdf", "holiday.mkv", "pictures/", "-o", text(&here)]);
 
     say("The same again costs nothing: what is there already is not fetched twice.");
-    run(&alice, &["fetch", "bob", "report.pdf", "pictures/", "-o", text(&here)]);
+    run(&alice, &["fetch", "bob", "report.pdf", "holiday.mkv", "-o", text(&here)]);
 
     say("She writes to him; the command returns when his peer has stored the message.");
     run(&alice, &["chat", "bob", "Got it all, thank you!"]);
