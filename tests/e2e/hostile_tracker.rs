@@ -71,11 +71,11 @@ fn errors_of_a_tracker_are_shown_harmlessly() {
 }
 
 #[test]
-fn a_reply_without_end_is_given_up_before_it_fills_the_memory() {
+fn a_reply_without_end_is_exit_7() {
     let tracker = HostileTracker::with_tls(|_| vec![b'x'; 64 << 20]);
     let lab = Lab::without_tracker();
     let alice = lab.stranger("alice");
-    // 64 MiB of a line, then nothing: a reply to REGISTER of that size can't be one.
+    // 64 MiB of one line, then nothing.
     let register = alice.peer(["--tracker", &tracker.address(), "register", "alice", "--password-file"]);
     register.arg(alice.password_file()).run().exits(7).is_plain();
 }
