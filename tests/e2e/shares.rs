@@ -1,5 +1,6 @@
 //! Offering files, and what becomes of the offer when the file doesn't stay what it was.
 
+use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use tests::files::{assert_content, assert_same, names_in, write};
@@ -127,25 +128,17 @@ fn a_file_that_changed_while_no_node_ran_is_hashed_again_at_the_start() {
 #[test]
 fn a_file_that_can_no_longer_be_read_is_exit_5() {
     let lab = Lab::start();
-    // The system lets root read everything: bob's node runs as somebody else.
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let file = lab.file("a.bin", 10_000);
     bob.share([&file]);
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
-    for path in [lab.path().to_owned(), bob.home().to_owned()] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let as_nobody = r#"
-        chown -R 65534:65534 "$VIZINHO_HOME" || exit 77
-        exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@""#;
-    let node = bob.peer(["serve"]).through_shell(as_nobody).start();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
+    let node = bob.peer(["serve"]).unprivileged().start();
     node.wait_for("online as bob");
     let here = lab.empty_folder("here");
     alice.fetch("bob", ["a.bin"], &here).run().exits(5).says("a.bin");
     assert!(names_in(&here).is_empty());
     node.interrupt();
     node.finish().exits(130);
-    bob.peer(["share"]).arg(&file).through_shell(as_nobody.trim()).run();
 }
 
 #[test]
@@ -153,11 +146,7 @@ fn an_unreadable_file_is_left_out_with_a_message() {
     let lab = Lab::start();
     let bob = lab.user("bob");
     let file = lab.file("secret.bin", 10);
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
-    std::fs::set_permissions(lab.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let as_nobody = r#"
-        chown -R 65534:65534 "$VIZINHO_HOME" || exit 77
-        exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@""#;
-    let refused = bob.peer(["share"]).arg(&file).through_shell(as_nobody).run();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
+    let refused = bob.peer(["share"]).arg(&file).unprivileged().run();
     refused.exits(12).says("secret.bin").says("permission denied");
 }
