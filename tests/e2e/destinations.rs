@@ -243,7 +243,7 @@ impl<'a> Tmpfs<'a> {
     /// Mounts it, where that is allowed.
     fn mount(folder: &'a Path, options: &str) -> Option<Self> {
         let mount = Invocation::new("mount", Path::new("/")).args(["-t", "tmpfs", "-o", options, "none"]).arg(folder);
-        (mount.run().code == 0).then_some(Self(folder))
+        (mount.run().code == 0).then(|| Self(folder))
     }
 }
 

@@ -1,0 +1,77 @@
+//! A whole connection to a tracker on loopback: first byte, TLS or plaintext, requests. Whatever comes, the tracker
+//! answers with whole lines of JSON that have a status, a code and a message, or with TLS records, and closes.
+
+#![no_main]
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracker::accounts::{Accounts, SqliteStore};
+use tracker::connection::{Context, Patience, serve};
+use tracker::limits::Rates;
+use tracker::memory::Memory;
+use tracker::registry::Rules;
+use tracker::service::{Policy, Registration, Service};
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+static CONTEXT: LazyLock<Context> = LazyLock::new(|| RUNTIME.block_on(context()));
+
+async fn context() -> Context {
+    let folder = tempfile::tempdir().expect("a folder").keep();
+    let accounts = Accounts::start(SqliteStore::open(&folder.join("db")).expect("a store")).expect("a thread");
+    let memory = Memory::open(&folder.join("presence.db")).expect("a memory");
+    let second = Duration::from_secs(1);
+    let rules = Rules {
+        lease: 90 * second,
+        grace: 10 * second,
+        legacy_lease: 3600 * second,
+        legacy_auth: true,
+        catalogue_bytes: 1 << 24,
+    };
+    // No hash is worth the time here.
+    let policy = Policy {
+        rules,
+        rates: Rates { logins: None, registrations: std::num::NonZeroU32::new(1) },
+        registration: Registration::Closed,
+    };
+    let identity = certs::Identity::generate().expect("an identity");
+    let tls = TlsAcceptor::from(Arc::new(certs::tracker_server(&identity).expect("TLS")));
+    let service = Arc::new(Service::start(policy, accounts, memory).await.expect("a service"));
+    let soon = Duration::from_millis(50);
+    let patience = Patience { first_byte: soon, handshake: soon, request: soon, linger: soon, ..Patience::default() };
+    Context { service, tls, patience, stop: CancellationToken::new() }
+}
+
+async fn converse(bytes: &[u8]) -> Vec<u8> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
+    let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+    let (stream, remote) = listener.accept().await.expect("the same connection");
+    let mut replies = Vec::new();
+    let ask = async {
+        // The tracker may have closed before all was said.
+        let _ = client.write_all(bytes).await;
+        let _ = client.shutdown().await;
+        let _ = client.read_to_end(&mut replies).await;
+    };
+    tokio::join!(serve(stream, remote, CONTEXT.clone()), ask);
+    replies
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let replies = RUNTIME.block_on(converse(bytes));
+    if bytes.first() == Some(&0x16) {
+        return;
+    }
+    for line in replies.split_inclusive(|byte| *byte == b'\n') {
+        let reply: serde_json::Value = serde_json::from_slice(line).expect("a line of JSON");
+        assert!(line.ends_with(b"\n"));
+        assert!(["status", "code", "message"].iter().all(|field| reply[field].is_string()), "{reply}");
+    }
+});
