@@ -31,7 +31,7 @@ pub const REQUEST_BYTES_AFTER_LOGIN: usize = 16 * 1024 * 1024;
 /// Deepest nesting of a tracker request.
 pub const REQUEST_DEPTH: usize = 16;
 /// Largest line a peer takes from a tracker: every user's full catalogue would be far below it.
-pub const REPLY_BYTES: usize = 1024 * 1024 * 1024;
+pub const REPLY_BYTES: usize = 256 * 1024 * 1024;
 
 /// How often a peer tells the tracker that it is still there.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);

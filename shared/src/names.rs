@@ -20,6 +20,23 @@ pub struct UserName(Arc<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName(Arc<str>);
 
+/// `report.pdf` → `report (1).pdf`, cut to what a file system holds.
+pub fn numbered(component: &str, number: u32) -> String {
+    const LONGEST_EXTENSION: usize = 16;
+    let (stem, extension) = match component.rfind('.') {
+        Some(dot) if dot > 0 && component.len() - dot <= LONGEST_EXTENSION => component.split_at(dot),
+        _ => (component, ""),
+    };
+    let suffix = format!(" ({number}){extension}");
+    format!("{}{suffix}", cut(stem, FILE_NAME_COMPONENT_BYTES.saturating_sub(suffix.len())))
+}
+
+/// As much of `text` as fits `bytes`.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
+}
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameError {
@@ -74,6 +91,13 @@ impl FileName {
     /// The part after the last slash.
     pub fn last_component(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The same with its last component numbered, as [`numbered`] does; `None` where that makes it too long.
+    pub fn numbered(&self, number: u32) -> Option<Self> {
+        let last = self.last_component();
+        let above = &self.0[..self.0.len() - last.len()];
+        format!("{above}{}", numbered(last, number)).parse().ok()
     }
 
     /// The same file seen from inside `folder`, when it lies below it.
@@ -216,6 +240,18 @@ mod tests {
         let deep = |bytes: usize| vec!["abc"; bytes / 4].join("/") + "/";
         assert!((deep(1020) + "abcd").parse::<FileName>().is_ok());
         assert!((deep(1024) + "a").parse::<FileName>().is_err());
+    }
+
+    #[test]
+    fn numbered_names_fit() {
+        assert_eq!(numbered("report.pdf", 1), "report (1).pdf");
+        assert_eq!(numbered(".bashrc", 2), ".bashrc (2)");
+        assert_eq!(numbered("archive.tar.gz", 3), "archive.tar (3).gz");
+        let long = "é".repeat(127);
+        assert!(numbered(&long, 1).len() <= FILE_NAME_COMPONENT_BYTES);
+        assert!(numbered(&format!("{long}.pdf"), 1).ends_with(" (1).pdf"));
+        let name: FileName = "docs.d/a.txt".parse().unwrap();
+        assert_eq!(name.numbered(2).unwrap().as_str(), "docs.d/a (2).txt");
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(super) async fn logout(context: &Context) -> Result<(), Error> {
     let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
     if let Some(node) = NodeClient::connect(&profile).await? {
         node.stop().await?;
+        // It still has to leave the tracker; whoever starts another node next must find this one gone.
+        profile.await_node_end().await?;
     }
     account::logout(&profile)?;
     context.output.note(&format!("logged out {}; the key and the shares stay on this machine", account.user));

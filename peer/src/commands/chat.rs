@@ -1,5 +1,6 @@
 //! `peer chat`.
 
+use std::collections::HashSet;
 use std::io::{BufRead, IsTerminal};
 
 use serde_json::json;
@@ -148,20 +149,27 @@ async fn attend(
     keys: &mut mpsc::Receiver<crate::ui::Key>,
 ) -> Result<(), Error> {
     client.send(Action::Watch).await?;
+    // Messages that the other side has not stored yet; leaving waits for them.
+    let mut under_way = HashSet::new();
+    let mut leaving = false;
     loop {
+        if leaving && under_way.is_empty() {
+            return Ok(());
+        }
         tokio::select! {
             () = context.cancel.cancelled() => return Err(Error::Interrupted),
-            key = keys.recv() => match key.map(|key| view.key(&key)).transpose()? {
+            key = keys.recv(), if !leaving => match key.map(|key| view.key(&key)).transpose()? {
                 Some(Wish::Nothing) => {}
                 Some(Wish::Say(text)) => {
-                    client.send(Action::Say { to: user.clone(), text }).await?;
+                    under_way.insert(client.send(Action::Say { to: user.clone(), text }).await?);
                 }
                 Some(Wish::Interrupt) => return Err(Error::Interrupted),
-                Some(Wish::Leave) | None => return Ok(()),
+                Some(Wish::Leave) | None => leaving = true,
             },
             news = client.next() => match news? {
                 FromNode::Event(event) => view.event(&event)?,
                 FromNode::Reply(reply) => {
+                    under_way.remove(&reply.id);
                     if let Outcome::Error { message, .. } = reply.outcome {
                         view.problem(&format!("not delivered: {message}"))?;
                     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Context, share};
-use crate::engine::fetch::{Destination, FetchEvent, Request, Status, fetch};
+use crate::engine::fetch::{Destination, Ended, FetchEvent, IfExists, Request, Status, fetch};
 use crate::engine::{Error, Me};
 use crate::ui::{FetchBars, size};
 
@@ -14,7 +14,6 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
         None => last_failed(&me)?,
     };
     let mut bars = FetchBars::new(&context.output);
-    let mut failed = Vec::new();
     let mut arrived: Vec<PathBuf> = Vec::new();
     let outcome = fetch(
         &me,
@@ -22,7 +21,6 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
         &mut |event| {
             if let FetchEvent::Finished { report, .. } = &event {
                 match &report.status {
-                    Status::Failed(_) => failed.push(report.name.clone()),
                     Status::Done(path) | Status::Renamed(path) if share => arrived.push(path.clone()),
                     _ => {}
                 }
@@ -32,9 +30,13 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
         &context.cancel,
     )
     .await;
-    remember_failed(&me, &request, failed)?;
-    match outcome {
-        Ok(summary) => bars.end(&summary)?,
+    let error = match outcome {
+        Ok(Ended { summary, error }) => {
+            remember_failed(&me, &request, error.is_some())?;
+            // Whoever reads standard output may have had enough; the files are here all the same.
+            let told = bars.end(&summary);
+            error.or(told.err().map(Error::from))
+        }
         Err(Error::Interrupted) => {
             say_what_is_kept(context, &mut bars, &request);
             return Err(Error::Interrupted);
@@ -43,8 +45,11 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
             bars.clear();
             return Err(error);
         }
+    };
+    if !arrived.is_empty() {
+        share::share(context, arrived, None).await?;
     }
-    if share && !arrived.is_empty() { share::share(context, arrived, None).await } else { Ok(()) }
+    error.map_or(Ok(()), Err)
 }
 
 fn say_what_is_kept(context: &Context, bars: &mut FetchBars, request: &Request) {
@@ -60,15 +65,16 @@ fn say_what_is_kept(context: &Context, bars: &mut FetchBars, request: &Request) 
     }
 }
 
-/// What failed last time, by the same words otherwise.
+/// The last fetch of which something failed; what it brought is there and is skipped now.
 fn last_failed(me: &Me) -> Result<Request, Error> {
     let nothing = || Error::Usage("nothing failed the last time: there is nothing to retry".to_owned());
     let text = me.profile.last_failed_fetch()?.ok_or_else(nothing)?;
-    serde_json::from_str(&text).map_err(|_| nothing())
+    let request: Request = serde_json::from_str(&text).map_err(|_| nothing())?;
+    Ok(Request { if_exists: IfExists::SkipSame, ..request })
 }
 
-fn remember_failed(me: &Me, request: &Request, failed: Vec<String>) -> Result<(), Error> {
-    if failed.is_empty() {
+fn remember_failed(me: &Me, request: &Request, any: bool) -> Result<(), Error> {
+    if !any {
         return Ok(me.profile.set_last_failed_fetch(None)?);
     }
     // Whatever the working folder of the retry.
@@ -78,7 +84,7 @@ fn remember_failed(me: &Me, request: &Request, failed: Vec<String>) -> Result<()
         Destination::FileOrFolder(path) => Destination::FileOrFolder(whole(path)?),
         Destination::Stdout => Destination::Stdout,
     };
-    let again = Request { names: failed, destination, ..request.clone() };
+    let again = Request { destination, ..request.clone() };
     let text = serde_json::to_string(&again).map_err(|why| Error::Internal(why.to_string()))?;
     Ok(me.profile.set_last_failed_fetch(Some(&text))?)
 }

@@ -107,9 +107,9 @@ pub enum Error {
         /// Of how many.
         total: usize,
     },
-    /// What a running node of this profile answered.
+    /// What was told elsewhere: by the running node of this profile, or of several files at once.
     #[error("{message}")]
-    Node {
+    Told {
         /// What kind of error it was there.
         kind: ErrorKind,
         /// In its words.
@@ -225,7 +225,7 @@ impl Error {
             Self::Profile(ProfileError::NodeRuns) | Self::Internal(_) => ErrorKind::Other,
             Self::Profile(_) => ErrorKind::Disk,
             Self::Partial { .. } => ErrorKind::Partial,
-            Self::Node { kind, .. } => *kind,
+            Self::Told { kind, .. } => *kind,
             Self::Interrupted => ErrorKind::Interrupted,
             Self::Terminal(_) => ErrorKind::Other,
         }

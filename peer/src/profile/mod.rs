@@ -12,6 +12,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use certs::{Identity, IdentityError};
 use rusqlite::{Connection, OptionalExtension};
@@ -137,6 +138,25 @@ impl Profile {
             Err(TryLockError::WouldBlock) => Err(ProfileError::NodeRuns),
             Err(TryLockError::Error(source)) => Err(ProfileError::Io { path, source }),
         }
+    }
+
+    /// Waits until no node holds the profile, or for some seconds.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub async fn await_node_end(&self) -> Result<(), ProfileError> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        const PAUSE: Duration = Duration::from_millis(20);
+        let wait = async {
+            loop {
+                match self.lock_node() {
+                    Err(ProfileError::NodeRuns) => tokio::time::sleep(PAUSE).await,
+                    Ok(_) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or(Err(ProfileError::NodeRuns))
     }
 
     /// Who this profile is, if it ever registered or logged in.

@@ -1,7 +1,8 @@
 //! Holds a fetch together: starts the pullers, hears what they, the writer and the callers tell, settles every file.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::UserName;
 use shared::peer::Code;
@@ -16,15 +17,18 @@ use super::puller::{News, Pull, pull};
 use super::resolve::Resolved;
 use super::sources::{Caller, Found, may_come_back};
 use super::writer::{self, Job, Outcome};
-use super::{FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
+use super::{Ended, FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
 use crate::engine::rate::Bucket;
-use crate::engine::{Error, blocking};
+use crate::engine::{Error, ErrorKind, blocking};
 use crate::net::link::Link;
 use crate::net::{LinkError, StreamError};
 
 mod placing;
 
 use placing::Placed;
+
+/// For the writer to put away what it has after an interruption.
+const WRITE_OUT: Duration = Duration::from_secs(2);
 
 type Reporter<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
 
@@ -58,6 +62,7 @@ struct Progress {
 #[derive(Debug)]
 struct Source {
     user: UserName,
+    link: Link,
     /// Counts its links: what pullers of an earlier one still tell doesn't matter.
     link_no: u32,
     /// It is being called again.
@@ -67,12 +72,27 @@ struct Source {
     banned: bool,
 }
 
+/// Why nothing more is heard.
+enum Ending {
+    Settled,
+    Interrupted,
+    WriterFailed,
+}
+
+/// An error that may be told of several files.
+#[derive(Debug, Clone)]
+struct Trouble {
+    kind: ErrorKind,
+    message: String,
+}
+
 /// A fetch that is under way.
 struct Running<'a> {
     caller: &'a Caller,
     request: &'a Request,
     /// A source.
     streams: usize,
+    in_order: bool,
     shared: Arc<Pull>,
     progress: Vec<Progress>,
     sources: Vec<Source>,
@@ -80,8 +100,10 @@ struct Running<'a> {
     calls: JoinSet<(SourceNo, Result<Link, Error>)>,
     /// Others who may have it are still being asked for: until then nothing is given up.
     seeking: bool,
-    /// What files would have been given up for meanwhile.
-    deferred: Option<Error>,
+    /// What files are given up for when nobody has them any more.
+    trouble: Option<Trouble>,
+    /// Why a source doesn't have a file after all.
+    refusals: HashMap<FileNo, Trouble>,
     account: Account,
 }
 
@@ -97,14 +119,17 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Runs to the end.
-    pub(super) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Result<Summary, Error> {
+    pub(super) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Result<Ended, Error> {
         let Self { caller, first, request, placement, resolved } = self;
         let in_order = matches!(placement, Placement::Stdout);
-        let Placed { orders, account } = placing::place(placement, resolved, report).await?;
-        let bytes = orders.iter().map(|order| order.layout.size()).sum();
+        let Placed { orders, account } = tokio::select! {
+            () = cancel.cancelled() => return Err(Error::Interrupted),
+            placed = placing::place(placement, resolved, report) => placed?,
+        };
+        let bytes = orders.iter().fold(0, |sum: u64, order| sum.saturating_add(order.layout.size()));
         report(FetchEvent::Resolved { files: orders.len(), bytes });
         if orders.is_empty() {
-            return account.conclude();
+            return Ok(account.conclude());
         }
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
@@ -118,13 +143,15 @@ impl<'a> Coordinator<'a> {
             caller,
             request,
             streams,
+            in_order,
             progress: vec![Progress::default(); orders.len()],
             shared,
             sources: Vec::new(),
             pullers: JoinSet::new(),
             calls: JoinSet::new(),
             seeking: !in_order,
-            deferred: None,
+            trouble: None,
+            refusals: HashMap::new(),
             account,
         };
         let all = (0..orders.len()).collect();
@@ -135,17 +162,25 @@ impl<'a> Coordinator<'a> {
             let policy = request.sources.clone();
             asking.spawn(caller.clone().call_others(first.user().clone(), policy, orders, found));
         }
-        let interrupted = running.attend(outcomes, heard, others, report, cancel).await;
+        let ending = running.attend(outcomes, heard, others, report, cancel).await;
         asking.shutdown().await;
         let account = running.end().await;
-        // The last handle to the writer is gone; its thread finishes what it was given.
-        blocking(move || thread.join().map_err(|_| Error::Internal("the writer's thread failed".to_owned()))).await?;
-        if interrupted { Err(Error::Interrupted) } else { account.conclude() }
+        // The last handle to the writer is gone; its thread finishes what it was given. Unless it hangs at a pipe that
+        // nobody reads: whoever interrupts doesn't wait for that.
+        let joined = blocking(move || thread.join().map_err(|_| Error::Internal("the writer failed".to_owned())));
+        match ending {
+            Ending::Settled => joined.await.map(|()| account.conclude()),
+            Ending::WriterFailed => joined.await.and(Err(Error::Internal("the writer ended too early".to_owned()))),
+            Ending::Interrupted => {
+                let _ = tokio::time::timeout(WRITE_OUT, joined).await;
+                Err(Error::Interrupted)
+            }
+        }
     }
 }
 
 impl Running<'_> {
-    /// Hears everything until all files are settled; true when it was interrupted.
+    /// Hears everything until all files are settled.
     async fn attend(
         &mut self,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
@@ -153,13 +188,20 @@ impl Running<'_> {
         mut others: mpsc::UnboundedReceiver<Found>,
         report: Reporter<'_>,
         cancel: &CancellationToken,
-    ) -> bool {
+    ) -> Ending {
         while !self.shared.plan().is_done() {
+            // Behind a stream that broke off, nothing else makes sense.
+            if self.in_order && self.account.first_error.is_some() {
+                return Ending::Settled;
+            }
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return true,
+                () = cancel.cancelled() => return Ending::Interrupted,
                 Some(news) = news.recv() => self.hear(news, report).await,
-                Some(outcome) = outcomes.recv() => self.take(outcome, report).await,
+                outcome = outcomes.recv() => match outcome {
+                    Some(outcome) => self.take(outcome, report).await,
+                    None => return Ending::WriterFailed,
+                },
                 found = others.recv(), if self.seeking => match found {
                     Some(found) => {
                         report(FetchEvent::Joined { user: found.link.user() });
@@ -173,13 +215,13 @@ impl Running<'_> {
                     Err(failure) => tracing::error!("a puller failed: {failure}"),
                 },
                 Some(Ok((source, link))) = self.calls.join_next() => match link {
-                    Ok(link) => self.welcome_back(source, &link, report),
-                    Err(error) => self.give_up(source, error, report).await,
+                    Ok(link) => self.welcome_back(source, &link, report).await,
+                    Err(error) => self.give_up(source, &error, report).await,
                 },
             }
         }
         self.shared.work.notify_waiters();
-        false
+        Ending::Settled
     }
 
     async fn end(self) -> Account {
@@ -195,13 +237,21 @@ impl Running<'_> {
         let added = self.shared.plan().add_source(|file| found.has.contains(&file), Instant::now());
         let Some(source) = added else { return };
         let user = found.link.user().clone();
-        self.sources.push(Source { user, link_no: 0, coming: false, gone_since: None, banned: false });
+        self.sources.push(Source {
+            user,
+            link: found.link.clone(),
+            link_no: 0,
+            coming: false,
+            gone_since: None,
+            banned: false,
+        });
         self.start_pullers(source, &found.link);
     }
 
     fn start_pullers(&mut self, source: SourceNo, link: &Link) {
         let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
         state.link_no += 1;
+        state.link = link.clone();
         state.coming = false;
         let link_no = state.link_no;
         for _ in 0..self.streams {
@@ -219,7 +269,8 @@ impl Running<'_> {
             }
             News::Unavailable { file, code, message } => {
                 let error = self.unavailable(file, code, message);
-                self.fail(file, error, report).await;
+                self.refusals.insert(file, Trouble::of(&error));
+                self.fail_stranded(report).await;
             }
             News::Lied { source, about } => {
                 let why = format!("sent something about {} that can't be true", self.name(about));
@@ -274,23 +325,29 @@ impl Running<'_> {
         }
     }
 
-    /// A source told a lie; the plan asks it no more.
+    /// A source told a lie; the plan asks it no more, and nothing that it still sends is read.
     async fn ban(&mut self, source: SourceNo, why: &str, report: Reporter<'_>) {
-        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        let Some(state) = self.source_mut(source) else { return };
         let user = state.user.clone();
+        state.coming = false;
         if !std::mem::replace(&mut state.banned, true) {
+            state.link.close(Code::Protocol);
             report(FetchEvent::Banned { user: &user, why });
         }
+        self.trouble = Some(Trouble::of(&Error::Integrity(format!("{user} {why}"))));
         self.shared.work.notify_waiters();
-        self.fail_stranded(|| Error::Integrity(format!("{user} {why}")), report).await;
+        self.fail_stranded(report).await;
     }
 
     /// A puller's stream ended badly: the source is called again where that may help.
     async fn lose(&mut self, source: SourceNo, link_no: u32, error: StreamError, report: Reporter<'_>) {
-        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        let all_patience = self.request.patience;
+        let Some(state) = self.source_mut(source) else { return };
         if state.link_no != link_no || state.coming {
             return;
         }
+        // Its other pullers must not go on beside those of a new link.
+        state.link.close(Code::Cancelled);
         let user = state.user.clone();
         let comes_back = match &error {
             StreamError::Link(error) => may_come_back(error),
@@ -298,53 +355,63 @@ impl Running<'_> {
             _ => false,
         };
         let gone_for = state.gone_since.get_or_insert_with(Instant::now).elapsed();
-        let patience = self.request.patience.saturating_sub(gone_for);
-        if state.banned || !comes_back || patience.is_zero() {
-            let mut error = Some(error);
-            return self.fail_stranded(|| lost(&user, error.take()), report).await;
-        }
-        state.coming = true;
+        let patience = all_patience.saturating_sub(gone_for);
+        state.coming = !state.banned && comes_back && !patience.is_zero();
+        let (coming, banned) = (state.coming, state.banned);
+        self.shared.plan().lose_source(source);
         let why = error.to_string();
-        report(FetchEvent::Lost { user: &user, why: &why });
-        let caller = self.caller.clone();
-        self.calls.spawn(async move { (source, caller.call_again(&user, patience).await) });
+        if !banned {
+            self.trouble = Some(Trouble::of(&Error::stream(&user, error)));
+        }
+        if coming {
+            report(FetchEvent::Lost { user: &user, why: &why });
+            let caller = self.caller.clone();
+            self.calls.spawn(async move { (source, caller.call_again(&user, patience).await) });
+        }
+        self.fail_stranded(report).await;
     }
 
-    fn welcome_back(&mut self, source: SourceNo, link: &Link, report: Reporter<'_>) {
+    async fn welcome_back(&mut self, source: SourceNo, link: &Link, report: Reporter<'_>) {
         if self.shared.plan().restore_source(source, Instant::now()) {
             report(FetchEvent::Back { user: link.user() });
             self.start_pullers(source, link);
+        } else {
+            link.close(Code::Cancelled);
+            self.fail_stranded(report).await;
         }
     }
 
-    async fn give_up(&mut self, source: SourceNo, error: Error, report: Reporter<'_>) {
-        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+    async fn give_up(&mut self, source: SourceNo, error: &Error, report: Reporter<'_>) {
+        let Some(state) = self.source_mut(source) else { return };
         state.coming = false;
-        let user = state.user.clone();
-        let mut error = Some(error);
-        let next = || error.take().unwrap_or_else(|| lost(&user, None));
-        self.fail_stranded(next, report).await;
+        self.trouble = Some(Trouble::of(error));
+        self.fail_stranded(report).await;
     }
 
     async fn stop_seeking(&mut self, report: Reporter<'_>) {
         self.seeking = false;
-        if let Some(error) = self.deferred.take() {
-            let mut error = Some(error);
-            let user = self.request.from.clone();
-            self.fail_stranded(|| error.take().unwrap_or_else(|| lost(&user, None)), report).await;
-        }
+        self.fail_stranded(report).await;
     }
 
-    async fn fail_stranded(&mut self, mut error: impl FnMut() -> Error, report: Reporter<'_>) {
+    /// Gives up on what nobody has who is there, is being called, or may still be found.
+    async fn fail_stranded(&mut self, report: Reporter<'_>) {
         if self.seeking {
-            self.deferred.get_or_insert_with(error);
             return;
         }
         let coming: Vec<SourceNo> = (0..).zip(&self.sources).filter(|(_, s)| s.coming).map(|(no, _)| no).collect();
         let stranded = self.shared.plan().stranded(coming);
         for file in stranded {
-            self.fail(file, error(), report).await;
+            let trouble = self.refusals.remove(&file).or_else(|| self.trouble.clone());
+            let error = trouble.map_or_else(
+                || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
+                Trouble::into_error,
+            );
+            self.fail(file, error, report).await;
         }
+    }
+
+    fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {
+        usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index))
     }
 
     async fn fail(&mut self, file: FileNo, error: Error, report: Reporter<'_>) {
@@ -409,16 +476,27 @@ impl Running<'_> {
     }
 }
 
+impl Trouble {
+    fn of(error: &Error) -> Self {
+        Self { kind: error.kind(), message: error.to_string() }
+    }
+
+    fn into_error(self) -> Error {
+        Error::Told { kind: self.kind, message: self.message }
+    }
+}
+
 impl Account {
-    /// One that failed alone is the error; of several, how many.
-    fn conclude(self) -> Result<Summary, Error> {
+    /// One that failed alone is the error, and so is a closed pipe; of several, how many.
+    fn conclude(self) -> Ended {
         let Self { summary, first_error } = self;
         let total = summary.done + summary.skipped + summary.failed;
-        match first_error {
-            None => Ok(summary),
-            Some(error) if total == 1 => Err(error),
-            Some(_) => Err(Error::Partial { failed: summary.failed, total }),
-        }
+        let error = first_error.map(|error| match total {
+            1 => error,
+            _ if error.is_closed_pipe() => error,
+            _ => Error::Partial { failed: summary.failed, total },
+        });
+        Ended { summary, error }
     }
 
     /// A file that failed before anything was asked for.
@@ -435,13 +513,5 @@ impl Account {
 impl Report {
     const fn unfetched(name: String, size: u64) -> Self {
         Self { name, size, status: Status::Streamed, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
-    }
-}
-
-/// Why a file can't be had any more.
-fn lost(user: &UserName, error: Option<StreamError>) -> Error {
-    match error {
-        Some(error) => Error::stream(user, error),
-        None => Error::link(user, LinkError::Lost("no source of this file is left".to_owned())),
     }
 }

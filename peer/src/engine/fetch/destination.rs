@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use shared::names::numbered;
 use shared::{ContentHash, FileName};
 
 use super::resolve::Wanted;
@@ -15,8 +16,6 @@ use crate::sys::{Entry, Folder};
 
 /// Names to try before giving up: `report (1).pdf`, `report (2).pdf` …
 const RENAMES: u32 = 10_000;
-/// Longest file name of every file system in use.
-const NAME_BYTES: usize = 255;
 
 /// Where everything goes.
 #[derive(Debug)]
@@ -106,8 +105,9 @@ impl DiskPlacement {
             (None, _) | (Some(_), IfExists::Rename) => Ok(Vacancy::Free(spot)),
             (Some(_), IfExists::Skip) => Ok(Vacancy::Skip(path)),
             (Some(Entry::File(size)), IfExists::SkipSame) => {
-                let same = size == wanted.stat.size && spot.has_content(&wanted.stat.hash);
-                Ok(if same { Vacancy::Skip(path) } else { Vacancy::Free(spot) })
+                let same = size == wanted.stat.size && spot.has_content(&spot.name, &wanted.stat.hash);
+                let there = if same { Some(path) } else { spot.numbered_twin(wanted) };
+                Ok(there.map_or(Vacancy::Free(spot), Vacancy::Skip))
             }
             (Some(_), IfExists::SkipSame) | (Some(Entry::File(_)), IfExists::Overwrite) => Ok(Vacancy::Free(spot)),
             (Some(Entry::Folder | Entry::Other), IfExists::Overwrite) | (Some(_), IfExists::Fail) => {
@@ -173,31 +173,32 @@ impl Spot {
         Err(Error::Exists(self.path()))
     }
 
-    fn has_content(&self, hash: &ContentHash) -> bool {
-        let content = self.place.folder.open_existing(&self.name).and_then(|file| hash_of(&file));
+    fn has_content(&self, name: &str, hash: &ContentHash) -> bool {
+        let content = self.place.folder.open_existing(name).and_then(|file| hash_of(&file));
         content.is_ok_and(|content| content == *hash)
+    }
+
+    /// The same content under another name that an earlier fetch had to take.
+    fn numbered_twin(&self, wanted: &Wanted) -> Option<PathBuf> {
+        for number in 1..RENAMES {
+            let name = numbered(&self.name, number);
+            match self.place.folder.entry(&name) {
+                Ok(Some(Entry::File(size))) if size == wanted.stat.size => {
+                    if self.has_content(&name, &wanted.stat.hash) {
+                        return Some(self.place.path.join(name));
+                    }
+                }
+                Ok(Some(_)) => {}
+                _ => return None,
+            }
+        }
+        None
     }
 }
 
 /// Whether all that is wanted is one file, and not for being alone in a folder.
 fn is_one_file(wanted: &[Wanted]) -> bool {
     matches!(wanted, [only] if only.local.components().count() == 1)
-}
-
-/// `report.pdf` → `report (1).pdf`, cut to what a file system holds.
-fn numbered(name: &str, number: u32) -> String {
-    let (stem, extension) = match name.rfind('.') {
-        Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),
-        _ => (name, ""),
-    };
-    let suffix = format!(" ({number}){extension}");
-    format!("{}{suffix}", cut(stem, NAME_BYTES.saturating_sub(suffix.len())))
-}
-
-/// As much of `text` as fits `bytes`.
-pub(super) fn cut(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    &text[..end]
 }
 
 fn hash_of(mut file: &File) -> std::io::Result<ContentHash> {
@@ -208,20 +209,5 @@ fn hash_of(mut file: &File) -> std::io::Result<ContentHash> {
             0 => return Ok(ContentHash::from_bytes(*hasher.finalize().as_bytes())),
             len => hasher.update(&buffer[..len]),
         };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbered_names_fit() {
-        assert_eq!(numbered("report.pdf", 1), "report (1).pdf");
-        assert_eq!(numbered(".bashrc", 2), ".bashrc (2)");
-        assert_eq!(numbered("archive.tar.gz", 3), "archive.tar (3).gz");
-        let long = "é".repeat(127);
-        assert!(numbered(&long, 1).len() <= NAME_BYTES);
-        assert!(numbered(&format!("{long}.pdf"), 1).ends_with(" (1).pdf"));
     }
 }

@@ -230,17 +230,25 @@ pub struct Summary {
 /// How long a file that is being hashed again by its owner is waited for.
 const STALE_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How a fetch ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What became of the files.
+    pub summary: Summary,
+    /// What went wrong: the error itself of a file that was alone, [`Error::Partial`] when some of several failed.
+    pub error: Option<Error>,
+}
+
 /// Fetches. What goes wrong with one file is told in its [`Report`] and doesn't stop the others.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when `cancel` was; the error itself when there was only one file or nothing could be begun;
-/// [`Error::Partial`] when some failed.
+/// [`Error::Interrupted`] when `cancel` was; what kept it from beginning at all.
 pub async fn fetch(
     me: &Me,
     request: &Request,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
-) -> Result<Summary, Error> {
+) -> Result<Ended, Error> {
     if request.from == me.user {
         return Err(Error::Usage("that is you: your own files are where you shared them from".to_owned()));
     }

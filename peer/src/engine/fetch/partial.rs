@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use shared::content::Manifest;
+use shared::names::cut;
 use shared::peer::FileStat;
 use shared::{ContentHash, Layout};
 
-use super::destination::{Spot, cut};
+use super::destination::Spot;
 use crate::engine::Error;
 use crate::sys::{is_ours_alone, make_executable};
 

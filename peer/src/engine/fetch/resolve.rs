@@ -56,11 +56,12 @@ pub(super) async fn resolve(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Resolved, Error> {
     let mut resolved = Resolved { wanted: Vec::new(), folders: Vec::new(), missing: Vec::new() };
-    let mut seen = HashSet::new();
+    let (mut seen, mut taken) = (HashSet::new(), HashSet::new());
     for name in names {
         match resolve_one(link, name, patience, report).await {
             Ok(found) => {
-                resolved.wanted.extend(found.files.into_iter().filter(|file| seen.insert(file.local.clone())));
+                let new = found.files.into_iter().filter(|file| seen.insert(file.stat.name.clone()));
+                resolved.wanted.extend(new.map(|file| apart(file, &mut taken)));
                 resolved.folders.extend(found.folders);
             }
             Err(error @ (Error::Link { .. } | Error::Integrity(_))) => return Err(error),
@@ -68,6 +69,15 @@ pub(super) async fn resolve(
         }
     }
     Ok(resolved)
+}
+
+/// The file under a path that no other file of this fetch has.
+fn apart(file: Wanted, taken: &mut HashSet<FileName>) -> Wanted {
+    let wanted = file.local.clone();
+    let free = (1..).filter_map(|number| wanted.numbered(number)).find(|local| !taken.contains(local));
+    let local = if taken.contains(&wanted) { free.unwrap_or(wanted) } else { wanted };
+    taken.insert(local.clone());
+    Wanted { local, ..file }
 }
 
 /// What one name led to.
@@ -93,13 +103,21 @@ async fn resolve_one(
         Some((prefix, matcher)) => {
             let below = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
             let all = list(link, &prefix).await?;
-            let matching = all.into_iter().filter(|stat| matcher.is_match(stat.name.as_str()));
+            let hidden = text.starts_with('.') || text.contains("/.");
+            let matching = all
+                .into_iter()
+                .filter(|stat| matcher.is_match(stat.name.as_str()) && (hidden || !is_hidden(&stat.name)));
             let files = matching.map(|stat| wanted(link.user(), stat, Some(below))).collect::<Result<Vec<_>, _>>()?;
             Found { files, folders: Vec::new() }
         }
         // No name at all is nobody's wish for everything, but an empty variable of a script.
         None if text.is_empty() => Found { files: Vec::new(), folders: Vec::new() },
-        None if folder.is_empty() || folder == "." => whole_folder(link, "", "").await?,
+        None if folder.is_empty() || folder == "." => {
+            // Everything, but as in a shell not what would be hidden here: it could change how programs behave.
+            let Found { mut files, folders } = whole_folder(link, "", "").await?;
+            files.retain(|file| !is_hidden(&file.stat.name));
+            Found { files, folders }
+        }
         None => {
             // The folder itself is kept, what is above it isn't.
             let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
@@ -121,6 +139,10 @@ async fn whole_folder(link: &Link, folder: &str, above: &str) -> Result<Found, E
     let inside = folders.into_iter().filter(|name| name.as_str() == folder || name.as_str().starts_with(&prefix));
     let local = |name: FileName| if above.is_empty() { Some(name) } else { name.below(above) };
     Ok(Found { files, folders: inside.filter_map(local).collect() })
+}
+
+fn is_hidden(name: &FileName) -> bool {
+    name.components().any(|component| component.starts_with('.'))
 }
 
 /// One file as its source describes it; `below` is cut off its local path, `None` leaves only the last component.

@@ -120,7 +120,7 @@ impl Caller {
         policy: &Sources,
         orders: &[Order],
     ) -> Result<Vec<(link::Target, HashSet<FileNo>)>, Error> {
-        let total: u64 = orders.iter().map(|order| order.layout.size()).sum();
+        let total = orders.iter().map(|order| order.layout.size()).fold(0, u64::saturating_add);
         let named = match policy {
             Sources::Everybody => &[],
             Sources::Also(users) | Sources::Only(users) => users.as_slice(),

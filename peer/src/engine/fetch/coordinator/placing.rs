@@ -14,6 +14,9 @@ use crate::engine::fetch::writer::Order;
 use crate::engine::fetch::{FetchEvent, Report, Status};
 use crate::engine::{Error, blocking};
 
+/// Groups for standard output stay in memory until they are verified.
+const STREAMED_GROUP_BYTES: u64 = 64 << 20;
+
 /// What is left to be fetched, and what was settled already.
 pub(super) struct Placed {
     pub(super) orders: Vec<Order>,
@@ -29,8 +32,14 @@ pub(super) async fn place(placement: Placement, resolved: Resolved, report: Repo
     }
     report_alike(&wanted, report);
     let Placement::Disk(disk) = placement else {
+        let (fit, unfit): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|file| file.layout.group_bytes() <= STREAMED_GROUP_BYTES);
+        for file in unfit {
+            let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
+            account.fail(report, file.stat.name.to_string(), file.stat.size, Error::Usage(why));
+        }
         let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None };
-        return Ok(Placed { orders: wanted.into_iter().map(order).collect(), account });
+        return Ok(Placed { orders: fit.into_iter().map(order).collect(), account });
     };
     let (looked, failed_folders, disk) = blocking(move || Ok(look_at_all(disk, wanted, folders))).await?;
     for (name, error) in failed_folders {
@@ -84,7 +93,7 @@ fn check_space(orders: &[Order], free: Option<u64>, path: &Path) -> Result<(), E
         let held = order.spot.as_ref().map_or(0, |spot| held_bytes(spot, &order.stat.hash));
         order.layout.size().saturating_sub(held)
     };
-    let needed: u64 = orders.iter().map(missing).sum();
+    let needed = orders.iter().map(missing).fold(0, u64::saturating_add);
     match free {
         Some(free) if free < needed => {
             let why = format!(

@@ -68,7 +68,7 @@ impl NodeClient {
     /// Says something to somebody and waits until it is stored there.
     ///
     /// # Errors
-    /// [`Error::Node`] with what the node says.
+    /// [`Error::Told`] with what the node says.
     pub async fn say(&mut self, to: &UserName, text: &str) -> Result<ChatMessage, Error> {
         self.call(Action::Say { to: to.clone(), text: text.to_owned() }).await
     }
@@ -94,7 +94,7 @@ impl NodeClient {
     /// Sends a command; its reply comes through [`NodeClient::next`] with the id returned.
     ///
     /// # Errors
-    /// [`Error::Node`] when the node is gone.
+    /// [`Error::Told`] when the node is gone.
     pub async fn send(&mut self, action: Action) -> Result<u64, Error> {
         self.next_id += 1;
         let command = Command { id: self.next_id, action };
@@ -107,7 +107,7 @@ impl NodeClient {
     /// What comes next. May be cancelled and called again.
     ///
     /// # Errors
-    /// [`Error::Node`] when the node is gone.
+    /// [`Error::Told`] when the node is gone.
     pub async fn next(&mut self) -> Result<FromNode, Error> {
         loop {
             if let Some(end) = self.incoming.iter().position(|byte| *byte == b'\n') {
@@ -155,15 +155,15 @@ impl Outcome {
     /// The outcome as a result.
     ///
     /// # Errors
-    /// [`Error::Node`] with what the node said.
+    /// [`Error::Told`] with what the node said.
     pub fn into_result(self) -> Result<Value, Error> {
         match self {
             Self::Ok(value) => Ok(value),
-            Self::Error { kind, message } => Err(Error::Node { kind, message }),
+            Self::Error { kind, message } => Err(Error::Told { kind, message }),
         }
     }
 }
 
 fn gone(why: &str) -> Error {
-    Error::Node { kind: crate::engine::ErrorKind::Network, message: format!("the running node of this profile: {why}") }
+    Error::Told { kind: crate::engine::ErrorKind::Network, message: format!("the running node of this profile: {why}") }
 }
