@@ -112,6 +112,14 @@ pub enum DaemonError {
         /// What the system says.
         why: io::Error,
     },
+    /// Metrics can't be served there.
+    #[error("can't serve metrics on {address}: {why}; choose another address with --metrics")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        why: io::Error,
+    },
     /// The system refuses a thread, a signal handler or the like.
     #[error("the system refuses what the tracker needs: {0}")]
     System(#[from] io::Error),
@@ -153,7 +161,7 @@ async fn serve(
     let service = Arc::new(Service::start(config.policy(), accounts, memory).await?);
     let mut beside = JoinSet::new();
     if let Some(address) = config.metrics {
-        let listener = listen(address).await?;
+        let listener = TcpListener::bind(address).await.map_err(|why| DaemonError::Metrics { address, why })?;
         info!(address = %listener.local_addr()?, "metrics");
         beside.spawn(http::serve(listener, Arc::clone(&service)));
     }

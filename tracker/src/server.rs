@@ -4,7 +4,7 @@
 //! serve ─┬─ accept loop: awaits nothing but the next connection
 //!        ├─ connections: a JoinSet; a panic in one is logged and harms no other
 //!        └─ once a second: presences whose time has come end, and what changed is stored
-//! shutdown ─► stop accepting ─► connections answer what was read and close ─► after 3.5 s the rest is cut off
+//! shutdown ─► stop accepting ─► connections answer what was read and close ─► after 3 s the rest is cut off
 //!          ─► what changed is stored
 //! ```
 //!
@@ -43,7 +43,7 @@ const REFUSALS: usize = 64;
 /// How long a client over the cap may take to read why.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// Time that connections have to end by themselves at shutdown.
-const FAREWELL: Duration = Duration::from_millis(3500);
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Wait after an accept that failed for want of something.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// How often presences are looked through for those whose time has come.

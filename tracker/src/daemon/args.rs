@@ -122,7 +122,7 @@ struct Options {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
-    /// Address and port to listen on; port 0 takes any free one
+    /// Address and port to listen on; port 0 takes any free one; a socket that systemd hands over comes first
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8000")]
     listen: SocketAddr,
 

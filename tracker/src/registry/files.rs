@@ -320,6 +320,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn an_index_finds_what_a_look_at_every_file_finds(
             steps in proptest::collection::vec((0..3_u8, proptest::collection::vec(("[ab]{1,2} [ab]c?", 0..3_u8), 0..60)), 1..5),
