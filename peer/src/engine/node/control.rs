@@ -2,7 +2,7 @@
 //!
 //! A Unix socket in the profile's folder (0600), JSON lines. The client sends `{"id": n, "do": "...", ...}` and gets
 //! `{"id": n, "ok": {...}}` or `{"id": n, "error": {"kind": "...", "message": "..."}}`, in whatever order they are
-//! done; after `watch` also `{"event": "...", ...}` for everything that happens ([`Event`]).
+//! done; after `watch` also `{"event": "...", ...}` for everything that happens ([`crate::engine::event::Event`]).
 //!
 //! | do | fields | ok |
 //! |---|---|---|

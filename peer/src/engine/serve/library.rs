@@ -83,7 +83,7 @@ impl Library {
     /// A page of shares.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A code and words for the other side.
     pub async fn list(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
         let profile = self.profile.clone();
         let page = blocking(move || Ok(profile.shares_page(&prefix, &cursor, PAGE)?)).await.map_err(internal)?;
@@ -107,7 +107,7 @@ impl Library {
     /// A page of the folders that have nothing in them.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// A code and words for the other side.
     pub async fn folders(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
         // The longest names still fit a frame.
         const PAGE: usize = FRAME_BYTES / (2 * FILE_NAME_BYTES);
@@ -121,7 +121,7 @@ impl Library {
     /// One share.
     ///
     /// # Errors
-    /// [`Refusal`]: not shared, or changed.
+    /// A code and words for the other side: not shared, or changed.
     pub async fn stat(&self, name: FileName) -> Result<Answer, Refusal> {
         let profile = self.profile.clone();
         let found = blocking(move || Ok(profile.share(&name)?.map(|share| (freshness(&share), share)))).await;
@@ -135,7 +135,7 @@ impl Library {
     /// A file's manifest.
     ///
     /// # Errors
-    /// [`Refusal`]: not shared.
+    /// A code and words for the other side: not shared.
     pub async fn manifest(&self, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
         let profile = self.profile.clone();
         let found = blocking(move || Ok(profile.manifest(&hash)?)).await.map_err(internal)?;
@@ -148,7 +148,7 @@ impl Library {
     /// Opens a file to send these groups of it, holding the peer's slot and one of the node's meanwhile.
     ///
     /// # Errors
-    /// [`Refusal`]: not shared, changed, or ranges that make no sense.
+    /// A code and words for the other side: not shared, changed, or ranges that make no sense.
     pub async fn open(
         &self,
         peers_slot: Option<OwnedSemaphorePermit>,
