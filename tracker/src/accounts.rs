@@ -5,7 +5,7 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | work waiting for the store's thread | [`QUEUE`] | `busy` |
+//! | work waiting for the store's thread | `QUEUE` | `busy` |
 
 mod sqlite;
 

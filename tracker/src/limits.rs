@@ -5,7 +5,7 @@
 //! | wrong passwords for one user from one address | `--rate-limit-logins` a minute, 2.5 times that at once | `rate_limited` |
 //! | wrong passwords from one address | 5 times as many | `rate_limited` |
 //! | REGISTER from one address | `--rate-limit-registrations` a minute, 5 times that at once | `rate_limited` |
-//! | keys remembered | [`KEYS`] for each of the three | those that are nearest to being free again are forgotten |
+//! | keys remembered | `KEYS` for each of the three | those that are nearest to being free again are forgotten |
 //!
 //! An attempt is charged before the password is looked at, so that many at a time win nothing, and a right password
 //! gets its charge back: who knows the password may log in as often as the hashing allows. Nothing is counted for a

@@ -3,8 +3,8 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | hashes at a time | one per core (19 MiB each) | they wait |
-//! | hashes that wait | [`WAITING_PER_CORE`] per core | `busy` with a time to come back |
-//! | hashes at work or waiting for one address | half of all, at least [`ONE_ADDRESS`] | `busy`: others keep their turn |
+//! | hashes that wait | `WAITING_PER_CORE` per core | `busy` with a time to come back |
+//! | hashes at work or waiting for one address | half of all, at least `ONE_ADDRESS` | `busy`: others keep their turn |
 //!
 //! The permit moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
 //! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | connections | `--max-connections` | one `busy` line, closed |
 //! | connections from one address (IPv6: one /64) | `--max-connections-per-ip` | one `busy` line, closed |
-//! | connections being told `busy` | [`REFUSALS`] | closed |
+//! | connections being told `busy` | `REFUSALS` | closed |
 //! | failed accepts (no descriptors left) | one try each 100 ms | |
 
 mod places;

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
 //! | attempts with a password, and REGISTER | [`crate::limits`] | `rate_limited` |
-//! | requests parsed on the runtime's threads | [`PARSED_AT_ONCE`] bytes | parsed on a blocking thread |
+//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on a blocking thread |
 
 mod account;
 mod administration;
