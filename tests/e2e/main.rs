@@ -22,4 +22,5 @@ mod names;
 mod restart;
 mod resume;
 mod shares;
+mod sources;
 mod terminal;

@@ -18,7 +18,7 @@ use crate::net::link::Caller;
 /// For the tracker to say who is calling.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the tracker's word is taken without asking again.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
+const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// More than this many remembered callers, and all are forgotten.
 const MAX_KNOWN: usize = 4096;
 
