@@ -44,12 +44,12 @@ async fn context() -> Context {
     let identity = certs::Identity::generate().expect("an identity");
     let tls = TlsAcceptor::from(Arc::new(certs::tracker_server(&identity).expect("TLS")));
     let service = Arc::new(Service::start(policy, accounts, memory).await.expect("a service"));
-    let soon = Duration::from_millis(50);
+    let soon = Duration::from_millis(5);
     let patience = Patience { first_byte: soon, handshake: soon, request: soon, linger: soon, ..Patience::default() };
     Context { service, tls, patience, stop: CancellationToken::new() }
 }
 
-async fn converse(bytes: &[u8]) -> Vec<u8> {
+async fn converse(bytes: &[u8], context: Context) -> Vec<u8> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
     let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
     let (stream, remote) = listener.accept().await.expect("the same connection");
@@ -60,12 +60,13 @@ async fn converse(bytes: &[u8]) -> Vec<u8> {
         let _ = client.shutdown().await;
         let _ = client.read_to_end(&mut replies).await;
     };
-    tokio::join!(serve(stream, remote, CONTEXT.clone()), ask);
+    tokio::join!(serve(stream, remote, context), ask);
     replies
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let replies = RUNTIME.block_on(converse(bytes));
+    let context = CONTEXT.clone();
+    let replies = RUNTIME.block_on(converse(bytes, context));
     if bytes.first() == Some(&0x16) {
         return;
     }
