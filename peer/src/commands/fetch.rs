@@ -13,7 +13,7 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
         Some(request) => request,
         None => last_failed(&me)?,
     };
-    let mut bars = FetchBars::new(&context.output);
+    let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
     let mut arrived: Vec<PathBuf> = Vec::new();
     let outcome = fetch(
         &me,

@@ -23,6 +23,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct FetchBars {
     output: Output,
+    alone: bool,
+    /// Failures that are told only if they turn out not to be the only thing to tell.
+    held: Vec<String>,
     multi: MultiProgress,
     total: Option<ProgressBar>,
     bars: HashMap<FileNo, ProgressBar>,
@@ -35,12 +38,14 @@ pub struct FetchBars {
 }
 
 impl FetchBars {
-    /// Nothing is shown yet.
-    pub fn new(output: &Output) -> Self {
+    /// Nothing is shown yet. The failure of what is `alone` is the command's own error, and told by it.
+    pub fn new(output: &Output, alone: bool) -> Self {
         let target = if output.is_animated() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let begun = Instant::now();
         Self {
             output: output.clone(),
+            alone,
+            held: Vec::new(),
             multi: MultiProgress::with_draw_target(target),
             total: None,
             bars: HashMap::new(),
@@ -118,6 +123,10 @@ impl FetchBars {
                 }),
             );
         }
+        let total = summary.done + summary.skipped + summary.failed;
+        for line in self.held.iter().filter(|_| total > 1) {
+            self.output.error(line);
+        }
         let elapsed = self.begun.elapsed();
         let mut parts = Vec::new();
         if summary.done > 0 {
@@ -132,10 +141,12 @@ impl FetchBars {
         if summary.skipped > 0 {
             parts.push(format!("{} there already", files(summary.skipped)));
         }
-        if summary.failed > 0 {
+        if summary.failed > 0 && total > 1 {
             parts.push(format!("{} failed", files(summary.failed)));
         }
-        self.output.note(&parts.join("; "));
+        if !parts.is_empty() {
+            self.output.note(&parts.join("; "));
+        }
         Ok(())
     }
 
@@ -191,7 +202,12 @@ impl FetchBars {
                 if let Some(bar) = bar {
                     bar.finish_and_clear();
                 }
-                return self.multi.suspend(|| self.output.error(&format!("{name}: {error}")));
+                let line = format!("{name}: {error}");
+                if self.alone && self.files <= 1 {
+                    self.held.push(line);
+                    return;
+                }
+                return self.multi.suspend(|| self.output.error(&line));
             }
             Status::Done(path) => format!("{} ({})", safe_line(&path.to_string_lossy()), size(report.size)),
             Status::Renamed(path) => {
