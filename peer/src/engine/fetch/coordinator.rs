@@ -13,17 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::destination::Placement;
 use super::plan::{Plan, SourceNo};
-use super::puller::{News, Pull, pull};
+use super::puller::{News, Pull};
 use super::resolve::Resolved;
-use super::sources::{Caller, Found, may_come_back};
+use super::sources::{Caller, Found};
 use super::writer::{self, Job, Outcome};
 use super::{Ended, FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
 use crate::engine::rate::Bucket;
 use crate::engine::{Error, ErrorKind, blocking};
+use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::net::{LinkError, StreamError};
 
 mod placing;
+mod standing;
 
 use placing::Placed;
 
@@ -232,34 +233,6 @@ impl Running<'_> {
         account
     }
 
-    /// A source with a link starts to be pulled from.
-    fn join(&mut self, found: &Found) {
-        let added = self.shared.plan().add_source(|file| found.has.contains(&file), Instant::now());
-        let Some(source) = added else { return };
-        let user = found.link.user().clone();
-        self.sources.push(Source {
-            user,
-            link: found.link.clone(),
-            link_no: 0,
-            coming: false,
-            gone_since: None,
-            banned: false,
-        });
-        self.start_pullers(source, &found.link);
-    }
-
-    fn start_pullers(&mut self, source: SourceNo, link: &Link) {
-        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
-        state.link_no += 1;
-        state.link = link.clone();
-        state.coming = false;
-        let link_no = state.link_no;
-        for _ in 0..self.streams {
-            let (shared, link) = (self.shared.clone(), link.clone());
-            self.pullers.spawn(async move { (source, link_no, pull(shared, link, source).await) });
-        }
-    }
-
     async fn hear(&mut self, news: News, report: Reporter<'_>) {
         match news {
             News::Asking { file } => {
@@ -323,95 +296,6 @@ impl Running<'_> {
             }
             Outcome::Failed { file, error } => self.fail(file, error, report).await,
         }
-    }
-
-    /// A source told a lie; the plan asks it no more, and nothing that it still sends is read.
-    async fn ban(&mut self, source: SourceNo, why: &str, report: Reporter<'_>) {
-        let Some(state) = self.source_mut(source) else { return };
-        let user = state.user.clone();
-        state.coming = false;
-        if !std::mem::replace(&mut state.banned, true) {
-            state.link.close(Code::Protocol);
-            report(FetchEvent::Banned { user: &user, why });
-        }
-        self.trouble = Some(Trouble::of(&Error::Integrity(format!("{user} {why}"))));
-        self.shared.work.notify_waiters();
-        self.fail_stranded(report).await;
-    }
-
-    /// A puller's stream ended badly: the source is called again where that may help.
-    async fn lose(&mut self, source: SourceNo, link_no: u32, error: StreamError, report: Reporter<'_>) {
-        let all_patience = self.request.patience;
-        let Some(state) = self.source_mut(source) else { return };
-        if state.link_no != link_no || state.coming {
-            return;
-        }
-        // Its other pullers must not go on beside those of a new link.
-        state.link.close(Code::Cancelled);
-        let user = state.user.clone();
-        let comes_back = match &error {
-            StreamError::Link(error) => may_come_back(error),
-            StreamError::Timeout(_) => true,
-            _ => false,
-        };
-        let gone_for = state.gone_since.get_or_insert_with(Instant::now).elapsed();
-        let patience = all_patience.saturating_sub(gone_for);
-        state.coming = !state.banned && comes_back && !patience.is_zero();
-        let (coming, banned) = (state.coming, state.banned);
-        self.shared.plan().lose_source(source);
-        let why = error.to_string();
-        if !banned {
-            self.trouble = Some(Trouble::of(&Error::stream(&user, error)));
-        }
-        if coming {
-            report(FetchEvent::Lost { user: &user, why: &why });
-            let caller = self.caller.clone();
-            self.calls.spawn(async move { (source, caller.call_again(&user, patience).await) });
-        }
-        self.fail_stranded(report).await;
-    }
-
-    async fn welcome_back(&mut self, source: SourceNo, link: &Link, report: Reporter<'_>) {
-        if self.shared.plan().restore_source(source, Instant::now()) {
-            report(FetchEvent::Back { user: link.user() });
-            self.start_pullers(source, link);
-        } else {
-            link.close(Code::Cancelled);
-            self.fail_stranded(report).await;
-        }
-    }
-
-    async fn give_up(&mut self, source: SourceNo, error: &Error, report: Reporter<'_>) {
-        let Some(state) = self.source_mut(source) else { return };
-        state.coming = false;
-        self.trouble = Some(Trouble::of(error));
-        self.fail_stranded(report).await;
-    }
-
-    async fn stop_seeking(&mut self, report: Reporter<'_>) {
-        self.seeking = false;
-        self.fail_stranded(report).await;
-    }
-
-    /// Gives up on what nobody has who is there, is being called, or may still be found.
-    async fn fail_stranded(&mut self, report: Reporter<'_>) {
-        if self.seeking {
-            return;
-        }
-        let coming: Vec<SourceNo> = (0..).zip(&self.sources).filter(|(_, s)| s.coming).map(|(no, _)| no).collect();
-        let stranded = self.shared.plan().stranded(coming);
-        for file in stranded {
-            let trouble = self.refusals.remove(&file).or_else(|| self.trouble.clone());
-            let error = trouble.map_or_else(
-                || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
-                Trouble::into_error,
-            );
-            self.fail(file, error, report).await;
-        }
-    }
-
-    fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {
-        usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index))
     }
 
     async fn fail(&mut self, file: FileNo, error: Error, report: Reporter<'_>) {

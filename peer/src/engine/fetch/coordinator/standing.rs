@@ -1,0 +1,132 @@
+//! Where the sources stand: joined, lost and called again, back, banned; and what is given up for want of any.
+
+use std::time::Instant;
+
+use super::{Reporter, Running, Source, Trouble};
+use crate::engine::Error;
+use crate::engine::fetch::FetchEvent;
+use crate::engine::fetch::plan::SourceNo;
+use crate::engine::fetch::puller::pull;
+use crate::engine::fetch::sources::{Found, may_come_back};
+use crate::net::link::Link;
+use crate::net::{LinkError, StreamError};
+use shared::peer::Code;
+
+impl Running<'_> {
+    /// A source with a link starts to be pulled from.
+    pub(super) fn join(&mut self, found: &Found) {
+        let added = self.shared.plan().add_source(|file| found.has.contains(&file), Instant::now());
+        let Some(source) = added else { return };
+        let user = found.link.user().clone();
+        self.sources.push(Source {
+            user,
+            link: found.link.clone(),
+            link_no: 0,
+            coming: false,
+            gone_since: None,
+            banned: false,
+        });
+        self.start_pullers(source, &found.link);
+    }
+
+    pub(super) fn start_pullers(&mut self, source: SourceNo, link: &Link) {
+        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        state.link_no += 1;
+        state.link = link.clone();
+        state.coming = false;
+        let link_no = state.link_no;
+        for _ in 0..self.streams {
+            let (shared, link) = (self.shared.clone(), link.clone());
+            self.pullers.spawn(async move { (source, link_no, pull(shared, link, source).await) });
+        }
+    }
+
+    /// A source told a lie; the plan asks it no more, and nothing that it still sends is read.
+    pub(super) async fn ban(&mut self, source: SourceNo, why: &str, report: Reporter<'_>) {
+        let Some(state) = self.source_mut(source) else { return };
+        let user = state.user.clone();
+        state.coming = false;
+        if !std::mem::replace(&mut state.banned, true) {
+            state.link.close(Code::Protocol);
+            report(FetchEvent::Banned { user: &user, why });
+        }
+        self.trouble = Some(Trouble::of(&Error::Integrity(format!("{user} {why}"))));
+        self.shared.work.notify_waiters();
+        self.fail_stranded(report).await;
+    }
+
+    /// A puller's stream ended badly: the source is called again where that may help.
+    pub(super) async fn lose(&mut self, source: SourceNo, link_no: u32, error: StreamError, report: Reporter<'_>) {
+        let all_patience = self.request.patience;
+        let Some(state) = self.source_mut(source) else { return };
+        if state.link_no != link_no || state.coming {
+            return;
+        }
+        // Its other pullers must not go on beside those of a new link.
+        state.link.close(Code::Cancelled);
+        let user = state.user.clone();
+        let comes_back = match &error {
+            StreamError::Link(error) => may_come_back(error),
+            StreamError::Timeout(_) => true,
+            _ => false,
+        };
+        let gone_for = state.gone_since.get_or_insert_with(Instant::now).elapsed();
+        let patience = all_patience.saturating_sub(gone_for);
+        state.coming = !state.banned && comes_back && !patience.is_zero();
+        let (coming, banned) = (state.coming, state.banned);
+        self.shared.plan().lose_source(source);
+        let why = error.to_string();
+        if !banned {
+            self.trouble = Some(Trouble::of(&Error::stream(&user, error)));
+        }
+        if coming {
+            report(FetchEvent::Lost { user: &user, why: &why });
+            let caller = self.caller.clone();
+            self.calls.spawn(async move { (source, caller.call_again(&user, patience).await) });
+        }
+        self.fail_stranded(report).await;
+    }
+
+    pub(super) async fn welcome_back(&mut self, source: SourceNo, link: &Link, report: Reporter<'_>) {
+        if self.shared.plan().restore_source(source, Instant::now()) {
+            report(FetchEvent::Back { user: link.user() });
+            self.start_pullers(source, link);
+        } else {
+            link.close(Code::Cancelled);
+            self.fail_stranded(report).await;
+        }
+    }
+
+    pub(super) async fn give_up(&mut self, source: SourceNo, error: &Error, report: Reporter<'_>) {
+        let Some(state) = self.source_mut(source) else { return };
+        state.coming = false;
+        self.trouble = Some(Trouble::of(error));
+        self.fail_stranded(report).await;
+    }
+
+    pub(super) async fn stop_seeking(&mut self, report: Reporter<'_>) {
+        self.seeking = false;
+        self.fail_stranded(report).await;
+    }
+
+    /// Gives up on what nobody has who is there, is being called, or may still be found.
+    pub(super) async fn fail_stranded(&mut self, report: Reporter<'_>) {
+        if self.seeking {
+            return;
+        }
+        let coming: Vec<SourceNo> = (0..).zip(&self.sources).filter(|(_, s)| s.coming).map(|(no, _)| no).collect();
+        let stranded = self.shared.plan().stranded(coming);
+        for file in stranded {
+            let trouble = self.refusals.remove(&file).or_else(|| self.trouble.clone());
+            let error = trouble.map_or_else(
+                || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
+                Trouble::into_error,
+            );
+            self.fail(file, error, report).await;
+        }
+    }
+
+    fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {
+        usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index))
+    }
+}

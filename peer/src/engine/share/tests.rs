@@ -1,0 +1,119 @@
+//! Offering real files from real folders.
+
+use std::fs::{self, File};
+
+use shared::ContentHash;
+
+use super::*;
+
+struct Home {
+    _folder: tempfile::TempDir,
+    data: PathBuf,
+    profile: Profile,
+}
+
+fn home() -> Home {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir_all(data.join("docs/sub")).unwrap();
+    let profile = Profile::open(&folder.path().join("profile")).unwrap();
+    Home { _folder: folder, data, profile }
+}
+
+fn put(path: &Path, content: &[u8]) {
+    std::io::Write::write_all(&mut File::create(path).unwrap(), content).unwrap();
+}
+
+fn names(profile: &Profile) -> Vec<String> {
+    let mut names = Vec::new();
+    for_each_share(profile, "", |share| names.push(share.name.to_string())).unwrap();
+    names
+}
+
+fn quiet(_: ShareEvent<'_>) {}
+
+#[test]
+fn folders_are_walked_without_hidden_files_and_links() {
+    let home = home();
+    put(&home.data.join("docs/a.txt"), b"a");
+    put(&home.data.join("docs/sub/b.txt"), b"");
+    put(&home.data.join("docs/.hidden"), b"x");
+    put(&home.data.join("docs/new\nline"), b"x");
+    put(&home.data.join(".named"), b"x");
+    std::os::unix::fs::symlink("/etc/passwd", home.data.join("docs/link")).unwrap();
+    std::os::unix::fs::symlink(&home.data, home.data.join("docs/sub/loop")).unwrap();
+    let paths = [home.data.join("docs"), home.data.join(".named"), home.data.join("docs/link")];
+    let summary = share(&home.profile, &paths, None, &mut quiet).unwrap();
+    assert_eq!(names(&home.profile), [".named", "docs/a.txt", "docs/sub/b.txt"]);
+    assert_eq!((summary.shared, summary.skipped, summary.bytes), (3, 2, 2));
+}
+
+#[test]
+fn what_did_not_change_is_not_hashed_again() {
+    let home = home();
+    let path = home.data.join("a");
+    put(&path, &vec![1; 3 << 20]);
+    let hashed_bytes = |profile: &Profile| {
+        let mut bytes = 0;
+        share(profile, std::slice::from_ref(&path), None, &mut |event| {
+            if let ShareEvent::Hashed(some) = event {
+                bytes += some;
+            }
+        })
+        .unwrap();
+        bytes
+    };
+    assert_eq!(hashed_bytes(&home.profile), 3 << 20);
+    assert_eq!(hashed_bytes(&home.profile), 0);
+    put(&path, b"other");
+    assert_eq!(hashed_bytes(&home.profile), 5);
+    let stored = home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(stored.hash, ContentHash::of(b"other"));
+}
+
+#[test]
+fn a_name_is_not_taken_over_by_another_file() {
+    let home = home();
+    put(&home.data.join("docs/x"), b"one");
+    put(&home.data.join("docs/sub/x"), b"two");
+    share(&home.profile, &[home.data.join("docs/x")], None, &mut quiet).unwrap();
+    let again = share(&home.profile, &[home.data.join("docs/sub/x")], None, &mut quiet).unwrap();
+    assert_eq!((again.shared, again.skipped), (0, 1));
+    let renamed = "y".parse().unwrap();
+    let again = share(&home.profile, &[home.data.join("docs/sub/x")], Some(&renamed), &mut quiet).unwrap();
+    assert_eq!((again.shared, names(&home.profile)), (1, vec!["x".to_owned(), "y".to_owned()]));
+}
+
+#[test]
+fn a_changed_share_is_noticed_and_refreshed() {
+    let home = home();
+    let path = home.data.join("a");
+    put(&path, b"one");
+    share(&home.profile, std::slice::from_ref(&path), None, &mut quiet).unwrap();
+    let before = home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(freshness(&before), Freshness::Fresh);
+    put(&path, b"three");
+    assert_eq!(freshness(&before), Freshness::Changed);
+    let after = refresh(&home.profile, &before).unwrap().unwrap();
+    assert_eq!(after.hash, ContentHash::of(b"three"));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(freshness(&after), Freshness::Missing);
+    assert_eq!(refresh(&home.profile, &after).unwrap(), None);
+    assert_eq!(freshness(&after), Freshness::Missing);
+    put(&path, b"three");
+    assert_eq!(refresh(&home.profile, &after).unwrap().unwrap().hash, after.hash);
+}
+
+#[test]
+fn unshare_by_name_folder_and_path() {
+    let home = home();
+    for name in ["docs/a", "docs/b", "docs/sub/c", "docs/sub/d"] {
+        put(&home.data.join(name), name.as_bytes());
+    }
+    share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
+    unshare(&home.profile, &["docs/a".into(), "docs/sub/".into()]).unwrap();
+    assert_eq!(names(&home.profile), ["docs/b"]);
+    assert!(unshare(&home.profile, &["nothing".into()]).is_err());
+    unshare(&home.profile, &[home.data.join("docs/b").to_string_lossy().into_owned()]).unwrap();
+    assert!(names(&home.profile).is_empty());
+}

@@ -1,0 +1,105 @@
+//! Requests as our own peers send them.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::*;
+
+impl Serialize for Request {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::Register(credentials) => {
+                map.serialize_entry("action", "REGISTER")?;
+                credentials.write(&mut map)?;
+            }
+            Self::Login { credentials, presence, rebind } => {
+                map.serialize_entry("action", "LOGIN")?;
+                credentials.write(&mut map)?;
+                presence.write(&mut map)?;
+                entry(&mut map, "rebind", rebind.then_some(true).as_ref())?;
+            }
+            Self::RegisterFiles(RegisterFiles { user, files, mode, proof }) => {
+                map.serialize_entry("action", "REGISTER_FILES")?;
+                map.serialize_entry("user", user)?;
+                map.serialize_entry("files", files)?;
+                map.serialize_entry("mode", mode)?;
+                proof.write(&mut map)?;
+            }
+            Self::ListPeers(ListPeers { user, name, hash, limit, cursor, with_files }) => {
+                map.serialize_entry("action", "LIST_PEERS")?;
+                entry(&mut map, "user", user.as_ref())?;
+                entry(&mut map, "name", name.as_ref())?;
+                entry(&mut map, "hash", hash.as_ref())?;
+                entry(&mut map, "limit", limit.as_ref())?;
+                entry(&mut map, "cursor", cursor.as_ref())?;
+                entry(&mut map, "with_files", with_files.as_ref())?;
+            }
+            Self::Logout { user, proof } => {
+                map.serialize_entry("action", "LOGOUT")?;
+                map.serialize_entry("user", user)?;
+                proof.write(&mut map)?;
+            }
+            Self::Resume(presence) => {
+                map.serialize_entry("action", "RESUME")?;
+                presence.write(&mut map)?;
+            }
+            Self::Heartbeat { user, token } => {
+                map.serialize_entry("action", "HEARTBEAT")?;
+                entry(&mut map, "user", user.as_ref())?;
+                entry(&mut map, "token", token.as_ref())?;
+            }
+            Self::Whois(whois) => {
+                map.serialize_entry("action", "WHOIS")?;
+                match whois {
+                    Whois::User(user) => map.serialize_entry("user", user)?,
+                    Whois::Fingerprint(fingerprint) => map.serialize_entry("fingerprint", fingerprint)?,
+                }
+            }
+            Self::Find(Find { wanted, limit, cursor }) => {
+                map.serialize_entry("action", "FIND")?;
+                match wanted {
+                    Wanted::Hash(hash) => map.serialize_entry("hash", hash)?,
+                    Wanted::Words(words) => map.serialize_entry("name", &words.to_string())?,
+                }
+                entry(&mut map, "limit", limit.as_ref())?;
+                entry(&mut map, "cursor", cursor.as_ref())?;
+            }
+            Self::Subscribe { since } => {
+                map.serialize_entry("action", "SUBSCRIBE")?;
+                entry(&mut map, "since", since.as_ref())?;
+            }
+            Self::Passwd { credentials, new_password } => {
+                map.serialize_entry("action", "PASSWD")?;
+                credentials.write(&mut map)?;
+                map.serialize_entry("new_password", new_password.reveal())?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl Credentials {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("user", &self.user)?;
+        map.serialize_entry("password", self.password.reveal())
+    }
+}
+
+impl Presence {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        entry(map, "port", self.port.as_ref())?;
+        entry(map, "addresses", Some(&self.addresses).filter(|list| !list.is_empty()))
+    }
+}
+
+impl Proof {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        entry(map, "token", self.token.as_ref())?;
+        entry(map, "password", self.password.as_ref().map(Password::reveal).as_ref())
+    }
+}
+
+fn entry<M: SerializeMap, T: Serialize>(map: &mut M, key: &'static str, value: Option<&T>) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| map.serialize_entry(key, value))
+}
