@@ -1,12 +1,13 @@
 //! `peer register`, `login`, `logout`, `whoami`.
 
 use serde_json::json;
-use shared::UserName;
+use shared::{Fingerprint, UserName};
 
 use super::password::password;
 use super::{Context, PasswordSource};
 use crate::engine::node::control::NodeClient;
 use crate::engine::{Error, account};
+use crate::net::tracker::TrackerAddress;
 
 pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
@@ -14,14 +15,7 @@ pub(super) async fn register(context: &Context, user: UserName, source: &Passwor
     let tracker = context.tracker(&profile)?;
     let password = password(context, source, true).await?;
     let fingerprint = account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
-    if context.output.is_json() {
-        return Ok(context.output.object(
-            "account",
-            &json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() }),
-        )?);
-    }
-    context.output.note(&format!("registered {user} at {tracker}; your key is {fingerprint}"));
-    Ok(())
+    tell_account(context, "registered", &user, &tracker, fingerprint)
 }
 
 pub(super) async fn login(
@@ -35,14 +29,7 @@ pub(super) async fn login(
     let tracker = context.tracker(&profile)?;
     let password = password(context, source, false).await?;
     let fingerprint = account::login(&profile, &tracker, &context.notify(), user.clone(), password, rebind).await?;
-    if context.output.is_json() {
-        return Ok(context.output.object(
-            "account",
-            &json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() }),
-        )?);
-    }
-    context.output.note(&format!("logged in as {user} at {tracker}; your key is {fingerprint}"));
-    Ok(())
+    tell_account(context, "logged in as", &user, &tracker, fingerprint)
 }
 
 pub(super) async fn logout(context: &Context) -> Result<(), Error> {
@@ -91,6 +78,22 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
     ] {
         context.output.data(&format!("{label:8} {value}"))?;
     }
+    Ok(())
+}
+
+/// Which account this profile has from now on.
+fn tell_account(
+    context: &Context,
+    how: &str,
+    user: &UserName,
+    tracker: &TrackerAddress,
+    fingerprint: Fingerprint,
+) -> Result<(), Error> {
+    if context.output.is_json() {
+        let fields = json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() });
+        return Ok(context.output.object("account", &fields)?);
+    }
+    context.output.note(&format!("{how} {user} at {tracker}; your key is {fingerprint}"));
     Ok(())
 }
 

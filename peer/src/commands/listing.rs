@@ -9,7 +9,7 @@ use shared::tracker::{ListPeers, Peers, Request};
 
 use super::Context;
 use crate::engine::{Error, browse, contacts};
-use crate::ui::size;
+use crate::ui::{files as counted, size};
 
 pub(super) async fn list(context: &Context) -> Result<(), Error> {
     let me = context.me()?;
@@ -33,10 +33,7 @@ pub(super) async fn list(context: &Context) -> Result<(), Error> {
             )?;
             continue;
         }
-        let files = match peer.files.len() {
-            1 => "1 file".to_owned(),
-            count => format!("{count} files"),
-        };
+        let files = counted(peer.files.len());
         let remark = match (peer.user == me.user, peer.fingerprint) {
             (true, _) => "  (you)",
             (false, None) => "  (not encrypted: an old client)",

@@ -11,7 +11,7 @@ use crate::engine::node::control::NodeClient;
 use crate::engine::share::{self, Freshness, Summary, freshness};
 use crate::engine::{Error, blocking};
 use crate::profile::Profile;
-use crate::ui::{ShareBar, size};
+use crate::ui::{ShareBar, files, size};
 
 pub(super) async fn share(context: &Context, paths: Vec<PathBuf>, name: Option<FileName>) -> Result<(), Error> {
     let profile = context.profile()?;
@@ -108,8 +108,4 @@ fn sum_up(summary: &Summary) -> String {
         text.push_str(&format!("; {} left out", summary.skipped));
     }
     text
-}
-
-fn files(count: usize) -> String {
-    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }

@@ -4,7 +4,7 @@ use shared::tracker::{Credentials, Empty, LoginReply, Password, Presence, Proof,
 use shared::{Fingerprint, UserName};
 
 use super::me::connect_tracker;
-use super::{Error, Me, Notify};
+use super::{Error, Notify};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Account, Profile};
 
@@ -57,15 +57,4 @@ pub async fn login(
 /// What is wrong with the profile.
 pub fn logout(profile: &Profile) -> Result<(), Error> {
     Ok(profile.clear_account()?)
-}
-
-/// Changes the password.
-///
-/// # Errors
-/// [`Error::Tracker`]: wrong old password.
-pub async fn change_password(me: &Me, password: Password, new_password: Password) -> Result<(), Error> {
-    let mut link = me.connect_tracker().await?;
-    let credentials = Credentials { user: me.user.clone(), password };
-    let Empty {} = link.call(&Request::Passwd { credentials, new_password }).await?;
-    Ok(())
 }

@@ -12,7 +12,7 @@ use shared::FileName;
 
 use super::Error;
 use crate::profile::{HashedShare, Profile, Share};
-use crate::sys::{file_id, is_executable, open_regular};
+use crate::sys::{file_id, is_executable, open_regular, plain_message};
 use hashing::hash_file;
 use walk::{find_candidates, skip};
 
@@ -179,7 +179,7 @@ pub fn freshness(share: &Share) -> Freshness {
 /// # Errors
 /// What is wrong with the profile.
 pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error> {
-    let fresh = open_regular(&share.path).map_err(|why| readable(&why)).and_then(|file| {
+    let fresh = open_regular(&share.path).map_err(|why| plain_message(&why)).and_then(|file| {
         let (id, hash, manifest) = hash_file(&file, &mut |_| {})?;
         let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
         Ok(HashedShare { share: Share { id, executable, hash, ..share.clone() }, manifest })
@@ -194,9 +194,4 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error>
             Ok(None)
         }
     }
-}
-
-fn readable(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

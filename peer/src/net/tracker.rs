@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::TrackerError;
+use crate::sys::plain_message;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REPLY: Duration = Duration::from_secs(30);
@@ -92,7 +93,7 @@ impl TrackerLink {
         let config = certs::tracker_client(Some(identity), &pin).map_err(|why| unreachable(why.to_string()))?;
         let tcp = TcpStream::connect((address.host.as_str(), address.port));
         let tcp = tokio::time::timeout(CONNECT, tcp).await.map_err(|_| timed_out())?;
-        let tcp = tcp.map_err(|why| unreachable(plain(&why)))?;
+        let tcp = tcp.map_err(|why| unreachable(plain_message(&why)))?;
         let _ = tcp.set_nodelay(true);
         let local_ip = tcp.local_addr().map_err(|why| unreachable(why.to_string()))?.ip().to_canonical();
         let handshake = TlsConnector::from(Arc::new(config)).connect(certs::server_name(), tcp);
@@ -103,7 +104,7 @@ impl TrackerLink {
         let not_a_tracker = |why: &str| TrackerError::NotATracker { address: text.clone(), why: why.to_owned() };
         let stream = handshake
             .map_err(|_| not_a_tracker("it doesn't answer to TLS"))?
-            .map_err(|why| not_a_tracker(&format!("its TLS handshake fails ({})", plain(&why))))?;
+            .map_err(|why| not_a_tracker(&format!("its TLS handshake fails ({})", plain_message(&why))))?;
         let fingerprint = pin.presented().ok_or_else(|| not_a_tracker("it showed no certificate"))?;
         let (incoming, events) = (Vec::new(), VecDeque::new());
         Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local_ip })
@@ -196,7 +197,7 @@ impl TrackerLink {
     }
 
     fn lost(&self, why: &io::Error) -> TrackerError {
-        self.unreachable(plain(why))
+        self.unreachable(plain_message(why))
     }
 
     fn garbled(&self, why: &str) -> TrackerError {
@@ -223,12 +224,6 @@ fn event_in(line: &str) -> Option<Event> {
     }
     serde_json::from_str::<Tag>(line).ok()?;
     serde_json::from_str(line).ok()
-}
-
-/// An I/O error without the system's number behind it.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 #[cfg(test)]

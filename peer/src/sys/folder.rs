@@ -60,14 +60,6 @@ impl Folder {
         Ok(Self(rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
-    /// Opens the folder `name` in this one if it is there.
-    ///
-    /// # Errors
-    /// As the system says.
-    pub fn enter_existing(&self, name: &str) -> io::Result<Self> {
-        Ok(Self(rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?))
-    }
-
     /// Opens the file `name` for reading and writing, made if it isn't there. A link is not followed.
     ///
     /// # Errors
@@ -226,7 +218,7 @@ pub fn make_executable(file: &File) -> io::Result<()> {
 }
 
 /// Last modification, nanoseconds since 1970.
-pub fn modified_ns(metadata: &Metadata) -> i64 {
+fn modified_ns(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
 }
 

@@ -1,9 +1,9 @@
 //! What only one operating system has. Everything outside this module is portable Rust.
 
 mod folder;
+mod message;
 mod route;
 
-pub use folder::{
-    Entry, FileId, Folder, file_id, is_executable, is_ours_alone, make_executable, modified_ns, open_regular,
-};
+pub use folder::{Entry, FileId, Folder, file_id, is_executable, is_ours_alone, make_executable, open_regular};
+pub use message::plain_message;
 pub use route::route_mtu;

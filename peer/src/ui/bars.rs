@@ -9,7 +9,7 @@ use shared::safe_text::safe_line;
 
 use super::Output;
 use super::json::file_json;
-use super::text::{duration, rate, size};
+use super::text::{duration, files, rate, size};
 use crate::engine::fetch::{FetchEvent, FileNo, Report, Status, Summary};
 use crate::engine::share::ShareEvent;
 
@@ -290,10 +290,6 @@ impl ShareBar {
     pub fn end(self) {
         self.bar.finish_and_clear();
     }
-}
-
-fn files(count: usize) -> String {
-    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 /// What fits the terminal's width, down to 20 columns.

@@ -15,4 +15,4 @@ pub use events::{event_line, message_line, notice_line};
 pub use json::{event_json, file_json};
 pub use keys::{Key, RawTerminal};
 pub use output::{ColorChoice, Output, OutputOptions};
-pub use text::{date, size, time};
+pub use text::{date, files, size, time};

@@ -26,6 +26,11 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// `1 file`, `2 files`.
+pub fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
 /// How fast, for people.
 pub(super) fn rate(bytes: u64, time: Duration) -> String {
     let micros = time.as_micros().max(1);

@@ -263,8 +263,7 @@ impl Running<'_> {
                 self.start(file, bytes, report);
             }
             Outcome::Verified { file, bytes, source } => {
-                self.shared.plan().verified(file);
-                if let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) {
+                if let Some(state) = self.source_mut(source) {
                     state.gone_since = None;
                 }
                 if let Some(progress) = self.progress.get_mut(file) {

@@ -75,7 +75,6 @@ struct File {
     pending: Vec<(u32, u32)>,
     /// Groups that came and were not found wrong; empty before the first was asked for.
     arrived: Vec<bool>,
-    unverified: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +109,12 @@ impl Plan {
     /// A plan for files of these layouts over `streams` streams a source; `in_order` for one that is written as it
     /// comes.
     pub(super) fn new(layouts: impl IntoIterator<Item = Layout>, streams: usize, in_order: bool) -> Self {
-        let file = |layout: Layout| {
-            let unverified = layout.groups();
-            File { layout, stage: Stage::Waiting, sources: 0, pending: Vec::new(), arrived: Vec::new(), unverified }
+        let file = |layout: Layout| File {
+            layout,
+            stage: Stage::Waiting,
+            sources: 0,
+            pending: Vec::new(),
+            arrived: Vec::new(),
         };
         let files: Vec<File> = layouts.into_iter().map(file).collect();
         Self {
@@ -179,7 +181,6 @@ impl Plan {
         file.arrived.resize(index(file.layout.groups()), false);
         file.pending = ranges_where(0, file.layout.groups(), |group| !file.arrived[index(group)]);
         file.pending.reverse();
-        file.unverified = file.pending.iter().map(|(start, end)| end - start).sum();
         if !file.pending.is_empty() {
             self.ready.push_back(no);
         }
@@ -206,13 +207,6 @@ impl Plan {
                 self.flying.swap_remove(position);
             }
         }
-    }
-
-    /// A group is right and written. True when it was the file's last.
-    pub(super) fn verified(&mut self, no: FileNo) -> bool {
-        let file = &mut self.files[no];
-        file.unverified = file.unverified.saturating_sub(1);
-        file.unverified == 0
     }
 
     /// A group that came was wrong; somebody else must be asked.

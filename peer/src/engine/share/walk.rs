@@ -9,9 +9,9 @@ use shared::{ContentHash, FileName};
 use walkdir::{DirEntry, WalkDir};
 
 use super::hashing::hash_file;
-use super::{Error, ShareEvent, Summary, readable};
+use super::{Error, ShareEvent, Summary};
 use crate::profile::{HashedShare, Profile, Share};
-use crate::sys::{FileId, file_id, is_executable, open_regular};
+use crate::sys::{FileId, file_id, is_executable, open_regular, plain_message};
 
 /// A file that was found and is to be offered.
 pub(super) struct Candidate {
@@ -31,7 +31,7 @@ impl Candidate {
             return Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest });
         }
         report(ShareEvent::Hashing { name: &name, size: id.size });
-        let opened = open_regular(&path).map_err(|why| readable(&why));
+        let opened = open_regular(&path).map_err(|why| plain_message(&why));
         let hashed = opened.and_then(|file| hash_file(&file, &mut |bytes| report(ShareEvent::Hashed(bytes))));
         match hashed {
             Ok((id, hash, manifest)) => Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest }),
@@ -118,11 +118,11 @@ type Refused = (PathBuf, String);
 impl Found {
     /// The name of `root` and all that is at or below it. What the user named is taken even if it is hidden, but no link.
     fn all(root: &Path, name: Option<&FileName>) -> Result<(String, Vec<Result<Self, Refused>>), String> {
-        let metadata = fs::symlink_metadata(root).map_err(|why| readable(&why))?;
+        let metadata = fs::symlink_metadata(root).map_err(|why| plain_message(&why))?;
         if metadata.is_symlink() {
             return Err("it is a link, and links are not followed: name what it points to".to_owned());
         }
-        let path = root.canonicalize().map_err(|why| readable(&why))?;
+        let path = root.canonicalize().map_err(|why| plain_message(&why))?;
         let base = match (name, path.file_name()) {
             (Some(name), _) => name.as_str().to_owned(),
             (None, Some(last)) => last.to_str().ok_or("its name is not UTF-8: use --as NAME")?.to_owned(),
@@ -167,7 +167,7 @@ fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> 
     let Found { path, name, .. } = found;
     let refuse = |why: String| (path.clone(), why);
     let name: FileName = name.parse().map_err(|why| refuse(format!("its name can't be shared: {why}")))?;
-    let metadata = fs::symlink_metadata(&path).map_err(|why| refuse(readable(&why)))?;
+    let metadata = fs::symlink_metadata(&path).map_err(|why| refuse(plain_message(&why)))?;
     let id = file_id(&metadata);
     if id.size > FILE_SIZE {
         return Err(refuse("it is too large".to_owned()));

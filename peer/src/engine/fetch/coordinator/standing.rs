@@ -30,7 +30,7 @@ impl Running<'_> {
     }
 
     pub(super) fn start_pullers(&mut self, source: SourceNo, link: &Link) {
-        let Some(state) = usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index)) else { return };
+        let Some(state) = self.source_mut(source) else { return };
         state.link_no += 1;
         state.link = link.clone();
         state.coming = false;
@@ -126,7 +126,7 @@ impl Running<'_> {
         }
     }
 
-    fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {
+    pub(super) fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {
         usize::try_from(source).ok().and_then(|index| self.sources.get_mut(index))
     }
 }

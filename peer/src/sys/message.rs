@@ -1,0 +1,9 @@
+//! The system's errors in words.
+
+use std::io;
+
+/// An I/O error in lower case and without the system's number behind it, to stand within a sentence.
+pub fn plain_message(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
