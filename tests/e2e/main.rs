@@ -4,9 +4,11 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "all of this is test code, the helpers of the tests as well"
 )]
 
+mod bad_network;
 mod chat;
 mod destinations;
 mod exercise;
@@ -17,6 +19,7 @@ mod hostile_peer;
 mod hostile_tracker;
 mod house;
 mod identity;
+mod machines;
 mod main_job;
 mod names;
 mod restart;

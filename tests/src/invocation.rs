@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Outcome, Process, Terminal};
+use crate::{Host, Outcome, Process, Terminal};
 
 /// A run that is being described.
 #[derive(Debug, Clone)]
@@ -77,6 +77,13 @@ impl Invocation {
         let program = std::mem::replace(&mut self.program, "bash".into());
         let args = std::mem::take(&mut self.args);
         self.args(["-c", script, "bash"]).arg(program).args(args)
+    }
+
+    /// Runs it on another machine.
+    pub fn on(mut self, host: &Host) -> Self {
+        let program = std::mem::replace(&mut self.program, "ip".into());
+        let args = std::mem::take(&mut self.args);
+        self.args(["netns", "exec", host.namespace()]).arg(program).args(args)
     }
 
     /// Runs it as somebody whom the system forbids things: root would not notice.

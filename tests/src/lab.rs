@@ -1,13 +1,14 @@
 //! A tracker of its own, and users with profiles of their own, in one temporary folder.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tempfile::TempDir;
 
-use crate::{Invocation, Outcome, Process, binaries, files};
+use crate::emulator::Relay;
+use crate::{Host, Invocation, Outcome, Process, binaries, files};
 
 /// A temporary folder with a tracker in it. All of it goes when it is dropped.
 pub struct Lab {
@@ -25,6 +26,8 @@ pub struct LabOptions {
     pub tracker_args: Vec<String>,
     /// The tracker will be started again on its port, so that has to be one that no other program is given.
     pub restarts: bool,
+    /// The machine on which the tracker runs and its address there; this one, on loopback, by default.
+    pub place: Option<(Host, IpAddr)>,
 }
 
 /// Somebody with a profile.
@@ -32,6 +35,7 @@ pub struct User<'a> {
     lab: &'a Lab,
     name: String,
     home: PathBuf,
+    host: Option<Host>,
 }
 
 impl Lab {
@@ -55,8 +59,9 @@ impl Lab {
     pub fn with(options: LabOptions) -> Self {
         let mut lab = Self::without_tracker();
         let port = if options.restarts { quiet_port() } else { 0 };
+        let ip = options.place.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |(_, ip)| *ip);
         lab.options = options;
-        lab.address = format!("127.0.0.1:{port}");
+        lab.address = SocketAddr::new(ip, port).to_string();
         lab.start_tracker();
         lab
     }
@@ -88,10 +93,14 @@ impl Lab {
 
     /// A tracker with this lab's data, which is to listen there.
     pub fn tracker_invocation(&self, address: &str) -> Invocation {
-        Invocation::new(binaries::binary("tracker"), self.path())
+        let tracker = Invocation::new(binaries::binary("tracker"), self.path())
             .args(["--listen", address, "--data-dir"])
             .arg(self.path().join("tracker"))
-            .args(&self.options.tracker_args)
+            .args(&self.options.tracker_args);
+        match &self.options.place {
+            Some((host, _)) => tracker.on(host),
+            None => tracker,
+        }
     }
 
     /// kill -9, in the middle of whatever it does.
@@ -149,16 +158,20 @@ impl Lab {
     /// Registers somebody and gives them a profile.
     #[track_caller]
     pub fn user(&self, name: &str) -> User<'_> {
-        let user = self.stranger(name);
-        user.peer(["register", name, "--password-file"]).arg(user.password_file()).run().exits(0);
-        user
+        self.stranger(name).registered()
+    }
+
+    /// The same for somebody on another machine.
+    #[track_caller]
+    pub fn user_on(&self, host: &Host, name: &str) -> User<'_> {
+        User { host: Some(host.clone()), ..self.stranger(name) }.registered()
     }
 
     /// Gives somebody a profile and does not register them.
     pub fn stranger(&self, name: &str) -> User<'_> {
         let home = self.join(name);
         files::write(self.join(format!("{name}.password")), format!("password of {name}\n"));
-        User { lab: self, name: name.to_owned(), home }
+        User { lab: self, name: name.to_owned(), home, host: None }
     }
 }
 
@@ -180,10 +193,15 @@ impl User<'_> {
 
     /// A run of `peer` with this profile.
     pub fn peer(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Invocation {
-        Invocation::new(binaries::binary("peer"), self.lab.path())
+        let peer = Invocation::new(binaries::binary("peer"), self.lab.path())
             .env("VIZINHO_HOME", &self.home)
             .env("VIZINHO_TRACKER", self.lab.address())
-            .args(args)
+            .args(args);
+        // Last: what is run there is the whole of it.
+        match &self.host {
+            Some(host) => peer.on(host),
+            None => peer,
+        }
     }
 
     /// Shares files and folders.
@@ -202,6 +220,19 @@ impl User<'_> {
         process
     }
 
+    /// Starts `peer serve` so that it is found at the relay and nowhere else, and waits until it is online.
+    ///
+    /// # Panics
+    /// When it doesn't say at which port it listens.
+    #[track_caller]
+    pub fn serve_behind(&self, relay: &Relay, args: &[&str]) -> Process {
+        let process = self.peer(["serve", "--announce"]).arg(relay.port().to_string()).args(args).start();
+        let line = process.wait_for(&format!("online as {} at ", self.name));
+        let port = line.split("UDP port ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        relay.lead_to(port.unwrap_or_else(|| panic!("no port in {line:?}")));
+        process
+    }
+
     /// Fetches into a folder.
     pub fn fetch<'a>(&self, from: &str, names: impl IntoIterator<Item = &'a str>, output: &Path) -> Invocation {
         self.peer(["fetch", from, "-o"]).arg(output).arg("--").args(names)
@@ -215,6 +246,12 @@ impl User<'_> {
     pub fn fingerprint(&self) -> String {
         let who = self.peer(["--json", "whoami"]).run();
         who.exits(0).object("account")["fingerprint"].as_str().expect("a key").to_owned()
+    }
+
+    #[track_caller]
+    fn registered(self) -> Self {
+        self.peer(["register", &self.name, "--password-file"]).arg(self.password_file()).run().exits(0);
+        self
     }
 
     /// Where the running node listens, as `peer whoami` has it.

@@ -5,29 +5,37 @@
 //! * [`Invocation`]: one run of a binary; states arguments, input and environment, and gives back an [`Outcome`] that
 //!   demands standard output, standard error and status.
 //! * [`Process`]: one that goes on; what it says is awaited, never slept for. It is killed when it is dropped.
+//! * [`progress`]: how far a fetch with `--json` has come, and when.
 //! * [`Terminal`]: one that runs in a pseudo-terminal, and what a person would see there ([`Screen`]).
 //! * [`hostile`]: the other side, lying.
+//! * [`Network`]: machines of their own for them, where root allows it.
+//! * [`emulator`]: the network between, failing.
 
 #![warn(missing_docs)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "all of this is test code: what can't be done here must stop the test, loudly"
 )]
 
 pub mod binaries;
+pub mod emulator;
 pub mod files;
 pub mod hostile;
 mod invocation;
 mod lab;
+mod network;
 mod outcome;
 mod process;
+pub mod progress;
 mod screen;
 mod terminal;
 
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};
+pub use network::{Host, Network};
 pub use outcome::Outcome;
 pub use process::Process;
 pub use screen::Screen;

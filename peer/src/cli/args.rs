@@ -1,6 +1,8 @@
 //! The command line.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::{Command, Context, PasswordSource, Whose};
 use crate::engine::Error;
 use crate::engine::fetch::{Destination, IfExists, Request, Sources};
+use crate::engine::node::{Forwarded, Place};
 use crate::engine::serve::Limits;
 use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, Output, OutputOptions};
@@ -112,6 +115,10 @@ enum Subcommands {
         /// The UDP port [default: the one of last time, else any].
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         port: Option<u16>,
+        /// Where others find this node instead of at its own addresses: a port of the router or container host that
+        /// is forwarded to --port.
+        #[arg(long, value_name = "[IP:]PORT", value_parser = forwarded)]
+        announce: Option<Forwarded>,
         /// Send at most this many bytes a second, to all together (10M, 500k).
         #[arg(long, value_name = "RATE", value_parser = rate)]
         limit: Option<u64>,
@@ -258,9 +265,10 @@ impl Subcommands {
             Self::Share { paths, name } => Command::Share { paths, name },
             Self::Unshare { names } => Command::Unshare { names },
             Self::Shares => Command::Shares,
-            Self::Serve { port, limit, limit_per_peer } => {
-                Command::Serve { port, limits: Limits { total: limit, per_peer: limit_per_peer } }
-            }
+            Self::Serve { port, announce: forwarded, limit, limit_per_peer } => Command::Serve {
+                place: Place { port, forwarded },
+                limits: Limits { total: limit, per_peer: limit_per_peer },
+            },
             Self::List => Command::List,
             Self::Files { user, prefix } => Command::Files { user, prefix },
             Self::Fetch { user: None, share, .. } => Command::Fetch { request: None, share },
@@ -332,6 +340,16 @@ fn destination(path: PathBuf) -> Result<Destination, Error> {
     Ok(if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) })
 }
 
+/// `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
+fn forwarded(text: &str) -> Result<Forwarded, String> {
+    let wrong = || format!("{text:?} is neither PORT nor IP:PORT");
+    let (ip, port) = match text.parse::<SocketAddr>() {
+        Ok(address) => (Some(address.ip()), address.port()),
+        Err(_) => (None, text.parse().map_err(|_| wrong())?),
+    };
+    Ok(Forwarded { ip, port: NonZeroU16::new(port).ok_or_else(wrong)? })
+}
+
 /// `500k`, `10M`, `1G`: bytes a second, in powers of ten as networks count.
 fn rate(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a rate: say 500k, 10M or 1G bytes a second");
@@ -390,6 +408,19 @@ mod tests {
     }
 
     #[test]
+    fn forwardings() {
+        let port = NonZeroU16::new(40_000).unwrap();
+        for (text, ip) in
+            [("40000", None), ("192.0.2.7:40000", Some("192.0.2.7")), ("[2001:db8::7]:40000", Some("2001:db8::7"))]
+        {
+            assert_eq!(forwarded(text), Ok(Forwarded { ip: ip.map(|ip| ip.parse().unwrap()), port }), "{text}");
+        }
+        for wrong in ["", "0", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"] {
+            assert!(forwarded(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn rates() {
         assert_eq!(rate("10M"), Ok(10_000_000));
         assert_eq!(rate("1.5k"), Ok(1500));
@@ -410,6 +441,8 @@ mod tests {
             &["peer", "trust", "bob", "--replace", "12"],
             &["peer", "--tracker", "a b", "list"],
             &["peer", "serve", "--port", "0"],
+            &["peer", "serve", "--announce", "0"],
+            &["peer", "serve", "--announce", "host:1"],
         ] {
             assert_eq!(Args::try_parse_from(args.iter()).unwrap_err().exit_code(), 2, "{args:?}");
         }

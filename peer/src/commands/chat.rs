@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use super::Context;
 use crate::engine::chat::Visit;
 use crate::engine::event::Events;
-use crate::engine::node::Node;
 use crate::engine::node::control::{Action, FromNode, NodeClient, Outcome};
+use crate::engine::node::{Node, Place};
 use crate::engine::serve::Limits;
 use crate::engine::{Error, Me};
 use crate::ui::{ChatView, RawTerminal, Wish};
@@ -137,7 +137,7 @@ async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Err
 async fn cancellable_node(context: &Context, me: &Me) -> Result<Node, Error> {
     tokio::select! {
         () = context.cancel.cancelled() => Err(Error::Interrupted),
-        node = Node::start(me, None, Limits::default(), Events::new()) => node,
+        node = Node::start(me, Place::default(), Limits::default(), Events::new()) => node,
     }
 }
 

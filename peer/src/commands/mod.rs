@@ -17,6 +17,7 @@ use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::fetch::Request;
+use crate::engine::node::Place;
 use crate::engine::serve::Limits;
 use crate::engine::{Error, Me, Notice, Notify};
 use crate::net::tracker::TrackerAddress;
@@ -62,8 +63,8 @@ pub enum Command {
     Shares,
     /// Run the node.
     Serve {
-        /// The UDP port.
-        port: Option<u16>,
+        /// Where it listens and is found.
+        place: Place,
         /// How fast others may fetch.
         limits: Limits,
     },
@@ -147,7 +148,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
     // These end by themselves when they are cancelled, and have something to say then.
     let command = match command {
         Command::Fetch { request, share } => return fetch::run(context, request, share).await,
-        Command::Serve { port, limits } => return serve::run(context, port, limits).await,
+        Command::Serve { place, limits } => return serve::run(context, place, limits).await,
         Command::Chat { user, text } => return chat::run(context, &user, text.as_deref()).await,
         command => command,
     };

@@ -4,18 +4,18 @@ use tokio::sync::broadcast;
 
 use super::Context;
 use crate::engine::event::{Event, Events};
-use crate::engine::node::Node;
+use crate::engine::node::{Node, Place};
 use crate::engine::serve::Limits;
 use crate::engine::{Error, now_ms};
 use crate::ui::{Output, event_json, event_line, time};
 
-pub(super) async fn run(context: &Context, port: Option<u16>, limits: Limits) -> Result<(), Error> {
+pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Result<(), Error> {
     let me = context.me()?;
     let events = Events::new();
     let mut incoming = events.subscribe();
     let node = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
-        node = Node::start(&me, port, limits, events) => node?,
+        node = Node::start(&me, place, limits, events) => node?,
     };
     let stop = node.stop_token();
     let running = node.run();

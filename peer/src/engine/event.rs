@@ -22,6 +22,8 @@ pub enum Event {
         user: UserName,
         /// Where others find it.
         address: SocketAddr,
+        /// The UDP port that it listens on; another than theirs where a forwarding leads here.
+        port: u16,
         /// How many files it shares.
         shares: usize,
     },

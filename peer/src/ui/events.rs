@@ -9,6 +9,9 @@ use crate::engine::event::Event;
 /// What happened in a node, on one line; `None` for what nobody needs to read.
 pub fn event_line(event: &Event) -> Option<String> {
     Some(match event {
+        Event::Online { user, address, port, .. } if address.port() != *port => {
+            format!("online as {user} at {address}, which has to lead to UDP port {port} here")
+        }
         Event::Online { user, address, .. } => format!("online as {user} at {address}"),
         Event::TrackerLost { why } => format!("{}; trying again, known peers can still connect", safe_line(why)),
         Event::SharesChanged { count: 1 } => "1 file is shared now".to_owned(),

@@ -24,6 +24,7 @@ use shared::tracker::{
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::Forwarded;
 use crate::engine::contacts::AskTracker;
 use crate::engine::event::{Event, Events};
 use crate::engine::share::{Freshness, for_each_share, freshness};
@@ -57,6 +58,7 @@ struct Question {
 pub(super) struct Keeper {
     me: Me,
     port: u16,
+    forwarded: Option<Forwarded>,
     events: Events,
     leaving: CancellationToken,
     questions: mpsc::Receiver<Question>,
@@ -98,12 +100,19 @@ impl TrackerHandle {
 }
 
 impl Keeper {
-    pub(super) fn new(me: Me, port: u16, events: Events, leaving: CancellationToken) -> (Self, TrackerHandle) {
+    /// For a node that listens on `port`, and is to be found at `forwarded` if that is given.
+    pub(super) fn new(
+        me: Me,
+        port: u16,
+        forwarded: Option<Forwarded>,
+        events: Events,
+        leaving: CancellationToken,
+    ) -> (Self, TrackerHandle) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
         let (shares_changed, is_near) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let handle =
             TrackerHandle { questions: sender, shares_changed: shares_changed.clone(), is_near: is_near.clone() };
-        (Self { me, port, events, leaving, questions, shares_changed, is_near }, handle)
+        (Self { me, port, forwarded, events, leaving, questions, shares_changed, is_near }, handle)
     }
 
     /// Runs until the node leaves; `ready` is told the node's address once it is present for the first time.
@@ -138,8 +147,7 @@ impl Keeper {
     async fn enter(&self) -> Result<(TrackerLink, SocketAddr), Error> {
         let mut link = self.me.connect_tracker().await?;
         self.is_near.store(link.local_ip().is_loopback(), Ordering::Relaxed);
-        let presence =
-            Presence { port: NonZeroU16::new(self.port), addresses: own_addresses(link.local_ip(), self.port) };
+        let presence = self.presence(link.local_ip());
         let reply: LoginReply = link.call(&Request::Resume(presence)).await?;
         if reply.user != self.me.user {
             let why = format!("it takes our key for {}'s", reply.user);
@@ -147,9 +155,24 @@ impl Keeper {
         }
         let shares = register_shares(&self.me, &mut link).await?;
         let SubscribeReply { .. } = link.call(&Request::Subscribe { since: None }).await?;
-        let address = SocketAddr::new(reply.observed_ip, self.port);
-        self.events.send(Event::Online { user: self.me.user.clone(), address, shares });
+        let address = match self.forwarded {
+            Some(Forwarded { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
+            None => SocketAddr::new(reply.observed_ip, self.port),
+        };
+        self.events.send(Event::Online { user: self.me.user.clone(), address, port: self.port, shares });
         Ok((link, address))
+    }
+
+    /// Where the tracker is to say that we are; `local` is this end of the connection to it.
+    fn presence(&self, local: IpAddr) -> Presence {
+        match self.forwarded {
+            // Our own addresses are behind the forwarding: whoever is told of them would only wait for nothing.
+            Some(Forwarded { ip, port }) => {
+                let addresses = ip.map(|ip| SocketAddr::new(ip, port.get())).into_iter().collect();
+                Presence { port: Some(port), addresses }
+            }
+            None => Presence { port: NonZeroU16::new(self.port), addresses: own_addresses(local, self.port) },
+        }
     }
 
     async fn attend(&mut self, link: &mut TrackerLink) -> Ended {

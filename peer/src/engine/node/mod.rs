@@ -16,7 +16,8 @@ mod keeper;
 mod refresher;
 mod switchboard;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,24 @@ use crate::profile::NodeLock;
 /// How long leaving the tracker may take.
 const LEAVE: Duration = Duration::from_secs(2);
 
+/// Where a node listens, and where it is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The UDP port; without one that of last time if it is free, else any.
+    pub port: Option<u16>,
+    /// A port forwarding (a router, a container) that leads to that port.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// What others dial in place of a node's own addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Where; in any case also where the tracker sees the node come from.
+    pub ip: Option<IpAddr>,
+    /// The UDP port there.
+    pub port: NonZeroU16,
+}
+
 /// A node that is online.
 #[derive(Debug)]
 pub struct Node {
@@ -57,21 +76,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// Goes online: on `port` if given, else on the port of last time if it is free; sends no more than `limits`.
+    /// Goes online at `place`; sends no more than `limits`.
     ///
     /// # Errors
     /// [`Error`]: another node runs, the tracker can't be reached or doesn't want us, the port is taken.
-    pub async fn start(me: &Me, port: Option<u16>, limits: Limits, events: Events) -> Result<Self, Error> {
+    pub async fn start(me: &Me, place: Place, limits: Limits, events: Events) -> Result<Self, Error> {
         let lock = me.profile.lock_node()?;
         let me = with_notices_as_events(me, &events);
-        let endpoint = bind(&me, port)?;
+        let endpoint = bind(&me, place.port)?;
         let port = endpoint.port().map_err(|why| Error::Internal(why.to_string()))?;
         me.profile.set_last_port(port)?;
 
         let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let stale = Arc::new(StaleShares::default());
-        let (keeper, tracker) = Keeper::new(me.clone(), port, events.clone(), leaving.clone());
+        let (keeper, tracker) = Keeper::new(me.clone(), port, place.forwarded, events.clone(), leaving.clone());
         let (ready, is_ready) = oneshot::channel();
         tasks.spawn(keeper.run(ready));
         let Ok(online) = is_ready.await else { return Err(first_error(&mut tasks).await) };

@@ -1,0 +1,111 @@
+//! Machines that are none: network namespaces, each with interfaces of its own, joined by a switch.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::{Invocation, Outcome};
+
+/// A switch with machines on it. Only root may make one; all of it goes when it is dropped.
+#[derive(Debug)]
+pub struct Network {
+    prefix: String,
+    switch: Host,
+    hosts: Vec<Host>,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    namespace: String,
+}
+
+static NETWORKS: AtomicU32 = AtomicU32::new(0);
+
+impl Network {
+    /// A switch without machines; `None`, and a word about it, where that isn't allowed.
+    pub fn make() -> Option<Self> {
+        let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("vz{}-{number}", std::process::id());
+        let switch = Host { namespace: format!("{prefix}-switch") };
+        let made = ip(&["netns", "add", &switch.namespace]);
+        if made.code != 0 {
+            println!("skipped: no network namespace can be made here ({})", made.err().trim());
+            return None;
+        }
+        let network = Self { prefix, switch, hosts: Vec::new() };
+        network.switch.ip("link add switch type bridge");
+        network.switch.ip("link set switch up");
+        Some(network)
+    }
+
+    /// A machine whose interface `eth0` has these addresses.
+    pub fn host(&mut self, name: &str, addresses: &[&str]) -> Host {
+        let host = Host { namespace: format!("{}-{name}", self.prefix) };
+        ip(&["netns", "add", &host.namespace]).exits(0);
+        self.hosts.push(host.clone());
+        host.ip("link set lo up");
+        self.plug(&host, "eth0", addresses);
+        host
+    }
+
+    /// A further interface of a machine, with a cable of its own to the switch.
+    pub fn plug(&self, host: &Host, interface: &str, addresses: &[&str]) {
+        let port = self.port(host, interface);
+        host.ip(&format!("link add {interface} type veth peer name {port} netns {}", self.switch.namespace));
+        self.switch.ip(&format!("link set {port} master switch up"));
+        host.ip(&format!("link set {interface} up"));
+        for address in addresses {
+            host.add_address(interface, address);
+        }
+    }
+
+    /// Sets how long a frame may be at a machine's interface and at the switch's side of its cable.
+    pub fn set_mtu(&self, host: &Host, interface: &str, mtu: u16) {
+        host.ip(&format!("link set {interface} mtu {mtu}"));
+        self.set_mtu_unseen(host, interface, mtu);
+    }
+
+    /// Sets how long a frame may be at the switch's side of a cable: the machine doesn't know, and is not told.
+    pub fn set_mtu_unseen(&self, host: &Host, interface: &str, mtu: u16) {
+        self.switch.ip(&format!("link set {} mtu {mtu}", self.port(host, interface)));
+    }
+
+    fn port(&self, host: &Host, interface: &str) -> String {
+        let position = self.hosts.iter().position(|other| other == host).expect("it is on this network");
+        format!("port{position}-{interface}")
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for host in self.hosts.iter().chain([&self.switch]) {
+            ip(&["netns", "delete", &host.namespace]);
+        }
+    }
+}
+
+impl Host {
+    /// Runs `ip` there, with these arguments.
+    #[track_caller]
+    pub fn ip(&self, arguments: &str) -> Outcome {
+        let outcome = ip(&["-n", &self.namespace].into_iter().chain(arguments.split(' ')).collect::<Vec<_>>());
+        outcome.exits(0);
+        outcome
+    }
+
+    /// Gives an interface an address, usable at once.
+    pub fn add_address(&self, interface: &str, address: &str) {
+        // Nobody else can have it: what would look for them would take seconds.
+        let at_once = if address.contains(':') { " nodad" } else { "" };
+        self.ip(&format!("addr add {address} dev {interface}{at_once}"));
+    }
+
+    /// Its name for the system.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+fn ip(arguments: &[&str]) -> Outcome {
+    Invocation::new("ip", Path::new("/")).args(arguments).run()
+}
