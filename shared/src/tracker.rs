@@ -35,6 +35,14 @@
 //! | `SUBSCRIBE` | since? | [`Event`] lines on this connection from here on; over TLS with a bound certificate | seq |
 //! | `PASSWD` | user, password, new_password | changes the password | |
 //!
+//! # Lists of peers
+//!
+//! `LIST_PEERS` without fields is complete: everybody, with all files. With `user`, `name` or `hash` it lists those who
+//! match, and of their files those that do, at most 1,000 of each user. An entry that doesn't list all files it counts,
+//! because of that or because of `"with_files": false`, has a `file_count`; one that lists all of them has none. A list
+//! that was asked for with any field may end sooner than `limit`, after about 256 KiB: `next` is there whenever there
+//! is more, and is the `cursor` of the page that follows. `total` counts the users on all pages.
+//!
 //! # Replies
 //!
 //! `{"status": "ok"|"error", "code": "...", "message": "...", ...}`: all three always, `code` is `"ok"` or an

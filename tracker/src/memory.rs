@@ -173,7 +173,7 @@ mod tests {
             token: Token::from_bytes([7; 32]),
             remaining: MINUTE,
             entry: entry.into_bytes(),
-            files: files.map(Into::into),
+            files: files.map(bytes::Bytes::copy_from_slice),
         });
         Change { user: user.parse().unwrap(), presence }
     }

@@ -23,7 +23,9 @@
 //! | sessions a user is present with | 1 | the older one is over |
 //! | files a user | 100,000 | `too_large`, nothing changed |
 //! | memory of all files of all users | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
-//! | users looked at for FIND in one hold of the lock | 256 | others have their turn, then the next 256 |
+//! | users looked at for FIND or a page of LIST_PEERS in one hold of the lock | 256 | others have their turn, then the next 256 |
+//! | a page of LIST_PEERS | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
+//! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
 
@@ -35,13 +37,14 @@ mod files;
 mod finding;
 mod listing;
 mod memory;
+mod segments;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::tracker::{EventKind, FilesMode, Token};
@@ -52,10 +55,14 @@ pub use authority::{Authority, Claim, Denial};
 pub use events::{Backlog, KEPT_EVENTS};
 pub use files::{Files, FilesRefused};
 pub use finding::{Finding, Position, behind_last};
+pub use listing::{Page, Parts};
 pub use memory::{Change, Remembered, Revived};
+pub use sessions::{BindingMoved, Ended, SessionId};
 
 use events::EventLog;
 use memory::Mark;
+use segments::Segments;
+use sessions::Session;
 
 /// How long presence lasts, and whether an IP address proves anything.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +78,6 @@ pub struct Rules {
     /// About how much memory all files of all users may take.
     pub catalogue_bytes: usize,
 }
-
-/// Names one session for as long as the process lives; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(u64);
 
 /// A login that was authenticated.
 #[derive(Debug, Clone)]
@@ -93,21 +96,6 @@ pub struct Arrival {
     pub binding: Option<Fingerprint>,
 }
 
-/// The account was bound to another key since the authentication began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BindingMoved;
-
-/// Why a session is no longer what its holder thinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// A newer login of the same user took its place.
-    Replaced,
-    /// Logged out, run out, or bound to another key.
-    Over,
-    /// It authenticates, but nobody is present by it.
-    NotPresent,
-}
-
 /// The state; see the module.
 #[derive(Debug)]
 pub struct Registry {
@@ -119,8 +107,8 @@ pub struct Registry {
     bindings: HashMap<UserName, Fingerprint>,
     owners: HashMap<Fingerprint, UserName>,
     events: EventLog,
-    /// The plain list's text, until something in it changes.
-    listing: Option<Arc<[u8]>>,
+    /// The plain list's text.
+    segments: Segments,
     last_session: u64,
     catalogue_bytes: usize,
     /// Users whose state is not stored yet.
@@ -131,17 +119,13 @@ pub struct Registry {
 }
 
 #[derive(Debug)]
-struct Session {
-    user: UserName,
-    token: Token,
-}
-
-#[derive(Debug)]
 struct Present {
     session: SessionId,
     ip: IpAddr,
     bound: bool,
     deadline: Instant,
+    /// When the deadline is looked at next: never after it.
+    queued: Instant,
     /// The deadline that was stored last.
     stored: Instant,
     files: Files,
@@ -161,7 +145,7 @@ impl Registry {
             bindings: HashMap::new(),
             owners: HashMap::new(),
             events: EventLog::new(first_event),
-            listing: None,
+            segments: Segments::new(),
             last_session: 0,
             catalogue_bytes: 0,
             marked: BTreeMap::new(),
@@ -182,7 +166,14 @@ impl Registry {
                 break;
             }
             let user = user.clone();
-            self.end_presence(&user);
+            match self.present.get_mut(&user) {
+                Some(present) if present.deadline > now => {
+                    self.deadlines.remove(&(present.queued, user.clone()));
+                    present.queued = present.deadline;
+                    self.deadlines.insert((present.queued, user));
+                }
+                _ => drop(self.end_presence(&user)),
+            }
         }
     }
 
@@ -199,38 +190,19 @@ impl Registry {
         self.deadlines.insert((deadline, user.clone()));
         let files = Files::default();
         let bound = binding.is_some();
-        self.present.insert(user.clone(), Present { session, ip, bound, deadline, stored: deadline, files, head });
+        let (queued, stored) = (deadline, deadline);
+        self.present.insert(user.clone(), Present { session, ip, bound, deadline, queued, stored, files, head });
+        self.segments.added(&user, &self.present);
         if !bound {
             *self.legacy_at.entry(ip).or_default() += 1;
         }
         self.mark(&user, true);
-        self.listing = None;
         let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
         self.events.push(online);
         if had_files {
             self.events.push(EventKind::Files { user, count: 0 });
         }
         Ok(session)
-    }
-
-    /// Makes a session that only authenticates.
-    ///
-    /// # Errors
-    /// As [`Registry::login`].
-    pub fn attach(
-        &mut self,
-        user: UserName,
-        token: Token,
-        binding: Option<Fingerprint>,
-    ) -> Result<SessionId, BindingMoved> {
-        if self.binding(&user) != binding {
-            return Err(BindingMoved);
-        }
-        self.last_session += 1;
-        let id = SessionId(self.last_session);
-        self.sessions.insert(id, Session { user, token });
-        self.tokens.insert(token, id);
-        Ok(id)
     }
 
     /// The client of this session said something: its lease begins anew. Says how long it is.
@@ -267,13 +239,6 @@ impl Registry {
         self.end_presence(user)
     }
 
-    /// Ends a session that a newer one of the same connection takes the place of.
-    pub fn detach(&mut self, session: SessionId) {
-        if !self.is_presence(session) {
-            self.forget_session(session);
-        }
-    }
-
     /// Changes what the user shares; says how many files that makes, or `None` when the user is not present.
     ///
     /// # Errors
@@ -296,7 +261,7 @@ impl Registry {
         self.catalogue_bytes = self.catalogue_bytes - before + present.files.bytes();
         if changed {
             self.mark(user, true);
-            self.listing = None;
+            self.segments.changed(user);
             self.events.push(EventKind::Files { user: user.clone(), count });
         }
         Ok(Some(count))
@@ -342,22 +307,6 @@ impl Registry {
         self.rules.legacy_auth && self.legacy_at.contains_key(&ip)
     }
 
-    /// The token of a session that is not over, and whether it is its user's presence.
-    pub fn session(&self, session: SessionId) -> Option<(&UserName, Token)> {
-        self.sessions.get(&session).map(|session| (&session.user, session.token))
-    }
-
-    /// The session this token belongs to.
-    pub fn session_of_token(&self, token: &Token) -> Option<(SessionId, &UserName)> {
-        let id = *self.tokens.get(token)?;
-        self.sessions.get(&id).map(|session| (id, &session.user))
-    }
-
-    /// Why a session of this user that once was good is not any more.
-    pub fn why_over(&self, user: &UserName) -> Ended {
-        if self.present.contains_key(user) { Ended::Replaced } else { Ended::Over }
-    }
-
     /// The number of the last event.
     pub fn last_event(&self) -> u64 {
         self.events.last()
@@ -368,16 +317,10 @@ impl Registry {
         self.events.after(seen, limit)
     }
 
-    fn is_presence(&self, session: SessionId) -> bool {
-        let user = self.sessions.get(&session).map(|session| &session.user);
-        user.and_then(|user| self.present.get(user)).is_some_and(|present| present.session == session)
-    }
-
     fn end_presence(&mut self, user: &UserName) -> bool {
         let was_present = self.forget_presence(user).is_some();
         if was_present {
             self.mark(user, true);
-            self.listing = None;
             self.events.push(EventKind::Offline { user: user.clone() });
         }
         was_present
@@ -385,6 +328,7 @@ impl Registry {
 
     fn forget_presence(&mut self, user: &UserName) -> Option<Present> {
         let present = self.present.remove(user)?;
+        self.segments.removed(user);
         self.catalogue_bytes -= present.files.bytes();
         if !present.bound
             && let Entry::Occupied(mut count) = self.legacy_at.entry(present.ip)
@@ -394,14 +338,8 @@ impl Registry {
                 count.remove();
             }
         }
-        self.deadlines.remove(&(present.deadline, user.clone()));
+        self.deadlines.remove(&(present.queued, user.clone()));
         self.forget_session(present.session);
         Some(present)
-    }
-
-    fn forget_session(&mut self, session: SessionId) {
-        if let Some(Session { token, .. }) = self.sessions.remove(&session) {
-            self.tokens.remove(&token);
-        }
     }
 }

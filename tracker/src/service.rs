@@ -38,7 +38,7 @@ use crate::limits::{Limits, Rates, TooOften};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
-use crate::registry::{BindingMoved, Registry, Rules};
+use crate::registry::{BindingMoved, Parts, Registry, Rules};
 
 pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
@@ -113,7 +113,7 @@ pub enum Reply {
         /// The line's beginning.
         head: Vec<u8>,
         /// Fields, no brace around them.
-        fields: Arc<[u8]>,
+        fields: Parts,
     },
 }
 
@@ -260,7 +260,7 @@ impl Service {
 
     async fn act(&self, client: &mut Client, id: Option<&str>, request: Request) -> Answered {
         match request {
-            Request::ListPeers(wanted) => self.list_peers(id, &wanted),
+            Request::ListPeers(wanted) => self.list_peers(id, &wanted).await,
             Request::Heartbeat { user, token } => self.heartbeat(client, id, user, token),
             Request::Whois(whois) => self.whois(client, id, &whois),
             Request::Find(find) => self.find(client, id, &find).await,

@@ -62,6 +62,16 @@ pub struct PeerEntry {
     /// What it shares, ordered by name.
     #[serde(default)]
     pub files: Vec<SharedFile>,
+    /// How many files it shares (of the name or hash asked for), when `files` doesn't list all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_count: Option<usize>,
+}
+
+impl PeerEntry {
+    /// How many files it shares, whether they are listed or not.
+    pub fn count(&self) -> usize {
+        self.file_count.unwrap_or(self.files.len())
+    }
 }
 
 /// To `HEARTBEAT`.
@@ -220,10 +230,16 @@ mod tests {
             addresses: vec![],
             fingerprint: None,
             files: vec![],
+            file_count: None,
         };
         let text = r#"{"user":"bob","ip":"192.168.1.7","port":null,"addresses":[],"fingerprint":null,"files":[]}"#;
         assert_eq!(serde_json::to_string(&entry).unwrap(), text);
         assert_eq!(serde_json::from_str::<PeerEntry>(text).unwrap(), entry);
+        let counted = PeerEntry { file_count: Some(3), ..entry };
+        let text = r#"{"user":"bob","ip":"192.168.1.7","port":null,"addresses":[],"fingerprint":null,"files":[],"file_count":3}"#;
+        assert_eq!(serde_json::to_string(&counted).unwrap(), text);
+        assert_eq!(serde_json::from_str::<PeerEntry>(text).unwrap(), counted);
+        assert_eq!(counted.count(), 3);
     }
 
     #[test]

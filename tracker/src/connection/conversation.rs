@@ -12,12 +12,13 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use shared::json_scanner::{Objects, ScanError};
 use shared::limits::REQUEST_BYTES_AFTER_LOGIN;
 use shared::tracker::{ErrorCode, Refusal, encode_error};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -114,11 +115,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             Reply::Line(line) => self.out.extend_from_slice(&line),
             Reply::List { head, fields } => {
                 self.out.extend_from_slice(&head);
-                if fields.len() > GATHERED {
-                    self.flush().await?;
-                    self.write_all(&fields).await?;
-                } else {
-                    self.out.extend_from_slice(&fields);
+                let deadline = self.deadline(fields.iter().map(Bytes::len).sum());
+                for part in fields.iter() {
+                    if self.out.len() + part.len() > GATHERED {
+                        self.flush_until(deadline).await?;
+                        self.write_all(part, deadline).await?;
+                    } else {
+                        self.out.extend_from_slice(part);
+                    }
                 }
                 self.out.extend_from_slice(LIST_END);
             }
@@ -133,24 +137,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
+        self.flush_until(self.deadline(0)).await
+    }
+
+    async fn flush_until(&mut self, deadline: Instant) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
         }
         let mut out = std::mem::take(&mut self.out);
-        self.write_all(&out).await?;
+        self.write_all(&out, deadline).await?;
         out.clear();
         out.shrink_to(READ_LITTLE);
         self.out = out;
         Ok(())
     }
 
-    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let extra = Duration::from_secs((bytes.len() / SLOWEST_PACE) as u64);
+    async fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
         let write = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(self.patience.write + extra, write).await?
+        timeout_at(deadline, write).await?
+    }
+
+    /// Until when the client has to have taken what is gathered and `more` bytes.
+    fn deadline(&self, more: usize) -> Instant {
+        let extra = Duration::from_secs(((self.out.len() + more) / SLOWEST_PACE) as u64);
+        Instant::now() + self.patience.write + extra
     }
 
     fn note_what_is_incomplete(&mut self) {

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use shared::FileName;
 use shared::limits::FILES_PER_USER;
@@ -16,6 +16,8 @@ use shared::tracker::{FilesMode, HashText, SharedFile, Wanted, Words, words_of};
 
 /// Lists longer than this have an index.
 const INDEXED_ABOVE: usize = 64;
+/// Files of one user that are listed at most for one asker.
+const LISTED: usize = 1000;
 /// About what a file costs in memory beside its texts: tree nodes, the index, allocations.
 const BYTES_PER_FILE: usize = 400;
 
@@ -26,7 +28,7 @@ pub struct Files {
     index: Option<Index>,
     bytes: usize,
     /// The JSON list of all of them, until something changes.
-    text: Option<Arc<[u8]>>,
+    text: Option<Bytes>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,17 @@ pub enum FilesRefused {
     TooMany,
     /// Together with everybody else's they would take more memory than [`super::Rules`] allow.
     CatalogueFull,
+}
+
+/// Files as text for one asker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FilesText {
+    /// A JSON list.
+    pub(super) text: Bytes,
+    /// How many of them are in it.
+    pub(super) listed: usize,
+    /// How many there are.
+    pub(super) count: usize,
 }
 
 #[derive(Serialize)]
@@ -142,26 +155,31 @@ impl Files {
     }
 
     /// The JSON list of all files, ordered by name.
-    pub(super) fn text(&mut self) -> &Arc<[u8]> {
+    pub(super) fn text(&mut self) -> &Bytes {
         let by_name = &self.by_name;
         self.text.get_or_insert_with(|| list_text(entries(by_name)).into())
     }
 
-    /// The JSON list of the files of this name and this hash; `None` when there is no such file.
-    pub(super) fn matching_text(&self, name: Option<&FileName>, hash: Option<&HashText>) -> Option<Vec<u8>> {
-        let matches = |attributes: &Attributes| hash.is_none_or(|hash| *hash == attributes.hash);
-        if let Some(name) = name {
-            let (name, Attributes { size, hash }) =
-                self.by_name.get_key_value(name).filter(|(_, attributes)| matches(attributes))?;
-            return Some(list_text(std::iter::once(Entry { name, size: *size, hash })));
-        }
-        let names = self.named_with_hash(hash?, None);
+    /// The files of this name and this hash, as text only if it is `shown`; `None` when there is no such file.
+    pub(super) fn matching(&self, name: Option<&FileName>, hash: Option<&HashText>, shown: bool) -> Option<FilesText> {
+        let names = match (name, hash) {
+            (Some(name), hash) => {
+                let (name, found) = self.by_name.get_key_value(name)?;
+                let matches = hash.is_none_or(|hash| *hash == found.hash);
+                if matches { vec![name] } else { Vec::new() }
+            }
+            (None, Some(hash)) => self.named_with_hash(hash, None),
+            (None, None) => self.by_name.keys().collect(),
+        };
         if names.is_empty() {
             return None;
         }
+        let count = names.len();
+        let listed = if shown { count.min(LISTED) } else { 0 };
         let entry =
             |name| self.by_name.get_key_value(name).map(|(name, a)| Entry { name, size: a.size, hash: &a.hash });
-        Some(list_text(names.into_iter().filter_map(entry)))
+        let text = list_text(names.into_iter().take(listed).filter_map(entry)).into();
+        Some(FilesText { text, listed, count })
     }
 
     /// At most `limit` of the files that are wanted, in the order of their names, from behind `after` on.
@@ -315,6 +333,20 @@ mod tests {
         assert!(mine.is_empty());
     }
 
+    #[test]
+    fn matching_files_are_listed_up_to_a_bound_and_counted() {
+        let mine = files((0..LISTED + 5).map(|i| i.to_string()), 1);
+        let hash = HashText::new("h").unwrap();
+        let all = mine.matching(None, Some(&hash), true).unwrap();
+        let list: Vec<SharedFile> = serde_json::from_slice(&all.text).unwrap();
+        assert_eq!((list.len(), all.listed, all.count), (LISTED, LISTED, LISTED + 5));
+        let counted = mine.matching(None, Some(&hash), false).unwrap();
+        assert_eq!((&counted.text[..], counted.listed, counted.count), (&b"[]"[..], 0, LISTED + 5));
+        let name = "7".parse().unwrap();
+        assert_eq!(mine.matching(Some(&name), Some(&hash), true).unwrap().count, 1);
+        assert_eq!(mine.matching(Some(&name), HashText::new("x").as_ref(), true), None);
+    }
+
     fn found(files: &Files, wanted: &Wanted, after: Option<&FileName>) -> Vec<String> {
         files.find(wanted, after, 1000).into_iter().map(|file| file.name.to_string()).collect()
     }
@@ -350,7 +382,7 @@ mod tests {
             for wanted in [Wanted::Words(Words::new(&query).unwrap()), Wanted::Hash(hash.clone())] {
                 prop_assert_eq!(found(&mine, &wanted, after.as_ref()), found(&without, &wanted, after.as_ref()));
             }
-            prop_assert_eq!(mine.matching_text(None, Some(&hash)), without.matching_text(None, Some(&hash)));
+            prop_assert_eq!(mine.matching(None, Some(&hash), true), without.matching(None, Some(&hash), true));
         }
     }
 

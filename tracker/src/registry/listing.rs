@@ -1,27 +1,49 @@
-//! The text of LIST_PEERS. Each user's part is kept ready, so that the plain list is their concatenation.
+//! The text of LIST_PEERS.
+//!
+//! The plain list is kept ready ([`super::segments`]) and handed out without being copied. Lists that are asked for
+//! with a filter, a page or without files are made for the asker, in pieces: others have their turn in between.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use shared::tracker::{ListPeers, PeerEntry};
 use shared::{Fingerprint, UserName};
 
+use super::files::FilesText;
 use super::{Files, Present, Registry};
 
-impl Registry {
-    /// The fields of a LIST_PEERS reply: `"peers":[...],"total":n`, and `,"next":"user"` when there is more.
-    pub fn list(&mut self, wanted: &ListPeers) -> Arc<[u8]> {
-        let ListPeers { user, name, hash, limit, cursor, with_files } = wanted;
-        let plain = user.is_none() && name.is_none() && hash.is_none() && limit.is_none() && cursor.is_none();
-        if plain && *with_files != Some(false) {
-            return self.plain_list();
-        }
-        self.filtered_list(wanted).into()
-    }
+/// The fields of a LIST_PEERS reply, no brace around them: `"peers":[...],"total":n`, and `,"next":"user"` when there
+/// is more. The parts may belong to many replies at once.
+pub type Parts = Arc<[Bytes]>;
 
+/// Users looked at for a page in one hold of the lock.
+const USERS_AT_ONCE: usize = 256;
+/// A page that was made for one asker ends when it is as long as this.
+const PAGE_BYTES: usize = 256 * 1024;
+/// Lists of files longer than this are not copied into a page.
+const COPIED: usize = 16 * 1024;
+
+/// A page in the making.
+#[derive(Debug)]
+pub struct Page {
+    parts: Vec<Bytes>,
+    text: Vec<u8>,
+    /// Made for this page alone, and handed on to `parts` already.
+    own: usize,
+    users: usize,
+    total: usize,
+    /// The last user on the page.
+    last: Option<UserName>,
+    is_full: bool,
+    has_more: bool,
+    /// The last user that was looked at.
+    looked_at: Option<UserName>,
+}
+
+impl Registry {
     /// Everybody who is present, with files.
     pub fn peers(&self) -> Vec<PeerEntry> {
         let entry = |present: &Present| {
@@ -32,88 +54,128 @@ impl Registry {
         self.present.values().filter_map(entry).collect()
     }
 
-    fn plain_list(&mut self) -> Arc<[u8]> {
-        if let Some(ready) = &self.listing {
-            return Arc::clone(ready);
-        }
-        let size: usize =
-            self.present.values_mut().map(|present| present.head.len() + present.files.text().len()).sum();
-        let mut page = Page::new(size + self.present.len() * 2 + 40);
-        for present in self.present.values_mut() {
-            page.push(&present.head, present.files.text());
-        }
-        let text: Arc<[u8]> = page.end(self.present.len(), None).into();
-        self.listing = Some(Arc::clone(&text));
-        text
+    /// The plain list: everybody, with files.
+    pub fn plain_list(&mut self) -> Parts {
+        self.segments.list(&mut self.present)
     }
 
-    fn filtered_list(&mut self, wanted: &ListPeers) -> Vec<u8> {
-        let range = match &wanted.user {
-            Some(user) => (Bound::Included(user), Bound::Included(user)),
-            None => (Bound::Unbounded, Bound::Unbounded),
+    /// Looks at some more users for `page`; says whether there are any left to look at.
+    pub fn add_to_page(&mut self, wanted: &ListPeers, page: &mut Page) -> bool {
+        let is_filtered = wanted.name.is_some() || wanted.hash.is_some();
+        if wanted.user.is_none() && !is_filtered {
+            page.total = self.present.len();
+        }
+        let begin = match (&wanted.user, &page.looked_at, &wanted.cursor) {
+            (Some(user), _, _) => Bound::Included(user.clone()),
+            (None, Some(behind), _) => Bound::Excluded(behind.clone()),
+            // All who match are counted, those on the pages before as well.
+            (None, None, Some(cursor)) if !is_filtered => Bound::Excluded(cursor.clone()),
+            (None, None, _) => Bound::Unbounded,
         };
-        let limit = wanted.limit.unwrap_or(usize::MAX);
-        let (mut page, mut on_page, mut total) = (Page::new(256), 0, 0);
-        let (mut last, mut next) = (None, None);
-        for (user, present) in self.present.range_mut::<UserName, _>(range) {
-            let Some(files) = shown_files(&mut present.files, wanted) else { continue };
-            total += 1;
-            if wanted.cursor.as_ref().is_some_and(|cursor| user <= cursor) {
-                continue;
+        let end = wanted.user.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        let before = page.len();
+        for (looked_at, (user, present)) in self.present.range_mut::<UserName, _>((begin.as_ref(), end)).enumerate() {
+            if looked_at == USERS_AT_ONCE || page.len() - before > PAGE_BYTES {
+                return true;
             }
-            if on_page < limit {
-                page.push(&present.head, &files);
-                on_page += 1;
-                last = Some(user.clone());
-            } else if next.is_none() {
-                next.clone_from(&last);
+            page.looked_at = Some(user.clone());
+            page.consider(user, present, wanted);
+            if page.has_more && !is_filtered {
+                return false;
             }
         }
-        page.end(total, next.as_ref())
+        false
     }
-}
-
-/// The list of a user's files to show; `None` when the user is not asked for.
-fn shown_files<'a>(files: &'a mut Files, wanted: &ListPeers) -> Option<Cow<'a, [u8]>> {
-    let shown = wanted.with_files != Some(false);
-    if wanted.name.is_some() || wanted.hash.is_some() {
-        let text = files.matching_text(wanted.name.as_ref(), wanted.hash.as_ref())?;
-        return Some(if shown { text.into() } else { b"[]".into() });
-    }
-    Some(if shown { files.text().as_ref().into() } else { b"[]".into() })
-}
-
-struct Page {
-    text: Vec<u8>,
-    empty: bool,
 }
 
 impl Page {
-    fn new(capacity: usize) -> Self {
-        let mut text = Vec::with_capacity(capacity);
-        text.extend_from_slice(b"\"peers\":[");
-        Self { text, empty: true }
+    /// Nobody was looked at.
+    pub fn new() -> Self {
+        Self {
+            parts: Vec::new(),
+            text: b"\"peers\":[".to_vec(),
+            own: 0,
+            users: 0,
+            total: 0,
+            last: None,
+            is_full: false,
+            has_more: false,
+            looked_at: None,
+        }
     }
 
-    fn push(&mut self, head: &[u8], files: &[u8]) {
-        if !self.empty {
+    /// Nobody is left to look at.
+    pub fn end(mut self) -> Parts {
+        self.text.extend_from_slice(b"],\"total\":");
+        push_json(&mut self.text, &self.total);
+        if let Some(next) = self.last.filter(|_| self.has_more) {
+            self.text.extend_from_slice(b",\"next\":");
+            push_json(&mut self.text, &next);
+        }
+        self.parts.push(self.text.into());
+        self.parts.into()
+    }
+
+    fn len(&self) -> usize {
+        self.own + self.text.len()
+    }
+
+    fn consider(&mut self, user: &UserName, present: &mut Present, wanted: &ListPeers) {
+        let is_shown = !self.is_full && wanted.cursor.as_ref().is_none_or(|cursor| user > cursor);
+        let Some((files, count)) = shown_files(&mut present.files, wanted, is_shown) else { return };
+        if wanted.user.is_some() || wanted.name.is_some() || wanted.hash.is_some() {
+            self.total += 1;
+        }
+        if !is_shown {
+            self.has_more |= self.is_full;
+            return;
+        }
+        if self.users >= wanted.limit.unwrap_or(usize::MAX) || self.len() > PAGE_BYTES {
+            (self.is_full, self.has_more) = (true, true);
+            return;
+        }
+        self.push(&present.head, &files, count);
+        self.last = Some(user.clone());
+    }
+
+    fn push(&mut self, head: &[u8], files: &Bytes, count: Option<usize>) {
+        if self.users > 0 {
             self.text.push(b',');
         }
-        self.empty = false;
+        self.users += 1;
         self.text.extend_from_slice(head);
-        self.text.extend_from_slice(files);
+        if files.len() > COPIED {
+            self.own += self.text.len();
+            self.parts.push(std::mem::take(&mut self.text).into());
+            self.parts.push(files.clone());
+        } else {
+            self.text.extend_from_slice(files);
+        }
+        if let Some(count) = count {
+            self.text.extend_from_slice(b",\"file_count\":");
+            push_json(&mut self.text, &count);
+        }
         self.text.push(b'}');
     }
+}
 
-    fn end(mut self, total: usize, next: Option<&UserName>) -> Vec<u8> {
-        self.text.extend_from_slice(b"],\"total\":");
-        push_json(&mut self.text, &total);
-        if let Some(next) = next {
-            self.text.extend_from_slice(b",\"next\":");
-            push_json(&mut self.text, next);
-        }
-        self.text
+impl Default for Page {
+    fn default() -> Self {
+        Self::new()
     }
+}
+
+/// The list of a user's files to show, and how many there are when those are not all; `None` when the user is not
+/// asked for. When nothing `is_shown` the list may be any.
+fn shown_files(files: &mut Files, wanted: &ListPeers, is_shown: bool) -> Option<(Bytes, Option<usize>)> {
+    const NONE: Bytes = Bytes::from_static(b"[]");
+    let with_files = is_shown && wanted.with_files != Some(false);
+    if wanted.name.is_some() || wanted.hash.is_some() {
+        let FilesText { text, listed, count } =
+            files.matching(wanted.name.as_ref(), wanted.hash.as_ref(), with_files)?;
+        return Some((text, (listed < count).then_some(count)));
+    }
+    Some(if with_files { (files.text().clone(), None) } else { (NONE, Some(files.len())) })
 }
 
 /// A peer's entry up to, and without, its list of files.
@@ -124,8 +186,8 @@ pub(super) fn entry_head(
     addresses: &[SocketAddr],
     fingerprint: Option<Fingerprint>,
 ) -> Vec<u8> {
-    let entry =
-        PeerEntry { user: user.clone(), ip, port, addresses: addresses.to_vec(), fingerprint, files: Vec::new() };
+    let (user, addresses) = (user.clone(), addresses.to_vec());
+    let entry = PeerEntry { user, ip, port, addresses, fingerprint, files: Vec::new(), file_count: None };
     let mut head = json(&entry);
     head.truncate(head.len().saturating_sub("[]}".len()));
     head

@@ -3,9 +3,9 @@
 //! Every change of a presence marks its user. [`Registry::take_changes`] hands out the marked users' state and unmarks
 //! them; whoever fails to store it marks them again. Leases renewed by a tenth or less are not worth a mark.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use shared::UserName;
 use shared::tracker::{FilesMode, PeerEntry, Token};
 
@@ -35,7 +35,7 @@ pub struct Remembered {
     /// The entry's JSON text, without files.
     pub entry: Vec<u8>,
     /// The JSON list of the files, if it may have changed.
-    pub files: Option<Arc<[u8]>>,
+    pub files: Option<Bytes>,
 }
 
 /// A presence as it comes back from the store.
@@ -62,7 +62,7 @@ impl Registry {
         while changes.len() < CHANGES_AT_ONCE && bytes < BYTES_AT_ONCE {
             let Some((user, mark)) = self.marked.pop_first() else { break };
             let presence = self.remembered(&user, mark, now);
-            bytes += presence.as_ref().and_then(|it| it.files.as_ref()).map_or(0, |files| files.len());
+            bytes += presence.as_ref().and_then(|it| it.files.as_ref()).map_or(0, Bytes::len);
             changes.push(Change { user, presence });
         }
         (changes, !self.marked.is_empty())
@@ -79,7 +79,7 @@ impl Registry {
     /// Makes a user present who was so before the process began. Says whether that was possible.
     pub fn revive(&mut self, revived: Revived, now: Instant) -> bool {
         let Revived { entry, token, remaining } = revived;
-        let PeerEntry { user, ip, port, addresses, fingerprint: binding, files } = entry;
+        let PeerEntry { user, ip, port, addresses, fingerprint: binding, files, file_count: _ } = entry;
         let arrival = Arrival { user: user.clone(), ip, port, addresses, token, binding };
         if self.present.contains_key(&user) || self.login(arrival, now).is_err() {
             return false;
@@ -112,8 +112,12 @@ impl Registry {
 
     pub(super) fn set_deadline(&mut self, user: &UserName, deadline: Instant) {
         let Some(present) = self.present.get_mut(user) else { return };
-        self.deadlines.remove(&(present.deadline, user.clone()));
-        self.deadlines.insert((deadline, user.clone()));
+        // A later one needs no new place in the queue: when the old one has come, it is put off.
+        if deadline < present.queued {
+            self.deadlines.remove(&(present.queued, user.clone()));
+            self.deadlines.insert((deadline, user.clone()));
+            present.queued = deadline;
+        }
         present.deadline = deadline;
         let lease = if present.bound { self.rules.lease } else { self.rules.legacy_lease };
         let moved =
@@ -129,7 +133,7 @@ impl Registry {
         present.stored = present.deadline;
         let mut entry = present.head.clone();
         entry.extend_from_slice(b"[]}");
-        let files = mark.files.then(|| Arc::clone(present.files.text()));
+        let files = mark.files.then(|| present.files.text().clone());
         Some(Remembered { token, remaining: present.deadline.saturating_duration_since(now), entry, files })
     }
 }

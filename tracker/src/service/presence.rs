@@ -12,7 +12,7 @@ use super::account::tls_required;
 use super::client::Client;
 use super::{Answered, Refused, Reply, Service, busy, ok, refuse};
 use crate::registry::{
-    Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Position, Registry, SessionId, behind_last,
+    Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Page, Position, Registry, SessionId, behind_last,
 };
 
 /// Lists longer than this are brought into order and written as text on a blocking thread.
@@ -25,9 +25,18 @@ const FILES_ON_A_PAGE: usize = 100;
 const FILES_ON_A_PAGE_AT_MOST: usize = 1000;
 
 impl Service {
-    pub(super) fn list_peers(&self, id: Option<&str>, wanted: &ListPeers) -> Answered {
-        let (fields, present) = self.with_registry(|registry, _| (registry.list(wanted), registry.present_count()));
-        let message = format!("{present} online");
+    pub(super) async fn list_peers(&self, id: Option<&str>, wanted: &ListPeers) -> Answered {
+        let fields = if wanted.is_plain() {
+            self.with_registry(|registry, _| registry.plain_list())
+        } else {
+            let mut page = Page::new();
+            while self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page)) {
+                // Others have their turn between two pieces.
+                tokio::task::yield_now().await;
+            }
+            page.end()
+        };
+        let message = format!("{} online", self.with_registry(|registry, _| registry.present_count()));
         let Reply::Line(mut head) = ok(id, message, &Empty {})? else { return Err(refuse(ErrorCode::Internal, "")) };
         head.truncate(head.len().saturating_sub(super::LIST_END.len()));
         head.push(b',');

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::limits::FILE_SIZE;
 
 fn refused(text: &str) -> ErrorCode {
     parse_request(text).request.unwrap_err().code

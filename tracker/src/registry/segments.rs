@@ -1,0 +1,253 @@
+//! The plain list's text, in segments of neighbouring users. What changes makes only its own segment's text anew, and
+//! whoever gets the list shares the segments with everybody else who does.
+//!
+//! ```text
+//! users     a … f │ g … m │ n … z        at most MOST users a segment; one that grows beyond is cut in two,
+//! texts     ready │ ─     │ ready        one that shrinks below FEW joins its neighbour
+//!                    └ login, logout or files of h: made anew when somebody asks
+//! ```
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::UserName;
+
+use super::Present;
+use super::listing::{Parts, push_json};
+
+/// Users in one segment.
+const MOST: usize = 64;
+/// A segment with fewer joins the one before it, if that has room.
+const FEW: usize = MOST / 4;
+/// Lists of files longer than this stay where they are instead of being copied into a segment's text.
+const COPIED: usize = 64 * 1024;
+
+/// Which segments there are, and the texts that are ready.
+#[derive(Debug)]
+pub(super) struct Segments {
+    /// By the first name that may be in it: `None` comes before all names and is always there.
+    by_start: BTreeMap<Option<UserName>, Segment>,
+    /// All of it, until something changes.
+    whole: Option<Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    users: usize,
+    /// Each entry with a comma before it.
+    text: Option<Vec<Bytes>>,
+}
+
+type Users = BTreeMap<UserName, Present>;
+
+impl Segments {
+    pub(super) fn new() -> Self {
+        Self { by_start: BTreeMap::from([(None, Segment::default())]), whole: None }
+    }
+
+    /// What is told of this user is no longer what it was.
+    pub(super) fn changed(&mut self, user: &UserName) {
+        self.whole = None;
+        if let Some((_, segment)) = self.around(user) {
+            segment.text = None;
+        }
+    }
+
+    /// This user is among `users` now.
+    pub(super) fn added(&mut self, user: &UserName, users: &Users) {
+        self.changed(user);
+        let Some((start, segment)) = self.around(user) else { return };
+        segment.users += 1;
+        if segment.users <= MOST {
+            return;
+        }
+        let (keep, start) = (segment.users / 2, start.clone());
+        let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        let middle = users.range::<UserName, _>((begin, Bound::Unbounded)).nth(keep);
+        if let (Some((middle, _)), Some(segment)) = (middle, self.by_start.get_mut(&start)) {
+            let moved = segment.users - keep;
+            segment.users = keep;
+            self.by_start.insert(Some(middle.clone()), Segment { users: moved, text: None });
+        }
+    }
+
+    /// This user is gone.
+    pub(super) fn removed(&mut self, user: &UserName) {
+        self.changed(user);
+        let Some((start, segment)) = self.around(user) else { return };
+        segment.users = segment.users.saturating_sub(1);
+        let (users, start) = (segment.users, start.clone());
+        if users >= FEW || start.is_none() {
+            return;
+        }
+        let before = self.by_start.range_mut((Bound::Unbounded, Bound::Excluded(&start))).next_back();
+        if let Some((_, before)) = before.filter(|(_, before)| before.users + users <= MOST) {
+            *before = Segment { users: before.users + users, text: None };
+            self.by_start.remove(&start);
+        }
+    }
+
+    /// The whole list of `users`.
+    pub(super) fn list(&mut self, users: &mut Users) -> Parts {
+        if let Some(whole) = &self.whole {
+            return Arc::clone(whole);
+        }
+        let mut parts = vec![Bytes::from_static(b"\"peers\":[")];
+        for (start, Segment { users: count, text }) in &mut self.by_start {
+            parts.extend_from_slice(text.get_or_insert_with(|| {
+                let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
+                let own = users.range_mut::<UserName, _>((begin, Bound::Unbounded)).take(*count);
+                text_of(own.map(|(_, present)| present))
+            }));
+        }
+        if let Some(first) = parts.get_mut(1) {
+            // Its comma.
+            *first = first.slice(1..);
+        }
+        let mut end = b"],\"total\":".to_vec();
+        push_json(&mut end, &users.len());
+        parts.push(end.into());
+        Arc::clone(self.whole.insert(parts.into()))
+    }
+
+    fn around(&mut self, user: &UserName) -> Option<(&Option<UserName>, &mut Segment)> {
+        self.by_start.range_mut(..=Some(user.clone())).next_back()
+    }
+}
+
+fn text_of<'a>(users: impl Iterator<Item = &'a mut Present>) -> Vec<Bytes> {
+    let (mut parts, mut text) = (Vec::new(), Vec::new());
+    for present in users {
+        text.push(b',');
+        text.extend_from_slice(&present.head);
+        let files = present.files.text();
+        if files.len() > COPIED {
+            parts.push(std::mem::take(&mut text).into());
+            parts.push(files.clone());
+        } else {
+            text.extend_from_slice(files);
+        }
+        text.push(b'}');
+    }
+    if !text.is_empty() {
+        parts.push(text.into());
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+    use shared::tracker::{FilesMode, HashText, Peers, SharedFile, Token};
+
+    use super::super::{Arrival, Files, Registry, Rules};
+    use super::*;
+
+    fn registry() -> Registry {
+        let long = Duration::from_secs(1000);
+        let rules = Rules { lease: long, grace: long, legacy_lease: long, legacy_auth: true, catalogue_bytes: 1 << 30 };
+        Registry::new(rules, 0)
+    }
+
+    fn name(n: u16) -> UserName {
+        format!("u{n:05}").parse().unwrap()
+    }
+
+    fn login(registry: &mut Registry, n: u16) {
+        let token = Token::from_bytes(rand::random());
+        let (user, ip) = (name(n), Ipv4Addr::LOCALHOST.into());
+        let arrival = Arrival { user, ip, port: None, addresses: Vec::new(), token, binding: None };
+        registry.login(arrival, Instant::now()).unwrap();
+    }
+
+    fn share(registry: &mut Registry, n: u16, files: u16) {
+        let file =
+            |i| SharedFile { name: format!("f{i}").parse().unwrap(), size: i, hash: HashText::new("h").unwrap() };
+        let mut files = Files::from_list((0..u64::from(files)).map(file).collect());
+        registry.set_files(&name(n), FilesMode::Replace, &mut files).unwrap();
+    }
+
+    fn listed(registry: &mut Registry) -> Peers {
+        let text = registry.plain_list().concat();
+        serde_json::from_str(&format!("{{{}}}", String::from_utf8(text).unwrap())).unwrap()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Login(u16),
+        Logout(u16),
+        Share(u16, u16),
+        List,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..400_u16).prop_map(Step::Login),
+            3 => (0..400_u16).prop_map(Step::Logout),
+            2 => (0..400_u16, 0..4_u16).prop_map(|(n, files)| Step::Share(n, files)),
+            1 => Just(Step::List),
+        ];
+        proptest::collection::vec(step, 0..600)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn whatever_happened_the_list_is_what_there_is(steps in steps(), crowd in 0..400_u16) {
+            let (mut registry, mut present) = (registry(), BTreeSet::new());
+            let arrivals = (0..crowd).map(Step::Login);
+            for step in arrivals.chain(steps).chain([Step::List]) {
+                match step {
+                    Step::Login(n) => {
+                        login(&mut registry, n);
+                        present.insert(name(n));
+                    }
+                    Step::Logout(n) => prop_assert_eq!(registry.logout(&name(n)), present.remove(&name(n))),
+                    Step::Share(n, files) => share(&mut registry, n, files),
+                    Step::List => {
+                        let all = listed(&mut registry);
+                        prop_assert_eq!(all.total, present.len());
+                        prop_assert_eq!(&all.peers, &registry.peers());
+                        prop_assert!(all.peers.iter().map(|peer| &peer.user).eq(&present));
+                        let sizes: Vec<usize> = registry.segments.by_start.values().map(|one| one.users).collect();
+                        prop_assert_eq!(sizes.iter().sum::<usize>(), present.len());
+                        prop_assert!(sizes.iter().all(|users| *users <= MOST));
+                        prop_assert!(sizes.len() <= 1 + 3 * present.len() / FEW, "{:?}", sizes);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_makes_only_its_own_segment_anew() {
+        let mut registry = registry();
+        (0..5000).for_each(|n| login(&mut registry, n));
+        let before = registry.plain_list();
+        assert!(Arc::ptr_eq(&before, &registry.plain_list()));
+        share(&mut registry, 2500, 3);
+        let after = registry.plain_list();
+        let kept = |part: &&Bytes| after.iter().any(|other| other.as_ptr() == part.as_ptr());
+        // All but the changed segment and the end.
+        assert_eq!(before.iter().filter(kept).count(), before.len() - 2);
+        assert!(before.len() > 5000 / MOST);
+    }
+
+    #[test]
+    fn a_long_list_of_files_is_not_copied() {
+        let mut registry = registry();
+        login(&mut registry, 1);
+        share(&mut registry, 1, u16::MAX);
+        let list = registry.plain_list();
+        let text = registry.present.get_mut(&name(1)).unwrap().files.text().clone();
+        assert!(list.iter().any(|part| part.as_ptr() == text.as_ptr()));
+        assert_eq!(listed(&mut registry).peers, registry.peers());
+    }
+}

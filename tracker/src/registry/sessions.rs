@@ -1,0 +1,87 @@
+//! Sessions: who authenticated, and is it still good.
+
+use shared::tracker::Token;
+use shared::{Fingerprint, UserName};
+
+use super::Registry;
+
+/// Names one session for as long as the process lives; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+/// The account was bound to another key since the authentication began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindingMoved;
+
+/// Why a session is no longer what its holder thinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// A newer login of the same user took its place.
+    Replaced,
+    /// Logged out, run out, or bound to another key.
+    Over,
+    /// It authenticates, but nobody is present by it.
+    NotPresent,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) user: UserName,
+    pub(super) token: Token,
+}
+
+impl Registry {
+    /// Makes a session that only authenticates.
+    ///
+    /// # Errors
+    /// As [`Registry::login`].
+    pub fn attach(
+        &mut self,
+        user: UserName,
+        token: Token,
+        binding: Option<Fingerprint>,
+    ) -> Result<SessionId, BindingMoved> {
+        if self.binding(&user) != binding {
+            return Err(BindingMoved);
+        }
+        self.last_session += 1;
+        let id = SessionId(self.last_session);
+        self.sessions.insert(id, Session { user, token });
+        self.tokens.insert(token, id);
+        Ok(id)
+    }
+
+    /// Ends a session that a newer one of the same connection takes the place of.
+    pub fn detach(&mut self, session: SessionId) {
+        if !self.is_presence(session) {
+            self.forget_session(session);
+        }
+    }
+
+    /// The token of a session that is not over, and whether it is its user's presence.
+    pub fn session(&self, session: SessionId) -> Option<(&UserName, Token)> {
+        self.sessions.get(&session).map(|session| (&session.user, session.token))
+    }
+
+    /// The session this token belongs to.
+    pub fn session_of_token(&self, token: &Token) -> Option<(SessionId, &UserName)> {
+        let id = *self.tokens.get(token)?;
+        self.sessions.get(&id).map(|session| (id, &session.user))
+    }
+
+    /// Why a session of this user that once was good is not any more.
+    pub fn why_over(&self, user: &UserName) -> Ended {
+        if self.present.contains_key(user) { Ended::Replaced } else { Ended::Over }
+    }
+
+    fn is_presence(&self, session: SessionId) -> bool {
+        let user = self.sessions.get(&session).map(|session| &session.user);
+        user.and_then(|user| self.present.get(user)).is_some_and(|present| present.session == session)
+    }
+
+    pub(super) fn forget_session(&mut self, session: SessionId) {
+        if let Some(Session { token, .. }) = self.sessions.remove(&session) {
+            self.tokens.remove(&token);
+        }
+    }
+}
