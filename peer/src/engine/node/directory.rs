@@ -17,7 +17,7 @@ use crate::net::link::Caller;
 
 /// For the tracker to say who is calling.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the tracker's word is taken without asking again.
+/// How long the tracker's word is taken without asking again, unless it says sooner that a key changed.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// More than this many remembered callers, and all are forgotten.
 const MAX_KNOWN: usize = 4096;
@@ -27,7 +27,16 @@ const MAX_KNOWN: usize = 4096;
 pub(super) struct Directory {
     me: Me,
     tracker: TrackerHandle,
-    known: Mutex<HashMap<Fingerprint, (UserName, Instant)>>,
+    known: Mutex<HashMap<Fingerprint, Known>>,
+}
+
+/// What the tracker said of a key.
+#[derive(Debug)]
+struct Known {
+    user: UserName,
+    since: Instant,
+    /// How many changes of keys there had been when it was asked.
+    changes: u64,
 }
 
 impl Directory {
@@ -41,8 +50,10 @@ impl Directory {
         let user = match self.remembered(&fingerprint) {
             Some(user) => user,
             None => {
+                // Read before asking: a change that comes meanwhile makes the answer one to ask for again.
+                let changes = self.tracker.key_changes();
                 let user = self.look_up(fingerprint).await?;
-                self.remember(fingerprint, &user);
+                self.remember(fingerprint, Known { user: user.clone(), since: Instant::now(), changes });
                 user
             }
         };
@@ -92,14 +103,16 @@ impl Directory {
 
     fn remembered(&self, fingerprint: &Fingerprint) -> Option<UserName> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(fingerprint).filter(|(_, since)| since.elapsed() < KNOWN_FOR).map(|(user, _)| user.clone())
+        let changes = self.tracker.key_changes();
+        let holds = |known: &&Known| known.changes == changes && known.since.elapsed() < KNOWN_FOR;
+        known.get(fingerprint).filter(holds).map(|known| known.user.clone())
     }
 
-    fn remember(&self, fingerprint: Fingerprint, user: &UserName) {
+    fn remember(&self, fingerprint: Fingerprint, what: Known) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(fingerprint, (user.clone(), Instant::now()));
+        known.insert(fingerprint, what);
     }
 }

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
@@ -18,8 +18,8 @@ use serde_json::Value;
 use shared::UserName;
 use shared::limits::{ADDRESSES_PER_USER, HEARTBEAT_EVERY};
 use shared::tracker::{
-    CountReply, Empty, ErrorCode, EventKind, FilesMode, HeartbeatReply, LoginReply, Presence, Proof, RegisterFiles,
-    Request, SharedFile, SubscribeReply,
+    CountReply, Empty, ErrorCode, EventKind, FilesMode, HeartbeatReply, ListPeers, LoginReply, Peers, Presence, Proof,
+    RegisterFiles, Request, SharedFile, SubscribeReply,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,7 @@ pub(super) struct TrackerHandle {
     questions: mpsc::Sender<Question>,
     shares_changed: Arc<Notify>,
     is_near: Arc<AtomicBool>,
+    key_changes: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -64,6 +65,7 @@ pub(super) struct Keeper {
     questions: mpsc::Receiver<Question>,
     shares_changed: Arc<Notify>,
     is_near: Arc<AtomicBool>,
+    key_changes: Arc<AtomicU64>,
 }
 
 /// Why attending ended.
@@ -97,6 +99,11 @@ impl TrackerHandle {
     pub(super) fn shares_changed(&self) {
         self.shares_changed.notify_one();
     }
+
+    /// Another number whenever the tracker's earlier word on whose key is whose may no longer hold.
+    pub(super) fn key_changes(&self) -> u64 {
+        self.key_changes.load(Ordering::Acquire)
+    }
 }
 
 impl Keeper {
@@ -110,9 +117,14 @@ impl Keeper {
     ) -> (Self, TrackerHandle) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
         let (shares_changed, is_near) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        let handle =
-            TrackerHandle { questions: sender, shares_changed: shares_changed.clone(), is_near: is_near.clone() };
-        (Self { me, port, forwarded, events, leaving, questions, shares_changed, is_near }, handle)
+        let key_changes = Arc::new(AtomicU64::new(0));
+        let handle = TrackerHandle {
+            questions: sender,
+            shares_changed: shares_changed.clone(),
+            is_near: is_near.clone(),
+            key_changes: key_changes.clone(),
+        };
+        (Self { me, port, forwarded, events, leaving, questions, shares_changed, is_near, key_changes }, handle)
     }
 
     /// Runs until the node leaves; `ready` is told the node's address once it is present for the first time.
@@ -155,6 +167,8 @@ impl Keeper {
         }
         let shares = register_shares(&self.me, &mut link).await?;
         let SubscribeReply { .. } = link.call(&Request::Subscribe { since: None }).await?;
+        // What changed before this, nobody told us.
+        self.key_changes.fetch_add(1, Ordering::Release);
         let address = match self.forwarded {
             Some(Forwarded { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
             None => SocketAddr::new(reply.observed_ip, self.port),
@@ -201,24 +215,35 @@ impl Keeper {
                     }
                 }
                 event = link.event() => match event {
-                    Ok(event) => self.tell(event.kind),
+                    Ok(event) => if let Err(error) = self.follow(event.kind, link).await {
+                        return Ended::Lost(error);
+                    },
                     Err(error) => return Ended::Lost(error),
                 },
             }
         }
     }
 
-    fn tell(&self, kind: EventKind) {
-        let presence = |user: UserName, online| Event::Presence { user, online };
-        let event = match kind {
-            EventKind::Online { user, .. } => presence(user, true),
-            EventKind::Offline { user } => presence(user, false),
-            EventKind::Files { .. } | EventKind::KeyChanged { .. } | EventKind::Resync {} | EventKind::Unknown => {
-                return;
+    async fn follow(&self, kind: EventKind, link: &mut TrackerLink) -> Result<(), TrackerError> {
+        match kind {
+            EventKind::Online { user, .. } => self.tell(user, true),
+            EventKind::Offline { user } => self.tell(user, false),
+            EventKind::KeyChanged { .. } => drop(self.key_changes.fetch_add(1, Ordering::Release)),
+            // Who came meanwhile is told now; who went shows when somebody calls them.
+            EventKind::Resync {} => {
+                self.key_changes.fetch_add(1, Ordering::Release);
+                let all = ListPeers { with_files: Some(false), ..ListPeers::default() };
+                let all: Peers = link.call(&Request::ListPeers(all)).await?;
+                all.peers.into_iter().for_each(|peer| self.tell(peer.user, true));
             }
-        };
-        if !matches!(&event, Event::Presence { user, .. } if *user == self.me.user) {
-            self.events.send(event);
+            EventKind::Files { .. } | EventKind::Unknown => {}
+        }
+        Ok(())
+    }
+
+    fn tell(&self, user: UserName, online: bool) {
+        if user != self.me.user {
+            self.events.send(Event::Presence { user, online });
         }
     }
 
