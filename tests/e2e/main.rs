@@ -11,6 +11,7 @@
 mod bad_network;
 mod chat;
 mod destinations;
+mod discovery;
 mod exercise;
 mod faults;
 mod fetch_json;
@@ -19,6 +20,7 @@ mod hostile_peer;
 mod hostile_tracker;
 mod house;
 mod identity;
+mod looking_around;
 mod machines;
 mod main_job;
 mod names;

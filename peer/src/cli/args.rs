@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use shared::{FileName, Fingerprint, UserName};
+use shared::limits::FIND_WORDS;
+use shared::tracker::{HashText, ListPeers, Wanted, Words};
+use shared::{ContentHash, FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Command, Context, PasswordSource, Whose};
@@ -40,7 +42,7 @@ pub(super) struct Args {
 
 #[derive(Debug, ClapArgs)]
 struct Global {
-    /// The tracker; port 8000 unless given [default: the one used last, else this machine].
+    /// The tracker; port 8000 unless given [default: the one used last, else one found on this network].
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "VIZINHO_TRACKER")]
     tracker: Option<TrackerAddress>,
     /// The profile's folder [default: vizinho in the XDG data folder].
@@ -55,6 +57,9 @@ struct Global {
     /// Log what happens inside; again for more.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+    /// Don't look for a tracker on the local network (mDNS) when none is known.
+    #[arg(long, global = true)]
+    no_mdns: bool,
     /// Never ask anything.
     #[arg(long, global = true)]
     no_input: bool,
@@ -127,7 +132,28 @@ enum Subcommands {
         limit_per_peer: Option<u64>,
     },
     /// Show who is online.
-    List,
+    List {
+        /// Only this user.
+        user: Option<UserName>,
+        /// Only who shares a file of this name.
+        #[arg(long, value_name = "NAME")]
+        sharing: Option<FileName>,
+        /// Only who shares a file of this hash.
+        #[arg(long, value_name = "HASH", value_parser = hash_text)]
+        hash: Option<HashText>,
+        /// At most this many.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+    },
+    /// Find files of everybody who is online, by words of their names or by hash.
+    Find {
+        /// Words that begin words of the file's name, or one hash of 64 hex digits.
+        #[arg(required = true, value_name = "WORDS|HASH")]
+        words: Vec<String>,
+        /// At most this many.
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
     /// Show what somebody shares.
     Files {
         /// Who.
@@ -250,8 +276,8 @@ impl Args {
         {
             return Err(Error::Usage("-o - and --json both want standard output".to_owned()));
         }
-        let Global { tracker, no_input, .. } = self.global;
-        Ok(Configured { context: Context { home, tracker, output, no_input, cancel }, command })
+        let Global { tracker, no_input, no_mdns, .. } = self.global;
+        Ok(Configured { context: Context { home, tracker, output, no_input, no_mdns, cancel }, command })
     }
 }
 
@@ -269,7 +295,11 @@ impl Subcommands {
                 place: Place { port, forwarded },
                 limits: Limits { total: limit, per_peer: limit_per_peer },
             },
-            Self::List => Command::List,
+            Self::List { user, sharing: name, hash, limit } => {
+                let wanted = ListPeers { user, name, hash, with_files: Some(false), ..ListPeers::default() };
+                Command::List { wanted, most: limit.map_or(usize::MAX, count) }
+            }
+            Self::Find { words, limit } => Command::Find { wanted: wanted(&words)?, most: count(limit) },
             Self::Files { user, prefix } => Command::Files { user, prefix },
             Self::Fetch { user: None, share, .. } => Command::Fetch { request: None, share },
             Self::Fetch {
@@ -348,6 +378,26 @@ fn forwarded(text: &str) -> Result<Forwarded, String> {
         Err(_) => (None, text.parse().map_err(|_| wrong())?),
     };
     Ok(Forwarded { ip, port: NonZeroU16::new(port).ok_or_else(wrong)? })
+}
+
+/// By what to find files: one hash, or words.
+fn wanted(words: &[String]) -> Result<Wanted, Error> {
+    if let [only] = words
+        && let Ok(hash) = only.parse::<ContentHash>()
+    {
+        return Ok(Wanted::Hash(hash.into()));
+    }
+    let none =
+        || Error::Usage(format!("give 1 to {FIND_WORDS} words of letters and digits, or one hash of 64 hex digits"));
+    Words::new(&words.join(" ")).map(Wanted::Words).ok_or_else(none)
+}
+
+fn hash_text(text: &str) -> Result<HashText, String> {
+    HashText::new(text).ok_or_else(|| "a hash has at most 128 characters".to_owned())
+}
+
+fn count(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// `500k`, `10M`, `1G`: bytes a second, in powers of ten as networks count.
@@ -443,6 +493,8 @@ mod tests {
             &["peer", "serve", "--port", "0"],
             &["peer", "serve", "--announce", "0"],
             &["peer", "serve", "--announce", "host:1"],
+            &["peer", "find"],
+            &["peer", "list", "--limit", "0"],
         ] {
             assert_eq!(Args::try_parse_from(args.iter()).unwrap_err().exit_code(), 2, "{args:?}");
         }

@@ -12,7 +12,7 @@ use crate::net::tracker::TrackerAddress;
 pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
-    let tracker = context.tracker(&profile)?;
+    let tracker = context.tracker(&profile, &format!("register {user}")).await?;
     let password = password(context, source, true).await?;
     let fingerprint = account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
     tell_account(context, "registered", &user, &tracker, fingerprint)
@@ -26,7 +26,7 @@ pub(super) async fn login(
 ) -> Result<(), Error> {
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
-    let tracker = context.tracker(&profile)?;
+    let tracker = context.tracker(&profile, &format!("login {user}")).await?;
     let password = password(context, source, false).await?;
     let fingerprint = account::login(&profile, &tracker, &context.notify(), user.clone(), password, rebind).await?;
     tell_account(context, "logged in as", &user, &tracker, fingerprint)

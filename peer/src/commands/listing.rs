@@ -1,49 +1,89 @@
-//! `peer list`, `files`.
+//! `peer list`, `find`, `files`.
 
 use std::net::SocketAddr;
 
 use serde_json::json;
 use shared::UserName;
 use shared::safe_text::safe_line;
-use shared::tracker::{ListPeers, Peers, Request};
+use shared::tracker::{Find, FoundFile, ListPeers, PeerEntry, Peers, Request, Wanted};
 
 use super::Context;
-use crate::engine::{Error, browse, contacts};
+use crate::engine::{Error, browse, contacts, search};
 use crate::ui::{files as counted, size};
 
-pub(super) async fn list(context: &Context) -> Result<(), Error> {
+pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> Result<(), Error> {
     let me = context.me()?;
     let mut tracker = me.connect_tracker().await?;
-    let peers = contacts::everybody(&mut tracker, true).await?;
+    let (only, mut peers) = (wanted.user.clone(), Vec::new());
+    let all = search::peers(&mut tracker, wanted, most, |peer| {
+        peers.push(peer);
+        Ok(())
+    })
+    .await?;
+    if let (Some(user), []) = (&only, peers.as_slice()) {
+        return Err(contacts::absent(&mut tracker, user).await);
+    }
     let width = peers.iter().map(|peer| peer.user.as_str().len()).max().unwrap_or(0);
     for peer in &peers {
-        let address = peer.port.map_or_else(|| peer.ip.to_string(), |port| SocketAddr::new(peer.ip, port).to_string());
-        if context.output.is_json() {
-            context.output.object(
-                "peer",
-                &json!({
-                    "user": peer.user,
-                    "ip": peer.ip,
-                    "port": peer.port,
-                    "addresses": peer.addresses,
-                    "fingerprint": peer.fingerprint,
-                    "files": peer.files.len(),
-                    "me": peer.user == me.user,
-                }),
-            )?;
-            continue;
-        }
-        let files = counted(peer.files.len());
-        let remark = match (peer.user == me.user, peer.fingerprint) {
-            (true, _) => "  (you)",
-            (false, None) => "  (not encrypted: an old client)",
-            (false, Some(_)) => "",
-        };
-        let line = format!("{:width$}  {address:21}  {files}{remark}", peer.user);
-        context.output.data(line.trim_end())?;
+        show_peer(context, peer, peer.user == me.user, width)?;
     }
-    if peers.is_empty() {
-        context.output.note("nobody is online");
+    match all.saturating_sub(peers.len()) {
+        0 if all == 0 => context.output.note("nobody is online"),
+        0 => {}
+        more => context.output.note(&format!("and {more} more")),
+    }
+    Ok(())
+}
+
+fn show_peer(context: &Context, peer: &PeerEntry, is_me: bool, width: usize) -> Result<(), Error> {
+    if context.output.is_json() {
+        return Ok(context.output.object(
+            "peer",
+            &json!({
+                "user": peer.user,
+                "ip": peer.ip,
+                "port": peer.port,
+                "addresses": peer.addresses,
+                "fingerprint": peer.fingerprint,
+                "files": peer.count(),
+                "me": is_me,
+            }),
+        )?);
+    }
+    let address = peer.port.map_or_else(|| peer.ip.to_string(), |port| SocketAddr::new(peer.ip, port).to_string());
+    let files = counted(peer.count());
+    let remark = match (is_me, peer.fingerprint) {
+        (true, _) => "  (you)",
+        (false, None) => "  (not encrypted: an old client)",
+        (false, Some(_)) => "",
+    };
+    let line = format!("{:width$}  {address:21}  {files}{remark}", peer.user);
+    Ok(context.output.data(line.trim_end())?)
+}
+
+pub(super) async fn find(context: &Context, wanted: Wanted, most: usize) -> Result<(), Error> {
+    let me = context.me()?;
+    let mut tracker = me.connect_tracker().await?;
+    let what = match &wanted {
+        Wanted::Words(words) => words.to_string(),
+        Wanted::Hash(hash) => hash.as_str().to_owned(),
+    };
+    let mut found = 0_usize;
+    let more = search::files(&mut tracker, Find { wanted, limit: None, cursor: None }, most, |file| {
+        found += 1;
+        let FoundFile { user, name, size: bytes, hash } = file;
+        if context.output.is_json() {
+            let fields = json!({ "user": user, "name": name, "size": bytes, "hash": hash, "me": user == me.user });
+            return Ok(context.output.object("file", &fields)?);
+        }
+        Ok(context.output.data(&format!("{:>9}  {user}  {}", size(bytes), safe_line(name.as_str())))?)
+    })
+    .await?;
+    if found == 0 {
+        return Err(Error::NobodyShares(what));
+    }
+    if more {
+        context.output.note("there are more: --limit N shows up to N");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod chat;
+mod discover;
 mod fetch;
 mod listing;
 mod password;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
+use shared::tracker::{ListPeers, Wanted};
 use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +71,19 @@ pub enum Command {
         limits: Limits,
     },
     /// Who is online.
-    List,
+    List {
+        /// Who of them.
+        wanted: ListPeers,
+        /// At most so many.
+        most: usize,
+    },
+    /// Who shares what.
+    Find {
+        /// By what.
+        wanted: Wanted,
+        /// At most so many files.
+        most: usize,
+    },
     /// What somebody offers.
     Files {
         /// Who.
@@ -136,6 +150,8 @@ pub struct Context {
     pub output: Output,
     /// Whether nothing may be asked.
     pub no_input: bool,
+    /// Whether no tracker is looked for on the local network.
+    pub no_mdns: bool,
     /// Cancelled at the first Ctrl-C.
     pub cancel: CancellationToken,
 }
@@ -167,7 +183,8 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Share { paths, name } => share::share(context, paths, name).await,
         Command::Unshare { names } => share::unshare(context, &names).await,
         Command::Shares => share::shares(context),
-        Command::List => listing::list(context).await,
+        Command::List { wanted, most } => listing::list(context, wanted, most).await,
+        Command::Find { wanted, most } => listing::find(context, wanted, most).await,
         Command::Files { user, prefix } => listing::files(context, &user, &prefix).await,
         Command::Trust { of: Whose::User(user), replace } => trust::user(context, &user, replace).await,
         Command::Trust { of: Whose::Tracker, replace } => trust::tracker(context, replace),
@@ -187,15 +204,20 @@ impl Context {
         Me::load(self.profile()?, self.tracker.clone(), self.notify())
     }
 
-    /// The tracker that was named, or used last, or on this machine.
-    fn tracker(&self, profile: &Profile) -> Result<TrackerAddress, Error> {
-        match &self.tracker {
-            Some(tracker) => Ok(tracker.clone()),
-            None => {
-                let last = profile.last_tracker()?;
-                last.as_deref().unwrap_or("127.0.0.1").parse().map_err(Error::Usage)
-            }
+    /// The tracker that was named, or used last, or is found. `again` is the command that asks.
+    async fn tracker(&self, profile: &Profile, again: &str) -> Result<TrackerAddress, Error> {
+        match self.known_tracker(profile)? {
+            Some(known) => Ok(known),
+            None => discover::tracker(self, profile, again).await,
         }
+    }
+
+    /// The tracker that was named, or used last.
+    fn known_tracker(&self, profile: &Profile) -> Result<Option<TrackerAddress>, Error> {
+        if self.tracker.is_some() {
+            return Ok(self.tracker.clone());
+        }
+        profile.last_tracker()?.map(|last| last.parse().map_err(Error::Usage)).transpose()
     }
 
     fn notify(&self) -> Notify {

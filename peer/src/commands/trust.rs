@@ -7,6 +7,7 @@ use shared::{Fingerprint, UserName};
 use super::Context;
 use super::password::confirm;
 use crate::engine::{Error, contacts, now_s};
+use crate::net::tracker::TrackerAddress;
 use crate::profile::Friend;
 use crate::ui::date;
 
@@ -38,7 +39,7 @@ pub(super) async fn user(context: &Context, user: &UserName, replace: Option<Fin
 
 pub(super) fn tracker(context: &Context, replace: Option<Fingerprint>) -> Result<(), Error> {
     let profile = context.profile()?;
-    let address = context.tracker(&profile)?.to_string();
+    let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
     if let Some(fingerprint) = replace {
         profile.pin_tracker(&address, fingerprint)?;
         context.output.note(&format!("the key of the tracker {address} is {fingerprint} from now on"));

@@ -38,16 +38,6 @@ impl AskTracker for TrackerLink {
     }
 }
 
-/// Everybody who is online.
-///
-/// # Errors
-/// [`Error::Tracker`].
-pub async fn everybody(link: &mut impl AskTracker, with_files: bool) -> Result<Vec<PeerEntry>, Error> {
-    let all = ListPeers { with_files: Some(with_files), ..ListPeers::default() };
-    let peers: Peers = link.call(&Request::ListPeers(all)).await?;
-    Ok(peers.peers)
-}
-
 /// Where `user` can be reached, and the key that must be there: the tracker's word, checked against the record.
 ///
 /// Without the tracker, the record alone.
@@ -126,7 +116,7 @@ pub fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Target, Err
 }
 
 /// Why a user isn't listed.
-async fn absent(link: &mut impl AskTracker, user: &UserName) -> Error {
+pub async fn absent(link: &mut impl AskTracker, user: &UserName) -> Error {
     let answer: Result<WhoisReply, TrackerError> = link.call(&Request::Whois(Whois::User(user.clone()))).await;
     match answer {
         Err(error) if error.code() == Some(ErrorCode::NotFound) => Error::UnknownUser(user.clone()),

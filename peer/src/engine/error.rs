@@ -24,6 +24,29 @@ pub enum Error {
     /// The tracker said no, can't be reached, or isn't the one it was.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
+    /// No tracker is known, and none was found.
+    #[error(
+        "no tracker was found on this network within {seconds} s, and none runs on this machine: name it with \
+         --tracker HOST[:PORT]"
+    )]
+    NoTracker {
+        /// How long it was looked for.
+        seconds: u64,
+    },
+    /// What was announced as a tracker isn't the one that was announced.
+    #[error(
+        "the tracker at {address} doesn't have the key that is announced for it\n  announced: {announced}\n  \
+         shown:     {presented}\nSomebody may be pretending. Ask whoever runs the tracker for its address and key, and \
+         name it with --tracker"
+    )]
+    FalseAnnouncement {
+        /// Where.
+        address: String,
+        /// The key that was announced.
+        announced: Fingerprint,
+        /// The key that was shown.
+        presented: Fingerprint,
+    },
     /// The tracker has no such account.
     #[error("the tracker knows no user {0}: `peer list` shows who is online")]
     UnknownUser(UserName),
@@ -71,6 +94,9 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// Nobody who is online offers such a file.
+    #[error("nobody who is online shares {}", safe_line(.0))]
+    NobodyShares(String),
     /// The file is being hashed again by its owner.
     #[error("{} changed at {user}'s side and is being hashed there again: try again in a moment", safe_line(.name))]
     Stale {
@@ -217,8 +243,9 @@ impl Error {
             Self::UnknownUser(_) | Self::Offline(_) | Self::Unreachable(_) => ErrorKind::Unavailable,
             Self::Link { source, .. } => link_kind(source),
             Self::Stream { source, .. } => stream_kind(source),
-            Self::PeerChanged { .. } => ErrorKind::IdentityChanged,
-            Self::NotShared { .. } | Self::Stale { .. } => ErrorKind::NotShared,
+            Self::NoTracker { .. } => ErrorKind::Network,
+            Self::PeerChanged { .. } | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
+            Self::NotShared { .. } | Self::NobodyShares(_) | Self::Stale { .. } => ErrorKind::NotShared,
             Self::Integrity(_) => ErrorKind::Integrity,
             Self::Disk { .. } => ErrorKind::Disk,
             Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,

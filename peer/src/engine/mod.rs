@@ -11,9 +11,11 @@ mod error;
 pub mod event;
 pub mod fetch;
 mod me;
+pub mod neighbourhood;
 pub mod node;
 mod notice;
 pub mod rate;
+pub mod search;
 pub mod serve;
 pub mod share;
 

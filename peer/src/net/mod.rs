@@ -1,9 +1,11 @@
 //! The wire: QUIC to other peers, TLS to the tracker.
 //!
 //! [`endpoint`] owns the UDP socket and the transport's settings; [`link`] is one authenticated connection to a peer,
-//! after hello and welcome; [`stream`] carries frames and bulk data on it; [`tracker`] is the client of the tracker.
+//! after hello and welcome; [`stream`] carries frames and bulk data on it; [`tracker`] is the client of the tracker, and
+//! [`discovery`] hears of trackers that nobody named.
 //! Nothing here knows what a file share, a conversation or a terminal is.
 
+pub mod discovery;
 pub mod endpoint;
 mod error;
 pub mod link;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,25 @@ impl std::str::FromStr for TrackerAddress {
         let plausible =
             !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%'));
         if plausible { Ok(Self { host: host.to_owned(), port }) } else { Err(wrong()) }
+    }
+}
+
+impl From<SocketAddr> for TrackerAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
+    }
+}
+
+impl TrackerAddress {
+    /// The usual port of this machine.
+    pub fn on_this_machine() -> Self {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, TRACKER_PORT)).into()
+    }
+
+    /// Whether something listens there.
+    pub async fn takes_connections(&self) -> bool {
+        let connected = tokio::time::timeout(CONNECT, TcpStream::connect((self.host.as_str(), self.port))).await;
+        matches!(connected, Ok(Ok(_)))
     }
 }
 

@@ -1,0 +1,136 @@
+//! Looking around at the tracker, page by page: who is there, and who shares what.
+
+use shared::tracker::{Find, FindReply, FoundFile, ListPeers, PeerEntry, Peers, Request};
+
+use super::Error;
+use super::contacts::AskTracker;
+use crate::net::TrackerError;
+
+/// Users or files asked for at once.
+const ON_A_PAGE: usize = 1000;
+
+/// Shows the users that are wanted, in order, at most `most` of them. Says how many there are in all.
+///
+/// # Errors
+/// [`Error::Tracker`], or what `show` says.
+pub async fn peers(
+    link: &mut impl AskTracker,
+    mut wanted: ListPeers,
+    most: usize,
+    mut show: impl FnMut(PeerEntry) -> Result<(), Error>,
+) -> Result<usize, Error> {
+    let mut left = most;
+    loop {
+        wanted.limit = Some(left.min(ON_A_PAGE));
+        let Peers { peers, total, next } = link.call(&Request::ListPeers(wanted.clone())).await?;
+        for peer in peers.into_iter().take(left) {
+            left -= 1;
+            show(peer)?;
+        }
+        match next {
+            Some(next) if left > 0 => wanted.cursor = Some(ahead(wanted.cursor.as_ref(), next)?),
+            _ => return Ok(total),
+        }
+    }
+}
+
+/// Shows the files that are wanted, ordered by user and name, at most `most` of them. Says whether there are more.
+///
+/// # Errors
+/// [`Error::Tracker`], or what `show` says.
+pub async fn files(
+    link: &mut impl AskTracker,
+    mut wanted: Find,
+    most: usize,
+    mut show: impl FnMut(FoundFile) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let mut left = most;
+    loop {
+        wanted.limit = Some(left.min(ON_A_PAGE));
+        let FindReply { files, next } = link.call(&Request::Find(wanted.clone())).await?;
+        for file in files.into_iter().take(left) {
+            left -= 1;
+            show(file)?;
+        }
+        match next {
+            Some(next) if left > 0 => wanted.cursor = Some(ahead(wanted.cursor.as_ref(), next)?),
+            next => return Ok(next.is_some()),
+        }
+    }
+}
+
+/// A cursor that leads on, and not in a circle.
+fn ahead<T: Ord>(old: Option<&T>, new: T) -> Result<T, Error> {
+    if old.is_none_or(|old| *old < new) {
+        return Ok(new);
+    }
+    let (address, why) = ("the tracker".to_owned(), "its pages go in a circle".to_owned());
+    Err(TrackerError::NotATracker { address, why }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+    use shared::tracker::{Wanted, Words};
+
+    use super::*;
+
+    /// Gives out these replies, one after another, and keeps the requests.
+    struct Script(Vec<Value>, Vec<Value>);
+
+    impl AskTracker for Script {
+        async fn call<T: DeserializeOwned + Send>(&mut self, request: &Request) -> Result<T, TrackerError> {
+            self.1.push(serde_json::to_value(request).unwrap());
+            Ok(serde_json::from_value(self.0.remove(0)).unwrap())
+        }
+
+        fn is_near(&self) -> bool {
+            true
+        }
+    }
+
+    fn page(names: &[&str], next: Option<&str>) -> Value {
+        let file = |name: &&str| json!({ "user": "bob", "name": name, "size": 1, "hash": "h" });
+        json!({ "files": names.iter().map(file).collect::<Vec<_>>(), "next": next })
+    }
+
+    fn wanted() -> Find {
+        Find { wanted: Wanted::Words(Words::new("a").unwrap()), limit: None, cursor: None }
+    }
+
+    async fn found(script: &mut Script, most: usize) -> Result<(Vec<String>, bool), Error> {
+        let mut names = Vec::new();
+        let more = files(script, wanted(), most, |file| {
+            names.push(file.name.to_string());
+            Ok(())
+        })
+        .await?;
+        Ok((names, more))
+    }
+
+    #[tokio::test]
+    async fn pages_are_joined_up_to_what_is_wanted() {
+        let pages = || vec![page(&["a1", "a2"], Some("bob/a2")), page(&["a3"], None)];
+        let mut script = Script(pages(), Vec::new());
+        assert_eq!(
+            found(&mut script, usize::MAX).await.unwrap(),
+            (["a1", "a2", "a3"].map(str::to_owned).into(), false)
+        );
+        assert_eq!(script.1[1]["cursor"], "bob/a2");
+        let mut script = Script(pages(), Vec::new());
+        assert_eq!(found(&mut script, 2).await.unwrap(), (["a1", "a2"].map(str::to_owned).into(), true));
+        assert_eq!((script.1.len(), &script.1[0]["limit"]), (1, &json!(2)));
+        // A tracker that sends more than it was asked for.
+        let mut script = Script(pages(), Vec::new());
+        assert_eq!(found(&mut script, 1).await.unwrap(), (vec!["a1".to_owned()], true));
+    }
+
+    #[tokio::test]
+    async fn a_tracker_can_t_lead_in_a_circle() {
+        for next in ["bob/a1", "bob/a0", "abe/z"] {
+            let mut script = Script(vec![page(&["a1"], Some("bob/a1")), page(&[], Some(next))], Vec::new());
+            assert!(matches!(found(&mut script, 9).await, Err(Error::Tracker(TrackerError::NotATracker { .. }))));
+        }
+    }
+}
