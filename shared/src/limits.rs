@@ -46,6 +46,10 @@ pub const LEGACY_LEASE: Duration = Duration::from_secs(3600);
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// Longest chat text.
 pub const CHAT_TEXT_BYTES: usize = 16 * 1024;
+/// Most messages that wait for one person, and most unread ones from one person.
+pub const MESSAGES_PER_PERSON: usize = 10_000;
+/// Most bytes of text that are unread from one person.
+pub const UNREAD_BYTES_PER_PERSON: usize = 16 * 1024 * 1024;
 /// Longest agent text in a hello.
 pub const AGENT_BYTES: usize = 128;
 /// Most ranges one `get` may ask for.

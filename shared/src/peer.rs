@@ -16,7 +16,7 @@
 //!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, executable?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
 //!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
-//!   │  chat {}                  ──► (nothing) then message {id, ts, text, room?} / typing {} one way,
+//!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, room?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //! ```
 //!
@@ -26,6 +26,13 @@
 //! of raw bytes resets the stream.
 //!
 //! `ack` is sent after the message was stored. A message may come twice (its sender didn't see the ack); its id tells.
+//! Messages may follow each other without waiting for acks. A sender begins every stream with the oldest message that
+//! was not acked and leaves none out, so that whatever becomes of streams and links, what is new to the receiver comes in
+//! its author's order. `refused` with [`Code::Busy`], [`Code::Internal`] or [`Code::ShuttingDown`] means "not now": the
+//! receiver takes nothing more from that stream, and the sender begins again later; any other code means "never".
+//!
+//! `offer {name, size, hash}` beside a message's text says that the receiver may `get` that file: it is in the answers
+//! to their `files`, `stat`, `manifest` and `get`, and in nobody else's. The text says the same in words, for older peers.
 
 use serde::{Deserialize, Serialize};
 
@@ -190,7 +197,7 @@ pub enum ChatReply {
         /// Which one.
         id: MessageId,
     },
-    /// The message will not be stored, now or later.
+    /// The message is not stored: not now or never, as the code says.
     Refused {
         /// Which one.
         id: MessageId,
@@ -213,9 +220,23 @@ pub struct ChatMessage {
     pub ts: i64,
     /// At most [`crate::limits::CHAT_TEXT_BYTES`].
     pub text: String,
+    /// A file that the receiver may get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Offer>,
     /// Reserved for conversations of more than two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
+}
+
+/// A file that its owner offers to one person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The name it is offered under.
+    pub name: FileName,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of the content.
+    pub hash: ContentHash,
 }
 
 /// 16 random bytes that name a message.
@@ -293,6 +314,13 @@ impl From<Code> for u64 {
     }
 }
 
+impl Code {
+    /// Whether a message that was refused with it may be sent again later.
+    pub const fn is_for_now(self) -> bool {
+        matches!(self, Self::Busy | Self::Internal | Self::ShuttingDown)
+    }
+}
+
 impl From<Code> for u32 {
     fn from(code: Code) -> Self {
         Self::try_from(u64::from(code)).unwrap_or(Self::MAX)
@@ -354,8 +382,16 @@ mod tests {
         let id = MessageId::from_bytes([0xab; 16]);
         golden(&ChatReply::Ack { id }, r#"{"t":"ack","id":"abababababababababababababababab"}"#);
         golden(
-            &ChatFrame::Message(ChatMessage { id, ts: -1, text: "olá".into(), room: None }),
+            &ChatFrame::Message(ChatMessage { id, ts: -1, text: "olá".into(), offer: None, room: None }),
             r#"{"t":"message","id":"abababababababababababababababab","ts":-1,"text":"olá"}"#,
+        );
+        let (hash, ones) = (ContentHash::from_bytes([0x11; 32]), "11".repeat(32));
+        let offer = Some(Offer { name: "a/b".parse().unwrap(), size: 5, hash });
+        golden(
+            &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, room: None }),
+            &format!(
+                r#"{{"t":"message","id":"abababababababababababababababab","ts":0,"text":"x","offer":{{"name":"a/b","size":5,"hash":"{ones}"}}}}"#
+            ),
         );
     }
 

@@ -52,7 +52,8 @@ fn a_running_node_of_the_profile_carries_the_messages() {
     alice.peer(["chat", "zoe", "x"]).run().exits(4).says("no user zoe");
     his.interrupt();
     his.finish().exits(130);
-    alice.peer(["chat", "bob", "too late"]).run().exits(4).says("bob is offline");
+    alice.peer(["chat", "--now", "bob", "too late"]).run().exits(4).says("bob is offline");
+    alice.peer(["chat", "bob", "for later"]).run().exits(0).says("bob is offline").says("the message waits");
 }
 
 #[test]
@@ -81,12 +82,16 @@ fn somebody_who_vanished_is_offline_and_heard_again_when_back() {
     his.wait_for("alice: first");
     his.kill();
     his.finish().exits(137);
-    let lost = alice.peer(["chat", "bob", "into the void"]).run();
+    let lost = alice.peer(["chat", "--now", "bob", "into the void"]).run();
     assert!(matches!(lost.code, 4 | 7), "{lost}");
+    alice.peer(["chat", "bob", "second"]).run().exits(0).says("the message waits");
     let his = bob.serve();
-    alice.peer(["chat", "bob", "second"]).run().exits(0);
-    his.wait_for("alice: second");
-    assert_eq!(his.said().matches("second").count(), 1);
+    alice.peer(["chat", "bob", "third"]).run().exits(0);
+    his.wait_for("alice: third");
+    let said = his.said();
+    let at = |word: &str| said.find(&format!("alice: {word}"));
+    assert!(at("second").is_some() && at("second") < at("third") && !said.contains("void"), "{said}");
+    assert_eq!(said.matches("second").count(), 1);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn somebody_unknown_and_somebody_offline_are_exit_4() {
     for args in [&["fetch", "zoe", "x"][..], &["files", "zoe"], &["chat", "zoe", "hi"]] {
         alice.peer(args).run().exits(4).says("no user zoe");
     }
-    for args in [&["fetch", "bob", "x"][..], &["files", "bob"], &["chat", "bob", "hi"]] {
+    for args in [&["fetch", "bob", "x"][..], &["files", "bob"], &["chat", "--now", "bob", "hi"]] {
         alice.peer(args).run().exits(4).says("bob is offline");
     }
 }

@@ -118,7 +118,7 @@ fn a_frozen_peer_is_given_up_and_its_thaw_is_no_trouble() {
     alice.peer(["files", "bob"]).run().exits(0);
     node.freeze();
     alice.fetch("bob", ["a.txt"], lab.path()).run().exits(7).says("no answer");
-    alice.peer(["chat", "bob", "hello?"]).run().exits(4).says("bob is offline");
+    alice.peer(["chat", "--now", "bob", "hello?"]).run().exits(4).says("bob is offline");
     node.thaw();
     alice.peer(["chat", "bob", "there you are"]).run().exits(0);
     node.wait_for("alice: there you are");

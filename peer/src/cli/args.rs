@@ -204,6 +204,9 @@ enum Subcommands {
         user: UserName,
         /// The message.
         text: Option<String>,
+        /// Fail when it can't be delivered now, instead of keeping it for later.
+        #[arg(long)]
+        now: bool,
     },
     /// Show the key on record of somebody, or replace it.
     Trust {
@@ -332,7 +335,7 @@ impl Subcommands {
                 };
                 Command::Fetch { request: Some(request), share }
             }
-            Self::Chat { user, text } => Command::Chat { user, text },
+            Self::Chat { user, text, now } => Command::Chat { user, text, now },
             Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
             Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
             Self::Verify { user, yes } => Command::Verify { user, yes },

@@ -6,8 +6,10 @@ mod discover;
 mod fetch;
 mod listing;
 mod password;
+mod say;
 mod serve;
 mod share;
+mod station;
 mod trust;
 
 use std::path::PathBuf;
@@ -104,6 +106,8 @@ pub enum Command {
         user: UserName,
         /// One thing to say, else a conversation.
         text: Option<String>,
+        /// What can't be delivered now is not kept for later.
+        now: bool,
     },
     /// Look at a key on record, or replace it.
     Trust {
@@ -165,7 +169,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
     let command = match command {
         Command::Fetch { request, share } => return fetch::run(context, request, share).await,
         Command::Serve { place, limits } => return serve::run(context, place, limits).await,
-        Command::Chat { user, text } => return chat::run(context, &user, text.as_deref()).await,
+        Command::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
         command => command,
     };
     tokio::select! {

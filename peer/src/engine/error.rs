@@ -56,6 +56,9 @@ pub enum Error {
     /// The user is there, but not with a peer that can be reached.
     #[error("{0} is logged in with a client that other peers can't connect to")]
     Unreachable(UserName),
+    /// Too much waits for the user already.
+    #[error("{0} messages wait for {1} already: `peer outbox` shows them, `peer outbox drop ID` takes one out")]
+    OutboxFull(usize, UserName),
     /// There is no link to the user.
     #[error("{user}: {source}")]
     Link {
@@ -240,7 +243,9 @@ impl Error {
             Self::Usage(_) => ErrorKind::Usage,
             Self::NotLoggedIn => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
-            Self::UnknownUser(_) | Self::Offline(_) | Self::Unreachable(_) => ErrorKind::Unavailable,
+            Self::UnknownUser(_) | Self::Offline(_) | Self::Unreachable(_) | Self::OutboxFull(..) => {
+                ErrorKind::Unavailable
+            }
             Self::Link { source, .. } => link_kind(source),
             Self::Stream { source, .. } => stream_kind(source),
             Self::NoTracker { .. } => ErrorKind::Network,

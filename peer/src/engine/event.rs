@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use shared::peer::ChatMessage;
+use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, UserName};
 use tokio::sync::broadcast;
 
 use super::Notice;
+use super::chat::MessageState;
 
 /// Events kept for a view that is slow; one that falls further behind misses some.
 const BACKLOG: usize = 4096;
@@ -50,13 +51,62 @@ pub enum Event {
         from: UserName,
         /// What they wrote.
         message: ChatMessage,
+        /// Its place among all messages of the profile.
+        seq: i64,
     },
-    /// A message of ours is stored by the other side.
-    Delivered {
+    /// A message of ours is stored here and waits to be delivered.
+    Said {
         /// To whom.
         to: UserName,
         /// What was written.
         message: ChatMessage,
+        /// Its place among all messages of the profile.
+        seq: i64,
+    },
+    /// Something became of a message of ours.
+    State {
+        /// To whom it was written.
+        to: UserName,
+        /// Which.
+        id: MessageId,
+        /// What became of it.
+        state: MessageState,
+        /// Why, when it was given up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// What waits for somebody can't be delivered now; it is tried again by itself.
+    Held {
+        /// For whom.
+        user: UserName,
+        /// Why.
+        why: String,
+        /// Their key changed: nothing goes before `peer trust`.
+        frozen: bool,
+    },
+    /// A message could not be stored here, and was not acked: it comes again later.
+    NotStored {
+        /// From whom.
+        from: UserName,
+        /// Why.
+        why: String,
+    },
+    /// Somebody is writing to us.
+    Typing {
+        /// Who.
+        from: UserName,
+    },
+    /// What somebody wrote was read, in whatever view.
+    Read {
+        /// What who wrote.
+        with: UserName,
+    },
+    /// A file is on its way, or was; told again and again while it is.
+    Transfer(Transfer),
+    /// This many events came too fast and were left out: what matters is in the history.
+    Missed {
+        /// How many.
+        count: u64,
     },
     /// Somebody fetched a file, or part of one.
     Fetched {
@@ -83,6 +133,45 @@ pub enum Event {
     },
     /// Something worth saying.
     Notice(Notice),
+}
+
+/// A file on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// With whom.
+    pub peer: UserName,
+    /// Which file.
+    pub name: FileName,
+    /// From here or to here.
+    pub direction: Course,
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub size: u64,
+    /// How it stands.
+    pub state: TransferState,
+}
+
+/// Which way a file goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Course {
+    /// From here.
+    Up,
+    /// To here.
+    Down,
+}
+
+/// How a transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferState {
+    /// It goes on.
+    Running,
+    /// All of it is there.
+    Done,
+    /// It ended before.
+    Failed,
 }
 
 /// Where events go, and where views get them from. Cheap to clone.

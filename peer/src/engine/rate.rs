@@ -11,6 +11,8 @@ const SHORTEST: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Bucket {
     per_second: f64,
+    /// Bytes that may be used at once after a pause.
+    burst: f64,
     /// Bytes that may be used now; negative while there is debt.
     credit: f64,
     last: Instant,
@@ -19,22 +21,37 @@ pub struct Bucket {
 impl Bucket {
     /// A bucket of `per_second` bytes a second, at least one.
     pub fn new(per_second: u64, now: Instant) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "a limit of 2^53 bytes a second is none")]
-        let per_second = per_second.max(1) as f64;
-        Self { per_second, credit: per_second * BURST.as_secs_f64(), last: now }
+        let per_second = bytes_of(per_second.max(1));
+        let burst = per_second * BURST.as_secs_f64();
+        Self { per_second, burst, credit: burst, last: now }
+    }
+
+    /// A bucket of `per_second` bytes a second from which `burst` bytes can be used at once.
+    pub fn with_burst(per_second: u64, burst: u64, now: Instant) -> Self {
+        let burst = bytes_of(burst);
+        Self { per_second: bytes_of(per_second.max(1)), burst, credit: burst, last: now }
+    }
+
+    /// Whether so long nothing was used that it holds all it can.
+    pub fn is_full(&self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.credit + passed * self.per_second >= self.burst
     }
 
     /// Uses `bytes`, and tells how long to wait before using more; often not at all, and then a little longer.
     pub fn take(&mut self, bytes: usize, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.last).as_secs_f64();
         self.last = now;
-        self.credit = (self.credit + passed * self.per_second).min(self.per_second * BURST.as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "a piece is far below 2^53 bytes")]
-        let bytes = bytes as f64;
-        self.credit -= bytes;
+        self.credit = (self.credit + passed * self.per_second).min(self.burst);
+        self.credit -= bytes_of(bytes as u64);
         let wait = Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0));
         if wait < SHORTEST { Duration::ZERO } else { wait }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 bytes are no limit, and no piece either")]
+const fn bytes_of(count: u64) -> f64 {
+    count as f64
 }
 
 /// Waits as long as a [`Bucket`] says; not at all costs nothing, where a timer would still take its tick.

@@ -62,6 +62,18 @@ impl Sender {
         Ok(self.stream.write_all(&self.buffer).await?)
     }
 
+    /// Sends frames with one write.
+    ///
+    /// # Errors
+    /// [`StreamError`] when one is too large or the stream is gone.
+    pub async fn frames<T: Serialize>(&mut self, messages: &[T]) -> Result<(), StreamError> {
+        self.buffer.clear();
+        for message in messages {
+            frame::encode(message, &mut self.buffer)?;
+        }
+        Ok(self.stream.write_all(&self.buffer).await?)
+    }
+
     /// Sends raw bytes that a frame announced.
     ///
     /// # Errors
@@ -121,6 +133,22 @@ impl Receiver {
                 self.decoder.extend(&bytes);
             } else if !self.fill().await? {
                 return if self.decoder.is_empty() { Ok(None) } else { Err(StreamError::Truncated) };
+            }
+        }
+    }
+
+    /// The next frame if all of it was taken from the connection already.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn frame_here<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+        loop {
+            if let Some(message) = self.decoder.next_frame()? {
+                return Ok(Some(message));
+            }
+            match self.take_ready(self.decoder.missing()) {
+                Some(bytes) => self.decoder.extend(&bytes),
+                None => return Ok(None),
             }
         }
     }

@@ -70,7 +70,9 @@ impl Profile {
              ON CONFLICT (user) DO UPDATE SET fingerprint = ?2, verified = ?4",
             (user.as_str(), fingerprint.to_string(), now_s, verified),
         );
-        self.sql(changed).map(|_| ())
+        self.sql(changed)?;
+        // What waits for them may go to the new key.
+        self.set_frozen(user, false).map(|_| ())
     }
 
     /// What is on record of `user`.

@@ -1,13 +1,15 @@
-//! The messages of all conversations.
+//! The messages of all conversations: keeping them, each once, in the order in which they came.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use shared::UserName;
+use shared::limits::{MESSAGES_PER_PERSON, UNREAD_BYTES_PER_PERSON};
 use shared::peer::{ChatMessage, MessageId};
 
 use super::{Profile, ProfileError};
 
 /// Who wrote a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// The other one.
     In,
@@ -19,29 +21,52 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageState {
-    /// Ours, not yet stored by the other side.
+    /// Ours, in the outbox.
     Waiting,
+    /// Ours, still in the outbox: it was sent, and the other side has not said yet that it is stored.
+    Sent,
     /// Ours, stored by the other side.
     Stored,
-    /// Ours, given up: it is not sent again.
-    Failed,
     /// Theirs.
     Received,
+    /// Ours, refused by the other side: it is not sent again.
+    Failed,
+    /// Ours, given up after it waited too long.
+    Expired,
+    /// Ours, taken out of the outbox by its author.
+    Dropped,
 }
 
 /// A message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoredMessage {
+    /// Its place among all messages of this profile; later ones have greater ones.
+    pub seq: i64,
+    /// With whom.
+    pub peer: UserName,
     /// Who wrote it.
     pub direction: Direction,
     /// What was written.
     pub message: ChatMessage,
     /// What became of it.
     pub state: MessageState,
+    /// When it was stored here by this machine's clock, milliseconds since 1970.
+    pub at: i64,
+}
+
+/// What became of a message that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is new, and has this place.
+    New(i64),
+    /// It was there already.
+    Before,
+    /// There is no room for it now.
+    Full,
 }
 
 impl Direction {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::In => "in",
             Self::Out => "out",
@@ -50,112 +75,244 @@ impl Direction {
 }
 
 impl MessageState {
-    const fn as_str(self) -> &'static str {
+    /// All of them.
+    const ALL: [Self; 7] =
+        [Self::Waiting, Self::Sent, Self::Stored, Self::Received, Self::Failed, Self::Expired, Self::Dropped];
+
+    /// The state as programs read it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Sent => "sent",
             Self::Stored => "stored",
-            Self::Failed => "failed",
             Self::Received => "received",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Dropped => "dropped",
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Waiting, Self::Stored, Self::Failed, Self::Received].into_iter().find(|state| state.as_str() == text)
+    /// Whether a message of ours in this state waits in the outbox.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Waiting | Self::Sent)
+    }
+
+    /// Whether a message of ours in this state never got there.
+    pub const fn is_given_up(self) -> bool {
+        matches!(self, Self::Failed | Self::Expired | Self::Dropped)
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
 impl Profile {
-    /// Keeps a message; false when it was there already.
+    /// Keeps a message of ours, and puts it into the outbox.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn store_message(
+    pub fn store_ours(&self, to: &UserName, message: &ChatMessage, now_ms: i64) -> Result<Kept, ProfileError> {
+        let mut ledger = self.ledger()?;
+        let transaction = self.sql(ledger.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let waiting = transaction
+            .query_row("SELECT count(*) FROM outbox WHERE peer = ?1", [to.as_str()], |row| row.get::<_, i64>(0));
+        if self.sql(waiting)? >= MESSAGES_PER_PERSON.cast_signed().try_into().unwrap_or(i64::MAX) {
+            return Ok(Kept::Full);
+        }
+        let Some(seq) = self.sql(insert(&transaction, to, Direction::Out, message, now_ms))? else {
+            return Ok(Kept::Before);
+        };
+        let queued = transaction
+            .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
+            .and_then(|mut queue| queue.execute(params![seq, to.as_str(), now_ms]));
+        self.sql(queued)?;
+        self.sql(transaction.commit())?;
+        Ok(Kept::New(seq))
+    }
+
+    /// Keeps messages of somebody else, all with one write to the disk. The first for which there is no room ends it:
+    /// those behind it are not kept either, so that none overtakes it.
+    ///
+    /// # Errors
+    /// [`ProfileError`]; then none of them is kept.
+    pub fn store_theirs(
         &self,
-        peer: &UserName,
-        direction: Direction,
-        message: &ChatMessage,
-    ) -> Result<bool, ProfileError> {
-        let state = match direction {
-            Direction::In => MessageState::Received,
-            Direction::Out => MessageState::Waiting,
-        };
-        let inserted = self.database().execute(
-            "INSERT INTO message (peer, direction, id, ts, text, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (peer, direction, id) DO NOTHING",
-            params![
-                peer.as_str(),
-                direction.as_str(),
-                message.id.to_string(),
-                message.ts,
-                message.text,
-                state.as_str()
-            ],
-        );
-        self.sql(inserted).map(|rows| rows == 1)
-    }
-
-    /// Records what became of one of our messages.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
-    pub fn set_message_state(&self, peer: &UserName, id: MessageId, state: MessageState) -> Result<(), ProfileError> {
-        let changed = self.database().execute(
-            "UPDATE message SET state = ?3 WHERE peer = ?1 AND direction = 'out' AND id = ?2",
-            params![peer.as_str(), id.to_string(), state.as_str()],
-        );
-        self.sql(changed).map(|_| ())
-    }
-
-    /// The last `limit` messages with `peer`, oldest first.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
-    pub fn last_messages(&self, peer: &UserName, limit: usize) -> Result<Vec<StoredMessage>, ProfileError> {
-        let rows: Vec<(String, String, i64, String, String)> = {
-            let database = self.database();
-            let mut query = self.sql(database.prepare_cached(
-                "SELECT direction, id, ts, text, state FROM message WHERE peer = ?1 ORDER BY seq DESC LIMIT ?2",
-            ))?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = query.query_map(params![peer.as_str(), limit], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        from: &UserName,
+        messages: &[ChatMessage],
+        now_ms: i64,
+    ) -> Result<Vec<Kept>, ProfileError> {
+        let mut ledger = self.ledger()?;
+        let transaction = self.sql(ledger.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let (mut unread, mut bytes) = self.sql(unread_of(&transaction, from))?;
+        let mut kept = Vec::with_capacity(messages.len());
+        for message in messages {
+            let is_full = unread >= MESSAGES_PER_PERSON || bytes >= UNREAD_BYTES_PER_PERSON;
+            if is_full && !self.sql(is_known(&transaction, from, message.id))? {
+                kept.push(Kept::Full);
+                break;
+            }
+            kept.push(match self.sql(insert(&transaction, from, Direction::In, message, now_ms))? {
+                Some(seq) => {
+                    unread += 1;
+                    bytes += message.text.len();
+                    Kept::New(seq)
+                }
+                None => Kept::Before,
             });
-            self.sql(self.sql(rows)?.collect())?
-        };
-        let check = |(direction, id, ts, text, state): (String, String, i64, String, String)| {
-            let damaged = || self.damaged(format!("the message {id:?}"));
-            Ok(StoredMessage {
-                direction: if direction == "in" { Direction::In } else { Direction::Out },
-                state: MessageState::parse(&state).ok_or_else(damaged)?,
-                message: ChatMessage { id: id.parse().map_err(|_| damaged())?, ts, text, room: None },
-            })
-        };
-        rows.into_iter().rev().map(check).collect()
+        }
+        if kept.iter().any(|kept| matches!(kept, Kept::New(_))) {
+            let counted = transaction.execute(
+                "INSERT INTO conversation (peer, unread, unread_bytes) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (peer) DO UPDATE SET unread = ?2, unread_bytes = ?3",
+                params![from.as_str(), to_i64(unread), to_i64(bytes)],
+            );
+            self.sql(counted)?;
+        }
+        self.sql(transaction.commit())?;
+        Ok(kept)
     }
+
+    pub(super) fn checked_message(&self, row: RawMessage) -> Result<StoredMessage, ProfileError> {
+        let damaged = || self.damaged(format!("the message {:?}", row.id));
+        let offer = row.offer.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
+        Ok(StoredMessage {
+            seq: row.seq,
+            peer: row.peer.parse().map_err(|_| damaged())?,
+            direction: if row.direction == Direction::In.as_str() { Direction::In } else { Direction::Out },
+            state: MessageState::parse(&row.state).ok_or_else(damaged)?,
+            at: row.at,
+            message: ChatMessage {
+                id: row.id.parse().map_err(|_| damaged())?,
+                ts: row.ts,
+                text: row.text,
+                offer,
+                room: None,
+            },
+        })
+    }
+}
+
+/// A row of the messages, as [`RawMessage::COLUMNS`] names it.
+pub(super) struct RawMessage {
+    seq: i64,
+    peer: String,
+    direction: String,
+    id: String,
+    ts: i64,
+    text: String,
+    state: String,
+    at: i64,
+    offer: Option<String>,
+}
+
+impl RawMessage {
+    pub(super) const COLUMNS: &str = "message.seq, message.peer, direction, id, ts, message.text, state, at, offer";
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            peer: row.get(1)?,
+            direction: row.get(2)?,
+            id: row.get(3)?,
+            ts: row.get(4)?,
+            text: row.get(5)?,
+            state: row.get(6)?,
+            at: row.get(7)?,
+            offer: row.get(8)?,
+        })
+    }
+}
+
+/// Keeps a message; its place, or `None` when it is there already.
+fn insert(
+    transaction: &Transaction<'_>,
+    peer: &UserName,
+    direction: Direction,
+    message: &ChatMessage,
+    now_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    let state = match direction {
+        Direction::In => MessageState::Received,
+        Direction::Out => MessageState::Waiting,
+    };
+    let offer = message.offer.as_ref().and_then(|offer| serde_json::to_string(offer).ok());
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO message (peer, direction, id, ts, text, state, at, offer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (peer, direction, id) DO NOTHING RETURNING seq",
+    )?;
+    let row = params![
+        peer.as_str(),
+        direction.as_str(),
+        message.id.to_string(),
+        message.ts,
+        message.text,
+        state.as_str(),
+        now_ms,
+        offer
+    ];
+    insert.query_row(row, |row| row.get(0)).optional()
+}
+
+fn is_known(transaction: &Transaction<'_>, from: &UserName, id: MessageId) -> rusqlite::Result<bool> {
+    let mut query =
+        transaction.prepare_cached("SELECT 1 FROM message WHERE peer = ?1 AND direction = 'in' AND id = ?2")?;
+    query.exists(params![from.as_str(), id.to_string()])
+}
+
+/// How many messages of somebody are unread, and their bytes.
+fn unread_of(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<(usize, usize)> {
+    let mut query = transaction.prepare_cached("SELECT unread, unread_bytes FROM conversation WHERE peer = ?1")?;
+    let found =
+        query.query_row([from.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
+    let (unread, bytes) = found.unwrap_or_default();
+    Ok((usize::try_from(unread).unwrap_or(0), usize::try_from(bytes).unwrap_or(0)))
+}
+
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::HistoryQuery;
+
+    fn message(byte: u8, text: &str) -> ChatMessage {
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None, room: None }
+    }
 
     #[test]
     fn a_message_is_kept_once() {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let bob: UserName = "bob".parse().unwrap();
-        let message = |byte, text: &str| ChatMessage {
-            id: MessageId::from_bytes([byte; 16]),
-            ts: 5,
-            text: text.into(),
-            room: None,
+        let (one, again) = (message(1, "one"), message(1, "again"));
+        assert_eq!(profile.store_theirs(&bob, &[one, again], 6).unwrap(), [Kept::New(1), Kept::Before]);
+        assert_eq!(profile.store_ours(&bob, &message(1, "two"), 7).unwrap(), Kept::New(2));
+        assert_eq!(profile.store_ours(&bob, &message(1, "two"), 7).unwrap(), Kept::Before);
+        profile.settle(&bob, &[(message(1, "").id, MessageState::Stored)]).unwrap();
+        let kept = profile.history(&HistoryQuery { with: Some(bob), ..HistoryQuery::last(10) }).unwrap();
+        let texts: Vec<_> = kept.iter().map(|m| (m.message.text.as_str(), m.state, m.at)).collect();
+        assert_eq!(texts, [("one", MessageState::Received, 6), ("two", MessageState::Stored, 7)]);
+    }
+
+    #[test]
+    fn nobody_fills_the_disk() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        let numbered = |number: u32| ChatMessage {
+            id: MessageId::from_bytes(u128::from(number).to_be_bytes()),
+            ..message(0, &"x".repeat(16 * 1024))
         };
-        assert!(profile.store_message(&bob, Direction::In, &message(1, "one")).unwrap());
-        assert!(!profile.store_message(&bob, Direction::In, &message(1, "again")).unwrap());
-        assert!(profile.store_message(&bob, Direction::Out, &message(1, "two")).unwrap());
-        profile.set_message_state(&bob, message(1, "").id, MessageState::Stored).unwrap();
-        let kept = profile.last_messages(&bob, 10).unwrap();
-        let texts: Vec<_> = kept.iter().map(|m| (m.message.text.as_str(), m.state)).collect();
-        assert_eq!(texts, [("one", MessageState::Received), ("two", MessageState::Stored)]);
-        assert_eq!(profile.last_messages(&bob, 1).unwrap()[0].message.text, "two");
+        let all: Vec<_> = (0..1100).map(numbered).collect();
+        let kept = profile.store_theirs(&bob, &all, 1).unwrap();
+        assert_eq!(kept.len(), UNREAD_BYTES_PER_PERSON / (16 * 1024) + 1);
+        assert_eq!(kept.last(), Some(&Kept::Full));
+        // What is known is known even then, and reading makes room.
+        assert_eq!(profile.store_theirs(&bob, &all[5..6], 1).unwrap(), [Kept::Before]);
+        profile.mark_read(&bob, None).unwrap();
+        assert!(matches!(profile.store_theirs(&bob, &all[1050..1051], 1).unwrap()[0], Kept::New(_)));
     }
 }

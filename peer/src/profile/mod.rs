@@ -4,22 +4,28 @@
 //! `node.sock`. Several processes of one profile may use it at the same time.
 
 mod friends;
+mod history;
 mod messages;
+mod outbox;
+mod people;
 mod schema;
 mod shares;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use certs::{Identity, IdentityError};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
 
 pub use friends::{Friend, Meeting};
-pub use messages::{Direction, MessageState, StoredMessage};
+pub use history::HistoryQuery;
+pub use messages::{Direction, Kept, MessageState, StoredMessage};
+pub use outbox::Waiting;
+pub use people::Unread;
 pub use shares::{HashedShare, Share, SharePage};
 
 /// One user's state on one machine. Cheap to clone.
@@ -32,6 +38,8 @@ pub struct Profile {
 struct Inner {
     home: PathBuf,
     database: Mutex<Connection>,
+    /// A connection of its own for what waits for the disk: in WAL mode a look at something else never waits for it.
+    ledger: OnceLock<Mutex<Connection>>,
 }
 
 /// Who this profile is, and where.
@@ -61,7 +69,7 @@ pub enum ProfileError {
         source: std::io::Error,
     },
     /// The database.
-    #[error("the profile's database {path} can't be used ({source}); nothing was changed")]
+    #[error("{}", database_words(.path, .source))]
     Database {
         /// Which.
         path: PathBuf,
@@ -94,6 +102,24 @@ pub enum ProfileError {
     NodeRuns,
 }
 
+/// What is wrong with the database, and what to do about it.
+fn database_words(path: &Path, source: &rusqlite::Error) -> String {
+    let advice = match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds it: end that one (a backup, a database browser?) and try again"
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "it is damaged: put back a copy, or move it away to begin anew; the key is in a file of its own"
+        }
+        Some(ErrorCode::DiskFull) => "the disk is full: free some space and try again",
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "it can't be opened for writing: look at its owner and permissions"
+        }
+        _ => "try again",
+    };
+    format!("the profile's database {} can't be used ({source}); nothing was changed: {advice}", path.display())
+}
+
 impl Profile {
     /// Opens the profile in `home`, made if it isn't there.
     ///
@@ -104,7 +130,7 @@ impl Profile {
         DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(io)?;
         let home = home.canonicalize().map_err(io)?;
         let database = Mutex::new(schema::open(&home.join("profile.db"))?);
-        Ok(Self { inner: Arc::new(Inner { home, database }) })
+        Ok(Self { inner: Arc::new(Inner { home, database, ledger: OnceLock::new() }) })
     }
 
     /// The profile's folder.
@@ -268,6 +294,18 @@ impl Profile {
     fn database(&self) -> MutexGuard<'_, Connection> {
         // A panic elsewhere leaves no transaction half done: rusqlite rolls back on drop.
         self.inner.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection for messages.
+    fn ledger(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+        let ledger = match self.inner.ledger.get() {
+            Some(ledger) => ledger,
+            None => {
+                let opened = Mutex::new(schema::open(&self.inner.home.join("profile.db"))?);
+                self.inner.ledger.get_or_init(|| opened)
+            }
+        };
+        Ok(ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {

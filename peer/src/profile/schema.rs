@@ -8,8 +8,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::ProfileError;
 
+/// How long another process may hold the database.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Each entry takes the schema one version further; entries are never changed once released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [V1, V2];
+
+const V1: &str = "
     CREATE TABLE setting (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -51,7 +56,61 @@ const MIGRATIONS: [&str; 1] = ["
         state TEXT NOT NULL,
         UNIQUE (peer, direction, id)
     ) STRICT;
-"];
+";
+
+/// Conversations with read markers, an outbox, an index of words, offers, people who are blocked.
+const V2: &str = r#"
+    ALTER TABLE message ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN offer TEXT;
+    UPDATE message SET at = ts;
+    CREATE INDEX message_by_peer ON message (peer, seq);
+    CREATE INDEX message_received ON message (peer, seq) WHERE direction = 'in';
+
+    CREATE TABLE conversation (
+        peer TEXT PRIMARY KEY,
+        read_up_to INTEGER NOT NULL DEFAULT 0,
+        unread INTEGER NOT NULL DEFAULT 0,
+        unread_bytes INTEGER NOT NULL DEFAULT 0,
+        frozen INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    -- What there is was shown when it came.
+    INSERT INTO conversation (peer, read_up_to) SELECT peer, max(seq) FROM message GROUP BY peer;
+
+    CREATE TABLE outbox (
+        seq INTEGER PRIMARY KEY REFERENCES message (seq),
+        peer TEXT NOT NULL,
+        since INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX outbox_by_peer ON outbox (peer, seq);
+    INSERT INTO outbox (seq, peer, since) SELECT seq, peer, ts FROM message WHERE state = 'waiting';
+
+    CREATE VIRTUAL TABLE message_words USING fts5 (
+        text, content = 'message', content_rowid = 'seq', tokenize = 'unicode61 remove_diacritics 2'
+    );
+    INSERT INTO message_words (rowid, text) SELECT seq, text FROM message;
+    CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
+        INSERT INTO message_words (rowid, text) VALUES (new.seq, new.text);
+    END;
+
+    CREATE TABLE blocked (
+        user TEXT PRIMARY KEY,
+        since INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE offer (
+        peer TEXT NOT NULL,
+        name TEXT NOT NULL,
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        executable INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        manifest BLOB NOT NULL,
+        PRIMARY KEY (peer, name)
+    ) STRICT;
+    CREATE INDEX offer_by_hash ON offer (hash);
+"#;
 
 /// Opens the database, making or migrating it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
@@ -63,7 +122,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(broken)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(broken)?;
+    connection.busy_timeout(PATIENCE).map_err(broken)?;
     connection.set_prepared_statement_cache_capacity(32);
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found = version(&connection).map_err(broken)?;
@@ -105,6 +164,30 @@ mod tests {
         let before = std::fs::read(&path).unwrap();
         assert!(matches!(open(&path), Err(ProfileError::TooNew { found: 99, .. })));
         assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_profile_of_the_first_version_keeps_its_messages() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("profile.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(V1).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch(
+            "INSERT INTO message (peer, direction, id, ts, text, state) VALUES
+             ('bob', 'in', '00000000000000000000000000000001', 5, 'o orçamento', 'received'),
+             ('bob', 'out', '00000000000000000000000000000002', 6, 'obrigada', 'stored'),
+             ('bob', 'out', '00000000000000000000000000000003', 7, 'até logo', 'waiting')",
+        )
+        .unwrap();
+        drop(old);
+        let new = open(&path).unwrap();
+        assert_eq!(version(&new).unwrap(), 2);
+        let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
+        assert_eq!(one("SELECT rowid FROM message_words WHERE message_words MATCH 'orcamento'"), 1);
+        assert_eq!(one("SELECT seq FROM outbox WHERE peer = 'bob' AND since = 7"), 3);
+        assert_eq!(one("SELECT read_up_to FROM conversation WHERE peer = 'bob' AND unread = 0"), 3);
     }
 
     #[test]

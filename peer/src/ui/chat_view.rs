@@ -84,12 +84,13 @@ impl ChatView {
     /// As the terminal says.
     pub fn event(&self, event: &Event) -> io::Result<()> {
         match event {
-            Event::Received { from, message } if *from == self.with => {
+            Event::Received { from, message, .. } if *from == self.with => {
                 self.message(&self.output.bold(self.with.as_str()), message)
             }
-            Event::Delivered { to, message } if *to == self.with => self.message("you", message),
+            Event::Said { to, message, .. } if *to == self.with => self.message("you", message),
             Event::Received { from, .. } => self.print(&self.output.dim(&format!("({from} wrote to you)"))),
-            Event::Presence { user, .. } if *user == self.with => self.note(event),
+            Event::Presence { user, .. } | Event::Held { user, .. } if *user == self.with => self.note(event),
+            Event::State { to, .. } if *to == self.with => self.note(event),
             Event::Fetched { by, .. } if *by == self.with => self.note(event),
             Event::TrackerLost { .. } | Event::Notice(_) => self.note(event),
             _ => Ok(()),

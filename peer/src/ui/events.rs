@@ -18,8 +18,20 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::SharesChanged { count } => format!("{count} files are shared now"),
         Event::Presence { user, online: true } => format!("{user} is online"),
         Event::Presence { user, online: false } => format!("{user} went offline"),
-        Event::Received { from, message } => message_line(from.as_str(), &message.text),
-        Event::Delivered { to, message } => message_line(&format!("to {to}"), &message.text),
+        Event::Received { from, message, .. } => message_line(from.as_str(), &message.text),
+        Event::Said { to, message, .. } => message_line(&format!("to {to}"), &message.text),
+        Event::State { to, state, why: Some(why), .. } if state.is_given_up() => {
+            format!("a message to {to} was given up: {}", safe_line(why))
+        }
+        Event::Held { user, why, frozen: true } => {
+            format!("what waits for {user} is held back: {}", safe_block(why).replace('\n', "\n    "))
+        }
+        Event::Held { user, why, .. } => format!("what waits for {user} goes later: {}", safe_line(why)),
+        Event::NotStored { from, why } => {
+            format!("a message of {from} could not be stored and will come again: {}", safe_line(why))
+        }
+        Event::Missed { count } => format!("({count} events were not shown)"),
+        Event::State { .. } | Event::Typing { .. } | Event::Read { .. } | Event::Transfer(_) => return None,
         Event::Fetched { by, name, bytes, size: all } if bytes >= all => {
             format!("{by} fetched {} ({})", safe_line(name.as_str()), size(*all))
         }
@@ -45,9 +57,14 @@ pub fn notice_line(notice: &Notice) -> String {
     }
 }
 
+/// A message by itself, its further lines indented so that none can pass for another message.
+pub fn message_lines(text: &str) -> String {
+    safe_block(text).replace('\n', "\n    ").replace('\t', "    ")
+}
+
 /// A message, its further lines indented so that none can pass for another message.
 pub fn message_line(from: &str, text: &str) -> String {
-    format!("{from}: {}", safe_block(text).replace('\n', "\n    ").replace('\t', "    "))
+    format!("{from}: {}", message_lines(text))
 }
 
 /// A message of a conversation with its time.

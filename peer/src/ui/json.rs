@@ -1,7 +1,9 @@
 //! Events and reports as programs read them: stable keys, stable codes.
 
 use serde_json::{Value, json};
+use shared::UserName;
 
+use crate::engine::chat::{Direction, MessageState, StoredMessage};
 use crate::engine::event::Event;
 use crate::engine::fetch::{Report, SourceReport, Status};
 
@@ -26,6 +28,31 @@ pub fn file_json(report: &Report) -> Value {
     if let (Some(code), Some(object)) = (code, value.as_object_mut()) {
         object.insert("code".to_owned(), code.into());
         object.insert("message".to_owned(), message.into());
+    }
+    value
+}
+
+/// A message of a conversation; `me` wrote what went out. The state is one of four, and tells how far it came; a message
+/// of ours that will come no further has `given_up` as well.
+pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
+    let StoredMessage { peer, direction, message, state, .. } = stored;
+    let from = if *direction == Direction::In { peer } else { me };
+    let reached = if state.is_given_up() { MessageState::Waiting } else { *state };
+    let mut value = json!({
+        "id": message.id,
+        "peer": peer,
+        "from": from,
+        "ts": message.ts,
+        "text": message.text,
+        "state": reached,
+    });
+    if let Some(object) = value.as_object_mut() {
+        if state.is_given_up() {
+            object.insert("given_up".to_owned(), state.as_str().into());
+        }
+        if let Some(offer) = &message.offer {
+            object.insert("offer".to_owned(), json!(offer));
+        }
     }
     value
 }

@@ -11,8 +11,8 @@ mod text;
 
 pub use bars::{FetchBars, ShareBar};
 pub use chat_view::{ChatView, Wish};
-pub use events::{event_line, message_line, notice_line};
-pub use json::{event_json, file_json};
+pub use events::{event_line, message_line, message_lines, notice_line};
+pub use json::{event_json, file_json, message_json};
 pub use keys::{Key, RawTerminal};
 pub use output::{ColorChoice, Output, OutputOptions};
 pub use text::{date, files, size, time};

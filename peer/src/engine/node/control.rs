@@ -7,8 +7,17 @@
 //! | do | fields | ok |
 //! |---|---|---|
 //! | `status` | | user, address, pid |
-//! | `say` | to, text | the message, once it is stored by the other side |
+//! | `say` | to, text | the stored message, at once; what becomes of it comes as events |
+//! | `deliver` | to, text, now | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
+//! | `flush` | to | why?: why what waits for them did not go, if it didn't |
+//! | `typing` | to | nothing |
+//! | `history` | with?, search?, since?, before?, after?, unread, limit | messages, oldest first |
+//! | `mark_read` | with, up_to? | nothing |
+//! | `people` | | everybody met, online or talked with: user, online, unread, waiting, frozen, blocked, last |
+//! | `block`, `unblock` | user | whether that changed anything |
+//! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again |
 //! | `watch` | | nothing |
+//! | `transfer` | a transfer | nothing; it is told to everybody who watches |
 //! | `shares_changed` | | nothing |
 //! | `stop` | | nothing; then the node ends |
 
@@ -20,11 +29,15 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::UserName;
+use shared::peer::ChatMessage;
 
 pub use client::{FromNode, NodeClient};
 pub(super) use server::{Server, remove_socket};
 
 use crate::engine::ErrorKind;
+use crate::engine::chat::MessageState;
+use crate::engine::event::Transfer;
+use crate::profile::HistoryQuery;
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,13 +55,63 @@ pub struct Command {
 pub enum Action {
     /// Who and where the node is.
     Status,
-    /// Say something to somebody.
+    /// Say something to somebody: it is stored and waits, and the reply comes at once.
     Say {
         /// To whom.
         to: UserName,
         /// What.
         text: String,
     },
+    /// Say something to somebody, and tell what became of it when it was tried once.
+    Deliver {
+        /// To whom.
+        to: UserName,
+        /// What.
+        text: String,
+        /// Give it up when it can't be delivered now.
+        #[serde(default)]
+        now: bool,
+    },
+    /// Try what waits for somebody, and tell how that went.
+    Flush {
+        /// For whom.
+        to: UserName,
+    },
+    /// Tell somebody that we are writing, if there is a link to them.
+    Typing {
+        /// Whom.
+        to: UserName,
+    },
+    /// Look back.
+    History(HistoryQuery),
+    /// What somebody wrote was read.
+    MarkRead {
+        /// What who wrote.
+        with: UserName,
+        /// Up to this place; all of it when there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        up_to: Option<i64>,
+    },
+    /// Everybody met, online or talked with.
+    People,
+    /// Take nothing more from somebody.
+    Block {
+        /// From whom.
+        user: UserName,
+    },
+    /// Take things from somebody again.
+    Unblock {
+        /// From whom.
+        user: UserName,
+    },
+    /// Try again to deliver what waits.
+    Wake {
+        /// For whom; for everybody when there is nobody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<UserName>,
+    },
+    /// A file is on its way in another process of the profile.
+    Transfer(Transfer),
     /// Tell this client everything that happens.
     Watch,
     /// Look at the shares again.
@@ -93,8 +156,49 @@ pub struct Status {
     pub pid: u32,
 }
 
-/// Longest line either way: a message of 16 KiB with every byte escaped.
+/// Somebody, as the node knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Who.
+    pub user: UserName,
+    /// Whether they are online; nothing when the tracker can't be asked.
+    pub online: Option<bool>,
+    /// How many of their messages are unread.
+    pub unread: usize,
+    /// How many of ours wait for them.
+    pub waiting: usize,
+    /// Whether those are held back because their key changed.
+    pub frozen: bool,
+    /// Whether nothing is taken from them.
+    pub blocked: bool,
+    /// When something was last said, milliseconds since 1970.
+    pub last: Option<i64>,
+}
+
+/// What became of a message when it was tried once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The message.
+    pub message: ChatMessage,
+    /// Stored by the other side, or waiting.
+    pub state: MessageState,
+    /// Why it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How trying what waits for somebody went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Why it did not go; it waits on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Longest line to the node: a message of 16 KiB with every byte escaped.
 const LINE_BYTES: usize = 256 * 1024;
+/// Longest line from the node: a page of messages.
+const REPLY_BYTES: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 //! ```text
 //!            ┌ keeper: presence at the tracker, shares in its catalogue, its events
 //! Node::run ─┼ acceptor: callers are identified, then served
+//!            ├ post office: what waits for somebody goes to them
 //!            ├ refresher: shares that changed are hashed again
 //!            └ control: other processes of this profile, over a local socket
 //! ```
@@ -11,8 +12,11 @@
 //! tracker, close the links, wait for the tasks.
 
 pub mod control;
+mod courier;
 mod directory;
 mod keeper;
+mod people;
+mod post;
 mod refresher;
 mod switchboard;
 
@@ -28,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::directory::Directory;
 use self::keeper::Keeper;
+use self::post::PostOffice;
+pub use self::post::{expire, expired_words};
 use self::switchboard::Switchboard;
 use super::event::{Event, Events};
 use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
@@ -57,6 +63,13 @@ pub struct Forwarded {
     pub port: NonZeroU16,
 }
 
+/// What goes out: links, and messages over them. Cheap to clone.
+#[derive(Debug, Clone)]
+struct Exchange {
+    switchboard: Arc<Switchboard>,
+    post: Arc<PostOffice>,
+}
+
 /// A node that is online.
 #[derive(Debug)]
 pub struct Node {
@@ -64,7 +77,7 @@ pub struct Node {
     address: SocketAddr,
     endpoint: Endpoint,
     events: Events,
-    switchboard: Arc<Switchboard>,
+    exchange: Exchange,
     directory: Arc<Directory>,
     serving: Serving,
     tasks: JoinSet<Result<(), Error>>,
@@ -97,21 +110,23 @@ impl Node {
 
         let (new_links, dialled) = mpsc::unbounded_channel();
         let directory = Arc::new(Directory::new(me.clone(), tracker.clone()));
-        let switchboard =
-            Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), events.clone(), new_links));
+        let switchboard = Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
+        let (post, dispatcher) = PostOffice::new(me.clone(), events.clone(), switchboard.clone(), stop.clone());
+        let exchange = Exchange { switchboard, post };
         let library = Library::new(me.profile.clone(), stale.clone());
         let serving = Serving::new(me.clone(), library, events.clone(), limits);
         tasks.spawn(refresher::run(me.clone(), stale, tracker.clone(), events.clone(), stop.clone()));
         let status = control::Status { user: me.user.clone(), address: online, pid: std::process::id() };
         let control =
-            control::Server::bind(&me.profile, status, switchboard.clone(), tracker, events.clone(), stop.clone())?;
+            control::Server::bind(me.clone(), status, exchange.clone(), tracker, events.clone(), stop.clone())?;
         tasks.spawn(control.run());
+        tasks.spawn(dispatcher.run());
         Ok(Self {
             address: online,
             me,
             endpoint,
             events,
-            switchboard,
+            exchange,
             directory,
             serving,
             tasks,
@@ -148,12 +163,12 @@ impl Node {
                     self.links.spawn(take_call(
                         call,
                         self.directory.clone(),
-                        self.switchboard.clone(),
+                        self.exchange.clone(),
                         self.serving.clone(),
                     ));
                 }
                 Some(link) = self.dialled.recv() => {
-                    self.links.spawn(attend(link, self.switchboard.clone(), self.serving.clone()));
+                    self.links.spawn(attend(link, self.exchange.clone(), self.serving.clone()));
                 }
                 Some(ended) = self.links.join_next() => {
                     if let Err(failure) = ended {
@@ -187,7 +202,7 @@ impl Node {
     }
 }
 
-async fn take_call(call: Call, directory: Arc<Directory>, switchboard: Arc<Switchboard>, serving: Serving) {
+async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, serving: Serving) {
     let caller = match link::receive(call).await {
         Ok(caller) => caller,
         Err(error) => {
@@ -197,7 +212,7 @@ async fn take_call(call: Call, directory: Arc<Directory>, switchboard: Arc<Switc
     };
     match directory.identify(&caller).await {
         Ok(user) => match caller.welcome(user, serving.me.user.clone()).await {
-            Ok(link) => attend(link, switchboard, serving).await,
+            Ok(link) => attend(link, exchange, serving).await,
             Err(error) => tracing::debug!("a caller is gone: {error}"),
         },
         Err((code, why)) => {
@@ -208,8 +223,13 @@ async fn take_call(call: Call, directory: Arc<Directory>, switchboard: Arc<Switc
 }
 
 /// Serves a link for as long as it lasts.
-async fn attend(link: Link, switchboard: Arc<Switchboard>, serving: Serving) {
+async fn attend(link: Link, exchange: Exchange, serving: Serving) {
+    let Exchange { switchboard, post } = exchange;
     switchboard.add(&link);
+    if link.answers() {
+        // Who calls is there.
+        post.wake_if_open(link.user());
+    }
     let ended = serve_link(link.clone(), serving).await;
     tracing::debug!("the link to {} ended: {ended}", link.user());
     switchboard.remove(&link);

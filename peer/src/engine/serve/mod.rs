@@ -14,6 +14,7 @@ pub use gate::Limits;
 pub use library::{Library, OpenShare, StaleShares};
 use uploads::Uploads;
 
+use super::chat::Intake;
 use super::event::Events;
 use super::{Me, chat};
 use crate::net::link::Link;
@@ -32,13 +33,14 @@ pub struct Serving {
     pub library: Arc<Library>,
     /// Where events go.
     pub events: Events,
+    intake: Arc<Intake>,
     gate: Arc<Gate>,
 }
 
 impl Serving {
     /// Serves what `library` offers within `limits`.
     pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
-        Self { me, library: Arc::new(library), events, gate: Arc::new(Gate::new(limits)) }
+        Self { me, library: Arc::new(library), events, intake: Arc::default(), gate: Arc::new(Gate::new(limits)) }
     }
 }
 
@@ -81,7 +83,7 @@ async fn serve_stream(
     let Some(first) = receiver.frame().await? else { return Ok(()) };
     if matches!(first, Ask::Chat {}) {
         sender.set_priority(Priority::Chat);
-        return chat::receive(link.user(), &serving.me, &serving.events, sender, receiver).await;
+        return chat::receive(link.user(), &serving.me, &serving.intake, &serving.events, sender, receiver).await;
     }
     let mut next = Some(first);
     while let Some(ask) = next {

@@ -1,19 +1,19 @@
 //! The other processes' side of the local socket.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
-use shared::peer::ChatMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
+use super::{Action, Command, Delivery, Flushed, Outcome, Person, REPLY_BYTES, Reply, Status};
 use crate::engine::Error;
 use crate::engine::event::Event;
-use crate::profile::Profile;
+use crate::profile::{HistoryQuery, Profile, StoredMessage};
 
 /// Longer than any command takes: a message is dialled, sent and stored within it.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub struct NodeClient {
     stream: UnixStream,
     incoming: Vec<u8>,
+    /// Bytes of it in which there is no line end.
+    scanned: usize,
+    /// Events that came while a reply was awaited.
+    held: VecDeque<Event>,
     next_id: u64,
 }
 
@@ -43,7 +47,9 @@ impl NodeClient {
     pub async fn connect(profile: &Profile) -> Result<Option<Self>, Error> {
         let path = profile.socket_path();
         match UnixStream::connect(&path).await {
-            Ok(stream) => Ok(Some(Self { stream, incoming: Vec::new(), next_id: 0 })),
+            Ok(stream) => {
+                Ok(Some(Self { stream, incoming: Vec::new(), scanned: 0, held: VecDeque::new(), next_id: 0 }))
+            }
             // A path too long for a socket is invalid input: no node can have bound it.
             Err(why)
                 if matches!(
@@ -65,12 +71,52 @@ impl NodeClient {
         self.call(Action::Status).await
     }
 
-    /// Says something to somebody and waits until it is stored there.
+    /// Says something to somebody; what becomes of it comes as events.
     ///
     /// # Errors
     /// [`Error::Told`] with what the node says.
-    pub async fn say(&mut self, to: &UserName, text: &str) -> Result<ChatMessage, Error> {
+    pub async fn say(&mut self, to: &UserName, text: &str) -> Result<StoredMessage, Error> {
         self.call(Action::Say { to: to.clone(), text: text.to_owned() }).await
+    }
+
+    /// Says something to somebody and waits until it was tried; with `now` it is not kept for later.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what the node says.
+    pub async fn deliver(&mut self, to: &UserName, text: &str, now: bool) -> Result<Delivery, Error> {
+        self.call(Action::Deliver { to: to.clone(), text: text.to_owned(), now }).await
+    }
+
+    /// Tries what waits for somebody, and tells why it did not go if it didn't.
+    ///
+    /// # Errors
+    /// [`Error::Told`] when it never will.
+    pub async fn flush(&mut self, to: &UserName) -> Result<Flushed, Error> {
+        self.call(Action::Flush { to: to.clone() }).await
+    }
+
+    /// Looks back.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what the node says.
+    pub async fn history(&mut self, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
+        self.call(Action::History(query)).await
+    }
+
+    /// Everybody met, online or talked with.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what the node says.
+    pub async fn people(&mut self) -> Result<Vec<Person>, Error> {
+        self.call(Action::People).await
+    }
+
+    /// Does something whose reply says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what the node says.
+    pub async fn tell(&mut self, action: Action) -> Result<(), Error> {
+        self.call::<Value>(action).await.map(|_| ())
     }
 
     /// Tells the node that shares changed.
@@ -78,7 +124,7 @@ impl NodeClient {
     /// # Errors
     /// [`Error`].
     pub async fn shares_changed(&mut self) -> Result<(), Error> {
-        self.call::<Value>(Action::SharesChanged).await.map(|_| ())
+        self.tell(Action::SharesChanged).await
     }
 
     /// Ends the node, and waits until it is gone.
@@ -109,9 +155,17 @@ impl NodeClient {
     /// # Errors
     /// [`Error::Told`] when the node is gone.
     pub async fn next(&mut self) -> Result<FromNode, Error> {
+        match self.held.pop_front() {
+            Some(event) => Ok(FromNode::Event(event)),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> Result<FromNode, Error> {
         loop {
-            if let Some(end) = self.incoming.iter().position(|byte| *byte == b'\n') {
-                let rest = self.incoming.split_off(end + 1);
+            if let Some(end) = self.incoming[self.scanned..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.incoming.split_off(self.scanned + end + 1);
+                self.scanned = 0;
                 let line = std::mem::replace(&mut self.incoming, rest);
                 let value: Value = serde_json::from_slice(&line).map_err(|why| gone(&why.to_string()))?;
                 if value.get("event").is_none() {
@@ -124,7 +178,8 @@ impl NodeClient {
                 }
                 continue;
             }
-            if self.incoming.len() > LINE_BYTES {
+            self.scanned = self.incoming.len();
+            if self.incoming.len() > REPLY_BYTES {
                 return Err(gone("it sent a line without end"));
             }
             match self.stream.read_buf(&mut self.incoming).await {
@@ -139,10 +194,10 @@ impl NodeClient {
         let id = self.send(action).await?;
         let reply = async {
             loop {
-                if let FromNode::Reply(reply) = self.next().await?
-                    && reply.id == id
-                {
-                    return reply.outcome.into_result();
+                match self.read().await? {
+                    FromNode::Reply(reply) if reply.id == id => return reply.outcome.into_result(),
+                    FromNode::Reply(_) => {}
+                    FromNode::Event(event) => self.held.push_back(event),
                 }
             }
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use shared::peer::Code;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -16,10 +17,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
-use crate::engine::Error;
+use crate::engine::chat;
 use crate::engine::event::{Event, Events};
 use crate::engine::node::keeper::TrackerHandle;
-use crate::engine::node::switchboard::Switchboard;
+use crate::engine::node::{Exchange, people};
+use crate::engine::{Error, Me, blocking, now_s};
 use crate::profile::Profile;
 
 /// Clients at once: views and scripts of one user.
@@ -34,8 +36,9 @@ pub(in crate::engine::node) struct Server {
 
 #[derive(Debug)]
 struct Shared {
+    me: Me,
     status: Status,
-    switchboard: Arc<Switchboard>,
+    exchange: Exchange,
     tracker: TrackerHandle,
     events: Events,
     stop: CancellationToken,
@@ -44,22 +47,22 @@ struct Shared {
 impl Server {
     /// Takes the socket's path; the caller holds the profile's node lock, so what is there is left over.
     pub(in crate::engine::node) fn bind(
-        profile: &Profile,
+        me: Me,
         status: Status,
-        switchboard: Arc<Switchboard>,
+        exchange: Exchange,
         tracker: TrackerHandle,
         events: Events,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
-        let path = profile.socket_path();
-        remove_socket(profile);
+        let path = me.profile.socket_path();
+        remove_socket(&me.profile);
         let listener = UnixListener::bind(&path).map_err(|why| {
             // A socket's path has at most 108 bytes.
             let advice = io::Error::new(why.kind(), format!("{why} (is the path too long? choose a shorter --home)"));
             Error::Disk { path: path.clone(), source: advice }
         })?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Error::disk(&path))?;
-        let shared = Arc::new(Shared { status, switchboard, tracker, events, stop });
+        let shared = Arc::new(Shared { me, status, exchange, tracker, events, stop });
         Ok(Self { listener, shared })
     }
 
@@ -131,6 +134,10 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
             }
             Some(done) = pending.join_next() => {
                 let reply = done.map_err(|failure| io::Error::other(failure.to_string()))?;
+                // What happened before it was done is told before it is.
+                while let Some(event) = watching.as_mut().and_then(event_here) {
+                    write_line(&mut writer, &event).await?;
+                }
                 write_line(&mut writer, &reply).await?;
             }
             event = next_event(&mut watching) => write_line(&mut writer, &event).await?,
@@ -145,33 +152,83 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
 
 async fn perform(command: Command, shared: Arc<Shared>) -> Reply {
     let id = command.id;
-    let result = match command.action {
-        Action::Status => Ok(json!(shared.status)),
-        Action::Say { to, text } => shared.switchboard.say(&to, &text).await.map(|message| json!(message)),
-        Action::SharesChanged => {
-            shared.tracker.shares_changed();
-            Ok(Value::Null)
-        }
-        Action::Watch | Action::Stop => Ok(Value::Null),
-    };
-    match result {
+    match act(command.action, &shared).await {
         Ok(value) => ok(id, value),
         Err(error) => Reply { id, outcome: Outcome::Error { kind: error.kind(), message: error.to_string() } },
     }
+}
+
+async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
+    let (me, post) = (&shared.me, &shared.exchange.post);
+    Ok(match action {
+        Action::Status => json!(shared.status),
+        Action::Say { to, text } => json!(post.say(&to, chat::compose(&text)?).await?),
+        Action::Deliver { to, text, now } => json!(post.deliver(&to, &text, now).await?),
+        Action::Flush { to } => json!(post.flush(&to).await?),
+        Action::Typing { to } => {
+            post.typing(&to);
+            Value::Null
+        }
+        Action::History(query) => {
+            let profile = me.profile.clone();
+            json!(blocking(move || Ok(profile.history(&query)?)).await?)
+        }
+        Action::MarkRead { with, up_to } => {
+            let (profile, user) = (me.profile.clone(), with.clone());
+            if blocking(move || Ok(profile.mark_read(&user, up_to)?)).await? {
+                shared.events.send(Event::Read { with });
+            }
+            Value::Null
+        }
+        Action::People => json!(people::everybody(me, shared.tracker.clone()).await?),
+        Action::Block { user } => {
+            let (profile, blocked) = (me.profile.clone(), user.clone());
+            let changed = blocking(move || Ok(profile.block(&blocked, now_s())?)).await?;
+            shared.exchange.switchboard.hang_up(&user, Code::Unauthorised);
+            json!(changed)
+        }
+        Action::Unblock { user } => {
+            let profile = me.profile.clone();
+            json!(blocking(move || Ok(profile.unblock(&user)?)).await?)
+        }
+        Action::Wake { user: Some(user) } => {
+            post.wake(&user);
+            Value::Null
+        }
+        Action::Wake { user: None } => {
+            post.wake_all().await?;
+            Value::Null
+        }
+        Action::Transfer(transfer) => {
+            shared.events.send(Event::Transfer(transfer));
+            Value::Null
+        }
+        Action::SharesChanged => {
+            shared.tracker.shares_changed();
+            Value::Null
+        }
+        Action::Watch | Action::Stop => Value::Null,
+    })
 }
 
 const fn ok(id: u64, value: Value) -> Reply {
     Reply { id, outcome: Outcome::Ok(value) }
 }
 
+fn event_here(events: &mut broadcast::Receiver<Event>) -> Option<Event> {
+    match events.try_recv() {
+        Ok(event) => Some(event),
+        Err(broadcast::error::TryRecvError::Lagged(count)) => Some(Event::Missed { count }),
+        Err(_) => None,
+    }
+}
+
 async fn next_event(watching: &mut Option<broadcast::Receiver<Event>>) -> Event {
     if let Some(events) = watching {
-        loop {
-            match events.recv().await {
-                Ok(event) => return event,
-                Err(broadcast::error::RecvError::Lagged(missed)) => tracing::warn!("a view missed {missed} events"),
-                Err(broadcast::error::RecvError::Closed) => break,
-            }
+        match events.recv().await {
+            Ok(event) => return event,
+            Err(broadcast::error::RecvError::Lagged(count)) => return Event::Missed { count },
+            Err(broadcast::error::RecvError::Closed) => {}
         }
     }
     std::future::pending().await

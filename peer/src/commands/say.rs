@@ -1,0 +1,259 @@
+//! `peer chat` without a terminal: one message, or a filter of lines.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+
+use serde_json::json;
+use shared::UserName;
+use shared::peer::MessageId;
+use tokio::sync::mpsc;
+
+use super::Context;
+use super::station::Station;
+use crate::engine::chat::{self, MessageState, StoredMessage, Visit, may_go_later};
+use crate::engine::event::Event;
+use crate::engine::node::control::{Action, Delivery, FromNode, NodeClient, Outcome};
+use crate::engine::node::{expire, expired_words};
+use crate::engine::{Error, ErrorKind, Me};
+use crate::ui::message_lines;
+
+/// Lines that are stored before the node has said so of the first of them.
+const AHEAD: usize = 64;
+
+/// Says one thing; what can't go now waits, unless it is to go `now` or not at all.
+pub(super) async fn one(context: &Context, me: &Me, user: &UserName, text: &str, now: bool) -> Result<(), Error> {
+    let delivery = match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.deliver(user, text, now).await?,
+        None => visit(context, me, user, text, now).await?,
+    };
+    tell(context, user, &delivery)
+}
+
+fn tell(context: &Context, user: &UserName, delivery: &Delivery) -> Result<(), Error> {
+    let Delivery { message, state, why } = delivery;
+    if context.output.is_json() {
+        let ack = json!({ "to": user, "id": message.id, "ts": message.ts, "state": state, "why": why });
+        context.output.object("ack", &ack)?;
+    }
+    if let Some(why) = why {
+        say_it_waits(context, user, why);
+    }
+    Ok(())
+}
+
+fn say_it_waits(context: &Context, user: &UserName, why: &str) {
+    context.output.note(&format!(
+        "{why}: the message waits and goes as soon as it can while a node of this profile runs (`peer serve`); \
+         `peer outbox` shows what waits for {user}"
+    ));
+}
+
+/// Without a node: over a link of our own, together with whatever else waits for them.
+async fn visit(context: &Context, me: &Me, user: &UserName, text: &str, now: bool) -> Result<Delivery, Error> {
+    for late in expire(me).await? {
+        context.output.warning(&format!("a message to {} was given up: {}", late.peer, expired_words(&late)));
+    }
+    let StoredMessage { message, .. } = chat::store_ours(me, user, chat::compose(text)?).await?;
+    let mut outcome = None;
+    let id = message.id;
+    let tried = async {
+        let mut visit = Visit::open(me, user).await?;
+        let flushed = visit
+            .flush(&mut |settled| {
+                if settled.id == id {
+                    outcome = Some(settled);
+                }
+            })
+            .await;
+        visit.close().await;
+        flushed
+    }
+    .await;
+    match (outcome, tried) {
+        (Some(settled), _) if settled.state == MessageState::Stored => {
+            Ok(Delivery { message, state: MessageState::Stored, why: None })
+        }
+        (Some(chat::Settled { refused: Some((_, why)), .. }), _) => {
+            Err(Error::Told { kind: ErrorKind::Refused, message: format!("{user} refused it: {why}") })
+        }
+        (_, Err(error)) if may_go_later(&error) && !now && chat::may_wait(me, user, error.kind())? => {
+            Ok(Delivery { message, state: MessageState::Waiting, why: Some(error.to_string()) })
+        }
+        (_, Err(error)) => {
+            chat::settle(me, user, id, MessageState::Failed).await?;
+            Err(error)
+        }
+        // Another process of the profile delivered it, or took it out.
+        (_, Ok(())) => Ok(Delivery { message, state: MessageState::Stored, why: None }),
+    }
+}
+
+/// Lines in are messages, lines out are what arrives; ends when the input has ended and was tried.
+pub(super) async fn lines(context: &Context, me: &Me, user: &UserName, now: bool) -> Result<(), Error> {
+    let mut input = stdin_lines()?;
+    let mut station = match Station::open(context, me).await {
+        Ok(station) => station,
+        // Nobody can be reached through it, and friends can be reached without.
+        Err(error) if error.kind() == ErrorKind::Network => return visits(context, me, user, &mut input, now).await,
+        Err(error) => return Err(error),
+    };
+    let filtered = Filter::new(context, user, now).run(&mut station.client, &mut input).await;
+    station.close().await?;
+    filtered
+}
+
+/// Line after line without a node.
+async fn visits(
+    context: &Context,
+    me: &Me,
+    user: &UserName,
+    input: &mut mpsc::Receiver<std::io::Result<String>>,
+    now: bool,
+) -> Result<(), Error> {
+    let mut said = false;
+    while let Some(line) = input.recv().await.transpose()? {
+        if !line.trim().is_empty() {
+            let delivery = visit(context, me, user, &line, now).await?;
+            tell(context, user, &delivery)?;
+            said = true;
+        }
+    }
+    if said { Ok(()) } else { Err(nothing_to_send()) }
+}
+
+fn nothing_to_send() -> Error {
+    Error::Usage("there is nothing to send".to_owned())
+}
+
+/// The filter of lines.
+struct Filter<'a> {
+    context: &'a Context,
+    user: &'a UserName,
+    now: bool,
+    is_open: bool,
+    said: bool,
+    /// Commands whose reply is still to come.
+    under_way: HashSet<u64>,
+    flush: Option<u64>,
+    /// Messages of ours.
+    ours: HashSet<MessageId>,
+    failure: Option<Error>,
+}
+
+impl<'a> Filter<'a> {
+    fn new(context: &'a Context, user: &'a UserName, now: bool) -> Self {
+        Self {
+            context,
+            user,
+            now,
+            is_open: true,
+            said: false,
+            under_way: HashSet::new(),
+            flush: None,
+            ours: HashSet::new(),
+            failure: None,
+        }
+    }
+
+    async fn run(
+        mut self,
+        client: &mut NodeClient,
+        input: &mut mpsc::Receiver<std::io::Result<String>>,
+    ) -> Result<(), Error> {
+        client.send(Action::Watch).await?;
+        loop {
+            if !self.is_open && self.under_way.is_empty() && self.flush.is_none() {
+                if !self.said {
+                    return Err(nothing_to_send());
+                }
+                self.flush = Some(client.send(Action::Flush { to: self.user.clone() }).await?);
+            }
+            let ahead = if self.now { 1 } else { AHEAD };
+            tokio::select! {
+                () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
+                line = input.recv(), if self.is_open && self.under_way.len() < ahead => match line.transpose()? {
+                    Some(line) if line.trim().is_empty() => {}
+                    Some(text) => {
+                        self.said = true;
+                        let to = self.user.clone();
+                        let action = if self.now { Action::Deliver { to, text, now: true } } else { Action::Say { to, text } };
+                        self.under_way.insert(client.send(action).await?);
+                    }
+                    None => self.is_open = false,
+                },
+                news = client.next() => match news? {
+                    FromNode::Reply(reply) if self.flush == Some(reply.id) => return self.end(reply.outcome),
+                    FromNode::Reply(reply) => self.reply(reply.id, reply.outcome)?,
+                    FromNode::Event(event) => self.event(event, client).await?,
+                },
+            }
+        }
+    }
+
+    fn reply(&mut self, id: u64, outcome: Outcome) -> Result<(), Error> {
+        if !self.under_way.remove(&id) {
+            // Of a command whose outcome says nothing.
+            return Ok(());
+        }
+        let value = outcome.into_result()?;
+        let id = value.pointer("/message/id").cloned().unwrap_or_default();
+        self.ours.extend(serde_json::from_value::<MessageId>(id));
+        Ok(())
+    }
+
+    async fn event(&mut self, event: Event, client: &mut NodeClient) -> Result<(), Error> {
+        match event {
+            Event::Received { from, message, seq } if from == *self.user => {
+                if self.context.output.is_json() {
+                    let stored = StoredMessage {
+                        seq,
+                        peer: from.clone(),
+                        direction: chat::Direction::In,
+                        message,
+                        state: MessageState::Received,
+                        at: 0,
+                    };
+                    self.context.output.object("message", &crate::ui::message_json(&stored, self.user))?;
+                } else {
+                    self.context.output.data(&message_lines(&message.text))?;
+                }
+                client.send(Action::MarkRead { with: from, up_to: Some(seq) }).await?;
+            }
+            Event::State { to, id, state, why } if to == *self.user && !state.is_open() => {
+                if self.context.output.is_json() {
+                    self.context.output.object("ack", &json!({ "to": to, "id": id, "state": state, "why": why }))?;
+                }
+                if let (true, Some(message)) = (state.is_given_up(), why) {
+                    self.failure.get_or_insert(Error::Told { kind: ErrorKind::Refused, message });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(self, outcome: Outcome) -> Result<(), Error> {
+        let flushed = outcome.into_result()?;
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if let Some(why) = flushed["why"].as_str() {
+            say_it_waits(self.context, self.user, why);
+        }
+        Ok(())
+    }
+}
+
+/// The lines of standard input, read where reading may block.
+pub(super) fn stdin_lines() -> Result<mpsc::Receiver<std::io::Result<String>>, Error> {
+    let (lines, receiver) = mpsc::channel(16);
+    // It ends with the input or with the process: a blocked read can't be called off.
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}

@@ -1,0 +1,133 @@
+//! Conversations: a message is stored by its author before it is sent, and acked by the other side after it is stored.
+//!
+//! ```text
+//! author                                    receiver
+//! stored, waits in the outbox ── message ──► rate, size, blocked? ── stored (many with one write) ──► shown
+//! sent                                          │
+//! out of the outbox            ◄──── ack ───────┘   or refused: now (it waits on) or for ever (it is given up)
+//! ```
+//!
+//! [`ledger`] is the part of both that decides; it knows neither clock nor disk nor network.
+
+pub mod ledger;
+mod outgoing;
+mod receive;
+mod visit;
+
+use rand::Rng;
+use shared::UserName;
+use shared::limits::{CHAT_TEXT_BYTES, MESSAGES_PER_PERSON};
+use shared::peer::{ChatMessage, Code, MessageId, Offer};
+
+pub use self::outgoing::{Outgoing, Settled};
+pub use self::receive::{Intake, receive};
+pub use self::visit::{Visit, unreachable_is_offline};
+use super::{Error, ErrorKind, Me, blocking, now_ms};
+use crate::net::{LinkError, StreamError};
+pub use crate::profile::{Direction, HistoryQuery, Kept, MessageState, StoredMessage, Unread, Waiting};
+
+/// Makes a message of a text.
+///
+/// # Errors
+/// [`Error::Usage`] when it is empty or too long.
+pub fn compose(text: &str) -> Result<ChatMessage, Error> {
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.trim().is_empty() {
+        return Err(Error::Usage("there is nothing to send".to_owned()));
+    }
+    if text.len() > CHAT_TEXT_BYTES {
+        let len = text.len();
+        return Err(Error::Usage(format!(
+            "a message has at most {CHAT_TEXT_BYTES} bytes, this one has {len}: share it as a file"
+        )));
+    }
+    Ok(message(text.to_owned(), None))
+}
+
+/// The line of a conversation that tells of a file.
+pub fn compose_offer(me: &UserName, offer: Offer, size: &str) -> ChatMessage {
+    let name = offer.name.as_str();
+    let text = format!("offers {name} ({size}): peer fetch {me} {}", quoted(name));
+    message(text, Some(offer))
+}
+
+fn message(text: String, offer: Option<Offer>) -> ChatMessage {
+    ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text, offer, room: None }
+}
+
+/// A name as a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ',' | '+' | '@');
+    if name.chars().all(plain) && !name.starts_with('-') {
+        return name.to_owned();
+    }
+    format!("'{}'", name.replace('\'', r"'\''"))
+}
+
+/// Stores a message of ours; from here on it waits.
+///
+/// # Errors
+/// [`Error::OutboxFull`], or what is wrong with the profile.
+pub async fn store_ours(me: &Me, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
+    if *to == me.user {
+        return Err(Error::Usage("that is you".to_owned()));
+    }
+    let (profile, peer) = (me.profile.clone(), to.clone());
+    blocking(move || {
+        let at = now_ms();
+        match profile.store_ours(&peer, &message, at)? {
+            Kept::New(seq) => {
+                let (direction, state) = (Direction::Out, MessageState::Waiting);
+                Ok(StoredMessage { seq, peer, direction, message, state, at })
+            }
+            Kept::Full => Err(Error::OutboxFull(MESSAGES_PER_PERSON, peer)),
+            Kept::Before => Err(Error::Internal("a message's id came twice".to_owned())),
+        }
+    })
+    .await
+}
+
+/// Records what became of one message of ours; false when it didn't wait any more.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub async fn settle(me: &Me, to: &UserName, id: MessageId, state: MessageState) -> Result<bool, Error> {
+    let (profile, to) = (me.profile.clone(), to.clone());
+    blocking(move || Ok(!profile.settle(&to, &[(id, state)])?.is_empty())).await
+}
+
+/// Whether what could not be delivered for this reason may be delivered later.
+pub fn may_go_later(error: &Error) -> bool {
+    match error {
+        Error::UnknownUser(_) | Error::Unreachable(_) => false,
+        Error::Link { source: LinkError::Refused { code, .. }, .. } => *code != Code::Unauthorised,
+        Error::Stream { source: StreamError::Answered { code, .. } | StreamError::Reset(code), .. } => {
+            *code != Code::Unauthorised
+        }
+        error => matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Network),
+    }
+}
+
+/// Whether a message to `to` may wait after this: not for somebody of whom nobody can say whether they exist.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn may_wait(me: &Me, to: &UserName, kind: ErrorKind) -> Result<bool, Error> {
+    Ok(kind != ErrorKind::Network || me.profile.friend(to)?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_reads_as_a_command_that_works() {
+        let offer = |name: &str| {
+            let hash = shared::ContentHash::of(b"");
+            let offer = Offer { name: name.parse().unwrap(), size: 0, hash };
+            compose_offer(&"alice".parse().unwrap(), offer, "5 B").text
+        };
+        assert_eq!(offer("a/b.pdf"), "offers a/b.pdf (5 B): peer fetch alice a/b.pdf");
+        assert_eq!(offer("it's $x"), r"offers it's $x (5 B): peer fetch alice 'it'\''s $x'");
+    }
+}

@@ -1,0 +1,61 @@
+//! A conversation without a node: a link of its own, for as long as it takes to say what there is to say.
+
+use shared::UserName;
+use shared::peer::Code;
+use tokio::sync::Notify;
+
+use super::{Me, Outgoing, Settled};
+use crate::engine::{Error, contacts};
+use crate::net::LinkError;
+use crate::net::endpoint::Endpoint;
+use crate::net::link::{self, Link};
+
+/// A link to somebody over which what waits for them is delivered.
+#[derive(Debug)]
+pub struct Visit {
+    me: Me,
+    to: UserName,
+    endpoint: Endpoint,
+    link: Link,
+    outgoing: Outgoing,
+}
+
+impl Visit {
+    /// Dials `to`.
+    ///
+    /// # Errors
+    /// [`Error`]: offline, unreachable, changed.
+    pub async fn open(me: &Me, to: &UserName) -> Result<Self, Error> {
+        let target = contacts::find(me, to).await?;
+        let endpoint = Endpoint::dialling(&me.identity, None).map_err(|why| Error::link(to, why))?;
+        let link =
+            link::dial(&endpoint, &target, &me.user, &[]).await.map_err(|why| unreachable_is_offline(to, why))?;
+        let outgoing = Outgoing::open(&link).await.map_err(|why| Error::stream(to, why))?;
+        Ok(Self { me: me.clone(), to: to.clone(), endpoint, link, outgoing })
+    }
+
+    /// Delivers all that waits for them.
+    ///
+    /// # Errors
+    /// [`Error`]; what was not delivered waits on.
+    pub async fn flush(&mut self, report: &mut (dyn FnMut(Settled) + Send)) -> Result<(), Error> {
+        self.outgoing.flush(&self.me, &self.to, &Notify::new(), report).await
+    }
+
+    /// Takes leave.
+    pub async fn close(self) {
+        self.link.close(Code::Done);
+        self.endpoint.drain().await;
+    }
+}
+
+/// Somebody who is listed but doesn't answer is, for a conversation, not there.
+pub fn unreachable_is_offline(user: &UserName, error: LinkError) -> Error {
+    match error {
+        LinkError::NoAnswer { .. } => {
+            tracing::info!("{user}: {error}");
+            Error::Offline(user.clone())
+        }
+        error => Error::link(user, error),
+    }
+}

@@ -1,0 +1,244 @@
+//! The post office: whatever waits for somebody is delivered as soon as they can be reached.
+//!
+//! One courier for each person who was ever written to since the node began. A courier tries when something new waits,
+//! when its person comes online (the tracker says so, or they call), when the node is back at the tracker, and in
+//! between now and then, ever less often.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shared::UserName;
+use shared::peer::{ChatMessage, MessageId};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::control::{Delivery, Flushed};
+use super::courier::{Courier, Desk, Verdict};
+use super::switchboard::Switchboard;
+use crate::engine::chat::{self, MessageState, StoredMessage, ledger};
+use crate::engine::event::{Event, Events};
+use crate::engine::{Error, Me, blocking, now_ms};
+
+/// Between two looks for what waited too long.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Where messages are left.
+#[derive(Debug)]
+pub(super) struct PostOffice {
+    me: Me,
+    events: Events,
+    turn: tokio::sync::Mutex<()>,
+    desks: Mutex<HashMap<UserName, Arc<Desk>>>,
+    /// Desks that need a courier.
+    opened: mpsc::UnboundedSender<Arc<Desk>>,
+}
+
+/// The task that keeps the couriers.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    office: Arc<PostOffice>,
+    switchboard: Arc<Switchboard>,
+    opened: mpsc::UnboundedReceiver<Arc<Desk>>,
+    happened: broadcast::Receiver<Event>,
+    stop: CancellationToken,
+}
+
+impl PostOffice {
+    /// A post office, and the task without which nothing leaves it.
+    pub(super) fn new(
+        me: Me,
+        events: Events,
+        switchboard: Arc<Switchboard>,
+        stop: CancellationToken,
+    ) -> (Arc<Self>, Dispatcher) {
+        let (sender, opened) = mpsc::unbounded_channel();
+        let happened = events.subscribe();
+        let office =
+            Arc::new(Self { me, events, turn: tokio::sync::Mutex::default(), desks: Mutex::default(), opened: sender });
+        (office.clone(), Dispatcher { office, switchboard, opened, happened, stop })
+    }
+
+    /// Stores a message; it is on its way when this returns.
+    ///
+    /// # Errors
+    /// [`Error`] when it can't be stored.
+    pub(super) async fn say(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
+        let stored = self.store(to, message).await?;
+        self.desk(to).wake();
+        Ok(stored)
+    }
+
+    /// Stores a message and waits until it was tried; with `now` it is given up when it can't be delivered.
+    ///
+    /// # Errors
+    /// [`Error`] when it is given up.
+    pub(super) async fn deliver(&self, to: &UserName, text: &str, now: bool) -> Result<Delivery, Error> {
+        let message = chat::compose(text)?;
+        let desk = self.desk(to);
+        // Asked before it is stored: it may be delivered before anything else happens here.
+        let verdict = desk.verdict_on(message.id);
+        let stored = self.store(to, message.clone()).await;
+        if let Err(error) = stored {
+            desk.forget(message.id);
+            return Err(error);
+        }
+        desk.wake();
+        match verdict.await {
+            Ok(Verdict::Stored) => Ok(Delivery { message, state: MessageState::Stored, why: None }),
+            Ok(Verdict::Waits { kind, why }) if !now && chat::may_wait(&self.me, to, kind)? => {
+                Ok(Delivery { message, state: MessageState::Waiting, why: Some(why) })
+            }
+            Ok(Verdict::Waits { kind, why } | Verdict::Failed { kind, why }) => {
+                self.give_up(to, message.id, &why).await?;
+                Err(Error::Told { kind, message: why })
+            }
+            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
+        }
+    }
+
+    /// Tries what waits for `to`.
+    ///
+    /// # Errors
+    /// [`Error::Told`] when it never will go.
+    pub(super) async fn flush(&self, to: &UserName) -> Result<Flushed, Error> {
+        let desk = self.desk(to);
+        let verdict = desk.verdict_on_all();
+        desk.wake();
+        match verdict.await {
+            Ok(Verdict::Stored) => Ok(Flushed { why: None }),
+            Ok(Verdict::Waits { why, .. }) => Ok(Flushed { why: Some(why) }),
+            Ok(Verdict::Failed { kind, why }) => Err(Error::Told { kind, message: why }),
+            Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
+        }
+    }
+
+    /// Says that something may wait for `user` that can go now.
+    pub(super) fn wake(&self, user: &UserName) {
+        self.desk(user).wake();
+    }
+
+    /// The same of everybody for whom something waits.
+    ///
+    /// # Errors
+    /// What is wrong with the profile.
+    pub(super) async fn wake_all(&self) -> Result<(), Error> {
+        let profile = self.me.profile.clone();
+        for user in blocking(move || Ok(profile.outbox_users()?)).await? {
+            self.wake(&user);
+        }
+        Ok(())
+    }
+
+    /// Says to `user` that we are writing, if they can be told without a call.
+    pub(super) fn typing(&self, user: &UserName) {
+        self.desk(user).typing();
+    }
+
+    async fn store(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
+        // First come, first stored: what one view says keeps its order.
+        let _turn = self.turn.lock().await;
+        let stored = chat::store_ours(&self.me, to, message).await?;
+        let (message, seq) = (stored.message.clone(), stored.seq);
+        self.events.send(Event::Said { to: to.clone(), message, seq });
+        Ok(stored)
+    }
+
+    async fn give_up(&self, to: &UserName, id: MessageId, why: &str) -> Result<(), Error> {
+        if chat::settle(&self.me, to, id, MessageState::Failed).await? {
+            let why = Some(why.to_owned());
+            self.events.send(Event::State { to: to.clone(), id, state: MessageState::Failed, why });
+        }
+        Ok(())
+    }
+
+    fn desk(&self, user: &UserName) -> Arc<Desk> {
+        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        desks
+            .entry(user.clone())
+            .or_insert_with(|| {
+                let desk = Arc::new(Desk::new(user.clone()));
+                // Fails only when the node is ending.
+                let _ = self.opened.send(desk.clone());
+                desk
+            })
+            .clone()
+    }
+
+    /// Gives up what waited too long, and says so.
+    async fn expire(&self) -> Result<(), Error> {
+        for late in expire(&self.me).await? {
+            let why = Some(expired_words(&late));
+            self.events.send(Event::State { to: late.peer, id: late.message.id, state: late.state, why });
+        }
+        Ok(())
+    }
+}
+
+/// Gives up what waited too long; tells what that was.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub async fn expire(me: &Me) -> Result<Vec<StoredMessage>, Error> {
+    let profile = me.profile.clone();
+    let now = now_ms();
+    blocking(move || Ok(profile.expire_outbox(ledger::given_up_before(now), now)?)).await
+}
+
+/// What is said of a message that waited too long.
+pub fn expired_words(late: &StoredMessage) -> String {
+    let mut text: String = late.message.text.chars().take(40).collect();
+    if text.len() < late.message.text.len() {
+        text.push('…');
+    }
+    format!("it waited for 14 days: {text}")
+}
+
+impl Dispatcher {
+    /// Runs until the node stops.
+    ///
+    /// # Errors
+    /// What is wrong with the profile.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let mut couriers = JoinSet::new();
+        self.office.expire().await?;
+        self.office.wake_all().await?;
+        let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some(desk) = self.opened.recv() => {
+                    let courier =
+                        Courier::new(self.office.me.clone(), self.office.events.clone(), self.switchboard.clone(), desk);
+                    couriers.spawn(courier.run());
+                }
+                Some(ended) = couriers.join_next() => if let Err(failure) = ended {
+                    tracing::error!("a courier's task failed: {failure}");
+                },
+                _ = look.tick() => self.office.expire().await?,
+                event = self.happened.recv() => match event {
+                    Ok(Event::Presence { user, online: true }) => self.office.wake_if_open(&user),
+                    // Back at the tracker, or too much happened to look at it one by one: who came meanwhile is unknown.
+                    Ok(Event::Online { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.office.wake_all().await?;
+                    }
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Closed) => break,
+                },
+            }
+        }
+        couriers.shutdown().await;
+        Ok(())
+    }
+}
+
+impl PostOffice {
+    /// As [`PostOffice::wake`], for somebody who was written to; the others need no courier.
+    pub(super) fn wake_if_open(&self, user: &UserName) {
+        let desk = self.desks.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
+        if let Some(desk) = desk {
+            desk.wake();
+        }
+    }
+}

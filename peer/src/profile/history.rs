@@ -1,0 +1,178 @@
+//! Looking back: pages of a conversation, and messages found by their words.
+
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
+use shared::UserName;
+
+use super::messages::RawMessage;
+use super::{Profile, ProfileError, StoredMessage};
+
+/// Which messages are wanted: the last ones for which all of this is true.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HistoryQuery {
+    /// With whom; everybody when there is nothing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<UserName>,
+    /// All of these words are in it, whatever their case and accents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
+    /// Stored here at this time or later, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    /// Its place is before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
+    /// Its place is after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+    /// Only what others wrote and was not read yet.
+    #[serde(default)]
+    pub unread: bool,
+    /// At most this many: the last ones.
+    pub limit: usize,
+}
+
+impl HistoryQuery {
+    /// The last `limit` messages.
+    pub fn last(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// The last `limit` messages with `peer`.
+    pub fn with(peer: &UserName, limit: usize) -> Self {
+        Self { with: Some(peer.clone()), ..Self::last(limit) }
+    }
+}
+
+impl Profile {
+    /// The messages that are asked for, oldest first.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn history(&self, query: &HistoryQuery) -> Result<Vec<StoredMessage>, ProfileError> {
+        let (sql, values) = query.sql();
+        let rows: Vec<RawMessage> = {
+            let ledger = self.ledger()?;
+            let mut query = self.sql(ledger.prepare_cached(&sql))?;
+            let rows = query.query_map(params_from_iter(values), RawMessage::read);
+            self.sql(self.sql(rows)?.collect())?
+        };
+        rows.into_iter().rev().map(|row| self.checked_message(row)).collect()
+    }
+}
+
+impl HistoryQuery {
+    fn sql(&self) -> (String, Vec<Value>) {
+        let mut conditions = Vec::new();
+        let mut values: Vec<Value> = Vec::new();
+        let mut condition = |text: &str, value: Value| {
+            values.push(value);
+            conditions.push(text.replace('?', &format!("?{}", values.len())));
+        };
+        if let Some(peer) = &self.with {
+            condition("message.peer = ?", peer.as_str().to_owned().into());
+        }
+        if let Some(words) = &self.search {
+            condition(
+                "message.seq IN (SELECT rowid FROM message_words WHERE message_words MATCH ?)",
+                match_of(words).into(),
+            );
+        }
+        if let Some(since) = self.since {
+            condition("at >= ?", since.into());
+        }
+        if let Some(before) = self.before {
+            condition("message.seq < ?", before.into());
+        }
+        if let Some(after) = self.after {
+            condition("message.seq > ?", after.into());
+        }
+        if self.unread {
+            conditions.push(
+                "direction = 'in' AND message.seq > coalesce(
+                     (SELECT read_up_to FROM conversation WHERE conversation.peer = message.peer), 0)"
+                    .to_owned(),
+            );
+        }
+        values.push(i64::try_from(self.limit).unwrap_or(i64::MAX).into());
+        let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
+        let columns = RawMessage::COLUMNS;
+        let limit = values.len();
+        (format!("SELECT {columns} FROM message WHERE {conditions} ORDER BY message.seq DESC LIMIT ?{limit}"), values)
+    }
+}
+
+/// The words as a question to the index in which none of them means anything but itself.
+fn match_of(words: &str) -> String {
+    let quoted = |word: &str| format!("\"{}\"", word.replace('"', "\"\"").replace('\0', " "));
+    let question = words.split_whitespace().map(quoted).collect::<Vec<_>>().join(" ");
+    // No words are no question to the index; these are one, which nothing answers.
+    if question.is_empty() { "\"\"".to_owned() } else { question }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shared::peer::{ChatMessage, MessageId};
+
+    use super::*;
+
+    fn with_messages(texts: &[(&str, &str)]) -> (tempfile::TempDir, Profile) {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        for (number, (peer, text)) in (1..).zip(texts) {
+            let id = MessageId::from_bytes([number; 16]);
+            let message = ChatMessage { id, ts: 0, text: (*text).to_owned(), offer: None, room: None };
+            profile.store_theirs(&peer.parse().unwrap(), &[message], i64::from(number) * 10).unwrap();
+        }
+        (home, profile)
+    }
+
+    fn texts(profile: &Profile, query: &HistoryQuery) -> Vec<String> {
+        profile.history(query).unwrap().into_iter().map(|stored| stored.message.text).collect()
+    }
+
+    #[test]
+    fn words_are_found_whatever_their_accents_and_case() {
+        let (_home, profile) =
+            with_messages(&[("bob", "O Orçamento está pronto"), ("carol", "orcamento?"), ("bob", "nada")]);
+        let search = |with: Option<&str>, words: &str| {
+            let with = with.map(|with| with.parse().unwrap());
+            texts(&profile, &HistoryQuery { with, search: Some(words.to_owned()), ..HistoryQuery::last(10) })
+        };
+        assert_eq!(search(None, "orçamento"), ["O Orçamento está pronto", "orcamento?"]);
+        assert_eq!(search(Some("bob"), "ORCAMENTO"), ["O Orçamento está pronto"]);
+        assert_eq!(search(None, "pronto orçamento"), ["O Orçamento está pronto"]);
+        assert_eq!(search(None, "pronto nada"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn pages_come_oldest_first() {
+        let (_home, profile) = with_messages(&[("bob", "1"), ("carol", "2"), ("bob", "3"), ("bob", "4")]);
+        let bob: UserName = "bob".parse().unwrap();
+        assert_eq!(texts(&profile, &HistoryQuery::with(&bob, 2)), ["3", "4"]);
+        assert_eq!(texts(&profile, &HistoryQuery { before: Some(4), ..HistoryQuery::with(&bob, 2) }), ["1", "3"]);
+        assert_eq!(texts(&profile, &HistoryQuery { since: Some(20), ..HistoryQuery::last(9) }), ["2", "3", "4"]);
+        assert_eq!(texts(&profile, &HistoryQuery { after: Some(2), ..HistoryQuery::last(9) }), ["3", "4"]);
+        profile.mark_read(&bob, Some(3)).unwrap();
+        assert_eq!(texts(&profile, &HistoryQuery { unread: true, ..HistoryQuery::last(9) }), ["2", "4"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_search_is_an_error(words: String) {
+            let (_home, profile) = with_messages(&[("bob", "nothing")]);
+            profile.history(&HistoryQuery { search: Some(words), ..HistoryQuery::last(9) }).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_index_language_are_words() {
+        let (_home, profile) = with_messages(&[("bob", "this AND that OR NEAR(x)")]);
+        for words in ["AND", "OR", "NEAR(x)", "text:this", "\"", "*", "-", "^", "this)", "'; DROP TABLE message"] {
+            profile.history(&HistoryQuery { search: Some(words.to_owned()), ..HistoryQuery::last(9) }).unwrap();
+        }
+        assert_eq!(texts(&profile, &HistoryQuery { search: Some("and".into()), ..HistoryQuery::last(9) }).len(), 1);
+    }
+}

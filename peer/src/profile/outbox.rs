@@ -1,0 +1,187 @@
+//! What waits to be delivered.
+
+use rusqlite::{OptionalExtension, params};
+use shared::UserName;
+use shared::peer::MessageId;
+
+use super::messages::RawMessage;
+use super::{MessageState, Profile, ProfileError, StoredMessage};
+
+/// A message that waits.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Waiting {
+    /// The message.
+    pub stored: StoredMessage,
+    /// Since when by this machine's clock, milliseconds since 1970.
+    pub since: i64,
+    /// Whether it is held back because its receiver's key changed.
+    pub frozen: bool,
+}
+
+impl Profile {
+    /// Up to `limit` messages that wait for `to`, after the place `after`, in the order in which they were written.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn outbox_of(&self, to: &UserName, after: i64, limit: usize) -> Result<Vec<StoredMessage>, ProfileError> {
+        let waiting = self.waiting("outbox.peer = ?1 AND outbox.seq > ?2", to.as_str(), after, limit)?;
+        Ok(waiting.into_iter().map(|waiting| waiting.stored).collect())
+    }
+
+    /// Everything that waits, oldest first.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn outbox(&self) -> Result<Vec<Waiting>, ProfileError> {
+        self.waiting("?1 = '' AND outbox.seq > ?2", "", 0, usize::MAX)
+    }
+
+    /// Those for whom something waits.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn outbox_users(&self) -> Result<Vec<UserName>, ProfileError> {
+        let names: Vec<String> = {
+            let ledger = self.ledger()?;
+            let mut query = self.sql(ledger.prepare_cached("SELECT DISTINCT peer FROM outbox ORDER BY peer"))?;
+            let rows = query.query_map([], |row| row.get(0));
+            self.sql(self.sql(rows)?.collect())?
+        };
+        names.iter().map(|name| self.user_name(name)).collect()
+    }
+
+    /// What became of a message of ours to `to`; `None` when there is no such message.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn state_of_ours(&self, to: &UserName, id: MessageId) -> Result<Option<MessageState>, ProfileError> {
+        let state: Option<String> = {
+            let ledger = self.ledger()?;
+            let mut query = self.sql(
+                ledger.prepare_cached("SELECT state FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2"),
+            )?;
+            self.sql(query.query_row([to.as_str(), &id.to_string()], |row| row.get(0)).optional())?
+        };
+        let damaged = |state: &String| self.damaged(format!("the state {state:?}"));
+        state.map(|state| MessageState::parse(&state).ok_or_else(|| damaged(&state))).transpose()
+    }
+
+    /// Records what became of messages of ours that wait for `to`, all with one write to the disk. Those that don't
+    /// wait any more stay as they are. Tells which were changed.
+    ///
+    /// # Errors
+    /// [`ProfileError`]; then none is changed.
+    pub fn settle(
+        &self,
+        to: &UserName,
+        outcomes: &[(MessageId, MessageState)],
+    ) -> Result<Vec<(MessageId, MessageState)>, ProfileError> {
+        let mut ledger = self.ledger()?;
+        let transaction = self.sql(ledger.transaction())?;
+        let mut changed = Vec::with_capacity(outcomes.len());
+        {
+            let mut update = self.sql(transaction.prepare_cached(
+                "UPDATE message SET state = ?3 WHERE peer = ?1 AND direction = 'out' AND id = ?2 AND state <> ?3
+                 AND seq IN (SELECT seq FROM outbox) RETURNING seq",
+            ))?;
+            let mut remove = self.sql(transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1"))?;
+            for (id, state) in outcomes {
+                let values = params![to.as_str(), id.to_string(), state.as_str()];
+                let rows = update.query_map(values, |row| row.get::<_, i64>(0));
+                let found: Vec<i64> = self.sql(self.sql(rows)?.collect())?;
+                let Some(seq) = found.first() else { continue };
+                if !state.is_open() {
+                    self.sql(remove.execute([seq]))?;
+                }
+                changed.push((*id, *state));
+            }
+        }
+        self.sql(transaction.commit())?;
+        Ok(changed)
+    }
+
+    /// Gives up what has waited since before `before`, and tells what that was. What claims to wait since later than
+    /// `now_ms` was stored while the clock was wrong: it waits since now.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn expire_outbox(&self, before: i64, now_ms: i64) -> Result<Vec<StoredMessage>, ProfileError> {
+        let late: Vec<Waiting> = self.outbox()?.into_iter().filter(|waiting| waiting.since < before).collect();
+        for waiting in &late {
+            self.settle(&waiting.stored.peer, &[(waiting.stored.message.id, MessageState::Expired)])?;
+        }
+        let restamped = self.ledger()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
+        self.sql(restamped)?;
+        Ok(late.into_iter().map(|waiting| StoredMessage { state: MessageState::Expired, ..waiting.stored }).collect())
+    }
+
+    /// Records whether what waits for `user` is held back because their key changed; false when that was known.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn set_frozen(&self, user: &UserName, frozen: bool) -> Result<bool, ProfileError> {
+        let changed = self.ledger()?.execute(
+            "INSERT INTO conversation (peer, frozen) VALUES (?1, ?2)
+             ON CONFLICT (peer) DO UPDATE SET frozen = ?2 WHERE frozen <> ?2",
+            params![user.as_str(), frozen],
+        );
+        self.sql(changed).map(|rows| rows > 0)
+    }
+
+    fn waiting(&self, condition: &str, peer: &str, after: i64, limit: usize) -> Result<Vec<Waiting>, ProfileError> {
+        let rows: Vec<(RawMessage, i64, bool)> = {
+            let ledger = self.ledger()?;
+            let mut query = self.sql(ledger.prepare_cached(&format!(
+                "SELECT {}, outbox.since, coalesce(conversation.frozen, 0) FROM outbox
+                 JOIN message ON message.seq = outbox.seq LEFT JOIN conversation ON conversation.peer = outbox.peer
+                 WHERE {condition} ORDER BY outbox.seq LIMIT ?3",
+                RawMessage::COLUMNS
+            )))?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = query
+                .query_map(params![peer, after, limit], |row| Ok((RawMessage::read(row)?, row.get(9)?, row.get(10)?)));
+            self.sql(self.sql(rows)?.collect())?
+        };
+        let check = |(row, since, frozen)| Ok(Waiting { stored: self.checked_message(row)?, since, frozen });
+        rows.into_iter().map(check).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::peer::ChatMessage;
+
+    use super::*;
+
+    fn id(byte: u8) -> MessageId {
+        MessageId::from_bytes([byte; 16])
+    }
+
+    #[test]
+    fn what_waits_is_settled_once() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        for byte in 1..=4 {
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string(), offer: None, room: None };
+            profile.store_ours(&bob, &message, i64::from(byte)).unwrap();
+        }
+        let waiting = |after| -> Vec<String> {
+            profile.outbox_of(&bob, after, 9).unwrap().into_iter().map(|stored| stored.message.text).collect()
+        };
+        let (sent, stored) = (MessageState::Sent, MessageState::Stored);
+        assert_eq!(profile.settle(&bob, &[(id(1), sent), (id(1), sent), (id(2), stored)]).unwrap().len(), 2);
+        assert_eq!(waiting(0), ["1", "3", "4"]);
+        assert_eq!(profile.settle(&bob, &[(id(2), sent), (id(9), stored)]).unwrap(), []);
+        assert_eq!(profile.outbox_users().unwrap(), std::slice::from_ref(&bob));
+
+        assert!(profile.set_frozen(&bob, true).unwrap() && !profile.set_frozen(&bob, true).unwrap());
+        assert!(profile.outbox().unwrap().iter().all(|waiting| waiting.frozen));
+
+        // The clock was in the future when 4 was written; now it is 3.
+        let expired = profile.expire_outbox(3, 3).unwrap();
+        assert_eq!(expired.iter().map(|stored| stored.message.id).collect::<Vec<_>>(), [id(1)]);
+        assert_eq!(profile.outbox().unwrap().iter().map(|waiting| waiting.since).collect::<Vec<_>>(), [3, 3]);
+        assert_eq!(waiting(3), ["4"]);
+    }
+}
