@@ -1,20 +1,20 @@
 //! What is offered, as it is on the disk now.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
 use shared::peer::{Answer, Code, FileStat};
 use shared::{ContentHash, FileName, Layout};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::pieces::Pieces;
+use super::reading::{OpenShare, Ranges, version};
 use crate::engine::share::{Freshness, freshness};
 use crate::engine::{Error, blocking};
 use crate::profile::{Profile, Share};
-use crate::sys::{FileId, file_id, open_regular};
+use crate::sys::open_regular;
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
 const PAGE: usize = 200;
@@ -50,6 +50,13 @@ impl StaleShares {
 /// Why a request gets an error for an answer.
 pub(super) type Refusal = (Code, String);
 
+/// Why a share could not be opened.
+enum Unopened {
+    /// None of the shares with that content is as it was hashed.
+    Stale(Vec<Share>),
+    Refused(Refusal),
+}
+
 /// The shares of a profile, checked against the disk whenever one is asked for.
 #[derive(Debug)]
 pub struct Library {
@@ -57,27 +64,13 @@ pub struct Library {
     /// Shares found to have changed go here, to be hashed again.
     stale: Arc<StaleShares>,
     uploads: Arc<Semaphore>,
-}
-
-/// A file that is being sent: some of its groups, in the order asked for.
-#[derive(Debug)]
-pub struct OpenShare {
-    /// The share as it was hashed.
-    pub share: Share,
-    /// How it is cut.
-    pub layout: Layout,
-    /// Bytes that will be sent in all.
-    pub bytes: u64,
-    file: File,
-    /// Half-open ranges of bytes, the next one first.
-    ranges: VecDeque<(u64, u64)>,
-    _slots: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
+    pieces: Pieces,
 }
 
 impl Library {
     /// The shares of `profile`; those that changed are sent to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
-        Self { profile, stale, uploads: Arc::new(Semaphore::new(UPLOADS)) }
+        Self { profile, stale, uploads: Arc::new(Semaphore::new(UPLOADS)), pieces: Pieces::default() }
     }
 
     /// A page of shares.
@@ -145,36 +138,41 @@ impl Library {
         Ok((Answer::Manifest { hash, size, group_size, groups }, bytes))
     }
 
-    /// Opens a file to send these groups of it, holding the peer's slot and one of the node's meanwhile.
+    /// Opens a file to send these groups of it in pieces of `piece_bytes`, holding the peer's slot and one of the
+    /// node's meanwhile.
     ///
     /// # Errors
     /// A code and words for the other side: not shared, changed, or ranges that make no sense.
-    pub async fn open(
+    pub(super) async fn open(
         &self,
         peers_slot: Option<OwnedSemaphorePermit>,
         hash: ContentHash,
-        ranges: &[(u32, u32)],
+        groups: Vec<(u32, u32)>,
+        piece_bytes: u64,
     ) -> Result<OpenShare, Refusal> {
         let slots = (peers_slot, self.uploads.clone().acquire_owned().await.ok());
-        let profile = self.profile.clone();
+        let (profile, pieces) = (self.profile.clone(), self.pieces.clone());
         let opened = blocking(move || {
             let shares = profile.shares_with_hash(&hash)?;
             let fresh = shares.iter().find_map(|share| {
                 let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
                 file.map(|file| (share.clone(), file))
             });
-            Ok((fresh, shares))
+            let Some((share, file)) = fresh else { return Ok(Err(Unopened::Stale(shares))) };
+            let cut = Layout::of(share.id.size).ok_or_else(not_found);
+            let cut = cut.and_then(|layout| Ok((layout, byte_ranges(&layout, &groups)?)));
+            Ok(cut.map_err(Unopened::Refused).map(|(layout, ranges)| {
+                let bytes = ranges.iter().map(|(start, end)| end - start).sum();
+                let ranges = Ranges::open(file, share.id, ranges, piece_bytes, pieces);
+                OpenShare { share, layout, bytes, slots, ranges }
+            }))
         });
-        let (share, file) = match opened.await.map_err(internal)? {
-            (Some(fresh), _) => fresh,
-            (None, stale) => {
-                return Err(stale.into_iter().map(|share| self.stale(share.name)).last().unwrap_or_else(not_found));
+        opened.await.map_err(internal)?.map_err(|unopened| match unopened {
+            Unopened::Stale(shares) => {
+                shares.into_iter().map(|share| self.stale(share.name)).last().unwrap_or_else(not_found)
             }
-        };
-        let layout = Layout::of(share.id.size).ok_or_else(not_found)?;
-        let ranges = byte_ranges(&layout, ranges)?;
-        let bytes = ranges.iter().map(|(start, end)| end - start).sum();
-        Ok(OpenShare { share, layout, bytes, file, ranges, _slots: slots })
+            Unopened::Refused(refusal) => refusal,
+        })
     }
 
     fn stale(&self, name: FileName) -> Refusal {
@@ -186,29 +184,6 @@ impl Library {
     pub fn report_stale(&self, name: FileName) {
         self.stale.add(name);
     }
-}
-
-impl OpenShare {
-    /// The next bytes, `most` of them at the most, `None` at the end. Blocking.
-    ///
-    /// # Errors
-    /// [`Code::Stale`] when the file is no longer the one that was hashed.
-    pub fn read(&mut self, most: u64) -> Result<Option<Bytes>, Code> {
-        let Some((start, end)) = self.ranges.front_mut() else { return Ok(None) };
-        let len = most.min(*end - *start);
-        let mut buffer = vec![0; usize::try_from(len).map_err(|_| Code::Internal)?];
-        self.file.read_exact_at(&mut buffer, *start).map_err(|_| Code::Stale)?;
-        *start += len;
-        if start == end {
-            self.ranges.pop_front();
-        }
-        // Checked after the read: what was read before a change was noticed is never sent.
-        if version(&self.file) == Some(self.share.id) { Ok(Some(buffer.into())) } else { Err(Code::Stale) }
-    }
-}
-
-fn version(file: &File) -> Option<FileId> {
-    file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| file_id(&metadata))
 }
 
 fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<VecDeque<(u64, u64)>, Refusal> {

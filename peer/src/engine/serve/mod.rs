@@ -2,6 +2,8 @@
 
 mod gate;
 mod library;
+mod pieces;
+mod reading;
 mod uploads;
 
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use tokio::task::JoinSet;
 
 use gate::Gate;
 pub use gate::Limits;
-pub use library::{Library, OpenShare, StaleShares};
+pub use library::{Library, StaleShares};
 use uploads::Uploads;
 
 use super::chat::Intake;
@@ -116,18 +118,20 @@ async fn answer(serving: &Serving, uploads: &Uploads, sender: &mut Sender, ask: 
             }
             Err(refused) => Err(refused),
         },
-        Ask::Get { hash, ranges } => match library.open(uploads.slot().await, hash, &ranges).await {
-            Ok(open) => {
-                sender.set_priority(Priority::Bulk);
-                let name = open.share.name.clone();
-                let sent = uploads.send(sender, open).await;
-                if matches!(sent, Err(StreamError::Reset(Code::Stale))) {
-                    library.report_stale(name);
+        Ask::Get { hash, ranges } => {
+            match library.open(uploads.slot().await, hash, ranges, uploads.piece_bytes()).await {
+                Ok(open) => {
+                    sender.set_priority(Priority::Bulk);
+                    let name = open.share.name.clone();
+                    let sent = uploads.send(sender, open).await;
+                    if matches!(sent, Err(StreamError::Reset(Code::Stale))) {
+                        library.report_stale(name);
+                    }
+                    return sent;
                 }
-                return sent;
+                Err(refused) => Err(refused),
             }
-            Err(refused) => Err(refused),
-        },
+        }
         Ask::Hello(_) | Ask::Chat {} => return Err(StreamError::Unexpected("a request was due")),
         Ask::Unknown => Err((Code::Protocol, "this version doesn't know that request".to_owned())),
     };

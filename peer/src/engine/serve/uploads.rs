@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use shared::peer::{Answer, Code};
 use shared::{ContentHash, FileName, UserName};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::OpenShare;
 use super::gate::{Gate, Lane};
+use super::reading::OpenShare;
 use crate::engine::event::{Event, Events};
 use crate::net::StreamError;
 use crate::net::stream::{Sender, within};
 
 /// How long the other side may take nothing.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Pieces read ahead of the network.
-const READ_AHEAD: usize = 3;
 
 /// What one link was sent so far.
 #[derive(Debug)]
@@ -45,22 +43,11 @@ impl Uploads {
     /// Sends the header and the groups. What fails in the middle is told by the stream's reset.
     pub(super) async fn send(&self, sender: &mut Sender, open: OpenShare) -> Result<(), StreamError> {
         sender.frame(&Answer::Data { bytes: open.bytes }).await?;
-        let (hash, name, size, total) = (open.share.hash, open.share.name.clone(), open.layout.size(), open.bytes);
-        let (pieces, mut ready) = mpsc::channel(READ_AHEAD);
-        let piece_bytes = self.gate.piece_bytes();
-        let reader = tokio::task::spawn_blocking(move || {
-            let mut open = open;
-            loop {
-                let piece = open.read(piece_bytes).transpose();
-                let last = !matches!(piece, Some(Ok(_)));
-                if piece.is_some_and(|piece| pieces.blocking_send(piece).is_err()) || last {
-                    return;
-                }
-            }
-        });
+        let OpenShare { share, layout, bytes: total, slots, ranges } = open;
+        let mut pieces = ranges.read_ahead();
         let mut outcome = Ok(());
         let mut bytes = 0;
-        while let Some(piece) = ready.recv().await {
+        while let Some(piece) = pieces.next().await {
             outcome = match piece {
                 Ok(piece) => {
                     bytes += piece.len() as u64;
@@ -74,12 +61,18 @@ impl Uploads {
                 break;
             }
         }
-        drop(ready);
-        self.count(hash, name, bytes, size);
-        if reader.await.is_err() || (outcome.is_ok() && bytes != total) {
+        self.count(share.hash, share.name, bytes, layout.size());
+        let was_read = pieces.end().await;
+        drop(slots);
+        if !was_read || (outcome.is_ok() && bytes != total) {
             return Err(StreamError::Reset(Code::Internal));
         }
         outcome
+    }
+
+    /// Bytes of the pieces that files are read and sent in.
+    pub(super) fn piece_bytes(&self) -> u64 {
+        self.gate.piece_bytes()
     }
 
     /// Waits until one more file may be sent to this peer.
