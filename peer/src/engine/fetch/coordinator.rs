@@ -243,7 +243,7 @@ impl Running<'_> {
             News::Unavailable { file, code, message } => {
                 let error = self.unavailable(file, code, message);
                 self.refusals.insert(file, Trouble::of(&error));
-                self.fail_stranded(report).await;
+                self.fail_if_stranded(file, report).await;
             }
             News::Lied { source, about } => {
                 let why = format!("sent something about {} that can't be true", self.name(about));

@@ -53,7 +53,6 @@ pub(super) enum Work {
 pub(super) struct Plan {
     files: Vec<File>,
     sources: Vec<Source>,
-    waiting: VecDeque<FileNo>,
     ready: VecDeque<FileNo>,
     flying: Vec<Flying>,
     /// Manifests that were asked for: of which file, from whom, when.
@@ -93,6 +92,8 @@ struct Source {
     /// Bytes a second, measured; 0 before the first group.
     rate: f64,
     last: Instant,
+    /// Files that it has and nobody was asked for; those that somebody was asked for since are passed over.
+    waiting: VecDeque<FileNo>,
 }
 
 /// A run that a source was asked for; `start` moves with what was delivered.
@@ -118,7 +119,6 @@ impl Plan {
         };
         let files: Vec<File> = layouts.into_iter().map(file).collect();
         Self {
-            waiting: (0..files.len()).collect(),
             unsettled: files.len(),
             files,
             sources: Vec::new(),
@@ -134,12 +134,14 @@ impl Plan {
     /// A source of the files that `has` says; `None` when there are too many sources.
     pub(super) fn add_source(&mut self, has: impl Fn(FileNo) -> bool, now: Instant) -> Option<SourceNo> {
         let source = u32::try_from(self.sources.len()).ok().filter(|source| *source < MAX_SOURCES)?;
-        self.sources.push(Source { usable: true, banned: false, rate: 0.0, last: now });
-        for (no, file) in self.files.iter_mut().enumerate() {
-            if has(no) {
-                file.sources |= bit(source);
+        let mut waiting = VecDeque::new();
+        for (no, file) in self.files.iter_mut().enumerate().filter(|(no, _)| has(*no)) {
+            file.sources |= bit(source);
+            if file.stage == Stage::Waiting {
+                waiting.push_back(no);
             }
         }
+        self.sources.push(Source { usable: true, banned: false, rate: 0.0, last: now, waiting });
         Some(source)
     }
 
@@ -152,8 +154,8 @@ impl Plan {
         if let Some(position) = self.ready.iter().position(|no| has(&self.files[*no])) {
             return self.take_run(position, source, now);
         }
-        if let Some(position) = self.waiting.iter().position(|no| has(&self.files[*no]))
-            && let Some(work) = self.begin(position, source, now)
+        if let Some(no) = self.first_waiting(source)
+            && let Some(work) = self.begin(no, source, now)
         {
             return Some(work);
         }
@@ -227,7 +229,11 @@ impl Plan {
                 }
                 self.files[no].stage = Stage::Waiting;
                 self.open -= 1;
-                self.waiting.push_front(no);
+                for (other, state) in (0..).zip(&mut self.sources) {
+                    if self.files[no].sources & bit(other) != 0 {
+                        state.waiting.push_front(no);
+                    }
+                }
             }
             Work::Run { file, start, end } => {
                 let same = |run: &Flying| run.source == source && run.file == file && run.end == end;
@@ -275,7 +281,8 @@ impl Plan {
         let file = &mut self.files[no];
         match file.stage {
             Stage::Settled => return,
-            Stage::Waiting => self.waiting.retain(|waiting| *waiting != no),
+            // The queues of those who have it pass it over.
+            Stage::Waiting => {}
             Stage::Manifest | Stage::Opening | Stage::Fetching => self.open -= 1,
         }
         if !file.pending.is_empty() {
@@ -304,11 +311,19 @@ impl Plan {
         self.sources.get(index(source)).is_some_and(|source| source.usable)
     }
 
-    /// The files that are not settled and that none of the usable sources, nor of `coming`, has.
+    /// The files that still lack groups and that none of the usable sources, nor of `coming`, has.
     pub(super) fn stranded(&self, coming: impl IntoIterator<Item = SourceNo>) -> Vec<FileNo> {
-        let hopeful = coming.into_iter().map(bit).fold(self.usable(), |all, one| all | one);
-        let is_stranded = |file: &File| file.stage != Stage::Settled && file.sources & hopeful == 0;
-        self.files.iter().enumerate().filter(|(_, file)| is_stranded(file)).map(|(no, _)| no).collect()
+        let hopeful = self.hopeful(coming);
+        (0..self.files.len()).filter(|no| self.files[*no].is_stranded(hopeful)).collect()
+    }
+
+    /// Whether [`Plan::stranded`] has this file.
+    pub(super) fn is_stranded(&self, no: FileNo, coming: impl IntoIterator<Item = SourceNo>) -> bool {
+        self.files[no].is_stranded(self.hopeful(coming))
+    }
+
+    fn hopeful(&self, coming: impl IntoIterator<Item = SourceNo>) -> u64 {
+        coming.into_iter().map(bit).fold(self.usable(), |all, one| all | one)
     }
 
     fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {
@@ -320,15 +335,23 @@ impl Plan {
         bits.fold(0, |all, one| all | one)
     }
 
-    /// Begins the waiting file at `position`, unless enough files are open.
-    fn begin(&mut self, position: usize, source: SourceNo, now: Instant) -> Option<Work> {
-        let no = *self.waiting.get(position)?;
+    /// The first file that `source` has and nobody was asked for.
+    fn first_waiting(&mut self, source: SourceNo) -> Option<FileNo> {
+        let (files, state) = (&self.files, self.sources.get_mut(index(source))?);
+        let is_waiting = |no: &FileNo| files[*no].stage == Stage::Waiting && files[*no].sources & bit(source) != 0;
+        while state.waiting.front().is_some_and(|no| !is_waiting(no)) {
+            state.waiting.pop_front();
+        }
+        state.waiting.front().copied()
+    }
+
+    /// Begins a waiting file, unless enough files are open.
+    fn begin(&mut self, no: FileNo, source: SourceNo, now: Instant) -> Option<Work> {
         let single = self.files[no].layout.groups() == 1;
         let limit = if self.in_order { 1 } else { OPEN_FILES };
         if self.open >= limit && (!single || self.in_order) {
             return None;
         }
-        self.waiting.remove(position);
         self.open += 1;
         if single {
             self.files[no].stage = Stage::Fetching;
@@ -448,6 +471,14 @@ impl Plan {
             self.ready.push_front(no);
         }
         file.pending.extend(needed.into_iter().rev());
+    }
+}
+
+impl File {
+    /// Whether groups are missing that none of the sources in `hopeful` has.
+    fn is_stranded(&self, hopeful: u64) -> bool {
+        let all_came = !self.arrived.is_empty() && self.arrived.iter().all(|came| *came);
+        self.stage != Stage::Settled && self.sources & hopeful == 0 && !all_came
     }
 }
 

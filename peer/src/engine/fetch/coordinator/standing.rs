@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::{Reporter, Running, Source, Trouble};
 use crate::engine::Error;
-use crate::engine::fetch::FetchEvent;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::puller::pull;
 use crate::engine::fetch::sources::{Found, may_come_back};
+use crate::engine::fetch::{FetchEvent, FileNo};
 use crate::net::link::Link;
 use crate::net::{LinkError, StreamError};
 use shared::peer::Code;
@@ -114,16 +114,31 @@ impl Running<'_> {
         if self.seeking {
             return;
         }
-        let coming: Vec<SourceNo> = (0..).zip(&self.sources).filter(|(_, s)| s.coming).map(|(no, _)| no).collect();
-        let stranded = self.shared.plan().stranded(coming);
+        let stranded = self.shared.plan().stranded(self.coming());
         for file in stranded {
-            let trouble = self.refusals.remove(&file).or_else(|| self.trouble.clone());
-            let error = trouble.map_or_else(
-                || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
-                Trouble::into_error,
-            );
-            self.fail(file, error, report).await;
+            self.strand(file, report).await;
         }
+    }
+
+    /// Does so for one file.
+    pub(super) async fn fail_if_stranded(&mut self, file: FileNo, report: Reporter<'_>) {
+        let stranded = !self.seeking && self.shared.plan().is_stranded(file, self.coming());
+        if stranded {
+            self.strand(file, report).await;
+        }
+    }
+
+    async fn strand(&mut self, file: FileNo, report: Reporter<'_>) {
+        let trouble = self.refusals.remove(&file).or_else(|| self.trouble.clone());
+        let error = trouble.map_or_else(
+            || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
+            Trouble::into_error,
+        );
+        self.fail(file, error, report).await;
+    }
+
+    fn coming(&self) -> impl Iterator<Item = SourceNo> {
+        (0..).zip(&self.sources).filter(|(_, source)| source.coming).map(|(no, _)| no)
     }
 
     pub(super) fn source_mut(&mut self, source: SourceNo) -> Option<&mut Source> {

@@ -59,6 +59,36 @@ fn a_file_that_nobody_has_is_stranded_unless_somebody_may_come_back() {
 }
 
 #[test]
+fn a_file_that_came_whole_waits_for_nobody() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(1), layout(1)], 1, false);
+    let source = plan.add_source(all, now).unwrap();
+    for no in [0, 1] {
+        assert_eq!(plan.next(source, now), Some(Work::Run { file: no, start: 0, end: 1 }));
+    }
+    plan.delivered(source, 0, 0, now);
+    plan.lose_source(source);
+    assert_eq!(plan.stranded([]), [1]);
+    assert!(!plan.is_stranded(0, []));
+    plan.wrong(0, 0);
+    assert!(plan.is_stranded(0, []));
+}
+
+#[test]
+fn one_that_has_only_the_last_file_is_asked_for_it_at_once() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(1), layout(2), layout(3)], 1, false);
+    let one = plan.add_source(|no| no == 2, now).unwrap();
+    let other = plan.add_source(all, now).unwrap();
+    assert_eq!(plan.next(one, now), Some(Work::Manifest(2)));
+    assert_eq!(plan.next(other, now), Some(Work::Run { file: 0, start: 0, end: 1 }));
+    plan.give_back(one, &Work::Manifest(2));
+    assert_eq!(plan.next(other, now), Some(Work::Manifest(2)));
+    assert_eq!(plan.next(one, now), None);
+    assert_eq!(plan.next(other, now), Some(Work::Manifest(1)));
+}
+
+#[test]
 fn an_idle_source_takes_over_what_another_is_late_with() {
     let begin = Instant::now();
     let mut plan = Plan::new([layout(8)], 1, false);
