@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -149,14 +149,6 @@ impl Folder {
         }
     }
 
-    /// Makes renames and removals in this folder survive a power cut.
-    ///
-    /// # Errors
-    /// As the system says.
-    pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(&self.0)?)
-    }
-
     /// Bytes that this user may still write here.
     ///
     /// # Errors
@@ -170,6 +162,12 @@ impl Folder {
         let file = File::from(rustix::fs::openat(&self.0, name, flags, NEW_FILE_MODE)?);
         // NONBLOCK kept a fifo from hanging us; only regular files are of use.
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -135,7 +135,7 @@ impl<'a> Coordinator<'a> {
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
-        let (writer, outcomes, thread) = writer::start(orders.clone())?;
+        let (writer, outcomes, threads) = writer::start(orders.clone())?;
         let (news, heard) = mpsc::unbounded_channel();
         let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
         let shared =
@@ -166,9 +166,9 @@ impl<'a> Coordinator<'a> {
         let ending = running.attend(outcomes, heard, others, report, cancel).await;
         asking.shutdown().await;
         let account = running.end().await;
-        // The last handle to the writer is gone; its thread finishes what it was given. Unless it hangs at a pipe that
+        // The last handle to the writer is gone; its threads finish what they were given. Unless it hangs at a pipe that
         // nobody reads: whoever interrupts doesn't wait for that.
-        let joined = blocking(move || thread.join().map_err(|_| Error::Internal("the writer failed".to_owned())));
+        let joined = blocking(move || threads.join());
         match ending {
             Ending::Settled => joined.await.map(|()| account.conclude()),
             Ending::WriterFailed => joined.await.and(Err(Error::Internal("the writer ended too early".to_owned()))),

@@ -1,10 +1,10 @@
 //! Where a file goes: folders by handle, names that fit, and what to do where something is already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::names::numbered;
 use shared::{ContentHash, FileName};
@@ -16,6 +16,8 @@ use crate::sys::{Entry, Folder};
 
 /// Names to try before giving up: `report (1).pdf`, `report (2).pdf` …
 const RENAMES: u32 = 10_000;
+/// Folders below the destination whose handles are kept.
+const OPEN_FOLDERS: usize = 64;
 
 /// Where everything goes.
 #[derive(Debug)]
@@ -28,18 +30,28 @@ pub(super) enum Placement {
 
 #[derive(Debug)]
 pub(super) struct DiskPlacement {
-    root: Place,
+    tree: Arc<Tree>,
     name: Option<String>,
     if_exists: IfExists,
-    /// Folders that were entered already, by their path below the root.
-    folders: HashMap<String, Place>,
+    /// Paths of folders below the destination: files of one folder share it.
+    folders: HashSet<Arc<str>>,
 }
 
-/// A folder by handle, with its path for people.
+/// The destination and what is below it, by handles: whatever becomes of the path meanwhile, nothing goes elsewhere.
+#[derive(Debug)]
+struct Tree {
+    root: Arc<Folder>,
+    path: PathBuf,
+    /// Handles of folders that were entered lately, by their path below the root.
+    open: Mutex<HashMap<Arc<str>, Arc<Folder>>>,
+}
+
+/// A folder of the destination.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    pub(super) folder: Arc<Folder>,
-    pub(super) path: PathBuf,
+    tree: Arc<Tree>,
+    /// Its path below the destination, `/` between components; empty for the destination itself.
+    below: Arc<str>,
 }
 
 /// Where one file goes.
@@ -76,37 +88,37 @@ impl Placement {
         };
         std::fs::create_dir_all(folder).map_err(Error::disk(folder))?;
         let opened = Folder::open(folder).map_err(Error::disk(folder))?;
-        let root = Place { folder: Arc::new(opened), path: folder.to_owned() };
-        Ok(Self::Disk(DiskPlacement { root, name, if_exists, folders: HashMap::new() }))
+        let tree = Arc::new(Tree::new(opened, folder.to_owned()));
+        Ok(Self::Disk(DiskPlacement { tree, name, if_exists, folders: HashSet::new() }))
     }
 }
 
 impl DiskPlacement {
     /// Bytes that may still be written at the destination, if the system tells.
     pub(super) fn free_bytes(&self) -> Option<u64> {
-        self.root.folder.free_bytes().ok()
+        self.tree.root.free_bytes().ok()
     }
 
     /// The destination's path, for people.
     pub(super) fn path(&self) -> &Path {
-        &self.root.path
+        &self.tree.path
     }
 
     /// Finds the spot for a file and looks at what is there.
     pub(super) fn look(&mut self, wanted: &Wanted) -> Result<Vacancy, Error> {
-        let (place, name) = match &self.name {
-            Some(name) => (self.root.clone(), name.clone()),
-            None => self.enter(&wanted.local)?,
+        let (place, name) = match self.name.clone() {
+            Some(name) => (self.place(""), name),
+            None => self.parent(&wanted.local),
         };
-        let path = place.path.join(&name);
         let spot = Spot { place, name, if_exists: self.if_exists };
-        let entry = spot.place.folder.entry(&spot.name).map_err(Error::disk(&path))?;
+        let (folder, path) = (spot.place.folder()?, spot.path());
+        let entry = folder.entry(&spot.name).map_err(Error::disk(&path))?;
         match (entry, self.if_exists) {
             (None, _) | (Some(_), IfExists::Rename) => Ok(Vacancy::Free(spot)),
             (Some(_), IfExists::Skip) => Ok(Vacancy::Skip(path)),
             (Some(Entry::File(size)), IfExists::SkipSame) => {
-                let same = size == wanted.stat.size && spot.has_content(&spot.name, &wanted.stat.hash);
-                let there = if same { Some(path) } else { spot.numbered_twin(wanted) };
+                let same = size == wanted.stat.size && has_content(&folder, &spot.name, &wanted.stat.hash);
+                let there = if same { Some(path) } else { spot.numbered_twin(&folder, wanted) };
                 Ok(there.map_or(Vacancy::Free(spot), Vacancy::Skip))
             }
             (Some(_), IfExists::SkipSame) | (Some(Entry::File(_)), IfExists::Overwrite) => Ok(Vacancy::Free(spot)),
@@ -118,42 +130,80 @@ impl DiskPlacement {
 
     /// Makes a folder with nothing in it.
     pub(super) fn make_folder(&mut self, local: &FileName) -> Result<(), Error> {
-        let (place, name) = self.enter(local)?;
-        let path = place.path.join(&name);
-        place.folder.enter(&name).map_err(Error::disk(&path)).map(|_| ())
+        self.place(local.as_str()).folder().map(|_| ())
     }
 
-    /// The folder in which `local` lies, made if it isn't there, and the last component.
-    fn enter(&mut self, local: &FileName) -> Result<(Place, String), Error> {
-        let name = local.last_component().to_owned();
-        let Some((folder, _)) = local.as_str().rsplit_once('/') else { return Ok((self.root.clone(), name)) };
-        if let Some(place) = self.folders.get(folder) {
-            return Ok((place.clone(), name));
+    /// The folder in which `local` lies, and the last component.
+    fn parent(&mut self, local: &FileName) -> (Place, String) {
+        let (folder, name) = local.as_str().rsplit_once('/').unwrap_or(("", local.as_str()));
+        (self.place(folder), name.to_owned())
+    }
+
+    fn place(&mut self, below: &str) -> Place {
+        let known = self.folders.get(below).cloned();
+        let below = known.unwrap_or_else(|| {
+            let below: Arc<str> = below.into();
+            self.folders.insert(below.clone());
+            below
+        });
+        Place { tree: self.tree.clone(), below }
+    }
+}
+
+impl Tree {
+    fn new(root: Folder, path: PathBuf) -> Self {
+        Self { root: Arc::new(root), path, open: Mutex::default() }
+    }
+
+    /// Opens the folder `below`, made if it isn't there; no link is followed on the way.
+    fn enter(&self, below: &Arc<str>) -> Result<Arc<Folder>, Error> {
+        if below.is_empty() {
+            return Ok(self.root.clone());
         }
-        let mut place = self.root.clone();
-        for component in folder.split('/') {
-            let path = place.path.join(component);
-            let entered = place.folder.enter(component).map_err(Error::disk(&path))?;
-            place = Place { folder: Arc::new(entered), path };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = open.get(below) {
+            return Ok(folder.clone());
         }
-        // Handles are not free: forget them all now and then.
-        if self.folders.len() >= 128 {
-            self.folders.clear();
+        let (mut folder, mut path) = (self.root.clone(), self.path.clone());
+        for component in below.split('/') {
+            path.push(component);
+            folder = Arc::new(folder.enter(component).map_err(Error::disk(&path))?);
         }
-        self.folders.insert(folder.to_owned(), place.clone());
-        Ok((place, name))
+        // Handles are not free: all are forgotten now and then.
+        if open.len() >= OPEN_FOLDERS {
+            open.clear();
+        }
+        open.insert(below.clone(), folder.clone());
+        Ok(folder)
+    }
+}
+
+impl Place {
+    /// A place by itself.
+    #[cfg(test)]
+    pub(super) fn alone(folder: Folder, path: PathBuf) -> Self {
+        Self { tree: Arc::new(Tree::new(folder, path)), below: "".into() }
+    }
+
+    /// Its handle; the folder is made if it isn't there.
+    pub(super) fn folder(&self) -> Result<Arc<Folder>, Error> {
+        self.tree.enter(&self.below)
+    }
+
+    /// Its path, for people.
+    pub(super) fn path(&self) -> PathBuf {
+        if self.below.is_empty() { self.tree.path.clone() } else { self.tree.path.join(&*self.below) }
     }
 }
 
 impl Spot {
     /// The path it should have, for people.
     pub(super) fn path(&self) -> PathBuf {
-        self.place.path.join(&self.name)
+        self.place.path().join(&self.name)
     }
 
-    /// Gives the finished file `from` its name, or another where that is taken and may be; tells which.
-    pub(super) fn put_in_place(&self, from: &str) -> Result<String, Error> {
-        let folder = &self.place.folder;
+    /// Gives the finished file `from` in `folder`, which is the spot's, its name, or another where that is taken and may be; tells which.
+    pub(super) fn put_in_place(&self, folder: &Folder, from: &str) -> Result<String, Error> {
         if self.if_exists == IfExists::Overwrite {
             folder.rename_over(from, &self.name).map_err(Error::disk(&self.path()))?;
             return Ok(self.name.clone());
@@ -167,25 +217,20 @@ impl Spot {
                         break;
                     }
                 }
-                Err(why) => return Err(Error::disk(&self.place.path.join(&name))(why)),
+                Err(why) => return Err(Error::disk(&self.place.path().join(&name))(why)),
             }
         }
         Err(Error::Exists(self.path()))
     }
 
-    fn has_content(&self, name: &str, hash: &ContentHash) -> bool {
-        let content = self.place.folder.open_existing(name).and_then(|file| hash_of(&file));
-        content.is_ok_and(|content| content == *hash)
-    }
-
     /// The same content under another name that an earlier fetch had to take.
-    fn numbered_twin(&self, wanted: &Wanted) -> Option<PathBuf> {
+    fn numbered_twin(&self, folder: &Folder, wanted: &Wanted) -> Option<PathBuf> {
         for number in 1..RENAMES {
             let name = numbered(&self.name, number);
-            match self.place.folder.entry(&name) {
+            match folder.entry(&name) {
                 Ok(Some(Entry::File(size))) if size == wanted.stat.size => {
-                    if self.has_content(&name, &wanted.stat.hash) {
-                        return Some(self.place.path.join(name));
+                    if has_content(folder, &name, &wanted.stat.hash) {
+                        return Some(self.place.path().join(name));
                     }
                 }
                 Ok(Some(_)) => {}
@@ -194,6 +239,10 @@ impl Spot {
         }
         None
     }
+}
+
+fn has_content(folder: &Folder, name: &str, hash: &ContentHash) -> bool {
+    folder.open_existing(name).and_then(|file| hash_of(&file)).is_ok_and(|content| content == *hash)
 }
 
 /// Whether all that is wanted is one file, and not for being alone in a folder.

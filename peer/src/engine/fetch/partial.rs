@@ -8,6 +8,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use shared::content::Manifest;
@@ -17,7 +18,7 @@ use shared::{ContentHash, Layout};
 
 use super::destination::Spot;
 use crate::engine::Error;
-use crate::sys::{is_ours_alone, make_executable};
+use crate::sys::{Folder, is_ours_alone, make_executable, reserve};
 
 const MAGIC: &[u8; 8] = b"vzpart1\n";
 const HEADER_BYTES: u64 = 40;
@@ -27,72 +28,70 @@ const EXTRA_BYTES: usize = 1 + 1 + 8 + 6;
 /// A file that is being put together.
 #[derive(Debug)]
 pub(super) struct Partial {
-    spot: Spot,
+    whole: Whole,
     layout: Layout,
-    manifest: Manifest,
-    mtime: i64,
-    executable: bool,
+    present: Vec<bool>,
+    missing: u32,
+}
+
+/// A file that has all its groups and not yet its name.
+#[derive(Debug)]
+pub(super) struct Whole {
+    spot: Spot,
+    folder: Arc<Folder>,
     part: File,
     part_name: String,
     state: Option<(File, String)>,
-    present: Vec<bool>,
-    missing: u32,
+    mtime: i64,
+    executable: bool,
 }
 
 /// What became of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    /// It is right and was written; others are missing.
-    Right,
-    /// It is right and was the last.
-    Whole,
+    /// It was written; others are missing.
+    Some,
+    /// It was the last.
+    Last,
     /// It was there already.
     Twice,
-    /// It isn't what the manifest says.
-    Wrong,
 }
 
 impl Partial {
-    /// Opens or begins the partial of a file; only one process may have it at a time.
-    pub(super) fn open(spot: &Spot, stat: &FileStat, layout: Layout, manifest: Manifest) -> Result<Self, Error> {
-        let folder = spot.place.folder.clone();
+    /// Opens or begins the partial of a file; only one process may have it at a time. What an earlier attempt left is
+    /// hashed again; `manifest` is of no use for a file of one group.
+    pub(super) fn open(
+        spot: &Spot,
+        stat: &FileStat,
+        layout: Layout,
+        manifest: Option<&Manifest>,
+    ) -> Result<Self, Error> {
+        let folder = spot.place.folder()?;
         let stem = partial_stem(&spot.name, &stat.hash);
         let part_name = format!("{stem}.part");
-        let part_path = spot.place.path.join(&part_name);
-        let part = loop {
-            let part = folder.open_or_create(&part_name).map_err(Error::disk(&part_path))?;
-            match part.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(Error::InUse(spot.path())),
-                Err(TryLockError::Error(why)) => return Err(Error::disk(&part_path)(why)),
-            }
-            if !is_ours_alone(&part).map_err(Error::disk(&part_path))? {
-                let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
-                return Err(Error::Disk { path: part_path, source: why });
-            }
-            // Whoever had the lock may have finished and renamed what was opened here.
-            if folder.is_named(&part_name, &part).map_err(Error::disk(&part_path))? {
-                break part;
-            }
-        };
+        let part_path = spot.place.path().join(&part_name);
+        let part = open_alone(&folder, spot, &part_name)?;
         let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
         let mut state = None;
-        if layout.groups() > 1 {
+        if let Some(manifest) = manifest {
             let name = format!("{stem}.state");
-            let path = spot.place.path.join(&name);
+            let path = spot.place.path().join(&name);
             let file = folder.open_or_create(&name).map_err(Error::disk(&path))?;
             let len = part.metadata().map_err(Error::disk(&part_path))?.len();
             let hints = read_state(&file, &stat.hash, present.len()).unwrap_or_default();
             if len == layout.size() && !hints.is_empty() {
-                recheck(&part, &layout, &manifest, &hints, &mut present);
+                recheck(&part, &layout, manifest, &hints, &mut present);
             }
             begin_state(&file, &stat.hash, &present).map_err(Error::disk(&path))?;
             state = Some((file, name));
+            reserve(&part, layout.size()).map_err(Error::disk(&part_path))?;
+        } else {
+            part.set_len(layout.size()).map_err(Error::disk(&part_path))?;
         }
-        part.set_len(layout.size()).map_err(Error::disk(&part_path))?;
         let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
         let (spot, mtime, executable) = (spot.clone(), stat.mtime, stat.executable);
-        Ok(Self { spot, layout, manifest, mtime, executable, part, part_name, state, present, missing })
+        let whole = Whole { spot, folder, part, part_name, state, mtime, executable };
+        Ok(Self { whole, layout, present, missing })
     }
 
     /// Which groups are there and right.
@@ -114,67 +113,104 @@ impl Partial {
         self.missing == 0
     }
 
-    /// Checks a group and writes it.
+    /// Writes a group that was found right.
     pub(super) fn write(&mut self, group: u32, bytes: &[u8]) -> Result<Written, Error> {
-        let Some(there) = usize::try_from(group).ok().and_then(|index| self.present.get_mut(index)) else {
-            return Ok(Written::Wrong);
-        };
-        if !is_right(&self.layout, &self.manifest, group, bytes) {
-            return Ok(Written::Wrong);
-        }
-        if std::mem::replace(there, true) {
+        let there = usize::try_from(group).ok().and_then(|index| self.present.get_mut(index));
+        if there.is_none_or(|there| std::mem::replace(there, true)) {
             return Ok(Written::Twice);
         }
-        let path = self.spot.place.path.join(&self.part_name);
-        self.part.write_all_at(bytes, self.layout.offset(group)).map_err(Error::disk(&path))?;
-        if let Some((state, _)) = &self.state {
+        let Whole { part, state, .. } = &self.whole;
+        let mut written = part.write_all_at(bytes, self.layout.offset(group));
+        if let Some((state, _)) = state {
             // After the data: a flag without its group would only cost a hash, but this way it can't even happen here.
-            state.write_all_at(&[1], HEADER_BYTES + u64::from(group)).map_err(Error::disk(&path))?;
+            written = written.and_then(|()| state.write_all_at(&[1], HEADER_BYTES + u64::from(group)));
         }
+        written.map_err(|why| Error::disk(&self.whole.part_path())(why))?;
         self.missing -= 1;
-        Ok(if self.missing == 0 { Written::Whole } else { Written::Right })
+        Ok(if self.missing == 0 { Written::Last } else { Written::Some })
     }
 
-    /// Makes it durable and gives it its name; tells the path, and whether that is another than was wanted.
-    pub(super) fn finish(self) -> Result<(PathBuf, bool), Error> {
-        let path = self.spot.place.path.join(&self.part_name);
-        if let Ok(mtime) = u64::try_from(self.mtime) {
-            // A time that the file system doesn't hold is no reason to fail.
-            let _ = self.part.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(mtime));
-        }
-        if self.executable {
-            make_executable(&self.part).map_err(Error::disk(&path))?;
-        }
-        self.part.sync_all().map_err(Error::disk(&path))?;
-        let name = self.spot.put_in_place(&self.part_name)?;
-        if let Some((_, state)) = &self.state {
-            self.spot.place.folder.remove(state).map_err(Error::disk(&path))?;
-        }
-        self.spot.place.folder.sync().map_err(Error::disk(&path))?;
-        Ok((self.spot.place.path.join(&name), name != self.spot.name))
+    /// The whole file, once no group is missing.
+    pub(super) fn into_whole(self) -> Whole {
+        self.whole
     }
 
     /// Gives up on it: what could serve a later attempt stays, the rest goes.
     pub(super) fn abandon(self) {
-        if self.state.is_none() || self.present.iter().all(|there| !there) {
-            let folder = &self.spot.place.folder;
-            let _ = folder.remove(&self.part_name);
-            if let Some((_, state)) = &self.state {
+        let Whole { folder, part_name, state, .. } = &self.whole;
+        if state.is_none() || self.present.iter().all(|there| !there) {
+            let _ = folder.remove(part_name);
+            if let Some((_, state)) = state {
                 let _ = folder.remove(state);
             }
         }
     }
 }
 
-/// Whether these bytes are the group that the manifest proves.
-pub(super) fn is_right(layout: &Layout, manifest: &Manifest, group: u32, bytes: &[u8]) -> bool {
-    let is_whole = group < layout.groups() && bytes.len() as u64 == layout.len_of(group);
-    is_whole && manifest.value(group) == Some(&layout.value_of(group, bytes))
+impl Whole {
+    /// Gives it the time and the mode it has at its source.
+    pub(super) fn stamp(&self) -> Result<(), Error> {
+        if let Ok(mtime) = u64::try_from(self.mtime) {
+            // A time that the file system doesn't hold is no reason to fail.
+            let _ = self.part.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(mtime));
+        }
+        if self.executable {
+            make_executable(&self.part).map_err(|why| Error::disk(&self.part_path())(why))?;
+        }
+        Ok(())
+    }
+
+    /// The file itself, to be made durable before it gets its name.
+    pub(super) const fn file(&self) -> &File {
+        &self.part
+    }
+
+    /// The folder it lies in, to be made durable when it has its name.
+    pub(super) const fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+
+    /// The path under which it lies until it has its name, for people.
+    pub(super) fn part_path(&self) -> PathBuf {
+        self.spot.place.path().join(&self.part_name)
+    }
+
+    /// Gives it its name; tells the path, and whether that is another than was wanted.
+    pub(super) fn put_in_place(&self) -> Result<(PathBuf, bool), Error> {
+        let name = self.spot.put_in_place(&self.folder, &self.part_name)?;
+        if let Some((_, state)) = &self.state {
+            self.folder.remove(state).map_err(|why| Error::disk(&self.part_path())(why))?;
+        }
+        let renamed = name != self.spot.name;
+        Ok((self.spot.place.path().join(name), renamed))
+    }
 }
 
 /// Bytes of the disk that an earlier attempt at this file holds already.
 pub(super) fn held_bytes(spot: &Spot, hash: &ContentHash) -> u64 {
-    spot.place.folder.allocated(&format!("{}.part", partial_stem(&spot.name, hash)))
+    let folder = spot.place.folder();
+    folder.map_or(0, |folder| folder.allocated(&format!("{}.part", partial_stem(&spot.name, hash))))
+}
+
+/// Opens or makes the partial under `name`, locked against every other process.
+fn open_alone(folder: &Folder, spot: &Spot, name: &str) -> Result<File, Error> {
+    let path = spot.place.path().join(name);
+    loop {
+        let part = folder.open_or_create(name).map_err(Error::disk(&path))?;
+        match part.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse(spot.path())),
+            Err(TryLockError::Error(why)) => return Err(Error::disk(&path)(why)),
+        }
+        if !is_ours_alone(&part).map_err(Error::disk(&path))? {
+            let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
+            return Err(Error::Disk { path, source: why });
+        }
+        // Whoever had the lock may have finished and renamed what was opened here.
+        if folder.is_named(name, &part).map_err(Error::disk(&path))? {
+            return Ok(part);
+        }
+    }
 }
 
 fn partial_stem(name: &str, hash: &ContentHash) -> String {
@@ -217,15 +253,12 @@ fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &[bool], pr
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-    use std::sync::Arc;
-
     use super::super::IfExists;
     use super::super::destination::Place;
     use super::*;
-    use crate::sys::Folder;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     struct Case {
         home: tempfile::TempDir,
@@ -258,13 +291,13 @@ mod tests {
 
     impl Case {
         fn spot(&self, name: &str) -> Spot {
-            let folder = Arc::new(Folder::open(self.home.path()).unwrap());
-            let place = Place { folder, path: self.home.path().to_owned() };
+            let place = Place::alone(Folder::open(self.home.path()).unwrap(), self.home.path().to_owned());
             Spot { place, name: name.to_owned(), if_exists: IfExists::SkipSame }
         }
 
         fn open(&self, name: &str) -> Result<Partial, Error> {
-            Partial::open(&self.spot(name), &self.stat, self.layout, self.manifest.clone())
+            let manifest = (self.layout.groups() > 1).then_some(&self.manifest);
+            Partial::open(&self.spot(name), &self.stat, self.layout, manifest)
         }
 
         fn write(&self, partial: &mut Partial, group: u32) -> Written {
@@ -281,6 +314,12 @@ mod tests {
         }
     }
 
+    fn finish(partial: Partial) -> (PathBuf, bool) {
+        let whole = partial.into_whole();
+        whole.stamp().unwrap();
+        whole.put_in_place().unwrap()
+    }
+
     fn content(path: &Path) -> Vec<u8> {
         std::fs::read(path).unwrap()
     }
@@ -292,10 +331,10 @@ mod tests {
             let mut partial = case.open(name).unwrap();
             let last = case.layout.groups() - 1;
             for group in 0..last {
-                assert_eq!(case.write(&mut partial, group), Written::Right);
+                assert_eq!(case.write(&mut partial, group), Written::Some);
             }
-            assert_eq!(case.write(&mut partial, last), Written::Whole);
-            let (path, renamed) = partial.finish().unwrap();
+            assert_eq!(case.write(&mut partial, last), Written::Last);
+            let (path, renamed) = finish(partial);
             assert!(!renamed);
             assert_eq!(content(&path), case.content);
             assert_eq!(case.files(), [name]);
@@ -304,17 +343,6 @@ mod tests {
             let age = metadata.modified().unwrap();
             assert_eq!(age.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_000_000);
         }
-    }
-
-    #[test]
-    fn wrong_groups_are_not_written() {
-        let case = case(3 << 20);
-        let mut partial = case.open("x").unwrap();
-        assert_eq!(partial.write(0, &vec![0; 1 << 20]).unwrap(), Written::Wrong);
-        assert_eq!(partial.write(1, slice(&case.content, &case.layout, 0)).unwrap(), Written::Wrong);
-        assert_eq!(partial.write(0, &case.content[..5]).unwrap(), Written::Wrong);
-        assert_eq!(partial.write(3, &[]).unwrap(), Written::Wrong);
-        assert_eq!(partial.present_bytes(), 0);
     }
 
     #[test]
@@ -335,7 +363,7 @@ mod tests {
             case.write(&mut partial, group);
         }
         assert!(partial.is_whole());
-        assert_eq!(content(&partial.finish().unwrap().0), case.content);
+        assert_eq!(content(&finish(partial).0), case.content);
     }
 
     #[test]
@@ -372,7 +400,7 @@ mod tests {
         let mut partial = case.open("x.pdf").unwrap();
         case.write(&mut partial, 0);
         File::create(case.home.path().join("x.pdf")).unwrap().write_all(b"theirs").unwrap();
-        let (path, renamed) = partial.finish().unwrap();
+        let (path, renamed) = finish(partial);
         assert!(renamed);
         assert_eq!(path.file_name().unwrap(), "x (1).pdf");
         assert_eq!(content(&case.home.path().join("x.pdf")), b"theirs");
@@ -386,7 +414,7 @@ mod tests {
         for group in 0..3 {
             case.write(&mut partial, group);
         }
-        partial.finish().unwrap();
+        finish(partial);
         assert_eq!(case.files(), [name]);
     }
 }

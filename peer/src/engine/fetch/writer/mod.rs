@@ -1,0 +1,181 @@
+//! The way of a group from the network to the disk: three threads, so that neither the network nor each other waits for
+//! what the others do.
+//!
+//! ```text
+//! pullers ──Job──► check: hash ──Checked──► write: pwrite ──Whole──► finish: sync, rename
+//!    ▲                 │                        │                        │
+//!    └── buffers ──────┴────────────────────────┘          Outcome of each to the coordinator
+//! ```
+//!
+//! The queues between them are bounded: whoever is slowest slows the network down.
+
+mod check;
+mod finish;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use shared::Layout;
+use shared::content::Manifest;
+use shared::peer::FileStat;
+use tokio::sync::mpsc;
+
+use super::FileNo;
+use super::destination::Spot;
+use super::plan::SourceNo;
+use crate::engine::Error;
+
+/// Groups that may wait before each thread.
+const QUEUE: usize = 3;
+/// Whole files that may wait for being made durable together; each holds a descriptor or two.
+const WHOLE: usize = 64;
+/// Room made for a group before its first byte.
+const RESERVED_BYTES: usize = 4 << 20;
+/// Emptied buffers that are kept for reuse.
+const KEPT_BUFFERS: usize = 8;
+
+/// Where the groups of one file go.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) stat: FileStat,
+    pub(super) layout: Layout,
+    /// `None` for standard output.
+    pub(super) spot: Option<Spot>,
+}
+
+/// What the threads are told.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Open the partial of a file of several groups.
+    Open { file: FileNo, manifest: Manifest },
+    /// Check and write a group.
+    Group { file: FileNo, group: u32, bytes: Vec<u8>, source: SourceNo },
+    /// Give up on a file.
+    Abandon { file: FileNo },
+}
+
+/// What they tell.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The partial is open, with these groups in it.
+    Opened { file: FileNo, present: Vec<bool>, bytes: u64 },
+    /// A group was right and is written.
+    Verified { file: FileNo, bytes: u64, source: SourceNo },
+    /// A group was not what it should be.
+    Wrong { file: FileNo, group: u32, source: SourceNo },
+    /// The file is whole and in place; no path for standard output.
+    Finished { file: FileNo, path: Option<PathBuf>, renamed: bool },
+    /// The disk or standard output failed.
+    Failed { file: FileNo, error: Error },
+}
+
+/// Where jobs go.
+#[derive(Debug, Clone)]
+pub(super) struct WriterHandle {
+    jobs: mpsc::Sender<Job>,
+    buffers: Buffers,
+}
+
+/// The threads. They end when all handles are dropped.
+#[derive(Debug)]
+pub(super) struct Threads([JoinHandle<()>; 3]);
+
+/// What the threads share.
+#[derive(Debug, Clone)]
+struct Desk {
+    orders: Arc<Vec<Order>>,
+    /// Files that are finished or given up: what still comes of them is nobody's.
+    closed: Arc<[AtomicBool]>,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+    buffers: Buffers,
+}
+
+/// Group buffers that go round between the pullers and the threads.
+#[derive(Debug, Clone, Default)]
+struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// Starts the threads.
+pub(super) fn start(
+    orders: Arc<Vec<Order>>,
+) -> std::io::Result<(WriterHandle, mpsc::UnboundedReceiver<Outcome>, Threads)> {
+    let (outcomes, told) = mpsc::unbounded_channel();
+    let buffers = Buffers::default();
+    let closed = orders.iter().map(|_| AtomicBool::new(false)).collect();
+    let desk = Desk { orders, closed, outcomes, buffers: buffers.clone() };
+    let (jobs, unchecked) = mpsc::channel(QUEUE);
+    let (to_write, checked) = mpsc::channel(QUEUE);
+    let (to_finish, whole) = mpsc::channel(WHOLE);
+    let (check, write, finish) = (desk.clone(), desk.clone(), desk);
+    let threads = Threads([
+        thread("check", move || check::run(&check, unchecked, &to_write))?,
+        thread("write", move || write::run(write, checked, to_finish))?,
+        thread("finish", move || finish::run(&finish, whole))?,
+    ]);
+    Ok((WriterHandle { jobs, buffers }, told, threads))
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+impl WriterHandle {
+    /// Hands a job over; waits while the threads are behind.
+    pub(super) async fn send(&self, job: Job) {
+        // The threads end only when all handles are gone, or by a panic that their end tells.
+        let _ = self.jobs.send(job).await;
+    }
+
+    /// An empty buffer for a group of `len` bytes.
+    pub(super) fn buffer(&self, len: usize) -> Vec<u8> {
+        let kept = self.buffers.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = kept.unwrap_or_default();
+        buffer.clear();
+        // Groups are as large as a size that somebody claims makes them: room is made for what really comes.
+        buffer.reserve_exact(len.min(RESERVED_BYTES));
+        buffer
+    }
+}
+
+impl Threads {
+    /// Waits until they have finished what they were given.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when one failed.
+    pub(super) fn join(self) -> Result<(), Error> {
+        let ends = self.0.map(|thread| thread.join().is_ok());
+        if ends.iter().all(|well| *well) { Ok(()) } else { Err(Error::Internal("the writer failed".to_owned())) }
+    }
+}
+
+impl Desk {
+    fn order(&self, file: FileNo) -> Result<&Order, Error> {
+        self.orders.get(file).ok_or_else(|| Error::Internal(format!("no file {file}")))
+    }
+
+    fn is_closed(&self, file: FileNo) -> bool {
+        self.closed.get(file).is_none_or(|closed| closed.load(Ordering::Relaxed))
+    }
+
+    fn close(&self, file: FileNo) {
+        if let Some(closed) = self.closed.get(file) {
+            closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        // Nobody listens any more after an interruption.
+        let _ = self.outcomes.send(outcome);
+    }
+}
+
+impl Buffers {
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_BUFFERS && buffer.capacity() <= RESERVED_BYTES {
+            kept.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The thread that writes groups to their partials or, in order, to standard output.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use shared::content::Manifest;
+use tokio::sync::mpsc;
+
+use super::check::{Checked, Right};
+use super::{Desk, Outcome};
+use crate::engine::Error;
+use crate::engine::fetch::FileNo;
+use crate::engine::fetch::partial::{Partial, Whole, Written};
+
+pub(super) fn run(desk: Desk, mut checked: mpsc::Receiver<Checked>, to_finish: mpsc::Sender<(FileNo, Whole)>) {
+    let mut writer = Writer { desk, targets: HashMap::new(), to_finish };
+    while let Some(job) = checked.blocking_recv() {
+        match job {
+            Checked::Open { file, .. } if writer.desk.is_closed(file) => {}
+            Checked::Open { file, manifest } => writer.open(file, &manifest),
+            Checked::Group(right) => {
+                if !writer.desk.is_closed(right.of().0) {
+                    writer.group(&right);
+                }
+                writer.desk.buffers.give_back(right.into_buffer());
+            }
+            Checked::Abandon { file } => writer.abandon(file),
+        }
+    }
+    // Those left were interrupted: what could serve a later attempt stays.
+    for target in writer.targets.into_values() {
+        if let Target::Disk(partial) = target {
+            partial.abandon();
+        }
+    }
+}
+
+struct Writer {
+    desk: Desk,
+    targets: HashMap<FileNo, Target>,
+    to_finish: mpsc::Sender<(FileNo, Whole)>,
+}
+
+/// Where a file's groups go.
+enum Target {
+    Disk(Box<Partial>),
+    /// In order, and nowhere else.
+    Stream {
+        next: u32,
+    },
+}
+
+impl Writer {
+    fn open(&mut self, file: FileNo, manifest: &Manifest) {
+        match self.target(file, Some(manifest)) {
+            Ok(target) => {
+                let (present, bytes, whole) = match &target {
+                    Target::Disk(partial) => (partial.present().to_vec(), partial.present_bytes(), partial.is_whole()),
+                    Target::Stream { .. } => (Vec::new(), 0, false),
+                };
+                self.targets.insert(file, target);
+                self.desk.tell(Outcome::Opened { file, present, bytes });
+                if whole {
+                    self.finish(file);
+                }
+            }
+            Err(error) => self.fail(file, error),
+        }
+    }
+
+    fn target(&self, file: FileNo, manifest: Option<&Manifest>) -> Result<Target, Error> {
+        let order = self.desk.order(file)?;
+        Ok(match &order.spot {
+            Some(spot) => Target::Disk(Box::new(Partial::open(spot, &order.stat, order.layout, manifest)?)),
+            None => Target::Stream { next: 0 },
+        })
+    }
+
+    fn group(&mut self, right: &Right) {
+        let (file, group, source) = right.of();
+        let written = self.write(file, group, right.bytes());
+        if matches!(written, Ok(Written::Some | Written::Last)) {
+            self.desk.tell(Outcome::Verified { file, bytes: right.bytes().len() as u64, source });
+        }
+        match written {
+            Ok(Written::Last) => self.finish(file),
+            Ok(Written::Some | Written::Twice) => {}
+            Err(error) => {
+                self.abandon(file);
+                self.fail(file, error);
+            }
+        }
+    }
+
+    fn write(&mut self, file: FileNo, group: u32, bytes: &[u8]) -> Result<Written, Error> {
+        let groups = self.desk.order(file)?.layout.groups();
+        if groups == 1 && !self.targets.contains_key(&file) {
+            let target = self.target(file, None)?;
+            self.targets.insert(file, target);
+        }
+        match self.targets.get_mut(&file) {
+            Some(Target::Disk(partial)) => partial.write(group, bytes),
+            Some(Target::Stream { next }) => stream_out(next, groups, group, bytes),
+            None => Ok(Written::Twice),
+        }
+    }
+
+    fn close(&mut self, file: FileNo) -> Option<Target> {
+        self.desk.close(file);
+        self.targets.remove(&file)
+    }
+
+    fn abandon(&mut self, file: FileNo) {
+        if let Some(Target::Disk(partial)) = self.close(file) {
+            partial.abandon();
+        }
+    }
+
+    fn finish(&mut self, file: FileNo) {
+        match self.close(file) {
+            // Fails only when that thread did, which its end tells.
+            Some(Target::Disk(partial)) => drop(self.to_finish.blocking_send((file, partial.into_whole()))),
+            Some(Target::Stream { .. }) => self.desk.tell(Outcome::Finished { file, path: None, renamed: false }),
+            None => {}
+        }
+    }
+
+    fn fail(&self, file: FileNo, error: Error) {
+        self.desk.tell(Outcome::Failed { file, error });
+    }
+}
+
+fn stream_out(next: &mut u32, groups: u32, group: u32, bytes: &[u8]) -> Result<Written, Error> {
+    if group != *next {
+        return Err(Error::Internal("groups for standard output out of order".to_owned()));
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    *next += 1;
+    Ok(if *next == groups { Written::Last } else { Written::Some })
+}
