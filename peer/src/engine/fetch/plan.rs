@@ -15,16 +15,24 @@ use shared::Layout;
 
 use super::FileNo;
 
+mod pace;
+
+use pace::Pace;
+
 /// Bytes of the longest run.
 const RUN_BYTES: u64 = 8 << 20;
-/// A source is not given more at once than it should deliver in this time.
-const RUN_TIME: Duration = Duration::from_secs(2);
+/// A run is no longer than its stream should deliver in this time.
+const RUN_TIME: Duration = Duration::from_millis(500);
+/// A stream is not asked for more than it should deliver in this time: who comes later must find something to do.
+const AHEAD_TIME: Duration = Duration::from_secs(1);
+/// Nor for more than this, which is more than a LAN holds in flight.
+const AHEAD_BYTES: u64 = 16 << 20;
+/// What a stream is asked for before anything is known of its rate.
+const FIRST_BYTES: u64 = 1 << 20;
 /// Files of several groups that are open at once.
 const OPEN_FILES: usize = 16;
 /// A run that others may take over is at least this old, or later than its source's rate promised.
 const LATE: Duration = Duration::from_millis(500);
-/// Weight of the newest measurement in a source's rate.
-const NEWEST: f64 = 0.3;
 
 /// Most sources of one fetch: a bit each.
 pub(super) const MAX_SOURCES: u32 = 64;
@@ -89,9 +97,7 @@ enum Stage {
 struct Source {
     usable: bool,
     banned: bool,
-    /// Bytes a second, measured; 0 before the first group.
-    rate: f64,
-    last: Instant,
+    pace: Pace,
     /// Files that it has and nobody was asked for; those that somebody was asked for since are passed over.
     waiting: VecDeque<FileNo>,
 }
@@ -141,7 +147,7 @@ impl Plan {
                 waiting.push_back(no);
             }
         }
-        self.sources.push(Source { usable: true, banned: false, rate: 0.0, last: now, waiting });
+        self.sources.push(Source { usable: true, banned: false, pace: Pace::new(now), waiting });
         Some(source)
     }
 
@@ -160,6 +166,13 @@ impl Plan {
             return Some(work);
         }
         if self.in_order { None } else { self.double(source, now) }
+    }
+
+    /// Bytes that each stream of `source` should be asked for ahead of what it delivers.
+    pub(super) fn ahead(&self, source: SourceNo) -> u64 {
+        // Always more than one group, so that there is something to send while the next question travels.
+        let promised = self.promised(source, AHEAD_TIME);
+        promised.map_or(FIRST_BYTES, |bytes| bytes.clamp(FIRST_BYTES + 1, AHEAD_BYTES))
     }
 
     /// A file's manifest came and is right. True when its partial is to be opened now: it may come twice.
@@ -192,11 +205,7 @@ impl Plan {
     pub(super) fn delivered(&mut self, source: SourceNo, no: FileNo, group: u32, now: Instant) {
         let bytes = self.files[no].layout.len_of(group);
         if let Some(state) = self.source_mut(source) {
-            let seconds = now.saturating_duration_since(state.last).as_secs_f64().max(1e-6);
-            #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
-            let rate = bytes as f64 / seconds;
-            state.rate = if state.rate == 0.0 { rate } else { state.rate + NEWEST * (rate - state.rate) };
-            state.last = now;
+            state.pace.delivered(bytes, now);
         }
         if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
             *arrived = true;
@@ -263,7 +272,7 @@ impl Plan {
     pub(super) fn restore_source(&mut self, source: SourceNo, now: Instant) -> bool {
         self.source_mut(source).is_some_and(|state| {
             state.usable = !state.banned;
-            state.last = now;
+            state.pace.begin(now);
             state.usable
         })
     }
@@ -386,22 +395,23 @@ impl Plan {
     /// delivers in a moment.
     fn longest_run(&self, source: SourceNo, no: FileNo) -> u32 {
         let group_bytes = self.files[no].layout.group_bytes();
-        let rate = self.rate(source);
-        let bytes = if rate == 0.0 {
-            RUN_BYTES
-        } else {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is an estimate")]
-            let promised = (rate * RUN_TIME.as_secs_f64()) as u64;
-            promised.min(RUN_BYTES)
-        };
+        let bytes = self.promised(source, RUN_TIME).unwrap_or(FIRST_BYTES).min(RUN_BYTES);
         u32::try_from(bytes / group_bytes).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Bytes that one stream of a source should deliver in this time; `None` when nothing is known of it.
+    fn promised(&self, source: SourceNo, time: Duration) -> Option<u64> {
+        let rate = self.rate(source) / f64::from(self.streams);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is an estimate")]
+        let bytes = (rate * time.as_secs_f64()) as u64;
+        (rate > 0.0).then_some(bytes)
     }
 
     fn fly(&mut self, source: SourceNo, file: FileNo, start: u32, end: u32, now: Instant) -> Work {
         let was_idle = !self.flying.iter().any(|run| run.source == source);
         if let Some(state) = self.source_mut(source).filter(|_| was_idle) {
             // Its clock starts with the question, not with whatever it did before.
-            state.last = now;
+            state.pace.begin(now);
         }
         self.flying.push(Flying { source, file, start, end, since: now });
         Work::Run { file, start, end }
@@ -444,7 +454,7 @@ impl Plan {
     }
 
     fn rate(&self, source: SourceNo) -> f64 {
-        self.sources.get(index(source)).map_or(0.0, |source| source.rate)
+        self.sources.get(index(source)).map_or(0.0, |source| source.pace.rate())
     }
 
     /// Of `start..end`, what has not arrived and nobody but `except` was asked for.

@@ -16,8 +16,6 @@ use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{Priority, Receiver, Sender, within};
 
-/// Bytes asked for ahead of what is being read: more than a LAN holds in flight.
-const AHEAD_BYTES: u64 = 16 << 20;
 /// Requests asked ahead: what keeps small files from waiting for each other.
 const AHEAD_REQUESTS: usize = 64;
 /// How long a source may be silent in the middle of an answer.
@@ -89,7 +87,8 @@ struct Puller<'a> {
     pull: &'a Pull,
     link: &'a Link,
     source: SourceNo,
-    stream: Option<(Sender, Receiver)>,
+    /// Without a sender once the source takes no more questions on it.
+    stream: Option<(Option<Sender>, Receiver)>,
     /// Work that was asked for and not yet answered, the oldest first; of a run, what is still to come.
     asked: VecDeque<Work>,
 }
@@ -100,7 +99,9 @@ impl Puller<'_> {
             // Registered before the plan is asked: work that appears in between is not missed.
             let more_work = self.pull.work.notified();
             match self.ask_ahead().await {
-                // The source stopped reading because it stopped sending: the oldest question is the trouble.
+                // A stream that takes no more questions says nothing about the file that this one was for; and what it
+                // says to earlier ones may be there already.
+                Err(StreamError::Reset(_)) if self.stream.is_some() => self.take_back_last(),
                 Err(StreamError::Reset(code)) if !self.asked.is_empty() => {
                     if let Some(work) = self.asked.front().cloned() {
                         self.reset(&work, code);
@@ -116,7 +117,7 @@ impl Puller<'_> {
                     outcome => outcome?,
                 }
             } else if self.pull.plan().is_done() {
-                if let Some((sender, _)) = self.stream.take() {
+                if let Some((Some(sender), _)) = self.stream.take() {
                     sender.finish();
                 }
                 return Ok(());
@@ -138,9 +139,27 @@ impl Puller<'_> {
         self.pull.work.notify_waiters();
     }
 
+    /// The last question didn't reach the source, which takes no more of them on this stream.
+    fn take_back_last(&mut self) {
+        if let Some((sender, _)) = &mut self.stream {
+            *sender = None;
+        }
+        if let Some(work) = self.asked.pop_back() {
+            self.pull.plan().give_back(self.source, &work);
+            self.pull.work.notify_waiters();
+        }
+    }
+
     async fn ask_ahead(&mut self) -> Result<(), StreamError> {
+        if matches!(self.stream, Some((None, _))) {
+            if !self.asked.is_empty() {
+                return Ok(());
+            }
+            self.stream = None;
+        }
         let mut ahead: u64 = self.asked.iter().map(|work| self.bytes_of(work)).sum();
-        while self.asked.len() < AHEAD_REQUESTS && (ahead < AHEAD_BYTES || self.asked.is_empty()) {
+        let enough = self.pull.plan().ahead(self.source);
+        while self.asked.len() < AHEAD_REQUESTS && (ahead < enough || self.asked.is_empty()) {
             let Some(work) = self.pull.plan().next(self.source, Instant::now()) else { return Ok(()) };
             ahead += self.bytes_of(&work);
             let (file, ask) = match work {
@@ -155,8 +174,11 @@ impl Puller<'_> {
             // In the queue before it is sent: what fails to be sent is given back as well.
             self.asked.push_back(work);
             match &mut self.stream {
-                Some((sender, _)) => within(SILENCE, sender.frame(&ask)).await?,
-                None => self.stream = Some(within(SILENCE, self.link.open(&ask, Priority::Request)).await?),
+                Some((Some(sender), _)) => within(SILENCE, sender.frame(&ask)).await?,
+                _ => {
+                    let (sender, receiver) = within(SILENCE, self.link.open(&ask, Priority::Request)).await?;
+                    self.stream = Some((Some(sender), receiver));
+                }
             }
         }
         Ok(())

@@ -114,8 +114,9 @@ async fn resolve_one(
         None if text.is_empty() => Found { files: Vec::new(), folders: Vec::new() },
         None if folder.is_empty() || folder == "." => {
             // Everything, but as in a shell not what would be hidden here: it could change how programs behave.
-            let Found { mut files, folders } = whole_folder(link, "", "").await?;
+            let Found { mut files, mut folders } = whole_folder(link, "", "").await?;
             files.retain(|file| !is_hidden(&file.stat.name));
+            folders.retain(|folder| !is_hidden(folder));
             Found { files, folders }
         }
         None => {

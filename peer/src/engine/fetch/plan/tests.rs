@@ -25,7 +25,32 @@ fn a_small_file_is_one_run_and_a_large_one_starts_with_its_manifest() {
     plan.manifest_came(1);
     assert_eq!(plan.next(source, now), None);
     plan.opened(1, &[true, true]);
-    assert_eq!(plan.next(source, now), Some(Work::Run { file: 1, start: 2, end: 10 }));
+    assert_eq!(plan.next(source, now), Some(Work::Run { file: 1, start: 2, end: 3 }));
+}
+
+#[test]
+fn runs_grow_with_the_rate_and_the_first_source_leaves_something_for_others() {
+    let begin = Instant::now();
+    let mut plan = Plan::new([layout(1_000)], 2, false);
+    let source = plan.add_source(all, begin).unwrap();
+    plan.next(source, begin);
+    plan.manifest_came(0);
+    plan.opened(0, &[]);
+    assert_eq!(plan.ahead(source), FIRST_BYTES);
+    assert_eq!(plan.next(source, begin), Some(Work::Run { file: 0, start: 0, end: 1 }));
+    let mut later = begin + Duration::from_secs(1);
+    plan.delivered(source, 0, 0, later);
+    // A megabyte a second: each of two streams is kept busy, and no more than that.
+    assert_eq!(plan.next(source, later), Some(Work::Run { file: 0, start: 1, end: 2 }));
+    assert_eq!(plan.ahead(source), FIRST_BYTES + 1);
+    for group in 1..30 {
+        later += Duration::from_millis(10);
+        plan.delivered(source, 0, group, later);
+    }
+    // A hundred.
+    let Some(Work::Run { start: 2, end, .. }) = plan.next(source, later) else { panic!("a run") };
+    assert_eq!(end, 2 + 8);
+    assert_eq!(plan.ahead(source), AHEAD_BYTES);
 }
 
 #[test]
