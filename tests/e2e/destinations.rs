@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use tests::files::{assert_content, assert_same, names_in, write};
-use tests::{Invocation, Lab, Process, User};
+use tests::{Invocation, Lab, Process, Tmpfs, User};
 
 /// Bob shares `a.txt` ("from bob") and a folder, and is online.
 fn bob_is_there(lab: &Lab) -> (User<'_>, Process) {
@@ -234,22 +234,4 @@ fn a_limit_on_file_sizes_is_exit_9_and_not_a_signal() {
     let here = lab.empty_folder("here");
     let limited = fetch(&alice, &["film.mkv"], &here).through_shell(r#"ulimit -f 3000; exec "$@""#).run();
     limited.exits(9).says("film.mkv");
-}
-
-/// A small file system of its own, gone when this is dropped.
-struct Tmpfs<'a>(&'a Path);
-
-impl<'a> Tmpfs<'a> {
-    /// Mounts it, where that is allowed.
-    fn mount(folder: &'a Path, options: &str) -> Option<Self> {
-        let mount = Invocation::new("mount", Path::new("/")).args(["-t", "tmpfs", "-o", options, "none"]).arg(folder);
-        (mount.run().code == 0).then(|| Self(folder))
-    }
-}
-
-impl Drop for Tmpfs<'_> {
-    fn drop(&mut self) {
-        let unmount = Invocation::new("umount", Path::new("/")).arg("-l").arg(self.0).run();
-        assert!(unmount.code == 0 || std::thread::panicking(), "{unmount}");
-    }
 }

@@ -4,9 +4,8 @@ use std::net::TcpListener;
 
 use tests::files::{assert_same, names_in};
 use tests::hostile::{HostilePeer, Offer, Stage, Trick};
+use tests::progress::wait_for_bytes;
 use tests::{Lab, files};
-
-use crate::resume::wait_for_verified_bytes;
 
 #[test]
 fn a_wrong_password_is_exit_3() {
@@ -114,7 +113,7 @@ fn a_peer_that_goes_in_the_middle_is_exit_4_or_7_and_nothing_is_lost() {
     let node = bob.serve();
     let here = lab.empty_folder("here");
     let fetching = alice.peer(["--json", "fetch", "--patience", "1", "bob", "film.mkv", "-o"]).arg(&here).start();
-    wait_for_verified_bytes(&fetching);
+    wait_for_bytes(&fetching, 1);
     node.kill();
     let broken = fetching.finish();
     // Not there any more as the network sees it, or as the tracker does: whichever noticed first.
@@ -139,7 +138,7 @@ fn a_peer_that_comes_back_in_time_is_gone_on_with() {
     let node = bob.serve();
     let here = lab.empty_folder("here");
     let fetching = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).start();
-    wait_for_verified_bytes(&fetching);
+    wait_for_bytes(&fetching, 1);
     node.kill();
     node.finish().exits(137);
     let _again = bob.serve();

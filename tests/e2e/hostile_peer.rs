@@ -99,17 +99,18 @@ fn sources_that_fall_silent_are_given_up() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     let stages = [Stage::Hello, Stage::Stat, Stage::Files, Stage::Manifest, Stage::Data];
-    let running = stages.map(|stage| {
-        let user = format!("silent-{stage:?}");
+    let silent = stages.map(|stage| (format!("silent-{stage:?}"), Trick::Silent(stage)));
+    let tricks = silent.into_iter().chain([("trickles".to_owned(), Trick::Trickle)]);
+    let running = tricks.zip(0..).map(|((user, trick), seed)| {
+        let name = if matches!(trick, Trick::Silent(Stage::Files)) { "*.mkv" } else { "film.mkv" };
         // Not the same file for each: they would be taken for sources of one another's.
-        let offers = vec![Offer::new("film.mkv", noise(stage as u64, 5_000_000))];
-        let source = HostilePeer::join(&lab, &user, offers, Trick::Silent(stage));
-        let name = if stage == Stage::Files { "*.mkv" } else { "film.mkv" };
+        let offers = vec![Offer::new("film.mkv", noise(seed, 5_000_000))];
+        let source = HostilePeer::join(&lab, &user, offers, trick);
         let here = lab.empty_folder(&user);
         let fetch = alice.peer(["fetch", "--patience", "0", &user, name, "-o"]).arg(&here);
         (fetch.start(), source, here)
     });
-    for (fetching, _source, here) in running {
+    for (fetching, _source, here) in running.collect::<Vec<_>>() {
         let outcome = fetching.finish();
         outcome.exits(7).is_plain();
         assert!(names_in(&here).iter().all(|name| name.starts_with('.')), "{outcome}");
@@ -125,9 +126,40 @@ fn a_source_that_always_comes_back_only_to_leave_is_given_up() {
 }
 
 #[test]
-fn a_size_that_cannot_be_true() {
-    let lab = Lab::start();
-    scene(&lab, Trick::WrongSize).fails(&[8]);
+fn descriptions_that_cannot_be_true() {
+    for (wrong, codes) in [
+        (json!({ "size": 5_000_001 }), &[8][..]),
+        (json!({ "size": 4_999_999 }), &[8]),
+        (json!({ "size": 0 }), &[8]),
+        (json!({ "size": -1 }), &[7, 8]),
+        (json!({ "size": 1_u64 << 53 }), &[7, 8]),
+        (json!({ "size": u64::MAX }), &[7, 8]),
+        (json!({ "group_size": 0 }), &[8]),
+        (json!({ "group_size": 1 << 21 }), &[8]),
+        (json!({ "group_size": 1_000_000 }), &[8]),
+        (json!({ "hash": "00".repeat(32) }), &[5, 7, 8]),
+        (json!({ "hash": "00" }), &[7, 8]),
+        (json!({ "hash": null }), &[7, 8]),
+        (json!({ "name": "small.txt" }), &[7, 8]),
+        (json!({ "name": "../film.mkv" }), &[7, 8]),
+        (json!({ "mtime": "yesterday" }), &[7, 8]),
+        (json!({ "executable": 7 }), &[7, 8]),
+    ] {
+        let lab = Lab::start();
+        let scene = scene(&lab, Trick::WrongStat(wrong.clone()));
+        let outcome = scene.fails(codes);
+        assert!(outcome.err().contains("mallory"), "{wrong}: {outcome}");
+    }
+}
+
+#[test]
+fn times_that_cannot_be_kept_spoil_nothing() {
+    for mtime in [i64::MIN, -1, 0, i64::MAX] {
+        let lab = Lab::start();
+        let scene = scene(&lab, Trick::WrongStat(json!({ "mtime": mtime })));
+        scene.fetch(&[NAME]).run().exits(0);
+        assert_content(scene.here.join(NAME), &noise(9, 5_000_000));
+    }
 }
 
 #[test]
@@ -160,6 +192,12 @@ fn more_data_than_was_asked_for() {
 }
 
 #[test]
+fn less_data_than_was_asked_for() {
+    let lab = Lab::start();
+    scene(&lab, Trick::TooLittleData).fails(&[8]);
+}
+
+#[test]
 fn a_liar_does_not_spoil_what_it_was_honest_about() {
     let lab = Lab::start();
     let scene = scene(&lab, Trick::WrongManifest);
@@ -169,20 +207,53 @@ fn a_liar_does_not_spoil_what_it_was_honest_about() {
     assert!(!scene.here.join(NAME).exists());
 }
 
+/// Everything that a source can get wrong about what others have as well.
+fn wrong_about_content() -> Vec<Trick> {
+    let at = |stage| {
+        let error = Trick::Error(stage, "\u{1b}[2Jno".to_owned());
+        let rest = [Trick::Rubbish, Trick::HugeFrame, Trick::Reset, Trick::Short, Trick::Close, Trick::Another];
+        rest.into_iter().chain([Trick::Silent as fn(Stage) -> Trick]).map(move |trick| trick(stage)).chain([error])
+    };
+    let lies = [
+        Trick::WrongGroup,
+        Trick::WrongManifest,
+        Trick::AnotherManifest,
+        Trick::TooMuchData,
+        Trick::TooLittleData,
+        Trick::Trickle,
+    ];
+    at(Stage::Manifest).chain(at(Stage::Data)).chain(lies).collect()
+}
+
+/// Alice takes from both; the file is right, and whatever is said of bob, it isn't that he lied.
+#[track_caller]
+fn both_together(lab: &Lab, trick: &Trick, order: [&str; 2]) {
+    let scene = scene(lab, trick.clone());
+    let bob = lab.user("bob");
+    bob.share([write(lab.join(NAME), noise(9, 5_000_000))]);
+    let _node = bob.serve();
+    let [first, second] = order;
+    // Who sends what is a matter of luck, what arrives is not.
+    let fetched = scene.alice.peer(["fetch", "--from", second, first, NAME, "-o"]).arg(&scene.here).run();
+    assert_eq!(fetched.code, 0, "{trick:?}: {fetched}");
+    fetched.is_plain();
+    assert!(!fetched.err().contains("nothing more is taken from bob"), "{trick:?}: {fetched}");
+    assert_content(scene.here.join(NAME), &noise(9, 5_000_000));
+    assert_eq!(names_in(&scene.here), [NAME], "{trick:?}");
+}
+
 #[test]
-fn a_liar_beside_an_honest_source_spoils_nothing() {
-    for trick in [Trick::WrongGroup, Trick::WrongManifest, Trick::Reset(Stage::Data), Trick::Close(Stage::Data)] {
-        let lab = Lab::start();
-        let scene = scene(&lab, trick.clone());
-        let bob = lab.user("bob");
-        bob.share([write(lab.join("the same.mkv"), noise(9, 5_000_000))]);
-        let _node = bob.serve();
-        // Who sends what is a matter of luck, what arrives is not.
-        let fetched = scene.alice.peer(["fetch", "--from", "bob", "mallory", NAME, "-o"]).arg(&scene.here).run();
-        fetched.exits(0).is_plain();
-        assert!(!fetched.err().contains("nothing more is taken from bob"), "{trick:?}: {fetched}");
-        assert_content(scene.here.join(NAME), &noise(9, 5_000_000));
-        assert_eq!(names_in(&scene.here), [NAME], "{trick:?}");
+fn whatever_a_second_source_does_wrong_spoils_nothing() {
+    let hellos = [Trick::Silent(Stage::Hello), Trick::Rubbish(Stage::Hello), Trick::Close(Stage::Hello)];
+    for trick in wrong_about_content().into_iter().chain(hellos) {
+        both_together(&Lab::start(), &trick, ["bob", "mallory"]);
+    }
+}
+
+#[test]
+fn whatever_the_first_source_does_wrong_with_the_content_spoils_nothing() {
+    for trick in wrong_about_content() {
+        both_together(&Lab::start(), &trick, ["mallory", "bob"]);
     }
 }
 

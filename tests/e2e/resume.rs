@@ -1,20 +1,65 @@
 //! A fetch that was broken off goes on where it was, whatever broke it.
 
-use serde_json::Value;
-use tests::files::{assert_content, assert_same, names_in, noise};
-use tests::hostile::{HostilePeer, Offer, Trick};
-use tests::{Lab, Outcome, Process};
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
-/// How far a fetch with `--json` has come.
-fn verified_bytes(said: &str) -> u64 {
-    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["type"] == "progress").filter_map(|line| line["bytes"].as_u64()).max().unwrap_or(0)
+use tests::files::{assert_content, assert_same, names_in, noise, write};
+use tests::hostile::{HostilePeer, Offer, Trick};
+use tests::progress::{verified_bytes, wait_for_bytes};
+use tests::{Invocation, Lab, Outcome, Process, User};
+
+/// Mallory, who keeps the end of a film back until she is told, and alice, who wants it.
+struct Scene<'a> {
+    alice: User<'a>,
+    source: HostilePeer,
+    content: Vec<u8>,
+    here: PathBuf,
 }
 
-/// Waits until a fetch with `--json` has something that a later one can go on with.
-#[track_caller]
-pub(crate) fn wait_for_verified_bytes(fetching: &Process) {
-    fetching.wait_until("verified bytes", |said| (verified_bytes(said) > 0).then_some(()));
+fn scene(lab: &Lab, size: usize) -> Scene<'_> {
+    let alice = lab.user("alice");
+    let content = noise(size as u64, size);
+    let source = HostilePeer::join(lab, "mallory", vec![Offer::new("film.mkv", content.clone())], Trick::Gate);
+    Scene { alice, source, content, here: lab.empty_folder("here") }
+}
+
+impl Scene<'_> {
+    fn fetch(&self) -> Invocation {
+        self.alice.peer(["--json", "fetch", "mallory", "film.mkv", "-j", "1", "-o"]).arg(&self.here)
+    }
+
+    /// A fetch that has some of it and gets no further.
+    #[track_caller]
+    fn begin(&self) -> Process {
+        let stalled = self.source.stalled();
+        let fetching = self.fetch().start();
+        self.source.wait_until_stalled(stalled + 1);
+        wait_for_bytes(&fetching, 1);
+        fetching
+    }
+
+    /// The same, and then it is killed.
+    #[track_caller]
+    fn begin_and_kill(&self) {
+        let fetching = self.begin();
+        fetching.kill();
+        fetching.finish().exits(137);
+    }
+
+    /// What an earlier fetch left whose name ends like this.
+    #[track_caller]
+    fn left(&self, ending: &str) -> PathBuf {
+        let name = names_in(&self.here).into_iter().find(|name| name.ends_with(ending));
+        self.here.join(name.unwrap_or_else(|| panic!("a {ending} is kept")))
+    }
+
+    /// It is there, and nothing else is.
+    #[track_caller]
+    fn is_whole(&self) {
+        assert_content(self.here.join("film.mkv"), &self.content);
+        assert_eq!(names_in(&self.here), ["film.mkv"]);
+    }
 }
 
 fn resumed(outcome: &Outcome) -> u64 {
@@ -60,66 +105,42 @@ fn a_killed_fetch_resumes() {
 #[test]
 fn what_was_kept_is_fetched_only_once() {
     let lab = Lab::start();
-    let alice = lab.user("alice");
-    let offer = Offer::new("film.mkv", noise(3, 40_000_000));
-    let content = offer.content().to_vec();
-    let source = HostilePeer::join(&lab, "mallory", vec![offer], Trick::Gate);
-    let here = lab.empty_folder("here");
-    let fetch = || alice.peer(["--json", "fetch", "mallory", "film.mkv", "-j", "1", "-o"]).arg(&here);
-    let fetching = fetch().start();
-    source.wait_until_stalled(1);
-    wait_for_verified_bytes(&fetching);
-    fetching.kill();
-    fetching.finish().exits(137);
-    source.open_gate();
-    let again = fetch().run();
+    let scene = scene(&lab, 40_000_000);
+    scene.begin_and_kill();
+    scene.source.open_gate();
+    let again = scene.fetch().run();
     let kept = resumed(&again);
     assert!(kept >= 1 << 20, "{again}");
-    assert_content(here.join("film.mkv"), &content);
-    let sent = u64::try_from(source.bytes_sent_to_the_last()).unwrap();
+    scene.is_whole();
+    let sent = u64::try_from(scene.source.bytes_sent_to_the_last()).unwrap();
     assert_eq!(sent + kept, 40_000_000, "what was there was not sent again");
 }
 
 #[test]
 fn damage_to_what_was_kept_is_found() {
     let lab = Lab::start();
-    let alice = lab.user("alice");
-    let offer = Offer::new("film.mkv", noise(4, 20_000_000));
-    let content = offer.content().to_vec();
-    let source = HostilePeer::join(&lab, "mallory", vec![offer], Trick::Gate);
-    let here = lab.empty_folder("here");
-    let fetch = || alice.peer(["--json", "fetch", "mallory", "film.mkv", "-j", "1", "-o"]).arg(&here);
-    let fetching = fetch().start();
-    source.wait_until_stalled(1);
-    wait_for_verified_bytes(&fetching);
-    fetching.kill();
-    fetching.finish().exits(137);
-    let part = names_in(&here).into_iter().find(|name| name.ends_with(".part")).expect("a part is kept");
-    let mut damaged = std::fs::read(here.join(&part)).unwrap();
+    let scene = scene(&lab, 20_000_000);
+    scene.begin_and_kill();
+    let part = scene.left(".part");
+    let mut damaged = fs::read(&part).unwrap();
     damaged.iter_mut().step_by(1000).for_each(|byte| *byte ^= 1);
-    tests::files::write(here.join(&part), damaged);
-    source.open_gate();
-    let again = fetch().run();
+    write(&part, damaged);
+    scene.source.open_gate();
+    let again = scene.fetch().run();
     assert_eq!(resumed(&again), 0, "nothing of it was right any more: {again}");
-    assert_content(here.join("film.mkv"), &content);
-    assert_eq!(names_in(&here), ["film.mkv"]);
+    scene.is_whole();
 }
 
 #[test]
 fn two_fetches_of_the_same_file_do_not_mix() {
     let lab = Lab::start();
-    let alice = lab.user("alice");
-    let offer = Offer::new("film.mkv", noise(5, 20_000_000));
-    let content = offer.content().to_vec();
-    let source = HostilePeer::join(&lab, "mallory", vec![offer], Trick::Gate);
-    let here = lab.empty_folder("here");
-    let first = alice.fetch("mallory", ["film.mkv"], &here).start();
-    source.wait_until_stalled(1);
-    alice.fetch("mallory", ["film.mkv"], &here).run().exits(10).says("by another process");
-    source.open_gate();
+    let scene = scene(&lab, 20_000_000);
+    let first = scene.begin();
+    let second = scene.alice.fetch("mallory", ["film.mkv"], &scene.here).run();
+    second.exits(10).says("by another process");
+    scene.source.open_gate();
     first.finish().exits(0);
-    assert_content(here.join("film.mkv"), &content);
-    assert_eq!(names_in(&here), ["film.mkv"]);
+    scene.is_whole();
 }
 
 #[test]
@@ -141,25 +162,108 @@ fn two_fetches_started_together_end_well() {
 #[test]
 fn an_interrupted_fetch_says_how_to_go_on() {
     let lab = Lab::start();
-    let alice = lab.user("alice");
-    let offer = Offer::new("film.mkv", noise(6, 20_000_000));
-    let content = offer.content().to_vec();
-    let source = HostilePeer::join(&lab, "mallory", vec![offer], Trick::Gate);
-    let here = lab.empty_folder("here");
-    let fetch = || alice.fetch("mallory", ["film.mkv"], &here);
-    let fetching = alice.peer(["--json", "fetch", "mallory", "film.mkv", "-o"]).arg(&here).start();
-    source.wait_until_stalled(1);
-    wait_for_verified_bytes(&fetching);
-    fetching.interrupt();
-    fetching.finish().exits(130).says("run the same command again to go on");
-    assert!(!here.join("film.mkv").exists());
-    let stalled = source.stalled();
+    let scene = scene(&lab, 20_000_000);
+    let interrupted = scene.begin();
+    interrupted.interrupt();
+    interrupted.finish().exits(130).says("run the same command again to go on");
+    assert!(!scene.here.join("film.mkv").exists());
+    let stalled = scene.source.stalled();
+    let fetch = || scene.alice.fetch("mallory", ["film.mkv"], &scene.here);
     let terminated = fetch().start();
-    source.wait_until_stalled(stalled + 1);
+    scene.source.wait_until_stalled(stalled + 1);
     terminated.terminate();
     terminated.finish().exits(143);
-    source.open_gate();
+    scene.source.open_gate();
     fetch().run().exits(0).says("resuming at");
-    assert_content(here.join("film.mkv"), &content);
-    assert_eq!(names_in(&here), ["film.mkv"]);
+    scene.is_whole();
+}
+
+/// What somebody does to what a killed fetch left; `precious` is a file that is nobody's business.
+struct Tampering {
+    what: &'static str,
+    left: &'static str,
+    act: fn(left: &Path, precious: &Path),
+    /// The exit code of the next fetch: either all is well in the end, or it is not touched.
+    code: i32,
+}
+
+const TAMPERINGS: [Tampering; 15] = [
+    Tampering { what: "cut in the header", left: ".state", act: |left, _| set_len(left, 20), code: 0 },
+    Tampering { what: "cut behind it", left: ".state", act: |left, _| set_len(left, 41), code: 0 },
+    Tampering { what: "emptied", left: ".state", act: |left, _| set_len(left, 0), code: 0 },
+    Tampering { what: "too long", left: ".state", act: |left, _| set_len(left, 1 << 30), code: 0 },
+    Tampering { what: "all there", left: ".state", act: |left, _| fill_behind(left, 40, 1), code: 0 },
+    Tampering { what: "rubbish", left: ".state", act: |left, _| fill_behind(left, 0, 0xff), code: 0 },
+    Tampering { what: "gone", left: ".state", act: |left, _| fs::remove_file(left).unwrap(), code: 0 },
+    Tampering { what: "a link", left: ".state", act: replace_by_link, code: 9 },
+    Tampering { what: "a folder", left: ".state", act: replace_by_folder, code: 9 },
+    Tampering { what: "cut", left: ".part", act: |left, _| set_len(left, 1_500_000), code: 0 },
+    Tampering { what: "too long", left: ".part", act: |left, _| set_len(left, 1 << 30), code: 0 },
+    Tampering { what: "gone", left: ".part", act: |left, _| fs::remove_file(left).unwrap(), code: 0 },
+    Tampering { what: "a link", left: ".part", act: replace_by_link, code: 9 },
+    Tampering { what: "a second name of another file", left: ".part", act: replace_by_hard_link, code: 9 },
+    Tampering { what: "a folder", left: ".part", act: replace_by_folder, code: 9 },
+];
+
+#[test]
+fn whatever_was_done_to_what_was_kept_spoils_nothing() {
+    for Tampering { what, left, act, code } in TAMPERINGS {
+        let lab = Lab::start();
+        let precious = write(lab.join("precious"), "nobody's business");
+        let scene = scene(&lab, 20_000_000);
+        scene.begin_and_kill();
+        act(&scene.left(left), &precious);
+        scene.source.open_gate();
+        let outcome = scene.fetch().run();
+        assert_eq!(outcome.code, code, "{left} {what}: {outcome}");
+        outcome.is_plain();
+        assert_content(&precious, b"nobody's business");
+        if code == 0 {
+            scene.is_whole();
+        } else {
+            assert!(!scene.here.join("film.mkv").exists(), "{left} {what}");
+        }
+    }
+}
+
+#[test]
+fn what_somebody_else_left_is_not_gone_on_with() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give files away");
+        return;
+    }
+    let lab = Lab::start();
+    let scene = scene(&lab, 20_000_000);
+    scene.begin_and_kill();
+    std::os::unix::fs::chown(scene.left(".part"), Some(65_534), None).unwrap();
+    scene.source.open_gate();
+    scene.fetch().run().exits(9).says("somebody else can write to it");
+    fs::remove_file(scene.left(".part")).unwrap();
+    scene.fetch().run().exits(0);
+    scene.is_whole();
+}
+
+fn set_len(path: &Path, len: u64) {
+    File::options().write(true).open(path).and_then(|file| file.set_len(len)).unwrap();
+}
+
+fn fill_behind(path: &Path, start: usize, byte: u8) {
+    let mut content = fs::read(path).unwrap();
+    content[start..].fill(byte);
+    write(path, content);
+}
+
+fn replace_by_link(left: &Path, precious: &Path) {
+    fs::remove_file(left).unwrap();
+    symlink(precious, left).unwrap();
+}
+
+fn replace_by_hard_link(left: &Path, precious: &Path) {
+    fs::remove_file(left).unwrap();
+    fs::hard_link(precious, left).unwrap();
+}
+
+fn replace_by_folder(left: &Path, _: &Path) {
+    fs::remove_file(left).unwrap();
+    write(left.join("inside"), "x");
 }

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::files::{assert_content, assert_same, names_in, noise, write};
+use tests::progress::wait_for_bytes;
 use tests::{Lab, Outcome, Process, User};
-
-use super::resume::wait_for_verified_bytes;
 
 const SIZE: usize = 12_000_000;
 
@@ -56,7 +55,7 @@ fn what_a_killed_source_had_begun_comes_from_another() {
     let (bobs, _carols) = (serve_slowly(&bob), serve_slowly(&carol));
     let here = lab.empty_folder("here");
     let fetching = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).start();
-    wait_for_verified_bytes(&fetching);
+    wait_for_bytes(&fetching, 1);
     bobs.kill();
     fetching.finish().exits(0);
     assert_same(here.join("film.mkv"), &film);
@@ -72,7 +71,7 @@ fn a_source_that_comes_back_is_taken_up_again() {
     let node = serve_slowly(&bob);
     let here = lab.empty_folder("here");
     let fetching = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).start();
-    wait_for_verified_bytes(&fetching);
+    wait_for_bytes(&fetching, 1);
     node.kill();
     node.finish();
     let _again = serve_slowly(&bob);
@@ -137,6 +136,8 @@ fn a_pattern_does_not_bring_hidden_files() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     bob.share([write(lab.join(".bash_login"), b"rm -rf ~"), write(lab.join("notes"), b"x")]);
+    let empty = lab.empty_folder("settings/.config/autostart");
+    bob.share([empty.parent().unwrap()]);
     let _node = bob.serve();
     let here = lab.empty_folder("here");
     alice.fetch("bob", ["*"], &here).run().exits(0);

@@ -11,5 +11,5 @@ mod relay;
 mod weather;
 
 pub use path::{Counts, Path};
-pub use relay::{Relay, Way};
+pub use relay::{Passed, Relay, Way};
 pub use weather::{Bottleneck, Bursts, Weather};

@@ -32,6 +32,7 @@ mod process;
 pub mod progress;
 mod screen;
 mod terminal;
+mod tmpfs;
 
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};
@@ -40,6 +41,7 @@ pub use outcome::Outcome;
 pub use process::Process;
 pub use screen::Screen;
 pub use terminal::Terminal;
+pub use tmpfs::Tmpfs;
 
 /// How long anything is waited for before a test fails. Nothing ever takes that long, even on a busy machine.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

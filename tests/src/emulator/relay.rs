@@ -34,6 +34,17 @@ pub enum Way {
     Down,
 }
 
+/// A datagram that went to a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// When.
+    pub at: Instant,
+    /// To whom.
+    pub to: SocketAddr,
+    /// Its length.
+    pub bytes: usize,
+}
+
 struct Shared {
     front: UdpSocket,
     state: Mutex<State>,
@@ -47,8 +58,8 @@ struct State {
     /// Where the peer is, once that is known.
     peer: Option<SocketAddr>,
     callers: HashMap<SocketAddr, Caller>,
-    /// When how many bytes went to the callers.
-    delivered: Vec<(Instant, usize)>,
+    /// What went to the callers.
+    delivered: Vec<Passed>,
 }
 
 /// A caller, and the socket from which the peer hears it.
@@ -137,14 +148,14 @@ impl Relay {
         }
     }
 
-    /// When how many bytes went to the callers, packet by packet.
-    pub fn delivered(&self) -> Vec<(Instant, usize)> {
+    /// Everything that went to the callers.
+    pub fn delivered(&self) -> Vec<Passed> {
         self.shared.state().delivered.clone()
     }
 
     /// How many bytes went to the callers.
     pub fn bytes_delivered(&self) -> usize {
-        self.shared.state().delivered.iter().map(|(_, bytes)| bytes).sum()
+        self.shared.state().delivered.iter().map(|passed| passed.bytes).sum()
     }
 }
 
@@ -170,7 +181,7 @@ impl Shared {
             }
         }
         while let Some((to, datagram)) = state.down.arrived(now) {
-            state.delivered.push((now, datagram.len()));
+            state.delivered.push(Passed { at: now, to, bytes: datagram.len() });
             due.push(Due { from: None, to, datagram });
         }
         let next = [state.up.next_arrival(), state.down.next_arrival()].into_iter().flatten().min();

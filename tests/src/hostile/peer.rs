@@ -56,8 +56,8 @@ pub enum Trick {
     Another(Stage),
     /// An error frame with this text.
     Error(Stage, String),
-    /// The file is described as having another size.
-    WrongSize,
+    /// The file is described with these fields in place of the right ones.
+    WrongStat(Value),
     /// A bit of the data is another.
     WrongGroup,
     /// A bit of the manifest is another.
@@ -66,6 +66,10 @@ pub enum Trick {
     AnotherManifest,
     /// The header of the data says more than was asked for, and more comes.
     TooMuchData,
+    /// The header of the data says less than was asked for, and no more comes.
+    TooLittleData,
+    /// The data comes a byte a second.
+    Trickle,
     /// The list of files, as it is.
     List(Value),
     /// Everything is right, but it comes slowly, and the last group of the last file not before the gate is opened.
@@ -230,6 +234,9 @@ async fn answer(
                     continue;
                 }
                 let (head, body) = shared.data(offer, &groups);
+                if matches!(shared.trick, Trick::Trickle) {
+                    return shared.trickle(&head, &body, &mut send).await;
+                }
                 (Stage::Data, head, body)
             }
             ("manifest" | "get", None) => (Stage::Data, not_found(), Vec::new()),
@@ -252,8 +259,8 @@ impl Shared {
     fn stat(&self, offer: &Offer) -> Value {
         let mut stat = offer.stat();
         stat["t"] = "stat".into();
-        if matches!(self.trick, Trick::WrongSize) {
-            stat["size"] = (offer.layout().size() + 1).into();
+        if let Trick::WrongStat(Value::Object(wrong)) = &self.trick {
+            wrong.iter().for_each(|(field, value)| stat[field] = value.clone());
         }
         stat
     }
@@ -275,6 +282,7 @@ impl Shared {
         match self.trick {
             Trick::WrongGroup => *body.last_mut().expect("data") ^= 1,
             Trick::TooMuchData => body.extend_from_slice(b"and one more thing"),
+            Trick::TooLittleData => drop(body.pop()),
             _ => {}
         }
         (json!({ "t": "data", "bytes": body.len() }), body)
@@ -292,6 +300,16 @@ impl Shared {
             // What a slow network does: whoever looks at the progress has something to see.
             tokio::time::sleep(A_GROUP_TAKES).await;
             send.write_all(offer.group(*group)).await.map_err(|_| Done)?;
+        }
+        Ok(())
+    }
+
+    async fn trickle(&self, head: &Value, body: &[u8], send: &mut SendStream) -> Result<(), Done> {
+        send.write_all(&frame(head)).await.map_err(|_| Done)?;
+        self.tell_stalled();
+        for byte in body {
+            send.write_all(&[*byte]).await.map_err(|_| Done)?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(())
     }

@@ -1,0 +1,147 @@
+//! Limits are kept, and what is small or urgent doesn't wait for what is large.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tests::emulator::{Bottleneck, Passed, Relay, Weather};
+use tests::files::{assert_same, write};
+use tests::progress::wait_for_bytes;
+use tests::{Lab, Process, User};
+
+const LIMIT: u64 = 3_000_000;
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// Over any five seconds from the first to the last byte: within five percent of the limit.
+#[track_caller]
+fn is_kept(passed: &[Passed]) {
+    let end = passed.last().expect("something came").at;
+    assert!(end - passed[0].at > WINDOW + Duration::from_secs(1), "too short to tell");
+    for (first, from) in passed.iter().enumerate().step_by(5) {
+        if from.at + WINDOW > end {
+            return;
+        }
+        let within = passed[first..].iter().take_while(|piece| piece.at < from.at + WINDOW);
+        let bytes: usize = within.map(|piece| piece.bytes).sum();
+        let share = bytes as f64 / (LIMIT as f64 * WINDOW.as_secs_f64());
+        let begins = from.at - passed[0].at;
+        assert!((0.95..=1.05).contains(&share), "{share:.3} of the limit in the five seconds from {begins:?} on");
+    }
+}
+
+fn fetching(user: &User<'_>, from: &str, args: &[&str], here: &Path) -> Process {
+    user.peer(["--json", "fetch", "--only", from, "film.mkv"]).args(args).arg("-o").arg(here.join(user.name())).start()
+}
+
+#[test]
+fn within_five_percent_over_any_five_seconds() {
+    let lab = Lab::start();
+    let film = lab.file("film.mkv", 21_000_000);
+    let sources = ["bob", "carol", "dave"].map(|name| lab.user(name));
+    let served = [&[][..], &["--limit", "3M"], &["--limit-per-peer", "3M"]];
+    let nodes = sources.iter().zip(served).map(|(source, limit)| {
+        source.share([&film]);
+        let relay = Relay::open(&Weather::default(), 1);
+        let node = source.serve_behind(&relay, limit);
+        (relay, node)
+    });
+    let nodes: Vec<(Relay, Process)> = nodes.collect();
+    let here = lab.empty_folder("here");
+    let users = ["u1", "u2", "u3", "u4", "u5"].map(|name| lab.user(name));
+    let all = [
+        fetching(&users[0], "bob", &["--limit", "3M"], &here),
+        fetching(&users[1], "carol", &[], &here),
+        fetching(&users[2], "carol", &[], &here),
+        fetching(&users[3], "dave", &[], &here),
+        fetching(&users[4], "dave", &[], &here),
+    ];
+    for fetch in all {
+        fetch.finish().exits(0);
+    }
+    // What fetches at a limit, and what sends at one to all together.
+    is_kept(&nodes[0].0.delivered());
+    is_kept(&nodes[1].0.delivered());
+    // To each by itself.
+    let mut by_caller: HashMap<SocketAddr, Vec<Passed>> = HashMap::new();
+    for piece in nodes[2].0.delivered() {
+        by_caller.entry(piece.to).or_default().push(piece);
+    }
+    assert_eq!(by_caller.len(), 2);
+    by_caller.values().for_each(|passed| is_kept(passed));
+    for user in users {
+        assert_same(here.join(user.name()), &film);
+    }
+}
+
+#[test]
+fn two_sources_are_nearly_twice_as_fast_as_one() {
+    let lab = Lab::start();
+    let film = lab.file("film.mkv", 12_000_000);
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    let serve = |user: &User<'_>| {
+        user.share([&film]);
+        let node = user.peer(["serve", "--limit", "3M"]).start();
+        node.wait_for("online as");
+        node
+    };
+    let _nodes = [serve(&bob), serve(&carol)];
+    let here = lab.empty_folder("here");
+    let seconds = |args: &[&str]| {
+        let fetched = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(here.join("film")).args(args).run();
+        assert_same(here.join("film"), &film);
+        std::fs::remove_file(here.join("film")).unwrap();
+        fetched.exits(0).object("summary")["seconds"].as_f64().unwrap()
+    };
+    let (one, two) = (seconds(&["--only"]), seconds(&[]));
+    println!("one source: {one:.2} s, two: {two:.2} s, {:.2} times as fast", one / two);
+    assert!(one / two >= 1.7, "one: {one:.2} s, two: {two:.2} s");
+}
+
+#[test]
+fn a_small_file_does_not_wait_for_a_large_one() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    bob.share([lab.file("film.mkv", 20_000_000), write(lab.join("note.txt"), b"here I am")]);
+    let node = bob.peer(["serve", "--limit", "4M"]).start();
+    node.wait_for("online as");
+    let here = lab.empty_folder("here");
+    let begun = Instant::now();
+    let bulk = fetching(&alice, "bob", &[], &here);
+    wait_for_bytes(&bulk, 1);
+    // Somebody else's, and one more of the same person's.
+    let small = [&carol, &alice].map(|user| {
+        let asked = Instant::now();
+        user.peer(["fetch", "bob", "note.txt", "-o"]).arg(here.join(format!("{}/", user.name()))).run().exits(0);
+        asked.elapsed()
+    });
+    assert!(bulk.is_running(), "the large one is still under way");
+    bulk.finish().exits(0);
+    let whole = begun.elapsed();
+    println!("the large one took {whole:?}, the small ones {small:?}");
+    assert!(small.iter().all(|time| *time * 8 < whole), "{small:?} of {whole:?}");
+}
+
+#[test]
+fn a_message_does_not_wait_for_a_file_before_a_bottleneck() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("film.mkv", 12_000_000)]);
+    let bottleneck = Some(Bottleneck { rate: 2_000_000, queue: 200_000 });
+    let relay = Relay::open(&Weather { bottleneck, ..Weather::delayed(Duration::from_millis(5)) }, 1);
+    let node = bob.serve_behind(&relay, &[]);
+    let begun = Instant::now();
+    let bulk = fetching(&alice, "bob", &[], &lab.empty_folder("here"));
+    wait_for_bytes(&bulk, 1);
+    let said = ["one", "two", "three"].map(|text| {
+        let asked = Instant::now();
+        alice.peer(["chat", "bob", text]).run().exits(0);
+        asked.elapsed()
+    });
+    node.wait_for("alice: three");
+    assert!(bulk.is_running(), "the file is still under way");
+    bulk.finish().exits(0);
+    let whole = begun.elapsed();
+    println!("the file took {whole:?}, the messages {said:?}");
+    assert!(said.iter().all(|time| *time * 5 < whole), "{said:?} of {whole:?}");
+}
