@@ -35,14 +35,16 @@ pub fn sync_all<F: AsFd>(files: &[F]) -> Vec<io::Result<()>> {
 /// # Errors
 /// As the system says.
 pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    // Reserving makes a file longer, never shorter.
+    file.set_len(bytes)?;
     let kind = rustix::fs::fstatfs(file).ok().and_then(|system| u64::try_from(system.f_type).ok());
     if bytes > 0 && kind.is_some_and(|kind| RESERVE_AT_ONCE.contains(&kind)) {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-            reserved => return Ok(reserved?),
+            reserved => reserved?,
         }
     }
-    file.set_len(bytes)
+    Ok(())
 }
 
 fn sync_file_systems<F: AsFd>(files: &[F]) -> io::Result<()> {

@@ -381,8 +381,11 @@ mod tests {
         case.write(&mut partial, 0);
         drop(partial);
         let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
-        std::fs::OpenOptions::new().write(true).open(&part).unwrap().set_len(100).unwrap();
-        assert_eq!(case.open("x").unwrap().present_bytes(), 0);
+        for len in [100, 100 << 20] {
+            std::fs::OpenOptions::new().write(true).open(&part).unwrap().set_len(len).unwrap();
+            assert_eq!(case.open("x").unwrap().present_bytes(), 0);
+            assert_eq!(std::fs::metadata(&part).unwrap().len(), 3 << 20);
+        }
     }
 
     #[test]
