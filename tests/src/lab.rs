@@ -123,6 +123,15 @@ impl Lab {
         self.tracker.lock().unwrap().take().expect("the tracker runs")
     }
 
+    /// The process number of the tracker.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn tracker_pid(&self) -> u32 {
+        self.tracker.lock().unwrap().as_ref().expect("the tracker runs").pid()
+    }
+
     /// Where the tracker listens, `HOST:PORT`.
     pub fn address(&self) -> &str {
         &self.address
