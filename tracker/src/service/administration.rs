@@ -41,6 +41,17 @@ impl Service {
         }))
     }
 
+    /// Whether the registry and the account store answer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        self.expire();
+        // A name nobody looks for costs as much as any other: one step in the index.
+        let Ok(nobody) = "healthz".parse::<UserName>() else { return Ok(()) };
+        self.accounts.run(move |store| store.find(&nobody)).await.map(drop)
+    }
+
     /// Makes an account, whether registration is open or not.
     ///
     /// # Errors
