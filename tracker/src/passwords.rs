@@ -1,10 +1,15 @@
-//! Passwords: Argon2id, off the runtime, at most one hash per core at a time.
+//! Passwords: Argon2id, off the runtime, on all cores but one.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | hashes at a time | one per core (19 MiB each) | they wait |
-//! | hashes that wait | `WAITING_PER_CORE` per core | `busy` with a time to come back |
+//! | hashes at a time | one for each core but the last (19 MiB each), at least one | they wait |
+//! | hashes that wait | `WAITING_PER_CORE` for each of those cores | `busy` with a time to come back |
 //! | hashes at work or waiting for one address | half of all, at least `ONE_ADDRESS` | `busy`: others keep their turn |
+//!
+//! One core is left to those who ask for anything else, however many passwords are guessed at: a system's scheduler may
+//! let whoever computes go on for milliseconds before somebody who was asked a question has a turn. For machines with
+//! one core, the threads that hash have a lower priority as well; not the lowest, so that a flood of other requests
+//! leaves logins a share.
 //!
 //! The permit moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
 //! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
@@ -17,6 +22,7 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use shared::tracker::Password;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Hashes that may wait, for each core.
@@ -26,6 +32,9 @@ const ONE_ADDRESS: usize = 64;
 /// When to come back if too many wait; about the time in which the queue empties.
 const RETRY_AFTER: Duration = Duration::from_millis(2000);
 
+/// How far the threads that hash stand back (nice).
+const STAND_BACK: i32 = 10;
+
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
@@ -33,6 +42,8 @@ const LANES: u32 = 1;
 /// Hashes and checks passwords.
 #[derive(Debug)]
 pub struct Passwords {
+    /// Only for its blocking threads; there until this is dropped.
+    threads: Option<Runtime>,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     /// Places that each address holds.
@@ -74,13 +85,14 @@ pub enum PasswordError {
 }
 
 impl Passwords {
-    /// Uses as many cores as there are.
+    /// Uses all cores but one, or the only one.
     ///
     /// # Errors
     /// [`PasswordError::Failed`] when not even a dummy can be hashed.
     pub fn new() -> Result<Self, PasswordError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::with_bounds(cores, cores * WAITING_PER_CORE)
+        let ours = cores.saturating_sub(1).max(1);
+        Self::with_bounds(ours, ours * WAITING_PER_CORE)
     }
 
     /// Makes the hash to store, as a PHC string.
@@ -111,7 +123,14 @@ impl Passwords {
 
     fn with_bounds(cores: usize, waiting: usize) -> Result<Self, PasswordError> {
         let nobody = Password::new("nobody").ok_or_else(|| PasswordError::Failed("no dummy".to_owned()))?;
+        let threads = Builder::new_current_thread()
+            .thread_name("passwords")
+            .max_blocking_threads(cores)
+            .on_thread_start(stand_back)
+            .build()
+            .map_err(|why| failed(&why))?;
         Ok(Self {
+            threads: Some(threads),
             running: Arc::new(Semaphore::new(cores)),
             waiting: Arc::new(Semaphore::new(cores + waiting)),
             held: Arc::default(),
@@ -140,11 +159,21 @@ impl Passwords {
     ) -> Result<T, PasswordError> {
         let place = self.place(from).ok_or(PasswordError::Busy { retry_after: RETRY_AFTER })?;
         let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|why| failed(&why))?;
-        let task = tokio::task::spawn_blocking(move || {
+        let threads = self.threads.as_ref().ok_or_else(|| failed(&"it ends"))?;
+        let task = threads.spawn_blocking(move || {
             let _held_until_done = (place, permit);
             work()
         });
         task.await.map_err(|why| failed(&why))?
+    }
+}
+
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // A hash that nobody waits for any more is not worth waiting for either.
+            threads.shutdown_background();
+        }
     }
 }
 
@@ -157,6 +186,14 @@ impl Drop for Place {
                 held.remove(&self.address);
             }
         }
+    }
+}
+
+/// Makes this thread stand back; elsewhere than on Linux a thread has no priority of its own.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(why) = rustix::process::setpriority_process(None, STAND_BACK) {
+        tracing::debug!(%why, "passwords are hashed at the usual priority");
     }
 }
 
