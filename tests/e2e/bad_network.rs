@@ -143,6 +143,27 @@ fn nothing_gets_through_for_a_while() {
 }
 
 #[test]
+fn nothing_gets_through_for_longer_than_a_link_lasts() {
+    let lab = Lab::start();
+    let bottleneck = Some(Bottleneck { rate: 10_000_000, queue: 300_000 });
+    let scene = scene(&lab, &Weather { bottleneck, ..Weather::delayed(MS) }, 20_000_000);
+    let fetching = scene.fetch().start();
+    wait_for_bytes(&fetching, 5_000_000);
+    scene.relay.change_both(|weather| weather.blackout = true);
+    // Ten seconds of silence, and the link is given up; nobody tells either side.
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(fetching.is_running(), "it waits: {}", fetching.said());
+    let back = Instant::now();
+    scene.relay.change_both(|weather| weather.blackout = false);
+    let steps = follow(&fetching, back);
+    let outcome = fetching.finish();
+    scene.is_right(&outcome);
+    outcome.says("bob is gone").says("bob is back");
+    let pause = longest_pause(&steps);
+    assert!(pause < Duration::from_secs(12), "it stood still for {pause:?}");
+}
+
+#[test]
 fn the_address_changes_under_way() {
     let lab = Lab::start();
     let bottleneck = Some(Bottleneck { rate: 10_000_000, queue: 300_000 });

@@ -227,6 +227,18 @@ fn whatever_was_done_to_what_was_kept_spoils_nothing() {
 }
 
 #[test]
+fn a_whole_file_that_only_lacks_its_name_is_not_fetched_again() {
+    let lab = Lab::start();
+    let scene = scene(&lab, 20_000_000);
+    scene.begin_and_kill();
+    // As a kill leaves it between the last group and the name. The gate stays shut.
+    write(scene.left(".part"), &scene.content);
+    fs::remove_file(scene.left(".state")).unwrap();
+    assert_eq!(resumed(&scene.fetch().run()), 20_000_000);
+    scene.is_whole();
+}
+
+#[test]
 fn what_somebody_else_left_is_not_gone_on_with() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: only root can give files away");

@@ -10,6 +10,9 @@
 //! * [`hostile`]: the other side, lying.
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`emulator`]: the network between, failing.
+//!
+//! A longer look: `VIZINHO_TEST_KILLS=100` kills a fetch that often, `VIZINHO_TEST_GONE_SECONDS=60` keeps all sources
+//! away for so long, `VIZINHO_TEST_SEED=N` is another fate for everything that chance decides.
 
 #![warn(missing_docs)]
 #![allow(

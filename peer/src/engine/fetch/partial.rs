@@ -2,7 +2,8 @@
 //!
 //! Beside the destination lie `.NAME.HASH8.part`, as long as the file will be, and for files of several groups
 //! `.NAME.HASH8.state`: 8 bytes of magic, the 32 bytes of the content hash, and one byte a group, 1 where the group was
-//! written. The state is a hint: what it flags is hashed again before it counts.
+//! written. The state is a hint: what it flags is hashed again before it counts; without one that can be read, everything
+//! is.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -78,8 +79,9 @@ impl Partial {
             let path = spot.place.path().join(&name);
             let file = folder.open_or_create(&name).map_err(Error::disk(&path))?;
             let len = part.metadata().map_err(Error::disk(&part_path))?.len();
-            let hints = read_state(&file, &stat.hash, present.len()).unwrap_or_default();
-            if len == layout.size() && !hints.is_empty() {
+            // Without a state every group may be there: hashing is quicker than fetching.
+            let hints = read_state(&file, &stat.hash, present.len()).unwrap_or_else(|| vec![true; present.len()]);
+            if len == layout.size() {
                 recheck(&part, &layout, manifest, &hints, &mut present);
             }
             begin_state(&file, &stat.hash, &present).map_err(Error::disk(&path))?;
@@ -177,10 +179,11 @@ impl Whole {
 
     /// Gives it its name; tells the path, and whether that is another than was wanted.
     pub(super) fn put_in_place(&self) -> Result<(PathBuf, bool), Error> {
-        let name = self.spot.put_in_place(&self.folder, &self.part_name)?;
+        // First: killed in between, a part without a state is found again, a state without a part never is.
         if let Some((_, state)) = &self.state {
             self.folder.remove(state).map_err(|why| Error::disk(&self.part_path())(why))?;
         }
+        let name = self.spot.put_in_place(&self.folder, &self.part_name)?;
         let renamed = name != self.spot.name;
         Ok((self.spot.place.path().join(name), renamed))
     }
@@ -218,16 +221,17 @@ fn partial_stem(name: &str, hash: &ContentHash) -> String {
     format!(".{}.{}", cut(name, 255 - EXTRA_BYTES), cut(&short, 8))
 }
 
-fn read_state(file: &File, hash: &ContentHash, groups: usize) -> io::Result<Vec<bool>> {
+/// What the state flags; `None` for one that isn't this file's, or not whole.
+fn read_state(file: &File, hash: &ContentHash, groups: usize) -> Option<Vec<bool>> {
     let mut header = [0; 40];
-    file.read_exact_at(&mut header, 0)?;
+    file.read_exact_at(&mut header, 0).ok()?;
     let (magic, of) = header.split_at(8);
     if magic != MAGIC || of != hash.as_bytes() {
-        return Ok(Vec::new());
+        return None;
     }
     let mut flags = vec![0; groups];
-    file.read_exact_at(&mut flags, HEADER_BYTES)?;
-    Ok(flags.into_iter().map(|flag| flag == 1).collect())
+    file.read_exact_at(&mut flags, HEADER_BYTES).ok()?;
+    Some(flags.into_iter().map(|flag| flag == 1).collect())
 }
 
 fn begin_state(file: &File, hash: &ContentHash, present: &[bool]) -> io::Result<()> {
@@ -375,11 +379,10 @@ mod tests {
         let state = case.home.path().join(case.files().iter().find(|name| name.ends_with(".state")).unwrap());
         for len in [0, 5, 41] {
             std::fs::OpenOptions::new().write(true).open(&state).unwrap().set_len(len).unwrap();
-            assert_eq!(case.open("x").unwrap().present_bytes(), 0);
+            assert_eq!(case.open("x").unwrap().present_bytes(), 1 << 20);
         }
-        let mut partial = case.open("x").unwrap();
-        case.write(&mut partial, 0);
-        drop(partial);
+        std::fs::remove_file(&state).unwrap();
+        assert_eq!(case.open("x").unwrap().present(), [true, false, false]);
         let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
         for len in [100, 100 << 20] {
             std::fs::OpenOptions::new().write(true).open(&part).unwrap().set_len(len).unwrap();
