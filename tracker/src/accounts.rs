@@ -116,6 +116,9 @@ pub enum StoreError {
     /// Too much work is waiting.
     #[error("too much work is waiting for the account store")]
     Busy,
+    /// There is no room for it on the disk.
+    #[error("the tracker's disk is full")]
+    Full,
     /// The store itself is in trouble.
     #[error("the account store failed: {0}")]
     Failed(String),

@@ -13,6 +13,7 @@
 //! |---|---|---|
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
 //! | attempts with a password, and REGISTER | [`crate::limits`] | `rate_limited` |
+//! | a disk that takes nothing | | `busy` for changes of accounts, which did not happen; everything else goes on |
 //! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on a blocking thread |
 
 mod account;
@@ -47,6 +48,8 @@ pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
 const PARSED_AT_ONCE: usize = 64 * 1024;
 /// When to try again after somebody else changed the same account.
 const RETRY_AFTER_CHANGE_MS: u64 = 100;
+/// When to try again after there was no room on the disk.
+const RETRY_AFTER_FULL_MS: u64 = 60_000;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -342,6 +345,11 @@ impl From<StoreError> for Refused {
             }
             StoreError::NoAccount | StoreError::Changed => changed_meanwhile(),
             StoreError::Busy => busy("too many changes are waiting", 1000),
+            StoreError::Full => {
+                tracing::error!("the disk with the accounts is full");
+                let message = "the tracker's disk is full and nothing was changed: whoever runs it has to make room";
+                busy(message, RETRY_AFTER_FULL_MS)
+            }
             StoreError::Failed(why) => internal(&why),
         }
     }

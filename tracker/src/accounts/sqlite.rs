@@ -184,7 +184,10 @@ fn changed_one(rows: usize) -> Result<(), StoreError> {
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn failed(error: rusqlite::Error) -> StoreError {
-    StoreError::Failed(error.to_string())
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Failed(error.to_string()),
+    }
 }
 
 fn taken(error: rusqlite::Error) -> StoreError {
