@@ -33,3 +33,4 @@ mod resume;
 mod shares;
 mod sources;
 mod terminal;
+mod tracker_faults;
