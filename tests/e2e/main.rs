@@ -25,6 +25,8 @@ mod kill_loop;
 mod limits;
 mod looking_around;
 mod machines;
+
+mod line_view;
 mod main_job;
 mod mishaps;
 mod names;

@@ -1,8 +1,10 @@
 //! A process in a pseudo-terminal.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -13,8 +15,17 @@ use crate::{Invocation, Outcome, PATIENCE, Process, Screen};
 /// A process whose standard input, output and error are one terminal.
 pub struct Terminal {
     process: Process,
-    columns: u16,
+    screen: Arc<Mutex<Screen>>,
     ours: File,
+}
+
+/// What the process prints, shown on the screen on its way; what it asks the terminal is answered.
+struct Shown {
+    from: File,
+    answers: File,
+    screen: Arc<Mutex<Screen>>,
+    /// The beginning of a character whose end has not come yet.
+    begun: Vec<u8>,
 }
 
 impl Terminal {
@@ -28,9 +39,11 @@ impl Terminal {
         // Both hold the other side open, and with it our reading side.
         drop((theirs, command));
         let keyboard = Box::new(ours.try_clone().expect("a descriptor can be doubled"));
-        let screen = Box::new(ours.try_clone().expect("a descriptor can be doubled"));
-        let process = Process::watch_streams(what, child, Some(keyboard), Some(screen), None);
-        Self { process, columns, ours }
+        let double = || ours.try_clone().expect("a descriptor can be doubled");
+        let screen = Arc::new(Mutex::new(Screen::new(columns, rows)));
+        let shown = Shown { from: double(), answers: double(), screen: screen.clone(), begun: Vec::new() };
+        let process = Process::watch_streams(what, child, Some(keyboard), Some(Box::new(shown)), None);
+        Self { process, screen, ours }
     }
 
     /// Presses keys.
@@ -51,9 +64,42 @@ impl Terminal {
         }
     }
 
+    /// Gives the terminal another size.
+    ///
+    /// # Panics
+    /// When the system doesn't want to.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        // What comes from now on is drawn on a screen of that size.
+        lock(&self.screen).resize(columns, rows);
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.ours, size).expect("it has a size");
+    }
+
+    /// Whether keys are shown and lines edited by the system, as a shell wants it.
+    ///
+    /// # Panics
+    /// When it is no terminal.
+    pub fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&self.ours).expect("a terminal").local_modes;
+        modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
+    }
+
+    /// Waits until the terminal is as a shell wants it. No event tells that, so it is looked at again and again.
+    ///
+    /// # Panics
+    /// When that doesn't come.
+    #[track_caller]
+    pub fn wait_until_cooked(&self) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !self.is_cooked() {
+            assert!(std::time::Instant::now() < deadline, "the terminal stays raw\n{}", self.screen().visible());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
     /// What a person sees now.
     pub fn screen(&self) -> Screen {
-        Screen::after(&self.process.said(), self.columns)
+        lock(&self.screen).clone()
     }
 
     /// Waits until a person sees what `is_right` looks for.
@@ -62,8 +108,10 @@ impl Terminal {
     /// When it doesn't come.
     #[track_caller]
     pub fn wait_for_screen(&self, wanted: &str, is_right: impl Fn(&Screen) -> bool) -> Screen {
-        self.process
-            .wait_until(wanted, |said| Some(Screen::after(said, self.columns)).filter(|screen| is_right(screen)))
+        self.process.wait_until(wanted, |_| {
+            let screen = self.screen();
+            is_right(&screen).then_some(screen)
+        })
     }
 
     /// Waits until `text` stands on the screen.
@@ -86,11 +134,34 @@ impl Terminal {
     /// When that doesn't come.
     #[track_caller]
     pub fn finish(self) -> (Outcome, Screen) {
-        let columns = self.columns;
         let outcome = self.process.finish();
-        let screen = Screen::after(&outcome.out(), columns);
+        let screen = lock(&self.screen).clone();
         (outcome, screen)
     }
+}
+
+impl Read for Shown {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.from.read(buffer)?;
+        self.begun.extend_from_slice(&buffer[..len]);
+        let whole = match std::str::from_utf8(&self.begun) {
+            Ok(text) => text.len(),
+            Err(why) if why.error_len().is_none() => why.valid_up_to(),
+            Err(_) => self.begun.len(),
+        };
+        let text = String::from_utf8_lossy(&self.begun[..whole]).into_owned();
+        self.begun.drain(..whole);
+        let mut screen = lock(&self.screen);
+        screen.feed(&text);
+        for _ in 0..screen.take_questions() {
+            write!(self.answers, "\u{1b}[{};{}R", screen.cursor_row() + 1, screen.cursor_column() + 1)?;
+        }
+        Ok(len)
+    }
+}
+
+fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
+    screen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open(columns: u16, rows: u16) -> (File, OwnedFd) {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::Styles;
-use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shared::limits::FIND_WORDS;
 use shared::tracker::{HashText, ListPeers, Wanted, Words};
 use shared::{ContentHash, FileName, Fingerprint, UserName};
@@ -36,8 +37,9 @@ Exit codes:
 pub(super) struct Args {
     #[command(flatten)]
     global: Global,
+    /// Alone in a terminal, `peer` is `peer ui`.
     #[command(subcommand)]
-    command: Subcommands,
+    command: Option<Subcommands>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -208,6 +210,8 @@ enum Subcommands {
         #[arg(long)]
         now: bool,
     },
+    /// See people, conversations, files and transfers in one view; `peer` alone in a terminal does the same.
+    Ui,
     /// Show the key on record of somebody, or replace it.
     Trust {
         /// Whose.
@@ -253,6 +257,18 @@ pub(super) struct Configured {
 }
 
 impl Args {
+    /// Reads the arguments; `in_terminal`, the command may be left out.
+    ///
+    /// # Errors
+    /// What is wrong with them, or what they ask to be shown.
+    pub(super) fn read(
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+        in_terminal: bool,
+    ) -> Result<Self, clap::Error> {
+        let command = Self::command().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
+        Self::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
+
     pub(super) const fn verbosity(&self) -> u8 {
         self.global.verbose
     }
@@ -273,7 +289,7 @@ impl Args {
             Some(home) => home,
             None => default_home()?,
         };
-        let command = self.command.into_command()?;
+        let command = self.command.unwrap_or(Subcommands::Ui).into_command()?;
         if self.global.json
             && let Command::Fetch { request: Some(Request { destination: Destination::Stdout, .. }), .. } = &command
         {
@@ -336,6 +352,7 @@ impl Subcommands {
                 Command::Fetch { request: Some(request), share }
             }
             Self::Chat { user, text, now } => Command::Chat { user, text, now },
+            Self::Ui => Command::Ui,
             Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
             Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
             Self::Verify { user, yes } => Command::Verify { user, yes },
@@ -432,8 +449,6 @@ fn default_home() -> Result<PathBuf, Error> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -442,7 +457,7 @@ mod tests {
     }
 
     fn command(args: &[&str]) -> Command {
-        Args::try_parse_from(args).unwrap().command.into_command().unwrap()
+        Args::read(args, false).unwrap().command.unwrap().into_command().unwrap()
     }
 
     #[test]
@@ -474,6 +489,14 @@ mod tests {
     }
 
     #[test]
+    fn alone_in_a_terminal_it_is_the_view_of_everything() {
+        assert!(Args::read(["peer"], true).unwrap().command.is_none());
+        assert!(Args::read(["peer", "--home", "x"], true).unwrap().command.is_none());
+        assert_eq!(Args::read(["peer", "--home", "x"], false).unwrap_err().exit_code(), 2);
+        assert!(matches!(command(&["peer", "ui"]), Command::Ui));
+    }
+
+    #[test]
     fn rates() {
         assert_eq!(rate("10M"), Ok(10_000_000));
         assert_eq!(rate("1.5k"), Ok(1500));
@@ -499,7 +522,7 @@ mod tests {
             &["peer", "find"],
             &["peer", "list", "--limit", "0"],
         ] {
-            assert_eq!(Args::try_parse_from(args.iter()).unwrap_err().exit_code(), 2, "{args:?}");
+            assert_eq!(Args::read(args.iter(), false).unwrap_err().exit_code(), 2, "{args:?}");
         }
     }
 }

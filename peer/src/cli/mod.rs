@@ -2,12 +2,12 @@
 
 mod args;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::args::{Args, Configured};
 use crate::commands;
 use crate::engine::{Error, ErrorKind};
-use crate::ui::Output;
+use crate::ui::{LogLine, Output};
 
 const SIGINT: u8 = 2;
 const SIGTERM: u8 = 15;
@@ -26,7 +26,8 @@ const SIGNALLED: u8 = 128;
 
 /// Runs the command that the arguments say.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let in_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let args = match Args::read(std::env::args_os(), in_terminal) {
         Ok(args) => args,
         Err(error) => {
             // Help and version go to standard output and are no error; a closed pipe doesn't matter.
@@ -120,5 +121,10 @@ fn start_log(verbosity: u8) {
         _ => tracing::Level::TRACE,
     };
     // A level and not a filter of targets: cheap at start-up.
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).without_time().init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(LogLine::default)
+        .with_ansi(false)
+        .without_time()
+        .init();
 }

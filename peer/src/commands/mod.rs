@@ -1,16 +1,21 @@
 //! One function a command: each wires the engine to a view.
 
 mod account;
+mod background_fetch;
 mod chat;
 mod discover;
 mod fetch;
 mod listing;
+mod own_node;
 mod password;
+mod paths;
 mod say;
 mod serve;
+mod session;
 mod share;
 mod station;
 mod trust;
+mod ui;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,6 +114,8 @@ pub enum Command {
         /// What can't be delivered now is not kept for later.
         now: bool,
     },
+    /// Look at everything in one view.
+    Ui,
     /// Look at a key on record, or replace it.
     Trust {
         /// Whose.
@@ -170,6 +177,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
         Command::Fetch { request, share } => return fetch::run(context, request, share).await,
         Command::Serve { place, limits } => return serve::run(context, place, limits).await,
         Command::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
+        Command::Ui => return ui::run(context).await,
         command => command,
     };
     tokio::select! {
@@ -193,7 +201,7 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Trust { of: Whose::User(user), replace } => trust::user(context, &user, replace).await,
         Command::Trust { of: Whose::Tracker, replace } => trust::tracker(context, replace),
         Command::Verify { user, yes } => trust::verify(context, &user, yes).await,
-        Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } => {
+        Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } | Command::Ui => {
             Err(Error::Internal("this command runs by itself".to_owned()))
         }
     }

@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
 use super::Context;
-use crate::engine::event::Events;
+use super::own_node::OwnNode;
 use crate::engine::node::control::NodeClient;
-use crate::engine::node::{Node, Place};
-use crate::engine::serve::Limits;
 use crate::engine::{Error, Me};
 use crate::profile::ProfileError;
 
@@ -22,8 +17,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Station {
     /// The connection.
     pub(super) client: NodeClient,
-    own: JoinSet<Result<(), Error>>,
-    stop: CancellationToken,
+    own: Option<OwnNode>,
 }
 
 impl Station {
@@ -38,39 +32,39 @@ impl Station {
         }
     }
 
+    /// Whether the node is ours and ends with the conversation.
+    pub(super) const fn owns_node(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Ends the node if it is ours, in good order.
     ///
     /// # Errors
     /// What the node ended with.
-    pub(super) async fn close(mut self) -> Result<(), Error> {
-        self.stop.cancel();
-        while let Some(ended) = self.own.join_next().await {
-            ended.map_err(|failure| Error::Internal(failure.to_string()))??;
+    pub(super) async fn close(self) -> Result<(), Error> {
+        drop(self.client);
+        match self.own {
+            Some(own) => own.end().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn find(me: &Me) -> Result<Self, Error> {
         for _ in 0..TRIES {
             if let Some(client) = NodeClient::connect(&me.profile).await? {
-                return Ok(Self { client, own: JoinSet::new(), stop: CancellationToken::new() });
+                return Ok(Self { client, own: None });
             }
-            match Node::start(me, Place::default(), Limits::default(), Events::new()).await {
-                Ok(node) => return Self::with(node, me).await,
+            match OwnNode::start(me).await {
+                Ok(own) => {
+                    let client = NodeClient::connect(&me.profile).await?;
+                    let client = client.ok_or_else(|| Error::Internal("the node did not start".to_owned()))?;
+                    return Ok(Self { client, own: Some(own) });
+                }
                 // It has the profile and not yet, or no longer, its socket.
                 Err(Error::Profile(ProfileError::NodeRuns)) => tokio::time::sleep(PAUSE).await,
                 Err(error) => return Err(error),
             }
         }
         Err(ProfileError::NodeRuns.into())
-    }
-
-    async fn with(node: Node, me: &Me) -> Result<Self, Error> {
-        let stop = node.stop_token();
-        let mut own = JoinSet::new();
-        own.spawn(node.run());
-        let client = NodeClient::connect(&me.profile).await?;
-        let client = client.ok_or_else(|| Error::Internal("the node did not start".to_owned()))?;
-        Ok(Self { client, own, stop })
     }
 }

@@ -2,6 +2,7 @@
 
 mod durable;
 mod folder;
+pub mod job;
 mod message;
 mod route;
 

@@ -2,7 +2,7 @@
 
 use shared::safe_text::{safe_block, safe_line};
 
-use super::text::{size, time};
+use super::text::size;
 use crate::engine::Notice;
 use crate::engine::event::Event;
 
@@ -65,11 +65,6 @@ pub fn message_lines(text: &str) -> String {
 /// A message, its further lines indented so that none can pass for another message.
 pub fn message_line(from: &str, text: &str) -> String {
     format!("{from}: {}", message_lines(text))
-}
-
-/// A message of a conversation with its time.
-pub(super) fn timed_message(ms: i64, from: &str, text: &str) -> String {
-    format!("{} {}", time(ms), message_line(from, text))
 }
 
 #[cfg(test)]

@@ -1,120 +1,163 @@
-//! The terminal in raw mode: keys as what they mean.
+//! Keys as what they mean.
 
-use std::io::{self, Write};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossterm::cursor;
 use crossterm::event::{self, Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use crossterm::{event::DisableBracketedPaste, event::EnableBracketedPaste, execute, terminal};
 use tokio::sync::mpsc;
 
 use super::line_editor::Edit;
 
 /// What the user did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key(pub(super) Meaning);
+pub struct Key(pub(super) Press);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum Press {
     Edit(Edit),
     Submit,
     /// Ctrl-C.
     Interrupt,
     /// Ctrl-D.
     EndOfInput,
+    /// Ctrl-Z.
+    Suspend,
     Redraw,
+    Tab,
+    BackTab,
+    Escape,
+    PageUp,
+    PageDown,
+    /// F1.
+    Help,
+    /// Text that came in one piece.
+    Paste(String),
+    /// The terminal has another size, or may have; the cursor is in this column and row.
+    Resized(Option<(u16, u16)>),
 }
 
-/// Raw mode for as long as it lives; given back however the process ends, a panic included.
-#[derive(Debug)]
-pub struct RawTerminal(());
+/// Whether the terminal tells where its cursor is; one that doesn't is not asked again, since asking takes two seconds.
+static TELLS: AtomicBool = AtomicBool::new(true);
 
-impl RawTerminal {
-    /// Enters raw mode and starts reading keys.
-    ///
-    /// # Errors
-    /// As the terminal says.
-    pub fn enter() -> io::Result<(Self, mpsc::Receiver<Key>)> {
-        terminal::enable_raw_mode()?;
-        let guard = Self(());
-        execute!(io::stdout(), EnableBracketedPaste)?;
-        let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            leave();
-            previous(panic);
-        }));
-        let (keys, receiver) = mpsc::channel(64);
-        std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
-            // It ends with the process: a blocked read of a terminal can't be called off.
-            while let Ok(event) = event::read() {
-                if let Some(meaning) = meaning(event)
-                    && keys.blocking_send(Key(meaning)).is_err()
-                {
-                    return;
-                }
+/// Where the cursor is, if the terminal tells. Not to be asked while another thread reads keys.
+pub(super) fn cursor_position() -> Option<(u16, u16)> {
+    if !TELLS.load(Ordering::Relaxed) {
+        return None;
+    }
+    let position = cursor::position().ok();
+    TELLS.store(position.is_some(), Ordering::Relaxed);
+    position
+}
+
+/// Starts to read keys on a thread of its own; `placed` is whether it matters where the cursor is.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub(super) fn read(placed: bool) -> io::Result<mpsc::Receiver<Key>> {
+    let (keys, receiver) = mpsc::channel(256);
+    std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
+        // It ends with the process: a blocked read of a terminal can't be called off.
+        while let Ok(event) = event::read() {
+            if let Some(press) = press(event, placed)
+                && keys.blocking_send(Key(press)).is_err()
+            {
+                return;
             }
-        })?;
-        Ok((guard, receiver))
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        leave();
-    }
-}
-
-fn leave() {
-    let mut out = io::stdout();
-    let _ = execute!(out, DisableBracketedPaste);
-    let _ = terminal::disable_raw_mode();
-    let _ = out.flush();
-}
-
-fn meaning(event: TerminalEvent) -> Option<Meaning> {
-    match event {
-        TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => key_meaning(key),
-        TerminalEvent::Paste(text) => {
-            Some(Meaning::Edit(Edit::Insert(text.replace("\r\n", "\n").replace('\r', "\n").replace('\t', "    "))))
         }
-        TerminalEvent::Resize(..) => Some(Meaning::Redraw),
+    })?;
+    Ok(receiver)
+}
+
+fn press(event: TerminalEvent, placed: bool) -> Option<Press> {
+    match event {
+        TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => key_press(key),
+        TerminalEvent::Paste(text) => Some(Press::Paste(plain(&text))),
+        TerminalEvent::Resize(..) => Some(Press::Resized(if placed { cursor_position() } else { None })),
         _ => None,
     }
 }
 
-fn key_meaning(key: KeyEvent) -> Option<Meaning> {
+/// Pasted text with plain line ends and without tabs.
+fn plain(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n").replace('\t', "    ")
+}
+
+fn key_press(key: KeyEvent) -> Option<Press> {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     let alt = key.modifiers.contains(KeyModifiers::ALT);
-    let edit = match key.code {
-        KeyCode::Char('c') if control => return Some(Meaning::Interrupt),
-        KeyCode::Char('d') if control => return Some(Meaning::EndOfInput),
-        KeyCode::Char('l') if control => return Some(Meaning::Redraw),
-        KeyCode::Enter => return Some(Meaning::Submit),
-        KeyCode::Char('j' | 'm') if control => return Some(Meaning::Submit),
-        KeyCode::Char('a') if control => Edit::Home,
-        KeyCode::Char('e') if control => Edit::End,
-        KeyCode::Char('b') if control => Edit::Left,
-        KeyCode::Char('f') if control => Edit::Right,
-        KeyCode::Char('h') if control => Edit::Backspace,
-        KeyCode::Char('w') if control => Edit::KillWord,
-        KeyCode::Char('u') if control => Edit::KillToStart,
-        KeyCode::Char('k') if control => Edit::KillToEnd,
-        KeyCode::Char('p') if control => Edit::Older,
-        KeyCode::Char('n') if control => Edit::Newer,
-        KeyCode::Char('b') if alt => Edit::WordLeft,
-        KeyCode::Char('f') if alt => Edit::WordRight,
-        KeyCode::Backspace if alt => Edit::KillWord,
-        KeyCode::Left if control || alt => Edit::WordLeft,
-        KeyCode::Right if control || alt => Edit::WordRight,
-        KeyCode::Char(c) if !control && !alt => Edit::Insert(c.to_string()),
-        KeyCode::Tab => Edit::Insert("    ".to_owned()),
-        KeyCode::Backspace => Edit::Backspace,
-        KeyCode::Delete => Edit::Delete,
-        KeyCode::Left => Edit::Left,
-        KeyCode::Right => Edit::Right,
-        KeyCode::Home => Edit::Home,
-        KeyCode::End => Edit::End,
-        KeyCode::Up => Edit::Older,
-        KeyCode::Down => Edit::Newer,
+    Some(match key.code {
+        KeyCode::Char(c) if control => return control_press(c),
+        KeyCode::Char(c) if alt => return alt_press(c),
+        KeyCode::Char(c) => Press::Edit(Edit::Insert(c.to_string())),
+        KeyCode::Enter => Press::Submit,
+        KeyCode::Tab => Press::Tab,
+        KeyCode::BackTab => Press::BackTab,
+        KeyCode::Esc => Press::Escape,
+        KeyCode::PageUp => Press::PageUp,
+        KeyCode::PageDown => Press::PageDown,
+        KeyCode::F(1) => Press::Help,
+        KeyCode::Backspace if alt || control => Press::Edit(Edit::CutWordLeft),
+        KeyCode::Backspace => Press::Edit(Edit::Backspace),
+        KeyCode::Delete if alt || control => Press::Edit(Edit::CutWordRight),
+        KeyCode::Delete => Press::Edit(Edit::Delete),
+        KeyCode::Left if control || alt => Press::Edit(Edit::WordLeft),
+        KeyCode::Right if control || alt => Press::Edit(Edit::WordRight),
+        KeyCode::Left => Press::Edit(Edit::Left),
+        KeyCode::Right => Press::Edit(Edit::Right),
+        KeyCode::Home => Press::Edit(Edit::Home),
+        KeyCode::End => Press::Edit(Edit::End),
+        KeyCode::Up => Press::Edit(Edit::Older),
+        KeyCode::Down => Press::Edit(Edit::Newer),
         _ => return None,
-    };
-    Some(Meaning::Edit(edit))
+    })
+}
+
+fn control_press(c: char) -> Option<Press> {
+    Some(Press::Edit(match c {
+        'c' => return Some(Press::Interrupt),
+        'd' => return Some(Press::EndOfInput),
+        'z' => return Some(Press::Suspend),
+        'l' => return Some(Press::Redraw),
+        'j' | 'm' => return Some(Press::Submit),
+        'i' => return Some(Press::Tab),
+        'a' => Edit::Home,
+        'e' => Edit::End,
+        'b' => Edit::Left,
+        'f' => Edit::Right,
+        'h' => Edit::Backspace,
+        'w' => Edit::CutBlankWord,
+        'u' => Edit::CutToStart,
+        'k' => Edit::CutToEnd,
+        'y' => Edit::Yank,
+        'p' => Edit::Older,
+        'n' => Edit::Newer,
+        _ => return None,
+    }))
+}
+
+fn alt_press(c: char) -> Option<Press> {
+    Some(Press::Edit(match c {
+        'b' => Edit::WordLeft,
+        'f' => Edit::WordRight,
+        'd' => Edit::CutWordRight,
+        _ => return None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_mean() {
+        let of = |code, modifiers| key_press(KeyEvent::new(code, modifiers));
+        let edit = |edit| Some(Press::Edit(edit));
+        assert_eq!(of(KeyCode::Char('w'), KeyModifiers::CONTROL), edit(Edit::CutBlankWord));
+        assert_eq!(of(KeyCode::Char('b'), KeyModifiers::ALT), edit(Edit::WordLeft));
+        assert_eq!(of(KeyCode::Char('É'), KeyModifiers::SHIFT), edit(Edit::Insert("É".to_owned())));
+        assert_eq!(of(KeyCode::Char('z'), KeyModifiers::CONTROL), Some(Press::Suspend));
+        assert_eq!(of(KeyCode::Char('q'), KeyModifiers::ALT), None);
+        assert_eq!(plain("a\r\nb\rc\td"), "a\nb\nc    d");
+    }
 }

@@ -1,6 +1,11 @@
 //! One line of input: text, a cursor, and what of it fits the screen. Pure.
+//!
+//! The cursor stands between what people see as characters (grapheme clusters): a letter and its accents, a family of
+//! emoji and a flag are one each.
 
-use unicode_width::UnicodeWidthChar;
+use shared::safe_text::safe_line;
+use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
+use unicode_width::UnicodeWidthStr;
 
 /// Lines that Up and Down go through.
 const HISTORY: usize = 100;
@@ -8,12 +13,14 @@ const HISTORY: usize = 100;
 /// The line being written.
 #[derive(Debug, Default, Clone)]
 pub(super) struct LineEditor {
-    text: Vec<char>,
-    /// Between characters; never before one that is drawn on the one before it.
+    text: String,
+    /// In bytes, at the start of a cluster or at the end.
     cursor: usize,
+    /// What was cut out last.
+    cut: String,
     history: Vec<String>,
     /// Which line of the history is shown, counted from the newest, and the line that was being written before.
-    recalled: Option<(usize, Vec<char>)>,
+    recalled: Option<(usize, String)>,
 }
 
 /// A change to the line.
@@ -28,33 +35,44 @@ pub(super) enum Edit {
     WordRight,
     Home,
     End,
-    KillWord,
-    KillToStart,
-    KillToEnd,
+    /// Back to the last blank.
+    CutBlankWord,
+    CutWordLeft,
+    CutWordRight,
+    CutToStart,
+    CutToEnd,
+    /// Puts back what was cut.
+    Yank,
     Older,
     Newer,
+}
+
+/// What to draw of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) text: String,
+    /// In which cell the cursor is.
+    pub(super) cursor: usize,
 }
 
 impl LineEditor {
     pub(super) fn apply(&mut self, edit: &Edit) {
         match edit {
-            Edit::Insert(text) => {
-                let new: Vec<char> = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
-                let len = new.len();
-                self.text.splice(self.cursor..self.cursor, new);
-                self.cursor += len;
-            }
+            Edit::Insert(text) => self.insert(text),
             Edit::Backspace => self.remove(self.left_of(self.cursor), self.cursor),
             Edit::Delete => self.remove(self.cursor, self.right_of(self.cursor)),
             Edit::Left => self.cursor = self.left_of(self.cursor),
             Edit::Right => self.cursor = self.right_of(self.cursor),
-            Edit::WordLeft => self.cursor = self.word_left(),
+            Edit::WordLeft => self.cursor = self.word_left(is_word),
             Edit::WordRight => self.cursor = self.word_right(),
             Edit::Home => self.cursor = 0,
             Edit::End => self.cursor = self.text.len(),
-            Edit::KillWord => self.remove(self.word_left(), self.cursor),
-            Edit::KillToStart => self.remove(0, self.cursor),
-            Edit::KillToEnd => self.remove(self.cursor, self.text.len()),
+            Edit::CutBlankWord => self.cut(self.word_left(is_no_blank), self.cursor),
+            Edit::CutWordLeft => self.cut(self.word_left(is_word), self.cursor),
+            Edit::CutWordRight => self.cut(self.cursor, self.word_right()),
+            Edit::CutToStart => self.cut(0, self.cursor),
+            Edit::CutToEnd => self.cut(self.cursor, self.text.len()),
+            Edit::Yank => self.insert(&self.cut.clone()),
             Edit::Older => self.recall(1),
             Edit::Newer => self.recall(-1),
         }
@@ -62,7 +80,7 @@ impl LineEditor {
 
     /// The line, which is then empty; it goes into the history.
     pub(super) fn take(&mut self) -> String {
-        let line: String = self.text.drain(..).collect();
+        let line = std::mem::take(&mut self.text);
         self.cursor = 0;
         self.recalled = None;
         if !line.trim().is_empty() && self.history.last() != Some(&line) {
@@ -74,73 +92,112 @@ impl LineEditor {
         line
     }
 
+    /// The line as it is.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// What to draw in `columns` cells, and in which cell the cursor is: the part of the line around the cursor.
-    pub(super) fn view(&self, columns: usize) -> (String, usize) {
-        let columns = columns.max(2);
-        let mut start = self.cursor;
-        let mut before = 0;
-        // One cell stays free for the cursor itself.
-        while start > 0 && before + width(self.text[start - 1]) < columns {
-            start -= 1;
-            before += width(self.text[start]);
+    /// What stands before the cursor.
+    pub(super) fn before_cursor(&self) -> &str {
+        &self.text[..self.cursor]
+    }
+
+    /// Puts `text` in place of what stands between `from` (in bytes) and the cursor.
+    pub(super) fn replace_before_cursor(&mut self, from: usize, text: &str) {
+        if self.text.is_char_boundary(from) && from <= self.cursor {
+            self.remove(from, self.cursor);
+            self.insert(text);
         }
+    }
+
+    /// What to draw in `columns` cells: the part of the line around the cursor.
+    pub(super) fn view(&self, columns: usize) -> Shown {
+        let columns = columns.max(2);
         let mut shown = String::new();
-        let mut used = 0;
-        for c in &self.text[start..] {
-            if used + width(*c) > columns.saturating_sub(1) {
+        let mut cursor = 0;
+        // One cell stays free for the cursor itself.
+        for cluster in self.text[..self.cursor].graphemes(true).rev() {
+            let drawn = drawn(cluster);
+            if cursor + drawn.width() >= columns {
                 break;
             }
-            used += width(*c);
-            shown.push(if *c == '\n' { '␊' } else { *c });
+            cursor += drawn.width();
+            shown.insert_str(0, &drawn);
         }
-        (shown, before)
+        let mut used = cursor;
+        for cluster in self.text[self.cursor..].graphemes(true) {
+            let drawn = drawn(cluster);
+            if used + drawn.width() >= columns {
+                break;
+            }
+            used += drawn.width();
+            shown.push_str(&drawn);
+        }
+        Shown { text: shown, cursor }
+    }
+
+    fn insert(&mut self, text: &str) {
+        let new: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+        self.text.insert_str(self.cursor, &new);
+        self.cursor += new.len();
+        // An accent by itself joins the letter before it, and what follows may join it.
+        self.cursor = self.boundary_from(self.cursor);
+    }
+
+    fn cut(&mut self, from: usize, to: usize) {
+        if from < to {
+            self.text[from..to].clone_into(&mut self.cut);
+        }
+        self.remove(from, to);
     }
 
     fn remove(&mut self, from: usize, to: usize) {
-        self.text.drain(from..to);
-        self.cursor = from;
+        self.text.replace_range(from..to, "");
+        self.cursor = self.boundary_from(from);
+    }
+
+    fn boundary_from(&self, at: usize) -> usize {
+        let is_boundary = GraphemeCursor::new(at, self.text.len(), true).is_boundary(&self.text, 0).unwrap_or(true);
+        if is_boundary { at } else { self.right_of(at) }
     }
 
     fn left_of(&self, at: usize) -> usize {
-        let mut at = at.saturating_sub(1);
-        while at > 0 && width(self.text[at]) == 0 {
-            at -= 1;
-        }
-        at
+        self.text[..at].graphemes(true).next_back().map_or(0, |cluster| at - cluster.len())
     }
 
     fn right_of(&self, at: usize) -> usize {
-        let mut at = (at + 1).min(self.text.len());
-        while at < self.text.len() && width(self.text[at]) == 0 {
-            at += 1;
-        }
-        at
+        let next = GraphemeCursor::new(at, self.text.len(), true).next_boundary(&self.text, 0);
+        next.ok().flatten().unwrap_or(self.text.len())
     }
 
-    fn word_left(&self) -> usize {
-        let is_word = |at: usize| self.text[at].is_alphanumeric();
+    fn word_left(&self, belongs: impl Fn(&str) -> bool) -> usize {
         let mut at = self.cursor;
-        while at > 0 && !is_word(at - 1) {
-            at -= 1;
-        }
-        while at > 0 && is_word(at - 1) {
-            at -= 1;
+        let mut inside = false;
+        for cluster in self.text[..self.cursor].graphemes(true).rev() {
+            let here = belongs(cluster);
+            if inside && !here {
+                break;
+            }
+            inside |= here;
+            at -= cluster.len();
         }
         at
     }
 
     fn word_right(&self) -> usize {
-        let is_word = |at: usize| self.text[at].is_alphanumeric();
         let mut at = self.cursor;
-        while at < self.text.len() && !is_word(at) {
-            at += 1;
-        }
-        while at < self.text.len() && is_word(at) {
-            at += 1;
+        let mut inside = false;
+        for cluster in self.text[self.cursor..].graphemes(true) {
+            let here = is_word(cluster);
+            if inside && !here {
+                break;
+            }
+            inside |= here;
+            at += cluster.len();
         }
         at
     }
@@ -157,7 +214,7 @@ impl LineEditor {
             let next = next.cast_unsigned().min(self.history.len().saturating_sub(1));
             match self.history.iter().rev().nth(next) {
                 Some(line) => {
-                    self.text = line.chars().collect();
+                    self.text.clone_from(line);
                     self.recalled = Some((next, draft));
                 }
                 None => self.text = draft,
@@ -167,8 +224,23 @@ impl LineEditor {
     }
 }
 
-fn width(c: char) -> usize {
-    if c == '\n' { 1 } else { c.width().unwrap_or(0) }
+fn is_word(cluster: &str) -> bool {
+    cluster.starts_with(char::is_alphanumeric)
+}
+
+fn is_no_blank(cluster: &str) -> bool {
+    !cluster.starts_with(char::is_whitespace)
+}
+
+/// A cluster as it is drawn: what can't be seen is shown as what it is.
+fn drawn(cluster: &str) -> String {
+    let safe = safe_line(cluster);
+    // Something that takes no cell could not be gone over with the cursor.
+    if safe.width() == 0 {
+        format!("<U+{:04X}>", cluster.chars().next().map_or(0, u32::from))
+    } else {
+        safe.into_owned()
+    }
 }
 
 #[cfg(test)]
@@ -183,37 +255,66 @@ mod tests {
         editor
     }
 
-    fn text(editor: &LineEditor) -> String {
-        editor.text.iter().collect()
+    fn shown(line: &LineEditor, columns: usize) -> (String, usize) {
+        let Shown { text, cursor } = line.view(columns);
+        (text, cursor)
     }
 
     #[test]
-    fn words_and_kills() {
+    fn words_and_cuts() {
         let mut line = editor("one two  three");
         line.apply(&Edit::WordLeft);
-        line.apply(&Edit::KillWord);
-        assert_eq!(text(&line), "one three");
-        line.apply(&Edit::KillToEnd);
-        assert_eq!(text(&line), "one ");
+        line.apply(&Edit::CutWordLeft);
+        assert_eq!(line.text(), "one three");
+        line.apply(&Edit::CutToEnd);
+        assert_eq!(line.text(), "one ");
+        line.apply(&Edit::Yank);
+        assert_eq!(line.text(), "one three");
         line.apply(&Edit::Home);
         line.apply(&Edit::WordRight);
-        line.apply(&Edit::KillToStart);
-        assert_eq!(text(&line), " ");
+        line.apply(&Edit::CutToStart);
+        assert_eq!(line.text(), " three");
+        line.apply(&Edit::CutWordRight);
+        assert_eq!(line.text(), "");
     }
 
     #[test]
-    fn combining_characters_go_with_their_base() {
-        let mut line = editor("ae\u{301}b");
-        line.apply(&Edit::Left);
-        line.apply(&Edit::Backspace);
-        assert_eq!(text(&line), "ab");
+    fn a_blank_word_is_a_whole_path() {
+        let mut line = editor("/offer docs/a-b.pdf");
+        line.apply(&Edit::CutBlankWord);
+        assert_eq!(line.text(), "/offer ");
+        let mut line = editor("/offer docs/a-b.pdf");
+        line.apply(&Edit::CutWordLeft);
+        assert_eq!(line.text(), "/offer docs/a-b.");
+    }
+
+    #[test]
+    fn what_people_see_as_one_character_is_one() {
+        for one in ["e\u{301}", "👩\u{200d}👩\u{200d}👧", "🇧🇷", "👋🏽", "が"] {
+            let mut line = editor(&format!("a{one}b"));
+            line.apply(&Edit::Left);
+            line.apply(&Edit::Backspace);
+            assert_eq!(line.text(), "ab", "{one}");
+        }
+        let mut accent = editor("e");
+        accent.apply(&Edit::Insert("\u{301}".into()));
+        assert_eq!(accent.text(), "e\u{301}");
+        accent.apply(&Edit::Home);
+        accent.apply(&Edit::Delete);
+        assert_eq!(accent.text(), "");
     }
 
     #[test]
     fn wide_characters_are_two_cells() {
         let line = editor("日本語");
-        assert_eq!(line.view(20), ("日本語".to_owned(), 6));
-        assert_eq!(line.view(6), ("本語".to_owned(), 4));
+        assert_eq!(shown(&line, 20), ("日本語".to_owned(), 6));
+        assert_eq!(shown(&line, 6), ("本語".to_owned(), 4));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_shown() {
+        let line = editor("a\u{202e}b\nc\u{200b}");
+        assert_eq!(line.view(80).text, "a<U+202E>b␊c<U+200B>");
     }
 
     #[test]
@@ -222,28 +323,45 @@ mod tests {
         line.take();
         line.apply(&Edit::Insert("draft".into()));
         line.apply(&Edit::Older);
-        assert_eq!(text(&line), "first");
+        assert_eq!(line.text(), "first");
         line.apply(&Edit::Older);
-        assert_eq!(text(&line), "first");
+        assert_eq!(line.text(), "first");
         line.apply(&Edit::Newer);
-        assert_eq!(text(&line), "draft");
+        assert_eq!(line.text(), "draft");
+    }
+
+    #[test]
+    fn completion_takes_the_place_of_a_word() {
+        let mut line = editor("/offer re now");
+        for _ in 0..4 {
+            line.apply(&Edit::Left);
+        }
+        assert_eq!(line.before_cursor(), "/offer re");
+        line.replace_before_cursor("/offer ".len(), "report.pdf");
+        assert_eq!((line.text(), line.before_cursor()), ("/offer report.pdf now", "/offer report.pdf"));
     }
 
     fn edits() -> impl Strategy<Value = Edit> {
+        let some = ["e", "\u{301}", "日", "👩", "\u{200d}", "👧", "🇧", "🇷", " ", "\n", "\u{202e}", "\r", "x y"];
         prop_oneof![
             "\\PC{0,6}".prop_map(Edit::Insert),
-            Just(Edit::Backspace),
-            Just(Edit::Delete),
-            Just(Edit::Left),
-            Just(Edit::Right),
-            Just(Edit::WordLeft),
-            Just(Edit::WordRight),
-            Just(Edit::Home),
-            Just(Edit::KillWord),
-            Just(Edit::KillToStart),
-            Just(Edit::KillToEnd),
-            Just(Edit::Older),
-            Just(Edit::Newer),
+            proptest::sample::select(some.to_vec()).prop_map(|text| Edit::Insert(text.to_owned())),
+            proptest::sample::select(vec![
+                Edit::Backspace,
+                Edit::Delete,
+                Edit::Left,
+                Edit::Right,
+                Edit::WordLeft,
+                Edit::WordRight,
+                Edit::Home,
+                Edit::CutBlankWord,
+                Edit::CutWordLeft,
+                Edit::CutWordRight,
+                Edit::CutToEnd,
+                Edit::Yank,
+                Edit::Older,
+                Edit::Newer,
+            ]),
         ]
     }
 
@@ -253,10 +371,12 @@ mod tests {
             let mut line = LineEditor::default();
             for edit in &edits {
                 line.apply(edit);
-                prop_assert!(line.cursor <= line.text.len());
-                let (shown, cursor) = line.view(columns);
-                let used: usize = shown.chars().map(width).sum();
-                prop_assert!(used <= columns && cursor < columns, "{shown:?} {cursor} in {columns}");
+                let at_boundary = line.cursor == line.text.len()
+                    || line.text.grapheme_indices(true).any(|(at, _)| at == line.cursor);
+                prop_assert!(at_boundary, "{line:?}");
+                let Shown { text, cursor } = line.view(columns);
+                prop_assert!(text.width() <= columns && cursor < columns, "{text:?} {cursor} in {columns}");
+                prop_assert!(!text.chars().any(char::is_control));
             }
         }
     }

@@ -1,18 +1,39 @@
-//! What people and programs see: lines, bars, the conversation. It consumes the engine's events and decides nothing.
+//! What people and programs see: lines, bars, conversations. It consumes the engine's events and decides nothing.
+//!
+//! ```text
+//! keys ──► View::key ──► Wish ──► (whoever runs the view: the node, a fetch) ──► News ──► View::news ──► View::draw
+//! ```
+//!
+//! Each view is a pure model of what it was told and what was typed, and a thin edge that has the terminal.
 
 mod bars;
-mod chat_view;
+mod catalogue;
+mod complete;
+mod composer;
+mod entry;
 mod events;
+mod full_view;
+mod inline;
 mod json;
 mod keys;
 mod line_editor;
+mod line_view;
+mod look;
 mod output;
+mod raw;
+mod slash;
 mod text;
+mod transfers;
+mod view;
+mod wrap;
 
 pub use bars::{FetchBars, ShareBar};
-pub use chat_view::{ChatView, Wish};
 pub use events::{event_line, message_line, message_lines, notice_line};
+pub use full_view::{FullTerminal, FullView};
 pub use json::{event_json, file_json, message_json};
-pub use keys::{Key, RawTerminal};
-pub use output::{ColorChoice, Output, OutputOptions};
+pub use keys::Key;
+pub use line_view::{LineTerminal, LineView};
+pub use look::Look;
+pub use output::{ColorChoice, LogLine, Output, OutputOptions};
 pub use text::{date, files, size, time};
+pub use view::{News, View, Wish};

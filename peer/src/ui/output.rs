@@ -1,10 +1,12 @@
 //! Standard output and standard error, and what they can take.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use shared::safe_text::safe_block;
+
+use super::Look;
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,11 @@ impl Output {
         self.facts.options.quiet
     }
 
+    /// What a view on standard output may draw with.
+    pub fn look(&self) -> Look {
+        Look::new(self.facts.color_out)
+    }
+
     /// A line of data.
     ///
     /// # Errors
@@ -100,20 +107,20 @@ impl Output {
     /// A line for people on standard error, unless they want it quiet.
     pub fn note(&self, line: &str) {
         if !self.facts.options.quiet {
-            Self::tell(&safe_block(line));
+            tell(&safe_block(line));
         }
     }
 
     /// An error for people on standard error.
     pub fn error(&self, message: &str) {
         let label = if self.facts.color_err { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
-        Self::tell(&format!("{label} {}", safe_block(message)));
+        tell(&format!("{label} {}", safe_block(message)));
     }
 
     /// Something that went wrong and doesn't stop the command, even if it is to be quiet.
     pub fn warning(&self, message: &str) {
         let label = if self.facts.color_err { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
-        Self::tell(&format!("{label} {}", safe_block(message)));
+        tell(&format!("{label} {}", safe_block(message)));
     }
 
     /// A prompt on standard error, without a line end.
@@ -131,9 +138,59 @@ impl Output {
     pub fn bold(&self, text: &str) -> String {
         if self.facts.color_out { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
 
-    fn tell(line: &str) {
+/// What standard error would have got while a view has the terminal.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// A line for standard error, or for the view that has the terminal.
+pub(super) fn tell(line: &str) {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    match &mut *held {
+        Some(held) => held.push(line.to_owned()),
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        None => drop(writeln!(io::stderr().lock(), "{line}")),
+    }
+}
+
+/// Holds back what is told: a view takes the terminal.
+pub(super) fn hold() {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+}
+
+/// What was held back so far.
+pub(super) fn take_held() -> Vec<String> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(std::mem::take).unwrap_or_default()
+}
+
+/// The terminal is free again: what was held back is told.
+pub(super) fn release() {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    for line in held.into_iter().flatten() {
+        tell(&line);
+    }
+}
+
+/// Standard error for the log: whole lines, held back while a view has the terminal.
+#[derive(Debug, Default)]
+pub struct LogLine(Vec<u8>);
+
+impl Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.0);
+        if !text.is_empty() {
+            tell(text.trim_end_matches('\n'));
+        }
     }
 }

@@ -54,6 +54,11 @@ pub fn time(ms: i64) -> String {
     local(ms, "%H:%M:%S")
 }
 
+/// The same without the seconds.
+pub(super) fn hour(ms: i64) -> String {
+    local(ms, "%H:%M")
+}
+
 /// The day here, of seconds since 1970.
 pub fn date(s: i64) -> String {
     local(s.saturating_mul(1000), "%Y-%m-%d")

@@ -1,0 +1,149 @@
+//! What Tab makes of a line. Pure: names and paths are asked for and come later.
+
+use shared::UserName;
+
+use super::line_editor::LineEditor;
+use super::slash::{COMMANDS, quoted, words};
+use super::view::Wish;
+
+/// What is to be completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A command.
+    Command { start: String },
+    /// A file of the other one; it begins there in the line.
+    Name { start: String, at: usize },
+    /// A path; it begins there in the line.
+    Path { start: String, at: usize },
+}
+
+/// How a line goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Completed {
+    /// Nothing fits.
+    Nothing,
+    /// The line has been changed.
+    Changed,
+    /// There are several, and no more that they have in common.
+    Several(Vec<String>),
+}
+
+/// What the word before the cursor may become.
+pub(super) fn wanted(line: &LineEditor) -> Option<Wanted> {
+    let before = line.before_cursor();
+    if !before.starts_with('/') || before.starts_with("//") {
+        return None;
+    }
+    let Some((command, rest)) = before.split_once(' ') else {
+        return Some(Wanted::Command { start: before.to_owned() });
+    };
+    let at = command.len() + 1;
+    match command {
+        "/get" | "/files" => {
+            Some(Wanted::Name { start: rest.trim_start().to_owned(), at: before.len() - rest.trim_start().len() })
+        }
+        "/offer" => {
+            let word = words(rest).pop().filter(|_| !rest.ends_with(' ') || rest.ends_with("\\ "));
+            let (start, from) = word.map_or((String::new(), rest.len()), |word| (word.text, word.start));
+            Some(Wanted::Path { start, at: at + from })
+        }
+        _ => None,
+    }
+}
+
+impl Wanted {
+    /// What has to be known for it.
+    pub(super) fn wish(&self, with: &UserName) -> Option<Wish> {
+        match self {
+            Self::Command { .. } => None,
+            Self::Name { .. } => Some(Wish::Files { of: with.clone(), start: String::new() }),
+            Self::Path { start, .. } => Some(Wish::Paths { start: start.clone() }),
+        }
+    }
+
+    /// Goes on with what there is.
+    pub(super) fn complete<'a>(&self, line: &mut LineEditor, there: impl Iterator<Item = &'a str>) -> Completed {
+        match self {
+            Self::Command { start } => {
+                let commands = COMMANDS.iter().map(|(name, ..)| *name);
+                go_on(line, 0, start, commands, str::to_owned, " ")
+            }
+            Self::Name { start, at } => go_on(line, *at, start, there, str::to_owned, ""),
+            Self::Path { start, at } => go_on(line, *at, start, there, quoted, " "),
+        }
+    }
+}
+
+fn go_on<'a>(
+    line: &mut LineEditor,
+    at: usize,
+    start: &str,
+    there: impl Iterator<Item = &'a str>,
+    written: impl Fn(&str) -> String,
+    end: &str,
+) -> Completed {
+    let fitting: Vec<&str> = there.filter(|one| one.starts_with(start)).collect();
+    let Some(first) = fitting.first() else { return Completed::Nothing };
+    let common = fitting.iter().fold(*first, |common, one| common_start(common, one));
+    let is_only = fitting.len() == 1;
+    if common.len() == start.len() && !is_only {
+        return Completed::Several(fitting.into_iter().map(str::to_owned).collect());
+    }
+    let is_whole = is_only && !common.ends_with('/');
+    line.replace_before_cursor(at, &format!("{}{}", written(common), if is_whole { end } else { "" }));
+    Completed::Changed
+}
+
+fn common_start<'a>(one: &'a str, other: &str) -> &'a str {
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    &one[..same]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::line_editor::Edit;
+
+    fn tab(text: &str, there: &[&str]) -> (Completed, String) {
+        let mut line = LineEditor::default();
+        line.apply(&Edit::Insert(text.to_owned()));
+        let Some(wanted) = wanted(&line) else { return (Completed::Nothing, text.to_owned()) };
+        let completed = wanted.complete(&mut line, there.iter().copied());
+        (completed, line.text().to_owned())
+    }
+
+    #[test]
+    fn commands() {
+        assert_eq!(tab("/o", &[]), (Completed::Changed, "/offer ".to_owned()));
+        assert_eq!(tab("/", &[]).1, "/");
+        assert!(matches!(tab("/", &[]).0, Completed::Several(all) if all.len() == COMMANDS.len()));
+        assert_eq!(tab("/nosuch", &[]).0, Completed::Nothing);
+        assert_eq!(tab("say /o", &[]).0, Completed::Nothing);
+        assert_eq!(tab("//o", &[]).0, Completed::Nothing);
+    }
+
+    #[test]
+    fn names() {
+        let names = ["docs/a.pdf", "docs/b.pdf", "my film.mkv"];
+        assert_eq!(tab("/get d", &names), (Completed::Changed, "/get docs/".to_owned()));
+        assert_eq!(tab("/get my", &names), (Completed::Changed, "/get my film.mkv".to_owned()));
+        assert_eq!(
+            tab("/get docs/", &names).0,
+            Completed::Several(vec!["docs/a.pdf".to_owned(), "docs/b.pdf".to_owned()])
+        );
+        assert_eq!(tab("/get x", &names).0, Completed::Nothing);
+    }
+
+    #[test]
+    fn paths_with_blanks_are_quoted() {
+        let there = ["~/my files/", "~/mail"];
+        assert_eq!(tab("/offer a ~/my", &there), (Completed::Changed, r"/offer a ~/my\ files/".to_owned()));
+        let there = ["~/my files/x y.pdf"];
+        assert_eq!(
+            tab(r"/offer ~/my\ files/x", &there),
+            (Completed::Changed, r"/offer ~/my\ files/x\ y.pdf ".to_owned())
+        );
+        assert_eq!(tab(r#"/offer "~/my files/x"#, &there).1, r"/offer ~/my\ files/x\ y.pdf ");
+        assert_eq!(tab("/offer ~/my ", &["a", "b"]).0, Completed::Several(vec!["a".to_owned(), "b".to_owned()]));
+    }
+}

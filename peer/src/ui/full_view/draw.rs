@@ -1,0 +1,326 @@
+//! The full view's picture. Pure.
+
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::{Position, Rect};
+use ratatui_core::style::Style;
+use ratatui_core::text::{Line, Span};
+use shared::safe_text::safe_line;
+use unicode_width::UnicodeWidthStr;
+
+use super::model::{Focus, FullView, Notice, Overlay};
+use super::talk::{Files, Talk};
+use crate::engine::node::control::Person;
+use crate::ui::look::Mark;
+use crate::ui::slash::COMMANDS;
+use crate::ui::text::size;
+use crate::ui::wrap::{cut, wrap};
+
+/// From so many columns on, people, conversation and files stand side by side.
+const THREE: u16 = 96;
+/// From so many on, people stand beside the rest; below, one pane is all there is.
+const TWO: u16 = 56;
+const PEOPLE: u16 = 20;
+/// Rows of transfers below the panes.
+const TRANSFERS: u16 = 4;
+
+/// Which pane is where; what is nowhere is not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    people: Option<Rect>,
+    talk: Option<Rect>,
+    pub(super) files: Option<Rect>,
+    transfers: Option<Rect>,
+    help: Rect,
+}
+
+impl Layout {
+    pub(super) fn of(area: Rect, focus: Focus, running: usize) -> Self {
+        let help = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
+        let mut rest = Rect { height: area.height.saturating_sub(1), ..area };
+        let mut layout = Self { people: None, talk: None, files: None, transfers: None, help };
+        if focus == Focus::Transfers {
+            layout.transfers = Some(rest);
+            return layout;
+        }
+        let below = u16::try_from(running).unwrap_or(u16::MAX).min(TRANSFERS).min(rest.height / 4);
+        if below > 0 {
+            rest.height -= below;
+            layout.transfers = Some(Rect { y: rest.bottom(), height: below, ..rest });
+        }
+        let column = |x: u16, width: u16| Some(Rect { x, width, ..rest });
+        if area.width < TWO {
+            match focus {
+                Focus::People => layout.people = Some(rest),
+                Focus::Talk | Focus::Transfers => layout.talk = Some(rest),
+                Focus::Files => layout.files = Some(rest),
+            }
+            return layout;
+        }
+        layout.people = column(0, PEOPLE);
+        let (left, room) = (PEOPLE + 1, area.width - PEOPLE - 1);
+        if area.width >= THREE {
+            let files = (room / 3).min(44);
+            layout.talk = column(left, room - files - 1);
+            layout.files = column(area.width - files, files);
+        } else if focus == Focus::Files {
+            layout.files = column(left, room);
+        } else {
+            layout.talk = column(left, room);
+        }
+        layout
+    }
+}
+
+/// Columns and rows that the conversation has, without its title and its line; nothing when it isn't shown.
+pub(super) fn talk_size(view: &FullView, area: Rect) -> Option<(usize, usize)> {
+    let pane = Layout::of(area, view.focus, view.transfers.running()).talk?;
+    let columns = usize::from(pane.width);
+    let beside = view.chosen_talk().map_or(0, |talk| talk.composer.rows_beside(view.look, columns, 3).len());
+    Some((columns, usize::from(pane.height).saturating_sub(2 + beside)))
+}
+
+/// Draws all of it; where the cursor is to be, if anywhere.
+pub(super) fn draw(view: &FullView, buffer: &mut Buffer, area: Rect) -> Option<Position> {
+    let layout = Layout::of(area, view.focus, view.transfers.running());
+    if let Some(overlay) = &view.overlay {
+        draw_overlay(view, overlay, buffer, Rect { height: area.height.saturating_sub(1), ..area });
+        put(buffer, layout.help, 0, &Line::styled("any key: back", view.look.dim()));
+        return None;
+    }
+    if let Some(pane) = layout.people {
+        draw_people(view, buffer, pane);
+    }
+    if let Some(pane) = layout.files {
+        draw_files(view, buffer, pane);
+    }
+    if let Some(pane) = layout.transfers {
+        draw_transfers(view, buffer, pane);
+    }
+    let cursor = layout.talk.and_then(|pane| draw_talk(view, buffer, pane));
+    draw_help(view, buffer, layout.help);
+    cursor.filter(|_| view.focus == Focus::Talk)
+}
+
+fn draw_people(view: &FullView, buffer: &mut Buffer, pane: Rect) {
+    let look = view.look;
+    title(view, buffer, pane, Focus::People, &format!("{}: people", view.me));
+    let rows = usize::from(pane.height.saturating_sub(1));
+    let chosen = view.people.iter().position(|person| Some(&person.user) == view.chosen.as_ref()).unwrap_or(0);
+    let first = chosen.saturating_sub(rows.saturating_sub(1));
+    for (y, person) in (1..pane.height).zip(view.people.iter().skip(first)) {
+        let is_chosen = Some(&person.user) == view.chosen.as_ref();
+        let style = if person.online == Some(true) { look.good() } else { look.dim() };
+        let line = Line::from(vec![
+            Span::raw(if is_chosen { ">" } else { " " }),
+            Span::styled(look.presence(person.online == Some(true)), style),
+            Span::raw(format!(
+                " {}",
+                cut(&about(view, person), usize::from(pane.width).saturating_sub(3), look.ellipsis())
+            )),
+        ]);
+        put(buffer, pane, y, &line);
+        if is_chosen {
+            mark_row(buffer, pane, y, if view.focus == Focus::People { look.selected() } else { look.bold() });
+        } else if person.unread > 0 {
+            mark_row(buffer, pane, y, look.bold());
+        }
+    }
+    if view.people.is_empty() {
+        for (y, row) in (1..pane.height).zip(wrap(
+            "nobody yet: whoever registers at the tracker and comes online is shown here",
+            usize::from(pane.width),
+        )) {
+            put(buffer, pane, y, &Line::styled(row, look.dim()));
+        }
+    }
+}
+
+/// A name, with what is unread first: that must not be cut off.
+fn about(view: &FullView, person: &Person) -> String {
+    let mut text =
+        if person.unread > 0 { format!("({}) {}", person.unread, person.user) } else { person.user.to_string() };
+    if person.waiting > 0 {
+        text.push_str(&format!(" {}{}", view.look.mark(Mark::Waiting), person.waiting));
+    }
+    if view.talks.get(&person.user).is_some_and(|talk| talk.typing.is_some()) {
+        text.push_str(" typing");
+    }
+    if person.frozen {
+        text.push_str(" key changed");
+    }
+    if person.blocked {
+        text.push_str(" ignored");
+    }
+    text
+}
+
+fn draw_talk(view: &FullView, buffer: &mut Buffer, pane: Rect) -> Option<Position> {
+    let Some(person) = view.chosen_person() else {
+        title(view, buffer, pane, Focus::Talk, "nobody");
+        return None;
+    };
+    let word = match person.online {
+        Some(true) => "online",
+        Some(false) => "offline",
+        None => "not known to be online",
+    };
+    let empty = Talk::default();
+    let talk = view.chosen_talk().unwrap_or(&empty);
+    let back = if talk.back > 0 { ", looking back" } else { "" };
+    title(view, buffer, pane, Focus::Talk, &format!("{} {word}{back}", person.user));
+    let columns = usize::from(pane.width);
+    let beside = talk.composer.rows_beside(view.look, columns, 3);
+    let room = usize::from(pane.height).saturating_sub(2 + beside.len());
+    let rows = talk.rows(&person.user, view.look, columns, room);
+    for (y, row) in (1..).zip(&rows) {
+        put(buffer, pane, y, row);
+    }
+    if pane.height < 2 {
+        return None;
+    }
+    let line_at = pane.height - 1 - u16::try_from(beside.len()).unwrap_or(0).min(pane.height - 1);
+    let (line, column) = talk.composer.row(view.look, columns);
+    put(buffer, pane, line_at, &line);
+    for (y, row) in (line_at + 1..).zip(&beside) {
+        put(buffer, pane, y, row);
+    }
+    let column = u16::try_from(column).unwrap_or(0).min(pane.width.saturating_sub(1));
+    Some(Position::new(pane.x + column, pane.y + line_at))
+}
+
+fn draw_files(view: &FullView, buffer: &mut Buffer, pane: Rect) {
+    let look = view.look;
+    let whose = view.chosen.as_ref().map_or_else(|| "files".to_owned(), |user| format!("{user}'s files"));
+    title(view, buffer, pane, Focus::Files, &whose);
+    let nothing = |buffer: &mut Buffer, text: &str| {
+        for (y, row) in (1..pane.height).zip(wrap(text, usize::from(pane.width).saturating_sub(1))) {
+            put(buffer, pane, y, &Line::styled(format!(" {row}"), look.dim()));
+        }
+    };
+    let is_away = view.chosen_person().is_some_and(|person| person.online == Some(false));
+    let files = match view.chosen_talk().map(|talk| &talk.files) {
+        Some(Files::Known(files)) => files,
+        Some(Files::Asked) => return nothing(buffer, "asking"),
+        Some(Files::Failed) => return nothing(buffer, "they could not be had; r asks again"),
+        _ if is_away => return nothing(buffer, "can be seen when they are online"),
+        _ => return nothing(buffer, "r asks for them"),
+    };
+    if files.is_empty() {
+        return nothing(buffer, "nothing is shared");
+    }
+    let rows = usize::from(pane.height.saturating_sub(1));
+    let first = view.file.saturating_sub(rows.saturating_sub(1));
+    for (y, (place, file)) in (1..pane.height).zip(files.iter().enumerate().skip(first)) {
+        let is_chosen = place == view.file && view.focus == Focus::Files;
+        let sign = if is_chosen { ">" } else { " " };
+        let name = cut(&safe_line(file.name.as_str()), usize::from(pane.width).saturating_sub(11), look.ellipsis());
+        put(buffer, pane, y, &Line::raw(format!("{sign}{:>8} {name}", size(file.size))));
+        if is_chosen {
+            mark_row(buffer, pane, y, look.selected());
+        }
+    }
+}
+
+fn draw_transfers(view: &FullView, buffer: &mut Buffer, pane: Rect) {
+    let columns = usize::from(pane.width);
+    let rows = usize::from(pane.height);
+    if view.focus != Focus::Transfers {
+        for (y, row) in (0..).zip(view.transfers.rows(view.look, columns, rows)) {
+            put(buffer, pane, y, &row);
+        }
+        return;
+    }
+    title(view, buffer, pane, Focus::Transfers, "transfers");
+    let running = view.transfers.rows(view.look, columns, rows.saturating_sub(1));
+    let ended = view.transfers.ended_rows(view.look, columns);
+    for (y, row) in (1..pane.height).zip(running.iter().chain(&ended)) {
+        put(buffer, pane, y, row);
+    }
+}
+
+fn draw_help(view: &FullView, buffer: &mut Buffer, row: Rect) {
+    let columns = usize::from(row.width);
+    if let Some(Notice { text, is_problem }) = &view.notice {
+        let style = if *is_problem { view.look.problem() } else { view.look.bold() };
+        let text = safe_line(text).replace('␊', " ");
+        let sign = if *is_problem { "! " } else { "" };
+        put(buffer, row, 0, &Line::styled(cut(&format!("{sign}{text}"), columns, view.look.ellipsis()), style));
+        return;
+    }
+    let parts: &[&str] = match view.focus {
+        Focus::People => &["?: help", "Enter: talk", "Tab: next pane", "Up, Down: choose", "q: leave"],
+        Focus::Talk => {
+            &["F1: help", "Enter: send", "Tab: next pane", "PgUp: look back", "Esc: people", "Ctrl-D: leave"]
+        }
+        Focus::Files => &["?: help", "Enter: fetch", "Tab: next pane", "r: ask again", "q: leave"],
+        Focus::Transfers => &["?: help", "Tab: next pane", "q: leave"],
+    };
+    let mut text = String::new();
+    for part in parts {
+        let longer = if text.is_empty() { (*part).to_owned() } else { format!("{text}  {part}") };
+        if longer.width() <= columns {
+            text = longer;
+        }
+    }
+    put(buffer, row, 0, &Line::styled(text, view.look.dim()));
+}
+
+fn draw_overlay(view: &FullView, overlay: &Overlay, buffer: &mut Buffer, area: Rect) {
+    let columns = usize::from(area.width);
+    let (heading, rows, back) = match overlay {
+        Overlay::Help => ("help".to_owned(), help(columns), usize::MAX),
+        Overlay::Found { with, words, entries, back } => {
+            let rows = entries.iter().flat_map(|entry| {
+                let mut rows = entry.rows(with, view.look, columns);
+                rows.insert(0, Line::styled(entry.day(), view.look.dim()));
+                rows
+            });
+            let what = if entries.is_empty() { "nothing" } else { "found" };
+            (format!("{what}: {}", safe_line(words)), rows.collect(), *back)
+        }
+    };
+    put(buffer, area, 0, &Line::styled(cut(&heading, columns, view.look.ellipsis()), view.look.bold()));
+    let most = usize::from(area.height.saturating_sub(1));
+    let first = rows.len().saturating_sub(most).saturating_sub(back);
+    for (y, row) in (1..area.height).zip(rows.iter().skip(first)) {
+        put(buffer, area, y, row);
+    }
+}
+
+fn help(columns: usize) -> Vec<Line<'static>> {
+    let keys = [
+        ("Tab, Shift-Tab", "the next pane, the one before"),
+        ("Up, Down", "choose a person or a file; in the line: what was written before"),
+        ("Enter", "talk to the person, send the line, fetch the file"),
+        ("PgUp, PgDn", "look back in the conversation"),
+        ("Esc", "back to the people"),
+        ("r", "in the files: ask for them again"),
+        ("?, F1", "this; in the line, F1 or /help"),
+        ("Ctrl-Z", "to the shell; fg comes back"),
+        ("q, Ctrl-D", "leave; in the line, Ctrl-D or /quit"),
+    ];
+    let keys = keys.iter().map(|(key, what)| format!("{key:<16} {what}"));
+    let signs =
+        [String::new(), "… waiting   → sent   ✓ stored by the other side   ! not delivered".to_owned(), String::new()];
+    let commands = COMMANDS.iter().map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
+    let all = keys.chain(signs).chain(commands);
+    all.flat_map(|line| wrap(&line, columns)).map(Line::raw).collect()
+}
+
+fn title(view: &FullView, buffer: &mut Buffer, pane: Rect, of: Focus, text: &str) {
+    let room = usize::from(pane.width).saturating_sub(2);
+    let text = cut(text, room, view.look.ellipsis());
+    let (text, style) =
+        if view.focus == of { (format!("[{text}]"), view.look.bold()) } else { (format!(" {text} "), view.look.dim()) };
+    put(buffer, pane, 0, &Line::styled(text, style));
+}
+
+fn put(buffer: &mut Buffer, pane: Rect, y: u16, line: &Line<'_>) {
+    if y < pane.height && pane.y + y < buffer.area.bottom() {
+        buffer.set_line(pane.x, pane.y + y, line, pane.width);
+    }
+}
+
+fn mark_row(buffer: &mut Buffer, pane: Rect, y: u16, style: Style) {
+    buffer.set_style(Rect { y: pane.y + y, height: 1, ..pane }.intersection(buffer.area), style);
+}

@@ -1,0 +1,455 @@
+//! What the full view knows and what it makes of keys and news. Pure.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ratatui_core::layout::{Rect, Size};
+use shared::UserName;
+
+use super::draw::{self, Layout};
+use super::talk::{Files, Talk};
+use crate::engine::chat::StoredMessage;
+use crate::engine::event::Event;
+use crate::engine::node::control::Person;
+use crate::ui::composer::Composed;
+use crate::ui::entry::{Entry, mark};
+use crate::ui::events::event_line;
+use crate::ui::keys::Press;
+use crate::ui::line_editor::Edit;
+use crate::ui::look::Look;
+use crate::ui::transfers::Transfers;
+use crate::ui::view::{News, Wish};
+
+/// Messages of a page of the past.
+const PAGE: usize = 100;
+/// How long somebody who typed is taken to go on.
+const TYPING: Duration = Duration::from_secs(7);
+
+/// Everybody, and the conversation with one of them.
+#[derive(Debug)]
+pub struct FullView {
+    pub(super) look: Look,
+    pub(super) me: UserName,
+    pub(super) people: Vec<Person>,
+    pub(super) chosen: Option<UserName>,
+    pub(super) talks: HashMap<UserName, Talk>,
+    pub(super) transfers: Transfers,
+    pub(super) focus: Focus,
+    pub(super) overlay: Option<Overlay>,
+    /// Which file is selected.
+    pub(super) file: usize,
+    /// What was said last that belongs to no conversation.
+    pub(super) notice: Option<Notice>,
+    size: Size,
+}
+
+/// Which pane has the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Focus {
+    People,
+    Talk,
+    Files,
+    Transfers,
+}
+
+/// Something that is looked at for a moment.
+#[derive(Debug)]
+pub(super) enum Overlay {
+    Help,
+    Found { with: UserName, words: String, entries: Vec<Entry>, back: usize },
+}
+
+#[derive(Debug)]
+pub(super) struct Notice {
+    pub(super) text: String,
+    pub(super) is_problem: bool,
+}
+
+impl FullView {
+    /// Everybody that `me` knows of.
+    pub fn new(look: Look, me: &UserName, people: &[Person]) -> Self {
+        let mut view = Self {
+            look,
+            me: me.clone(),
+            people: Vec::new(),
+            chosen: None,
+            talks: HashMap::new(),
+            transfers: Transfers::default(),
+            focus: Focus::People,
+            overlay: None,
+            file: 0,
+            notice: None,
+            size: Size::new(80, 24),
+        };
+        view.meet(people);
+        view
+    }
+
+    pub(super) fn begin(&mut self) -> Vec<Wish> {
+        self.look_at_chosen()
+    }
+
+    /// The screen has this size now.
+    pub(super) fn fit(&mut self, size: Size) {
+        self.size = size;
+        let Some(with) = self.chosen.clone() else { return };
+        let (look, Some((columns, rows))) = (self.look, draw::talk_size(self, self.area())) else { return };
+        let talk = self.talks.entry(with.clone()).or_default();
+        talk.clamp(&with, look, columns, rows);
+        let files = if let Files::Known(files) = &talk.files { files.len() } else { 0 };
+        self.file = self.file.min(files.saturating_sub(1));
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        Layout::of(self.area(), self.focus, self.transfers.running())
+    }
+
+    pub(super) fn chosen_person(&self) -> Option<&Person> {
+        self.people.iter().find(|person| Some(&person.user) == self.chosen.as_ref())
+    }
+
+    pub(super) fn chosen_talk(&self) -> Option<&Talk> {
+        self.talks.get(self.chosen.as_ref()?)
+    }
+
+    pub(super) fn press(&mut self, press: &Press, now: Instant) -> Vec<Wish> {
+        self.notice = None;
+        match press {
+            Press::Interrupt => return vec![Wish::Interrupt],
+            Press::Suspend => return vec![Wish::Suspend],
+            _ => {}
+        }
+        if self.overlay.is_some() {
+            self.press_overlay(press);
+            return Vec::new();
+        }
+        if self.focus == Focus::Talk
+            && let Some(wishes) = self.press_talk(press, now)
+        {
+            return wishes;
+        }
+        match press {
+            Press::EndOfInput => vec![Wish::Leave],
+            Press::Help => self.show(Overlay::Help),
+            Press::Tab => self.turn(1),
+            Press::BackTab => self.turn(-1),
+            Press::Escape => self.go_to(Focus::People),
+            Press::Edit(Edit::Insert(text)) if text == "?" => self.show(Overlay::Help),
+            Press::Edit(Edit::Insert(text)) if text == "q" => vec![Wish::Leave],
+            press => self.press_pane(press),
+        }
+    }
+
+    pub(super) fn news(&mut self, news: &News, now: Instant) -> Vec<Wish> {
+        match news {
+            News::Event(event) => return self.event(event, now),
+            News::People(people) => {
+                let had_nobody = self.chosen.is_none();
+                self.meet(people);
+                if had_nobody {
+                    return self.look_at_chosen();
+                }
+            }
+            News::History { with, messages, .. } => self.talk(with).take_page(messages, PAGE),
+            News::Found { with, words, messages } => self.found(with, words, messages),
+            News::Files { of, start, files } => {
+                let talk = self.talk(of);
+                talk.composer.catalogue_mut().learn(files);
+                talk.composer.names_known();
+                if start.is_empty() || !matches!(talk.files, Files::Known(_)) {
+                    talk.files = Files::Known(files.clone());
+                }
+            }
+            News::Paths { paths, .. } => {
+                if let Some(with) = self.chosen.clone() {
+                    self.talk(&with).composer.paths(paths);
+                }
+            }
+            News::Note(text) => self.say(text, false),
+            News::Problem(text) => self.say(text, true),
+            News::Tick => {
+                self.transfers.expire(now);
+                for talk in self.talks.values_mut() {
+                    talk.typing = talk.typing.filter(|until| *until > now);
+                }
+                // A node that has just begun doesn't know yet.
+                let mut wishes = if self.people.iter().any(|person| person.online.is_none()) {
+                    vec![Wish::People]
+                } else {
+                    Vec::new()
+                };
+                if self.layout().files.is_some() {
+                    wishes.extend(self.ask_files(false));
+                }
+                return wishes;
+            }
+            News::Resumed => {}
+        }
+        Vec::new()
+    }
+
+    fn event(&mut self, event: &Event, now: Instant) -> Vec<Wish> {
+        match event {
+            Event::Received { from, message, seq } => {
+                let talk = self.talk(from);
+                talk.typing = None;
+                talk.add(Entry::received(message, *seq));
+                if let Some(offer) = &message.offer {
+                    talk.composer.catalogue_mut().add(offer.name.as_str(), offer.size, true);
+                    talk.files = Files::Unknown;
+                }
+                if self.chosen.as_ref() == Some(from) && self.focus == Focus::Talk {
+                    return vec![Wish::MarkRead { with: from.clone() }];
+                }
+                match self.person(from) {
+                    Some(person) => person.unread += 1,
+                    None => return vec![Wish::People],
+                }
+            }
+            Event::Said { to, message, seq } => {
+                self.talk(to).add(Entry::said(message, *seq));
+                self.waits(to, 1);
+            }
+            Event::State { to, id, state, why } => {
+                self.talk(to).mark(*id, mark(*state));
+                if !state.is_open() {
+                    self.waits(to, -1);
+                }
+                if let (true, Some(why)) = (state.is_given_up(), why) {
+                    self.talk(to).problem(&format!("not delivered: {why}"));
+                }
+            }
+            Event::Read { with } => {
+                if let Some(person) = self.person(with) {
+                    person.unread = 0;
+                }
+            }
+            Event::Typing { from } => self.talk(from).typing = Some(now + TYPING),
+            Event::Presence { user, online } => match self.person(user) {
+                Some(person) => {
+                    person.online = Some(*online);
+                    self.sort();
+                }
+                None => return vec![Wish::People],
+            },
+            Event::Held { user, frozen, why } => {
+                if let Some(person) = self.person(user)
+                    && std::mem::replace(&mut person.frozen, *frozen) != *frozen
+                    && *frozen
+                {
+                    self.talk(user).problem(why);
+                }
+            }
+            Event::Transfer(transfer) => self.transfers.take(transfer, now),
+            Event::Missed { .. } => {
+                self.talks.values_mut().for_each(Talk::forget);
+                let mut wishes = self.look_at_chosen();
+                wishes.push(Wish::People);
+                return wishes;
+            }
+            event => {
+                if let Some(line) = event_line(event) {
+                    self.say(&line, false);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Keys for the line; nothing when they are for the view.
+    fn press_talk(&mut self, press: &Press, now: Instant) -> Option<Vec<Wish>> {
+        let with = self.chosen.clone()?;
+        let online = self.chosen_person().is_some_and(|person| person.online == Some(true));
+        let (_, page) = draw::talk_size(self, self.area()).unwrap_or((1, 1));
+        let talk = self.talk(&with);
+        match press {
+            Press::PageUp => talk.back += page.saturating_sub(1).max(1),
+            Press::PageDown => talk.back = talk.back.saturating_sub(page.saturating_sub(1).max(1)),
+            _ => match talk.composer.press(press, &with, online, now) {
+                Composed::Nothing => {}
+                Composed::Wish(wish) => {
+                    talk.back = 0;
+                    return Some(vec![wish]);
+                }
+                Composed::Listing(Wish::People) => return Some(self.go_to(Focus::People)),
+                Composed::Listing(wish) => {
+                    self.focus = Focus::Files;
+                    return Some(vec![wish]);
+                }
+                Composed::Help => return Some(self.show(Overlay::Help)),
+                Composed::Problem(what) => talk.problem(&what),
+                Composed::NotMine => return None,
+            },
+        }
+        Some(self.look_further_back())
+    }
+
+    fn press_pane(&mut self, press: &Press) -> Vec<Wish> {
+        match (self.focus, press) {
+            (Focus::People, Press::Edit(Edit::Older)) => self.choose(-1),
+            (Focus::People, Press::Edit(Edit::Newer)) => self.choose(1),
+            (Focus::People, Press::Submit) if self.chosen.is_some() => self.go_to(Focus::Talk),
+            (Focus::Files, Press::Edit(Edit::Older)) => self.move_file(-1),
+            (Focus::Files, Press::Edit(Edit::Newer)) => self.move_file(1),
+            (Focus::Files, Press::PageUp) => self.move_file(-10),
+            (Focus::Files, Press::PageDown) => self.move_file(10),
+            (Focus::Files, Press::Submit) => self.get(),
+            (Focus::Files, Press::Edit(Edit::Insert(text))) if text == "r" => self.ask_files(true),
+            _ => Vec::new(),
+        }
+    }
+
+    fn press_overlay(&mut self, press: &Press) {
+        let step = usize::from(self.size.height / 2).max(1);
+        match (&mut self.overlay, press) {
+            (Some(Overlay::Found { back, .. }), Press::PageUp) => *back += step,
+            (Some(Overlay::Found { back, .. }), Press::PageDown) => *back = back.saturating_sub(step),
+            (Some(Overlay::Found { back, .. }), Press::Edit(Edit::Older)) => *back += 1,
+            (Some(Overlay::Found { back, .. }), Press::Edit(Edit::Newer)) => *back = back.saturating_sub(1),
+            _ => self.overlay = None,
+        }
+    }
+
+    fn show(&mut self, overlay: Overlay) -> Vec<Wish> {
+        self.overlay = Some(overlay);
+        Vec::new()
+    }
+
+    fn turn(&mut self, step: isize) -> Vec<Wish> {
+        let all = [Focus::People, Focus::Talk, Focus::Files, Focus::Transfers];
+        let count = if self.transfers.is_empty() { 3 } else { 4 };
+        let here = all.iter().position(|focus| *focus == self.focus).unwrap_or(0);
+        let next = (here.cast_signed() + step).rem_euclid(count);
+        self.go_to(all[next.cast_unsigned()])
+    }
+
+    fn go_to(&mut self, focus: Focus) -> Vec<Wish> {
+        self.focus = focus;
+        match (focus, self.chosen.clone()) {
+            (Focus::Talk, Some(with)) => {
+                if let Some(person) = self.person(&with) {
+                    person.unread = 0;
+                }
+                vec![Wish::MarkRead { with }]
+            }
+            (Focus::Files, Some(_)) => self.ask_files(false),
+            _ => Vec::new(),
+        }
+    }
+
+    fn choose(&mut self, step: isize) -> Vec<Wish> {
+        let here = self.people.iter().position(|person| Some(&person.user) == self.chosen.as_ref());
+        let last = self.people.len().saturating_sub(1);
+        let next = here.map_or(0, |here| here.saturating_add_signed(step).min(last));
+        self.chosen = self.people.get(next).map(|person| person.user.clone());
+        self.file = 0;
+        self.look_at_chosen()
+    }
+
+    /// Asks for what is to be shown of the one who is chosen.
+    fn look_at_chosen(&mut self) -> Vec<Wish> {
+        let Some(with) = self.chosen.clone() else { return Vec::new() };
+        let is_seen = self.layout().files.is_some();
+        let before = self.talk(&with).ask(false);
+        let mut wishes: Vec<Wish> =
+            before.map(|before| Wish::History { with, before, limit: PAGE }).into_iter().collect();
+        if is_seen {
+            wishes.extend(self.ask_files(false));
+        }
+        wishes
+    }
+
+    fn look_further_back(&mut self) -> Vec<Wish> {
+        let Some(with) = self.chosen.clone() else { return Vec::new() };
+        let Some((columns, rows)) = draw::talk_size(self, self.area()) else { return Vec::new() };
+        let look = self.look;
+        let talk = self.talk(&with);
+        let is_at_the_end = talk.back > 0 && talk.clamp(&with, look, columns, rows);
+        let before = if is_at_the_end { talk.ask(true) } else { None };
+        before.map(|before| Wish::History { with, before, limit: PAGE }).into_iter().collect()
+    }
+
+    /// Asks what the one who is chosen shares: again, or only if it isn't known.
+    fn ask_files(&mut self, again: bool) -> Vec<Wish> {
+        let Some(person) = self.chosen_person() else { return Vec::new() };
+        let (of, is_there) = (person.user.clone(), person.online == Some(true));
+        let talk = self.talk(&of);
+        if !is_there || (!again && !matches!(talk.files, Files::Unknown)) {
+            return Vec::new();
+        }
+        talk.files = Files::Asked;
+        vec![Wish::Files { of, start: String::new() }]
+    }
+
+    fn move_file(&mut self, step: isize) -> Vec<Wish> {
+        // How many there are is looked at when it is drawn.
+        self.file = self.file.saturating_add_signed(step);
+        Vec::new()
+    }
+
+    fn get(&self) -> Vec<Wish> {
+        let (Some(from), Some(talk)) = (self.chosen.clone(), self.chosen_talk()) else { return Vec::new() };
+        let Files::Known(files) = &talk.files else { return Vec::new() };
+        let wish = |name: String| Wish::Get { from, name };
+        files.get(self.file).map(|file| file.name.as_str().to_owned()).map(wish).into_iter().collect()
+    }
+
+    fn found(&mut self, with: &UserName, words: &str, messages: &[StoredMessage]) {
+        let entries = messages.iter().map(Entry::stored).collect();
+        self.overlay = Some(Overlay::Found { with: with.clone(), words: words.to_owned(), entries, back: 0 });
+    }
+
+    fn meet(&mut self, people: &[Person]) {
+        people.clone_into(&mut self.people);
+        if self.focus == Focus::Talk
+            && let Some(with) = self.chosen.clone()
+            && let Some(person) = self.person(&with)
+        {
+            person.unread = 0;
+        }
+        self.sort();
+        if self.chosen.is_none() {
+            self.chosen = self.people.first().map(|person| person.user.clone());
+        }
+    }
+
+    /// Those who are there first.
+    fn sort(&mut self) {
+        self.people.sort_by(|one, other| {
+            let key = |person: &Person| (person.online != Some(true), person.blocked);
+            key(one).cmp(&key(other)).then_with(|| one.user.as_str().cmp(other.user.as_str()))
+        });
+    }
+
+    fn say(&mut self, text: &str, is_problem: bool) {
+        self.notice = Some(Notice { text: text.to_owned(), is_problem });
+        let Some(with) = self.chosen.clone() else { return };
+        let talk = self.talk(&with);
+        match is_problem {
+            true => talk.problem(text),
+            false => talk.note(text),
+        }
+        // Asking for files may have been what failed.
+        if is_problem && matches!(talk.files, Files::Asked) {
+            talk.files = Files::Failed;
+        }
+    }
+
+    fn waits(&mut self, user: &UserName, change: isize) {
+        if let Some(person) = self.person(user) {
+            person.waiting = person.waiting.saturating_add_signed(change);
+        }
+    }
+
+    fn person(&mut self, user: &UserName) -> Option<&mut Person> {
+        self.people.iter_mut().find(|person| person.user == *user)
+    }
+
+    fn talk(&mut self, with: &UserName) -> &mut Talk {
+        self.talks.entry(with.clone()).or_default()
+    }
+
+    const fn area(&self) -> Rect {
+        Rect::new(0, 0, self.size.width, self.size.height)
+    }
+}

@@ -1,0 +1,209 @@
+//! The conversation with one person, as far as it was looked back at. Pure.
+
+use std::time::Instant;
+
+use ratatui_core::text::Line;
+use shared::UserName;
+use shared::peer::{FileStat, MessageId};
+use shared::safe_text::safe_block;
+
+use crate::engine::chat::StoredMessage;
+use crate::ui::composer::Composer;
+use crate::ui::entry::Entry;
+use crate::ui::look::{Look, Mark};
+use crate::ui::wrap::wrap;
+
+/// Rows that are kept of what was said while nobody looked back.
+const KEPT: usize = 2000;
+
+/// A conversation.
+#[derive(Debug, Default)]
+pub(super) struct Talk {
+    rows: Vec<Row>,
+    /// The place of the earliest message that is here.
+    first: Option<i64>,
+    loaded: Loaded,
+    pub(super) composer: Composer,
+    /// Rows of the screen between the end and what is shown.
+    pub(super) back: usize,
+    pub(super) typing: Option<Instant>,
+    pub(super) files: Files,
+}
+
+/// How much of the past is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Loaded {
+    #[default]
+    Nothing,
+    /// It was asked for.
+    Asked,
+    Some,
+    Everything,
+}
+
+/// What the other one shares.
+#[derive(Debug, Default)]
+pub(super) enum Files {
+    #[default]
+    Unknown,
+    Asked,
+    Known(Vec<FileStat>),
+    /// They could not be had.
+    Failed,
+}
+
+#[derive(Debug)]
+enum Row {
+    Entry(Entry),
+    Note(String),
+    Problem(String),
+}
+
+impl Talk {
+    /// Whether the past is to be asked for, and before which place; from then on it is on its way.
+    pub(super) fn ask(&mut self, further: bool) -> Option<Option<i64>> {
+        let is_due = match self.loaded {
+            Loaded::Nothing => true,
+            Loaded::Some => further,
+            Loaded::Asked | Loaded::Everything => false,
+        };
+        if !is_due {
+            return None;
+        }
+        self.loaded = Loaded::Asked;
+        Some(self.first)
+    }
+
+    /// Takes a page of the past; `limit` were asked for.
+    pub(super) fn take_page(&mut self, messages: &[StoredMessage], limit: usize) {
+        self.loaded = if messages.len() < limit { Loaded::Everything } else { Loaded::Some };
+        if let Some(first) = messages.first() {
+            self.first = Some(first.seq);
+        }
+        let known: std::collections::HashSet<i64> = self.entries().map(|entry| entry.seq).collect();
+        let page = messages.iter().filter(|stored| !known.contains(&stored.seq));
+        for stored in messages {
+            self.learn_offer(stored);
+        }
+        self.rows.splice(0..0, page.map(|stored| Row::Entry(Entry::stored(stored))).collect::<Vec<_>>());
+    }
+
+    /// Forgets what was said: it has to be asked for again.
+    pub(super) fn forget(&mut self) {
+        self.rows.clear();
+        (self.first, self.loaded) = (None, Loaded::Nothing);
+    }
+
+    pub(super) fn add(&mut self, entry: Entry) {
+        if !self.entries().rev().any(|known| known.seq == entry.seq) {
+            self.push(Row::Entry(entry));
+        }
+    }
+
+    pub(super) fn note(&mut self, text: &str) {
+        self.push(Row::Note(text.to_owned()));
+    }
+
+    pub(super) fn problem(&mut self, text: &str) {
+        self.push(Row::Problem(text.to_owned()));
+    }
+
+    pub(super) fn mark(&mut self, id: MessageId, mark: Mark) {
+        let entry = self.rows.iter_mut().rev().find_map(|row| match row {
+            Row::Entry(entry) if entry.mine && entry.id == id => Some(entry),
+            _ => None,
+        });
+        if let Some(entry) = entry {
+            entry.mark = mark;
+        }
+    }
+
+    /// The last rows, as many as fit, as far back as is wished.
+    pub(super) fn rows(&self, with: &UserName, look: Look, columns: usize, most: usize) -> Vec<Line<'static>> {
+        let wanted = self.back + most;
+        let mut blocks = Vec::new();
+        let mut count = 0;
+        let mut rest = self.rows.iter().enumerate().rev();
+        while count < wanted
+            && let Some((place, row)) = rest.next()
+        {
+            let mut block = row.lines(with, look, columns);
+            if let Some(day) = self.new_day(place) {
+                let dash = if look.unicode { "──" } else { "--" };
+                block.insert(0, Line::styled(format!("{dash} {day} {dash}"), look.dim()));
+            }
+            count += block.len();
+            blocks.push(block);
+        }
+        let back = self.back.min(count.saturating_sub(most));
+        let all: Vec<Line<'static>> = blocks.into_iter().rev().flatten().collect();
+        let end = all.len() - back;
+        all[end.saturating_sub(most)..end].to_vec()
+    }
+
+    /// Looks no further back than there is something; true when that is where the past ends that is here.
+    pub(super) fn clamp(&mut self, with: &UserName, look: Look, columns: usize, most: usize) -> bool {
+        let mut count = 0;
+        for (place, row) in self.rows.iter().enumerate().rev() {
+            if count >= self.back + most {
+                return false;
+            }
+            count += row.lines(with, look, columns).len() + usize::from(self.new_day(place).is_some());
+        }
+        self.back = self.back.min(count.saturating_sub(most));
+        true
+    }
+
+    fn learn_offer(&mut self, stored: &StoredMessage) {
+        if let Some(offer) = &stored.message.offer {
+            self.composer.catalogue_mut().add(offer.name.as_str(), offer.size, true);
+        }
+    }
+
+    fn push(&mut self, row: Row) {
+        self.rows.push(row);
+        // Whoever looks back goes on seeing the same.
+        self.back += usize::from(self.back > 0);
+        if self.rows.len() > KEPT && self.back == 0 {
+            let gone = self.rows.len() - KEPT / 2;
+            self.rows.drain(..gone);
+            let first = self.entries().next().map(|entry| entry.seq);
+            self.first = first;
+            if self.loaded == Loaded::Everything {
+                self.loaded = Loaded::Some;
+            }
+        }
+    }
+
+    /// The day of a message, if the one before it is of another.
+    fn new_day(&self, place: usize) -> Option<String> {
+        let Row::Entry(entry) = &self.rows[place] else { return None };
+        let before = self.rows[..place].iter().rev().find_map(|row| match row {
+            Row::Entry(entry) => Some(entry.day()),
+            _ => None,
+        });
+        let day = entry.day();
+        (before.as_ref() != Some(&day)).then_some(day)
+    }
+
+    fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.rows.iter().filter_map(|row| match row {
+            Row::Entry(entry) => Some(entry),
+            Row::Note(_) | Row::Problem(_) => None,
+        })
+    }
+}
+
+impl Row {
+    fn lines(&self, with: &UserName, look: Look, columns: usize) -> Vec<Line<'static>> {
+        let plain = |text: &str, style| {
+            let rows = wrap(&safe_block(text).replace('\t', "    "), columns.saturating_sub(2));
+            rows.into_iter().map(|row| Line::styled(format!("  {row}"), style)).collect()
+        };
+        match self {
+            Self::Entry(entry) => entry.rows(with, look, columns),
+            Self::Note(text) => plain(text, look.dim()),
+            Self::Problem(text) => plain(&format!("! {text}"), look.problem()),
+        }
+    }
+}

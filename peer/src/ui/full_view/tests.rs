@@ -1,0 +1,195 @@
+use std::time::Instant;
+
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::{Rect, Size};
+use shared::UserName;
+use shared::peer::{ChatMessage, FileStat, MessageId};
+
+use super::draw::draw;
+use super::model::{Focus, FullView};
+use crate::engine::chat::{Direction, MessageState, StoredMessage};
+use crate::engine::event::{Course, Event, Transfer, TransferState};
+use crate::engine::node::control::Person;
+use crate::ui::keys::Press;
+use crate::ui::line_editor::Edit;
+use crate::ui::look::Look;
+use crate::ui::view::{News, Wish};
+
+const LOOK: Look = Look { color: false, unicode: true };
+
+fn name(name: &str) -> UserName {
+    name.parse().unwrap()
+}
+
+fn person(user: &str, online: bool, unread: usize) -> Person {
+    let user = name(user);
+    Person { user, online: Some(online), unread, waiting: 0, frozen: false, blocked: false, last: None }
+}
+
+fn stored(seq: i64, text: &str) -> StoredMessage {
+    let id = MessageId::from_bytes(i128::from(seq).to_be_bytes());
+    let message = ChatMessage { id, ts: seq * 1000, text: text.to_owned(), offer: None, room: None };
+    let (direction, state) = (Direction::In, MessageState::Received);
+    StoredMessage { seq, peer: name("bob"), direction, message, state, at: seq * 1000 }
+}
+
+fn view(columns: u16, rows: u16) -> FullView {
+    let people = [person("dave", false, 0), person("carol", true, 12), person("bob", true, 0)];
+    let mut view = FullView::new(LOOK, &name("alice"), &people);
+    view.fit(Size::new(columns, rows));
+    view.begin();
+    view
+}
+
+fn tell(view: &mut FullView, news: &News) -> Vec<Wish> {
+    view.news(news, Instant::now())
+}
+
+fn press(view: &mut FullView, press: &Press) -> Vec<Wish> {
+    view.press(press, Instant::now())
+}
+
+fn insert(text: &str) -> Press {
+    Press::Edit(Edit::Insert(text.to_owned()))
+}
+
+fn picture(view: &FullView, columns: u16, rows: u16) -> Vec<String> {
+    let area = Rect::new(0, 0, columns, rows);
+    let mut buffer = Buffer::empty(area);
+    draw(view, &mut buffer, area);
+    let row = |y| (0..columns).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+    (0..rows).map(row).collect()
+}
+
+fn page(view: &mut FullView, seqs: std::ops::Range<i64>) {
+    let messages = seqs.map(|seq| stored(seq, &format!("message {seq}"))).collect();
+    tell(view, &News::History { with: name("bob"), before: None, messages });
+}
+
+#[test]
+fn everybody_is_there_those_online_first() {
+    let view = view(80, 8);
+    let rows = picture(&view, 80, 8);
+    assert!(rows[0].starts_with("[alice: people]       bob online"), "{rows:?}");
+    assert!(rows[1].starts_with(">● bob"), "{rows:?}");
+    assert!(rows[2].starts_with(" ● (12) carol"), "{rows:?}");
+    assert!(rows[3].starts_with(" ○ dave"), "{rows:?}");
+    assert!(rows[7].starts_with("?: help  Enter: talk"), "{rows:?}");
+}
+
+#[test]
+fn a_conversation_is_looked_at_written_in_and_looked_back() {
+    let mut view = view(80, 8);
+    page(&mut view, 100..200);
+    assert_eq!(press(&mut view, &Press::Submit), [Wish::MarkRead { with: name("bob") }]);
+    assert!(picture(&view, 80, 8)[5].ends_with("bob: message 199"), "{:?}", picture(&view, 80, 8));
+    for _ in 0..30 {
+        let wishes = press(&mut view, &Press::PageUp);
+        if !wishes.is_empty() {
+            assert_eq!(wishes, [Wish::History { with: name("bob"), before: Some(100), limit: 100 }]);
+            break;
+        }
+    }
+    assert!(picture(&view, 80, 8)[2].ends_with("bob: message 100"), "{:?}", picture(&view, 80, 8));
+    page(&mut view, 90..100);
+    for _ in 0..9 {
+        assert!(press(&mut view, &Press::PageUp).is_empty(), "there is no more");
+    }
+    assert!(picture(&view, 80, 8)[2].ends_with("bob: message 90"), "{:?}", picture(&view, 80, 8));
+    press(&mut view, &insert("hi"));
+    let said = press(&mut view, &Press::Submit);
+    assert_eq!(said, [Wish::Say { to: name("bob"), text: "hi".to_owned() }]);
+    assert!(picture(&view, 80, 8)[5].ends_with("bob: message 199"), "saying something looks at the end again");
+}
+
+#[test]
+fn an_unread_mark_stays_until_the_conversation_is_entered() {
+    let mut view = view(80, 8);
+    let message = stored(1, "psst").message;
+    tell(&mut view, &News::Event(Event::Received { from: name("dave"), message, seq: 1 }));
+    assert!(picture(&view, 80, 8)[3].starts_with(" ○ (1) dave"));
+    press(&mut view, &Press::Edit(Edit::Newer));
+    press(&mut view, &Press::Edit(Edit::Newer));
+    assert!(picture(&view, 80, 8)[3].starts_with(">○ (1) dave"), "looking at it is not reading it");
+    press(&mut view, &Press::Submit);
+    assert!(picture(&view, 80, 8)[3].starts_with(">○ dave"));
+}
+
+#[test]
+fn files_are_chosen_and_fetched() {
+    let mut view = view(120, 10);
+    assert!(view.layout().files.is_some(), "there is room for three");
+    let file = |name: &str| FileStat {
+        name: name.parse().unwrap(),
+        size: 5,
+        hash: shared::ContentHash::of(b""),
+        group_size: 1 << 20,
+        mtime: 0,
+        executable: false,
+    };
+    let files = vec![file("a.pdf"), file("docs/b.pdf")];
+    tell(&mut view, &News::Files { of: name("bob"), start: String::new(), files });
+    press(&mut view, &Press::Tab);
+    press(&mut view, &Press::Tab);
+    press(&mut view, &Press::Edit(Edit::Newer));
+    press(&mut view, &Press::Edit(Edit::Newer));
+    view.fit(Size::new(120, 10));
+    assert!(picture(&view, 120, 10)[2].contains(">     5 B docs/b.pdf"), "{:?}", picture(&view, 120, 10));
+    assert_eq!(press(&mut view, &Press::Submit), [Wish::Get { from: name("bob"), name: "docs/b.pdf".to_owned() }]);
+}
+
+#[test]
+fn a_narrow_screen_has_one_pane() {
+    let mut view = view(20, 6);
+    page(&mut view, 1..4);
+    let rows = picture(&view, 20, 6);
+    assert!(rows[0].starts_with("[alice: people]") && rows[1] == ">● bob", "{rows:?}");
+    press(&mut view, &Press::Submit);
+    let rows = picture(&view, 20, 6);
+    assert!(rows[0].starts_with("[bob online]") && rows[4] == ">", "{rows:?}");
+    press(&mut view, &Press::Escape);
+    assert_eq!(view.focus, Focus::People);
+}
+
+#[test]
+fn what_is_on_its_way_is_seen_below() {
+    let mut view = view(80, 12);
+    let transfer = Transfer {
+        peer: name("bob"),
+        name: "film.mkv".parse().unwrap(),
+        direction: Course::Down,
+        bytes: 50,
+        size: 100,
+        state: TransferState::Running,
+    };
+    tell(&mut view, &News::Event(Event::Transfer(transfer)));
+    let rows = picture(&view, 80, 12);
+    assert!(rows[10].starts_with("↓ film.mkv from bob") && rows[10].contains("50%"), "{rows:?}");
+}
+
+#[test]
+fn a_question_mark_helps_but_not_in_the_line() {
+    let mut view = view(80, 30);
+    press(&mut view, &insert("?"));
+    assert!(picture(&view, 80, 30).concat().contains("the next pane, the one before"));
+    press(&mut view, &Press::Escape);
+    press(&mut view, &Press::Submit);
+    press(&mut view, &insert("?"));
+    assert!(picture(&view, 80, 30).iter().any(|row| row.ends_with("> ?")), "{:?}", picture(&view, 80, 30));
+}
+
+#[test]
+fn every_size_is_survived() {
+    for columns in 1..130 {
+        for rows in [1, 2, 3, 5, 9, 30] {
+            let mut view = view(columns, rows);
+            page(&mut view, 1..50);
+            for _ in 0..3 {
+                view.fit(Size::new(columns, rows));
+                picture(&view, columns, rows);
+                press(&mut view, &Press::Tab);
+                press(&mut view, &Press::PageUp);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A conversation whose past is the terminal's own: what is said goes into the scrollback, a few rows stay below.
+//!
+//! ```text
+//! ✓ 14:03:07 you: lunch?                          above: the terminal's, to scroll and to select; a mark is drawn
+//!   14:03:09 bob: at one                          over while its row can be seen
+//! > see you th█                                   below: the line being written,
+//! ↓ menu.pdf from bob  ━━━━━━───── 52%  11 MB/s   what is on its way, what Tab found, what is asked,
+//! ● bob online · 1 waiting · carol 2 unread       how things stand
+//! ```
+
+mod model;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::time::Instant;
+
+use ratatui_core::layout::Position;
+use ratatui_core::text::Span;
+use tokio::sync::mpsc;
+
+pub use model::LineView;
+
+use self::model::Item;
+use super::inline::{InlineScreen, RowId};
+use super::keys::{self, Key, Press};
+use super::look::Mark;
+use super::output;
+use super::raw::{Kind, Pen, RawTerminal, Screen, ask_for_place, size};
+use super::view::{News, View, Wish};
+
+/// The line view in a terminal.
+pub struct LineTerminal {
+    model: LineView,
+    screen: InlineScreen<Screen>,
+    pen: Pen,
+    place: Place,
+    raw: RawTerminal,
+}
+
+/// Whether it is known where things are on the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Known,
+    /// Somebody else wrote to the terminal: a new place is found when the terminal tells where the cursor is.
+    Lost,
+    /// The terminal is the shell's.
+    Away,
+}
+
+impl LineTerminal {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    pub fn open(model: LineView) -> io::Result<(Self, mpsc::Receiver<Key>)> {
+        let raw = RawTerminal::enter(Kind::Inline)?;
+        let size = size();
+        let cursor = keys::cursor_position().map(|(x, y)| Position::new(x, y));
+        let pen = Pen::default();
+        // Where it doesn't tell, the last row is the only one that is certainly free to begin in.
+        let at = cursor.unwrap_or_else(|| Position::new(0, size.height.saturating_sub(1)));
+        let screen = InlineScreen::open(Screen::new(pen.clone()), size, at, 2)?;
+        let keys = keys::read(true)?;
+        Ok((Self { model, screen, pen, place: Place::Known, raw }, keys))
+    }
+
+    fn put_above(&mut self) -> io::Result<()> {
+        let columns = usize::from(self.screen.columns());
+        let mut late = Vec::new();
+        for item in self.model.take_items() {
+            match item {
+                Item::Mark { mark, row, ts } => {
+                    let span = Span::styled(self.model.look().mark(mark), self.model.look().mark_style(mark));
+                    let is_seen = row.is_some_and(|row| self.screen.patch(row, &span).unwrap_or(false));
+                    if !is_seen && mark == Mark::Stored {
+                        late.push(ts);
+                    }
+                }
+                item => {
+                    let row: RowId = self.screen.insert(&self.model.rows_of(&item, columns))?;
+                    if let Item::Entry(entry) = item {
+                        self.model.placed(entry.id, row);
+                    }
+                }
+            }
+        }
+        if let Some(note) = self.model.late_note(&late) {
+            self.screen.insert(&self.model.rows_of(&note, columns))?;
+        }
+        Ok(())
+    }
+}
+
+impl View for LineTerminal {
+    fn begin(&mut self) -> Vec<Wish> {
+        self.model.begin()
+    }
+
+    fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {
+        match &key.0 {
+            Press::Resized(cursor) => {
+                let cursor = cursor.map(|(x, y)| Position::new(x, y));
+                match self.place {
+                    Place::Known => self.screen.resized(size(), cursor)?,
+                    Place::Lost => self.screen.begin_again(size(), cursor)?,
+                    Place::Away => return Ok(Vec::new()),
+                }
+                self.place = Place::Known;
+                Ok(Vec::new())
+            }
+            Press::Redraw => ask_for_place().map(|()| Vec::new()),
+            press => Ok(self.model.press(press, now)),
+        }
+    }
+
+    fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>> {
+        if matches!(news, News::Resumed) {
+            self.place = Place::Lost;
+            self.raw.retake()?;
+            return Ok(Vec::new());
+        }
+        Ok(self.model.news(news, now))
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        // With another size, the key reader is about to tell where everything is now.
+        let known = (self.screen.columns(), self.screen.screen_rows());
+        if self.place != Place::Known || (size().width, size().height) != known {
+            return Ok(());
+        }
+        for line in output::take_held() {
+            self.model.news(&News::Note(line), Instant::now());
+        }
+        self.put_above()?;
+        let (rows, cursor) = self.model.below(usize::from(known.0), usize::from(known.1));
+        self.screen.draw(&rows, Position::new(cursor, 0))?;
+        self.pen.put()
+    }
+
+    fn suspend(&mut self) -> io::Result<()> {
+        if !RawTerminal::may_suspend() {
+            return Ok(());
+        }
+        self.screen.close()?;
+        self.pen.put()?;
+        self.place = Place::Away;
+        self.raw.suspend()
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        if self.place == Place::Known {
+            self.put_above()?;
+            self.screen.close()?;
+        }
+        self.pen.put()
+    }
+}

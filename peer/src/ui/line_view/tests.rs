@@ -1,0 +1,124 @@
+use std::time::Instant;
+
+use shared::UserName;
+use shared::peer::{ChatMessage, MessageId};
+
+use super::model::{Item, LineView};
+use crate::engine::chat::MessageState;
+use crate::engine::event::Event;
+use crate::ui::keys::Press;
+use crate::ui::line_editor::Edit;
+use crate::ui::look::{Look, Mark};
+use crate::ui::view::{News, Wish};
+
+const LOOK: Look = Look { color: false, unicode: true };
+
+fn bob() -> UserName {
+    "bob".parse().unwrap()
+}
+
+fn message(byte: u8, text: &str) -> ChatMessage {
+    ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: text.to_owned(), offer: None, room: None }
+}
+
+fn said(byte: u8, text: &str) -> News {
+    News::Event(Event::Said { to: bob(), message: message(byte, text), seq: byte.into() })
+}
+
+fn received(from: &str, byte: u8, text: &str) -> News {
+    News::Event(Event::Received { from: from.parse().unwrap(), message: message(byte, text), seq: byte.into() })
+}
+
+fn state(byte: u8, state: MessageState) -> News {
+    News::Event(Event::State { to: bob(), id: MessageId::from_bytes([byte; 16]), state, why: None })
+}
+
+fn tell(view: &mut LineView, news: &News) -> Vec<Wish> {
+    view.news(news, Instant::now())
+}
+
+fn above(view: &mut LineView, columns: usize) -> Vec<String> {
+    let items = view.take_items();
+    items.iter().flat_map(|item| view.rows_of(item, columns)).map(|row| row.to_string()).collect()
+}
+
+fn below(view: &LineView, columns: usize) -> Vec<String> {
+    view.below(columns, 24).0.iter().map(|row| row.to_string().trim_end().to_owned()).collect()
+}
+
+fn begun() -> LineView {
+    let mut view = LineView::new(LOOK, &bob(), &[], &[]);
+    view.take_items();
+    view
+}
+
+#[test]
+fn a_mark_changes_before_and_after_it_is_drawn() {
+    let mut view = begun();
+    tell(&mut view, &said(1, "hi"));
+    tell(&mut view, &state(1, MessageState::Sent));
+    let rows = above(&mut view, 60);
+    assert!(rows[1].starts_with('→') && rows[1].ends_with("you: hi"), "{rows:?}");
+    assert_eq!(view.waiting(), 1);
+    tell(&mut view, &state(1, MessageState::Stored));
+    assert!(matches!(view.take_items()[..], [Item::Mark { mark: Mark::Stored, .. }]));
+    assert_eq!(view.waiting(), 0);
+}
+
+#[test]
+fn what_others_write_is_counted_until_it_is_read() {
+    let mut view = begun();
+    tell(&mut view, &received("carol", 1, "psst"));
+    tell(&mut view, &received("carol", 2, "psst"));
+    assert!(above(&mut view, 60).is_empty(), "it belongs to another conversation");
+    assert!(below(&view, 60)[1].contains("carol 2 unread"), "{:?}", below(&view, 60));
+    tell(&mut view, &News::Event(Event::Read { with: "carol".parse().unwrap() }));
+    assert!(!below(&view, 60)[1].contains("carol"));
+    let seen = tell(&mut view, &received("bob", 3, "hi"));
+    assert_eq!(seen, [Wish::MarkRead { with: bob() }]);
+}
+
+#[test]
+fn nothing_that_was_written_can_pass_for_a_message_or_move_the_cursor() {
+    let mut view = begun();
+    tell(&mut view, &received("bob", 1, "hi\n  00:00:00 carol: send money\r\u{1b}[2J\u{202e}x"));
+    for columns in [20, 39, 40, 80] {
+        let mut view = begun();
+        tell(&mut view, &received("bob", 1, "hi\n  00:00:00 carol: send money\r\u{1b}[2J\u{202e}x"));
+        let rows = above(&mut view, columns);
+        let forged =
+            |row: &String| row.strip_prefix("  ").is_some_and(|row| row.starts_with(|c: char| c.is_ascii_digit()));
+        assert_eq!(rows.iter().filter(|row| forged(row)).count(), 1, "{rows:?}");
+        assert!(!rows.concat().chars().any(|c| c.is_control() || c == '\u{202e}'), "{rows:?}");
+    }
+}
+
+#[test]
+fn the_status_fits_and_says_the_most_important() {
+    let mut view = begun();
+    view.online = Some(true);
+    view.open_before = 12;
+    view.typing = Some(Instant::now());
+    view.elsewhere.insert("carol".parse().unwrap(), 3);
+    assert_eq!(below(&view, 20)[1], "● bob online · …12");
+    let wide = &below(&view, 80)[1];
+    assert!(wide.starts_with("● bob online · 12 waiting · typing… · carol 3 unread"), "{wide}");
+    for columns in 2..120 {
+        for row in below(&view, columns) {
+            assert!(unicode_width::UnicodeWidthStr::width(row.as_str()) <= columns, "{columns}: {row}");
+        }
+    }
+}
+
+#[test]
+fn an_offer_can_be_fetched_at_once() {
+    let mut view = begun();
+    let offer =
+        shared::peer::Offer { name: "menu.pdf".parse().unwrap(), size: 2_100_000, hash: shared::ContentHash::of(b"") };
+    let message = ChatMessage { offer: Some(offer), ..message(1, "menu.pdf (2.10 MB)") };
+    tell(&mut view, &News::Event(Event::Received { from: bob(), message, seq: 1 }));
+    assert!(above(&mut view, 60).iter().any(|row| row == "  /get 1 fetches menu.pdf (2.10 MB)"));
+    let now = Instant::now();
+    view.press(&Press::Edit(Edit::Insert("/get".to_owned())), now);
+    assert_eq!(view.press(&Press::Submit, now), [Wish::Get { from: bob(), name: "menu.pdf".to_owned() }]);
+}

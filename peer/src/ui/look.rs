@@ -1,0 +1,152 @@
+//! What the views may draw with: colour or not, Unicode or not.
+
+use ratatui_core::style::{Color, Modifier, Style};
+
+/// What a terminal can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether colour is wanted.
+    pub color: bool,
+    /// Whether it shows more than ASCII.
+    pub unicode: bool,
+}
+
+/// What became of a message of ours, as one sign that needs no colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// In the outbox.
+    Waiting,
+    /// On its way.
+    Sent,
+    /// Stored by the other side.
+    Stored,
+    /// It will not arrive.
+    Failed,
+    /// Not ours.
+    None,
+}
+
+impl Look {
+    /// Looks at the environment: `color` if that is wanted, Unicode if the locale says so.
+    pub fn new(color: bool) -> Self {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // The first that is set decides, as for every program of the C library.
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+        Self { color, unicode: is_utf8(&locale) }
+    }
+
+    pub(super) const fn mark(self, mark: Mark) -> &'static str {
+        match (mark, self.unicode) {
+            (Mark::Waiting, true) => "…",
+            (Mark::Sent, true) => "→",
+            (Mark::Stored, true) => "✓",
+            (Mark::Waiting, false) => ".",
+            (Mark::Sent, false) => ">",
+            (Mark::Stored, false) => "+",
+            (Mark::Failed, _) => "!",
+            (Mark::None, _) => " ",
+        }
+    }
+
+    /// The sign of somebody who is there, or not.
+    pub(super) const fn presence(self, online: bool) -> &'static str {
+        match (online, self.unicode) {
+            (true, true) => "●",
+            (false, true) => "○",
+            (true, false) => "*",
+            (false, false) => "-",
+        }
+    }
+
+    /// Full, half and empty parts of a bar.
+    pub(super) const fn bar(self) -> (&'static str, &'static str) {
+        if self.unicode { ("━", "─") } else { ("#", "-") }
+    }
+
+    pub(super) const fn separator(self) -> &'static str {
+        if self.unicode { " · " } else { " | " }
+    }
+
+    /// The sign that something was left out.
+    pub(super) const fn ellipsis(self) -> &'static str {
+        if self.unicode { "…" } else { "~" }
+    }
+
+    pub(super) fn mark_style(self, mark: Mark) -> Style {
+        match mark {
+            Mark::Waiting => self.colored(Color::Yellow),
+            Mark::Sent | Mark::None => self.dim(),
+            Mark::Stored => self.colored(Color::Green),
+            Mark::Failed => self.problem(),
+        }
+    }
+
+    pub(super) fn dim(self) -> Style {
+        self.with(Modifier::DIM)
+    }
+
+    pub(super) fn bold(self) -> Style {
+        self.with(Modifier::BOLD)
+    }
+
+    pub(super) fn problem(self) -> Style {
+        self.colored(Color::Red)
+    }
+
+    pub(super) fn good(self) -> Style {
+        self.colored(Color::Green)
+    }
+
+    /// What is selected; without colour a sign beside it says so.
+    pub(super) fn selected(self) -> Style {
+        self.with(Modifier::REVERSED)
+    }
+
+    fn colored(self, color: Color) -> Style {
+        if self.color { Style::new().fg(color) } else { Style::new() }
+    }
+
+    fn with(self, modifier: Modifier) -> Style {
+        if self.color { Style::new().add_modifier(modifier) } else { Style::new() }
+    }
+}
+
+fn is_utf8(locale: &str) -> bool {
+    let locale = locale.to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8") || locale.contains("utf-8@") || locale.contains("utf8@")
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+
+    #[test]
+    fn locales() {
+        for (locale, unicode) in [
+            ("pt_BR.UTF-8", true),
+            ("C.utf8", true),
+            ("de_DE.UTF-8@euro", true),
+            ("C", false),
+            ("", false),
+            ("pt_BR.ISO-8859-1", false),
+        ] {
+            assert_eq!(is_utf8(locale), unicode, "{locale}");
+        }
+    }
+
+    #[test]
+    fn every_sign_is_one_cell_and_tells_itself_from_the_others() {
+        for unicode in [true, false] {
+            let look = Look { color: false, unicode };
+            let marks = [Mark::Waiting, Mark::Sent, Mark::Stored, Mark::Failed, Mark::None].map(|mark| look.mark(mark));
+            for (number, mark) in marks.iter().enumerate() {
+                assert_eq!(mark.width(), 1, "{mark}");
+                assert!(unicode || mark.is_ascii());
+                assert!(!marks[number + 1..].contains(mark), "{mark}");
+            }
+            assert_ne!(look.presence(true), look.presence(false));
+        }
+    }
+}

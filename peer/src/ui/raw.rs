@@ -1,0 +1,150 @@
+//! The terminal while a view has it: raw, and given back however the process ends.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+use crossterm::cursor::Show;
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
+use crossterm::terminal::{self, EnterAlternateScreen, LeaveAlternateScreen};
+use crossterm::{execute, queue};
+use ratatui_core::layout::Size;
+use ratatui_crossterm::CrosstermBackend;
+
+use super::output;
+use crate::sys::job;
+
+/// Which screen of the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The one with the scrollback.
+    Inline,
+    /// The other one.
+    Alternate,
+}
+
+/// Raw mode for as long as it lives.
+#[derive(Debug)]
+pub(super) struct RawTerminal {
+    kind: Kind,
+}
+
+/// What is drawn with.
+pub(super) type Screen = CrosstermBackend<Pen>;
+
+impl RawTerminal {
+    /// Enters raw mode. What others print on standard error is held back until it is left.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    pub(super) fn enter(kind: Kind) -> io::Result<Self> {
+        let this = Self { kind };
+        this.take()?;
+        output::hold();
+        let view = std::thread::current().id();
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().id() == view {
+                leave(kind);
+                previous(panic);
+            } else {
+                // The view goes on; whoever owns that thread tells what became of it.
+                output::tell(&panic.to_string());
+            }
+        }));
+        Ok(this)
+    }
+
+    /// Takes the terminal again, whatever happened to it meanwhile.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    pub(super) fn retake(&self) -> io::Result<()> {
+        // Raw mode is remembered as a fact: it has to be left to be entered.
+        terminal::disable_raw_mode()?;
+        self.take()?;
+        output::hold();
+        ask_for_place()
+    }
+
+    /// Whether there is a shell that could let us go on after we stopped.
+    pub(super) fn may_suspend() -> bool {
+        !job::is_orphaned()
+    }
+
+    /// Gives the terminal back and stops this process; returns when it goes on.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn suspend(&self) -> io::Result<()> {
+        leave(self.kind);
+        job::stop()
+    }
+
+    fn take(&self) -> io::Result<()> {
+        terminal::enable_raw_mode()?;
+        let mut out = io::stdout();
+        if self.kind == Kind::Alternate {
+            queue!(out, EnterAlternateScreen)?;
+        }
+        execute!(out, EnableBracketedPaste)
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        leave(self.kind);
+    }
+}
+
+/// Lets the key reader find out where the cursor is: it comes as a change of size.
+pub(super) fn ask_for_place() -> io::Result<()> {
+    job::look_at_size()
+}
+
+/// The terminal's size.
+pub(super) fn size() -> Size {
+    terminal::size().map_or(Size::new(80, 24), |(columns, rows)| Size::new(columns.max(1), rows.max(1)))
+}
+
+fn leave(kind: Kind) {
+    let mut out = io::stdout();
+    if kind == Kind::Alternate {
+        let _ = queue!(out, LeaveAlternateScreen);
+    }
+    let _ = execute!(out, DisableBracketedPaste, Show);
+    let _ = terminal::disable_raw_mode();
+    let _ = out.flush();
+    output::release();
+}
+
+/// Collects what is drawn until it is put on the terminal in one piece: nothing else can get in between.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pen(std::sync::Arc<Mutex<Vec<u8>>>);
+
+impl Pen {
+    /// Puts it on the terminal.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    pub(super) fn put(&self) -> io::Result<()> {
+        let mut drawn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if drawn.is_empty() {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        let put = out.write_all(&drawn).and_then(|()| out.flush());
+        drawn.clear();
+        put
+    }
+}
+
+impl Write for Pen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

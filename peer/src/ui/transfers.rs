@@ -1,0 +1,239 @@
+//! Files on their way, as bars. Pure.
+
+use std::time::{Duration, Instant};
+
+use ratatui_core::text::{Line, Span};
+use shared::UserName;
+use shared::safe_text::safe_line;
+use unicode_width::UnicodeWidthStr;
+
+use super::look::Look;
+use super::text::{duration, rate, size};
+use super::wrap::cut;
+use crate::engine::event::{Course, Transfer, TransferState};
+
+/// The speed shown is that of the last few seconds.
+const WINDOW: Duration = Duration::from_secs(3);
+/// A transfer that nobody told anything about for so long is over: its process was killed.
+const SILENT: Duration = Duration::from_secs(60);
+/// Ended transfers that are kept to look at.
+const KEPT: usize = 50;
+
+/// The transfers that are known.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    running: Vec<Moving>,
+    ended: Vec<Transfer>,
+}
+
+#[derive(Debug)]
+struct Moving {
+    transfer: Transfer,
+    /// When there were how many bytes: a while ago, and since then.
+    marks: [(Instant, u64); 2],
+    heard: Instant,
+}
+
+impl Transfers {
+    /// Takes what was told.
+    pub(super) fn take(&mut self, told: &Transfer, now: Instant) {
+        let place = self.running.iter().position(|moving| is_same(&moving.transfer, told));
+        match (told.state, place) {
+            (TransferState::Running, Some(place)) => self.running[place].advance(told, now),
+            (TransferState::Running, None) => {
+                let mark = (now, told.bytes);
+                self.running.push(Moving { transfer: told.clone(), marks: [mark, mark], heard: now });
+            }
+            (TransferState::Done | TransferState::Failed, place) => {
+                if let Some(place) = place {
+                    self.running.remove(place);
+                }
+                self.ended.push(told.clone());
+                if self.ended.len() > KEPT {
+                    self.ended.remove(0);
+                }
+            }
+        }
+    }
+
+    /// Forgets those that nothing was heard of; true when there were any.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        let before = self.running.len();
+        self.running.retain(|moving| now.saturating_duration_since(moving.heard) < SILENT);
+        before != self.running.len()
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.ended.is_empty()
+    }
+
+    /// How many are on their way.
+    pub(super) const fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// A row each for what is on its way, at most `most`; what is left out is counted in the last one.
+    pub(super) fn rows(&self, look: Look, columns: usize, most: usize) -> Vec<Line<'static>> {
+        let shown = if self.running.len() > most { most.saturating_sub(1) } else { self.running.len() };
+        let mut rows: Vec<Line<'static>> =
+            self.running.iter().take(shown).map(|moving| moving.row(look, columns)).collect();
+        if shown < self.running.len() && most > 0 {
+            let more = format!("  and {} more on their way", self.running.len() - shown);
+            rows.push(Line::styled(cut(&more, columns, look.ellipsis()), look.dim()));
+        }
+        rows
+    }
+
+    /// A row each for those that ended, the last one first.
+    pub(super) fn ended_rows(&self, look: Look, columns: usize) -> Vec<Line<'static>> {
+        self.ended.iter().rev().map(|transfer| ended_row(transfer, look, columns)).collect()
+    }
+}
+
+impl Moving {
+    fn advance(&mut self, told: &Transfer, now: Instant) {
+        self.transfer = told.clone();
+        self.heard = now;
+        if now.saturating_duration_since(self.marks[1].0) >= WINDOW {
+            self.marks = [self.marks[1], (now, told.bytes)];
+        }
+    }
+
+    fn speed(&self) -> (u64, Duration) {
+        let (since, bytes) = self.marks[0];
+        (self.transfer.bytes.saturating_sub(bytes), self.heard.saturating_duration_since(since))
+    }
+
+    fn row(&self, look: Look, columns: usize) -> Line<'static> {
+        let Transfer { peer, name, direction, bytes, size: all, .. } = &self.transfer;
+        let percent = u128::from(*bytes) * 100 / u128::from(*all).max(1);
+        let (gone, time) = self.speed();
+        let mut right = format!(" {percent:>3}%");
+        if columns >= 40 && !time.is_zero() {
+            right.push_str(&format!(" {:>10}", rate(gone, time)));
+        }
+        if columns >= 60 && gone > 0 {
+            let left = time.mul_f64(f(all.saturating_sub(*bytes)) / f(gone));
+            right.push_str(&format!(" {:>9}", duration(left.min(Duration::from_secs(359_999)))));
+        }
+        let left = columns.saturating_sub(right.width());
+        let bar = if columns >= 60 { left / 3 } else { 0 };
+        let label = label(name.as_str(), peer, *direction, look, columns);
+        let name_room = left.saturating_sub(bar + usize::from(bar > 0));
+        let name = cut(&label, name_room, look.ellipsis());
+        let gap = " ".repeat(left.saturating_sub(name.width() + bar));
+        let full = usize::try_from(u128::try_from(bar).unwrap_or(0) * u128::from(*bytes) / u128::from(*all).max(1));
+        let full = full.unwrap_or(bar).min(bar);
+        let (done, open) = look.bar();
+        Line::from(vec![
+            Span::raw(name),
+            Span::raw(gap),
+            Span::styled(done.repeat(full), look.good()),
+            Span::styled(open.repeat(bar - full), look.dim()),
+            Span::raw(right),
+        ])
+    }
+}
+
+fn ended_row(transfer: &Transfer, look: Look, columns: usize) -> Line<'static> {
+    let (sign, style) = match transfer.state {
+        TransferState::Failed => ("!", look.problem()),
+        TransferState::Done | TransferState::Running => (if look.unicode { "✓" } else { "+" }, look.good()),
+    };
+    let Transfer { peer, name, direction, bytes, .. } = transfer;
+    let text = format!("{} ({})", label(name.as_str(), peer, *direction, look, columns), size(*bytes));
+    Line::from(vec![
+        Span::styled(sign, style),
+        Span::styled(format!(" {}", cut(&text, columns.saturating_sub(2), look.ellipsis())), look.dim()),
+    ])
+}
+
+fn label(name: &str, peer: &UserName, direction: Course, look: Look, columns: usize) -> String {
+    let arrow = match (direction, look.unicode) {
+        (Course::Down, true) => "↓",
+        (Course::Up, true) => "↑",
+        (Course::Down, false) => "<",
+        (Course::Up, false) => ">",
+    };
+    let name = safe_line(name);
+    let word = if direction == Course::Down { "from" } else { "to" };
+    if columns >= 60 { format!("{arrow} {name} {word} {peer}") } else { format!("{arrow} {name}") }
+}
+
+fn is_same(one: &Transfer, other: &Transfer) -> bool {
+    one.peer == other.peer && one.name == other.name && one.direction == other.direction
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a guess of the time that is left")]
+const fn f(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Look = Look { color: false, unicode: true };
+
+    fn told(name: &str, bytes: u64, state: TransferState) -> Transfer {
+        let (peer, name) = ("bob".parse().unwrap(), name.parse().unwrap());
+        Transfer { peer, name, direction: Course::Down, bytes, size: 100_000_000, state }
+    }
+
+    fn text(rows: &[Line<'_>]) -> Vec<String> {
+        rows.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_bar_moves_and_ends() {
+        let begun = Instant::now();
+        let mut transfers = Transfers::default();
+        transfers.take(&told("film.mkv", 0, TransferState::Running), begun);
+        transfers.take(&told("film.mkv", 20_000_000, TransferState::Running), begun + Duration::from_secs(2));
+        let rows = text(&transfers.rows(LOOK, 70, 4));
+        assert_eq!(rows, ["↓ film.mkv from bob           ━━────────────  20%  10.0 MB/s     8.0 s"]);
+        for columns in 8..100 {
+            for row in text(&transfers.rows(LOOK, columns, 4)) {
+                assert!(row.width() <= columns, "{columns}: {row}");
+            }
+        }
+        transfers.take(&told("film.mkv", 100_000_000, TransferState::Done), begun + Duration::from_secs(9));
+        assert_eq!(transfers.running(), 0);
+        assert_eq!(text(&transfers.ended_rows(LOOK, 40)), ["✓ ↓ film.mkv (100 MB)"]);
+    }
+
+    #[test]
+    fn the_speed_is_that_of_the_last_seconds() {
+        let begun = Instant::now();
+        let mut transfers = Transfers::default();
+        for second in 0..60 {
+            // 1 MB/s for a minute, then ten times that.
+            transfers.take(&told("a", second * 1_000_000, TransferState::Running), begun + Duration::from_secs(second));
+        }
+        for second in 0..9 {
+            let bytes = 60_000_000 + second * 4_000_000;
+            transfers.take(&told("a", bytes, TransferState::Running), begun + Duration::from_secs(60 + second));
+        }
+        assert!(
+            text(&transfers.rows(LOOK, 60, 1))[0].contains("4.00 MB/s"),
+            "{:?}",
+            text(&transfers.rows(LOOK, 60, 1))
+        );
+    }
+
+    #[test]
+    fn too_many_are_counted_and_the_silent_forgotten() {
+        let begun = Instant::now();
+        let mut transfers = Transfers::default();
+        for name in ["a", "b", "c", "d"] {
+            transfers.take(&told(name, 1, TransferState::Running), begun);
+        }
+        assert_eq!(
+            text(&transfers.rows(LOOK, 30, 3)),
+            ["↓ a                         0%", "↓ b                         0%", "  and 2 more on their way"]
+        );
+        assert!(!transfers.expire(begun + SILENT / 2));
+        assert!(transfers.expire(begun + SILENT));
+        assert!(transfers.rows(LOOK, 30, 3).is_empty());
+    }
+}

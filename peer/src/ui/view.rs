@@ -1,0 +1,179 @@
+//! What the two views have in common: what they are told, and what they ask for. They decide nothing else.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use shared::UserName;
+use shared::peer::FileStat;
+
+use super::keys::Key;
+use crate::engine::chat::StoredMessage;
+use crate::engine::event::Event;
+use crate::engine::node::control::Person;
+
+/// What the user of a view wants; whoever runs the view sees to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// To say something.
+    Say {
+        /// To whom.
+        to: UserName,
+        /// What.
+        text: String,
+    },
+    /// To let somebody know that they are being written to.
+    Typing {
+        /// Whom.
+        to: UserName,
+    },
+    /// To have a file.
+    Get {
+        /// From whom.
+        from: UserName,
+        /// Which.
+        name: String,
+    },
+    /// To let somebody have files.
+    Offer {
+        /// Whom.
+        to: UserName,
+        /// Which.
+        paths: Vec<PathBuf>,
+    },
+    /// To see what somebody shares: [`News::Files`].
+    Files {
+        /// Who.
+        of: UserName,
+        /// Only names that start with this.
+        start: String,
+    },
+    /// To see who is there: [`News::People`].
+    People,
+    /// To look further back: [`News::History`].
+    History {
+        /// The conversation with whom.
+        with: UserName,
+        /// Before this place, else the end.
+        before: Option<i64>,
+        /// At most so many messages.
+        limit: usize,
+    },
+    /// To find messages: [`News::Found`].
+    Search {
+        /// In the conversation with whom.
+        with: UserName,
+        /// With all of these.
+        words: String,
+    },
+    /// What somebody wrote was seen.
+    MarkRead {
+        /// Who.
+        with: UserName,
+    },
+    /// To take nothing more from somebody, or to take things again.
+    Block {
+        /// Whom.
+        user: UserName,
+        /// Nothing more, or again.
+        blocked: bool,
+    },
+    /// To see how paths go on: [`News::Paths`].
+    Paths {
+        /// That begin like this.
+        start: String,
+    },
+    /// To go back to the shell for a while.
+    Suspend,
+    /// To leave.
+    Leave,
+    /// To break off.
+    Interrupt,
+}
+
+/// What a view is told.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Something happened in the node.
+    Event(Event),
+    /// Who is there.
+    People(Vec<Person>),
+    /// What was said.
+    History {
+        /// With whom.
+        with: UserName,
+        /// Before this place, as was asked.
+        before: Option<i64>,
+        /// Oldest first.
+        messages: Vec<StoredMessage>,
+    },
+    /// What was found.
+    Found {
+        /// With whom.
+        with: UserName,
+        /// What was looked for.
+        words: String,
+        /// Oldest first.
+        messages: Vec<StoredMessage>,
+    },
+    /// What somebody shares.
+    Files {
+        /// Who.
+        of: UserName,
+        /// Names that start with this.
+        start: String,
+        /// In the order of their names.
+        files: Vec<FileStat>,
+    },
+    /// How paths go on.
+    Paths {
+        /// As was asked.
+        start: String,
+        /// Whole paths; those of folders end with `/`.
+        paths: Vec<String>,
+    },
+    /// Something worth a line.
+    Note(String),
+    /// Something that went wrong.
+    Problem(String),
+    /// The process goes on after it was stopped, or somebody else wrote to the terminal.
+    Resumed,
+    /// Time went by.
+    Tick,
+}
+
+/// A view of conversations in a terminal.
+pub trait View {
+    /// What it wants to begin with.
+    fn begin(&mut self) -> Vec<Wish>;
+
+    /// Takes a key.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>>;
+
+    /// Takes news.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>>;
+
+    /// Draws what changed.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    fn draw(&mut self) -> io::Result<()>;
+
+    /// Gives the terminal back and stops the process until it is continued; [`News::Resumed`] follows that.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    fn suspend(&mut self) -> io::Result<()>;
+
+    /// Takes away what should not stay on the screen.
+    ///
+    /// # Errors
+    /// As the terminal says.
+    fn close(&mut self) -> io::Result<()>;
+}

@@ -1,0 +1,98 @@
+//! Text broken into rows of a terminal. Pure.
+
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// `text`, whose line breaks are kept, in rows of at most `columns` cells: broken at blanks where there are any.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(2);
+    text.split('\n').flat_map(|line| wrap_line(line, columns)).collect()
+}
+
+/// As much of `text` as `columns` cells take, with `ellipsis` at the end where something is left out.
+pub(super) fn cut(text: &str, columns: usize, ellipsis: &str) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let room = columns.saturating_sub(ellipsis.width());
+    let mut out = String::new();
+    let mut used = 0;
+    for cluster in text.graphemes(true) {
+        if used + cluster.width() > room {
+            break;
+        }
+        used += cluster.width();
+        out.push_str(cluster);
+    }
+    if columns >= ellipsis.width() {
+        out.push_str(ellipsis);
+    }
+    out
+}
+
+fn wrap_line(line: &str, columns: usize) -> Vec<String> {
+    let mut rows = Vec::new();
+    let mut row = String::new();
+    let mut used = 0;
+    for word in line.split_word_bounds() {
+        let width = word.width();
+        if used + width <= columns {
+            row.push_str(word);
+            used += width;
+            continue;
+        }
+        if width <= columns {
+            rows.push(std::mem::take(&mut row));
+            // The blank at which the line is broken is not seen.
+            used = if word.trim().is_empty() { 0 } else { width };
+            row.push_str(if used == 0 { "" } else { word });
+            continue;
+        }
+        for cluster in word.graphemes(true) {
+            if used + cluster.width() > columns {
+                rows.push(std::mem::take(&mut row));
+                used = 0;
+            }
+            row.push_str(cluster);
+            used += cluster.width();
+        }
+    }
+    rows.push(row);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn breaks_at_blanks_and_else_anywhere() {
+        assert_eq!(wrap("one two three", 8), ["one two ", "three"]);
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
+        assert_eq!(wrap("日本語", 5), ["日本", "語"]);
+        assert_eq!(wrap("a\n\nb", 5), ["a", "", "b"]);
+    }
+
+    #[test]
+    fn cuts_with_a_sign() {
+        assert_eq!(cut("report.pdf", 10, "…"), "report.pdf");
+        assert_eq!(cut("report.pdf", 7, "…"), "report…");
+        assert_eq!(cut("日本語", 4, "…"), "日…");
+        assert_eq!(cut("ab", 0, "…"), "");
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_fits_and_nothing_but_blanks_is_lost(text in "(\\PC| |\n){0,60}", columns in 2_usize..30) {
+            let rows = wrap(&text, columns);
+            for row in &rows {
+                prop_assert!(row.width() <= columns || row.graphemes(true).count() == 1, "{row:?} in {columns}");
+            }
+            let seen = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            prop_assert_eq!(seen(&rows.concat()), seen(&text));
+        }
+    }
+}
