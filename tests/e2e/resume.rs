@@ -210,7 +210,7 @@ fn whatever_was_done_to_what_was_kept_spoils_nothing() {
     for Tampering { what, left, act, code } in TAMPERINGS {
         let lab = Lab::start();
         let precious = write(lab.join("precious"), "nobody's business");
-        let scene = scene(&lab, 20_000_000);
+        let scene = scene(&lab, 10_000_000);
         scene.begin_and_kill();
         act(&scene.left(left), &precious);
         scene.source.open_gate();
