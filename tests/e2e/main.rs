@@ -10,11 +10,14 @@
 
 mod bad_network;
 mod chat;
+mod chat_faults;
 mod destinations;
 mod discovery;
+mod events;
 mod exercise;
 mod faults;
 mod fetch_json;
+mod history;
 mod hostile_caller;
 mod hostile_names;
 mod hostile_peer;
@@ -30,6 +33,8 @@ mod line_view;
 mod main_job;
 mod mishaps;
 mod names;
+mod offers;
+mod outbox;
 mod restart;
 mod resume;
 mod shares;

@@ -164,6 +164,15 @@ impl Lab {
         path
     }
 
+    /// Changes the database of a profile behind its back.
+    ///
+    /// # Panics
+    /// When the database doesn't want to.
+    pub fn sqlite(&self, home: &Path, sql: &str) {
+        let database = rusqlite::Connection::open(home.join("profile.db")).expect("a database");
+        database.execute_batch(sql).expect("it does what it is told");
+    }
+
     /// Registers somebody and gives them a profile.
     #[track_caller]
     pub fn user(&self, name: &str) -> User<'_> {

@@ -14,7 +14,7 @@ use shared::tracker::{HashText, ListPeers, Wanted, Words};
 use shared::{ContentHash, FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{Command, Context, PasswordSource, Whose};
+use crate::commands::{Command, Context, NotifyChange, PasswordSource, Past, Whose};
 use crate::engine::Error;
 use crate::engine::fetch::{Destination, IfExists, Request, Sources};
 use crate::engine::node::{Forwarded, Place};
@@ -212,6 +212,65 @@ enum Subcommands {
     },
     /// See people, conversations, files and transfers in one view; `peer` alone in a terminal does the same.
     Ui,
+    /// Show what was said, oldest first.
+    History {
+        /// With whom [default: everybody].
+        user: Option<UserName>,
+        /// Only what is not older (90s, 30m, 12h, 2d, 3w).
+        #[arg(long, value_name = "AGE", value_parser = age)]
+        since: Option<i64>,
+        /// At most this many: the last ones.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// Only what has all of these words in it, whatever their case and accents.
+        #[arg(long, value_name = "WORDS", num_args = 1..)]
+        search: Option<Vec<String>>,
+    },
+    /// Show what is unread; it is read then.
+    Inbox,
+    /// Show what waits to be delivered.
+    Outbox {
+        #[command(subcommand)]
+        command: Option<OutboxCommand>,
+    },
+    /// Offer files to one person alone, and tell them; without files show what is offered.
+    Offer {
+        /// To whom.
+        user: Option<UserName>,
+        /// Files; names with --withdraw.
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Offer it under another name.
+        #[arg(long = "as", value_name = "NAME", conflicts_with = "withdraw")]
+        name: Option<FileName>,
+        /// Take back what is offered under these names.
+        #[arg(long, requires = "files")]
+        withdraw: bool,
+    },
+    /// Refuse messages, offers and fetches of somebody; without a name show who is blocked.
+    Block {
+        /// Who.
+        user: Option<UserName>,
+    },
+    /// Refuse them no longer.
+    Unblock {
+        /// Who.
+        user: UserName,
+    },
+    /// Show or set how you are told of messages: the terminal's bell, and a program that is run for each.
+    Notify {
+        /// Whether a terminal rings.
+        #[arg(long, value_name = "on|off")]
+        bell: Option<Switch>,
+        /// Run no program.
+        #[arg(long, conflicts_with = "hook")]
+        no_hook: bool,
+        /// The program and its arguments, after --; it is run without a shell.
+        #[arg(last = true, value_name = "CMD")]
+        hook: Vec<String>,
+    },
+    /// Tell everything that happens as NDJSON, and take commands as NDJSON from standard input.
+    Events,
     /// Show the key on record of somebody, or replace it.
     Trust {
         /// Whose.
@@ -232,6 +291,21 @@ enum Subcommands {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum OutboxCommand {
+    /// Take a message out.
+    Drop {
+        /// Its id, or how that begins.
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -353,6 +427,30 @@ impl Subcommands {
             }
             Self::Chat { user, text, now } => Command::Chat { user, text, now },
             Self::Ui => Command::Ui,
+            Self::History { user, since, limit, search } => Command::History(Past {
+                with: user,
+                search: search.map(|words| words.join(" ")),
+                since_ms: since,
+                limit: limit.and_then(|limit| usize::try_from(limit).ok()),
+            }),
+            Self::Inbox => Command::Inbox,
+            Self::Outbox { command: None } => Command::Outbox,
+            Self::Outbox { command: Some(OutboxCommand::Drop { id }) } => Command::OutboxDrop { id },
+            Self::Offer { user: Some(to), files, withdraw: true, .. } => {
+                Command::Withdraw { to, names: files.iter().map(|file| offered_name(file)).collect::<Result<_, _>>()? }
+            }
+            Self::Offer { user: Some(to), files, name, .. } if !files.is_empty() => {
+                Command::Offer { to, paths: files, name }
+            }
+            Self::Offer { user, .. } => Command::Offers { to: user },
+            Self::Block { user: Some(user) } => Command::Block { user },
+            Self::Block { user: None } => Command::Blocked,
+            Self::Unblock { user } => Command::Unblock { user },
+            Self::Notify { bell, no_hook, hook } => Command::Notify(NotifyChange {
+                rings: bell.map(|bell| matches!(bell, Switch::On)),
+                hook: Some(hook).filter(|hook| no_hook || !hook.is_empty()),
+            }),
+            Self::Events => Command::Events,
             Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
             Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
             Self::Verify { user, yes } => Command::Verify { user, yes },
@@ -440,6 +538,28 @@ fn rate(text: &str) -> Result<u64, String> {
     Ok(rate as u64)
 }
 
+/// The name of an offer.
+fn offered_name(text: &std::path::Path) -> Result<FileName, Error> {
+    let text = text.to_string_lossy();
+    text.parse().map_err(|why| Error::Usage(format!("{text}: {why}")))
+}
+
+/// `90s`, `30m`, `12h`, `2d`, `3w`: milliseconds.
+fn age(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds: i64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        'w' => 7 * 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    Ok(i64::from(number) * seconds * 1000)
+}
+
 fn default_home() -> Result<PathBuf, Error> {
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders
@@ -494,6 +614,14 @@ mod tests {
         assert!(Args::read(["peer", "--home", "x"], true).unwrap().command.is_none());
         assert_eq!(Args::read(["peer", "--home", "x"], false).unwrap_err().exit_code(), 2);
         assert!(matches!(command(&["peer", "ui"]), Command::Ui));
+    }
+
+    #[test]
+    fn ages() {
+        assert_eq!((age("2d"), age("90s")), (Ok(172_800_000), Ok(90_000)));
+        for wrong in ["", "d", "2", "-1d", "2é", "1.5h", "99999999999w"] {
+            assert!(age(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -23,9 +23,11 @@ pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> R
     if let (Some(user), []) = (&only, peers.as_slice()) {
         return Err(contacts::absent(&mut tracker, user).await);
     }
+    let unread = me.profile.unread()?;
     let width = peers.iter().map(|peer| peer.user.as_str().len()).max().unwrap_or(0);
     for peer in &peers {
-        show_peer(context, peer, peer.user == me.user, width)?;
+        let unread = unread.iter().find(|unread| unread.user == peer.user).map_or(0, |unread| unread.count);
+        show_peer(context, peer, unread, peer.user == me.user, width)?;
     }
     match all.saturating_sub(peers.len()) {
         0 if all == 0 => context.output.note("nobody is online"),
@@ -35,7 +37,7 @@ pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> R
     Ok(())
 }
 
-fn show_peer(context: &Context, peer: &PeerEntry, is_me: bool, width: usize) -> Result<(), Error> {
+fn show_peer(context: &Context, peer: &PeerEntry, unread: usize, is_me: bool, width: usize) -> Result<(), Error> {
     if context.output.is_json() {
         return Ok(context.output.object(
             "peer",
@@ -47,6 +49,7 @@ fn show_peer(context: &Context, peer: &PeerEntry, is_me: bool, width: usize) -> 
                 "fingerprint": peer.fingerprint,
                 "files": peer.count(),
                 "me": is_me,
+                "unread": unread,
             }),
         )?);
     }
@@ -57,7 +60,8 @@ fn show_peer(context: &Context, peer: &PeerEntry, is_me: bool, width: usize) -> 
         (false, None) => "  (not encrypted: an old client)",
         (false, Some(_)) => "",
     };
-    let line = format!("{:width$}  {address:21}  {files}{remark}", peer.user);
+    let unread = if unread == 0 { String::new() } else { format!("  ({unread} unread: `peer inbox`)") };
+    let line = format!("{:width$}  {address:21}  {files}{remark}{unread}", peer.user);
     Ok(context.output.data(line.trim_end())?)
 }
 

@@ -4,11 +4,15 @@ mod account;
 mod background_fetch;
 mod chat;
 mod discover;
+mod events;
 mod fetch;
+mod ledger;
 mod listing;
+mod offer;
 mod own_node;
 mod password;
 mod paths;
+mod people;
 mod say;
 mod serve;
 mod session;
@@ -25,6 +29,8 @@ use shared::tracker::{ListPeers, Wanted};
 use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
+pub use self::ledger::Past;
+pub use self::people::NotifyChange;
 use crate::engine::fetch::Request;
 use crate::engine::node::Place;
 use crate::engine::serve::Limits;
@@ -116,6 +122,54 @@ pub enum Command {
     },
     /// Look at everything in one view.
     Ui,
+    /// Look back.
+    History(Past),
+    /// Show what is unread; it is read then.
+    Inbox,
+    /// Show what waits.
+    Outbox,
+    /// Take something out of what waits.
+    OutboxDrop {
+        /// How its id begins.
+        id: String,
+    },
+    /// Offer files to one person.
+    Offer {
+        /// To whom.
+        to: UserName,
+        /// Which.
+        paths: Vec<PathBuf>,
+        /// Another name for one of them.
+        name: Option<FileName>,
+    },
+    /// Take offers back.
+    Withdraw {
+        /// From whom.
+        to: UserName,
+        /// Which.
+        names: Vec<FileName>,
+    },
+    /// What is offered to whom.
+    Offers {
+        /// To this one.
+        to: Option<UserName>,
+    },
+    /// Take nothing more from somebody.
+    Block {
+        /// From whom.
+        user: UserName,
+    },
+    /// Take things from somebody again.
+    Unblock {
+        /// From whom.
+        user: UserName,
+    },
+    /// Who is blocked.
+    Blocked,
+    /// How the user is told of messages.
+    Notify(NotifyChange),
+    /// Everything that happens, as NDJSON.
+    Events,
     /// Look at a key on record, or replace it.
     Trust {
         /// Whose.
@@ -178,6 +232,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
         Command::Serve { place, limits } => return serve::run(context, place, limits).await,
         Command::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
         Command::Ui => return ui::run(context).await,
+        Command::Events => return events::run(context).await,
         command => command,
     };
     tokio::select! {
@@ -201,7 +256,18 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Trust { of: Whose::User(user), replace } => trust::user(context, &user, replace).await,
         Command::Trust { of: Whose::Tracker, replace } => trust::tracker(context, replace),
         Command::Verify { user, yes } => trust::verify(context, &user, yes).await,
-        Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } | Command::Ui => {
+        Command::History(past) => ledger::history(context, &past),
+        Command::Inbox => ledger::inbox(context).await,
+        Command::Outbox => ledger::outbox(context),
+        Command::OutboxDrop { id } => ledger::drop_waiting(context, &id),
+        Command::Offer { to, paths, name } => offer::put(context, &to, paths, name).await,
+        Command::Withdraw { to, names } => offer::withdraw(context, &to, &names),
+        Command::Offers { to } => offer::list(context, to.as_ref()),
+        Command::Block { user } => people::block(context, &user).await,
+        Command::Unblock { user } => people::unblock(context, &user),
+        Command::Blocked => people::blocked(context),
+        Command::Notify(change) => people::notify(context, &change),
+        Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } | Command::Events | Command::Ui => {
             Err(Error::Internal("this command runs by itself".to_owned()))
         }
     }

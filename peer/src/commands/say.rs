@@ -5,7 +5,7 @@ use std::io::BufRead;
 
 use serde_json::json;
 use shared::UserName;
-use shared::peer::MessageId;
+use shared::peer::ChatMessage;
 use tokio::sync::mpsc;
 
 use super::Context;
@@ -24,12 +24,12 @@ const AHEAD: usize = 64;
 pub(super) async fn one(context: &Context, me: &Me, user: &UserName, text: &str, now: bool) -> Result<(), Error> {
     let delivery = match NodeClient::connect(&me.profile).await? {
         Some(mut node) => node.deliver(user, text, now).await?,
-        None => visit(context, me, user, text, now).await?,
+        None => visit(context, me, user, chat::compose(text)?, now).await?,
     };
     tell(context, user, &delivery)
 }
 
-fn tell(context: &Context, user: &UserName, delivery: &Delivery) -> Result<(), Error> {
+pub(super) fn tell(context: &Context, user: &UserName, delivery: &Delivery) -> Result<(), Error> {
     let Delivery { message, state, why } = delivery;
     if context.output.is_json() {
         let ack = json!({ "to": user, "id": message.id, "ts": message.ts, "state": state, "why": why });
@@ -49,11 +49,17 @@ fn say_it_waits(context: &Context, user: &UserName, why: &str) {
 }
 
 /// Without a node: over a link of our own, together with whatever else waits for them.
-async fn visit(context: &Context, me: &Me, user: &UserName, text: &str, now: bool) -> Result<Delivery, Error> {
+pub(super) async fn visit(
+    context: &Context,
+    me: &Me,
+    user: &UserName,
+    message: ChatMessage,
+    now: bool,
+) -> Result<Delivery, Error> {
     for late in expire(me).await? {
         context.output.warning(&format!("a message to {} was given up: {}", late.peer, expired_words(&late)));
     }
-    let StoredMessage { message, .. } = chat::store_ours(me, user, chat::compose(text)?).await?;
+    let StoredMessage { message, .. } = chat::store_ours(me, user, message).await?;
     let mut outcome = None;
     let id = message.id;
     let tried = async {
@@ -113,7 +119,7 @@ async fn visits(
     let mut said = false;
     while let Some(line) = input.recv().await.transpose()? {
         if !line.trim().is_empty() {
-            let delivery = visit(context, me, user, &line, now).await?;
+            let delivery = visit(context, me, user, chat::compose(&line)?, now).await?;
             tell(context, user, &delivery)?;
             said = true;
         }
@@ -135,24 +141,12 @@ struct Filter<'a> {
     /// Commands whose reply is still to come.
     under_way: HashSet<u64>,
     flush: Option<u64>,
-    /// Messages of ours.
-    ours: HashSet<MessageId>,
     failure: Option<Error>,
 }
 
 impl<'a> Filter<'a> {
     fn new(context: &'a Context, user: &'a UserName, now: bool) -> Self {
-        Self {
-            context,
-            user,
-            now,
-            is_open: true,
-            said: false,
-            under_way: HashSet::new(),
-            flush: None,
-            ours: HashSet::new(),
-            failure: None,
-        }
+        Self { context, user, now, is_open: true, said: false, under_way: HashSet::new(), flush: None, failure: None }
     }
 
     async fn run(
@@ -175,6 +169,12 @@ impl<'a> Filter<'a> {
                     Some(line) if line.trim().is_empty() => {}
                     Some(text) => {
                         self.said = true;
+                        if let Err(error) = chat::compose(&text) {
+                            // This line is lost, the others are not.
+                            self.context.output.warning(&error.to_string());
+                            self.failure.get_or_insert(error);
+                            continue;
+                        }
                         let to = self.user.clone();
                         let action = if self.now { Action::Deliver { to, text, now: true } } else { Action::Say { to, text } };
                         self.under_way.insert(client.send(action).await?);
@@ -195,10 +195,7 @@ impl<'a> Filter<'a> {
             // Of a command whose outcome says nothing.
             return Ok(());
         }
-        let value = outcome.into_result()?;
-        let id = value.pointer("/message/id").cloned().unwrap_or_default();
-        self.ours.extend(serde_json::from_value::<MessageId>(id));
-        Ok(())
+        outcome.into_result().map(|_| ())
     }
 
     async fn event(&mut self, event: Event, client: &mut NodeClient) -> Result<(), Error> {

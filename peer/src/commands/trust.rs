@@ -6,6 +6,7 @@ use shared::{Fingerprint, UserName};
 
 use super::Context;
 use super::password::confirm;
+use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, contacts, now_s};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Friend;
@@ -15,6 +16,10 @@ pub(super) async fn user(context: &Context, user: &UserName, replace: Option<Fin
     let me = context.me()?;
     if let Some(fingerprint) = replace {
         me.profile.trust(user, fingerprint, false, now_s())?;
+        // What was held back because of the change may go.
+        if let Some(mut node) = NodeClient::connect(&me.profile).await? {
+            node.tell(Action::Wake { user: Some(user.clone()) }).await?;
+        }
         context
             .output
             .note(&format!("the key of {user} is {fingerprint} from now on; `peer verify {user}` to be sure"));

@@ -8,7 +8,7 @@ mod walk;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use shared::FileName;
+use shared::{FileName, UserName};
 
 use super::Error;
 use crate::profile::{HashedShare, Profile, Share};
@@ -179,19 +179,55 @@ pub fn freshness(share: &Share) -> Freshness {
 /// # Errors
 /// What is wrong with the profile.
 pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error> {
+    Ok(match hash_again(share) {
+        Some(hashed) => {
+            profile.put_shares(std::slice::from_ref(&hashed))?;
+            Some(hashed.share)
+        }
+        None => None,
+    })
+}
+
+/// The same of what is offered to one person.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<(), Error> {
+    Ok(hash_again(share).map_or(Ok(()), |hashed| profile.put_offer(to, &hashed))?)
+}
+
+fn hash_again(share: &Share) -> Option<HashedShare> {
     let fresh = open_regular(&share.path).map_err(|why| plain_message(&why)).and_then(|file| {
         let (id, hash, manifest) = hash_file(&file, &mut |_| {})?;
         let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
         Ok(HashedShare { share: Share { id, executable, hash, ..share.clone() }, manifest })
     });
-    match fresh {
-        Ok(hashed) => {
-            profile.put_shares(std::slice::from_ref(&hashed))?;
-            Ok(Some(hashed.share))
-        }
-        Err(why) => {
-            tracing::info!("{} can't be shared now: {why}", share.name);
-            Ok(None)
-        }
-    }
+    fresh.inspect_err(|why| tracing::info!("{} can't be shared now: {why}", share.name)).ok()
+}
+
+/// A file as it would be shared by itself, hashed unless that was done before.
+///
+/// # Errors
+/// Why it can't be.
+pub(super) fn hash_path(
+    profile: &Profile,
+    path: &Path,
+    name: Option<&FileName>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<HashedShare, String> {
+    let path = path.canonicalize().map_err(|why| plain_message(&why))?;
+    let own_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = match name {
+        Some(name) => name.clone(),
+        None => own_name.parse().map_err(|why| format!("its name can't be shared: {why}"))?,
+    };
+    let file = open_regular(&path).map_err(|why| plain_message(&why))?;
+    let metadata = file.metadata().map_err(|why| plain_message(&why))?;
+    let executable = is_executable(&metadata);
+    let id = file_id(&metadata);
+    let (id, hash, manifest) = match profile.hashed_before(&path, id).map_err(|why| why.to_string())? {
+        Some((hash, manifest)) => (id, hash, manifest),
+        None => hash_file(&file, progress)?,
+    };
+    Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest })
 }

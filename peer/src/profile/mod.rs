@@ -6,6 +6,7 @@
 mod friends;
 mod history;
 mod messages;
+mod offers;
 mod outbox;
 mod people;
 mod schema;
@@ -271,6 +272,41 @@ impl Profile {
             return Ok(());
         }
         self.set_setting("failed_fetch", what)
+    }
+
+    /// The program that is run for every message that comes, and its arguments.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn hook(&self) -> Result<Option<Vec<String>>, ProfileError> {
+        let damaged = |text: &String| self.damaged(format!("the hook {text:?}"));
+        let hook = self.setting("hook")?;
+        hook.map(|text| serde_json::from_str(&text).map_err(|_| damaged(&text))).transpose()
+    }
+
+    /// Records the program that is run for every message that comes.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn set_hook(&self, argv: Option<&[String]>) -> Result<(), ProfileError> {
+        let text = argv.map(|argv| serde_json::Value::from(argv).to_string());
+        self.set_setting("hook", text.as_deref())
+    }
+
+    /// Whether a terminal rings when a message comes.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn rings(&self) -> Result<bool, ProfileError> {
+        Ok(self.setting("bell")?.as_deref() != Some("off"))
+    }
+
+    /// Records whether a terminal rings when a message comes.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn set_rings(&self, rings: bool) -> Result<(), ProfileError> {
+        self.set_setting("bell", Some(if rings { "on" } else { "off" }))
     }
 
     fn setting(&self, key: &str) -> Result<Option<String>, ProfileError> {

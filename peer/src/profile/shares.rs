@@ -44,7 +44,7 @@ pub struct SharePage {
     pub more: bool,
 }
 
-const COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash";
+pub(super) const COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash";
 
 impl Profile {
     /// Offers these files, each in place of what had its name before; all or none.
@@ -235,7 +235,7 @@ impl Profile {
         Ok(Some((layout, hash, manifest)))
     }
 
-    fn checked(&self, row: RawShare) -> Result<Share, ProfileError> {
+    pub(super) fn checked(&self, row: RawShare) -> Result<Share, ProfileError> {
         let damaged = |what: &str| self.damaged(format!("the share {:?} ({what})", row.name));
         Layout::of(row.id.size).ok_or_else(|| damaged("size"))?;
         Ok(Share {
@@ -248,7 +248,7 @@ impl Profile {
     }
 }
 
-struct RawShare {
+pub(super) struct RawShare {
     name: String,
     path: PathBuf,
     id: FileId,
@@ -257,7 +257,7 @@ struct RawShare {
 }
 
 impl RawShare {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let path: Vec<u8> = row.get(1)?;
         Ok(Self {
             name: row.get(0)?,

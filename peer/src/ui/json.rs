@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use shared::UserName;
+use shared::peer::ChatMessage;
 
 use crate::engine::chat::{Direction, MessageState, StoredMessage};
-use crate::engine::event::Event;
+use crate::engine::event::{Course, Event, Transfer, TransferState};
 use crate::engine::fetch::{Report, SourceReport, Status};
 
 /// What became of a fetched file.
@@ -55,6 +56,28 @@ pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
         }
     }
     value
+}
+
+/// What happened in a node of `me`, as `peer events` tells it: its type and its fields.
+pub fn happening_json(event: &Event, me: &UserName) -> Option<(&'static str, Value)> {
+    let message = |peer: &UserName, direction, state, message: &ChatMessage| {
+        let stored = StoredMessage { seq: 0, peer: peer.clone(), direction, message: message.clone(), state, at: 0 };
+        let kind = if message.offer.is_some() { "offer" } else { "message" };
+        (kind, message_json(&stored, me))
+    };
+    Some(match event {
+        Event::Received { from, message: text, .. } => message(from, Direction::In, MessageState::Received, text),
+        Event::Said { to, message: text, .. } => message(to, Direction::Out, MessageState::Waiting, text),
+        Event::State { to, id, state, why } => ("ack", json!({ "peer": to, "id": id, "state": state, "why": why })),
+        Event::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
+        Event::Fetched { by, name, bytes, size } => {
+            let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
+            let (peer, name, direction) = (by.clone(), name.clone(), Course::Up);
+            ("transfer", json!(Transfer { peer, name, direction, bytes: *bytes, size: *size, state }))
+        }
+        Event::Transfer(transfer) => ("transfer", json!(transfer)),
+        _ => return None,
+    })
 }
 
 fn source_json(source: &SourceReport) -> Value {

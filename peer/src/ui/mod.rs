@@ -6,6 +6,7 @@
 //!
 //! Each view is a pure model of what it was told and what was typed, and a thin edge that has the terminal.
 
+mod attention;
 mod bars;
 mod catalogue;
 mod complete;
@@ -27,13 +28,14 @@ mod transfers;
 mod view;
 mod wrap;
 
+pub use attention::Notifications;
 pub use bars::{FetchBars, ShareBar};
 pub use events::{event_line, message_line, message_lines, notice_line};
 pub use full_view::{FullTerminal, FullView};
-pub use json::{event_json, file_json, message_json};
+pub use json::{event_json, file_json, happening_json, message_json};
 pub use keys::Key;
 pub use line_view::{LineTerminal, LineView};
 pub use look::Look;
 pub use output::{ColorChoice, LogLine, Output, OutputOptions};
-pub use text::{date, files, size, time};
+pub use text::{date, files, moment, size, time};
 pub use view::{News, View, Wish};

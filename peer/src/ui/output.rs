@@ -90,6 +90,16 @@ impl Output {
         out.flush()
     }
 
+    /// What is for the terminal itself, not for its reader.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub fn raw(&self, bytes: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes.as_bytes())?;
+        out.flush()
+    }
+
     /// A JSON object of data: `{"v":1,"type":kind,…fields}`.
     ///
     /// # Errors

@@ -59,6 +59,11 @@ pub(super) fn hour(ms: i64) -> String {
     local(ms, "%H:%M")
 }
 
+/// The day and the time of day here, of milliseconds since 1970.
+pub fn moment(ms: i64) -> String {
+    local(ms, "%Y-%m-%d %H:%M:%S")
+}
+
 /// The day here, of seconds since 1970.
 pub fn date(s: i64) -> String {
     local(s.saturating_mul(1000), "%Y-%m-%d")

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
@@ -90,6 +91,34 @@ impl Caller {
     pub fn say(&self, message: &Value) -> Ending {
         let bytes = [frame(&json!({ "t": "chat" })), frame(message)].concat();
         self.send(&bytes)
+    }
+
+    /// Writes `count` messages into one stream of conversation as fast as they are taken, from a thread of its own, until
+    /// all are or the other side has enough; the thread ends with how many were acked.
+    pub fn flood(&self, count: u32, message: impl Fn(u32) -> Value + Send + 'static) -> JoinHandle<usize> {
+        let (connection, handle) = (self.connection.clone(), self.runtime.handle().clone());
+        std::thread::spawn(move || {
+            handle.block_on(async {
+                let Some((mut send, mut receive)) = open(&connection, &frame(&json!({ "t": "chat" }))).await else {
+                    return 0;
+                };
+                let write = async {
+                    for number in 0..count {
+                        if send.write_all(&frame(&message(number))).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                let read = async {
+                    let (mut frames, mut acked) = (Frames::default(), 0);
+                    while let Some(answer) = frames.next(&mut receive).await {
+                        acked += usize::from(answer["t"] == "ack");
+                    }
+                    acked
+                };
+                tokio::join!(write, read).1
+            })
+        })
     }
 
     /// Opens `count` streams, each with the beginning of a frame in it, and gives each up at once: more than any node

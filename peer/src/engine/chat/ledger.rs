@@ -182,3 +182,6 @@ impl Default for Backoff {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

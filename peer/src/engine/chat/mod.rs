@@ -45,9 +45,9 @@ pub fn compose(text: &str) -> Result<ChatMessage, Error> {
 }
 
 /// The line of a conversation that tells of a file.
-pub fn compose_offer(me: &UserName, offer: Offer, size: &str) -> ChatMessage {
-    let name = offer.name.as_str();
-    let text = format!("offers {name} ({size}): peer fetch {me} {}", quoted(name));
+pub fn compose_offer(me: &UserName, offer: Offer) -> ChatMessage {
+    let (name, size) = (offer.name.as_str(), offer.size);
+    let text = format!("offers {name} ({size} bytes): peer fetch {me} {}", quoted(name));
     message(text, Some(offer))
 }
 
@@ -124,10 +124,10 @@ mod tests {
     fn an_offer_reads_as_a_command_that_works() {
         let offer = |name: &str| {
             let hash = shared::ContentHash::of(b"");
-            let offer = Offer { name: name.parse().unwrap(), size: 0, hash };
-            compose_offer(&"alice".parse().unwrap(), offer, "5 B").text
+            let offer = Offer { name: name.parse().unwrap(), size: 5, hash };
+            compose_offer(&"alice".parse().unwrap(), offer).text
         };
-        assert_eq!(offer("a/b.pdf"), "offers a/b.pdf (5 B): peer fetch alice a/b.pdf");
-        assert_eq!(offer("it's $x"), r"offers it's $x (5 B): peer fetch alice 'it'\''s $x'");
+        assert_eq!(offer("a/b.pdf"), "offers a/b.pdf (5 bytes): peer fetch alice a/b.pdf");
+        assert_eq!(offer("it's $x"), r"offers it's $x (5 bytes): peer fetch alice 'it'\''s $x'");
     }
 }

@@ -9,6 +9,7 @@
 //! | `status` | | user, address, pid |
 //! | `say` | to, text | the stored message, at once; what becomes of it comes as events |
 //! | `deliver` | to, text, now | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
+//! | `offer` | to, name, wait | as `say` or `deliver`, of a file that is offered to them |
 //! | `flush` | to | why?: why what waits for them did not go, if it didn't |
 //! | `typing` | to | nothing |
 //! | `history` | with?, search?, since?, before?, after?, unread, limit | messages, oldest first |
@@ -28,8 +29,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::UserName;
 use shared::peer::ChatMessage;
+use shared::{FileName, UserName};
 
 pub use client::{FromNode, NodeClient};
 pub(super) use server::{Server, remove_socket};
@@ -61,6 +62,16 @@ pub enum Action {
         to: UserName,
         /// What.
         text: String,
+    },
+    /// Tell somebody of a file that is offered to them.
+    Offer {
+        /// To whom.
+        to: UserName,
+        /// What.
+        name: FileName,
+        /// As of [`Action::Deliver`]; without, the reply comes as soon as it is stored.
+        #[serde(default)]
+        wait: bool,
     },
     /// Say something to somebody, and tell what became of it when it was tried once.
     Deliver {

@@ -68,6 +68,9 @@ impl Directory {
                 return Err((Code::Internal, "a fault on this side".to_owned()));
             }
         }
+        if self.me.profile.is_blocked(&user).unwrap_or(true) {
+            return Err((Code::Unauthorised, "refused".to_owned()));
+        }
         if caller.hello().user != user {
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
             return Err((Code::Unauthorised, format!("your key belongs to {user}, not to {claimed}")));

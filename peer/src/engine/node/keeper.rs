@@ -338,7 +338,13 @@ fn is_final(error: &Error) -> bool {
         Error::Tracker(TrackerError::IdentityChanged { .. }) => true,
         Error::Tracker(error) => matches!(
             error.code(),
-            Some(ErrorCode::KeyMismatch | ErrorCode::AuthFailed | ErrorCode::NotFound | ErrorCode::Forbidden)
+            Some(
+                ErrorCode::KeyMismatch
+                    | ErrorCode::NotLoggedIn
+                    | ErrorCode::AuthFailed
+                    | ErrorCode::NotFound
+                    | ErrorCode::Forbidden
+            )
         ),
         Error::Profile(_) => true,
         _ => false,

@@ -4,6 +4,7 @@
 //!            ┌ keeper: presence at the tracker, shares in its catalogue, its events
 //! Node::run ─┼ acceptor: callers are identified, then served
 //!            ├ post office: what waits for somebody goes to them
+//!            ├ hook: a program of the user's is run for every message
 //!            ├ refresher: shares that changed are hashed again
 //!            └ control: other processes of this profile, over a local socket
 //! ```
@@ -37,7 +38,7 @@ pub use self::post::{expire, expired_words};
 use self::switchboard::Switchboard;
 use super::event::{Event, Events};
 use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
-use super::{Error, Me, Notice};
+use super::{Error, Me, Notice, hook};
 use crate::net::endpoint::{Call, Endpoint};
 use crate::net::link::{self, Link};
 use crate::profile::NodeLock;
@@ -121,6 +122,7 @@ impl Node {
             control::Server::bind(me.clone(), status, exchange.clone(), tracker, events.clone(), stop.clone())?;
         tasks.spawn(control.run());
         tasks.spawn(dispatcher.run());
+        tasks.spawn(hook::run(me.clone(), events.subscribe(), stop.clone()));
         Ok(Self {
             address: online,
             me,

@@ -74,8 +74,7 @@ impl PostOffice {
     ///
     /// # Errors
     /// [`Error`] when it is given up.
-    pub(super) async fn deliver(&self, to: &UserName, text: &str, now: bool) -> Result<Delivery, Error> {
-        let message = chat::compose(text)?;
+    pub(super) async fn deliver(&self, to: &UserName, message: ChatMessage, now: bool) -> Result<Delivery, Error> {
         let desk = self.desk(to);
         // Asked before it is stored: it may be delivered before anything else happens here.
         let verdict = desk.verdict_on(message.id);

@@ -56,6 +56,11 @@ pub(super) async fn run(
 
 /// The share may have been hashed again since it was found stale, by us or by `peer share`.
 fn refresh_if_needed(profile: &Profile, name: &FileName) -> Result<(), Error> {
+    for (user, offered) in profile.offers_named(name)? {
+        if freshness(&offered) == Freshness::Changed {
+            share::refresh_offer(profile, &user, &offered)?;
+        }
+    }
     match profile.share(name)? {
         Some(now) if freshness(&now) != Freshness::Fresh => share::refresh(profile, &now).map(|_| ()),
         _ => Ok(()),

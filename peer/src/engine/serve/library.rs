@@ -1,4 +1,4 @@
-//! What is offered, as it is on the disk now.
+//! What is shared with everybody or offered to the one who asks, as it is on the disk now.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
 use shared::peer::{Answer, Code, FileStat};
-use shared::{ContentHash, FileName, Layout};
+use shared::{ContentHash, FileName, Layout, UserName};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::pieces::Pieces;
@@ -77,9 +77,9 @@ impl Library {
     ///
     /// # Errors
     /// A code and words for the other side.
-    pub async fn list(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
-        let profile = self.profile.clone();
-        let page = blocking(move || Ok(profile.shares_page(&prefix, &cursor, PAGE)?)).await.map_err(internal)?;
+    pub async fn list(&self, to: &UserName, prefix: String, cursor: String) -> Result<Answer, Refusal> {
+        let (profile, to) = (self.profile.clone(), to.clone());
+        let page = blocking(move || Ok(profile.page_for(&to, &prefix, &cursor, PAGE)?)).await.map_err(internal)?;
         let mut files = Vec::with_capacity(page.shares.len());
         let mut more = page.more;
         let mut bytes = 64;
@@ -115,9 +115,16 @@ impl Library {
     ///
     /// # Errors
     /// A code and words for the other side: not shared, or changed.
-    pub async fn stat(&self, name: FileName) -> Result<Answer, Refusal> {
-        let profile = self.profile.clone();
-        let found = blocking(move || Ok(profile.share(&name)?.map(|share| (freshness(&share), share)))).await;
+    pub async fn stat(&self, to: &UserName, name: FileName) -> Result<Answer, Refusal> {
+        let (profile, to) = (self.profile.clone(), to.clone());
+        let found = blocking(move || {
+            let found = match profile.offer(&to, &name)? {
+                None => profile.share(&name)?,
+                offered => offered,
+            };
+            Ok(found.map(|share| (freshness(&share), share)))
+        })
+        .await;
         match found.map_err(internal)? {
             Some((Freshness::Fresh, share)) => Ok(Answer::Stat(stat_of(&share))),
             Some((Freshness::Changed, share)) => Err(self.stale(share.name)),
@@ -129,9 +136,15 @@ impl Library {
     ///
     /// # Errors
     /// A code and words for the other side: not shared.
-    pub async fn manifest(&self, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
-        let profile = self.profile.clone();
-        let found = blocking(move || Ok(profile.manifest(&hash)?)).await.map_err(internal)?;
+    pub async fn manifest(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
+        let (profile, to) = (self.profile.clone(), to.clone());
+        let found = blocking(move || {
+            Ok(match profile.manifest(&hash)? {
+                None => profile.offered_manifest(&to, &hash)?,
+                shared => shared,
+            })
+        });
+        let found = found.await.map_err(internal)?;
         let (layout, manifest) = found.ok_or_else(not_found)?;
         let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.groups());
         let bytes = Bytes::copy_from_slice(manifest.as_bytes());
@@ -145,15 +158,17 @@ impl Library {
     /// A code and words for the other side: not shared, changed, or ranges that make no sense.
     pub(super) async fn open(
         &self,
+        to: &UserName,
         peers_slot: Option<OwnedSemaphorePermit>,
         hash: ContentHash,
         groups: Vec<(u32, u32)>,
         piece_bytes: u64,
     ) -> Result<OpenShare, Refusal> {
         let slots = (peers_slot, self.uploads.clone().acquire_owned().await.ok());
-        let (profile, pieces) = (self.profile.clone(), self.pieces.clone());
+        let (profile, pieces, to) = (self.profile.clone(), self.pieces.clone(), to.clone());
         let opened = blocking(move || {
-            let shares = profile.shares_with_hash(&hash)?;
+            let mut shares = profile.offers_with_hash(&to, &hash)?;
+            shares.extend(profile.shares_with_hash(&hash)?);
             let fresh = shares.iter().find_map(|share| {
                 let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
                 file.map(|file| (share.clone(), file))

@@ -104,14 +104,21 @@ async fn serve_stream(
 }
 
 async fn answer(serving: &Serving, uploads: &Uploads, sender: &mut Sender, ask: Ask) -> Result<(), StreamError> {
-    let library = &serving.library;
+    let (library, user) = (&serving.library, uploads.user());
+    // Also over a link that was dialled here, and however long ago.
+    if serving.me.profile.is_blocked(user).unwrap_or(true) {
+        let refused = Answer::Error { code: Code::Unauthorised, message: "refused".to_owned() };
+        return sender.frame(&refused).await;
+    }
     let answer = match ask {
-        Ask::Files { prefix, cursor } => library.list(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await,
+        Ask::Files { prefix, cursor } => {
+            library.list(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
+        }
         Ask::Folders { prefix, cursor } => {
             library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
         }
-        Ask::Stat { name } => library.stat(name).await,
-        Ask::Manifest { hash } => match library.manifest(hash).await {
+        Ask::Stat { name } => library.stat(user, name).await,
+        Ask::Manifest { hash } => match library.manifest(user, hash).await {
             Ok((answer, manifest)) => {
                 sender.frame(&answer).await?;
                 return sender.bulk(manifest).await;
@@ -119,7 +126,7 @@ async fn answer(serving: &Serving, uploads: &Uploads, sender: &mut Sender, ask: 
             Err(refused) => Err(refused),
         },
         Ask::Get { hash, ranges } => {
-            match library.open(uploads.slot().await, hash, ranges, uploads.piece_bytes()).await {
+            match library.open(user, uploads.slot().await, hash, ranges, uploads.piece_bytes()).await {
                 Ok(open) => {
                     sender.set_priority(Priority::Bulk);
                     let name = open.share.name.clone();

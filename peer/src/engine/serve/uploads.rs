@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::peer::{Answer, Code};
 use shared::{ContentHash, FileName, UserName};
@@ -10,12 +10,14 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::gate::{Gate, Lane};
 use super::reading::OpenShare;
-use crate::engine::event::{Event, Events};
+use crate::engine::event::{Course, Event, Events, Transfer, TransferState};
 use crate::net::StreamError;
 use crate::net::stream::{Sender, within};
 
 /// How long the other side may take nothing.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How often it is told how far a file is.
+const TOLD_EVERY: Duration = Duration::from_millis(500);
 
 /// What one link was sent so far.
 #[derive(Debug)]
@@ -40,6 +42,11 @@ impl Uploads {
         Self { user, events, gate, lane, sent: Mutex::default() }
     }
 
+    /// To whom.
+    pub(super) const fn user(&self) -> &UserName {
+        &self.user
+    }
+
     /// Sends the header and the groups. What fails in the middle is told by the stream's reset.
     pub(super) async fn send(&self, sender: &mut Sender, open: OpenShare) -> Result<(), StreamError> {
         sender.frame(&Answer::Data { bytes: open.bytes }).await?;
@@ -47,6 +54,7 @@ impl Uploads {
         let mut pieces = ranges.read_ahead();
         let mut outcome = Ok(());
         let mut bytes = 0;
+        let mut told = Instant::now();
         while let Some(piece) = pieces.next().await {
             outcome = match piece {
                 Ok(piece) => {
@@ -59,6 +67,10 @@ impl Uploads {
             };
             if outcome.is_err() {
                 break;
+            }
+            if told.elapsed() >= TOLD_EVERY {
+                told = Instant::now();
+                self.tell(share.hash, &share.name, bytes, layout.size());
             }
         }
         self.count(share.hash, share.name, bytes, layout.size());
@@ -86,6 +98,14 @@ impl Uploads {
         for Sent { name, bytes, size } in sent.into_values() {
             self.events.send(Event::Fetched { by: self.user.clone(), name, bytes, size });
         }
+    }
+
+    /// Tells how far a file is, with what was sent of it before.
+    fn tell(&self, hash: ContentHash, name: &FileName, bytes: u64, size: u64) {
+        let before = self.sent.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).map_or(0, |sent| sent.bytes);
+        let (peer, name, bytes) = (self.user.clone(), name.clone(), before + bytes);
+        let (direction, state) = (Course::Up, TransferState::Running);
+        self.events.send(Event::Transfer(Transfer { peer, name, direction, bytes, size, state }));
     }
 
     fn count(&self, hash: ContentHash, name: FileName, bytes: u64, size: u64) {

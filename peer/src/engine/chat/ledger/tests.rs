@@ -1,1 +1,311 @@
-//! Tests of what decides.
+//! Two sides, whatever happens between them: in the end both have the same messages, each once, in the author's order.
+
+use proptest::prelude::*;
+use shared::UserName;
+
+use super::*;
+use crate::profile::{Direction, HistoryQuery, MessageState, Profile};
+
+/// What outlives a crash.
+trait Disk {
+    fn say(&mut self, message: &ChatMessage);
+    fn waiting(&self, after: i64, limit: usize) -> Vec<StoredMessage>;
+    fn settle(&mut self, id: MessageId, state: MessageState);
+    fn keep(&mut self, messages: &[ChatMessage]) -> Vec<Kept>;
+    fn received(&self) -> Vec<MessageId>;
+}
+
+fn peer() -> UserName {
+    "peer".parse().unwrap()
+}
+
+/// The shortest disk there could be.
+#[derive(Default)]
+struct Memory {
+    outbox: Vec<StoredMessage>,
+    said: i64,
+    inbox: Vec<MessageId>,
+}
+
+impl Disk for Memory {
+    fn say(&mut self, message: &ChatMessage) {
+        self.said += 1;
+        let (direction, state, message) = (Direction::Out, MessageState::Waiting, message.clone());
+        self.outbox.push(StoredMessage { seq: self.said, peer: peer(), direction, message, state, at: 0 });
+    }
+
+    fn waiting(&self, after: i64, limit: usize) -> Vec<StoredMessage> {
+        self.outbox.iter().filter(|stored| stored.seq > after).take(limit).cloned().collect()
+    }
+
+    fn settle(&mut self, id: MessageId, state: MessageState) {
+        if !state.is_open() {
+            self.outbox.retain(|stored| stored.message.id != id);
+        }
+    }
+
+    fn keep(&mut self, messages: &[ChatMessage]) -> Vec<Kept> {
+        let keep = |message: &ChatMessage| {
+            if self.inbox.contains(&message.id) {
+                return Kept::Before;
+            }
+            self.inbox.push(message.id);
+            Kept::New(i64::try_from(self.inbox.len()).unwrap())
+        };
+        messages.iter().map(keep).collect()
+    }
+
+    fn received(&self) -> Vec<MessageId> {
+        self.inbox.clone()
+    }
+}
+
+impl Disk for Profile {
+    fn say(&mut self, message: &ChatMessage) {
+        assert!(matches!(self.store_ours(&peer(), message, 0).unwrap(), Kept::New(_)));
+    }
+
+    fn waiting(&self, after: i64, limit: usize) -> Vec<StoredMessage> {
+        self.outbox_of(&peer(), after, limit).unwrap()
+    }
+
+    fn settle(&mut self, id: MessageId, state: MessageState) {
+        Self::settle(self, &peer(), &[(id, state)]).unwrap();
+    }
+
+    fn keep(&mut self, messages: &[ChatMessage]) -> Vec<Kept> {
+        self.store_theirs(&peer(), messages, 0).unwrap()
+    }
+
+    fn received(&self) -> Vec<MessageId> {
+        let all = self.history(&HistoryQuery::last(usize::MAX)).unwrap();
+        all.into_iter().filter(|stored| stored.direction == Direction::In).map(|stored| stored.message.id).collect()
+    }
+}
+
+/// One stream from an author to a receiver, and what is on its way in it.
+#[derive(Default)]
+struct Stream {
+    sending: Sending,
+    forth: VecDeque<ChatMessage>,
+    back: VecDeque<ChatReply>,
+    /// The receiver takes nothing more from it.
+    deaf: bool,
+}
+
+/// What may happen in one direction.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Say,
+    /// A stream more; those before it go on.
+    Connect,
+    /// So many of what waits go into a stream.
+    Send(usize, usize),
+    /// So many frames of a stream are stored, with one write, and acked.
+    Take(usize, usize),
+    /// The same, and the receiver dies between the two.
+    TakeAndDie(usize, usize),
+    /// There is no room for the one after so many.
+    TakeAndBeFull(usize, usize),
+    /// The replies on a stream come.
+    Reply(usize),
+    /// The same, and the author dies before they are recorded.
+    ReplyAndDie(usize),
+    /// A stream is lost with all that is in it.
+    Lose(usize),
+    /// The author dies: all its streams are its past, what is in them may still arrive.
+    Restart,
+}
+
+struct Way<'a> {
+    author: &'a mut dyn Disk,
+    receiver: &'a mut dyn Disk,
+    streams: Vec<Stream>,
+    /// Streams whose author is gone.
+    left: Vec<Stream>,
+    said: Vec<MessageId>,
+    now: Instant,
+}
+
+impl Way<'_> {
+    fn say(&mut self) {
+        let number = u128::try_from(self.said.len()).unwrap() + 1;
+        let id = MessageId::from_bytes(number.to_be_bytes());
+        self.said.push(id);
+        self.author.say(&ChatMessage { id, ts: 0, text: number.to_string(), offer: None, room: None });
+    }
+
+    fn send(&mut self, stream: usize, count: usize) {
+        let Some(stream) = pick(&mut self.streams, stream) else { return };
+        for stored in self.author.waiting(stream.sending.after(), stream.sending.room().min(count)) {
+            stream.sending.send(&stored, self.now);
+            stream.forth.push_back(stored.message);
+        }
+    }
+
+    /// `room`: how many of them there is room for.
+    fn take(&mut self, stream: usize, count: usize, room: usize, dies: bool) {
+        let all = self.streams.len() + self.left.len();
+        let Some(index) = stream.checked_rem(all) else { return };
+        let streams = self.streams.len();
+        let stream = if index < streams { &mut self.streams[index] } else { &mut self.left[index - streams] };
+        if stream.deaf {
+            return;
+        }
+        let count = count.min(stream.forth.len());
+        let batch: Vec<ChatMessage> = stream.forth.drain(..count).collect();
+        let mut kept = self.receiver.keep(&batch[..room.min(batch.len())]);
+        if kept.len() < batch.len() {
+            kept.push(Kept::Full);
+        }
+        let (answers, goes_on) = replies(&batch, &kept);
+        stream.deaf = !goes_on;
+        if dies {
+            self.streams.clear();
+            self.left.clear();
+        } else {
+            stream.back.extend(answers);
+        }
+    }
+
+    fn reply(&mut self, stream: usize, dies: bool) {
+        let Some(index) = stream.checked_rem(self.streams.len()) else { return };
+        let stream = &mut self.streams[index];
+        let mut is_over = false;
+        while let Some(reply) = stream.back.pop_front() {
+            match stream.sending.reply(reply) {
+                Outcome::Stored(id) if !dies => self.author.settle(id, MessageState::Stored),
+                Outcome::NotNow(..) => is_over = true,
+                Outcome::Failed(..) => panic!("nothing is refused for ever"),
+                Outcome::Stored(_) | Outcome::Nothing => {}
+            }
+        }
+        if dies {
+            self.restart();
+        } else if is_over {
+            self.streams.remove(index);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.left.append(&mut self.streams);
+    }
+
+    fn happen(&mut self, step: Step) {
+        match step {
+            Step::Say => self.say(),
+            Step::Connect => self.streams.push(Stream::default()),
+            Step::Send(stream, count) => self.send(stream, count),
+            Step::Take(stream, count) => self.take(stream, count, usize::MAX, false),
+            Step::TakeAndDie(stream, count) => self.take(stream, count, usize::MAX, true),
+            Step::TakeAndBeFull(stream, count) => self.take(stream, count, count / 2, false),
+            Step::Reply(stream) => self.reply(stream, false),
+            Step::ReplyAndDie(stream) => self.reply(stream, true),
+            Step::Lose(stream) => {
+                if let Some(index) = stream.checked_rem(self.streams.len()) {
+                    self.streams.remove(index);
+                }
+            }
+            Step::Restart => self.restart(),
+        }
+        // At every moment: what is there is a beginning of what was said, in its order.
+        let received = self.receiver.received();
+        assert_eq!(received, self.said[..received.len()], "after {step:?}");
+    }
+
+    /// Both are there and the network is good.
+    fn settle_down(&mut self) {
+        self.happen(Step::Connect);
+        let last = self.streams.len() - 1;
+        while !self.author.waiting(0, 1).is_empty() {
+            self.happen(Step::Send(last, usize::MAX));
+            self.happen(Step::Take(last, usize::MAX));
+            self.happen(Step::Reply(last));
+        }
+        assert_eq!(self.receiver.received(), self.said);
+    }
+}
+
+fn pick(streams: &mut [Stream], number: usize) -> Option<&mut Stream> {
+    let index = number.checked_rem(streams.len())?;
+    streams.get_mut(index)
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let (stream, count) = (0_usize..6, 0_usize..12);
+    prop_oneof![
+        4 => Just(Step::Say),
+        2 => Just(Step::Connect),
+        6 => (stream.clone(), count.clone()).prop_map(|(stream, count)| Step::Send(stream, count)),
+        5 => (stream.clone(), count.clone()).prop_map(|(stream, count)| Step::Take(stream, count)),
+        1 => (stream.clone(), count.clone()).prop_map(|(stream, count)| Step::TakeAndDie(stream, count)),
+        1 => (stream.clone(), count).prop_map(|(stream, count)| Step::TakeAndBeFull(stream, count)),
+        4 => stream.clone().prop_map(Step::Reply),
+        1 => stream.clone().prop_map(Step::ReplyAndDie),
+        1 => stream.prop_map(Step::Lose),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn run(author: &mut dyn Disk, receiver: &mut dyn Disk, steps: Vec<Step>) {
+    let mut way =
+        Way { author, receiver, streams: Vec::new(), left: Vec::new(), said: Vec::new(), now: Instant::now() };
+    steps.into_iter().for_each(|step| way.happen(step));
+    way.settle_down();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn both_sides_agree_in_the_end(steps in proptest::collection::vec(steps(), 0..200)) {
+        run(&mut Memory::default(), &mut Memory::default(), steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn so_they_do_on_a_real_disk(steps in proptest::collection::vec(steps(), 0..120)) {
+        let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [mut author, mut receiver] = homes.each_ref().map(|home| Profile::open(home.path()).unwrap());
+        run(&mut author, &mut receiver, steps);
+    }
+
+    #[test]
+    fn no_clock_makes_a_message_wait_for_longer_or_forever(since: i64, now: i64) {
+        let left = time_left(since, now);
+        prop_assert!(left <= Duration::from_secs(14 * 24 * 3600));
+        prop_assert_eq!(since < given_up_before(now), left.is_zero() && now.saturating_sub(since) > KEPT_MS);
+    }
+
+    #[test]
+    fn pauses_grow_to_an_end(chances in proptest::collection::vec(0.0..1.0, 1..50)) {
+        let mut backoff = Backoff::new();
+        let mut longest = Duration::ZERO;
+        for chance in chances {
+            let pause = backoff.pause(chance);
+            prop_assert!(pause >= Backoff::FIRST / 2 && pause <= Backoff::LONGEST && pause * 4 >= longest);
+            longest = longest.max(pause);
+        }
+    }
+}
+
+#[test]
+fn a_slow_message_is_told_once_and_lost_in_the_end() {
+    let begin = Instant::now();
+    let mut sending = Sending::default();
+    let mut disk = Memory::default();
+    let id = MessageId::from_bytes([1; 16]);
+    disk.say(&ChatMessage { id, ts: 0, text: "x".into(), offer: None, room: None });
+    sending.send(&disk.waiting(0, 1)[0], begin);
+    assert_eq!(sending.wake_at(), Some(begin + SENT_AFTER));
+    assert_eq!(sending.slow(begin), []);
+    assert_eq!(sending.slow(begin + SENT_AFTER), [id]);
+    assert_eq!(sending.slow(begin + SENT_AFTER * 2), []);
+    assert!(!sending.is_lost(begin + SENT_AFTER) && sending.is_lost(begin + ACK));
+    // Nobody acks what was not sent here, and nobody twice.
+    assert_eq!(sending.reply(ChatReply::Ack { id: MessageId::from_bytes([2; 16]) }), Outcome::Nothing);
+    assert_eq!(sending.reply(ChatReply::Ack { id }), Outcome::Stored(id));
+    assert_eq!(sending.reply(ChatReply::Ack { id }), Outcome::Nothing);
+    assert!(sending.is_idle() && sending.wake_at().is_none());
+}

@@ -10,7 +10,7 @@ use shared::UserName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Action, Command, Delivery, Flushed, Outcome, Person, REPLY_BYTES, Reply, Status};
+use super::{Action, Command, Delivery, Flushed, LINE_BYTES, Outcome, Person, REPLY_BYTES, Reply, Status};
 use crate::engine::Error;
 use crate::engine::event::Event;
 use crate::profile::{HistoryQuery, Profile, StoredMessage};
@@ -146,6 +146,9 @@ impl NodeClient {
         let command = Command { id: self.next_id, action };
         let mut line = serde_json::to_vec(&command).map_err(|why| Error::Internal(why.to_string()))?;
         line.push(b'\n');
+        if line.len() > LINE_BYTES {
+            return Err(Error::Usage(format!("{} bytes are too much for the running node at once", line.len())));
+        }
         self.stream.write_all(&line).await.map_err(|why| gone(&why.to_string()))?;
         Ok(command.id)
     }
@@ -190,7 +193,11 @@ impl NodeClient {
         }
     }
 
-    async fn call<T: DeserializeOwned>(&mut self, action: Action) -> Result<T, Error> {
+    /// Does something and gives back what the reply says.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what the node says.
+    pub async fn call<T: DeserializeOwned>(&mut self, action: Action) -> Result<T, Error> {
         let id = self.send(action).await?;
         let reply = async {
             loop {

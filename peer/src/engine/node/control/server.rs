@@ -21,7 +21,7 @@ use crate::engine::chat;
 use crate::engine::event::{Event, Events};
 use crate::engine::node::keeper::TrackerHandle;
 use crate::engine::node::{Exchange, people};
-use crate::engine::{Error, Me, blocking, now_s};
+use crate::engine::{Error, Me, blocking, now_s, offers};
 use crate::profile::Profile;
 
 /// Clients at once: views and scripts of one user.
@@ -163,7 +163,11 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
     Ok(match action {
         Action::Status => json!(shared.status),
         Action::Say { to, text } => json!(post.say(&to, chat::compose(&text)?).await?),
-        Action::Deliver { to, text, now } => json!(post.deliver(&to, &text, now).await?),
+        Action::Deliver { to, text, now } => json!(post.deliver(&to, chat::compose(&text)?, now).await?),
+        Action::Offer { to, name, wait } => {
+            let message = chat::compose_offer(&me.user, offers::find(me, &to, &name)?);
+            if wait { json!(post.deliver(&to, message, false).await?) } else { json!(post.say(&to, message).await?) }
+        }
         Action::Flush { to } => json!(post.flush(&to).await?),
         Action::Typing { to } => {
             post.typing(&to);

@@ -1,0 +1,132 @@
+//! `peer history`, `inbox`, `outbox`: what was said, what is unread, what waits.
+
+use serde_json::json;
+use shared::UserName;
+use shared::peer::MessageId;
+
+use super::Context;
+use crate::engine::chat::ledger::time_left;
+use crate::engine::chat::{Direction, HistoryQuery, MessageState, StoredMessage, Waiting};
+use crate::engine::node::control::{Action, NodeClient};
+use crate::engine::{Error, Me, now_ms};
+use crate::ui::{message_json, message_line, moment};
+
+/// What of the past is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// With whom; with everybody when there is nothing here.
+    pub with: Option<UserName>,
+    /// Words that are in it.
+    pub search: Option<String>,
+    /// Not older than this, milliseconds.
+    pub since_ms: Option<i64>,
+    /// At most this many: the last ones.
+    pub limit: Option<usize>,
+}
+
+pub(super) fn history(context: &Context, past: &Past) -> Result<(), Error> {
+    let me = context.me()?;
+    let query = HistoryQuery {
+        with: past.with.clone(),
+        search: past.search.clone(),
+        since: past.since_ms.map(|ago| now_ms().saturating_sub(ago)),
+        limit: past.limit.unwrap_or(usize::MAX),
+        ..HistoryQuery::default()
+    };
+    let found = me.profile.history(&query)?;
+    for stored in &found {
+        show(context, &me, stored)?;
+    }
+    if found.is_empty() {
+        context.output.note("nothing was said that matches");
+    }
+    Ok(())
+}
+
+pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
+    let me = context.me()?;
+    let unread = me.profile.unread()?;
+    if unread.is_empty() {
+        context.output.note("nothing is unread");
+    }
+    for conversation in unread {
+        let query = HistoryQuery { unread: true, ..HistoryQuery::with(&conversation.user, usize::MAX) };
+        let messages = me.profile.history(&query)?;
+        for stored in &messages {
+            show(context, &me, stored)?;
+        }
+        // What comes from here on was not shown.
+        if let Some(last) = messages.last() {
+            mark_read(&me, &conversation.user, last.seq).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn mark_read(me: &Me, with: &UserName, up_to: i64) -> Result<(), Error> {
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.tell(Action::MarkRead { with: with.clone(), up_to: Some(up_to) }).await,
+        None => Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?),
+    }
+}
+
+pub(super) fn outbox(context: &Context) -> Result<(), Error> {
+    let me = context.me()?;
+    let waiting = me.profile.outbox()?;
+    for Waiting { stored, since, frozen } in &waiting {
+        let left = time_left(*since, now_ms());
+        if context.output.is_json() {
+            let mut object = message_json(stored, &me.user);
+            object["frozen"] = json!(frozen);
+            object["expires_in_s"] = json!(left.as_secs());
+            context.output.object("outbox", &object)?;
+            continue;
+        }
+        let id = &stored.message.id.to_string()[..8];
+        let remark = if *frozen { format!("  (held back: the key of {} changed)", stored.peer) } else { String::new() };
+        let line = message_line(&format!("to {}", stored.peer), &stored.message.text);
+        let days = left.as_secs().div_ceil(24 * 3600);
+        context.output.data(&format!("{id}  {}  {days:>2} d left  {line}{remark}", moment(stored.at)))?;
+    }
+    if waiting.is_empty() {
+        context.output.note("nothing waits");
+    }
+    Ok(())
+}
+
+pub(super) fn drop_waiting(context: &Context, id: &str) -> Result<(), Error> {
+    let me = context.me()?;
+    let id = id.to_ascii_lowercase();
+    let waiting = me.profile.outbox()?;
+    let mut named = waiting.iter().filter(|waiting| waiting.stored.message.id.to_string().starts_with(&id));
+    let found = match (named.next(), named.next()) {
+        (Some(only), None) => &only.stored,
+        (None, _) => return Err(Error::Usage(format!("nothing that waits is called {id}: see `peer outbox`"))),
+        (Some(_), Some(_)) => return Err(Error::Usage(format!("{id} begins more than one: give more of it"))),
+    };
+    give_up(&me, &found.peer, found.message.id)?;
+    context.output.note(&format!("the message to {} will not be sent", found.peer));
+    Ok(())
+}
+
+fn give_up(me: &Me, to: &UserName, id: MessageId) -> Result<(), Error> {
+    let settled = me.profile.settle(to, &[(id, MessageState::Dropped)])?;
+    if settled.is_empty() { Err(Error::Usage("it was delivered just now".to_owned())) } else { Ok(()) }
+}
+
+fn show(context: &Context, me: &Me, stored: &StoredMessage) -> Result<(), Error> {
+    if context.output.is_json() {
+        return Ok(context.output.object("message", &message_json(stored, &me.user))?);
+    }
+    let who = match stored.direction {
+        Direction::In => stored.peer.to_string(),
+        Direction::Out => format!("to {}", stored.peer),
+    };
+    let state = match stored.state {
+        MessageState::Stored | MessageState::Received => String::new(),
+        state => format!("  ({})", state.as_str()),
+    };
+    let line =
+        format!("{} {}{state}", context.output.dim(&moment(stored.at)), message_line(&who, &stored.message.text));
+    Ok(context.output.data(&line)?)
+}

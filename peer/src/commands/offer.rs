@@ -1,0 +1,81 @@
+//! `peer offer`.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use shared::safe_text::safe_line;
+use shared::{FileName, UserName};
+
+use super::{Context, say};
+use crate::engine::chat;
+use crate::engine::node::control::{Action, Delivery, NodeClient};
+use crate::engine::{Error, Me, blocking, offers};
+use crate::ui::size;
+
+pub(super) async fn put(
+    context: &Context,
+    to: &UserName,
+    paths: Vec<PathBuf>,
+    name: Option<FileName>,
+) -> Result<(), Error> {
+    let me = context.me()?;
+    if *to == me.user {
+        return Err(Error::Usage("that is you".to_owned()));
+    }
+    let (profile, user) = (me.profile.clone(), to.clone());
+    let offered = blocking(move || offers::put(&profile, &user, &paths, name.as_ref(), &mut |_| {})).await?;
+    for offer in offered {
+        let name = offer.name.clone();
+        let delivery = tell(context, &me, to, &name).await?;
+        if context.output.is_json() {
+            let fields =
+                json!({ "to": to, "name": name, "size": offer.size, "hash": offer.hash, "id": delivery.message.id });
+            context.output.object("offer", &fields)?;
+        } else {
+            let (name, bytes) = (safe_line(name.as_str()).into_owned(), size(offer.size));
+            context.output.note(&format!("{to} may get {name} ({bytes}) while a node of this profile runs"));
+        }
+        say::tell(context, to, &delivery)?;
+    }
+    Ok(())
+}
+
+async fn tell(context: &Context, me: &Me, to: &UserName, name: &FileName) -> Result<Delivery, Error> {
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.call(Action::Offer { to: to.clone(), name: name.clone(), wait: true }).await,
+        None => {
+            let message = chat::compose_offer(&me.user, offers::find(me, to, name)?);
+            say::visit(context, me, to, message, false).await
+        }
+    }
+}
+
+pub(super) fn withdraw(context: &Context, to: &UserName, names: &[FileName]) -> Result<(), Error> {
+    let profile = context.profile()?;
+    for name in names {
+        offers::withdraw(&profile, to, name)?;
+        context.output.note(&format!("{to} may not get {name} any more"));
+    }
+    Ok(())
+}
+
+pub(super) fn list(context: &Context, to: Option<&UserName>) -> Result<(), Error> {
+    let all = context.profile()?.offers()?;
+    let mut any = false;
+    for (user, share) in all.iter().filter(|(user, _)| to.is_none_or(|to| to == user)) {
+        any = true;
+        if context.output.is_json() {
+            let path = share.path.to_string_lossy();
+            let fields =
+                json!({ "to": user, "name": share.name, "size": share.id.size, "hash": share.hash, "path": path });
+            context.output.object("offer", &fields)?;
+        } else {
+            let name = safe_line(share.name.as_str());
+            context.output.data(&format!("{user}  {:>9}  {name}", size(share.id.size)))?;
+        }
+    }
+    if !any {
+        context.output.note("nothing is offered: `peer offer USER FILE` offers a file to one person");
+    }
+    Ok(())
+}

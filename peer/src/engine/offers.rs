@@ -1,0 +1,70 @@
+//! Offers: files that one person may get, and nobody else learns of.
+
+use std::path::PathBuf;
+
+use shared::peer::Offer;
+use shared::{FileName, UserName};
+
+use super::share::hash_path;
+use super::{Error, Me};
+use crate::profile::{Profile, Share};
+
+/// Puts files among what `to` may get, blocking: it hashes them. Gives back what they are offered as.
+///
+/// # Errors
+/// [`Error::Usage`] when something is no file, can't be read, or would take another offer's name; then nothing is
+/// offered that was not before.
+pub fn put(
+    profile: &Profile,
+    to: &UserName,
+    paths: &[PathBuf],
+    name: Option<&FileName>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Offer>, Error> {
+    if name.is_some() && paths.len() > 1 {
+        return Err(Error::Usage("--as names one file".to_owned()));
+    }
+    let mut hashed = Vec::with_capacity(paths.len());
+    for path in paths {
+        let one = hash_path(profile, path, name, progress)
+            .map_err(|why| Error::Usage(format!("{} is not offered: {why}", path.to_string_lossy())))?;
+        let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
+        let taken = profile.offer(to, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
+        if taken || hashed.iter().any(|other: &crate::profile::HashedShare| elsewhere(&other.share)) {
+            return Err(Error::Usage(format!(
+                "{to} is offered another file as {}: withdraw that one first, or use --as NAME",
+                one.share.name
+            )));
+        }
+        hashed.push(one);
+    }
+    for one in &hashed {
+        profile.put_offer(to, one)?;
+    }
+    Ok(hashed.into_iter().map(|one| offer_of(&one.share)).collect())
+}
+
+/// An offer as its receiver is told of it.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such offer.
+pub fn find(me: &Me, to: &UserName, name: &FileName) -> Result<Offer, Error> {
+    let found = me.profile.offer(to, name)?;
+    found.as_ref().map(offer_of).ok_or_else(|| no_such_offer(to, name))
+}
+
+/// Takes an offer back.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such offer.
+pub fn withdraw(profile: &Profile, to: &UserName, name: &FileName) -> Result<(), Error> {
+    if profile.remove_offer(to, name)? { Ok(()) } else { Err(no_such_offer(to, name)) }
+}
+
+fn offer_of(share: &Share) -> Offer {
+    Offer { name: share.name.clone(), size: share.id.size, hash: share.hash }
+}
+
+fn no_such_offer(to: &UserName, name: &FileName) -> Error {
+    Error::Usage(format!("{to} is not offered {name}: `peer offer` shows what is offered to whom"))
+}

@@ -1,0 +1,192 @@
+//! Files that only one person may get.
+
+use std::os::unix::ffi::OsStrExt;
+
+use rusqlite::{OptionalExtension, params};
+use shared::content::Manifest;
+use shared::{ContentHash, FileName, Layout, UserName};
+
+use super::shares::{COLUMNS, RawShare};
+use super::{HashedShare, Profile, ProfileError, Share, SharePage};
+
+impl Profile {
+    /// Offers a file to `to` alone, in place of what they were offered under its name before.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn put_offer(&self, to: &UserName, hashed: &HashedShare) -> Result<(), ProfileError> {
+        let HashedShare { share, manifest } = hashed;
+        let inserted = self.database().execute(
+            "INSERT OR REPLACE INTO offer (peer, name, path, size, mtime_ns, inode, executable, hash, manifest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                to.as_str(),
+                share.name.as_str(),
+                share.path.as_os_str().as_bytes(),
+                share.id.size.cast_signed(),
+                share.id.mtime_ns,
+                share.id.inode.cast_signed(),
+                share.executable,
+                share.hash.as_bytes(),
+                manifest.as_bytes(),
+            ],
+        );
+        self.sql(inserted).map(|_| ())
+    }
+
+    /// Takes an offer back; false when there is none.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn remove_offer(&self, to: &UserName, name: &FileName) -> Result<bool, ProfileError> {
+        let removed = self
+            .database()
+            .execute("DELETE FROM offer WHERE peer = ?1 AND name = ?2", params![to.as_str(), name.as_str()]);
+        self.sql(removed).map(|rows| rows > 0)
+    }
+
+    /// What is offered, to whom, ordered by both.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn offers(&self) -> Result<Vec<(UserName, Share)>, ProfileError> {
+        self.offers_where("?1 = ''", "")
+    }
+
+    /// Everybody to whom something is offered under this name.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn offers_named(&self, name: &FileName) -> Result<Vec<(UserName, Share)>, ProfileError> {
+        self.offers_where("name = ?1", name.as_str())
+    }
+
+    /// What is offered to `to` under this name.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn offer(&self, to: &UserName, name: &FileName) -> Result<Option<Share>, ProfileError> {
+        Ok(self.offers_named(name)?.into_iter().find(|(user, _)| user == to).map(|(_, share)| share))
+    }
+
+    /// What is offered to `to` with this content.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn offers_with_hash(&self, to: &UserName, hash: &ContentHash) -> Result<Vec<Share>, ProfileError> {
+        let rows: Vec<RawShare> = {
+            let database = self.database();
+            let query = format!("SELECT {COLUMNS} FROM offer WHERE hash = ?1 AND peer = ?2");
+            let mut query = self.sql(database.prepare_cached(&query))?;
+            let rows = query.query_map(params![hash.as_bytes(), to.as_str()], RawShare::read);
+            self.sql(self.sql(rows)?.collect())?
+        };
+        rows.into_iter().map(|row| self.checked(row)).collect()
+    }
+
+    /// The layout and the manifest of a file that is offered to `to` with this content.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn offered_manifest(
+        &self,
+        to: &UserName,
+        hash: &ContentHash,
+    ) -> Result<Option<(Layout, Manifest)>, ProfileError> {
+        let row: Option<(i64, Vec<u8>)> = {
+            let database = self.database();
+            let query = "SELECT size, manifest FROM offer WHERE hash = ?1 AND peer = ?2 LIMIT 1";
+            let mut query = self.sql(database.prepare_cached(query))?;
+            let row = query.query_row(params![hash.as_bytes(), to.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
+            self.sql(row.optional())?
+        };
+        let Some((size, manifest)) = row else { return Ok(None) };
+        let damaged = || self.damaged(format!("the manifest of {hash}"));
+        let layout = Layout::of(size.cast_unsigned()).ok_or_else(damaged)?;
+        let manifest = Manifest::from_bytes(&layout, &manifest).ok_or_else(damaged)?;
+        Ok(Some((layout, manifest)))
+    }
+
+    /// As [`Profile::shares_page`], with what is offered to `to` among them, in place of shares of the same names.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn page_for(&self, to: &UserName, prefix: &str, after: &str, limit: usize) -> Result<SharePage, ProfileError> {
+        let rows: Vec<RawShare> = {
+            let database = self.database();
+            let range = "name > ?2 AND name >= ?1 AND name < ?1 || char(1114111)";
+            let mut query = self.sql(database.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM offer WHERE peer = ?4 AND {range}
+                 UNION ALL
+                 SELECT {COLUMNS} FROM share WHERE {range} AND name NOT IN (SELECT name FROM offer WHERE peer = ?4)
+                 ORDER BY name LIMIT ?3"
+            )))?;
+            let limit_and_one = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+            let rows = query.query_map(params![prefix, after, limit_and_one, to.as_str()], RawShare::read);
+            self.sql(self.sql(rows)?.collect())?
+        };
+        let more = rows.len() > limit;
+        let shares = rows.into_iter().take(limit).map(|row| self.checked(row)).collect::<Result<_, _>>()?;
+        Ok(SharePage { shares, more })
+    }
+
+    fn offers_where(&self, condition: &str, value: &str) -> Result<Vec<(UserName, Share)>, ProfileError> {
+        let rows: Vec<(RawShare, String)> = {
+            let database = self.database();
+            let query = format!("SELECT {COLUMNS}, peer FROM offer WHERE {condition} ORDER BY peer, name");
+            let mut query = self.sql(database.prepare_cached(&query))?;
+            let rows = query.query_map([value], |row| Ok((RawShare::read(row)?, row.get(7)?)));
+            self.sql(self.sql(rows)?.collect())?
+        };
+        rows.into_iter().map(|(row, user)| Ok((self.user_name(&user)?, self.checked(row)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::FileId;
+
+    fn hashed(name: &str, path: &str) -> HashedShare {
+        let layout = Layout::of(3).unwrap();
+        let share = Share {
+            name: name.parse().unwrap(),
+            path: path.into(),
+            id: FileId { size: 3, mtime_ns: 1, inode: 1 },
+            executable: false,
+            hash: ContentHash::of(path.as_bytes()),
+        };
+        HashedShare { share, manifest: Manifest::new(vec![layout.value_of(0, b"abc")]) }
+    }
+
+    #[test]
+    fn an_offer_is_there_for_one_person() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let (bob, carol): (UserName, UserName) = ("bob".parse().unwrap(), "carol".parse().unwrap());
+        let offer = hashed("b", "/offered/b");
+        profile.put_shares(&[hashed("a", "/a"), hashed("b", "/b"), hashed("c", "/c")]).unwrap();
+        profile.put_offer(&bob, &offer).unwrap();
+        let hash = offer.share.hash;
+        assert_eq!(profile.offer(&bob, &offer.share.name).unwrap().as_ref(), Some(&offer.share));
+        assert_eq!(profile.offer(&carol, &offer.share.name).unwrap(), None);
+        assert_eq!(
+            (
+                profile.offers_with_hash(&bob, &hash).unwrap().len(),
+                profile.offers_with_hash(&carol, &hash).unwrap().len()
+            ),
+            (1, 0)
+        );
+        assert!(profile.offered_manifest(&bob, &hash).unwrap().is_some());
+        assert!(profile.offered_manifest(&carol, &hash).unwrap().is_none());
+        let paths = |user: &UserName| -> Vec<String> {
+            let page = profile.page_for(user, "", "", 9).unwrap();
+            page.shares.iter().map(|share| share.path.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(paths(&bob), ["/a", "/offered/b", "/c"]);
+        assert_eq!(paths(&carol), ["/a", "/b", "/c"]);
+        assert_eq!(profile.page_for(&bob, "", "a", 1).unwrap().shares[0].path.to_str(), Some("/offered/b"));
+        assert!(profile.remove_offer(&bob, &offer.share.name).unwrap());
+        assert!(!profile.remove_offer(&bob, &offer.share.name).unwrap());
+    }
+}

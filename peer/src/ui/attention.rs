@@ -1,0 +1,71 @@
+//! Calling for attention: the bell, and what some terminals make a notification of.
+
+use shared::safe_text::safe_line;
+
+/// Longest text of a notification, in characters.
+const SHOWN: usize = 200;
+
+/// Which notifications a terminal understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notifications {
+    /// None.
+    None,
+    /// OSC 9.
+    Osc9,
+    /// OSC 777.
+    Osc777,
+}
+
+impl Notifications {
+    /// What the terminal that is named so understands; one that isn't known to understand anything gets nothing.
+    pub fn of_terminal(term: Option<&str>, program: Option<&str>) -> Self {
+        match (term.unwrap_or_default(), program.unwrap_or_default()) {
+            (_, "iTerm.app" | "WezTerm" | "ghostty") => Self::Osc9,
+            (term, _) if term.contains("kitty") || term.contains("ghostty") => Self::Osc9,
+            (term, _) if term.starts_with("foot") || term.starts_with("rxvt-unicode") => Self::Osc777,
+            _ => Self::None,
+        }
+    }
+
+    /// The same of the terminal of this process.
+    pub fn here() -> Self {
+        let variable = |name| std::env::var(name).ok();
+        Self::of_terminal(variable("TERM").as_deref(), variable("TERM_PROGRAM").as_deref())
+    }
+
+    /// The bytes that call for attention because `from` wrote `text`.
+    pub fn call(self, from: &str, text: &str) -> String {
+        let from = safe_line(from);
+        let text: String = safe_line(text).chars().take(SHOWN).collect();
+        match self {
+            Self::None => "\u{7}".to_owned(),
+            Self::Osc9 => format!("\u{7}\u{1b}]9;{from}: {text}\u{1b}\\"),
+            // A semicolon would end the title.
+            Self::Osc777 => format!("\u{7}\u{1b}]777;notify;{};{text}\u{1b}\\", from.replace(';', ",")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_leave_its_notification() {
+        let call = Notifications::Osc9.call("bob", "hi\u{1b}\\\u{7}\u{9c}\nrm -rf");
+        assert_eq!(call, "\u{7}\u{1b}]9;bob: hi␛\\␇<U+009C>␊rm -rf\u{1b}\\");
+        assert_eq!(Notifications::Osc777.call("b;b", "x"), "\u{7}\u{1b}]777;notify;b,b;x\u{1b}\\");
+        assert_eq!(Notifications::None.call("bob", "x"), "\u{7}");
+    }
+
+    #[test]
+    fn only_terminals_that_understand_are_told() {
+        let of = Notifications::of_terminal;
+        assert_eq!(of(Some("xterm-kitty"), None), Notifications::Osc9);
+        assert_eq!(of(Some("xterm-256color"), Some("WezTerm")), Notifications::Osc9);
+        assert_eq!(of(Some("foot-extra"), None), Notifications::Osc777);
+        for term in ["linux", "xterm", "dumb", "screen"] {
+            assert_eq!(of(Some(term), None), Notifications::None);
+        }
+    }
+}

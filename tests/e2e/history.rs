@@ -1,0 +1,76 @@
+//! Looking back, and what is unread.
+
+use tests::{Lab, Outcome};
+
+fn texts(outcome: &Outcome) -> Vec<String> {
+    outcome.exits(0).json().iter().map(|line| line["text"].as_str().expect("a text").to_owned()).collect()
+}
+
+#[test]
+fn what_was_said_is_found_again() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (_hers, his) = (alice.serve(), bob.serve());
+    for text in ["O orçamento está pronto", "segue em anexo", "\u{1b}[2J orcamento\u{202e}?"] {
+        alice.peer(["chat", "bob", text]).run().exits(0);
+    }
+    his.wait_for("orcamento<U+202E>?");
+    bob.peer(["chat", "alice", "obrigado"]).run().exits(0);
+
+    let all = bob.peer(["--json", "history", "alice"]).run();
+    assert_eq!(texts(&all).len(), 4);
+    let first = all.json()[0].clone();
+    let mut keys: Vec<_> = first.as_object().unwrap().keys().cloned().collect();
+    keys.sort();
+    assert_eq!(keys, ["from", "id", "peer", "state", "text", "ts", "type", "v"]);
+    assert_eq!(texts(&bob.peer(["--json", "history", "alice", "--limit", "2"]).run())[1], "obrigado");
+    assert_eq!(texts(&bob.peer(["--json", "history", "--search", "orcamento"]).run()).len(), 2);
+    assert_eq!(texts(&bob.peer(["--json", "history", "alice", "--search", "ORÇAMENTO", "pronto"]).run()).len(), 1);
+    assert_eq!(texts(&bob.peer(["--json", "history", "--search", "\"NEAR( OR *"]).run()).len(), 0);
+    assert_eq!(texts(&bob.peer(["--json", "history", "--since", "1h"]).run()).len(), 4);
+    assert_eq!(texts(&bob.peer(["--json", "history", "carol"]).run()).len(), 0);
+    bob.peer(["history", "--since", "yesterday"]).run().exits(2).says("is not an age");
+    let shown = bob.peer(["history", "alice"]).run();
+    shown.exits(0).is_plain().prints("alice: segue em anexo").prints("to alice: obrigado");
+}
+
+#[test]
+fn unread_until_it_is_read() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    {
+        let his = bob.serve();
+        for (from, text) in [(&alice, "one"), (&carol, "two"), (&alice, "three")] {
+            from.peer(["chat", "bob", text]).run().exits(0);
+        }
+        his.wait_for("alice: three");
+    }
+    assert_eq!(texts(&bob.peer(["--json", "inbox"]).run()), ["one", "three", "two"]);
+    bob.peer(["inbox"]).run().exits(0).prints_exactly("").says("nothing is unread");
+    let his = bob.serve();
+    let hers = alice.serve();
+    alice.peer(["chat", "bob", "four"]).run().exits(0);
+    his.wait_for("alice: four");
+    bob.peer(["list"]).run().exits(0).prints("1 unread");
+    assert_eq!(texts(&bob.peer(["--json", "inbox"]).run()), ["four"]);
+    assert!(!bob.peer(["list"]).run().out().contains("unread"));
+    drop(hers);
+}
+
+#[test]
+fn a_filter_lets_lines_through_both_ways() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let his = bob.serve();
+    // Without a node of hers: the filter is one for as long as it lives.
+    let mut filter = alice.peer(["chat", "bob"]).open_stdin().start();
+    filter.write("hello\n");
+    his.wait_for("alice: hello");
+    bob.peer(["chat", "alice", "hello yourself\nand a second line"]).run().exits(0);
+    filter.wait_for("and a second line");
+    filter.close_stdin();
+    let ended = filter.finish();
+    ended.exits(0).prints_exactly("hello yourself\n    and a second line\n");
+    // What a filter let through was read.
+    alice.peer(["inbox"]).run().exits(0).prints_exactly("");
+}

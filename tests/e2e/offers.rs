@@ -1,0 +1,87 @@
+//! Files for one person, and people who get nothing.
+
+use serde_json::json;
+use tests::Lab;
+use tests::files::assert_same;
+
+#[test]
+fn an_offer_is_for_one_person_until_it_is_withdrawn() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    let (hers, his) = (alice.serve(), bob.serve());
+    let file = lab.file("my plan.pdf", 3_000_000);
+    alice.peer(["offer", "bob"]).arg(&file).run().exits(0).says("bob may get my plan.pdf");
+    his.wait_for("alice: offers my plan.pdf (3000000 bytes): peer fetch alice 'my plan.pdf'");
+    alice.peer(["offer"]).run().exits(0).prints("bob").prints("my plan.pdf");
+    let line = bob.peer(["--json", "history", "alice"]).run().object("message");
+    assert_eq!((&line["offer"]["name"], &line["offer"]["size"]), (&json!("my plan.pdf"), &json!(3_000_000)));
+
+    let here = lab.empty_folder("here");
+    carol.peer(["files", "alice"]).run().exits(0).prints_exactly("");
+    let secret = carol.fetch("alice", ["my plan.pdf"], &here).run();
+    let unknown = carol.fetch("alice", ["no such.pdf"], &here).run();
+    let same = |text: &str| text.replace("no such.pdf", "my plan.pdf");
+    assert_eq!((secret.code, secret.err()), (5, same(&unknown.err())), "an offer is as unknown as what is not there");
+    bob.peer(["files", "alice"]).run().exits(0).prints("my plan.pdf");
+    bob.fetch("alice", ["my plan.pdf"], &here).run().exits(0);
+    assert_same(here.join("my plan.pdf"), &file);
+    // Nobody finds it at the tracker either.
+    let listed = carol.peer(["--json", "list"]).run();
+    assert!(listed.json().iter().all(|peer| peer["files"] == json!(0)), "{listed}");
+
+    alice.peer(["offer", "bob", "--withdraw", "my plan.pdf"]).run().exits(0);
+    bob.fetch("alice", ["my plan.pdf"], &lab.empty_folder("there")).run().exits(5);
+    alice.peer(["offer", "bob", "--withdraw", "my plan.pdf"]).run().exits(2).says("is not offered");
+    alice.peer(["offer", "bob", "no-such-file"]).run().exits(2).says("no such file");
+    drop(hers);
+}
+
+#[test]
+fn an_offer_waits_for_somebody_absent_and_follows_its_file() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let file = lab.file("a.bin", 1000);
+    alice.peer(["offer", "bob"]).arg(&file).run().exits(0).says("the message waits");
+    let (_hers, his) = (alice.serve(), bob.serve());
+    his.wait_for("alice: offers a.bin");
+    tests::files::write(&file, vec![7; 5000]);
+    let here = lab.empty_folder("here");
+    let deadline = std::time::Instant::now() + tests::PATIENCE;
+    // It is hashed again when it is asked for.
+    while bob.fetch("alice", ["a.bin"], &here).run().code != 0 {
+        assert!(std::time::Instant::now() < deadline, "the changed file never comes");
+    }
+    assert_same(here.join("a.bin"), &file);
+}
+
+#[test]
+fn somebody_who_is_blocked_is_refused() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("a.txt", 10)]);
+    let his = bob.serve();
+    let hers = alice.serve();
+    alice.peer(["chat", "bob", "still friends"]).run().exits(0);
+    bob.peer(["block", "alice"]).run().exits(0);
+    bob.peer(["block"]).run().exits(0).prints_exactly("alice\n");
+    let here = lab.empty_folder("here");
+    alice.peer(["chat", "bob", "why?"]).run().exits(6).says("refused");
+    alice.fetch("bob", ["a.txt"], &here).run().exits(6).says("refused");
+    alice.peer(["offer", "bob"]).arg(lab.file("b.txt", 10)).run().exits(6).says("refused");
+    hers.interrupt();
+    hers.finish().exits(130);
+    // Nor by herself, without a node.
+    alice.peer(["chat", "bob", "why?"]).run().exits(6).says("refused");
+    assert!(!his.said().contains("why?"));
+    // Nor over a link that he dialled himself.
+    let hers = alice.serve();
+    bob.peer(["chat", "alice", "because"]).run().exits(0);
+    alice.peer(["chat", "bob", "why?"]).run().exits(6).says("refused");
+    assert!(!his.said().contains("why?"));
+    bob.peer(["unblock", "alice"]).run().exits(0);
+    bob.peer(["unblock", "alice"]).run().exits(2);
+    alice.peer(["chat", "bob", "friends again"]).run().exits(0);
+    his.wait_for("alice: friends again");
+    alice.fetch("bob", ["a.txt"], &here).run().exits(0);
+    drop(hers);
+}

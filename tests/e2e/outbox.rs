@@ -1,0 +1,150 @@
+//! Messages that can't be delivered now: they wait, and go.
+
+use tests::Lab;
+
+#[test]
+fn what_was_written_to_somebody_absent_arrives_once_and_in_order() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for text in ["one", "two", "three"] {
+        alice.peer(["chat", "bob", text]).run().exits(0).says("bob is offline").says("peer serve").prints_exactly("");
+    }
+    alice.peer(["outbox"]).run().exits(0).prints("to bob: one").prints("14 d left");
+    let waiting = alice.peer(["--json", "outbox"]).run();
+    let waiting: Vec<_> = waiting.json().iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(waiting, ["one", "two", "three"]);
+
+    // It leaves with her next node, as soon as he is there, and she sees that it did.
+    let hers = alice.serve();
+    hers.wait_for("what waits for bob goes later: bob is offline");
+    let his = bob.serve();
+    his.wait_for("alice: three");
+    let said = his.said();
+    let places: Vec<_> = ["one", "two", "three"].map(|text| said.find(&format!("alice: {text}"))).into();
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{said}");
+    alice.peer(["chat", "bob", "four"]).run().exits(0);
+    alice.peer(["outbox"]).run().exits(0).prints_exactly("").says("nothing waits");
+    let history = alice.peer(["--json", "history", "bob"]).run();
+    let states: Vec<_> = history.json().iter().map(|line| line["state"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(states, ["stored"; 4]);
+    let received = bob.peer(["--json", "history", "alice"]).run();
+    let texts: Vec<_> = received.json().iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(texts, ["one", "two", "three", "four"]);
+    assert!(received.json().iter().all(|line| line["state"] == "received" && line["from"] == "alice"));
+}
+
+#[test]
+fn a_message_can_be_taken_out_again() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    alice.peer(["chat", "bob", "a mistake"]).run().exits(0);
+    alice.peer(["chat", "bob", "no mistake"]).run().exits(0);
+    let listed = alice.peer(["outbox"]).run().out();
+    let id = listed.lines().next().unwrap().split(' ').next().unwrap().to_owned();
+    alice.peer(["outbox", "drop", "zzzz"]).run().exits(2).says("nothing that waits");
+    alice.peer(["outbox", "drop", &id]).run().exits(0);
+    alice.peer(["outbox", "drop", &id]).run().exits(2);
+    let (_hers, his) = (alice.serve(), bob.serve());
+    his.wait_for("alice: no mistake");
+    assert!(!his.said().contains("alice: a mistake"));
+    let dropped = alice.peer(["--json", "history", "bob"]).run();
+    assert_eq!((&dropped.json()[0]["state"], &dropped.json()[0]["given_up"]), (&"waiting".into(), &"dropped".into()));
+}
+
+#[test]
+fn now_or_never_leaves_nothing_behind() {
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
+    alice.peer(["chat", "--now", "bob", "hi"]).run().exits(4).says("bob is offline");
+    alice.peer(["outbox"]).run().exits(0).prints_exactly("");
+    let _hers = alice.serve();
+    alice.peer(["chat", "--now", "bob", "hi"]).run().exits(4).says("bob is offline");
+    alice.peer(["chat", "zoe", "hi"]).run().exits(4).says("no user zoe");
+    alice.peer(["outbox"]).run().exits(0).prints_exactly("");
+}
+
+#[test]
+fn what_waits_survives_kill_9_on_both_sides() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let hers = alice.serve();
+    alice.peer(["chat", "bob", "before the end"]).run().exits(0);
+    hers.kill();
+    hers.finish().exits(137);
+    let his = bob.serve();
+    let _hers = alice.serve();
+    his.wait_for("alice: before the end");
+    his.kill();
+    his.finish().exits(137);
+    let his = bob.serve();
+    alice.peer(["chat", "bob", "after it"]).run().exits(0);
+    his.wait_for("alice: after it");
+    let received = bob.peer(["--json", "history"]).run();
+    assert_eq!(received.json().len(), 2);
+}
+
+#[test]
+fn a_changed_key_holds_back_what_waits_until_it_is_trusted() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let his = bob.serve();
+    alice.peer(["chat", "bob", "we meet"]).run().exits(0);
+    his.interrupt();
+    his.finish().exits(130);
+    alice.peer(["chat", "bob", "a secret for the old bob"]).run().exits(0);
+    let hers = alice.serve();
+    hers.wait_for("bob is offline");
+
+    // Another machine takes his name: the same account, another key.
+    let new_bob = lab.stranger("bob2");
+    new_bob.peer(["login", "bob", "--rebind", "--password-file"]).arg(bob.password_file()).run().exits(0);
+    let new = new_bob.peer(["serve"]).start();
+    new.wait_for("online as bob at ");
+    hers.wait_for("what waits for bob is held back: the identity of bob changed");
+    alice.peer(["outbox"]).run().exits(0).prints("held back: the key of bob changed");
+    assert!(!new.said().contains("a secret"));
+    let key = new_bob.fingerprint();
+    alice.peer(["trust", "bob", "--replace", &key]).run().exits(0);
+    new.wait_for("alice: a secret for the old bob");
+    alice.peer(["outbox"]).run().exits(0).prints_exactly("");
+}
+
+#[test]
+fn what_waited_for_two_weeks_is_given_up_aloud() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    alice.peer(["chat", "bob", "too late for this"]).run().exits(0);
+    alice.peer(["chat", "bob", "in time"]).run().exits(0);
+    let long_ago = "UPDATE outbox SET since = since - 15 * 86400000 WHERE seq = (SELECT min(seq) FROM outbox)";
+    lab.sqlite(alice.home(), long_ago);
+    let hers = alice.serve();
+    hers.wait_for("a message to bob was given up: it waited for 14 days: too late for this");
+    let his = bob.serve();
+    his.wait_for("alice: in time");
+    assert!(!his.said().contains("too late"));
+}
+
+#[test]
+fn an_hour_without_the_tracker_keeps_nothing_from_arriving() {
+    let mut lab = Lab::with_restarts();
+    lab.user("bob");
+    lab.user("alice");
+    {
+        let (alice, bob) = (lab.stranger("alice"), lab.stranger("bob"));
+        let his = bob.serve();
+        alice.peer(["chat", "bob", "we meet"]).run().exits(0);
+        his.interrupt();
+        his.finish().exits(130);
+    }
+    let (hers, lines) = (lab.stranger("alice").serve(), ["one", "two"]);
+    lab.kill_tracker();
+    hers.wait_for("trying again");
+    for line in lines {
+        lab.stranger("alice").peer(["chat", "bob", line]).run().exits(0).says("the message waits");
+    }
+    lab.start_tracker();
+    hers.wait_for_nth("online as alice at ", 2);
+    let his = lab.stranger("bob").serve();
+    his.wait_for("alice: two");
+    assert!(his.said().find("alice: one") < his.said().find("alice: two"));
+}
