@@ -15,6 +15,8 @@ use super::StreamError;
 
 /// Packets' data taken from a connection at once.
 const CHUNKS: usize = 32;
+/// Raw bytes so few are sent in one piece with their frame.
+const COPIED_BYTES: usize = 4096;
 
 /// The sending direction.
 ///
@@ -72,6 +74,22 @@ impl Sender {
             frame::encode(message, &mut self.buffer)?;
         }
         Ok(self.stream.write_all(&self.buffer).await?)
+    }
+
+    /// Sends one frame and the raw bytes that it announces.
+    ///
+    /// # Errors
+    /// [`StreamError`] when the frame is too large or the stream is gone.
+    pub async fn frame_and_bulk<T: Serialize>(&mut self, message: &T, bytes: Bytes) -> Result<(), StreamError> {
+        self.buffer.clear();
+        frame::encode(message, &mut self.buffer)?;
+        if bytes.len() <= COPIED_BYTES {
+            // One visit to the connection costs more than copying little.
+            self.buffer.extend_from_slice(&bytes);
+            return Ok(self.stream.write_all(&self.buffer).await?);
+        }
+        self.stream.write_all(&self.buffer).await?;
+        self.bulk(bytes).await
     }
 
     /// Sends raw bytes that a frame announced.
@@ -150,6 +168,20 @@ impl Receiver {
                 Some(bytes) => self.decoder.extend(&bytes),
                 None => return Ok(None),
             }
+        }
+    }
+
+    /// The next frame if all of it was taken from the connection already.
+    ///
+    /// # Errors
+    /// [`StreamError`] for one that can't be read; [`Receiver::frame`] then says so as well.
+    pub fn ready_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+        loop {
+            if let Some(message) = self.decoder.next_frame()? {
+                return Ok(Some(message));
+            }
+            let Some(bytes) = self.take_ready(self.decoder.missing()) else { return Ok(None) };
+            self.decoder.extend(&bytes);
         }
     }
 

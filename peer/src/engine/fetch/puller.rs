@@ -157,6 +157,10 @@ impl Puller<'_> {
             }
             self.stream = None;
         }
+        if self.asked.len() > AHEAD_REQUESTS / 2 {
+            // Many small ones are asked for in batches, which the other side then opens in one go.
+            return Ok(());
+        }
         let mut ahead: u64 = self.asked.iter().map(|work| self.bytes_of(work)).sum();
         let enough = self.pull.plan().ahead(self.source);
         while self.asked.len() < AHEAD_REQUESTS && (ahead < enough || self.asked.is_empty()) {
@@ -279,7 +283,7 @@ impl Puller<'_> {
                     self.asked.pop_front();
                 }
             }
-            self.pull.writer.send(Job::Group { file, group, bytes, source: self.source }).await;
+            self.pull.writer.send_group(file, group, bytes, self.source).await;
         }
         Ok(())
     }

@@ -60,7 +60,8 @@ pub(super) async fn resolve(
     for name in names {
         match resolve_one(link, name, patience, report).await {
             Ok(found) => {
-                let new = found.files.into_iter().filter(|file| seen.insert(file.stat.name.clone()));
+                let several = names.len() > 1;
+                let new = found.files.into_iter().filter(|file| !several || seen.insert(file.stat.name.clone()));
                 resolved.wanted.extend(new.map(|file| apart(file, &mut taken)));
                 resolved.folders.extend(found.folders);
             }

@@ -10,10 +10,10 @@ use shared::{ContentHash, FileName, Layout, UserName};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::pieces::Pieces;
-use super::reading::{OpenShare, Ranges, version};
+use super::reading::{OpenShare, Ranges, ReadAhead, version};
 use crate::engine::share::{Freshness, freshness};
 use crate::engine::{Error, blocking};
-use crate::profile::{Profile, Share};
+use crate::profile::{Profile, ProfileError, Share};
 use crate::sys::open_regular;
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
@@ -55,6 +55,15 @@ enum Unopened {
     /// None of the shares with that content is as it was hashed.
     Stale(Vec<Share>),
     Refused(Refusal),
+    Failed(Error),
+}
+
+/// A request for groups of a file.
+#[derive(Debug)]
+pub(super) struct Get {
+    pub(super) hash: ContentHash,
+    /// Half-open ranges.
+    pub(super) groups: Vec<(u32, u32)>,
 }
 
 /// The shares of a profile, checked against the disk whenever one is asked for.
@@ -151,43 +160,53 @@ impl Library {
         Ok((Answer::Manifest { hash, size, group_size, groups }, bytes))
     }
 
-    /// Opens a file to send these groups of it in pieces of `piece_bytes`, holding the peer's slot and one of the
-    /// node's meanwhile.
+    /// One of the node's places among what is sent at once.
+    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed, so there always is one.
+        self.uploads.clone().acquire_owned().await.ok()
+    }
+
+    /// Opens files to send some of their groups in pieces of `piece_bytes`: the first, and further ones while all that
+    /// was read of them fits a piece. For those that it doesn't open, a code and words for the other side: not shared,
+    /// changed, or ranges that make no sense. Gives back the requests that it didn't come to.
     ///
     /// # Errors
-    /// A code and words for the other side: not shared, changed, or ranges that make no sense.
+    /// [`Code::Internal`] when nothing can be said about any of them.
     pub(super) async fn open(
         &self,
         to: &UserName,
-        peers_slot: Option<OwnedSemaphorePermit>,
-        hash: ContentHash,
-        groups: Vec<(u32, u32)>,
+        mut gets: VecDeque<Get>,
         piece_bytes: u64,
-    ) -> Result<OpenShare, Refusal> {
-        let slots = (peers_slot, self.uploads.clone().acquire_owned().await.ok());
+    ) -> Result<(Vec<Result<OpenShare, Refusal>>, VecDeque<Get>), Code> {
         let (profile, pieces, to) = (self.profile.clone(), self.pieces.clone(), to.clone());
         let opened = blocking(move || {
-            let mut shares = profile.offers_with_hash(&to, &hash)?;
-            shares.extend(profile.shares_with_hash(&hash)?);
-            let fresh = shares.iter().find_map(|share| {
-                let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
-                file.map(|file| (share.clone(), file))
-            });
-            let Some((share, file)) = fresh else { return Ok(Err(Unopened::Stale(shares))) };
-            let cut = Layout::of(share.id.size).ok_or_else(not_found);
-            let cut = cut.and_then(|layout| Ok((layout, byte_ranges(&layout, &groups)?)));
-            Ok(cut.map_err(Unopened::Refused).map(|(layout, ranges)| {
-                let bytes = ranges.iter().map(|(start, end)| end - start).sum();
-                let ranges = Ranges::open(file, share.id, ranges, piece_bytes, pieces);
-                OpenShare { share, layout, bytes, slots, ranges }
-            }))
+            if profile.is_blocked(&to).unwrap_or(true) {
+                return Ok((gets.iter().map(|_| Err(Unopened::Refused(refused()))).collect(), VecDeque::new()));
+            }
+            let mut opened = Vec::with_capacity(gets.len());
+            let mut read = 0;
+            while read < piece_bytes
+                && let Some(get) = gets.pop_front()
+            {
+                let open = open_one(&profile, &to, &get, piece_bytes, &pieces);
+                read += open.as_ref().map_or(0, |open| open.bytes);
+                opened.push(open);
+            }
+            Ok((opened, gets))
         });
-        opened.await.map_err(internal)?.map_err(|unopened| match unopened {
+        let (opened, rest) = opened.await.map_err(|error| internal(error).0)?;
+        let opened = opened.into_iter().map(|opened| opened.map_err(|unopened| self.refusal(unopened))).collect();
+        Ok((opened, rest))
+    }
+
+    fn refusal(&self, unopened: Unopened) -> Refusal {
+        match unopened {
             Unopened::Stale(shares) => {
                 shares.into_iter().map(|share| self.stale(share.name)).last().unwrap_or_else(not_found)
             }
             Unopened::Refused(refusal) => refusal,
-        })
+            Unopened::Failed(error) => internal(error),
+        }
     }
 
     fn stale(&self, name: FileName) -> Refusal {
@@ -199,6 +218,30 @@ impl Library {
     pub fn report_stale(&self, name: FileName) {
         self.stale.add(name);
     }
+}
+
+/// Opens a file and reads its first piece.
+fn open_one(
+    profile: &Profile,
+    to: &UserName,
+    get: &Get,
+    piece_bytes: u64,
+    pieces: &Pieces,
+) -> Result<OpenShare, Unopened> {
+    let failed = |error: ProfileError| Unopened::Failed(error.into());
+    let mut shares = profile.shares_with_hash(&get.hash).map_err(failed)?;
+    shares.extend(profile.offers_with_hash(to, &get.hash).map_err(failed)?);
+    let fresh = shares.iter().find_map(|share| {
+        let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
+        file.map(|file| (share.clone(), file))
+    });
+    let Some((share, file)) = fresh else { return Err(Unopened::Stale(shares)) };
+    let layout = Layout::of(share.id.size).ok_or_else(|| Unopened::Refused(not_found()))?;
+    let ranges = byte_ranges(&layout, &get.groups).map_err(Unopened::Refused)?;
+    let bytes = ranges.iter().map(|(start, end)| end - start).sum();
+    let mut rest = Ranges::new(file, share.id, ranges, piece_bytes, pieces.clone());
+    let first = rest.read();
+    Ok(OpenShare { share, layout, bytes, pieces: ReadAhead::new(first, rest) })
 }
 
 fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<VecDeque<(u64, u64)>, Refusal> {
@@ -225,6 +268,11 @@ fn stat_of(share: &Share) -> FileStat {
         mtime: share.id.mtime_ns.div_euclid(1_000_000_000),
         executable: share.executable,
     }
+}
+
+/// What somebody hears who isn't wanted here.
+pub(super) fn refused() -> Refusal {
+    (Code::Unauthorised, "refused".to_owned())
 }
 
 fn not_found() -> Refusal {

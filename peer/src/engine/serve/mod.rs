@@ -6,14 +6,18 @@ mod pieces;
 mod reading;
 mod uploads;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use shared::UserName;
 use shared::peer::{Answer, Ask, Code};
 use tokio::task::JoinSet;
 
 use gate::Gate;
 pub use gate::Limits;
+use library::{Get, Refusal, refused};
 pub use library::{Library, StaleShares};
+use reading::OpenShare;
 use uploads::Uploads;
 
 use super::chat::Intake;
@@ -25,6 +29,8 @@ use crate::net::{LinkError, StreamError};
 
 /// Streams of one link that are served at once.
 const STREAMS_PER_LINK: usize = 64;
+/// Requests of one stream that are looked at together.
+const ASKS_AT_ONCE: usize = 32;
 
 /// What serving needs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -87,9 +93,22 @@ async fn serve_stream(
         sender.set_priority(Priority::Chat);
         return chat::receive(link.user(), &serving.me, &serving.intake, &serving.events, sender, receiver).await;
     }
-    let mut next = Some(first);
-    while let Some(ask) = next {
-        match answer(serving, uploads, &mut sender, ask).await {
+    let mut asks = VecDeque::from([first]);
+    loop {
+        // Those that are here already: many small files then cost few trips to the disk's threads.
+        while asks.len() < ASKS_AT_ONCE
+            && let Ok(Some(ask)) = receiver.ready_frame()
+        {
+            asks.push_back(ask);
+        }
+        let answered = match take_gets(&mut asks) {
+            gets if gets.is_empty() => match asks.pop_front() {
+                Some(ask) => answer(serving, link.user(), &mut sender, ask).await,
+                None => break,
+            },
+            gets => send_files(&serving.library, uploads, &mut sender, gets).await,
+        };
+        match answered {
             // The code tells the other side what became of the file.
             Err(StreamError::Reset(code)) => {
                 sender.reset(code);
@@ -97,18 +116,71 @@ async fn serve_stream(
             }
             answered => answered?,
         }
-        next = receiver.frame().await?;
+        if asks.is_empty() {
+            asks.extend(receiver.frame().await?);
+        }
     }
     sender.finish();
     Ok(())
 }
 
-async fn answer(serving: &Serving, uploads: &Uploads, sender: &mut Sender, ask: Ask) -> Result<(), StreamError> {
-    let (library, user) = (&serving.library, uploads.user());
+/// The requests for data at the front.
+fn take_gets(asks: &mut VecDeque<Ask>) -> VecDeque<Get> {
+    let mut gets = VecDeque::new();
+    while matches!(asks.front(), Some(Ask::Get { .. })) {
+        if let Some(Ask::Get { hash, ranges }) = asks.pop_front() {
+            gets.push_back(Get { hash, groups: ranges });
+        }
+    }
+    gets
+}
+
+async fn send_files(
+    library: &Library,
+    uploads: &Uploads,
+    sender: &mut Sender,
+    mut gets: VecDeque<Get>,
+) -> Result<(), StreamError> {
+    let _slots = (uploads.slot().await, library.slot().await);
+    while !gets.is_empty() {
+        let (opened, rest) =
+            library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)?;
+        gets = rest;
+        for opened in opened {
+            match opened {
+                Ok(open) => send_file(library, uploads, sender, open).await?,
+                Err(refusal) => refuse(sender, refusal).await?,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn send_file(
+    library: &Library,
+    uploads: &Uploads,
+    sender: &mut Sender,
+    open: OpenShare,
+) -> Result<(), StreamError> {
+    sender.set_priority(Priority::Bulk);
+    let name = open.share.name.clone();
+    let sent = uploads.send(sender, open).await;
+    if matches!(sent, Err(StreamError::Reset(Code::Stale))) {
+        library.report_stale(name);
+    }
+    sent
+}
+
+async fn refuse(sender: &mut Sender, (code, message): Refusal) -> Result<(), StreamError> {
+    sender.frame(&Answer::Error { code, message }).await
+}
+
+/// Answers whatever isn't about data.
+async fn answer(serving: &Serving, user: &UserName, sender: &mut Sender, ask: Ask) -> Result<(), StreamError> {
+    let library = &serving.library;
     // Also over a link that was dialled here, and however long ago.
     if serving.me.profile.is_blocked(user).unwrap_or(true) {
-        let refused = Answer::Error { code: Code::Unauthorised, message: "refused".to_owned() };
-        return sender.frame(&refused).await;
+        return refuse(sender, refused()).await;
     }
     let answer = match ask {
         Ask::Files { prefix, cursor } => {
@@ -119,29 +191,16 @@ async fn answer(serving: &Serving, uploads: &Uploads, sender: &mut Sender, ask: 
         }
         Ask::Stat { name } => library.stat(user, name).await,
         Ask::Manifest { hash } => match library.manifest(user, hash).await {
-            Ok((answer, manifest)) => {
-                sender.frame(&answer).await?;
-                return sender.bulk(manifest).await;
-            }
+            Ok((answer, manifest)) => return sender.frame_and_bulk(&answer, manifest).await,
             Err(refused) => Err(refused),
         },
-        Ask::Get { hash, ranges } => {
-            match library.open(user, uploads.slot().await, hash, ranges, uploads.piece_bytes()).await {
-                Ok(open) => {
-                    sender.set_priority(Priority::Bulk);
-                    let name = open.share.name.clone();
-                    let sent = uploads.send(sender, open).await;
-                    if matches!(sent, Err(StreamError::Reset(Code::Stale))) {
-                        library.report_stale(name);
-                    }
-                    return sent;
-                }
-                Err(refused) => Err(refused),
-            }
+        Ask::Hello(_) | Ask::Chat {} | Ask::Get { .. } => {
+            return Err(StreamError::Unexpected("a request was due"));
         }
-        Ask::Hello(_) | Ask::Chat {} => return Err(StreamError::Unexpected("a request was due")),
         Ask::Unknown => Err((Code::Protocol, "this version doesn't know that request".to_owned())),
     };
-    let answer = answer.unwrap_or_else(|(code, message)| Answer::Error { code, message });
-    sender.frame(&answer).await
+    match answer {
+        Ok(answer) => sender.frame(&answer).await,
+        Err(refusal) => refuse(sender, refusal).await,
+    }
 }

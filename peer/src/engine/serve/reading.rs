@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 use shared::Layout;
 use shared::peer::Code;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::pieces::Pieces;
@@ -18,7 +18,7 @@ use crate::sys::{FileId, file_id};
 const READ_AHEAD: usize = 3;
 
 /// A piece, or why there is none.
-type Read = Result<Bytes, Code>;
+pub(super) type Read = Result<Bytes, Code>;
 
 /// A file that is being sent: some of its groups, in the order asked for.
 #[derive(Debug)]
@@ -29,9 +29,7 @@ pub(super) struct OpenShare {
     pub(super) layout: Layout,
     /// Bytes that will be sent in all.
     pub(super) bytes: u64,
-    /// Its and the node's places among what is sent at once.
-    pub(super) slots: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
-    pub(super) ranges: Ranges,
+    pub(super) pieces: ReadAhead,
 }
 
 /// Parts of an open file that are still to be read.
@@ -42,46 +40,40 @@ pub(super) struct Ranges {
     /// Half-open ranges of bytes, the next one first.
     left: VecDeque<(u64, u64)>,
     piece_bytes: u64,
-    pieces: Pieces,
-    /// Read while the file was being opened: of a small file, that is all.
-    first: Option<Read>,
+    buffers: Pieces,
 }
 
 /// The pieces of an [`OpenShare`] as they are read.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
+    /// Read while the file was being opened: of a small file, that is all.
     first: Option<Read>,
-    rest: Option<(mpsc::Receiver<Read>, JoinHandle<()>)>,
+    rest: Rest,
+}
+
+/// What comes behind the first piece.
+#[derive(Debug)]
+enum Rest {
+    Nothing,
+    Unread(Ranges),
+    /// A thread reads.
+    Reading(mpsc::Receiver<Read>, JoinHandle<()>),
 }
 
 impl Ranges {
-    /// These ranges of `file` in pieces of `piece_bytes`; reads the first one. Blocking.
-    pub(super) fn open(file: File, id: FileId, left: VecDeque<(u64, u64)>, piece_bytes: u64, pieces: Pieces) -> Self {
-        let mut ranges = Self { file, id, left, piece_bytes, pieces, first: None };
-        ranges.first = ranges.read();
-        ranges
-    }
-
-    /// All pieces, the further ones read by a thread.
-    pub(super) fn read_ahead(mut self) -> ReadAhead {
-        let first = self.first.take();
-        let rest = (!self.left.is_empty() && matches!(first, Some(Ok(_)))).then(|| {
-            let (pieces, ready) = mpsc::channel(READ_AHEAD);
-            let read_all = move || {
-                while let Some(piece) = self.read() {
-                    let last = piece.is_err();
-                    if pieces.blocking_send(piece).is_err() || last {
-                        return;
-                    }
-                }
-            };
-            (ready, tokio::task::spawn_blocking(read_all))
-        });
-        ReadAhead { first, rest }
+    /// These ranges of `file` in pieces of `piece_bytes`.
+    pub(super) const fn new(
+        file: File,
+        id: FileId,
+        left: VecDeque<(u64, u64)>,
+        piece_bytes: u64,
+        buffers: Pieces,
+    ) -> Self {
+        Self { file, id, left, piece_bytes, buffers }
     }
 
     /// The next bytes; [`Code::Stale`] when the file is no longer the one that was hashed.
-    fn read(&mut self) -> Option<Read> {
+    pub(super) fn read(&mut self) -> Option<Read> {
         let (start, end) = self.left.front_mut()?;
         let len = self.piece_bytes.min(*end - *start);
         let offset = *start;
@@ -90,27 +82,50 @@ impl Ranges {
             self.left.pop_front();
         }
         let Ok(len) = usize::try_from(len) else { return Some(Err(Code::Internal)) };
-        let piece = self.pieces.fill(len, |buffer| self.file.read_exact_at(buffer, offset).map_err(|_| Code::Stale));
+        let piece = self.buffers.fill(len, |buffer| self.file.read_exact_at(buffer, offset).map_err(|_| Code::Stale));
         // Checked after the read: what was read before a change was noticed is never sent.
         Some(piece.and_then(|piece| if version(&self.file) == Some(self.id) { Ok(piece) } else { Err(Code::Stale) }))
     }
 }
 
 impl ReadAhead {
-    /// The next piece; `None` behind the last.
+    /// `first` and then what is left of `rest`.
+    pub(super) fn new(first: Option<Read>, rest: Ranges) -> Self {
+        let goes_on = !rest.left.is_empty() && matches!(first, Some(Ok(_)));
+        Self { first, rest: if goes_on { Rest::Unread(rest) } else { Rest::Nothing } }
+    }
+
+    /// The next piece; `None` behind the last. A thread reads the further ones from the first call on.
     pub(super) async fn next(&mut self) -> Option<Read> {
+        self.rest = match std::mem::replace(&mut self.rest, Rest::Nothing) {
+            Rest::Unread(ranges) => read_on(ranges),
+            other => other,
+        };
         match (self.first.take(), &mut self.rest) {
-            (None, Some((ready, _))) => ready.recv().await,
+            (None, Rest::Reading(ready, _)) => ready.recv().await,
             (first, _) => first,
         }
     }
 
     /// Waits until nothing is read any more; false when the reader failed.
     pub(super) async fn end(self) -> bool {
-        let Some((ready, reader)) = self.rest else { return true };
+        let Rest::Reading(ready, reader) = self.rest else { return true };
         drop(ready);
         reader.await.is_ok()
     }
+}
+
+fn read_on(mut ranges: Ranges) -> Rest {
+    let (pieces, ready) = mpsc::channel(READ_AHEAD);
+    let reader = tokio::task::spawn_blocking(move || {
+        while let Some(piece) = ranges.read() {
+            let last = piece.is_err();
+            if pieces.blocking_send(piece).is_err() || last {
+                return;
+            }
+        }
+    });
+    Rest::Reading(ready, reader)
 }
 
 /// What tells one version of a file from another; `None` for what isn't a file.

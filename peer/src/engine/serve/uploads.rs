@@ -49,19 +49,22 @@ impl Uploads {
 
     /// Sends the header and the groups. What fails in the middle is told by the stream's reset.
     pub(super) async fn send(&self, sender: &mut Sender, open: OpenShare) -> Result<(), StreamError> {
-        sender.frame(&Answer::Data { bytes: open.bytes }).await?;
-        let OpenShare { share, layout, bytes: total, slots, ranges } = open;
-        let mut pieces = ranges.read_ahead();
-        let mut outcome = Ok(());
-        let mut bytes = 0;
+        let OpenShare { share, layout, bytes: total, mut pieces } = open;
+        let header = Answer::Data { bytes: total };
+        let (mut outcome, mut bytes) = (Ok(()), 0);
         let mut told = Instant::now();
         while let Some(piece) = pieces.next().await {
             outcome = match piece {
                 Ok(piece) => {
+                    let begins = bytes == 0;
                     bytes += piece.len() as u64;
                     self.gate.pass(&self.lane, piece.len()).await;
                     // One that never reads must not keep the slot.
-                    within(SILENCE, sender.bulk(piece)).await
+                    if begins {
+                        within(SILENCE, sender.frame_and_bulk(&header, piece)).await
+                    } else {
+                        within(SILENCE, sender.bulk(piece)).await
+                    }
                 }
                 Err(code) => Err(StreamError::Reset(code)),
             };
@@ -73,10 +76,11 @@ impl Uploads {
                 self.tell(share.hash, &share.name, bytes, layout.size());
             }
         }
+        if total == 0 && outcome.is_ok() {
+            outcome = sender.frame(&header).await;
+        }
         self.count(share.hash, share.name, bytes, layout.size());
-        let was_read = pieces.end().await;
-        drop(slots);
-        if !was_read || (outcome.is_ok() && bytes != total) {
+        if !pieces.end().await || (outcome.is_ok() && bytes != total) {
             return Err(StreamError::Reset(Code::Internal));
         }
         outcome

@@ -16,6 +16,8 @@ use crate::engine::{Error, blocking};
 
 /// Groups for standard output stay in memory until they are verified.
 const STREAMED_GROUP_BYTES: u64 = 64 << 20;
+/// Files whose places are looked at before anything is said of them.
+const LOOKED_AT_ONCE: usize = 1024;
 
 /// What is left to be fetched, and what was settled already.
 pub(super) struct Placed {
@@ -41,34 +43,57 @@ pub(super) async fn place(placement: Placement, resolved: Resolved, report: Repo
         let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None };
         return Ok(Placed { orders: fit.into_iter().map(order).collect(), account });
     };
-    let (looked, failed_folders, disk) = blocking(move || Ok(look_at_all(disk, wanted, folders))).await?;
-    for (name, error) in failed_folders {
+    let (orders, disk) = look_at_all(disk, wanted, &mut account, report).await?;
+    let (failed, disk) = blocking(move || Ok(make_folders(disk, folders))).await?;
+    for (name, error) in failed {
         account.fail(report, name.to_string(), 0, error);
-    }
-    let mut orders = Vec::with_capacity(looked.len());
-    for (vacancy, Wanted { stat, layout, .. }) in looked {
-        match vacancy {
-            Ok(Vacancy::Free(spot)) => orders.push(Order { stat, layout, spot: Some(spot) }),
-            Ok(Vacancy::Skip(path)) => {
-                account.summary.skipped += 1;
-                let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
-                let told = Report { status: Status::Skipped(path), ..unfetched };
-                report(FetchEvent::Finished { file: None, report: &told });
-            }
-            Err(error) => account.fail(report, stat.name.to_string(), stat.size, error),
-        }
     }
     check_space(&orders, disk.free_bytes(), disk.path())?;
     Ok(Placed { orders, account })
 }
 
-type Looked = (Vec<(Result<Vacancy, Error>, Wanted)>, Vec<(FileName, Error)>, DiskPlacement);
+/// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
+async fn look_at_all(
+    mut disk: DiskPlacement,
+    wanted: Vec<Wanted>,
+    account: &mut Account,
+    report: Reporter<'_>,
+) -> Result<(Vec<Order>, DiskPlacement), Error> {
+    let mut orders = Vec::with_capacity(wanted.len());
+    let mut wanted = wanted.into_iter();
+    loop {
+        let some: Vec<Wanted> = wanted.by_ref().take(LOOKED_AT_ONCE).collect();
+        if some.is_empty() {
+            return Ok((orders, disk));
+        }
+        let looked;
+        (looked, disk) = blocking(move || Ok(look_at(disk, some))).await?;
+        for (vacancy, Wanted { stat, layout, .. }) in looked {
+            match vacancy {
+                Ok(Vacancy::Free(spot)) => orders.push(Order { stat, layout, spot: Some(spot) }),
+                Ok(Vacancy::Skip(path)) => {
+                    account.summary.skipped += 1;
+                    let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
+                    let told = Report { status: Status::Skipped(path), ..unfetched };
+                    report(FetchEvent::Finished { file: None, report: &told });
+                }
+                Err(error) => account.fail(report, stat.name.to_string(), stat.size, error),
+            }
+        }
+    }
+}
 
-fn look_at_all(mut disk: DiskPlacement, wanted: Vec<Wanted>, folders: Vec<FileName>) -> Looked {
+type Looked = Vec<(Result<Vacancy, Error>, Wanted)>;
+
+fn look_at(mut disk: DiskPlacement, wanted: Vec<Wanted>) -> (Looked, DiskPlacement) {
     let looked = wanted.into_iter().map(|wanted| (disk.look(&wanted), wanted)).collect();
+    (looked, disk)
+}
+
+fn make_folders(mut disk: DiskPlacement, folders: Vec<FileName>) -> (Vec<(FileName, Error)>, DiskPlacement) {
     let make = |name: FileName| disk.make_folder(&name).err().map(|error| (name, error));
     let failed = folders.into_iter().filter_map(make).collect();
-    (looked, failed, disk)
+    (failed, disk)
 }
 
 /// Tells of names that a system which doesn't tell case or normal forms apart would take for one.
@@ -90,7 +115,8 @@ fn folded(name: &str) -> String {
 /// Refuses before the first byte what the disk can't hold.
 fn check_space(orders: &[Order], free: Option<u64>, path: &Path) -> Result<(), Error> {
     let missing = |order: &Order| {
-        let held = order.spot.as_ref().map_or(0, |spot| held_bytes(spot, &order.stat.hash));
+        let resumable = order.spot.as_ref().filter(|_| order.layout.groups() > 1);
+        let held = resumable.map_or(0, |spot| held_bytes(spot, &order.stat.hash));
         order.layout.size().saturating_sub(held)
     };
     let needed = orders.iter().map(missing).fold(0, u64::saturating_add);

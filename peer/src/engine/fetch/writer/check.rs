@@ -6,9 +6,8 @@ use std::sync::Arc;
 use shared::content::{GroupValue, Manifest};
 use tokio::sync::mpsc;
 
-use super::{Desk, Job, Order, Outcome};
+use super::{Desk, Group, Job, Order, Outcome};
 use crate::engine::fetch::FileNo;
-use crate::engine::fetch::plan::SourceNo;
 
 /// What the writing thread is told.
 #[derive(Debug)]
@@ -23,27 +22,17 @@ pub(super) enum Checked {
 
 /// A group that is what its file's hash promised; only this module makes one.
 #[derive(Debug)]
-pub(super) struct Right {
-    file: FileNo,
-    group: u32,
-    bytes: Vec<u8>,
-    source: SourceNo,
-}
+pub(super) struct Right(Group);
 
 impl Right {
-    /// The file, the group's number in it, and who sent it.
-    pub(super) const fn of(&self) -> (FileNo, u32, SourceNo) {
-        (self.file, self.group, self.source)
-    }
-
-    /// Its bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The group, to look at.
+    pub(super) const fn get(&self) -> &Group {
+        &self.0
     }
 
     /// The buffer, for reuse.
     pub(super) fn into_buffer(self) -> Vec<u8> {
-        self.bytes
+        self.0.bytes
     }
 }
 
@@ -59,18 +48,19 @@ pub(super) fn run(desk: &Desk, mut jobs: mpsc::Receiver<Job>, checked: &mpsc::Se
                 Checked::Open { file, manifest }
             }
             Job::Abandon { file } => Checked::Abandon { file },
-            Job::Group { file, bytes, .. } if desk.is_closed(file) => {
-                desk.buffers.give_back(bytes);
+            Job::Group(group) if desk.is_closed(group.file) => {
+                desk.buffers.give_back(group.bytes);
                 continue;
             }
-            Job::Group { file, group, bytes, source } => {
+            Job::Group(came) => {
+                let Group { file, group, source, .. } = came;
                 let manifest = manifests.get(&file).map(Arc::as_ref);
-                if !desk.orders.get(file).is_some_and(|order| is_right(order, manifest, group, &bytes)) {
-                    desk.buffers.give_back(bytes);
+                if !desk.orders.get(file).is_some_and(|order| is_right(order, manifest, group, &came.bytes)) {
+                    desk.buffers.give_back(came.bytes);
                     desk.tell(Outcome::Wrong { file, group, source });
                     continue;
                 }
-                Checked::Group(Right { file, group, bytes, source })
+                Checked::Group(Right(came))
             }
         };
         if checked.blocking_send(passed).is_err() {

@@ -21,15 +21,17 @@ use std::thread::JoinHandle;
 use shared::Layout;
 use shared::content::Manifest;
 use shared::peer::FileStat;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::FileNo;
 use super::destination::Spot;
 use super::plan::SourceNo;
 use crate::engine::Error;
 
-/// Groups that may wait before each thread.
-const QUEUE: usize = 3;
+/// Jobs that may wait before each thread: small groups go from thread to thread in batches.
+const QUEUE: usize = 64;
+/// KiB of groups that may be with the threads; one that is larger goes alone.
+const ROOM_KIB: u32 = 6 * 1024;
 /// Whole files that may wait for being made durable together; each holds a descriptor or two.
 const WHOLE: usize = 64;
 /// Room made for a group before its first byte.
@@ -52,9 +54,21 @@ pub(super) enum Job {
     /// Open the partial of a file of several groups.
     Open { file: FileNo, manifest: Manifest },
     /// Check and write a group.
-    Group { file: FileNo, group: u32, bytes: Vec<u8>, source: SourceNo },
+    Group(Group),
     /// Give up on a file.
     Abandon { file: FileNo },
+}
+
+/// A group as it came.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) file: FileNo,
+    /// Its number in the file.
+    pub(super) group: u32,
+    pub(super) bytes: Vec<u8>,
+    pub(super) source: SourceNo,
+    /// Its share of the room; given back with it.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What they tell.
@@ -76,6 +90,7 @@ pub(super) enum Outcome {
 #[derive(Debug, Clone)]
 pub(super) struct WriterHandle {
     jobs: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
     buffers: Buffers,
 }
 
@@ -114,7 +129,8 @@ pub(super) fn start(
         thread("write", move || write::run(write, checked, to_finish))?,
         thread("finish", move || finish::run(&finish, whole))?,
     ]);
-    Ok((WriterHandle { jobs, buffers }, told, threads))
+    let room = Arc::new(Semaphore::new(usize::try_from(ROOM_KIB).unwrap_or(1)));
+    Ok((WriterHandle { jobs, room, buffers }, told, threads))
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
@@ -126,6 +142,14 @@ impl WriterHandle {
     pub(super) async fn send(&self, job: Job) {
         // The threads end only when all handles are gone, or by a panic that their end tells.
         let _ = self.jobs.send(job).await;
+    }
+
+    /// Hands a group over; waits while there is no room for it.
+    pub(super) async fn send_group(&self, file: FileNo, group: u32, bytes: Vec<u8>, source: SourceNo) {
+        let kib = u32::try_from(bytes.len() / 1024).unwrap_or(ROOM_KIB).clamp(1, ROOM_KIB);
+        // Never closed.
+        let room = self.room.clone().acquire_many_owned(kib).await.ok();
+        self.send(Job::Group(Group { file, group, bytes, source, _room: room })).await;
     }
 
     /// An empty buffer for a group of `len` bytes.

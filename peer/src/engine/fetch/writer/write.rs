@@ -7,7 +7,7 @@ use shared::content::Manifest;
 use tokio::sync::mpsc;
 
 use super::check::{Checked, Right};
-use super::{Desk, Outcome};
+use super::{Desk, Group, Outcome};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::{Partial, Whole, Written};
@@ -19,7 +19,7 @@ pub(super) fn run(desk: Desk, mut checked: mpsc::Receiver<Checked>, to_finish: m
             Checked::Open { file, .. } if writer.desk.is_closed(file) => {}
             Checked::Open { file, manifest } => writer.open(file, &manifest),
             Checked::Group(right) => {
-                if !writer.desk.is_closed(right.of().0) {
+                if !writer.desk.is_closed(right.get().file) {
                     writer.group(&right);
                 }
                 writer.desk.buffers.give_back(right.into_buffer());
@@ -77,10 +77,10 @@ impl Writer {
     }
 
     fn group(&mut self, right: &Right) {
-        let (file, group, source) = right.of();
-        let written = self.write(file, group, right.bytes());
+        let Group { file, group, ref bytes, source, .. } = *right.get();
+        let written = self.write(file, group, bytes);
         if matches!(written, Ok(Written::Some | Written::Last)) {
-            self.desk.tell(Outcome::Verified { file, bytes: right.bytes().len() as u64, source });
+            self.desk.tell(Outcome::Verified { file, bytes: bytes.len() as u64, source });
         }
         match written {
             Ok(Written::Last) => self.finish(file),
