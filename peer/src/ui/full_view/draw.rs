@@ -7,7 +7,7 @@ use ratatui_core::text::{Line, Span};
 use shared::safe_text::safe_line;
 use unicode_width::UnicodeWidthStr;
 
-use super::model::{Focus, FullView, Notice, Overlay};
+use super::model::{Focus, FullView, Overlay, Said};
 use super::talk::{Files, Talk};
 use crate::engine::node::control::Person;
 use crate::ui::look::Mark;
@@ -240,7 +240,7 @@ fn draw_transfers(view: &FullView, buffer: &mut Buffer, pane: Rect) {
 
 fn draw_help(view: &FullView, buffer: &mut Buffer, row: Rect) {
     let columns = usize::from(row.width);
-    if let Some(Notice { text, is_problem }) = &view.notice {
+    if let Some(Said { text, is_problem }) = &view.notice {
         let style = if *is_problem { view.look.problem() } else { view.look.bold() };
         let text = safe_line(text).replace('␊', " ");
         let sign = if *is_problem { "! " } else { "" };

@@ -18,6 +18,7 @@ mod tests;
 use std::io;
 use std::time::Instant;
 
+use ratatui_core::backend::{Backend, ClearType};
 use ratatui_core::terminal::Terminal;
 use tokio::sync::mpsc;
 
@@ -46,11 +47,17 @@ impl FullTerminal {
         model.fit(size());
         let raw = RawTerminal::enter(Kind::Alternate)?;
         let pen = Pen::default();
-        let mut terminal = Terminal::new(Screen::new(pen.clone()))?;
-        terminal.clear()?;
+        let terminal = empty_screen(&pen)?;
         let keys = keys::read(false)?;
         Ok((Self { model, terminal, pen, away: false, raw }, keys))
     }
+}
+
+/// An empty screen to draw on. A terminal's own way to clear asks where the cursor is, which only the key reader may.
+fn empty_screen(pen: &Pen) -> io::Result<Terminal<Screen>> {
+    let mut screen = Screen::new(pen.clone());
+    screen.clear_region(ClearType::All)?;
+    Terminal::new(screen)
 }
 
 impl View for FullTerminal {
@@ -60,7 +67,10 @@ impl View for FullTerminal {
 
     fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {
         match &key.0 {
-            Press::Redraw => self.terminal.clear().map(|()| Vec::new()),
+            Press::Redraw => {
+                self.terminal = empty_screen(&self.pen)?;
+                Ok(Vec::new())
+            }
             // Drawing looks at the size by itself.
             Press::Resized(_) => Ok(Vec::new()),
             press => Ok(self.model.press(press, now)),
@@ -71,7 +81,7 @@ impl View for FullTerminal {
         if matches!(news, News::Resumed) {
             self.away = false;
             self.raw.retake()?;
-            self.terminal.clear()?;
+            self.terminal = empty_screen(&self.pen)?;
             return Ok(Vec::new());
         }
         Ok(self.model.news(news, now))

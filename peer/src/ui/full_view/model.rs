@@ -8,6 +8,7 @@ use shared::UserName;
 
 use super::draw::{self, Layout};
 use super::talk::{Files, Talk};
+use crate::engine::Notice;
 use crate::engine::chat::StoredMessage;
 use crate::engine::event::Event;
 use crate::engine::node::control::Person;
@@ -39,7 +40,7 @@ pub struct FullView {
     /// Which file is selected.
     pub(super) file: usize,
     /// What was said last that belongs to no conversation.
-    pub(super) notice: Option<Notice>,
+    pub(super) notice: Option<Said>,
     size: Size,
 }
 
@@ -60,7 +61,7 @@ pub(super) enum Overlay {
 }
 
 #[derive(Debug)]
-pub(super) struct Notice {
+pub(super) struct Said {
     pub(super) text: String,
     pub(super) is_problem: bool,
 }
@@ -247,13 +248,20 @@ impl FullView {
                 wishes.push(Wish::People);
                 return wishes;
             }
-            event => {
-                if let Some(line) = event_line(event) {
-                    self.say(&line, false);
-                }
-            }
+            event => self.tell(event),
         }
         Vec::new()
+    }
+
+    /// Tells what happened: in the conversation with whom it is about, else for a moment in the last row.
+    fn tell(&mut self, event: &Event) {
+        let Some(line) = event_line(event) else { return };
+        match event {
+            Event::Notice(Notice::NewFriend { user, .. }) | Event::Fetched { by: user, .. } => {
+                self.talk(user).note(&line);
+            }
+            _ => self.notice = Some(Said { text: line, is_problem: false }),
+        }
     }
 
     /// Keys for the line; nothing when they are for the view.
@@ -422,7 +430,7 @@ impl FullView {
     }
 
     fn say(&mut self, text: &str, is_problem: bool) {
-        self.notice = Some(Notice { text: text.to_owned(), is_problem });
+        self.notice = Some(Said { text: text.to_owned(), is_problem });
         let Some(with) = self.chosen.clone() else { return };
         let talk = self.talk(&with);
         match is_problem {
