@@ -4,10 +4,11 @@
 //! neither wait.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use shared::UserName;
 use shared::peer::MessageId;
+use shared::{FileName, UserName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,7 +20,7 @@ use super::station::Station;
 use crate::engine::chat::HistoryQuery;
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, FromNode, Outcome};
-use crate::engine::{Error, Me, browse, contacts};
+use crate::engine::{Error, Me, blocking, browse, contacts, offers};
 use crate::sys::job;
 use crate::ui::{Key, News, View, Wish};
 
@@ -71,13 +72,23 @@ pub(super) fn say_goodbye(context: &Context, ended: &Ended) -> Result<(), Error>
     }
 }
 
+/// What came of something that was done beside the view.
+enum Done {
+    News(News),
+    /// Files are among what somebody may get, and they are to be told so.
+    Offered {
+        to: UserName,
+        names: Vec<FileName>,
+    },
+}
+
 struct Session<'a, V> {
     context: &'a Context,
     me: &'a Me,
     view: &'a mut V,
     station: &'a mut Station,
     asked: HashMap<u64, Asked>,
-    jobs: JoinSet<News>,
+    jobs: JoinSet<Done>,
     fetches: BackgroundFetches,
     /// What was said here and is not stored over there.
     under_way: HashSet<MessageId>,
@@ -173,8 +184,8 @@ impl<V: View> Session<'_, V> {
                     changed = true;
                 }
                 Some(done) = self.jobs.join_next() => {
-                    let news = done.unwrap_or_else(|failure| News::Problem(failure.to_string()));
-                    self.news(news).await?;
+                    let done = done.unwrap_or_else(|failure| Done::News(News::Problem(failure.to_string())));
+                    self.take_done(done).await?;
                     changed = true;
                 }
                 from = self.station.client.next() => {
@@ -229,12 +240,14 @@ impl<V: View> Session<'_, V> {
                     self.ask(action, asked).await?;
                 }
                 Wish::Get { from, name } => self.get(&from, &name)?,
-                Wish::Offer { to, paths } => self.offer(to, paths).await?,
+                Wish::Offer { to, paths } => {
+                    self.jobs.spawn(offer(self.me.clone(), to, paths));
+                }
                 Wish::Files { of, start } => {
                     self.jobs.spawn(files(self.me.clone(), of, start));
                 }
                 Wish::Paths { start } => {
-                    self.jobs.spawn(paths::complete(start));
+                    self.jobs.spawn(async { Done::News(paths::complete(start).await) });
                 }
                 Wish::Suspend => self.view.suspend()?,
                 Wish::Leave => self.leave(),
@@ -328,9 +341,16 @@ impl<V: View> Session<'_, V> {
         Ok(())
     }
 
-    async fn offer(&mut self, to: UserName, paths: Vec<std::path::PathBuf>) -> Result<(), Error> {
-        let what = if paths.len() == 1 { "this" } else { "these" };
-        self.problem(&format!("{what} can't be offered to {to} alone yet: `peer share` offers to everybody"))
+    async fn take_done(&mut self, done: Done) -> Result<(), Error> {
+        match done {
+            Done::News(news) => self.news(news).await,
+            Done::Offered { to, names } => {
+                for name in names {
+                    self.ask(Action::Offer { to: to.clone(), name, wait: false }, Asked::Quiet).await?;
+                }
+                Ok(())
+            }
+        }
     }
 
     async fn take_from_fetch(&mut self, from: FromFetch) -> Result<(), Error> {
@@ -367,13 +387,26 @@ async fn until(when: Option<tokio::time::Instant>) {
 }
 
 /// What somebody shares, by asking them.
-async fn files(me: Me, of: UserName, start: String) -> News {
+async fn files(me: Me, of: UserName, start: String) -> Done {
     let found = async {
         let target = contacts::find(&me, &of).await?;
         browse::files(&me, &target, &start).await
     };
-    match found.await {
+    Done::News(match found.await {
         Ok(files) => News::Files { of, start, files },
         Err(error) => News::Problem(error.to_string()),
+    })
+}
+
+/// Puts files among what somebody may get.
+async fn offer(me: Me, to: UserName, written: Vec<PathBuf>) -> Done {
+    let user = to.clone();
+    let put = blocking(move || {
+        let paths: Vec<PathBuf> = written.iter().map(|path| paths::expanded(path)).collect();
+        offers::put(&me.profile, &user, &paths, None, &mut |_| {})
+    });
+    match put.await {
+        Ok(offered) => Done::Offered { to, names: offered.into_iter().map(|offer| offer.name).collect() },
+        Err(error) => Done::News(News::Problem(error.to_string())),
     }
 }
