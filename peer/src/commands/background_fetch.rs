@@ -159,7 +159,7 @@ impl Teller {
                 let what = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
                 self.send(FromFetch::Problem(what));
             }
-            FetchEvent::Connecting | FetchEvent::Resolved { .. } | FetchEvent::Alike { .. } => {}
+            FetchEvent::Connecting { .. } | FetchEvent::Resolved { .. } | FetchEvent::Alike { .. } => {}
         }
     }
 

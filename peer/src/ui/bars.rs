@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use shared::UserName;
 use shared::safe_text::safe_line;
 
 use super::Output;
@@ -27,8 +28,12 @@ pub struct FetchBars {
     /// Failures that are told only if they turn out not to be the only thing to tell.
     held: Vec<String>,
     multi: MultiProgress,
+    /// Until it is known what there is to fetch.
+    spinner: Option<ProgressBar>,
     total: Option<ProgressBar>,
     bars: HashMap<FileNo, ProgressBar>,
+    /// Who is being fetched from.
+    sources: Vec<UserName>,
     files: usize,
     bytes: u64,
     done_bytes: u64,
@@ -47,8 +52,10 @@ impl FetchBars {
             alone,
             held: Vec::new(),
             multi: MultiProgress::with_draw_target(target),
+            spinner: None,
             total: None,
             bars: HashMap::new(),
+            sources: Vec::new(),
             files: 0,
             bytes: 0,
             done_bytes: 0,
@@ -61,16 +68,24 @@ impl FetchBars {
     /// Takes an event.
     pub fn show(&mut self, event: &FetchEvent<'_>) {
         match event {
-            FetchEvent::Connecting => {}
+            FetchEvent::Connecting { user } => self.connecting(user),
             FetchEvent::Waiting { name } => {
                 self.line(&format!("{} changed at the source and is being hashed again there…", safe_line(name)));
             }
-            FetchEvent::Joined { user } => self.line(&format!("{user} has the same and is asked as well")),
+            FetchEvent::Joined { user } => {
+                self.come(user);
+                self.line(&format!("{user} has the same and is asked as well"));
+            }
             FetchEvent::Lost { user, why } => {
+                self.go(user);
                 self.line(&format!("{user} is gone ({}); calling again, Ctrl-C keeps what is here", safe_line(why)));
             }
-            FetchEvent::Back { user } => self.line(&format!("{user} is back")),
+            FetchEvent::Back { user } => {
+                self.come(user);
+                self.line(&format!("{user} is back"));
+            }
             FetchEvent::Banned { user, why } => {
+                self.go(user);
                 let line = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
                 self.multi.suspend(|| self.output.warning(&line));
             }
@@ -93,6 +108,7 @@ impl FetchBars {
                     };
                     bar.set_prefix(safe_line(name.as_str()).into_owned());
                     bar.set_position(*resumed);
+                    bar.set_message(if *resumed > 0 { "resuming" } else { "fetching" });
                     self.bars.insert(*file, bar);
                 }
             }
@@ -155,7 +171,7 @@ impl FetchBars {
         if let Some(total) = self.total.take() {
             total.finish_and_clear();
         }
-        for (_, bar) in self.bars.drain() {
+        for bar in self.spinner.take().into_iter().chain(self.bars.drain().map(|(_, bar)| bar)) {
             bar.finish_and_clear();
         }
     }
@@ -165,13 +181,49 @@ impl FetchBars {
         (self.done_bytes, self.bytes)
     }
 
+    fn connecting(&mut self, user: &UserName) {
+        self.sources.push(user.clone());
+        if self.output.is_animated() {
+            let spinner = self.multi.add(ProgressBar::new_spinner());
+            spinner.set_message(format!("connecting to {user}"));
+            spinner.enable_steady_tick(PROGRESS_EVERY);
+            self.spinner = Some(spinner);
+        }
+    }
+
+    fn come(&mut self, user: &UserName) {
+        if !self.sources.contains(user) {
+            self.sources.push(user.clone());
+        }
+        self.name_sources();
+    }
+
+    fn go(&mut self, user: &UserName) {
+        self.sources.retain(|source| source != user);
+        self.name_sources();
+    }
+
+    /// On the total, or on the bar of the only file.
+    fn name_sources(&self) {
+        let names: Vec<&str> = self.sources.iter().map(UserName::as_str).collect();
+        let message = if names.is_empty() { "waiting".to_owned() } else { format!("from {}", names.join(", ")) };
+        match (&self.total, self.bars.values().next()) {
+            (Some(bar), _) | (None, Some(bar)) => bar.set_message(message),
+            (None, None) => {}
+        }
+    }
+
     fn resolved(&mut self, files: usize, bytes: u64) {
         self.files = files;
         self.bytes = bytes;
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
         if self.output.is_animated() && files > 1 {
             let total = self.multi.add(ProgressBar::new(bytes).with_style(style(true)));
             total.set_prefix(format!("total, {files} files"));
             self.total = Some(total);
+            self.name_sources();
         }
     }
 
@@ -182,6 +234,14 @@ impl FetchBars {
         }
         if let Some(bar) = file.and_then(|file| self.bars.get(&file)) {
             bar.inc(bytes);
+            if bar.length() == Some(bar.position()) {
+                // Not done before it is durable and has its name.
+                bar.set_message("verified");
+            } else if self.total.is_some() {
+                bar.set_message("fetching");
+            } else if !bar.message().starts_with("from") {
+                self.name_sources();
+            }
         }
         if self.output.is_json() && self.told.elapsed() >= PROGRESS_EVERY {
             self.told = Instant::now();
@@ -219,7 +279,7 @@ impl FetchBars {
         };
         match bar {
             Some(bar) if self.files <= KEPT && matches!(report.status, Status::Done(_) | Status::Streamed) => {
-                bar.finish();
+                bar.finish_with_message("done");
             }
             Some(bar) => {
                 bar.finish_and_clear();
@@ -296,9 +356,10 @@ impl ShareBar {
 fn style(is_total: bool) -> ProgressStyle {
     let columns = crossterm::terminal::size().map_or(80, |(columns, _)| columns);
     let template = match columns {
-        90.. => {
-            "{prefix:30!} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:>10} {decimal_bytes_per_sec:>13} {eta:>5}"
+        110.. => {
+            "{prefix:30!} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:>10} {decimal_bytes_per_sec:>13} {eta:>5} {msg:16!}"
         }
+        70.. => "{prefix:18!} {wide_bar} {percent:>3}% {decimal_bytes_per_sec:>13} {eta:>4} {msg:14!}",
         60.. => "{prefix:20!} {wide_bar} {percent:>3}% {decimal_bytes_per_sec:>13} {eta:>4}",
         40.. => "{prefix:14!} {percent:>3}% {decimal_bytes_per_sec:>12} {eta:>4}",
         20.. => "{prefix:12!} {percent:>3}%",

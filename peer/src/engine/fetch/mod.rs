@@ -98,7 +98,10 @@ pub type FileNo = usize;
 #[derive(Debug)]
 pub enum FetchEvent<'a> {
     /// The link is being made.
-    Connecting,
+    Connecting {
+        /// To whom.
+        user: &'a UserName,
+    },
     /// What is to be fetched is known.
     Resolved {
         /// How many files.
@@ -252,7 +255,7 @@ pub async fn fetch(
     if request.from == me.user {
         return Err(Error::Usage("that is you: your own files are where you shared them from".to_owned()));
     }
-    report(FetchEvent::Connecting);
+    report(FetchEvent::Connecting { user: &request.from });
     let caller = Caller::new(me, request.limit)?;
     let linked = tokio::select! {
         () = cancel.cancelled() => Err(Error::Interrupted),
