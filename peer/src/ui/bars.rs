@@ -10,6 +10,7 @@ use shared::safe_text::safe_line;
 
 use super::Output;
 use super::json::file_json;
+use super::output::BarsOnTerminal;
 use super::text::{duration, files, rate, size};
 use crate::engine::fetch::{FetchEvent, FileNo, Report, Status, Summary};
 use crate::engine::share::ShareEvent;
@@ -28,6 +29,7 @@ pub struct FetchBars {
     /// Failures that are told only if they turn out not to be the only thing to tell.
     held: Vec<String>,
     multi: MultiProgress,
+    terminal: Option<BarsOnTerminal>,
     /// Until it is known what there is to fetch.
     spinner: Option<ProgressBar>,
     total: Option<ProgressBar>,
@@ -47,11 +49,13 @@ impl FetchBars {
     pub fn new(output: &Output, alone: bool) -> Self {
         let target = if output.is_animated() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let begun = Instant::now();
+        let multi = MultiProgress::with_draw_target(target);
         Self {
             output: output.clone(),
             alone,
             held: Vec::new(),
-            multi: MultiProgress::with_draw_target(target),
+            terminal: output.is_animated().then(|| BarsOnTerminal::new(&multi)),
+            multi,
             spinner: None,
             total: None,
             bars: HashMap::new(),
@@ -87,7 +91,7 @@ impl FetchBars {
             FetchEvent::Banned { user, why } => {
                 self.go(user);
                 let line = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
-                self.multi.suspend(|| self.output.warning(&line));
+                self.output.warning(&line);
             }
             FetchEvent::Alike { one, other } => {
                 let (one, other) = (safe_line(one), safe_line(other));
@@ -174,6 +178,8 @@ impl FetchBars {
         for bar in self.spinner.take().into_iter().chain(self.bars.drain().map(|(_, bar)| bar)) {
             bar.finish_and_clear();
         }
+        // What is told from here on comes below the bars that stay.
+        self.terminal = None;
     }
 
     /// Verified bytes so far, of all.
@@ -267,7 +273,7 @@ impl FetchBars {
                     self.held.push(line);
                     return;
                 }
-                return self.multi.suspend(|| self.output.error(&line));
+                return self.output.error(&line);
             }
             Status::Done(path) => format!("{} ({})", safe_line(&path.to_string_lossy()), size(report.size)),
             Status::Renamed(path) => {
@@ -293,7 +299,7 @@ impl FetchBars {
     }
 
     fn line(&self, line: &str) {
-        self.multi.suspend(|| self.output.note(line));
+        self.output.note(line);
     }
 
     fn object(&mut self, kind: &str, fields: &serde_json::Value) {

@@ -1,8 +1,9 @@
 //! Standard output and standard error, and what they can take.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use indicatif::MultiProgress;
 use serde_json::{Map, Value};
 use shared::safe_text::safe_block;
 
@@ -150,34 +151,70 @@ impl Output {
     }
 }
 
-/// What standard error would have got while a view has the terminal.
-static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+/// Who has the terminal.
+#[derive(Debug)]
+enum Terminal {
+    Free,
+    /// A view: what standard error would have got is kept for it.
+    View(Vec<String>),
+    /// Bars, which make way for a line.
+    Bars(MultiProgress),
+}
 
-/// A line for standard error, or for the view that has the terminal.
+static TERMINAL: Mutex<Terminal> = Mutex::new(Terminal::Free);
+
+fn terminal() -> MutexGuard<'static, Terminal> {
+    TERMINAL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A line for standard error, or for the view that has the terminal. Not to be called while bars are suspended.
 pub(super) fn tell(line: &str) {
-    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    match &mut *held {
-        Some(held) => held.push(line.to_owned()),
-        // Nobody is left to tell when standard error is closed.
-        None => drop(writeln!(io::stderr().lock(), "{line}")),
+    // Nobody is left to tell when standard error is closed.
+    let write = || drop(writeln!(io::stderr().lock(), "{line}"));
+    match &mut *terminal() {
+        Terminal::View(held) => held.push(line.to_owned()),
+        Terminal::Bars(bars) => bars.suspend(write),
+        Terminal::Free => write(),
     }
 }
 
 /// Holds back what is told: a view takes the terminal.
 pub(super) fn hold() {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+    let mut terminal = terminal();
+    if !matches!(*terminal, Terminal::View(_)) {
+        *terminal = Terminal::View(Vec::new());
+    }
 }
 
 /// What was held back so far.
 pub(super) fn take_held() -> Vec<String> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(std::mem::take).unwrap_or_default()
+    if let Terminal::View(held) = &mut *terminal() { std::mem::take(held) } else { Vec::new() }
 }
 
 /// The terminal is free again: what was held back is told.
 pub(super) fn release() {
-    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
-    for line in held.into_iter().flatten() {
-        tell(&line);
+    let had = std::mem::replace(&mut *terminal(), Terminal::Free);
+    if let Terminal::View(held) = had {
+        for line in held {
+            tell(&line);
+        }
+    }
+}
+
+/// Bars have the terminal until this is dropped.
+#[derive(Debug)]
+pub(super) struct BarsOnTerminal;
+
+impl BarsOnTerminal {
+    pub(super) fn new(bars: &MultiProgress) -> Self {
+        *terminal() = Terminal::Bars(bars.clone());
+        Self
+    }
+}
+
+impl Drop for BarsOnTerminal {
+    fn drop(&mut self) {
+        release();
     }
 }
 
