@@ -70,6 +70,19 @@ impl Network {
         self.switch.ip(&format!("link set {} mtu {mtu}", self.port(host, interface)));
     }
 
+    /// Makes the switch send to a machine no faster than this many bits a second, with a queue of this many bytes before
+    /// that; false, and a word about it, where the kernel can't.
+    pub fn narrow(&self, host: &Host, interface: &str, rate: u64, queue: usize) -> bool {
+        let (namespace, port) = (&self.switch.namespace, self.port(host, interface));
+        let command =
+            format!("-n {namespace} qdisc replace dev {port} root tbf rate {rate}bit burst 16kb limit {queue}");
+        let made = Invocation::new("tc", Path::new("/")).args(command.split(' ')).run();
+        if made.code != 0 {
+            println!("skipped: the kernel makes no bottleneck ({})", made.err().trim());
+        }
+        made.code == 0
+    }
+
     fn port(&self, host: &Host, interface: &str) -> String {
         let position = self.hosts.iter().position(|other| other == host).expect("it is on this network");
         format!("port{position}-{interface}")
