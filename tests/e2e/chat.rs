@@ -114,3 +114,15 @@ fn a_conversation_in_a_pipe_ends_with_its_input() {
     interrupted.interrupt();
     interrupted.finish().exits(130);
 }
+
+/// More than what can be on its way to the node and back at once.
+#[test]
+fn long_lines_in_a_pipe_do_not_hold_each_other_up() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (_hers, his) = (alice.serve(), bob.serve());
+    let text = "z".repeat(16 * 1000);
+    let lines: String = (0..300).map(|number| format!("{number} {text}\n")).collect();
+    alice.peer(["chat", "bob"]).stdin(lines).run().exits(0);
+    his.wait_for("alice: 299 zzz");
+}

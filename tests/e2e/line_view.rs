@@ -362,6 +362,72 @@ fn two_views_of_one_conversation_show_the_same() {
 }
 
 #[test]
+fn what_one_view_sends_the_other_shows_whoever_has_the_node() {
+    let lab = Lab::start();
+    let (alice, _bob, his) = online_pair(&lab);
+    // The first has a node of its own, which the second uses.
+    let mut one = view(&alice, "bob", 60, 12);
+    let mut other = view(&alice, "bob", 60, 12);
+    one.press("said in the first\r");
+    other.wait_for("you: said in the first");
+    other.press("said in the second\r");
+    for text in ["said in the first", "said in the second"] {
+        his.wait_for(&format!("alice: {text}"));
+        for view in [&one, &other] {
+            let screen = view.wait_for_screen(text, |screen| {
+                screen.lines().iter().any(|line| line.starts_with('✓') && line.ends_with(text))
+            });
+            assert_eq!(screen.text().matches(text).count(), 1, "{}", screen.text());
+        }
+    }
+    leaves(other);
+    leaves(one);
+}
+
+#[test]
+fn a_terminal_that_vanishes_ends_the_view_and_its_node() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let his = bob.serve();
+    let mut view = view(&alice, "bob", 60, 12);
+    view.press("before the end\r");
+    his.wait_for("alice: before the end");
+    view.press("half a line");
+    waits_for_line(&view, "> half a line");
+    // An own node says goodbye: bob hears it at once, not when it is missed.
+    let gone = his.said().matches("alice went offline").count();
+    let outcome = view.hang_up();
+    // Ended by itself, whether it heard of it or failed to write; neither the signal's end nor a panic.
+    assert!([1, 130].contains(&outcome.code), "{outcome}");
+    his.wait_for_nth("alice went offline", gone + 1);
+    // Nothing is left that has the profile, and nothing is lost.
+    let hers = alice.serve();
+    bob.peer(["chat", "alice", "are you back?"]).run().exits(0);
+    hers.wait_for("bob: are you back?");
+    let said = alice.peer(["history", "bob"]).run();
+    said.exits(0).prints("before the end").prints("are you back?");
+    assert!(alice.peer(["outbox"]).run().exits(0).out().is_empty());
+}
+
+#[test]
+fn somebody_is_ignored_and_heard_again() {
+    let lab = Lab::start();
+    let (alice, bob, _node) = online_pair(&lab);
+    let mut view = view(&alice, "bob", 78, 16);
+    view.press("/ignore\r");
+    view.wait_for("/unignore takes it back");
+    let refused = bob.peer(["chat", "alice", "can you hear me?"]).run();
+    assert_ne!(refused.code, 0, "{refused}");
+    refused.says("refused");
+    view.press("/unignore\r");
+    view.wait_for("bob is heard again");
+    bob.peer(["chat", "alice", "and now?"]).run().exits(0);
+    let screen = view.wait_for("bob: and now?");
+    assert!(!screen.text().contains("can you hear me?"), "{}", screen.text());
+    leaves(view);
+}
+
+#[test]
 fn it_works_without_colour_and_without_unicode() {
     let lab = Lab::start();
     let (alice, _bob, node) = online_pair(&lab);

@@ -6,7 +6,10 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
@@ -17,12 +20,16 @@ pub struct Terminal {
     process: Process,
     screen: Arc<Mutex<Screen>>,
     ours: File,
+    /// Whatever reads what the process prints ends with this.
+    watched: OwnedFd,
 }
 
 /// What the process prints, shown on the screen on its way; what it asks the terminal is answered.
 struct Shown {
     from: File,
     answers: File,
+    /// Ends when nobody watches any more.
+    watched: OwnedFd,
     screen: Arc<Mutex<Screen>>,
     /// The beginning of a character whose end has not come yet.
     begun: Vec<u8>,
@@ -41,9 +48,11 @@ impl Terminal {
         let keyboard = Box::new(ours.try_clone().expect("a descriptor can be doubled"));
         let double = || ours.try_clone().expect("a descriptor can be doubled");
         let screen = Arc::new(Mutex::new(Screen::new(columns, rows)));
-        let shown = Shown { from: double(), answers: double(), screen: screen.clone(), begun: Vec::new() };
+        let (is_watched, watched) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("there are pipes left");
+        let shown =
+            Shown { from: double(), answers: double(), watched: is_watched, screen: screen.clone(), begun: Vec::new() };
         let process = Process::watch_streams(what, child, Some(keyboard), Some(Box::new(shown)), None);
-        Self { process, screen, ours }
+        Self { process, screen, ours, watched }
     }
 
     /// Presses keys.
@@ -123,6 +132,18 @@ impl Terminal {
         self.wait_for_screen(&format!("{text:?} on the screen"), |screen| screen.text().contains(text))
     }
 
+    /// The window is closed, or the connection to it lost: nobody is on our side any more. Waits for the end of the
+    /// process.
+    ///
+    /// # Panics
+    /// When that doesn't come.
+    #[track_caller]
+    pub fn hang_up(self) -> Outcome {
+        let Self { process, ours, watched, .. } = self;
+        drop((ours, watched));
+        process.finish()
+    }
+
     /// The process in it.
     pub const fn process(&self) -> &Process {
         &self.process
@@ -142,6 +163,11 @@ impl Terminal {
 
 impl Read for Shown {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut ready = [PollFd::new(&self.from, PollFlags::IN), PollFd::new(&self.watched, PollFlags::IN)];
+        while let Err(Errno::INTR) = poll(&mut ready, None) {}
+        if ready[0].revents().is_empty() {
+            return Ok(0);
+        }
         let len = self.from.read(buffer)?;
         self.begun.extend_from_slice(&buffer[..len]);
         let whole = match std::str::from_utf8(&self.begun) {

@@ -149,7 +149,7 @@ impl NodeClient {
         if line.len() > LINE_BYTES {
             return Err(Error::Usage(format!("{} bytes are too much for the running node at once", line.len())));
         }
-        self.stream.write_all(&line).await.map_err(|why| gone(&why.to_string()))?;
+        self.write(&line).await?;
         Ok(command.id)
     }
 
@@ -162,6 +162,22 @@ impl NodeClient {
             Some(event) => Ok(FromNode::Event(event)),
             None => self.read().await,
         }
+    }
+
+    /// Writes, and takes in what comes meanwhile: a node that waits for us to read reads nothing itself.
+    async fn write(&mut self, mut line: &[u8]) -> Result<(), Error> {
+        let (mut reader, mut writer) = self.stream.split();
+        while !line.is_empty() {
+            let done = tokio::select! {
+                written = writer.write(line) => written.map(|len| line = &line[len..]),
+                read = reader.read_buf(&mut self.incoming) => match read {
+                    Ok(0) => return Err(gone("it ended")),
+                    read => read.map(|_| ()),
+                },
+            };
+            done.map_err(|why| gone(&why.to_string()))?;
+        }
+        Ok(())
     }
 
     async fn read(&mut self) -> Result<FromNode, Error> {
@@ -228,4 +244,40 @@ impl Outcome {
 
 fn gone(why: &str) -> Error {
     Error::Told { kind: crate::engine::ErrorKind::Network, message: format!("the running node of this profile: {why}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far more than the system keeps for either direction.
+    const COMMANDS: u64 = 100;
+
+    #[tokio::test]
+    async fn a_node_that_has_much_to_tell_and_reads_nothing_meanwhile_is_heard() {
+        let (stream, node) = UnixStream::pair().unwrap();
+        let mut client = NodeClient { stream, incoming: Vec::new(), scanned: 0, held: VecDeque::new(), next_id: 0 };
+        let (reading, mut writing) = node.into_split();
+        let told = async {
+            for id in 1..=COMMANDS {
+                let reply = Reply { id, outcome: Outcome::Ok(Value::from("x".repeat(16 << 10))) };
+                let line = serde_json::to_string(&reply).unwrap() + "\n";
+                writing.write_all(line.as_bytes()).await.unwrap();
+            }
+            let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(reading));
+            for _ in 0..COMMANDS {
+                lines.next_line().await.unwrap().unwrap();
+            }
+        };
+        let talk = async {
+            for _ in 0..COMMANDS {
+                client.send(Action::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10) }).await.unwrap();
+            }
+            for id in 1..=COMMANDS {
+                assert!(matches!(client.next().await, Ok(FromNode::Reply(reply)) if reply.id == id));
+            }
+        };
+        let both = async { tokio::join!(talk, told) };
+        tokio::time::timeout(Duration::from_secs(20), both).await.expect("neither waits for the other");
+    }
 }
