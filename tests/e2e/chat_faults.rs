@@ -17,7 +17,7 @@ fn texts(user: &User<'_>, with: &str) -> Vec<String> {
 }
 
 /// Waits until nothing waits any more; no event tells that to a process that is elsewhere.
-fn until_delivered(user: &User<'_>) {
+pub(crate) fn until_delivered(user: &User<'_>) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !user.peer(["outbox"]).run().exits(0).out().is_empty() {
         assert!(Instant::now() < deadline, "something waits for ever: {}", user.peer(["outbox"]).run());

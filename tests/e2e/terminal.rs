@@ -31,7 +31,7 @@ fn there_is_a_bar_for_each_file_and_a_total() {
     let lab = Lab::start();
     let (terminal, source) = held_fetch(&lab, 80);
     let screen = terminal.wait_for_screen("three bars", |screen| bars(screen) == 3);
-    for text in ["film.mkv", "a long name of a so", "total, 2 files"] {
+    for text in ["film.mkv", "a long name of a s", "total, 2 files"] {
         assert!(screen.text().contains(text), "{text}: {}", screen.text());
     }
     source.open_gate();
