@@ -158,7 +158,7 @@ impl Receiver {
     /// The next frame if all of it was taken from the connection already.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// [`StreamError`] for one that can't be read; [`Receiver::frame`] then says so as well.
     pub fn frame_here<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decoder.next_frame()? {
@@ -168,20 +168,6 @@ impl Receiver {
                 Some(bytes) => self.decoder.extend(&bytes),
                 None => return Ok(None),
             }
-        }
-    }
-
-    /// The next frame if all of it was taken from the connection already.
-    ///
-    /// # Errors
-    /// [`StreamError`] for one that can't be read; [`Receiver::frame`] then says so as well.
-    pub fn ready_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
-        loop {
-            if let Some(message) = self.decoder.next_frame()? {
-                return Ok(Some(message));
-            }
-            let Some(bytes) = self.take_ready(self.decoder.missing()) else { return Ok(None) };
-            self.decoder.extend(&bytes);
         }
     }
 

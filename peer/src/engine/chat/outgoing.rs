@@ -37,9 +37,9 @@ impl Outgoing {
     /// Begins to speak over `link`.
     ///
     /// # Errors
-    /// [`StreamError`] when the link is gone.
+    /// [`StreamError`] when the link is gone, or the other side lets no stream begin.
     pub async fn open(link: &Link) -> Result<Self, StreamError> {
-        let (sender, receiver) = link.open(&Ask::Chat {}, Priority::Chat).await?;
+        let (sender, receiver) = within(ACK, link.open(&Ask::Chat {}, Priority::Chat)).await?;
         Ok(Self { link: link.clone(), sender, receiver, sending: Sending::default() })
     }
 

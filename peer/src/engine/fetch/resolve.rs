@@ -190,7 +190,7 @@ async fn stat(
 pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<FileStat>, Error> {
     let failed = |error| Error::stream(link.user(), error);
     let ask = |cursor| Ask::Files { prefix: Some(prefix.to_owned()), cursor };
-    let (mut sender, mut receiver) = link.open(&ask(None), Priority::Request).await.map_err(failed)?;
+    let (mut sender, mut receiver) = within(PAGE, link.open(&ask(None), Priority::Request)).await.map_err(failed)?;
     let mut all: Vec<FileStat> = Vec::new();
     loop {
         let Answer::FileList { files, next } = within(PAGE, receiver.answer()).await.map_err(failed)? else {
@@ -204,7 +204,7 @@ pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Fil
         let advanced = !files.is_empty();
         all.extend(files);
         match next {
-            Some(next) if advanced => sender.frame(&ask(Some(next))).await.map_err(failed)?,
+            Some(next) if advanced => within(PAGE, sender.frame(&ask(Some(next)))).await.map_err(failed)?,
             Some(_) => return Err(failed(StreamError::Unexpected("a list that doesn't go on"))),
             None => {
                 sender.finish();

@@ -18,13 +18,13 @@ pub use gate::Limits;
 use library::{Get, Refusal, refused};
 pub use library::{Library, StaleShares};
 use reading::OpenShare;
-use uploads::Uploads;
+use uploads::{SILENCE, Uploads};
 
 use super::chat::Intake;
 use super::event::Events;
 use super::{Me, chat};
 use crate::net::link::Link;
-use crate::net::stream::{Priority, Receiver, Sender, is_breach};
+use crate::net::stream::{Priority, Receiver, Sender, is_breach, within};
 use crate::net::{LinkError, StreamError};
 
 /// Streams of one link that are served at once.
@@ -97,7 +97,7 @@ async fn serve_stream(
     loop {
         // Those that are here already: many small files then cost few trips to the disk's threads.
         while asks.len() < ASKS_AT_ONCE
-            && let Ok(Some(ask)) = receiver.ready_frame()
+            && let Ok(Some(ask)) = receiver.frame_here()
         {
             asks.push_back(ask);
         }
@@ -149,7 +149,8 @@ async fn send_files(
         for opened in opened {
             match opened {
                 Ok(open) => send_file(library, uploads, sender, open).await?,
-                Err(refusal) => refuse(sender, refusal).await?,
+                // Nor may one that reads no answer keep the slots.
+                Err(refusal) => within(SILENCE, refuse(sender, refusal)).await?,
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::net::StreamError;
 use crate::net::stream::{Sender, within};
 
 /// How long the other side may take nothing.
-const SILENCE: Duration = Duration::from_secs(30);
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 /// How often it is told how far a file is.
 const TOLD_EVERY: Duration = Duration::from_millis(500);
 
@@ -77,7 +77,7 @@ impl Uploads {
             }
         }
         if total == 0 && outcome.is_ok() {
-            outcome = sender.frame(&header).await;
+            outcome = within(SILENCE, sender.frame(&header)).await;
         }
         self.count(share.hash, share.name, bytes, layout.size());
         if !pieces.end().await || (outcome.is_ok() && bytes != total) {
