@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub struct NodeClient {
     stream: UnixStream,
-    incoming: Vec<u8>,
+    incoming: BytesMut,
     /// Bytes of it in which there is no line end.
     scanned: usize,
     /// Events that came while a reply was awaited.
@@ -48,7 +49,7 @@ impl NodeClient {
         let path = profile.socket_path();
         match UnixStream::connect(&path).await {
             Ok(stream) => {
-                Ok(Some(Self { stream, incoming: Vec::new(), scanned: 0, held: VecDeque::new(), next_id: 0 }))
+                Ok(Some(Self { stream, incoming: BytesMut::new(), scanned: 0, held: VecDeque::new(), next_id: 0 }))
             }
             // A path too long for a socket is invalid input: no node can have bound it.
             Err(why)
@@ -183,9 +184,8 @@ impl NodeClient {
     async fn read(&mut self) -> Result<FromNode, Error> {
         loop {
             if let Some(end) = self.incoming[self.scanned..].iter().position(|byte| *byte == b'\n') {
-                let rest = self.incoming.split_off(self.scanned + end + 1);
+                let line = self.incoming.split_to(self.scanned + end + 1);
                 self.scanned = 0;
-                let line = std::mem::replace(&mut self.incoming, rest);
                 let value: Value = serde_json::from_slice(&line).map_err(|why| gone(&why.to_string()))?;
                 if value.get("event").is_none() {
                     return serde_json::from_value(value).map(FromNode::Reply).map_err(|why| gone(&why.to_string()));
@@ -256,7 +256,8 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_has_much_to_tell_and_reads_nothing_meanwhile_is_heard() {
         let (stream, node) = UnixStream::pair().unwrap();
-        let mut client = NodeClient { stream, incoming: Vec::new(), scanned: 0, held: VecDeque::new(), next_id: 0 };
+        let mut client =
+            NodeClient { stream, incoming: BytesMut::new(), scanned: 0, held: VecDeque::new(), next_id: 0 };
         let (reading, mut writing) = node.into_split();
         let told = async {
             for id in 1..=COMMANDS {
