@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 
 use super::Context;
 use super::station::Station;
-use crate::engine::chat::{self, MessageState, StoredMessage, Visit, may_go_later};
+use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMessage, Visit, may_go_later};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, Delivery, FromNode, NodeClient, Outcome};
 use crate::engine::node::{expire, expired_words};
-use crate::engine::{Error, ErrorKind, Me};
+use crate::engine::{Error, ErrorKind, Me, blocking};
 use crate::ui::message_lines;
 
 /// Lines that are stored before the node has said so of the first of them.
@@ -103,7 +103,10 @@ pub(super) async fn lines(context: &Context, me: &Me, user: &UserName, now: bool
         Err(error) if error.kind() == ErrorKind::Network => return visits(context, me, user, &mut input, now).await,
         Err(error) => return Err(error),
     };
-    let filtered = Filter::new(context, user, now).run(&mut station.client, &mut input).await;
+    let filtered = match Filter::new(context, me, user, now).await {
+        Ok(filter) => filter.run(&mut station.client, &mut input).await,
+        Err(error) => Err(error),
+    };
     station.close().await?;
     filtered
 }
@@ -134,10 +137,13 @@ fn nothing_to_send() -> Error {
 /// The filter of lines.
 struct Filter<'a> {
     context: &'a Context,
+    me: &'a Me,
     user: &'a UserName,
     now: bool,
     is_open: bool,
     said: bool,
+    /// The place of the last message that was told, or was there before.
+    last: i64,
     /// Commands whose reply is still to come.
     under_way: HashSet<u64>,
     flush: Option<u64>,
@@ -145,8 +151,10 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    fn new(context: &'a Context, user: &'a UserName, now: bool) -> Self {
-        Self { context, user, now, is_open: true, said: false, under_way: HashSet::new(), flush: None, failure: None }
+    async fn new(context: &'a Context, me: &'a Me, user: &'a UserName, now: bool) -> Result<Self, Error> {
+        let last = look_back(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
+        let (under_way, flush, failure) = (HashSet::new(), None, None);
+        Ok(Self { context, me, user, now, is_open: true, said: false, last, under_way, flush, failure })
     }
 
     async fn run(
@@ -200,21 +208,18 @@ impl<'a> Filter<'a> {
 
     async fn event(&mut self, event: Event, client: &mut NodeClient) -> Result<(), Error> {
         match event {
-            Event::Received { from, message, seq } if from == *self.user => {
-                if self.context.output.is_json() {
-                    let stored = StoredMessage {
-                        seq,
-                        peer: from.clone(),
-                        direction: chat::Direction::In,
-                        message,
-                        state: MessageState::Received,
-                        at: 0,
-                    };
-                    self.context.output.object("message", &crate::ui::message_json(&stored, self.user))?;
-                } else {
-                    self.context.output.data(&message_lines(&message.text))?;
+            Event::Received { from, message, seq } if from == *self.user && seq > self.last => {
+                let (direction, state) = (Direction::In, MessageState::Received);
+                self.received(StoredMessage { seq, peer: from, direction, message, state, at: 0 }, client).await?;
+            }
+            // The next one that comes says that all before it was read: what came too fast has to be told first.
+            Event::Missed { .. } => {
+                let missed = HistoryQuery { after: Some(self.last), ..HistoryQuery::with(self.user, usize::MAX) };
+                for stored in look_back(self.me, missed).await? {
+                    if stored.direction == Direction::In {
+                        self.received(stored, client).await?;
+                    }
                 }
-                client.send(Action::MarkRead { with: from, up_to: Some(seq) }).await?;
             }
             Event::State { to, id, state, why } if to == *self.user && !state.is_open() => {
                 if self.context.output.is_json() {
@@ -229,6 +234,16 @@ impl<'a> Filter<'a> {
         Ok(())
     }
 
+    async fn received(&mut self, stored: StoredMessage, client: &mut NodeClient) -> Result<(), Error> {
+        self.last = stored.seq;
+        if self.context.output.is_json() {
+            self.context.output.object("message", &crate::ui::message_json(&stored, self.user))?;
+        } else {
+            self.context.output.data(&message_lines(&stored.message.text))?;
+        }
+        client.send(Action::MarkRead { with: stored.peer, up_to: Some(stored.seq) }).await.map(|_| ())
+    }
+
     fn end(self, outcome: Outcome) -> Result<(), Error> {
         let flushed = outcome.into_result()?;
         if let Some(failure) = self.failure {
@@ -239,6 +254,11 @@ impl<'a> Filter<'a> {
         }
         Ok(())
     }
+}
+
+async fn look_back(me: &Me, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
+    let profile = me.profile.clone();
+    blocking(move || Ok(profile.history(&query)?)).await
 }
 
 /// The lines of standard input, read where reading may block.
