@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::coordinator::Coordinator;
 use self::destination::Placement;
+#[doc(hidden)]
+pub use self::plan::bench;
 pub(super) use self::resolve::list;
 use self::sources::Caller;
 use super::{Error, Me};

@@ -15,6 +15,8 @@ use shared::Layout;
 
 use super::FileNo;
 
+#[doc(hidden)]
+pub mod bench;
 mod pace;
 
 use pace::Pace;

@@ -1,0 +1,230 @@
+//! The pure parts that every byte, group, file or request passes, alone and without a network:
+//!
+//!     cargo bench -p tests --bench micro               all of it, about a minute
+//!     cargo bench -p tests --bench micro -- registry   only what has this in its name
+//!
+//! For before and after a change to one of them; what the programs do with it is measured from outside.
+
+#![allow(clippy::unwrap_used, reason = "what can't be done must stop a bench, loudly")]
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+
+fn main() {
+    divan::main();
+}
+
+/// The tracker's protocol as it comes from a client that waits for no reply.
+mod json_scanner {
+    use super::*;
+    use shared::json_scanner::Objects;
+    use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_DEPTH};
+
+    const REQUESTS: usize = 10_000;
+    const REQUEST: &str =
+        "{\"action\":\"LIST_PEERS\",\"user\":\"alice\",\"name\":\"a \\\"quoted\\\" name\",\"limit\":100}\n";
+
+    fn scan(stream: &[u8], read: usize) -> usize {
+        let mut objects = Objects::new(REQUEST_BYTES_AFTER_LOGIN, REQUEST_DEPTH);
+        let mut found = 0;
+        for part in stream.chunks(read) {
+            objects.extend(part);
+            while objects.next_object().unwrap().is_some() {
+                found += 1;
+            }
+        }
+        found
+    }
+
+    #[divan::bench(args = [97, 16 * 1024, usize::MAX])]
+    fn pipelined_requests(bencher: Bencher<'_, '_>, read: usize) {
+        let stream = REQUEST.repeat(REQUESTS).into_bytes();
+        assert_eq!(scan(&stream, read), REQUESTS);
+        bencher.counter(BytesCount::of_slice(&stream)).bench(|| scan(&stream, read));
+    }
+
+    #[divan::bench(args = [16 * 1024, usize::MAX])]
+    fn one_large_request(bencher: Bencher<'_, '_>, read: usize) {
+        let files = "{\"name\":\"photos/2024/img_0001.jpg\",\"size\":3456789},".repeat(100_000);
+        let stream = format!("{{\"action\":\"REGISTER_FILES\",\"files\":[{files}0]}}").into_bytes();
+        assert_eq!(scan(&stream, read), 1);
+        bencher.counter(BytesCount::of_slice(&stream)).bench(|| scan(&stream, read));
+    }
+}
+
+/// What peers say to each other, cut where no frame ends.
+mod frames {
+    use super::*;
+    use shared::frame::{Decoder, encode};
+    use shared::peer::{ChatFrame, ChatMessage, MessageId};
+
+    const FRAMES: usize = 10_000;
+
+    fn decode(stream: &[u8], read: usize) -> usize {
+        let mut decoder = Decoder::default();
+        let mut found = 0;
+        for part in stream.chunks(read) {
+            decoder.extend(part);
+            while decoder.next_frame::<ChatFrame>().unwrap().is_some() {
+                found += 1;
+            }
+        }
+        found
+    }
+
+    #[divan::bench(args = [7, 1_331, 65_521])]
+    fn chat_in_odd_splits(bencher: Bencher<'_, '_>, read: usize) {
+        let id = MessageId::from_bytes([7; 16]);
+        let message =
+            ChatMessage { id, ts: 1_700_000_000_000, text: "lunch at one?".to_owned(), offer: None, room: None };
+        let mut stream = Vec::new();
+        for _ in 0..FRAMES {
+            encode(&ChatFrame::Message(message.clone()), &mut stream).unwrap();
+        }
+        assert_eq!(decode(&stream, read), FRAMES);
+        bencher.counter(ItemsCount::new(FRAMES)).bench(|| decode(&stream, read));
+    }
+}
+
+/// What proves that a byte is right.
+mod content {
+    use super::*;
+    use shared::content::{Layout, Manifest};
+    use shared::limits::{GROUP_BYTES_MIN, GROUPS_PER_FILE};
+
+    #[divan::bench]
+    fn manifest_fold(bencher: Bencher<'_, '_>) {
+        let values = (0..u32::try_from(GROUPS_PER_FILE).unwrap()).map(|group| [group.to_le_bytes()[0]; 32]).collect();
+        let manifest = Manifest::new(values);
+        bencher.counter(ItemsCount::new(GROUPS_PER_FILE)).bench(|| divan::black_box(&manifest).fold());
+    }
+
+    #[divan::bench]
+    fn group_value(bencher: Bencher<'_, '_>) {
+        let layout = Layout::of(1 << 30).unwrap();
+        let group = vec![0x5a; usize::try_from(GROUP_BYTES_MIN).unwrap()];
+        bencher.counter(BytesCount::of_slice(&group)).bench(|| layout.value_of(1, divan::black_box(&group)));
+    }
+}
+
+/// Who is asked for what next.
+mod fetch_plan {
+    use std::time::Instant;
+
+    use super::*;
+    use peer::engine::fetch::bench::play;
+    use shared::Layout;
+
+    const MANY: usize = 100_000;
+
+    #[divan::bench(args = [1, 4])]
+    fn many_small_files(bencher: Bencher<'_, '_>, sources: u32) {
+        let (start, layout) = (Instant::now(), Layout::of(100 << 10).unwrap());
+        let run = || play((0..MANY).map(|_| layout), sources, start);
+        assert_eq!(run(), MANY);
+        bencher.counter(ItemsCount::new(MANY)).bench(run);
+    }
+
+    #[divan::bench(args = [1, 4])]
+    fn one_large_file(bencher: Bencher<'_, '_>, sources: u32) {
+        let (start, layout) = (Instant::now(), Layout::of(32 << 30).unwrap());
+        let run = || play([layout], sources, start);
+        assert_eq!(run(), usize::try_from(layout.groups()).unwrap());
+        bencher.counter(ItemsCount::new(layout.groups())).bench(run);
+    }
+}
+
+/// Who is present and what they share.
+mod registry {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use shared::UserName;
+    use shared::limits::FILES_PER_USER;
+    use shared::tracker::{FilesMode, HashText, ListPeers, SharedFile, Token};
+    use tracker::registry::{Arrival, Files, Page, Registry, Rules};
+
+    const USERS: u32 = 1_000;
+    const FILES_EACH: usize = 20;
+    const RULES: Rules = Rules {
+        lease: Duration::from_secs(90),
+        grace: Duration::from_secs(10),
+        legacy_lease: Duration::from_secs(3600),
+        legacy_auth: true,
+        catalogue_bytes: 1 << 30,
+    };
+
+    fn user(number: u32) -> UserName {
+        format!("user{number}").parse().unwrap()
+    }
+
+    fn log_in(registry: &mut Registry, number: u32) {
+        let mut token = [0; 32];
+        token[..4].copy_from_slice(&number.to_be_bytes());
+        let ip = [10, 0, 0, 1].into();
+        let token = Token::from_bytes(token);
+        let arrival = Arrival { user: user(number), ip, port: Some(4000), addresses: Vec::new(), token, binding: None };
+        registry.login(arrival, Instant::now()).unwrap();
+    }
+
+    fn shared_files(count: usize) -> Vec<SharedFile> {
+        let file = |number| SharedFile {
+            name: format!("photos/2024/img_{number:06}.jpg").parse().unwrap(),
+            size: 3_456_789,
+            hash: HashText::new(&format!("{number:064x}")).unwrap(),
+        };
+        (0..count).map(file).collect()
+    }
+
+    fn with_everybody() -> Registry {
+        let mut registry = Registry::new(RULES, 0);
+        for number in 0..USERS {
+            log_in(&mut registry, number);
+            let mut files = Files::from_list(shared_files(FILES_EACH));
+            registry.set_files(&user(number), FilesMode::Replace, &mut files).unwrap();
+        }
+        registry
+    }
+
+    #[divan::bench]
+    fn register_files(bencher: Bencher<'_, '_>) {
+        let list = shared_files(FILES_PER_USER);
+        let mut registry = Registry::new(RULES, 0);
+        log_in(&mut registry, 0);
+        bencher.counter(ItemsCount::new(FILES_PER_USER)).with_inputs(|| list.clone()).bench_local_values(|list| {
+            let mut files = Files::from_list(list);
+            registry.set_files(&user(0), FilesMode::Replace, &mut files).unwrap()
+        });
+    }
+
+    #[divan::bench]
+    fn list_after_a_change(bencher: Bencher<'_, '_>) {
+        let mut registry = with_everybody();
+        let mut files = [shared_files(1), shared_files(FILES_EACH)].map(Files::from_list).into_iter().cycle();
+        bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
+            registry.set_files(&user(500), FilesMode::Replace, &mut files.next().unwrap()).unwrap();
+            registry.plain_list()
+        });
+    }
+
+    #[divan::bench]
+    fn list_by_pages(bencher: Bencher<'_, '_>) {
+        let mut registry = with_everybody();
+        let wanted = ListPeers { name: Some("photos/2024/img_000019.jpg".parse().unwrap()), ..ListPeers::default() };
+        bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
+            let mut page = Page::new();
+            while registry.add_to_page(&wanted, &mut page) {}
+            page.end()
+        });
+    }
+
+    #[divan::bench]
+    fn event_to_its_reader(bencher: Bencher<'_, '_>) {
+        let mut registry = with_everybody();
+        bencher.bench_local(|| {
+            let seen = registry.last_event();
+            log_in(&mut registry, 500);
+            registry.events_after(seen, 100)
+        });
+    }
+}
