@@ -22,6 +22,7 @@ pub fn play(layouts: impl IntoIterator<Item = Layout>, sources: u32, start: Inst
     let mut missing: Vec<usize> = layouts.iter().map(|layout| index(layout.groups())).collect();
     let (mut now, mut delivered) = (start, 0);
     while !plan.is_done() {
+        let mut is_stuck = true;
         for (source, questions) in &mut open {
             while questions.len() < OPEN_QUESTIONS
                 && let Some(work) = plan.next(*source, now)
@@ -29,7 +30,9 @@ pub fn play(layouts: impl IntoIterator<Item = Layout>, sources: u32, start: Inst
                 questions.push_back(work);
             }
             now += GROUP_TIME;
-            match questions.pop_front() {
+            let question = questions.pop_front();
+            is_stuck &= question.is_none();
+            match question {
                 Some(Work::Manifest(no)) if plan.manifest_came(no) => plan.opened(no, &[]),
                 Some(Work::Run { file, start, end }) => {
                     let is_new = |group: &u32| plan.files[file].arrived.get(index(*group)) == Some(&false);
@@ -46,7 +49,7 @@ pub fn play(layouts: impl IntoIterator<Item = Layout>, sources: u32, start: Inst
                 Some(Work::Manifest(_)) | None => {}
             }
         }
-        if open.iter().all(|(_, questions)| questions.is_empty()) {
+        if is_stuck {
             break;
         }
     }
