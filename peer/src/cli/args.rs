@@ -222,7 +222,7 @@ enum Subcommands {
         /// At most this many: the last ones.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
-        /// Only what has all of these words in it, whatever their case and accents.
+        /// Only what has words in it that begin with each of these, whatever their case and accents.
         #[arg(long, value_name = "WORDS", num_args = 1..)]
         search: Option<Vec<String>>,
     },

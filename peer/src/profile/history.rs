@@ -104,7 +104,7 @@ impl HistoryQuery {
 
 /// The words as a question to the index in which none of them means anything but itself.
 fn match_of(words: &str) -> String {
-    let quoted = |word: &str| format!("\"{}\"", word.replace('"', "\"\"").replace('\0', " "));
+    let quoted = |word: &str| format!("\"{}\"*", word.replace('"', "\"\"").replace('\0', " "));
     let question = words.split_whitespace().map(quoted).collect::<Vec<_>>().join(" ");
     // No words are no question to the index; these are one, which nothing answers.
     if question.is_empty() { "\"\"".to_owned() } else { question }
@@ -144,6 +144,8 @@ mod tests {
         assert_eq!(search(Some("bob"), "ORCAMENTO"), ["O Orçamento está pronto"]);
         assert_eq!(search(None, "pronto orçamento"), ["O Orçamento está pronto"]);
         assert_eq!(search(None, "pronto nada"), Vec::<String>::new());
+        assert_eq!(search(None, "orc est"), ["O Orçamento está pronto"]);
+        assert_eq!(search(None, "amento"), Vec::<String>::new());
     }
 
     #[test]
