@@ -216,6 +216,6 @@ fn a_node_whose_account_moved_elsewhere_ends_and_says_why() {
     new_bob.peer(["login", "bob", "--rebind", "--password-file"]).arg(bob.password_file()).run().exits(0);
     let new = new_bob.peer(["serve"]).start();
     new.wait_for("online as bob at ");
-    his.finish().exits(3).says("no account is bound to this certificate");
+    his.finish().exits(3).says("no account is bound to this certificate: run `peer login NAME`");
     assert!(new.is_running());
 }

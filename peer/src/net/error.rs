@@ -112,7 +112,7 @@ pub enum TrackerError {
         presented: Fingerprint,
     },
     /// It said no.
-    #[error("{}", safe_line(&.refusal.message))]
+    #[error("{}{}", safe_line(&.refusal.message), way_out(.refusal.code))]
     Refused {
         /// Its code and words.
         refusal: Refusal,
@@ -128,6 +128,14 @@ impl TrackerError {
             Self::Refused { refusal, .. } => Some(refusal.code),
             _ => None,
         }
+    }
+}
+
+/// What to do about a refusal, where the tracker's own words, which are for every client, don't say it.
+const fn way_out(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NotLoggedIn => ": run `peer login NAME`",
+        _ => "",
     }
 }
 

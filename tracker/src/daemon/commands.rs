@@ -34,6 +34,9 @@ pub enum CommandError {
         /// What the system says.
         why: io::Error,
     },
+    /// Where the backup should go is a file, perhaps an older backup.
+    #[error("{0} exists: move it away, or give the backup another name")]
+    Exists(PathBuf),
     /// The password file.
     #[error("{0} holds no password: 1 to {PASSWORD_BYTES} bytes on one line")]
     NoPassword(PathBuf),
@@ -139,7 +142,11 @@ fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
 /// The tracker makes the copy in its own folder; here it is put where it should be, never over another file.
 fn backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
     let failed = |why| CommandError::File { path: file.to_owned(), why };
-    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let mut copy = opened.map_err(|why| match why.kind() {
+        io::ErrorKind::AlreadyExists => CommandError::Exists(file.to_owned()),
+        _ => failed(why),
+    })?;
     let made = admin::ask(folder, &admin::Command::Backup {}).inspect_err(|_| drop(std::fs::remove_file(file)))?;
     let made = PathBuf::from(made.get("path").and_then(Value::as_str).unwrap_or_default());
     let copied = std::fs::File::open(&made).and_then(|mut made| {

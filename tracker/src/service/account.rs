@@ -162,9 +162,9 @@ impl Service {
             Transport::Certified(fingerprint) => fingerprint,
         };
         let owner = self.owner(Some(fingerprint));
-        owner.map(|user| (user, fingerprint)).ok_or_else(|| {
-            refuse(ErrorCode::NotLoggedIn, "no account is bound to this certificate: REGISTER or LOGIN with it first")
-        })
+        owner
+            .map(|user| (user, fingerprint))
+            .ok_or_else(|| refuse(ErrorCode::NotLoggedIn, "no account is bound to this certificate"))
     }
 
     fn owner(&self, certificate: Option<Fingerprint>) -> Option<UserName> {
