@@ -284,6 +284,7 @@ impl Running<'_> {
                 }
                 self.ban(source, &why, report).await;
             }
+            Outcome::Finished { file, .. } if self.shared.plan().is_settled(file) => {}
             Outcome::Finished { file, path, renamed } => {
                 let status = match path {
                     Some(path) if renamed => Status::Renamed(path),

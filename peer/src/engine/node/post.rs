@@ -194,6 +194,13 @@ pub fn expired_words(late: &StoredMessage) -> String {
     format!("it waited for 14 days: {text}")
 }
 
+/// A disk that is full for a moment is no reason to go offline: the next look tries again.
+fn log_failure(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        tracing::error!("the outbox could not be looked through: {error}");
+    }
+}
+
 impl Dispatcher {
     /// Runs until the node stops.
     ///
@@ -215,12 +222,12 @@ impl Dispatcher {
                 Some(ended) = couriers.join_next() => if let Err(failure) = ended {
                     tracing::error!("a courier's task failed: {failure}");
                 },
-                _ = look.tick() => self.office.expire().await?,
+                _ = look.tick() => log_failure(self.office.expire().await),
                 event = self.happened.recv() => match event {
                     Ok(Event::Presence { user, online: true }) => self.office.wake_if_open(&user),
                     // Back at the tracker, or too much happened to look at it one by one: who came meanwhile is unknown.
                     Ok(Event::Online { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                        self.office.wake_all().await?;
+                        log_failure(self.office.wake_all().await);
                     }
                     Ok(_) => {}
                     Err(broadcast::error::RecvError::Closed) => break,

@@ -141,8 +141,9 @@ async fn send_files(
     sender: &mut Sender,
     mut gets: VecDeque<Get>,
 ) -> Result<(), StreamError> {
-    let _slots = (uploads.slot().await, library.slot().await);
     while !gets.is_empty() {
+        // For one large file, or for small ones that are read already; then others have their turn.
+        let _slots = (uploads.slot().await, library.slot().await);
         let (opened, rest) =
             library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)?;
         gets = rest;
