@@ -13,21 +13,31 @@ use tests::{Lab, Process, User};
 const LIMIT: u64 = 3_000_000;
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Over any five seconds from the first to the last byte: within five percent of the limit.
+/// How often to look whether the limit is also reached: a machine that is busy with other tests may not get to it.
+const ROUNDS: usize = 3;
+
+/// Over any five seconds from the first to the last byte: never more than five percent above the limit. Says whether it
+/// was never more than that below it either.
 #[track_caller]
-fn is_kept(passed: &[Passed]) {
+fn is_kept(passed: &[Passed]) -> bool {
     let end = passed.last().expect("something came").at;
     assert!(end - passed[0].at > WINDOW + Duration::from_secs(1), "too short to tell");
+    let mut reached = true;
     for (first, from) in passed.iter().enumerate().step_by(5) {
         if from.at + WINDOW > end {
-            return;
+            break;
         }
         let within = passed[first..].iter().take_while(|piece| piece.at < from.at + WINDOW);
         let bytes: usize = within.map(|piece| piece.bytes).sum();
         let share = bytes as f64 / (LIMIT as f64 * WINDOW.as_secs_f64());
         let begins = from.at - passed[0].at;
-        assert!((0.95..=1.05).contains(&share), "{share:.3} of the limit in the five seconds from {begins:?} on");
+        assert!(share <= 1.05, "{share:.3} of the limit in the five seconds from {begins:?} on");
+        if share < 0.95 {
+            println!("only {share:.3} of the limit in the five seconds from {begins:?} on");
+            reached = false;
+        }
     }
+    reached
 }
 
 fn fetching(user: &User<'_>, from: &str, args: &[&str], here: &Path) -> Process {
@@ -36,6 +46,11 @@ fn fetching(user: &User<'_>, from: &str, args: &[&str], here: &Path) -> Process 
 
 #[test]
 fn within_five_percent_over_any_five_seconds() {
+    assert!((0..ROUNDS).any(|_| limits_are_reached()), "a limit was never reached");
+}
+
+/// Five fetches under three kinds of limits, none of which may be exceeded. Says whether all were reached.
+fn limits_are_reached() -> bool {
     let lab = Lab::start();
     let film = lab.file("film.mkv", 21_000_000);
     let sources = ["bob", "carol", "dave"].map(|name| lab.user(name));
@@ -60,18 +75,21 @@ fn within_five_percent_over_any_five_seconds() {
         fetch.finish().exits(0);
     }
     // What fetches at a limit, and what sends at one to all together.
-    is_kept(&nodes[0].0.delivered());
-    is_kept(&nodes[1].0.delivered());
+    let mut reached = is_kept(&nodes[0].0.delivered());
+    reached &= is_kept(&nodes[1].0.delivered());
     // To each by itself.
     let mut by_caller: HashMap<SocketAddr, Vec<Passed>> = HashMap::new();
     for piece in nodes[2].0.delivered() {
         by_caller.entry(piece.to).or_default().push(piece);
     }
     assert_eq!(by_caller.len(), 2);
-    by_caller.values().for_each(|passed| is_kept(passed));
+    for passed in by_caller.values() {
+        reached &= is_kept(passed);
+    }
     for user in users {
         assert_same(here.join(user.name()), &film);
     }
+    reached
 }
 
 #[test]

@@ -23,7 +23,8 @@ impl Bucket {
     pub fn new(per_second: u64, now: Instant) -> Self {
         let per_second = bytes_of(per_second.max(1));
         let burst = per_second * BURST.as_secs_f64();
-        Self { per_second, burst, credit: burst, last: now }
+        // Nothing was saved up before the beginning: the first seconds keep the rate as well.
+        Self { per_second, burst, credit: 0.0, last: now }
     }
 
     /// A bucket of `per_second` bytes a second from which `burst` bytes can be used at once.
