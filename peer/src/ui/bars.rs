@@ -245,7 +245,7 @@ impl FetchBars {
                 bar.set_message("verified");
             } else if self.total.is_some() {
                 bar.set_message("fetching");
-            } else if !bar.message().starts_with("from") {
+            } else {
                 self.name_sources();
             }
         }
