@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 
 use super::Notice;
 use super::chat::MessageState;
+use super::talk::Talk;
 
 /// Events kept for a view that is slow; one that falls further behind misses some.
 const BACKLOG: usize = 4096;
@@ -176,23 +177,34 @@ pub enum TransferState {
 
 /// Where events go, and where views get them from. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Events(broadcast::Sender<Event>);
+pub struct Events {
+    sender: broadcast::Sender<Event>,
+    talk: Talk,
+}
 
 impl Events {
     /// Nobody listens yet.
     pub fn new() -> Self {
-        Self(broadcast::channel(BACKLOG).0)
+        Self { sender: broadcast::channel(BACKLOG).0, talk: Talk::default() }
     }
 
     /// Tells everybody who listens.
     pub fn send(&self, event: Event) {
+        if matches!(event, Event::Typing { .. } | Event::Received { .. } | Event::Said { .. }) {
+            self.talk.stir();
+        }
         // An error means that nobody listens.
-        let _ = self.0.send(event);
+        let _ = self.sender.send(event);
     }
 
     /// All events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+        self.sender.subscribe()
+    }
+
+    /// Whether people talk, as the events say.
+    pub const fn talk(&self) -> &Talk {
+        &self.talk
     }
 }
 

@@ -20,6 +20,7 @@ pub mod rate;
 pub mod search;
 pub mod serve;
 pub mod share;
+pub mod talk;
 
 pub use error::{Error, ErrorKind};
 pub use me::Me;

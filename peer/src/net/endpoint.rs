@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use certs::{Identity, ServerPin};
@@ -28,6 +29,9 @@ const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 /// What all streams of one link may have in flight towards us: more than all bulk streams together, so that a full
 /// bulk stream can't keep a chat message waiting.
 const LINK_WINDOW: u32 = 24 << 20;
+/// What a link may have in flight, in either direction, while it makes room for others: the queue on a path of 100 Mbit/s
+/// is then 5 ms long, and a path of 1 Gbit/s is still full.
+const SMALL_WINDOW: u32 = 64 * 1024;
 /// What a caller may have in flight towards us, on a stream and on the link.
 const CALLER_STREAM_WINDOW: u32 = 256 * 1024;
 const CALLER_LINK_WINDOW: u32 = 1 << 20;
@@ -57,6 +61,8 @@ pub struct Endpoint {
     identity: Arc<Identity>,
     server: Option<Arc<QuicServerConfig>>,
     stream_window: u32,
+    /// New links have little under way.
+    makes_room: Arc<AtomicBool>,
     /// Counted by its clones: each caller that is not identified yet holds one.
     strangers: Arc<()>,
 }
@@ -82,7 +88,7 @@ impl Endpoint {
         let inner = bind(0, EndpointConfig::default(), None)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
-        Ok(Self { inner, identity: identity.clone(), server: None, stream_window, strangers: Arc::default() })
+        Ok(Self { inner, identity: identity.clone(), server: None, stream_window, makes_room: Arc::default(), strangers: Arc::default() })
     }
 
     /// For a node: accepts on `port` (0: any) and dials from there.
@@ -107,6 +113,7 @@ impl Endpoint {
             identity: identity.clone(),
             server: Some(crypto),
             stream_window: STREAM_WINDOW,
+            makes_room: Arc::default(),
             strangers: Arc::default(),
         })
     }
@@ -133,6 +140,7 @@ impl Endpoint {
         let mut config = ClientConfig::new(Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?));
         let mut transport = transport(Some(address));
         transport.stream_receive_window(self.stream_window.into());
+        transport.receive_window(link_window(self.makes_room.load(Ordering::Relaxed)).into());
         if self.server.is_none() {
             // Nobody here would ever read what the other side opens.
             transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
@@ -143,6 +151,11 @@ impl Endpoint {
         self.inner
             .connect_with(config, address, &certs::server_name().to_str())
             .map_err(|why| LinkError::Local(why.to_string()))
+    }
+
+    /// From now on, new links are made as by [`super::link::Link::make_room`].
+    pub fn make_room(&self, room: bool) {
+        self.makes_room.store(room, Ordering::Relaxed);
     }
 
     /// The next incoming handshake; `None` when the endpoint was closed.
@@ -185,6 +198,14 @@ impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Endpoint").field("identity", &self.identity).field("inner", &self.inner).finish_non_exhaustive()
     }
+}
+
+pub(super) const fn link_window(makes_room: bool) -> u32 {
+    if makes_room { SMALL_WINDOW } else { LINK_WINDOW }
+}
+
+pub(super) const fn send_window(makes_room: bool) -> u64 {
+    if makes_room { SMALL_WINDOW as u64 } else { SEND_WINDOW }
 }
 
 fn bind(port: u16, config: EndpointConfig, server: Option<ServerConfig>) -> Result<quinn::Endpoint, LinkError> {

@@ -12,7 +12,7 @@ use shared::peer::{Answer, Ask, Code, Hello};
 use shared::{Fingerprint, UserName};
 use tokio::task::JoinSet;
 
-use super::endpoint::{Call, Endpoint, Stranger};
+use super::endpoint::{Call, Endpoint, Stranger, link_window, send_window};
 use super::stream::{Priority, Receiver, Sender, within};
 use super::{LinkError, StreamError};
 
@@ -26,6 +26,7 @@ const STAGGER: Duration = Duration::from_millis(150);
 pub struct Link {
     connection: quinn::Connection,
     peer: Arc<Peer>,
+    dialled: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +82,7 @@ pub async fn dial(
     let link = Link {
         connection,
         peer: Arc::new(Peer { user: target.user.clone(), fingerprint: target.fingerprint, answers: true }),
+        dialled: true,
     };
     let greeted = within(PATIENCE, greet(&link, hello_of(me.clone(), capabilities))).await;
     match greeted {
@@ -142,7 +144,7 @@ impl Caller {
         self.sender.finish();
         let answers = self.hello.capabilities.iter().any(|text| text == ANSWERS);
         let peer = Arc::new(Peer { user, fingerprint: self.fingerprint, answers });
-        Ok(Link { connection: self.connection, peer })
+        Ok(Link { connection: self.connection, peer, dialled: false })
     }
 
     /// Turns the caller away, in words.
@@ -211,6 +213,15 @@ impl Link {
             receiver.answer().await
         })
         .await
+    }
+
+    /// From now on, has little under way in either direction, so that others on the same path don't queue behind it; or
+    /// as much as fits again.
+    pub fn make_room(&self, room: bool) {
+        self.connection.set_send_window(send_window(room));
+        if self.dialled {
+            self.connection.set_receive_window(link_window(room).into());
+        }
     }
 
     /// Ends the link. What was sent and not yet received is lost: only the last receiver may call this.

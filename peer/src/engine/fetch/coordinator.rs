@@ -135,11 +135,12 @@ impl<'a> Coordinator<'a> {
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
-        let (writer, outcomes, threads) = writer::start(orders.clone())?;
+        let courtesy = caller.courtesy().clone();
+        let (writer, outcomes, threads) = writer::start(orders.clone(), courtesy.clone())?;
         let (news, heard) = mpsc::unbounded_channel();
         let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
         let shared =
-            Arc::new(Pull { plan: Mutex::new(plan), work: Notify::new(), orders: orders.clone(), writer, news, limit });
+            Arc::new(Pull { plan: Mutex::new(plan), work: Notify::new(), orders: orders.clone(), writer, news, limit, courtesy });
         let mut running = Running {
             caller,
             request,

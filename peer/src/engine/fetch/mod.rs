@@ -10,6 +10,7 @@
 //! The plan is pure. Nothing is written before its hash is right, and nothing has its name before it is whole.
 
 mod coordinator;
+mod courtesy;
 mod destination;
 mod partial;
 mod plan;
@@ -259,24 +260,28 @@ pub async fn fetch(
     }
     report(FetchEvent::Connecting { user: &request.from });
     let caller = Caller::new(me, request.limit)?;
-    let linked = tokio::select! {
-        () = cancel.cancelled() => Err(Error::Interrupted),
-        linked = caller.call(&request.from) => linked,
-    };
-    let link = linked?;
-    let resolving = resolve::resolve(&link, &request.names, STALE_PATIENCE, report);
     let outcome = tokio::select! {
-        () = cancel.cancelled() => Err(Error::Interrupted),
-        resolved = resolving => match resolved {
-            Ok(resolved) => match Placement::prepare(&request.destination, request.if_exists, &resolved.wanted) {
-                Ok(placement) => {
-                    Coordinator::new(&caller, link, request, placement, resolved).run(report, cancel).await
-                }
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        },
+        outcome = fetch_through(&caller, request, report, cancel) => outcome,
+        never = courtesy::heed(me, &caller) => match never {},
     };
     caller.hang_up(if matches!(outcome, Err(Error::Interrupted)) { Code::Cancelled } else { Code::Done }).await;
     outcome
+}
+
+async fn fetch_through(
+    caller: &Caller,
+    request: &Request,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+    cancel: &CancellationToken,
+) -> Result<Ended, Error> {
+    let link = tokio::select! {
+        () = cancel.cancelled() => return Err(Error::Interrupted),
+        linked = caller.call(&request.from) => linked?,
+    };
+    let resolved = tokio::select! {
+        () = cancel.cancelled() => return Err(Error::Interrupted),
+        resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report) => resolved?,
+    };
+    let placement = Placement::prepare(&request.destination, request.if_exists, &resolved.wanted)?;
+    Coordinator::new(caller, link, request, placement, resolved).run(report, cancel).await
 }

@@ -132,6 +132,12 @@ impl Partial {
         Ok(if self.missing == 0 { Written::Last } else { Written::Some })
     }
 
+    /// Waits until what was written is on the disk.
+    pub(super) fn sync(&self) {
+        // What matters is told when the file is whole.
+        let _ = self.whole.part.sync_data();
+    }
+
     /// The whole file, once no group is missing.
     pub(super) fn into_whole(self) -> Whole {
         self.whole

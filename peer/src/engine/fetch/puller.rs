@@ -9,6 +9,7 @@ use shared::peer::{Answer, Ask, Code};
 use tokio::sync::{Notify, mpsc};
 
 use super::FileNo;
+use super::courtesy::Courtesy;
 use super::plan::{Plan, SourceNo, Work};
 use super::writer::{Job, Order, WriterHandle};
 use crate::engine::rate::{Bucket, pause};
@@ -39,6 +40,7 @@ pub(super) struct Pull {
     pub(super) writer: WriterHandle,
     pub(super) news: mpsc::UnboundedSender<News>,
     pub(super) limit: Option<tokio::sync::Mutex<Bucket>>,
+    pub(super) courtesy: Arc<Courtesy>,
 }
 
 /// What a puller tells the coordinator.
@@ -72,6 +74,12 @@ impl Pull {
             let wait = bucket.take(bytes, Instant::now());
             pause(wait).await;
         }
+        self.courtesy.pass(bytes).await;
+    }
+
+    /// Whether it may be us who keeps the source waiting.
+    fn is_slowed(&self) -> bool {
+        self.limit.is_some() || self.courtesy.is_due()
     }
 }
 
@@ -300,7 +308,7 @@ impl Puller<'_> {
             };
             bytes.extend_from_slice(&chunk);
             since.1 += chunk.len() as u64;
-            if since.1 >= TRICKLE_BYTES || self.pull.limit.is_some() {
+            if since.1 >= TRICKLE_BYTES || self.pull.is_slowed() {
                 since = (Instant::now(), 0);
             } else if since.0.elapsed() >= TRICKLE_TIME {
                 return Err(StreamError::Timeout(TRICKLE_TIME));

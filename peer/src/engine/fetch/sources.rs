@@ -1,7 +1,7 @@
 //! Finding sources and calling them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::UserName;
@@ -9,6 +9,7 @@ use shared::peer::Code;
 use shared::tracker::{HashText, ListPeers, PeerEntry, Peers, Request as TrackerRequest};
 use tokio::time::Instant;
 
+use super::courtesy::Courtesy;
 use super::writer::Order;
 use super::{FileNo, Sources};
 use crate::engine::contacts::{self, AskTracker};
@@ -31,6 +32,7 @@ pub(super) struct Caller {
     me: Me,
     endpoint: Endpoint,
     links: Arc<Mutex<Vec<Link>>>,
+    courtesy: Arc<Courtesy>,
 }
 
 /// Somebody who has some of the files.
@@ -44,7 +46,21 @@ impl Caller {
     /// Opens a socket to call from, with windows that fit a limit of so many bytes a second.
     pub(super) fn new(me: &Me, limit: Option<u64>) -> Result<Self, Error> {
         let endpoint = Endpoint::dialling(&me.identity, limit).map_err(|why| Error::link(&me.user, why))?;
-        Ok(Self { me: me.clone(), endpoint, links: Arc::default() })
+        let courtesy = Arc::new(Courtesy::new(Instant::now().into_std()));
+        Ok(Self { me: me.clone(), endpoint, links: Arc::default(), courtesy })
+    }
+
+    /// What is due to people who talk.
+    pub(super) const fn courtesy(&self) -> &Arc<Courtesy> {
+        &self.courtesy
+    }
+
+    /// People began to talk, or stopped: all links make room, or use it again.
+    pub(super) fn make_room(&self, room: bool) {
+        let links = self.links();
+        self.courtesy.set(room);
+        self.endpoint.make_room(room);
+        links.iter().for_each(|link| link.make_room(room));
     }
 
     /// Finds `user` and makes a link.
@@ -99,7 +115,7 @@ impl Caller {
 
     /// Ends all links.
     pub(super) async fn hang_up(self, code: Code) {
-        for link in self.links.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for link in self.links().drain(..) {
             link.close(code);
         }
         self.endpoint.drain().await;
@@ -108,10 +124,16 @@ impl Caller {
     async fn dial(&self, target: &link::Target) -> Result<Link, Error> {
         let dialled = link::dial(&self.endpoint, target, &self.me.user, &[]).await;
         let link = dialled.map_err(|why| Error::link(&target.user, why))?;
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links();
+        // It may have been begun before people began to talk.
+        link.make_room(self.courtesy.is_due());
         links.retain(|link| !link.is_closed());
         links.push(link.clone());
         Ok(link)
+    }
+
+    fn links(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn others(

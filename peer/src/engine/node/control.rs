@@ -19,6 +19,7 @@
 //! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again |
 //! | `watch` | | nothing |
 //! | `transfer` | a transfer | nothing; it is told to everybody who watches |
+//! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
 //! | `shares_changed` | | nothing |
 //! | `stop` | | nothing; then the node ends |
 
@@ -123,6 +124,11 @@ pub enum Action {
     },
     /// A file is on its way in another process of the profile.
     Transfer(Transfer),
+    /// Tell when people begin to talk, or stop.
+    Heed {
+        /// What is known.
+        talking: bool,
+    },
     /// Tell this client everything that happens.
     Watch,
     /// Look at the shares again.

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::engine::rate::{Bucket, pause};
+use crate::engine::talk::{BESIDE_TALK, Talk};
 
 /// Bytes a second that may be sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ const MIN_PIECE_BYTES: u64 = 8 * 1024;
 pub(super) struct Gate {
     limits: Limits,
     total: Option<tokio::sync::Mutex<Bucket>>,
+    talk: Talk,
+    beside_talk: tokio::sync::Mutex<Bucket>,
     peers: Mutex<HashMap<UserName, Arc<Lane>>>,
 }
 
@@ -44,9 +47,10 @@ pub(super) struct Lane {
 }
 
 impl Gate {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, talk: Talk) -> Self {
         let total = limits.total.map(|total| tokio::sync::Mutex::new(Bucket::new(total, now())));
-        Self { limits, total, peers: Mutex::default() }
+        let beside_talk = tokio::sync::Mutex::new(Bucket::new(BESIDE_TALK, now()));
+        Self { limits, total, talk, beside_talk, peers: Mutex::default() }
     }
 
     /// The way of a peer, the same for all its links.
@@ -69,10 +73,16 @@ impl Gate {
 
     /// Waits until `bytes` may be sent to the peer of `lane`.
     pub(super) async fn pass(&self, lane: &Lane, bytes: usize) {
-        if self.limits == Limits::default() {
+        let beside_talk = self.talk.is_on();
+        if self.limits == Limits::default() && !beside_talk {
             return;
         }
         let mut own = lane.bucket.lock().await;
+        if beside_talk {
+            let mut pace = self.beside_talk.lock().await;
+            let wait = pace.take(bytes, now());
+            pause(wait).await;
+        }
         if let Some(total) = &self.total {
             let mut total = total.lock().await;
             let wait = total.take(bytes, now());
@@ -103,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_with_many_streams_gets_no_more_than_one_with_few() {
-        let gate = Arc::new(Gate::new(Limits { total: Some(1_000_000), per_peer: None }));
+        let gate = Arc::new(Gate::new(Limits { total: Some(1_000_000), per_peer: None }, Talk::default()));
         let mut streams = tokio::task::JoinSet::new();
         for (user, count) in [("alice", 8), ("carol", 1)] {
             for _ in 0..count {

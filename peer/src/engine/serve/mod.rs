@@ -48,7 +48,8 @@ pub struct Serving {
 impl Serving {
     /// Serves what `library` offers within `limits`.
     pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
-        Self { me, library: Arc::new(library), events, intake: Arc::default(), gate: Arc::new(Gate::new(limits)) }
+        let gate = Arc::new(Gate::new(limits, events.talk().clone()));
+        Self { me, library: Arc::new(library), events, intake: Arc::default(), gate }
     }
 }
 
@@ -56,8 +57,14 @@ impl Serving {
 pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
     let uploads = Arc::new(Uploads::new(link.user().clone(), serving.events.clone(), serving.gate.clone()));
     let mut streams = JoinSet::new();
+    let talk = serving.events.talk();
+    let mut talking = false;
     let ended = loop {
         tokio::select! {
+            () = talk.wait_until(!talking) => {
+                talking = !talking;
+                link.make_room(talking);
+            }
             accepted = link.accept(), if streams.len() < STREAMS_PER_LINK => match accepted {
                 Ok((sender, receiver)) => {
                     let (link, serving, uploads) = (link.clone(), serving.clone(), uploads.clone());

@@ -24,6 +24,7 @@ use shared::peer::FileStat;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::FileNo;
+use super::courtesy::Courtesy;
 use super::destination::Spot;
 use super::plan::SourceNo;
 use crate::engine::Error;
@@ -106,6 +107,7 @@ struct Desk {
     closed: Arc<[AtomicBool]>,
     outcomes: mpsc::UnboundedSender<Outcome>,
     buffers: Buffers,
+    courtesy: Arc<Courtesy>,
 }
 
 /// Group buffers that go round between the pullers and the threads.
@@ -115,11 +117,12 @@ struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 /// Starts the threads.
 pub(super) fn start(
     orders: Arc<Vec<Order>>,
+    courtesy: Arc<Courtesy>,
 ) -> std::io::Result<(WriterHandle, mpsc::UnboundedReceiver<Outcome>, Threads)> {
     let (outcomes, told) = mpsc::unbounded_channel();
     let buffers = Buffers::default();
     let closed = orders.iter().map(|_| AtomicBool::new(false)).collect();
-    let desk = Desk { orders, closed, outcomes, buffers: buffers.clone() };
+    let desk = Desk { orders, closed, outcomes, buffers: buffers.clone(), courtesy };
     let (jobs, unchecked) = mpsc::channel(QUEUE);
     let (to_write, checked) = mpsc::channel(QUEUE);
     let (to_finish, whole) = mpsc::channel(WHOLE);

@@ -12,8 +12,11 @@ use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::{Partial, Whole, Written};
 
+/// What is written to the disk at once while people talk.
+const SYNCED_AT_ONCE: usize = 4 << 20;
+
 pub(super) fn run(desk: Desk, mut checked: mpsc::Receiver<Checked>, to_finish: mpsc::Sender<(FileNo, Whole)>) {
-    let mut writer = Writer { desk, targets: HashMap::new(), to_finish };
+    let mut writer = Writer { desk, targets: HashMap::new(), to_finish, unsynced: 0 };
     while let Some(job) = checked.blocking_recv() {
         match job {
             Checked::Open { file, .. } if writer.desk.is_closed(file) => {}
@@ -39,6 +42,8 @@ struct Writer {
     desk: Desk,
     targets: HashMap<FileNo, Target>,
     to_finish: mpsc::Sender<(FileNo, Whole)>,
+    /// Bytes that were written since the disk was last waited for.
+    unsynced: usize,
 }
 
 /// Where a file's groups go.
@@ -80,6 +85,7 @@ impl Writer {
         let Group { file, group, ref bytes, source, .. } = *right.get();
         let written = self.write(file, group, bytes);
         if matches!(written, Ok(Written::Some | Written::Last)) {
+            self.spread(file, bytes.len());
             self.desk.tell(Outcome::Verified { file, bytes: bytes.len() as u64, source });
         }
         match written {
@@ -102,6 +108,18 @@ impl Writer {
             Some(Target::Disk(partial)) => partial.write(group, bytes),
             Some(Target::Stream { next }) => stream_out(next, groups, group, bytes),
             None => Ok(Written::Twice),
+        }
+    }
+
+    /// While people talk, each of whose messages waits for the disk, it never has much to write at once.
+    fn spread(&mut self, file: FileNo, bytes: usize) {
+        self.unsynced += bytes;
+        if self.unsynced < SYNCED_AT_ONCE || !self.desk.courtesy.is_due() {
+            return;
+        }
+        self.unsynced = 0;
+        if let Some(Target::Disk(partial)) = self.targets.get(&file) {
+            partial.sync();
         }
     }
 

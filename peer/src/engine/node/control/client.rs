@@ -209,6 +209,22 @@ impl NodeClient {
         }
     }
 
+    /// Waits, for however long, until people talk or until they don't, whichever is not `talking`.
+    ///
+    /// # Errors
+    /// [`Error::Told`] when the node goes, or doesn't know what is wanted.
+    pub async fn heed(&mut self, talking: bool) -> Result<bool, Error> {
+        let id = self.send(Action::Heed { talking }).await?;
+        loop {
+            match self.next().await? {
+                FromNode::Reply(reply) if reply.id == id => {
+                    return reply.outcome.into_result().map(|value| value == true);
+                }
+                FromNode::Reply(_) | FromNode::Event(_) => {}
+            }
+        }
+    }
+
     /// Does something and gives back what the reply says.
     ///
     /// # Errors

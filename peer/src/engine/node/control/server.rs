@@ -170,6 +170,8 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
         }
         Action::Flush { to } => json!(post.flush(&to).await?),
         Action::Typing { to } => {
+            // A message comes soon, and finds room.
+            shared.events.talk().stir();
             post.typing(&to);
             Value::Null
         }
@@ -206,6 +208,10 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
         Action::Transfer(transfer) => {
             shared.events.send(Event::Transfer(transfer));
             Value::Null
+        }
+        Action::Heed { talking } => {
+            shared.events.talk().wait_until(!talking).await;
+            json!(!talking)
         }
         Action::SharesChanged => {
             shared.tracker.shares_changed();
