@@ -1,5 +1,8 @@
 //! One stream of everything that happens, and programs that listen to it.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
 use serde_json::{Value, json};
 use tests::{Invocation, Lab, Process};
 
@@ -44,6 +47,29 @@ fn a_program_hears_everything_and_answers() {
     events.wait_until("bob is gone", |said| said.lines().find(|line| line.contains("\"online\":false")).map(|_| ()));
     events.interrupt();
     events.finish().exits(130);
+}
+
+/// Whoever moves files is told, and makes room.
+#[test]
+fn a_node_knows_whether_people_talk() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _nodes = [alice.serve(), bob.serve()];
+    let heed = |talking: bool| {
+        let mut node = UnixStream::connect(bob.home().join("node.sock")).unwrap();
+        writeln!(node, "{}", json!({ "id": 1, "do": "heed", "talking": talking })).unwrap();
+        let mut reply = String::new();
+        BufReader::new(node).read_line(&mut reply).unwrap();
+        serde_json::from_str::<Value>(&reply).unwrap()
+    };
+    // Nobody talks: answered at once, and the opposite only when somebody does.
+    assert_eq!(heed(true), json!({ "id": 1, "ok": false }));
+    std::thread::scope(|scope| {
+        let heard = scope.spawn(|| heed(false));
+        alice.peer(["chat", "bob", "olá"]).run().exits(0);
+        assert_eq!(heard.join().unwrap(), json!({ "id": 1, "ok": true }));
+    });
+    assert_eq!(heed(true), json!({ "id": 1, "ok": false }), "they fell silent");
 }
 
 /// The bot of the README, line for line.

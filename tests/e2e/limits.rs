@@ -163,3 +163,29 @@ fn a_message_does_not_wait_for_a_file_before_a_bottleneck() {
     println!("the file took {whole:?}, the messages {said:?}");
     assert!(said.iter().all(|time| *time * 5 < whole), "{said:?} of {whole:?}");
 }
+
+#[test]
+fn a_conversation_does_not_queue_behind_a_file() {
+    const RATE: u64 = 2_000_000;
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("film.mkv", 16_000_000)]);
+    // A second of data can wait before it, and without room for others a second does.
+    let bottleneck = Some(Bottleneck { rate: RATE, queue: usize::try_from(RATE).unwrap() });
+    let relay = Relay::open(&Weather { bottleneck, ..Weather::delayed(Duration::from_millis(5)) }, 1);
+    let (_hers, his) = (alice.serve(), bob.serve_behind(&relay, &[]));
+    let bulk = fetching(&alice, "bob", &[], &lab.empty_folder("here"));
+    wait_for_bytes(&bulk, 5_000_000);
+    let said: Vec<Duration> = (0..8)
+        .map(|nth| {
+            let asked = Instant::now();
+            alice.peer(["chat", "bob", &format!("message {nth}")]).run().exits(0);
+            asked.elapsed()
+        })
+        .collect();
+    his.wait_for("alice: message 7");
+    assert!(bulk.is_running(), "the file is still under way");
+    bulk.finish().exits(0);
+    println!("the messages took {said:?}");
+    assert!(said[4..].iter().all(|time| *time < Duration::from_millis(500)), "{said:?}");
+}

@@ -88,7 +88,14 @@ impl Endpoint {
         let inner = bind(0, EndpointConfig::default(), None)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
-        Ok(Self { inner, identity: identity.clone(), server: None, stream_window, makes_room: Arc::default(), strangers: Arc::default() })
+        Ok(Self {
+            inner,
+            identity: identity.clone(),
+            server: None,
+            stream_window,
+            makes_room: Arc::default(),
+            strangers: Arc::default(),
+        })
     }
 
     /// For a node: accepts on `port` (0: any) and dials from there.

@@ -139,8 +139,15 @@ impl<'a> Coordinator<'a> {
         let (writer, outcomes, threads) = writer::start(orders.clone(), courtesy.clone())?;
         let (news, heard) = mpsc::unbounded_channel();
         let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
-        let shared =
-            Arc::new(Pull { plan: Mutex::new(plan), work: Notify::new(), orders: orders.clone(), writer, news, limit, courtesy });
+        let shared = Arc::new(Pull {
+            plan: Mutex::new(plan),
+            work: Notify::new(),
+            orders: orders.clone(),
+            writer,
+            news,
+            limit,
+            courtesy,
+        });
         let mut running = Running {
             caller,
             request,

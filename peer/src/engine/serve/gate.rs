@@ -112,6 +112,30 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
+    async fn while_people_talk_files_have_a_rate() {
+        const PIECE: usize = 1_000_000;
+        let talk = Talk::default();
+        let gate = Gate::new(Limits::default(), talk.clone());
+        let lane = gate.lane(&"alice".parse().unwrap());
+        let begin = Instant::now();
+        let pieces = async |count: usize| {
+            for _ in 0..count {
+                gate.pass(&lane, PIECE).await;
+            }
+        };
+        pieces(1000).await;
+        assert_eq!(begin.elapsed(), std::time::Duration::ZERO, "nobody talks");
+        talk.stir();
+        let in_two_seconds = usize::try_from(BESIDE_TALK).unwrap() * 2 / PIECE;
+        pieces(in_two_seconds).await;
+        assert!((1.8..=2.1).contains(&begin.elapsed().as_secs_f64()), "{:?}", begin.elapsed());
+        talk.wait_until(false).await;
+        let silent = Instant::now();
+        pieces(1000).await;
+        assert_eq!(silent.elapsed(), std::time::Duration::ZERO, "they fell silent");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_peer_with_many_streams_gets_no_more_than_one_with_few() {
         let gate = Arc::new(Gate::new(Limits { total: Some(1_000_000), per_peer: None }, Talk::default()));
         let mut streams = tokio::task::JoinSet::new();
