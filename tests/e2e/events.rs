@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
-use tests::{Invocation, Lab, Process};
+use tests::{Invocation, Lab, Process, User};
 
 fn next(process: &Process, kind: &str, nth: usize) -> Value {
     let line = process.wait_for_nth(&format!("\"type\":\"{kind}\""), nth);
@@ -97,7 +97,9 @@ fn the_bot_of_the_readme_answers() {
         lines.into_iter().find(|line| line["state"] == "received")
     });
     assert_eq!((&answer["from"], &answer["text"]), (&json!("bob"), &json!("you said: are you a \"bot\"?")));
-    bots.kill();
+    // What the shell began ends with the node; the shell alone would leave it behind.
+    bob.peer(["logout"]).run().exits(0);
+    bots.finish();
 }
 
 #[test]
@@ -138,4 +140,113 @@ fn a_terminal_rings_unless_it_is_told_not_to() {
     assert_eq!(rings(&["serve"]), (true, true));
     bob.peer(["notify", "--bell", "off"]).run().exits(0);
     assert_eq!(rings(&["serve"]), (false, false));
+}
+
+/// The transfers that a program heard of: name, bytes, state.
+fn transfers(said: &str) -> Vec<(String, u64, String)> {
+    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let transfers = lines.filter(|line| line["type"] == "transfer" && line["direction"] == "down");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    transfers.map(|line| (text(&line["name"]), line["bytes"].as_u64().unwrap(), text(&line["state"]))).collect()
+}
+
+/// A program that hears everything from here on.
+fn listening(user: &User<'_>) -> Process {
+    let mut events = user.peer(["events"]).open_stdin().start();
+    events.write("{\"type\":\"read\",\"from\":\"nobody\",\"ref\":1}\n");
+    events.wait_for("\"type\":\"done\"");
+    events
+}
+
+fn ended(process: &Process, name: &str, state: &str) {
+    process.wait_until(&format!("{name} {state}"), |said| {
+        transfers(said).iter().any(|(told, _, is)| told == name && is == state).then_some(())
+    });
+}
+
+#[test]
+fn what_another_process_of_the_profile_fetches_is_told_as_well() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("film.mkv", 12_000_000), lab.file("small.txt", 1000)]);
+    let his = bob.peer(["serve", "--limit", "10M"]).start();
+    his.wait_for("online as bob at ");
+    let _hers = alice.serve();
+    let events = listening(&alice);
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["film.mkv"], &here).run().exits(0);
+    ended(&events, "film.mkv", "done");
+    let told = transfers(&events.said());
+    let running: Vec<u64> = told.iter().filter(|told| told.2 == "running").map(|told| told.1).collect();
+    assert!(running.len() >= 2 && running.is_sorted(), "it moves: {told:?}");
+    assert_eq!(told.iter().filter(|told| told.2 == "done").count(), 1, "{told:?}");
+    alice.fetch("bob", ["small.txt"], &here).run().exits(0);
+    ended(&events, "small.txt", "done");
+
+    // One that is killed has an end, too; and so has one that a view fetches, told once.
+    let fetch = alice.fetch("bob", ["film.mkv"], &lab.empty_folder("there")).start();
+    events.wait_until("the second fetch", |said| (transfers(said).last()?.2 == "running").then_some(()));
+    fetch.kill();
+    ended(&events, "film.mkv", "failed");
+    let done = |said: &str| transfers(said).iter().filter(|told| told.0 == "film.mkv" && told.2 == "done").count();
+    let elsewhere = lab.empty_folder("elsewhere");
+    let mut view = alice.peer(["chat", "bob"]).folder(&elsewhere).in_terminal(70, 12);
+    view.wait_for("talking to bob");
+    view.press("/get film.mkv\r");
+    view.wait_for_screen("a bar", |screen| screen.text().contains("film.mkv from bob"));
+    assert_eq!(view.screen().visible().matches("film.mkv from bob").count(), 1, "{}", view.screen().visible());
+    events.wait_until("the end", |said| (done(said) == 2).then_some(()));
+    view.press("\u{4}");
+    view.finish().0.exits(0);
+    assert_eq!(done(&events.said()), 2);
+}
+
+#[test]
+fn thousands_of_small_files_are_not_thousands_of_lines() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for number in 0..3000 {
+        tests::files::write(lab.join(format!("many/{number}")), number.to_string());
+    }
+    bob.share([lab.join("many")]);
+    let (_his, _hers) = (bob.serve(), alice.serve());
+    let events = listening(&alice);
+    alice.fetch("bob", ["many/"], &lab.empty_folder("here")).run().exits(0);
+    // What comes behind it on the same socket is there when all of it is.
+    alice.peer(["chat", "bob", "done"]).run().exits(0);
+    next(&events, "ack", 1);
+    let told = transfers(&events.said());
+    assert!((1..1500).contains(&told.len()), "{} lines", told.len());
+    for (name, _, _) in &told {
+        let last = told.iter().rfind(|told| told.0 == *name).unwrap();
+        assert_eq!(last.2, "done", "{name}");
+    }
+}
+
+#[test]
+fn a_node_that_hangs_holds_up_no_fetch() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("film.mkv", 3_000_000)]);
+    let (_his, hers) = (bob.serve(), alice.serve());
+    hers.freeze();
+    for round in 0..2 {
+        alice.fetch("bob", ["film.mkv"], &lab.empty_folder(format!("{round}"))).run().exits(0);
+    }
+    hers.thaw();
+    hers.kill();
+    alice.fetch("bob", ["film.mkv"], &lab.empty_folder("after")).run().exits(0);
+}
+
+#[test]
+fn any_number_of_fetches_leaves_the_node_free_for_others() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("small.txt", 10)]);
+    let (_his, _hers) = (bob.serve(), alice.serve());
+    // More than a node has places for clients.
+    for round in 0..70 {
+        alice.fetch("bob", ["small.txt"], &lab.empty_folder(format!("here/{round}"))).run().exits(0);
+    }
+    alice.peer(["chat", "--now", "bob", "still there?"]).run().exits(0);
 }

@@ -1,23 +1,21 @@
 //! Fetches that go on beside a conversation, each on a thread and a runtime of its own.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use shared::UserName;
 use shared::safe_text::safe_line;
-use shared::{FileName, UserName};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::event::{Course, Transfer, TransferState};
-use crate::engine::fetch::{Destination, FetchEvent, FileNo, IfExists, Report, Request, Sources, Status, fetch};
+use super::telling::Telling;
+use crate::engine::event::Transfer;
+use crate::engine::fetch::{Destination, FetchEvent, IfExists, Report, Request, Sources, Status, fetch};
 use crate::engine::{Error, Me};
 use crate::ui::size;
 
 /// At once; more would only share the same wire.
 const FETCHES: usize = 4;
-/// How often a transfer is told while it goes on.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is told of the fetches.
@@ -70,7 +68,7 @@ impl BackgroundFetches {
         let (me, cancel, tell) = (self.me.clone(), self.cancel.clone(), self.tell.clone());
         std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             let ended = Ending(tell.clone());
-            if let Err(error) = run(&me, &request, &cancel, tell.clone()) {
+            if let Err(error) = run(&me, &request, &cancel, &tell) {
                 // The view is gone when nobody listens.
                 let _ = tell.send(FromFetch::Problem(error.to_string()));
             }
@@ -109,11 +107,19 @@ fn run(
     me: &Me,
     request: &Request,
     cancel: &CancellationToken,
-    tell: mpsc::UnboundedSender<FromFetch>,
+    tell: &mpsc::UnboundedSender<FromFetch>,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut teller = Teller { from: request.from.clone(), tell, files: HashMap::new() };
-    let ended = runtime.block_on(fetch(me, request, &mut |event| teller.take(&event), cancel))?;
+    let (telling, words) = (Telling::new(&request.from), Words(tell.clone()));
+    let mut report = |event: FetchEvent<'_>| {
+        telling.take(&event);
+        words.take(&event);
+    };
+    let hears = async |transfers: Vec<Transfer>| {
+        // The view is gone when nobody listens.
+        transfers.into_iter().for_each(|transfer| drop(tell.send(FromFetch::Transfer(transfer))));
+    };
+    let ended = runtime.block_on(telling.during(hears, fetch(me, request, &mut report, cancel)))?;
     match ended.error {
         // What went wrong with one of several was told when it did.
         Some(Error::Partial { .. }) | None => Ok(()),
@@ -125,30 +131,13 @@ fn run(
     }
 }
 
-/// Turns what a fetch reports into what is told.
-struct Teller {
-    from: UserName,
-    tell: mpsc::UnboundedSender<FromFetch>,
-    files: HashMap<FileNo, Known>,
-}
+/// Says what a person should read of what a fetch reports.
+struct Words(mpsc::UnboundedSender<FromFetch>);
 
-struct Known {
-    name: FileName,
-    size: u64,
-    bytes: u64,
-    told: Instant,
-}
-
-impl Teller {
-    fn take(&mut self, event: &FetchEvent<'_>) {
+impl Words {
+    fn take(&self, event: &FetchEvent<'_>) {
         match event {
-            FetchEvent::Started { file, name, size, resumed } => {
-                let known = Known { name: (*name).clone(), size: *size, bytes: *resumed, told: Instant::now() };
-                self.transfer(&known, TransferState::Running);
-                self.files.insert(*file, known);
-            }
-            FetchEvent::Verified { file, bytes } => self.advance(*file, *bytes),
-            FetchEvent::Finished { file, report } => self.finished(*file, report),
+            FetchEvent::Finished { report, .. } => self.finished(report),
             FetchEvent::Waiting { name } => {
                 self.note(format!("{} changed at the source and is being hashed again there", safe_line(name)));
             }
@@ -159,27 +148,15 @@ impl Teller {
                 let what = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
                 self.send(FromFetch::Problem(what));
             }
-            FetchEvent::Connecting { .. } | FetchEvent::Resolved { .. } | FetchEvent::Alike { .. } => {}
+            FetchEvent::Connecting { .. }
+            | FetchEvent::Resolved { .. }
+            | FetchEvent::Started { .. }
+            | FetchEvent::Verified { .. }
+            | FetchEvent::Alike { .. } => {}
         }
     }
 
-    fn advance(&mut self, file: FileNo, bytes: u64) {
-        let Some(known) = self.files.get_mut(&file) else { return };
-        known.bytes += bytes;
-        if known.told.elapsed() >= TOLD_EVERY {
-            known.told = Instant::now();
-            let told = transfer(&self.from, known, TransferState::Running);
-            self.send(FromFetch::Transfer(told));
-        }
-    }
-
-    fn finished(&mut self, file: Option<FileNo>, report: &Report) {
-        let known = file.and_then(|file| self.files.remove(&file));
-        let is_here = !matches!(report.status, Status::Failed(_));
-        if let Some(known) = known {
-            let known = if is_here { Known { bytes: known.size, ..known } } else { known };
-            self.transfer(&known, if is_here { TransferState::Done } else { TransferState::Failed });
-        }
+    fn finished(&self, report: &Report) {
         let name = safe_line(&report.name).into_owned();
         let bytes = size(report.size);
         match &report.status {
@@ -194,28 +171,13 @@ impl Teller {
         }
     }
 
-    fn transfer(&self, known: &Known, state: TransferState) {
-        self.send(FromFetch::Transfer(transfer(&self.from, known, state)));
-    }
-
     fn note(&self, text: String) {
         self.send(FromFetch::Note(text));
     }
 
     fn send(&self, told: FromFetch) {
         // The view is gone when nobody listens.
-        let _ = self.tell.send(told);
-    }
-}
-
-fn transfer(from: &UserName, known: &Known, state: TransferState) -> Transfer {
-    Transfer {
-        peer: from.clone(),
-        name: known.name.clone(),
-        direction: Course::Down,
-        bytes: known.bytes,
-        size: known.size,
-        state,
+        let _ = self.0.send(told);
     }
 }
 

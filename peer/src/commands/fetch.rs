@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::telling::{NodeHears, Telling};
 use super::{Context, share};
 use crate::engine::fetch::{Destination, Ended, FetchEvent, IfExists, Request, Status, fetch};
 use crate::engine::{Error, Me};
@@ -15,21 +16,20 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
     };
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
     let mut arrived: Vec<PathBuf> = Vec::new();
-    let outcome = fetch(
-        &me,
-        &request,
-        &mut |event| {
-            if let FetchEvent::Finished { report, .. } = &event {
-                match &report.status {
-                    Status::Done(path) | Status::Renamed(path) if share => arrived.push(path.clone()),
-                    _ => {}
-                }
+    let telling = Telling::new(&request.from);
+    let mut report = |event: FetchEvent<'_>| {
+        if let FetchEvent::Finished { report, .. } = &event {
+            match &report.status {
+                Status::Done(path) | Status::Renamed(path) if share => arrived.push(path.clone()),
+                _ => {}
             }
-            bars.show(&event);
-        },
-        &context.cancel,
-    )
-    .await;
+        }
+        telling.take(&event);
+        bars.show(&event);
+    };
+    let mut node = NodeHears::new(&me);
+    let fetched = fetch(&me, &request, &mut report, &context.cancel);
+    let outcome = telling.during(async |transfers| node.tell(transfers).await, fetched).await;
     let error = match outcome {
         Ok(Ended { summary, error }) => {
             remember_failed(&me, &request, error.is_some())?;

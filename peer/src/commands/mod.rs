@@ -18,6 +18,7 @@ mod serve;
 mod session;
 mod share;
 mod station;
+mod telling;
 mod trust;
 mod ui;
 

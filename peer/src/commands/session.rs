@@ -355,7 +355,11 @@ impl<V: View> Session<'_, V> {
 
     async fn take_from_fetch(&mut self, from: FromFetch) -> Result<(), Error> {
         match from {
-            FromFetch::Transfer(transfer) => self.ask(Action::Transfer(transfer), Asked::Quiet).await,
+            // It comes back as an event, to all views alike.
+            FromFetch::Transfer(transfer) => {
+                let _ = self.station.client.send(Action::Transfer(transfer)).await;
+                Ok(())
+            }
             FromFetch::Note(text) => self.news(News::Note(text)).await,
             FromFetch::Problem(text) => self.news(News::Problem(text)).await,
             FromFetch::Ended => {

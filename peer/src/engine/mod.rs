@@ -21,6 +21,7 @@ pub mod search;
 pub mod serve;
 pub mod share;
 pub mod talk;
+pub mod transfers;
 
 pub use error::{Error, ErrorKind};
 pub use me::Me;

@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use super::look::Look;
 use super::text::{duration, rate, size};
 use super::wrap::cut;
-use crate::engine::event::{Course, Transfer, TransferState};
+use crate::engine::event::{Course, Event, Transfer, TransferState};
 
 /// The speed shown is that of the last few seconds.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -35,8 +35,20 @@ struct Moving {
 }
 
 impl Transfers {
-    /// Takes what was told.
-    pub(super) fn take(&mut self, told: &Transfer, now: Instant) {
+    /// Takes what the event tells of a transfer, if it does.
+    pub(super) fn hear(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::Transfer(told) => self.take(told, now),
+            Event::Fetched { by, name, bytes, size } => {
+                let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
+                let (peer, name, direction) = (by.clone(), name.clone(), Course::Up);
+                self.take(&Transfer { peer, name, direction, bytes: *bytes, size: *size, state }, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, told: &Transfer, now: Instant) {
         let place = self.running.iter().position(|moving| is_same(&moving.transfer, told));
         match (told.state, place) {
             (TransferState::Running, Some(place)) => self.running[place].advance(told, now),
@@ -200,6 +212,18 @@ mod tests {
         transfers.take(&told("film.mkv", 100_000_000, TransferState::Done), begun + Duration::from_secs(9));
         assert_eq!(transfers.running(), 0);
         assert_eq!(text(&transfers.ended_rows(LOOK, 40)), ["✓ ↓ film.mkv (100 MB)"]);
+    }
+
+    #[test]
+    fn an_upload_ends_when_it_was_fetched() {
+        let now = Instant::now();
+        let mut transfers = Transfers::default();
+        let up = Transfer { direction: Course::Up, ..told("film.mkv", 5, TransferState::Running) };
+        transfers.hear(&Event::Transfer(up.clone()), now);
+        assert_eq!(transfers.running(), 1);
+        transfers.hear(&Event::Fetched { by: up.peer, name: up.name, bytes: up.size, size: up.size }, now);
+        assert_eq!(transfers.running(), 0);
+        assert_eq!(text(&transfers.ended_rows(LOOK, 40)), ["✓ ↑ film.mkv (100 MB)"]);
     }
 
     #[test]

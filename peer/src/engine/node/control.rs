@@ -18,12 +18,13 @@
 //! | `block`, `unblock` | user | whether that changed anything |
 //! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again |
 //! | `watch` | | nothing |
-//! | `transfer` | a transfer | nothing; it is told to everybody who watches |
+//! | `transfer` | a transfer | no answer at all; it is told to everybody who watches |
 //! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
 //! | `shares_changed` | | nothing |
 //! | `stop` | | nothing; then the node ends |
 
 mod client;
+mod reported;
 mod server;
 
 use std::net::SocketAddr;
@@ -122,7 +123,7 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<UserName>,
     },
-    /// A file is on its way in another process of the profile.
+    /// A file is on its way in another process of the profile. Nothing is answered: that has a file to fetch.
     Transfer(Transfer),
     /// Tell when people begin to talk, or stop.
     Heed {

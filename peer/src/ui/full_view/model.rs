@@ -190,6 +190,7 @@ impl FullView {
     }
 
     fn event(&mut self, event: &Event, now: Instant) -> Vec<Wish> {
+        self.transfers.hear(event, now);
         match event {
             Event::Received { from, message, seq } => {
                 let talk = self.talk(from);
@@ -241,7 +242,7 @@ impl FullView {
                     self.talk(user).problem(why);
                 }
             }
-            Event::Transfer(transfer) => self.transfers.take(transfer, now),
+            Event::Transfer(_) => {}
             Event::Missed { .. } => {
                 self.talks.values_mut().for_each(Talk::forget);
                 let mut wishes = self.look_at_chosen();

@@ -237,6 +237,7 @@ impl LineView {
     }
 
     fn event(&mut self, event: &Event, now: Instant) -> Vec<Wish> {
+        self.transfers.hear(event, now);
         match event {
             Event::Received { from, message, seq } if *from == self.with => {
                 self.typing = None;
@@ -264,7 +265,6 @@ impl LineView {
             {
                 self.tell(event);
             }
-            Event::Transfer(transfer) => self.transfers.take(transfer, now),
             Event::Fetched { by, .. } if *by == self.with => self.tell(event),
             Event::TrackerLost { .. } | Event::Notice(_) | Event::Missed { .. } => self.tell(event),
             _ => {}

@@ -13,9 +13,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::reported::Reported;
 use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
 use crate::engine::chat;
 use crate::engine::event::{Event, Events};
@@ -105,6 +106,9 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
     let mut line = Vec::new();
     let mut watching: Option<broadcast::Receiver<Event>> = None;
     let mut pending = JoinSet::new();
+    // These may go on for ever, and are of no use to a client that is gone.
+    let mut heeding = JoinSet::new();
+    let mut reported = Reported::new(shared.events.clone());
     loop {
         tokio::select! {
             // read_until keeps what it read so far in `line` when it is cancelled here.
@@ -127,12 +131,14 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
                         write_line(&mut writer, &ok(command.id, Value::Null)).await?;
                         shared.stop.cancel();
                     }
+                    Action::Transfer(transfer) => reported.take(transfer),
+                    Action::Heed { .. } => drop(heeding.spawn(perform(command, shared.clone()))),
                     _ => {
                         pending.spawn(perform(command, shared.clone()));
                     }
                 }
             }
-            Some(done) = pending.join_next() => {
+            done = next_done(&mut pending, &mut heeding) => {
                 let reply = done.map_err(|failure| io::Error::other(failure.to_string()))?;
                 // What happened before it was done is told before it is.
                 while let Some(event) = watching.as_mut().and_then(event_here) {
@@ -148,6 +154,15 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
         write_line(&mut writer, &reply).await?;
     }
     Ok(())
+}
+
+/// The next answer, whenever that comes.
+async fn next_done(pending: &mut JoinSet<Reply>, heeding: &mut JoinSet<Reply>) -> Result<Reply, JoinError> {
+    tokio::select! {
+        Some(done) = pending.join_next() => done,
+        Some(done) = heeding.join_next() => done,
+        else => std::future::pending().await,
+    }
 }
 
 async fn perform(command: Command, shared: Arc<Shared>) -> Reply {
@@ -205,10 +220,6 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             post.wake_all().await?;
             Value::Null
         }
-        Action::Transfer(transfer) => {
-            shared.events.send(Event::Transfer(transfer));
-            Value::Null
-        }
         Action::Heed { talking } => {
             shared.events.talk().wait_until(!talking).await;
             json!(!talking)
@@ -217,7 +228,7 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             shared.tracker.shares_changed();
             Value::Null
         }
-        Action::Watch | Action::Stop => Value::Null,
+        Action::Watch | Action::Transfer(_) | Action::Stop => Value::Null,
     })
 }
 
