@@ -1,26 +1,25 @@
 //! The command line.
 
+mod convert;
+mod values;
+
 use std::ffi::OsString;
-use std::io::IsTerminal;
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use shared::limits::FIND_WORDS;
-use shared::tracker::{HashText, ListPeers, Wanted, Words};
-use shared::{ContentHash, FileName, Fingerprint, UserName};
+use shared::tracker::HashText;
+use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{Command, Context, NotifyChange, PasswordSource, Past, Whose};
+use crate::commands::{Command, Context};
 use crate::engine::Error;
-use crate::engine::fetch::{Destination, IfExists, Request, Sources};
-use crate::engine::node::{Forwarded, Place};
-use crate::engine::serve::Limits;
+use crate::engine::fetch::{Destination, Request};
+use crate::engine::node::Forwarded;
 use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, Output, OutputOptions};
+
+use values::{age, forwarded, hash_text, rate};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -373,200 +372,12 @@ impl Args {
         Ok(Configured { context: Context { home, tracker, output, no_input, no_mdns, cancel }, command })
     }
 }
-
-impl Subcommands {
-    fn into_command(self) -> Result<Command, Error> {
-        Ok(match self {
-            Self::Register { user, password } => Command::Register { user, password: password.source() },
-            Self::Login { user, password, rebind } => Command::Login { user, password: password.source(), rebind },
-            Self::Logout => Command::Logout,
-            Self::Whoami => Command::Whoami,
-            Self::Share { paths, name } => Command::Share { paths, name },
-            Self::Unshare { names } => Command::Unshare { names },
-            Self::Shares => Command::Shares,
-            Self::Serve { port, announce: forwarded, limit, limit_per_peer } => Command::Serve {
-                place: Place { port, forwarded },
-                limits: Limits { total: limit, per_peer: limit_per_peer },
-            },
-            Self::List { user, sharing: name, hash, limit } => {
-                let wanted = ListPeers { user, name, hash, with_files: Some(false), ..ListPeers::default() };
-                Command::List { wanted, most: limit.map_or(usize::MAX, count) }
-            }
-            Self::Find { words, limit } => Command::Find { wanted: wanted(&words)?, most: count(limit) },
-            Self::Files { user, prefix } => Command::Files { user, prefix },
-            Self::Fetch { user: None, share, .. } => Command::Fetch { request: None, share },
-            Self::Fetch {
-                user: Some(user),
-                names,
-                from,
-                only,
-                limit,
-                patience,
-                share,
-                output,
-                jobs,
-                if_exists,
-                ..
-            } => {
-                let sources = match (only, from.is_empty()) {
-                    (true, _) => Sources::Only(from),
-                    (false, true) => Sources::Everybody,
-                    (false, false) => Sources::Also(from),
-                };
-                let request = Request {
-                    from: user,
-                    names,
-                    destination: destination(output)?,
-                    if_exists: if_exists.map_or(IfExists::SkipSame, Existing::policy),
-                    streams: usize::from(jobs),
-                    sources,
-                    limit,
-                    patience: Duration::from_secs(patience.into()),
-                };
-                Command::Fetch { request: Some(request), share }
-            }
-            Self::Chat { user, text, now } => Command::Chat { user, text, now },
-            Self::Ui => Command::Ui,
-            Self::History { user, since, limit, search } => Command::History(Past {
-                with: user,
-                search: search.map(|words| words.join(" ")),
-                since_ms: since,
-                limit: limit.and_then(|limit| usize::try_from(limit).ok()),
-            }),
-            Self::Inbox => Command::Inbox,
-            Self::Outbox { command: None } => Command::Outbox,
-            Self::Outbox { command: Some(OutboxCommand::Drop { id }) } => Command::OutboxDrop { id },
-            Self::Offer { user: Some(to), files, withdraw: true, .. } => {
-                Command::Withdraw { to, names: files.iter().map(|file| offered_name(file)).collect::<Result<_, _>>()? }
-            }
-            Self::Offer { user: Some(to), files, name, .. } if !files.is_empty() => {
-                Command::Offer { to, paths: files, name }
-            }
-            Self::Offer { user, .. } => Command::Offers { to: user },
-            Self::Block { user: Some(user) } => Command::Block { user },
-            Self::Block { user: None } => Command::Blocked,
-            Self::Unblock { user } => Command::Unblock { user },
-            Self::Notify { bell, no_hook, hook } => Command::Notify(NotifyChange {
-                rings: bell.map(|bell| matches!(bell, Switch::On)),
-                hook: Some(hook).filter(|hook| no_hook || !hook.is_empty()),
-            }),
-            Self::Events => Command::Events,
-            Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
-            Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
-            Self::Verify { user, yes } => Command::Verify { user, yes },
-        })
-    }
-}
-
-impl PasswordArgs {
-    fn source(self) -> PasswordSource {
-        self.password_file.map_or(PasswordSource::Prompt, PasswordSource::File)
-    }
-}
-
-impl Existing {
-    const fn policy(self) -> IfExists {
-        match self {
-            Self::Skip => IfExists::Skip,
-            Self::Rename => IfExists::Rename,
-            Self::Overwrite => IfExists::Overwrite,
-            Self::Fail => IfExists::Fail,
-        }
-    }
-}
-
-/// A folder if it is one or ends like one, `-` for standard output, else what is fetched decides.
-fn destination(path: PathBuf) -> Result<Destination, Error> {
-    if path.as_os_str() == "-" {
-        if std::io::stdout().is_terminal() {
-            return Err(Error::Usage("standard output is a terminal: -o - wants a pipe or a file".to_owned()));
-        }
-        return Ok(Destination::Stdout);
-    }
-    let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
-    let is_folder = ends_like_a_folder || path.is_dir() || path.file_name().is_none();
-    Ok(if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) })
-}
-
-/// `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
-fn forwarded(text: &str) -> Result<Forwarded, String> {
-    let wrong = || format!("{text:?} is neither PORT nor IP:PORT");
-    let (ip, port) = match text.parse::<SocketAddr>() {
-        Ok(address) => (Some(address.ip()), address.port()),
-        Err(_) => (None, text.parse().map_err(|_| wrong())?),
-    };
-    Ok(Forwarded { ip, port: NonZeroU16::new(port).ok_or_else(wrong)? })
-}
-
-/// By what to find files: one hash, or words.
-fn wanted(words: &[String]) -> Result<Wanted, Error> {
-    if let [only] = words
-        && let Ok(hash) = only.parse::<ContentHash>()
-    {
-        return Ok(Wanted::Hash(hash.into()));
-    }
-    let none =
-        || Error::Usage(format!("give 1 to {FIND_WORDS} words of letters and digits, or one hash of 64 hex digits"));
-    Words::new(&words.join(" ")).map(Wanted::Words).ok_or_else(none)
-}
-
-fn hash_text(text: &str) -> Result<HashText, String> {
-    HashText::new(text).ok_or_else(|| "a hash has at most 128 characters".to_owned())
-}
-
-fn count(count: u32) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-/// `500k`, `10M`, `1G`: bytes a second, in powers of ten as networks count.
-fn rate(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a rate: say 500k, 10M or 1G bytes a second");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match &text[digits.len()..] {
-        "" => 1.0,
-        "k" | "K" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = digits.parse().map_err(|_| wrong())?;
-    let rate = number * scale;
-    if !(1000.0..=1e12).contains(&rate) {
-        return Err(format!("{text} is out of range: at least 1k bytes a second"));
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, as just checked")]
-    Ok(rate as u64)
-}
-
-/// The name of an offer.
-fn offered_name(text: &std::path::Path) -> Result<FileName, Error> {
-    let text = text.to_string_lossy();
-    text.parse().map_err(|why| Error::Usage(format!("{text}: {why}")))
-}
-
-/// `90s`, `30m`, `12h`, `2d`, `3w`: milliseconds.
-fn age(text: &str) -> Result<i64, String> {
-    let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds: i64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 24 * 3600,
-        'w' => 7 * 24 * 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
-    Ok(i64::from(number) * seconds * 1000)
-}
-
 fn default_home() -> Result<PathBuf, Error> {
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders
         .ok_or_else(|| Error::Usage("there is no home folder: give the profile's with --home DIR".to_owned()))?;
     Ok(folders.data_dir().to_owned())
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -596,41 +407,11 @@ mod tests {
     }
 
     #[test]
-    fn forwardings() {
-        let port = NonZeroU16::new(40_000).unwrap();
-        for (text, ip) in
-            [("40000", None), ("192.0.2.7:40000", Some("192.0.2.7")), ("[2001:db8::7]:40000", Some("2001:db8::7"))]
-        {
-            assert_eq!(forwarded(text), Ok(Forwarded { ip: ip.map(|ip| ip.parse().unwrap()), port }), "{text}");
-        }
-        for wrong in ["", "0", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"] {
-            assert!(forwarded(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
     fn alone_in_a_terminal_it_is_the_view_of_everything() {
         assert!(Args::read(["peer"], true).unwrap().command.is_none());
         assert!(Args::read(["peer", "--home", "x"], true).unwrap().command.is_none());
         assert_eq!(Args::read(["peer", "--home", "x"], false).unwrap_err().exit_code(), 2);
         assert!(matches!(command(&["peer", "ui"]), Command::Ui));
-    }
-
-    #[test]
-    fn ages() {
-        assert_eq!((age("2d"), age("90s")), (Ok(172_800_000), Ok(90_000)));
-        for wrong in ["", "d", "2", "-1d", "2é", "1.5h", "99999999999w"] {
-            assert!(age(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn rates() {
-        assert_eq!(rate("10M"), Ok(10_000_000));
-        assert_eq!(rate("1.5k"), Ok(1500));
-        for wrong in ["", "M", "10X", "-1k", "0", "1", "NaN", "1e99G"] {
-            assert!(rate(wrong).is_err(), "{wrong:?}");
-        }
     }
 
     #[test]

@@ -1,0 +1,114 @@
+//! What the arguments of a subcommand come to.
+
+use std::time::Duration;
+
+use shared::tracker::ListPeers;
+
+use super::values::{count, destination, offered_name, wanted};
+use super::{Existing, OutboxCommand, PasswordArgs, Subcommands, Switch};
+use crate::commands::{Command, NotifyChange, PasswordSource, Past, Whose};
+use crate::engine::Error;
+use crate::engine::fetch::{IfExists, Request, Sources};
+use crate::engine::node::Place;
+use crate::engine::serve::Limits;
+
+impl Subcommands {
+    pub(super) fn into_command(self) -> Result<Command, Error> {
+        Ok(match self {
+            Self::Register { user, password } => Command::Register { user, password: password.source() },
+            Self::Login { user, password, rebind } => Command::Login { user, password: password.source(), rebind },
+            Self::Logout => Command::Logout,
+            Self::Whoami => Command::Whoami,
+            Self::Share { paths, name } => Command::Share { paths, name },
+            Self::Unshare { names } => Command::Unshare { names },
+            Self::Shares => Command::Shares,
+            Self::Serve { port, announce: forwarded, limit, limit_per_peer } => Command::Serve {
+                place: Place { port, forwarded },
+                limits: Limits { total: limit, per_peer: limit_per_peer },
+            },
+            Self::List { user, sharing: name, hash, limit } => {
+                let wanted = ListPeers { user, name, hash, with_files: Some(false), ..ListPeers::default() };
+                Command::List { wanted, most: limit.map_or(usize::MAX, count) }
+            }
+            Self::Find { words, limit } => Command::Find { wanted: wanted(&words)?, most: count(limit) },
+            Self::Files { user, prefix } => Command::Files { user, prefix },
+            Self::Fetch { user: None, share, .. } => Command::Fetch { request: None, share },
+            Self::Fetch {
+                user: Some(user),
+                names,
+                from,
+                only,
+                limit,
+                patience,
+                share,
+                output,
+                jobs,
+                if_exists,
+                ..
+            } => {
+                let sources = match (only, from.is_empty()) {
+                    (true, _) => Sources::Only(from),
+                    (false, true) => Sources::Everybody,
+                    (false, false) => Sources::Also(from),
+                };
+                let request = Request {
+                    from: user,
+                    names,
+                    destination: destination(output)?,
+                    if_exists: if_exists.map_or(IfExists::SkipSame, Existing::policy),
+                    streams: usize::from(jobs),
+                    sources,
+                    limit,
+                    patience: Duration::from_secs(patience.into()),
+                };
+                Command::Fetch { request: Some(request), share }
+            }
+            Self::Chat { user, text, now } => Command::Chat { user, text, now },
+            Self::Ui => Command::Ui,
+            Self::History { user, since, limit, search } => Command::History(Past {
+                with: user,
+                search: search.map(|words| words.join(" ")),
+                since_ms: since,
+                limit: limit.and_then(|limit| usize::try_from(limit).ok()),
+            }),
+            Self::Inbox => Command::Inbox,
+            Self::Outbox { command: None } => Command::Outbox,
+            Self::Outbox { command: Some(OutboxCommand::Drop { id }) } => Command::OutboxDrop { id },
+            Self::Offer { user: Some(to), files, withdraw: true, .. } => {
+                Command::Withdraw { to, names: files.iter().map(|file| offered_name(file)).collect::<Result<_, _>>()? }
+            }
+            Self::Offer { user: Some(to), files, name, .. } if !files.is_empty() => {
+                Command::Offer { to, paths: files, name }
+            }
+            Self::Offer { user, .. } => Command::Offers { to: user },
+            Self::Block { user: Some(user) } => Command::Block { user },
+            Self::Block { user: None } => Command::Blocked,
+            Self::Unblock { user } => Command::Unblock { user },
+            Self::Notify { bell, no_hook, hook } => Command::Notify(NotifyChange {
+                rings: bell.map(|bell| matches!(bell, Switch::On)),
+                hook: Some(hook).filter(|hook| no_hook || !hook.is_empty()),
+            }),
+            Self::Events => Command::Events,
+            Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
+            Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
+            Self::Verify { user, yes } => Command::Verify { user, yes },
+        })
+    }
+}
+
+impl PasswordArgs {
+    fn source(self) -> PasswordSource {
+        self.password_file.map_or(PasswordSource::Prompt, PasswordSource::File)
+    }
+}
+
+impl Existing {
+    const fn policy(self) -> IfExists {
+        match self {
+            Self::Skip => IfExists::Skip,
+            Self::Rename => IfExists::Rename,
+            Self::Overwrite => IfExists::Overwrite,
+            Self::Fail => IfExists::Fail,
+        }
+    }
+}
