@@ -41,3 +41,4 @@ mod shares;
 mod sources;
 mod terminal;
 mod tracker_faults;
+mod view_faults;

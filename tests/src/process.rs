@@ -109,11 +109,25 @@ impl Process {
     /// When it ends without, or nothing comes for too long.
     #[track_caller]
     pub fn wait_until<T>(&self, wanted: &str, mut found: impl FnMut(&str) -> Option<T>) -> T {
+        // A line that isn't whole yet may be read again when it is.
+        self.wait_for_change(wanted, |state| found(&state.said()))
+    }
+
+    /// The same of something that is known elsewhere and changes when something is said.
+    ///
+    /// # Panics
+    /// When it ends without, or nothing comes for too long.
+    #[track_caller]
+    pub(crate) fn wait_until_elsewhere<T>(&self, wanted: &str, mut found: impl FnMut() -> Option<T>) -> T {
+        self.wait_for_change(wanted, |_| found())
+    }
+
+    #[track_caller]
+    fn wait_for_change<T>(&self, wanted: &str, mut found: impl FnMut(&State) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.watch.lock();
         loop {
-            // A line that isn't whole yet may be read again when it is.
-            if let Some(found) = found(&state.said()) {
+            if let Some(found) = found(&state) {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());

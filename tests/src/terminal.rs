@@ -117,9 +117,9 @@ impl Terminal {
     /// When it doesn't come.
     #[track_caller]
     pub fn wait_for_screen(&self, wanted: &str, is_right: impl Fn(&Screen) -> bool) -> Screen {
-        self.process.wait_until(wanted, |_| {
-            let screen = self.screen();
-            is_right(&screen).then_some(screen)
+        self.process.wait_until_elsewhere(wanted, || {
+            let screen = lock(&self.screen);
+            is_right(&screen).then(|| screen.clone())
         })
     }
 

@@ -1,6 +1,8 @@
 //! Fetches that go on beside a conversation, each on a thread and a runtime of its own.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shared::UserName;
@@ -17,6 +19,8 @@ use crate::ui::size;
 /// At once; more would only share the same wire.
 const FETCHES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(90);
+/// For what was fetched to be put away when the view ends.
+const PUT_AWAY: Duration = Duration::from_secs(2);
 
 /// What is told of the fetches.
 #[derive(Debug)]
@@ -38,13 +42,19 @@ pub(super) struct BackgroundFetches {
     cancel: CancellationToken,
     tell: mpsc::UnboundedSender<FromFetch>,
     running: usize,
+    threads: Vec<JoinHandle<()>>,
+    /// Every thread has one of these for as long as it goes on.
+    alive: mpsc::Sender<Infallible>,
+    all_ended: mpsc::Receiver<Infallible>,
 }
 
 impl BackgroundFetches {
     /// None yet; what is told comes through the receiver.
     pub(super) fn new(me: Me) -> (Self, mpsc::UnboundedReceiver<FromFetch>) {
         let (tell, told) = mpsc::unbounded_channel();
-        (Self { me, cancel: CancellationToken::new(), tell, running: 0 }, told)
+        let (alive, all_ended) = mpsc::channel(1);
+        let (cancel, threads) = (CancellationToken::new(), Vec::new());
+        (Self { me, cancel, tell, running: 0, threads, alive, all_ended }, told)
     }
 
     /// Fetches a file, a folder or a pattern into the working folder.
@@ -66,14 +76,17 @@ impl BackgroundFetches {
             patience: PATIENCE,
         };
         let (me, cancel, tell) = (self.me.clone(), self.cancel.clone(), self.tell.clone());
-        std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
+        let alive = self.alive.clone();
+        let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             let ended = Ending(tell.clone());
             if let Err(error) = run(&me, &request, &cancel, &tell) {
                 // The view is gone when nobody listens.
                 let _ = tell.send(FromFetch::Problem(error.to_string()));
             }
-            drop(ended);
+            drop((ended, alive));
         })?;
+        self.threads.retain(|thread| !thread.is_finished());
+        self.threads.push(thread);
         self.running += 1;
         Ok(())
     }
@@ -83,14 +96,20 @@ impl BackgroundFetches {
         self.running = self.running.saturating_sub(1);
     }
 
-    /// Whether any goes on.
-    pub(super) const fn is_idle(&self) -> bool {
-        self.running == 0
-    }
-
     /// Breaks all of them off; parts are kept.
     pub(super) fn cancel(&self) {
         self.cancel.cancel();
+    }
+
+    /// Breaks them off, and waits until what they have is put away; not for ever.
+    pub(super) async fn end(self) {
+        let Self { cancel, threads, alive, mut all_ended, .. } = self;
+        cancel.cancel();
+        drop(alive);
+        if tokio::time::timeout(PUT_AWAY, all_ended.recv()).await.is_ok() {
+            // They have nothing left to do.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        }
     }
 }
 

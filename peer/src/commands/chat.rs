@@ -3,13 +3,14 @@
 use std::io::IsTerminal;
 
 use shared::UserName;
+use tokio::sync::mpsc;
 
-use super::session::{self, Ended};
+use super::session;
 use super::station::Station;
 use super::{Context, say};
 use crate::engine::chat::HistoryQuery;
 use crate::engine::{Error, Me};
-use crate::ui::{LineTerminal, LineView, View};
+use crate::ui::{Key, LineTerminal, LineView};
 
 /// Messages of the past that a conversation begins with.
 const SHOWN_BEFORE: usize = 20;
@@ -45,22 +46,26 @@ async fn cancellable<T>(context: &Context, work: impl Future<Output = Result<T, 
 /// A conversation in the terminal, over the running node or one of its own.
 async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Error> {
     let mut station = Station::open(context, me).await?;
-    let outcome = show(context, me, user, &mut station).await;
-    station.close().await?;
-    session::say_goodbye(context, &outcome?)
+    let ended = match begin(context, user, &mut station).await {
+        Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
+        Err(error) => {
+            station.close().await?;
+            return Err(error);
+        }
+    };
+    session::say_goodbye(context, &ended)
 }
 
-async fn show(context: &Context, me: &Me, user: &UserName, station: &mut Station) -> Result<Ended, Error> {
+async fn begin(
+    context: &Context,
+    user: &UserName,
+    station: &mut Station,
+) -> Result<(LineTerminal, mpsc::Receiver<Key>), Error> {
     let client = &mut station.client;
     let people = cancellable(context, client.people()).await?;
     let unread = people.iter().find(|person| person.user == *user).map_or(0, |person| person.unread);
     let limit = unread.clamp(SHOWN_BEFORE, UNREAD_SHOWN);
     let before = cancellable(context, client.history(HistoryQuery::with(user, limit))).await?;
     let model = LineView::new(context.output.look(), user, &people, &before);
-    let (mut view, mut keys) = LineTerminal::open(model)?;
-    let ended = session::attend(context, me, &mut view, &mut keys, station).await;
-    let closed = view.close();
-    let ended = ended?;
-    closed?;
-    Ok(ended)
+    Ok(LineTerminal::open(model)?)
 }

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::UserName;
+use shared::peer::MessageId;
 use tokio::sync::mpsc;
 
 use super::Context;
@@ -59,8 +60,10 @@ enum Command {
 pub(super) async fn run(context: &Context) -> Result<(), Error> {
     let me = context.me()?;
     let mut input = stdin_lines()?;
+    // What comes from here on is told, even if it comes before there is a node to hear it from.
+    let last = last_place(&me)?;
     let mut station = Station::open(context, &me).await?;
-    let listened = Listener { context, me: &me, asked: HashMap::new(), last: last_place(&me)? };
+    let listened = Listener { context, me: &me, asked: HashMap::new(), last, open: HashMap::new() };
     let ended = listened.run(&mut station.client, &mut input).await;
     station.close().await?;
     ended
@@ -78,6 +81,8 @@ struct Listener<'a> {
     asked: HashMap<u64, Value>,
     /// The place of the last message that was told.
     last: i64,
+    /// The places of messages of ours that were told, and not what became of them.
+    open: HashMap<MessageId, i64>,
 }
 
 impl Listener<'_> {
@@ -86,7 +91,8 @@ impl Listener<'_> {
         client: &mut NodeClient,
         input: &mut mpsc::Receiver<std::io::Result<String>>,
     ) -> Result<(), Error> {
-        client.send(Action::Watch).await?;
+        client.tell(Action::Watch).await?;
+        self.catch_up()?;
         let mut is_open = true;
         loop {
             tokio::select! {
@@ -149,11 +155,15 @@ impl Listener<'_> {
         if let Event::Missed { .. } = event {
             return self.catch_up();
         }
-        if let Event::Received { seq, .. } | Event::Said { seq, .. } = event {
-            if *seq <= self.last {
-                return Ok(());
+        match event {
+            Event::Received { seq, .. } | Event::Said { seq, .. } if *seq <= self.last => return Ok(()),
+            Event::Received { seq, .. } => self.last = *seq,
+            Event::Said { message, seq, .. } => {
+                self.last = *seq;
+                self.open.insert(message.id, *seq);
             }
-            self.last = *seq;
+            Event::State { id, state, .. } if !state.is_open() => drop(self.open.remove(id)),
+            _ => {}
         }
         if let Some((kind, fields)) = happening_json(event, &self.me.user) {
             self.context.output.object(kind, &fields)?;
@@ -161,13 +171,26 @@ impl Listener<'_> {
         Ok(())
     }
 
-    /// Tells from the history what came too fast.
+    /// Tells from the history what came too fast: messages, and what became of ours.
     fn catch_up(&mut self) -> Result<(), Error> {
-        let missed = HistoryQuery { after: Some(self.last), ..HistoryQuery::last(usize::MAX) };
+        let first_open = self.open.values().map(|seq| seq - 1).min();
+        let after = first_open.map_or(self.last, |first| first.min(self.last));
+        let missed = HistoryQuery { after: Some(after), ..HistoryQuery::last(usize::MAX) };
         for stored in self.me.profile.history(&missed)? {
-            self.last = stored.seq;
-            let kind = if stored.message.offer.is_some() { "offer" } else { "message" };
-            self.context.output.object(kind, &message_json(&stored, &self.me.user))?;
+            let (id, state) = (stored.message.id, stored.state);
+            if stored.seq > self.last {
+                self.last = stored.seq;
+                if state.is_open() {
+                    self.open.insert(id, stored.seq);
+                }
+                let kind = if stored.message.offer.is_some() { "offer" } else { "message" };
+                self.context.output.object(kind, &message_json(&stored, &self.me.user))?;
+            } else if !state.is_open() && self.open.remove(&id).is_some() {
+                let settled = Event::State { to: stored.peer, id, state, why: None };
+                if let Some((kind, fields)) = happening_json(&settled, &self.me.user) {
+                    self.context.output.object(kind, &fields)?;
+                }
+            }
         }
         Ok(())
     }

@@ -97,16 +97,15 @@ pub(super) async fn visit(
 /// Lines in are messages, lines out are what arrives; ends when the input has ended and was tried.
 pub(super) async fn lines(context: &Context, me: &Me, user: &UserName, now: bool) -> Result<(), Error> {
     let mut input = stdin_lines()?;
+    // What comes from here on is told, even if it comes before there is a node to hear it from.
+    let last = look_back(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
     let mut station = match Station::open(context, me).await {
         Ok(station) => station,
         // Nobody can be reached through it, and friends can be reached without.
         Err(error) if error.kind() == ErrorKind::Network => return visits(context, me, user, &mut input, now).await,
         Err(error) => return Err(error),
     };
-    let filtered = match Filter::new(context, me, user, now).await {
-        Ok(filter) => filter.run(&mut station.client, &mut input).await,
-        Err(error) => Err(error),
-    };
+    let filtered = Filter::new(context, me, user, now, last).run(&mut station.client, &mut input).await;
     station.close().await?;
     filtered
 }
@@ -151,10 +150,9 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    async fn new(context: &'a Context, me: &'a Me, user: &'a UserName, now: bool) -> Result<Self, Error> {
-        let last = look_back(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
+    fn new(context: &'a Context, me: &'a Me, user: &'a UserName, now: bool, last: i64) -> Self {
         let (under_way, flush, failure) = (HashSet::new(), None, None);
-        Ok(Self { context, me, user, now, is_open: true, said: false, last, under_way, flush, failure })
+        Self { context, me, user, now, is_open: true, said: false, last, under_way, flush, failure }
     }
 
     async fn run(
@@ -162,7 +160,8 @@ impl<'a> Filter<'a> {
         client: &mut NodeClient,
         input: &mut mpsc::Receiver<std::io::Result<String>>,
     ) -> Result<(), Error> {
-        client.send(Action::Watch).await?;
+        client.tell(Action::Watch).await?;
+        self.catch_up(client).await?;
         loop {
             if !self.is_open && self.under_way.is_empty() && self.flush.is_none() {
                 if !self.said {
@@ -213,14 +212,7 @@ impl<'a> Filter<'a> {
                 self.received(StoredMessage { seq, peer: from, direction, message, state, at: 0 }, client).await?;
             }
             // The next one that comes says that all before it was read: what came too fast has to be told first.
-            Event::Missed { .. } => {
-                let missed = HistoryQuery { after: Some(self.last), ..HistoryQuery::with(self.user, usize::MAX) };
-                for stored in look_back(self.me, missed).await? {
-                    if stored.direction == Direction::In {
-                        self.received(stored, client).await?;
-                    }
-                }
-            }
+            Event::Missed { .. } => self.catch_up(client).await?,
             Event::State { to, id, state, why } if to == *self.user && !state.is_open() => {
                 if self.context.output.is_json() {
                     self.context.output.object("ack", &json!({ "to": to, "id": id, "state": state, "why": why }))?;
@@ -230,6 +222,17 @@ impl<'a> Filter<'a> {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Tells what was not told.
+    async fn catch_up(&mut self, client: &mut NodeClient) -> Result<(), Error> {
+        let missed = HistoryQuery { after: Some(self.last), ..HistoryQuery::with(self.user, usize::MAX) };
+        for stored in look_back(self.me, missed).await? {
+            if stored.direction == Direction::In {
+                self.received(stored, client).await?;
+            }
         }
         Ok(())
     }

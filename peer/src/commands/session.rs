@@ -1,28 +1,33 @@
 //! A view, the node it shows, and what the user wishes: they meet here.
 //!
 //! Keys come before everything else, and what happens is drawn at most sixty times a second: a flood of events makes
-//! neither wait.
+//! neither wait, nor does a node that is slow, or gone.
+
+mod beside;
+mod connection;
+mod unsaid;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use shared::UserName;
 use shared::peer::MessageId;
-use shared::{FileName, UserName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::beside::Done;
+use self::connection::{Connection, Heard};
+use self::unsaid::Unsaid;
 use super::Context;
 use super::background_fetch::{BackgroundFetches, FromFetch};
-use super::paths;
 use super::station::Station;
-use crate::engine::chat::HistoryQuery;
+use crate::engine::chat::{Direction, HistoryQuery, StoredMessage};
 use crate::engine::event::Event;
-use crate::engine::node::control::{Action, FromNode, Outcome};
-use crate::engine::{Error, Me, blocking, browse, contacts, offers};
+use crate::engine::node::control::{Action, FromNode, Outcome, Reply};
+use crate::engine::{Error, Me};
 use crate::sys::job;
-use crate::ui::{Key, News, View, Wish};
+use crate::ui::{CAUGHT_UP_AT_ONCE, Key, News, View, Wish};
 
 /// Between two pictures.
 const FRAME: Duration = Duration::from_millis(16);
@@ -30,6 +35,9 @@ const FRAME: Duration = Duration::from_millis(16);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Messages that a search shows.
 const FOUND: usize = 20;
+
+/// Messages among which those are looked for that may have been stored by a node that ended.
+const UNSAID_AMONG: usize = 10_000;
 
 /// How a view ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +54,11 @@ pub(super) enum Ended {
 /// What a reply of the node is to.
 #[derive(Debug)]
 enum Asked {
-    Say,
+    Say { to: UserName, text: String },
     People,
     History { with: UserName, before: Option<i64> },
+    CatchUp { with: UserName },
+    Unsaid,
     Found { with: UserName, words: String },
     Block { user: UserName, blocked: bool },
     Quiet,
@@ -72,59 +82,70 @@ pub(super) fn say_goodbye(context: &Context, ended: &Ended) -> Result<(), Error>
     }
 }
 
-/// What came of something that was done beside the view.
-enum Done {
-    News(News),
-    /// Files are among what somebody may get, and they are to be told so.
-    Offered {
-        to: UserName,
-        names: Vec<FileName>,
-    },
-}
-
 struct Session<'a, V> {
     context: &'a Context,
     me: &'a Me,
-    view: &'a mut V,
-    station: &'a mut Station,
+    view: V,
+    connection: Connection,
     asked: HashMap<u64, Asked>,
     jobs: JoinSet<Done>,
     fetches: BackgroundFetches,
     /// What was said here and is not stored over there.
     under_way: HashSet<MessageId>,
-    saying: usize,
-    seen: HashSet<UserName>,
+    unsaid: Unsaid,
+    /// It won't get there before the farewell is over.
+    is_held: bool,
+    seen: HashMap<UserName, i64>,
     leaving: Option<Ended>,
+    /// Nothing is waited for any more.
+    at_once: bool,
 }
 
-/// Runs a view until its user leaves.
+/// Runs a view until its user leaves, then ends what it began: fetches, the terminal, the node if that is ours.
 ///
 /// # Errors
 /// [`Error`]: the terminal fails, or the node is gone and no other can be had.
 pub(super) async fn attend<V: View>(
     context: &Context,
     me: &Me,
-    view: &mut V,
-    keys: &mut mpsc::Receiver<Key>,
-    station: &mut Station,
+    view: V,
+    mut keys: mpsc::Receiver<Key>,
+    station: Station,
 ) -> Result<Ended, Error> {
     let (fetches, told) = BackgroundFetches::new(me.clone());
     let mut session = Session {
         context,
         me,
         view,
-        station,
+        connection: Connection::There(station),
         asked: HashMap::new(),
         jobs: JoinSet::new(),
         fetches,
         under_way: HashSet::new(),
-        saying: 0,
-        seen: HashSet::new(),
+        unsaid: Unsaid::default(),
+        is_held: false,
+        seen: HashMap::new(),
         leaving: None,
+        at_once: false,
     };
-    let ended = session.run(keys, told).await;
-    session.jobs.shutdown().await;
-    ended
+    let ended = session.run(&mut keys, told).await;
+    let Session { mut view, connection, mut jobs, fetches, mut at_once, .. } = session;
+    if !at_once {
+        tokio::select! {
+            () = fetches.end() => {}
+            () = interrupted(&mut keys) => at_once = true,
+        }
+    }
+    jobs.shutdown().await;
+    let closed = view.close();
+    drop(view);
+    if !at_once {
+        // What a node of our own ended with is why the view did.
+        connection.close().await?;
+    }
+    let ended = ended?;
+    closed?;
+    Ok(ended)
 }
 
 impl<V: View> Session<'_, V> {
@@ -138,18 +159,19 @@ impl<V: View> Session<'_, V> {
         let mut hang_up = signal(SignalKind::hangup())?;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.ask(Action::Watch, Asked::Quiet).await?;
+        self.ask(Action::Watch, Asked::Quiet);
         let wishes = self.view.begin();
-        self.see_to(wishes).await?;
-        self.view.draw()?;
+        self.see_to(wishes)?;
+        let mut changed = self.view.draw()?;
         let mut drawn = tokio::time::Instant::now();
-        let mut changed = false;
         let mut farewell = None;
         loop {
+            if self.at_once {
+                return Ok(Ended::Interrupted);
+            }
             if let Some(ended) = &self.leaving {
                 let by = *farewell.get_or_insert_with(|| tokio::time::Instant::now() + FAREWELL);
-                let is_done = self.has_said_all() && self.fetches.is_idle();
-                if is_done || tokio::time::Instant::now() >= by {
+                if self.has_said_all() || tokio::time::Instant::now() >= by {
                     return Ok(match ended {
                         Ended::Left { .. } => Ended::Left { waiting: self.under_way.len() },
                         Ended::Interrupted => Ended::Interrupted,
@@ -160,43 +182,46 @@ impl<V: View> Session<'_, V> {
                 biased;
                 () = self.context.cancel.cancelled() => return Ok(Ended::Interrupted),
                 _ = hang_up.recv() => return Ok(Ended::Interrupted),
-                key = keys.recv(), if self.leaving.is_none() => {
+                key = keys.recv() => {
                     let Some(key) = key else { return Ok(Ended::Interrupted) };
+                    if self.leaving.is_some() {
+                        self.at_once |= key.is_interrupt();
+                        continue;
+                    }
                     let mut wishes = self.view.key(&key, Instant::now())?;
                     while let Ok(key) = keys.try_recv() {
                         wishes.extend(self.view.key(&key, Instant::now())?);
                     }
-                    self.see_to(wishes).await?;
-                    self.view.draw()?;
+                    self.see_to(wishes)?;
+                    changed = self.view.draw()?;
                     drawn = tokio::time::Instant::now();
-                    changed = false;
                 }
                 _ = stop.recv() => self.view.suspend()?,
-                _ = go_on.recv() => self.news(News::Resumed).await?,
+                _ = go_on.recv() => self.news(&News::Resumed)?,
                 () = tokio::time::sleep_until(drawn + FRAME), if changed => {
-                    self.tell_what_was_seen().await?;
-                    self.view.draw()?;
+                    self.tell_what_was_seen();
+                    changed = self.view.draw()?;
                     drawn = tokio::time::Instant::now();
-                    changed = false;
                 }
                 Some(from) = told.recv() => {
-                    self.take_from_fetch(from).await?;
+                    self.take_from_fetch(from)?;
                     changed = true;
                 }
                 Some(done) = self.jobs.join_next() => {
                     let done = done.unwrap_or_else(|failure| Done::News(News::Problem(failure.to_string())));
-                    self.take_done(done).await?;
+                    self.take_done(done)?;
                     changed = true;
                 }
-                from = self.station.client.next() => {
-                    match from {
-                        Ok(from) => self.take_from_node(from).await?,
-                        Err(error) => self.reconnect(error).await?,
+                heard = self.connection.next() => {
+                    match heard? {
+                        Heard::Node(from) => self.take_from_node(from)?,
+                        Heard::Lost(why) => self.lost(why)?,
+                        Heard::Found => self.found()?,
                     }
                     changed = true;
                 }
                 _ = tick.tick() => {
-                    self.news(News::Tick).await?;
+                    self.news(&News::Tick)?;
                     changed = true;
                 }
                 () = until(farewell), if farewell.is_some() => {}
@@ -206,96 +231,125 @@ impl<V: View> Session<'_, V> {
 
     /// Whether nothing that was said is lost with our own node.
     fn has_said_all(&self) -> bool {
-        self.saying == 0 && (!self.station.owns_node() || self.under_way.is_empty())
+        let is_saying =
+            || !self.unsaid.is_empty() || self.asked.values().any(|asked| matches!(asked, Asked::Say { .. }));
+        (self.is_held || !is_saying()) && (!self.connection.owns_node() || self.under_way.is_empty())
     }
 
-    async fn news(&mut self, news: News) -> Result<(), Error> {
-        let wishes = self.view.news(&news, Instant::now())?;
-        self.see_to(wishes).await
+    fn news(&mut self, news: &News) -> Result<(), Error> {
+        let wishes = self.view.news(news, Instant::now())?;
+        self.see_to(wishes)
     }
 
-    async fn see_to(&mut self, wishes: Vec<Wish>) -> Result<(), Error> {
+    fn see_to(&mut self, wishes: Vec<Wish>) -> Result<(), Error> {
         for wish in wishes {
             match wish {
-                Wish::Say { to, text } => {
-                    self.saying += 1;
-                    self.ask(Action::Say { to, text }, Asked::Say).await?;
-                }
-                Wish::Typing { to } => self.ask(Action::Typing { to }, Asked::Quiet).await?,
-                Wish::People => self.ask(Action::People, Asked::People).await?,
+                Wish::Say { to, text } => self.say(to, text),
+                Wish::Typing { to } => self.ask(Action::Typing { to }, Asked::Quiet),
+                Wish::People => self.ask(Action::People, Asked::People),
                 Wish::History { with, before, limit } => {
                     let query = HistoryQuery { before, ..HistoryQuery::with(&with, limit) };
-                    self.ask(Action::History(query), Asked::History { with, before }).await?;
+                    self.ask(Action::History(query), Asked::History { with, before });
+                }
+                Wish::CatchUp { with, after } => {
+                    let query = HistoryQuery {
+                        after: Some(after),
+                        earliest: true,
+                        ..HistoryQuery::with(&with, CAUGHT_UP_AT_ONCE)
+                    };
+                    self.ask(Action::History(query), Asked::CatchUp { with });
+                }
+                Wish::Block { .. } | Wish::Search { .. } if !self.connection.is_there() => {
+                    let what = "there is no node at the moment: try again when there is".to_owned();
+                    self.view.news(&News::Problem(what), Instant::now())?;
                 }
                 Wish::Search { with, words } => {
                     let query = HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, FOUND) };
-                    self.ask(Action::History(query), Asked::Found { with, words }).await?;
+                    self.ask(Action::History(query), Asked::Found { with, words });
                 }
-                Wish::MarkRead { with } => {
-                    self.seen.insert(with);
+                Wish::MarkRead { with, up_to } => {
+                    let seen = self.seen.entry(with).or_insert(up_to);
+                    *seen = up_to.max(*seen);
                 }
                 Wish::Block { user, blocked } => {
                     let asked = Asked::Block { user: user.clone(), blocked };
                     let action = if blocked { Action::Block { user } } else { Action::Unblock { user } };
-                    self.ask(action, asked).await?;
+                    self.ask(action, asked);
                 }
                 Wish::Get { from, name } => self.get(&from, &name)?,
-                Wish::Offer { to, paths } => {
-                    self.jobs.spawn(offer(self.me.clone(), to, paths));
-                }
-                Wish::Files { of, start } => {
-                    self.jobs.spawn(files(self.me.clone(), of, start));
-                }
-                Wish::Paths { start } => {
-                    self.jobs.spawn(async { Done::News(paths::complete(start).await) });
-                }
+                Wish::Offer { to, paths } => drop(self.jobs.spawn(beside::offer(self.me.clone(), to, paths))),
+                Wish::Files { of, start } => drop(self.jobs.spawn(beside::files(self.me.clone(), of, start))),
+                Wish::Paths { start } => drop(self.jobs.spawn(beside::paths(start))),
                 Wish::Suspend => self.view.suspend()?,
-                Wish::Leave => self.leave(),
-                Wish::Interrupt => self.leaving = Some(Ended::Interrupted),
+                Wish::Leave => self.leave(Ended::Left { waiting: 0 }),
+                // The second one.
+                Wish::Interrupt if self.leaving.is_some() => self.at_once = true,
+                Wish::Interrupt => self.leave(Ended::Interrupted),
             }
         }
-        self.tell_what_was_seen().await
+        self.tell_what_was_seen();
+        Ok(())
     }
 
-    async fn ask(&mut self, action: Action, asked: Asked) -> Result<(), Error> {
-        // A node that is gone shows when the next thing is read from it.
-        if let Ok(id) = self.station.client.send(action).await {
+    fn say(&mut self, to: UserName, text: String) {
+        #[cfg(debug_assertions)]
+        panic_if_told(&text);
+        // What was said before comes before.
+        if self.connection.is_there() && self.unsaid.is_empty() {
+            self.ask(Action::Say { to: to.clone(), text: text.clone() }, Asked::Say { to, text });
+        } else {
+            self.unsaid.push(to, text);
+        }
+    }
+
+    fn ask(&mut self, action: Action, asked: Asked) {
+        if let Some(id) = self.connection.send(action) {
             self.asked.insert(id, asked);
         }
-        Ok(())
     }
 
-    async fn tell_what_was_seen(&mut self) -> Result<(), Error> {
-        for with in std::mem::take(&mut self.seen) {
-            self.ask(Action::MarkRead { with, up_to: None }, Asked::Quiet).await?;
+    fn tell_what_was_seen(&mut self) {
+        if self.connection.is_there() {
+            for (with, up_to) in std::mem::take(&mut self.seen) {
+                self.ask(Action::MarkRead { with, up_to: Some(up_to) }, Asked::Quiet);
+            }
         }
-        Ok(())
     }
 
-    async fn take_from_node(&mut self, from: FromNode) -> Result<(), Error> {
-        let reply = match from {
+    fn take_from_node(&mut self, from: FromNode) -> Result<(), Error> {
+        match from {
             FromNode::Event(event) => {
                 self.follow(&event);
-                return self.news(News::Event(event)).await;
+                self.news(&News::Event(event))
             }
-            FromNode::Reply(reply) => reply,
-        };
-        let Some(asked) = self.asked.remove(&reply.id) else { return Ok(()) };
-        if matches!(asked, Asked::Say) {
-            self.saying = self.saying.saturating_sub(1);
+            FromNode::Reply(reply) => self.take_reply(reply),
         }
+    }
+
+    fn take_reply(&mut self, reply: Reply) -> Result<(), Error> {
+        let Some(asked) = self.asked.remove(&reply.id) else { return Ok(()) };
         let value = match reply.outcome {
             Outcome::Ok(value) => value,
             Outcome::Error { message, .. } => {
-                let what = if matches!(asked, Asked::Say) { "not sent: " } else { "" };
-                return self.news(News::Problem(format!("{what}{message}"))).await;
+                let what = if matches!(asked, Asked::Say { .. }) { "not sent: " } else { "" };
+                return self.news(&News::Problem(format!("{what}{message}")));
             }
         };
         let wrong = |why: serde_json::Error| Error::Internal(format!("the node's answer: {why}"));
         let news = match asked {
             Asked::People => News::People(serde_json::from_value(value).map_err(wrong)?),
             Asked::History { with, before } => {
-                News::History { with, before, messages: serde_json::from_value(value).map_err(wrong)? }
+                let messages = self.look_at(serde_json::from_value(value).map_err(wrong)?);
+                News::History { with, before, messages }
+            }
+            Asked::CatchUp { with } => {
+                News::CaughtUp { with, messages: self.look_at(serde_json::from_value(value).map_err(wrong)?) }
+            }
+            Asked::Unsaid => {
+                let messages: Vec<StoredMessage> = serde_json::from_value(value).map_err(wrong)?;
+                let again = self.unsaid.take(&messages);
+                again.into_iter().for_each(|(to, text)| self.say(to, text));
+                return Ok(());
             }
             Asked::Found { with, words } => {
                 News::Found { with, words, messages: serde_json::from_value(value).map_err(wrong)? }
@@ -304,64 +358,74 @@ impl<V: View> Session<'_, V> {
                 News::Note(format!("nothing more is taken from {user}; /unignore takes it back"))
             }
             Asked::Block { user, blocked: false } => News::Note(format!("{user} is heard again")),
-            Asked::Say | Asked::Quiet => return Ok(()),
+            Asked::Say { .. } | Asked::Quiet => return Ok(()),
         };
-        self.news(news).await
+        self.news(&news)
     }
 
     /// What is on its way when the user leaves.
     fn follow(&mut self, event: &Event) {
         match event {
-            Event::Said { message, .. } => {
+            Event::Said { message, seq, .. } => {
+                self.unsaid.stored(*seq);
                 self.under_way.insert(message.id);
             }
+            Event::Received { seq, .. } => self.unsaid.stored(*seq),
             Event::State { id, state, .. } if !state.is_open() => {
                 self.under_way.remove(id);
             }
-            // It won't get there before the farewell is over.
-            Event::Held { .. } if self.leaving.is_some() => self.saying = 0,
+            Event::Held { .. } if self.leaving.is_some() => self.is_held = true,
             _ => {}
         }
     }
 
-    fn leave(&mut self) {
+    /// The same, from the history.
+    fn look_at(&mut self, messages: Vec<StoredMessage>) -> Vec<StoredMessage> {
+        for stored in &messages {
+            self.unsaid.stored(stored.seq);
+            if stored.direction == Direction::Out && !stored.state.is_open() {
+                self.under_way.remove(&stored.message.id);
+            }
+        }
+        messages
+    }
+
+    fn leave(&mut self, how: Ended) {
         self.fetches.cancel();
-        self.leaving = Some(Ended::Left { waiting: 0 });
+        self.leaving = Some(how);
     }
 
     fn get(&mut self, from: &UserName, name: &str) -> Result<(), Error> {
         if let Err(error) = self.fetches.start(from, name) {
-            self.problem(&error.to_string())?;
+            self.view.news(&News::Problem(error.to_string()), Instant::now())?;
         }
         Ok(())
     }
 
-    fn problem(&mut self, what: &str) -> Result<(), Error> {
-        self.view.news(&News::Problem(what.to_owned()), Instant::now())?;
-        Ok(())
-    }
-
-    async fn take_done(&mut self, done: Done) -> Result<(), Error> {
+    fn take_done(&mut self, done: Done) -> Result<(), Error> {
         match done {
-            Done::News(news) => self.news(news).await,
+            Done::News(news) => self.news(&news),
             Done::Offered { to, names } => {
                 for name in names {
-                    self.ask(Action::Offer { to: to.clone(), name, wait: false }, Asked::Quiet).await?;
+                    self.ask(Action::Offer { to: to.clone(), name, wait: false }, Asked::Quiet);
                 }
                 Ok(())
             }
         }
     }
 
-    async fn take_from_fetch(&mut self, from: FromFetch) -> Result<(), Error> {
+    fn take_from_fetch(&mut self, from: FromFetch) -> Result<(), Error> {
         match from {
-            // It comes back as an event, to all views alike.
+            // It comes back as an event, to all views alike; without a node there is only this one.
+            FromFetch::Transfer(transfer) if !self.connection.is_there() => {
+                self.news(&News::Event(Event::Transfer(transfer)))
+            }
             FromFetch::Transfer(transfer) => {
-                let _ = self.station.client.send(Action::Transfer(transfer)).await;
+                self.connection.send(Action::Transfer(transfer));
                 Ok(())
             }
-            FromFetch::Note(text) => self.news(News::Note(text)).await,
-            FromFetch::Problem(text) => self.news(News::Problem(text)).await,
+            FromFetch::Note(text) => self.news(&News::Note(text)),
+            FromFetch::Problem(text) => self.news(&News::Problem(text)),
             FromFetch::Ended => {
                 self.fetches.ended();
                 Ok(())
@@ -369,17 +433,33 @@ impl<V: View> Session<'_, V> {
         }
     }
 
-    /// The node that was there has ended: another one, or one of our own.
-    async fn reconnect(&mut self, why: Error) -> Result<(), Error> {
-        if self.station.owns_node() || self.leaving.is_some() {
+    /// The node has ended: what it didn't answer may be done, or not.
+    fn lost(&mut self, why: Error) -> Result<(), Error> {
+        if self.connection.owns_node() || self.leaving.is_some() {
             return Err(why);
         }
-        self.asked.clear();
-        self.saying = 0;
-        *self.station = Station::open(self.context, self.me).await?;
-        self.ask(Action::Watch, Asked::Quiet).await?;
-        self.ask(Action::People, Asked::People).await?;
-        self.news(News::Note("the node that was running has ended: this view goes on with its own".to_owned())).await
+        self.connection.seek(self.context, self.me);
+        let mut asked: Vec<(u64, Asked)> = self.asked.drain().collect();
+        asked.sort_unstable_by_key(|(id, _)| *id);
+        for (_, asked) in asked {
+            if let Asked::Say { to, text } = asked {
+                self.unsaid.push(to, text);
+            }
+        }
+        self.news(&News::Note("the node that was running has ended: looking for another one".to_owned()))
+    }
+
+    /// There is a node again: what happened meanwhile is in the history.
+    fn found(&mut self) -> Result<(), Error> {
+        self.ask(Action::Watch, Asked::Quiet);
+        self.ask(Action::People, Asked::People);
+        if !self.unsaid.is_empty() {
+            let query = HistoryQuery { after: Some(self.unsaid.since()), ..HistoryQuery::last(UNSAID_AMONG) };
+            self.ask(Action::History(query), Asked::Unsaid);
+        }
+        self.news(&News::Event(Event::Missed { count: 0 }))?;
+        let whose = if self.connection.owns_node() { "a node of its own" } else { "the node that runs now" };
+        self.news(&News::Note(format!("this view goes on with {whose}")))
     }
 }
 
@@ -390,27 +470,21 @@ async fn until(when: Option<tokio::time::Instant>) {
     }
 }
 
-/// What somebody shares, by asking them.
-async fn files(me: Me, of: UserName, start: String) -> Done {
-    let found = async {
-        let target = contacts::find(&me, &of).await?;
-        browse::files(&me, &target, &start).await
-    };
-    Done::News(match found.await {
-        Ok(files) => News::Files { of, start, files },
-        Err(error) => News::Problem(error.to_string()),
-    })
+/// The user can't wait any longer.
+async fn interrupted(keys: &mut mpsc::Receiver<Key>) {
+    while let Some(key) = keys.recv().await {
+        if key.is_interrupt() {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
-/// Puts files among what somebody may get.
-async fn offer(me: Me, to: UserName, written: Vec<PathBuf>) -> Done {
-    let user = to.clone();
-    let put = blocking(move || {
-        let paths: Vec<PathBuf> = written.iter().map(|path| paths::expanded(path)).collect();
-        offers::put(&me.profile, &user, &paths, None, &mut |_| {})
-    });
-    match put.await {
-        Ok(offered) => Done::Offered { to, names: offered.into_iter().map(|offer| offer.name).collect() },
-        Err(error) => Done::News(News::Problem(error.to_string())),
+/// For the test of what becomes of the terminal; not in what people get.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "it is what it is for")]
+fn panic_if_told(text: &str) {
+    if std::env::var_os("VIZINHO_TEST_PANIC").is_some_and(|word| word == text) {
+        panic!("this was asked for");
     }
 }

@@ -1,11 +1,13 @@
 //! `peer ui`, and `peer` alone in a terminal.
 
+use tokio::sync::mpsc;
+
 use super::Context;
 use super::chat::is_for_people;
-use super::session::{self, Ended};
+use super::session;
 use super::station::Station;
 use crate::engine::{Error, Me};
-use crate::ui::{FullTerminal, FullView, View};
+use crate::ui::{FullTerminal, FullView, Key};
 
 pub(super) async fn run(context: &Context) -> Result<(), Error> {
     if !is_for_people(context) {
@@ -15,18 +17,22 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
     }
     let me = context.me()?;
     let mut station = Station::open(context, &me).await?;
-    let outcome = show(context, &me, &mut station).await;
-    station.close().await?;
-    session::say_goodbye(context, &outcome?)
+    let ended = match begin(context, &me, &mut station).await {
+        Ok((view, keys)) => session::attend(context, &me, view, keys, station).await?,
+        Err(error) => {
+            station.close().await?;
+            return Err(error);
+        }
+    };
+    session::say_goodbye(context, &ended)
 }
 
-async fn show(context: &Context, me: &Me, station: &mut Station) -> Result<Ended, Error> {
+async fn begin(
+    context: &Context,
+    me: &Me,
+    station: &mut Station,
+) -> Result<(FullTerminal, mpsc::Receiver<Key>), Error> {
     let people = station.client.people().await?;
     let model = FullView::new(context.output.look(), &me.user, &people);
-    let (mut view, mut keys) = FullTerminal::open(model)?;
-    let ended = session::attend(context, me, &mut view, &mut keys, station).await;
-    let closed = view.close();
-    let ended = ended?;
-    closed?;
-    Ok(ended)
+    Ok(FullTerminal::open(model)?)
 }

@@ -7,7 +7,7 @@ use shared::UserName;
 use super::messages::RawMessage;
 use super::{Profile, ProfileError, StoredMessage};
 
-/// Which messages are wanted: the last ones for which all of this is true.
+/// Which messages are wanted: the last ones, or the earliest, for which all of this is true.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HistoryQuery {
     /// With whom; everybody when there is nothing here.
@@ -28,8 +28,11 @@ pub struct HistoryQuery {
     /// Only what others wrote and was not read yet.
     #[serde(default)]
     pub unread: bool,
-    /// At most this many: the last ones.
+    /// At most this many: the last ones, or the earliest.
     pub limit: usize,
+    /// Whether the earliest ones are wanted when there are more.
+    #[serde(default)]
+    pub earliest: bool,
 }
 
 impl HistoryQuery {
@@ -51,13 +54,16 @@ impl Profile {
     /// [`ProfileError`].
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<StoredMessage>, ProfileError> {
         let (sql, values) = query.sql();
-        let rows: Vec<RawMessage> = {
+        let mut rows: Vec<RawMessage> = {
             let ledger = self.ledger()?;
             let mut query = self.sql(ledger.prepare_cached(&sql))?;
             let rows = query.query_map(params_from_iter(values), RawMessage::read);
             self.sql(self.sql(rows)?.collect())?
         };
-        rows.into_iter().rev().map(|row| self.checked_message(row)).collect()
+        if !query.earliest {
+            rows.reverse();
+        }
+        rows.into_iter().map(|row| self.checked_message(row)).collect()
     }
 }
 
@@ -98,7 +104,11 @@ impl HistoryQuery {
         let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
         let columns = RawMessage::COLUMNS;
         let limit = values.len();
-        (format!("SELECT {columns} FROM message WHERE {conditions} ORDER BY message.seq DESC LIMIT ?{limit}"), values)
+        let order = if self.earliest { "ASC" } else { "DESC" };
+        (
+            format!("SELECT {columns} FROM message WHERE {conditions} ORDER BY message.seq {order} LIMIT ?{limit}"),
+            values,
+        )
     }
 }
 
@@ -156,6 +166,8 @@ mod tests {
         assert_eq!(texts(&profile, &HistoryQuery { before: Some(4), ..HistoryQuery::with(&bob, 2) }), ["1", "3"]);
         assert_eq!(texts(&profile, &HistoryQuery { since: Some(20), ..HistoryQuery::last(9) }), ["2", "3", "4"]);
         assert_eq!(texts(&profile, &HistoryQuery { after: Some(2), ..HistoryQuery::last(9) }), ["3", "4"]);
+        let earliest = HistoryQuery { after: Some(1), earliest: true, ..HistoryQuery::with(&bob, 1) };
+        assert_eq!(texts(&profile, &earliest), ["3"]);
         profile.mark_read(&bob, Some(3)).unwrap();
         assert_eq!(texts(&profile, &HistoryQuery { unread: true, ..HistoryQuery::last(9) }), ["2", "4"]);
     }

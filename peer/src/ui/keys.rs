@@ -13,6 +13,13 @@ use super::line_editor::Edit;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key(pub(super) Press);
 
+impl Key {
+    /// Whether it is Ctrl-C.
+    pub fn is_interrupt(&self) -> bool {
+        self.0 == Press::Interrupt
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Press {
     Edit(Edit),

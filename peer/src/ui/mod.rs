@@ -38,4 +38,4 @@ pub use line_view::{LineTerminal, LineView};
 pub use look::Look;
 pub use output::{ColorChoice, LogLine, Output, OutputOptions};
 pub use text::{date, files, moment, size, time};
-pub use view::{News, View, Wish};
+pub use view::{CAUGHT_UP_AT_ONCE, News, View, Wish};

@@ -1,6 +1,7 @@
 //! The terminal while a view has it: raw, and given back however the process ends.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossterm::cursor::Show;
@@ -27,6 +28,9 @@ pub(super) enum Kind {
 pub(super) struct RawTerminal {
     kind: Kind,
 }
+
+/// Whether a view has the terminal now.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// What is drawn with.
 pub(super) type Screen = CrosstermBackend<Pen>;
@@ -82,6 +86,7 @@ impl RawTerminal {
 
     fn take(&self) -> io::Result<()> {
         terminal::enable_raw_mode()?;
+        TAKEN.store(true, Ordering::SeqCst);
         let mut out = io::stdout();
         if self.kind == Kind::Alternate {
             queue!(out, EnterAlternateScreen)?;
@@ -107,6 +112,10 @@ pub(super) fn size() -> Size {
 }
 
 fn leave(kind: Kind) {
+    // Once: to leave the other screen again would put the cursor where it was before, over what was printed since.
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let mut out = io::stdout();
     if kind == Kind::Alternate {
         let _ = queue!(out, LeaveAlternateScreen);

@@ -12,6 +12,9 @@ use crate::engine::chat::StoredMessage;
 use crate::engine::event::Event;
 use crate::engine::node::control::Person;
 
+/// Messages that a view is shown at once of what it missed.
+pub const CAUGHT_UP_AT_ONCE: usize = 500;
+
 /// What the user of a view wants; whoever runs the view sees to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
@@ -59,6 +62,13 @@ pub enum Wish {
         /// At most so many messages.
         limit: usize,
     },
+    /// To see what was said and not shown: [`News::CaughtUp`], at most [`CAUGHT_UP_AT_ONCE`].
+    CatchUp {
+        /// The conversation with whom.
+        with: UserName,
+        /// Behind this place.
+        after: i64,
+    },
     /// To find messages: [`News::Found`].
     Search {
         /// In the conversation with whom.
@@ -70,6 +80,8 @@ pub enum Wish {
     MarkRead {
         /// Who.
         with: UserName,
+        /// Up to this place.
+        up_to: i64,
     },
     /// To take nothing more from somebody, or to take things again.
     Block {
@@ -105,6 +117,13 @@ pub enum News {
         /// Before this place, as was asked.
         before: Option<i64>,
         /// Oldest first.
+        messages: Vec<StoredMessage>,
+    },
+    /// What was said behind a place.
+    CaughtUp {
+        /// With whom.
+        with: UserName,
+        /// Oldest first; there are more when there are [`CAUGHT_UP_AT_ONCE`].
         messages: Vec<StoredMessage>,
     },
     /// What was found.
@@ -159,11 +178,11 @@ pub trait View {
     /// As the terminal says.
     fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>>;
 
-    /// Draws what changed.
+    /// Draws what changed, or so much of it that no key has to wait; true when there is more.
     ///
     /// # Errors
     /// As the terminal says.
-    fn draw(&mut self) -> io::Result<()>;
+    fn draw(&mut self) -> io::Result<bool>;
 
     /// Gives the terminal back and stops the process until it is continued; [`News::Resumed`] follows that.
     ///

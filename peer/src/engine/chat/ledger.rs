@@ -158,7 +158,10 @@ pub fn time_left(since_ms: i64, now_ms: i64) -> Duration {
 
 /// Pauses between attempts that grow, and are never the same for all who wait.
 #[derive(Debug, Clone, Copy)]
-pub struct Backoff(Duration);
+pub struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
 
 impl Backoff {
     const FIRST: Duration = Duration::from_secs(2);
@@ -166,13 +169,18 @@ impl Backoff {
 
     /// Short pauses at first.
     pub const fn new() -> Self {
-        Self(Self::FIRST)
+        Self::between(Self::FIRST, Self::LONGEST)
+    }
+
+    /// From `first`, doubled until it is `longest`.
+    pub const fn between(first: Duration, longest: Duration) -> Self {
+        Self { next: first, longest }
     }
 
     /// The next pause; `chance` is from 0 to 1.
     pub fn pause(&mut self, chance: f64) -> Duration {
-        let pause = self.0.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
-        self.0 = (self.0 * 2).min(Self::LONGEST);
+        let pause = self.next.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
+        self.next = (self.next * 2).min(self.longest);
         pause
     }
 }

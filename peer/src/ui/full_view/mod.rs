@@ -87,9 +87,9 @@ impl View for FullTerminal {
         Ok(self.model.news(news, now))
     }
 
-    fn draw(&mut self) -> io::Result<()> {
+    fn draw(&mut self) -> io::Result<bool> {
         if self.away {
-            return Ok(());
+            return Ok(false);
         }
         for line in output::take_held() {
             self.model.news(&News::Note(line), Instant::now());
@@ -102,7 +102,8 @@ impl View for FullTerminal {
                 frame.set_cursor_position(cursor);
             }
         })?;
-        self.pen.put()
+        self.pen.put()?;
+        Ok(false)
     }
 
     fn suspend(&mut self) -> io::Result<()> {

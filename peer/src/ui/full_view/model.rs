@@ -151,7 +151,12 @@ impl FullView {
                     return self.look_at_chosen();
                 }
             }
-            News::History { with, messages, .. } => self.talk(with).take_page(messages, PAGE),
+            News::History { with, before, messages } => {
+                self.talk(with).take_page(messages, PAGE);
+                if before.is_none() {
+                    return self.seen(with);
+                }
+            }
             News::Found { with, words, messages } => self.found(with, words, messages),
             News::Files { of, start, files } => {
                 let talk = self.talk(of);
@@ -184,7 +189,7 @@ impl FullView {
                 }
                 return wishes;
             }
-            News::Resumed => {}
+            News::CaughtUp { .. } | News::Resumed => {}
         }
         Vec::new()
     }
@@ -201,7 +206,7 @@ impl FullView {
                     talk.files = Files::Unknown;
                 }
                 if self.chosen.as_ref() == Some(from) && self.focus == Focus::Talk {
-                    return vec![Wish::MarkRead { with: from.clone() }];
+                    return self.seen(from);
                 }
                 match self.person(from) {
                     Some(person) => person.unread += 1,
@@ -339,11 +344,18 @@ impl FullView {
                 if let Some(person) = self.person(&with) {
                     person.unread = 0;
                 }
-                vec![Wish::MarkRead { with }]
+                self.seen(&with)
             }
             (Focus::Files, Some(_)) => self.ask_files(false),
             _ => Vec::new(),
         }
+    }
+
+    /// What somebody wrote is read as far as it is here, if it is looked at.
+    fn seen(&self, with: &UserName) -> Vec<Wish> {
+        let is_looked_at = self.focus == Focus::Talk && self.chosen.as_ref() == Some(with);
+        let last = self.talks.get(with).filter(|_| is_looked_at).and_then(Talk::last);
+        last.map(|up_to| Wish::MarkRead { with: with.clone(), up_to }).into_iter().collect()
     }
 
     fn choose(&mut self, step: isize) -> Vec<Wish> {

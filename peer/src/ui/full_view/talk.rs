@@ -80,12 +80,29 @@ impl Talk {
         if let Some(first) = messages.first() {
             self.first = Some(first.seq);
         }
-        let known: std::collections::HashSet<i64> = self.entries().map(|entry| entry.seq).collect();
-        let page = messages.iter().filter(|stored| !known.contains(&stored.seq));
         for stored in messages {
             self.learn_offer(stored);
         }
-        self.rows.splice(0..0, page.map(|stored| Row::Entry(Entry::stored(stored))).collect::<Vec<_>>());
+        if let (Some(first), Some(last)) = (messages.first(), messages.last()) {
+            // Of what came meanwhile, the page has all that is in between, and in order.
+            let is_in = |row: &Row| matches!(row, Row::Entry(entry) if (first.seq..=last.seq).contains(&entry.seq));
+            let (known, rest) = std::mem::take(&mut self.rows).into_iter().partition::<Vec<_>, _>(is_in);
+            let page = messages.iter().map(|stored| {
+                let entry = Entry::stored(stored);
+                let known = known.iter().find_map(|row| match row {
+                    Row::Entry(known) if known.seq == entry.seq => Some(known.clone()),
+                    _ => None,
+                });
+                Row::Entry(known.unwrap_or(entry))
+            });
+            self.rows = page.chain(rest).collect();
+        }
+    }
+
+    /// The place of the last message, when none before it is still to come.
+    pub(super) fn last(&self) -> Option<i64> {
+        let is_here = matches!(self.loaded, Loaded::Some | Loaded::Everything);
+        self.entries().next_back().filter(|_| is_here).map(|entry| entry.seq)
     }
 
     /// Forgets what was said: it has to be asked for again.

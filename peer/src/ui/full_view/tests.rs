@@ -81,7 +81,7 @@ fn everybody_is_there_those_online_first() {
 fn a_conversation_is_looked_at_written_in_and_looked_back() {
     let mut view = view(80, 8);
     page(&mut view, 100..200);
-    assert_eq!(press(&mut view, &Press::Submit), [Wish::MarkRead { with: name("bob") }]);
+    assert_eq!(press(&mut view, &Press::Submit), [Wish::MarkRead { with: name("bob"), up_to: 199 }]);
     assert!(picture(&view, 80, 8)[5].ends_with("bob: message 199"), "{:?}", picture(&view, 80, 8));
     for _ in 0..30 {
         let wishes = press(&mut view, &Press::PageUp);
@@ -192,4 +192,25 @@ fn every_size_is_survived() {
             }
         }
     }
+}
+
+#[test]
+fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
+    let mut view = view(80, 12);
+    page(&mut view, 1..4);
+    press(&mut view, &Press::Submit);
+    let received = |seq| {
+        let message = stored(seq, &format!("message {seq}")).message;
+        News::Event(Event::Received { from: name("bob"), message, seq })
+    };
+    let missed = tell(&mut view, &News::Event(Event::Missed { count: 5 }));
+    assert_eq!(missed, [Wish::History { with: name("bob"), before: None, limit: 100 }, Wish::People]);
+    assert_eq!(tell(&mut view, &received(6)), [], "what is before it is not here yet");
+    let messages = (1..=7).map(|seq| stored(seq, &format!("message {seq}"))).collect();
+    let told = tell(&mut view, &News::History { with: name("bob"), before: None, messages });
+    assert_eq!(told, [Wish::MarkRead { with: name("bob"), up_to: 7 }]);
+    tell(&mut view, &received(7));
+    let rows = picture(&view, 80, 12);
+    let shown: Vec<&str> = rows.iter().filter_map(|row| row.split("bob: message ").nth(1)).collect();
+    assert_eq!(shown, ["1", "2", "3", "4", "5", "6", "7"], "{rows:?}");
 }

@@ -8,6 +8,7 @@
 //! ● bob online · 1 waiting · carol 2 unread       how things stand
 //! ```
 
+mod late;
 mod model;
 mod status;
 #[cfg(test)]
@@ -29,6 +30,9 @@ use super::look::Mark;
 use super::output;
 use super::raw::{Kind, Pen, RawTerminal, Screen, ask_for_place, size};
 use super::view::{News, View, Wish};
+
+/// Messages that are put above with one picture: no key waits for more.
+const AT_ONCE: usize = 50;
 
 /// The line view in a terminal.
 pub struct LineTerminal {
@@ -66,10 +70,10 @@ impl LineTerminal {
         Ok((Self { model, screen, pen, place: Place::Known, raw }, keys))
     }
 
-    fn put_above(&mut self) -> io::Result<()> {
+    fn put_above(&mut self, items: Vec<Item>) -> io::Result<()> {
         let columns = usize::from(self.screen.columns());
         let mut late = Vec::new();
-        for item in self.model.take_items() {
+        for item in items {
             match item {
                 Item::Mark { mark, row, ts } => {
                     let span = Span::styled(self.model.look().mark(mark), self.model.look().mark_style(mark));
@@ -124,19 +128,21 @@ impl View for LineTerminal {
         Ok(self.model.news(news, now))
     }
 
-    fn draw(&mut self) -> io::Result<()> {
+    fn draw(&mut self) -> io::Result<bool> {
         // With another size, the key reader is about to tell where everything is now.
         let known = (self.screen.columns(), self.screen.screen_rows());
         if self.place != Place::Known || (size().width, size().height) != known {
-            return Ok(());
+            return Ok(false);
         }
         for line in output::take_held() {
             self.model.news(&News::Note(line), Instant::now());
         }
-        self.put_above()?;
+        let items = self.model.take_some(AT_ONCE);
+        self.put_above(items)?;
         let (rows, cursor) = self.model.below(usize::from(known.0), usize::from(known.1));
         self.screen.draw(&rows, Position::new(cursor, 0))?;
-        self.pen.put()
+        self.pen.put()?;
+        Ok(self.model.has_items())
     }
 
     fn suspend(&mut self) -> io::Result<()> {
@@ -151,7 +157,8 @@ impl View for LineTerminal {
 
     fn close(&mut self) -> io::Result<()> {
         if self.place == Place::Known {
-            self.put_above()?;
+            let items = self.model.take_items();
+            self.put_above(items)?;
             self.screen.close()?;
         }
         self.pen.put()

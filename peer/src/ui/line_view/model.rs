@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use ratatui_core::text::Line;
 use shared::UserName;
-use shared::peer::MessageId;
+use shared::peer::{ChatMessage, MessageId};
 use shared::safe_text::{safe_block, safe_line};
 
+use super::late::Late;
 use super::status;
 use crate::engine::chat::StoredMessage;
 use crate::engine::event::Event;
@@ -21,7 +22,7 @@ use crate::ui::look::{Look, Mark};
 use crate::ui::slash::COMMANDS;
 use crate::ui::text::{hour, size};
 use crate::ui::transfers::Transfers;
-use crate::ui::view::{News, Wish};
+use crate::ui::view::{CAUGHT_UP_AT_ONCE, News, Wish};
 use crate::ui::wrap::{cut, wrap};
 
 /// How long somebody who typed is taken to go on.
@@ -51,6 +52,10 @@ pub struct LineView {
     day: String,
     /// What was asked for to be looked at, and is on its way.
     asked: Asked,
+    /// The place of the last message that is shown.
+    last: i64,
+    /// Something was missed, and is on its way.
+    late: Option<Late>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +68,7 @@ struct Asked {
 struct Open {
     row: Option<RowId>,
     ts: i64,
+    seq: i64,
 }
 
 /// Something to be put above, or a mark to be drawn over.
@@ -98,6 +104,8 @@ impl LineView {
             items: Vec::new(),
             day: String::new(),
             asked: Asked::default(),
+            last: 0,
+            late: None,
         };
         let (unread, waiting) = view.meet(people);
         let first_unread =
@@ -118,12 +126,22 @@ impl LineView {
         self.look
     }
 
-    pub(super) fn begin(&self) -> Vec<Wish> {
-        vec![Wish::MarkRead { with: self.with.clone() }]
+    /// What came since the past was looked at is told by nobody else.
+    pub(super) fn begin(&mut self) -> Vec<Wish> {
+        vec![self.catch_up()]
     }
 
     pub(super) fn take_items(&mut self) -> Vec<Item> {
         std::mem::take(&mut self.items)
+    }
+
+    /// The first of them, at most `most`.
+    pub(super) fn take_some(&mut self, most: usize) -> Vec<Item> {
+        self.items.drain(..most.min(self.items.len())).collect()
+    }
+
+    pub(super) const fn has_items(&self) -> bool {
+        !self.items.is_empty()
     }
 
     /// How many messages of ours are not stored over there.
@@ -171,6 +189,7 @@ impl LineView {
                     self.who(people);
                 }
             }
+            News::CaughtUp { messages, .. } => return self.caught_up(messages),
             News::Found { words, messages, .. } => self.found(words, messages),
             News::Files { files, start, .. } => {
                 self.composer.catalogue_mut().learn(files);
@@ -241,11 +260,7 @@ impl LineView {
         match event {
             Event::Received { from, message, seq } if *from == self.with => {
                 self.typing = None;
-                self.show(Entry::received(message, *seq));
-                if let Some(offer) = &message.offer {
-                    self.offered(offer.name.as_str(), offer.size);
-                }
-                return vec![Wish::MarkRead { with: self.with.clone() }];
+                return self.comes(Entry::received(message, *seq), message);
             }
             Event::Received { from, .. } => {
                 *self.elsewhere.entry(from.clone()).or_default() += 1;
@@ -253,7 +268,9 @@ impl LineView {
             Event::Read { with } => {
                 self.elsewhere.remove(with);
             }
-            Event::Said { to, message, seq } if *to == self.with => self.show(Entry::said(message, *seq)),
+            Event::Said { to, message, seq } if *to == self.with => {
+                return self.comes(Entry::said(message, *seq), message);
+            }
             Event::State { to, id, state, why } if *to == self.with => self.settle(*id, mark(*state), why.as_deref()),
             Event::Typing { from } if *from == self.with => self.typing = Some(now + TYPING),
             Event::Presence { user, online } if *user == self.with && self.online.replace(*online) != Some(*online) => {
@@ -266,10 +283,65 @@ impl LineView {
                 self.tell(event);
             }
             Event::Fetched { by, .. } if *by == self.with => self.tell(event),
-            Event::TrackerLost { .. } | Event::Notice(_) | Event::Missed { .. } => self.tell(event),
+            Event::Missed { .. } => return vec![self.catch_up(), Wish::People],
+            Event::TrackerLost { .. } | Event::Notice(_) => self.tell(event),
             _ => {}
         }
         Vec::new()
+    }
+
+    /// A message of this conversation: behind what was missed, if something was.
+    fn comes(&mut self, entry: Entry, message: &ChatMessage) -> Vec<Wish> {
+        if let Some(late) = &mut self.late {
+            late.hold(entry, message);
+            return Vec::new();
+        }
+        if entry.seq <= self.last {
+            return Vec::new();
+        }
+        let is_theirs = !entry.mine;
+        self.put(entry, message);
+        if is_theirs { self.seen() } else { Vec::new() }
+    }
+
+    fn put(&mut self, entry: Entry, message: &ChatMessage) {
+        let is_theirs = !entry.mine;
+        self.show(entry);
+        if let Some(offer) = message.offer.as_ref().filter(|_| is_theirs) {
+            self.offered(offer.name.as_str(), offer.size);
+        }
+    }
+
+    fn seen(&self) -> Vec<Wish> {
+        vec![Wish::MarkRead { with: self.with.clone(), up_to: self.last }]
+    }
+
+    /// Asks for what was said and not shown, and for what became of what was on its way.
+    fn catch_up(&mut self) -> Wish {
+        self.late.get_or_insert_default();
+        let open = self.open.values().map(|open| open.seq - 1).min();
+        Wish::CatchUp { with: self.with.clone(), after: open.map_or(self.last, |open| open.min(self.last)) }
+    }
+
+    fn caught_up(&mut self, messages: &[StoredMessage]) -> Vec<Wish> {
+        // Of two answers, the first one told it all.
+        let Some(late) = self.late.take() else { return Vec::new() };
+        for stored in messages {
+            let entry = late.newest(Entry::stored(stored));
+            if entry.seq > self.last {
+                self.put(entry, &stored.message);
+            } else if self.open.contains_key(&entry.id) {
+                self.settle(entry.id, entry.mark, None);
+            }
+        }
+        if let (true, Some(last)) = (messages.len() >= CAUGHT_UP_AT_ONCE, messages.last()) {
+            self.late = Some(late);
+            return vec![Wish::CatchUp { with: self.with.clone(), after: last.seq }];
+        }
+        for (entry, message) in late.rest(self.last) {
+            self.put(entry, &message);
+        }
+        self.seen()
     }
 
     /// Learns how things stand with everybody; tells how much is unread from the other one, and waits for them.
@@ -289,12 +361,16 @@ impl LineView {
             self.day = day;
         }
         if matches!(entry.mark, Mark::Waiting | Mark::Sent) {
-            self.open.insert(entry.id, Open { row: None, ts: entry.ts });
+            self.open.insert(entry.id, Open { row: None, ts: entry.ts, seq: entry.seq });
         }
+        self.last = self.last.max(entry.seq);
         self.items.push(Item::Entry(entry));
     }
 
     fn settle(&mut self, id: MessageId, mark: Mark, why: Option<&str>) {
+        if let Some(late) = &mut self.late {
+            late.mark(id, mark);
+        }
         let is_open = matches!(mark, Mark::Waiting | Mark::Sent);
         let known = if is_open { self.open.get(&id).copied() } else { self.open.remove(&id) };
         match known {
@@ -311,7 +387,7 @@ impl LineView {
     }
 
     /// Changes a mark: before its message is put above, or over it afterwards.
-    fn remark(&mut self, id: MessageId, mark: Mark, Open { row, ts }: Open) {
+    fn remark(&mut self, id: MessageId, mark: Mark, Open { row, ts, .. }: Open) {
         let pending = self.items.iter_mut().find_map(|item| match item {
             Item::Entry(entry) if entry.id == id => Some(entry),
             _ => None,

@@ -4,12 +4,12 @@ use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 
 use super::model::{Item, LineView};
-use crate::engine::chat::MessageState;
+use crate::engine::chat::{Direction, MessageState, StoredMessage};
 use crate::engine::event::Event;
 use crate::ui::keys::Press;
 use crate::ui::line_editor::Edit;
 use crate::ui::look::{Look, Mark};
-use crate::ui::view::{News, Wish};
+use crate::ui::view::{CAUGHT_UP_AT_ONCE, News, Wish};
 
 const LOOK: Look = Look { color: false, unicode: true };
 
@@ -75,7 +75,7 @@ fn what_others_write_is_counted_until_it_is_read() {
     tell(&mut view, &News::Event(Event::Read { with: "carol".parse().unwrap() }));
     assert!(!below(&view, 60)[1].contains("carol"));
     let seen = tell(&mut view, &received("bob", 3, "hi"));
-    assert_eq!(seen, [Wish::MarkRead { with: bob() }]);
+    assert_eq!(seen, [Wish::MarkRead { with: bob(), up_to: 3 }]);
 }
 
 #[test]
@@ -121,4 +121,60 @@ fn an_offer_can_be_fetched_at_once() {
     let now = Instant::now();
     view.press(&Press::Edit(Edit::Insert("/get".to_owned())), now);
     assert_eq!(view.press(&Press::Submit, now), [Wish::Get { from: bob(), name: "menu.pdf".to_owned() }]);
+}
+
+fn stored(byte: u8, direction: Direction, state: MessageState) -> StoredMessage {
+    let message = message(byte, &format!("message {byte}"));
+    StoredMessage { seq: byte.into(), peer: bob(), direction, message, state, at: 0 }
+}
+
+fn texts(rows: &[String]) -> Vec<&str> {
+    rows.iter().filter_map(|row| row.rsplit_once(": ").map(|(_, text)| text)).collect()
+}
+
+#[test]
+fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
+    let mut view = begun();
+    tell(&mut view, &received("bob", 1, "message 1"));
+    tell(&mut view, &said(2, "message 2"));
+    tell(&mut view, &received("bob", 3, "message 3"));
+    above(&mut view, 60);
+    let missed = tell(&mut view, &News::Event(Event::Missed { count: 5 }));
+    // From before the one that may have been stored over there meanwhile.
+    assert_eq!(missed, [Wish::CatchUp { with: bob(), after: 1 }, Wish::People]);
+    assert_eq!(tell(&mut view, &received("bob", 6, "message 6")), [], "five is not shown yet");
+    tell(&mut view, &said(7, "message 7"));
+    tell(&mut view, &state(7, MessageState::Stored));
+    assert!(above(&mut view, 60).is_empty());
+    let (theirs, ours) = (Direction::In, Direction::Out);
+    let messages = vec![
+        stored(2, ours, MessageState::Stored),
+        stored(3, theirs, MessageState::Received),
+        stored(4, theirs, MessageState::Received),
+        stored(5, theirs, MessageState::Received),
+        stored(6, theirs, MessageState::Received),
+    ];
+    let caught_up = News::CaughtUp { with: bob(), messages };
+    assert_eq!(tell(&mut view, &caught_up), [Wish::MarkRead { with: bob(), up_to: 7 }]);
+    assert_eq!(view.waiting(), 0, "the second and the seventh are stored over there");
+    let rows = above(&mut view, 60);
+    assert_eq!(texts(&rows), ["message 4", "message 5", "message 6", "message 7"], "{rows:?}");
+    assert!(rows.last().unwrap().starts_with('✓'), "{rows:?}");
+    assert_eq!(tell(&mut view, &caught_up), [], "once");
+    tell(&mut view, &received("bob", 6, "message 6"));
+    assert!(above(&mut view, 60).is_empty());
+}
+
+#[test]
+fn more_than_a_page_is_caught_up_with_page_by_page() {
+    let mut view = begun();
+    assert_eq!(view.begin(), [Wish::CatchUp { with: bob(), after: 0 }]);
+    let page = |from: i64, count: usize| {
+        let numbers = (from..).take(count);
+        let received = |seq| StoredMessage { seq, ..stored(1, Direction::In, MessageState::Received) };
+        News::CaughtUp { with: bob(), messages: numbers.map(received).collect() }
+    };
+    let more = tell(&mut view, &page(1, CAUGHT_UP_AT_ONCE));
+    assert_eq!(more, [Wish::CatchUp { with: bob(), after: 500 }], "nothing is read before all of it is shown");
+    assert_eq!(tell(&mut view, &page(501, 3)), [Wish::MarkRead { with: bob(), up_to: 503 }]);
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
@@ -19,10 +19,15 @@ use crate::profile::{HistoryQuery, Profile, StoredMessage};
 /// Longer than any command takes: a message is dialled, sent and stored within it.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+/// What may wait to be written.
+const WAITING_BYTES: usize = 16 << 20;
+
 /// A connection to the running node of a profile.
 #[derive(Debug)]
 pub struct NodeClient {
     stream: UnixStream,
+    /// What is to be written as soon as there is room.
+    outgoing: BytesMut,
     incoming: BytesMut,
     /// Bytes of it in which there is no line end.
     scanned: usize,
@@ -48,9 +53,14 @@ impl NodeClient {
     pub async fn connect(profile: &Profile) -> Result<Option<Self>, Error> {
         let path = profile.socket_path();
         match UnixStream::connect(&path).await {
-            Ok(stream) => {
-                Ok(Some(Self { stream, incoming: BytesMut::new(), scanned: 0, held: VecDeque::new(), next_id: 0 }))
-            }
+            Ok(stream) => Ok(Some(Self {
+                stream,
+                outgoing: BytesMut::new(),
+                incoming: BytesMut::new(),
+                scanned: 0,
+                held: VecDeque::new(),
+                next_id: 0,
+            })),
             // A path too long for a socket is invalid input: no node can have bound it.
             Err(why)
                 if matches!(
@@ -143,6 +153,18 @@ impl NodeClient {
     /// # Errors
     /// [`Error::Told`] when the node is gone.
     pub async fn send(&mut self, action: Action) -> Result<u64, Error> {
+        let id = self.post(action)?;
+        while !self.outgoing.is_empty() {
+            self.exchange().await?;
+        }
+        Ok(id)
+    }
+
+    /// The same without waiting: it is sent while [`NodeClient::next`] is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it is too much at once, [`Error::Told`] when the node takes nothing any more.
+    pub fn post(&mut self, action: Action) -> Result<u64, Error> {
         self.next_id += 1;
         let command = Command { id: self.next_id, action };
         let mut line = serde_json::to_vec(&command).map_err(|why| Error::Internal(why.to_string()))?;
@@ -150,7 +172,10 @@ impl NodeClient {
         if line.len() > LINE_BYTES {
             return Err(Error::Usage(format!("{} bytes are too much for the running node at once", line.len())));
         }
-        self.write(&line).await?;
+        if self.outgoing.len() + line.len() > WAITING_BYTES {
+            return Err(gone("it takes nothing any more"));
+        }
+        self.outgoing.extend_from_slice(&line);
         Ok(command.id)
     }
 
@@ -165,20 +190,20 @@ impl NodeClient {
         }
     }
 
-    /// Writes, and takes in what comes meanwhile: a node that waits for us to read reads nothing itself.
-    async fn write(&mut self, mut line: &[u8]) -> Result<(), Error> {
+    /// Writes some of what is to be written, or takes in some of what comes: a node that waits for us to read reads
+    /// nothing itself. May be cancelled.
+    async fn exchange(&mut self) -> Result<(), Error> {
         let (mut reader, mut writer) = self.stream.split();
-        while !line.is_empty() {
-            let done = tokio::select! {
-                written = writer.write(line) => written.map(|len| line = &line[len..]),
-                read = reader.read_buf(&mut self.incoming) => match read {
-                    Ok(0) => return Err(gone("it ended")),
-                    read => read.map(|_| ()),
-                },
-            };
-            done.map_err(|why| gone(&why.to_string()))?;
-        }
-        Ok(())
+        let done = tokio::select! {
+            written = writer.write(&self.outgoing), if !self.outgoing.is_empty() => {
+                written.map(|len| self.outgoing.advance(len))
+            }
+            read = reader.read_buf(&mut self.incoming) => match read {
+                Ok(0) => return Err(gone("it ended")),
+                read => read.map(|_| ()),
+            },
+        };
+        done.map_err(|why| gone(&why.to_string()))
     }
 
     async fn read(&mut self) -> Result<FromNode, Error> {
@@ -201,11 +226,7 @@ impl NodeClient {
             if self.incoming.len() > REPLY_BYTES {
                 return Err(gone("it sent a line without end"));
             }
-            match self.stream.read_buf(&mut self.incoming).await {
-                Ok(0) => return Err(gone("it ended")),
-                Ok(_) => {}
-                Err(why) => return Err(gone(&why.to_string())),
-            }
+            self.exchange().await?;
         }
     }
 
@@ -272,8 +293,14 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_has_much_to_tell_and_reads_nothing_meanwhile_is_heard() {
         let (stream, node) = UnixStream::pair().unwrap();
-        let mut client =
-            NodeClient { stream, incoming: BytesMut::new(), scanned: 0, held: VecDeque::new(), next_id: 0 };
+        let mut client = NodeClient {
+            stream,
+            outgoing: BytesMut::new(),
+            incoming: BytesMut::new(),
+            scanned: 0,
+            held: VecDeque::new(),
+            next_id: 0,
+        };
         let (reading, mut writing) = node.into_split();
         let told = async {
             for id in 1..=COMMANDS {
