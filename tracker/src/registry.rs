@@ -27,6 +27,7 @@
 //! | a page of LIST_PEERS | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
+//! | accounts whose sessions an administrator or another key ended | one number an account | |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
 
 mod addresses;
@@ -110,6 +111,9 @@ pub struct Registry {
     /// The plain list's text.
     segments: Segments,
     last_session: u64,
+    /// The newest session at the time that a user was last expelled.
+    expelled: HashMap<UserName, SessionId>,
+    last_expulsion: SessionId,
     catalogue_bytes: usize,
     /// Users whose state is not stored yet.
     marked: BTreeMap<UserName, Mark>,
@@ -147,6 +151,8 @@ impl Registry {
             events: EventLog::new(first_event),
             segments: Segments::new(),
             last_session: 0,
+            expelled: HashMap::new(),
+            last_expulsion: SessionId::default(),
             catalogue_bytes: 0,
             marked: BTreeMap::new(),
             is_stopping: false,

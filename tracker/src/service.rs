@@ -39,7 +39,7 @@ use crate::limits::{Limits, Rates, TooOften};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
-use crate::registry::{BindingMoved, Parts, Registry, Rules};
+use crate::registry::{BindingMoved, Parts, Registry, Rules, SessionId};
 
 pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
@@ -65,6 +65,8 @@ pub struct Service {
     memory_fails: AtomicBool,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
+    /// Changes when somebody is expelled: connections look whether it is theirs.
+    last_expulsion: watch::Sender<SessionId>,
 }
 
 /// What the service goes by.
@@ -159,6 +161,7 @@ impl Service {
             first_event,
             memory_fails: AtomicBool::new(false),
             last_event: watch::Sender::new(first_event),
+            last_expulsion: watch::Sender::new(SessionId::default()),
         })
     }
 
@@ -225,6 +228,11 @@ impl Service {
         self.last_event.subscribe()
     }
 
+    /// News of somebody's being expelled, see [`Client::is_expelled`].
+    pub fn watch_expulsions(&self) -> watch::Receiver<SessionId> {
+        self.last_expulsion.subscribe()
+    }
+
     /// `work` with the registry as it is now; subscribers hear of what it does.
     pub(crate) fn with_registry<T>(&self, work: impl FnOnce(&mut Registry, Instant) -> T) -> T {
         // A panic in between is a bug that the log tells; refusing everybody from then on would not mend it.
@@ -233,8 +241,13 @@ impl Service {
         let now = Instant::now();
         registry.expire(now);
         let result = work(&mut registry, now);
-        let last = registry.last_event();
+        let (last, last_expulsion) = (registry.last_event(), registry.last_expulsion());
         drop(registry);
+        self.last_expulsion.send_if_modified(|told| {
+            let newer = last_expulsion > *told;
+            *told = last_expulsion.max(*told);
+            newer
+        });
         if last != before {
             self.last_event.send_if_modified(|told| {
                 let newer = last > *told;

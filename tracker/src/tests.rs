@@ -1,5 +1,6 @@
 //! The whole tracker on a real listener, driven over plaintext and TLS.
 
+mod administration;
 mod bounds;
 mod harness;
 mod legacy;

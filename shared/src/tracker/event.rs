@@ -46,12 +46,12 @@ pub enum EventKind {
         /// How many now.
         count: usize,
     },
-    /// An account is bound to another key than before.
+    /// An account is bound to another key than before, or to none any more.
     KeyChanged {
         /// Whose.
         user: UserName,
-        /// The new key.
-        fingerprint: Fingerprint,
+        /// The new key; none after the administrator unbound or removed the account.
+        fingerprint: Option<Fingerprint>,
     },
     /// Events were left out: ask for the whole state again.
     Resync {},
@@ -79,6 +79,10 @@ mod tests {
             r#"{"seq":7,"event":"files","user":"bob","count":3}"#,
         );
         golden(EventKind::Resync {}, r#"{"seq":7,"event":"resync"}"#);
+        golden(
+            EventKind::KeyChanged { user: user.clone(), fingerprint: None },
+            r#"{"seq":7,"event":"key_changed","user":"bob","fingerprint":null}"#,
+        );
         let online = EventKind::Online {
             user,
             ip: [10, 0, 0, 1].into(),

@@ -5,7 +5,7 @@
 //!        ▼                                                             │
 //! answer all whole requests ─► due events ─► write ─► wait for bytes ──┤
 //!        │                                               events ───────┘
-//!        │ not JSON, too large                           end, stop, too slow
+//!        │ not JSON, too large                           end, stop, too slow, expelled
 //!        └────────► one error line ─► closed ◄───────────────┘
 //! ```
 
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Patience;
+use crate::registry::SessionId;
 use crate::service::{Client, LIST_END, Reply};
 
 /// Replies gathered before they are written; lists longer than this are written from where they lie.
@@ -43,6 +44,7 @@ pub(super) struct Conversation<S> {
     patience: Patience,
     stop: CancellationToken,
     events: watch::Receiver<u64>,
+    expulsions: watch::Receiver<SessionId>,
     out: Vec<u8>,
     input: Vec<u8>,
     /// When the last request was answered, or the connection began.
@@ -201,8 +203,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 return Ok(Heard::Stop);
             }
             tokio::select! {
-                // Bytes first: what is here when the tracker is told to stop is answered.
                 biased;
+                Ok(()) = self.expulsions.changed() => if self.client.is_expelled() {
+                    info!(ip = %self.client.ip(), "closed: the administrator or another key ended its sessions");
+                    return Ok(Heard::Stop);
+                },
+                // Bytes first: what is here when the tracker is told to stop is answered.
                 read = self.stream.read(&mut self.input) => return heard(read),
                 Ok(()) = self.events.changed(), if subscribed => return Ok(Heard::Events),
                 () = self.stop.cancelled(), if self.last_moment.is_none() => {}
@@ -252,6 +258,7 @@ impl<S> Conversation<S> {
         Self {
             stream,
             events: client.service().watch_events(),
+            expulsions: client.service().watch_expulsions(),
             client,
             objects,
             patience,

@@ -23,23 +23,45 @@ impl Registry {
             return;
         }
         self.owners.insert(fingerprint, user.clone());
-        self.end_sessions(user);
         if let Some(old) = old {
             self.owners.remove(&old);
-            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint });
+            self.expel(user);
+            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
+        } else {
+            self.end_sessions(user);
         }
     }
 
-    /// Takes note that the account is bound to nothing, or is no more. Its sessions are over.
+    /// Takes note that the account is bound to nothing, or is no more. Whoever was this user is expelled.
     pub fn unbind(&mut self, user: &UserName) {
-        if let Some(old) = self.bindings.remove(user) {
+        let old = self.bindings.remove(user);
+        self.expel(user);
+        if let Some(old) = old {
             self.owners.remove(&old);
+            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: None });
         }
-        self.end_sessions(user);
     }
 
-    /// Ends the user's presence and every session.
-    pub fn end_sessions(&mut self, user: &UserName) {
+    /// Ends the user's presence and every session; connections that were authenticated as this user are to be closed,
+    /// and logins that are under way count no more.
+    pub fn expel(&mut self, user: &UserName) {
+        self.end_sessions(user);
+        self.last_session += 1;
+        self.expelled.insert(user.clone(), self.newest_session());
+        self.last_expulsion = self.newest_session();
+    }
+
+    /// Whether whoever was authenticated as this user when `then` was the newest session was expelled since.
+    pub fn was_expelled_since(&self, user: &UserName, then: SessionId) -> bool {
+        self.expelled.get(user).is_some_and(|expelled| then < *expelled)
+    }
+
+    /// Changes whenever somebody is expelled.
+    pub const fn last_expulsion(&self) -> SessionId {
+        self.last_expulsion
+    }
+
+    fn end_sessions(&mut self, user: &UserName) {
         self.end_presence(user);
         let over: Vec<SessionId> =
             self.sessions.iter().filter(|(_, session)| session.user == *user).map(|(id, _)| *id).collect();

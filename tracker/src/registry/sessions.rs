@@ -5,8 +5,8 @@ use shared::{Fingerprint, UserName};
 
 use super::Registry;
 
-/// Names one session for as long as the process lives; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Names one session for as long as the process lives; never used twice, and newer ones are greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
 /// The account was bound to another key since the authentication began.
@@ -45,7 +45,7 @@ impl Registry {
             return Err(BindingMoved);
         }
         self.last_session += 1;
-        let id = SessionId(self.last_session);
+        let id = self.newest_session();
         self.sessions.insert(id, Session { user, token });
         self.tokens.insert(token, id);
         Ok(id)
@@ -56,6 +56,11 @@ impl Registry {
         if !self.is_presence(session) {
             self.forget_session(session);
         }
+    }
+
+    /// The newest session, whether it is over or not: a moment among the sessions.
+    pub const fn newest_session(&self) -> SessionId {
+        SessionId(self.last_session)
     }
 
     /// The token of a session that is not over, and whether it is its user's presence.

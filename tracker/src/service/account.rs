@@ -8,7 +8,7 @@ use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
 use super::client::{Client, Transport};
-use super::{Answered, Refused, Registration, Service, new_token, ok, refuse};
+use super::{Answered, Refused, Registration, Service, changed_meanwhile, new_token, ok, refuse};
 use crate::accounts::{Account, StoreError};
 use crate::passwords::Check;
 use crate::registry::{Arrival, Registry, SessionId, useful_addresses};
@@ -57,12 +57,17 @@ impl Service {
         presence: &Presence,
         rebind: bool,
     ) -> Answered {
+        let began = self.with_registry(|registry, _| registry.newest_session());
         let account = self.authenticate(client, credentials).await?;
         let user = account.user;
         let (bound, owner) = self.with_registry(|registry, _| {
+            // A password that was right before the account's sessions were ended says nothing now.
+            if registry.was_expelled_since(&user, began) {
+                return Err(changed_meanwhile());
+            }
             let owner = client.certificate().and_then(|fingerprint| registry.owner(&fingerprint).cloned());
-            (registry.binding(&user), owner)
-        });
+            Ok((registry.binding(&user), owner))
+        })?;
         let binding = match decide(&user, client.transport(), bound, owner.as_ref(), rebind)? {
             Binding::Stays(binding) => binding,
             Binding::Becomes { old, new } => {

@@ -62,7 +62,7 @@ impl Service {
         Ok(self.accounts.run(move |store| store.create(&account)).await?)
     }
 
-    /// Removes an account; its sessions are over.
+    /// Removes an account; its sessions and connections are over.
     ///
     /// # Errors
     /// [`AccountError`].
@@ -73,18 +73,18 @@ impl Service {
         Ok(())
     }
 
-    /// Gives an account another password; its sessions are over.
+    /// Gives an account another password; its sessions and connections are over.
     ///
     /// # Errors
     /// [`AccountError`].
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountError> {
         let (name, hash) = (user.clone(), self.passwords.hash(password, HERE).await?);
         self.accounts.run(move |store| store.reset_password(&name, &hash)).await?;
-        self.with_registry(|registry, _| registry.end_sessions(user));
+        self.with_registry(|registry, _| registry.expel(user));
         Ok(())
     }
 
-    /// Forgets what an account is bound to; its sessions are over.
+    /// Forgets what an account is bound to; its sessions and connections are over.
     ///
     /// # Errors
     /// [`AccountError`].

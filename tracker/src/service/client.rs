@@ -37,11 +37,15 @@ pub struct Client {
 }
 
 /// Whether events go out on this connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Subscription {
     None,
     /// All events after this one.
-    After(u64),
+    After {
+        seen: u64,
+        by: UserName,
+        then: SessionId,
+    },
 }
 
 impl Client {
@@ -83,9 +87,9 @@ impl Client {
 
     /// The lines of events that are due, appended to `out`. Says whether there may be more.
     pub fn push_events(&mut self, out: &mut Vec<u8>) -> bool {
-        let Subscription::After(seen) = self.events else { return false };
-        let backlog = self.service.with_registry(|registry, _| registry.events_after(seen, EVENTS_AT_ONCE));
-        let (seen, more) = match backlog {
+        let Subscription::After { seen, .. } = &mut self.events else { return false };
+        let backlog = self.service.with_registry(|registry, _| registry.events_after(*seen, EVENTS_AT_ONCE));
+        let (last, more) = match backlog {
             Backlog::Lines { lines, seen } => {
                 lines.iter().for_each(|line| out.extend_from_slice(line));
                 (seen, lines.len() == EVENTS_AT_ONCE)
@@ -96,8 +100,20 @@ impl Client {
                 (seen, false)
             }
         };
-        self.events = Subscription::After(seen);
+        *seen = last;
         more
+    }
+
+    /// Whether one of those who were authenticated here was expelled since.
+    pub fn is_expelled(&self) -> bool {
+        let subscriber = match &self.events {
+            Subscription::None => None,
+            Subscription::After { by, then, .. } => Some((by, then)),
+        };
+        self.service.with_registry(|registry, _| {
+            let mut all = self.sessions.iter().map(|(user, session)| (user, session)).chain(subscriber);
+            all.any(|(user, then)| registry.was_expelled_since(user, *then))
+        })
     }
 
     pub(super) const fn is_secure(&self) -> bool {
@@ -143,11 +159,11 @@ impl Client {
         self.sessions.retain(|(name, _)| name != user);
     }
 
-    pub(super) fn subscribe(&mut self, after: u64) {
+    pub(super) fn subscribe(&mut self, seen: u64, by: UserName, then: SessionId) {
         if !self.is_subscribed() {
             self.service.metrics().subscribers.inc();
         }
-        self.events = Subscription::After(after);
+        self.events = Subscription::After { seen, by, then };
     }
 }
 

@@ -147,13 +147,13 @@ impl Service {
     }
 
     pub(super) fn subscribe(&self, client: &mut Client, id: Option<&str>, since: Option<u64>) -> Answered {
-        self.certified(client)?;
-        let (last, continued) = self.with_registry(|registry, _| {
+        let (user, _) = self.certified(client)?;
+        let (last, continued, then) = self.with_registry(|registry, _| {
             let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), Backlog::Lines { .. });
-            (registry.last_event(), since.filter(kept))
+            (registry.last_event(), since.filter(kept), registry.newest_session())
         });
         // What can't be continued begins after an event that never was: the first line sent is then a resync.
-        client.subscribe(continued.unwrap_or(if since.is_some() { u64::MAX } else { last }));
+        client.subscribe(continued.unwrap_or(if since.is_some() { u64::MAX } else { last }), user, then);
         let seq = continued.unwrap_or(last);
         ok(id, "events follow", &SubscribeReply { seq })
     }
