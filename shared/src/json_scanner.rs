@@ -71,16 +71,23 @@ impl Objects {
     /// Adds bytes from the stream.
     pub fn extend(&mut self, bytes: &[u8]) {
         if self.start == self.buffer.len() {
-            self.buffer.clear();
-            self.buffer.shrink_to(KEPT_CAPACITY);
-            self.scanned = 0;
-            self.start = 0;
+            self.forget_handed_out();
         } else if self.start > self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
             self.start = 0;
         }
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// How many bytes lie here.
+    pub const fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether none do.
+    pub const fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
     }
 
     /// Whether an object has begun and not ended: the stream must not stop here.
@@ -118,6 +125,9 @@ impl Objects {
                 }
             }
         }
+        if self.state == State::Between {
+            self.forget_handed_out();
+        }
         Ok(None)
     }
 
@@ -136,6 +146,13 @@ impl Objects {
             (InString::No | InString::Yes, _) => (depth, string),
         };
         Ok(Some(State::Inside { depth, string }))
+    }
+
+    /// Between objects everything was handed out: whoever says nothing more holds no memory.
+    fn forget_handed_out(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_CAPACITY);
+        (self.start, self.scanned) = (0, 0);
     }
 
     fn hand_out(&mut self) -> Result<&str, ScanError> {
@@ -221,6 +238,10 @@ mod tests {
         objects.extend(b"{}");
         assert!(objects.next_object().unwrap().is_some());
         assert!(objects.buffer.capacity() <= KEPT_CAPACITY);
+        objects.extend(format!("{{\"a\":\"{}\"}} ", "x".repeat(500_000)).as_bytes());
+        assert!(objects.next_object().unwrap().is_some() && objects.len() > 500_000);
+        assert_eq!(objects.next_object(), Ok(None));
+        assert!(objects.is_empty() && objects.buffer.capacity() <= KEPT_CAPACITY);
     }
 
     proptest! {

@@ -14,8 +14,10 @@
 //! | time between requests | 10 min; once logged in the longer of that and `--legacy-ttl` | closed |
 //! | time for the client to take replies | 30 s, and 1 s more for each 64 KiB | closed |
 //! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from this address) | `too_large`, closed |
+//! | requests longer than 16 KiB on their way, all together | 128 MiB, of which 34 MiB for one address of the network | not read on; after 10 s `busy`, closed |
 //! | replies gathered before they are written | 64 KiB, and one list that is shared | written first |
 
+mod budget;
 mod conversation;
 
 use std::net::SocketAddr;
@@ -25,13 +27,17 @@ use std::time::Duration;
 use shared::limits::{REQUEST_BYTES_BEFORE_LOGIN, REQUEST_DEPTH};
 use shared::safe_text::safe_line;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::service::{Client, Service, Transport};
+pub use budget::Budget;
 use conversation::Conversation;
+
+/// How long after the stop bytes are taken that were on their way before it.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
 
 /// How long the other side may take for what.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +50,8 @@ pub struct Patience {
     pub request: Duration,
     /// A request that has begun, once logged in.
     pub large_request: Duration,
+    /// Memory for a long request.
+    pub room: Duration,
     /// Silence between requests.
     pub idle: Duration,
     /// Silence between requests, once logged in.
@@ -61,6 +69,7 @@ impl Default for Patience {
             handshake: Duration::from_secs(10),
             request: Duration::from_secs(30),
             large_request: Duration::from_secs(120),
+            room: Duration::from_secs(10),
             idle: Duration::from_secs(600),
             idle_logged_in: Duration::from_secs(3600),
             write: Duration::from_secs(30),
@@ -78,6 +87,8 @@ pub struct Context {
     pub tls: TlsAcceptor,
     /// How long the other side may take.
     pub patience: Patience,
+    /// Memory for long requests.
+    pub budget: Arc<Budget>,
     /// When cancelled: answer what was read, then close.
     pub stop: CancellationToken,
 }
@@ -89,7 +100,7 @@ pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context) {
     let mut first = [0];
     let peeked = tokio::select! {
         peeked = timeout(context.patience.first_byte, stream.peek(&mut first)) => peeked,
-        () = context.stop.cancelled() => return,
+        () = last_moment(&context.stop) => return,
     };
     let ended = match (peeked, first) {
         (Ok(Ok(1)), [0x16]) => serve_tls(stream, ip, context).await,
@@ -105,11 +116,17 @@ pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context) {
     }
 }
 
+/// Ready when the tracker stops and what was on its way before that has had its time.
+async fn last_moment(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(LAST_MOMENT).await;
+}
+
 async fn serve_tls(stream: TcpStream, ip: std::net::IpAddr, context: Context) -> std::io::Result<()> {
     let handshake = timeout(context.patience.handshake, context.tls.accept(stream));
     let stream = tokio::select! {
         stream = handshake => stream.map_err(std::io::Error::from)??,
-        () = context.stop.cancelled() => return Ok(()),
+        () = last_moment(&context.stop) => return Ok(()),
     };
     let certificate = certs::fingerprint_of_chain(stream.get_ref().1.peer_certificates());
     let transport = certificate.map_or(Transport::Tls, Transport::Certified);
@@ -120,5 +137,6 @@ async fn serve_tls(stream: TcpStream, ip: std::net::IpAddr, context: Context) ->
 fn conversation<S>(stream: S, ip: std::net::IpAddr, transport: Transport, context: Context) -> Conversation<S> {
     let client = Client::new(context.service, ip, transport);
     let objects = shared::json_scanner::Objects::new(REQUEST_BYTES_BEFORE_LOGIN, REQUEST_DEPTH);
-    Conversation::new(stream, client, objects, context.patience, context.stop)
+    let share = context.budget.share(ip);
+    Conversation::new(stream, client, objects, share, context.patience, context.stop)
 }

@@ -29,7 +29,7 @@ use tracing::{info, warn};
 
 use crate::accounts::{Accounts, OpenError, SqliteStore};
 use crate::admin::{self, Control};
-use crate::connection::Patience;
+use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::{Memory, MemoryError};
 use crate::registry::Rules;
@@ -177,7 +177,8 @@ async fn serve(
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
     let idle_logged_in = patience.idle.max(config.legacy_ttl);
-    let tracker = Tracker { service, tls, patience: Patience { idle_logged_in, ..patience }, places };
+    let patience = Patience { idle_logged_in, ..patience };
+    let tracker = Tracker { service, tls, patience, budget: Arc::new(Budget::new()), places };
     announce(address, fingerprint, &config.data_folder);
     let announcement = if config.mdns { Announcement::begin(address, fingerprint) } else { None };
     let shutdown = async move {

@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::connection::{self, Context, Patience};
+use crate::connection::{self, Budget, Context, Patience};
 use crate::service::Service;
 
 pub use places::{Full, PerAddress, Places};
@@ -63,6 +63,8 @@ pub struct Tracker {
     pub tls: Arc<ServerConfig>,
     /// How long clients may take.
     pub patience: Patience,
+    /// Memory for long requests.
+    pub budget: Arc<Budget>,
     /// Places for connections.
     pub places: Arc<Places>,
 }
@@ -70,8 +72,9 @@ pub struct Tracker {
 /// Serves clients until `shutdown` is ready, then lets them go.
 pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Future<Output = ()>) {
     let stop = CancellationToken::new();
-    let Tracker { service, tls, patience, places } = tracker;
-    let context = Context { service: Arc::clone(&service), tls: TlsAcceptor::from(tls), patience, stop: stop.clone() };
+    let Tracker { service, tls, patience, budget, places } = tracker;
+    let tls = TlsAcceptor::from(tls);
+    let context = Context { service: Arc::clone(&service), tls, patience, budget, stop: stop.clone() };
     let (mut connections, mut refusals, mut keeper) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     keeper.spawn(expire_in_time(Arc::clone(&service)));
     keeper.spawn(remember_in_time(Arc::clone(&service)));

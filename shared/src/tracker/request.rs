@@ -1,5 +1,6 @@
 //! Requests: hostile text in, a checked [`Request`] or a [`Refusal`] out; and back to text for our own peers.
 
+mod bounded;
 mod check;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracker::accounts::{Accounts, SqliteStore};
-use tracker::connection::{Context, Patience, serve};
+use tracker::connection::{Budget, Context, Patience, serve};
 use tracker::limits::Rates;
 use tracker::memory::Memory;
 use tracker::registry::Rules;
@@ -47,7 +47,7 @@ async fn context() -> Context {
     let service = Arc::new(Service::start(policy, accounts, memory).await.expect("a service"));
     let soon = Duration::from_millis(5);
     let patience = Patience { first_byte: soon, handshake: soon, request: soon, linger: soon, ..Patience::default() };
-    Context { service, tls, patience, stop: CancellationToken::new() }
+    Context { service, tls, patience, budget: Arc::new(Budget::new()), stop: CancellationToken::new() }
 }
 
 async fn converse(bytes: &[u8], context: Context) -> Vec<u8> {

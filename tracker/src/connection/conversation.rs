@@ -14,15 +14,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::json_scanner::{Objects, ScanError};
-use shared::limits::REQUEST_BYTES_AFTER_LOGIN;
+use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_BYTES_BEFORE_LOGIN};
 use shared::tracker::{ErrorCode, Refusal, encode_error};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::Patience;
+use super::budget::Share;
+use super::{LAST_MOMENT, Patience};
 use crate::registry::SessionId;
 use crate::service::{Client, LIST_END, Reply};
 
@@ -32,8 +33,8 @@ const GATHERED: usize = 64 * 1024;
 const READ_LITTLE: usize = 4 * 1024;
 /// Read at once while much comes.
 const READ_MUCH: usize = 64 * 1024;
-/// How long after the stop bytes are taken that were on their way before it.
-const LAST_MOMENT: Duration = Duration::from_millis(100);
+/// When to try again after there was none.
+const BUSY_RETRY_MS: u64 = 2000;
 /// The slowest pace at which a client may take a long reply, bytes a second.
 const SLOWEST_PACE: usize = 64 * 1024;
 
@@ -41,6 +42,8 @@ pub(super) struct Conversation<S> {
     stream: S,
     client: Client,
     objects: Objects,
+    /// Of the memory for long requests.
+    share: Share,
     patience: Patience,
     stop: CancellationToken,
     events: watch::Receiver<u64>,
@@ -76,6 +79,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             }
             self.flush().await?;
             self.note_what_is_incomplete();
+            if !self.has_room().await {
+                let refusal = Refusal::new(ErrorCode::Busy, "too many long requests are on their way");
+                return self.last_word(&refusal).await;
+            }
             match self.wait().await? {
                 Heard::Bytes(count) => self.take(count),
                 Heard::Events => {}
@@ -182,6 +189,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
+    /// Whether there is memory for the rest of the request that is incomplete, at once or soon.
+    async fn has_room(&mut self) -> bool {
+        let held = self.objects.len();
+        let needed = if held > REQUEST_BYTES_BEFORE_LOGIN { held + READ_MUCH } else { 0 };
+        tokio::select! {
+            biased;
+            () = self.share.fit(needed) => true,
+            () = sleep(self.patience.room) => false,
+            () = self.stop.cancelled() => false,
+        }
+    }
+
     fn trust(&mut self) {
         self.is_trusted = true;
         self.objects.set_limit(REQUEST_BYTES_AFTER_LOGIN);
@@ -232,7 +251,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     async fn last_word(&mut self, refusal: &Refusal) -> io::Result<()> {
         info!(ip = %self.client.ip(), code = %refusal.code, "refused");
         self.client.service().metrics().answered(None, refusal.code.as_str(), Duration::ZERO);
-        self.out.extend_from_slice(&encode_error(None, refusal, None));
+        let retry_after_ms = (refusal.code == ErrorCode::Busy).then_some(BUSY_RETRY_MS);
+        self.out.extend_from_slice(&encode_error(None, refusal, retry_after_ms));
         self.flush().await?;
         self.close().await
     }
@@ -252,6 +272,7 @@ impl<S> Conversation<S> {
         stream: S,
         client: Client,
         objects: Objects,
+        share: Share,
         patience: Patience,
         stop: CancellationToken,
     ) -> Self {
@@ -261,6 +282,7 @@ impl<S> Conversation<S> {
             expulsions: client.service().watch_expulsions(),
             client,
             objects,
+            share,
             patience,
             stop,
             out: Vec::new(),

@@ -6,7 +6,7 @@ use certs::Identity;
 use tokio::time::Instant;
 
 use super::harness::{RULES, World, codes, files, login, register};
-use crate::connection::Patience;
+use crate::connection::{Budget, Patience};
 use crate::registry::Rules;
 
 const LIST: &str = r#"{"action":"LIST_PEERS"}"#;
@@ -55,6 +55,34 @@ async fn a_client_of_the_exercise_may_bring_a_long_list_on_a_connection_of_its_o
     world.once(&register("bob")).await;
     world.once(&login("bob")).await;
     assert_eq!(world.once(&files("bob", 5000)).await["count"], 5000);
+}
+
+#[tokio::test]
+async fn long_requests_that_never_end_leave_room_for_others_or_are_told_to_come_back() {
+    let patience = Patience { room: Duration::from_millis(300), ..Patience::default() };
+    // Ten pieces of 64 KiB.
+    let world = World::with_budget(Budget::with_bounds(10, 10), patience).await;
+    world.once(&register("bob")).await;
+    let (mut hoarder, mut honest) = (world.plain().await, world.plain().await);
+    assert_eq!(hoarder.code(&login("bob")).await, "ok");
+    let hoard = format!(r#"{{"action":"REGISTER_FILES","files":"{}"#, "x".repeat(450_000));
+    hoarder.send(&hoard).await;
+    assert_eq!(honest.code(LIST).await, "ok");
+    let long = files("bob", 4000);
+    assert!(long.len() > 130_000);
+    honest.send(&long).await;
+    let refused = honest.line().await;
+    assert_eq!(refused["code"], "busy", "{refused}");
+    assert!(refused["retry_after_ms"].is_u64());
+    drop(hoarder);
+    world.once(&login("bob")).await;
+    assert_eq!(world.once(&long).await["count"], 4000);
+    // What was read is no longer held, by whoever is still there.
+    for _ in 0..20 {
+        let mut silent = world.plain().await;
+        assert_eq!(silent.code(&login("bob")).await, "ok");
+        assert_eq!(silent.ask(&long).await["count"], 4000);
+    }
 }
 
 #[tokio::test]
@@ -107,6 +135,23 @@ async fn over_the_cap_it_is_busy_and_then_free_again() {
         assert!(started.elapsed() < Duration::from_secs(10));
     }
     assert_eq!(two.code(LIST).await, "ok");
+}
+
+#[tokio::test]
+async fn who_was_let_in_just_before_a_stop_is_answered() {
+    let mut world = World::new().await;
+    let mut silent = world.plain().await;
+    let started = Instant::now();
+    while world.service.metrics().connections.get() == 0 {
+        assert!(started.elapsed() < Duration::from_secs(10));
+        tokio::task::yield_now().await;
+    }
+    world.begin_stop();
+    // The others have been told.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    silent.send(LIST).await;
+    assert_eq!(codes(&silent.rest().await), ["ok"]);
+    world.stopped().await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::accounts::{Accounts, SqliteStore};
-use crate::connection::Patience;
+use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::Memory;
 use crate::registry::Rules;
@@ -68,10 +68,20 @@ impl World {
     }
 
     pub(super) async fn with_policy(policy: Policy, patience: Patience, max_connections: usize) -> Self {
-        Self::in_folder(Arc::new(tempfile::tempdir().unwrap()), policy, patience, max_connections).await
+        Self::in_folder(Arc::new(tempfile::tempdir().unwrap()), policy, patience, Budget::new(), max_connections).await
     }
 
-    async fn in_folder(folder: Arc<TempDir>, policy: Policy, patience: Patience, max_connections: usize) -> Self {
+    pub(super) async fn with_budget(budget: Budget, patience: Patience) -> Self {
+        Self::in_folder(Arc::new(tempfile::tempdir().unwrap()), POLICY, patience, budget, 100).await
+    }
+
+    async fn in_folder(
+        folder: Arc<TempDir>,
+        policy: Policy,
+        patience: Patience,
+        budget: Budget,
+        max_connections: usize,
+    ) -> Self {
         let store = SqliteStore::open(&folder.path().join("db")).unwrap();
         let memory = Memory::open(&folder.path().join("presence.db")).unwrap();
         let service = Arc::new(Service::start(policy, Accounts::start(store).unwrap(), memory).await.unwrap());
@@ -81,7 +91,8 @@ impl World {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let places = Arc::new(Places::new(max_connections, PER_ADDRESS));
-        let tracker = Tracker { service: Arc::clone(&service), tls, patience, places };
+        let budget = Arc::new(budget);
+        let tracker = Tracker { service: Arc::clone(&service), tls, patience, budget, places };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, tracker, async move { drop(stopped.await) }));
         Self { address, service, identity, policy, stop: Some(stop), server, folder }
@@ -96,7 +107,7 @@ impl World {
             self.stopped().await;
         }
         let Self { folder, policy, .. } = self;
-        Self::in_folder(folder, policy, Patience::default(), 100).await
+        Self::in_folder(folder, policy, Patience::default(), Budget::new(), 100).await
     }
 
     /// A plaintext connection from another address of the loopback network.

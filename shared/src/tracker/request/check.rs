@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::bounded::Bounded;
 use super::{
     Credentials, FilesMode, ListPeers, Password, Presence, Proof, Refusal, RegisterFiles, Request, SharedFile, Whois,
 };
@@ -47,10 +48,10 @@ pub(super) struct Fields<'a> {
     new_password: Option<Cow<'a, str>>,
     port: Option<u64>,
     #[serde(borrow)]
-    addresses: Option<Vec<Cow<'a, str>>>,
+    addresses: Option<Bounded<Cow<'a, str>, ADDRESSES_PER_USER>>,
     rebind: Option<bool>,
     #[serde(borrow)]
-    files: Option<Vec<FileFields<'a>>>,
+    files: Option<Bounded<FileFields<'a>, FILES_PER_USER>>,
     #[serde(borrow)]
     mode: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -147,7 +148,7 @@ impl Fields<'_> {
             checked.ok_or_else(|| bad(format!("port: {port} is not in 1 to 65535")))
         });
         let port = port.transpose()?;
-        let addresses = self.addresses.as_deref().unwrap_or_default();
+        let addresses = self.addresses.as_ref().map_or(&[][..], |addresses| &addresses.0);
         if addresses.len() > ADDRESSES_PER_USER {
             return Err(Refusal::new(ErrorCode::TooLarge, format!("addresses: at most {ADDRESSES_PER_USER}")));
         }
@@ -162,7 +163,7 @@ impl Fields<'_> {
     }
 
     fn register_files(&mut self) -> Checked<RegisterFiles> {
-        let fields = self.files.take().ok_or_else(|| missing("files"))?;
+        let Bounded(fields) = self.files.take().ok_or_else(|| missing("files"))?;
         if fields.len() > FILES_PER_USER {
             return Err(Refusal::new(ErrorCode::TooLarge, format!("files: at most {FILES_PER_USER}")));
         }

@@ -1,0 +1,56 @@
+//! Lists that stop growing: of a list that is too long no more is kept than shows that it is.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// The first `MOST` elements and, of those behind them, at most one.
+pub(super) struct Bounded<T, const MOST: usize>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Bounded<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Elements(PhantomData))
+    }
+}
+
+struct Elements<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Elements<T, MOST> {
+    type Value = Bounded<T, MOST>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut kept = Vec::new();
+        while kept.len() <= MOST {
+            match elements.next_element()? {
+                Some(element) => kept.push(element),
+                None => return Ok(Bounded(kept)),
+            }
+        }
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Bounded(kept))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_shows_it_and_no_more() {
+        let kept = |text: &str| serde_json::from_str::<Bounded<u8, 3>>(text).map(|list| list.0).ok();
+        assert_eq!(kept("[]"), Some(vec![]));
+        assert_eq!(kept("[1,2,3]"), Some(vec![1, 2, 3]));
+        assert_eq!(kept("[1,2,3,4]"), Some(vec![1, 2, 3, 4]));
+        let long = format!("[{}{{}}]", "7,".repeat(1000));
+        assert_eq!(kept(&long), Some(vec![7; 4]));
+        for wrong in ["[1,2,3,4,5,]", "[1,", "{}", "7", "[\"x\"]"] {
+            assert_eq!(kept(wrong), None, "{wrong}");
+        }
+    }
+}
