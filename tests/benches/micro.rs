@@ -209,7 +209,7 @@ mod registry {
 
     #[divan::bench]
     fn list_by_pages(bencher: Bencher<'_, '_>) {
-        let mut registry = with_everybody();
+        let registry = with_everybody();
         let wanted = ListPeers { name: Some("photos/2024/img_000019.jpg".parse().unwrap()), ..ListPeers::default() };
         bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
             let mut page = Page::new();

@@ -24,6 +24,7 @@
 //! | files a user | 100,000 | `too_large`, nothing changed |
 //! | memory of all files of all users | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
 //! | users looked at for FIND or a page of LIST_PEERS in one hold of the lock | 256 | others have their turn, then the next 256 |
+//! | files looked at for FIND in one hold of the lock | 4,096 | others have their turn, then the next |
 //! | a page of LIST_PEERS | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
@@ -118,6 +119,8 @@ pub struct Registry {
     /// Users whose state is not stored yet.
     marked: BTreeMap<UserName, Mark>,
     is_stopping: bool,
+    /// Long lists of those who went.
+    discarded: Vec<Files>,
     /// How many clients of the exercise are present from each address.
     legacy_at: HashMap<IpAddr, usize>,
 }
@@ -156,6 +159,7 @@ impl Registry {
             catalogue_bytes: 0,
             marked: BTreeMap::new(),
             is_stopping: false,
+            discarded: Vec::new(),
             legacy_at: HashMap::new(),
         }
     }
@@ -273,6 +277,16 @@ impl Registry {
         Ok(Some(count))
     }
 
+    /// What the user shares, if it is present.
+    pub fn files(&self, user: &UserName) -> Option<&Files> {
+        self.present.get(user).map(|present| &present.files)
+    }
+
+    /// Long lists that are no longer needed: whoever drops them should hold up nobody meanwhile.
+    pub fn take_discarded(&mut self) -> Vec<Files> {
+        std::mem::take(&mut self.discarded)
+    }
+
     /// How long a presence lasts without a word.
     pub fn lease(&self, bound: bool) -> Duration {
         if bound { self.rules.lease } else { self.rules.legacy_lease }
@@ -336,6 +350,9 @@ impl Registry {
         let present = self.present.remove(user)?;
         self.segments.removed(user);
         self.catalogue_bytes -= present.files.bytes();
+        if present.files.is_long() {
+            self.discarded.push(present.files.clone());
+        }
         if !present.bound
             && let Entry::Occupied(mut count) = self.legacy_at.entry(present.ip)
         {

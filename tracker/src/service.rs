@@ -14,7 +14,7 @@
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
 //! | attempts with a password, and REGISTER | [`crate::limits`] | `rate_limited` |
 //! | a disk that takes nothing | | `busy` for changes of accounts, which did not happen; everything else goes on |
-//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on a blocking thread |
+//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on a blocking thread, [`LONG_WORK_AT_ONCE`] at a time |
 
 mod account;
 mod administration;
@@ -31,7 +31,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use shared::tracker::{ErrorCode, Parsed, Refusal, Request, Token, encode_error, encode_ok, parse_request};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
 use tracing::info;
 
 use crate::accounts::{Accounts, StoreError};
@@ -39,13 +40,15 @@ use crate::limits::{Limits, Rates, TooOften};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
-use crate::registry::{BindingMoved, Parts, Registry, Rules, SessionId};
+use crate::registry::{BindingMoved, Files, Parts, Registry, Rules, SessionId};
 
 pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
 
 /// Requests longer than this many bytes are parsed on a blocking thread.
 const PARSED_AT_ONCE: usize = 64 * 1024;
+/// Requests that are parsed, and lists that are brought into order, on blocking threads at a time.
+pub const LONG_WORK_AT_ONCE: usize = 4;
 /// When to try again after somebody else changed the same account.
 const RETRY_AFTER_CHANGE_MS: u64 = 100;
 /// When to try again after there was no room on the disk.
@@ -63,6 +66,8 @@ pub struct Service {
     started: Instant,
     first_event: u64,
     memory_fails: AtomicBool,
+    /// Turns at long requests: what is made of one takes several times the memory of its text.
+    long_work: Arc<Semaphore>,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
     /// Changes when somebody is expelled: connections look whether it is theirs.
@@ -160,6 +165,7 @@ impl Service {
             started: Instant::now(),
             first_event,
             memory_fails: AtomicBool::new(false),
+            long_work: Arc::new(Semaphore::new(LONG_WORK_AT_ONCE)),
             last_event: watch::Sender::new(first_event),
             last_expulsion: watch::Sender::new(SessionId::default()),
         })
@@ -242,7 +248,9 @@ impl Service {
         registry.expire(now);
         let result = work(&mut registry, now);
         let (last, last_expulsion) = (registry.last_event(), registry.last_expulsion());
+        let discarded = registry.take_discarded();
         drop(registry);
+        discard(discarded);
         self.last_expulsion.send_if_modified(|told| {
             let newer = last_expulsion > *told;
             *told = last_expulsion.max(*told);
@@ -266,12 +274,23 @@ impl Service {
         if text.len() <= PARSED_AT_ONCE {
             return parse_request(text);
         }
-        let text = text.to_owned();
-        tokio::task::spawn_blocking(move || parse_request(&text)).await.unwrap_or_else(|_| Parsed {
-            id: None,
-            action: None,
-            request: Err(Refusal::new(ErrorCode::Internal, "the request could not be read")),
-        })
+        let parsed = self.long_work(|| text.to_owned(), |text| parse_request(&text)).await;
+        parsed.unwrap_or_else(|why| Parsed { id: None, action: None, request: Err(why.refusal) })
+    }
+
+    /// Does `work` on a blocking thread when its turn has come; what it works on is made then, too.
+    async fn long_work<I: Send + 'static, T: Send + 'static>(
+        &self,
+        input: impl FnOnce() -> I,
+        work: impl FnOnce(I) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let turn = Arc::clone(&self.long_work).acquire_owned().await.map_err(|why| internal(&why))?;
+        let input = input();
+        let done = tokio::task::spawn_blocking(move || {
+            let _held_until_done = turn;
+            work(input)
+        });
+        done.await.map_err(|why| internal(&why))
     }
 
     async fn act(&self, client: &mut Client, id: Option<&str>, request: Request) -> Answered {
@@ -331,6 +350,13 @@ fn busy(message: &str, retry_after_ms: u64) -> Refused {
 fn internal(why: &dyn std::fmt::Display) -> Refused {
     tracing::error!(%why, "a request failed");
     refuse(ErrorCode::Internal, "the tracker could not do it: its log says why")
+}
+
+/// Drops long lists where that holds up nobody.
+fn discard(files: Vec<Files>) {
+    if let (false, Ok(runtime)) = (files.is_empty(), Handle::try_current()) {
+        drop(runtime.spawn_blocking(move || drop(files)));
+    }
 }
 
 fn new_token() -> Token {

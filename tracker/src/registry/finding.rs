@@ -10,6 +10,9 @@ use super::Registry;
 /// Users looked at in one piece.
 const USERS_AT_ONCE: usize = 256;
 
+/// Files looked at in one piece.
+const FILES_AT_ONCE: usize = 4096;
+
 /// Where a piece begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
@@ -39,6 +42,7 @@ impl Registry {
         };
         let mut files: Vec<FoundFile> = Vec::new();
         let users = self.present.range::<UserName, _>((start, Bound::Unbounded));
+        let mut effort = FILES_AT_ONCE;
         for (looked_at, (user, present)) in users.enumerate() {
             if looked_at == USERS_AT_ONCE {
                 return Finding { files, rest: Some(Position::At(user.clone())) };
@@ -48,13 +52,16 @@ impl Registry {
                 _ => None,
             };
             // One more than fits, to know whether there are more.
-            let found = present.files.find(wanted, after, limit - files.len() + 1);
+            let (found, stopped) = present.files.find(wanted, after, limit - files.len() + 1, &mut effort);
             let entry = |SharedFile { name, size, hash }| FoundFile { user: user.clone(), name, size, hash };
             files.extend(found.into_iter().map(entry));
             if files.len() > limit {
                 files.truncate(limit);
                 let rest = behind_last(&files).map(Position::Behind);
                 return Finding { files, rest };
+            }
+            if let Some(name) = stopped {
+                return Finding { files, rest: Some(Position::Behind(FindCursor { user: user.clone(), name })) };
             }
         }
         Finding { files, rest: None }

@@ -56,11 +56,11 @@ impl Registry {
 
     /// The plain list: everybody, with files.
     pub fn plain_list(&mut self) -> Parts {
-        self.segments.list(&mut self.present)
+        self.segments.list(&self.present)
     }
 
     /// Looks at some more users for `page`; says whether there are any left to look at.
-    pub fn add_to_page(&mut self, wanted: &ListPeers, page: &mut Page) -> bool {
+    pub fn add_to_page(&self, wanted: &ListPeers, page: &mut Page) -> bool {
         let is_filtered = wanted.name.is_some() || wanted.hash.is_some();
         if wanted.user.is_none() && !is_filtered {
             page.total = self.present.len();
@@ -74,7 +74,7 @@ impl Registry {
         };
         let end = wanted.user.as_ref().map_or(Bound::Unbounded, Bound::Included);
         let before = page.len();
-        for (looked_at, (user, present)) in self.present.range_mut::<UserName, _>((begin.as_ref(), end)).enumerate() {
+        for (looked_at, (user, present)) in self.present.range::<UserName, _>((begin.as_ref(), end)).enumerate() {
             if looked_at == USERS_AT_ONCE || page.len() - before > PAGE_BYTES {
                 return true;
             }
@@ -120,9 +120,9 @@ impl Page {
         self.own + self.text.len()
     }
 
-    fn consider(&mut self, user: &UserName, present: &mut Present, wanted: &ListPeers) {
+    fn consider(&mut self, user: &UserName, present: &Present, wanted: &ListPeers) {
         let is_shown = !self.is_full && wanted.cursor.as_ref().is_none_or(|cursor| user > cursor);
-        let Some((files, count)) = shown_files(&mut present.files, wanted, is_shown) else { return };
+        let Some((files, count)) = shown_files(&present.files, wanted, is_shown) else { return };
         if wanted.user.is_some() || wanted.name.is_some() || wanted.hash.is_some() {
             self.total += 1;
         }
@@ -134,22 +134,22 @@ impl Page {
             (self.is_full, self.has_more) = (true, true);
             return;
         }
-        self.push(&present.head, &files, count);
+        self.push(&present.head, files, count);
         self.last = Some(user.clone());
     }
 
-    fn push(&mut self, head: &[u8], files: &Bytes, count: Option<usize>) {
+    fn push(&mut self, head: &[u8], files: Vec<Bytes>, count: Option<usize>) {
         if self.users > 0 {
             self.text.push(b',');
         }
         self.users += 1;
         self.text.extend_from_slice(head);
-        if files.len() > COPIED {
+        if files.iter().map(Bytes::len).sum::<usize>() > COPIED {
             self.own += self.text.len();
             self.parts.push(std::mem::take(&mut self.text).into());
-            self.parts.push(files.clone());
+            self.parts.extend(files);
         } else {
-            self.text.extend_from_slice(files);
+            files.iter().for_each(|part| self.text.extend_from_slice(part));
         }
         if let Some(count) = count {
             self.text.extend_from_slice(b",\"file_count\":");
@@ -165,17 +165,17 @@ impl Default for Page {
     }
 }
 
-/// The list of a user's files to show, and how many there are when those are not all; `None` when the user is not
+/// The pieces of the list of a user's files to show, and how many there are when those are not all; `None` when the user is not
 /// asked for. When nothing `is_shown` the list may be any.
-fn shown_files(files: &mut Files, wanted: &ListPeers, is_shown: bool) -> Option<(Bytes, Option<usize>)> {
+fn shown_files(files: &Files, wanted: &ListPeers, is_shown: bool) -> Option<(Vec<Bytes>, Option<usize>)> {
     const NONE: Bytes = Bytes::from_static(b"[]");
     let with_files = is_shown && wanted.with_files != Some(false);
     if wanted.name.is_some() || wanted.hash.is_some() {
         let FilesText { text, listed, count } =
             files.matching(wanted.name.as_ref(), wanted.hash.as_ref(), with_files)?;
-        return Some((text, (listed < count).then_some(count)));
+        return Some((vec![text], (listed < count).then_some(count)));
     }
-    Some(if with_files { (files.text().clone(), None) } else { (NONE, Some(files.len())) })
+    Some(if with_files { (files.text().collect(), None) } else { (vec![NONE], Some(files.len())) })
 }
 
 /// A peer's entry up to, and without, its list of files.

@@ -133,7 +133,7 @@ impl Registry {
         present.stored = present.deadline;
         let mut entry = present.head.clone();
         entry.extend_from_slice(b"[]}");
-        let files = mark.files.then(|| present.files.text().clone());
+        let files = mark.files.then(|| present.files.whole_text());
         Some(Remembered { token, remaining: present.deadline.saturating_duration_since(now), entry, files })
     }
 }

@@ -90,7 +90,7 @@ impl Segments {
     }
 
     /// The whole list of `users`.
-    pub(super) fn list(&mut self, users: &mut Users) -> Parts {
+    pub(super) fn list(&mut self, users: &Users) -> Parts {
         if let Some(whole) = &self.whole {
             return Arc::clone(whole);
         }
@@ -98,7 +98,7 @@ impl Segments {
         for (start, Segment { users: count, text }) in &mut self.by_start {
             parts.extend_from_slice(text.get_or_insert_with(|| {
                 let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
-                let own = users.range_mut::<UserName, _>((begin, Bound::Unbounded)).take(*count);
+                let own = users.range::<UserName, _>((begin, Bound::Unbounded)).take(*count);
                 text_of(own.map(|(_, present)| present))
             }));
         }
@@ -117,17 +117,17 @@ impl Segments {
     }
 }
 
-fn text_of<'a>(users: impl Iterator<Item = &'a mut Present>) -> Vec<Bytes> {
+fn text_of<'a>(users: impl Iterator<Item = &'a Present>) -> Vec<Bytes> {
     let (mut parts, mut text) = (Vec::new(), Vec::new());
     for present in users {
         text.push(b',');
         text.extend_from_slice(&present.head);
-        let files = present.files.text();
-        if files.len() > COPIED {
+        let files: Vec<Bytes> = present.files.text().collect();
+        if files.iter().map(Bytes::len).sum::<usize>() > COPIED {
             parts.push(std::mem::take(&mut text).into());
-            parts.push(files.clone());
+            parts.extend(files);
         } else {
-            text.extend_from_slice(files);
+            files.iter().for_each(|part| text.extend_from_slice(part));
         }
         text.push(b'}');
     }
@@ -246,7 +246,7 @@ mod tests {
         login(&mut registry, 1);
         share(&mut registry, 1, u16::MAX);
         let list = registry.plain_list();
-        let text = registry.present.get_mut(&name(1)).unwrap().files.text().clone();
+        let text = registry.present.get_mut(&name(1)).unwrap().files.text().nth(1).unwrap();
         assert!(list.iter().any(|part| part.as_ptr() == text.as_ptr()));
         assert_eq!(listed(&mut registry).peers, registry.peers());
     }

@@ -1,5 +1,7 @@
 //! REGISTER_FILES, LIST_PEERS, LOGOUT, HEARTBEAT, WHOIS, FIND, SUBSCRIBE: who is here, and with what.
 
+use std::time::Instant;
+
 use shared::UserName;
 use shared::limits::FILES_PER_USER;
 use shared::tracker::{
@@ -17,6 +19,8 @@ use crate::registry::{
 
 /// Lists longer than this are brought into order and written as text on a blocking thread.
 const FILES_AT_ONCE: usize = 500;
+/// How often a long list is worked out anew because it changed in the meantime.
+const CHANGES_TRIED: usize = 5;
 /// When to try again after the catalogue was full.
 const CATALOGUE_RETRY_MS: u64 = 60_000;
 /// Files that FIND lists unless told otherwise.
@@ -46,17 +50,48 @@ impl Service {
     pub(super) async fn register_files(&self, client: &Client, id: Option<&str>, request: RegisterFiles) -> Answered {
         let RegisterFiles { user, files, mode, proof } = request;
         self.check_authority(client, &user, &proof).await?;
-        let mut files = prepared(files, mode).await?;
-        let (shown, first) = (client.claim(&proof), &mut files);
-        let count = self.with_registry(|registry, now| {
-            let session = speaker(registry, &user, &shown)?;
-            let count = registry.set_files(&user, mode, first).map_err(|why| files_refused(&user, why))?;
-            // An attached session, or one proved by password, has no lease of its own: the presence's is renewed.
-            let presence = registry.presence(&user).unwrap_or(session);
-            let _ = registry.renew(presence, now);
-            count.ok_or_else(|| refuse(ErrorCode::NotLoggedIn, format!("{user} is not online: LOGIN first")))
-        })?;
+        let files = self.prepared(files, mode).await?;
+        let shown = client.claim(&proof);
+        let count = if files.is_long() && mode != FilesMode::Replace {
+            self.change_much(&user, mode, &files, &shown).await?
+        } else {
+            let mut files = files;
+            let count = self.with_registry(|registry, now| set_files(registry, now, &user, mode, &mut files, &shown));
+            // What was there before.
+            super::discard(if files.is_long() { vec![files] } else { Vec::new() });
+            count?
+        };
         ok(id, files_message(&user, count), &CountReply { count })
+    }
+
+    /// Adds or removes many files: worked out beside the registry, which takes the outcome in one step.
+    async fn change_much(
+        &self,
+        user: &UserName,
+        mode: FilesMode,
+        changes: &Files,
+        shown: &Claim<'_>,
+    ) -> Result<usize, Refused> {
+        for _ in 0..CHANGES_TRIED {
+            let before = self.with_registry(|registry, _| registry.files(user).cloned());
+            let before = before.ok_or_else(|| not_online(user))?;
+            let change = move |(mut files, mut changes): (Files, Files)| {
+                files.apply(mode, &mut changes)?;
+                files.prepare_text();
+                Ok(files)
+            };
+            let after = self.long_work(|| (before.clone(), changes.clone()), change).await?;
+            let mut after = after.map_err(|why| files_refused(user, why))?;
+            let count = self.with_registry(|registry, now| {
+                let is_as_before = registry.files(user).is_some_and(|now| now.is_copy_of(&before));
+                is_as_before.then(|| set_files(registry, now, user, FilesMode::Replace, &mut after, shown))
+            });
+            super::discard(vec![before, after]);
+            if let Some(count) = count {
+                return count;
+            }
+        }
+        Err(busy("the list was changed in the meantime", super::RETRY_AFTER_CHANGE_MS))
     }
 
     pub(super) async fn logout(&self, client: &mut Client, id: Option<&str>, user: UserName, proof: Proof) -> Answered {
@@ -158,6 +193,20 @@ impl Service {
         ok(id, "events follow", &SubscribeReply { seq })
     }
 
+    async fn prepared(&self, files: Vec<SharedFile>, mode: FilesMode) -> Result<Files, Refused> {
+        if files.len() <= FILES_AT_ONCE {
+            return Ok(Files::from_list(files));
+        }
+        let prepare = move |files| {
+            let files = Files::from_list(files);
+            if mode == FilesMode::Replace {
+                files.prepare_text();
+            }
+            files
+        };
+        self.long_work(|| files, prepare).await
+    }
+
     /// Refuses a request on behalf of `user` unless its sender may speak for it. The password, if it comes to that,
     /// is checked here, and is right when this returns.
     async fn check_authority(&self, client: &Client, user: &UserName, proof: &Proof) -> Result<(), Refused> {
@@ -175,30 +224,34 @@ impl Service {
     }
 }
 
+fn set_files(
+    registry: &mut Registry,
+    now: Instant,
+    user: &UserName,
+    mode: FilesMode,
+    files: &mut Files,
+    shown: &Claim<'_>,
+) -> Result<usize, Refused> {
+    let session = speaker(registry, user, shown)?;
+    let count = registry.set_files(user, mode, files).map_err(|why| files_refused(user, why))?;
+    // An attached session, or one proved by password, has no lease of its own: the presence's is renewed.
+    let presence = registry.presence(user).unwrap_or(session);
+    let _ = registry.renew(presence, now);
+    count.ok_or_else(|| not_online(user))
+}
+
+fn not_online(user: &UserName) -> Refused {
+    refuse(ErrorCode::NotLoggedIn, format!("{user} is not online: LOGIN first"))
+}
+
 /// The session that may speak for `user`, once a password in the claim is known to be right.
 fn speaker(registry: &Registry, user: &UserName, claim: &Claim<'_>) -> Result<SessionId, Refused> {
     match registry.authority(user, claim) {
         Authority::Session(session) => Ok(session),
         Authority::IfPasswordIsRight if registry.binding(user).is_some() && !claim.is_secure => Err(tls_required(user)),
-        Authority::IfPasswordIsRight => registry
-            .presence(user)
-            .ok_or_else(|| refuse(ErrorCode::NotLoggedIn, format!("{user} is not online: LOGIN first"))),
+        Authority::IfPasswordIsRight => registry.presence(user).ok_or_else(|| not_online(user)),
         Authority::Denied(denial) => Err(denied(user, denial)),
     }
-}
-
-async fn prepared(files: Vec<SharedFile>, mode: FilesMode) -> Result<Files, Refused> {
-    if files.len() <= FILES_AT_ONCE {
-        return Ok(Files::from_list(files));
-    }
-    let prepare = move || {
-        let mut files = Files::from_list(files);
-        if mode == FilesMode::Replace {
-            files.prepare_text();
-        }
-        files
-    };
-    tokio::task::spawn_blocking(prepare).await.map_err(|why| super::internal(&why))
 }
 
 fn denied(user: &UserName, denial: Denial) -> Refused {
