@@ -32,7 +32,7 @@
 //! | `HEARTBEAT` | user?, token? | renews the lease | ttl_s |
 //! | `WHOIS` | user or fingerprint | the binding; over TLS with a bound certificate | user, fingerprint, online |
 //! | `FIND` | hash or name (words, [`Words`]); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
-//! | `SUBSCRIBE` | since? | [`Event`] lines on this connection from here on; over TLS with a bound certificate | seq |
+//! | `SUBSCRIBE` | since? | events on this connection from here on; over TLS with a bound certificate | seq |
 //! | `PASSWD` | user, password, new_password | changes the password | |
 //!
 //! # Lists of peers
@@ -65,6 +65,40 @@
 //! A present peer of ours sends `HEARTBEAT` every 30 s; its lease is 90 s, and 10 s after its connection dropped. A
 //! client of the exercise stays present until `LOGOUT` or an hour without a request. A new login replaces the old one.
 //! The `ip` listed is the one the socket came from; `addresses` are further candidates.
+//!
+//! When an administrator removes or unbinds an account or resets its password, or another certificate takes the place
+//! of its own, its sessions are over and the connections they were made on are closed.
+//!
+//! # Events
+//!
+//! After `SUBSCRIBE` lines with `event` and `seq` come between the replies, which have `status`; each `seq` is one more
+//! than the one before, also across a restart, where it jumps ahead. The reply's `seq` is the number after which events
+//! follow. `since` continues after the event with that number as long as the tracker still has what came then (the last
+//! 4,096 events); else the first line is a `resync`. Who reads too slowly gets `resync` instead of what was left out.
+//!
+//! | event | fields | when |
+//! |---|---|---|
+//! | `online` | user, ip, port, addresses\[\], fingerprint | a user became present, or present elsewhere |
+//! | `offline` | user | a user is no longer present |
+//! | `files` | user, count | a user shares other files than before |
+//! | `key_changed` | user, fingerprint | an account is bound to another key than before; `null`: to none any more |
+//! | `resync` | | events were left out: ask for the whole state |
+//!
+//! # Limits
+//!
+//! | what | bound | beyond |
+//! |---|---|---|
+//! | user | `[A-Za-z0-9_.-]`, 1 to 32 bytes | `invalid_user` |
+//! | password | 1 byte to 1 KiB | `invalid_password` |
+//! | file name | components of 255 bytes, 1,024 bytes in all, see [`crate::FileName`] | `bad_request` |
+//! | hash | 128 characters, no controls | `bad_request` |
+//! | size | 0 to 2^53 - 1 | `bad_request` |
+//! | files of one user | 100,000 | `too_large` |
+//! | addresses of one user | 8 | `too_large` |
+//! | words to find | 16 | `bad_request` |
+//! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from the same address) | `too_large`, closed |
+//! | nesting of a request | 16 | `too_large`, closed |
+//! | time and memory that a client may take, connections, attempts | the tables in the tracker's modules | `rate_limited` or `busy` with `retry_after_ms`, or closed |
 
 mod event;
 mod find;
