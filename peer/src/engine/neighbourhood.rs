@@ -1,5 +1,7 @@
 //! Finding a tracker when none is known.
 
+use tokio::task::JoinSet;
+
 use super::{Error, Notice, Notify};
 use crate::net::TrackerError;
 use crate::net::discovery::{self, Announced};
@@ -16,13 +18,14 @@ pub async fn trackers() -> Vec<(TrackerAddress, Announced)> {
         tracing::info!("{why}");
         Vec::new()
     });
-    let mut reachable = Vec::new();
-    for tracker in announced {
-        if let Some(address) = tracker.reachable_address().await {
-            reachable.push((address, tracker));
-        }
+    // All at once: whoever announces what can't be reached doesn't make anybody wait for each of them.
+    let mut attempts = JoinSet::new();
+    for (place, tracker) in announced.into_iter().enumerate() {
+        attempts.spawn(async move { (place, tracker.reachable_address().await, tracker) });
     }
-    reachable
+    let mut all = attempts.join_all().await;
+    all.sort_by_key(|(place, ..)| *place);
+    all.into_iter().filter_map(|(_, address, tracker)| Some((address?, tracker))).collect()
 }
 
 /// Takes the tracker at `address` for ours, if it has the key that was announced; then the key goes on record.

@@ -4,13 +4,18 @@
 //! protocol version (TXT `v`) and fingerprint (TXT `fp`) are looked at, and only once they are parsed; its names are
 //! never shown. Whoever believes one demands that fingerprint of the tracker's certificate.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certs::ServerPin;
 use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent};
 use shared::Fingerprint;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::tracker::TrackerAddress;
 
@@ -22,9 +27,11 @@ const VERSION: &str = "1";
 pub const LISTEN_FOR: Duration = Duration::from_secs(2);
 /// Trackers that are taken note of; a network with more has somebody who makes them up.
 const MOST_TRACKERS: usize = 32;
-/// Addresses of one tracker that are taken note of.
+/// Addresses of one announcement that are taken note of.
 const MOST_ADDRESSES: usize = 8;
-/// For an announced address to take a connection.
+/// Announcements of one key that are taken note of: whoever repeats another's key can't crowd out its addresses.
+const MOST_OF_ONE_KEY: usize = 32;
+/// For an announced address to take a connection, and to show the key.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// A tracker as it was announced.
@@ -34,6 +41,21 @@ pub struct Announced {
     pub fingerprint: Fingerprint,
     /// Where it is said to listen: IPv4 first.
     pub addresses: Vec<SocketAddr>,
+}
+
+/// What was heard of one key, by the names of the announcements.
+struct Heard {
+    fingerprint: Fingerprint,
+    announcements: BTreeMap<String, Vec<SocketAddr>>,
+}
+
+/// What came of an attempt to reach an address; the better comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reached {
+    /// It has the key.
+    Proved,
+    /// It takes connections.
+    Open,
 }
 
 /// Why nothing can be heard.
@@ -51,18 +73,24 @@ pub async fn announced_trackers() -> Result<Vec<Announced>, DiscoveryError> {
 }
 
 impl Announced {
-    /// The first of its addresses that takes a connection; `None` when none does.
+    /// The first of its addresses at which somebody has its key; if nobody has, the first that takes a connection;
+    /// `None` when none does.
     pub async fn reachable_address(&self) -> Option<TrackerAddress> {
-        let mut attempts = JoinSet::new();
+        let (mut attempts, key) = (JoinSet::new(), self.fingerprint);
         for (rank, address) in self.addresses.iter().copied().enumerate() {
-            attempts.spawn(async move {
-                let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
-                matches!(connected, Ok(Ok(_))).then_some((rank, address))
-            });
+            attempts.spawn(async move { reach(address, key).await.map(|reached| (reached, rank, address)) });
         }
-        let reachable = attempts.join_all().await.into_iter().flatten().min();
-        reachable.map(|(_, address)| address.into())
+        let best = attempts.join_all().await.into_iter().flatten().min();
+        best.map(|(_, _, address)| address.into())
     }
+}
+
+async fn reach(address: SocketAddr, key: Fingerprint) -> Option<Reached> {
+    let tcp = timeout(CONNECT, TcpStream::connect(address)).await.ok()?.ok()?;
+    let config = certs::tracker_client(None, &ServerPin::exactly(key)).ok()?;
+    let handshake = TlsConnector::from(Arc::new(config)).connect(certs::server_name(), tcp);
+    let shaken = timeout(CONNECT, handshake).await;
+    Some(if matches!(shaken, Ok(Ok(_))) { Reached::Proved } else { Reached::Open })
 }
 
 fn listen(until: Instant) -> Result<Vec<Announced>, DiscoveryError> {
@@ -74,11 +102,12 @@ fn listen(until: Instant) -> Result<Vec<Announced>, DiscoveryError> {
         if let ServiceEvent::ServiceResolved(service) = event
             && let Some(announced) = announced(&service)
         {
-            note(&mut trackers, announced);
+            note(&mut trackers, service.get_fullname(), announced);
         }
     }
     // It ends by itself when nobody holds it any more; asked, it does so now.
     let _ = daemon.shutdown();
+    let mut trackers: Vec<Announced> = trackers.into_iter().map(Heard::together).collect();
     trackers.sort_by(|one, other| one.addresses.cmp(&other.addresses));
     Ok(trackers)
 }
@@ -116,22 +145,39 @@ const fn is_usable(ip: IpAddr) -> bool {
     }
 }
 
-fn note(trackers: &mut Vec<Announced>, new: Announced) {
+fn note(trackers: &mut Vec<Heard>, name: &str, new: Announced) {
     let has_room = trackers.len() < MOST_TRACKERS;
-    match trackers.iter_mut().find(|known| known.fingerprint == new.fingerprint) {
+    let Announced { fingerprint, addresses } = new;
+    match trackers.iter_mut().find(|known| known.fingerprint == fingerprint) {
         Some(known) => {
-            known.addresses.extend(new.addresses);
-            known.addresses.sort_unstable();
-            known.addresses.dedup();
-            known.addresses.truncate(MOST_ADDRESSES);
+            let announcements = &mut known.announcements;
+            if announcements.len() < MOST_OF_ONE_KEY || announcements.contains_key(name) {
+                let known = announcements.entry(name.to_owned()).or_default();
+                known.extend(addresses);
+                known.sort_unstable();
+                known.dedup();
+                known.truncate(MOST_ADDRESSES);
+            }
         }
-        None if has_room => trackers.push(new),
+        None if has_room => {
+            trackers.push(Heard { fingerprint, announcements: BTreeMap::from([(name.to_owned(), addresses)]) });
+        }
         None => {}
+    }
+}
+
+impl Heard {
+    fn together(self) -> Announced {
+        let mut addresses: Vec<SocketAddr> = self.announcements.into_values().flatten().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        Announced { fingerprint: self.fingerprint, addresses }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use certs::Identity;
     use proptest::prelude::*;
 
     use super::*;
@@ -167,10 +213,55 @@ mod tests {
         let mut trackers = Vec::new();
         for n in 0..=u8::MAX {
             let ip = format!("10.0.0.{n}");
-            note(&mut trackers, parsed(&[&ip], "1", &key(0)).unwrap());
-            note(&mut trackers, parsed(&[&ip], "1", &key(n)).unwrap());
+            note(&mut trackers, "one", parsed(&[&ip], "1", &key(0)).unwrap());
+            note(&mut trackers, &format!("{n}"), parsed(&[&ip], "1", &key(n)).unwrap());
         }
-        assert_eq!((trackers.len(), trackers[0].addresses.len()), (MOST_TRACKERS, MOST_ADDRESSES));
+        assert_eq!(trackers.len(), MOST_TRACKERS);
+        assert_eq!(trackers[0].announcements.len(), 2);
+        assert_eq!(trackers[0].announcements["one"].len(), MOST_ADDRESSES);
+        for n in 0..=u8::MAX {
+            note(&mut trackers, &format!("another {n}"), parsed(&["10.0.0.7"], "1", &key(0)).unwrap());
+        }
+        assert_eq!(trackers[0].announcements.len(), MOST_OF_ONE_KEY);
+    }
+
+    #[test]
+    fn whoever_repeats_a_key_does_not_crowd_out_the_addresses_it_has() {
+        let mut trackers = Vec::new();
+        let many: Vec<String> = (0..50).map(|n| format!("10.0.0.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        note(&mut trackers, "false", parsed(&many, "1", &key(1)).unwrap());
+        note(&mut trackers, "true", parsed(&["10.1.0.1"], "1", &key(1)).unwrap());
+        let heard = trackers.pop().unwrap().together();
+        assert!(heard.addresses.contains(&"10.1.0.1:8000".parse().unwrap()), "{heard:?}");
+    }
+
+    /// One tracker's end of a handshake, or somebody who takes the connection and has another key.
+    async fn listener(identity: Identity) -> (SocketAddr, JoinSet<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = tokio_rustls::TlsAcceptor::from(Arc::new(certs::tracker_server(&identity).unwrap()));
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = tls.accept(stream).await;
+            }
+        });
+        (address, server)
+    }
+
+    #[tokio::test]
+    async fn whoever_has_the_key_is_taken_before_whoever_only_answers() {
+        let identity = Identity::generate().unwrap();
+        let fingerprint = identity.fingerprint();
+        let (wrong, _one) = listener(Identity::generate().unwrap()).await;
+        let (right, _other) = listener(identity).await;
+        for addresses in [vec![wrong, right], vec![right, wrong]] {
+            let announced = Announced { fingerprint, addresses };
+            assert_eq!(announced.reachable_address().await, Some(right.into()));
+        }
+        let only_wrong = Announced { fingerprint, addresses: vec![wrong] };
+        assert_eq!(only_wrong.reachable_address().await, Some(wrong.into()));
     }
 
     proptest! {
