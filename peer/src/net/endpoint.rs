@@ -17,7 +17,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::LinkError;
-use super::socket::SplittingSocket;
+use super::socket::{BatchingRuntime, BatchingSocket};
 use crate::sys;
 
 /// Streams that the other side may have open at once.
@@ -231,8 +231,8 @@ fn bind(port: u16, config: EndpointConfig, server: Option<ServerConfig>) -> Resu
     }
     let mut config = config;
     config.max_udp_payload_size(MAX_UDP_PAYLOAD).map_err(|why| LinkError::Local(why.to_string()))?;
-    let runtime = Arc::new(TokioRuntime);
-    let socket = Arc::new(SplittingSocket(runtime.wrap_udp_socket(socket.into())?));
+    let socket = Arc::new(BatchingSocket::new(TokioRuntime.wrap_udp_socket(socket.into())?));
+    let runtime = Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone() });
     Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
 }
 

@@ -1,46 +1,149 @@
-//! A UDP socket that takes what quinn hands it, whatever the path's MTU.
+//! A UDP socket that sends as much in one system call as the kernel takes, whatever the path's MTU.
+//!
+//! quinn hands over up to ten segments of one size at a time. Of packets that fill an Ethernet frame the kernel takes four
+//! times as many in one call, which then travel through it as one; of loopback's large packets ten are more than a
+//! UDP payload can be, and such a call fails without an error that anybody sees. So what comes from quinn is gathered
+//! here, or cut. The segments stay as they are; only the calls are others.
+//!
+//! What is gathered waits for more of the same only while the task that sends has more to do: [`BatchingRuntime`] sees
+//! that its end is never held back.
 
+use std::future::Future;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
 
-use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
 
 /// The largest UDP payload over IPv4; with segmentation offload the kernel counts the whole burst.
 const MAX_BURST_BYTES: usize = 65_507;
+/// Segments that every kernel with segmentation offload takes in one call (`UDP_MAX_SEGMENTS`).
+const MAX_BURST_SEGMENTS: usize = 64;
 
-/// Splits bursts of segments that are too large for one system call.
-///
-/// quinn puts up to ten segments into one call. Ten times the MTU of loopback or of a jumbo-frame network is more than
-/// a UDP payload can be, and such a call fails without an error that anybody sees. The segments stay as they are; only
-/// the calls are more.
+/// Gathers and cuts bursts of segments to what one system call takes.
 #[derive(Debug)]
-pub(super) struct SplittingSocket(pub(super) Arc<dyn AsyncUdpSocket>);
+pub(super) struct BatchingSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    held: Mutex<Burst>,
+}
 
-impl AsyncUdpSocket for SplittingSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.0.clone().create_io_poller()
+/// Segments to one address that were not sent yet.
+#[derive(Debug)]
+struct Burst {
+    destination: SocketAddr,
+    ecn: Option<EcnCodepoint>,
+    src_ip: Option<IpAddr>,
+    segment: usize,
+    /// Whole segments, but perhaps for the last; empty when nothing waits.
+    bytes: Vec<u8>,
+}
+
+impl BatchingSocket {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let held = Burst { destination: nowhere, ecn: None, src_ip: None, segment: 0, bytes: Vec::new() };
+        Self { inner, held: Mutex::new(held) }
     }
 
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(segment) = transmit.segment_size.filter(|_| transmit.contents.len() > MAX_BURST_BYTES) else {
-            return self.0.try_send(transmit);
-        };
+    /// Sends what waits.
+    fn flush(&self) -> io::Result<()> {
+        self.send_held(&mut self.held())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Burst> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send_held(&self, held: &mut Burst) -> io::Result<()> {
+        if !held.bytes.is_empty() {
+            self.inner.try_send(&held.transmit())?;
+            held.bytes.clear();
+        }
+        Ok(())
+    }
+
+    fn send_in_pieces(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
         let burst = (MAX_BURST_BYTES / segment.max(1)).max(1) * segment;
         // If the socket is full in the middle, quinn sends all of it again: QUIC drops what came twice.
         transmit.contents.chunks(burst).try_for_each(|contents| {
             let segment_size = (contents.len() > segment).then_some(segment);
-            self.0.try_send(&Transmit {
-                destination: transmit.destination,
-                ecn: transmit.ecn,
-                contents,
-                segment_size,
-                src_ip: transmit.src_ip,
-            })
+            let Transmit { destination, ecn, src_ip, .. } = *transmit;
+            self.inner.try_send(&Transmit { destination, ecn, contents, segment_size, src_ip })
         })
+    }
+}
+
+impl Burst {
+    fn transmit(&self) -> Transmit<'_> {
+        Transmit {
+            destination: self.destination,
+            ecn: self.ecn,
+            contents: &self.bytes,
+            segment_size: (self.bytes.len() > self.segment).then_some(self.segment),
+            src_ip: self.src_ip,
+        }
+    }
+
+    /// Whether `transmit` can go in the same call, behind what waits.
+    fn takes(&self, transmit: &Transmit<'_>) -> bool {
+        let more = transmit.contents.len();
+        let alike = match transmit.segment_size {
+            Some(segment) => segment == self.segment,
+            None => more <= self.segment,
+        };
+        let same_way =
+            (self.destination, self.src_ip) == (transmit.destination, transmit.src_ip) && self.ecn == transmit.ecn;
+        // Only the last segment may be short.
+        let is_open = !self.bytes.is_empty() && self.bytes.len().is_multiple_of(self.segment);
+        is_open && alike && same_way && self.has_room_for(more)
+    }
+
+    fn has_room_for(&self, more: usize) -> bool {
+        let bytes = self.bytes.len() + more;
+        bytes <= MAX_BURST_BYTES && bytes.div_ceil(self.segment.max(1)) <= MAX_BURST_SEGMENTS
+    }
+
+    fn begin(&mut self, transmit: &Transmit<'_>, segment: usize) {
+        let Transmit { destination, ecn, src_ip, .. } = *transmit;
+        (self.destination, self.ecn, self.src_ip, self.segment) = (destination, ecn, src_ip, segment);
+    }
+}
+
+impl AsyncUdpSocket for BatchingSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let mut held = self.held();
+        let len = transmit.contents.len();
+        // Segments that are all whole may be followed by more; a short one ends what was to be sent.
+        let segment = transmit.segment_size.filter(|segment| *segment > 0);
+        let goes_on = segment.is_some_and(|segment| len.is_multiple_of(segment) && len * 2 <= MAX_BURST_BYTES);
+        if !held.takes(transmit) {
+            self.send_held(&mut held)?;
+            let Some(segment) = segment.filter(|_| goes_on) else {
+                return match segment {
+                    Some(segment) if len > MAX_BURST_BYTES => self.send_in_pieces(transmit, segment),
+                    _ => self.inner.try_send(transmit),
+                };
+            };
+            held.begin(transmit, segment);
+        }
+        held.bytes.extend_from_slice(transmit.contents);
+        if goes_on && held.has_room_for(len) {
+            return Ok(());
+        }
+        // It is taken now; if the socket is full, it goes with whatever comes next, or when there is room.
+        match self.send_held(&mut held) {
+            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
+            _ => Ok(()),
+        }
     }
 
     fn poll_recv(
@@ -49,44 +152,126 @@ impl AsyncUdpSocket for SplittingSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_recv(cx, bufs, meta)
+        self.inner.poll_recv(cx, bufs, meta)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.inner.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.0.max_transmit_segments()
+        self.inner.max_transmit_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.0.max_receive_segments()
+        self.inner.max_receive_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.0.may_fragment()
+        self.inner.may_fragment()
+    }
+}
+
+/// A runtime whose tasks send what they gathered in a [`BatchingSocket`] before they wait for anything.
+#[derive(Debug)]
+pub(super) struct BatchingRuntime<R> {
+    pub(super) inner: R,
+    pub(super) socket: Arc<BatchingSocket>,
+}
+
+impl<R: Runtime> Runtime for BatchingRuntime<R> {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        self.inner.new_timer(at)
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        let poller = self.socket.clone().create_io_poller();
+        let again = Arc::new(Again { woken: AtomicBool::new(false), outer: Mutex::new(Waker::noop().clone()) });
+        let waker = Waker::from(again.clone());
+        self.inner.spawn(Box::pin(Flushing { task, socket: self.socket.clone(), poller, again, waker }));
+    }
+
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.inner.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        self.inner.now()
+    }
+}
+
+/// A task that sends; whenever it has no more to do for now, nothing of it waits in the socket.
+struct Flushing {
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+    socket: Arc<BatchingSocket>,
+    poller: Pin<Box<dyn UdpPoller>>,
+    again: Arc<Again>,
+    /// Of `again`.
+    waker: Waker,
+}
+
+/// Notes whether a task was woken, and passes it on.
+struct Again {
+    woken: AtomicBool,
+    outer: Mutex<Waker>,
+}
+
+impl Future for Flushing {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { task, socket, poller, again, waker } = &mut *self;
+        again.outer.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
+        again.woken.store(false, Ordering::Release);
+        let polled = task.as_mut().poll(&mut Context::from_waker(waker));
+        if polled.is_pending() && again.woken.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        while socket.flush().is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock) {
+            match poller.as_mut().poll_writable(cx) {
+                Poll::Ready(Ok(())) => {}
+                // A socket that fails says so to the task itself.
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        polled
+    }
+}
+
+impl Wake for Again {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.outer.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use proptest::prelude::*;
 
     use super::*;
 
+    /// What reached the system: contents and segment size of each call; `full` calls are turned away first.
     #[derive(Debug, Default)]
-    struct Recorder(Mutex<Vec<(usize, Option<usize>)>>);
+    struct Recorder {
+        calls: Mutex<Vec<(Vec<u8>, Option<usize>)>>,
+        full: Mutex<Vec<bool>>,
+    }
 
     impl AsyncUdpSocket for Recorder {
         fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-            unreachable!("nothing waits")
+            Box::pin(Writable)
         }
 
         fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-            self.0.lock().unwrap().push((transmit.contents.len(), transmit.segment_size));
+            if self.full.lock().unwrap().pop().unwrap_or(false) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.calls.lock().unwrap().push((transmit.contents.to_vec(), transmit.segment_size));
             Ok(())
         }
 
@@ -104,24 +289,148 @@ mod tests {
         }
     }
 
+    #[derive(Debug)]
+    struct Writable;
+
+    impl UdpPoller for Writable {
+        fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Recorder {
+        /// The datagrams that reached the system, by their first byte, and how many calls they took.
+        fn datagrams(&self) -> (Vec<(u8, usize)>, usize) {
+            let calls = self.calls.lock().unwrap();
+            let cut = |(contents, segment): &(Vec<u8>, Option<usize>)| {
+                assert!(contents.len() <= MAX_BURST_BYTES);
+                let segment = segment.unwrap_or(contents.len());
+                assert!(contents.len().div_ceil(segment) <= MAX_BURST_SEGMENTS);
+                contents.chunks(segment).map(|datagram| (datagram[0], datagram.len())).collect::<Vec<_>>()
+            };
+            (calls.iter().flat_map(cut).collect(), calls.len())
+        }
+    }
+
+    /// Sends these many bytes in segments of that size, each byte `mark`; like quinn, as often as it must.
+    fn send(socket: &BatchingSocket, port: u16, segment: usize, len: usize, mark: u8) {
+        let contents = vec![mark; len];
+        let segment_size = (len > segment).then_some(segment);
+        let destination = ([127, 0, 0, 1], port).into();
+        let transmit = Transmit { destination, ecn: None, contents: &contents, segment_size, src_ip: None };
+        while let Err(why) = socket.try_send(&transmit) {
+            assert_eq!(why.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
     proptest! {
         #[test]
-        fn the_same_segments_in_calls_that_fit(segment in 1_200_usize..65_507, segments in 1_usize..=10, short in 0_usize..1_200) {
-            let recorder = Arc::new(Recorder::default());
-            let socket = SplittingSocket(recorder.clone());
-            let contents = vec![0; segment * segments - short];
-            socket.try_send(&Transmit {
-                destination: ([127, 0, 0, 1], 1).into(),
-                ecn: None,
-                contents: &contents,
-                segment_size: Some(segment),
-                src_ip: None,
-            }).unwrap();
-            let calls = recorder.0.lock().unwrap().clone();
-            prop_assert_eq!(calls.iter().map(|(len, _)| len).sum::<usize>(), contents.len());
-            let datagrams: usize = calls.iter().map(|(len, size)| size.map_or(1, |size| len.div_ceil(size))).sum();
-            prop_assert_eq!(datagrams, contents.len().div_ceil(segment));
-            prop_assert!(calls.iter().all(|(len, _)| *len <= MAX_BURST_BYTES));
+        fn every_datagram_goes_once_and_in_order_in_calls_that_fit(
+            bursts in proptest::collection::vec((1_u16..3, 0_usize..3, 1_usize..=10, prop_oneof![Just(0), 0_usize..1_200]), 1..40),
+            full in proptest::collection::vec(any::<bool>(), 0..20),
+        ) {
+            let recorder = Arc::new(Recorder { full: Mutex::new(full), ..Recorder::default() });
+            let socket = BatchingSocket::new(recorder.clone());
+            let mut wanted = Vec::new();
+            for ((port, size, segments, short), mark) in bursts.into_iter().zip(0..) {
+                // Sizes that are gathered and not cut: a piece that is turned away in the middle may come twice.
+                let segment = [1_200, 1_472, 3_000][size];
+                let len = segment * segments - short.min(segment - 1);
+                send(&socket, port, segment, len, mark);
+                wanted.extend((0..segments).map(|no| (mark, segment.min(len - no * segment))));
+            }
+            while socket.flush().is_err() {}
+            prop_assert_eq!(recorder.datagrams().0, wanted);
         }
+
+        #[test]
+        fn what_is_too_large_for_one_call_is_cut(segment in 6_551_usize..65_507, segments in 1_usize..=10, short in 0_usize..1_200) {
+            let recorder = Arc::new(Recorder::default());
+            let socket = BatchingSocket::new(recorder.clone());
+            send(&socket, 1, segment, segment * segments - short, 7);
+            socket.flush().unwrap();
+            let sent = recorder.datagrams().0;
+            prop_assert_eq!(sent.len(), segments);
+            prop_assert_eq!(sent.iter().map(|(_, len)| len).sum::<usize>(), segment * segments - short);
+        }
+    }
+
+    #[test]
+    fn bursts_go_together_until_the_kernel_takes_no_more_and_a_short_one_ends_them() {
+        let recorder = Arc::new(Recorder::default());
+        let socket = BatchingSocket::new(recorder.clone());
+        for mark in 0..8 {
+            send(&socket, 1, 1_472, 14_720, mark);
+        }
+        assert_eq!(recorder.datagrams().1, 2);
+        send(&socket, 1, 1_472, 14_720, 8);
+        send(&socket, 1, 1_472, 100, 9);
+        assert_eq!(recorder.datagrams().1, 3);
+        send(&socket, 1, 1_472, 100, 10);
+        assert_eq!(recorder.datagrams().1, 4, "nothing waits for a datagram that comes alone");
+        send(&socket, 1, 1_472, 14_720, 11);
+        send(&socket, 2, 1_472, 14_720, 12);
+        assert_eq!(recorder.datagrams().1, 5, "what goes elsewhere goes in another call");
+    }
+
+    /// Sends a burst at each poll, and wants to go on for as long as it says.
+    struct Sending {
+        socket: Arc<BatchingSocket>,
+        goes_on: u8,
+    }
+
+    impl Future for Sending {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            send(&self.socket, 1, 1_472, 14_720, self.goes_on);
+            if self.goes_on > 0 {
+                cx.waker().wake_by_ref();
+                self.goes_on -= 1;
+            }
+            Poll::Pending
+        }
+    }
+
+    #[derive(Debug)]
+    struct Keeping(Arc<SpawnedTasks>);
+    type SpawnedTasks = Mutex<Vec<Task>>;
+    struct Task(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+    impl std::fmt::Debug for Task {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Task")
+        }
+    }
+
+    impl Runtime for Keeping {
+        fn new_timer(&self, _: Instant) -> Pin<Box<dyn AsyncTimer>> {
+            unreachable!("nothing waits")
+        }
+
+        fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+            self.0.lock().unwrap().push(Task(task));
+        }
+
+        fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_task_that_has_no_more_to_do_holds_nothing_back() {
+        let recorder = Arc::new(Recorder::default());
+        let socket = Arc::new(BatchingSocket::new(recorder.clone()));
+        let tasks = Arc::new(SpawnedTasks::default());
+        let runtime = BatchingRuntime { inner: Keeping(tasks.clone()), socket: socket.clone() };
+        runtime.spawn(Box::pin(Sending { socket, goes_on: 2 }));
+        let mut task = tasks.lock().unwrap().pop().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        for sent in [0, 0, 1] {
+            recorder.full.lock().unwrap().push(true);
+            assert!(task.0.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(recorder.datagrams().1, sent);
+        }
+        assert_eq!(recorder.datagrams().0.len(), 30);
     }
 }
