@@ -3,7 +3,7 @@
 //! Everything here is pure: bytes and values in, values out. No sockets, files, clocks or async runtime, so each
 //! wire format stands beside its golden bytes, round trips and hostile-input properties.
 //!
-//! * [`names`], [`fingerprint`], [`content`]: types whose only constructor checks.
+//! * [`names`], [`fingerprint`], [`content`], [`GroupSet`]: types whose only constructor checks.
 //! * [`json_scanner`] and [`tracker`]: the tracker's protocol, JSON over TCP or TLS.
 //! * [`frame`] and [`peer`]: what peers speak over QUIC streams.
 //! * [`safe_text`]: other people's text, made safe for a terminal.
@@ -14,6 +14,7 @@
 pub mod content;
 pub mod fingerprint;
 pub mod frame;
+mod group_set;
 pub mod hex;
 pub mod json_scanner;
 pub mod limits;
@@ -24,4 +25,5 @@ pub mod tracker;
 
 pub use content::{ContentHash, Layout, Manifest};
 pub use fingerprint::Fingerprint;
+pub use group_set::GroupSet;
 pub use names::{FileName, UserName};

@@ -13,17 +13,22 @@
 //!   │  either side opens, any number of times:             │
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
 //!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
-//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, executable?}
+//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, executable?, partial?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
+//!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
 //!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, room?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //! ```
 //!
-//! On a stream of `files`, `folders`, `stat`, `manifest` and `get`, one request may follow another without waiting; the answers
+//! On a stream of `files`, `folders`, `stat`, `manifest`, `have` and `get`, one request may follow another without waiting; the answers
 //! come in that order, and the opener ends its side when it wants no more. Any of them may be answered by
 //! `error {code, message}`, and the next request is then answered as if nothing had happened. A failure in the middle
 //! of raw bytes resets the stream.
+//!
+//! A file that its peer is still fetching may be shared as well: its `stat` says `partial`, `have` tells which groups can be
+//! had ([`crate::GroupSet`] is the form of the bits) and grows from one question to the next, a `get` of others is answered by
+//! `error` with [`Code::NotFound`]. Whoever doesn't know the question shares only what is whole.
 //!
 //! `ack` is sent after the message was stored. A message may come twice (its sender didn't see the ack); its id tells.
 //! Messages may follow each other without waiting for acks. A sender begins every stream with the oldest message that
@@ -76,6 +81,11 @@ pub enum Ask {
     },
     /// The chaining values of a file's groups.
     Manifest {
+        /// Which file.
+        hash: ContentHash,
+    },
+    /// Which groups of a file can be had.
+    Have {
         /// Which file.
         hash: ContentHash,
     },
@@ -133,6 +143,13 @@ pub enum Answer {
         /// How many groups.
         groups: u32,
     },
+    /// The wire form of a [`crate::GroupSet`] follows.
+    Have {
+        /// The file.
+        hash: ContentHash,
+        /// How many groups it has.
+        groups: u32,
+    },
     /// `bytes` raw bytes follow.
     Data {
         /// How many.
@@ -173,6 +190,9 @@ pub struct FileStat {
     /// Whether its owner may execute it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
+    /// Whether its owner is still fetching it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// From the opener of a chat stream.
@@ -368,6 +388,7 @@ mod tests {
         golden(&Ask::Files { prefix: None, cursor: None }, r#"{"t":"files"}"#);
         golden(&Ask::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
         golden(&Ask::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
+        golden(&Ask::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
         let get = Ask::Get { hash, ranges: vec![(0, 3), (7, 8)] };
         golden(&get, &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
     }
@@ -386,6 +407,7 @@ mod tests {
             r#"{"t":"message","id":"abababababababababababababababab","ts":-1,"text":"olá"}"#,
         );
         let (hash, ones) = (ContentHash::from_bytes([0x11; 32]), "11".repeat(32));
+        golden(&Answer::Have { hash, groups: 3 }, &format!(r#"{{"t":"have","hash":"{ones}","groups":3}}"#));
         let offer = Some(Offer { name: "a/b".parse().unwrap(), size: 5, hash });
         golden(
             &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, room: None }),
@@ -419,6 +441,7 @@ mod tests {
             (proptest::option::of(".{0,20}"), proptest::option::of(".{0,20}"))
                 .prop_map(|(prefix, cursor)| Ask::Files { prefix, cursor }),
             "[a-zé ]{1,20}(/[a-z]{1,9}){0,3}".prop_map(|name| Ask::Stat { name: name.parse().unwrap() }),
+            any::<[u8; 32]>().prop_map(|hash| Ask::Have { hash: ContentHash::from_bytes(hash) }),
             (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9))
                 .prop_map(|(hash, ranges)| Ask::Get { hash: ContentHash::from_bytes(hash), ranges }),
         ]

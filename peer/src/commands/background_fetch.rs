@@ -170,6 +170,7 @@ impl Words {
             FetchEvent::Connecting { .. }
             | FetchEvent::Resolved { .. }
             | FetchEvent::Started { .. }
+            | FetchEvent::Opened { .. }
             | FetchEvent::Verified { .. }
             | FetchEvent::Alike { .. } => {}
         }

@@ -1,11 +1,18 @@
 //! `peer fetch`.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use shared::Layout;
+use tokio::sync::Notify;
 
 use super::telling::{NodeHears, Telling};
 use super::{Context, share};
-use crate::engine::fetch::{Destination, Ended, FetchEvent, IfExists, Request, Status, fetch};
+use crate::engine::fetch::{Destination, Ended, FetchEvent, FileNo, IfExists, Request, Status, fetch};
 use crate::engine::{Error, Me};
+use crate::profile::{PartialShare, Profile};
 use crate::ui::{FetchBars, size};
 
 pub(super) async fn run(context: &Context, request: Option<Request>, share: bool) -> Result<(), Error> {
@@ -15,20 +22,23 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
         None => last_failed(&me)?,
     };
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
-    let mut arrived: Vec<PathBuf> = Vec::new();
+    let mut offering = share.then(|| Offering::new(&me.profile));
+    let offered = offering.as_ref().map(|offering| offering.changed.clone());
     let telling = Telling::new(&request.from);
     let mut report = |event: FetchEvent<'_>| {
-        if let FetchEvent::Finished { report, .. } = &event {
-            match &report.status {
-                Status::Done(path) | Status::Renamed(path) if share => arrived.push(path.clone()),
-                _ => {}
-            }
+        if let Some(offering) = &mut offering {
+            offering.take(&event);
         }
         telling.take(&event);
         bars.show(&event);
     };
     let mut node = NodeHears::new(&me);
-    let fetched = fetch(&me, &request, &mut report, &context.cancel);
+    let fetched = async {
+        tokio::select! {
+            fetched = fetch(&me, &request, &mut report, &context.cancel) => fetched,
+            never = tell_of_offers(&me.profile, offered.as_deref()) => match never {},
+        }
+    };
     let outcome = telling.during(async |transfers| node.tell(transfers).await, fetched).await;
     let error = match outcome {
         Ok(Ended { summary, error }) => {
@@ -46,10 +56,66 @@ pub(super) async fn run(context: &Context, request: Option<Request>, share: bool
             return Err(error);
         }
     };
+    let arrived = offering.map(|offering| offering.arrived).unwrap_or_default();
     if !arrived.is_empty() {
         share::share(context, arrived, None).await?;
     }
     error.map_or(Ok(()), Err)
+}
+
+/// Offers what is fetched: its parts while it comes, and it itself once it is here.
+struct Offering {
+    profile: Profile,
+    parts: HashMap<FileNo, PathBuf>,
+    arrived: Vec<PathBuf>,
+    /// There is another part.
+    changed: Arc<Notify>,
+}
+
+impl Offering {
+    fn new(profile: &Profile) -> Self {
+        Self { profile: profile.clone(), parts: HashMap::new(), arrived: Vec::new(), changed: Arc::default() }
+    }
+
+    fn take(&mut self, event: &FetchEvent<'_>) {
+        match event {
+            FetchEvent::Opened { file, stat, name, part } => {
+                let (Ok(name), Some(layout), Ok(part)) = (name.parse(), Layout::of(stat.size), part.canonicalize())
+                else {
+                    return;
+                };
+                let (mtime, executable, hash) = (stat.mtime, stat.executable, stat.hash);
+                let partial = PartialShare { name, part: part.clone(), layout, mtime, executable, hash };
+                match self.profile.put_partial(&partial) {
+                    Ok(()) => drop(self.parts.insert(*file, part)),
+                    Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name),
+                }
+                self.changed.notify_one();
+            }
+            FetchEvent::Finished { file, report } => {
+                if let Status::Done(path) | Status::Renamed(path) = &report.status {
+                    self.arrived.push(path.clone());
+                    if let Some(part) = file.and_then(|file| self.parts.remove(&file))
+                        && let Err(why) = self.profile.remove_partial(&part)
+                    {
+                        tracing::warn!("{why}");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Lets the profile's node, if one runs, tell the tracker of each further part.
+async fn tell_of_offers(profile: &Profile, changed: Option<&Notify>) -> Infallible {
+    let Some(changed) = changed else { return std::future::pending().await };
+    loop {
+        changed.notified().await;
+        if let Err(why) = share::tell_node(profile).await {
+            tracing::debug!("the node was not told: {why}");
+        }
+    }
 }
 
 fn say_what_is_kept(context: &Context, bars: &mut FetchBars, request: &Request) {

@@ -85,6 +85,20 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
         };
     })?;
     outcome?;
+    for part in profile.partials()? {
+        any = true;
+        let bytes = part.layout.size();
+        if context.output.is_json() {
+            let path = part.part.to_string_lossy();
+            let told = json!({
+                "name": part.name, "size": bytes, "hash": part.hash, "path": path, "fresh": true, "partial": true,
+            });
+            context.output.object("share", &told)?;
+        } else {
+            let (name, note) = (safe_line(part.name.as_str()), context.output.dim("  (as far as it is fetched)"));
+            context.output.data(&format!("{:>9}  {name}{note}", size(bytes)))?;
+        }
+    }
     if !any {
         context.output.note("nothing is shared: `peer share PATH` offers a file or a folder");
     }
@@ -92,7 +106,7 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
 }
 
 /// A running node puts the change into the tracker's catalogue.
-async fn tell_node(profile: &Profile) -> Result<(), Error> {
+pub(super) async fn tell_node(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         Some(mut node) => node.shares_changed().await,
         None => Ok(()),

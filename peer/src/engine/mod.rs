@@ -16,6 +16,7 @@ pub mod neighbourhood;
 pub mod node;
 mod notice;
 pub mod offers;
+mod part_state;
 pub mod rate;
 pub mod search;
 pub mod serve;

@@ -138,6 +138,11 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
             }
         })?;
         let folders = profile.remove_empty_folders(text.trim_end_matches('/'))?;
+        let parts = profile.partials()?.into_iter().filter(|part| part.name.as_str() == text);
+        for part in parts {
+            profile.remove_partial(&part.part)?;
+            names.push(part.name);
+        }
         if names.len() == before && folders == 0 {
             return Err(Error::Usage(format!("nothing is shared as {text:?}: `peer shares` shows what is")));
         }

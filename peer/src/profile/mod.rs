@@ -8,6 +8,7 @@ mod history;
 mod messages;
 mod offers;
 mod outbox;
+mod partials;
 mod people;
 mod schema;
 mod shares;
@@ -26,6 +27,7 @@ pub use friends::{Friend, Meeting};
 pub use history::HistoryQuery;
 pub use messages::{Direction, Kept, MessageState, StoredMessage};
 pub use outbox::Waiting;
+pub use partials::PartialShare;
 pub use people::Unread;
 pub use shares::{HashedShare, Share, SharePage};
 

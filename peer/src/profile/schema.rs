@@ -12,7 +12,7 @@ use super::ProfileError;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each entry takes the schema one version further; entries are never changed once released.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 const V1: &str = "
     CREATE TABLE setting (
@@ -112,6 +112,19 @@ const V2: &str = r#"
     CREATE INDEX offer_by_hash ON offer (hash);
 "#;
 
+/// Parts of files that are offered while they are fetched.
+const V3: &str = "
+    CREATE TABLE partial (
+        part BLOB PRIMARY KEY,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        mtime INTEGER NOT NULL,
+        executable INTEGER NOT NULL,
+        hash BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX partial_by_hash ON partial (hash);
+";
+
 /// Opens the database, making or migrating it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     let broken = |source| ProfileError::Database { path: path.to_owned(), source };
@@ -182,7 +195,7 @@ mod tests {
         .unwrap();
         drop(old);
         let new = open(&path).unwrap();
-        assert_eq!(version(&new).unwrap(), 2);
+        assert_eq!(version(&new).unwrap(), 3);
         let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
         assert_eq!(one("SELECT rowid FROM message_words WHERE message_words MATCH 'orcamento'"), 1);

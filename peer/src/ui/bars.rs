@@ -116,6 +116,7 @@ impl FetchBars {
                     self.bars.insert(*file, bar);
                 }
             }
+            FetchEvent::Opened { .. } => {}
             FetchEvent::Verified { file, bytes } => self.advance(Some(*file), *bytes),
             FetchEvent::Finished { file, report } => self.finished(*file, report),
         }

@@ -16,7 +16,7 @@ use super::plan::{Plan, SourceNo};
 use super::puller::{News, Pull};
 use super::resolve::Resolved;
 use super::sources::{Caller, Found};
-use super::writer::{self, Job, Outcome};
+use super::writer::{self, Job, Order, Outcome};
 use super::{Ended, FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
 use crate::engine::rate::Bucket;
 use crate::engine::{Error, ErrorKind, blocking};
@@ -99,6 +99,8 @@ struct Running<'a> {
     sources: Vec<Source>,
     pullers: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
     calls: JoinSet<(SourceNo, Result<Link, Error>)>,
+    /// Ask again and again those who don't have all of a file yet.
+    watches: JoinSet<Result<(), StreamError>>,
     /// Others who may have it are still being asked for: until then nothing is given up.
     seeking: bool,
     /// What files are given up for when nobody has them any more.
@@ -132,6 +134,10 @@ impl<'a> Coordinator<'a> {
         if orders.is_empty() {
             return Ok(account.conclude());
         }
+        let partial: Vec<FileNo> =
+            (0..).zip(&orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
+        let asked = Found::ask(first.clone(), (0..orders.len()).collect(), &orders, &partial).await;
+        let first = asked.map_err(|why| Error::stream(&request.from, why))?;
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
@@ -158,18 +164,18 @@ impl<'a> Coordinator<'a> {
             sources: Vec::new(),
             pullers: JoinSet::new(),
             calls: JoinSet::new(),
+            watches: JoinSet::new(),
             seeking: !in_order,
             trouble: None,
             refusals: HashMap::new(),
             account,
         };
-        let all = (0..orders.len()).collect();
-        running.join(&Found { link: first.clone(), has: all });
+        running.join(&first);
         let (found, others) = mpsc::unbounded_channel();
         let mut asking = JoinSet::new();
         if !in_order {
             let policy = request.sources.clone();
-            asking.spawn(caller.clone().call_others(first.user().clone(), policy, orders, found));
+            asking.spawn(caller.clone().call_others(request.from.clone(), policy, orders, found));
         }
         let ending = running.attend(outcomes, heard, others, report, cancel).await;
         asking.shutdown().await;
@@ -223,6 +229,12 @@ impl Running<'_> {
                     Ok((_, _, Ok(()))) => {}
                     Err(failure) => tracing::error!("a puller failed: {failure}"),
                 },
+                Some(watched) = self.watches.join_next() => {
+                    if let Ok(Err(error)) = watched {
+                        // Whoever pulls over that link says so as well.
+                        tracing::debug!("what a source has isn't known any more: {error}");
+                    }
+                }
                 Some(Ok((source, link))) = self.calls.join_next() => match link {
                     Ok(link) => self.welcome_back(source, &link, report).await,
                     Err(error) => self.give_up(source, &error, report).await,
@@ -234,8 +246,9 @@ impl Running<'_> {
     }
 
     async fn end(self) -> Account {
-        let Self { shared, mut pullers, mut calls, account, .. } = self;
+        let Self { shared, mut pullers, mut calls, mut watches, account, .. } = self;
         calls.shutdown().await;
+        watches.shutdown().await;
         pullers.shutdown().await;
         drop(shared);
         account
@@ -262,9 +275,14 @@ impl Running<'_> {
 
     async fn take(&mut self, outcome: Outcome, report: Reporter<'_>) {
         match outcome {
-            Outcome::Opened { file, present, bytes } => {
+            Outcome::Opened { file, present, bytes, part } => {
                 self.shared.plan().opened(file, &present);
                 self.shared.work.notify_waiters();
+                if let Some(part) = part
+                    && let Some(Order { stat, spot: Some(spot), .. }) = self.shared.orders.get(file)
+                {
+                    report(FetchEvent::Opened { file, stat, name: &spot.name, part: &part });
+                }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.resumed = bytes;
                 }

@@ -13,17 +13,18 @@ mod coordinator;
 mod courtesy;
 mod destination;
 mod partial;
+mod parts;
 mod plan;
 mod puller;
 mod resolve;
 mod sources;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::peer::Code;
+use shared::peer::{Code, FileStat};
 use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
@@ -122,6 +123,17 @@ pub enum FetchEvent<'a> {
         size: u64,
         /// Bytes that were there already from an earlier attempt, verified again.
         resumed: u64,
+    },
+    /// A file of several groups is being put together there, and can be offered from there as far as it is.
+    Opened {
+        /// Which.
+        file: FileNo,
+        /// As its source describes it.
+        stat: &'a FileStat,
+        /// The name it will have here.
+        name: &'a str,
+        /// Where its part lies.
+        part: &'a Path,
     },
     /// Further bytes of it were verified.
     Verified {

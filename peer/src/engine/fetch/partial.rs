@@ -1,9 +1,7 @@
 //! A file that is not whole yet.
 //!
-//! Beside the destination lie `.NAME.HASH8.part`, as long as the file will be, and for files of several groups
-//! `.NAME.HASH8.state`: 8 bytes of magic, the 32 bytes of the content hash, and one byte a group, 1 where the group was
-//! written. The state is a hint: what it flags is hashed again before it counts; without one that can be read, everything
-//! is.
+//! Beside the destination lie `.NAME.HASH8.part`, as long as the file will be, and for files of several groups its state
+//! ([`part_state`]). What that says is there is hashed again before it counts; without one that can be read, everything is.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -15,16 +13,15 @@ use std::time::{Duration, SystemTime};
 use shared::content::Manifest;
 use shared::names::cut;
 use shared::peer::FileStat;
-use shared::{ContentHash, Layout};
+use shared::{ContentHash, GroupSet, Layout};
 
 use super::destination::Spot;
 use crate::engine::Error;
+use crate::engine::part_state::{self, PART, PartState, STATE};
 use crate::sys::{Folder, is_ours_alone, make_executable, reserve};
 
-const MAGIC: &[u8; 8] = b"vzpart1\n";
-const HEADER_BYTES: u64 = 40;
-/// Of a partial's name, what isn't the file's own: two dots, eight digits, `.state`.
-const EXTRA_BYTES: usize = 1 + 1 + 8 + 6;
+/// Of a partial's name, what isn't the file's own: two dots, eight digits, the longer ending.
+const EXTRA_BYTES: usize = 1 + 1 + 8 + STATE.len();
 
 /// A file that is being put together.
 #[derive(Debug)]
@@ -69,22 +66,27 @@ impl Partial {
     ) -> Result<Self, Error> {
         let folder = spot.place.folder()?;
         let stem = partial_stem(&spot.name, &stat.hash);
-        let part_name = format!("{stem}.part");
+        let part_name = format!("{stem}{PART}");
         let part_path = spot.place.path().join(&part_name);
         let part = open_alone(&folder, spot, &part_name)?;
         let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
         let mut state = None;
         if let Some(manifest) = manifest {
-            let name = format!("{stem}.state");
+            let name = format!("{stem}{STATE}");
             let path = spot.place.path().join(&name);
             let file = folder.open_or_create(&name).map_err(Error::disk(&path))?;
             let len = part.metadata().map_err(Error::disk(&part_path))?.len();
             // Without a state every group may be there: hashing is quicker than fetching.
-            let hints = read_state(&file, &stat.hash, present.len()).unwrap_or_else(|| vec![true; present.len()]);
-            if len == layout.size() {
-                recheck(&part, &layout, manifest, &hints, &mut present);
-            }
-            begin_state(&file, &stat.hash, &present).map_err(Error::disk(&path))?;
+            let known = PartState::read(&file, &stat.hash, &layout);
+            let hints = known.map_or_else(|| GroupSet::all(layout.groups()), |state| state.present);
+            let there = if len == layout.size() {
+                recheck(&part, &layout, manifest, &hints)
+            } else {
+                GroupSet::none(layout.groups())
+            };
+            (0..).zip(&mut present).for_each(|(group, present)| *present = there.contains(group));
+            let state_now = PartState { manifest: manifest.clone(), present: there };
+            state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
             state = Some((file, name));
             reserve(&part, layout.size()).map_err(Error::disk(&part_path))?;
         } else {
@@ -99,6 +101,11 @@ impl Partial {
     /// Which groups are there and right.
     pub(super) fn present(&self) -> &[bool] {
         &self.present
+    }
+
+    /// Where it lies, for people.
+    pub(super) fn part_path(&self) -> PathBuf {
+        self.whole.part_path()
     }
 
     /// Bytes of the groups that are there.
@@ -125,7 +132,7 @@ impl Partial {
         let mut written = part.write_all_at(bytes, self.layout.offset(group));
         if let Some((state, _)) = state {
             // After the data: a flag without its group would only cost a hash, but this way it can't even happen here.
-            written = written.and_then(|()| state.write_all_at(&[1], HEADER_BYTES + u64::from(group)));
+            written = written.and_then(|()| part_state::add(state, &self.layout, group));
         }
         written.map_err(|why| Error::disk(&self.whole.part_path())(why))?;
         self.missing -= 1;
@@ -198,7 +205,7 @@ impl Whole {
 /// Bytes of the disk that an earlier attempt at this file holds already.
 pub(super) fn held_bytes(spot: &Spot, hash: &ContentHash) -> u64 {
     let folder = spot.place.folder();
-    folder.map_or(0, |folder| folder.allocated(&format!("{}.part", partial_stem(&spot.name, hash))))
+    folder.map_or(0, |folder| folder.allocated(&format!("{}{PART}", partial_stem(&spot.name, hash))))
 }
 
 /// Opens or makes the partial under `name`, locked against every other process.
@@ -227,38 +234,18 @@ fn partial_stem(name: &str, hash: &ContentHash) -> String {
     format!(".{}.{}", cut(name, 255 - EXTRA_BYTES), cut(&short, 8))
 }
 
-/// What the state flags; `None` for one that isn't this file's, or not whole.
-fn read_state(file: &File, hash: &ContentHash, groups: usize) -> Option<Vec<bool>> {
-    let mut header = [0; 40];
-    file.read_exact_at(&mut header, 0).ok()?;
-    let (magic, of) = header.split_at(8);
-    if magic != MAGIC || of != hash.as_bytes() {
-        return None;
-    }
-    let mut flags = vec![0; groups];
-    file.read_exact_at(&mut flags, HEADER_BYTES).ok()?;
-    Some(flags.into_iter().map(|flag| flag == 1).collect())
-}
-
-fn begin_state(file: &File, hash: &ContentHash, present: &[bool]) -> io::Result<()> {
-    let mut state = Vec::with_capacity(40 + present.len());
-    state.extend_from_slice(MAGIC);
-    state.extend_from_slice(hash.as_bytes());
-    state.extend(present.iter().map(|there| u8::from(*there)));
-    file.set_len(state.len() as u64)?;
-    file.write_all_at(&state, 0)
-}
-
-/// Hashes the groups that `hints` flags and notes those that are right.
-fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &[bool], present: &mut [bool]) {
+/// Hashes the groups that `hints` has; gives back those that are right.
+fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &GroupSet) -> GroupSet {
+    let mut there = GroupSet::none(layout.groups());
     let mut buffer = Vec::new();
-    for ((group, hint), there) in (0..layout.groups()).zip(hints).zip(present) {
-        if *hint {
-            buffer.resize(usize::try_from(layout.len_of(group)).unwrap_or(0), 0);
-            let read = part.read_exact_at(&mut buffer, layout.offset(group));
-            *there = read.is_ok() && manifest.value(group) == Some(&layout.value_of(group, &buffer));
+    for group in (0..layout.groups()).filter(|group| hints.contains(*group)) {
+        buffer.resize(usize::try_from(layout.len_of(group)).unwrap_or(0), 0);
+        let read = part.read_exact_at(&mut buffer, layout.offset(group));
+        if read.is_ok() && manifest.value(group) == Some(&layout.value_of(group, &buffer)) {
+            there.insert(group);
         }
     }
+    there
 }
 
 #[cfg(test)]
@@ -290,6 +277,7 @@ mod tests {
             group_size: layout.group_bytes(),
             mtime: 1_000_000,
             executable: true,
+            partial: false,
         };
         Case { home: tempfile::tempdir().unwrap(), content, stat, layout, manifest: Manifest::new(values) }
     }

@@ -7,11 +7,14 @@
 //! Sources come, go and come back. What a source was asked for and did not deliver goes back into the queue when it is
 //! lost. A source that has nothing else to do is given groups that others are late with (the end game), so that the
 //! slowest one never decides when a file is done.
+//!
+//! A source that is still fetching a file itself has only some of its groups, and more of them from time to time: it is
+//! asked for those, and as long as it gets more it may get any.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use shared::Layout;
+use shared::{GroupSet, Layout};
 
 use super::FileNo;
 
@@ -63,6 +66,8 @@ pub(super) enum Work {
 pub(super) struct Plan {
     files: Vec<File>,
     sources: Vec<Source>,
+    /// What those have who are still fetching a file; whoever else has it has all of it.
+    partly: HashMap<(SourceNo, FileNo), GroupSet>,
     ready: VecDeque<FileNo>,
     flying: Vec<Flying>,
     /// Manifests that were asked for: of which file, from whom, when.
@@ -130,6 +135,7 @@ impl Plan {
             unsettled: files.len(),
             files,
             sources: Vec::new(),
+            partly: HashMap::new(),
             ready: VecDeque::new(),
             flying: Vec::new(),
             manifests: Vec::new(),
@@ -158,9 +164,9 @@ impl Plan {
         if !self.is_usable(source) {
             return None;
         }
-        let has = |file: &File| file.sources & bit(source) != 0;
-        if let Some(position) = self.ready.iter().position(|no| has(&self.files[*no])) {
-            return self.take_run(position, source, now);
+        let takeable = |(position, no): (usize, &FileNo)| self.next_range(source, *no).map(|range| (position, range));
+        if let Some((position, range)) = self.ready.iter().enumerate().find_map(takeable) {
+            return self.take_run(position, range, source, now);
         }
         if let Some(no) = self.first_waiting(source)
             && let Some(work) = self.begin(no, source, now)
@@ -168,6 +174,20 @@ impl Plan {
             return Some(work);
         }
         if self.in_order { None } else { self.double(source, now) }
+    }
+
+    /// A source has these groups of a file, or these by now; when all of them, it no longer matters how it came by them.
+    pub(super) fn has_groups(&mut self, source: SourceNo, no: FileNo, groups: GroupSet) {
+        if groups.is_all() {
+            self.partly.remove(&(source, no));
+        } else {
+            self.partly.insert((source, no), groups);
+        }
+    }
+
+    /// The files of which a source has only some groups.
+    pub(super) fn has_partly(&self, source: SourceNo) -> Vec<FileNo> {
+        self.partly.keys().filter(|(of, _)| *of == source).map(|(_, no)| *no).collect()
     }
 
     /// Bytes that each stream of `source` should be asked for ahead of what it delivers.
@@ -260,6 +280,7 @@ impl Plan {
     /// A source turned out not to have a file. True when nobody usable has it.
     pub(super) fn unavailable(&mut self, source: SourceNo, no: FileNo) -> bool {
         self.files[no].sources &= !bit(source);
+        self.partly.remove(&(source, no));
         self.files[no].sources & self.usable() == 0
     }
 
@@ -374,19 +395,42 @@ impl Plan {
         Some(Work::Manifest(no))
     }
 
-    fn take_run(&mut self, position: usize, source: SourceNo, now: Instant) -> Option<Work> {
+    /// Whether a source has a group of a file that it has.
+    fn has(&self, source: SourceNo, no: FileNo, group: u32) -> bool {
+        self.partly.get(&(source, no)).is_none_or(|groups| groups.contains(group))
+    }
+
+    /// Of what nobody was asked for of a file, the first that `source` has.
+    fn next_range(&self, source: SourceNo, no: FileNo) -> Option<Takeable> {
+        let file = &self.files[no];
+        if file.sources & bit(source) == 0 {
+            return None;
+        }
+        let has = |group: u32| self.has(source, no, group);
+        file.pending.iter().enumerate().rev().find_map(|(place, &(first, last))| {
+            let start = (first..last).find(|group| has(*group))?;
+            let end = if self.partly.contains_key(&(source, no)) {
+                (start..last).find(|group| !has(*group)).unwrap_or(last)
+            } else {
+                last
+            };
+            Some(Takeable { place, start, end })
+        })
+    }
+
+    fn take_run(&mut self, position: usize, range: Takeable, source: SourceNo, now: Instant) -> Option<Work> {
         let no = *self.ready.get(position)?;
         let longest = self.longest_run(source, no);
         let sharers = self.streams * self.usable().count_ones().max(1);
         let file = &mut self.files[no];
-        let (start, end) = file.pending.pop()?;
+        let Takeable { place, start, end } = range;
         // Shorter near the end, so that all streams finish together.
-        let left: u32 = file.pending.iter().map(|(start, end)| end - start).sum::<u32>() + (end - start);
+        let left: u32 = file.pending.iter().map(|(start, end)| end - start).sum();
         let fair = (left / (sharers * 2)).max(1);
         let cut = start + (end - start).min(longest).min(fair);
-        if cut < end {
-            file.pending.push((cut, end));
-        }
+        let (first, last) = *file.pending.get(place)?;
+        let rest = [(cut, last), (first, start)].into_iter().filter(|(start, end)| start < end);
+        file.pending.splice(place..=place, rest);
         if file.pending.is_empty() {
             self.ready.remove(position);
         }
@@ -441,7 +485,10 @@ impl Plan {
         candidates.sort_by_key(|run| std::cmp::Reverse(self.time_left(run)));
         let (file, start, end) = candidates.iter().find_map(|run| {
             let needed = self.ranges_needed(run.file, run.start, run.end, Some(run.source));
-            needed.last().map(|(start, end)| (run.file, start + (end - start) / 2, *end))
+            let had = needed
+                .into_iter()
+                .flat_map(|(start, end)| ranges_where(start, end, |group| self.has(source, run.file, group)));
+            had.last().map(|(start, end)| (run.file, start + (end - start) / 2, end))
         })?;
         Some(self.fly(source, file, start, end, now))
     }
@@ -484,6 +531,15 @@ impl Plan {
         }
         file.pending.extend(needed.into_iter().rev());
     }
+}
+
+/// Groups that can be asked for, all of them in the same range of [`File::pending`].
+#[derive(Debug, Clone, Copy)]
+struct Takeable {
+    /// The range's place.
+    place: usize,
+    start: u32,
+    end: u32,
 }
 
 impl File {

@@ -63,7 +63,7 @@ impl Pull {
         self.orders.get(file).ok_or(StreamError::Unexpected("a file that was asked for"))
     }
 
-    fn tell(&self, news: News) {
+    pub(super) fn tell(&self, news: News) {
         // Nobody listens when the fetch is over.
         let _ = self.news.send(news);
     }

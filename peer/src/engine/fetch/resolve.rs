@@ -267,6 +267,7 @@ mod tests {
             group_size: 1 << 20,
             mtime: 0,
             executable: false,
+            partial: false,
         };
         let user = "bob".parse().unwrap();
         let local = |name, below| wanted(&user, stat(name), below).unwrap().local.to_string();

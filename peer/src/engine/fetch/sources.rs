@@ -4,20 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::UserName;
 use shared::peer::Code;
 use shared::tracker::{HashText, ListPeers, PeerEntry, Peers, Request as TrackerRequest};
+use shared::{GroupSet, UserName};
 use tokio::time::Instant;
 
 use super::courtesy::Courtesy;
+use super::parts::{self, Held};
 use super::writer::Order;
 use super::{FileNo, Sources};
 use crate::engine::contacts::{self, AskTracker};
 use crate::engine::{Error, Me};
-use crate::net::LinkError;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
 use crate::net::tracker::TrackerLink;
+use crate::net::{LinkError, StreamError};
 
 /// The largest files are asked about by hash; whoever has one of them is asked for everything.
 const ASKED_ABOUT: usize = 16;
@@ -40,6 +41,28 @@ pub(super) struct Caller {
 pub(super) struct Found {
     pub(super) link: Link,
     pub(super) has: HashSet<FileNo>,
+    /// Those of which it has only some groups.
+    pub(super) partly: Vec<(FileNo, GroupSet)>,
+}
+
+impl Found {
+    /// Asks who has these files, of whom some may be fetching them themselves, what they have of `unsure`.
+    pub(super) async fn ask(
+        link: Link,
+        mut has: HashSet<FileNo>,
+        orders: &[Order],
+        unsure: &[FileNo],
+    ) -> Result<Self, StreamError> {
+        let mut partly = Vec::new();
+        for (file, held) in parts::ask(&link, orders, unsure).await? {
+            match held {
+                Held::All => {}
+                Held::Some(groups) => partly.push((file, groups)),
+                Held::Nothing => drop(has.remove(&file)),
+            }
+        }
+        Ok(Self { link, has, partly })
+    }
 }
 
 impl Caller {
@@ -98,11 +121,11 @@ impl Caller {
             Ok(others) => {
                 let mut calls = tokio::task::JoinSet::new();
                 for (target, has) in others {
-                    let (caller, found) = (self.clone(), found.clone());
+                    let (caller, found, orders) = (self.clone(), found.clone(), orders.clone());
                     calls.spawn(async move {
-                        match caller.dial(&target).await {
+                        match caller.dial_other(&target, has, &orders).await {
                             // Nobody listens when the fetch is over.
-                            Ok(link) => drop(found.send(Found { link, has })),
+                            Ok(one) => drop(found.send(one)),
                             Err(error) => tracing::info!("{} has the same but doesn't answer: {error}", target.user),
                         }
                     });
@@ -132,6 +155,14 @@ impl Caller {
         Ok(link)
     }
 
+    async fn dial_other(&self, target: &link::Target, has: HashSet<FileNo>, orders: &[Order]) -> Result<Found, Error> {
+        let link = self.dial(target).await?;
+        // The catalogue doesn't tell whether they have all of it; nobody offers part of what is one group.
+        let several = |file: &FileNo| orders.get(*file).is_some_and(|order| order.layout.groups() > 1);
+        let unsure: Vec<FileNo> = has.iter().copied().filter(several).collect();
+        Found::ask(link, has, orders, &unsure).await.map_err(|why| Error::stream(&target.user, why))
+    }
+
     fn links(&self) -> MutexGuard<'_, Vec<Link>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +178,8 @@ impl Caller {
             Sources::Everybody => &[],
             Sources::Also(users) | Sources::Only(users) => users.as_slice(),
         };
-        if named.is_empty() && (matches!(policy, Sources::Only(_)) || total < WORTH_ASKING) {
+        let enough_here = total < WORTH_ASKING && !orders.iter().any(|order| order.stat.partial);
+        if named.is_empty() && (matches!(policy, Sources::Only(_)) || enough_here) {
             return Ok(Vec::new());
         }
         let mut tracker = self.me.connect_tracker().await?;

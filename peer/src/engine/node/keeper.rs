@@ -31,6 +31,7 @@ use crate::engine::share::{Freshness, for_each_share, freshness};
 use crate::engine::{Error, Me, blocking};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerLink;
+use crate::profile::Profile;
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
 const FILES_PER_REQUEST: usize = 4000;
@@ -295,6 +296,7 @@ async fn register_shares(me: &Me, link: &mut TrackerLink) -> Result<usize, Error
                 files.push(SharedFile { name: share.name, size: share.id.size, hash: share.hash.into() });
             }
         })?;
+        files.extend(offered_parts(&profile)?);
         Ok(files)
     })
     .await?;
@@ -310,6 +312,19 @@ async fn register_shares(me: &Me, link: &mut TrackerLink) -> Result<usize, Error
         let CountReply { .. } = link.call(&Request::RegisterFiles(request)).await?;
         mode = FilesMode::Add;
     }
+}
+
+/// Parts of files that are still being fetched; those that were given up since are forgotten.
+fn offered_parts(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
+    let mut files: Vec<SharedFile> = Vec::new();
+    for part in profile.partials()? {
+        if !part.part.exists() {
+            profile.remove_partial(&part.part)?;
+        } else if profile.share(&part.name)?.is_none() && files.last().is_none_or(|last| last.name != part.name) {
+            files.push(SharedFile { name: part.name, size: part.layout.size(), hash: part.hash.into() });
+        }
+    }
+    Ok(files)
 }
 
 /// Further addresses under which this machine may be reached.

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
 use shared::peer::{Answer, Code, FileStat};
-use shared::{ContentHash, FileName, Layout, UserName};
+use shared::{ContentHash, FileName, GroupSet, Layout, UserName};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::part::Part;
 use super::pieces::Pieces;
-use super::reading::{OpenShare, Ranges, ReadAhead, version};
+use super::reading::{OpenShare, Proof, Ranges, ReadAhead, version};
 use crate::engine::share::{Freshness, freshness};
 use crate::engine::{Error, blocking};
 use crate::profile::{Profile, ProfileError, Share};
@@ -49,6 +50,15 @@ impl StaleShares {
 
 /// Why a request gets an error for an answer.
 pub(super) type Refusal = (Code, String);
+
+/// What a name stands for.
+enum Named {
+    Whole(Share),
+    /// It changed since it was hashed.
+    Stale(Share),
+    Part(Part),
+    Nothing,
+}
 
 /// Why a share could not be opened.
 enum Unopened {
@@ -131,13 +141,21 @@ impl Library {
                 None => profile.share(&name)?,
                 offered => offered,
             };
-            Ok(found.map(|share| (freshness(&share), share)))
+            Ok(match found.map(|share| (freshness(&share), share)) {
+                Some((Freshness::Fresh, share)) => Named::Whole(share),
+                Some((Freshness::Changed, share)) => Named::Stale(share),
+                Some((Freshness::Missing, _)) => Named::Nothing,
+                None => {
+                    profile.partials_named(&name)?.into_iter().find_map(Part::open).map_or(Named::Nothing, Named::Part)
+                }
+            })
         })
         .await;
         match found.map_err(internal)? {
-            Some((Freshness::Fresh, share)) => Ok(Answer::Stat(stat_of(&share))),
-            Some((Freshness::Changed, share)) => Err(self.stale(share.name)),
-            Some((Freshness::Missing, _)) | None => Err(not_found()),
+            Named::Whole(share) => Ok(Answer::Stat(stat_of(&share))),
+            Named::Part(part) => Ok(Answer::Stat(part.stat())),
+            Named::Stale(share) => Err(self.stale(share.name)),
+            Named::Nothing => Err(not_found()),
         }
     }
 
@@ -148,16 +166,37 @@ impl Library {
     pub async fn manifest(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
         let (profile, to) = (self.profile.clone(), to.clone());
         let found = blocking(move || {
-            Ok(match profile.manifest(&hash)? {
-                None => profile.offered_manifest(&to, &hash)?,
-                shared => shared,
-            })
+            if let Some(shared) = profile.manifest(&hash)? {
+                return Ok(Some(shared));
+            }
+            if let Some(offered) = profile.offered_manifest(&to, &hash)? {
+                return Ok(Some(offered));
+            }
+            Ok(Part::find(&profile, &hash)?.map(|part| (part.share.layout, part.state.manifest)))
         });
         let found = found.await.map_err(internal)?;
         let (layout, manifest) = found.ok_or_else(not_found)?;
         let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.groups());
         let bytes = Bytes::copy_from_slice(manifest.as_bytes());
         Ok((Answer::Manifest { hash, size, group_size, groups }, bytes))
+    }
+
+    /// Which groups of a file can be had.
+    ///
+    /// # Errors
+    /// A code and words for the other side: not shared.
+    pub async fn have(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
+        let (profile, to) = (self.profile.clone(), to.clone());
+        let found = blocking(move || {
+            let mut shares = profile.shares_with_hash(&hash)?;
+            shares.extend(profile.offers_with_hash(&to, &hash)?);
+            if let Some(share) = shares.into_iter().find(|share| freshness(share) == Freshness::Fresh) {
+                return Ok(Layout::of(share.id.size).map(|layout| (layout.groups(), GroupSet::all(layout.groups()))));
+            }
+            Ok(Part::find(&profile, &hash)?.map(|part| (part.share.layout.groups(), part.state.present)))
+        });
+        let (groups, set) = found.await.map_err(internal)?.ok_or_else(not_found)?;
+        Ok((Answer::Have { hash, groups }, Bytes::copy_from_slice(set.as_bytes())))
     }
 
     /// One of the node's places among what is sent at once.
@@ -235,13 +274,23 @@ fn open_one(
         let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
         file.map(|file| (share.clone(), file))
     });
-    let Some((share, file)) = fresh else { return Err(Unopened::Stale(shares)) };
-    let layout = Layout::of(share.id.size).ok_or_else(|| Unopened::Refused(not_found()))?;
+    let (name, is_whole, layout, file, proof) = match fresh {
+        Some((share, file)) => {
+            let layout = Layout::of(share.id.size).ok_or_else(|| Unopened::Refused(not_found()))?;
+            (share.name, true, layout, file, Proof::Version(share.id))
+        }
+        None if shares.is_empty() => {
+            let part = Part::find(profile, &get.hash).map_err(failed)?.filter(|part| part.has(&get.groups));
+            let Part { share, file, state } = part.ok_or_else(|| Unopened::Refused(not_found()))?;
+            (share.name, false, share.layout, file, Proof::Groups(share.layout, state.manifest))
+        }
+        None => return Err(Unopened::Stale(shares)),
+    };
     let ranges = byte_ranges(&layout, &get.groups).map_err(Unopened::Refused)?;
     let bytes = ranges.iter().map(|(start, end)| end - start).sum();
-    let mut rest = Ranges::new(file, share.id, ranges, piece_bytes, pieces.clone());
+    let mut rest = Ranges::new(file, proof, ranges, piece_bytes, pieces.clone());
     let first = rest.read();
-    Ok(OpenShare { share, layout, bytes, pieces: ReadAhead::new(first, rest) })
+    Ok(OpenShare { name, hash: get.hash, is_whole, layout, bytes, pieces: ReadAhead::new(first, rest) })
 }
 
 fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<VecDeque<(u64, u64)>, Refusal> {
@@ -267,6 +316,7 @@ fn stat_of(share: &Share) -> FileStat {
         group_size: Layout::of(share.id.size).map_or(0, |layout| layout.group_bytes()),
         mtime: share.id.mtime_ns.div_euclid(1_000_000_000),
         executable: share.executable,
+        partial: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod gate;
 mod library;
+mod part;
 mod pieces;
 mod reading;
 mod uploads;
@@ -172,9 +173,9 @@ async fn send_file(
     open: OpenShare,
 ) -> Result<(), StreamError> {
     sender.set_priority(Priority::Bulk);
-    let name = open.share.name.clone();
+    let share = open.is_whole.then(|| open.name.clone());
     let sent = uploads.send(sender, open).await;
-    if matches!(sent, Err(StreamError::Reset(Code::Stale))) {
+    if let (Some(name), Err(StreamError::Reset(Code::Stale))) = (share, &sent) {
         library.report_stale(name);
     }
     sent
@@ -201,6 +202,10 @@ async fn answer(serving: &Serving, user: &UserName, sender: &mut Sender, ask: As
         Ask::Stat { name } => library.stat(user, name).await,
         Ask::Manifest { hash } => match library.manifest(user, hash).await {
             Ok((answer, manifest)) => return sender.frame_and_bulk(&answer, manifest).await,
+            Err(refused) => Err(refused),
+        },
+        Ask::Have { hash } => match library.have(user, hash).await {
+            Ok((answer, groups)) => return sender.frame_and_bulk(&answer, groups).await,
             Err(refused) => Err(refused),
         },
         Ask::Hello(_) | Ask::Chat {} | Ask::Get { .. } => {

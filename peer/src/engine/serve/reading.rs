@@ -5,13 +5,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use shared::Layout;
+use shared::content::Manifest;
 use shared::peer::Code;
+use shared::{ContentHash, FileName, Layout};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::pieces::Pieces;
-use crate::profile::Share;
 use crate::sys::{FileId, file_id};
 
 /// Pieces read ahead of the network.
@@ -23,8 +23,11 @@ pub(super) type Read = Result<Bytes, Code>;
 /// A file that is being sent: some of its groups, in the order asked for.
 #[derive(Debug)]
 pub(super) struct OpenShare {
-    /// The share as it was hashed.
-    pub(super) share: Share,
+    /// The name it is offered under.
+    pub(super) name: FileName,
+    pub(super) hash: ContentHash,
+    /// Whether all of it is here.
+    pub(super) is_whole: bool,
     /// How it is cut.
     pub(super) layout: Layout,
     /// Bytes that will be sent in all.
@@ -32,12 +35,21 @@ pub(super) struct OpenShare {
     pub(super) pieces: ReadAhead,
 }
 
+/// What proves that what was read is what is offered.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// The file is still the one that was hashed.
+    Version(FileId),
+    /// Each group is hashed again; for a file that is being written to.
+    Groups(Layout, Manifest),
+}
+
 /// Parts of an open file that are still to be read.
 #[derive(Debug)]
 pub(super) struct Ranges {
     file: File,
-    id: FileId,
-    /// Half-open ranges of bytes, the next one first.
+    proof: Proof,
+    /// Half-open ranges of bytes, each of whole groups, the next one first.
     left: VecDeque<(u64, u64)>,
     piece_bytes: u64,
     buffers: Pieces,
@@ -64,18 +76,22 @@ impl Ranges {
     /// These ranges of `file` in pieces of `piece_bytes`.
     pub(super) const fn new(
         file: File,
-        id: FileId,
+        proof: Proof,
         left: VecDeque<(u64, u64)>,
         piece_bytes: u64,
         buffers: Pieces,
     ) -> Self {
-        Self { file, id, left, piece_bytes, buffers }
+        Self { file, proof, left, piece_bytes, buffers }
     }
 
-    /// The next bytes; [`Code::Stale`] when the file is no longer the one that was hashed.
+    /// The next bytes; [`Code::Stale`] when they are not what is offered.
     pub(super) fn read(&mut self) -> Option<Read> {
         let (start, end) = self.left.front_mut()?;
-        let len = self.piece_bytes.min(*end - *start);
+        let piece_bytes = match &self.proof {
+            Proof::Version(_) => self.piece_bytes,
+            Proof::Groups(layout, _) => layout.group_bytes(),
+        };
+        let len = piece_bytes.min(*end - *start);
         let offset = *start;
         *start += len;
         if start == end {
@@ -84,7 +100,15 @@ impl Ranges {
         let Ok(len) = usize::try_from(len) else { return Some(Err(Code::Internal)) };
         let piece = self.buffers.fill(len, |buffer| self.file.read_exact_at(buffer, offset).map_err(|_| Code::Stale));
         // Checked after the read: what was read before a change was noticed is never sent.
-        Some(piece.and_then(|piece| if version(&self.file) == Some(self.id) { Ok(piece) } else { Err(Code::Stale) }))
+        Some(piece.and_then(|piece| if self.is_proven(offset, &piece) { Ok(piece) } else { Err(Code::Stale) }))
+    }
+
+    fn is_proven(&self, offset: u64, piece: &[u8]) -> bool {
+        match &self.proof {
+            Proof::Version(id) => version(&self.file) == Some(*id),
+            Proof::Groups(layout, manifest) => u32::try_from(offset / layout.group_bytes())
+                .is_ok_and(|group| manifest.value(group) == Some(&layout.value_of(group, piece))),
+        }
     }
 }
 

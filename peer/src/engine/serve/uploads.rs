@@ -49,7 +49,7 @@ impl Uploads {
 
     /// Sends the header and the groups. What fails in the middle is told by the stream's reset.
     pub(super) async fn send(&self, sender: &mut Sender, open: OpenShare) -> Result<(), StreamError> {
-        let OpenShare { share, layout, bytes: total, mut pieces } = open;
+        let OpenShare { name, hash, layout, bytes: total, mut pieces, .. } = open;
         let header = Answer::Data { bytes: total };
         let (mut outcome, mut bytes) = (Ok(()), 0);
         let mut told = Instant::now();
@@ -73,13 +73,13 @@ impl Uploads {
             }
             if told.elapsed() >= TOLD_EVERY {
                 told = Instant::now();
-                self.tell(share.hash, &share.name, bytes, layout.size());
+                self.tell(hash, &name, bytes, layout.size());
             }
         }
         if total == 0 && outcome.is_ok() {
             outcome = within(SILENCE, sender.frame(&header)).await;
         }
-        self.count(share.hash, share.name, bytes, layout.size());
+        self.count(hash, name, bytes, layout.size());
         if !pieces.end().await || (outcome.is_ok() && bytes != total) {
             return Err(StreamError::Reset(Code::Internal));
         }

@@ -126,6 +126,7 @@ fn files_are_chosen_and_fetched() {
         group_size: 1 << 20,
         mtime: 0,
         executable: false,
+        partial: false,
     };
     let files = vec![file("a.pdf"), file("docs/b.pdf")];
     tell(&mut view, &News::Files { of: name("bob"), start: String::new(), files });

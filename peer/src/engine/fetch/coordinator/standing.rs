@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Reporter, Running, Source, Trouble};
 use crate::engine::Error;
+use crate::engine::fetch::parts::watch;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::puller::pull;
 use crate::engine::fetch::sources::{Found, may_come_back};
@@ -26,6 +27,9 @@ impl Running<'_> {
             gone_since: None,
             banned: false,
         });
+        for (file, groups) in &found.partly {
+            self.shared.plan().has_groups(source, *file, groups.clone());
+        }
         self.start_pullers(source, &found.link);
     }
 
@@ -38,6 +42,10 @@ impl Running<'_> {
         for _ in 0..self.streams {
             let (shared, link) = (self.shared.clone(), link.clone());
             self.pullers.spawn(async move { (source, link_no, pull(shared, link, source).await) });
+        }
+        let partly = self.shared.plan().has_partly(source);
+        if !partly.is_empty() {
+            self.watches.spawn(watch(self.shared.clone(), link.clone(), source, partly, self.request.patience));
         }
     }
 

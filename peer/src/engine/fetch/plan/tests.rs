@@ -114,6 +114,39 @@ fn one_that_has_only_the_last_file_is_asked_for_it_at_once() {
 }
 
 #[test]
+fn one_that_is_still_fetching_is_asked_for_what_it_has() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(12)], 1, false);
+    let source = plan.add_source(all, now).unwrap();
+    let mut has = GroupSet::none(12);
+    [2, 3, 7].into_iter().for_each(|group| has.insert(group));
+    plan.has_groups(source, 0, has.clone());
+    assert_eq!(plan.has_partly(source), [0]);
+    assert_eq!(plan.next(source, now), Some(Work::Manifest(0)));
+    plan.manifest_came(0);
+    plan.opened(0, &[]);
+    let mut groups = Vec::new();
+    let mut ask = |plan: &mut Plan| {
+        while let Some(Work::Run { start, end, .. }) = plan.next(source, now) {
+            groups.extend(start..end);
+            (start..end).for_each(|group| plan.delivered(source, 0, group, now));
+        }
+        std::mem::take(&mut groups)
+    };
+    assert_eq!(ask(&mut plan), [2, 3, 7]);
+    assert!(plan.stranded([]).is_empty(), "it may get more");
+    has.insert(0);
+    plan.has_groups(source, 0, has);
+    assert_eq!(ask(&mut plan), [0]);
+    plan.has_groups(source, 0, GroupSet::all(12));
+    assert!(plan.has_partly(source).is_empty());
+    assert_eq!(ask(&mut plan), [1, 4, 5, 6, 8, 9, 10, 11]);
+    plan.lose_source(source);
+    plan.settle(0);
+    assert!(plan.ready.is_empty() && plan.flying.is_empty());
+}
+
+#[test]
 fn an_idle_source_takes_over_what_another_is_late_with() {
     let begin = Instant::now();
     let mut plan = Plan::new([layout(8)], 1, false);
@@ -144,6 +177,14 @@ fn is_whole(came: &HashSet<(FileNo, u32)>, groups: &[u64], no: FileNo) -> bool {
     came.iter().filter(|(file, _)| *file == no).count() as u64 == groups[no]
 }
 
+/// What somebody has who got `count` groups of a file, the last ones first.
+fn fetched_so_far(groups: u64, count: u64) -> GroupSet {
+    let groups = u32::try_from(groups).unwrap();
+    let mut set = GroupSet::none(groups);
+    (0..groups).rev().take(usize::try_from(count).unwrap()).for_each(|group| set.insert(group));
+    set
+}
+
 /// A source of the simulation.
 #[derive(Debug, Clone)]
 struct Simulated {
@@ -153,6 +194,8 @@ struct Simulated {
     away: (u64, u64),
     /// It lies about every group whose number this divides; 0 never.
     lies: u32,
+    /// Milliseconds it takes for a further group of each file; 0 has all from the beginning.
+    gets: u64,
 }
 
 fn sources() -> impl Strategy<Value = Vec<Simulated>> {
@@ -161,17 +204,18 @@ fn sources() -> impl Strategy<Value = Vec<Simulated>> {
         0..2_000_u64,
         0..3_000_u64,
         prop_oneof![Just(0_u32), 1..9_u32],
+        prop_oneof![Just(0_u64), 1..200_u64],
     )
-        .prop_map(|(pace, from, time, lies)| Simulated { pace, away: (from, from + time), lies });
+        .prop_map(|(pace, from, time, lies, gets)| Simulated { pace, away: (from, from + time), lies, gets });
     proptest::collection::vec(one, 0..4).prop_map(|mut sources| {
         // One that is honest and stays, so that it must end well.
-        sources.push(Simulated { pace: 3, away: (u64::MAX, u64::MAX), lies: 0 });
+        sources.push(Simulated { pace: 3, away: (u64::MAX, u64::MAX), lies: 0, gets: 0 });
         sources
     })
 }
 
 proptest! {
-    /// Sources that are slow, silent, gone for a while or lying: it ends with every group verified exactly once, and
+    /// Sources that are slow, silent, gone for a while, lying, or still fetching the files themselves: it ends with every group verified exactly once, and
     /// no group is fetched more often than there are sources.
     #[test]
     fn it_always_ends_with_the_right_bytes(
@@ -194,6 +238,13 @@ proptest! {
             ms += 1;
             prop_assert!(ms < 60_000, "it must end: {plan:?}");
             for (no, source) in (0..).zip(&sources) {
+                for (file, groups) in groups.iter().enumerate().filter(|_| source.gets > 0 && ms % 50 == 1) {
+                    // Nobody offers part of what is one group.
+                    if *groups == 1 {
+                        continue;
+                    }
+                    plan.has_groups(no, file, fetched_so_far(*groups, ms / source.gets));
+                }
                 let away = (source.away.0..source.away.1).contains(&ms);
                 if away {
                     if let Some((work, _)) = busy.remove(&no) {
@@ -222,6 +273,9 @@ proptest! {
                         }
                     }
                     Work::Run { file, start, end } => {
+                        let all = source.gets == 0 || groups[file] == 1;
+                        let had = all || fetched_so_far(groups[file], ms / source.gets).contains(start);
+                        prop_assert!(had, "asked for what it doesn't have");
                         plan.delivered(no, file, start, at(ms));
                         if start + 1 < end {
                             busy.insert(no, (Work::Run { file, start: start + 1, end }, ms + source.pace));

@@ -89,7 +89,15 @@ mod tests {
         let layout = Layout::of(content.len() as u64).unwrap();
         let hash = ContentHash::of(content);
         let (name, size) = ("x".parse().unwrap(), content.len() as u64);
-        let stat = FileStat { name, size, hash, group_size: layout.group_bytes(), mtime: 0, executable: false };
+        let stat = FileStat {
+            name,
+            size,
+            hash,
+            group_size: layout.group_bytes(),
+            mtime: 0,
+            executable: false,
+            partial: false,
+        };
         Order { stat, layout, spot: None }
     }
 

@@ -75,8 +75,8 @@ pub(super) struct Group {
 /// What they tell.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The partial is open, with these groups in it.
-    Opened { file: FileNo, present: Vec<bool>, bytes: u64 },
+    /// The partial is open at this path, with these groups in it.
+    Opened { file: FileNo, present: Vec<bool>, bytes: u64, part: Option<PathBuf> },
     /// A group was right and is written.
     Verified { file: FileNo, bytes: u64, source: SourceNo },
     /// A group was not what it should be.

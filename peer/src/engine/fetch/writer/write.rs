@@ -59,12 +59,15 @@ impl Writer {
     fn open(&mut self, file: FileNo, manifest: &Manifest) {
         match self.target(file, Some(manifest)) {
             Ok(target) => {
-                let (present, bytes, whole) = match &target {
-                    Target::Disk(partial) => (partial.present().to_vec(), partial.present_bytes(), partial.is_whole()),
-                    Target::Stream { .. } => (Vec::new(), 0, false),
+                let (present, bytes, whole, part) = match &target {
+                    Target::Disk(partial) => {
+                        let part = Some(partial.part_path());
+                        (partial.present().to_vec(), partial.present_bytes(), partial.is_whole(), part)
+                    }
+                    Target::Stream { .. } => (Vec::new(), 0, false, None),
                 };
                 self.targets.insert(file, target);
-                self.desk.tell(Outcome::Opened { file, present, bytes });
+                self.desk.tell(Outcome::Opened { file, present, bytes, part });
                 if whole {
                     self.finish(file);
                 }
