@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::telling::Telling;
 use crate::engine::event::Transfer;
-use crate::engine::fetch::{Destination, FetchEvent, IfExists, Report, Request, Sources, Status, fetch};
+use crate::engine::fetch::{Asked, Destination, FetchEvent, IfExists, Report, Request, Sources, Status, fetch};
 use crate::engine::{Error, Me};
 use crate::ui::size;
 
@@ -67,7 +67,7 @@ impl BackgroundFetches {
         }
         let request = Request {
             from: from.clone(),
-            names: vec![name.to_owned()],
+            names: vec![Asked::for_text(name)],
             destination: Destination::Folder(PathBuf::from(".")),
             if_exists: IfExists::SkipSame,
             streams: 2,
@@ -130,19 +130,26 @@ fn run(
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (telling, words) = (Telling::new(&request.from), Words(tell.clone()));
+    let mut told = false;
     let mut report = |event: FetchEvent<'_>| {
         telling.take(&event);
         words.take(&event);
+        told |= matches!(event, FetchEvent::Finished { report: Report { status: Status::Failed(_), .. }, .. });
     };
     let hears = async |transfers: Vec<Transfer>| {
         // The view is gone when nobody listens.
         transfers.into_iter().for_each(|transfer| drop(tell.send(FromFetch::Transfer(transfer))));
     };
-    let ended = runtime.block_on(telling.during(hears, fetch(me, request, &mut report, cancel)))?;
+    let ended = runtime.block_on(telling.during(hears, fetch(me, request, &mut report, cancel)));
     match ended.error {
         // What went wrong with one of several was told when it did.
         Some(Error::Partial { .. }) | None => Ok(()),
-        Some(error) if ended.summary.failed == 1 => {
+        Some(Error::Interrupted) => {
+            let names: Vec<&str> = request.names.iter().map(|asked| asked.text.as_str()).collect();
+            Words(tell.clone()).note(format!("{}: broken off; /get goes on with it", safe_line(&names.join(", "))));
+            Ok(())
+        }
+        Some(error) if told => {
             tracing::debug!("{error}");
             Ok(())
         }
@@ -168,6 +175,7 @@ impl Words {
                 self.send(FromFetch::Problem(what));
             }
             FetchEvent::Connecting { .. }
+            | FetchEvent::Checking { .. }
             | FetchEvent::Resolved { .. }
             | FetchEvent::Started { .. }
             | FetchEvent::Opened { .. }
@@ -186,7 +194,8 @@ impl Words {
             }
             Status::Skipped(path) => self.note(format!("{name} is there already: {}", shown(path))),
             Status::Streamed => {}
-            Status::Failed(Error::Interrupted) => self.note(format!("{name}: broken off; /get goes on with it")),
+            // Told once, for all of them.
+            Status::BrokenOff(_) => {}
             Status::Failed(error) => self.send(FromFetch::Problem(format!("{name}: {error}"))),
         }
     }

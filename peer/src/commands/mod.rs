@@ -30,9 +30,9 @@ use shared::tracker::{ListPeers, Wanted};
 use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
+pub use self::fetch::{Differently, FetchWanted};
 pub use self::ledger::Past;
 pub use self::people::NotifyChange;
-use crate::engine::fetch::Request;
 use crate::engine::node::Place;
 use crate::engine::serve::Limits;
 use crate::engine::{Error, Me, Notice, Notify};
@@ -106,12 +106,7 @@ pub enum Command {
         prefix: String,
     },
     /// Get files.
-    Fetch {
-        /// Which, from whom; none for what failed the last time.
-        request: Option<Request>,
-        /// Offer them as well once they are here.
-        share: bool,
-    },
+    Fetch(FetchWanted),
     /// Talk.
     Chat {
         /// To whom.
@@ -229,7 +224,7 @@ pub struct Context {
 pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
     // These end by themselves when they are cancelled, and have something to say then.
     let command = match command {
-        Command::Fetch { request, share } => return fetch::run(context, request, share).await,
+        Command::Fetch(wanted) => return fetch::run(context, wanted).await,
         Command::Serve { place, limits } => return serve::run(context, place, limits).await,
         Command::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
         Command::Ui => return ui::run(context).await,
@@ -268,7 +263,7 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Unblock { user } => people::unblock(context, &user),
         Command::Blocked => people::blocked(context),
         Command::Notify(change) => people::notify(context, &change),
-        Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } | Command::Events | Command::Ui => {
+        Command::Fetch(_) | Command::Serve { .. } | Command::Chat { .. } | Command::Events | Command::Ui => {
             Err(Error::Internal("this command runs by itself".to_owned()))
         }
     }

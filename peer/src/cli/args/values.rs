@@ -1,6 +1,5 @@
 //! The values that arguments have.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -14,16 +13,13 @@ use crate::engine::fetch::Destination;
 use crate::engine::node::Forwarded;
 
 /// A folder if it is one or ends like one, `-` for standard output, else what is fetched decides.
-pub(super) fn destination(path: PathBuf) -> Result<Destination, Error> {
+pub(super) fn destination(path: PathBuf) -> Destination {
     if path.as_os_str() == "-" {
-        if std::io::stdout().is_terminal() {
-            return Err(Error::Usage("standard output is a terminal: -o - wants a pipe or a file".to_owned()));
-        }
-        return Ok(Destination::Stdout);
+        return Destination::Stdout;
     }
     let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let is_folder = ends_like_a_folder || path.is_dir() || path.file_name().is_none();
-    Ok(if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) })
+    if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) }
 }
 
 /// `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.

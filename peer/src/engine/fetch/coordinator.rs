@@ -11,21 +11,24 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::destination::Placement;
 use super::plan::{Plan, SourceNo};
 use super::puller::{News, Pull};
 use super::resolve::Resolved;
 use super::sources::{Caller, Found};
 use super::writer::{self, Job, Order, Outcome};
-use super::{Ended, FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
+use super::{Destination, Ended, FetchEvent, FileNo, Request, Status};
 use crate::engine::rate::Bucket;
 use crate::engine::{Error, ErrorKind, blocking};
 use crate::net::StreamError;
 use crate::net::link::Link;
 
+mod account;
+mod ending;
 mod placing;
 mod standing;
 
+pub(super) use account::Account;
+use ending::{asked_again, told_of};
 use placing::Placed;
 
 /// For the writer to put away what it has after an interruption.
@@ -38,15 +41,7 @@ pub(super) struct Coordinator<'a> {
     caller: &'a Caller,
     first: Link,
     request: &'a Request,
-    placement: Placement,
     resolved: Resolved,
-}
-
-/// Sums up while files are settled.
-#[derive(Debug, Default)]
-struct Account {
-    summary: Summary,
-    first_error: Option<Error>,
 }
 
 /// What is known of a file while it is fetched.
@@ -111,38 +106,58 @@ struct Running<'a> {
 }
 
 impl<'a> Coordinator<'a> {
-    pub(super) const fn new(
-        caller: &'a Caller,
-        first: Link,
-        request: &'a Request,
-        placement: Placement,
-        resolved: Resolved,
-    ) -> Self {
-        Self { caller, first, request, placement, resolved }
+    pub(super) const fn new(caller: &'a Caller, first: Link, request: &'a Request, resolved: Resolved) -> Self {
+        Self { caller, first, request, resolved }
     }
 
     /// Runs to the end.
-    pub(super) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Result<Ended, Error> {
-        let Self { caller, first, request, placement, resolved } = self;
-        let in_order = matches!(placement, Placement::Stdout);
-        let Placed { orders, account } = tokio::select! {
-            () = cancel.cancelled() => return Err(Error::Interrupted),
-            placed = placing::place(placement, resolved, report) => placed?,
+    pub(super) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Ended {
+        let request = self.request;
+        let destination = match &request.destination {
+            Destination::FileOrFolder(path) if !self.resolved.is_one_file => Destination::Folder(path.clone()),
+            destination => destination.clone(),
         };
+        let (account, early) = self.pull(report, cancel).await;
+        account.conclude(request, destination, early)
+    }
+
+    /// Tells as well what ended it early, if something did.
+    async fn pull(self, report: Reporter<'_>, cancel: &CancellationToken) -> (Account, Option<Error>) {
+        let Self { caller, first, request, resolved } = self;
+        let in_order = request.destination == Destination::Stdout;
+        let Placed { orders, mut account, hindrance } = placing::place(request, resolved, report, cancel).await;
+        if let Some(error) = hindrance {
+            account.break_off_all(&orders, &error, report);
+            return (account, Some(error));
+        }
         let bytes = orders.iter().fold(0, |sum: u64, order| sum.saturating_add(order.layout.size()));
         report(FetchEvent::Resolved { files: orders.len(), bytes });
         if orders.is_empty() {
-            return Ok(account.conclude());
+            return (account, None);
         }
         let partial: Vec<FileNo> =
             (0..).zip(&orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
         let asked = Found::ask(first.clone(), (0..orders.len()).collect(), &orders, &partial).await;
-        let first = asked.map_err(|why| Error::stream(&request.from, why))?;
+        let first = match asked {
+            Ok(first) => first,
+            Err(why) => {
+                let error = Error::stream(&request.from, why);
+                account.break_off_all(&orders, &error, report);
+                return (account, Some(error));
+            }
+        };
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
         let courtesy = caller.courtesy().clone();
-        let (writer, outcomes, threads) = writer::start(orders.clone(), courtesy.clone())?;
+        let (writer, mut outcomes, threads) = match writer::start(orders.clone(), courtesy.clone()) {
+            Ok(started) => started,
+            Err(why) => {
+                let error = why.into();
+                account.break_off_all(&orders, &error, report);
+                return (account, Some(error));
+            }
+        };
         let (news, heard) = mpsc::unbounded_channel();
         let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
         let shared = Arc::new(Pull {
@@ -177,20 +192,26 @@ impl<'a> Coordinator<'a> {
             let policy = request.sources.clone();
             asking.spawn(caller.clone().call_others(request.from.clone(), policy, orders, found));
         }
-        let ending = running.attend(outcomes, heard, others, report, cancel).await;
+        let ending = running.attend(&mut outcomes, heard, others, report, cancel).await;
         asking.shutdown().await;
-        let account = running.end().await;
+        let mut rest = running.end().await;
         // The last handle to the writer is gone; its threads finish what they were given. Unless it hangs at a pipe that
         // nobody reads: whoever interrupts doesn't wait for that.
         let joined = blocking(move || threads.join());
-        match ending {
-            Ending::Settled => joined.await.map(|()| account.conclude()),
-            Ending::WriterFailed => joined.await.and(Err(Error::Internal("the writer ended too early".to_owned()))),
+        let early = match ending {
+            Ending::Settled => joined.await.err(),
+            Ending::WriterFailed => {
+                Some(joined.await.err().unwrap_or_else(|| Error::Internal("the writer ended too early".to_owned())))
+            }
             Ending::Interrupted => {
                 let _ = tokio::time::timeout(WRITE_OUT, joined).await;
-                Err(Error::Interrupted)
+                Some(Error::Interrupted)
             }
+        };
+        while let Ok(outcome) = outcomes.try_recv() {
+            rest.take(outcome, report);
         }
+        (rest.break_off(early.as_ref(), report), early)
     }
 }
 
@@ -198,7 +219,7 @@ impl Running<'_> {
     /// Hears everything until all files are settled.
     async fn attend(
         &mut self,
-        mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+        outcomes: &mut mpsc::UnboundedReceiver<Outcome>,
         mut news: mpsc::UnboundedReceiver<News>,
         mut others: mpsc::UnboundedReceiver<Found>,
         report: Reporter<'_>,
@@ -206,7 +227,7 @@ impl Running<'_> {
     ) -> Ending {
         while !self.shared.plan().is_done() {
             // Behind a stream that broke off, nothing else makes sense.
-            if self.in_order && self.account.first_error.is_some() {
+            if self.in_order && self.account.first_error().is_some() {
                 return Ending::Settled;
             }
             tokio::select! {
@@ -245,15 +266,6 @@ impl Running<'_> {
         Ending::Settled
     }
 
-    async fn end(self) -> Account {
-        let Self { shared, mut pullers, mut calls, mut watches, account, .. } = self;
-        calls.shutdown().await;
-        watches.shutdown().await;
-        pullers.shutdown().await;
-        drop(shared);
-        account
-    }
-
     async fn hear(&mut self, news: News, report: Reporter<'_>) {
         match news {
             News::Asking { file } => {
@@ -275,13 +287,18 @@ impl Running<'_> {
 
     async fn take(&mut self, outcome: Outcome, report: Reporter<'_>) {
         match outcome {
+            Outcome::Hashed { file, bytes } => {
+                if let Some(Order { stat, .. }) = self.shared.orders.get(file) {
+                    report(FetchEvent::Checking { file: Some(file), name: &stat.name, size: stat.size, bytes });
+                }
+            }
             Outcome::Opened { file, present, bytes, part } => {
                 self.shared.plan().opened(file, &present);
                 self.shared.work.notify_waiters();
                 if let Some(part) = part
                     && let Some(Order { stat, spot: Some(spot), .. }) = self.shared.orders.get(file)
                 {
-                    report(FetchEvent::Opened { file, stat, name: &spot.name, part: &part });
+                    report(FetchEvent::Opened { file, stat, name: &spot.name(), part: &part });
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.resumed = bytes;
@@ -293,11 +310,7 @@ impl Running<'_> {
                     state.gone_since = None;
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
-                    progress.fetched += bytes;
-                    match progress.by.iter_mut().find(|(by, _)| *by == source) {
-                        Some((_, sum)) => *sum += bytes,
-                        None => progress.by.push((source, bytes)),
-                    }
+                    progress.add(bytes, source);
                 }
                 report(FetchEvent::Verified { file, bytes });
             }
@@ -312,13 +325,7 @@ impl Running<'_> {
             }
             Outcome::Finished { file, .. } if self.shared.plan().is_settled(file) => {}
             Outcome::Finished { file, path, renamed } => {
-                let status = match path {
-                    Some(path) if renamed => Status::Renamed(path),
-                    Some(path) => Status::Done(path),
-                    None => Status::Streamed,
-                };
-                self.account.summary.done += 1;
-                self.settle(file, status, report);
+                self.settle(file, Status::finished(path, renamed), report);
             }
             Outcome::Failed { file, error } => self.fail(file, error, report).await,
         }
@@ -329,11 +336,7 @@ impl Running<'_> {
             return;
         }
         self.shared.writer.send(Job::Abandon { file }).await;
-        self.account.summary.failed += 1;
-        let told = self.settle(file, Status::Failed(error), report);
-        if let Status::Failed(error) = told {
-            self.account.first_error.get_or_insert(error);
-        }
+        self.settle(file, Status::Failed(error), report);
     }
 
     fn start(&mut self, file: FileNo, resumed: u64, report: Reporter<'_>) {
@@ -343,33 +346,13 @@ impl Running<'_> {
         }
     }
 
-    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) -> Status {
+    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) {
         self.shared.plan().settle(file);
         self.shared.work.notify_waiters();
         let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
-        self.account.summary.bytes_fetched += progress.fetched;
-        self.account.summary.bytes_resumed += progress.resumed;
-        let source = |(no, bytes): &(SourceNo, u64)| {
-            let source = usize::try_from(*no).ok().and_then(|index| self.sources.get(index))?;
-            Some(SourceReport { user: source.user.clone(), bytes: *bytes, banned: source.banned })
-        };
-        let mut sources: Vec<SourceReport> = progress.by.iter().filter_map(source).collect();
-        let silent = |source: &&Source| source.banned && !sources.iter().any(|told| told.user == source.user);
-        let banned = self.sources.iter().filter(silent);
-        let banned: Vec<_> =
-            banned.map(|source| SourceReport { user: source.user.clone(), bytes: 0, banned: true }).collect();
-        sources.extend(banned);
         let order = self.shared.orders.get(file);
-        let told = Report {
-            name: order.map(|order| order.stat.name.to_string()).unwrap_or_default(),
-            size: order.map_or(0, |order| order.layout.size()),
-            status,
-            bytes_fetched: progress.fetched,
-            bytes_resumed: progress.resumed,
-            sources,
-        };
-        report(FetchEvent::Finished { file: Some(file), report: &told });
-        told.status
+        let told = told_of(order, &progress, &self.sources, status);
+        self.account.settle(Some(file), told, || asked_again(order), report);
     }
 
     fn unavailable(&self, file: FileNo, code: Code, message: String) -> Error {
@@ -386,6 +369,16 @@ impl Running<'_> {
     }
 }
 
+impl Progress {
+    fn add(&mut self, bytes: u64, source: SourceNo) {
+        self.fetched += bytes;
+        match self.by.iter_mut().find(|(by, _)| *by == source) {
+            Some((_, sum)) => *sum += bytes,
+            None => self.by.push((source, bytes)),
+        }
+    }
+}
+
 impl Trouble {
     fn of(error: &Error) -> Self {
         Self { kind: error.kind(), message: error.to_string() }
@@ -393,35 +386,5 @@ impl Trouble {
 
     fn into_error(self) -> Error {
         Error::Told { kind: self.kind, message: self.message }
-    }
-}
-
-impl Account {
-    /// One that failed alone is the error, and so is a closed pipe; of several, how many.
-    fn conclude(self) -> Ended {
-        let Self { summary, first_error } = self;
-        let total = summary.done + summary.skipped + summary.failed;
-        let error = first_error.map(|error| match total {
-            1 => error,
-            _ if error.is_closed_pipe() => error,
-            _ => Error::Partial { failed: summary.failed, total },
-        });
-        Ended { summary, error }
-    }
-
-    /// A file that failed before anything was asked for.
-    fn fail(&mut self, report: Reporter<'_>, name: String, size: u64, error: Error) {
-        self.summary.failed += 1;
-        let told = Report { status: Status::Failed(error), ..Report::unfetched(name, size) };
-        report(FetchEvent::Finished { file: None, report: &told });
-        if let Status::Failed(error) = told.status {
-            self.first_error.get_or_insert(error);
-        }
-    }
-}
-
-impl Report {
-    const fn unfetched(name: String, size: u64) -> Self {
-        Self { name, size, status: Status::Streamed, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
     }
 }

@@ -125,6 +125,7 @@ fn files_are_chosen_and_fetched() {
         hash: shared::ContentHash::of(b""),
         group_size: 1 << 20,
         mtime: 0,
+        mtime_ns: 0,
         executable: false,
         partial: false,
     };

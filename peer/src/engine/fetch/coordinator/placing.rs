@@ -5,79 +5,138 @@ use std::io;
 use std::path::Path;
 
 use shared::FileName;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Account, Reporter};
 use crate::engine::fetch::destination::{DiskPlacement, Placement, Vacancy};
 use crate::engine::fetch::partial::held_bytes;
 use crate::engine::fetch::resolve::{Resolved, Wanted};
 use crate::engine::fetch::writer::Order;
-use crate::engine::fetch::{FetchEvent, Report, Status};
+use crate::engine::fetch::{Asked, FetchEvent, Report, Request};
 use crate::engine::{Error, blocking};
 
 /// Groups for standard output stay in memory until they are verified.
 const STREAMED_GROUP_BYTES: u64 = 64 << 20;
 /// Files whose places are looked at before anything is said of them.
 const LOOKED_AT_ONCE: usize = 1024;
+/// Of a file that is there already; what is hashed in no time isn't told of.
+const TOLD_BYTES: u64 = 32 << 20;
 
 /// What is left to be fetched, and what was settled already.
+#[derive(Default)]
 pub(super) struct Placed {
     pub(super) orders: Vec<Order>,
     pub(super) account: Account,
+    /// Why nothing can be fetched.
+    pub(super) hindrance: Option<Error>,
 }
 
 /// Decides for each file where it goes; those that are there already or can't go anywhere are settled here.
-pub(super) async fn place(placement: Placement, resolved: Resolved, report: Reporter<'_>) -> Result<Placed, Error> {
-    let mut account = Account::default();
-    let Resolved { wanted, folders, missing } = resolved;
+pub(super) async fn place(
+    request: &Request,
+    resolved: Resolved,
+    report: Reporter<'_>,
+    cancel: &CancellationToken,
+) -> Placed {
+    let placement = Placement::prepare(request, &resolved);
+    let mut placed = Placed::default();
+    let Resolved { wanted, folders, missing, .. } = resolved;
     for (name, error) in missing {
-        account.fail(report, name, 0, error);
+        placed.account.fail(name.clone(), 0, Some(Asked::for_text(name)), error, report);
     }
-    report_alike(&wanted, report);
-    let Placement::Disk(disk) = placement else {
-        let (fit, unfit): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|file| file.layout.group_bytes() <= STREAMED_GROUP_BYTES);
-        for file in unfit {
-            let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
-            account.fail(report, file.stat.name.to_string(), file.stat.size, Error::Usage(why));
+    match placement {
+        Ok(Placement::Stdout) => placed.stream(wanted, report),
+        Ok(Placement::Disk(disk)) => {
+            report_alike(&wanted, report);
+            if let Err(error) = placed.settle_on_disk(*disk, wanted, folders, report, cancel).await {
+                placed.hindrance.get_or_insert(error);
+            }
         }
-        let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None };
-        return Ok(Placed { orders: fit.into_iter().map(order).collect(), account });
-    };
-    let (orders, disk) = look_at_all(disk, wanted, &mut account, report).await?;
-    let (failed, disk) = blocking(move || Ok(make_folders(disk, folders))).await?;
-    for (name, error) in failed {
-        account.fail(report, name.to_string(), 0, error);
+        Err(error) => {
+            for Wanted { stat, local, .. } in wanted {
+                let again = Asked { text: stat.name.to_string(), local: Some(local) };
+                placed.account.break_off(again.text.clone(), stat.size, Some(again), &error, report);
+            }
+            placed.hindrance = Some(error);
+        }
     }
-    check_space(&orders, disk.free_bytes(), disk.path())?;
-    Ok(Placed { orders, account })
+    placed
 }
 
-/// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
-async fn look_at_all(
-    mut disk: DiskPlacement,
-    wanted: Vec<Wanted>,
-    account: &mut Account,
-    report: Reporter<'_>,
-) -> Result<(Vec<Order>, DiskPlacement), Error> {
-    let mut orders = Vec::with_capacity(wanted.len());
-    let mut wanted = wanted.into_iter();
-    loop {
-        let some: Vec<Wanted> = wanted.by_ref().take(LOOKED_AT_ONCE).collect();
-        if some.is_empty() {
-            return Ok((orders, disk));
+impl Placed {
+    fn stream(&mut self, wanted: Vec<Wanted>, report: Reporter<'_>) {
+        for Wanted { stat, layout, .. } in wanted {
+            if layout.group_bytes() <= STREAMED_GROUP_BYTES {
+                self.orders.push(Order { stat, layout, spot: None });
+            } else {
+                let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
+                self.account.fail(stat.name.to_string(), stat.size, None, Error::Usage(why), report);
+            }
         }
-        let looked;
-        (looked, disk) = blocking(move || Ok(look_at(disk, some))).await?;
-        for (vacancy, Wanted { stat, layout, .. }) in looked {
-            match vacancy {
-                Ok(Vacancy::Free(spot)) => orders.push(Order { stat, layout, spot: Some(spot) }),
-                Ok(Vacancy::Skip(path)) => {
-                    account.summary.skipped += 1;
-                    let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
-                    let told = Report { status: Status::Skipped(path), ..unfetched };
-                    report(FetchEvent::Finished { file: None, report: &told });
+    }
+
+    async fn settle_on_disk(
+        &mut self,
+        disk: DiskPlacement,
+        wanted: Vec<Wanted>,
+        folders: Vec<FileName>,
+        report: Reporter<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let disk = self.look_at_all(disk, wanted, report, cancel).await?;
+        check_space(&self.orders, disk.free_bytes(), disk.path())?;
+        if self.orders.is_empty() && folders.is_empty() {
+            return Ok(());
+        }
+        let count = folders.len();
+        let failed = blocking(move || make_folders(disk, folders)).await?;
+        self.account.add_folders(count - failed.len());
+        for (name, error) in failed {
+            self.account.fail(name.to_string(), 0, None, error, report);
+        }
+        Ok(())
+    }
+
+    /// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
+    async fn look_at_all(
+        &mut self,
+        mut disk: DiskPlacement,
+        wanted: Vec<Wanted>,
+        report: Reporter<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<DiskPlacement, Error> {
+        self.orders.reserve(wanted.len());
+        let mut wanted = wanted.into_iter();
+        loop {
+            let some: Vec<Wanted> = wanted.by_ref().take(LOOKED_AT_ONCE).collect();
+            if some.is_empty() {
+                return if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(disk) };
+            }
+            let (tell, mut hashed) = mpsc::unbounded_channel();
+            let cancel = cancel.clone();
+            let mut looking = std::pin::pin!(blocking(move || Ok(look_at(disk, some, &tell, &cancel))));
+            let looked;
+            (looked, disk) = loop {
+                tokio::select! {
+                    biased;
+                    Some((name, size, bytes)) = hashed.recv() => {
+                        report(FetchEvent::Checking { file: None, name: &name, size, bytes });
+                    }
+                    looked = &mut looking => break looked?,
                 }
-                Err(error) => account.fail(report, stat.name.to_string(), stat.size, error),
+            };
+            for (vacancy, Wanted { stat, layout, local }) in looked {
+                let (name, size) = (stat.name.to_string(), stat.size);
+                let again = || Some(Asked { text: stat.name.to_string(), local: Some(local) });
+                match vacancy {
+                    Ok(Vacancy::Free(spot)) => self.orders.push(Order { stat, layout, spot: Some(spot) }),
+                    Ok(Vacancy::Skip(path)) => {
+                        self.account.settle(None, Report::skipped(name, size, path), || None, report);
+                    }
+                    Err(error @ Error::Interrupted) => self.account.break_off(name, size, again(), &error, report),
+                    Err(error) => self.account.fail(name, size, again(), error, report),
+                }
             }
         }
     }
@@ -85,15 +144,34 @@ async fn look_at_all(
 
 type Looked = Vec<(Result<Vacancy, Error>, Wanted)>;
 
-fn look_at(mut disk: DiskPlacement, wanted: Vec<Wanted>) -> (Looked, DiskPlacement) {
-    let looked = wanted.into_iter().map(|wanted| (disk.look(&wanted), wanted)).collect();
+fn look_at(
+    mut disk: DiskPlacement,
+    wanted: Vec<Wanted>,
+    tell: &mpsc::UnboundedSender<(FileName, u64, u64)>,
+    cancel: &CancellationToken,
+) -> (Looked, DiskPlacement) {
+    let look = |wanted: Wanted| {
+        if cancel.is_cancelled() {
+            return (Err(Error::Interrupted), wanted);
+        }
+        let mut hashed = |bytes| {
+            if wanted.stat.size >= TOLD_BYTES {
+                // Nobody listens any more after an interruption.
+                let _ = tell.send((wanted.stat.name.clone(), wanted.stat.size, bytes));
+            }
+            if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+        };
+        (disk.look(&wanted, &mut hashed), wanted)
+    };
+    let looked = wanted.into_iter().map(look).collect();
     (looked, disk)
 }
 
-fn make_folders(mut disk: DiskPlacement, folders: Vec<FileName>) -> (Vec<(FileName, Error)>, DiskPlacement) {
+/// The destination, and folders with nothing in them; tells which failed.
+fn make_folders(mut disk: DiskPlacement, folders: Vec<FileName>) -> Result<Vec<(FileName, Error)>, Error> {
+    disk.make()?;
     let make = |name: FileName| disk.make_folder(&name).err().map(|error| (name, error));
-    let failed = folders.into_iter().filter_map(make).collect();
-    (failed, disk)
+    Ok(folders.into_iter().filter_map(make).collect())
 }
 
 /// Tells of names that a system which doesn't tell case or normal forms apart would take for one.
@@ -101,7 +179,9 @@ fn report_alike(wanted: &[Wanted], report: Reporter<'_>) {
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(wanted.len());
     for file in wanted {
         let name = file.local.as_str();
-        if let Some(one) = seen.insert(folded(name), name) {
+        if let Some(one) = seen.insert(folded(name), name)
+            && one != name
+        {
             report(FetchEvent::Alike { one, other: name });
         }
     }
