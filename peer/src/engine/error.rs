@@ -317,6 +317,7 @@ fn plainly(error: io::Error) -> io::Error {
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
         io::ErrorKind::PermissionDenied => "permission denied",
         io::ErrorKind::NotFound => "no such file or folder",
+        io::ErrorKind::NotADirectory => "it is not a folder",
         _ => return error,
     };
     io::Error::new(error.kind(), advice)

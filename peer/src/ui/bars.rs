@@ -313,7 +313,8 @@ impl FetchBars {
                 self.name_sources();
             }
         }
-        if self.output.is_json() && self.told.elapsed() >= PROGRESS_EVERY {
+        // What is resumed is told at once: it may be all there is to tell for a while.
+        if self.output.is_json() && (self.told.elapsed() >= PROGRESS_EVERY || file.is_none() && bytes > 0) {
             self.told = Instant::now();
             let (bytes, total, files) = (self.done_bytes, self.bytes, self.files);
             self.object("progress", &json!({ "phase": "fetching", "bytes": bytes, "total": total, "files": files }));
