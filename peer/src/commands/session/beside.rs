@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use shared::{FileName, UserName};
 
 use super::super::paths as written;
-use crate::engine::{Me, blocking, browse, contacts, offers};
+use crate::engine::{Error, Me, blocking, browse, contacts, offers};
 use crate::ui::News;
 
 /// What came of it.
@@ -22,7 +22,8 @@ pub(super) enum Done {
 pub(super) async fn files(me: Me, of: UserName, start: String) -> Done {
     let found = async {
         let target = contacts::find(&me, &of).await?;
-        browse::files(&me, &target, &start).await
+        let entries = browse::files(&me, &target, &start).await?;
+        Ok::<_, Error>(entries.into_iter().flatten().collect())
     };
     Done::News(match found.await {
         Ok(files) => News::Files { of, start, files },

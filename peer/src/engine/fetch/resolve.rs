@@ -99,9 +99,8 @@ impl Found {
     }
 
     fn take_unfit(&mut self, user: &UserName, name: &str) {
-        let name = safe_line(name).into_owned();
-        let why = format!("{user} shares something under a name that no file can have");
-        self.unfit.push((name, Error::Integrity(why)));
+        let name = if name.is_empty() { "(no name)".to_owned() } else { safe_line(name).into_owned() };
+        self.unfit.push((name, Error::Integrity(format!("{user} lists what can't be a file"))));
     }
 }
 
@@ -156,7 +155,7 @@ async fn whatever_matches(
     let below = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
     let hidden = text.starts_with('.') || text.contains("/.");
     let matches = |name: &FileName| matcher.is_match(name.as_str()) && (hidden || !is_hidden(name));
-    for entry in list_entries(link, prefix).await? {
+    for entry in list(link, prefix).await? {
         match entry {
             Ok(stat) if matches(&stat.name) => found.take(link.user(), stat, below),
             Err(name) if matcher.is_match(&name) => found.take_unfit(link.user(), &name),
@@ -174,7 +173,7 @@ async fn whatever_matches(
 /// All that is shared in and below `folder`, its path below the destination being what follows `above`.
 async fn whole_folder(link: &Link, folder: &str, above: &str, found: &mut Found) -> Result<(), Error> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    for entry in list_entries(link, &prefix).await? {
+    for entry in list(link, &prefix).await? {
         match entry {
             Ok(stat) => found.take(link.user(), stat, above),
             Err(name) => found.take_unfit(link.user(), &name),
@@ -230,13 +229,8 @@ async fn stat(
     }
 }
 
-/// Everything the source shares whose name starts with `prefix`.
-pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<FileStat>, Error> {
-    Ok(list_entries(link, prefix).await?.into_iter().flatten().collect())
-}
-
-/// The same with what can't be a file, by the name it is given there.
-async fn list_entries(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
+/// Everything the source shares whose name starts with `prefix`; what can't be a file by the name it has there.
+pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
     let failed = |error| Error::stream(link.user(), error);
     let ask = |cursor| Ask::Files { prefix: Some(prefix.to_owned()), cursor };
     let (mut sender, mut receiver) = within(PAGE, link.open(&ask(None), Priority::Request)).await.map_err(failed)?;
