@@ -113,8 +113,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn store_ours(&self, to: &UserName, message: &ChatMessage, now_ms: i64) -> Result<Kept, ProfileError> {
-        let mut ledger = self.ledger()?;
-        let transaction = self.sql(ledger.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let waiting = transaction
             .query_row("SELECT count(*) FROM outbox WHERE peer = ?1", [to.as_str()], |row| row.get::<_, i64>(0));
         if self.sql(waiting)? >= MESSAGES_PER_PERSON.cast_signed().try_into().unwrap_or(i64::MAX) {
@@ -142,8 +142,8 @@ impl Profile {
         messages: &[ChatMessage],
         now_ms: i64,
     ) -> Result<Vec<Kept>, ProfileError> {
-        let mut ledger = self.ledger()?;
-        let transaction = self.sql(ledger.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let (mut unread, mut bytes) = self.sql(unread_of(&transaction, from))?;
         let mut kept = Vec::with_capacity(messages.len());
         for message in messages {

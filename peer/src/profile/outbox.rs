@@ -66,6 +66,22 @@ impl Profile {
         state.map(|state| MessageState::parse(&state).ok_or_else(|| damaged(&state))).transpose()
     }
 
+    /// A message of ours to `to`; `None` when there is no such message.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn message_of_ours(&self, to: &UserName, id: MessageId) -> Result<Option<StoredMessage>, ProfileError> {
+        let row = {
+            let ledger = self.ledger()?;
+            let mut query = self.sql(ledger.prepare_cached(&format!(
+                "SELECT {} FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
+                RawMessage::COLUMNS
+            )))?;
+            self.sql(query.query_row([to.as_str(), &id.to_string()], RawMessage::read).optional())?
+        };
+        row.map(|row| self.checked_message(row)).transpose()
+    }
+
     /// Records what became of messages of ours that wait for `to`, all with one write to the disk. Those that don't
     /// wait any more stay as they are. Tells which were changed.
     ///
@@ -76,8 +92,8 @@ impl Profile {
         to: &UserName,
         outcomes: &[(MessageId, MessageState)],
     ) -> Result<Vec<(MessageId, MessageState)>, ProfileError> {
-        let mut ledger = self.ledger()?;
-        let transaction = self.sql(ledger.transaction())?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction())?;
         let mut changed = Vec::with_capacity(outcomes.len());
         {
             let mut update = self.sql(transaction.prepare_cached(
@@ -110,7 +126,7 @@ impl Profile {
         for waiting in &late {
             self.settle(&waiting.stored.peer, &[(waiting.stored.message.id, MessageState::Expired)])?;
         }
-        let restamped = self.ledger()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
+        let restamped = self.writer()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
         self.sql(restamped)?;
         Ok(late.into_iter().map(|waiting| StoredMessage { state: MessageState::Expired, ..waiting.stored }).collect())
     }
@@ -120,7 +136,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn set_frozen(&self, user: &UserName, frozen: bool) -> Result<bool, ProfileError> {
-        let changed = self.ledger()?.execute(
+        let changed = self.writer()?.execute(
             "INSERT INTO conversation (peer, frozen) VALUES (?1, ?2)
              ON CONFLICT (peer) DO UPDATE SET frozen = ?2 WHERE frozen <> ?2",
             params![user.as_str(), frozen],
