@@ -52,7 +52,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
         None => None,
     };
     let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
-    let address = node.as_ref().map(|node| node.address.to_string());
+    let address = node.as_ref().and_then(|node| node.address).map(|address| address.to_string());
     if context.output.is_json() {
         return Ok(context.output.object(
             "account",
@@ -62,12 +62,16 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
                 "tracker": me.tracker.to_string(),
                 "home": me.profile.home().to_string_lossy(),
                 "shares": shares,
-                "online": node.is_some(),
+                "online": address.is_some(),
                 "address": address,
             }),
         )?);
     }
-    let online = address.map_or_else(|| "no".to_owned(), |address| format!("yes, at {address}"));
+    let online = match (node, address) {
+        (_, Some(address)) => format!("yes, at {address}"),
+        (Some(_), None) => "no: a node runs and waits for the tracker".to_owned(),
+        (None, None) => "no".to_owned(),
+    };
     for (label, value) in [
         ("user", me.user.to_string()),
         ("key", fingerprint.to_string()),

@@ -124,7 +124,7 @@ impl Listener<'_> {
                     return self.refuse(&r#ref, error.kind(), &error.to_string());
                 }
                 client.send(Action::MarkRead { with: to.clone(), up_to: None }).await?;
-                Action::Say { to, text }
+                Action::Say { to, text, id: None }
             }
             Command::Read { from } => Action::MarkRead { with: from, up_to: None },
             Command::Typing { to } => Action::Typing { to },

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Context;
 use super::station::Station;
-use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMessage, Visit, may_go_later};
+use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, Prospect, StoredMessage, Visit, prospect};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, Delivery, FromNode, NodeClient, Outcome};
 use crate::engine::node::{expire, expired_words};
@@ -59,7 +59,7 @@ pub(super) async fn visit(
     for late in expire(me).await? {
         context.output.warning(&format!("a message to {} was given up: {}", late.peer, expired_words(&late)));
     }
-    let StoredMessage { message, .. } = chat::store_ours(me, user, message).await?;
+    let (StoredMessage { message, .. }, _) = chat::store_ours(me, user, message).await?;
     let mut outcome = None;
     let id = message.id;
     let tried = async {
@@ -82,10 +82,11 @@ pub(super) async fn visit(
         (Some(chat::Settled { refused: Some((_, why)), .. }), _) => {
             Err(Error::Told { kind: ErrorKind::Refused, message: format!("{user} refused it: {why}") })
         }
-        (_, Err(error)) if may_go_later(&error) && !now && chat::may_wait(me, user, error.kind())? => {
-            Ok(Delivery { message, state: MessageState::Waiting, why: Some(error.to_string()) })
-        }
         (_, Err(error)) => {
+            let met = chat::is_met(me, user).await?;
+            if prospect(&error, met) == Prospect::Later && !now && chat::may_wait(error.kind(), met) {
+                return Ok(Delivery { message, state: MessageState::Waiting, why: Some(error.to_string()) });
+            }
             chat::settle(me, user, id, MessageState::Failed).await?;
             Err(error)
         }
@@ -183,7 +184,7 @@ impl<'a> Filter<'a> {
                             continue;
                         }
                         let to = self.user.clone();
-                        let action = if self.now { Action::Deliver { to, text, now: true } } else { Action::Say { to, text } };
+                        let action = if self.now { Action::Deliver { to, text, now: true } } else { Action::Say { to, text, id: None } };
                         self.under_way.insert(client.send(action).await?);
                     }
                     None => self.is_open = false,

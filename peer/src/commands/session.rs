@@ -296,7 +296,7 @@ impl<V: View> Session<'_, V> {
         panic_if_told(&text);
         // What was said before comes before.
         if self.connection.is_there() && self.unsaid.is_empty() {
-            self.ask(Action::Say { to: to.clone(), text: text.clone() }, Asked::Say { to, text });
+            self.ask(Action::Say { to: to.clone(), text: text.clone(), id: None }, Asked::Say { to, text });
         } else {
             self.unsaid.push(to, text);
         }

@@ -282,9 +282,10 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
 fn link_kind(error: &LinkError) -> ErrorKind {
     match error {
         LinkError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
-        LinkError::Refused { code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol, .. } => {
-            ErrorKind::Refused
-        }
+        LinkError::Refused {
+            code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol | Code::NotFound | Code::Replaced,
+            ..
+        } => ErrorKind::Refused,
         LinkError::NoAnswer { .. } | LinkError::Lost(_) | LinkError::Protocol(_) | LinkError::Refused { .. } => {
             ErrorKind::Network
         }

@@ -7,8 +7,9 @@
 //! | do | fields | ok |
 //! |---|---|---|
 //! | `status` | | user, address, pid |
-//! | `say` | to, text | the stored message, at once; what becomes of it comes as events |
+//! | `say` | to, text, id? | the stored message, at once; what becomes of it comes as events |
 //! | `deliver` | to, text, now | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
+//! | `drop` | to, id | whether it waited; it is taken out of what waits |
 //! | `offer` | to, name, wait | as `say` or `deliver`, of a file that is offered to them |
 //! | `flush` | to | why?: why what waits for them did not go, if it didn't |
 //! | `typing` | to | nothing |
@@ -16,8 +17,8 @@
 //! | `mark_read` | with, up_to? | nothing |
 //! | `people` | | everybody met, online or talked with: user, online, unread, waiting, frozen, blocked, last |
 //! | `block`, `unblock` | user | whether that changed anything |
-//! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again |
-//! | `watch` | | nothing |
+//! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again, over links to the right keys |
+//! | `watch` | | nothing; when the tracker is away, that is told first |
 //! | `transfer` | a transfer | no answer at all; it is told to everybody who watches |
 //! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
 //! | `shares_changed` | | nothing |
@@ -31,7 +32,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::peer::ChatMessage;
+use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, UserName};
 
 pub use client::{FromNode, NodeClient};
@@ -64,6 +65,16 @@ pub enum Action {
         to: UserName,
         /// What.
         text: String,
+        /// Its id, for who may have to say it again: a message that is there already is not stored twice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<MessageId>,
+    },
+    /// Take a message of ours out of what waits.
+    Drop {
+        /// For whom it waits.
+        to: UserName,
+        /// Which.
+        id: MessageId,
     },
     /// Tell somebody of a file that is offered to them.
     Offer {
@@ -168,8 +179,8 @@ pub enum Outcome {
 pub struct Status {
     /// The account.
     pub user: UserName,
-    /// Where others find it.
-    pub address: SocketAddr,
+    /// Where others find it; nothing while the tracker is away.
+    pub address: Option<SocketAddr>,
     /// Its process.
     pub pid: u32,
 }
@@ -224,7 +235,8 @@ mod tests {
 
     #[test]
     fn golden_lines() {
-        let command = Command { id: 7, action: Action::Say { to: "bob".parse().unwrap(), text: "olá".into() } };
+        let command =
+            Command { id: 7, action: Action::Say { to: "bob".parse().unwrap(), text: "olá".into(), id: None } };
         let text = r#"{"id":7,"do":"say","to":"bob","text":"olá"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_str::<Command>(text).unwrap(), command);

@@ -19,7 +19,7 @@ use super::courier::{Courier, Desk, Verdict};
 use super::switchboard::Switchboard;
 use crate::engine::chat::{self, MessageState, StoredMessage, ledger};
 use crate::engine::event::{Event, Events};
-use crate::engine::{Error, Me, blocking, now_ms};
+use crate::engine::{Error, ErrorKind, Me, blocking, now_ms};
 
 /// Between two looks for what waited too long.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -86,10 +86,10 @@ impl PostOffice {
         desk.wake();
         match verdict.await {
             Ok(Verdict::Stored) => Ok(Delivery { message, state: MessageState::Stored, why: None }),
-            Ok(Verdict::Waits { kind, why }) if !now && chat::may_wait(&self.me, to, kind)? => {
+            Ok(Verdict::Waits { kind, why, met }) if !now && chat::may_wait(kind, met) => {
                 Ok(Delivery { message, state: MessageState::Waiting, why: Some(why) })
             }
-            Ok(Verdict::Waits { kind, why } | Verdict::Failed { kind, why }) => {
+            Ok(Verdict::Waits { kind, why, .. } | Verdict::Failed { kind, why }) => {
                 self.give_up(to, message.id, &why).await?;
                 Err(Error::Told { kind, message: why })
             }
@@ -107,6 +107,10 @@ impl PostOffice {
         desk.wake();
         match verdict.await {
             Ok(Verdict::Stored) => Ok(Flushed { why: None }),
+            // Only the user can do something about these; what waits does so all the same.
+            Ok(Verdict::Waits { kind: kind @ (ErrorKind::Disk | ErrorKind::IdentityChanged), why, .. }) => {
+                Err(Error::Told { kind, message: why })
+            }
             Ok(Verdict::Waits { why, .. }) => Ok(Flushed { why: Some(why) }),
             Ok(Verdict::Failed { kind, why }) => Err(Error::Told { kind, message: why }),
             Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
@@ -138,10 +142,26 @@ impl PostOffice {
     async fn store(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
         // First come, first stored: what one view says keeps its order.
         let _turn = self.turn.lock().await;
-        let stored = chat::store_ours(&self.me, to, message).await?;
-        let (message, seq) = (stored.message.clone(), stored.seq);
-        self.events.send(Event::Said { to: to.clone(), message, seq });
+        let (stored, is_new) = chat::store_ours(&self.me, to, message).await?;
+        if is_new {
+            let (message, seq) = (stored.message.clone(), stored.seq);
+            self.events.send(Event::Said { to: to.clone(), message, seq });
+        }
         Ok(stored)
+    }
+
+    /// Takes a message of ours out of what waits; false when it didn't wait.
+    ///
+    /// # Errors
+    /// What is wrong with the profile.
+    pub(super) async fn drop_waiting(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
+        let dropped = chat::settle(&self.me, to, id, MessageState::Dropped).await?;
+        if dropped {
+            self.events.send(Event::State { to: to.clone(), id, state: MessageState::Dropped, why: None });
+            // Whoever waits for it to be delivered is told.
+            self.wake_if_open(to);
+        }
+        Ok(dropped)
     }
 
     async fn give_up(&self, to: &UserName, id: MessageId, why: &str) -> Result<(), Error> {

@@ -87,7 +87,7 @@ impl NodeClient {
     /// # Errors
     /// [`Error::Told`] with what the node says.
     pub async fn say(&mut self, to: &UserName, text: &str) -> Result<StoredMessage, Error> {
-        self.call(Action::Say { to: to.clone(), text: text.to_owned() }).await
+        self.call(Action::Say { to: to.clone(), text: text.to_owned(), id: None }).await
     }
 
     /// Says something to somebody and waits until it was tried; with `now` it is not kept for later.
@@ -315,7 +315,10 @@ mod tests {
         };
         let talk = async {
             for _ in 0..COMMANDS {
-                client.send(Action::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10) }).await.unwrap();
+                client
+                    .send(Action::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), id: None })
+                    .await
+                    .unwrap();
             }
             for id in 1..=COMMANDS {
                 assert!(matches!(client.next().await, Ok(FromNode::Reply(reply)) if reply.id == id));
