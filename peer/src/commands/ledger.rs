@@ -72,9 +72,9 @@ async fn mark_read(me: &Me, with: &UserName, up_to: i64) -> Result<(), Error> {
 
 pub(super) fn outbox(context: &Context) -> Result<(), Error> {
     let me = context.me()?;
-    let waiting = me.profile.outbox()?;
+    let (waiting, now) = (me.profile.outbox()?, me.profile.outbox_now(now_ms())?);
     for Waiting { stored, since, frozen } in &waiting {
-        let left = time_left(*since, now_ms());
+        let left = time_left(*since, now);
         if context.output.is_json() {
             let mut object = message_json(stored, &me.user);
             object["frozen"] = json!(frozen);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::BufRead;
+use std::time::Duration;
 
 use serde_json::json;
 use shared::UserName;
@@ -56,7 +57,7 @@ pub(super) async fn visit(
     message: ChatMessage,
     now: bool,
 ) -> Result<Delivery, Error> {
-    for late in expire(me).await? {
+    for late in expire(me, Duration::ZERO).await? {
         context.output.warning(&format!("a message to {} was given up: {}", late.peer, expired_words(&late)));
     }
     let (StoredMessage { message, .. }, _) = chat::store_ours(me, user, message).await?;

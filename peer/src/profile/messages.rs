@@ -1,10 +1,13 @@
 //! The messages of all conversations: keeping them, each once, in the order in which they came.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use shared::UserName;
 use shared::limits::{MESSAGES_PER_PERSON, UNREAD_BYTES_PER_PERSON};
 use shared::peer::{ChatMessage, MessageId};
 
+use super::outbox::steady_clock;
 use super::{Profile, ProfileError};
 
 /// Who wrote a message.
@@ -123,9 +126,10 @@ impl Profile {
         let Some(seq) = self.sql(insert(&transaction, to, Direction::Out, message, now_ms))? else {
             return Ok(Kept::Before);
         };
+        let since = self.sql(steady_clock(&transaction, now_ms))?.look(now_ms, Duration::ZERO).now_ms();
         let queued = transaction
             .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
-            .and_then(|mut queue| queue.execute(params![seq, to.as_str(), now_ms]));
+            .and_then(|mut queue| queue.execute(params![seq, to.as_str(), since]));
         self.sql(queued)?;
         self.sql(transaction.commit())?;
         Ok(Kept::New(seq))

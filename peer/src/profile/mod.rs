@@ -12,6 +12,7 @@ mod partials;
 mod people;
 mod schema;
 mod shares;
+mod steady;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

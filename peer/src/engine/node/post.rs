@@ -185,9 +185,9 @@ impl PostOffice {
             .clone()
     }
 
-    /// Gives up what waited too long, and says so.
-    async fn expire(&self) -> Result<(), Error> {
-        for late in expire(&self.me).await? {
+    /// Gives up what waited too long, and says so; the node has run for so long since the last look.
+    async fn expire(&self, ran: Duration) -> Result<(), Error> {
+        for late in expire(&self.me, ran).await? {
             let why = Some(expired_words(&late));
             self.events.send(Event::State { to: late.peer, id: late.message.id, state: late.state, why });
         }
@@ -195,14 +195,17 @@ impl PostOffice {
     }
 }
 
-/// Gives up what waited too long; tells what that was.
+/// Gives up what waited too long; tells what that was. This process has run for `ran` since it last did so.
 ///
 /// # Errors
 /// What is wrong with the profile.
-pub async fn expire(me: &Me) -> Result<Vec<StoredMessage>, Error> {
+pub async fn expire(me: &Me, ran: Duration) -> Result<Vec<StoredMessage>, Error> {
     let profile = me.profile.clone();
-    let now = now_ms();
-    blocking(move || Ok(profile.expire_outbox(ledger::given_up_before(now), now)?)).await
+    blocking(move || {
+        let now = profile.look_at_outbox_clock(now_ms(), ran)?;
+        Ok(profile.expire_outbox(ledger::given_up_before(now), now)?)
+    })
+    .await
 }
 
 /// What is said of a message that waited too long.
@@ -228,7 +231,8 @@ impl Dispatcher {
     /// What is wrong with the profile.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut couriers = JoinSet::new();
-        self.office.expire().await?;
+        log_failure(self.office.expire(Duration::ZERO).await);
+        let mut looked = tokio::time::Instant::now();
         self.office.wake_all().await?;
         let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
         loop {
@@ -242,7 +246,13 @@ impl Dispatcher {
                 Some(ended) = couriers.join_next() => if let Err(failure) = ended {
                     tracing::error!("a courier's task failed: {failure}");
                 },
-                _ = look.tick() => log_failure(self.office.expire().await),
+                _ = look.tick() => {
+                    let outcome = self.office.expire(looked.elapsed()).await;
+                    if outcome.is_ok() {
+                        looked = tokio::time::Instant::now();
+                    }
+                    log_failure(outcome);
+                }
                 event = self.happened.recv() => match event {
                     Ok(Event::Presence { user, online: true }) => self.office.wake_if_open(&user),
                     // Back at the tracker, or too much happened to look at it one by one: who came meanwhile is unknown.
