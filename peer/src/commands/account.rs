@@ -8,6 +8,7 @@ use super::{Context, PasswordSource};
 use crate::engine::node::control::NodeClient;
 use crate::engine::{Error, account};
 use crate::net::tracker::TrackerAddress;
+use crate::profile::Profile;
 
 pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
@@ -35,13 +36,22 @@ pub(super) async fn login(
 pub(super) async fn logout(context: &Context) -> Result<(), Error> {
     let profile = context.profile()?;
     let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
-    if let Some(node) = NodeClient::connect(&profile).await? {
+    // Before the node ends: those who listen to it would begin another one of their own.
+    account::logout(&profile)?;
+    if let Err(error) = end_node(&profile).await {
+        profile.set_account(&account)?;
+        return Err(error);
+    }
+    context.output.note(&format!("logged out {}; the key and the shares stay on this machine", account.user));
+    Ok(())
+}
+
+async fn end_node(profile: &Profile) -> Result<(), Error> {
+    if let Some(node) = NodeClient::connect(profile).await? {
         node.stop().await?;
         // It still has to leave the tracker; whoever starts another node next must find this one gone.
         profile.await_node_end().await?;
     }
-    account::logout(&profile)?;
-    context.output.note(&format!("logged out {}; the key and the shares stay on this machine", account.user));
     Ok(())
 }
 
@@ -102,7 +112,7 @@ fn tell_account(
 }
 
 /// An account can't be changed under a node that is using it.
-async fn refuse_beside_node(profile: &crate::profile::Profile) -> Result<(), Error> {
+async fn refuse_beside_node(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         None => Ok(()),
         Some(mut node) => {

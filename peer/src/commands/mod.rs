@@ -3,8 +3,9 @@
 mod account;
 mod background_fetch;
 mod chat;
+mod connection;
 mod discover;
-mod events;
+pub mod events;
 mod fetch;
 mod ledger;
 mod listing;
@@ -255,9 +256,9 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::History(past) => ledger::history(context, &past),
         Command::Inbox => ledger::inbox(context).await,
         Command::Outbox => ledger::outbox(context),
-        Command::OutboxDrop { id } => ledger::drop_waiting(context, &id),
+        Command::OutboxDrop { id } => ledger::drop_waiting(context, &id).await,
         Command::Offer { to, paths, name } => offer::put(context, &to, paths, name).await,
-        Command::Withdraw { to, names } => offer::withdraw(context, &to, &names),
+        Command::Withdraw { to, names } => offer::withdraw(context, &to, &names).await,
         Command::Offers { to } => offer::list(context, to.as_ref()),
         Command::Block { user } => people::block(context, &user).await,
         Command::Unblock { user } => people::unblock(context, &user),

@@ -6,7 +6,7 @@ use serde_json::json;
 use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 
-use super::{Context, say};
+use super::{Context, ledger, say};
 use crate::engine::chat;
 use crate::engine::node::control::{Action, Delivery, NodeClient};
 use crate::engine::{Error, Me, blocking, offers};
@@ -50,10 +50,14 @@ async fn tell(context: &Context, me: &Me, to: &UserName, name: &FileName) -> Res
     }
 }
 
-pub(super) fn withdraw(context: &Context, to: &UserName, names: &[FileName]) -> Result<(), Error> {
-    let profile = context.profile()?;
+pub(super) async fn withdraw(context: &Context, to: &UserName, names: &[FileName]) -> Result<(), Error> {
+    let me = context.me()?;
     for name in names {
-        offers::withdraw(&profile, to, name)?;
+        offers::withdraw(&me.profile, to, name)?;
+        // Nobody is told of what they can't have.
+        for untold in offers::untold(&me.profile, to, name)? {
+            ledger::take_out(&me, to, untold).await?;
+        }
         context.output.note(&format!("{to} may not get {name} any more"));
     }
     Ok(())

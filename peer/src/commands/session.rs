@@ -4,7 +4,6 @@
 //! neither wait, nor does a node that is slow, or gone.
 
 mod beside;
-mod connection;
 mod unsaid;
 
 use std::collections::{HashMap, HashSet};
@@ -17,10 +16,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::beside::Done;
-use self::connection::{Connection, Heard};
 use self::unsaid::Unsaid;
 use super::Context;
 use super::background_fetch::{BackgroundFetches, FromFetch};
+use super::connection::{Connection, Heard};
 use super::station::Station;
 use crate::engine::chat::{Direction, HistoryQuery, StoredMessage};
 use crate::engine::event::Event;
@@ -296,7 +295,7 @@ impl<V: View> Session<'_, V> {
         panic_if_told(&text);
         // What was said before comes before.
         if self.connection.is_there() && self.unsaid.is_empty() {
-            self.ask(Action::Say { to: to.clone(), text: text.clone(), id: None }, Asked::Say { to, text });
+            self.ask(Action::Say { to: to.clone(), text: text.clone(), message: None }, Asked::Say { to, text });
         } else {
             self.unsaid.push(to, text);
         }

@@ -51,7 +51,7 @@ pub async fn login(
     Ok(identity.fingerprint())
 }
 
-/// Forgets the account on this machine; the identity and the shares stay. A running node must have been stopped.
+/// Forgets the account on this machine; the identity and the shares stay. A running node goes on until it is stopped.
 ///
 /// # Errors
 /// What is wrong with the profile.

@@ -7,9 +7,9 @@
 //! | do | fields | ok |
 //! |---|---|---|
 //! | `status` | | user, address, pid |
-//! | `say` | to, text, id? | the stored message, at once; what becomes of it comes as events |
+//! | `say` | to, text, message? | the stored message, at once; what becomes of it comes as events |
 //! | `deliver` | to, text, now | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
-//! | `drop` | to, id | whether it waited; it is taken out of what waits |
+//! | `drop` | to, message | whether it waited; it is taken out of what waits |
 //! | `offer` | to, name, wait | as `say` or `deliver`, of a file that is offered to them |
 //! | `flush` | to | why?: why what waits for them did not go, if it didn't |
 //! | `typing` | to | nothing |
@@ -67,14 +67,14 @@ pub enum Action {
         text: String,
         /// Its id, for who may have to say it again: a message that is there already is not stored twice.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        id: Option<MessageId>,
+        message: Option<MessageId>,
     },
     /// Take a message of ours out of what waits.
     Drop {
         /// For whom it waits.
         to: UserName,
         /// Which.
-        id: MessageId,
+        message: MessageId,
     },
     /// Tell somebody of a file that is offered to them.
     Offer {
@@ -236,10 +236,15 @@ mod tests {
     #[test]
     fn golden_lines() {
         let command =
-            Command { id: 7, action: Action::Say { to: "bob".parse().unwrap(), text: "olá".into(), id: None } };
+            Command { id: 7, action: Action::Say { to: "bob".parse().unwrap(), text: "olá".into(), message: None } };
         let text = r#"{"id":7,"do":"say","to":"bob","text":"olá"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_str::<Command>(text).unwrap(), command);
+        let id = MessageId::from_bytes([0xab; 16]);
+        let command = Command { id: 7, action: Action::Drop { to: "bob".parse().unwrap(), message: id } };
+        let text = format!(r#"{{"id":7,"do":"drop","to":"bob","message":"{id}"}}"#);
+        assert_eq!(serde_json::to_string(&command).unwrap(), text);
+        assert_eq!(serde_json::from_slice::<Command>(text.as_bytes()).unwrap(), command);
         let reply = Reply { id: 7, outcome: Outcome::Error { kind: ErrorKind::Unavailable, message: "x".into() } };
         let text = r#"{"id":7,"error":{"kind":"unavailable","message":"x"}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);

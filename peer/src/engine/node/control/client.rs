@@ -87,7 +87,7 @@ impl NodeClient {
     /// # Errors
     /// [`Error::Told`] with what the node says.
     pub async fn say(&mut self, to: &UserName, text: &str) -> Result<StoredMessage, Error> {
-        self.call(Action::Say { to: to.clone(), text: text.to_owned(), id: None }).await
+        self.call(Action::Say { to: to.clone(), text: text.to_owned(), message: None }).await
     }
 
     /// Says something to somebody and waits until it was tried; with `now` it is not kept for later.
@@ -316,7 +316,7 @@ mod tests {
         let talk = async {
             for _ in 0..COMMANDS {
                 client
-                    .send(Action::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), id: None })
+                    .send(Action::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), message: None })
                     .await
                     .unwrap();
             }

@@ -177,12 +177,12 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
     let (me, post) = (&shared.me, &shared.exchange.post);
     Ok(match action {
         Action::Status => json!(status(shared)),
-        Action::Say { to, text, id } => {
-            let mut message = chat::compose(&text)?;
-            message.id = id.unwrap_or(message.id);
-            json!(post.say(&to, message).await?)
+        Action::Say { to, text, message } => {
+            let mut composed = chat::compose(&text)?;
+            composed.id = message.unwrap_or(composed.id);
+            json!(post.say(&to, composed).await?)
         }
-        Action::Drop { to, id } => json!(post.drop_waiting(&to, id).await?),
+        Action::Drop { to, message } => json!(post.drop_waiting(&to, message).await?),
         Action::Deliver { to, text, now } => json!(post.deliver(&to, chat::compose(&text)?, now).await?),
         Action::Offer { to, name, wait } => {
             let message = chat::compose_offer(&me.user, offers::find(me, &to, &name)?);
