@@ -16,9 +16,9 @@ use crate::commands::{Command, Context};
 use crate::engine::Error;
 use crate::engine::node::Forwarded;
 use crate::net::tracker::TrackerAddress;
-use crate::ui::{ColorChoice, Output, OutputOptions};
+use crate::ui::{ColorChoice, Output, OutputOptions, age};
 
-use values::{age, forwarded, hash_text, rate};
+use values::{forwarded, hash_text, rate};
 
 const EXIT_CODES: &str = "\
 Exit codes:

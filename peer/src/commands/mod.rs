@@ -2,6 +2,7 @@
 
 mod account;
 mod background_fetch;
+mod bell;
 mod chat;
 mod connection;
 mod discover;

@@ -39,5 +39,5 @@ pub use line_view::{LineTerminal, LineView};
 pub use look::Look;
 pub use output::{ColorChoice, LogLine, Output, OutputOptions};
 pub use share_bar::ShareBar;
-pub use text::{date, files, moment, size, time};
-pub use view::{CAUGHT_UP_AT_ONCE, News, View, Wish};
+pub use text::{age, date, files, moment, size, time};
+pub use view::{CAUGHT_UP_AT_ONCE, FOUND_AT_ONCE, News, View, Wish};

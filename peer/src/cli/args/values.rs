@@ -78,22 +78,6 @@ pub(super) fn offered_name(text: &std::path::Path) -> Result<FileName, Error> {
     text.parse().map_err(|why| Error::Usage(format!("{text}: {why}")))
 }
 
-/// `90s`, `30m`, `12h`, `2d`, `3w`: milliseconds.
-pub(super) fn age(text: &str) -> Result<i64, String> {
-    let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds: i64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 24 * 3600,
-        'w' => 7 * 24 * 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
-    Ok(i64::from(number) * seconds * 1000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,14 +92,6 @@ mod tests {
         }
         for wrong in ["", "0", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"] {
             assert!(forwarded(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn ages() {
-        assert_eq!((age("2d"), age("90s")), (Ok(172_800_000), Ok(90_000)));
-        for wrong in ["", "d", "2", "-1d", "2é", "1.5h", "99999999999w"] {
-            assert!(age(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -47,7 +47,11 @@ pub(super) enum Files {
     #[default]
     Unknown,
     Asked,
-    Known(Vec<FileStat>),
+    /// Those whose names start so.
+    Known {
+        start: String,
+        files: Vec<FileStat>,
+    },
     /// They could not be had.
     Failed,
 }
