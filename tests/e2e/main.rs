@@ -8,6 +8,7 @@
     reason = "all of this is test code, the helpers of the tests as well"
 )]
 
+mod attention;
 mod bad_network;
 mod chat;
 mod chat_faults;
@@ -27,6 +28,7 @@ mod hostile_tracker;
 mod house;
 mod identity;
 mod kill_loop;
+mod leaving;
 mod limits;
 mod line_view;
 mod looking_around;

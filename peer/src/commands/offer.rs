@@ -9,8 +9,9 @@ use shared::{FileName, UserName};
 use super::{Context, ledger, say};
 use crate::engine::chat;
 use crate::engine::node::control::{Action, Delivery, NodeClient};
+use crate::engine::share::ShareEvent;
 use crate::engine::{Error, Me, blocking, offers};
-use crate::ui::size;
+use crate::ui::{ShareBar, size};
 
 pub(super) async fn put(
     context: &Context,
@@ -22,8 +23,19 @@ pub(super) async fn put(
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
-    let (profile, user) = (me.profile.clone(), to.clone());
-    let offered = blocking(move || offers::put(&profile, &user, &paths, name.as_ref(), &mut |_| {})).await?;
+    let (profile, user, output) = (me.profile.clone(), to.clone(), context.output.clone());
+    let offered = blocking(move || {
+        let mut bar = ShareBar::new(&output);
+        let sizes = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len());
+        bar.show(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
+        let mut failure = None;
+        let offered = offers::put(&profile, &user, &paths, name.as_ref(), &mut |bytes| {
+            failure = bar.show(&ShareEvent::Hashed(bytes)).err().or(failure.take());
+        });
+        bar.end();
+        failure.map_or(offered, |failure| Err(failure.into()))
+    })
+    .await?;
     for offer in offered {
         let name = offer.name.clone();
         let delivery = tell(context, &me, to, &name).await?;

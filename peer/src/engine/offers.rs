@@ -26,6 +26,13 @@ pub fn put(
     }
     let mut hashed = Vec::with_capacity(paths.len());
     for path in paths {
+        if path.is_dir() {
+            let path = path.to_string_lossy();
+            return Err(Error::Usage(format!(
+                "{path} is a folder, and only files are offered to one person: name those in it, or let everybody \
+                 fetch it with `peer share {path}`"
+            )));
+        }
         let one = hash_path(profile, path, name, progress)
             .map_err(|why| Error::Usage(format!("{} is not offered: {why}", path.to_string_lossy())))?;
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;

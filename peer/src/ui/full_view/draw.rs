@@ -174,13 +174,16 @@ fn draw_talk(view: &FullView, buffer: &mut Buffer, pane: Rect) -> Option<Positio
     let empty = Talk::default();
     let talk = view.chosen_talk().unwrap_or(&empty);
     let ignored = if person.blocked { ", ignored" } else { "" };
-    let below = match person.unread {
-        new if new > 0 && talk.back > 0 => format!(", {} {new} new", view.look.down()),
+    let unread = match person.unread {
+        0 => String::new(),
+        // It begins further back than what is here.
+        unread if !talk.has_theirs(unread) => format!(", {unread} unread: PgUp"),
+        new if talk.back > 0 => format!(", {} {new} new", view.look.down()),
         _ => String::new(),
     };
     // What is new comes before what may be cut off.
     let back = if talk.back > 0 { ", looking back" } else { "" };
-    title(view, buffer, pane, Focus::Talk, &format!("{} {word}{ignored}{below}{back}", person.user));
+    title(view, buffer, pane, Focus::Talk, &format!("{} {word}{ignored}{unread}{back}", person.user));
     let columns = usize::from(pane.width);
     let beside = talk.composer.rows_beside(view.look, columns, 3);
     let room = usize::from(pane.height).saturating_sub(2 + beside.len());

@@ -142,11 +142,9 @@ impl FullView {
                     return self.look_at_chosen();
                 }
             }
-            News::History { with, before, messages } => {
+            News::History { with, messages, .. } => {
                 self.talk(with).take_page(messages, PAGE);
-                if before.is_none() {
-                    return self.seen(with);
-                }
+                return self.seen(with);
             }
             News::Found { with, words, messages } => self.found(with, words, messages),
             News::Files { of, start, files } => {
@@ -192,13 +190,11 @@ impl FullView {
                     talk.files = Files::Unknown;
                 }
                 self.not_stored = false;
-                if self.is_looked_at(from) {
-                    return self.seen(from);
-                }
                 match self.person(from) {
                     Some(person) => person.unread += 1,
                     None => return vec![Wish::People],
                 }
+                return self.seen(from);
             }
             Event::Said { to, message, seq } => {
                 self.talk(to).add(Entry::said(message, *seq));
@@ -282,7 +278,11 @@ impl FullView {
     fn go_to(&mut self, focus: Focus) -> Vec<Wish> {
         self.focus = focus;
         match (focus, self.chosen.clone()) {
-            (Focus::Talk, Some(with)) => self.seen(&with),
+            (Focus::Talk, Some(with)) => {
+                let unread = self.person(&with).map_or(0, |person| person.unread);
+                self.talk(&with).enter(unread);
+                self.seen(&with)
+            }
             (Focus::Files, Some(_)) => self.ask_files(false),
             // Somebody may have come, or been blocked elsewhere.
             (Focus::People, _) => vec![Wish::People],
@@ -293,6 +293,11 @@ impl FullView {
     /// What somebody wrote is read as far as it is here, if it is looked at.
     fn seen(&mut self, with: &UserName) -> Vec<Wish> {
         if !self.is_looked_at(with) {
+            return Vec::new();
+        }
+        let unread = self.person(with).map_or(0, |person| person.unread);
+        // What is further back than what is here was not seen.
+        if !self.talk(with).has_theirs(unread) {
             return Vec::new();
         }
         if let Some(person) = self.person(with) {
@@ -387,7 +392,9 @@ impl FullView {
     fn meet(&mut self, people: &[Person]) {
         people.clone_into(&mut self.people);
         if let Some(with) = self.chosen.clone()
+            && let Some(unread) = self.person(&with).map(|person| person.unread)
             && self.is_looked_at(&with)
+            && self.talk(&with).has_theirs(unread)
             && let Some(person) = self.person(&with)
         {
             person.unread = 0;

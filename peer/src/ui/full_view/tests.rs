@@ -298,3 +298,29 @@ fn all_of_the_help_can_be_seen_on_a_small_screen() {
     press(&mut view, &insert("x"));
     assert!(view.overlay.is_none());
 }
+
+#[test]
+fn what_is_further_back_than_what_is_here_is_not_read() {
+    let mut view = view(80, 8);
+    tell(&mut view, &News::People(vec![person("bob", true, 150)]));
+    page(&mut view, 100..200);
+    assert_eq!(press(&mut view, &Press::Submit), []);
+    assert!(picture(&view, 80, 8)[0].contains("bob online, 150 unread: PgUp"), "{:?}", picture(&view, 80, 8));
+    let more = (1..100).map(|seq| stored(seq, "before")).collect();
+    let seen = tell(&mut view, &News::History { with: name("bob"), before: Some(100), messages: more });
+    assert_eq!(seen, [Wish::MarkRead { with: name("bob"), up_to: 199 }]);
+    assert!(!picture(&view, 80, 8)[0].contains("unread"));
+}
+
+#[test]
+fn a_rule_shows_where_what_is_new_begins() {
+    let mut view = view(80, 12);
+    tell(&mut view, &News::People(vec![person("bob", true, 2)]));
+    press(&mut view, &Press::Submit);
+    page(&mut view, 1..6);
+    let rows = picture(&view, 80, 12);
+    let at = rows.iter().position(|row| row.ends_with("── 2 new ──")).unwrap();
+    assert!(rows[at + 1].ends_with("message 4"), "{rows:?}");
+    tell(&mut view, &News::Event(Event::Received { from: name("bob"), message: stored(6, "x").message, seq: 6 }));
+    assert_eq!(picture(&view, 80, 12).iter().filter(|row| row.ends_with("new ──")).count(), 1);
+}

@@ -147,10 +147,12 @@ impl LineView {
         let is_theirs = |stored: &&StoredMessage| stored.direction == Direction::In;
         view.first = before.first().map(|stored| stored.seq);
         for stored in before {
+            let entry = Entry::stored(stored);
             if unread_from == Some(stored.seq) {
+                view.turn_day(&entry);
                 view.rule(format!("{unread} new"));
             }
-            view.show(Entry::stored(stored));
+            view.show(entry);
             view.list_offer(stored);
         }
         view.open_before = waiting.saturating_sub(view.open.len());
@@ -413,12 +415,16 @@ impl LineView {
         (other.unread, other.waiting)
     }
 
-    fn show(&mut self, entry: Entry) {
+    fn turn_day(&mut self, entry: &Entry) {
         let day = entry.day();
         if day != self.day {
             self.rule(day.clone());
             self.day = day;
         }
+    }
+
+    fn show(&mut self, entry: Entry) {
+        self.turn_day(&entry);
         if matches!(entry.mark, Mark::Waiting | Mark::Sent) {
             self.open.insert(entry.id, Open { row: None, ts: entry.at, seq: entry.seq });
         }
