@@ -110,7 +110,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use event::{Event, EventKind};
-pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, words_of};
+pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_lower, words_in, words_of};
 pub use reply::{
     CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, ReplyError, SubscribeReply, WhoisReply,
     encode_error, encode_ok, parse_reply,

@@ -12,6 +12,7 @@
 //! | one conversation | one request of 16 KiB, 10 s to send it | closed |
 
 mod client;
+mod export;
 mod operations;
 mod socket;
 

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Fingerprint;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{AT_ONCE, Answer, Command, socket_path};
+use super::{AT_ONCE, Answer, Command, export, socket_path};
 use crate::service::Service;
 
 const REQUEST_BYTES: u64 = 16 * 1024;
@@ -85,6 +85,7 @@ async fn converse(stream: UnixStream, control: &Control) -> io::Result<()> {
     let mut line = String::new();
     timeout(REQUEST_TIME, (&mut stream).take(REQUEST_BYTES).read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Command>(&line) {
+        Ok(Command::ExportPeers {}) => return export::peers(&control.service, &mut stream).await,
         Ok(command) => control.act(command).await,
         Err(why) => Err(format!("not a request: {why}")),
     };
@@ -93,5 +94,9 @@ async fn converse(stream: UnixStream, control: &Control) -> io::Result<()> {
     }
     let mut line = serde_json::to_vec(&answer.map_or_else(Answer::Failed, Answer::Done))?;
     line.push(b'\n');
-    timeout(REQUEST_TIME, stream.write_all(&line)).await?
+    send(&mut stream, &line).await
+}
+
+pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    timeout(REQUEST_TIME, stream.write_all(bytes)).await?
 }

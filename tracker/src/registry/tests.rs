@@ -64,8 +64,8 @@ impl World {
             size: 1,
             hash: HashText::new(hash).unwrap(),
         };
-        let mut files = Files::from_list(files.iter().map(file).collect());
-        self.registry.set_files(&name(user), FilesMode::Replace, &mut files).unwrap()
+        let files = Files::from_list(files.iter().map(file).collect());
+        self.registry.set_files(&name(user), FilesMode::Replace, &files).unwrap()
     }
 
     fn list_text(&mut self, wanted: &ListPeers) -> String {
@@ -274,21 +274,38 @@ fn events_tell_what_changed_and_nothing_else() {
 
 #[test]
 fn a_full_catalogue_takes_no_more_until_somebody_leaves() {
-    let mut world = World::new(Rules { catalogue_bytes: 1000, ..RULES });
+    let file = |name: &str| SharedFile { name: name.parse().unwrap(), size: 1, hash: HashText::new("1").unwrap() };
+    let catalogue_bytes = Files::from_list(vec![file("a"), file("b")]).bytes();
+    let mut world = World::new(Rules { catalogue_bytes, ..RULES });
     world.login("alice", ALICE_IP);
     world.login("bob", BOB_IP);
     assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
-    let mut one =
-        Files::from_list(vec![SharedFile { name: "c".parse().unwrap(), size: 1, hash: HashText::new("").unwrap() }]);
+    let one = Files::from_list(vec![file("c")]);
     let full = Err(FilesRefused::CatalogueFull);
-    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Add, &mut one), full);
-    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Replace, &mut one), full);
+    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Add, &one), full);
+    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Replace, &one), full);
     assert_eq!(world.share("alice", &[("z", "1"), ("y", "1")]), Some(2));
     world.registry.logout(&name("alice"));
     assert_eq!(world.share("bob", &[("c", "1")]), Some(1));
     world.login("bob", BOB_IP);
     world.login("alice", ALICE_IP);
     assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
+}
+
+#[test]
+fn who_changes_all_the_time_is_stored_after_those_who_waited() {
+    let mut world = World::new(RULES);
+    for user in ["a", "b", "zed"] {
+        world.login(user, ALICE_IP);
+    }
+    let mut stored = Vec::new();
+    for round in ["1", "2", "3"] {
+        stored.extend(world.registry.take_changes(1, world.now).into_iter().map(|change| change.user.to_string()));
+        world.share("a", &[("x", round)]);
+        world.share("b", &[("x", round)]);
+    }
+    assert_eq!(stored, ["a", "b", "zed"]);
+    assert_eq!(world.registry.marked_count(), 2);
 }
 
 #[derive(Debug, Clone)]
@@ -360,9 +377,8 @@ proptest! {
                 prop_assert_eq!(&registry.sessions[&present.session].user, user);
                 prop_assert_eq!(present.bound, registry.bindings.contains_key(user));
             }
-            prop_assert!(registry.marked.keys().all(|user| user.as_str().starts_with('u')));
-            let (changes, more) = world.registry.take_changes(world.now);
-            prop_assert!(!more);
+            let changes = world.registry.take_changes(world.registry.marked_count(), world.now);
+            prop_assert_eq!(world.registry.marked_count(), 0);
             for Change { user, presence } in changes {
                 match presence {
                     Some(presence) => drop(stored.insert(user, presence.token)),

@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::tracker::{Password, PeerEntry};
+use shared::tracker::Password;
 use shared::{Fingerprint, UserName};
 
 use super::Service;
 use crate::accounts::{Account, StoreError};
 use crate::passwords::PasswordError;
+use crate::registry::Told;
 
 /// Whose places in the hashing queue the administrator takes.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -111,9 +112,9 @@ impl Service {
         Ok(self.accounts.run(move |store| store.copy_to(&path)).await?)
     }
 
-    /// Everybody who is present, with files.
-    pub fn peers(&self) -> Vec<PeerEntry> {
-        self.with_registry(|registry, _| registry.peers())
+    /// Some of those who are present, by name from behind `after` on; nobody when there are no more.
+    pub fn told_after(&self, after: Option<&UserName>) -> Vec<Told> {
+        self.with_registry(|registry, _| registry.told_after(after))
     }
 
     /// Since the start.
