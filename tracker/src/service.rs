@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use shared::tracker::{ErrorCode, Parsed, Refusal, Request, Token, encode_error, encode_ok, parse_request};
@@ -104,6 +104,7 @@ struct Gate {
     rates: Rates,
     limits: Arc<Limits>,
     registration: Registration,
+    legacy_lease: Duration,
 }
 
 /// Why there is no service.
@@ -206,6 +207,11 @@ impl Service {
             new.limits = Arc::clone(&gate.limits);
         }
         *gate = Arc::new(new);
+    }
+
+    /// How long a client of the exercise is present without a request, as of now.
+    pub fn legacy_lease(&self) -> Duration {
+        self.gate().legacy_lease
     }
 
     /// Ends every presence whose time has come.
@@ -333,7 +339,8 @@ impl Service {
 impl Gate {
     fn new(policy: Policy) -> Self {
         let limits = Arc::new(Limits::new(policy.rates, Instant::now()));
-        Self { rates: policy.rates, limits, registration: policy.registration }
+        let Policy { rules, rates, registration } = policy;
+        Self { rates, limits, registration, legacy_lease: rules.legacy_lease }
     }
 }
 

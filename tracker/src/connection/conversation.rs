@@ -210,7 +210,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         let patience = &self.patience;
         let deadline = match self.begun {
             Some(begun) => begun + if self.is_trusted { patience.large_request } else { patience.request },
-            None if self.client.has_logged_in() => self.quiet_since + patience.idle_logged_in,
+            None if self.client.has_logged_in() => {
+                self.quiet_since + patience.idle_logged_in.max(self.client.service().legacy_lease())
+            }
             None => self.quiet_since + patience.idle,
         };
         let subscribed = self.client.is_subscribed();

@@ -94,10 +94,13 @@ impl Client {
                 lines.iter().for_each(|line| out.extend_from_slice(line));
                 (seen, lines.len() == EVENTS_AT_ONCE)
             }
-            Backlog::Lost { line, seen } => {
-                self.service.metrics().resyncs.inc();
+            Backlog::Lost { line, seen: last } => {
+                let metrics = self.service.metrics();
+                metrics.resyncs.inc();
+                // Of those before a `since` of another life nothing is known.
+                metrics.events_dropped.inc_by(last.saturating_sub(*seen));
                 out.extend_from_slice(&line);
-                (seen, false)
+                (last, false)
             }
         };
         *seen = last;
@@ -157,6 +160,18 @@ impl Client {
 
     pub(super) fn release(&mut self, user: &UserName) {
         self.sessions.retain(|(name, _)| name != user);
+    }
+
+    /// Everybody else who was this user is expelled; this connection goes on, and its session of that user, if it
+    /// had one, goes by `kept` from now on.
+    pub(super) fn keep(&mut self, user: &UserName, kept: Option<SessionId>, now: SessionId) {
+        self.sessions.retain(|(name, _)| name != user);
+        self.sessions.extend(kept.map(|session| (user.clone(), session)));
+        if let Subscription::After { by, then, .. } = &mut self.events
+            && by == user
+        {
+            *then = now;
+        }
     }
 
     pub(super) fn subscribe(&mut self, seen: u64, by: UserName, then: SessionId) {

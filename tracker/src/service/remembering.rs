@@ -58,7 +58,7 @@ impl Service {
             let _held_until_done = turn;
             let began = Instant::now();
             let stored = memory.store(&changes, SystemTime::now());
-            metrics.stored(Store::Presence, began.elapsed());
+            metrics.committed(Store::Presence, began.elapsed(), stored.is_ok());
             (stored, changes)
         });
         let failed = match stored.await {
