@@ -38,6 +38,7 @@ mod mishaps;
 mod names;
 mod offers;
 mod outbox;
+mod passwords;
 mod restart;
 mod resume;
 mod shares;

@@ -94,6 +94,12 @@ enum Subcommands {
         #[arg(long)]
         rebind: bool,
     },
+    /// Change the account's password; its sessions end, but for this profile's own.
+    Passwd {
+        /// File with two lines, the present password and the new one; `-` is standard input.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
     /// Stop the node and forget the account on this machine; the key and the shares stay.
     Logout,
     /// Show who this profile is.
@@ -416,6 +422,7 @@ mod tests {
             &["peer"] as &[&str],
             &["peer", "register"],
             &["peer", "register", "a b"],
+            &["peer", "passwd", "secret"],
             &["peer", "fetch", "bob"],
             &["peer", "fetch", "bob", "x", "-j", "0"],
             &["peer", "fetch", "--retry", "-o", "x"],

@@ -1,9 +1,9 @@
-//! `peer register`, `login`, `logout`, `whoami`.
+//! `peer register`, `login`, `passwd`, `logout`, `whoami`.
 
 use serde_json::json;
 use shared::{Fingerprint, UserName};
 
-use super::password::password;
+use super::password::{change_of_password, password};
 use super::{Context, PasswordSource};
 use crate::engine::node::control::NodeClient;
 use crate::engine::{Error, account};
@@ -31,6 +31,21 @@ pub(super) async fn login(
     let password = password(context, source, false).await?;
     let fingerprint = account::login(&profile, &tracker, &context.notify(), user.clone(), password, rebind).await?;
     tell_account(context, "logged in as", &user, &tracker, fingerprint)
+}
+
+/// Through the node where one runs: its session is the one that asks, and stays.
+pub(super) async fn passwd(context: &Context, source: &PasswordSource) -> Result<(), Error> {
+    let me = context.me()?;
+    let change = change_of_password(context, source).await?;
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.passwd(&change).await?,
+        None => account::passwd(&mut me.connect_tracker().await?, me.user.clone(), change).await?,
+    }
+    if context.output.is_json() {
+        return Ok(context.output.object("password_changed", &json!({ "user": me.user }))?);
+    }
+    context.output.note(&format!("the password of {} is changed", me.user));
+    Ok(())
 }
 
 pub(super) async fn logout(context: &Context) -> Result<(), Error> {

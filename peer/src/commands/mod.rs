@@ -61,6 +61,11 @@ pub enum Command {
         /// Take the place of another key.
         rebind: bool,
     },
+    /// Change the account's password.
+    Passwd {
+        /// Where the present one and the new one come from.
+        passwords: PasswordSource,
+    },
     /// Forget the account here.
     Logout,
     /// Who am I?
@@ -243,6 +248,7 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
     match command {
         Command::Register { user, password } => account::register(context, user, &password).await,
         Command::Login { user, password, rebind } => account::login(context, user, &password, rebind).await,
+        Command::Passwd { passwords } => account::passwd(context, &passwords).await,
         Command::Logout => account::logout(context).await,
         Command::Whoami => account::whoami(context).await,
         Command::Share { paths, name } => share::share(context, paths, name).await,

@@ -332,6 +332,38 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..60)
 }
 
+#[test]
+fn of_a_users_sessions_one_may_stay_when_the_others_end() {
+    for (kept_is_present, others) in [(true, 1), (false, 1), (true, 0)] {
+        let mut world = World::new(RULES);
+        world.registry.bind(&name("bob"), key(1));
+        let other_arrival = world.arrival("bob", BOB_IP);
+        let attached =
+            world.registry.attach(other_arrival.user.clone(), other_arrival.token, other_arrival.binding).unwrap();
+        let present = world.login("bob", BOB_IP);
+        let (kept, token) = if kept_is_present {
+            (present, world.registry.session(present).unwrap().1)
+        } else {
+            (attached, other_arrival.token)
+        };
+        if others == 0 {
+            world.registry.detach(attached);
+        }
+        let renewed = world.registry.expel_others(&name("bob"), Some(kept)).unwrap();
+        assert_eq!(world.registry.session_count(), 1);
+        assert_eq!(world.registry.session_of_token(&token), Some((renewed, &name("bob"))));
+        assert_eq!(world.registry.is_present(&name("bob")), kept_is_present);
+        assert_eq!(world.registry.renew(renewed, world.now).is_ok(), kept_is_present);
+        assert!(world.registry.was_expelled_since(&name("bob"), kept));
+        assert!(!world.registry.was_expelled_since(&name("bob"), renewed));
+        assert!(world.registry.session(kept).is_none());
+    }
+    let mut world = World::new(RULES);
+    let present = world.login("bob", BOB_IP);
+    assert_eq!(world.registry.expel_others(&name("bob"), None), None);
+    assert!(world.registry.session(present).is_none() && !world.registry.is_present(&name("bob")));
+}
+
 proptest! {
     #[test]
     fn the_indexes_agree_whatever_happens(steps in steps()) {

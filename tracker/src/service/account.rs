@@ -41,7 +41,7 @@ impl Service {
         }
         let password_hash = self.passwords.hash(&password, client.ip()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
-        self.accounts.run(move |store| store.create(&account)).await?;
+        self.accounts.commit(move |store| store.create(&account)).await?;
         if let Some(fingerprint) = binding {
             self.with_registry(|registry, _| registry.bind(&user, fingerprint));
         }
@@ -72,7 +72,7 @@ impl Service {
             Binding::Stays(binding) => binding,
             Binding::Becomes { old, new } => {
                 let name = user.clone();
-                self.accounts.run(move |store| store.bind(&name, old, new)).await?;
+                self.accounts.commit(move |store| store.bind(&name, old, new)).await?;
                 self.with_registry(|registry, _| registry.bind(&user, new));
                 info!(%user, %new, first = old.is_none(), "bound to a certificate");
                 Some(new)
@@ -105,7 +105,7 @@ impl Service {
 
     pub(super) async fn passwd(
         &self,
-        client: &Client,
+        client: &mut Client,
         id: Option<&str>,
         credentials: Credentials,
         new_password: Password,
@@ -114,7 +114,13 @@ impl Service {
         self.demand_tls_if_bound(client, &user)?;
         let new = self.passwords.hash(&new_password, client.ip()).await?;
         let name = user.clone();
-        self.accounts.run(move |store| store.set_password(&name, &old, &new)).await?;
+        self.accounts.commit(move |store| store.set_password(&name, &old, &new)).await?;
+        let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let (kept, now) = self.with_registry(|registry, _| {
+            let kept = registry.expel_others(&user, asked_from);
+            (kept, registry.newest_session())
+        });
+        client.keep(&user, kept, now);
         info!(%user, ip = %client.ip(), "changed the password");
         ok(id, "the password is changed", &Empty {})
     }
@@ -179,7 +185,7 @@ impl Service {
     /// The new hash is an improvement, not a promise: if it can't be stored, the old one goes on being good.
     async fn store_rehashed(&self, mut account: Account, new: String) -> Account {
         let (name, old, hash) = (account.user.clone(), account.password_hash.clone(), new.clone());
-        match self.accounts.run(move |store| store.set_password(&name, &old, &hash)).await {
+        match self.accounts.commit(move |store| store.set_password(&name, &old, &hash)).await {
             Ok(()) => account.password_hash = new,
             Err(why) => warn!(user = %account.user, %why, "the password's hash stays on its old parameters"),
         }

@@ -22,6 +22,9 @@ impl Subcommands {
         Ok(match self {
             Self::Register { user, password } => Command::Register { user, password: password.source() },
             Self::Login { user, password, rebind } => Command::Login { user, password: password.source(), rebind },
+            Self::Passwd { password_file } => {
+                Command::Passwd { passwords: password_file.map_or(PasswordSource::Prompt, PasswordSource::File) }
+            }
             Self::Logout => Command::Logout,
             Self::Whoami => Command::Whoami,
             Self::Share { paths, name } => Command::Share { paths, name },

@@ -21,6 +21,7 @@
 //! | `watch` | | nothing; when the tracker is away, that is told first |
 //! | `transfer` | a transfer | no answer at all; it is told to everybody who watches |
 //! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
+//! | `passwd` | present, new | nothing; the account's password is another one |
 //! | `shares_changed` | | nothing |
 //! | `stop` | | nothing; then the node ends |
 
@@ -33,6 +34,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::peer::{ChatMessage, MessageId};
+use shared::tracker::Password;
 use shared::{FileName, UserName};
 
 pub use client::{FromNode, NodeClient};
@@ -141,12 +143,43 @@ pub enum Action {
         /// What is known.
         talking: bool,
     },
+    /// Change the account's password.
+    Passwd {
+        /// The one there is.
+        present: Secret,
+        /// The one there is to be.
+        new: Secret,
+    },
     /// Tell this client everything that happens.
     Watch,
     /// Look at the shares again.
     SharesChanged,
     /// End the node.
     Stop,
+}
+
+/// A password on its way to the node, never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The password, if it can be one.
+    pub fn password(&self) -> Option<Password> {
+        Password::new(&self.0)
+    }
+}
+
+impl From<&Password> for Secret {
+    fn from(password: &Password) -> Self {
+        Self(password.reveal().to_owned())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// What comes back.
@@ -245,6 +278,11 @@ mod tests {
         let text = format!(r#"{{"id":7,"do":"drop","to":"bob","message":"{id}"}}"#);
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_slice::<Command>(text.as_bytes()).unwrap(), command);
+        let secret = Secret::from(&Password::new("s3nha").unwrap());
+        let command = Command { id: 7, action: Action::Passwd { present: secret.clone(), new: secret } };
+        let text = r#"{"id":7,"do":"passwd","present":"s3nha","new":"s3nha"}"#;
+        assert_eq!(serde_json::to_string(&command).unwrap(), text);
+        assert!(!format!("{command:?}").contains("s3nha"));
         let reply = Reply { id: 7, outcome: Outcome::Error { kind: ErrorKind::Unavailable, message: "x".into() } };
         let text = r#"{"id":7,"error":{"kind":"unavailable","message":"x"}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);

@@ -262,6 +262,7 @@ fn some_of_the_files_are_not_all_of_them() {
         hash: shared::ContentHash::of(b""),
         group_size: 1 << 20,
         mtime: 0,
+        mtime_ns: 0,
         executable: false,
         partial: false,
     };

@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 
 use super::{Action, Command, Delivery, Flushed, LINE_BYTES, Outcome, Person, REPLY_BYTES, Reply, Status};
 use crate::engine::Error;
+use crate::engine::account::PasswordChange;
 use crate::engine::event::Event;
 use crate::profile::{HistoryQuery, Profile, StoredMessage};
 
@@ -128,6 +129,14 @@ impl NodeClient {
     /// [`Error::Told`] with what the node says.
     pub async fn tell(&mut self, action: Action) -> Result<(), Error> {
         self.call::<Value>(action).await.map(|_| ())
+    }
+
+    /// Changes the account's password.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what the tracker or the node says.
+    pub async fn passwd(&mut self, change: &PasswordChange) -> Result<(), Error> {
+        self.tell(Action::Passwd { present: (&change.present).into(), new: (&change.new).into() }).await
     }
 
     /// Tells the node that shares changed.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reported::Reported;
 use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
+use crate::engine::account::{self, PasswordChange};
 use crate::engine::chat;
 use crate::engine::event::{Event, Events};
 use crate::engine::node::guard::Doubt;
@@ -230,6 +231,14 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
         Action::Heed { talking } => {
             shared.events.talk().wait_until(!talking).await;
             json!(!talking)
+        }
+        Action::Passwd { present, new } => {
+            let (Some(present), Some(new)) = (present.password(), new.password()) else {
+                return Err(Error::Usage("that is not a password".to_owned()));
+            };
+            account::passwd(&mut shared.exchange.tracker.clone(), me.user.clone(), PasswordChange { present, new })
+                .await?;
+            Value::Null
         }
         Action::SharesChanged => {
             shared.exchange.tracker.shares_changed();
