@@ -65,8 +65,9 @@ fn beside_a_running_node_the_node_stays_and_other_sessions_end() {
     bob.peer(["list"]).run().exits(0).prints("alice");
     alice.peer(["list"]).run().exits(0).prints("bob");
     node.terminate();
-    let outcome = node.finish();
-    assert_eq!(outcome.err().matches("online as bob").count() + outcome.out().matches("online as bob").count(), 1);
+    node.finish().exits(143);
+    watching.wait_for("bob went offline");
     watching.terminate();
-    watching.finish().exits(0);
+    let seen = watching.finish();
+    assert_eq!(seen.exits(143).out().matches("bob").count(), 1, "{seen}");
 }
