@@ -66,7 +66,8 @@
 //! # Replies
 //!
 //! `{"status": "ok"|"error", "code": "...", "message": "...", ...}`: all three always, `code` is `"ok"` or an
-//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`.
+//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`. A long request for which
+//! there is no memory is answered with `busy` before all of it has come, without its `id`; the rest of it is skipped.
 //!
 //! # Who may speak for `user` in `REGISTER_FILES` and `LOGOUT`
 //!
@@ -96,6 +97,8 @@
 //! than the one before, also across a restart, where it jumps ahead. The reply's `seq` is the number after which events
 //! follow. `since` continues after the event with that number as long as the tracker still has what came then (the last
 //! 4,096 events); else the first line is a `resync`. Who reads too slowly gets `resync` instead of what was left out.
+//! After ten events of one user at once, what follows is put together and told once each 100 ms; a login that changes
+//! nothing of what was told within the last 10 s is no event.
 //!
 //! | event | fields | when |
 //! |---|---|---|

@@ -3,6 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | `tracker_connections`, `tracker_refused_connections_total` | open now; turned away for want of a place |
+//! | `tracker_closed_total{reason}` | connections that ended, by why |
 //! | `tracker_requests_total{action,code}` | answered, by the reply's code |
 //! | `tracker_request_seconds{action}` | from the whole request to its reply |
 //! | `tracker_sessions`, `tracker_present_users`, `tracker_shared_files`, `tracker_catalogue_bytes` | as the registry has them |
@@ -43,6 +44,7 @@ pub struct Metrics {
     pub resyncs: Counter,
     /// Events that were left out then.
     pub events_dropped: Counter,
+    closed: Family<[Label; 1], Counter>,
     requests: Family<[Label; 2], Counter>,
     request_seconds: Timers<1>,
     commit_seconds: Timers<1>,
@@ -110,6 +112,7 @@ impl Metrics {
             subscribers: Gauge::default(),
             resyncs: Counter::default(),
             events_dropped: Counter::default(),
+            closed: Family::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
             commit_seconds: Family::new_with_constructor(seconds),
@@ -127,6 +130,11 @@ impl Metrics {
         let action = ("action", action.unwrap_or("other"));
         self.requests.get_or_create(&[action, ("code", code)]).inc();
         self.request_seconds.get_or_create(&[action]).observe(took.as_secs_f64());
+    }
+
+    /// A connection ended.
+    pub fn closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// A store was to store something, and did or didn't.
@@ -161,6 +169,7 @@ impl Metrics {
         let Snapshots { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("refused_connections", "Connections turned away", self.refused_connections.clone());
+        registry.register("closed", "Connections that ended, by why", self.closed.clone());
         registry.register("requests", "Requests answered, by action and code", self.requests.clone());
         registry.register("request_seconds", "Time to answer a request", self.request_seconds.clone());
         registry.register("sessions", "Sessions, present or only authenticated", sessions.clone());
@@ -200,9 +209,11 @@ mod tests {
         metrics.answered(None, "bad_json", Duration::ZERO);
         metrics.committed(Store::Accounts, Duration::from_millis(1), false);
         metrics.read(Store::Accounts, Duration::from_millis(1));
+        metrics.closed("unread");
         let text = metrics.text(Snapshot { present: 3, events: 7, ..Snapshot::default() });
         for line in [
             "tracker_connections 1",
+            r#"tracker_closed_total{reason="unread"} 1"#,
             r#"tracker_requests_total{action="LOGIN",code="ok"} 1"#,
             r#"tracker_requests_total{action="other",code="bad_json"} 1"#,
             r#"tracker_request_seconds_count{action="LOGIN"} 1"#,

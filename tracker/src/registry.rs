@@ -30,6 +30,8 @@
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
 //! | accounts whose sessions an administrator or another key ended | one number an account | |
+//! | events of one user | 10 at once, then what became of it each 100 ms | put together |
+//! | `online` of a user whose login changes nothing | one each 10 s | none |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
 
 mod addresses;
@@ -136,6 +138,8 @@ struct Present {
     queued: Instant,
     /// The deadline that was stored last.
     stored: Instant,
+    /// When subscribers were told that the user is here.
+    told: Instant,
     files: Files,
     /// The entry's JSON text up to its list of files.
     head: Vec<u8>,
@@ -172,6 +176,7 @@ impl Registry {
 
     /// Ends every presence whose deadline has passed. To be called before anything else at that time.
     pub fn expire(&mut self, now: Instant) {
+        self.events.tick(now);
         while let Some((deadline, user)) = self.deadlines.first() {
             if *deadline > now {
                 break;
@@ -195,21 +200,28 @@ impl Registry {
     pub fn login(&mut self, arrival: Arrival, now: Instant) -> Result<SessionId, BindingMoved> {
         let Arrival { user, ip, port, addresses, token, binding } = arrival;
         let session = self.attach(user.clone(), token, binding)?;
-        let had_files = self.forget_presence(&user).is_some_and(|old| !old.files.is_empty());
         let head = listing::entry_head(&user, ip, port, &addresses, binding);
+        let old = self.forget_presence(&user);
+        let had_files = old.as_ref().is_some_and(|old| !old.files.is_empty());
+        // Told again after a while, or when the old connection is gone: who comes back so may have been out of reach.
+        let grace = self.rules.grace;
+        let is_as_told = |old: &Present| old.head == head && now < old.told + grace && old.deadline > now + grace;
+        let told_before = old.filter(is_as_told).map(|old| old.told);
         let deadline = now + self.lease(binding.is_some());
         self.deadlines.insert((deadline, user.clone()));
         let files = Files::default();
         let bound = binding.is_some();
-        let (queued, stored) = (deadline, deadline);
-        self.present.insert(user.clone(), Present { session, ip, bound, deadline, queued, stored, files, head });
+        let (queued, stored, told) = (deadline, deadline, told_before.unwrap_or(now));
+        self.present.insert(user.clone(), Present { session, ip, bound, deadline, queued, stored, told, files, head });
         self.segments.added(&user, &self.present);
         if !bound {
             *self.legacy_at.entry(ip).or_default() += 1;
         }
         self.mark(&user, true);
-        let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
-        self.events.push(online);
+        if told_before.is_none() {
+            let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
+            self.events.push(online);
+        }
         if had_files {
             self.events.push(EventKind::Files { user, count: 0 });
         }
@@ -341,6 +353,11 @@ impl Registry {
     /// The number of the last event.
     pub fn last_event(&self) -> u64 {
         self.events.last()
+    }
+
+    /// When [`Registry::expire`] is to be called again so that subscribers hear of what is held back.
+    pub fn next_event_due(&self) -> Option<Instant> {
+        self.events.next_due()
     }
 
     /// At most `limit` events after the one numbered `seen`, as lines.

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::accounts::{Accounts, StoreError};
-use crate::limits::{Limits, Rates, TooOften};
+use crate::limits::{LeftOut, Limits, Lines, Rates, TooOften};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
@@ -65,6 +65,7 @@ pub struct Service {
     gate: RwLock<Arc<Gate>>,
     memory: Memory,
     metrics: Arc<Metrics>,
+    lines: Lines,
     started: Instant,
     first_event: u64,
     memory_fails: AtomicBool,
@@ -74,6 +75,8 @@ pub struct Service {
     remembering: Arc<tokio::sync::Mutex<()>>,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
+    /// When an event that is held back is to be told.
+    due_event: watch::Sender<Option<Instant>>,
     /// Changes when somebody is expelled: connections look whether it is theirs.
     last_expulsion: watch::Sender<SessionId>,
 }
@@ -170,12 +173,14 @@ impl Service {
             gate: RwLock::new(Arc::new(Gate::new(policy))),
             memory,
             metrics,
+            lines: Lines::new(Instant::now()),
             started: Instant::now(),
             first_event,
             memory_fails: AtomicBool::new(false),
             long_work: LongWork::start()?,
             remembering: Arc::default(),
             last_event: watch::Sender::new(first_event),
+            due_event: watch::Sender::new(None),
             last_expulsion: watch::Sender::new(SessionId::default()),
         })
     }
@@ -190,12 +195,16 @@ impl Service {
             Err(refusal) => Err(refusal.into()),
         };
         self.touch(client);
-        let code = answered.as_ref().map_or_else(|refused| refused.refusal.code.as_str(), |_| "ok");
-        self.metrics.answered(action, code, began.elapsed());
-        answered.unwrap_or_else(|Refused { refusal, retry_after_ms }| {
-            info!(ip = %client.ip(), action = action.unwrap_or("?"), code = %refusal.code, "refused");
-            Reply::Line(encode_error(id, &refusal, retry_after_ms))
-        })
+        match answered {
+            Ok(reply) => {
+                client.granted(action, began.elapsed());
+                reply
+            }
+            Err(Refused { refusal, retry_after_ms }) => {
+                client.refused(action, refusal.code, began.elapsed());
+                Reply::Line(encode_error(id, &refusal, retry_after_ms))
+            }
+        }
     }
 
     /// From now on goes by this. What was used of rates that stay the same stays used.
@@ -214,9 +223,13 @@ impl Service {
         self.gate().legacy_lease
     }
 
-    /// Ends every presence whose time has come.
+    /// Ends every presence whose time has come, and tells what the log left out.
     pub fn expire(&self) {
         self.with_registry(|_, _| ());
+        for LeftOut { from, kind, count } in self.lines.left_out(Instant::now()) {
+            let from = from.map_or_else(|| "everywhere".to_owned(), |ip| ip.to_string());
+            info!(%from, kind, count, "... and more of these");
+        }
     }
 
     /// Whether a client of the exercise is logged in from this address: then a connection of its own may bring a
@@ -228,6 +241,11 @@ impl Service {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What may be logged.
+    pub const fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// How things stand.
@@ -248,6 +266,11 @@ impl Service {
         self.last_event.subscribe()
     }
 
+    /// When [`Service::expire`] is to be called so that subscribers hear of what is held back.
+    pub fn watch_due_events(&self) -> watch::Receiver<Option<Instant>> {
+        self.due_event.subscribe()
+    }
+
     /// News of somebody's being expelled, see [`Client::is_expelled`].
     pub fn watch_expulsions(&self) -> watch::Receiver<SessionId> {
         self.last_expulsion.subscribe()
@@ -257,12 +280,12 @@ impl Service {
     pub(crate) fn with_registry<T>(&self, work: impl FnOnce(&mut Registry, Instant) -> T) -> T {
         // A panic in between is a bug that the log tells; refusing everybody from then on would not mend it.
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = registry.last_event();
+        let (before, was_due) = (registry.last_event(), registry.next_event_due());
         let now = Instant::now();
         registry.expire(now);
         let result = work(&mut registry, now);
         let (last, last_expulsion) = (registry.last_event(), registry.last_expulsion());
-        let discarded = registry.take_discarded();
+        let (discarded, due) = (registry.take_discarded(), registry.next_event_due());
         drop(registry);
         discard(discarded);
         self.last_expulsion.send_if_modified(|told| {
@@ -270,6 +293,9 @@ impl Service {
             *told = last_expulsion.max(*told);
             newer
         });
+        if due != was_due {
+            self.due_event.send_replace(due);
+        }
         if last != before {
             self.last_event.send_if_modified(|told| {
                 let newer = last > *told;

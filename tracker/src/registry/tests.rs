@@ -273,6 +273,28 @@ fn events_tell_what_changed_and_nothing_else() {
 }
 
 #[test]
+fn a_login_that_changes_nothing_is_no_event_unless_the_user_may_have_been_away() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    let events_of = |world: &World| world.registry.last_event();
+    world.login("bob", BOB_IP);
+    let first = events_of(&world);
+    world.login("bob", BOB_IP);
+    assert_eq!(events_of(&world), first);
+    world.share("bob", &[("a", "1")]);
+    let session = world.login("bob", BOB_IP);
+    assert_eq!(events_of(&world), first + 2, "the files are gone");
+    world.registry.dropped(session, world.now);
+    world.login("bob", BOB_IP);
+    assert_eq!(events_of(&world), first + 3);
+    world.login("bob", ALICE_IP);
+    assert_eq!(events_of(&world), first + 4);
+    world.wait(10);
+    world.login("bob", ALICE_IP);
+    assert_eq!(events_of(&world), first + 5);
+}
+
+#[test]
 fn a_full_catalogue_takes_no_more_until_somebody_leaves() {
     let file = |name: &str| SharedFile { name: name.parse().unwrap(), size: 1, hash: HashText::new("1").unwrap() };
     let catalogue_bytes = Files::from_list(vec![file("a"), file("b")]).bytes();

@@ -1,6 +1,5 @@
 //! What an administrator does to accounts, while everybody else goes on.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,11 +9,9 @@ use tokio::time::timeout;
 
 use super::Service;
 use crate::accounts::{Account, StoreError};
-use crate::passwords::PasswordError;
+use crate::passwords::{Asker, PasswordError};
 use crate::registry::Told;
 
-/// Whose places in the hashing queue the administrator takes.
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long the account store may take to answer while all is well.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -87,7 +84,7 @@ impl Service {
     /// # Errors
     /// [`AccountError`].
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountError> {
-        let password_hash = self.passwords.hash(password, HERE).await?;
+        let password_hash = self.passwords.hash(password, Asker::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
         Ok(self.accounts.commit(move |store| store.create(&account)).await?)
     }
@@ -108,7 +105,7 @@ impl Service {
     /// # Errors
     /// [`AccountError`].
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountError> {
-        let (name, hash) = (user.clone(), self.passwords.hash(password, HERE).await?);
+        let (name, hash) = (user.clone(), self.passwords.hash(password, Asker::Administrator).await?);
         self.accounts.commit(move |store| store.reset_password(&name, &hash)).await?;
         self.with_registry(|registry, _| registry.expel(user));
         Ok(())

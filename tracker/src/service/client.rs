@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use shared::tracker::Proof;
+use shared::tracker::{ErrorCode, Proof};
 use shared::{Fingerprint, UserName};
+use tracing::info;
 
 use super::Service;
+use crate::limits::Refusals;
 use crate::registry::{Backlog, Claim, SessionId};
 
 /// Live sessions that one connection may hold.
@@ -34,6 +37,7 @@ pub struct Client {
     /// The sessions made here, the newest last; some may be over.
     sessions: Vec<(UserName, SessionId)>,
     events: Subscription,
+    refusals: Refusals,
 }
 
 /// Whether events go out on this connection.
@@ -51,7 +55,8 @@ enum Subscription {
 impl Client {
     /// A connection that said nothing yet.
     pub fn new(service: Arc<Service>, ip: IpAddr, transport: Transport) -> Self {
-        Self { service, ip: ip.to_canonical(), transport, sessions: Vec::new(), events: Subscription::None }
+        let (sessions, events, refusals) = (Vec::new(), Subscription::None, Refusals::default());
+        Self { service, ip: ip.to_canonical(), transport, sessions, events, refusals }
     }
 
     /// Answers one request.
@@ -73,6 +78,26 @@ impl Client {
     /// How it is protected.
     pub const fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// What was refused since something was granted.
+    pub const fn refusals(&self) -> Refusals {
+        self.refusals
+    }
+
+    /// A request was refused: counted and logged.
+    pub fn refused(&mut self, action: Option<&'static str>, code: ErrorCode, took: Duration) {
+        self.refusals.note(Some(code));
+        self.service.metrics().answered(action, code.as_str(), took);
+        if self.service.lines().may_tell(self.ip, code.as_str()) {
+            info!(ip = %self.ip, action = action.unwrap_or("?"), %code, "refused");
+        }
+    }
+
+    /// A request was granted.
+    pub(super) fn granted(&mut self, action: Option<&'static str>, took: Duration) {
+        self.refusals.note(None);
+        self.service.metrics().answered(action, "ok", took);
     }
 
     /// Whether somebody logged in here.

@@ -59,6 +59,7 @@ impl Service {
     ) -> Answered {
         let RegisterFiles { user, files, mode, proof } = request;
         self.check_authority(client, &user, &proof).await?;
+        self.gate().limits.change(&user, client.ip(), Instant::now())?;
         let (changes, turn) = self.prepared(files, turn).await?;
         let count = self.change_files(&user, mode, &changes, &client.claim(&proof), turn).await?;
         ok(id, files_message(&user, count), &CountReply { count })
@@ -113,6 +114,7 @@ impl Service {
 
     pub(super) async fn logout(&self, client: &mut Client, id: Option<&str>, user: UserName, proof: Proof) -> Answered {
         self.check_authority(client, &user, &proof).await?;
+        self.gate().limits.change(&user, client.ip(), Instant::now())?;
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let was_present = self.with_registry(|registry, _| {
             // Checked again: the password took its time, and only this look and the change are one step.
@@ -124,7 +126,9 @@ impl Service {
             Ok::<_, Refused>(was_present)
         })?;
         client.release(&user);
-        info!(%user, ip = %client.ip(), was_present, "logged out");
+        if self.lines().may_tell(client.ip(), "logged out") {
+            info!(%user, ip = %client.ip(), was_present, "logged out");
+        }
         ok(id, if was_present { format!("goodbye, {user}") } else { format!("{user} was not online") }, &Empty {})
     }
 
