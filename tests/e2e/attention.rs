@@ -12,7 +12,7 @@ fn views(user: &User<'_>) -> [Terminal; 2] {
     let open = |args: &[&str]| user.peer(args.iter().copied()).env("TERM", "xterm-kitty").in_terminal(100, 24);
     let line = open(&["chat", "carol"]);
     line.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
-    let mut full = open(&["ui"]);
+    let full = open(&["ui"]);
     full.wait_for("people]");
     full.wait_for("carol");
     [line, full]
@@ -35,7 +35,7 @@ fn both_views_ring_for_whoever_writes() {
     let _hers = alice.serve();
     carol.peer(["chat", "alice", "first"]).run().exits(0);
     let rang = |word: &str| {
-        let mut views = views(&alice);
+        let views = views(&alice);
         // The full view looks at carol as well, and bob writes.
         bob.peer(["chat", "alice", word]).run().exits(0);
         views[0].wait_for("bob");
@@ -44,8 +44,7 @@ fn both_views_ring_for_whoever_writes() {
             let said = view.process().said();
             (said.contains('\u{7}'), said.contains(&format!("\u{1b}]9;bob: {word}")))
         });
-        views.each_mut().iter_mut().for_each(|view| view.press(CTRL_D));
-        views.map(|view| view.finish().0.exits(0).code);
+        views.into_iter().for_each(leaves);
         rang
     };
     assert_eq!(rang("psst"), [(true, true); 2]);

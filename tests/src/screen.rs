@@ -241,8 +241,12 @@ impl Screen {
                 self.control(&text[..end], text[end..].chars().next()?);
                 Some(&text[end + 1..])
             }
-            // An operating system command, up to its end.
-            ']' => text.find('\u{7}').map(|end| &text[end + 1..]),
+            // An operating system command, up to its end, which is written in one of two ways.
+            ']' => {
+                let end = text.find(['\u{7}', '\u{1b}'])?;
+                let rest = &text[end..];
+                if rest == "\u{1b}" { None } else { Some(rest.strip_prefix("\u{1b}\\").unwrap_or(&rest[1..])) }
+            }
             _ => Some(text),
         }
     }

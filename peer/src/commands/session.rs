@@ -6,14 +6,13 @@
 mod beside;
 mod ending;
 mod unsaid;
+mod wishes;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
 use shared::peer::MessageId;
-use shared::safe_text::safe_line;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,9 +29,9 @@ use super::station::Station;
 use crate::engine::chat::{Direction, HistoryQuery, StoredMessage};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, FromNode, Outcome, Reply};
-use crate::engine::{Error, Me, now_ms};
+use crate::engine::{Error, Me};
 use crate::sys::job;
-use crate::ui::{CAUGHT_UP_AT_ONCE, FOUND_AT_ONCE, Key, News, View, Wish};
+use crate::ui::{Key, News, View};
 
 /// Between two pictures.
 const FRAME: Duration = Duration::from_millis(16);
@@ -137,7 +136,7 @@ pub(super) async fn attend<V: View>(
             () = interrupted(&mut keys) => at_once = true,
         }
     }
-    said.extend(offering.into_values().map(|what| format!("{what} is not offered: it was still being hashed")));
+    said.extend(offering.into_values().map(|what| format!("not offered, it was still being hashed: {what}")));
     jobs.shutdown().await;
     let closed = view.close();
     drop(view);
@@ -244,88 +243,9 @@ impl<V: View> Session<'_, V> {
         self.see_to(wishes)
     }
 
-    fn see_to(&mut self, wishes: Vec<Wish>) -> Result<(), Error> {
-        for wish in wishes {
-            match wish {
-                Wish::Say { to, text } => self.say(to, text),
-                Wish::Typing { to } => self.ask(Action::Typing { to }, Asked::Quiet),
-                Wish::People => self.ask(Action::People, Asked::People),
-                Wish::History { with, before, age, limit } => {
-                    let since = age.map(|age| now_ms().saturating_sub(age));
-                    let query = HistoryQuery { before, since, ..HistoryQuery::with(&with, limit) };
-                    self.ask(Action::History(query), Asked::History { with, before });
-                }
-                Wish::CatchUp { with, after } => {
-                    let query = HistoryQuery {
-                        after: Some(after),
-                        earliest: true,
-                        ..HistoryQuery::with(&with, CAUGHT_UP_AT_ONCE)
-                    };
-                    self.ask(Action::History(query), Asked::CatchUp { with });
-                }
-                Wish::Block { .. } | Wish::Search { .. } if !self.connection.is_there() => {
-                    let what = "there is no node at the moment: try again when there is".to_owned();
-                    self.view.news(&News::Problem(what), Instant::now())?;
-                }
-                Wish::Search { with, words } => {
-                    let query =
-                        HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, FOUND_AT_ONCE) };
-                    self.ask(Action::History(query), Asked::Found { with, words });
-                }
-                Wish::MarkRead { with, up_to } => {
-                    let seen = self.seen.entry(with).or_insert(up_to);
-                    *seen = up_to.max(*seen);
-                }
-                Wish::Block { user, blocked } => {
-                    let asked = Asked::Block { user: user.clone(), blocked };
-                    let action = if blocked { Action::Block { user } } else { Action::Unblock { user } };
-                    self.ask(action, asked);
-                }
-                Wish::Get { from, name } => {
-                    let begun = self.fetches.start(&from, &name);
-                    self.complain(begun)?;
-                }
-                Wish::Stop { from, name } => {
-                    let stopped = self.fetches.stop(&from, name.as_deref());
-                    self.complain(stopped)?;
-                }
-                Wish::Offer { to, paths } => self.offer(to, paths),
-                Wish::Account { of } => drop(self.jobs.spawn(beside::account(self.me.clone(), of))),
-                Wish::Files { of, start } => drop(self.jobs.spawn(beside::files(self.me.clone(), of, start))),
-                Wish::Paths { start } => drop(self.jobs.spawn(beside::paths(start))),
-                Wish::Suspend => self.view.suspend()?,
-                Wish::Leave => self.leave(How::Left),
-                // The second one.
-                Wish::Interrupt if self.leaving.is_some() => self.at_once = true,
-                Wish::Interrupt => self.leave(How::Interrupted),
-            }
-        }
-        self.tell_what_was_seen();
-        Ok(())
-    }
-
-    fn say(&mut self, to: UserName, text: String) {
-        #[cfg(debug_assertions)]
-        panic_if_told(&text);
-        // What was said before comes before.
-        if self.connection.is_there() && self.unsaid.is_empty() {
-            self.ask(Action::Say { to: to.clone(), text: text.clone(), message: None }, Asked::Say { to, text });
-        } else {
-            self.unsaid.push(to, text);
-        }
-    }
-
     fn ask(&mut self, action: Action, asked: Asked) {
         if let Some(id) = self.connection.send(action) {
             self.asked.insert(id, asked);
-        }
-    }
-
-    fn tell_what_was_seen(&mut self) {
-        if self.connection.is_there() {
-            for (with, up_to) in std::mem::take(&mut self.seen) {
-                self.ask(Action::MarkRead { with, up_to: Some(up_to) }, Asked::Quiet);
-            }
         }
     }
 
@@ -405,25 +325,6 @@ impl<V: View> Session<'_, V> {
             }
         }
         messages
-    }
-
-    fn leave(&mut self, how: How) {
-        self.fetches.cancel();
-        self.leaving = Some(how);
-    }
-
-    fn complain(&mut self, done: Result<(), Error>) -> Result<(), Error> {
-        if let Err(error) = done {
-            self.view.news(&News::Problem(error.to_string()), Instant::now())?;
-        }
-        Ok(())
-    }
-
-    fn offer(&mut self, to: UserName, paths: Vec<PathBuf>) {
-        self.offers += 1;
-        let what = paths.iter().map(|path| safe_line(&path.to_string_lossy()).into_owned()).collect::<Vec<_>>();
-        self.offering.insert(self.offers, what.join(", "));
-        self.jobs.spawn(beside::offer(self.me.clone(), self.offers, to, paths, self.fetches.teller()));
     }
 
     fn take_done(&mut self, done: Done) -> Result<(), Error> {
@@ -513,13 +414,4 @@ async fn interrupted(keys: &mut mpsc::Receiver<Key>) {
         }
     }
     std::future::pending::<()>().await;
-}
-
-/// For the test of what becomes of the terminal; not in what people get.
-#[cfg(debug_assertions)]
-#[expect(clippy::panic, reason = "it is what it is for")]
-fn panic_if_told(text: &str) {
-    if std::env::var_os("VIZINHO_TEST_PANIC").is_some_and(|word| word == text) {
-        panic!("this was asked for");
-    }
 }
