@@ -123,3 +123,31 @@ fn what_comes_while_one_looks_back_is_not_read() {
     leaves(view);
     assert_eq!(unread(&alice), 0);
 }
+
+#[test]
+fn a_hook_runs_once_for_each_message_whoever_has_the_node() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let heard = lab.join("heard");
+    // Long enough to be cut off by a view that ends.
+    let script = format!("sleep 0.3; printf '%s\\n' \"$VIZINHO_TEXT\" >> {}", heard.display());
+    alice.peer(["notify", "--", "bash", "-c", &script]).run().exits(0);
+    // The first has a node of its own, which the second uses.
+    let open = || {
+        let view = alice.peer(["chat", "bob"]).in_terminal(80, 12);
+        view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
+        view
+    };
+    let (first, second) = (open(), open());
+    for text in ["one", "two"] {
+        bob.peer(["chat", "alice", text]).run().exits(0);
+        second.wait_for(&format!("bob: {text}"));
+    }
+    leaves(second);
+    bob.peer(["chat", "alice", "three"]).run().exits(0);
+    first.wait_for("bob: three");
+    leaves(first);
+    let mut lines: Vec<String> = std::fs::read_to_string(&heard).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "three", "two"]);
+}

@@ -416,6 +416,7 @@ fn somebody_is_ignored_and_heard_again() {
     let mut view = view(&alice, "bob", 78, 16);
     view.press("/ignore\r");
     view.wait_for("/unignore takes it back");
+    view.wait_for("bob online · ignored");
     let refused = bob.peer(["chat", "alice", "can you hear me?"]).run();
     assert_ne!(refused.code, 0, "{refused}");
     refused.says("refused");

@@ -25,10 +25,13 @@ impl Bell {
     pub(super) fn hear(&mut self, context: &Context, me: &Me, event: &Event) -> std::io::Result<()> {
         let Event::Received { from, message, .. } = event else { return Ok(()) };
         let is_heard = std::io::stdout().is_terminal() && !context.output.is_quiet() && !context.output.is_json();
-        if !is_heard || self.rang.is_some_and(|rang| rang.elapsed() < PAUSE) || !me.profile.rings().unwrap_or(false) {
+        if !is_heard || self.rang.is_some_and(|rang| rang.elapsed() < PAUSE) {
             return Ok(());
         }
         self.rang = Some(Instant::now());
+        if !me.profile.rings().unwrap_or(false) {
+            return Ok(());
+        }
         context.output.raw(&Notifications::here().call(from.as_str(), &message.text))
     }
 }

@@ -25,6 +25,8 @@ const AT_ONCE: usize = 4;
 const WAITING: usize = 1000;
 /// How long one may run.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long those may take that run when the node ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Runs the hook, if there is one, for every message that comes until `stop`.
 ///
@@ -32,14 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is wrong with the profile.
 pub async fn run(me: Me, mut events: broadcast::Receiver<Event>, stop: CancellationToken) -> Result<(), Error> {
     let mut running = JoinSet::new();
-    let mut waiting: VecDeque<(UserName, ChatMessage)> = VecDeque::new();
+    let mut waiting = Waiting::new();
     loop {
-        while running.len() < AT_ONCE
-            && let Some((from, message)) = waiting.pop_front()
-        {
-            let Some(argv) = me.profile.hook()? else { break };
-            running.spawn(run_one(argv, me.profile.home().to_owned(), from, message));
-        }
+        begin(&me, &mut running, &mut waiting)?;
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = running.join_next() => if let Err(failure) = ended {
@@ -56,7 +53,39 @@ pub async fn run(me: Me, mut events: broadcast::Receiver<Event>, stop: Cancellat
             },
         }
     }
+    // What came before the end has its hook as well; it is not waited for for long.
+    while let Ok(event) = events.try_recv() {
+        if let Event::Received { from, message, .. } = event {
+            waiting.push_back((from, message));
+        }
+    }
+    let last = async {
+        loop {
+            begin(&me, &mut running, &mut waiting)?;
+            if running.join_next().await.is_none() {
+                return Ok(());
+            }
+        }
+    };
+    let ended = tokio::time::timeout(FAREWELL, last).await.unwrap_or(Ok(()));
     running.shutdown().await;
+    ended
+}
+
+/// Messages that wait for their hook.
+type Waiting = VecDeque<(UserName, ChatMessage)>;
+
+/// Runs as many as may run at once.
+fn begin(me: &Me, running: &mut JoinSet<()>, waiting: &mut Waiting) -> Result<(), Error> {
+    while running.len() < AT_ONCE
+        && let Some((from, message)) = waiting.pop_front()
+    {
+        let Some(argv) = me.profile.hook()? else {
+            waiting.clear();
+            break;
+        };
+        running.spawn(run_one(argv, me.profile.home().to_owned(), from, message));
+    }
     Ok(())
 }
 

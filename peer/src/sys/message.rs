@@ -11,3 +11,17 @@ pub fn plain_message(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_page_of_a_library_is_shown_to_people() {
+        let tls =
+            "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/manual";
+        let end = io::Error::new(io::ErrorKind::UnexpectedEof, tls);
+        assert_eq!(plain_message(&end), "the connection ended without a word");
+        assert_eq!(plain_message(&io::Error::from_raw_os_error(2)), "no such file or directory");
+    }
+}
