@@ -95,6 +95,24 @@ fn what_waits_from_before_is_told_again() {
 }
 
 #[test]
+fn what_is_hashed_is_seen_and_an_offer_is_not_dropped_without_a_word() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _node = bob.serve();
+    // Nothing but a hole: it takes no room, and time to be hashed.
+    std::fs::File::create(lab.join("huge.img")).unwrap().set_len(1 << 37).unwrap();
+    let mut view = alice.peer(["chat", "bob"]).folder(lab.path()).in_terminal(100, 12);
+    view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
+    view.press("/offer huge.img\r");
+    view.wait_for("hashing huge.img for bob");
+    view.press(CTRL_D);
+    let (outcome, screen) = view.finish();
+    outcome.exits(0);
+    assert!(screen.text().contains("not offered, it was still being hashed: huge.img"), "{}", screen.text());
+    assert!(alice.peer(["offer"]).run().exits(0).out().is_empty());
+}
+
+#[test]
 fn a_folder_is_not_offered_and_it_is_said_why() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -236,6 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hashed_is_told_from_what_goes_out() {
+        let now = Instant::now();
+        let mut transfers = Transfers::default();
+        let up = Transfer { direction: Course::Up, ..told("film.mkv", 25_000_000, TransferState::Running) };
+        transfers.take(&up, now);
+        transfers.hash(&up, now);
+        assert!(text(&transfers.rows(LOOK, 70, 4))[1].starts_with("hashing film.mkv for bob"));
+        transfers.hash(&Transfer { state: TransferState::Done, ..up }, now);
+        assert_eq!((transfers.running(), transfers.ended_rows(LOOK, 70).len()), (1, 0));
+    }
+
+    #[test]
     fn an_upload_ends_when_it_was_fetched() {
         let now = Instant::now();
         let mut transfers = Transfers::default();
