@@ -26,7 +26,7 @@ pub struct WaitingCount {
 }
 
 impl Profile {
-    /// Everybody met or talked with, not who only was written to in vain, and when something was last said, milliseconds since 1970.
+    /// Everybody met or talked with, and when something was last said, milliseconds since 1970.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -35,9 +35,7 @@ impl Profile {
             let ledger = self.ledger()?;
             let mut query = self.sql(ledger.prepare_cached(
                 "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
-                 FROM (SELECT user FROM friend UNION SELECT peer FROM (SELECT DISTINCT peer FROM message) AS known
-                       WHERE EXISTS (SELECT 1 FROM message WHERE message.peer = known.peer
-                                     AND (direction = 'in' OR state NOT IN ('failed', 'dropped'))))",
+                 FROM (SELECT user FROM friend UNION SELECT peer FROM message)",
             ))?;
             let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
             self.sql(self.sql(rows)?.collect())?
@@ -164,7 +162,6 @@ impl Profile {
 mod tests {
     use shared::peer::{ChatMessage, MessageId};
 
-    use super::super::MessageState;
     use super::*;
 
     #[test]
@@ -192,26 +189,6 @@ mod tests {
         assert_eq!(unread(), 0);
         profile.store_theirs(&bob, &[message(4)], 0).unwrap();
         assert_eq!(unread(), 1);
-    }
-
-    #[test]
-    fn whoever_was_written_to_in_vain_is_no_acquaintance() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(home.path()).unwrap();
-        let message = |byte| ChatMessage {
-            id: MessageId::from_bytes([byte; 16]),
-            ts: 0,
-            text: "hello?".into(),
-            offer: None,
-            room: None,
-        };
-        let (bob, bbo): (UserName, UserName) = ("bob".parse().unwrap(), "bbo".parse().unwrap());
-        let known = || profile.acquaintances().unwrap().into_iter().map(|(user, _)| user).collect::<Vec<_>>();
-        profile.store_ours(&bbo, &message(1), 0).unwrap();
-        profile.store_theirs(&bob, &[message(2)], 0).unwrap();
-        assert_eq!(known(), [bbo.clone(), bob.clone()]);
-        profile.settle(&bbo, &[(message(1).id, MessageState::Failed)]).unwrap();
-        assert_eq!(known(), [bob]);
     }
 
     #[test]
