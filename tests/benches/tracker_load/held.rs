@@ -10,6 +10,8 @@ use crate::{on_one_thread, verdict};
 
 const PLAIN: usize = 10_000;
 const SECURE: usize = 5_000;
+/// Connections that said much before they were quiet.
+const LONG_WINDED: usize = 1_500;
 const ROUNDS: usize = 5;
 
 /// Memory of a present peer with ten files.
@@ -37,6 +39,23 @@ pub(crate) fn connections() {
         (world.memory() - before) / PLAIN as f64
     });
     println!("{PLAIN} plaintext connections: {a_plain_one:.1} KiB each  ≤ 20: {}", verdict(a_plain_one <= 20.0));
+
+    let world = World::with(10);
+    let before = world.memory();
+    let a_long_winded_one = on_one_thread(async {
+        let (mut held, space) = (Vec::new(), " ".repeat(512 * 1024));
+        for _ in 0..LONG_WINDED {
+            let mut stream = plain(world.address()).await;
+            send(&mut stream, &space).await;
+            ask(&mut stream, request).await;
+            held.push(stream);
+        }
+        (world.memory() - before) / LONG_WINDED as f64
+    });
+    println!(
+        "{LONG_WINDED} plaintext connections after 512 KiB each: {a_long_winded_one:.1} KiB each  ≤ 20: {}",
+        verdict(a_long_winded_one <= 20.0)
+    );
 
     let world = World::with(10);
     let before = world.memory();
