@@ -10,6 +10,7 @@
 
 mod attention;
 mod bad_network;
+mod certificates;
 mod chat;
 mod chat_faults;
 mod destinations;

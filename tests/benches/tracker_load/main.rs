@@ -8,7 +8,8 @@
 //!   answers from memory as the exercise's did;
 //! * memory of held connections and of present peers;
 //! * how long one event takes to reach every subscriber;
-//! * the latency of LIST_PEERS while passwords are being guessed.
+//! * the latency of LIST_PEERS while passwords are being guessed;
+//! * the same while somebody changes a very long list, and memory against what is accounted of such lists.
 //!
 //! Needs redis-server, redis-benchmark, openssl and python3.
 
@@ -22,6 +23,7 @@
 
 mod clients;
 mod held;
+mod hostile;
 mod requests;
 mod rivals;
 mod storm;
@@ -35,12 +37,13 @@ const TIME: Duration = Duration::from_secs(3);
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
-    let benches: [(&str, fn()); 5] = [
+    let benches: [(&str, fn()); 6] = [
         ("requests", requests::run),
         ("memory of peers", held::peers),
         ("memory of connections", held::connections),
         ("fan-out", held::fan_out),
         ("storm", storm::run),
+        ("hostile catalogue", hostile::run),
     ];
     for (name, bench) in benches {
         if is_wanted(name) {

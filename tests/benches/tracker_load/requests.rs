@@ -28,25 +28,11 @@ pub(crate) fn run() {
         row.print(&redis, Some(python));
         if peers == 1_000 {
             let (length, tracker) = on_one_thread(heartbeat_rate(&world));
-            let row = Row {
-                name: "HEARTBEAT".to_owned(),
-                length,
-                tracker,
-                clients: CLIENTS.0,
-                requests: 200_000,
-                secure: false,
-            };
-            row.print(&redis, None);
+            let python = on_one_thread(python_heartbeat_rate(&world, peers));
+            Row::short("HEARTBEAT", length, tracker, false).print(&redis, Some(python));
             let (length, tracker) = on_one_thread(whois_rate(&world));
-            let row = Row {
-                name: "WHOIS (both with TLS)".to_owned(),
-                length,
-                tracker,
-                clients: CLIENTS.0,
-                requests: 200_000,
-                secure: true,
-            };
-            row.print(&redis, None);
+            let python = on_one_thread(python_whois_rate(&world, peers, &redis));
+            Row::short("WHOIS (all with TLS)", length, tracker, true).print(&redis, Some(python));
         }
     }
 }
@@ -61,6 +47,10 @@ struct Row {
 }
 
 impl Row {
+    fn short(name: &str, length: usize, tracker: f64, secure: bool) -> Self {
+        Self { name: name.to_owned(), length, tracker, clients: CLIENTS.0, requests: 200_000, secure }
+    }
+
     fn print(self, redis: &Redis, python: Option<f64>) {
         let Self { name, length, tracker, clients, requests, secure } = self;
         let official = redis.rate(length, clients, requests, secure);
@@ -88,7 +78,7 @@ async fn list_rate(world: &World, clients: usize) -> (usize, f64) {
 }
 
 async fn python_rate(world: &World, peers: usize, clients: usize) -> f64 {
-    let python = Python::start(world.path(), peers);
+    let python = Python::start(world.path(), peers, None);
     let mut streams = Vec::new();
     for _ in 0..clients {
         streams.push(plain(python.address).await);
@@ -114,11 +104,39 @@ async fn whois_rate(world: &World) -> (usize, f64) {
     let secure = Secure::new(&identity);
     let register = format!(r#"{{"action":"REGISTER","user":"watcher","password":"{PASSWORD}"}}"#);
     ask_well(&mut secure.connect(world.address()).await, &register).await;
-    let whois = r#"{"action":"WHOIS","user":"watcher"}"#;
+    let whois = whois("watcher");
     let mut streams = Vec::new();
     for _ in 0..CLIENTS.0 {
         streams.push(secure.connect(world.address()).await);
     }
-    let length = ask(&mut streams[0], whois).await.len();
-    (length, rate(streams, whois, length, TIME).await)
+    let length = ask(&mut streams[0], &whois).await.len();
+    (length, rate(streams, &whois, length, TIME).await)
+}
+
+async fn python_heartbeat_rate(world: &World, peers: usize) -> f64 {
+    let python = Python::start(world.path(), peers, None);
+    let mut streams = Vec::new();
+    for _ in 0..CLIENTS.0 {
+        streams.push(plain(python.address).await);
+    }
+    // It has no sessions: who it is stands in the request.
+    let heartbeat = r#"{"action":"HEARTBEAT","user":"peer00001"}"#;
+    let length = ask(&mut streams[0], heartbeat).await.len();
+    rate(streams, heartbeat, length, TIME).await
+}
+
+async fn python_whois_rate(world: &World, peers: usize, redis: &Redis) -> f64 {
+    let python = Python::start(world.path(), peers, Some(redis.tls_files()));
+    let secure = Secure::new(&Identity::generate().unwrap());
+    let mut streams = Vec::new();
+    for _ in 0..CLIENTS.0 {
+        streams.push(secure.connect(python.address).await);
+    }
+    let whois = whois("peer00001");
+    let length = ask(&mut streams[0], &whois).await.len();
+    rate(streams, &whois, length, TIME).await
+}
+
+fn whois(user: &str) -> String {
+    format!(r#"{{"action":"WHOIS","user":"{user}"}}"#)
 }

@@ -15,6 +15,7 @@ pub(crate) struct Redis {
     plain: SocketAddr,
     secure: SocketAddr,
     certificate: PathBuf,
+    key: PathBuf,
 }
 
 impl Redis {
@@ -22,7 +23,9 @@ impl Redis {
         let (plain, secure) = (free_port(), free_port());
         let (certificate, key) = (folder.join("redis.crt"), folder.join("redis.key"));
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", "/CN=redis", "-out"])
+            .args(["req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", "/CN=redis"])
+            // Our own client takes no authority for a server.
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"])
             .arg(&certificate)
             .arg("-keyout")
             .arg(&key)
@@ -36,7 +39,7 @@ impl Redis {
             .arg(&key)
             .start();
         process.wait_for("Ready to accept connections");
-        Self { _process: process, plain, secure, certificate }
+        Self { _process: process, plain, secure, certificate, key }
     }
 
     /// GETs a second of a value this long, as redis-benchmark has it.
@@ -65,6 +68,11 @@ impl Redis {
         rate(streams, "*2\r\n$3\r\nGET\r\n$5\r\nvalue\r\n", reply, TIME).await
     }
 
+    /// The certificate and the key that it serves TLS with.
+    pub(crate) fn tls_files(&self) -> (&Path, &Path) {
+        (&self.certificate, &self.key)
+    }
+
     fn set(&self, length: usize) {
         let script = format!("return redis.call('SET', 'value', string.rep('x', {length}))");
         let set = Command::new("redis-cli").args(["-p", &self.plain.port().to_string(), "EVAL", &script, "0"]).output();
@@ -79,11 +87,13 @@ pub(crate) struct Python {
 }
 
 impl Python {
-    pub(crate) fn start(folder: &Path, peers: usize) -> Self {
+    /// With as many peers; over TLS with this certificate and key, if they are given.
+    pub(crate) fn start(folder: &Path, peers: usize, tls: Option<(&Path, &Path)>) -> Self {
         const SCRIPT: &str = include_str!("threading_server.py");
         let address = free_port();
         let process = Invocation::new("python3", folder)
             .args(["-c", SCRIPT, &address.port().to_string(), &peers.to_string()])
+            .args(tls.into_iter().flat_map(|(certificate, key)| [certificate, key]))
             .start();
         process.wait_for("ready");
         Self { _process: process, address }

@@ -12,6 +12,7 @@ use crate::clients::{ask, plain_from};
 use crate::world::World;
 use crate::{on_one_thread, verdict};
 
+const LIST: &str = r#"{"action":"LIST_PEERS"}"#;
 const GUESSERS: u8 = 100;
 const PROBES: usize = 1000;
 /// Probes that only open the connection's windows.
@@ -23,7 +24,7 @@ pub(crate) fn run() {
     for peers in [10, 1_000] {
         let world = World::with(peers);
         let (stop, guesses) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let idle = probe(world.address());
+        let idle = probe(world.address(), LIST);
         let storm = {
             let (address, stop, guesses) = (world.address(), stop.clone(), guesses.clone());
             std::thread::spawn(move || on_one_thread(guess(address, &stop, &guesses)))
@@ -32,7 +33,7 @@ pub(crate) fn run() {
             std::thread::sleep(Duration::from_millis(10));
         }
         let (began, before) = (Instant::now(), guesses.load(Ordering::Relaxed));
-        let busy = probe(world.address());
+        let busy = probe(world.address(), LIST);
         let answered = f64::from(guesses.load(Ordering::Relaxed) - before) / began.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
         storm.join().unwrap();
@@ -49,12 +50,13 @@ pub(crate) fn run() {
     }
 }
 
-struct Latency {
-    p50: f64,
-    p99: f64,
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
-fn probe(address: SocketAddr) -> Latency {
+/// How long one client waits for the reply to this request.
+pub(crate) fn probe(address: SocketAddr, request: &str) -> Latency {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut buffer = vec![0; 256 * 1024];
@@ -62,7 +64,7 @@ fn probe(address: SocketAddr) -> Latency {
         .map(|_| {
             std::thread::sleep(PAUSE);
             let began = Instant::now();
-            stream.write_all(br#"{"action":"LIST_PEERS"}"#).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
             loop {
                 let count = stream.read(&mut buffer).unwrap();
                 assert!(count > 0, "it closed the connection");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use tests::{Lab, LabOptions};
+use tests::{Invocation, Lab, LabOptions, binaries};
 
 use crate::clients::{ask_well, plain};
 use crate::on_one_thread;
@@ -44,6 +44,14 @@ impl World {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.lab.tracker_pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// What it says that all users' files take, in KiB.
+    pub(crate) fn catalogue(&self) -> f64 {
+        let status = Invocation::new(binaries::binary("tracker"), self.path());
+        let status = status.args(["status", "--json", "--data-dir"]).arg(self.lab.join("tracker")).run();
+        let status: serde_json::Value = serde_json::from_str(&status.exits(0).out()).unwrap();
+        status["catalogue_bytes"].as_f64().unwrap() / 1024.0
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -99,7 +99,7 @@ pub fn restore(data_folder: &Path, backup: &Path) -> Result<Restored, RestoreErr
     Ok(Restored { accounts, fingerprint, before })
 }
 
-/// Finishes a restoration that came as far as [`READY`]; to be called before anything in the folder, which must be
+/// Finishes a restoration that came as far as `restore.ready`; to be called before anything in the folder, which must be
 /// locked, is opened. Says where what was there before is, if there was something.
 ///
 /// # Errors

@@ -52,8 +52,8 @@ pub enum CommandError {
     #[error(transparent)]
     Restore(#[from] RestoreError),
     /// The password file.
-    #[error("{0} holds no password: 1 to {PASSWORD_BYTES} bytes on one line")]
-    NoPassword(PathBuf),
+    #[error("{0} has no password: 1 to {PASSWORD_BYTES} bytes on one line")]
+    NoPassword(String),
     /// The tracker speaks another version of this protocol.
     #[error("the running tracker is of another version: restart it ({0})")]
     Strange(#[from] serde_json::Error),
@@ -189,7 +189,8 @@ fn password(file: Option<&Path>) -> Result<Secret, CommandError> {
     source.take(PASSWORD_BYTES as u64 + 3).read_to_string(&mut text).map_err(failed)?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() || line.len() > PASSWORD_BYTES || line.contains('\n') {
-        return Err(CommandError::NoPassword(path.to_owned()));
+        let shown = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+        return Err(CommandError::NoPassword(shown));
     }
     Ok(Secret::Given(line.to_owned()))
 }

@@ -113,6 +113,8 @@ impl Service {
     ) -> Answered {
         let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
         self.demand_tls_if_bound(client, &user)?;
+        // As dear as a guess, though it is none: every connection will look whether its sessions are over.
+        self.gate().limits.attempt(&user, client.ip(), Instant::now())?;
         let new = self.passwords.hash(&new_password, client.ip().into()).await?;
         let name = user.clone();
         self.accounts.commit(move |store| store.set_password(&name, &old, &new)).await?;

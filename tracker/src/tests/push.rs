@@ -94,6 +94,8 @@ async fn who_doesn_t_read_misses_events_and_holds_up_nobody() {
         let seq = event["seq"].as_u64().unwrap();
         if event["event"] == "resync" {
             assert!(seq > before + 1);
+            let metrics = world.service.metrics();
+            assert_eq!((metrics.resyncs.get(), metrics.events_dropped.get()), (1, seq - before));
             before = seq;
             break;
         }
