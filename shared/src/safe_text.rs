@@ -5,10 +5,16 @@
 //! escapes, bidi overrides that show a text backwards (CVE-2021-42574), and invisible characters that make two names
 //! look alike. None of it is dropped in silence: it is shown as what it is.
 
+mod marks;
+
 use std::borrow::Cow;
 
-/// Longest run of combining marks that is kept on one character.
-const COMBINING_RUN: usize = 4;
+use self::marks::is_mark;
+
+/// Longest run of marks that is kept on one character.
+const MARKS_RUN: usize = 4;
+/// Most joiners that are kept in one emoji: those with two people, a heart and a kiss have three.
+const JOINS: usize = 4;
 
 /// `text` as one line: nothing in it can leave the line or change how its neighbours look.
 pub fn safe_line(text: &str) -> Cow<'_, str> {
@@ -30,23 +36,114 @@ fn safe(text: &str, keep_breaks: bool) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
-    let mut previous = ' ';
-    let mut combining = 0;
-    for c in text.chars() {
-        combining = if is_combining(c) { combining + 1 } else { 0 };
+    let mut before = Before::default();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let next = chars.peek().copied().unwrap_or(' ');
+        let marks = if is_mark(c) { before.marks + 1 } else { 0 };
         match c {
             '\n' | '\t' if keep_breaks => out.push(c),
             '\u{0}'..='\u{1f}' => push_picture(&mut out, 0x2400 + u32::from(c)),
             '\u{7f}' => out.push('\u{2421}'),
-            // Joiners are part of emoji and of several scripts, and mean nothing after ASCII.
-            '\u{200c}' | '\u{200d}' if !previous.is_ascii() => out.push(c),
-            _ if is_invisible(c) || is_bidi_control(c) => push_code(&mut out, c),
-            _ if combining > COMBINING_RUN => {}
+            NON_JOINER | JOINER if before.may_join(c, next) => out.push(c),
+            TEXT_STYLE | EMOJI_STYLE if before.may_be_styled(next) => out.push(c),
+            _ if is_invisible(c) || is_bidi_control(c) => {
+                push_code(&mut out, c);
+                before = Before::default();
+                continue;
+            }
+            _ if marks > MARKS_RUN => {}
             _ => out.push(c),
         }
-        previous = c;
+        before.go_on(c, marks);
     }
     Cow::Owned(out)
+}
+
+const NON_JOINER: char = '\u{200c}';
+const JOINER: char = '\u{200d}';
+const TEXT_STYLE: char = '\u{fe0e}';
+const EMOJI_STYLE: char = '\u{fe0f}';
+const KEYCAP: char = '\u{20e3}';
+
+/// What stands before a character, as far as that decides whether it means anything there.
+#[derive(Debug, Default, Clone, Copy)]
+struct Before {
+    last: Kind,
+    /// Marks on the last character that is none.
+    marks: usize,
+    /// Joiners in the emoji that goes on.
+    joins: usize,
+}
+
+/// What a character is to the invisible one behind it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Other,
+    /// Part of an emoji, or one.
+    Pictograph,
+    /// The same with its style chosen.
+    Styled,
+    /// A digit, or another character that a keycap has.
+    Key,
+    /// A letter that is written differently when it is joined to its neighbour, or a mark on one.
+    Joining,
+    Joiner,
+}
+
+impl Before {
+    /// Whether a joiner between this and `next` means anything.
+    const fn may_join(self, joiner: char, next: char) -> bool {
+        match self.last {
+            Kind::Pictograph | Kind::Styled => joiner == JOINER && is_pictograph(next) && self.joins < JOINS,
+            Kind::Joining => is_joining(next),
+            Kind::Other | Kind::Key | Kind::Joiner => false,
+        }
+    }
+
+    /// Whether a choice of style behind this means anything.
+    const fn may_be_styled(self, next: char) -> bool {
+        matches!(self.last, Kind::Pictograph) || (matches!(self.last, Kind::Key) && next == KEYCAP)
+    }
+
+    /// `c` was looked at, the so-manieth mark.
+    fn go_on(&mut self, c: char, marks: usize) {
+        let is_tone = matches!(c, '\u{1f3fb}'..='\u{1f3ff}');
+        let kind = match c {
+            JOINER | NON_JOINER => Kind::Joiner,
+            TEXT_STYLE | EMOJI_STYLE => Kind::Styled,
+            '0'..='9' | '#' | '*' => Kind::Key,
+            _ if is_pictograph(c) => Kind::Pictograph,
+            _ if is_joining(c) => Kind::Joining,
+            _ => Kind::Other,
+        };
+        self.joins = match kind {
+            Kind::Joiner => self.joins + 1,
+            Kind::Pictograph if is_tone || self.last == Kind::Joiner => self.joins,
+            Kind::Styled => self.joins,
+            _ => 0,
+        };
+        (self.last, self.marks) = (kind, marks);
+    }
+}
+
+/// Whether emoji are made of it, as far as they are joined or have a style.
+const fn is_pictograph(c: char) -> bool {
+    matches!(c,
+        '\u{a9}' | '\u{ae}' | '\u{203c}' | '\u{2049}' | '\u{2122}' | '\u{2139}' | '\u{2194}'..='\u{21aa}'
+        | '\u{231a}'..='\u{23ff}' | '\u{24c2}' | '\u{25aa}'..='\u{27bf}' | '\u{2934}' | '\u{2935}'
+        | '\u{2b05}'..='\u{2b55}' | '\u{3030}' | '\u{303d}' | '\u{3297}' | '\u{3299}' | '\u{1f000}'..='\u{1faff}')
+}
+
+/// Whether it belongs to a script whose letters join or don't, and a joiner decides: Arabic and its relatives, those of
+/// India, of Burma and of Cambodia.
+const fn is_joining(c: char) -> bool {
+    let is_in_script = matches!(c,
+        '\u{0620}'..='\u{06ff}' | '\u{0710}'..='\u{077f}' | '\u{07ca}'..='\u{08ff}' | '\u{0900}'..='\u{0dff}'
+        | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17d3}' | '\u{1820}'..='\u{18aa}' | '\u{a840}'..='\u{a873}'
+        | '\u{a8e0}'..='\u{a8ff}');
+    is_in_script && !is_invisible(c)
 }
 
 fn push_picture(out: &mut String, code: u32) {
@@ -57,16 +154,12 @@ fn push_code(out: &mut String, c: char) {
     out.push_str(&format!("<U+{:04X}>", u32::from(c)));
 }
 
-fn is_invisible(c: char) -> bool {
+const fn is_invisible(c: char) -> bool {
     matches!(c,
-        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180e}'
+        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200d}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
-        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
-
-fn is_combining(c: char) -> bool {
-    matches!(c, '\u{0300}'..='\u{036f}' | '\u{0483}'..='\u{0489}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
-        | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -78,6 +171,11 @@ mod tests {
     #[test]
     fn ordinary_text_is_untouched() {
         for text in ["", "report.pdf", "olá, orçamento", "日本語", "👩‍👩‍👧 família", "e\u{301}"] {
+            assert_eq!(safe_line(text), text);
+        }
+        // Emoji of several parts, with a tone, with a style, with a key; words of Persian, Hindi, Thai and Korean.
+        for text in ["👩🏽‍❤️‍💋‍👨🏿", "🏳️‍🌈 ❤️ ☎︎", "1️⃣ #️⃣", "🏃‍♀️", "می‌خواهم", "क्‍ष", "น้ำ", "한국어 한"]
+        {
             assert_eq!(safe_line(text), text);
         }
     }
@@ -118,8 +216,40 @@ mod tests {
 
     #[test]
     fn combining_towers_are_cut() {
-        let tower = format!("a{}", "\u{300}".repeat(500));
-        assert_eq!(safe_line(&tower).chars().count(), 1 + COMBINING_RUN);
+        for mark in ['\u{300}', '\u{e47}', '\u{5b0}', '\u{94d}', '\u{20dd}', '\u{1161}', '\u{1f3fd}', '\u{10a0f}'] {
+            let tower = format!("a{}", mark.to_string().repeat(3000));
+            assert_eq!(safe_line(&tower).chars().count(), 1 + MARKS_RUN, "{mark:?}");
+        }
+    }
+
+    #[test]
+    fn joiners_that_join_nothing_are_shown() {
+        assert_eq!(safe_line("relat\u{f3}\u{200d}rio.pdf"), "relató<U+200D>rio.pdf");
+        assert_eq!(safe_line("ol\u{e1}\u{200c}"), "olá<U+200C>");
+        assert_eq!(safe_line("👩\u{200d}\u{200d}👩"), "👩<U+200D><U+200D>👩");
+        assert_eq!(safe_line("👩\u{200c}👩"), "👩<U+200C>👩");
+        assert_eq!(safe_line("\u{645}\u{200c}\u{200c}\u{645}"), "\u{645}<U+200C><U+200C>\u{645}");
+    }
+
+    #[test]
+    fn an_emoji_without_end_is_cut() {
+        for part in ["👩", "👩🏽", "❤\u{fe0f}"] {
+            let endless = vec![part; 500].join("\u{200d}");
+            let shown = safe_line(&endless);
+            assert_eq!(shown.matches('\u{200d}').count(), 500 / (JOINS + 1) * JOINS, "{part}");
+        }
+    }
+
+    #[test]
+    fn styles_that_style_nothing_are_shown() {
+        assert_eq!(safe_line("a\u{fe01}b\u{fe0f}"), "a<U+FE01>b<U+FE0F>");
+        assert_eq!(safe_line("❤\u{fe0f}\u{fe0f}"), "❤\u{fe0f}<U+FE0F>");
+        assert_eq!(safe_line("1\u{fe0f}"), "1<U+FE0F>");
+    }
+
+    #[test]
+    fn formats_of_music_and_shorthand_are_shown() {
+        assert_eq!(safe_line("\u{1d173}\u{1bca0}\u{180f}"), "<U+1D173><U+1BCA0><U+180F>");
     }
 
     proptest! {
@@ -129,6 +259,28 @@ mod tests {
             prop_assert!(!line.chars().any(|c| c.is_control() || is_bidi_control(c)));
             let block = safe_block(&text);
             prop_assert!(!block.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || is_bidi_control(c)));
+        }
+
+        #[test]
+        fn no_invisible_character_stands_alone(
+            text in "[a\u{e1}1👩❤🏽\u{200c}\u{200d}\u{fe0e}\u{fe0f}\u{fe01}\u{645}\u{915}\u{94d}\u{300}\u{e47}\u{20e3}]{0,40}"
+        ) {
+            let line = safe_line(&text);
+            prop_assert_eq!(safe_line(&line), line.clone(), "once is enough");
+            let chars: Vec<char> = line.chars().collect();
+            for three in chars.windows(3) {
+                let (before, c, after) = (three[0], three[1], three[2]);
+                let joins = (is_pictograph(before) || before == EMOJI_STYLE || before == TEXT_STYLE) && is_pictograph(after)
+                    || is_joining(before) && is_joining(after);
+                prop_assert!(!matches!(c, JOINER | NON_JOINER) || joins, "{line:?}");
+                let styles = is_pictograph(before) || after == KEYCAP;
+                prop_assert!(!matches!(c, TEXT_STYLE | EMOJI_STYLE) || styles, "{line:?}");
+            }
+            let hidden = |c: &char| matches!(*c, JOINER | NON_JOINER | '\u{fe01}');
+            prop_assert!(!chars.first().is_some_and(hidden) && !chars.last().is_some_and(hidden), "{line:?}");
+            for run in chars.windows(MARKS_RUN + 1) {
+                prop_assert!(!run.iter().all(|c| is_mark(*c)), "{line:?}");
+            }
         }
     }
 }
