@@ -25,41 +25,41 @@ pub(crate) fn until_delivered(user: &User<'_>) {
     }
 }
 
-/// kill -9 of either side at random moments of a conversation of 1,000 messages. `VIZINHO_KILLS` and `VIZINHO_SEED` set how
-/// often, and which moments.
+/// kill -9 of either side's node at random moments of a conversation of 1,000 messages, while both write. `VIZINHO_KILLS` and
+/// `VIZINHO_SEED` set how often, and which moments.
 #[test]
 fn kill_9_at_any_moment_loses_nothing_and_doubles_nothing() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let kills = number("VIZINHO_KILLS").unwrap_or(20);
+    let kills = number("VIZINHO_KILLS").unwrap_or(100);
     let seed = number("VIZINHO_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("VIZINHO_SEED={seed} VIZINHO_KILLS={kills}");
     let mut random = StdRng::seed_from_u64(seed);
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let sides = [(&alice, "bob"), (&bob, "alice")];
     let mut nodes: [Option<Process>; 2] = [Some(alice.serve()), Some(bob.serve())];
-    let per_round = MESSAGES / usize::try_from(kills).unwrap();
+    let mut writers = sides.map(|(user, _)| user.peer(["events"]).open_stdin().start());
+    let rounds = usize::try_from(kills).unwrap();
+    let per_round = (MESSAGES / rounds / 2).max(1);
     let mut said: [Vec<String>; 2] = [Vec::new(), Vec::new()];
-    for round in 0..usize::try_from(kills).unwrap() {
-        // Both write; only what was stored when its writer died counts as said.
-        for (side, (user, with)) in [(&alice, "bob"), (&bob, "alice")].into_iter().enumerate() {
-            let lines: Vec<String> = (0..per_round / 2).map(|line| format!("{} {round}/{line}", user.name())).collect();
-            let input: String = lines
-                .iter()
-                .map(|line| format!("{{\"type\":\"send\",\"to\":\"{with}\",\"text\":\"{line}\",\"ref\":1}}\n"))
-                .collect();
-            let mut events = user.peer(["events"]).open_stdin().start();
-            events.write(input);
-            events.wait_for_nth("\"type\":\"done\"", lines.len());
-            events.interrupt();
-            events.finish();
-            said[side].extend(lines);
+    for round in 0..rounds {
+        // They read on when there is a node, so the kills come while lines are on their way through it.
+        for (side, (user, with)) in sides.into_iter().enumerate() {
+            for line in 0..per_round {
+                let text = format!("{} {round}/{line}", user.name());
+                writers[side].write(format!("{}\n", json!({ "type": "send", "to": with, "text": text, "ref": text })));
+                said[side].push(text);
+            }
         }
+        std::thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
         let victim = random.random_range(0..2_usize);
-        std::thread::sleep(Duration::from_micros(random.random_range(0..30_000)));
         let node = nodes[victim].take().expect("it runs");
         node.kill();
         node.finish().exits(137);
-        nodes[victim] = Some([&alice, &bob][victim].serve());
+        nodes[victim] = Some(sides[victim].0.serve());
+    }
+    for (writer, said) in writers.iter().zip(&said) {
+        writer.wait_for_nth("\"type\":\"done\"", said.len());
     }
     until_delivered(&alice);
     until_delivered(&bob);
@@ -69,6 +69,12 @@ fn kill_9_at_any_moment_loses_nothing_and_doubles_nothing() {
     for (side, author) in ["alice", "bob"].into_iter().enumerate() {
         assert_eq!(of(texts(&alice, "bob"), author), said[side], "at alice's");
         assert_eq!(of(texts(&bob, "alice"), author), said[side], "at bob's");
+    }
+    // What listened all the time heard each once, too.
+    for (writer, (user, _)) in writers.iter().zip(sides) {
+        let told = writer.said();
+        let told = told.lines().filter(|line| line.contains("\"type\":\"message\"")).count();
+        assert_eq!(told, said[0].len() + said[1].len(), "{} was told", user.name());
     }
 }
 
@@ -218,6 +224,43 @@ fn nothing_is_acked_that_a_full_disk_could_not_store() {
     assert_eq!(kept.json().len(), 100);
     his.kill();
     his.finish();
+}
+
+#[test]
+fn what_a_full_disk_could_not_store_was_never_said() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let small = lab.empty_folder("small");
+    let Some(_mounted) = tests::Tmpfs::mount(&small, "size=1m") else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    std::process::Command::new("cp").arg("-a").arg(alice.home()).arg(&small).status().unwrap();
+    let home = small.join("alice");
+    let text = "z".repeat(16 * 1000);
+    let lines: String = (0..100).map(|number| format!("{number} {text}\n")).collect();
+    let full = alice.peer(["chat", "bob"]).stdin(lines).env("VIZINHO_HOME", &home).run();
+    full.exits(9).says("the disk is full: free some space").is_plain();
+    // Nothing at all fits any more, not even what SQLite puts beside its file, and that is said in the same words.
+    lab.sqlite(&home, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let rest = std::fs::File::create(small.join("rest")).unwrap();
+    while std::io::Write::write(&mut &rest, &[0; 4096]).is_ok() {}
+    let serve = alice.peer(["serve"]).env("VIZINHO_HOME", &home).run();
+    serve.exits(9).says("the disk is full: free some space").is_plain();
+
+    // With room again, what was stored goes, in order, and nothing else.
+    let grown = std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small).status();
+    assert!(grown.is_ok_and(|status| status.success()));
+    let kept = alice.peer(["--json", "history", "bob"]).env("VIZINHO_HOME", &home).run().exits(0).json().len();
+    assert!((1..100).contains(&kept), "{kept}");
+    let his = bob.serve();
+    let hers = alice.peer(["serve"]).env("VIZINHO_HOME", &home).start();
+    his.wait_for(&format!("alice: {} {text}", kept - 1));
+    let received: Vec<String> = texts(&bob, "alice");
+    let expected: Vec<String> = (0..kept).map(|number| format!("{number} {text}")).collect();
+    assert_eq!(received, expected);
+    hers.kill();
+    hers.finish();
 }
 
 /// A file system that goes with the test.

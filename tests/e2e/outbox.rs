@@ -34,6 +34,24 @@ fn what_was_written_to_somebody_absent_arrives_once_and_in_order() {
 }
 
 #[test]
+fn who_is_absent_is_listed_when_there_is_something_to_do() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    lab.user("carol");
+    let _hers = alice.serve();
+    bob.peer(["chat", "alice", "one"]).run().exits(0);
+    bob.peer(["chat", "alice", "two"]).run().exits(0);
+    alice.peer(["chat", "carol", "for later"]).run().exits(0);
+    let list = alice.peer(["list"]).run();
+    list.exits(0).says("bob is offline: 2 unread (`peer inbox`)").says("carol is offline: 1 waiting");
+    assert!(!list.out().contains("bob"), "{list}");
+    let absent = alice.peer(["--json", "list"]).run();
+    let bobs: Vec<_> = absent.json().into_iter().filter(|line| line["user"] == "bob").collect();
+    assert_eq!((bobs.len(), &bobs[0]["type"], &bobs[0]["unread"]), (1, &"absent".into(), &2.into()));
+    alice.peer(["list", "alice"]).run().exits(0).prints("alice");
+}
+
+#[test]
 fn a_message_can_be_taken_out_again() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -1,5 +1,6 @@
 //! `peer list`, `find`, `files`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::json;
@@ -8,12 +9,14 @@ use shared::safe_text::safe_line;
 use shared::tracker::{Find, FoundFile, ListPeers, PeerEntry, Peers, Request, Wanted};
 
 use super::Context;
-use crate::engine::{Error, browse, contacts, search};
+use crate::engine::chat::Unread;
+use crate::engine::{Error, Me, browse, contacts, search};
 use crate::ui::{files as counted, size};
 
 pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> Result<(), Error> {
     let me = context.me()?;
     let mut tracker = me.connect_tracker().await?;
+    let is_everybody = wanted == ListPeers { with_files: wanted.with_files, ..ListPeers::default() };
     let (only, mut peers) = (wanted.user.clone(), Vec::new());
     let all = search::peers(&mut tracker, wanted, most, |peer| {
         peers.push(peer);
@@ -33,6 +36,32 @@ pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> R
         0 if all == 0 => context.output.note("nobody is online"),
         0 => {}
         more => context.output.note(&format!("and {more} more")),
+    }
+    if is_everybody && all == peers.len() {
+        tell_of_absent(context, &me, &peers, &unread)?;
+    }
+    Ok(())
+}
+
+/// Those who are not online, and wrote what is unread or are waited for.
+fn tell_of_absent(context: &Context, me: &Me, online: &[PeerEntry], unread: &[Unread]) -> Result<(), Error> {
+    let mut absent: BTreeMap<UserName, (usize, usize)> = BTreeMap::new();
+    for one in unread {
+        absent.entry(one.user.clone()).or_default().0 = one.count;
+    }
+    for one in me.profile.waiting_counts()? {
+        absent.entry(one.user).or_default().1 = one.count;
+    }
+    absent.retain(|user, _| online.iter().all(|peer| peer.user != *user));
+    for (user, (unread, waiting)) in absent {
+        if context.output.is_json() {
+            context.output.object("absent", &json!({ "user": user, "unread": unread, "waiting": waiting }))?;
+            continue;
+        }
+        let unread = (unread > 0).then(|| format!("{unread} unread (`peer inbox`)"));
+        let waiting = (waiting > 0).then(|| format!("{waiting} waiting for them (`peer outbox`)"));
+        let what: Vec<String> = [unread, waiting].into_iter().flatten().collect();
+        context.output.note(&format!("{user} is offline: {}", what.join(", ")));
     }
     Ok(())
 }

@@ -195,9 +195,9 @@ impl<'a> Filter<'a> {
 
     async fn event(&mut self, event: Event, client: &mut NodeClient) -> Result<(), Error> {
         match event {
-            Event::Received { from, message, seq } if from == *self.user && seq > self.last => {
+            Event::Received { from, message, seq, at } if from == *self.user && seq > self.last => {
                 let (direction, state) = (Direction::In, MessageState::Received);
-                self.received(StoredMessage { seq, peer: from, direction, message, state, at: 0 }, client).await?;
+                self.received(StoredMessage { seq, peer: from, direction, message, state, at }, client).await?;
             }
             // The next one that comes says that all before it was read: what came too fast has to be told first.
             Event::Missed { .. } => self.catch_up(client).await?,

@@ -54,6 +54,9 @@ pub enum Event {
         message: ChatMessage,
         /// Its place among all messages of the profile.
         seq: i64,
+        /// When it was stored here by this machine's clock, milliseconds since 1970, as history has it.
+        #[serde(default)]
+        at: i64,
     },
     /// A message of ours is stored here and waits to be delivered.
     Said {

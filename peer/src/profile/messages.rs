@@ -131,6 +131,10 @@ impl Profile {
             .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
             .and_then(|mut queue| queue.execute(params![seq, to.as_str(), since]));
         self.sql(queued)?;
+        let begun = transaction
+            .prepare_cached("INSERT INTO conversation (peer) VALUES (?1) ON CONFLICT DO NOTHING")
+            .and_then(|mut begin| begin.execute([to.as_str()]));
+        self.sql(begun)?;
         self.sql(transaction.commit())?;
         Ok(Kept::New(seq))
     }

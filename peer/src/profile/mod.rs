@@ -17,12 +17,14 @@ mod steady;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use certs::{Identity, IdentityError};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
+
+use crate::sys::is_full;
 
 pub use friends::{Friend, Meeting};
 pub use history::HistoryQuery;
@@ -84,6 +86,12 @@ pub enum ProfileError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The database, because its disk is full.
+    #[error("the profile's database {} can't be used: the disk is full: free some space and try again", .path.display())]
+    DiskFull {
+        /// Which.
+        path: PathBuf,
+    },
     /// The database was made by a later version.
     #[error("{path} was made by a newer version (schema {found}, this one knows {known}): use that version")]
     TooNew {
@@ -112,20 +120,35 @@ pub enum ProfileError {
 
 /// What is wrong with the database, and what to do about it.
 fn database_words(path: &Path, source: &rusqlite::Error) -> String {
+    let mut outcome = "; nothing was changed";
     let advice = match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program holds it: end that one (a backup, a database browser?) and try again"
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            // Whatever is damaged may have been found in the middle of something.
+            outcome = "";
             "it is damaged: put back a copy, or move it away to begin anew; the key is in a file of its own"
         }
-        Some(ErrorCode::DiskFull) => "the disk is full: free some space and try again",
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             "it can't be opened for writing: look at its owner and permissions"
         }
         _ => "try again",
     };
-    format!("the profile's database {} can't be used ({source}); nothing was changed: {advice}", path.display())
+    format!("the profile's database {} can't be used ({source}){outcome}: {advice}", path.display())
+}
+
+impl ProfileError {
+    /// What `source` says of the database at `path`.
+    fn database(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            // What SQLite keeps in memory that it shares is a file as well, and fails in other words.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(&path) => Self::DiskFull { path },
+            _ => Self::Database { path, source },
+        }
+    }
 }
 
 impl Profile {
@@ -139,6 +162,34 @@ impl Profile {
         let home = home.canonicalize().map_err(io)?;
         let database = Mutex::new(schema::open(&home.join("profile.db"))?);
         Ok(Self { inner: Arc::new(Inner { home, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
+    }
+
+    /// Looks through the database for damage, for at most `patience`: what is not found by then may show later.
+    ///
+    /// # Errors
+    /// [`ProfileError`] when there is some.
+    pub fn check(&self, patience: Duration) -> Result<(), ProfileError> {
+        let writer = self.writer()?;
+        let (handle, (done, is_done)) = (writer.get_interrupt_handle(), mpsc::channel::<()>());
+        let found = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if let Err(mpsc::RecvTimeoutError::Timeout) = is_done.recv_timeout(patience) {
+                    handle.interrupt();
+                }
+            });
+            let found = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+            drop(done);
+            found
+        });
+        match found {
+            Ok(text) if text == "ok" => Ok(()),
+            Ok(text) => Err(self.damaged(text)),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                tracing::info!("the database is large and was looked through only in part");
+                Ok(())
+            }
+            Err(error) => self.sql(Err(error)),
+        }
     }
 
     /// The profile's folder.
@@ -364,7 +415,7 @@ impl Profile {
     }
 
     fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
-        result.map_err(|source| ProfileError::Database { path: self.inner.home.join("profile.db"), source })
+        result.map_err(|source| ProfileError::database(&self.inner.home.join("profile.db"), source))
     }
 
     fn damaged(&self, what: String) -> ProfileError {
@@ -393,6 +444,29 @@ mod tests {
         profile.clear_account().unwrap();
         assert_eq!(profile.account().unwrap(), None);
         assert_eq!(profile.last_tracker().unwrap().as_deref(), Some("10.0.0.1:8000"));
+    }
+
+    #[test]
+    fn damage_is_found_before_anything_is_written() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, patience) = (home.path().join("profile.db"), Duration::from_secs(60));
+        let profile = Profile::open(home.path()).unwrap();
+        let bob = "bob".parse().unwrap();
+        for byte in 0..100 {
+            let (id, text) = (shared::peer::MessageId::from_bytes([byte; 16]), "word ".repeat(400));
+            let message = shared::peer::ChatMessage { id, ts: 0, text, offer: None, room: None };
+            profile.store_theirs(&bob, &[message], 1).unwrap();
+        }
+        profile.check(patience).unwrap();
+        drop(profile);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The header and the schema are whole, what lies behind is not.
+        let from = bytes.len() - 3 * 4096;
+        bytes[from..].fill(0x55);
+        std::io::Write::write_all(&mut File::create(&path).unwrap(), &bytes).unwrap();
+        let error = Profile::open(home.path()).unwrap().check(patience).unwrap_err();
+        assert!(error.to_string().contains("damaged") && !error.to_string().contains("nothing was changed"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "it is kept as it is");
     }
 
     #[test]

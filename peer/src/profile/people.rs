@@ -34,8 +34,9 @@ impl Profile {
         let rows: Vec<(String, Option<i64>)> = {
             let ledger = self.ledger()?;
             let mut query = self.sql(ledger.prepare_cached(
+                // Not the peers of all messages, to find which the whole index would have to be read.
                 "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
-                 FROM (SELECT user FROM friend UNION SELECT peer FROM message)",
+                 FROM (SELECT user FROM friend UNION SELECT peer FROM conversation UNION SELECT peer FROM outbox)",
             ))?;
             let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
             self.sql(self.sql(rows)?.collect())?
@@ -189,6 +190,25 @@ mod tests {
         assert_eq!(unread(), 0);
         profile.store_theirs(&bob, &[message(4)], 0).unwrap();
         assert_eq!(unread(), 1);
+    }
+
+    #[test]
+    fn whoever_was_met_or_talked_with_is_known() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let message = |byte| ChatMessage {
+            id: MessageId::from_bytes([byte; 16]),
+            ts: 0,
+            text: "olá".into(),
+            offer: None,
+            room: None,
+        };
+        let [bob, carol, dave] = ["bob", "carol", "dave"].map(|name| name.parse::<UserName>().unwrap());
+        profile.store_ours(&bob, &message(1), 5).unwrap();
+        profile.settle(&bob, &[(message(1).id, crate::profile::MessageState::Stored)]).unwrap();
+        profile.store_theirs(&carol, &[message(2)], 7).unwrap();
+        profile.meet(&dave, shared::Fingerprint::from_bytes([1; 32]), 1).unwrap();
+        assert_eq!(profile.acquaintances().unwrap(), [(bob, Some(5)), (carol, Some(7)), (dave, None)]);
     }
 
     #[test]

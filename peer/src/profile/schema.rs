@@ -131,7 +131,7 @@ const V3: &str = "
 
 /// Opens the database, making or migrating it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
-    let broken = |source| ProfileError::Database { path: path.to_owned(), source };
+    let broken = |source| ProfileError::database(path, source);
     if !path.exists() {
         // SQLite would make it with the umask's mode; messages are nobody else's business.
         let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);

@@ -5,6 +5,7 @@ mod folder;
 pub mod job;
 mod message;
 pub mod path_text;
+mod room;
 mod route;
 
 pub use durable::{reserve, sync_all};
@@ -12,4 +13,5 @@ pub use folder::{
     Entry, FileId, Folder, file_id, is_executable, is_name_refused, is_ours_alone, make_executable, open_regular,
 };
 pub use message::plain_message;
+pub use room::is_full;
 pub use route::route_mtu;

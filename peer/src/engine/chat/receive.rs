@@ -109,9 +109,9 @@ async fn store(from: &UserName, me: &Me, events: &Events, messages: Vec<ChatMess
     if good.is_empty() {
         return (answers, true);
     }
-    let (profile, peer) = (me.profile.clone(), from.clone());
+    let (profile, peer, at) = (me.profile.clone(), from.clone(), now_ms());
     let stored = blocking(move || {
-        let kept = profile.store_theirs(&peer, &good, now_ms());
+        let kept = profile.store_theirs(&peer, &good, at);
         Ok((kept, good))
     });
     match stored.await {
@@ -120,13 +120,13 @@ async fn store(from: &UserName, me: &Me, events: &Events, messages: Vec<ChatMess
             answers.extend(acks);
             for (message, kept) in good.into_iter().zip(kept) {
                 if let Kept::New(seq) = kept {
-                    events.send(Event::Received { from: from.clone(), message, seq });
+                    events.send(Event::Received { from: from.clone(), message, seq, at });
                 }
             }
             (answers, goes_on)
         }
         Ok((Err(error), good)) => {
-            tracing::error!("messages could not be stored: {error}");
+            tracing::warn!("messages could not be stored: {error}");
             events.send(Event::NotStored { from: from.clone(), why: error.to_string() });
             answers.extend(good.first().map(|first| refuse(first, Code::Internal, "it could not be stored there")));
             (answers, false)

@@ -41,13 +41,16 @@ pub use self::post::{expire, expired_words};
 use self::switchboard::{Dialled, Switchboard};
 use super::event::{Event, Events};
 use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
-use super::{Error, Me, Notice, hook};
+use super::{Error, Me, Notice, blocking, hook};
 use crate::net::endpoint::{Call, Endpoint};
 use crate::net::link::{self, Link};
 use crate::profile::NodeLock;
 
 /// How long leaving the tracker may take.
 const LEAVE: Duration = Duration::from_secs(2);
+
+/// How long the database may be looked through for damage before anything is written to it.
+const LOOK_THROUGH: Duration = Duration::from_secs(1);
 
 /// Where a node listens, and where it is found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,6 +104,8 @@ impl Node {
     /// [`Error`]: another node runs, the tracker doesn't want us, the port is taken.
     pub async fn start(me: &Me, place: Place, limits: Limits, events: Events) -> Result<Self, Error> {
         let lock = me.profile.lock_node()?;
+        let profile = me.profile.clone();
+        blocking(move || Ok(profile.check(LOOK_THROUGH)?)).await?;
         let me = with_notices_as_events(me, &events);
         let endpoint = bind(&me, place.port)?;
         let port = endpoint.port().map_err(|why| Error::Internal(why.to_string()))?;

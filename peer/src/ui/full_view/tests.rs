@@ -107,7 +107,7 @@ fn a_conversation_is_looked_at_written_in_and_looked_back() {
 fn an_unread_mark_stays_until_the_conversation_is_entered() {
     let mut view = view(80, 8);
     let message = stored(1, "psst").message;
-    tell(&mut view, &News::Event(Event::Received { from: name("dave"), message, seq: 1 }));
+    tell(&mut view, &News::Event(Event::Received { from: name("dave"), message, seq: 1, at: 0 }));
     assert!(picture(&view, 80, 8)[3].starts_with(" ○ (1) dave"));
     press(&mut view, &Press::Edit(Edit::Newer));
     press(&mut view, &Press::Edit(Edit::Newer));
@@ -204,7 +204,7 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     press(&mut view, &Press::Submit);
     let received = |seq| {
         let message = stored(seq, &format!("message {seq}")).message;
-        News::Event(Event::Received { from: name("bob"), message, seq })
+        News::Event(Event::Received { from: name("bob"), message, seq, at: 0 })
     };
     let missed = tell(&mut view, &News::Event(Event::Missed { count: 5 }));
     assert_eq!(missed, [Wish::History { with: name("bob"), before: None, age: None, limit: 100 }, Wish::People]);

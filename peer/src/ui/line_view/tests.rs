@@ -27,7 +27,7 @@ fn said(byte: u8, text: &str) -> News {
 }
 
 fn received(from: &str, byte: u8, text: &str) -> News {
-    News::Event(Event::Received { from: from.parse().unwrap(), message: message(byte, text), seq: byte.into() })
+    News::Event(Event::Received { from: from.parse().unwrap(), message: message(byte, text), seq: byte.into(), at: 0 })
 }
 
 fn state(byte: u8, state: MessageState) -> News {
@@ -117,7 +117,7 @@ fn an_offer_can_be_fetched_at_once() {
     let offer =
         shared::peer::Offer { name: "menu.pdf".parse().unwrap(), size: 2_100_000, hash: shared::ContentHash::of(b"") };
     let message = ChatMessage { offer: Some(offer), ..message(1, "menu.pdf (2.10 MB)") };
-    tell(&mut view, &News::Event(Event::Received { from: bob(), message, seq: 1 }));
+    tell(&mut view, &News::Event(Event::Received { from: bob(), message, seq: 1, at: 0 }));
     assert!(above(&mut view, 60).iter().any(|row| row == "  /get 1 fetches menu.pdf (2.10 MB)"));
     let now = Instant::now();
     view.press(&Press::Edit(Edit::Insert("/get".to_owned())), now);
