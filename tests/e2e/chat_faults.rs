@@ -72,9 +72,11 @@ fn kill_9_at_any_moment_loses_nothing_and_doubles_nothing() {
     }
     // What listened all the time heard each once, too.
     for (writer, (user, _)) in writers.iter().zip(sides) {
+        let all = said[0].len() + said[1].len();
+        writer.wait_for_nth("\"type\":\"message\"", all);
         let told = writer.said();
         let told = told.lines().filter(|line| line.contains("\"type\":\"message\"")).count();
-        assert_eq!(told, said[0].len() + said[1].len(), "{} was told", user.name());
+        assert_eq!(told, all, "{} was told", user.name());
     }
 }
 
@@ -242,13 +244,22 @@ fn what_a_full_disk_could_not_store_was_never_said() {
     let full = alice.peer(["chat", "bob"]).stdin(lines).env("VIZINHO_HOME", &home).run();
     full.exits(9).says("the disk is full: free some space").is_plain();
     // Nothing at all fits any more, not even what SQLite puts beside its file, and that is said in the same words.
-    lab.sqlite(&home, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let aside = |to: &std::path::Path, from: &std::path::Path| {
+        for name in ["profile.db-wal", "profile.db-shm"] {
+            std::process::Command::new("mv").arg(from.join(name)).arg(to).status().unwrap();
+        }
+    };
+    let elsewhere = lab.empty_folder("elsewhere");
+    aside(&elsewhere, &home);
     let rest = std::fs::File::create(small.join("rest")).unwrap();
     while std::io::Write::write(&mut &rest, &[0; 4096]).is_ok() {}
     let serve = alice.peer(["serve"]).env("VIZINHO_HOME", &home).run();
     serve.exits(9).says("the disk is full: free some space").is_plain();
 
     // With room again, what was stored goes, in order, and nothing else.
+    drop(rest);
+    std::fs::remove_file(small.join("rest")).unwrap();
+    aside(&home, &elsewhere);
     let grown = std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small).status();
     assert!(grown.is_ok_and(|status| status.success()));
     let kept = alice.peer(["--json", "history", "bob"]).env("VIZINHO_HOME", &home).run().exits(0).json().len();

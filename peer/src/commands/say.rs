@@ -60,7 +60,7 @@ pub(super) async fn visit(
     for late in expire(me, Duration::ZERO).await? {
         context.output.warning(&format!("a message to {} was given up: {}", late.peer, expired_words(&late)));
     }
-    let (StoredMessage { message, .. }, _) = chat::store_ours(me, user, message).await?;
+    let StoredMessage { message, .. } = chat::store_ours(me, user, message, |_| {}).await?;
     let mut outcome = None;
     let id = message.id;
     let tried = async {

@@ -1,11 +1,12 @@
 //! What happens in a node, as its views and the other processes of the profile are told.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, UserName};
-use tokio::sync::broadcast;
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use super::Notice;
 use super::chat::MessageState;
@@ -183,12 +184,13 @@ pub enum TransferState {
 pub struct Events {
     sender: broadcast::Sender<Event>,
     talk: Talk,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Events {
     /// Nobody listens yet.
     pub fn new() -> Self {
-        Self { sender: broadcast::channel(BACKLOG).0, talk: Talk::default() }
+        Self { sender: broadcast::channel(BACKLOG).0, talk: Talk::default(), turn: Arc::default() }
     }
 
     /// Tells everybody who listens.
@@ -198,6 +200,12 @@ impl Events {
         }
         // An error means that nobody listens.
         let _ = self.sender.send(event);
+    }
+
+    /// Held from before a message is stored until it was told: so messages are told in the order of their places, and whoever
+    /// heard of one has heard of all before it.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
     }
 
     /// All events from now on.

@@ -64,12 +64,17 @@ fn quoted(name: &str) -> String {
     format!("'{}'", name.replace('\'', r"'\''"))
 }
 
-/// Stores a message of ours; from here on it waits. One whose id is there already is given back as it was stored, with
-/// false: it is not new.
+/// Stores a message of ours; from here on it waits. One that is new is told with `tell`, even if nobody waits for this any
+/// more; one whose id is there already is given back as it was stored.
 ///
 /// # Errors
 /// [`Error::OutboxFull`], [`Error::Usage`] when another message has its id, or what is wrong with the profile.
-pub async fn store_ours(me: &Me, to: &UserName, message: ChatMessage) -> Result<(StoredMessage, bool), Error> {
+pub async fn store_ours(
+    me: &Me,
+    to: &UserName,
+    message: ChatMessage,
+    tell: impl FnOnce(&StoredMessage) + Send + 'static,
+) -> Result<StoredMessage, Error> {
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
@@ -79,11 +84,13 @@ pub async fn store_ours(me: &Me, to: &UserName, message: ChatMessage) -> Result<
         match profile.store_ours(&peer, &message, at)? {
             Kept::New(seq) => {
                 let (direction, state) = (Direction::Out, MessageState::Waiting);
-                Ok((StoredMessage { seq, peer, direction, message, state, at }, true))
+                let stored = StoredMessage { seq, peer, direction, message, state, at };
+                tell(&stored);
+                Ok(stored)
             }
             Kept::Full => Err(Error::OutboxFull(MESSAGES_PER_PERSON, peer)),
             Kept::Before => match profile.message_of_ours(&peer, message.id)? {
-                Some(stored) if stored.message.text == message.text => Ok((stored, false)),
+                Some(stored) if stored.message.text == message.text => Ok(stored),
                 _ => Err(Error::Usage(format!("the id {} is that of another message to {peer}", message.id))),
             },
         }

@@ -110,19 +110,22 @@ async fn store(from: &UserName, me: &Me, events: &Events, messages: Vec<ChatMess
         return (answers, true);
     }
     let (profile, peer, at) = (me.profile.clone(), from.clone(), now_ms());
+    let (turn, told) = (events.turn().await, events.clone());
+    // Told where it is stored: a link that ends meanwhile ends everything here, and what is stored is not new again.
     let stored = blocking(move || {
         let kept = profile.store_theirs(&peer, &good, at);
+        for (message, kept) in good.iter().zip(kept.iter().flatten()) {
+            if let Kept::New(seq) = *kept {
+                told.send(Event::Received { from: peer.clone(), message: message.clone(), seq, at });
+            }
+        }
+        drop(turn);
         Ok((kept, good))
     });
     match stored.await {
         Ok((Ok(kept), good)) => {
             let (acks, goes_on) = replies(&good, &kept);
             answers.extend(acks);
-            for (message, kept) in good.into_iter().zip(kept) {
-                if let Kept::New(seq) = kept {
-                    events.send(Event::Received { from: from.clone(), message, seq, at });
-                }
-            }
             (answers, goes_on)
         }
         Ok((Err(error), good)) => {

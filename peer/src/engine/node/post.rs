@@ -29,7 +29,6 @@ const LOOK: Duration = Duration::from_secs(3600);
 pub(super) struct PostOffice {
     me: Me,
     events: Events,
-    turn: tokio::sync::Mutex<()>,
     desks: Mutex<HashMap<UserName, Arc<Desk>>>,
     /// Desks that need a courier.
     opened: mpsc::UnboundedSender<Arc<Desk>>,
@@ -55,8 +54,7 @@ impl PostOffice {
     ) -> (Arc<Self>, Dispatcher) {
         let (sender, opened) = mpsc::unbounded_channel();
         let happened = events.subscribe();
-        let office =
-            Arc::new(Self { me, events, turn: tokio::sync::Mutex::default(), desks: Mutex::default(), opened: sender });
+        let office = Arc::new(Self { me, events, desks: Mutex::default(), opened: sender });
         (office.clone(), Dispatcher { office, switchboard, opened, happened, stop })
     }
 
@@ -141,13 +139,15 @@ impl PostOffice {
 
     async fn store(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
         // First come, first stored: what one view says keeps its order.
-        let _turn = self.turn.lock().await;
-        let (stored, is_new) = chat::store_ours(&self.me, to, message).await?;
-        if is_new {
-            let (message, seq) = (stored.message.clone(), stored.seq);
-            self.events.send(Event::Said { to: to.clone(), message, seq });
-        }
-        Ok(stored)
+        let turn = self.events.turn().await;
+        let (events, desk) = (self.events.clone(), self.desk(to));
+        chat::store_ours(&self.me, to, message, move |stored| {
+            let (to, message, seq) = (stored.peer.clone(), stored.message.clone(), stored.seq);
+            events.send(Event::Said { to, message, seq });
+            desk.wake();
+            drop(turn);
+        })
+        .await
     }
 
     /// Takes a message of ours out of what waits; false when it didn't wait.
