@@ -1,5 +1,6 @@
 //! What only one operating system has. Everything outside this module is portable Rust.
 
+mod controls;
 mod durable;
 mod folder;
 pub mod job;
@@ -8,6 +9,7 @@ pub mod path_text;
 mod room;
 mod route;
 
+pub use controls::HiddenControls;
 pub use durable::{reserve, sync_all};
 pub use folder::{
     Entry, FileId, Folder, file_id, is_executable, is_name_refused, is_ours_alone, make_executable, open_regular,

@@ -1,17 +1,18 @@
 //! Bars for fetching; off a terminal, one line a file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use shared::UserName;
 use shared::names::numbered;
 use shared::safe_text::safe_line;
 
 use super::Output;
+use super::bar_style::{begin_here, done_style, style};
 use super::json::{file_json, summary_json};
 use super::output::BarsOnTerminal;
 use super::text::{duration, files, rate, size};
@@ -37,6 +38,8 @@ pub struct FetchBars {
     spinner: Option<ProgressBar>,
     total: Option<ProgressBar>,
     bars: HashMap<FileNo, ProgressBar>,
+    /// Those of which something came. Before, there is no speed to speak of.
+    moving: HashSet<Option<FileNo>>,
     /// Who is being fetched from.
     sources: Vec<UserName>,
     files: usize,
@@ -66,6 +69,7 @@ impl FetchBars {
             spinner: None,
             total: None,
             bars: HashMap::new(),
+            moving: HashSet::new(),
             sources: Vec::new(),
             files: 0,
             bytes: 0,
@@ -143,9 +147,9 @@ impl FetchBars {
             let (amount, speed) = (size(summary.bytes_fetched), rate(summary.bytes_fetched, elapsed));
             let time = duration(elapsed);
             parts.push(format!("{} fetched and verified, {amount} in {time} ({speed})", files(fetched)));
-        }
-        if summary.bytes_resumed > 0 {
-            parts.push(format!("{} of them resumed", size(summary.bytes_resumed)));
+            if summary.bytes_resumed > 0 {
+                parts.push(format!("{} from before", size(summary.bytes_resumed)));
+            }
         }
         if summary.renamed > 0 {
             parts.push(format!("{} renamed", files(summary.renamed)));
@@ -294,16 +298,20 @@ impl FetchBars {
         }
     }
 
+    /// Bytes of a file came, or some were there already.
     fn advance(&mut self, file: Option<FileNo>, bytes: u64) {
         self.done_bytes += bytes;
         if let Some(total) = &self.total {
             total.inc(bytes);
-            if file.is_none() && bytes > 0 {
+            if bytes > 0 && (file.is_none() || self.moving.insert(None)) {
                 begin_here(total);
             }
         }
-        if let Some(bar) = file.and_then(|file| self.bars.get(&file)) {
+        if let Some((no, bar)) = file.and_then(|file| self.bars.get_key_value(&file)) {
             bar.inc(bytes);
+            if self.moving.insert(Some(*no)) {
+                begin_here(bar);
+            }
             if bar.length() == Some(bar.position()) {
                 // Not done before it is durable and has its name.
                 bar.set_message("verified");
@@ -323,6 +331,9 @@ impl FetchBars {
 
     fn finished(&mut self, file: Option<FileNo>, report: &Report) {
         let bar = file.and_then(|file| self.bars.remove(&file));
+        if file.is_some() {
+            self.moving.remove(&file);
+        }
         self.broken_off += usize::from(matches!(report.status, Status::BrokenOff(_)));
         if self.output.is_json() {
             return self.object("file", &file_json(report));
@@ -360,6 +371,7 @@ impl FetchBars {
         };
         match bar {
             Some(bar) if self.files <= KEPT && matches!(report.status, Status::Done(_) | Status::Streamed) => {
+                bar.set_style(done_style());
                 bar.finish_with_message("done");
             }
             Some(bar) => {
@@ -386,14 +398,6 @@ impl FetchBars {
     }
 }
 
-/// What was there before is nothing that came now: speed and time left are counted from here.
-fn begin_here(bar: &ProgressBar) {
-    // It takes the position it was given into account only when it is drawn.
-    bar.tick();
-    bar.reset_eta();
-    bar.reset_elapsed();
-}
-
 /// Whether the file of this name became `path` because something else had its name, not because the name can't be.
 fn is_numbered(path: &Path, name: &str) -> bool {
     let taken = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
@@ -401,21 +405,4 @@ fn is_numbered(path: &Path, name: &str) -> bool {
     let number = digits.and_then(|(digits, _)| digits.parse().ok());
     let wanted = name.rsplit('/').next().unwrap_or(name);
     number.is_some_and(|number| numbered(wanted, number) == taken)
-}
-
-/// What fits the terminal's width, down to 20 columns.
-pub(super) fn style(is_total: bool) -> ProgressStyle {
-    let columns = crossterm::terminal::size().map_or(80, |(columns, _)| columns);
-    let template = match columns {
-        110.. => {
-            "{prefix:30!} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:>10} {decimal_bytes_per_sec:>13} {eta:>5} {msg:16!}"
-        }
-        70.. => "{prefix:18!} {wide_bar} {percent:>3}% {decimal_bytes_per_sec:>13} {eta:>4} {msg:14!}",
-        60.. => "{prefix:20!} {wide_bar} {percent:>3}% {decimal_bytes_per_sec:>13} {eta:>4}",
-        40.. => "{prefix:14!} {percent:>3}% {decimal_bytes_per_sec:>12} {eta:>4}",
-        20.. => "{prefix:12!} {percent:>3}%",
-        _ => "{percent:>3}%",
-    };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars(if is_total { "=> " } else { "━╸ " })
 }

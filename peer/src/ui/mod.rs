@@ -7,6 +7,7 @@
 //! Each view is a pure model of what it was told and what was typed, and a thin edge that has the terminal.
 
 mod attention;
+mod bar_style;
 mod bars;
 mod catalogue;
 mod complete;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use shared::safe_text::safe_block;
 
 use super::Look;
+use crate::sys::HiddenControls;
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,12 +225,15 @@ pub(super) fn release() {
 
 /// Bars have the terminal until this is dropped.
 #[derive(Debug)]
-pub(super) struct BarsOnTerminal;
+pub(super) struct BarsOnTerminal {
+    /// A `^C` behind a bar, which is as wide as the terminal, would take a line that is never taken away again.
+    _no_echo: Option<HiddenControls>,
+}
 
 impl BarsOnTerminal {
     pub(super) fn new(bars: &MultiProgress) -> Self {
         *terminal() = Terminal::Bars(bars.clone());
-        Self
+        Self { _no_echo: HiddenControls::begin() }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use shared::safe_text::safe_line;
 
 use super::Output;
-use super::bars::style;
+use super::bar_style::style;
 use crate::engine::share::ShareEvent;
 
 /// Shows files being hashed.
