@@ -144,9 +144,15 @@ impl Folder {
     pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
         match rustix::fs::renameat_with(&self.0, from, &self.0, to, RenameFlags::NOREPLACE) {
             // Some file systems don't know the flag; a hard link refuses to replace just as well.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
-                Ok(rustix::fs::unlinkat(&self.0, from, AtFlags::empty())?)
+            Err(error @ (Errno::INVAL | Errno::NOSYS)) => {
+                match rustix::fs::linkat(&self.0, from, &self.0, to, AtFlags::empty()) {
+                    // Those without hard links mean the name.
+                    Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Err(error.into()),
+                    linked => {
+                        linked?;
+                        Ok(rustix::fs::unlinkat(&self.0, from, AtFlags::empty())?)
+                    }
+                }
             }
             renamed => Ok(renamed?),
         }

@@ -333,6 +333,16 @@ impl Spot {
     /// Gives the finished file `from` in `folder`, which is the spot's, its name, or another where that is taken and may
     /// be; tells which, and whether that is another than it should have.
     pub(super) fn put_in_place(&self, folder: &Folder, from: &str) -> Result<(String, bool), Error> {
+        match (self.put_as_spelled(folder, from), self.respelled()) {
+            // A partial may have a name that its file can't have, such as one that ends in a space.
+            (Err(Error::Disk { source, .. }), Some(spot)) if is_name_refused(&source) => {
+                spot.put_in_place(folder, from)
+            }
+            (put, _) => put,
+        }
+    }
+
+    fn put_as_spelled(&self, folder: &Folder, from: &str) -> Result<(String, bool), Error> {
         let is_other = |name: &str| name != self.wanted || self.place.is_spelled();
         if self.if_exists == IfExists::Overwrite {
             let name = self.name();
@@ -414,5 +424,51 @@ fn hash_of(mut file: &File, hashed: Hashed<'_>) -> Result<Option<ContentHash>, E
             }
             Err(_) => return Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_cannot_have_their_names_get_others_and_are_found_again() {
+        let home = tempfile::tempdir().unwrap();
+        // No file system here holds more than 255 bytes.
+        let below: Arc<str> = format!("docs/{}/sub", "x".repeat(300)).into();
+        for made in [true, false] {
+            let tree = Tree::find(home.path().to_owned()).unwrap();
+            assert!(tree.enter(&below, made).unwrap().is_some(), "made: {made}");
+            let place = Place { tree: Arc::new(tree), below: below.clone() };
+            assert!(place.is_spelled() && place.path().is_dir(), "{:?}", place.path());
+            assert!(place.path().starts_with(home.path().join("docs")) && place.path().ends_with("sub"));
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_have_their_names_get_others() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::open(home.path()).unwrap();
+        let spot = Spot::alone(home.path(), &("y".repeat(300) + ".pdf"));
+        for number in 0..2 {
+            folder.open_or_create("part").unwrap();
+            let (name, is_other) = spot.put_in_place(&folder, "part").unwrap();
+            assert!(is_other && name.ends_with(".pdf") && home.path().join(&name).is_file(), "{name}");
+            assert_eq!(name.contains(" (1)"), number == 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn looking_makes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("not/there");
+        let tree = Arc::new(Tree::find(root.clone()).unwrap());
+        let place = Place { tree: tree.clone(), below: "a/b".into() };
+        assert!(place.existing().unwrap().is_none());
+        assert!(!home.path().join("not").exists());
+        place.folder().unwrap();
+        assert!(root.join("a/b").is_dir());
+        File::create(home.path().join("file")).unwrap();
+        assert!(matches!(Tree::find(home.path().join("file")), Err(Error::Disk { .. })));
     }
 }
