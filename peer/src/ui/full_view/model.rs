@@ -181,10 +181,10 @@ impl FullView {
     fn event(&mut self, event: &Event, now: Instant) -> Vec<Wish> {
         self.transfers.hear(event, now);
         match event {
-            Event::Received { from, message, seq, .. } => {
+            Event::Received { from, message, seq, at } => {
                 let talk = self.talk(from);
                 talk.typing = None;
-                talk.add(Entry::received(message, *seq, message.ts));
+                talk.add(Entry::received(message, *seq, *at));
                 if let Some(offer) = &message.offer {
                     talk.composer.catalogue_mut().add(offer.name.as_str(), offer.size, true);
                     talk.files = Files::Unknown;

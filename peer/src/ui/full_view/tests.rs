@@ -226,7 +226,7 @@ fn what_comes_while_one_looks_back_is_counted_and_not_read() {
     press(&mut view, &Press::PageUp);
     let received = |seq| {
         let message = stored(seq, "psst").message;
-        News::Event(Event::Received { from: name("bob"), message, seq })
+        News::Event(Event::Received { from: name("bob"), message, seq, at: 0 })
     };
     assert_eq!(tell(&mut view, &received(50)), []);
     assert!(picture(&view, 80, 8)[0].contains("bob online, ↓ 1 new, looking back"), "{:?}", picture(&view, 80, 8));
@@ -322,6 +322,9 @@ fn a_rule_shows_where_what_is_new_begins() {
     let rows = picture(&view, 80, 12);
     let at = rows.iter().position(|row| row.ends_with("── 2 new ──")).unwrap();
     assert!(rows[at + 1].ends_with("message 4"), "{rows:?}");
-    tell(&mut view, &News::Event(Event::Received { from: name("bob"), message: stored(6, "x").message, seq: 6 }));
+    tell(
+        &mut view,
+        &News::Event(Event::Received { from: name("bob"), message: stored(6, "x").message, seq: 6, at: 0 }),
+    );
     assert_eq!(picture(&view, 80, 12).iter().filter(|row| row.ends_with("new ──")).count(), 1);
 }

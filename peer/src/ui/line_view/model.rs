@@ -312,9 +312,9 @@ impl LineView {
     fn event(&mut self, event: &Event, now: Instant) -> Vec<Wish> {
         self.transfers.hear(event, now);
         match event {
-            Event::Received { from, message, seq, .. } if *from == self.with => {
+            Event::Received { from, message, seq, at } if *from == self.with => {
                 (self.typing, self.not_stored) = (None, false);
-                return self.comes(Entry::received(message, *seq, message.ts), message);
+                return self.comes(Entry::received(message, *seq, *at), message);
             }
             Event::Received { from, .. } => {
                 *self.elsewhere.entry(from.clone()).or_default() += 1;
