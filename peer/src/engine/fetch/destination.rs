@@ -71,12 +71,20 @@ pub(super) struct Place {
 #[derive(Debug, Clone)]
 pub(super) struct Spot {
     pub(super) place: Place,
-    /// The name it should have.
-    wanted: String,
+    wanted: WantedName,
     spelling: Spelling,
     /// Where its numbering begins: other files of the same fetch have what comes before.
     first: u32,
     if_exists: IfExists,
+}
+
+/// The name that a file should have.
+#[derive(Debug, Clone)]
+enum WantedName {
+    /// The last component of its path below the destination, of which there is one for all who know it.
+    Last(FileName),
+    /// Another one.
+    Chosen(Box<str>),
 }
 
 /// What was found where a file should go.
@@ -129,11 +137,15 @@ impl DiskPlacement {
 
     /// Finds the spot for a file and looks at what is there.
     pub(super) fn look(&mut self, wanted: &Wanted, hashed: Hashed<'_>) -> Result<Vacancy, Error> {
-        let (place, name, claimed) = match self.name.clone() {
-            Some(name) => (self.place(""), name, None),
+        let (place, name, claimed) = match &self.name {
+            Some(name) => {
+                let chosen = WantedName::Chosen(name.as_str().into());
+                (self.place(""), chosen, None)
+            }
             None => {
-                let (place, name) = self.parent(&wanted.local);
-                (place, name, Some(&wanted.local))
+                let local = &wanted.local;
+                let folder = local.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+                (self.place(folder), WantedName::Last(local.clone()), Some(local))
             }
         };
         let contested = claimed.is_some_and(|local| self.claims.is_contested(local));
@@ -171,12 +183,6 @@ impl DiskPlacement {
     /// Makes a folder with nothing in it.
     pub(super) fn make_folder(&mut self, local: &FileName) -> Result<(), Error> {
         self.place(local.as_str()).folder().map(|_| ())
-    }
-
-    /// The folder in which `local` lies, and the last component.
-    fn parent(&mut self, local: &FileName) -> (Place, String) {
-        let (folder, name) = local.as_str().rsplit_once('/').unwrap_or(("", local.as_str()));
-        (self.place(folder), name.to_owned())
     }
 
     fn place(&mut self, below: &str) -> Place {
@@ -297,11 +303,20 @@ impl Place {
     }
 }
 
+impl WantedName {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Last(local) => local.last_component(),
+            Self::Chosen(name) => name,
+        }
+    }
+}
+
 impl Spot {
     /// A file of this name in a folder by itself.
     #[cfg(test)]
     pub(super) fn alone(path: &Path, name: &str) -> Self {
-        let (place, wanted) = (Place::alone(path), name.to_owned());
+        let (place, wanted) = (Place::alone(path), WantedName::Chosen(name.into()));
         Self { place, wanted, spelling: Spelling::Own, first: 0, if_exists: IfExists::SkipSame }
     }
 
@@ -343,7 +358,7 @@ impl Spot {
     }
 
     fn put_as_spelled(&self, folder: &Folder, from: &str) -> Result<(String, bool), Error> {
-        let is_other = |name: &str| name != self.wanted || self.place.is_spelled();
+        let is_other = |name: &str| name != self.wanted.as_str() || self.place.is_spelled();
         if self.if_exists == IfExists::Overwrite {
             let name = self.name();
             folder.rename_over(from, &name).map_err(Error::disk(&self.path()))?;
@@ -365,7 +380,7 @@ impl Spot {
     }
 
     fn numbered(&self, spelling: Spelling, number: u32) -> String {
-        let name = spelling.of(&self.wanted);
+        let name = spelling.of(self.wanted.as_str());
         if number == 0 { name.into_owned() } else { numbered(&name, number) }
     }
 
@@ -378,7 +393,7 @@ impl Spot {
         hashed: Hashed<'_>,
     ) -> Result<Option<PathBuf>, Error> {
         for spelling in Spelling::ALL {
-            if spelling != Spelling::Own && spelling.of(&self.wanted) == self.wanted {
+            if spelling != Spelling::Own && spelling.of(self.wanted.as_str()) == self.wanted.as_str() {
                 continue;
             }
             for number in 0..RENAMES {

@@ -64,8 +64,16 @@ pub(super) async fn resolve(
     for name in names {
         match resolve_one(link, name, patience, report).await {
             Ok(found) => {
-                let new = found.files.into_iter().filter(|file| !several || seen.insert(file.stat.name.clone()));
-                resolved.wanted.extend(new);
+                let mut files = found.files;
+                if several {
+                    files.retain(|file| seen.insert(file.stat.name.clone()));
+                }
+                // Of very many files, not one list more than it takes.
+                if resolved.wanted.is_empty() {
+                    resolved.wanted = files;
+                } else {
+                    resolved.wanted.append(&mut files);
+                }
                 resolved.folders.extend(found.folders);
                 resolved.missing.extend(found.unfit);
                 resolved.is_one_file = !several && found.is_file;
@@ -173,7 +181,9 @@ async fn whatever_matches(
 /// All that is shared in and below `folder`, its path below the destination being what follows `above`.
 async fn whole_folder(link: &Link, folder: &str, above: &str, found: &mut Found) -> Result<(), Error> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    for entry in list(link, &prefix).await? {
+    let entries = list(link, &prefix).await?;
+    found.files.reserve_exact(entries.len());
+    for entry in entries {
         match entry {
             Ok(stat) => found.take(link.user(), stat, above),
             Err(name) => found.take_unfit(link.user(), &name),
