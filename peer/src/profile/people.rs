@@ -36,7 +36,10 @@ impl Profile {
             let mut query = self.sql(ledger.prepare_cached(
                 // Not the peers of all messages, to find which the whole index would have to be read.
                 "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
-                 FROM (SELECT user FROM friend UNION SELECT peer FROM conversation UNION SELECT peer FROM outbox)",
+                 FROM (SELECT user FROM friend UNION SELECT peer FROM outbox UNION SELECT peer FROM conversation
+                       -- Not who only was written to in vain.
+                       WHERE EXISTS (SELECT 1 FROM message WHERE message.peer = conversation.peer
+                                     AND (direction = 'in' OR state NOT IN ('failed', 'dropped'))))",
             ))?;
             let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
             self.sql(self.sql(rows)?.collect())?
@@ -163,6 +166,7 @@ impl Profile {
 mod tests {
     use shared::peer::{ChatMessage, MessageId};
 
+    use super::super::MessageState;
     use super::*;
 
     #[test]
@@ -205,10 +209,23 @@ mod tests {
         };
         let [bob, carol, dave] = ["bob", "carol", "dave"].map(|name| name.parse::<UserName>().unwrap());
         profile.store_ours(&bob, &message(1), 5).unwrap();
-        profile.settle(&bob, &[(message(1).id, crate::profile::MessageState::Stored)]).unwrap();
+        profile.settle(&bob, &[(message(1).id, MessageState::Stored)]).unwrap();
         profile.store_theirs(&carol, &[message(2)], 7).unwrap();
         profile.meet(&dave, shared::Fingerprint::from_bytes([1; 32]), 1).unwrap();
         assert_eq!(profile.acquaintances().unwrap(), [(bob, Some(5)), (carol, Some(7)), (dave, None)]);
+    }
+
+    #[test]
+    fn whoever_was_written_to_in_vain_is_no_acquaintance() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let id = MessageId::from_bytes([1; 16]);
+        let message = ChatMessage { id, ts: 0, text: "hello?".into(), offer: None, room: None };
+        let bbo: UserName = "bbo".parse().unwrap();
+        profile.store_ours(&bbo, &message, 0).unwrap();
+        assert_eq!(profile.acquaintances().unwrap().len(), 1);
+        profile.settle(&bbo, &[(id, MessageState::Failed)]).unwrap();
+        assert_eq!(profile.acquaintances().unwrap(), []);
     }
 
     #[test]
