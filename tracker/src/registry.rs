@@ -23,10 +23,11 @@
 //! | sessions a user is present with | 1 | the older one is over |
 //! | files a user | 100,000 | `too_large`, nothing changed |
 //! | memory of all files of all users, their texts and words as they were allocated | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
+//! | lists that have changed since, while somebody is still reading them, and pages made for one asker | counted with the catalogue; and a quarter of `--max-catalogue-mib` | other lists of files are `busy`; from a half on LIST_PEERS and FIND, too |
 //! | words of a file's name that it is found by | all of them, about 3 times the name's bytes in memory | |
 //! | users looked at for FIND or a page of LIST_PEERS in one hold of the lock | 256 | others have their turn, then the next 256 |
 //! | FIND between two turns of others, the lock not held | about 32,768 names and words looked at | others have their turn, then the next |
-//! | a page of LIST_PEERS | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
+//! | a page of LIST_PEERS or FIND | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
 //! | accounts whose sessions an administrator or another key ended | one number an account | |
@@ -44,15 +45,17 @@ mod listing;
 mod memory;
 mod segments;
 mod sessions;
+mod sharing;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use shared::tracker::{EventKind, FilesMode, Token};
+use shared::tracker::{EventKind, Token};
 use shared::{Fingerprint, UserName};
 
 pub use addresses::useful_addresses;
@@ -68,6 +71,7 @@ use events::EventLog;
 use memory::Marks;
 use segments::Segments;
 use sessions::Session;
+use texts::Account;
 
 /// How long presence lasts, and whether an IP address proves anything.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +123,10 @@ pub struct Registry {
     expelled: HashMap<UserName, SessionId>,
     last_expulsion: SessionId,
     catalogue_bytes: usize,
+    /// Bytes of the texts in the catalogue.
+    catalogue_text: usize,
+    /// Texts that are told, and those that are still being told.
+    texts: Account,
     /// Users whose state is not stored yet.
     marked: Marks,
     is_stopping: bool,
@@ -148,6 +156,7 @@ struct Present {
 impl Registry {
     /// Nobody present, the events numbered from `first_event`, which should be above all that an earlier process used.
     pub fn new(rules: Rules, first_event: u64) -> Self {
+        let texts = Account::default();
         Self {
             rules,
             present: BTreeMap::new(),
@@ -157,11 +166,13 @@ impl Registry {
             bindings: HashMap::new(),
             owners: HashMap::new(),
             events: EventLog::new(first_event),
-            segments: Segments::new(),
+            segments: Segments::new(texts.clone()),
             last_session: 0,
             expelled: HashMap::new(),
             last_expulsion: SessionId::default(),
             catalogue_bytes: 0,
+            catalogue_text: 0,
+            texts,
             marked: Marks::default(),
             is_stopping: false,
             discarded: Vec::new(),
@@ -262,54 +273,6 @@ impl Registry {
         self.end_presence(user)
     }
 
-    /// Changes what the user shares; says how many files that makes, or `None` when the user is not present.
-    ///
-    /// # Errors
-    /// [`FilesRefused`], and then nothing changed.
-    pub fn set_files(
-        &mut self,
-        user: &UserName,
-        mode: FilesMode,
-        files: &Files,
-    ) -> Result<Option<usize>, FilesRefused> {
-        let Some(present) = self.present.get(user) else { return Ok(None) };
-        match present.files.changed(mode, files)? {
-            Some(after) => self.put_files(user, after),
-            None => Ok(Some(present.files.len())),
-        }
-    }
-
-    /// As [`Registry::set_files`], with the whole list, which is not what it was before.
-    ///
-    /// # Errors
-    /// [`FilesRefused`], and then nothing changed.
-    pub fn put_files(&mut self, user: &UserName, after: Files) -> Result<Option<usize>, FilesRefused> {
-        let Some(present) = self.present.get_mut(user) else { return Ok(None) };
-        let others = self.catalogue_bytes - present.files.bytes();
-        // What doesn't grow is taken even when it is full, so that it can become less full.
-        if after.bytes() > present.files.bytes() && others + after.bytes() > self.rules.catalogue_bytes {
-            return Err(FilesRefused::CatalogueFull);
-        }
-        self.catalogue_bytes = others + after.bytes();
-        let count = after.len();
-        let before = std::mem::replace(&mut present.files, after);
-        self.discard(before);
-        self.mark(user, true);
-        self.segments.changed(user);
-        self.events.push(EventKind::Files { user: user.clone(), count });
-        Ok(Some(count))
-    }
-
-    /// What the user shares, if it is present.
-    pub fn files(&self, user: &UserName) -> Option<&Files> {
-        self.present.get(user).map(|present| &present.files)
-    }
-
-    /// Long lists that are no longer needed: whoever drops them should hold up nobody meanwhile.
-    pub fn take_discarded(&mut self) -> Vec<Files> {
-        std::mem::take(&mut self.discarded)
-    }
-
     /// How long a presence lasts without a word.
     pub fn lease(&self, bound: bool) -> Duration {
         if bound { self.rules.lease } else { self.rules.legacy_lease }
@@ -338,11 +301,6 @@ impl Registry {
     /// How many files the present users share.
     pub fn file_count(&self) -> usize {
         self.present.values().map(|present| present.files.len()).sum()
-    }
-
-    /// About how much memory all files of all users take.
-    pub const fn catalogue_bytes(&self) -> usize {
-        self.catalogue_bytes
     }
 
     /// Whether a client of the exercise is present from this address.
@@ -378,6 +336,7 @@ impl Registry {
         let present = self.present.remove(user)?;
         self.segments.removed(user);
         self.catalogue_bytes -= present.files.bytes();
+        self.catalogue_text -= present.files.text_bytes();
         self.discard(present.files.clone());
         if !present.bound
             && let Entry::Occupied(mut count) = self.legacy_at.entry(present.ip)
@@ -390,12 +349,5 @@ impl Registry {
         self.deadlines.remove(&(present.queued, user.clone()));
         self.forget_session(present.session);
         Some(present)
-    }
-
-    /// What takes a while to be thrown away is left to others.
-    fn discard(&mut self, files: Files) {
-        if files.is_long() {
-            self.discarded.push(files);
-        }
     }
 }

@@ -16,6 +16,7 @@ use shared::limits::FILES_PER_USER;
 use shared::tracker::{FilesMode, HashText, SharedFile, Wanted, Words};
 use shared::{ContentHash, FileName};
 
+use super::texts::Account;
 use chunk::{Chunk, Draft, Entry, MOST, MOST_BYTES, SoughtHash};
 
 /// Files of one user that are listed at most for one asker.
@@ -44,6 +45,8 @@ pub enum FilesRefused {
     TooMany,
     /// Together with everybody else's they would take more memory than [`super::Rules`] allow.
     CatalogueFull,
+    /// Too many lists that have changed are still being read.
+    TooManyOnTheirWay,
 }
 
 /// Files as text for one asker.
@@ -162,6 +165,11 @@ impl Files {
             Some(files) if files.len() > FILES_PER_USER => Err(FilesRefused::TooMany),
             changed => Ok(changed),
         }
+    }
+
+    /// From now on their texts are counted.
+    pub(super) fn count_in(&self, account: &Account) {
+        self.chunks.iter().for_each(|chunk| chunk.count_in(account));
     }
 
     /// Bytes of the JSON list of all files, about.

@@ -13,6 +13,7 @@ use shared::tracker::{ListPeers, PeerEntry};
 use shared::{Fingerprint, UserName};
 
 use super::files::FilesText;
+use super::texts::Account;
 use super::{Files, Present, Registry};
 
 /// The fields of a LIST_PEERS reply, no brace around them: `"peers":[...],"total":n`, and `,"next":"user"` when there
@@ -40,6 +41,8 @@ pub struct Told {
 pub struct Page {
     parts: Vec<Bytes>,
     text: Vec<u8>,
+    /// What is made is counted there.
+    account: Account,
     /// Made for this page alone, and handed on to `parts` already.
     own: usize,
     users: usize,
@@ -82,6 +85,7 @@ impl Registry {
     /// Looks at some more users for `page`; says whether there are any left to look at.
     pub fn add_to_page(&self, wanted: &ListPeers, page: &mut Page) -> bool {
         let is_filtered = wanted.name.is_some() || wanted.hash.is_some();
+        page.account = self.texts.clone();
         if wanted.user.is_none() && !is_filtered {
             page.total = self.present.len();
         }
@@ -126,6 +130,7 @@ impl Page {
         Self {
             parts: Vec::new(),
             text: b"\"peers\":[".to_vec(),
+            account: Account::default(),
             own: 0,
             users: 0,
             total: 0,
@@ -144,7 +149,7 @@ impl Page {
             self.text.extend_from_slice(b",\"next\":");
             push_json(&mut self.text, &next);
         }
-        self.parts.push(self.text.into());
+        self.parts.push(self.account.counted(self.text));
         self.parts.into()
     }
 
@@ -178,7 +183,7 @@ impl Page {
         self.text.extend_from_slice(head);
         if files.iter().map(Bytes::len).sum::<usize>() > COPIED {
             self.own += self.text.len();
-            self.parts.push(std::mem::take(&mut self.text).into());
+            self.parts.push(self.account.counted(std::mem::take(&mut self.text)));
             self.parts.extend(files);
         } else {
             files.iter().for_each(|part| self.text.extend_from_slice(part));

@@ -17,6 +17,7 @@ use shared::UserName;
 use super::Present;
 use super::files::COPIED;
 use super::listing::{Parts, push_json};
+use super::texts::Account;
 
 /// Users in one segment.
 const MOST: usize = 64;
@@ -30,6 +31,9 @@ pub(super) struct Segments {
     by_start: BTreeMap<Option<UserName>, Segment>,
     /// All of it, until something changes.
     whole: Option<Parts>,
+    /// Bytes of the texts that were made here.
+    text_bytes: usize,
+    account: Account,
 }
 
 #[derive(Debug, Default)]
@@ -37,21 +41,30 @@ struct Segment {
     users: usize,
     /// Each entry with a comma before it.
     text: Option<Vec<Bytes>>,
+    /// Bytes of it that were made here.
+    own: usize,
 }
 
 type Users = BTreeMap<UserName, Present>;
 
 impl Segments {
-    pub(super) fn new() -> Self {
-        Self { by_start: BTreeMap::from([(None, Segment::default())]), whole: None }
+    /// What is made is counted in `account`.
+    pub(super) fn new(account: Account) -> Self {
+        Self { by_start: BTreeMap::from([(None, Segment::default())]), whole: None, text_bytes: 0, account }
+    }
+
+    /// Bytes of the texts that are ready, without those of long lists, which are kept elsewhere.
+    pub(super) const fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// What is told of this user is no longer what it was.
     pub(super) fn changed(&mut self, user: &UserName) {
         self.whole = None;
-        if let Some((_, segment)) = self.around(user) {
-            segment.text = None;
-        }
+        let Some((_, segment)) = self.around(user) else { return };
+        segment.text = None;
+        let own = std::mem::take(&mut segment.own);
+        self.text_bytes -= own;
     }
 
     /// This user is among `users` now.
@@ -68,7 +81,7 @@ impl Segments {
         if let (Some((middle, _)), Some(segment)) = (middle, self.by_start.get_mut(&start)) {
             let moved = segment.users - keep;
             segment.users = keep;
-            self.by_start.insert(Some(middle.clone()), Segment { users: moved, text: None });
+            self.by_start.insert(Some(middle.clone()), Segment { users: moved, ..Segment::default() });
         }
     }
 
@@ -83,7 +96,8 @@ impl Segments {
         }
         let before = self.by_start.range_mut((Bound::Unbounded, Bound::Excluded(&start))).next_back();
         if let Some((_, before)) = before.filter(|(_, before)| before.users + users <= MOST) {
-            *before = Segment { users: before.users + users, text: None };
+            self.text_bytes -= before.own;
+            *before = Segment { users: before.users + users, ..Segment::default() };
             self.by_start.remove(&start);
         }
     }
@@ -94,11 +108,13 @@ impl Segments {
             return Arc::clone(whole);
         }
         let mut parts = vec![Bytes::from_static(b"\"peers\":[")];
-        for (start, Segment { users: count, text }) in &mut self.by_start {
+        for (start, Segment { users: count, text, own }) in &mut self.by_start {
             parts.extend_from_slice(text.get_or_insert_with(|| {
                 let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
-                let own = users.range::<UserName, _>((begin, Bound::Unbounded)).take(*count);
-                text_of(own.map(|(_, present)| present))
+                let users = users.range::<UserName, _>((begin, Bound::Unbounded)).take(*count);
+                let text = text_of(users.map(|(_, present)| present), &self.account, own);
+                self.text_bytes += *own;
+                text
             }));
         }
         if let Some(first) = parts.get_mut(1) {
@@ -116,13 +132,18 @@ impl Segments {
     }
 }
 
-fn text_of<'a>(users: impl Iterator<Item = &'a Present>) -> Vec<Bytes> {
+/// The text, counted in `account`; says how many bytes of it were made.
+fn text_of<'a>(users: impl Iterator<Item = &'a Present>, account: &Account, own: &mut usize) -> Vec<Bytes> {
     let (mut parts, mut text) = (Vec::new(), Vec::new());
+    let mut counted = |text: &mut Vec<u8>| {
+        *own += text.len();
+        account.counted(std::mem::take(text))
+    };
     for present in users {
         text.push(b',');
         text.extend_from_slice(&present.head);
         if present.files.text_bytes() > COPIED {
-            parts.push(exactly(&mut text));
+            parts.push(counted(&mut text));
             parts.extend(present.files.text());
         } else {
             present.files.text().for_each(|part| text.extend_from_slice(&part));
@@ -130,14 +151,9 @@ fn text_of<'a>(users: impl Iterator<Item = &'a Present>) -> Vec<Bytes> {
         text.push(b'}');
     }
     if !text.is_empty() {
-        parts.push(exactly(&mut text));
+        parts.push(counted(&mut text));
     }
     parts
-}
-
-/// Takes the text, without the room that was left for more of it.
-fn exactly(text: &mut Vec<u8>) -> Bytes {
-    std::mem::take(text).into_boxed_slice().into()
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 mod listing;
 
+use bytes::Bytes;
 use proptest::prelude::*;
-use shared::tracker::{HashText, ListPeers, Peers, SharedFile, Wanted, Words};
+use shared::tracker::{FilesMode, HashText, ListPeers, Peers, SharedFile, Wanted, Words};
 
 use super::*;
 
@@ -312,6 +313,40 @@ fn a_full_catalogue_takes_no_more_until_somebody_leaves() {
     world.login("bob", BOB_IP);
     world.login("alice", ALICE_IP);
     assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
+}
+
+#[test]
+fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
+    let list = |size: u64| {
+        let file = |number| SharedFile {
+            name: format!("{number:05}").parse().unwrap(),
+            size,
+            hash: HashText::new("h").unwrap(),
+        };
+        Files::from_list((0..5000).map(file).collect())
+    };
+    let catalogue_bytes = 8 * list(10).bytes();
+    let mut world = World::new(Rules { catalogue_bytes, ..RULES });
+    world.login("alice", ALICE_IP);
+    let alice = name("alice");
+    for _ in 0..3 {
+        let mut readers = Vec::new();
+        let refused = (10..99).find_map(|size| {
+            let changed = world.registry.set_files(&alice, FilesMode::Replace, &list(size));
+            readers.push(world.registry.plain_list());
+            changed.err()
+        });
+        assert_eq!(refused, Some(FilesRefused::TooManyOnTheirWay));
+        let held: usize = readers.iter().flat_map(|parts| parts.iter()).map(Bytes::len).sum();
+        assert!((catalogue_bytes / 4..catalogue_bytes / 2).contains(&held), "{held} of {catalogue_bytes}");
+        assert_eq!(world.registry.set_files(&alice, FilesMode::Replace, &Files::default()), Ok(Some(0)));
+        drop(readers);
+        assert_eq!(world.registry.on_their_way(), 0);
+    }
+    let page = world.registry.counted(vec![0; catalogue_bytes / 2 + 1]);
+    assert!(!world.registry.has_room_for_replies());
+    drop(page);
+    assert!(world.registry.has_room_for_replies());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use shared::UserName;
 use shared::limits::FILES_PER_USER;
 use shared::tracker::{
-    CountReply, Credentials, Empty, ErrorCode, FilesMode, Find, FindReply, HeartbeatReply, ListPeers, Proof,
+    CountReply, Credentials, Empty, ErrorCode, FilesMode, Find, FindReply, FoundFile, HeartbeatReply, ListPeers, Proof,
     RegisterFiles, SharedFile, SubscribeReply, Token, Whois, WhoisReply,
 };
 use tracing::info;
@@ -26,6 +26,14 @@ const BYTES_AT_ONCE: usize = 256 * 1024;
 const CHANGES_TRIED: usize = 5;
 /// When to try again after the catalogue was full.
 const CATALOGUE_RETRY_MS: u64 = 60_000;
+/// FIND's reply ends when it is about as long as this.
+const PAGE_BYTES: usize = 256 * 1024;
+/// What a file has in FIND's reply beside its texts.
+const ENTRY_BYTES: usize = 60;
+/// Lines longer than this are counted as long as they are on their way.
+const COUNTED: usize = 16 * 1024;
+/// When to try again after too many long replies were on their way.
+const REPLIES_RETRY_MS: u64 = 2000;
 /// Files that FIND lists unless told otherwise.
 const FILES_ON_A_PAGE: usize = 100;
 /// Files that FIND lists at most.
@@ -33,6 +41,9 @@ const FILES_ON_A_PAGE_AT_MOST: usize = 1000;
 
 impl Service {
     pub(super) async fn list_peers(&self, id: Option<&str>, wanted: &ListPeers) -> Answered {
+        self.with_registry(|registry, _| registry.has_room_for_replies())
+            .then_some(())
+            .ok_or_else(many_on_their_way)?;
         let fields = if wanted.is_plain() {
             self.with_registry(|registry, _| registry.plain_list())
         } else {
@@ -182,6 +193,9 @@ impl Service {
 
     pub(super) async fn find(&self, client: &Client, id: Option<&str>, find: &Find) -> Answered {
         self.certified(client)?;
+        self.with_registry(|registry, _| registry.has_room_for_replies())
+            .then_some(())
+            .ok_or_else(many_on_their_way)?;
         let limit = find.limit.unwrap_or(FILES_ON_A_PAGE).clamp(1, FILES_ON_A_PAGE_AT_MOST);
         let mut position = find.cursor.clone().map_or(Position::Start, Position::Behind);
         let mut files = Vec::new();
@@ -190,6 +204,7 @@ impl Service {
             let piece = lists.find(&find.wanted, &position, limit - files.len());
             files.extend(piece.files);
             let next = match piece.rest {
+                _ if cut(&mut files) => behind_last(&files),
                 None => None,
                 Some(_) if files.len() == limit => behind_last(&files),
                 Some(rest) => {
@@ -199,7 +214,20 @@ impl Service {
                     continue;
                 }
             };
-            return ok(id, found_message(files.len()), &FindReply { files, next });
+            let reply = ok(id, found_message(files.len()), &FindReply { files, next })?;
+            return Ok(self.counted(reply));
+        }
+    }
+
+    /// Keeps an account of a long line.
+    fn counted(&self, reply: Reply) -> Reply {
+        match reply {
+            Reply::Line(mut line) if line.len() > COUNTED && line.ends_with(super::LIST_END) => {
+                line.truncate(line.len() - super::LIST_END.len());
+                let fields = [self.with_registry(|registry, _| registry.counted(line))].into();
+                Reply::List { head: Vec::new(), fields }
+            }
+            reply => reply,
         }
     }
 
@@ -290,10 +318,29 @@ fn files_refused(user: &UserName, why: FilesRefused) -> Refused {
         FilesRefused::TooMany => {
             refuse(ErrorCode::TooLarge, format!("{user} may share at most {FILES_PER_USER} files"))
         }
+        FilesRefused::TooManyOnTheirWay => many_on_their_way(),
         FilesRefused::CatalogueFull => {
             busy("the tracker's catalogue is full: share less, or try later", CATALOGUE_RETRY_MS)
         }
     }
+}
+
+/// Leaves as many as fit a page; says whether those were not all.
+fn cut(files: &mut Vec<FoundFile>) -> bool {
+    let mut bytes = 0;
+    let fit = files.iter().take_while(|FoundFile { user, name, hash, .. }| {
+        let fits = bytes < PAGE_BYTES;
+        bytes += ENTRY_BYTES + user.as_str().len() + name.as_str().len() + hash.as_str().len();
+        fits
+    });
+    let fit = fit.count();
+    let is_cut = fit < files.len();
+    files.truncate(fit);
+    is_cut
+}
+
+fn many_on_their_way() -> Refused {
+    busy("too many long lists are on their way to those who read slowly", REPLIES_RETRY_MS)
 }
 
 fn found_message(count: usize) -> String {

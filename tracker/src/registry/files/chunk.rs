@@ -12,13 +12,14 @@
 use std::cmp::Ordering;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::size_of_val;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Serialize;
 use shared::tracker::{FilesMode, HashText, SharedFile, Words};
 use shared::{ContentHash, FileName};
 
+use super::super::texts::{Account, Text};
 use super::index::{Index, Places};
 
 /// Files in one chunk.
@@ -26,7 +27,7 @@ pub(super) const MOST: usize = 512;
 /// Bytes of text in one chunk, unless it is a single file's.
 pub(super) const MOST_BYTES: usize = 96 * 1024;
 /// About what the allocator keeps beside each of a chunk's parts, and what it takes to share the text.
-const ALLOCATIONS: usize = 10 * 16 + 48;
+const ALLOCATIONS: usize = 10 * 16 + 128;
 
 /// Between one and [`MOST`] files, ordered by name.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Chunk {
     names: Box<str>,
     /// The files as JSON, each with a comma before it.
     text: Bytes,
+    /// What all who have the text share.
+    shared_text: Arc<Text>,
     ends: Box<[Ends]>,
     hashes: Box<[u32]>,
     index: Index,
@@ -112,6 +115,11 @@ impl Chunk {
 
     pub(super) fn text(&self) -> Bytes {
         self.text.clone()
+    }
+
+    /// From now on its text is counted.
+    pub(super) fn count_in(&self, account: &Account) {
+        self.shared_text.count_in(account);
     }
 
     /// Of the text.
@@ -246,7 +254,8 @@ impl Draft {
             name
         }));
         let (ends, hashes) = (self.ends.into_boxed_slice(), self.hashes.into_boxed_slice());
-        Chunk { names, text: self.text.into_boxed_slice().into(), ends, hashes, index, digest: OnceLock::new() }
+        let (shared_text, text) = Text::new(self.text);
+        Chunk { names, text, shared_text, ends, hashes, index, digest: OnceLock::new() }
     }
 
     fn end(&mut self, name: &str, hash: u32) {

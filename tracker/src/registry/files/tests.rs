@@ -75,6 +75,32 @@ fn what_changes_little_shares_nearly_everything_with_its_copies() {
     assert_eq!((copy.len(), mine.len()), (10_000, 10_000));
 }
 
+#[test]
+fn a_small_change_in_many_places_is_known_to_be_much_work() {
+    let mine = files((0..20_000).map(|i| format!("{i:05}")), 1);
+    let (here, everywhere) =
+        (named(&["10000", "new"], 2), files((0..20_000).step_by(400).map(|i| format!("{i:05}")), 2));
+    for mode in [FilesMode::Add, FilesMode::Remove] {
+        assert!(mine.effort(mode, &here) < mine.bytes() / 10);
+        assert!(mine.effort(mode, &everywhere) > mine.bytes() / 2);
+    }
+    assert!(mine.effort(FilesMode::Replace, &mine) >= mine.bytes());
+    assert_eq!(mine.effort(FilesMode::Replace, &here), 0);
+}
+
+#[test]
+fn names_of_nothing_but_short_words_take_a_bounded_multiple_of_their_bytes() {
+    let words =
+        |number: usize| (0..200).map(|i| format!("{:02}", (number * 7 + i * i) % 97)).collect::<Vec<_>>().join(" ");
+    for letters in [|text: String| text, |text: String| text.replace(|c: char| c.is_ascii_digit(), "é")] {
+        let name = |number: usize| format!("{number:05} {}", letters(words(number)).split_at(240).0);
+        let names: Vec<String> = (0..2000).map(name).collect();
+        let in_all: usize = names.iter().map(String::len).sum();
+        let mine = files(names, 1);
+        assert!(mine.bytes() < 5 * in_all + 2000 * 100, "{} of {in_all}", mine.bytes());
+    }
+}
+
 /// All that is found, in pieces of so much effort.
 fn found(files: &Files, wanted: &Wanted, after: Option<&FileName>, effort: usize) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), after.cloned());
