@@ -46,5 +46,6 @@ mod shares;
 mod sources;
 mod terminal;
 mod tracker_faults;
+mod tracker_memory;
 mod trees;
 mod view_faults;
