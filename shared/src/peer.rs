@@ -21,10 +21,9 @@
 //!   │                               ack {id} / refused {id, code, message} the other
 //! ```
 //!
-//! An `error` to a `hello` says with its code whether the dialler may hope: [`Code::Unauthorised`] means "never" and is the
-//! answer to somebody who is blocked; [`Code::NotFound`] (the acceptor's tracker doesn't know the key), [`Code::Replaced`] (the
-//! acceptor knows another key of that user, and doesn't trust this one yet) and all others mean "not now". A link is closed
-//! with [`Code::Replaced`] when its key is no longer that of its user.
+//! An `error` to a `hello` says with its code whether the dialler may hope: [`Code::Unauthorised`] means "never" (the dialler is
+//! blocked, or nobody's key is theirs); [`Code::Replaced`] (the acceptor knows another key of that user, and doesn't trust this
+//! one yet) and all others mean "not now". A link is closed with [`Code::Replaced`] when its key is no longer that of its user.
 //!
 //! On a stream of `files`, `folders`, `stat`, `manifest`, `have` and `get`, one request may follow another without waiting; the answers
 //! come in that order, and the opener ends its side when it wants no more. Any of them may be answered by

@@ -68,11 +68,16 @@ fn commands_without_their_tracker_say_so() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     lab.kill_tracker();
-    for args in [&["list"][..], &["serve"], &["files", "bob"], &["fetch", "bob", "x"], &["chat", "bob", "hi"]] {
+    for args in [&["list"][..], &["files", "bob"], &["fetch", "bob", "x"], &["chat", "bob", "hi"]] {
         alice.peer(args).run().exits(7).says("can't be reached");
     }
     alice.peer(["shares"]).run().exits(0);
     alice.peer(["whoami"]).run().exits(0);
+    // A node begins all the same: friends reach it, and it goes online by itself.
+    let node = alice.peer(["serve"]).start();
+    node.wait_for("can't be reached");
+    node.interrupt();
+    node.finish().exits(130);
 }
 
 #[test]

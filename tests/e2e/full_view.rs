@@ -95,7 +95,8 @@ fn it_fits_any_size_and_comes_back_from_the_shell() {
     bob.peer(["chat", "alice", "hi"]).run().exits(0);
     let script = r#"set -m; "$@"; echo "stopped, $(stty -a | grep -o ' icanon')"; read -r word; fg"#;
     let mut view = alice.peer(["ui"]).through_shell(script).in_terminal(100, 16);
-    view.wait_for("● bob");
+    // Before his message came, or with it.
+    view.wait_for_screen("bob", |screen| screen.text().contains("● bob") || screen.text().contains("● (1) bob"));
     view.press(ENTER);
     view.wait_for("[bob online]");
     view.press("half a thought");

@@ -13,7 +13,7 @@ use crate::engine::{Error, ErrorKind, Me};
 use crate::profile::ProfileError;
 
 /// How long a node that ended may take to be there again.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 /// Between two looks for it.
 const LOOK: Duration = Duration::from_millis(100);
 

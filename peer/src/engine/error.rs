@@ -283,7 +283,7 @@ fn link_kind(error: &LinkError) -> ErrorKind {
     match error {
         LinkError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
         LinkError::Refused {
-            code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol | Code::NotFound | Code::Replaced,
+            code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol | Code::Replaced,
             ..
         } => ErrorKind::Refused,
         LinkError::NoAnswer { .. } | LinkError::Lost(_) | LinkError::Protocol(_) | LinkError::Refused { .. } => {

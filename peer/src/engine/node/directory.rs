@@ -95,7 +95,7 @@ impl Directory {
             Ok(reply) => Ok(reply.user),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
                 let why = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
-                Err((Code::NotFound, why))
+                Err((Code::Unauthorised, why))
             }
             // Without the tracker, those met before are still known.
             Err(error) => {
