@@ -93,6 +93,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
         connection: Connection::There(station),
         asked: BTreeMap::new(),
         unsent: VecDeque::new(),
+        watching: None,
         last,
         open: HashMap::new(),
     };
@@ -115,6 +116,8 @@ struct Listener<'a> {
     asked: BTreeMap<u64, Line>,
     /// Commands that no node took, or of which it is not known: they go to the next one.
     unsent: VecDeque<Line>,
+    /// The question to a node to tell what happens, until it is answered.
+    watching: Option<u64>,
     /// The place of the last message that was told.
     last: i64,
     /// The places of messages of ours that were told, and not what became of them.
@@ -123,10 +126,10 @@ struct Listener<'a> {
 
 impl Listener<'_> {
     async fn run(&mut self, input: &mut mpsc::Receiver<std::io::Result<String>>) -> Result<(), Error> {
-        self.begin()?;
+        self.begin();
         let mut is_open = true;
         loop {
-            let has_room = self.connection.is_there() && self.asked.len() + self.unsent.len() < AHEAD;
+            let has_room = self.connection.is_there() && self.watching.is_none() && self.asked.len() < AHEAD;
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
                 line = input.recv(), if is_open && has_room => match line {
@@ -143,15 +146,20 @@ impl Listener<'_> {
                     Heard::Node(FromNode::Event(event)) => self.event(&event)?,
                     Heard::Node(FromNode::Reply(reply)) => self.reply(reply)?,
                     Heard::Lost(why) => self.lost(why)?,
-                    Heard::Found => self.begin()?,
+                    Heard::Found => self.begin(),
                 },
             }
         }
     }
 
-    /// There is a node: hears what happens, tells what happened, and has done what no other node did.
-    fn begin(&mut self) -> Result<(), Error> {
-        self.connection.send(Action::Watch);
+    /// There is a node, which is to tell what happens.
+    fn begin(&mut self) {
+        self.watching = self.connection.send(Action::Watch);
+    }
+
+    /// It does from here on: tells what happened before, and has done what no other node did.
+    fn begun(&mut self) -> Result<(), Error> {
+        self.watching = None;
         self.catch_up()?;
         for line in std::mem::take(&mut self.unsent) {
             self.send(line);
@@ -207,6 +215,9 @@ impl Listener<'_> {
     }
 
     fn reply(&mut self, reply: Reply) -> Result<(), Error> {
+        if self.watching == Some(reply.id) {
+            return self.begun();
+        }
         let Some(Line { r#ref, .. }) = self.asked.remove(&reply.id) else { return Ok(()) };
         match reply.outcome {
             Outcome::Ok(_) if r#ref.is_null() => {}
