@@ -114,12 +114,13 @@ fn a_database_that_is_locked_damaged_or_newer_is_named_and_kept() {
     lab.user("bob");
     let path = alice.home().join("profile.db");
     let locked = rusqlite::Connection::open(&path).unwrap();
+    let version: i64 = locked.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     locked.execute_batch("BEGIN EXCLUSIVE").unwrap();
     alice.peer(["chat", "bob", "hi"]).run().exits(9).says("another program holds it");
     locked.execute_batch("ROLLBACK; PRAGMA user_version = 99").unwrap();
     drop(locked);
     alice.peer(["chat", "bob", "hi"]).run().exits(9).says("made by a newer version").says("use that version");
-    lab.sqlite(alice.home(), "PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)");
+    lab.sqlite(alice.home(), &format!("PRAGMA user_version = {version}; PRAGMA wal_checkpoint(TRUNCATE)"));
     alice.peer(["history"]).run().exits(0);
 
     let mut bytes = std::fs::read(&path).unwrap();
