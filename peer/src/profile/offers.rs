@@ -17,8 +17,8 @@ impl Profile {
     pub fn put_offer(&self, to: &UserName, hashed: &HashedShare) -> Result<(), ProfileError> {
         let HashedShare { share, manifest } = hashed;
         let inserted = self.database().execute(
-            "INSERT OR REPLACE INTO offer (peer, name, path, size, mtime_ns, inode, executable, hash, manifest)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO offer (peer, name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 to.as_str(),
                 share.name.as_str(),
@@ -29,6 +29,7 @@ impl Profile {
                 share.executable,
                 share.hash.as_bytes(),
                 manifest.as_bytes(),
+                share.id.ctime_ns,
             ],
         );
         self.sql(inserted).map(|_| ())
@@ -135,7 +136,7 @@ impl Profile {
             let database = self.database();
             let query = format!("SELECT {COLUMNS}, peer FROM offer WHERE {condition} ORDER BY peer, name");
             let mut query = self.sql(database.prepare_cached(&query))?;
-            let rows = query.query_map([value], |row| Ok((RawShare::read(row)?, row.get(7)?)));
+            let rows = query.query_map([value], |row| Ok((RawShare::read(row)?, row.get(8)?)));
             self.sql(self.sql(rows)?.collect())?
         };
         rows.into_iter().map(|(row, user)| Ok((self.user_name(&user)?, self.checked(row)?))).collect()
@@ -152,7 +153,7 @@ mod tests {
         let share = Share {
             name: name.parse().unwrap(),
             path: path.into(),
-            id: FileId { size: 3, mtime_ns: 1, inode: 1 },
+            id: FileId { size: 3, mtime_ns: 1, ctime_ns: 1, inode: 1 },
             executable: false,
             hash: ContentHash::of(path.as_bytes()),
         };

@@ -149,8 +149,8 @@ mod tests {
             profile.put_partial(one).unwrap();
         }
         assert_eq!(profile.partials().unwrap(), [a.clone(), b.clone()]);
-        assert_eq!(profile.partials_named(&b.name).unwrap(), [b.clone()]);
-        assert_eq!(profile.partials_with_hash(&a.hash).unwrap(), [a.clone()]);
+        assert_eq!(profile.partials_named(&b.name).unwrap(), std::slice::from_ref(&b));
+        assert_eq!(profile.partials_with_hash(&a.hash).unwrap(), std::slice::from_ref(&a));
         assert!(profile.remove_partial(&a.part).unwrap());
         assert!(!profile.remove_partial(&a.part).unwrap());
         assert_eq!(profile.partials().unwrap(), [b]);

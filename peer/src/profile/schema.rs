@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::ProfileError;
 
@@ -112,7 +112,7 @@ const V2: &str = r#"
     CREATE INDEX offer_by_hash ON offer (hash);
 "#;
 
-/// Parts of files that are offered while they are fetched.
+/// Parts of files that are offered while they are fetched; a further mark of a file's version.
 const V3: &str = "
     CREATE TABLE partial (
         part BLOB PRIMARY KEY,
@@ -123,6 +123,10 @@ const V3: &str = "
         hash BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX partial_by_hash ON partial (hash);
+
+    -- No file has this one: what was hashed before is hashed once more.
+    ALTER TABLE share ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE offer ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Opens the database, making or migrating it.
@@ -142,12 +146,25 @@ pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     if found > known {
         return Err(ProfileError::TooNew { path: path.to_owned(), found, known });
     }
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(broken)?;
+    keep_journal(&connection).map_err(broken)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(broken)?;
     if found < known {
         migrate(&mut connection).map_err(broken)?;
     }
     Ok(connection)
+}
+
+/// Switches to a write-ahead log. Where another process does so at the same moment, SQLite doesn't wait by itself.
+fn keep_journal(connection: &Connection) -> rusqlite::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            switched => return switched,
+        }
+    }
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

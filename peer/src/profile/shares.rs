@@ -44,7 +44,7 @@ pub struct SharePage {
     pub more: bool,
 }
 
-pub(super) const COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash";
+pub(super) const COLUMNS: &str = "name, path, size, mtime_ns, inode, executable, hash, ctime_ns";
 
 impl Profile {
     /// Offers these files, each in place of what had its name before; all or none.
@@ -56,8 +56,8 @@ impl Profile {
         let transaction = self.sql(database.transaction())?;
         {
             let mut insert = self.sql(transaction.prepare_cached(
-                "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, executable, hash, manifest)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             ))?;
             for HashedShare { share, manifest } in shares {
                 self.sql(insert.execute(params![
@@ -69,6 +69,7 @@ impl Profile {
                     share.executable,
                     share.hash.as_bytes(),
                     manifest.as_bytes(),
+                    share.id.ctime_ns,
                 ]))?;
             }
         }
@@ -265,6 +266,7 @@ impl RawShare {
             id: FileId {
                 size: row.get::<_, i64>(2)?.cast_unsigned(),
                 mtime_ns: row.get(3)?,
+                ctime_ns: row.get(7)?,
                 inode: row.get::<_, i64>(4)?.cast_unsigned(),
             },
             executable: row.get(5)?,
@@ -282,7 +284,7 @@ mod tests {
         let share = Share {
             name: name.parse().unwrap(),
             path: format!("/data/{name}").into(),
-            id: FileId { size: 3, mtime_ns: -5, inode: u64::MAX },
+            id: FileId { size: 3, mtime_ns: -5, ctime_ns: 7, inode: u64::MAX },
             executable: name == "b",
             hash: ContentHash::of(name.as_bytes()),
         };
@@ -303,8 +305,9 @@ mod tests {
         assert_eq!(profile.manifest(&all[2].hash).unwrap().unwrap().1, hashed[2].manifest);
         let known = profile.hashed_before(&all[3].path, all[3].id).unwrap();
         assert_eq!(known, Some((all[3].hash, hashed[3].manifest.clone())));
-        let newer = FileId { mtime_ns: -4, ..all[3].id };
-        assert_eq!(profile.hashed_before(&all[3].path, newer).unwrap(), None);
+        for newer in [FileId { mtime_ns: -4, ..all[3].id }, FileId { ctime_ns: 8, ..all[3].id }] {
+            assert_eq!(profile.hashed_before(&all[3].path, newer).unwrap(), None);
+        }
 
         let page = profile.shares_page("a_", "", 1).unwrap();
         assert_eq!((page.shares[0].name.as_str(), page.more), ("a_c/d", true));

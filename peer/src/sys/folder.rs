@@ -31,6 +31,8 @@ pub struct FileId {
     pub size: u64,
     /// Last modification, nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// Last change of anything about it, nanoseconds since 1970; unlike the modification's time, nobody can set it.
+    pub ctime_ns: i64,
     /// The inode's number.
     pub inode: u64,
 }
@@ -67,6 +69,14 @@ impl Folder {
     pub fn open_or_create(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         self.open_file(name, flags)
+    }
+
+    /// Makes the file `name`, for reading and writing.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or as the system says.
+    pub fn create(&self, name: &str) -> io::Result<File> {
+        self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC)
     }
 
     /// Opens the file `name` for reading. A link is not followed.
@@ -198,7 +208,12 @@ pub fn is_ours_alone(file: &File) -> io::Result<bool> {
 
 /// Which version of which file this is.
 pub fn file_id(metadata: &Metadata) -> FileId {
-    FileId { size: metadata.len(), mtime_ns: modified_ns(metadata), inode: metadata.ino() }
+    FileId {
+        size: metadata.len(),
+        mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        inode: metadata.ino(),
+    }
 }
 
 /// Whether the file's owner may execute it.
@@ -215,9 +230,8 @@ pub fn make_executable(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode | ((mode & 0o444) >> 2)))?)
 }
 
-/// Last modification, nanoseconds since 1970.
-fn modified_ns(metadata: &Metadata) -> i64 {
-    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+const fn nanoseconds(seconds: i64, beyond: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(beyond)
 }
 
 #[cfg(test)]
@@ -249,6 +263,27 @@ mod tests {
         assert!(open_regular(&home.join("link")).is_err());
         assert!(open_regular(&home.join("folder/secret")).is_err());
         assert!(open_regular(&home.join("real")).is_err());
+    }
+
+    #[test]
+    fn an_edit_whose_time_was_set_back_is_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        io::Write::write_all(&mut File::create(&path).unwrap(), b"one").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let before = file.metadata().unwrap();
+        // The system's clock of files ticks every few milliseconds.
+        loop {
+            io::Write::write_all(&mut &file, b"two").unwrap();
+            io::Seek::rewind(&mut &file).unwrap();
+            file.set_modified(before.modified().unwrap()).unwrap();
+            let after = file.metadata().unwrap();
+            if after.ctime_nsec() != before.ctime_nsec() || after.ctime() != before.ctime() {
+                assert_eq!(after.modified().unwrap(), before.modified().unwrap());
+                assert_ne!(file_id(&after), file_id(&before));
+                return;
+            }
+        }
     }
 
     #[test]

@@ -273,7 +273,8 @@ pub async fn fetch(
     report(FetchEvent::Connecting { user: &request.from });
     let caller = Caller::new(me, request.limit)?;
     let outcome = tokio::select! {
-        outcome = fetch_through(&caller, request, report, cancel) => outcome,
+        // Too large to lie in whatever waits for it.
+        outcome = Box::pin(fetch_through(&caller, request, report, cancel)) => outcome,
         never = courtesy::heed(me, &caller) => match never {},
     };
     caller.hang_up(if matches!(outcome, Err(Error::Interrupted)) { Code::Cancelled } else { Code::Done }).await;
