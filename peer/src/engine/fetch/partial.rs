@@ -74,10 +74,10 @@ impl Partial {
         if let Some(manifest) = manifest {
             let name = format!("{stem}{STATE}");
             let path = spot.place.path().join(&name);
-            let file = folder.open_or_create(&name).map_err(Error::disk(&path))?;
+            let file = open_state(&folder, &name);
             let len = part.metadata().map_err(Error::disk(&part_path))?.len();
             // Without a state every group may be there: hashing is quicker than fetching.
-            let known = PartState::read(&file, &stat.hash, &layout);
+            let known = file.as_ref().and_then(|file| PartState::read(file, &stat.hash, &layout));
             let hints = known.map_or_else(|| GroupSet::all(layout.groups()), |state| state.present);
             let there = if len == layout.size() {
                 recheck(&part, &layout, manifest, &hints)
@@ -86,8 +86,10 @@ impl Partial {
             };
             (0..).zip(&mut present).for_each(|(group, present)| *present = there.contains(group));
             let state_now = PartState { manifest: manifest.clone(), present: there };
-            state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
-            state = Some((file, name));
+            if let Some(file) = file {
+                state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
+                state = Some((file, name));
+            }
             reserve(&part, layout.size()).map_err(Error::disk(&part_path))?;
         } else {
             part.set_len(layout.size()).map_err(Error::disk(&part_path))?;
@@ -153,7 +155,7 @@ impl Partial {
     /// Gives up on it: what could serve a later attempt stays, the rest goes.
     pub(super) fn abandon(self) {
         let Whole { folder, part_name, state, .. } = &self.whole;
-        if state.is_none() || self.present.iter().all(|there| !there) {
+        if self.layout.groups() == 1 || self.present.iter().all(|there| !there) {
             let _ = folder.remove(part_name);
             if let Some((_, state)) = state {
                 let _ = folder.remove(state);
@@ -194,7 +196,8 @@ impl Whole {
     pub(super) fn put_in_place(&self) -> Result<(PathBuf, bool), Error> {
         // First: killed in between, a part without a state is found again, a state without a part never is.
         if let Some((_, state)) = &self.state {
-            self.folder.remove(state).map_err(|why| Error::disk(&self.part_path())(why))?;
+            // Only a hint: whatever somebody put there since doesn't keep the file from its name.
+            let _ = self.folder.remove(state);
         }
         let name = self.spot.put_in_place(&self.folder, &self.part_name)?;
         let renamed = name != self.spot.name;
@@ -229,6 +232,14 @@ fn open_alone(folder: &Folder, spot: &Spot, name: &str) -> Result<File, Error> {
     }
 }
 
+/// Opens or makes the state under `name`. Whatever else lies there gives way: written to, another file of the user's
+/// could be destroyed through it. `None` where it doesn't; a part without a state only costs more hashing.
+fn open_state(folder: &Folder, name: &str) -> Option<File> {
+    let there = folder.open_or_create(name).ok().filter(|file| is_ours_alone(file).unwrap_or(false));
+    let made = there.map_or_else(|| folder.remove(name).and_then(|()| folder.create(name)), Ok);
+    made.inspect_err(|why| tracing::info!("going on without {name}: {why}")).ok()
+}
+
 fn partial_stem(name: &str, hash: &ContentHash) -> String {
     let short = hash.to_string();
     format!(".{}.{}", cut(name, 255 - EXTRA_BYTES), cut(&short, 8))
@@ -249,172 +260,4 @@ fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &GroupSet) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::IfExists;
-    use super::super::destination::Place;
-    use super::*;
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    struct Case {
-        home: tempfile::TempDir,
-        content: Vec<u8>,
-        stat: FileStat,
-        layout: Layout,
-        manifest: Manifest,
-    }
-
-    fn case(bytes: usize) -> Case {
-        let content: Vec<u8> = (0..bytes).map(|i| u8::try_from(i % 251).unwrap()).collect();
-        let layout = Layout::of(bytes as u64).unwrap();
-        let values =
-            (0..layout.groups()).map(|group| layout.value_of(group, slice(&content, &layout, group))).collect();
-        let stat = FileStat {
-            name: "x".parse().unwrap(),
-            size: bytes as u64,
-            hash: ContentHash::of(&content),
-            group_size: layout.group_bytes(),
-            mtime: 1_000_000,
-            executable: true,
-            partial: false,
-        };
-        Case { home: tempfile::tempdir().unwrap(), content, stat, layout, manifest: Manifest::new(values) }
-    }
-
-    fn slice<'a>(content: &'a [u8], layout: &Layout, group: u32) -> &'a [u8] {
-        let start = usize::try_from(layout.offset(group)).unwrap();
-        &content[start..start + usize::try_from(layout.len_of(group)).unwrap()]
-    }
-
-    impl Case {
-        fn spot(&self, name: &str) -> Spot {
-            let place = Place::alone(Folder::open(self.home.path()).unwrap(), self.home.path().to_owned());
-            Spot { place, name: name.to_owned(), if_exists: IfExists::SkipSame }
-        }
-
-        fn open(&self, name: &str) -> Result<Partial, Error> {
-            let manifest = (self.layout.groups() > 1).then_some(&self.manifest);
-            Partial::open(&self.spot(name), &self.stat, self.layout, manifest)
-        }
-
-        fn write(&self, partial: &mut Partial, group: u32) -> Written {
-            partial.write(group, slice(&self.content, &self.layout, group)).unwrap()
-        }
-
-        fn files(&self) -> Vec<String> {
-            let mut names: Vec<_> = std::fs::read_dir(self.home.path())
-                .unwrap()
-                .map(|e| e.unwrap().file_name().into_string().unwrap())
-                .collect();
-            names.sort();
-            names
-        }
-    }
-
-    fn finish(partial: Partial) -> (PathBuf, bool) {
-        let whole = partial.into_whole();
-        whole.stamp().unwrap();
-        whole.put_in_place().unwrap()
-    }
-
-    fn content(path: &Path) -> Vec<u8> {
-        std::fs::read(path).unwrap()
-    }
-
-    #[test]
-    fn whole_files_get_their_name_and_nothing_else_stays() {
-        for (bytes, name) in [(0, "empty"), (10, "-small"), (3 << 20, "large")] {
-            let case = case(bytes);
-            let mut partial = case.open(name).unwrap();
-            let last = case.layout.groups() - 1;
-            for group in 0..last {
-                assert_eq!(case.write(&mut partial, group), Written::Some);
-            }
-            assert_eq!(case.write(&mut partial, last), Written::Last);
-            let (path, renamed) = finish(partial);
-            assert!(!renamed);
-            assert_eq!(content(&path), case.content);
-            assert_eq!(case.files(), [name]);
-            let metadata = std::fs::metadata(&path).unwrap();
-            assert_eq!(metadata.permissions().mode() & 0o7111, 0o111);
-            let age = metadata.modified().unwrap();
-            assert_eq!(age.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_000_000);
-        }
-    }
-
-    #[test]
-    fn what_was_written_is_found_again_and_what_rotted_is_not() {
-        let case = case((5 << 20) + 9);
-        let mut partial = case.open("x").unwrap();
-        for group in [0, 2, 5] {
-            case.write(&mut partial, group);
-        }
-        drop(partial);
-        let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
-        std::fs::OpenOptions::new().write(true).open(&part).unwrap().write_all_at(b"rot", (2 << 20) + 5).unwrap();
-        let mut partial = case.open("x").unwrap();
-        assert_eq!(partial.present(), [true, false, false, false, false, true]);
-        assert_eq!(partial.present_bytes(), (1 << 20) + 9);
-        assert_eq!(case.write(&mut partial, 0), Written::Twice);
-        for group in 1..5 {
-            case.write(&mut partial, group);
-        }
-        assert!(partial.is_whole());
-        assert_eq!(content(&finish(partial).0), case.content);
-    }
-
-    #[test]
-    fn damaged_states_and_parts_only_cost_time() {
-        let case = case(3 << 20);
-        let mut partial = case.open("x").unwrap();
-        case.write(&mut partial, 0);
-        drop(partial);
-        let state = case.home.path().join(case.files().iter().find(|name| name.ends_with(".state")).unwrap());
-        for len in [0, 5, 41] {
-            std::fs::OpenOptions::new().write(true).open(&state).unwrap().set_len(len).unwrap();
-            assert_eq!(case.open("x").unwrap().present_bytes(), 1 << 20);
-        }
-        std::fs::remove_file(&state).unwrap();
-        assert_eq!(case.open("x").unwrap().present(), [true, false, false]);
-        let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
-        for len in [100, 100 << 20] {
-            std::fs::OpenOptions::new().write(true).open(&part).unwrap().set_len(len).unwrap();
-            assert_eq!(case.open("x").unwrap().present_bytes(), 0);
-            assert_eq!(std::fs::metadata(&part).unwrap().len(), 3 << 20);
-        }
-    }
-
-    #[test]
-    fn a_second_process_is_kept_out() {
-        let case = case(10);
-        let first = case.open("x").unwrap();
-        assert!(matches!(case.open("x"), Err(Error::InUse(_))));
-        first.abandon();
-        assert!(case.files().is_empty());
-    }
-
-    #[test]
-    fn a_name_taken_meanwhile_is_not_lost() {
-        let case = case(10);
-        let mut partial = case.open("x.pdf").unwrap();
-        case.write(&mut partial, 0);
-        File::create(case.home.path().join("x.pdf")).unwrap().write_all(b"theirs").unwrap();
-        let (path, renamed) = finish(partial);
-        assert!(renamed);
-        assert_eq!(path.file_name().unwrap(), "x (1).pdf");
-        assert_eq!(content(&case.home.path().join("x.pdf")), b"theirs");
-    }
-
-    #[test]
-    fn the_longest_names_have_room_for_a_partial() {
-        let case = case(3 << 20);
-        let name = "é".repeat(127) + "x";
-        let mut partial = case.open(&name).unwrap();
-        for group in 0..3 {
-            case.write(&mut partial, group);
-        }
-        finish(partial);
-        assert_eq!(case.files(), [name]);
-    }
-}
+mod tests;

@@ -1,0 +1,193 @@
+use super::super::IfExists;
+use super::super::destination::Place;
+use super::*;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+struct Case {
+    home: tempfile::TempDir,
+    content: Vec<u8>,
+    stat: FileStat,
+    layout: Layout,
+    manifest: Manifest,
+}
+
+fn case(bytes: usize) -> Case {
+    let content: Vec<u8> = (0..bytes).map(|i| u8::try_from(i % 251).unwrap()).collect();
+    let layout = Layout::of(bytes as u64).unwrap();
+    let values = (0..layout.groups()).map(|group| layout.value_of(group, slice(&content, &layout, group))).collect();
+    let stat = FileStat {
+        name: "x".parse().unwrap(),
+        size: bytes as u64,
+        hash: ContentHash::of(&content),
+        group_size: layout.group_bytes(),
+        mtime: 1_000_000,
+        executable: true,
+        partial: false,
+    };
+    Case { home: tempfile::tempdir().unwrap(), content, stat, layout, manifest: Manifest::new(values) }
+}
+
+fn slice<'a>(content: &'a [u8], layout: &Layout, group: u32) -> &'a [u8] {
+    let start = usize::try_from(layout.offset(group)).unwrap();
+    &content[start..start + usize::try_from(layout.len_of(group)).unwrap()]
+}
+
+impl Case {
+    fn spot(&self, name: &str) -> Spot {
+        let place = Place::alone(Folder::open(self.home.path()).unwrap(), self.home.path().to_owned());
+        Spot { place, name: name.to_owned(), if_exists: IfExists::SkipSame }
+    }
+
+    fn open(&self, name: &str) -> Result<Partial, Error> {
+        let manifest = (self.layout.groups() > 1).then_some(&self.manifest);
+        Partial::open(&self.spot(name), &self.stat, self.layout, manifest)
+    }
+
+    fn write(&self, partial: &mut Partial, group: u32) -> Written {
+        partial.write(group, slice(&self.content, &self.layout, group)).unwrap()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(self.home.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn finish(partial: Partial) -> (PathBuf, bool) {
+    let whole = partial.into_whole();
+    whole.stamp().unwrap();
+    whole.put_in_place().unwrap()
+}
+
+fn content(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn whole_files_get_their_name_and_nothing_else_stays() {
+    for (bytes, name) in [(0, "empty"), (10, "-small"), (3 << 20, "large")] {
+        let case = case(bytes);
+        let mut partial = case.open(name).unwrap();
+        let last = case.layout.groups() - 1;
+        for group in 0..last {
+            assert_eq!(case.write(&mut partial, group), Written::Some);
+        }
+        assert_eq!(case.write(&mut partial, last), Written::Last);
+        let (path, renamed) = finish(partial);
+        assert!(!renamed);
+        assert_eq!(content(&path), case.content);
+        assert_eq!(case.files(), [name]);
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o7111, 0o111);
+        let age = metadata.modified().unwrap();
+        assert_eq!(age.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_000_000);
+    }
+}
+
+#[test]
+fn what_was_written_is_found_again_and_what_rotted_is_not() {
+    let case = case((5 << 20) + 9);
+    let mut partial = case.open("x").unwrap();
+    for group in [0, 2, 5] {
+        case.write(&mut partial, group);
+    }
+    drop(partial);
+    let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
+    std::fs::OpenOptions::new().write(true).open(&part).unwrap().write_all_at(b"rot", (2 << 20) + 5).unwrap();
+    let mut partial = case.open("x").unwrap();
+    assert_eq!(partial.present(), [true, false, false, false, false, true]);
+    assert_eq!(partial.present_bytes(), (1 << 20) + 9);
+    assert_eq!(case.write(&mut partial, 0), Written::Twice);
+    for group in 1..5 {
+        case.write(&mut partial, group);
+    }
+    assert!(partial.is_whole());
+    assert_eq!(content(&finish(partial).0), case.content);
+}
+
+#[test]
+fn what_lies_in_the_place_of_a_state_is_neither_written_to_nor_in_the_way() {
+    for kind in ["hard link", "link", "folder"] {
+        let case = case(3 << 20);
+        let elsewhere = tempfile::tempdir_in(case.home.path()).unwrap();
+        let important = elsewhere.path().join("important");
+        File::create(&important).unwrap().write_all(b"important").unwrap();
+        let state = case.home.path().join(format!("{}{STATE}", partial_stem("x", &case.stat.hash)));
+        match kind {
+            "hard link" => std::fs::hard_link(&important, &state).unwrap(),
+            "link" => std::os::unix::fs::symlink(&important, &state).unwrap(),
+            _ => std::fs::create_dir(&state).unwrap(),
+        }
+        let mut partial = case.open("x").unwrap();
+        case.write(&mut partial, 1);
+        drop(partial);
+        let mut partial = case.open("x").unwrap();
+        assert_eq!(partial.present(), [false, true, false], "{kind}");
+        for group in [0, 2] {
+            case.write(&mut partial, group);
+        }
+        assert_eq!(content(&finish(partial).0), case.content);
+        assert_eq!(std::fs::read_to_string(&important).unwrap(), "important", "{kind}");
+        assert_eq!(state.exists(), kind == "folder");
+    }
+}
+
+#[test]
+fn damaged_states_and_parts_only_cost_time() {
+    let case = case(3 << 20);
+    let mut partial = case.open("x").unwrap();
+    case.write(&mut partial, 0);
+    drop(partial);
+    let state = case.home.path().join(case.files().iter().find(|name| name.ends_with(".state")).unwrap());
+    for len in [0, 5, 41] {
+        std::fs::OpenOptions::new().write(true).open(&state).unwrap().set_len(len).unwrap();
+        assert_eq!(case.open("x").unwrap().present_bytes(), 1 << 20);
+    }
+    std::fs::remove_file(&state).unwrap();
+    assert_eq!(case.open("x").unwrap().present(), [true, false, false]);
+    let part = case.home.path().join(case.files().iter().find(|name| name.ends_with(".part")).unwrap());
+    for len in [100, 100 << 20] {
+        std::fs::OpenOptions::new().write(true).open(&part).unwrap().set_len(len).unwrap();
+        assert_eq!(case.open("x").unwrap().present_bytes(), 0);
+        assert_eq!(std::fs::metadata(&part).unwrap().len(), 3 << 20);
+    }
+}
+
+#[test]
+fn a_second_process_is_kept_out() {
+    let case = case(10);
+    let first = case.open("x").unwrap();
+    assert!(matches!(case.open("x"), Err(Error::InUse(_))));
+    first.abandon();
+    assert!(case.files().is_empty());
+}
+
+#[test]
+fn a_name_taken_meanwhile_is_not_lost() {
+    let case = case(10);
+    let mut partial = case.open("x.pdf").unwrap();
+    case.write(&mut partial, 0);
+    File::create(case.home.path().join("x.pdf")).unwrap().write_all(b"theirs").unwrap();
+    let (path, renamed) = finish(partial);
+    assert!(renamed);
+    assert_eq!(path.file_name().unwrap(), "x (1).pdf");
+    assert_eq!(content(&case.home.path().join("x.pdf")), b"theirs");
+}
+
+#[test]
+fn the_longest_names_have_room_for_a_partial() {
+    let case = case(3 << 20);
+    let name = "é".repeat(127) + "x";
+    let mut partial = case.open(&name).unwrap();
+    for group in 0..3 {
+        case.write(&mut partial, group);
+    }
+    finish(partial);
+    assert_eq!(case.files(), [name]);
+}
