@@ -107,7 +107,8 @@ fn sources_that_fall_silent_are_given_up() {
         let offers = vec![Offer::new("film.mkv", noise(seed, 5_000_000))];
         let source = HostilePeer::join(&lab, &user, offers, trick);
         let here = lab.empty_folder(&user);
-        let fetch = alice.peer(["fetch", "--patience", "0", &user, name, "-o"]).arg(&here);
+        // A limit that is never reached excuses nobody.
+        let fetch = alice.peer(["fetch", "--limit", "10M", "--patience", "0", &user, name, "-o"]).arg(&here);
         (fetch.start(), source, here)
     });
     for (fetching, _source, here) in running.collect::<Vec<_>>() {

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::pulse::Pulse;
 use super::sources::Caller;
 use crate::engine::node::control::NodeClient;
-use crate::engine::rate::{Bucket, pause};
+use crate::engine::rate::Bucket;
 use crate::engine::talk::BESIDE_TALK;
 use crate::engine::{Error, Me};
 
@@ -36,12 +37,10 @@ impl Courtesy {
         self.talking.store(talking, Ordering::Relaxed);
     }
 
-    /// Waits until so many bytes more may be taken.
-    pub(super) async fn pass(&self, bytes: usize) {
+    /// Waits until so many bytes more may be taken over the link with this pulse.
+    pub(super) async fn pass(&self, bytes: usize, pulse: &Pulse) {
         if self.is_due() {
-            let mut pace = self.pace.lock().await;
-            let wait = pace.take(bytes, Instant::now());
-            pause(wait).await;
+            pulse.pass(&self.pace, bytes).await;
         }
     }
 }

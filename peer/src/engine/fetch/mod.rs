@@ -16,6 +16,7 @@ mod partial;
 mod parts;
 mod plan;
 mod puller;
+mod pulse;
 mod resolve;
 mod sources;
 mod writer;

@@ -11,19 +11,15 @@ use tokio::sync::{Notify, mpsc};
 use super::FileNo;
 use super::courtesy::Courtesy;
 use super::plan::{Plan, SourceNo, Work};
+use super::pulse::Pulse;
 use super::writer::{Job, Order, WriterHandle};
-use crate::engine::rate::{Bucket, pause};
+use crate::engine::rate::Bucket;
 use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::net::stream::{Priority, Receiver, Sender, within};
+use crate::net::stream::{Priority, Receiver, Sender};
 
 /// Requests asked ahead: what keeps small files from waiting for each other.
 const AHEAD_REQUESTS: usize = 64;
-/// How long a source may be silent in the middle of an answer.
-const SILENCE: Duration = Duration::from_secs(15);
-/// A source that sends less than this in [`TRICKLE_TIME`] is as good as silent.
-const TRICKLE_BYTES: u64 = 32 * 1024;
-const TRICKLE_TIME: Duration = Duration::from_secs(30);
 /// A puller without work looks again after this, for what others have become late with.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -68,24 +64,17 @@ impl Pull {
         let _ = self.news.send(news);
     }
 
-    async fn pass_limit(&self, bytes: usize) {
+    async fn pass_limit(&self, bytes: usize, pulse: &Pulse) {
         if let Some(limit) = &self.limit {
-            let mut bucket = limit.lock().await;
-            let wait = bucket.take(bytes, Instant::now());
-            pause(wait).await;
+            pulse.pass(limit, bytes).await;
         }
-        self.courtesy.pass(bytes).await;
-    }
-
-    /// Whether it may be us who keeps the source waiting.
-    fn is_slowed(&self) -> bool {
-        self.limit.is_some() || self.courtesy.is_due()
+        self.courtesy.pass(bytes, pulse).await;
     }
 }
 
 /// Pulls until the plan is done. What was asked for and did not come goes back into the plan.
-pub(super) async fn pull(pull: Arc<Pull>, link: Link, source: SourceNo) -> Result<(), StreamError> {
-    let mut puller = Puller { pull: &pull, link: &link, source, stream: None, asked: VecDeque::new() };
+pub(super) async fn pull(pull: Arc<Pull>, link: Link, pulse: Arc<Pulse>, source: SourceNo) -> Result<(), StreamError> {
+    let mut puller = Puller { pull: &pull, link: &link, pulse: &pulse, source, stream: None, asked: VecDeque::new() };
     let outcome = puller.run().await;
     puller.give_all_back();
     outcome
@@ -94,6 +83,7 @@ pub(super) async fn pull(pull: Arc<Pull>, link: Link, source: SourceNo) -> Resul
 struct Puller<'a> {
     pull: &'a Pull,
     link: &'a Link,
+    pulse: &'a Pulse,
     source: SourceNo,
     /// Without a sender once the source takes no more questions on it.
     stream: Option<(Option<Sender>, Receiver)>,
@@ -186,9 +176,10 @@ impl Puller<'_> {
             // In the queue before it is sent: what fails to be sent is given back as well.
             self.asked.push_back(work);
             match &mut self.stream {
-                Some((Some(sender), _)) => within(SILENCE, sender.frame(&ask)).await?,
+                Some((Some(sender), _)) => self.pulse.patience().wait(sender.frame(&ask)).await?,
                 _ => {
-                    let (sender, receiver) = within(SILENCE, self.link.open(&ask, Priority::Request)).await?;
+                    let opened = self.pulse.patience().wait(self.link.open(&ask, Priority::Request)).await;
+                    let (sender, receiver) = opened?;
                     self.stream = Some((Some(sender), receiver));
                 }
             }
@@ -207,7 +198,9 @@ impl Puller<'_> {
 
     async fn take_answer(&mut self, work: &Work) -> Result<(), StreamError> {
         let Some((_, receiver)) = &mut self.stream else { return Ok(()) };
-        let answer = match within(SILENCE, receiver.answer()).await {
+        let answer = self.pulse.patience().wait(receiver.answer()).await;
+        self.pulse.beat(0);
+        let answer = match answer {
             Err(StreamError::Answered { code, message }) => {
                 self.asked.pop_front();
                 self.pull.plan().give_back(self.source, work);
@@ -257,11 +250,9 @@ impl Puller<'_> {
             return Ok(());
         }
         let mut manifest = None;
-        if *answer == expected
-            && let Some((_, receiver)) = &mut self.stream
-        {
+        if *answer == expected {
             let len = usize::try_from(layout.groups()).unwrap_or(0) * 32;
-            let bytes = within(SILENCE, receiver.bulk_exact(len)).await?;
+            let bytes = self.read(Vec::with_capacity(len), len).await?;
             manifest = Manifest::from_bytes(&layout, &bytes).filter(|manifest| manifest.fold() == order.stat.hash);
         }
         let Some(manifest) = manifest else {
@@ -270,7 +261,7 @@ impl Puller<'_> {
         self.asked.pop_front();
         let first = self.pull.plan().manifest_came(file);
         if first {
-            self.pull.writer.send(Job::Open { file, manifest }).await;
+            self.pulse.pause(self.pull.writer.send(Job::Open { file, manifest })).await;
         }
         Ok(())
     }
@@ -282,7 +273,7 @@ impl Puller<'_> {
         }
         for group in start..end {
             let len = usize::try_from(layout.len_of(group)).unwrap_or(usize::MAX);
-            let bytes = self.take_group(len).await?;
+            let bytes = self.read(self.pull.writer.buffer(len), len).await?;
             self.pull.plan().delivered(self.source, file, group, Instant::now());
             // From here on the group is the writer's; only the rest of the run could still have to be given back.
             match self.asked.front_mut() {
@@ -291,29 +282,24 @@ impl Puller<'_> {
                     self.asked.pop_front();
                 }
             }
-            self.pull.writer.send_group(file, group, bytes, self.source).await;
+            self.pulse.pause(self.pull.writer.send_group(file, group, bytes, self.source)).await;
         }
         Ok(())
     }
 
-    async fn take_group(&mut self, len: usize) -> Result<Vec<u8>, StreamError> {
+    /// Exactly `len` raw bytes of an answer, put into `bytes`, which is empty.
+    async fn read(&mut self, mut bytes: Vec<u8>, len: usize) -> Result<Vec<u8>, StreamError> {
         let Some((_, receiver)) = &mut self.stream else { return Err(StreamError::Truncated) };
-        let mut bytes = self.pull.writer.buffer(len);
-        let mut since = (Instant::now(), 0_u64);
+        let mut patience = self.pulse.patience();
         while bytes.len() < len {
             // A timer only where there is something to wait for.
             let chunk = match receiver.take_ready(len - bytes.len()) {
                 Some(chunk) => chunk,
-                None => within(SILENCE, receiver.bulk(len - bytes.len())).await?,
+                None => patience.wait(receiver.bulk(len - bytes.len())).await?,
             };
             bytes.extend_from_slice(&chunk);
-            since.1 += chunk.len() as u64;
-            if since.1 >= TRICKLE_BYTES || self.pull.is_slowed() {
-                since = (Instant::now(), 0);
-            } else if since.0.elapsed() >= TRICKLE_TIME {
-                return Err(StreamError::Timeout(TRICKLE_TIME));
-            }
-            self.pull.pass_limit(chunk.len()).await;
+            self.pulse.beat(chunk.len());
+            self.pull.pass_limit(chunk.len(), self.pulse).await;
         }
         Ok(bytes)
     }

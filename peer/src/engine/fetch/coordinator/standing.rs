@@ -1,5 +1,6 @@
 //! Where the sources stand: joined, lost and called again, back, banned; and what is given up for want of any.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Reporter, Running, Source, Trouble};
@@ -7,6 +8,7 @@ use crate::engine::Error;
 use crate::engine::fetch::parts::watch;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::puller::pull;
+use crate::engine::fetch::pulse::Pulse;
 use crate::engine::fetch::sources::{Found, may_come_back};
 use crate::engine::fetch::{FetchEvent, FileNo};
 use crate::net::link::Link;
@@ -38,10 +40,10 @@ impl Running<'_> {
         state.link_no += 1;
         state.link = link.clone();
         state.coming = false;
-        let link_no = state.link_no;
+        let (link_no, pulse) = (state.link_no, Arc::new(Pulse::default()));
         for _ in 0..self.streams {
-            let (shared, link) = (self.shared.clone(), link.clone());
-            self.pullers.spawn(async move { (source, link_no, pull(shared, link, source).await) });
+            let (shared, link, pulse) = (self.shared.clone(), link.clone(), pulse.clone());
+            self.pullers.spawn(async move { (source, link_no, pull(shared, link, pulse, source).await) });
         }
         let partly = self.shared.plan().has_partly(source);
         if !partly.is_empty() {
