@@ -125,7 +125,7 @@ fn a_small_file_does_not_wait_for_a_large_one() {
     node.wait_for("online as");
     let here = lab.empty_folder("here");
     let begun = Instant::now();
-    let bulk = fetching(&alice, "bob", &[], &here);
+    let bulk = fetching(&alice, "bob", &["-j", "32"], &here);
     wait_for_bytes(&bulk, 1);
     // Somebody else's, and one more of the same person's.
     let small = [&carol, &alice].map(|user| {
@@ -138,6 +138,24 @@ fn a_small_file_does_not_wait_for_a_large_one() {
     let whole = begun.elapsed();
     println!("the large one took {whole:?}, the small ones {small:?}");
     assert!(small.iter().all(|time| *time * 8 < whole), "{small:?} of {whole:?}");
+}
+
+#[test]
+fn streams_that_wait_for_their_turn_are_not_taken_for_dead() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("film.mkv", 12_000_000)]);
+    let node = bob.peer(["serve", "--limit", "600k"]).start();
+    node.wait_for("online as");
+    let here = ["one", "two"].map(|name| lab.empty_folder(name));
+    let many = fetching(&alice, "bob", &["-j", "9", "--patience", "0"], &here[0]);
+    let few = fetching(&alice, "bob", &["--patience", "0"], &here[1]);
+    // Each stream's first megabyte takes longer than any silence is borne.
+    for fetching in [&many, &few] {
+        wait_for_bytes(fetching, 1);
+    }
+    let least = bob.peer(["serve", "--limit", "999"]).run();
+    least.exits(2).says("at least 1k bytes a second");
 }
 
 #[test]

@@ -76,11 +76,16 @@ impl Sender {
         Ok(self.stream.write_all(&self.buffer).await?)
     }
 
-    /// Sends one frame and the raw bytes that it announces.
+    /// Sends one frame and the raw bytes that it announces; `moved` as with [`Sender::bulk`].
     ///
     /// # Errors
     /// [`StreamError`] when the frame is too large or the stream is gone.
-    pub async fn frame_and_bulk<T: Serialize>(&mut self, message: &T, bytes: Bytes) -> Result<(), StreamError> {
+    pub async fn frame_and_bulk<T: Serialize>(
+        &mut self,
+        message: &T,
+        bytes: Bytes,
+        moved: impl Fn(usize),
+    ) -> Result<(), StreamError> {
         self.buffer.clear();
         frame::encode(message, &mut self.buffer)?;
         if bytes.len() <= COPIED_BYTES {
@@ -89,15 +94,20 @@ impl Sender {
             return Ok(self.stream.write_all(&self.buffer).await?);
         }
         self.stream.write_all(&self.buffer).await?;
-        self.bulk(bytes).await
+        self.bulk(bytes, moved).await
     }
 
-    /// Sends raw bytes that a frame announced.
+    /// Sends raw bytes that a frame announced. `moved` hears of every part of them that is on its way, in bytes: on a slow
+    /// network the whole takes its time.
     ///
     /// # Errors
     /// [`StreamError`] when the stream is gone.
-    pub async fn bulk(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        Ok(self.stream.write_chunk(bytes).await?)
+    pub async fn bulk(&mut self, bytes: Bytes, moved: impl Fn(usize)) -> Result<(), StreamError> {
+        let mut left = [bytes];
+        while !left[0].is_empty() {
+            moved(self.stream.write_chunks(&mut left).await?.bytes);
+        }
+        Ok(())
     }
 
     /// Says how urgent what is sent from here on is.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::UserName;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::engine::rate::{Bucket, pause};
@@ -24,10 +24,16 @@ pub struct Limits {
     pub per_peer: Option<u64>,
 }
 
-/// Files that are sent to one peer at once; the others of the node's slots are for the others.
-const SLOTS_PER_PEER: usize = 8;
+/// Files that are sent at once, to all peers together.
+const PLACES: usize = 32;
+/// And to one peer; the others are for the others.
+const PLACES_PER_PEER: usize = 8;
+/// Beside them each link has a place of its own, so that none is silent for what others fetch; as long as they last.
+const PLACES_OF_LINKS: usize = 96;
+/// Small files that are sent to one peer at once while none of its places is free.
+const SMALL_PER_PEER: usize = 4;
 const PIECE_BYTES: u64 = 256 * 1024;
-const MIN_PIECE_BYTES: u64 = 8 * 1024;
+const MIN_PIECE_BYTES: u64 = 1024;
 
 /// Where every piece passes before it is sent.
 #[derive(Debug)]
@@ -37,20 +43,39 @@ pub(super) struct Gate {
     talk: Talk,
     beside_talk: tokio::sync::Mutex<Bucket>,
     peers: Mutex<HashMap<UserName, Arc<Lane>>>,
+    places: Arc<Semaphore>,
+    places_of_links: Arc<Semaphore>,
 }
 
 /// One peer's way through the gate.
 #[derive(Debug)]
 pub(super) struct Lane {
     bucket: tokio::sync::Mutex<Option<Bucket>>,
-    slots: Arc<Semaphore>,
+    /// Of the pieces of large files, only one waits at the bucket.
+    turn: tokio::sync::Mutex<()>,
+    places: Arc<Semaphore>,
+    small: Semaphore,
 }
+
+/// One link's ways to a place.
+#[derive(Debug)]
+pub(super) struct Entry {
+    gate: Arc<Gate>,
+    lane: Arc<Lane>,
+    own: Arc<Semaphore>,
+}
+
+/// A place among what is sent at once; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(#[expect(dead_code, reason = "held, not looked at")] [OwnedSemaphorePermit; 2]);
 
 impl Gate {
     pub(super) fn new(limits: Limits, talk: Talk) -> Self {
         let total = limits.total.map(|total| tokio::sync::Mutex::new(Bucket::new(total, now())));
         let beside_talk = tokio::sync::Mutex::new(Bucket::new(BESIDE_TALK, now()));
-        Self { limits, total, talk, beside_talk, peers: Mutex::default() }
+        let places = Arc::new(Semaphore::new(PLACES));
+        let places_of_links = Arc::new(Semaphore::new(PLACES_OF_LINKS));
+        Self { limits, total, talk, beside_talk, peers: Mutex::default(), places, places_of_links }
     }
 
     /// The way of a peer, the same for all its links.
@@ -60,7 +85,12 @@ impl Gate {
         peers.retain(|_, lane| Arc::strong_count(lane) > 1);
         let new = || {
             let bucket = self.limits.per_peer.map(|limit| Bucket::new(limit, now()));
-            Arc::new(Lane { bucket: tokio::sync::Mutex::new(bucket), slots: Arc::new(Semaphore::new(SLOTS_PER_PEER)) })
+            Arc::new(Lane {
+                bucket: tokio::sync::Mutex::new(bucket),
+                turn: tokio::sync::Mutex::default(),
+                places: Arc::new(Semaphore::new(PLACES_PER_PEER)),
+                small: Semaphore::new(SMALL_PER_PEER),
+            })
         };
         peers.entry(user.clone()).or_insert_with(new).clone()
     }
@@ -71,12 +101,13 @@ impl Gate {
         tightest.map_or(PIECE_BYTES, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, PIECE_BYTES))
     }
 
-    /// Waits until `bytes` may be sent to the peer of `lane`.
-    pub(super) async fn pass(&self, lane: &Lane, bytes: usize) {
+    /// Waits until `bytes` may be sent to the peer of `lane`; all of a small file passes before the pieces of large ones.
+    pub(super) async fn pass(&self, lane: &Lane, bytes: usize, is_all: bool) {
         let beside_talk = self.talk.is_on();
         if self.limits == Limits::default() && !beside_talk {
             return;
         }
+        let _turn = if is_all { None } else { Some(lane.turn.lock().await) };
         let mut own = lane.bucket.lock().await;
         if beside_talk {
             let mut pace = self.beside_talk.lock().await;
@@ -95,11 +126,43 @@ impl Gate {
     }
 }
 
-impl Lane {
-    /// Waits until one more file may be sent to this peer.
-    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        // Never closed, so there always is one.
-        self.slots.clone().acquire_owned().await.ok()
+impl Entry {
+    /// The ways of one more link to the peer of `lane`.
+    pub(super) fn new(gate: Arc<Gate>, lane: Arc<Lane>) -> Self {
+        Self { gate, lane, own: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// A place, if one is free.
+    pub(super) fn place_now(&self) -> Option<Place> {
+        let now = |[first, second]: [&Arc<Semaphore>; 2]| {
+            Some(Place([first.clone().try_acquire_owned().ok()?, second.clone().try_acquire_owned().ok()?]))
+        };
+        now(self.own()).or_else(|| now(self.common()))
+    }
+
+    /// Waits for a place. None of them is ever closed, so there always is one.
+    pub(super) async fn place(&self) -> Option<Place> {
+        let wait = async |[first, second]: [&Arc<Semaphore>; 2]| {
+            Some(Place([first.clone().acquire_owned().await.ok()?, second.clone().acquire_owned().await.ok()?]))
+        };
+        tokio::select! {
+            biased;
+            place = wait(self.own()) => place,
+            place = wait(self.common()) => place,
+        }
+    }
+
+    /// Waits until one more small file may be sent to this peer.
+    pub(super) async fn small(&self) -> Option<SemaphorePermit<'_>> {
+        self.lane.small.acquire().await.ok()
+    }
+
+    fn own(&self) -> [&Arc<Semaphore>; 2] {
+        [&self.own, &self.gate.places_of_links]
+    }
+
+    fn common(&self) -> [&Arc<Semaphore>; 2] {
+        [&self.lane.places, &self.gate.places]
     }
 }
 
@@ -120,7 +183,7 @@ mod tests {
         let begin = Instant::now();
         let pieces = async |count: usize| {
             for _ in 0..count {
-                gate.pass(&lane, PIECE).await;
+                gate.pass(&lane, PIECE, false).await;
             }
         };
         pieces(1000).await;
@@ -135,6 +198,20 @@ mod tests {
         assert_eq!(silent.elapsed(), std::time::Duration::ZERO, "they fell silent");
     }
 
+    #[tokio::test]
+    async fn whatever_others_send_a_link_has_a_place() {
+        let gate = Arc::new(Gate::new(Limits::default(), Talk::default()));
+        let mut held = Vec::new();
+        let mut fill = |user: &str| {
+            let entry = Entry::new(gate.clone(), gate.lane(&user.parse().unwrap()));
+            let places: Vec<Place> = std::iter::from_fn(|| entry.place_now()).collect();
+            let count = places.len();
+            held.push((entry, places));
+            count
+        };
+        assert_eq!(["alice", "alice", "bob", "carol", "dave", "erin"].map(&mut fill), [9, 1, 9, 9, 9, 1]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_with_many_streams_gets_no_more_than_one_with_few() {
         let gate = Arc::new(Gate::new(Limits { total: Some(1_000_000), per_peer: None }, Talk::default()));
@@ -147,7 +224,7 @@ mod tests {
                     let mut sent = 0_usize;
                     let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {
                         loop {
-                            gate.pass(&lane, 10_000).await;
+                            gate.pass(&lane, 10_000, false).await;
                             sent += 10_000;
                             tokio::task::yield_now().await;
                         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
 use shared::peer::{Answer, Code, FileStat};
 use shared::{ContentHash, FileName, GroupSet, Layout, UserName};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::part::Part;
 use super::pieces::Pieces;
@@ -19,8 +19,6 @@ use crate::sys::open_regular;
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
 const PAGE: usize = 200;
-/// Files that are sent at once, to all peers together.
-const UPLOADS: usize = 32;
 
 /// Shares that are to be hashed again, each once however often it is asked for.
 #[derive(Debug, Default)]
@@ -69,7 +67,7 @@ enum Unopened {
 }
 
 /// A request for groups of a file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Get {
     pub(super) hash: ContentHash,
     /// Half-open ranges.
@@ -82,14 +80,13 @@ pub struct Library {
     profile: Profile,
     /// Shares found to have changed go here, to be hashed again.
     stale: Arc<StaleShares>,
-    uploads: Arc<Semaphore>,
     pieces: Pieces,
 }
 
 impl Library {
     /// The shares of `profile`; those that changed are sent to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
-        Self { profile, stale, uploads: Arc::new(Semaphore::new(UPLOADS)), pieces: Pieces::default() }
+        Self { profile, stale, pieces: Pieces::default() }
     }
 
     /// A page of shares.
@@ -197,12 +194,6 @@ impl Library {
         });
         let (groups, set) = found.await.map_err(internal)?.ok_or_else(not_found)?;
         Ok((Answer::Have { hash, groups }, Bytes::copy_from_slice(set.as_bytes())))
-    }
-
-    /// One of the node's places among what is sent at once.
-    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        // Never closed, so there always is one.
-        self.uploads.clone().acquire_owned().await.ok()
     }
 
     /// Opens files to send some of their groups in pieces of `piece_bytes`: the first, and further ones while all that

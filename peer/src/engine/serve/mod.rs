@@ -19,13 +19,13 @@ pub use gate::Limits;
 use library::{Get, Refusal, refused};
 pub use library::{Library, StaleShares};
 use reading::OpenShare;
-use uploads::{SILENCE, Uploads};
+use uploads::Uploads;
 
 use super::chat::Intake;
 use super::event::Events;
 use super::{Me, chat};
 use crate::net::link::Link;
-use crate::net::stream::{Priority, Receiver, Sender, is_breach, within};
+use crate::net::stream::{Priority, Receiver, Sender, is_breach};
 use crate::net::{LinkError, StreamError};
 
 /// Streams of one link that are served at once.
@@ -151,19 +151,53 @@ async fn send_files(
 ) -> Result<(), StreamError> {
     while !gets.is_empty() {
         // For one large file, or for small ones that are read already; then others have their turn.
-        let _slots = (uploads.slot().await, library.slot().await);
+        let _place = match uploads.entry().place_now() {
+            Some(place) => Some(place),
+            None => {
+                send_small(library, uploads, sender, &mut gets).await?;
+                if gets.is_empty() {
+                    break;
+                }
+                uploads.entry().place().await
+            }
+        };
         let (opened, rest) =
             library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)?;
         gets = rest;
         for opened in opened {
             match opened {
                 Ok(open) => send_file(library, uploads, sender, open).await?,
-                // Nor may one that reads no answer keep the slots.
-                Err(refusal) => within(SILENCE, refuse(sender, refusal)).await?,
+                // Nor may one that reads no answer keep the place.
+                Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
             }
         }
     }
     Ok(())
+}
+
+/// Sends the files at the front of `gets` that are read in one piece, which don't wait for a place behind large ones.
+async fn send_small(
+    library: &Library,
+    uploads: &Uploads,
+    sender: &mut Sender,
+    gets: &mut VecDeque<Get>,
+) -> Result<(), StreamError> {
+    loop {
+        let _small = uploads.entry().small().await;
+        let opening = library.open(uploads.user(), gets.clone(), uploads.piece_bytes()).await;
+        let (opened, rest) = opening.map_err(StreamError::Reset)?;
+        for opened in opened {
+            match opened {
+                Ok(open) if open.pieces.is_all_here() => send_file(library, uploads, sender, open).await?,
+                Ok(_) => return Ok(()),
+                Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
+            }
+            gets.pop_front();
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 async fn send_file(
@@ -201,11 +235,11 @@ async fn answer(serving: &Serving, user: &UserName, sender: &mut Sender, ask: As
         }
         Ask::Stat { name } => library.stat(user, name).await,
         Ask::Manifest { hash } => match library.manifest(user, hash).await {
-            Ok((answer, manifest)) => return sender.frame_and_bulk(&answer, manifest).await,
+            Ok((answer, manifest)) => return sender.frame_and_bulk(&answer, manifest, |_| ()).await,
             Err(refused) => Err(refused),
         },
         Ask::Have { hash } => match library.have(user, hash).await {
-            Ok((answer, groups)) => return sender.frame_and_bulk(&answer, groups).await,
+            Ok((answer, groups)) => return sender.frame_and_bulk(&answer, groups, |_| ()).await,
             Err(refused) => Err(refused),
         },
         Ask::Hello(_) | Ask::Chat {} | Ask::Get { .. } => {

@@ -119,6 +119,11 @@ impl ReadAhead {
         Self { first, rest: if goes_on { Rest::Unread(rest) } else { Rest::Nothing } }
     }
 
+    /// Whether nothing is left to be read.
+    pub(super) const fn is_all_here(&self) -> bool {
+        matches!(self.rest, Rest::Nothing)
+    }
+
     /// The next piece; `None` behind the last. A thread reads the further ones from the first call on.
     pub(super) async fn next(&mut self) -> Option<Read> {
         self.rest = match std::mem::replace(&mut self.rest, Rest::Nothing) {

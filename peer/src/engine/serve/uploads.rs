@@ -1,21 +1,23 @@
 //! Sending files over one link, and telling who got what.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::peer::{Answer, Code};
 use shared::{ContentHash, FileName, UserName};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::gate::{Gate, Lane};
+use super::gate::{Entry, Gate, Lane};
 use super::reading::OpenShare;
 use crate::engine::event::{Course, Event, Events, Transfer, TransferState};
 use crate::net::StreamError;
 use crate::net::stream::{Sender, within};
 
 /// How long the other side may take nothing.
-pub(super) const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(30);
 /// How often it is told how far a file is.
 const TOLD_EVERY: Duration = Duration::from_millis(500);
 
@@ -26,6 +28,9 @@ pub(super) struct Uploads {
     events: Events,
     gate: Arc<Gate>,
     lane: Arc<Lane>,
+    entry: Entry,
+    /// Bytes of pieces that are on their way, on all streams.
+    moved: AtomicU64,
     sent: Mutex<HashMap<ContentHash, Sent>>,
 }
 
@@ -39,7 +44,8 @@ struct Sent {
 impl Uploads {
     pub(super) fn new(user: UserName, events: Events, gate: Arc<Gate>) -> Self {
         let lane = gate.lane(&user);
-        Self { user, events, gate, lane, sent: Mutex::default() }
+        let entry = Entry::new(gate.clone(), lane.clone());
+        Self { user, events, gate, lane, entry, moved: AtomicU64::new(0), sent: Mutex::default() }
     }
 
     /// To whom.
@@ -53,17 +59,19 @@ impl Uploads {
         let header = Answer::Data { bytes: total };
         let (mut outcome, mut bytes) = (Ok(()), 0);
         let mut told = Instant::now();
+        let moved = |bytes: usize| {
+            self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+        };
         while let Some(piece) = pieces.next().await {
             outcome = match piece {
                 Ok(piece) => {
                     let begins = bytes == 0;
                     bytes += piece.len() as u64;
-                    self.gate.pass(&self.lane, piece.len()).await;
-                    // One that never reads must not keep the slot.
+                    self.gate.pass(&self.lane, piece.len(), piece.len() as u64 == total).await;
                     if begins {
-                        within(SILENCE, sender.frame_and_bulk(&header, piece)).await
+                        self.patiently(sender.frame_and_bulk(&header, piece, moved)).await
                     } else {
-                        within(SILENCE, sender.bulk(piece)).await
+                        self.patiently(sender.bulk(piece, moved)).await
                     }
                 }
                 Err(code) => Err(StreamError::Reset(code)),
@@ -77,7 +85,7 @@ impl Uploads {
             }
         }
         if total == 0 && outcome.is_ok() {
-            outcome = within(SILENCE, sender.frame(&header)).await;
+            outcome = self.patiently(sender.frame(&header)).await;
         }
         self.count(hash, name, bytes, layout.size());
         if !pieces.end().await || (outcome.is_ok() && bytes != total) {
@@ -91,9 +99,25 @@ impl Uploads {
         self.gate.piece_bytes()
     }
 
-    /// Waits until one more file may be sent to this peer.
-    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.lane.slot().await
+    /// Its ways to a place among what is sent at once.
+    pub(super) const fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Waits for a write as long as anything moves over the link: its streams wait for each other before a slow network.
+    /// But one that never reads must not keep its place.
+    pub(super) async fn patiently<T>(
+        &self,
+        write: impl Future<Output = Result<T, StreamError>>,
+    ) -> Result<T, StreamError> {
+        let mut write = pin!(write);
+        loop {
+            let before = self.moved.load(Ordering::Relaxed);
+            match within(SILENCE, async { Ok(write.as_mut().await) }).await {
+                Err(StreamError::Timeout(_)) if self.moved.load(Ordering::Relaxed) != before => {}
+                written => return written?,
+            }
+        }
     }
 
     /// Tells of the files that were begun and not finished over this link.
