@@ -171,6 +171,8 @@ impl Words {
             | FetchEvent::Resolved { .. }
             | FetchEvent::Started { .. }
             | FetchEvent::Opened { .. }
+            | FetchEvent::Changed { .. }
+            | FetchEvent::Outdated { .. }
             | FetchEvent::Verified { .. }
             | FetchEvent::Alike { .. } => {}
         }

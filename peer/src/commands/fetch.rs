@@ -92,6 +92,13 @@ impl Offering {
                 }
                 self.changed.notify_one();
             }
+            FetchEvent::Changed { file, .. } => {
+                if let Some(part) = self.parts.remove(file)
+                    && let Err(why) = self.profile.remove_partial(&part)
+                {
+                    tracing::warn!("{why}");
+                }
+            }
             FetchEvent::Finished { file, report } => {
                 if let Status::Done(path) | Status::Renamed(path) = &report.status {
                     self.arrived.push(path.clone());

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use shared::UserName;
 use shared::safe_text::safe_line;
+use shared::{FileName, UserName};
 
 use super::Output;
 use super::json::file_json;
@@ -116,7 +116,12 @@ impl FetchBars {
                     self.bars.insert(*file, bar);
                 }
             }
+            FetchEvent::Outdated { name } => {
+                let name = safe_line(name.as_str());
+                self.line(&format!("{name} changed at its source since: what was kept of it is removed"));
+            }
             FetchEvent::Opened { .. } => {}
+            FetchEvent::Changed { file, name, bytes } => self.changed(*file, name, *bytes),
             FetchEvent::Verified { file, bytes } => self.advance(Some(*file), *bytes),
             FetchEvent::Finished { file, report } => self.finished(*file, report),
         }
@@ -231,6 +236,17 @@ impl FetchBars {
             total.set_prefix(format!("total, {files} files"));
             self.total = Some(total);
             self.name_sources();
+        }
+    }
+
+    fn changed(&mut self, file: FileNo, name: &FileName, bytes: u64) {
+        self.line(&format!("{} changed at its source meanwhile: fetching it anew", safe_line(name.as_str())));
+        self.done_bytes = self.done_bytes.saturating_sub(bytes);
+        if let Some(total) = &self.total {
+            total.set_position(self.done_bytes);
+        }
+        if let Some(bar) = self.bars.remove(&file) {
+            bar.finish_and_clear();
         }
     }
 

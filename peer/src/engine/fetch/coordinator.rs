@@ -1,32 +1,30 @@
 //! Holds a fetch together: starts the pullers, hears what they, the writer and the callers tell, settles every file.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::destination::Placement;
-use super::plan::{Plan, SourceNo};
+use super::plan::SourceNo;
 use super::puller::{News, Pull};
 use super::resolve::Resolved;
 use super::sources::{Caller, Found};
-use super::writer::{self, Job, Order, Outcome};
+use super::writer::{Job, Order, Outcome};
 use super::{Ended, FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
-use crate::engine::rate::Bucket;
-use crate::engine::{Error, ErrorKind, blocking};
+use crate::engine::{Error, ErrorKind};
 use crate::net::StreamError;
 use crate::net::link::Link;
 
 mod placing;
+mod rounds;
 mod standing;
-
-use placing::Placed;
 
 /// For the writer to put away what it has after an interruption.
 const WRITE_OUT: Duration = Duration::from_secs(2);
@@ -47,6 +45,17 @@ pub(super) struct Coordinator<'a> {
 struct Account {
     summary: Summary,
     first_error: Option<Error>,
+    /// Files that have a number in what is reported.
+    numbered: FileNo,
+    /// Who told a lie.
+    banned: Vec<UserName>,
+}
+
+/// A file that is no longer what was asked for, and why that was noticed.
+#[derive(Debug)]
+struct Changed {
+    order: Order,
+    trouble: Trouble,
 }
 
 /// What is known of a file while it is fetched.
@@ -85,6 +94,8 @@ enum Ending {
 struct Trouble {
     kind: ErrorKind,
     message: String,
+    /// A source has another file by now, or none.
+    changed: bool,
 }
 
 /// A fetch that is under way.
@@ -107,91 +118,9 @@ struct Running<'a> {
     trouble: Option<Trouble>,
     /// Why a source doesn't have a file after all.
     refusals: HashMap<FileNo, Trouble>,
+    /// Files that are to be asked about again, by their names.
+    changed: Vec<Changed>,
     account: Account,
-}
-
-impl<'a> Coordinator<'a> {
-    pub(super) const fn new(
-        caller: &'a Caller,
-        first: Link,
-        request: &'a Request,
-        placement: Placement,
-        resolved: Resolved,
-    ) -> Self {
-        Self { caller, first, request, placement, resolved }
-    }
-
-    /// Runs to the end.
-    pub(super) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Result<Ended, Error> {
-        let Self { caller, first, request, placement, resolved } = self;
-        let in_order = matches!(placement, Placement::Stdout);
-        let Placed { orders, account } = tokio::select! {
-            () = cancel.cancelled() => return Err(Error::Interrupted),
-            placed = placing::place(placement, resolved, report) => placed?,
-        };
-        let bytes = orders.iter().fold(0, |sum: u64, order| sum.saturating_add(order.layout.size()));
-        report(FetchEvent::Resolved { files: orders.len(), bytes });
-        if orders.is_empty() {
-            return Ok(account.conclude());
-        }
-        let partial: Vec<FileNo> =
-            (0..).zip(&orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
-        let asked = Found::ask(first.clone(), (0..orders.len()).collect(), &orders, &partial).await;
-        let first = asked.map_err(|why| Error::stream(&request.from, why))?;
-        let streams = if in_order { 1 } else { request.streams.max(1) };
-        let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
-        let orders = Arc::new(orders);
-        let courtesy = caller.courtesy().clone();
-        let (writer, outcomes, threads) = writer::start(orders.clone(), courtesy.clone())?;
-        let (news, heard) = mpsc::unbounded_channel();
-        let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
-        let shared = Arc::new(Pull {
-            plan: Mutex::new(plan),
-            work: Notify::new(),
-            orders: orders.clone(),
-            writer,
-            news,
-            limit,
-            courtesy,
-        });
-        let mut running = Running {
-            caller,
-            request,
-            streams,
-            in_order,
-            progress: vec![Progress::default(); orders.len()],
-            shared,
-            sources: Vec::new(),
-            pullers: JoinSet::new(),
-            calls: JoinSet::new(),
-            watches: JoinSet::new(),
-            seeking: !in_order,
-            trouble: None,
-            refusals: HashMap::new(),
-            account,
-        };
-        running.join(&first);
-        let (found, others) = mpsc::unbounded_channel();
-        let mut asking = JoinSet::new();
-        if !in_order {
-            let policy = request.sources.clone();
-            asking.spawn(caller.clone().call_others(request.from.clone(), policy, orders, found));
-        }
-        let ending = running.attend(outcomes, heard, others, report, cancel).await;
-        asking.shutdown().await;
-        let account = running.end().await;
-        // The last handle to the writer is gone; its threads finish what they were given. Unless it hangs at a pipe that
-        // nobody reads: whoever interrupts doesn't wait for that.
-        let joined = blocking(move || threads.join());
-        match ending {
-            Ending::Settled => joined.await.map(|()| account.conclude()),
-            Ending::WriterFailed => joined.await.and(Err(Error::Internal("the writer ended too early".to_owned()))),
-            Ending::Interrupted => {
-                let _ = tokio::time::timeout(WRITE_OUT, joined).await;
-                Err(Error::Interrupted)
-            }
-        }
-    }
 }
 
 impl Running<'_> {
@@ -245,13 +174,13 @@ impl Running<'_> {
         Ending::Settled
     }
 
-    async fn end(self) -> Account {
-        let Self { shared, mut pullers, mut calls, mut watches, account, .. } = self;
+    async fn end(self) -> (Account, Vec<Changed>) {
+        let Self { shared, mut pullers, mut calls, mut watches, account, changed, .. } = self;
         calls.shutdown().await;
         watches.shutdown().await;
         pullers.shutdown().await;
         drop(shared);
-        account
+        (account, changed)
     }
 
     async fn hear(&mut self, news: News, report: Reporter<'_>) {
@@ -262,8 +191,11 @@ impl Running<'_> {
                 }
             }
             News::Unavailable { file, code, message } => {
-                let error = self.unavailable(file, code, message);
-                self.refusals.insert(file, Trouble::of(&error));
+                let changed = matches!(code, Code::Stale | Code::NotFound);
+                let trouble = Trouble { changed, ..Trouble::of(&self.unavailable(file, code, message)) };
+                if !self.refusals.get(&file).is_some_and(|earlier| earlier.changed) {
+                    self.refusals.insert(file, trouble);
+                }
                 self.fail_if_stranded(file, report).await;
             }
             News::Lied { source, about } => {
@@ -279,9 +211,9 @@ impl Running<'_> {
                 self.shared.plan().opened(file, &present);
                 self.shared.work.notify_waiters();
                 if let Some(part) = part
-                    && let Some(Order { stat, spot: Some(spot), .. }) = self.shared.orders.get(file)
+                    && let Some(Order { stat, spot: Some(spot), told_as, .. }) = self.shared.orders.get(file)
                 {
-                    report(FetchEvent::Opened { file, stat, name: &spot.name, part: &part });
+                    report(FetchEvent::Opened { file: *told_as, stat, name: &spot.name, part: &part });
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.resumed = bytes;
@@ -299,7 +231,7 @@ impl Running<'_> {
                         None => progress.by.push((source, bytes)),
                     }
                 }
-                report(FetchEvent::Verified { file, bytes });
+                report(FetchEvent::Verified { file: self.told_as(file), bytes });
             }
             Outcome::Wrong { file, group, source } => {
                 let why = format!("sent data for {} (group {group}) that doesn't match its hash", self.name(file));
@@ -336,19 +268,40 @@ impl Running<'_> {
         }
     }
 
-    fn start(&mut self, file: FileNo, resumed: u64, report: Reporter<'_>) {
-        let (Some(progress), Some(order)) = (self.progress.get_mut(file), self.shared.orders.get(file)) else { return };
-        if !std::mem::replace(&mut progress.started, true) {
-            report(FetchEvent::Started { file, name: &order.stat.name, size: order.layout.size(), resumed });
-        }
+    /// A file that changed at its source waits for the next round.
+    async fn set_aside(&mut self, file: FileNo, trouble: Trouble, report: Reporter<'_>) {
+        let Some(order) = self.shared.orders.get(file).cloned() else { return };
+        self.shared.writer.send(Job::Abandon { file }).await;
+        let Progress { fetched, resumed, .. } = self.close(file);
+        let name = &order.stat.name;
+        report(FetchEvent::Changed { file: order.told_as, name, bytes: fetched.saturating_add(resumed) });
+        self.changed.push(Changed { order, trouble });
     }
 
-    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) -> Status {
+    /// Nothing more is done for a file; tells how far it was.
+    fn close(&mut self, file: FileNo) -> Progress {
         self.shared.plan().settle(file);
         self.shared.work.notify_waiters();
         let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
         self.account.summary.bytes_fetched += progress.fetched;
         self.account.summary.bytes_resumed += progress.resumed;
+        progress
+    }
+
+    fn start(&mut self, file: FileNo, resumed: u64, report: Reporter<'_>) {
+        let (Some(progress), Some(order)) = (self.progress.get_mut(file), self.shared.orders.get(file)) else { return };
+        if !std::mem::replace(&mut progress.started, true) {
+            report(FetchEvent::Started {
+                file: order.told_as,
+                name: &order.stat.name,
+                size: order.layout.size(),
+                resumed,
+            });
+        }
+    }
+
+    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) -> Status {
+        let progress = self.close(file);
         let source = |(no, bytes): &(SourceNo, u64)| {
             let source = usize::try_from(*no).ok().and_then(|index| self.sources.get(index))?;
             Some(SourceReport { user: source.user.clone(), bytes: *bytes, banned: source.banned })
@@ -368,8 +321,12 @@ impl Running<'_> {
             bytes_resumed: progress.resumed,
             sources,
         };
-        report(FetchEvent::Finished { file: Some(file), report: &told });
+        report(FetchEvent::Finished { file: Some(self.told_as(file)), report: &told });
         told.status
+    }
+
+    fn told_as(&self, file: FileNo) -> FileNo {
+        self.shared.orders.get(file).map_or(file, |order| order.told_as)
     }
 
     fn unavailable(&self, file: FileNo, code: Code, message: String) -> Error {
@@ -388,7 +345,7 @@ impl Running<'_> {
 
 impl Trouble {
     fn of(error: &Error) -> Self {
-        Self { kind: error.kind(), message: error.to_string() }
+        Self { kind: error.kind(), message: error.to_string(), changed: false }
     }
 
     fn into_error(self) -> Error {
@@ -399,7 +356,7 @@ impl Trouble {
 impl Account {
     /// One that failed alone is the error, and so is a closed pipe; of several, how many.
     fn conclude(self) -> Ended {
-        let Self { summary, first_error } = self;
+        let Self { summary, first_error, .. } = self;
         let total = summary.done + summary.skipped + summary.failed;
         let error = first_error.map(|error| match total {
             1 => error,
@@ -407,6 +364,11 @@ impl Account {
             _ => Error::Partial { failed: summary.failed, total },
         });
         Ended { summary, error }
+    }
+
+    fn next_number(&mut self) -> FileNo {
+        self.numbered += 1;
+        self.numbered - 1
     }
 
     /// A file that failed before anything was asked for.

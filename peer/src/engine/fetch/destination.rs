@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::names::numbered;
-use shared::{ContentHash, FileName};
+use shared::{ContentHash, FileName, UserName};
 
+use super::partial::is_state;
 use super::resolve::Wanted;
 use super::{Destination, IfExists};
 use crate::engine::Error;
@@ -42,6 +43,10 @@ pub(super) struct DiskPlacement {
 struct Tree {
     root: Arc<Folder>,
     path: PathBuf,
+    /// Whose files go there.
+    from: UserName,
+    /// What was there of states of parts, by the folder's path below the root; looked at once.
+    states: Mutex<HashMap<Arc<str>, Arc<[String]>>>,
     /// Handles of folders that were entered lately, by their path below the root.
     open: Mutex<HashMap<Arc<str>, Arc<Folder>>>,
 }
@@ -74,7 +79,12 @@ pub(super) enum Vacancy {
 
 impl Placement {
     /// Opens the destination, making folders that aren't there.
-    pub(super) fn prepare(destination: &Destination, if_exists: IfExists, wanted: &[Wanted]) -> Result<Self, Error> {
+    pub(super) fn prepare(
+        from: &UserName,
+        destination: &Destination,
+        if_exists: IfExists,
+        wanted: &[Wanted],
+    ) -> Result<Self, Error> {
         let (folder, name) = match destination {
             Destination::Stdout => return Ok(Self::Stdout),
             Destination::Folder(path) => (path.as_path(), None),
@@ -88,7 +98,7 @@ impl Placement {
         };
         std::fs::create_dir_all(folder).map_err(Error::disk(folder))?;
         let opened = Folder::open(folder).map_err(Error::disk(folder))?;
-        let tree = Arc::new(Tree::new(opened, folder.to_owned()));
+        let tree = Arc::new(Tree::new(opened, folder.to_owned(), from.clone()));
         Ok(Self::Disk(DiskPlacement { tree, name, if_exists, folders: HashSet::new() }))
     }
 }
@@ -151,8 +161,8 @@ impl DiskPlacement {
 }
 
 impl Tree {
-    fn new(root: Folder, path: PathBuf) -> Self {
-        Self { root: Arc::new(root), path, open: Mutex::default() }
+    fn new(root: Folder, path: PathBuf, from: UserName) -> Self {
+        Self { root: Arc::new(root), path, from, states: Mutex::default(), open: Mutex::default() }
     }
 
     /// Opens the folder `below`, made if it isn't there; no link is followed on the way.
@@ -181,8 +191,25 @@ impl Tree {
 impl Place {
     /// A place by itself.
     #[cfg(test)]
-    pub(super) fn alone(folder: Folder, path: PathBuf) -> Self {
-        Self { tree: Arc::new(Tree::new(folder, path)), below: "".into() }
+    pub(super) fn alone(folder: Folder, path: PathBuf, from: UserName) -> Self {
+        Self { tree: Arc::new(Tree::new(folder, path, from)), below: "".into() }
+    }
+
+    /// Whose files go there.
+    pub(super) fn from(&self) -> &UserName {
+        &self.tree.from
+    }
+
+    /// The states of parts that were in it at the beginning.
+    pub(super) fn states(&self) -> Arc<[String]> {
+        let known = self.tree.states.lock().unwrap_or_else(PoisonError::into_inner).get(&self.below).cloned();
+        known.unwrap_or_else(|| {
+            let names = self.folder().ok().and_then(|folder| folder.names().ok()).unwrap_or_default();
+            let states: Arc<[String]> = names.into_iter().filter(|name| is_state(name)).collect();
+            let mut all = self.tree.states.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(self.below.clone(), states.clone());
+            states
+        })
     }
 
     /// Its handle; the folder is made if it isn't there.

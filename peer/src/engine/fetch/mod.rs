@@ -114,6 +114,11 @@ pub enum FetchEvent<'a> {
         /// Their bytes.
         bytes: u64,
     },
+    /// What an earlier attempt left of a file was of another version of it, and is removed.
+    Outdated {
+        /// Its name at the source.
+        name: &'a FileName,
+    },
     /// A file's first bytes are being asked for.
     Started {
         /// Which.
@@ -135,6 +140,16 @@ pub enum FetchEvent<'a> {
         name: &'a str,
         /// Where its part lies.
         part: &'a Path,
+    },
+    /// It changed at its source: what was verified of it counts no more. It is asked for again as it is then, and then
+    /// either starts again or is finished as a name that led to no file.
+    Changed {
+        /// Which.
+        file: FileNo,
+        /// Its name at the source.
+        name: &'a FileName,
+        /// Bytes of it that were verified.
+        bytes: u64,
     },
     /// Further bytes of it were verified.
     Verified {
@@ -296,6 +311,6 @@ async fn fetch_through(
         () = cancel.cancelled() => return Err(Error::Interrupted),
         resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report) => resolved?,
     };
-    let placement = Placement::prepare(&request.destination, request.if_exists, &resolved.wanted)?;
+    let placement = Placement::prepare(&request.from, &request.destination, request.if_exists, &resolved.wanted)?;
     Coordinator::new(caller, link, request, placement, resolved).run(report, cancel).await
 }

@@ -108,16 +108,16 @@ impl Caller {
         }
     }
 
-    /// Everybody else who has some of the files, each with a link; calls them side by side and sends each as it
+    /// Everybody but `known` who has some of the files, each with a link; calls them side by side and sends each as it
     /// answers.
     pub(super) async fn call_others(
         self,
-        first: UserName,
+        known: Vec<UserName>,
         policy: Sources,
         orders: Arc<Vec<Order>>,
         found: tokio::sync::mpsc::UnboundedSender<Found>,
     ) {
-        match self.others(&first, &policy, &orders).await {
+        match self.others(&known, &policy, &orders).await {
             Ok(others) => {
                 let mut calls = tokio::task::JoinSet::new();
                 for (target, has) in others {
@@ -169,7 +169,7 @@ impl Caller {
 
     async fn others(
         &self,
-        first: &UserName,
+        known: &[UserName],
         policy: &Sources,
         orders: &[Order],
     ) -> Result<Vec<(link::Target, HashSet<FileNo>)>, Error> {
@@ -198,7 +198,7 @@ impl Caller {
             }
         }
         let mut others = Vec::new();
-        for entry in entries.into_values().filter(|entry| entry.user != *first && entry.user != self.me.user) {
+        for entry in entries.into_values().filter(|entry| !known.contains(&entry.user) && entry.user != self.me.user) {
             let has = catalogue(&mut tracker, &entry.user, orders).await?;
             match contacts::target_of(&self.me, &entry, tracker.is_near()) {
                 Ok(target) if !has.is_empty() => others.push((target, has)),

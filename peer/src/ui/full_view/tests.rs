@@ -127,6 +127,7 @@ fn files_are_chosen_and_fetched() {
         mtime: 0,
         executable: false,
         partial: false,
+        stale: false,
     };
     let files = vec![file("a.pdf"), file("docs/b.pdf")];
     tell(&mut view, &News::Files { of: name("bob"), start: String::new(), files });

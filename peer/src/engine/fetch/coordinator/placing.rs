@@ -8,8 +8,8 @@ use shared::FileName;
 
 use super::{Account, Reporter};
 use crate::engine::fetch::destination::{DiskPlacement, Placement, Vacancy};
-use crate::engine::fetch::partial::held_bytes;
-use crate::engine::fetch::resolve::{Resolved, Wanted};
+use crate::engine::fetch::partial::{held_bytes, remove_outdated};
+use crate::engine::fetch::resolve::Wanted;
 use crate::engine::fetch::writer::Order;
 use crate::engine::fetch::{FetchEvent, Report, Status};
 use crate::engine::{Error, blocking};
@@ -19,20 +19,15 @@ const STREAMED_GROUP_BYTES: u64 = 64 << 20;
 /// Files whose places are looked at before anything is said of them.
 const LOOKED_AT_ONCE: usize = 1024;
 
-/// What is left to be fetched, and what was settled already.
-pub(super) struct Placed {
-    pub(super) orders: Vec<Order>,
-    pub(super) account: Account,
-}
-
-/// Decides for each file where it goes; those that are there already or can't go anywhere are settled here.
-pub(super) async fn place(placement: Placement, resolved: Resolved, report: Reporter<'_>) -> Result<Placed, Error> {
-    let mut account = Account::default();
-    let Resolved { wanted, folders, missing } = resolved;
-    for (name, error) in missing {
-        account.fail(report, name, 0, error);
-    }
-    report_alike(&wanted, report);
+/// Decides for each file where it goes; those that are there already or can't go anywhere are settled here. Makes the
+/// folders that have nothing in them.
+pub(super) async fn place(
+    placement: Placement,
+    wanted: Vec<Wanted>,
+    folders: Vec<FileName>,
+    account: &mut Account,
+    report: Reporter<'_>,
+) -> Result<(Vec<Order>, Placement), Error> {
     let Placement::Disk(disk) = placement else {
         let (fit, unfit): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|file| file.layout.group_bytes() <= STREAMED_GROUP_BYTES);
@@ -40,16 +35,16 @@ pub(super) async fn place(placement: Placement, resolved: Resolved, report: Repo
             let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
             account.fail(report, file.stat.name.to_string(), file.stat.size, Error::Usage(why));
         }
-        let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None };
-        return Ok(Placed { orders: fit.into_iter().map(order).collect(), account });
+        let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None, told_as: account.next_number() };
+        return Ok((fit.into_iter().map(order).collect(), Placement::Stdout));
     };
-    let (orders, disk) = look_at_all(disk, wanted, &mut account, report).await?;
+    let (orders, disk) = look_at_all(disk, wanted, account, report).await?;
     let (failed, disk) = blocking(move || Ok(make_folders(disk, folders))).await?;
     for (name, error) in failed {
         account.fail(report, name.to_string(), 0, error);
     }
     check_space(&orders, disk.free_bytes(), disk.path())?;
-    Ok(Placed { orders, account })
+    Ok((orders, Placement::Disk(disk)))
 }
 
 /// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
@@ -68,9 +63,14 @@ async fn look_at_all(
         }
         let looked;
         (looked, disk) = blocking(move || Ok(look_at(disk, some))).await?;
-        for (vacancy, Wanted { stat, layout, .. }) in looked {
+        for Looked { vacancy, outdated, wanted: Wanted { stat, layout, .. } } in looked {
+            if outdated {
+                report(FetchEvent::Outdated { name: &stat.name });
+            }
             match vacancy {
-                Ok(Vacancy::Free(spot)) => orders.push(Order { stat, layout, spot: Some(spot) }),
+                Ok(Vacancy::Free(spot)) => {
+                    orders.push(Order { stat, layout, spot: Some(spot), told_as: account.next_number() });
+                }
                 Ok(Vacancy::Skip(path)) => {
                     account.summary.skipped += 1;
                     let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
@@ -83,10 +83,21 @@ async fn look_at_all(
     }
 }
 
-type Looked = Vec<(Result<Vacancy, Error>, Wanted)>;
+/// What was found where a file should go.
+struct Looked {
+    vacancy: Result<Vacancy, Error>,
+    /// There was something of another version.
+    outdated: bool,
+    wanted: Wanted,
+}
 
-fn look_at(mut disk: DiskPlacement, wanted: Vec<Wanted>) -> (Looked, DiskPlacement) {
-    let looked = wanted.into_iter().map(|wanted| (disk.look(&wanted), wanted)).collect();
+fn look_at(mut disk: DiskPlacement, wanted: Vec<Wanted>) -> (Vec<Looked>, DiskPlacement) {
+    let look = |wanted: Wanted| {
+        let vacancy = disk.look(&wanted);
+        let outdated = matches!(&vacancy, Ok(Vacancy::Free(spot)) if remove_outdated(spot, &wanted.stat.hash));
+        Looked { vacancy, outdated, wanted }
+    };
+    let looked = wanted.into_iter().map(look).collect();
     (looked, disk)
 }
 
@@ -97,7 +108,7 @@ fn make_folders(mut disk: DiskPlacement, folders: Vec<FileName>) -> (Vec<(FileNa
 }
 
 /// Tells of names that a system which doesn't tell case or normal forms apart would take for one.
-fn report_alike(wanted: &[Wanted], report: Reporter<'_>) {
+pub(super) fn report_alike(wanted: &[Wanted], report: Reporter<'_>) {
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(wanted.len());
     for file in wanted {
         let name = file.local.as_str();

@@ -58,6 +58,7 @@ impl Running<'_> {
         state.coming = false;
         if !std::mem::replace(&mut state.banned, true) {
             state.link.close(Code::Protocol);
+            self.account.banned.push(user.clone());
             report(FetchEvent::Banned { user: &user, why });
         }
         self.trouble = Some(Trouble::of(&Error::Integrity(format!("{user} {why}"))));
@@ -139,7 +140,11 @@ impl Running<'_> {
     }
 
     async fn strand(&mut self, file: FileNo, report: Reporter<'_>) {
-        let trouble = self.refusals.remove(&file).or_else(|| self.trouble.clone());
+        let refusal = self.refusals.remove(&file);
+        if let Some(trouble) = refusal.clone().filter(|trouble| trouble.changed && !self.in_order) {
+            return self.set_aside(file, trouble, report).await;
+        }
+        let trouble = refusal.or_else(|| self.trouble.clone());
         let error = trouble.map_or_else(
             || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
             Trouble::into_error,

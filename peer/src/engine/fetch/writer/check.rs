@@ -97,8 +97,9 @@ mod tests {
             mtime: 0,
             executable: false,
             partial: false,
+            stale: false,
         };
-        Order { stat, layout, spot: None }
+        Order { stat, layout, spot: None, told_as: 0 }
     }
 
     #[test]
