@@ -37,6 +37,7 @@ mod offers;
 mod outbox;
 mod restart;
 mod resume;
+mod seeking;
 mod shares;
 mod sources;
 mod terminal;

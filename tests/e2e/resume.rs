@@ -223,7 +223,7 @@ fn whatever_was_done_to_what_was_kept_spoils_nothing() {
         if code == 0 {
             if place.is_dir() {
                 // It isn't ours to remove.
-                fs::remove_dir(place).unwrap();
+                fs::remove_dir_all(place).unwrap();
             }
             scene.is_whole();
         } else {

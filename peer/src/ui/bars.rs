@@ -80,6 +80,9 @@ impl FetchBars {
                 self.come(user);
                 self.line(&format!("{user} has the same and is asked as well"));
             }
+            FetchEvent::NotAsked { user, why } => {
+                self.output.warning(&format!("{user} is not asked: {}", safe_line(why)));
+            }
             FetchEvent::Lost { user, why } => {
                 self.go(user);
                 self.line(&format!("{user} is gone ({}); calling again, Ctrl-C keeps what is here", safe_line(why)));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,8 @@ use super::destination::Placement;
 use super::plan::SourceNo;
 use super::puller::{News, Pull};
 use super::resolve::Resolved;
-use super::sources::{Caller, Found};
+use super::seeker::{Sought, Taken};
+use super::sources::Caller;
 use super::writer::{Job, Order, Outcome};
 use super::{Ended, FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
 use crate::engine::{Error, ErrorKind};
@@ -87,6 +88,8 @@ enum Ending {
     Settled,
     Interrupted,
     WriterFailed,
+    /// Somebody who was named isn't who they were.
+    Changed(Error),
 }
 
 /// An error that may be told of several files.
@@ -112,8 +115,11 @@ struct Running<'a> {
     calls: JoinSet<(SourceNo, Result<Link, Error>)>,
     /// Ask again and again those who don't have all of a file yet.
     watches: JoinSet<Result<(), StreamError>>,
-    /// Others who may have it are still being asked for: until then nothing is given up.
-    seeking: bool,
+    /// How often others who may have it were to be looked for, and were: until then nothing is given up.
+    wanted: watch::Sender<u64>,
+    sought: u64,
+    /// Who needs not be looked for.
+    taken: Arc<Taken>,
     /// What files are given up for when nobody has them any more.
     trouble: Option<Trouble>,
     /// Why a source doesn't have a file after all.
@@ -129,7 +135,7 @@ impl Running<'_> {
         &mut self,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
         mut news: mpsc::UnboundedReceiver<News>,
-        mut others: mpsc::UnboundedReceiver<Found>,
+        mut others: mpsc::UnboundedReceiver<Sought>,
         report: Reporter<'_>,
         cancel: &CancellationToken,
     ) -> Ending {
@@ -146,13 +152,11 @@ impl Running<'_> {
                     Some(outcome) => self.take(outcome, report).await,
                     None => return Ending::WriterFailed,
                 },
-                found = others.recv(), if self.seeking => match found {
-                    Some(found) => {
-                        report(FetchEvent::Joined { user: found.link.user() });
-                        self.join(&found);
+                Some(sought) = others.recv() => {
+                    if let Some(ending) = self.meet(sought, report).await {
+                        return ending;
                     }
-                    None => self.stop_seeking(report).await,
-                },
+                }
                 Some(ended) = self.pullers.join_next() => match ended {
                     Ok((source, link_no, Err(error))) => self.lose(source, link_no, error, report).await,
                     Ok((_, _, Ok(()))) => {}

@@ -18,6 +18,7 @@ mod plan;
 mod puller;
 mod pulse;
 mod resolve;
+mod seeker;
 mod sources;
 mod writer;
 
@@ -67,6 +68,13 @@ pub enum Sources {
     Also(Vec<UserName>),
     /// Nobody but these.
     Only(Vec<UserName>),
+}
+
+impl Sources {
+    /// Whether anybody is named.
+    const fn are_named(&self) -> bool {
+        matches!(self, Self::Also(users) | Self::Only(users) if !users.is_empty())
+    }
 }
 
 /// Where fetched files go.
@@ -174,6 +182,13 @@ pub enum FetchEvent<'a> {
     Joined {
         /// Who.
         user: &'a UserName,
+    },
+    /// Somebody who was named, or has the same content, can't be asked.
+    NotAsked {
+        /// Who.
+        user: &'a UserName,
+        /// Why.
+        why: &'a str,
     },
     /// A source is gone; it is called again.
     Lost {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shared::peer::FileStat;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +115,6 @@ impl Rounds<'_> {
         }
         let (caller, request, in_order) = (self.caller, self.request, self.in_order);
         let account = std::mem::take(&mut self.account);
-        let known = [&account.banned[..], std::slice::from_ref(&request.from)].concat();
         let partial: Vec<FileNo> =
             (0..).zip(&orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
         let asked = Found::ask(self.first.clone(), (0..orders.len()).collect(), &orders, &partial).await;
@@ -147,20 +146,21 @@ impl Rounds<'_> {
             pullers: JoinSet::new(),
             calls: JoinSet::new(),
             watches: JoinSet::new(),
-            seeking: !in_order,
+            // What must come in order comes from one at a time: others are looked for when that one is lost.
+            wanted: watch::Sender::new(u64::from(!in_order || request.sources.are_named())),
+            sought: 0,
+            taken: Arc::default(),
             trouble: None,
             refusals: HashMap::new(),
             changed: Vec::new(),
             account,
         };
+        running.account.banned.iter().for_each(|user| running.taken.add(user.clone()));
         running.join(&first);
-        let (found, others) = mpsc::unbounded_channel();
         let mut asking = JoinSet::new();
-        if !in_order {
-            let policy = request.sources.clone();
-            asking.spawn(caller.clone().call_others(known, policy, orders, found));
-        }
-        let ending = running.attend(outcomes, heard, others, report, cancel).await;
+        let (told, sought) = mpsc::unbounded_channel();
+        asking.spawn(running.seeker(told).run());
+        let ending = running.attend(outcomes, heard, sought, report, cancel).await;
         asking.shutdown().await;
         let (account, changed) = running.end().await;
         self.account = account;
@@ -169,6 +169,7 @@ impl Rounds<'_> {
         let joined = blocking(move || threads.join());
         match ending {
             Ending::Settled => joined.await.map(|()| changed),
+            Ending::Changed(error) => joined.await.and(Err(error)),
             Ending::WriterFailed => joined.await.and(Err(Error::Internal("the writer ended too early".to_owned()))),
             Ending::Interrupted => {
                 let _ = tokio::time::timeout(WRITE_OUT, joined).await;
