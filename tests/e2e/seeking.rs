@@ -141,3 +141,14 @@ fn a_stream_whose_source_is_gone_goes_on_from_another() {
     streaming.finish().exits(0).says("carol has the same and is asked as well");
     assert_same(&copy, &film);
 }
+
+#[test]
+fn standard_output_gets_all_that_was_named_or_nothing() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share(["one", "two"].map(|name| write(lab.join(name), name)));
+    let _node = bob.serve();
+    let outcome = alice.peer(["fetch", "bob", "one", "missing", "two", "-o", "-"]).run();
+    outcome.exits(12).prints_exactly("").says("missing").says("one: not begun").says("two: not begun");
+    alice.peer(["fetch", "bob", "one", "two", "-o", "-"]).run().exits(0).prints_exactly("onetwo");
+}

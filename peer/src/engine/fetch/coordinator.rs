@@ -140,8 +140,11 @@ impl Running<'_> {
         cancel: &CancellationToken,
     ) -> Ending {
         while !self.shared.plan().is_done() {
-            // Behind a stream that broke off, nothing else makes sense.
-            if self.in_order && self.account.first_error.is_some() {
+            if let Some(error) = self.account.first_error.as_ref().filter(|_| self.in_order) {
+                // Behind a stream that broke off, nothing else makes sense. Where nobody reads any more, that is no news.
+                if !error.is_closed_pipe() {
+                    self.fail_rest(report).await;
+                }
                 return Ending::Settled;
             }
             tokio::select! {
@@ -257,6 +260,14 @@ impl Running<'_> {
                 self.settle(file, status, report);
             }
             Outcome::Failed { file, error } => self.fail(file, error, report).await,
+        }
+    }
+
+    async fn fail_rest(&mut self, report: Reporter<'_>) {
+        for file in 0..self.shared.orders.len() {
+            let why =
+                Trouble::of(&Error::Usage("not begun: what comes before it on standard output failed".to_owned()));
+            self.fail(file, why.into_error(), report).await;
         }
     }
 

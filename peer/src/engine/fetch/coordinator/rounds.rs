@@ -99,7 +99,14 @@ impl Rounds<'_> {
         } else {
             wanted.into_iter().partition(|file| !file.stat.stale)
         };
-        let (orders, placement) = placing::place(placement, now, folders, &mut self.account, report).await?;
+        let (mut orders, placement) = placing::place(placement, now, folders, &mut self.account, report).await?;
+        if self.in_order && self.account.first_error.is_some() {
+            // Whoever reads it couldn't tell what is left out.
+            for Order { stat, .. } in orders.drain(..) {
+                let why = "not begun: standard output gets all that was named or nothing";
+                self.account.fail(report, stat.name.to_string(), stat.size, Error::Usage(why.to_owned()));
+            }
+        }
         Ok((orders, later, placement))
     }
 

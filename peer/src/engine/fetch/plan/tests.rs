@@ -65,6 +65,23 @@ fn in_order_means_one_file_after_another() {
 }
 
 #[test]
+fn in_order_means_one_source_at_a_time() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(4)], 1, true);
+    let (one, two) = (plan.add_source(all, now).unwrap(), plan.add_source(all, now).unwrap());
+    assert_eq!(plan.next(one, now), Some(Work::Manifest(0)));
+    assert_eq!(plan.next(two, now), None);
+    plan.manifest_came(0);
+    plan.opened(0, &[]);
+    let work = plan.next(one, now).unwrap();
+    assert_eq!(work, Work::Run { file: 0, start: 0, end: 1 });
+    assert_eq!(plan.next(two, now), None);
+    plan.lose_source(one);
+    plan.give_back(one, &work);
+    assert_eq!(plan.next(two, now), Some(work));
+}
+
+#[test]
 fn a_file_that_nobody_has_is_stranded_unless_somebody_may_come_back() {
     let now = Instant::now();
     let mut plan = Plan::new([layout(1), layout(2)], 1, false);
