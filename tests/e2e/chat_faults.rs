@@ -106,7 +106,7 @@ fn a_database_that_is_locked_damaged_or_newer_is_named_and_kept() {
     locked.execute_batch("ROLLBACK; PRAGMA user_version = 99").unwrap();
     drop(locked);
     alice.peer(["chat", "bob", "hi"]).run().exits(9).says("made by a newer version").says("use that version");
-    lab.sqlite(alice.home(), "PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)");
+    lab.sqlite(alice.home(), "PRAGMA user_version = 3; PRAGMA wal_checkpoint(TRUNCATE)");
     alice.peer(["history"]).run().exits(0);
 
     let mut bytes = std::fs::read(&path).unwrap();

@@ -152,3 +152,29 @@ fn standard_output_gets_all_that_was_named_or_nothing() {
     outcome.exits(12).prints_exactly("").says("missing").says("one: not begun").says("two: not begun");
     alice.peer(["fetch", "bob", "one", "two", "-o", "-"]).run().exits(0).prints_exactly("onetwo");
 }
+
+#[test]
+fn what_was_begun_goes_on_from_others_while_its_owner_is_gone() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    let film = lab.file("film.mkv", SIZE);
+    bob.share([&film]);
+    carol.share([&film]);
+    let bobs = serve_slowly(&bob, "4M");
+    let here = lab.empty_folder("here");
+    let begun = fetching(&alice, &[], &here);
+    wait_for_bytes(&begun, 1 << 20);
+    begun.kill();
+    begun.finish();
+    bobs.terminate();
+    bobs.finish();
+    let again = || alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).run();
+    again().exits(4).says("bob is offline");
+    assert_eq!(names_in(&here).len(), 2, "what is there is kept");
+    let _carols = carol.serve();
+    let outcome = again();
+    outcome.exits(0).says("bob is not asked").says("resuming at");
+    assert!(bytes_from(&outcome, "carol") > 0, "{outcome}");
+    assert_same(here.join("film.mkv"), &film);
+    assert_eq!(names_in(&here), ["film.mkv"]);
+}

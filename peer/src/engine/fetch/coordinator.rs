@@ -35,7 +35,8 @@ type Reporter<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
 /// One fetch, resolved and about to begin.
 pub(super) struct Coordinator<'a> {
     caller: &'a Caller,
-    first: Link,
+    /// To the one whose names they are, or why there is none.
+    first: Result<Link, Error>,
     request: &'a Request,
     placement: Placement,
     resolved: Resolved,

@@ -9,6 +9,7 @@
 //!
 //! The plan is pure. Nothing is written before its hash is right, and nothing has its name before it is whole.
 
+mod before;
 mod coordinator;
 mod courtesy;
 mod destination;
@@ -34,9 +35,10 @@ use self::coordinator::Coordinator;
 use self::destination::Placement;
 #[doc(hidden)]
 pub use self::plan::bench;
+use self::resolve::Resolved;
 pub(super) use self::resolve::list;
 use self::sources::Caller;
-use super::{Error, Me};
+use super::{Error, Me, blocking};
 
 /// What to fetch, and where to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,13 +320,25 @@ async fn fetch_through(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
 ) -> Result<Ended, Error> {
-    let link = tokio::select! {
+    let linked = tokio::select! {
         () = cancel.cancelled() => return Err(Error::Interrupted),
-        linked = caller.call(&request.from) => linked?,
+        linked = caller.call(&request.from) => linked,
     };
-    let resolved = tokio::select! {
-        () = cancel.cancelled() => return Err(Error::Interrupted),
-        resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report) => resolved?,
+    let (link, resolved) = match linked {
+        Ok(link) => {
+            let resolved = tokio::select! {
+                () = cancel.cancelled() => return Err(Error::Interrupted),
+                resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report) => resolved?,
+            };
+            (Ok(link), resolved)
+        }
+        Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
+            let of = request.clone();
+            let Some(wanted) = blocking(move || Ok(before::known_before(&of))).await? else { return Err(error) };
+            report(FetchEvent::NotAsked { user: &request.from, why: &error.to_string() });
+            (Err(error), Resolved { wanted: vec![wanted], folders: Vec::new(), missing: Vec::new() })
+        }
+        Err(error) => return Err(error),
     };
     let placement = Placement::prepare(&request.from, &request.destination, request.if_exists, &resolved.wanted)?;
     Coordinator::new(caller, link, request, placement, resolved).run(report, cancel).await

@@ -30,8 +30,8 @@ const ROUNDS: u32 = 5;
 struct Rounds<'a> {
     caller: &'a Caller,
     request: &'a Request,
-    /// To the one whose names they are.
-    first: Link,
+    /// To the one whose names they are, or why there is none.
+    first: Result<Link, Trouble>,
     in_order: bool,
     account: Account,
 }
@@ -39,7 +39,7 @@ struct Rounds<'a> {
 impl<'a> Coordinator<'a> {
     pub(in crate::engine::fetch) const fn new(
         caller: &'a Caller,
-        first: Link,
+        first: Result<Link, Error>,
         request: &'a Request,
         placement: Placement,
         resolved: Resolved,
@@ -55,6 +55,7 @@ impl<'a> Coordinator<'a> {
     ) -> Result<Ended, Error> {
         let Self { caller, first, request, placement, resolved } = self;
         let in_order = matches!(placement, Placement::Stdout);
+        let first = first.map_err(|error| Trouble::of(&error));
         let mut rounds = Rounds { caller, request, first, in_order, account: Account::default() };
         let (mut orders, mut later, mut placement) = tokio::select! {
             () = cancel.cancelled() => return Err(Error::Interrupted),
@@ -124,8 +125,12 @@ impl Rounds<'_> {
         let account = std::mem::take(&mut self.account);
         let partial: Vec<FileNo> =
             (0..).zip(&orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
-        let asked = Found::ask(self.first.clone(), (0..orders.len()).collect(), &orders, &partial).await;
-        let first = asked.map_err(|why| Error::stream(&request.from, why))?;
+        let first = match self.first.clone() {
+            Ok(link) => Ok(Found::ask(link, (0..orders.len()).collect(), &orders, &partial)
+                .await
+                .map_err(|why| Error::stream(&request.from, why))?),
+            Err(trouble) => Err(trouble),
+        };
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
@@ -163,7 +168,13 @@ impl Rounds<'_> {
             account,
         };
         running.account.banned.iter().for_each(|user| running.taken.add(user.clone()));
-        running.join(&first);
+        match first {
+            Ok(first) => running.join(&first),
+            Err(trouble) => {
+                running.trouble = Some(trouble);
+                running.wanted.send_modify(|times| *times += 1);
+            }
+        }
         let mut asking = JoinSet::new();
         let (told, sought) = mpsc::unbounded_channel();
         asking.spawn(running.seeker(told).run());
@@ -245,10 +256,12 @@ impl Rounds<'_> {
         if self.account.banned.contains(user) {
             return Err(Error::Integrity(format!("{user} told a lie before")));
         }
-        if self.first.is_closed() {
-            self.first = self.caller.call_again(user, std::mem::take(patience).max(Duration::from_secs(1))).await?;
-        }
-        let asked = resolve::stat(&self.first, &stat.name, *patience, report).await;
+        let link = match &self.first {
+            Ok(link) if !link.is_closed() => link.clone(),
+            _ => self.caller.call_again(user, std::mem::take(patience).max(Duration::from_secs(1))).await?,
+        };
+        self.first = Ok(link.clone());
+        let asked = resolve::stat(&link, &stat.name, *patience, report).await;
         *patience = if matches!(asked, Err(Error::Stale { .. })) { Duration::ZERO } else { STALE_PATIENCE };
         let missing = || Error::NotShared { user: user.clone(), name: stat.name.to_string() };
         resolve::wanted(user, asked?.ok_or_else(missing)?, None)
