@@ -10,7 +10,7 @@
 use std::fmt;
 
 /// Capacity above which an emptied buffer gives its memory back.
-const KEPT_CAPACITY: usize = 16 * 1024;
+const KEPT_CAPACITY: usize = 4 * 1024;
 
 /// A buffer that bytes go into and objects come out of.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Objects {
     /// Bytes before this were looked at.
     scanned: usize,
     state: State,
+    /// Bytes of the object that is skipped which are no longer here; `None` when none is skipped.
+    skipped: Option<usize>,
     limit: usize,
     max_depth: usize,
 }
@@ -60,7 +62,7 @@ pub enum ScanError {
 impl Objects {
     /// An empty buffer that takes objects of up to `limit` bytes and `max_depth` levels.
     pub const fn new(limit: usize, max_depth: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, scanned: 0, state: State::Between, limit, max_depth }
+        Self { buffer: Vec::new(), start: 0, scanned: 0, state: State::Between, skipped: None, limit, max_depth }
     }
 
     /// From now on takes objects of up to `limit` bytes.
@@ -95,6 +97,14 @@ impl Objects {
         matches!(self.state, State::Inside { .. })
     }
 
+    /// The object that has begun will not be handed out, and takes no more memory. Its end is still looked for.
+    pub fn skip_object(&mut self) {
+        if self.is_inside_object() && self.skipped.is_none() {
+            self.skipped = Some(0);
+            self.forget_skipped();
+        }
+    }
+
     /// The next whole object, if its last byte is here.
     ///
     /// # Errors
@@ -115,11 +125,14 @@ impl Objects {
                 }
                 State::Inside { depth, string } => {
                     self.scanned += 1;
-                    if self.scanned - self.start > self.limit {
+                    if self.skipped.unwrap_or_default() + self.scanned - self.start > self.limit {
                         return Err(ScanError::TooLarge { limit: self.limit });
                     }
                     match self.step(byte, depth, string)? {
                         Some(next) => self.state = next,
+                        None if self.skipped.take().is_some() => {
+                            (self.start, self.state) = (self.scanned, State::Between);
+                        }
                         None => return self.hand_out().map(Some),
                     }
                 }
@@ -128,6 +141,7 @@ impl Objects {
         if self.state == State::Between {
             self.forget_handed_out();
         }
+        self.forget_skipped();
         Ok(None)
     }
 
@@ -153,6 +167,16 @@ impl Objects {
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_CAPACITY);
         (self.start, self.scanned) = (0, 0);
+    }
+
+    fn forget_skipped(&mut self) {
+        if let Some(skipped) = &mut self.skipped {
+            *skipped += self.scanned - self.start;
+            self.start = self.scanned;
+            if self.scanned == self.buffer.len() {
+                self.forget_handed_out();
+            }
+        }
     }
 
     fn hand_out(&mut self) -> Result<&str, ScanError> {
@@ -242,6 +266,34 @@ mod tests {
         assert!(objects.next_object().unwrap().is_some() && objects.len() > 500_000);
         assert_eq!(objects.next_object(), Ok(None));
         assert!(objects.is_empty() && objects.buffer.capacity() <= KEPT_CAPACITY);
+    }
+
+    #[test]
+    fn what_is_skipped_takes_no_memory_and_what_follows_is_found() {
+        for piece in [1, 7, 1000, 100_000] {
+            let mut objects = Objects::new(60_000, 16);
+            objects.extend(b"{\"a\":1}{\"b\":[\"}");
+            assert_eq!(objects.next_object(), Ok(Some("{\"a\":1}")));
+            assert_eq!(objects.next_object(), Ok(None));
+            objects.skip_object();
+            assert!(objects.is_inside_object());
+            let rest = format!("{}\\\"\"]}} {{\"c\":3}}{{", "x{".repeat(20_000));
+            let mut found = Vec::new();
+            for piece in rest.as_bytes().chunks(piece) {
+                objects.extend(piece);
+                while let Some(object) = objects.next_object().unwrap() {
+                    found.push(object.to_owned());
+                }
+                assert!(objects.len() <= piece.len() + 9);
+            }
+            assert_eq!(found, ["{\"c\":3}"]);
+            objects.skip_object();
+            let error = (0..100).find_map(|_| {
+                objects.extend(&[b' '; 1000]);
+                objects.next_object().err()
+            });
+            assert_eq!(error, Some(ScanError::TooLarge { limit: 60_000 }));
+        }
     }
 
     proptest! {

@@ -13,7 +13,7 @@
 //!   │  either side opens, any number of times:             │
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
 //!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
-//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, executable?, partial?, stale?}
+//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?, stale?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
 //!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
 //!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
@@ -32,6 +32,9 @@
 //!
 //! A file of a list that changed since it was hashed is listed as it was, with `stale`: it is being hashed again, and its `stat` is
 //! an `error` with [`Code::Stale`] until that is done.
+//!
+//! An entry of a list that its reader can't take for what it should be, such as a name that is none, stands for itself: the
+//! others of that page are taken all the same.
 //!
 //! `ack` is sent after the message was stored. A message may come twice (its sender didn't see the ack); its id tells.
 //! Messages may follow each other without waiting for acks. A sender begins every stream with the oldest message that
@@ -120,7 +123,7 @@ pub enum Answer {
     /// A page of what is shared, ordered by name.
     FileList {
         /// The files of this page.
-        files: Vec<FileStat>,
+        files: Vec<Entry<FileStat>>,
         /// The cursor of the next page, when there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
@@ -128,7 +131,7 @@ pub enum Answer {
     /// A page of empty folders, ordered by name.
     FolderList {
         /// The folders of this page.
-        folders: Vec<FileName>,
+        folders: Vec<Entry<FileName>>,
         /// The cursor of the next page, when there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
@@ -176,6 +179,16 @@ pub struct Hello {
     pub capabilities: Vec<String>,
 }
 
+/// One of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry<T> {
+    /// What it should be.
+    Fit(T),
+    /// Something else.
+    Unfit(serde_json::Value),
+}
+
 /// A shared file as its owner describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStat {
@@ -190,6 +203,9 @@ pub struct FileStat {
     /// Last modification, seconds since 1970.
     #[serde(default)]
     pub mtime: i64,
+    /// What of the last modification is beyond those seconds, 0 to 999,999,999 nanoseconds.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub mtime_ns: u32,
     /// Whether its owner may execute it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
@@ -199,6 +215,22 @@ pub struct FileStat {
     /// Whether it changed since all this was known; only in lists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+}
+
+impl<T> Entry<T> {
+    /// What it should be, or what it calls itself, if it does.
+    pub fn checked(self) -> Result<T, String> {
+        match self {
+            Self::Fit(entry) => Ok(entry),
+            Self::Unfit(serde_json::Value::String(name)) => Err(name),
+            Self::Unfit(entry) => Err(entry["name"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_nothing(ns: &u32) -> bool {
+    *ns == 0
 }
 
 /// From the opener of a chat stream.
@@ -421,6 +453,39 @@ mod tests {
                 r#"{{"t":"message","id":"abababababababababababababababab","ts":0,"text":"x","offer":{{"name":"a/b","size":5,"hash":"{ones}"}}}}"#
             ),
         );
+    }
+
+    #[test]
+    fn an_entry_that_is_none_leaves_the_others() {
+        let ones = "11".repeat(32);
+        let file = |name: &str, more: &str| {
+            format!(r#"{{"name":"{name}","size":5,"hash":"{ones}","group_size":1048576,"mtime":-1{more}}}"#)
+        };
+        let stat = FileStat {
+            name: "a".parse().unwrap(),
+            size: 5,
+            hash: ContentHash::from_bytes([0x11; 32]),
+            group_size: 1 << 20,
+            mtime: -1,
+            mtime_ns: 7,
+            executable: false,
+            partial: false,
+            stale: false,
+        };
+        let good = Answer::FileList { files: vec![Entry::Fit(stat.clone())], next: None };
+        golden(&good, &format!(r#"{{"t":"file_list","files":[{}]}}"#, file("a", r#","mtime_ns":7"#)));
+        let list = [file("a", r#","mtime_ns":7"#), file("../b", ""), r#"{"size":5}"#.into(), "5".into()].join(",");
+        let Ok(Answer::FileList { files, .. }) =
+            serde_json::from_str(&format!(r#"{{"t":"file_list","files":[{list}]}}"#))
+        else {
+            panic!("{list}")
+        };
+        let checked: Vec<_> = files.into_iter().map(Entry::checked).collect();
+        assert_eq!(checked, [Ok(stat), Err("../b".to_owned()), Err(String::new()), Err(String::new())]);
+        let folders = serde_json::from_str(r#"{"t":"folder_list","folders":["a/b","/c"]}"#).unwrap();
+        let Answer::FolderList { folders, .. } = folders else { panic!("{folders:?}") };
+        let checked: Vec<_> = folders.into_iter().map(Entry::checked).collect();
+        assert_eq!(checked, [Ok("a/b".parse().unwrap()), Err("/c".to_owned())]);
     }
 
     #[test]

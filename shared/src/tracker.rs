@@ -10,6 +10,26 @@
 //! certificate, client certificate optional, then the same JSON. `{` or white space is plaintext JSON. Anything else
 //! gets one JSON error line, and the connection ends.
 //!
+//! # Certificates
+//!
+//! Both sides' certificates are self-signed and known by their key alone ([`crate::Fingerprint`]). Nobody looks at
+//! names, and nothing is signed by anybody else. A client's certificate is taken when it
+//!
+//! * is an X.509 version 3 certificate that stands alone: the chain that is sent has no second one;
+//! * is signed by its own key, which is Ed25519, ECDSA (P-256, P-384, P-521) or RSA (2,048 to 8,192 bits);
+//! * is within its dates;
+//! * is the end of a chain and no authority: no basic constraints at all, or `CA:FALSE`;
+//! * has no critical extension but the usual ones (basic constraints, key usage, names), and, if it has an extended key
+//!   usage, one that names server authentication: the same certificate answers calls from other peers.
+//!
+//! Any other ends the handshake with a TLS alert (`certificate unknown`, `bad certificate`, `unknown CA` or the like).
+//! `openssl req -x509` makes an authority unless told otherwise; this makes one that is taken:
+//!
+//! ```text
+//! openssl req -x509 -newkey ed25519 -nodes -keyout key.pem -out cert.pem -days 3650 -subj /CN=vizinho \
+//!     -addext basicConstraints=critical,CA:FALSE
+//! ```
+//!
 //! # Framing
 //!
 //! Objects one after another, with or without white space between ([`crate::json_scanner`]). Requests may be
@@ -33,7 +53,7 @@
 //! | `WHOIS` | user or fingerprint | the binding; over TLS with a bound certificate | user, fingerprint, online |
 //! | `FIND` | hash or name (words, [`Words`]); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since? | events on this connection from here on; over TLS with a bound certificate | seq |
-//! | `PASSWD` | user, password, new_password | changes the password | |
+//! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
 //!
 //! # Lists of peers
 //!
@@ -46,7 +66,8 @@
 //! # Replies
 //!
 //! `{"status": "ok"|"error", "code": "...", "message": "...", ...}`: all three always, `code` is `"ok"` or an
-//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`.
+//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`. A long request for which
+//! there is no memory is answered with `busy` before all of it has come, without its `id`; the rest of it is skipped.
 //!
 //! # Who may speak for `user` in `REGISTER_FILES` and `LOGOUT`
 //!
@@ -67,7 +88,8 @@
 //! The `ip` listed is the one the socket came from; `addresses` are further candidates.
 //!
 //! When an administrator removes or unbinds an account or resets its password, or another certificate takes the place
-//! of its own, its sessions are over and the connections they were made on are closed.
+//! of its own, its sessions are over and the connections they were made on are closed. `PASSWD` does the same to all
+//! sessions of its user but that of the connection it came on, which goes on with its token, if it has one.
 //!
 //! # Events
 //!
@@ -75,6 +97,8 @@
 //! than the one before, also across a restart, where it jumps ahead. The reply's `seq` is the number after which events
 //! follow. `since` continues after the event with that number as long as the tracker still has what came then (the last
 //! 4,096 events); else the first line is a `resync`. Who reads too slowly gets `resync` instead of what was left out.
+//! After ten events of one user at once, what follows is put together and told once each 100 ms; a login that changes
+//! nothing of what was told within the last 10 s is no event.
 //!
 //! | event | fields | when |
 //! |---|---|---|
@@ -110,7 +134,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use event::{Event, EventKind};
-pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, words_of};
+pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_lower, words_in, words_of};
 pub use reply::{
     CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, ReplyError, SubscribeReply, WhoisReply,
     encode_error, encode_ok, parse_reply,

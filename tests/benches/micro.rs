@@ -180,8 +180,8 @@ mod registry {
         let mut registry = Registry::new(RULES, 0);
         for number in 0..USERS {
             log_in(&mut registry, number);
-            let mut files = Files::from_list(shared_files(FILES_EACH));
-            registry.set_files(&user(number), FilesMode::Replace, &mut files).unwrap();
+            let files = Files::from_list(shared_files(FILES_EACH));
+            registry.set_files(&user(number), FilesMode::Replace, &files).unwrap();
         }
         registry
     }
@@ -192,8 +192,8 @@ mod registry {
         let mut registry = Registry::new(RULES, 0);
         log_in(&mut registry, 0);
         bencher.counter(ItemsCount::new(FILES_PER_USER)).with_inputs(|| list.clone()).bench_local_values(|list| {
-            let mut files = Files::from_list(list);
-            registry.set_files(&user(0), FilesMode::Replace, &mut files).unwrap()
+            let files = Files::from_list(list);
+            registry.set_files(&user(0), FilesMode::Replace, &files).unwrap()
         });
     }
 
@@ -202,7 +202,7 @@ mod registry {
         let mut registry = with_everybody();
         let mut files = [shared_files(1), shared_files(FILES_EACH)].map(Files::from_list).into_iter().cycle();
         bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
-            registry.set_files(&user(500), FilesMode::Replace, &mut files.next().unwrap()).unwrap();
+            registry.set_files(&user(500), FilesMode::Replace, &files.next().unwrap()).unwrap();
             registry.plain_list()
         });
     }

@@ -57,6 +57,17 @@ fn a_running_node_of_the_profile_carries_the_messages() {
 }
 
 #[test]
+fn a_line_that_is_no_text_costs_no_other_line() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = bob.serve();
+    let input: &[u8] = b"before\nol\xe1, latin\nbehind\n";
+    alice.peer(["chat", "bob"]).stdin(input).run().exits(2).says("not UTF-8");
+    node.wait_for("alice: behind");
+    assert!(node.said().contains("alice: before") && !node.said().contains("latin"), "{}", node.said());
+}
+
+#[test]
 fn many_messages_at_once_arrive_once_each() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

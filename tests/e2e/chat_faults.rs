@@ -121,6 +121,28 @@ fn a_database_that_is_locked_damaged_or_newer_is_named_and_kept() {
 }
 
 #[test]
+fn a_node_whose_database_is_held_serves_those_it_knows() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    bob.share([lab.file("a.txt", 10)]);
+    let his = bob.serve();
+    alice.peer(["files", "bob"]).run().exits(0);
+    let holder = rusqlite::Connection::open(bob.home().join("profile.db")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // A first meeting has to be written down, and waits.
+    let hers = carol.peer(["files", "bob"]).start();
+    for _ in 0..3 {
+        alice.peer(["files", "bob"]).run().exits(0).prints("a.txt");
+        bob.peer(["history"]).run().exits(0);
+    }
+    assert!(hers.is_running(), "it was not held");
+    holder.execute_batch("ROLLBACK").unwrap();
+    hers.finish().exits(0).prints("a.txt");
+    alice.peer(["chat", "--now", "bob", "still there"]).run().exits(0);
+    his.wait_for("alice: still there");
+}
+
+#[test]
 fn a_flood_ends_at_the_inbox_and_slows_nobody() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -35,6 +35,8 @@ fn a_program_hears_everything_and_answers() {
     events.write("{\"type\":\"send\",\"to\":\"bob\",\"text\":\"\",\"ref\":\"empty\"}\n");
     assert_eq!(next(&events, "error", 5)["code"], "usage");
     assert_eq!(next(&events, "error", 6)["ref"], "empty");
+    events.write("{\"ref\":5,\"type\":\"dance\"}\n");
+    assert_eq!(next(&events, "error", 7)["ref"], 5);
 
     bob.peer(["chat", "alice", "tudo bem?"]).run().exits(0);
     let received = next(&events, "message", 2);
@@ -47,6 +49,72 @@ fn a_program_hears_everything_and_answers() {
     events.wait_until("bob is gone", |said| said.lines().find(|line| line.contains("\"online\":false")).map(|_| ()));
     events.interrupt();
     events.finish().exits(130);
+}
+
+#[test]
+fn a_program_outlives_the_node_and_says_everything_once() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let his = bob.serve();
+    let hers = alice.serve();
+    let mut events = listening(&alice);
+    let id = "0123456789abcdef".repeat(2);
+    let send = |number: u32, id: &str, text: &str| {
+        format!("{}\n", json!({ "type": "send", "to": "bob", "text": text, "id": id, "ref": number }))
+    };
+    events.write(send(2, &id, "once"));
+    his.wait_for("alice: once");
+    hers.kill();
+    hers.finish().exits(137);
+    // Nobody knows whether the node had it; in between, one is said and one comes.
+    events.write(send(3, &id, "once"));
+    events.write(send(4, &"f".repeat(32), "after it"));
+    bob.peer(["chat", "alice", "are you there?"]).run().exits(0);
+    let again = next(&events, "done", 3);
+    assert_eq!((&again["ref"], &again["id"]), (&json!(3), &json!(id)));
+    his.wait_for("alice: after it");
+    let received = events.wait_until("what came meanwhile", |said| {
+        said.lines().find(|line| line.contains("are you there?")).map(str::to_owned)
+    });
+    assert!(received.contains("\"state\":\"received\""), "{received}");
+    events.write(send(5, &id, "another text"));
+    assert_eq!(next(&events, "error", 1)["ref"], 5);
+    // With a node of its own, which gives way to nobody; a last word ends both.
+    alice.peer(["logout"]).run().exits(0);
+    let said = String::from_utf8(events.finish().stdout).unwrap();
+    let told = |text: &str| said.lines().filter(|line| line.contains(text) && line.contains("\"message\"")).count();
+    assert_eq!((told("\"once\""), told("after it"), told("are you there?")), (1, 1, 1), "{said}");
+    assert_eq!(his.said().matches("alice: once").count(), 1);
+}
+
+#[test]
+fn a_node_that_is_started_again_is_listened_to_again() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _his = bob.serve();
+    let hers = alice.serve();
+    let mut events = listening(&alice);
+    hers.interrupt();
+    hers.finish().exits(130);
+    // What listens does not take its place at once.
+    let _again = alice.serve();
+    events.write("{\"type\":\"send\",\"to\":\"bob\",\"text\":\"olá\",\"ref\":2}\n");
+    next(&events, "ack", 1);
+    assert_eq!(next(&events, "done", 2)["ref"], 2);
+}
+
+#[test]
+fn what_is_taken_out_is_told() {
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
+    let _hers = alice.serve();
+    let mut events = listening(&alice);
+    events.write("{\"type\":\"send\",\"to\":\"bob\",\"text\":\"a mistake\"}\n");
+    let said = next(&events, "message", 1);
+    alice.peer(["outbox", "drop", ""]).run().exits(2).says("which one?");
+    alice.peer(["outbox", "drop", said["id"].as_str().unwrap()]).run().exits(0);
+    let ack = next(&events, "ack", 1);
+    assert_eq!((&ack["id"], &ack["peer"], &ack["state"]), (&said["id"], &json!("bob"), &json!("dropped")));
 }
 
 /// Whoever moves files is told, and makes room.

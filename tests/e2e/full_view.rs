@@ -59,7 +59,7 @@ fn people_messages_files_and_transfers_are_there() {
     hers.interrupt();
     hers.finish().exits(130);
     view.wait_for("○ carol");
-    view.press("q");
+    view.press(CTRL_D);
     let (outcome, screen) = view.finish();
     outcome.exits(0);
     assert!(!screen.is_alternate() && screen.text().is_empty(), "nothing of it stays: {}", screen.text());

@@ -61,12 +61,43 @@ fn a_caller_with_a_changed_key_is_refused() {
     bob.peer(["chat", "alice", "it is me"]).run().exits(0);
     node.wait_for("bob: it is me");
     let new_bob = rebind(&lab, &bob);
-    let refused = new_bob.peer(["chat", "alice", "me again"]).run();
-    refused.exits(6).says("your key is not the one").is_plain();
+    new_bob.peer(["chat", "--now", "alice", "at once"]).run().exits(6).says("your key is not the one").is_plain();
+    let waits = new_bob.peer(["chat", "alice", "me again"]).run();
+    waits.exits(0).says("your key is not the one").says("the message waits").is_plain();
     assert!(!node.said().contains("me again"));
+    // It goes when she trusts the new key, and not before.
     alice.peer(["trust", "bob", "--replace", &new_bob.fingerprint()]).run().exits(0);
-    new_bob.peer(["chat", "alice", "me again"]).run().exits(0);
+    let _his = new_bob.peer(["serve"]).start();
     node.wait_for("bob: me again");
+    assert!(!node.said().contains("at once"));
+}
+
+#[test]
+fn a_link_to_the_old_key_ends_with_the_key() {
+    let lab = Lab::start();
+    let paul = lab.user("paul");
+    let node = paul.serve();
+    // Whoever has olga's old key stays on the line, whatever the tracker says.
+    let old = tests::hostile::Caller::dial(paul.node_address(), &tests::hostile::Caller::register(&lab, "olga"));
+    old.hello("olga");
+    let said = serde_json::json!({ "t": "message", "id": "1".repeat(32), "ts": 0, "text": "it is me" });
+    old.say(&said);
+    node.wait_for("olga: it is me");
+    let new = lab.stranger("olga");
+    tests::files::write(new.password_file(), "whatever\n");
+    new.peer(["login", "olga", "--rebind", "--password-file"]).arg(new.password_file()).run().exits(0);
+    assert_eq!(old.ending(), tests::hostile::Ending::Closed(10));
+    node.wait_for("what waits for olga is held back: the identity of olga changed");
+    let new_node = new.serve();
+    demands_no_delivery(&paul, &new_node);
+    paul.peer(["trust", "olga", "--replace", &new.fingerprint()]).run().exits(0);
+    paul.peer(["chat", "olga", "so it is you"]).run().exits(0);
+    new_node.wait_for("paul: so it is you");
+}
+
+fn demands_no_delivery(paul: &User<'_>, new_node: &tests::Process) {
+    paul.peer(["chat", "olga", "a secret"]).run().exits(11).says("the identity of olga changed");
+    assert!(!new_node.said().contains("a secret"));
 }
 
 #[test]

@@ -8,11 +8,13 @@
     reason = "all of this is test code, the helpers of the tests as well"
 )]
 
+mod attention;
 mod bad_network;
 mod chat;
 mod chat_faults;
 mod destinations;
 mod discovery;
+mod endings;
 mod events;
 mod exercise;
 mod faults;
@@ -26,6 +28,7 @@ mod hostile_tracker;
 mod house;
 mod identity;
 mod kill_loop;
+mod leaving;
 mod limits;
 mod line_view;
 mod looking_around;
@@ -35,6 +38,7 @@ mod mishaps;
 mod names;
 mod offers;
 mod outbox;
+mod passwords;
 mod restart;
 mod resume;
 mod seeking;
@@ -42,4 +46,5 @@ mod shares;
 mod sources;
 mod terminal;
 mod tracker_faults;
+mod trees;
 mod view_faults;

@@ -37,6 +37,19 @@ fn an_offer_is_for_one_person_until_it_is_withdrawn() {
 }
 
 #[test]
+fn an_offer_that_was_not_told_yet_is_withdrawn_whole() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let file = lab.file("plan.pdf", 3000);
+    alice.peer(["offer", "bob"]).arg(&file).run().exits(0).says("bob is offline");
+    alice.peer(["chat", "bob", "something else"]).run().exits(0);
+    alice.peer(["offer", "bob", "--withdraw", "plan.pdf"]).run().exits(0);
+    let (_hers, his) = (alice.serve(), bob.serve());
+    his.wait_for("alice: something else");
+    assert!(!his.said().contains("plan.pdf"), "{}", his.said());
+}
+
+#[test]
 fn an_offer_waits_for_somebody_absent_and_follows_its_file() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -111,6 +111,34 @@ fn a_changed_key_holds_back_what_waits_until_it_is_trusted() {
 }
 
 #[test]
+fn what_waits_for_a_friend_whom_the_tracker_forgot_goes_when_it_knows_them_again() {
+    let lab = Lab::start();
+    let (alice, frank) = (lab.user("alice"), lab.user("frank"));
+    let hers = alice.serve();
+    {
+        let his = frank.serve();
+        alice.peer(["chat", "frank", "we meet"]).run().exits(0);
+        his.interrupt();
+        his.finish().exits(130);
+    }
+    let admin = |args: &[&str]| lab.tracker_invocation(lab.address()).args(args.iter().copied()).run();
+    admin(&["user", "remove", "frank"]).exits(0);
+    alice
+        .peer(["chat", "frank", "are you there?"])
+        .run()
+        .exits(0)
+        .says("knows no user frank")
+        .says("the message waits");
+    hers.wait_for("what waits for frank goes later: the tracker knows no user frank");
+    // A name that nobody ever met is a slip of the hand.
+    alice.peer(["chat", "frnak", "hm?"]).run().exits(4).says("knows no user frnak");
+    frank.peer(["register", "frank", "--password-file"]).arg(frank.password_file()).run().exits(0);
+    let his = frank.serve();
+    his.wait_for("alice: are you there?");
+    crate::chat_faults::until_delivered(&alice);
+}
+
+#[test]
 fn what_waited_for_two_weeks_is_given_up_aloud() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

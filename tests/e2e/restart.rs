@@ -59,6 +59,49 @@ fn friends_keep_talking_while_the_tracker_is_away() {
 }
 
 #[test]
+fn nodes_begin_without_the_tracker_and_come_back_by_themselves() {
+    let mut lab = Lab::with_restarts();
+    let (alice, bob) = ("alice", "bob");
+    for name in [alice, bob] {
+        lab.user(name);
+    }
+    {
+        let (alice, bob) = (lab.stranger(alice), lab.stranger(bob));
+        let (hers, his) = (alice.serve(), bob.serve());
+        alice.peer(["chat", "bob", "we meet"]).run().exits(0);
+        his.wait_for("alice: we meet");
+        for node in [hers, his] {
+            node.interrupt();
+            node.finish().exits(130);
+        }
+    }
+    lab.kill_tracker();
+    let (hers, his) = {
+        let (alice, bob) = (lab.stranger(alice), lab.stranger(bob));
+        let his = bob.peer(["serve"]).start();
+        his.wait_for("can't be reached");
+        // With a node for as long as there are lines, and with one that stays.
+        alice.peer(["chat", "bob"]).stdin("a line\nanother\n").run().exits(0);
+        his.wait_for("alice: another");
+        let hers = alice.peer(["serve"]).start();
+        hers.wait_for("trying again");
+        alice.peer(["chat", "--now", "bob", "without it"]).run().exits(0);
+        his.wait_for("alice: without it");
+        bob.peer(["chat", "--now", "alice", "and back"]).run().exits(0);
+        hers.wait_for("bob: and back");
+        alice.peer(["whoami"]).run().exits(0).prints("no: a node runs");
+        alice.peer(["chat", "zoe", "who are you?"]).run().exits(7).says("can't be reached");
+        assert!(!hers.said().contains("online as"));
+        (hers, his)
+    };
+    lab.start_tracker();
+    hers.wait_for("online as alice at ");
+    his.wait_for("online as bob at ");
+    let list = lab.stranger(alice).peer(["list"]).run();
+    list.exits(0).prints("alice").prints("bob");
+}
+
+#[test]
 fn an_account_survives_the_tracker_being_killed_right_after_the_reply() {
     let mut lab = Lab::with_restarts();
     for round in 0..5 {

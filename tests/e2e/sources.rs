@@ -12,7 +12,11 @@ const SIZE: usize = 12_000_000;
 
 /// Online, and slow enough that nobody is done before the others have come.
 fn serve_slowly(user: &User<'_>) -> Process {
-    let node = user.peer(["serve", "--limit", "4M"]).start();
+    serve_at("4M", user)
+}
+
+fn serve_at(limit: &str, user: &User<'_>) -> Process {
+    let node = user.peer(["serve", "--limit", limit]).start();
     node.wait_for("online as");
     node
 }
@@ -60,6 +64,56 @@ fn what_a_killed_source_had_begun_comes_from_another() {
     fetching.finish().exits(0);
     assert_same(here.join("film.mkv"), &film);
     assert_eq!(names_in(&here), ["film.mkv"]);
+}
+
+#[test]
+fn whoever_is_still_fetching_is_a_source_of_what_they_have() {
+    let lab = Lab::start();
+    let (bob, carol, dave) = (lab.user("bob"), lab.user("carol"), lab.user("dave"));
+    let film = lab.file("film.mkv", SIZE);
+    bob.share([&film]);
+    let _bobs = serve_at("1M", &bob);
+    let _carols = carol.serve();
+    let (hers, his) = (lab.empty_folder("hers"), lab.empty_folder("his"));
+    let carols = carol.peer(["--json", "fetch", "bob", "film.mkv", "--share", "-o"]).arg(&hers).start();
+    wait_for_bytes(&carols, SIZE as u64 / 3);
+    assert!(carol.peer(["shares"]).run().exits(0).out().contains("film.mkv"));
+    let daves = dave.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&his).start();
+    let from = sources(daves.finish().exits(0));
+    let carols_part = from.iter().find(|(user, _)| user == "carol").map_or(0, |(_, bytes)| *bytes);
+    assert!(carols_part >= SIZE as u64 / 4, "{from:?}");
+    assert_same(his.join("film.mkv"), &film);
+    carols.finish().exits(0);
+    assert_same(hers.join("film.mkv"), &film);
+    let shares = carol.peer(["--json", "shares"]).run().exits(0).json();
+    let [share] = shares.as_slice() else { panic!("whole by now, and offered once: {shares:?}") };
+    assert_eq!(share["partial"], Value::Null);
+}
+
+#[test]
+fn what_an_interrupted_fetch_left_can_be_had_and_a_part_that_was_spoilt_accuses_nobody() {
+    let lab = Lab::start();
+    let (bob, carol, dave) = (lab.user("bob"), lab.user("carol"), lab.user("dave"));
+    let film = lab.file("film.mkv", SIZE);
+    bob.share([&film]);
+    let _bobs = serve_slowly(&bob);
+    let _carols = carol.serve();
+    let (hers, his) = (lab.empty_folder("hers"), lab.empty_folder("his"));
+    let carols = carol.peer(["--json", "fetch", "bob", "film.mkv", "--share", "-o"]).arg(&hers).start();
+    wait_for_bytes(&carols, SIZE as u64 / 2);
+    carols.kill();
+    carols.finish();
+    let part = names_in(&hers).into_iter().find(|name| name.ends_with(".part")).unwrap();
+    let spoilt = std::fs::OpenOptions::new().write(true).open(hers.join(part)).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&spoilt, b"rot", 5).unwrap();
+    let daves = dave.peer(["--json", "fetch", "carol", "film.mkv", "-o"]).arg(&his).start();
+    let done = daves.finish();
+    let from = sources(done.exits(0));
+    assert_same(his.join("film.mkv"), &film);
+    assert!(from.iter().any(|(user, bytes)| user == "bob" && *bytes > 0), "{from:?}");
+    assert!(
+        done.object("file")["sources"].as_array().unwrap().iter().all(|source| source["banned"] != Value::Bool(true))
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The tracker killed at random moments, and on a disk that is full: whatever it said yes to is there afterwards.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -194,9 +194,32 @@ impl Drop for SmallDisk {
 
 fn start(folder: &Path, data: &Path) -> (Process, String) {
     let tracker = Invocation::new(binaries::binary("tracker"), folder);
-    let process = tracker.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data).start();
+    let process = tracker.args(["--listen", "127.0.0.1:0", "--metrics", "0", "--data-dir"]).arg(data).start();
     let line = process.wait_for("tracker listening on ");
     (process, line.trim_start_matches("tracker listening on ").to_owned())
+}
+
+/// The status and the text that the tracker answers to those who watch it.
+fn watched(process: &Process, path: &str) -> String {
+    let line = process.wait_for("metrics");
+    let (_, address) = line.split_once("address=").expect("where the metrics are");
+    let mut stream = TcpStream::connect(address.trim()).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+fn wait_for_health(process: &Process, status: u16) -> String {
+    let began = Instant::now();
+    loop {
+        let health = watched(process, "/healthz");
+        if health.starts_with(&format!("HTTP/1.1 {status}")) {
+            return health;
+        }
+        assert!(began.elapsed() < PATIENCE, "{health}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -225,6 +248,10 @@ fn a_full_disk_is_told_harms_nothing_and_is_over_when_there_is_room() {
         }
     });
     let refused = refused.expect("a full disk can't take two hundred accounts");
+    assert!(wait_for_health(&process, 503).contains("can't be changed: the tracker's disk is full"));
+    assert!(watched(&process, "/metrics").contains("tracker_store_failing{store=\"accounts\"} 1"));
+    let backup = Invocation::new(binaries::binary("tracker"), lab.path());
+    backup.args(["backup", "copy.tar", "--data-dir"]).arg(&data).run().exits(1).says("full").is_plain();
     // Everything that needs no room goes on, being present included.
     assert_eq!(client.code(&login("before", "0")).unwrap(), "ok");
     assert_eq!(client.code(&share("before", &Value::Null, &["a"])).unwrap(), "ok");
@@ -235,6 +262,9 @@ fn a_full_disk_is_told_harms_nothing_and_is_over_when_there_is_room() {
     process.wait_for("trying again each second");
 
     disk.make_room();
+    // By itself: nobody asked for a change since.
+    wait_for_health(&process, 200);
+    assert!(watched(&process, "/metrics").contains("tracker_store_failing{store=\"accounts\"} 0"));
     assert_eq!(client.code(&register("after")).unwrap(), "ok");
     assert_eq!(client.code(&register(&refused)).unwrap(), "ok");
     process.wait_for("who is present can be stored again");

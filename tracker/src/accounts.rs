@@ -3,19 +3,21 @@
 //! [`AccountStore`] is what the rest needs of a store; [`Accounts`] gives one store a thread of its own, so that a
 //! commit, which waits for the disk, never holds up the runtime. What a write answered with `Ok` is on the disk.
 //!
+//! A change that failed for want of room or of a working disk is remembered until one succeeds: [`Accounts::trouble`].
+//!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | work waiting for the store's thread | `QUEUE` | `busy` |
 
 mod sqlite;
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::{Fingerprint, UserName};
 use tokio::sync::{mpsc, oneshot};
+use tracing::info;
 
 use crate::metrics::{Metrics, Store};
 
@@ -91,11 +93,11 @@ pub trait AccountStore: Send {
     /// [`StoreError::Failed`].
     fn hashes(&mut self) -> Result<Vec<(UserName, String)>, StoreError>;
 
-    /// Writes a whole copy of the store to a new file.
+    /// Commits something that changes nothing: whether the store can be written.
     ///
     /// # Errors
-    /// [`StoreError::Failed`].
-    fn copy_to(&mut self, path: &Path) -> Result<(), StoreError>;
+    /// [`StoreError::Full`], [`StoreError::Failed`].
+    fn probe(&mut self) -> Result<(), StoreError>;
 }
 
 /// Why a store didn't do it; then it did nothing.
@@ -129,7 +131,15 @@ pub enum StoreError {
 pub struct Accounts {
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
-    metrics: Arc<OnceLock<Arc<Metrics>>>,
+    watch: Arc<Watch>,
+}
+
+/// What is known of how the store does.
+#[derive(Debug, Default)]
+struct Watch {
+    metrics: OnceLock<Arc<Metrics>>,
+    /// Why the last change could not be stored.
+    trouble: Mutex<Option<String>>,
 }
 
 type Work = Box<dyn FnOnce(&mut dyn AccountStore) + Send>;
@@ -141,26 +151,20 @@ impl Accounts {
     /// When the system has no thread left.
     pub fn start(mut store: impl AccountStore + 'static) -> std::io::Result<Self> {
         let (work, mut waiting) = mpsc::channel::<Work>(QUEUE);
-        let metrics: Arc<OnceLock<Arc<Metrics>>> = Arc::default();
-        let measured = Arc::clone(&metrics);
         let thread = std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
             while let Some(work) = waiting.blocking_recv() {
-                let began = Instant::now();
                 work(&mut store);
-                if let Some(metrics) = measured.get() {
-                    metrics.stored(Store::Accounts, began.elapsed());
-                }
             }
         })?;
-        Ok(Self { work: Some(work), thread: Some(thread), metrics })
+        Ok(Self { work: Some(work), thread: Some(thread), watch: Arc::default() })
     }
 
     /// From now on tells `metrics` how long each piece of work took.
     pub fn measure_with(&self, metrics: Arc<Metrics>) {
-        let _ = self.metrics.set(metrics);
+        let _ = self.watch.metrics.set(metrics);
     }
 
-    /// Lets the thread do `job`. Once it waits in the queue it is done, even if the caller goes away.
+    /// Lets the thread do `job`, which only reads.
     ///
     /// # Errors
     /// `job`'s own, [`StoreError::Busy`], or [`StoreError::Failed`] when the thread is gone.
@@ -168,17 +172,85 @@ impl Accounts {
         &self,
         job: impl FnOnce(&mut dyn AccountStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.queue(job, |watch, _, took| watch.read(took)).await
+    }
+
+    /// Lets the thread do `job`, which changes something. Once it waits in the queue it is done, even if the caller
+    /// goes away.
+    ///
+    /// # Errors
+    /// `job`'s own, [`StoreError::Busy`], or [`StoreError::Failed`] when the thread is gone.
+    pub async fn commit<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn AccountStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.queue(job, |watch, done, took| watch.committed(done.as_ref().err(), took)).await
+    }
+
+    /// Why the last change could not be stored; `None` when it could, or there was none yet.
+    pub fn trouble(&self) -> Option<String> {
+        self.watch.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the thread is there and comes to what waits for it; waits as long as that takes, even for a place in
+    /// the queue.
+    pub async fn is_alive(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |_| {
+            // Nobody waits for the answer any more.
+            let _ = answer.send(());
+        });
+        match &self.work {
+            Some(queue) => queue.send(work).await.is_ok() && answered.await.is_ok(),
+            None => false,
+        }
+    }
+
+    async fn queue<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn AccountStore) -> Result<T, StoreError> + Send + 'static,
+        note: impl FnOnce(&Watch, &Result<T, StoreError>, Duration) + Send + 'static,
+    ) -> Result<T, StoreError> {
         let gone = || StoreError::Failed("its thread is gone".to_owned());
         let (answer, answered) = oneshot::channel();
+        let watch = Arc::clone(&self.watch);
         let work: Work = Box::new(move |store| {
+            let began = Instant::now();
+            let done = job(store);
+            note(&watch, &done, began.elapsed());
             // Nobody waits for the answer any more: the work is done all the same.
-            let _ = answer.send(job(store));
+            let _ = answer.send(done);
         });
         match self.work.as_ref().ok_or_else(gone)?.try_send(work) {
             Ok(()) => answered.await.map_err(|_| gone())?,
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(gone()),
         }
+    }
+}
+
+impl Watch {
+    fn read(&self, took: Duration) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.read(Store::Accounts, took);
+        }
+    }
+
+    /// A change that was refused for what it says shows nothing of the disk.
+    fn committed(&self, why: Option<&StoreError>, took: Duration) {
+        let trouble = match why {
+            None => None,
+            Some(why @ (StoreError::Full | StoreError::Failed(_))) => Some(why.to_string()),
+            Some(_) => return,
+        };
+        if let Some(metrics) = self.metrics.get() {
+            metrics.committed(Store::Accounts, took, trouble.is_none());
+        }
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() && trouble.is_none() {
+            info!("accounts can be changed again");
+        }
+        *known = trouble;
     }
 }
 
@@ -209,7 +281,7 @@ mod tests {
     async fn of_many_who_register_one_name_exactly_one_wins() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
-        let attempts = (0..20).map(|_| accounts.run(|store| store.create(&account("bob"))));
+        let attempts = (0..20).map(|_| accounts.commit(|store| store.create(&account("bob"))));
         let mut won = 0;
         for attempt in attempts.collect::<Vec<_>>() {
             match attempt.await {
@@ -242,6 +314,25 @@ mod tests {
         for job in jobs {
             assert!(job.await.is_ok());
         }
+    }
+
+    #[tokio::test]
+    async fn trouble_lasts_until_something_is_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        assert_eq!(accounts.trouble(), None);
+        let full = accounts.commit(|_| Err::<(), _>(StoreError::Full)).await;
+        assert!(matches!(full, Err(StoreError::Full)));
+        // A refusal for what was asked, and a read, say nothing about the disk.
+        assert!(accounts.commit(|_| Err::<(), _>(StoreError::NameTaken)).await.is_err());
+        assert!(accounts.run(|store| store.all()).await.is_ok());
+        assert!(accounts.trouble().unwrap().contains("disk is full"));
+        accounts.commit(|store| store.probe()).await.unwrap();
+        assert_eq!(accounts.trouble(), None);
+        assert!(accounts.is_alive().await);
+        let panicked = accounts.run(|_| -> Result<(), _> { panic!("as a bug would") }).await;
+        assert!(matches!(panicked, Err(StoreError::Failed(_))));
+        assert!(!accounts.is_alive().await);
     }
 
     async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {

@@ -9,9 +9,10 @@
 //! |---|---|---|
 //! | who may connect | the tracker's own user, and root | closed without a word |
 //! | conversations at a time | [`AT_ONCE`] | they wait |
-//! | one conversation | one request of 16 KiB, 10 s to send it | closed |
+//! | one conversation | one request of 16 KiB, 10 s to send it, 10 s to take the reply, or each 64 KiB of a backup | closed |
 
 mod client;
+mod export;
 mod operations;
 mod socket;
 
@@ -19,7 +20,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{AdminError, ask};
+pub use client::{AdminError, BackupStream, ask, open_backup};
 pub use socket::{Control, serve};
 
 /// Conversations at a time.
@@ -57,7 +58,7 @@ pub enum Command {
     },
     /// How things stand.
     Status {},
-    /// A copy of the accounts, in a new file in the data folder.
+    /// Everything that the tracker keeps. The reply's `bytes` says how many bytes of it follow the line.
     Backup {},
     /// All accounts as the exercise's `users.json` had them.
     ExportUsers {},

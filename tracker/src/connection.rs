@@ -12,15 +12,24 @@
 //! | time for the TLS handshake | 10 s | closed |
 //! | time for one request, from its first byte | 30 s; 120 s once logged in | `bad_request`, closed |
 //! | time between requests | 10 min; once logged in the longer of that and `--legacy-ttl` | closed |
+//! | time for the client to take anything of a reply | 30 s | closed |
 //! | time for the client to take replies | 30 s, and 1 s more for each 64 KiB | closed |
 //! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from this address) | `too_large`, closed |
-//! | requests longer than 16 KiB on their way, all together | 128 MiB, of which 34 MiB for one address of the network | not read on; after 10 s `busy`, closed |
+//! | requests longer than 16 KiB on their way, all together | 128 MiB, of which 34 MiB for one address of the network, 96 MiB for one IPv6 network (/64) | not read on; after 10 s `busy`, the rest of the request is skipped |
+//! | pace of such a request while somebody waits for memory | 64 KiB/s, at most 3 s ahead | the one furthest behind: `busy`, the rest of it is skipped |
 //! | replies gathered before they are written | 64 KiB, and one list that is shared | written first |
+//! | memory kept for a connection that is quiet | 4 KiB for reading, 4 KiB for requests, 4 KiB for replies | given back |
+//!
+//! All of it ends when the place is given to somebody else, see [`crate::server`]. Whatever the tracker ends by itself
+//! has a line in the log and a reason in `tracker_closed_total`.
 
 mod budget;
 mod conversation;
+mod ending;
+mod outgoing;
+mod seat;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +39,14 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
+use crate::limits::Origin;
 use crate::service::{Client, Service, Transport};
 pub use budget::Budget;
 use conversation::Conversation;
+use ending::Ending;
+pub use seat::Seat;
 
 /// How long after the stop bytes are taken that were on their way before it.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
@@ -56,7 +68,7 @@ pub struct Patience {
     pub idle: Duration,
     /// Silence between requests, once logged in.
     pub idle_logged_in: Duration,
-    /// Taking a reply, beside the time its length takes.
+    /// Taking nothing of a reply, or all of it beside the time its length takes.
     pub write: Duration,
     /// Saying nothing more, after the tracker said its last word.
     pub linger: Duration,
@@ -94,25 +106,35 @@ pub struct Context {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context) {
-    let ip = remote.ip().to_canonical();
+pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context, seat: Arc<Seat>) {
+    let (ip, service) = (remote.ip().to_canonical(), Arc::clone(&context.service));
+    let ending = tokio::select! {
+        ending = talk(stream, ip, context, Arc::clone(&seat)) => ending,
+        () = seat.must_go() => Ending::MadeWay,
+    };
+    service.metrics().closed(ending.reason());
+    let why = ending.to_string();
+    let why = safe_line(&why);
+    if !ending.is_refusal() {
+        debug!(%ip, %why, "connection ended");
+    } else if service.lines().may_tell(ip, ending.reason()) {
+        info!(%ip, reason = ending.reason(), %why, "connection closed");
+    }
+}
+
+async fn talk(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Seat>) -> Ending {
     let _ = stream.set_nodelay(true);
     let mut first = [0];
     let peeked = tokio::select! {
         peeked = timeout(context.patience.first_byte, stream.peek(&mut first)) => peeked,
-        () = last_moment(&context.stop) => return,
+        () = last_moment(&context.stop) => return Ending::Stop,
     };
-    let ended = match (peeked, first) {
-        (Ok(Ok(1)), [0x16]) => serve_tls(stream, ip, context).await,
-        (Ok(Ok(1)), _) => conversation(stream, ip, Transport::Plain, context).run().await,
-        (Ok(_), _) => return,
-        (Err(_), _) => {
-            debug!(%ip, "said nothing");
-            return;
-        }
-    };
-    if let Err(why) = ended {
-        debug!(%ip, why = %safe_line(&why.to_string()), "connection ended");
+    match (peeked, first) {
+        (Ok(Ok(1)), [0x16]) => talk_tls(stream, ip, context, seat).await,
+        (Ok(Ok(1)), _) => conversation(stream, ip, Transport::Plain, context, seat).run().await,
+        (Ok(Ok(_)), _) => Ending::Client,
+        (Ok(Err(why)), _) => Ending::Broken(why),
+        (Err(_), _) => Ending::Silent,
     }
 }
 
@@ -122,21 +144,26 @@ async fn last_moment(stop: &CancellationToken) {
     sleep(LAST_MOMENT).await;
 }
 
-async fn serve_tls(stream: TcpStream, ip: std::net::IpAddr, context: Context) -> std::io::Result<()> {
+async fn talk_tls(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Seat>) -> Ending {
     let handshake = timeout(context.patience.handshake, context.tls.accept(stream));
-    let stream = tokio::select! {
-        stream = handshake => stream.map_err(std::io::Error::from)??,
-        () = last_moment(&context.stop) => return Ok(()),
+    let handshake = tokio::select! {
+        handshake = handshake => handshake,
+        () = last_moment(&context.stop) => return Ending::Stop,
+    };
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(why)) => return Ending::FailedHandshake(why),
+        Err(_) => return Ending::SlowHandshake,
     };
     let certificate = certs::fingerprint_of_chain(stream.get_ref().1.peer_certificates());
     let transport = certificate.map_or(Transport::Tls, Transport::Certified);
     // A TLS stream is large, and idle connections are many.
-    conversation(Box::new(stream), ip, transport, context).run().await
+    conversation(Box::new(stream), ip, transport, context, seat).run().await
 }
 
-fn conversation<S>(stream: S, ip: std::net::IpAddr, transport: Transport, context: Context) -> Conversation<S> {
+fn conversation<S>(stream: S, ip: IpAddr, transport: Transport, context: Context, seat: Arc<Seat>) -> Conversation<S> {
     let client = Client::new(context.service, ip, transport);
     let objects = shared::json_scanner::Objects::new(REQUEST_BYTES_BEFORE_LOGIN, REQUEST_DEPTH);
-    let share = context.budget.share(ip);
-    Conversation::new(stream, client, objects, share, context.patience, context.stop)
+    let share = context.budget.share(Origin::of(ip));
+    Conversation::new(stream, client, objects, share, seat, context.patience, context.stop)
 }

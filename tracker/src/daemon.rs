@@ -24,11 +24,13 @@ use shared::limits::{LEASE, LEASE_AFTER_DROP};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 use crate::accounts::{Accounts, OpenError, SqliteStore};
 use crate::admin::{self, Control};
+use crate::backup::{DATABASE, IDENTITY, PRESENCE};
 use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::{Memory, MemoryError};
@@ -44,11 +46,14 @@ pub use settings::{Settings, SettingsError};
 use announcement::Announcement;
 use reload::Live;
 
-/// Changes how much is logged.
-pub type LogLevel = Box<dyn Fn(LevelFilter) + Send + Sync>;
+/// Changes how much is logged, and in what form.
+pub type SetLog = Box<dyn Fn(LevelFilter, LogFormat) + Send + Sync>;
 
 /// File descriptors that are not connections: the database, the log, the runtime, refusals.
 const OTHER_DESCRIPTORS: u64 = 128;
+
+/// How often the account store is tried again after a change could not be stored.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
 
 /// What the daemon runs with, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,11 +134,11 @@ pub enum DaemonError {
 ///
 /// # Errors
 /// [`DaemonError`].
-pub fn run(settings: &Settings, command_line: Vec<OsString>, log_level: LogLevel) -> Result<(), DaemonError> {
+pub fn run(settings: Settings, command_line: Vec<OsString>, set_log: SetLog) -> Result<(), DaemonError> {
     let config = settings.args.to_config().ok_or(DaemonError::NoFolder)?;
     let activated = manager::activated_listener()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config, activated, command_line, log_level));
+    let result = runtime.block_on(serve(config, activated, settings, command_line, set_log));
     // A hash that nobody waits for any more is not worth waiting for either.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
@@ -142,17 +147,18 @@ pub fn run(settings: &Settings, command_line: Vec<OsString>, log_level: LogLevel
 async fn serve(
     config: Config,
     activated: Option<std::net::TcpListener>,
+    settings: Settings,
     command_line: Vec<OsString>,
-    log_level: LogLevel,
+    set_log: SetLog,
 ) -> Result<(), DaemonError> {
     // Before anything is printed, so that whoever saw the ready line may end us in good order.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let places = Arc::new(Places::new(affordable(config.max_connections), config.per_address));
     let _lock: File = data_folder::open_and_lock(&config.data_folder)?;
-    let identity = Identity::load_or_create(&config.data_folder.join("identity"))?;
-    let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join(data_folder::DATABASE))?)?;
-    let memory = Memory::open(&config.data_folder.join(data_folder::PRESENCE))?;
+    let identity = Identity::load_or_create(&config.data_folder.join(IDENTITY))?;
+    let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join(DATABASE))?)?;
+    let memory = Memory::open(&config.data_folder.join(PRESENCE))?;
     let listener = match activated {
         Some(listener) => TcpListener::from_std(listener)?,
         None => listen(config.listen).await?,
@@ -171,13 +177,12 @@ async fn serve(
         Ok(answers) => drop(beside.spawn(answers)),
         Err(why) => warn!(%why, "there is no socket for the administrator"),
     }
-    let live = Live { service: Arc::clone(&service), places: Arc::clone(&places), log_level };
-    beside.spawn(live.follow(hangup, config.clone(), command_line));
+    let live = Live { service: Arc::clone(&service), places: Arc::clone(&places), set_log };
+    beside.spawn(live.follow(hangup, settings, command_line));
     beside.spawn(manager::feed_watchdog(Arc::clone(&service)));
+    beside.spawn(probe_in_time(Arc::clone(&service)));
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
-    let idle_logged_in = patience.idle.max(config.legacy_ttl);
-    let patience = Patience { idle_logged_in, ..patience };
     let tracker = Tracker { service, tls, patience, budget: Arc::new(Budget::new()), places };
     announce(address, fingerprint, &config.data_folder);
     let announcement = if config.mdns { Announcement::begin(address, fingerprint) } else { None };
@@ -214,6 +219,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, DaemonError> {
         io::ErrorKind::AddrInUse => DaemonError::PortInUse(address),
         _ => DaemonError::Listen { address, why },
     })
+}
+
+/// After trouble with the disk notices by itself when it is over, though nobody asks for a change.
+async fn probe_in_time(service: Arc<Service>) {
+    let mut ticks = interval(PROBE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        service.probe_accounts().await;
+    }
 }
 
 /// The lines that say the tracker is ready. A closed standard output is nobody's error.

@@ -5,6 +5,7 @@
 //! ```text
 //! main ─► daemon      arguments, the data folder, signals, exit code
 //!          ├► admin       what an administrator asks of the running tracker
+//!          ├► backup      the data folder in one file, and back
 //!          └► server      the listener, the cap on connections, the order of the shutdown
 //!              └► connection  first byte, TLS, requests in, replies out, deadlines
 //!                  └► service     the actions
@@ -22,6 +23,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod backup;
 pub mod connection;
 pub mod daemon;
 pub mod limits;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt, reload};
-use tracker::daemon::{self, LogFormat, LogLevel, Settings, SettingsError};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
+use tracker::daemon::{self, LogFormat, SetLog, Settings, SettingsError};
 
 fn main() -> ExitCode {
     let command_line: Vec<OsString> = std::env::args_os().collect();
@@ -28,26 +28,37 @@ fn main() -> ExitCode {
             Err(why) => failed(&why.to_string()),
         };
     }
-    let set_log_level = begin_log(&settings);
-    match daemon::run(&settings, command_line, set_log_level) {
+    let set_log = begin_log(&settings);
+    match daemon::run(settings, command_line, set_log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => failed(&why.to_string()),
     }
 }
 
-/// Begins to log to standard error; what is returned changes how much.
-fn begin_log(settings: &Settings) -> LogLevel {
-    let (level, handle) = reload::Layer::new(settings.args.log_level());
-    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
-    let lines = match settings.args.log_format() {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-    };
-    tracing_subscriber::registry().with(lines.with_filter(level)).init();
-    Box::new(move |level| {
+/// Begins to log to standard error; what is returned changes how much, and in what form.
+fn begin_log(settings: &Settings) -> SetLog {
+    let (level, level_handle) = reload::Layer::new(settings.args.log_level());
+    let (lines, lines_handle) = reload::Layer::new(lines_in(settings.args.log_format()));
+    tracing_subscriber::registry().with(lines).with(level).init();
+    Box::new(move |level, format| {
         // Without a log there is nobody to tell.
-        let _ = handle.reload(level);
+        let _ = level_handle.reload(level);
+        let _ = lines_handle.reload(lines_in(format));
     })
+}
+
+fn lines_in(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => lines.with_ansi(has_colours()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
+}
+
+fn has_colours() -> bool {
+    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !forbidden && !dumb
 }
 
 fn failed(why: &str) -> ExitCode {

@@ -9,31 +9,55 @@
 //! crash of the machine may cost the last moments, a kill of the process at most two seconds, and a damaged file is
 //! put aside and begun anew, so that it never keeps the tracker from starting.
 //!
+//! A list of files is stored in the pieces it is kept in, so that a small change writes little.
+//!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | changes not stored | one mark a user | |
-//! | one transaction | 512 users or about 16 MiB of file lists | the next one follows at once |
+//! | one second's changes | each user once, first who and where, then the lists; in the order in which they came | what changed meanwhile is the next second's |
+//! | one transaction | 512 users, or about 16 MiB of file lists | the next one follows at once |
 //! | a disk that takes nothing | | logged once; tried again each second; nobody is refused anything |
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
+use shared::UserName;
 use shared::tracker::{PeerEntry, SharedFile, Token};
 use tracing::warn;
 
-use crate::registry::{Change, Remembered, Revived};
+use crate::registry::{Change, Files, Remembered, Revived};
 
-/// The schema's version; another one's contents are not worth keeping.
-const VERSION: u32 = 1;
+/// The schema's version; the contents of one that is not known are not worth keeping.
+const VERSION: u32 = 2;
 const SCHEMA: &str = "CREATE TABLE presence (
     user TEXT NOT NULL PRIMARY KEY,
     token BLOB NOT NULL CHECK (length(token) = 32),
     until_ms INTEGER NOT NULL,
-    entry TEXT NOT NULL,
-    files TEXT NOT NULL
-) STRICT";
+    entry TEXT NOT NULL
+) STRICT;
+CREATE TABLE list (
+    user TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    files TEXT NOT NULL,
+    PRIMARY KEY (user, digest)
+) STRICT;";
+/// Version 1 had each list in one piece, beside its user.
+const FROM_1_TO_2: &str = "CREATE TABLE list (
+    user TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    files TEXT NOT NULL,
+    PRIMARY KEY (user, digest)
+) STRICT;
+INSERT INTO list SELECT user, x'', substr(files, 2, length(files) - 2) FROM presence WHERE files <> '[]';
+ALTER TABLE presence DROP COLUMN files;";
+
+/// Users in one transaction.
+const USERS_AT_ONCE: usize = 512;
+/// Bytes of lists after which a transaction ends.
+const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
 
 /// The file.
 #[derive(Debug, Clone)]
@@ -60,51 +84,87 @@ impl Memory {
         Ok(Self { db: Arc::new(Mutex::new(db?)) })
     }
 
-    /// Those whose lease has not run out. What can't be read is left out.
+    /// Hands out, one by one, those whose lease has not run out. What can't be read is left out.
     ///
     /// # Errors
     /// [`MemoryError`] when the file can't be read at all.
-    pub fn load(&self, now: SystemTime) -> Result<Vec<Revived>, MemoryError> {
+    pub fn load(&self, now: SystemTime, mut each: impl FnMut(Revived)) -> Result<(), MemoryError> {
         let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         db.execute("DELETE FROM presence WHERE until_ms <= ?1", [unix_ms(now)])?;
-        let mut query = db.prepare("SELECT token, until_ms, entry, files FROM presence")?;
-        let rows = query.query_map([], |row| Ok(revived(row, now)))?;
-        let mut all = Vec::new();
-        for row in rows {
-            match row? {
-                Ok(revived) => all.push(revived),
+        db.execute("DELETE FROM list WHERE user NOT IN (SELECT user FROM presence)", [])?;
+        let mut query = db.prepare("SELECT user, token, until_ms, entry FROM presence")?;
+        let mut lists = db.prepare("SELECT files FROM list WHERE user = ?1")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let pieces = lists.query_map([row.get::<_, String>(0)?], |row| row.get::<_, String>(0))?;
+            let revived = pieces.map(|piece| piece.map_err(MemoryError::from).and_then(|text| files(&text)));
+            match revived.collect::<Result<Vec<_>, _>>().and_then(|pieces| revived_from(row, pieces, now)) {
+                Ok(revived) => each(revived),
                 Err(why) => warn!(%why, "one who was present is forgotten"),
             }
         }
-        Ok(all)
+        Ok(())
     }
 
-    /// Stores all of these or nothing.
+    /// Stores these: who is present where, and then with what. When that fails, some of it may have been stored.
     ///
     /// # Errors
     /// [`MemoryError`].
     pub fn store(&self, changes: &[Change], now: SystemTime) -> Result<(), MemoryError> {
         let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = db.transaction()?;
-        for Change { user, presence } in changes {
-            let user = user.as_str();
-            let Some(Remembered { token, remaining, entry, files }) = presence else {
-                batch.prepare_cached("DELETE FROM presence WHERE user = ?1")?.execute([user])?;
-                continue;
-            };
-            let (token, until, entry) = (token.as_bytes(), unix_ms(now + *remaining), text(entry)?);
-            match files {
-                Some(files) => batch
-                    .prepare_cached("INSERT OR REPLACE INTO presence VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![user, token, until, entry, text(files)?])?,
-                None => batch
-                    .prepare_cached("UPDATE presence SET token = ?2, until_ms = ?3, entry = ?4 WHERE user = ?1")?
-                    .execute(params![user, token, until, entry])?,
-            };
+        for some in changes.chunks(USERS_AT_ONCE) {
+            let batch = db.transaction()?;
+            some.iter().try_for_each(|change| store_presence(&batch, change, now))?;
+            batch.commit()?;
         }
-        batch.commit()?;
-        Ok(())
+        let (mut batch, mut bytes) = (db.transaction()?, 0);
+        for Change { user, presence } in changes {
+            let Some(files) = presence.as_ref().and_then(|presence| presence.files.as_ref()) else { continue };
+            bytes += store_list(&batch, user, files)?;
+            if bytes > BYTES_AT_ONCE {
+                batch.commit()?;
+                (batch, bytes) = (db.transaction()?, 0);
+            }
+        }
+        Ok(batch.commit()?)
     }
+}
+
+fn store_presence(batch: &Transaction<'_>, change: &Change, now: SystemTime) -> Result<(), MemoryError> {
+    let user = change.user.as_str();
+    if let Some(Remembered { token, remaining, entry, .. }) = &change.presence {
+        let (token, until, entry) = (token.as_bytes(), unix_ms(now + *remaining), text(entry)?);
+        batch
+            .prepare_cached("INSERT OR REPLACE INTO presence VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![user, token, until, entry])?;
+    } else {
+        batch.prepare_cached("DELETE FROM presence WHERE user = ?1")?.execute([user])?;
+    }
+    let has_none = |presence: &Remembered| presence.files.as_ref().is_some_and(Files::is_empty);
+    if change.presence.as_ref().is_none_or(has_none) {
+        batch.prepare_cached("DELETE FROM list WHERE user = ?1")?.execute([user])?;
+    }
+    Ok(())
+}
+
+/// Stores the pieces that are not there; says how many bytes they have.
+fn store_list(batch: &Transaction<'_>, user: &UserName, files: &Files) -> Result<usize, MemoryError> {
+    let user = user.as_str();
+    let mut known = batch.prepare_cached("SELECT digest FROM list WHERE user = ?1")?;
+    let known = known.query_map([user], |row| row.get::<_, Vec<u8>>(0))?;
+    let mut outdated: HashSet<Vec<u8>> = known.collect::<Result<_, _>>()?;
+    let mut bytes = 0;
+    for (digest, piece) in files.pieces() {
+        if !outdated.remove(digest.as_bytes().as_slice()) {
+            bytes += piece.len();
+            let mut insert = batch.prepare_cached("INSERT INTO list VALUES (?1, ?2, ?3)")?;
+            insert.execute(params![user, digest.as_bytes(), text(&piece)?])?;
+        }
+    }
+    for digest in outdated {
+        batch.prepare_cached("DELETE FROM list WHERE user = ?1 AND digest = ?2")?.execute(params![user, digest])?;
+    }
+    Ok(bytes)
 }
 
 fn open(path: &Path) -> Result<Connection, MemoryError> {
@@ -114,13 +174,15 @@ fn open(path: &Path) -> Result<Connection, MemoryError> {
     let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         VERSION => db.query_row("SELECT count(*) FROM presence", [], |row| row.get::<_, i64>(0)).map(drop)?,
-        0 => {
-            db.execute_batch(SCHEMA)?;
-            db.pragma_update(None, "user_version", VERSION)?;
-        }
+        0 => begin_with(&db, SCHEMA)?,
+        1 => begin_with(&db, FROM_1_TO_2)?,
         other => return Err(MemoryError(format!("it has version {other}, this tracker knows {VERSION}"))),
     }
     Ok(db)
+}
+
+fn begin_with(db: &Connection, statements: &str) -> Result<(), MemoryError> {
+    Ok(db.execute_batch(&format!("BEGIN; {statements} PRAGMA user_version = {VERSION}; COMMIT;"))?)
 }
 
 fn put_aside(path: &Path) {
@@ -135,14 +197,21 @@ fn put_aside(path: &Path) {
     }
 }
 
-fn revived(row: &Row<'_>, now: SystemTime) -> Result<Revived, MemoryError> {
-    let token = Token::from_bytes(row.get(0)?);
-    let until: i64 = row.get(1)?;
+fn revived_from(row: &Row<'_>, pieces: Vec<Vec<SharedFile>>, now: SystemTime) -> Result<Revived, MemoryError> {
+    let token = Token::from_bytes(row.get(1)?);
+    let until: i64 = row.get(2)?;
     let left = u64::try_from(until - unix_ms(now)).unwrap_or_default();
-    let malformed = |why: serde_json::Error| MemoryError(why.to_string());
-    let mut entry: PeerEntry = serde_json::from_str(&row.get::<_, String>(2)?).map_err(malformed)?;
-    entry.files = serde_json::from_str::<Vec<SharedFile>>(&row.get::<_, String>(3)?).map_err(malformed)?;
-    Ok(Revived { entry, token, remaining: Duration::from_millis(left) })
+    let entry: PeerEntry = serde_json::from_str(&row.get::<_, String>(3)?).map_err(malformed)?;
+    Ok(Revived { entry, files: Files::from_pieces(pieces), token, remaining: Duration::from_millis(left) })
+}
+
+fn files(piece: &str) -> Result<Vec<SharedFile>, MemoryError> {
+    serde_json::from_str(&format!("[{piece}]")).map_err(malformed)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
+fn malformed(why: serde_json::Error) -> MemoryError {
+    MemoryError(why.to_string())
 }
 
 fn unix_ms(time: SystemTime) -> i64 {
@@ -162,20 +231,34 @@ impl From<rusqlite::Error> for MemoryError {
 
 #[cfg(test)]
 mod tests {
+    use shared::tracker::{FilesMode, HashText};
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn change(user: &str, files: Option<&[u8]>) -> Change {
+    fn list(names: impl IntoIterator<Item = usize>) -> Files {
+        let hash = HashText::new("h").unwrap();
+        let file = |number| SharedFile { name: format!("{number:06}").parse().unwrap(), size: 1, hash: hash.clone() };
+        Files::from_list(names.into_iter().map(file).collect())
+    }
+
+    fn change(user: &str, files: Option<Files>) -> Change {
         let entry =
             format!(r#"{{"user":"{user}","ip":"10.0.0.1","port":4000,"addresses":[],"fingerprint":null,"files":[]}}"#);
-        let presence = Some(Remembered {
-            token: Token::from_bytes([7; 32]),
-            remaining: MINUTE,
-            entry: entry.into_bytes(),
-            files: files.map(bytes::Bytes::copy_from_slice),
-        });
+        let token = Token::from_bytes([7; 32]);
+        let presence = Some(Remembered { token, remaining: MINUTE, entry: entry.into_bytes(), files });
         Change { user: user.parse().unwrap(), presence }
+    }
+
+    fn loaded(memory: &Memory, now: SystemTime) -> Vec<Revived> {
+        let mut all = Vec::new();
+        memory.load(now, |revived| all.push(revived)).unwrap();
+        all
+    }
+
+    fn rows(memory: &Memory) -> i64 {
+        memory.db.lock().unwrap().query_row("SELECT count(*) FROM list", [], |row| row.get(0)).unwrap()
     }
 
     #[test]
@@ -183,20 +266,80 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("presence.db");
         let now = SystemTime::now();
-        let files: &[u8] = br#"[{"name":"a","size":1,"hash":"h"}]"#;
         {
             let memory = Memory::open(&path).unwrap();
-            memory.store(&[change("alice", Some(files)), change("bob", Some(b"[]"))], now).unwrap();
+            memory.store(&[change("alice", Some(list(0..1))), change("bob", Some(list(0..2)))], now).unwrap();
             memory.store(&[Change { user: "bob".parse().unwrap(), presence: None }], now).unwrap();
             memory.store(&[change("alice", None)], now + MINUTE).unwrap();
         }
         let memory = Memory::open(&path).unwrap();
-        let revived = memory.load(now + MINUTE).unwrap();
+        let revived = loaded(&memory, now + MINUTE);
         assert_eq!(revived.len(), 1);
-        assert_eq!((revived[0].entry.user.as_str(), revived[0].entry.files.len()), ("alice", 1));
+        assert_eq!((revived[0].entry.user.as_str(), revived[0].files.len()), ("alice", 1));
         assert_eq!(revived[0].token, Token::from_bytes([7; 32]));
         assert!(revived[0].remaining.abs_diff(MINUTE) < Duration::from_millis(2));
-        assert!(memory.load(now + MINUTE * 2).unwrap().is_empty());
+        assert!(loaded(&memory, now + MINUTE * 2).is_empty());
+        assert_eq!(rows(&memory), 0);
+    }
+
+    #[test]
+    fn a_small_change_of_a_long_list_writes_little() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::open(&folder.path().join("presence.db")).unwrap();
+        let (now, before) = (SystemTime::now(), list(0..50_000));
+        memory.store(&[change("alice", Some(before.clone()))], now).unwrap();
+        let written = |files: &Files| {
+            let db = memory.db.lock().unwrap();
+            let changes = db.total_changes();
+            drop(db);
+            memory.store(&[change("alice", Some(files.clone()))], now).unwrap();
+            memory.db.lock().unwrap().total_changes() - changes
+        };
+        assert!(rows(&memory) > 50);
+        let one_more = before.changed(FilesMode::Add, &list([500_000])).unwrap().unwrap();
+        let fewer = one_more.changed(FilesMode::Remove, &list([25_000, 49_000])).unwrap().unwrap();
+        for files in [&one_more, &fewer] {
+            // The row of the presence, and those of the pieces before and after.
+            assert!(written(files) <= 7);
+            let revived = loaded(&memory, now);
+            assert_eq!(revived[0].files.changed(FilesMode::Replace, files).unwrap().map(|files| files.len()), None);
+            assert_eq!(written(&revived[0].files), 1, "it is the same pieces again");
+        }
+        written(&Files::default());
+        assert_eq!(rows(&memory), 0);
+    }
+
+    #[test]
+    fn what_version_1_stored_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("presence.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            r#"CREATE TABLE presence (
+                user TEXT NOT NULL PRIMARY KEY,
+                token BLOB NOT NULL CHECK (length(token) = 32),
+                until_ms INTEGER NOT NULL,
+                entry TEXT NOT NULL,
+                files TEXT NOT NULL
+            ) STRICT;
+            INSERT INTO presence VALUES ('bob', zeroblob(32), 9000000000000,
+                '{"user":"bob","ip":"10.0.0.1","port":4000,"addresses":[],"fingerprint":null,"files":[]}',
+                '[{"name":"á","size":1,"hash":"h"},{"name":"b","size":2,"hash":""}]');
+            INSERT INTO presence VALUES ('carol', zeroblob(32), 9000000000000,
+                '{"user":"carol","ip":"10.0.0.1","port":4000,"addresses":[],"fingerprint":null,"files":[]}', '[]');
+            PRAGMA user_version = 1;"#,
+        )
+        .unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let memory = Memory::open(&path).unwrap();
+            let mut revived = loaded(&memory, SystemTime::now());
+            revived.sort_by_key(|one| one.entry.user.clone());
+            let counts: Vec<_> = revived.iter().map(|one| (one.entry.user.as_str(), one.files.len())).collect();
+            assert_eq!(counts, [("bob", 2), ("carol", 0)]);
+            memory.store(&[change("bob", Some(revived[0].files.clone()))], SystemTime::now()).unwrap();
+            assert_eq!(rows(&memory), 1);
+        }
     }
 
     #[test]
@@ -205,8 +348,8 @@ mod tests {
         let path = folder.path().join("presence.db");
         std::fs::File::create(&path).and_then(|mut file| std::io::Write::write_all(&mut file, &[7; 8192])).unwrap();
         let memory = Memory::open(&path).unwrap();
-        assert!(memory.load(SystemTime::now()).unwrap().is_empty());
-        memory.store(&[change("alice", Some(b"[]"))], SystemTime::now()).unwrap();
+        assert!(loaded(&memory, SystemTime::now()).is_empty());
+        memory.store(&[change("alice", Some(Files::default()))], SystemTime::now()).unwrap();
         assert!(folder.path().join("presence.db.damaged").exists());
     }
 
@@ -215,7 +358,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let memory = Memory::open(&folder.path().join("presence.db")).unwrap();
         let now = SystemTime::now();
-        memory.store(&[change("alice", Some(b"[{]")), change("bob", Some(b"[]"))], now).unwrap();
-        assert_eq!(memory.load(now).unwrap().len(), 1);
+        memory.store(&[change("alice", Some(list(0..1))), change("bob", Some(list(0..1)))], now).unwrap();
+        memory.db.lock().unwrap().execute("UPDATE list SET files = '{' WHERE user = 'alice'", []).unwrap();
+        assert_eq!(loaded(&memory, now).len(), 1);
     }
 }

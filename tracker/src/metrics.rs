@@ -3,12 +3,16 @@
 //! | name | what |
 //! |---|---|
 //! | `tracker_connections`, `tracker_refused_connections_total` | open now; turned away for want of a place |
+//! | `tracker_closed_total{reason}` | connections that ended, by why |
 //! | `tracker_requests_total{action,code}` | answered, by the reply's code |
 //! | `tracker_request_seconds{action}` | from the whole request to its reply |
 //! | `tracker_sessions`, `tracker_present_users`, `tracker_shared_files`, `tracker_catalogue_bytes` | as the registry has them |
-//! | `tracker_subscribers`, `tracker_events_total`, `tracker_resyncs_total` | who listens, what happened, who fell behind |
+//! | `tracker_subscribers`, `tracker_events_total` | who listens, what happened |
+//! | `tracker_resyncs_total`, `tracker_events_dropped_total` | how often a subscriber fell too far behind, and events it never got |
 //! | `tracker_hashes_waiting` | passwords being hashed or waiting for it |
-//! | `tracker_store_seconds{store}` | work of the account store and of the memory of presence, commits included |
+//! | `tracker_store_commit_seconds{store}` | changes of the accounts, and of the memory of who is present, until they are on the disk |
+//! | `tracker_store_read_seconds{store}` | looking something up in the accounts |
+//! | `tracker_store_failing{store}` | 1 while the last change could not be stored |
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -36,11 +40,16 @@ pub struct Metrics {
     pub refused_connections: Counter,
     /// Connections that events go out on.
     pub subscribers: Gauge,
-    /// Subscribers that fell so far behind that events were left out.
+    /// Times that a subscriber fell so far behind that events were left out.
     pub resyncs: Counter,
+    /// Events that were left out then.
+    pub events_dropped: Counter,
+    closed: Family<[Label; 1], Counter>,
     requests: Family<[Label; 2], Counter>,
     request_seconds: Timers<1>,
-    store_seconds: Timers<1>,
+    commit_seconds: Timers<1>,
+    read_seconds: Timers<1>,
+    store_failing: Family<[Label; 1], Gauge>,
     snapshot: Snapshots,
     registry: Mutex<Registry>,
 }
@@ -81,6 +90,18 @@ pub enum Store {
     Presence,
 }
 
+impl Store {
+    const fn label(self) -> [Label; 1] {
+        [(
+            "store",
+            match self {
+                Self::Accounts => "accounts",
+                Self::Presence => "presence",
+            },
+        )]
+    }
+}
+
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
@@ -90,9 +111,13 @@ impl Metrics {
             refused_connections: Counter::default(),
             subscribers: Gauge::default(),
             resyncs: Counter::default(),
+            events_dropped: Counter::default(),
+            closed: Family::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
-            store_seconds: Family::new_with_constructor(seconds),
+            commit_seconds: Family::new_with_constructor(seconds),
+            read_seconds: Family::new_with_constructor(seconds),
+            store_failing: Family::default(),
             snapshot: Snapshots::default(),
             registry: Mutex::default(),
         };
@@ -107,13 +132,20 @@ impl Metrics {
         self.request_seconds.get_or_create(&[action]).observe(took.as_secs_f64());
     }
 
-    /// A store did something.
-    pub fn stored(&self, store: Store, took: Duration) {
-        let store = match store {
-            Store::Accounts => "accounts",
-            Store::Presence => "presence",
-        };
-        self.store_seconds.get_or_create(&[("store", store)]).observe(took.as_secs_f64());
+    /// A connection ended.
+    pub fn closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A store was to store something, and did or didn't.
+    pub fn committed(&self, store: Store, took: Duration, is_stored: bool) {
+        self.commit_seconds.get_or_create(&store.label()).observe(took.as_secs_f64());
+        self.store_failing.get_or_create(&store.label()).set(i64::from(!is_stored));
+    }
+
+    /// A store looked something up.
+    pub fn read(&self, store: Store, took: Duration) {
+        self.read_seconds.get_or_create(&store.label()).observe(took.as_secs_f64());
     }
 
     /// Everything as text.
@@ -137,6 +169,7 @@ impl Metrics {
         let Snapshots { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("refused_connections", "Connections turned away", self.refused_connections.clone());
+        registry.register("closed", "Connections that ended, by why", self.closed.clone());
         registry.register("requests", "Requests answered, by action and code", self.requests.clone());
         registry.register("request_seconds", "Time to answer a request", self.request_seconds.clone());
         registry.register("sessions", "Sessions, present or only authenticated", sessions.clone());
@@ -147,7 +180,13 @@ impl Metrics {
         registry.register("events", "Events since the start", events.clone());
         registry.register("resyncs", "Times a subscriber missed events", self.resyncs.clone());
         registry.register("hashes_waiting", "Passwords being hashed or waiting for it", hashes.clone());
-        registry.register("store_seconds", "Time that a store took for its work", self.store_seconds.clone());
+        registry.register("events_dropped", "Events that subscribers missed", self.events_dropped.clone());
+        registry.register("store_commit_seconds", "Time to store a change", self.commit_seconds.clone());
+        registry.register("store_read_seconds", "Time to look something up", self.read_seconds.clone());
+        registry.register("store_failing", "Whether the last change could not be stored", self.store_failing.clone());
+        for store in [Store::Accounts, Store::Presence] {
+            self.store_failing.get_or_create(&store.label()).set(0);
+        }
         *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
     }
 }
@@ -168,14 +207,21 @@ mod tests {
         metrics.connections.inc();
         metrics.answered(Some("LOGIN"), "ok", Duration::from_millis(3));
         metrics.answered(None, "bad_json", Duration::ZERO);
-        metrics.stored(Store::Accounts, Duration::from_millis(1));
+        metrics.committed(Store::Accounts, Duration::from_millis(1), false);
+        metrics.read(Store::Accounts, Duration::from_millis(1));
+        metrics.closed("unread");
         let text = metrics.text(Snapshot { present: 3, events: 7, ..Snapshot::default() });
         for line in [
             "tracker_connections 1",
+            r#"tracker_closed_total{reason="unread"} 1"#,
             r#"tracker_requests_total{action="LOGIN",code="ok"} 1"#,
             r#"tracker_requests_total{action="other",code="bad_json"} 1"#,
             r#"tracker_request_seconds_count{action="LOGIN"} 1"#,
-            r#"tracker_store_seconds_count{store="accounts"} 1"#,
+            r#"tracker_store_commit_seconds_count{store="accounts"} 1"#,
+            r#"tracker_store_read_seconds_count{store="accounts"} 1"#,
+            r#"tracker_store_failing{store="accounts"} 1"#,
+            r#"tracker_store_failing{store="presence"} 0"#,
+            "tracker_events_dropped_total 0",
             "tracker_present_users 3",
             "tracker_events_total 7",
             "# EOF",

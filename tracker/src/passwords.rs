@@ -3,33 +3,38 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | hashes at a time | one for each core but the last (19 MiB each), at least one | they wait |
-//! | hashes that wait | `WAITING_PER_CORE` for each of those cores | `busy` with a time to come back |
-//! | hashes at work or waiting for one address | half of all, at least `ONE_ADDRESS` | `busy`: others keep their turn |
+//! | hashes that wait | `WAITING_PER_CORE` for each of those cores | the newest of the address that has most waiting gives way: `busy` with a time to come back |
+//! | hashes that wait for the local administrator | `ADMINISTRATOR`, beside the others | `busy` |
+//!
+//! Turns go round by address, and the administrator comes first: however many one address asks for, whoever is at
+//! another waits for about as many hashes as there are addresses that ask.
 //!
 //! One core is left to those who ask for anything else, however many passwords are guessed at: a system's scheduler may
 //! let whoever computes go on for milliseconds before somebody who was asked a question has a turn. For machines with
 //! one core, the threads that hash have a lower priority as well; not the lowest, so that a flood of other requests
 //! leaves logins a share.
 //!
-//! The permit moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
+//! The turn moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
 //! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
 
+mod turns;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::password_hash::{Output, PasswordHash, PasswordHasher, PasswordVerifier, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use shared::tracker::Password;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use turns::Asker;
+use turns::Turns;
 
 /// Hashes that may wait, for each core.
 const WAITING_PER_CORE: usize = 128;
-/// Hashes at work or waiting that one address may have in any case.
-const ONE_ADDRESS: usize = 64;
+/// Hashes that may wait for the local administrator.
+const ADMINISTRATOR: usize = 16;
 /// When to come back if too many wait; about the time in which the queue empties.
 const RETRY_AFTER: Duration = Duration::from_millis(2000);
 
@@ -45,19 +50,8 @@ const LANES: u32 = 1;
 pub struct Passwords {
     /// Only for its blocking threads; there until this is dropped.
     threads: Option<Runtime>,
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-    /// Places that each address holds.
-    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    one_address: usize,
+    turns: Arc<Turns>,
     dummy: Arc<str>,
-}
-
-/// A place in the queue; dropped when the hash is done.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
 }
 
 /// What became of a check.
@@ -100,26 +94,26 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn hash(&self, password: &Password, from: IpAddr) -> Result<String, PasswordError> {
+    pub async fn hash(&self, password: &Password, asker: Asker) -> Result<String, PasswordError> {
         let password = password.clone();
-        self.off_the_runtime(from, move || hash(&password)).await
+        self.off_the_runtime(asker, move || hash(&password)).await
     }
 
     /// Whether this is the password of the account with the stored hash. Without an account it takes as long.
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn check(&self, password: &Password, stored: Option<&str>, from: IpAddr) -> Result<Check, PasswordError> {
+    pub async fn check(&self, password: &Password, stored: Option<&str>, asker: Asker) -> Result<Check, PasswordError> {
         let password = password.clone();
         let exists = stored.is_some();
         let stored: Arc<str> = stored.map_or_else(|| Arc::clone(&self.dummy), Arc::from);
-        let check = self.off_the_runtime(from, move || check(&password, &stored)).await?;
+        let check = self.off_the_runtime(asker, move || check(&password, &stored)).await?;
         Ok(if exists { check } else { Check::Wrong })
     }
 
     /// How many passwords are being hashed or wait for it.
     pub fn waiting(&self) -> usize {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+        self.turns.asked_for()
     }
 
     fn with_bounds(cores: usize, waiting: usize) -> Result<Self, PasswordError> {
@@ -132,37 +126,20 @@ impl Passwords {
             .map_err(|why| failed(&why))?;
         Ok(Self {
             threads: Some(threads),
-            running: Arc::new(Semaphore::new(cores)),
-            waiting: Arc::new(Semaphore::new(cores + waiting)),
-            held: Arc::default(),
-            one_address: ((cores + waiting) / 2).max(ONE_ADDRESS),
+            turns: Arc::new(Turns::new(cores, waiting, ADMINISTRATOR)),
             dummy: hash(&nobody)?.into(),
         })
     }
 
-    fn place(&self, from: IpAddr) -> Option<Place> {
-        let address = crate::limits::network(from);
-        let permit = Arc::clone(&self.waiting).try_acquire_owned().ok()?;
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(address).or_default();
-        // A place that is not given is at least one that is held, so that no entry is left behind empty.
-        if *count >= self.one_address {
-            return None;
-        }
-        *count += 1;
-        Some(Place { _permit: permit, held: Arc::clone(&self.held), address })
-    }
-
     async fn off_the_runtime<T: Send + 'static>(
         &self,
-        from: IpAddr,
+        asker: Asker,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let place = self.place(from).ok_or(PasswordError::Busy { retry_after: RETRY_AFTER })?;
-        let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|why| failed(&why))?;
+        let turn = self.turns.wait(asker).await.ok_or(PasswordError::Busy { retry_after: RETRY_AFTER })?;
         let threads = self.threads.as_ref().ok_or_else(|| failed(&"it ends"))?;
         let task = threads.spawn_blocking(move || {
-            let _held_until_done = (place, permit);
+            let _held_until_done = turn;
             work()
         });
         task.await.map_err(|why| failed(&why))?
@@ -174,18 +151,6 @@ impl Drop for Passwords {
         if let Some(threads) = self.threads.take() {
             // A hash that nobody waits for any more is not worth waiting for either.
             threads.shutdown_background();
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.address);
-            }
         }
     }
 }
@@ -260,7 +225,7 @@ fn failed(why: &dyn std::fmt::Display) -> PasswordError {
 mod tests {
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const HERE: Asker = Asker::Administrator;
 
     fn password(text: &str) -> Password {
         Password::new(text).unwrap()
@@ -302,26 +267,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_queue_it_is_busy_at_once() {
+    async fn beyond_the_queue_it_is_busy_at_once_except_for_the_administrator() {
         let passwords = Passwords::with_bounds(1, 1).unwrap();
-        let secret = password("x");
-        let (first, second, third) =
-            tokio::join!(passwords.hash(&secret, HERE), passwords.hash(&secret, HERE), passwords.hash(&secret, HERE));
-        assert!(first.is_ok() && second.is_ok());
+        let (secret, there) = (password("x"), Asker::from("10.0.0.2".parse::<std::net::IpAddr>().unwrap()));
+        let (first, second, third, fourth) = tokio::join!(
+            passwords.hash(&secret, there),
+            passwords.hash(&secret, there),
+            passwords.hash(&secret, there),
+            passwords.hash(&secret, Asker::Administrator)
+        );
+        assert!(first.is_ok() && second.is_ok() && fourth.is_ok());
         assert!(matches!(third, Err(PasswordError::Busy { .. })));
-        assert!(passwords.hash(&secret, HERE).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn one_address_never_has_all_places() {
-        let passwords = Passwords::with_bounds(1, 200).unwrap();
-        let (here, there) = (HERE, "10.0.0.2".parse().unwrap());
-        let mut held: Vec<Place> = std::iter::from_fn(|| passwords.place(here)).collect();
-        assert_eq!(held.len(), 100);
-        assert!(passwords.place(there).is_some());
-        held.pop();
-        assert!(passwords.place(here).is_some());
-        held.clear();
-        assert!(passwords.held.lock().unwrap().is_empty());
+        assert!(passwords.hash(&secret, there).await.is_ok());
+        assert_eq!(passwords.waiting(), 0);
     }
 }

@@ -22,13 +22,16 @@
 //! | presence after its connection dropped | 10 s; legacy: unchanged | as above |
 //! | sessions a user is present with | 1 | the older one is over |
 //! | files a user | 100,000 | `too_large`, nothing changed |
-//! | memory of all files of all users | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
+//! | memory of all files of all users, their texts and words as they were allocated | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
+//! | words of a file's name that it is found by | all of them, about 3 times the name's bytes in memory | |
 //! | users looked at for FIND or a page of LIST_PEERS in one hold of the lock | 256 | others have their turn, then the next 256 |
-//! | files looked at for FIND in one hold of the lock | 4,096 | others have their turn, then the next |
+//! | FIND between two turns of others, the lock not held | about 32,768 names and words looked at | others have their turn, then the next |
 //! | a page of LIST_PEERS | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
 //! | accounts whose sessions an administrator or another key ended | one number an account | |
+//! | events of one user | 10 at once, then what became of it each 100 ms | put together |
+//! | `online` of a user whose login changes nothing | one each 10 s | none |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
 
 mod addresses;
@@ -56,13 +59,13 @@ pub use addresses::useful_addresses;
 pub use authority::{Authority, Claim, Denial};
 pub use events::{Backlog, KEPT_EVENTS};
 pub use files::{Files, FilesRefused};
-pub use finding::{Finding, Position, behind_last};
-pub use listing::{Page, Parts};
+pub use finding::{Finding, Lists, Position, behind_last};
+pub use listing::{Page, Parts, Told};
 pub use memory::{Change, Remembered, Revived};
 pub use sessions::{BindingMoved, Ended, SessionId};
 
 use events::EventLog;
-use memory::Mark;
+use memory::Marks;
 use segments::Segments;
 use sessions::Session;
 
@@ -117,7 +120,7 @@ pub struct Registry {
     last_expulsion: SessionId,
     catalogue_bytes: usize,
     /// Users whose state is not stored yet.
-    marked: BTreeMap<UserName, Mark>,
+    marked: Marks,
     is_stopping: bool,
     /// Long lists of those who went.
     discarded: Vec<Files>,
@@ -135,6 +138,8 @@ struct Present {
     queued: Instant,
     /// The deadline that was stored last.
     stored: Instant,
+    /// When subscribers were told that the user is here.
+    told: Instant,
     files: Files,
     /// The entry's JSON text up to its list of files.
     head: Vec<u8>,
@@ -157,7 +162,7 @@ impl Registry {
             expelled: HashMap::new(),
             last_expulsion: SessionId::default(),
             catalogue_bytes: 0,
-            marked: BTreeMap::new(),
+            marked: Marks::default(),
             is_stopping: false,
             discarded: Vec::new(),
             legacy_at: HashMap::new(),
@@ -171,6 +176,7 @@ impl Registry {
 
     /// Ends every presence whose deadline has passed. To be called before anything else at that time.
     pub fn expire(&mut self, now: Instant) {
+        self.events.tick(now);
         while let Some((deadline, user)) = self.deadlines.first() {
             if *deadline > now {
                 break;
@@ -194,21 +200,28 @@ impl Registry {
     pub fn login(&mut self, arrival: Arrival, now: Instant) -> Result<SessionId, BindingMoved> {
         let Arrival { user, ip, port, addresses, token, binding } = arrival;
         let session = self.attach(user.clone(), token, binding)?;
-        let had_files = self.forget_presence(&user).is_some_and(|old| !old.files.is_empty());
         let head = listing::entry_head(&user, ip, port, &addresses, binding);
+        let old = self.forget_presence(&user);
+        let had_files = old.as_ref().is_some_and(|old| !old.files.is_empty());
+        // Told again after a while, or when the old connection is gone: who comes back so may have been out of reach.
+        let grace = self.rules.grace;
+        let is_as_told = |old: &Present| old.head == head && now < old.told + grace && old.deadline > now + grace;
+        let told_before = old.filter(is_as_told).map(|old| old.told);
         let deadline = now + self.lease(binding.is_some());
         self.deadlines.insert((deadline, user.clone()));
         let files = Files::default();
         let bound = binding.is_some();
-        let (queued, stored) = (deadline, deadline);
-        self.present.insert(user.clone(), Present { session, ip, bound, deadline, queued, stored, files, head });
+        let (queued, stored, told) = (deadline, deadline, told_before.unwrap_or(now));
+        self.present.insert(user.clone(), Present { session, ip, bound, deadline, queued, stored, told, files, head });
         self.segments.added(&user, &self.present);
         if !bound {
             *self.legacy_at.entry(ip).or_default() += 1;
         }
         self.mark(&user, true);
-        let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
-        self.events.push(online);
+        if told_before.is_none() {
+            let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
+            self.events.push(online);
+        }
         if had_files {
             self.events.push(EventKind::Files { user, count: 0 });
         }
@@ -257,23 +270,33 @@ impl Registry {
         &mut self,
         user: &UserName,
         mode: FilesMode,
-        files: &mut Files,
+        files: &Files,
     ) -> Result<Option<usize>, FilesRefused> {
+        let Some(present) = self.present.get(user) else { return Ok(None) };
+        match present.files.changed(mode, files)? {
+            Some(after) => self.put_files(user, after),
+            None => Ok(Some(present.files.len())),
+        }
+    }
+
+    /// As [`Registry::set_files`], with the whole list, which is not what it was before.
+    ///
+    /// # Errors
+    /// [`FilesRefused`], and then nothing changed.
+    pub fn put_files(&mut self, user: &UserName, after: Files) -> Result<Option<usize>, FilesRefused> {
         let Some(present) = self.present.get_mut(user) else { return Ok(None) };
-        let before = present.files.bytes();
-        let after = present.files.bytes_after(mode, files);
+        let others = self.catalogue_bytes - present.files.bytes();
         // What doesn't grow is taken even when it is full, so that it can become less full.
-        if after > before && self.catalogue_bytes - before + after > self.rules.catalogue_bytes {
+        if after.bytes() > present.files.bytes() && others + after.bytes() > self.rules.catalogue_bytes {
             return Err(FilesRefused::CatalogueFull);
         }
-        let changed = present.files.apply(mode, files)?;
-        let count = present.files.len();
-        self.catalogue_bytes = self.catalogue_bytes - before + present.files.bytes();
-        if changed {
-            self.mark(user, true);
-            self.segments.changed(user);
-            self.events.push(EventKind::Files { user: user.clone(), count });
-        }
+        self.catalogue_bytes = others + after.bytes();
+        let count = after.len();
+        let before = std::mem::replace(&mut present.files, after);
+        self.discard(before);
+        self.mark(user, true);
+        self.segments.changed(user);
+        self.events.push(EventKind::Files { user: user.clone(), count });
         Ok(Some(count))
     }
 
@@ -332,6 +355,11 @@ impl Registry {
         self.events.last()
     }
 
+    /// When [`Registry::expire`] is to be called again so that subscribers hear of what is held back.
+    pub fn next_event_due(&self) -> Option<Instant> {
+        self.events.next_due()
+    }
+
     /// At most `limit` events after the one numbered `seen`, as lines.
     pub fn events_after(&self, seen: u64, limit: usize) -> Backlog {
         self.events.after(seen, limit)
@@ -350,9 +378,7 @@ impl Registry {
         let present = self.present.remove(user)?;
         self.segments.removed(user);
         self.catalogue_bytes -= present.files.bytes();
-        if present.files.is_long() {
-            self.discarded.push(present.files.clone());
-        }
+        self.discard(present.files.clone());
         if !present.bound
             && let Entry::Occupied(mut count) = self.legacy_at.entry(present.ip)
         {
@@ -364,5 +390,12 @@ impl Registry {
         self.deadlines.remove(&(present.queued, user.clone()));
         self.forget_session(present.session);
         Some(present)
+    }
+
+    /// What takes a while to be thrown away is left to others.
+    fn discard(&mut self, files: Files) {
+        if files.is_long() {
+            self.discarded.push(files);
+        }
     }
 }

@@ -10,8 +10,10 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | connections | `--max-connections` | one `busy` line, closed |
-//! | connections from one address (IPv6: one /64) | `--max-connections-per-ip` | one `busy` line, closed |
+//! | connections | `--max-connections` | the quietest that nobody logged in on gives way: of the address that holds most, if that is more than the newcomer's, or after 5 s; else one `busy` line, closed |
+//! | connections from one address | `--max-connections-per-ip` | likewise |
+//! | connections from one IPv6 network (/64) | three quarters of `--max-connections` | likewise |
+//! | memory of the kernel for one connection | 512 KiB each way | not written, not read on |
 //! | connections being told `busy` | `REFUSALS` | closed |
 //! | failed accepts (no descriptors left) | one try each 100 ms | |
 
@@ -23,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use rustls::ServerConfig;
 use shared::tracker::{ErrorCode, Refusal, encode_error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,6 +55,9 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 /// Time to store what changed at the very end.
 const LAST_STORE: Duration = Duration::from_millis(700);
+/// What the kernel may hold of a connection each way; it takes twice that for its own accounts. Enough for any local
+/// network; what it would take otherwise, several MiB, is too much for thousands who don't read.
+const KERNEL_BUFFER: usize = 256 * 1024;
 /// When a client over the cap should try again.
 const BUSY_RETRY_MS: u64 = 5000;
 
@@ -71,6 +77,7 @@ pub struct Tracker {
 
 /// Serves clients until `shutdown` is ready, then lets them go.
 pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Future<Output = ()>) {
+    bound_kernel_buffers(&listener);
     let stop = CancellationToken::new();
     let Tracker { service, tls, patience, budget, places } = tracker;
     let tls = TlsAcceptor::from(tls);
@@ -87,19 +94,21 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
             Some(ended) = refusals.join_next(), if !refusals.is_empty() => note(ended),
             Some(ended) = keeper.join_next(), if !keeper.is_empty() => note(ended),
             (stream, remote) = next_connection(&listener, &mut not_before) => {
-                let place = match places.take(remote.ip()) {
+                let place = match places.take(remote.ip(), std::time::Instant::now()) {
                     Ok(place) => place,
                     Err(full) => {
-                        warn!(%remote, "refused: {full}");
+                        if service.lines().may_tell(remote.ip().to_canonical(), "too many connections") {
+                            warn!(%remote, "refused: {full}");
+                        }
                         service.metrics().refused_connections.inc();
                         refuse(stream, full, &mut refusals);
                         continue;
                     }
                 };
-                let context = context.clone();
+                let (context, seat) = (context.clone(), place.seat());
                 let counted = Counted::new(&service);
                 connections.spawn(async move {
-                    connection::serve(stream, remote, context).await;
+                    connection::serve(stream, remote, context, seat).await;
                     drop((place, counted));
                 });
             }
@@ -113,6 +122,15 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
     farewell(connections).await;
     if timeout(LAST_STORE, service.remember()).await.is_err() {
         warn!("who is present could not be stored in time");
+    }
+}
+
+/// Connections inherit it from their listener.
+fn bound_kernel_buffers(listener: &TcpListener) {
+    let bounded = sockopt::set_socket_send_buffer_size(listener, KERNEL_BUFFER)
+        .and_then(|()| sockopt::set_socket_recv_buffer_size(listener, KERNEL_BUFFER));
+    if let Err(why) = bounded {
+        warn!(%why, "the kernel's memory for connections is as the system has it");
     }
 }
 
@@ -179,8 +197,15 @@ fn refuse(mut stream: TcpStream, full: Full, refusals: &mut JoinSet<()>) {
 async fn expire_in_time(service: Arc<Service>) {
     let mut ticks = interval(EXPIRE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due_events = service.watch_due_events();
     loop {
-        ticks.tick().await;
+        let due = *due_events.borrow_and_update();
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = sleep_until(due.unwrap_or_else(std::time::Instant::now).into()), if due.is_some() => {}
+            // Its sender lives as long as the service.
+            Ok(()) = due_events.changed() => continue,
+        }
         service.expire();
     }
 }

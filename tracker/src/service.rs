@@ -14,11 +14,13 @@
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
 //! | attempts with a password, and REGISTER | [`crate::limits`] | `rate_limited` |
 //! | a disk that takes nothing | | `busy` for changes of accounts, which did not happen; everything else goes on |
-//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on a blocking thread, [`LONG_WORK_AT_ONCE`] at a time |
+//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on the thread for long work, one after another |
+//! | work on a list of files on the runtime's threads | `FILES_AT_ONCE` files, `BYTES_AT_ONCE` bytes gone through | on the thread for long work; the registry's lock is held only to put the new list in the old one's place |
 
 mod account;
 mod administration;
 mod client;
+mod long_work;
 mod presence;
 mod remembering;
 
@@ -27,28 +29,28 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use shared::tracker::{ErrorCode, Parsed, Refusal, Request, Token, encode_error, encode_ok, parse_request};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::accounts::{Accounts, StoreError};
-use crate::limits::{Limits, Rates, TooOften};
+use crate::limits::{LeftOut, Limits, Lines, Rates, TooOften};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{BindingMoved, Files, Parts, Registry, Rules, SessionId};
 
+use long_work::{LongWork, NotDone, Turn};
+
 pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
 
-/// Requests longer than this many bytes are parsed on a blocking thread.
+/// Requests longer than this many bytes are parsed on the thread for long work.
 const PARSED_AT_ONCE: usize = 64 * 1024;
-/// Requests that are parsed, and lists that are brought into order, on blocking threads at a time.
-pub const LONG_WORK_AT_ONCE: usize = 4;
 /// When to try again after somebody else changed the same account.
 const RETRY_AFTER_CHANGE_MS: u64 = 100;
 /// When to try again after there was no room on the disk.
@@ -63,13 +65,18 @@ pub struct Service {
     gate: RwLock<Arc<Gate>>,
     memory: Memory,
     metrics: Arc<Metrics>,
+    lines: Lines,
     started: Instant,
     first_event: u64,
     memory_fails: AtomicBool,
-    /// Turns at long requests: what is made of one takes several times the memory of its text.
-    long_work: Arc<Semaphore>,
+    /// What is made of a long request takes several times the memory of its text.
+    long_work: LongWork,
+    /// Held while presence is stored.
+    remembering: Arc<tokio::sync::Mutex<()>>,
     /// The number of the last event: subscribers wait for it to change.
     last_event: watch::Sender<u64>,
+    /// When an event that is held back is to be told.
+    due_event: watch::Sender<Option<Instant>>,
     /// Changes when somebody is expelled: connections look whether it is theirs.
     last_expulsion: watch::Sender<SessionId>,
 }
@@ -100,6 +107,7 @@ struct Gate {
     rates: Rates,
     limits: Arc<Limits>,
     registration: Registration,
+    legacy_lease: Duration,
 }
 
 /// Why there is no service.
@@ -111,6 +119,9 @@ pub enum StartError {
     /// Passwords can't be hashed.
     #[error(transparent)]
     Passwords(#[from] PasswordError),
+    /// There is no thread for long work.
+    #[error("can't start a thread: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// What goes back to the client.
@@ -162,11 +173,14 @@ impl Service {
             gate: RwLock::new(Arc::new(Gate::new(policy))),
             memory,
             metrics,
+            lines: Lines::new(Instant::now()),
             started: Instant::now(),
             first_event,
             memory_fails: AtomicBool::new(false),
-            long_work: Arc::new(Semaphore::new(LONG_WORK_AT_ONCE)),
+            long_work: LongWork::start()?,
+            remembering: Arc::default(),
             last_event: watch::Sender::new(first_event),
+            due_event: watch::Sender::new(None),
             last_expulsion: watch::Sender::new(SessionId::default()),
         })
     }
@@ -174,19 +188,23 @@ impl Service {
     /// Answers one request; `text` is one object as the scanner hands it out.
     pub async fn answer(&self, client: &mut Client, text: &str) -> Reply {
         let began = Instant::now();
-        let Parsed { id, action, request } = self.parse(text).await;
+        let (Parsed { id, action, request }, turn) = self.parse(text).await;
         let id = id.as_deref();
         let answered = match request {
-            Ok(request) => self.act(client, id, request).await,
+            Ok(request) => self.act(client, id, request, turn).await,
             Err(refusal) => Err(refusal.into()),
         };
         self.touch(client);
-        let code = answered.as_ref().map_or_else(|refused| refused.refusal.code.as_str(), |_| "ok");
-        self.metrics.answered(action, code, began.elapsed());
-        answered.unwrap_or_else(|Refused { refusal, retry_after_ms }| {
-            info!(ip = %client.ip(), action = action.unwrap_or("?"), code = %refusal.code, "refused");
-            Reply::Line(encode_error(id, &refusal, retry_after_ms))
-        })
+        match answered {
+            Ok(reply) => {
+                client.granted(action, began.elapsed());
+                reply
+            }
+            Err(Refused { refusal, retry_after_ms }) => {
+                client.refused(action, refusal.code, began.elapsed());
+                Reply::Line(encode_error(id, &refusal, retry_after_ms))
+            }
+        }
     }
 
     /// From now on goes by this. What was used of rates that stay the same stays used.
@@ -200,9 +218,18 @@ impl Service {
         *gate = Arc::new(new);
     }
 
-    /// Ends every presence whose time has come.
+    /// How long a client of the exercise is present without a request, as of now.
+    pub fn legacy_lease(&self) -> Duration {
+        self.gate().legacy_lease
+    }
+
+    /// Ends every presence whose time has come, and tells what the log left out.
     pub fn expire(&self) {
         self.with_registry(|_, _| ());
+        for LeftOut { from, kind, count } in self.lines.left_out(Instant::now()) {
+            let from = from.map_or_else(|| "everywhere".to_owned(), |ip| ip.to_string());
+            info!(%from, kind, count, "... and more of these");
+        }
     }
 
     /// Whether a client of the exercise is logged in from this address: then a connection of its own may bring a
@@ -214,6 +241,11 @@ impl Service {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What may be logged.
+    pub const fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// How things stand.
@@ -234,6 +266,11 @@ impl Service {
         self.last_event.subscribe()
     }
 
+    /// When [`Service::expire`] is to be called so that subscribers hear of what is held back.
+    pub fn watch_due_events(&self) -> watch::Receiver<Option<Instant>> {
+        self.due_event.subscribe()
+    }
+
     /// News of somebody's being expelled, see [`Client::is_expelled`].
     pub fn watch_expulsions(&self) -> watch::Receiver<SessionId> {
         self.last_expulsion.subscribe()
@@ -243,12 +280,12 @@ impl Service {
     pub(crate) fn with_registry<T>(&self, work: impl FnOnce(&mut Registry, Instant) -> T) -> T {
         // A panic in between is a bug that the log tells; refusing everybody from then on would not mend it.
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = registry.last_event();
+        let (before, was_due) = (registry.last_event(), registry.next_event_due());
         let now = Instant::now();
         registry.expire(now);
         let result = work(&mut registry, now);
         let (last, last_expulsion) = (registry.last_event(), registry.last_expulsion());
-        let discarded = registry.take_discarded();
+        let (discarded, due) = (registry.take_discarded(), registry.next_event_due());
         drop(registry);
         discard(discarded);
         self.last_expulsion.send_if_modified(|told| {
@@ -256,6 +293,9 @@ impl Service {
             *told = last_expulsion.max(*told);
             newer
         });
+        if due != was_due {
+            self.due_event.send_replace(due);
+        }
         if last != before {
             self.last_event.send_if_modified(|told| {
                 let newer = last > *told;
@@ -270,30 +310,24 @@ impl Service {
         Arc::clone(&self.gate.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn parse(&self, text: &str) -> Parsed {
+    /// What a request says; where it is long, its turn at long work goes on.
+    async fn parse(&self, text: &str) -> (Parsed, Option<Turn>) {
         if text.len() <= PARSED_AT_ONCE {
-            return parse_request(text);
+            return (parse_request(text), None);
         }
-        let parsed = self.long_work(|| text.to_owned(), |text| parse_request(&text)).await;
-        parsed.unwrap_or_else(|why| Parsed { id: None, action: None, request: Err(why.refusal) })
+        let parse = async {
+            let turn = self.long_work.turn().await?;
+            // Copied only now: those who wait need no memory for it.
+            let text = text.to_owned();
+            self.long_work.run(turn, move || parse_request(&text)).await
+        };
+        match parse.await {
+            Ok((parsed, turn)) => (parsed, Some(turn)),
+            Err(why) => (Parsed { id: None, action: None, request: Err(Refused::from(why).refusal) }, None),
+        }
     }
 
-    /// Does `work` on a blocking thread when its turn has come; what it works on is made then, too.
-    async fn long_work<I: Send + 'static, T: Send + 'static>(
-        &self,
-        input: impl FnOnce() -> I,
-        work: impl FnOnce(I) -> T + Send + 'static,
-    ) -> Result<T, Refused> {
-        let turn = Arc::clone(&self.long_work).acquire_owned().await.map_err(|why| internal(&why))?;
-        let input = input();
-        let done = tokio::task::spawn_blocking(move || {
-            let _held_until_done = turn;
-            work(input)
-        });
-        done.await.map_err(|why| internal(&why))
-    }
-
-    async fn act(&self, client: &mut Client, id: Option<&str>, request: Request) -> Answered {
+    async fn act(&self, client: &mut Client, id: Option<&str>, request: Request, turn: Option<Turn>) -> Answered {
         match request {
             Request::ListPeers(wanted) => self.list_peers(id, &wanted).await,
             Request::Heartbeat { user, token } => self.heartbeat(client, id, user, token),
@@ -309,7 +343,7 @@ impl Service {
                 Box::pin(self.passwd(client, id, credentials, new_password)).await
             }
             Request::Resume(presence) => self.resume(client, id, &presence),
-            Request::RegisterFiles(files) => Box::pin(self.register_files(client, id, files)).await,
+            Request::RegisterFiles(files) => Box::pin(self.register_files(client, id, files, turn)).await,
             Request::Logout { user, proof } => Box::pin(self.logout(client, id, user, proof)).await,
         }
     }
@@ -331,7 +365,8 @@ impl Service {
 impl Gate {
     fn new(policy: Policy) -> Self {
         let limits = Arc::new(Limits::new(policy.rates, Instant::now()));
-        Self { rates: policy.rates, limits, registration: policy.registration }
+        let Policy { rules, rates, registration } = policy;
+        Self { rates, limits, registration, legacy_lease: rules.legacy_lease }
     }
 }
 
@@ -353,7 +388,8 @@ fn internal(why: &dyn std::fmt::Display) -> Refused {
 }
 
 /// Drops long lists where that holds up nobody.
-fn discard(files: Vec<Files>) {
+fn discard(mut files: Vec<Files>) {
+    files.retain(Files::is_long);
     if let (false, Ok(runtime)) = (files.is_empty(), Handle::try_current()) {
         drop(runtime.spawn_blocking(move || drop(files)));
     }
@@ -372,6 +408,12 @@ fn first_event() -> u64 {
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         Self { refusal, retry_after_ms: None }
+    }
+}
+
+impl From<NotDone> for Refused {
+    fn from(why: NotDone) -> Self {
+        internal(&why)
     }
 }
 

@@ -1,4 +1,6 @@
-//! What is installed beside the binary: the man page says what the command line says, and the files fit together.
+//! What is installed beside the binary: the man pages say what the command line says, and the files fit together.
+
+#![expect(clippy::unwrap_used, reason = "a test says by a panic what is wrong")]
 
 use std::fs::{File, read_to_string};
 use std::io::Write;
@@ -11,17 +13,115 @@ fn packaging(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
 }
 
-/// `UPDATE_MAN=1 cargo test -p tracker --test packaging` writes the page anew.
-#[test]
-fn the_man_page_is_current() {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Args::command()).render(&mut page).unwrap();
-    let path = packaging("tracker.1");
-    if std::env::var_os("UPDATE_MAN").is_some() {
-        File::create(&path).unwrap().write_all(&page).unwrap();
+/// What every page says beside what the command line says.
+const MORE: &str = r#".SH ENVIRONMENT
+.TP
+\fBVIZINHO_TRACKER_LOG\fR
+How much to log, as \fB\-\-log\fR, which comes first.
+.TP
+\fBNO_COLOR\fR
+Anything but nothing: no colours in the log.
+.TP
+\fBLISTEN_FDS\fR, \fBLISTEN_PID\fR, \fBNOTIFY_SOCKET\fR, \fBWATCHDOG_USEC\fR
+From the service manager: the socket to listen on, and whom to tell that the tracker is ready and well.
+.SH FILES
+.TP
+\fI/etc/vizinho/tracker.toml\fR
+The configuration of the service: each long option is a key.
+.TP
+\fI/var/lib/vizinho\-tracker\fR
+The data folder of the service, and of root.
+.PP
+In the data folder, which only its owner may open:
+.TP
+\fItracker.db\fR
+Accounts, hashes of their passwords and the keys they are bound to; with \fItracker.db\-wal\fR, which belongs to it.
+.TP
+\fIpresence.db\fR
+Who is online and the tokens of their sessions, for the next start.
+.TP
+\fIidentity/identity.pem\fR
+The tracker\(aqs certificate and its secret key. Clients know the tracker by it.
+.TP
+\fIcontrol.sock\fR
+Where the commands ask the running tracker.
+.TP
+\fIlock\fR
+Held by the tracker that runs on the folder.
+.TP
+\fIbefore\-restore\-N\fR
+What was there before a backup was restored.
+.SH EXIT STATUS
+0: done. 1: not done, standard error says why. 2: the command line or the configuration file is wrong.
+"#;
+
+/// All pages: the tracker's own and one for each command, by their files' names.
+fn pages() -> Vec<(String, String)> {
+    fn add(command: &clap::Command, pages: &mut Vec<(String, String)>) {
+        let man = clap_mangen::Man::new(command.clone());
+        let (mut page, mut rest) = (Vec::new(), Vec::new());
+        man.render_title(&mut page).unwrap();
+        man.render_name_section(&mut page).unwrap();
+        man.render_synopsis_section(&mut page).unwrap();
+        man.render_description_section(&mut page).unwrap();
+        man.render_options_section(&mut page).unwrap();
+        if command.has_subcommands() {
+            man.render_subcommands_section(&mut page).unwrap();
+        }
+        if command.get_version().is_some() {
+            man.render_version_section(&mut rest).unwrap();
+        }
+        page.extend_from_slice(MORE.as_bytes());
+        page.extend_from_slice(&rest);
+        pages.push((man.get_filename(), String::from_utf8(page).unwrap()));
+        command.get_subcommands().for_each(|command| add(command, pages));
     }
-    let current = read_to_string(&path).unwrap();
-    assert_eq!(current, String::from_utf8(page).unwrap(), "see above how to write it anew");
+    let mut command = Args::command().disable_help_subcommand(true);
+    command.build();
+    let mut pages = Vec::new();
+    add(&command, &mut pages);
+    pages
+}
+
+/// `UPDATE_MAN=1 cargo test -p tracker --test packaging` writes the pages anew.
+#[test]
+fn the_man_pages_are_current() {
+    let (pages, folder) = (pages(), packaging("man"));
+    if std::env::var_os("UPDATE_MAN").is_some() {
+        for (name, page) in &pages {
+            File::create(folder.join(name)).unwrap().write_all(page.as_bytes()).unwrap();
+        }
+    }
+    for (name, page) in &pages {
+        let current = read_to_string(folder.join(name)).unwrap_or_default();
+        assert_eq!(current, *page, "{name}: see above how to write it anew");
+        // Whatever it refers to is a page, too.
+        for word in page.replace('\\', "").split(|c: char| !(c.is_alphanumeric() || "-()".contains(c))) {
+            if let Some(other) = word.strip_suffix("(1)") {
+                assert!(pages.iter().any(|(name, _)| *name == format!("{other}.1")), "{name} refers to {word}");
+            }
+        }
+    }
+    let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut old = names.filter(|found| !pages.iter().any(|(name, _)| name == found));
+    assert_eq!(old.next(), None, "of no command any more");
+}
+
+/// The service manager's own word, where it is installed; elsewhere nothing is tested.
+#[test]
+fn the_units_are_right_to_systemd() {
+    let verify = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .args([packaging("units/vizinho-tracker.service"), packaging("vizinho-tracker.socket")])
+        .output();
+    let Ok(verify) = verify else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&verify.stderr);
+    // The program isn't installed here.
+    let faults: Vec<&str> =
+        said.lines().filter(|line| line.contains("vizinho") && !line.contains("executable")).collect();
+    assert!(faults.is_empty(), "{said}");
 }
 
 #[test]
@@ -55,7 +155,11 @@ fn what_the_package_installs_is_there() {
     for asset in deb["assets"].as_array().unwrap() {
         let source = asset[0].as_str().unwrap();
         let built = source.starts_with("target/");
-        assert!(built || packaging("..").join(source).exists(), "{source}");
+        let is_there = match source.strip_suffix("/*.1") {
+            Some(folder) => packaging("..").join(folder).read_dir().is_ok_and(|mut pages| pages.next().is_some()),
+            None => packaging("..").join(source).exists(),
+        };
+        assert!(built || is_there, "{source}");
     }
     let unit = read_to_string(packaging("units/vizinho-tracker.service")).unwrap();
     assert!(unit.contains("ExecStart=/usr/bin/tracker --config /etc/vizinho/tracker.toml"));

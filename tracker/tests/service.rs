@@ -5,10 +5,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -21,16 +23,38 @@ const AT_MOST: Duration = Duration::from_secs(20);
 struct Daemon {
     child: Child,
     address: SocketAddr,
+    fingerprint: String,
+    log: Arc<Mutex<String>>,
 }
 
 impl Daemon {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (log, stderr) = (Arc::new(Mutex::new(String::new())), BufReader::new(child.stderr.take().unwrap()));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *kept.lock().unwrap() += &format!("{line}\n");
+            }
+        });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let ready = lines.next().unwrap();
         let address = ready.strip_prefix("tracker listening on ").unwrap().parse().unwrap();
-        assert!(lines.next().unwrap().starts_with("fingerprint "));
-        Self { child, address }
+        let fingerprint = lines.next().unwrap().strip_prefix("fingerprint ").unwrap().to_owned();
+        Self { child, address, fingerprint, log }
+    }
+
+    /// Waits for a line of its log that has all of these, and gives it back.
+    fn logged(&self, parts: &[&str]) -> String {
+        let began = Instant::now();
+        loop {
+            let log = self.log.lock().unwrap().clone();
+            if let Some(line) = log.lines().find(|line| parts.iter().all(|part| line.contains(part))) {
+                return line.to_owned();
+            }
+            assert!(began.elapsed() < AT_MOST, "{parts:?} not in\n{log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn on(folder: &Path) -> Self {
@@ -154,11 +178,88 @@ fn accounts_are_administered_while_it_runs() {
     assert_eq!(tracker(path, &["user", "remove", "bob"]).status.code(), Some(1));
     assert!(daemon.ask(&login).contains("auth_failed"));
     daemon.end();
-    // The copy is a whole database: put in the place of the other, it has the account.
-    std::fs::copy(&copy, path.join("tracker.db")).unwrap();
+}
+
+fn register(n: usize) -> String {
+    format!(r#"{{"action":"REGISTER","user":"u{n}","password":"x"}}"#)
+}
+
+fn users(folder: &Path) -> usize {
+    text(&tracker(folder, &["user", "list"]).stdout).lines().count()
+}
+
+#[test]
+fn what_is_restored_is_what_was_backed_up_key_and_sessions_too() {
+    let folder = TempDir::new().unwrap();
+    let (path, other) = (&folder.path().join("data"), &folder.path().join("another"));
+    let copy = folder.path().join("copy.tar");
+    let words = |command: &'static str| [command, copy.to_str().unwrap()];
     let daemon = Daemon::on(path);
-    assert!(daemon.ask(&login).contains(r#""status":"ok""#));
+    let login = r#"{"action":"LOGIN","user":"u0","password":"x","port":4000}"#;
+    (0..3).for_each(|n| assert!(daemon.ask(&register(n)).contains(r#""status":"ok""#)));
+    assert!(daemon.ask(login).contains(r#""status":"ok""#));
+    assert!(tracker(path, &words("backup")).status.success());
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    (3..20).for_each(|n| assert!(daemon.ask(&register(n)).contains(r#""status":"ok""#)));
+    // While it runs, nothing; after a kill, with the log of what came later beside the database, all of it.
+    let refused = tracker(path, &words("restore"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("stop it first"), "{}", text(&refused.stderr));
+    let fingerprint = daemon.fingerprint.clone();
+    daemon.signal(Signal::KILL);
+    drop(daemon);
+    assert!(path.join("tracker.db-wal").metadata().unwrap().len() > 0);
+    for folder in [path, other] {
+        let restored = tracker(folder, &words("restore"));
+        assert!(restored.status.success(), "{}", text(&restored.stderr));
+        assert!(text(&restored.stdout).starts_with("restored: 3 accounts, the key with the fingerprint "));
+        assert_eq!(text(&restored.stdout).contains("before-restore-1"), folder == path);
+        let daemon = Daemon::on(folder);
+        assert_eq!(daemon.fingerprint, fingerprint);
+        assert_eq!(users(folder), 3);
+        assert!(daemon.ask(r#"{"action":"LIST_PEERS"}"#).contains(r#""user":"u0""#));
+        daemon.end();
+    }
+    // The state before the first restoration is kept, whole.
+    let daemon = Daemon::on(&path.join("before-restore-1"));
+    assert_eq!(users(&path.join("before-restore-1")), 20);
     daemon.end();
+    for wrong in ["/nowhere/at/all", "/proc/self/exe", "/dev/null"] {
+        let refused = tracker(path, &["restore", wrong]);
+        assert_eq!(refused.status.code(), Some(1), "{wrong}");
+        assert!(text(&refused.stderr).contains(wrong), "{}", text(&refused.stderr));
+    }
+    let daemon = Daemon::on(path);
+    assert_eq!((users(path), &daemon.fingerprint), (3, &fingerprint));
+    daemon.end();
+}
+
+#[test]
+fn a_backup_that_can_t_be_written_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let data = &folder.path().join("data");
+    let daemon = Daemon::on(data);
+    assert!(daemon.ask(&register(0)).contains(r#""status":"ok""#));
+    let nowhere = tracker(data, &["backup", "/nowhere/at/all"]);
+    assert!(text(&nowhere.stderr).contains("/nowhere/at/all"), "{}", text(&nowhere.stderr));
+    // Larger than it may be: as on a full disk, the copy ends in the middle.
+    let copy = folder.path().join("copy.tar");
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -f 8; trap '' XFSZ; exec "$0" "$@""#, TRACKER, "backup"]).arg(&copy);
+    let failed = command.arg("--data-dir").arg(data).output().unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(text(&failed.stderr).contains("copy.tar"), "{}", text(&failed.stderr));
+    let names = |folder: &Path| -> Vec<String> {
+        folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names(folder.path()), ["data"]);
+    assert!(!names(data).iter().any(|name| name.contains("tmp")), "{:?}", names(data));
+    assert!(tracker(data, &["backup", copy.to_str().unwrap()]).status.success());
+    daemon.signal(Signal::KILL);
+    drop(daemon);
+    std::fs::create_dir(data.join("backup-interrupted.tmp")).unwrap();
+    Daemon::on(data).end();
+    assert!(!data.join("backup-interrupted.tmp").exists());
 }
 
 #[test]
@@ -189,6 +290,32 @@ fn sighup_reads_the_configuration_again() {
         });
         assert!(last.take(20).any(|code| code == expected), "{content}");
     }
+    daemon.end();
+}
+
+#[test]
+fn sighup_changes_every_key_or_says_that_it_needs_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("tracker.toml");
+    let write = |content: &str| std::fs::File::create(&config).unwrap().write_all(content.as_bytes()).unwrap();
+    let data = format!("data-dir = {:?}\n", folder.path().join("data"));
+    write(&format!("{data}listen = '127.0.0.1:0'\n"));
+    let mut command = Command::new(TRACKER);
+    command.arg("--config").arg(&config);
+    let daemon = Daemon::start(command);
+    let legacy = r#"{"action":"LOGIN","user":"u1","password":"x","port":4000}"#;
+    assert!(daemon.ask(&register(1)).contains(r#""status":"ok""#));
+    assert!(daemon.ask(legacy).contains(r#""ttl_s":3600"#));
+    write(&format!(
+        "{data}listen = '127.0.0.1:1'\nmetrics = 9\nno-mdns = true\nlegacy-ttl = 77\nlog-format = 'json'\n"
+    ));
+    daemon.signal(Signal::HUP);
+    // The log is in the new form already.
+    let line = daemon.logged(&["{", "change only with a restart"]);
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["keys"], "listen, metrics, no-mdns");
+    daemon.logged(&["{", r#""changed":"legacy-ttl, log-format""#]);
+    assert!(daemon.ask(legacy).contains(r#""ttl_s":77"#));
     daemon.end();
 }
 

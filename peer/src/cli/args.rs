@@ -14,12 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Command, Context};
 use crate::engine::Error;
-use crate::engine::fetch::{Destination, Request};
 use crate::engine::node::Forwarded;
 use crate::net::tracker::TrackerAddress;
-use crate::ui::{ColorChoice, Output, OutputOptions};
+use crate::ui::{ColorChoice, Output, OutputOptions, age};
 
-use values::{age, forwarded, hash_text, rate};
+use values::{forwarded, hash_text, rate};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -94,6 +93,12 @@ enum Subcommands {
         /// The account has another machine's key: put this one's in its place.
         #[arg(long)]
         rebind: bool,
+    },
+    /// Change the account's password; its sessions end, but for this profile's own.
+    Passwd {
+        /// File with two lines, the present password and the new one; `-` is standard input.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
     },
     /// Stop the node and forget the account on this machine; the key and the shares stay.
     Logout,
@@ -171,8 +176,8 @@ enum Subcommands {
         /// Names, folders (docs/) and patterns ('*.pdf').
         #[arg(required_unless_present = "retry", value_name = "NAME")]
         names: Vec<String>,
-        /// Fetch again what failed the last time.
-        #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "if_exists"])]
+        /// Fetch what is missing of the last fetch, to where and as it said; --limit, --patience, -j and --share may differ.
+        #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
         retry: bool,
         /// Ask these as well, whether or not the tracker says that they have it.
         #[arg(long, value_name = "USER,…", value_delimiter = ',')]
@@ -183,18 +188,18 @@ enum Subcommands {
         /// Receive at most this many bytes a second (10M, 500k).
         #[arg(long, value_name = "RATE", value_parser = rate)]
         limit: Option<u64>,
-        /// Wait this long for sources that are gone.
-        #[arg(long, value_name = "SECONDS", default_value_t = 90)]
-        patience: u32,
+        /// Wait this long for sources that are gone [default: 90].
+        #[arg(long, value_name = "SECONDS")]
+        patience: Option<u32>,
         /// Offer what was fetched as well.
         #[arg(long)]
         share: bool,
         /// A folder, a file's new name, or - for standard output.
         #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
         output: PathBuf,
-        /// Streams that pull at once.
-        #[arg(short = 'j', long = "jobs", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
-        jobs: u8,
+        /// Streams that pull at once [default: 2].
+        #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
+        jobs: Option<u8>,
         /// What to do where a file exists [default: skip one with the same content, else rename].
         #[arg(long, value_name = "WHAT")]
         if_exists: Option<Existing>,
@@ -363,11 +368,6 @@ impl Args {
             None => default_home()?,
         };
         let command = self.command.unwrap_or(Subcommands::Ui).into_command()?;
-        if self.global.json
-            && let Command::Fetch { request: Some(Request { destination: Destination::Stdout, .. }), .. } = &command
-        {
-            return Err(Error::Usage("-o - and --json both want standard output".to_owned()));
-        }
         let Global { tracker, no_input, no_mdns, .. } = self.global;
         Ok(Configured { context: Context { home, tracker, output, no_input, no_mdns, cancel }, command })
     }
@@ -381,6 +381,8 @@ fn default_home() -> Result<PathBuf, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::FetchWanted;
+    use crate::engine::fetch::Destination;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -396,7 +398,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().to_str().unwrap();
         let destination = |output: &str| match command(&["peer", "fetch", "bob", "a", "-o", output]) {
-            Command::Fetch { request: Some(request), .. } => request.destination,
+            Command::Fetch(FetchWanted::These { request, .. }) => request.destination,
             other => panic!("{other:?}"),
         };
         assert_eq!(destination(folder), Destination::Folder(folder.into()));
@@ -420,8 +422,11 @@ mod tests {
             &["peer"] as &[&str],
             &["peer", "register"],
             &["peer", "register", "a b"],
+            &["peer", "passwd", "secret"],
             &["peer", "fetch", "bob"],
             &["peer", "fetch", "bob", "x", "-j", "0"],
+            &["peer", "fetch", "--retry", "-o", "x"],
+            &["peer", "fetch", "--retry", "--if-exists", "skip"],
             &["peer", "share"],
             &["peer", "trust", "bob", "--replace", "12"],
             &["peer", "--tracker", "a b", "list"],

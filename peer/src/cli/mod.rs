@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
     });
     // What still blocks a thread, such as a read of standard input, ends with the process.
     runtime.shutdown_timeout(Duration::ZERO);
-    match result {
+    match result.and_then(|()| Ok(output.close()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&output, &error, signalled.load(Ordering::Relaxed)),
     }
@@ -94,6 +94,7 @@ fn report(output: &Output, error: &Error, signalled: u8) -> ExitCode {
     if output.is_json() {
         // Nobody reads it when the pipe is closed.
         let _ = output.object("error", &json!({ "code": kind.as_str(), "message": error.to_string() }));
+        let _ = output.close();
     }
     ExitCode::from(match kind {
         ErrorKind::Other => 1,

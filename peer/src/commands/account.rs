@@ -1,13 +1,14 @@
-//! `peer register`, `login`, `logout`, `whoami`.
+//! `peer register`, `login`, `passwd`, `logout`, `whoami`.
 
 use serde_json::json;
 use shared::{Fingerprint, UserName};
 
-use super::password::password;
+use super::password::{change_of_password, password};
 use super::{Context, PasswordSource};
 use crate::engine::node::control::NodeClient;
 use crate::engine::{Error, account};
 use crate::net::tracker::TrackerAddress;
+use crate::profile::Profile;
 
 pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
@@ -32,16 +33,40 @@ pub(super) async fn login(
     tell_account(context, "logged in as", &user, &tracker, fingerprint)
 }
 
+/// Through the node where one runs: its session is the one that asks, and stays.
+pub(super) async fn passwd(context: &Context, source: &PasswordSource) -> Result<(), Error> {
+    let me = context.me()?;
+    let change = change_of_password(context, source).await?;
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.passwd(&change).await?,
+        None => account::passwd(&mut me.connect_tracker().await?, me.user.clone(), change).await?,
+    }
+    if context.output.is_json() {
+        return Ok(context.output.object("password_changed", &json!({ "user": me.user }))?);
+    }
+    context.output.note(&format!("the password of {} is changed", me.user));
+    Ok(())
+}
+
 pub(super) async fn logout(context: &Context) -> Result<(), Error> {
     let profile = context.profile()?;
     let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
-    if let Some(node) = NodeClient::connect(&profile).await? {
+    // Before the node ends: those who listen to it would begin another one of their own.
+    account::logout(&profile)?;
+    if let Err(error) = end_node(&profile).await {
+        profile.set_account(&account)?;
+        return Err(error);
+    }
+    context.output.note(&format!("logged out {}; the key and the shares stay on this machine", account.user));
+    Ok(())
+}
+
+async fn end_node(profile: &Profile) -> Result<(), Error> {
+    if let Some(node) = NodeClient::connect(profile).await? {
         node.stop().await?;
         // It still has to leave the tracker; whoever starts another node next must find this one gone.
         profile.await_node_end().await?;
     }
-    account::logout(&profile)?;
-    context.output.note(&format!("logged out {}; the key and the shares stay on this machine", account.user));
     Ok(())
 }
 
@@ -52,7 +77,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
         None => None,
     };
     let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
-    let address = node.as_ref().map(|node| node.address.to_string());
+    let address = node.as_ref().and_then(|node| node.address).map(|address| address.to_string());
     if context.output.is_json() {
         return Ok(context.output.object(
             "account",
@@ -62,12 +87,16 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
                 "tracker": me.tracker.to_string(),
                 "home": me.profile.home().to_string_lossy(),
                 "shares": shares,
-                "online": node.is_some(),
+                "online": address.is_some(),
                 "address": address,
             }),
         )?);
     }
-    let online = address.map_or_else(|| "no".to_owned(), |address| format!("yes, at {address}"));
+    let online = match (node, address) {
+        (_, Some(address)) => format!("yes, at {address}"),
+        (Some(_), None) => "no: a node runs and waits for the tracker".to_owned(),
+        (None, None) => "no".to_owned(),
+    };
     for (label, value) in [
         ("user", me.user.to_string()),
         ("key", fingerprint.to_string()),
@@ -98,7 +127,7 @@ fn tell_account(
 }
 
 /// An account can't be changed under a node that is using it.
-async fn refuse_beside_node(profile: &crate::profile::Profile) -> Result<(), Error> {
+async fn refuse_beside_node(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         None => Ok(()),
         Some(mut node) => {

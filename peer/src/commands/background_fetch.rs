@@ -1,5 +1,6 @@
 //! Fetches that go on beside a conversation, each on a thread and a runtime of its own.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::telling::Telling;
 use crate::engine::event::Transfer;
-use crate::engine::fetch::{Destination, FetchEvent, IfExists, Report, Request, Sources, Status, fetch};
+use crate::engine::fetch::{Asked, Destination, FetchEvent, FileNo, IfExists, Report, Request, Sources, Status, fetch};
 use crate::engine::{Error, Me};
 use crate::ui::size;
 
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// For what was fetched to be put away when the view ends.
 const PUT_AWAY: Duration = Duration::from_secs(2);
 
-/// What is told of the fetches.
+/// What is told of the fetches, and of what else is done beside a view.
 #[derive(Debug)]
 pub(super) enum FromFetch {
     /// A file is on its way, or was.
@@ -31,8 +32,25 @@ pub(super) enum FromFetch {
     Note(String),
     /// Something that went wrong.
     Problem(String),
-    /// A fetch has ended.
-    Ended,
+    /// A fetch was broken off; what it has is kept.
+    BrokenOff(BrokenOff),
+    /// A file is hashed to be offered, or no longer.
+    Hashing(Transfer),
+    /// The fetch of this number has ended.
+    Ended(u64),
+}
+
+/// A fetch that was broken off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BrokenOff {
+    /// From whom.
+    pub(super) from: UserName,
+    /// What was asked for.
+    pub(super) name: String,
+    /// Bytes that are here.
+    pub(super) bytes: u64,
+    /// All of its bytes; nothing when that isn't known yet.
+    pub(super) size: u64,
 }
 
 /// The fetches of one view.
@@ -41,11 +59,20 @@ pub(super) struct BackgroundFetches {
     me: Me,
     cancel: CancellationToken,
     tell: mpsc::UnboundedSender<FromFetch>,
-    running: usize,
+    begun: u64,
+    running: Vec<Running>,
     threads: Vec<JoinHandle<()>>,
     /// Every thread has one of these for as long as it goes on.
     alive: mpsc::Sender<Infallible>,
     all_ended: mpsc::Receiver<Infallible>,
+}
+
+#[derive(Debug)]
+struct Running {
+    number: u64,
+    from: UserName,
+    name: String,
+    cancel: CancellationToken,
 }
 
 impl BackgroundFetches {
@@ -54,7 +81,8 @@ impl BackgroundFetches {
         let (tell, told) = mpsc::unbounded_channel();
         let (alive, all_ended) = mpsc::channel(1);
         let (cancel, threads) = (CancellationToken::new(), Vec::new());
-        (Self { me, cancel, tell, running: 0, threads, alive, all_ended }, told)
+        let (begun, running) = (0, Vec::new());
+        (Self { me, cancel, tell, begun, running, threads, alive, all_ended }, told)
     }
 
     /// Fetches a file, a folder or a pattern into the working folder.
@@ -62,12 +90,12 @@ impl BackgroundFetches {
     /// # Errors
     /// When enough is fetched already, or there are no threads.
     pub(super) fn start(&mut self, from: &UserName, name: &str) -> Result<(), Error> {
-        if self.running >= FETCHES {
+        if self.running.len() >= FETCHES {
             return Err(Error::Usage(format!("{FETCHES} fetches are on their way: wait for one of them")));
         }
         let request = Request {
             from: from.clone(),
-            names: vec![name.to_owned()],
+            names: vec![Asked::for_text(name)],
             destination: Destination::Folder(PathBuf::from(".")),
             if_exists: IfExists::SkipSame,
             streams: 2,
@@ -75,10 +103,13 @@ impl BackgroundFetches {
             limit: None,
             patience: PATIENCE,
         };
-        let (me, cancel, tell) = (self.me.clone(), self.cancel.clone(), self.tell.clone());
+        let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.tell.clone());
         let alive = self.alive.clone();
+        self.begun += 1;
+        let number = self.begun;
+        let running = Running { number, from: from.clone(), name: name.to_owned(), cancel: cancel.clone() };
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
-            let ended = Ending(tell.clone());
+            let ended = Ending(number, tell.clone());
             if let Err(error) = run(&me, &request, &cancel, &tell) {
                 // The view is gone when nobody listens.
                 let _ = tell.send(FromFetch::Problem(error.to_string()));
@@ -87,13 +118,39 @@ impl BackgroundFetches {
         })?;
         self.threads.retain(|thread| !thread.is_finished());
         self.threads.push(thread);
-        self.running += 1;
+        self.running.push(running);
         Ok(())
     }
 
+    /// Breaks one of them off: that of `name`, or the only one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one and no name.
+    pub(super) fn stop(&self, from: &UserName, name: Option<&str>) -> Result<(), Error> {
+        let is_meant = |running: &&Running| running.from == *from && name.is_none_or(|name| running.name == name);
+        let meant: Vec<&Running> = self.running.iter().filter(is_meant).collect();
+        match (&meant[..], name) {
+            ([], Some(name)) => Err(Error::Usage(format!("{} is not being fetched here", safe_line(name)))),
+            ([], None) => Err(Error::Usage(format!("nothing is being fetched from {from} here"))),
+            ([_, _, ..], None) => {
+                let names: Vec<_> = meant.iter().map(|one| safe_line(&one.name)).collect();
+                Err(Error::Usage(format!("which one? /stop NAME: {}", names.join(", "))))
+            }
+            (meant, _) => {
+                meant.iter().for_each(|one| one.cancel.cancel());
+                Ok(())
+            }
+        }
+    }
+
+    /// Where else something is told that is done beside the view.
+    pub(super) fn teller(&self) -> mpsc::UnboundedSender<FromFetch> {
+        self.tell.clone()
+    }
+
     /// One of them has ended.
-    pub(super) const fn ended(&mut self) {
-        self.running = self.running.saturating_sub(1);
+    pub(super) fn ended(&mut self, number: u64) {
+        self.running.retain(|running| running.number != number);
     }
 
     /// Breaks all of them off; parts are kept.
@@ -101,24 +158,41 @@ impl BackgroundFetches {
         self.cancel.cancel();
     }
 
-    /// Breaks them off, and waits until what they have is put away; not for ever.
-    pub(super) async fn end(self) {
-        let Self { cancel, threads, alive, mut all_ended, .. } = self;
+    /// Breaks them off, and waits until what they have is put away; not for ever. Tells what was broken off.
+    pub(super) async fn end(self, told: &mut mpsc::UnboundedReceiver<FromFetch>) -> Vec<String> {
+        let Self { cancel, threads, alive, mut all_ended, mut running, .. } = self;
         cancel.cancel();
         drop(alive);
         if tokio::time::timeout(PUT_AWAY, all_ended.recv()).await.is_ok() {
             // They have nothing left to do.
             threads.into_iter().for_each(|thread| drop(thread.join()));
         }
+        let mut said = Vec::new();
+        while let Ok(told) = told.try_recv() {
+            match told {
+                FromFetch::BrokenOff(broken_off) => said.push(broken_off.afterwards()),
+                FromFetch::Note(text) | FromFetch::Problem(text) => said.push(text),
+                FromFetch::Ended(number) => running.retain(|one| one.number != number),
+                FromFetch::Transfer(_) | FromFetch::Hashing(_) => {}
+            }
+        }
+        said.extend(running.iter().map(|one| format!("`{}` goes on with what is kept", again(&one.from, &one.name))));
+        said
+    }
+
+    /// What can be said of them when nothing is waited for.
+    pub(super) fn give_up(self) -> Vec<String> {
+        self.cancel.cancel();
+        self.running.iter().map(|one| format!("`{}` goes on with what is kept", again(&one.from, &one.name))).collect()
     }
 }
 
 /// Tells that a fetch has ended, even if its thread failed.
-struct Ending(mpsc::UnboundedSender<FromFetch>);
+struct Ending(u64, mpsc::UnboundedSender<FromFetch>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let _ = self.0.send(FromFetch::Ended);
+        let _ = self.1.send(FromFetch::Ended(self.0));
     }
 }
 
@@ -129,20 +203,27 @@ fn run(
     tell: &mpsc::UnboundedSender<FromFetch>,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (telling, words) = (Telling::new(&request.from), Words(tell.clone()));
+    let telling = Telling::new(&request.from);
+    let mut words = Words { tell: tell.clone(), sizes: HashMap::new(), bytes: 0, size: 0 };
+    let mut told = false;
     let mut report = |event: FetchEvent<'_>| {
         telling.take(&event);
         words.take(&event);
+        told |= matches!(event, FetchEvent::Finished { report: Report { status: Status::Failed(_), .. }, .. });
     };
     let hears = async |transfers: Vec<Transfer>| {
         // The view is gone when nobody listens.
         transfers.into_iter().for_each(|transfer| drop(tell.send(FromFetch::Transfer(transfer))));
     };
-    let ended = runtime.block_on(telling.during(hears, fetch(me, request, &mut report, cancel)))?;
+    let ended = runtime.block_on(telling.during(hears, fetch(me, request, &mut report, cancel)));
     match ended.error {
         // What went wrong with one of several was told when it did.
         Some(Error::Partial { .. }) | None => Ok(()),
-        Some(error) if ended.summary.failed == 1 => {
+        Some(Error::Interrupted) => {
+            words.broken_off(request);
+            Ok(())
+        }
+        Some(error) if told => {
             tracing::debug!("{error}");
             Ok(())
         }
@@ -151,12 +232,33 @@ fn run(
 }
 
 /// Says what a person should read of what a fetch reports.
-struct Words(mpsc::UnboundedSender<FromFetch>);
+struct Words {
+    tell: mpsc::UnboundedSender<FromFetch>,
+    /// Of the files on their way, what is still to come.
+    sizes: HashMap<FileNo, u64>,
+    /// Verified bytes, of all files.
+    bytes: u64,
+    size: u64,
+}
 
 impl Words {
-    fn take(&self, event: &FetchEvent<'_>) {
+    fn take(&mut self, event: &FetchEvent<'_>) {
         match event {
-            FetchEvent::Finished { report, .. } => self.finished(report),
+            FetchEvent::Resolved { bytes, .. } => self.size = *bytes,
+            FetchEvent::Started { file, size, resumed, .. } => {
+                self.sizes.insert(*file, size.saturating_sub(*resumed));
+                self.bytes += resumed;
+            }
+            FetchEvent::Verified { file, bytes } => {
+                let Some(left) = self.sizes.get_mut(file) else { return };
+                *left = left.saturating_sub(*bytes);
+                self.bytes += bytes;
+            }
+            FetchEvent::Finished { file, report } => {
+                let left = file.and_then(|file| self.sizes.remove(&file)).unwrap_or(report.size);
+                self.bytes += if matches!(report.status, Status::Failed(_) | Status::BrokenOff(_)) { 0 } else { left };
+                self.finished(report);
+            }
             FetchEvent::Waiting { name } => {
                 self.note(format!("{} changed at the source and is being hashed again there", safe_line(name)));
             }
@@ -169,14 +271,19 @@ impl Words {
                 self.send(FromFetch::Problem(what));
             }
             FetchEvent::Connecting { .. }
-            | FetchEvent::Resolved { .. }
-            | FetchEvent::Started { .. }
+            | FetchEvent::Checking { .. }
             | FetchEvent::Opened { .. }
             | FetchEvent::Changed { .. }
             | FetchEvent::Outdated { .. }
-            | FetchEvent::Verified { .. }
             | FetchEvent::Alike { .. } => {}
         }
+    }
+
+    fn broken_off(&self, request: &Request) {
+        let names: Vec<&str> = request.names.iter().map(|asked| asked.text.as_str()).collect();
+        let name = names.join(" ");
+        let (from, bytes, size) = (request.from.clone(), self.bytes, self.size);
+        self.send(FromFetch::BrokenOff(BrokenOff { from, name, bytes, size }));
     }
 
     fn finished(&self, report: &Report) {
@@ -189,7 +296,8 @@ impl Words {
             }
             Status::Skipped(path) => self.note(format!("{name} is there already: {}", shown(path))),
             Status::Streamed => {}
-            Status::Failed(Error::Interrupted) => self.note(format!("{name}: broken off; /get goes on with it")),
+            // What is told of the whole fetch says it.
+            Status::BrokenOff(_) => {}
             Status::Failed(error) => self.send(FromFetch::Problem(format!("{name}: {error}"))),
         }
     }
@@ -200,10 +308,61 @@ impl Words {
 
     fn send(&self, told: FromFetch) {
         // The view is gone when nobody listens.
-        let _ = self.0.send(told);
+        let _ = self.tell.send(told);
     }
+}
+
+impl BrokenOff {
+    /// While the view goes on.
+    pub(super) fn in_view(&self) -> String {
+        let name = safe_line(&self.name);
+        format!("{name}: broken off, {}; /get {name} goes on with it", self.kept())
+    }
+
+    /// When the view is over.
+    pub(super) fn afterwards(&self) -> String {
+        format!("{}: {}; `{}` goes on with it", safe_line(&self.name), self.kept(), again(&self.from, &self.name))
+    }
+
+    fn kept(&self) -> String {
+        match u128::from(self.bytes) * 100 / u128::from(self.size.max(1)) {
+            0 if self.bytes == 0 => "nothing of it was here yet".to_owned(),
+            percent => format!("{percent} % kept"),
+        }
+    }
+}
+
+/// The command that goes on.
+fn again(from: &UserName, name: &str) -> String {
+    safe_line(&format!("peer fetch {from} {}", shell_word(name))).into_owned()
+}
+
+/// A word as a shell reads it back.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._-+/,:@%=".contains(c);
+    if word.chars().all(is_plain) && !word.starts_with(['-', '=']) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn shown(path: &Path) -> String {
     safe_line(&path.to_string_lossy()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_said_and_how_to_go_on() {
+        let broken =
+            |name: &str, bytes, size| BrokenOff { from: "bob".parse().unwrap(), name: name.to_owned(), bytes, size };
+        let big = broken("share/big.bin", 12, 100);
+        assert_eq!(big.in_view(), "share/big.bin: broken off, 12 % kept; /get share/big.bin goes on with it");
+        assert_eq!(big.afterwards(), "share/big.bin: 12 % kept; `peer fetch bob share/big.bin` goes on with it");
+        let odd = broken("it's $(mine)", 0, 0).afterwards();
+        assert!(odd.ends_with(r"`peer fetch bob 'it'\''s $(mine)'` goes on with it"), "{odd}");
+        assert!(odd.contains("nothing of it was here yet"));
+    }
 }

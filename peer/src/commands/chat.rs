@@ -8,13 +8,14 @@ use tokio::sync::mpsc;
 use super::session;
 use super::station::Station;
 use super::{Context, say};
-use crate::engine::chat::HistoryQuery;
+use crate::engine::chat::{HistoryQuery, StoredMessage};
+use crate::engine::node::control::NodeClient;
 use crate::engine::{Error, Me};
 use crate::ui::{Key, LineTerminal, LineView};
 
 /// Messages of the past that a conversation begins with.
 const SHOWN_BEFORE: usize = 20;
-/// Unread ones that it begins with at most.
+/// From the first unread one on, at most.
 const UNREAD_SHOWN: usize = 500;
 
 pub(super) async fn run(context: &Context, user: &UserName, text: Option<&str>, now: bool) -> Result<(), Error> {
@@ -63,9 +64,26 @@ async fn begin(
 ) -> Result<(LineTerminal, mpsc::Receiver<Key>), Error> {
     let client = &mut station.client;
     let people = cancellable(context, client.people()).await?;
-    let unread = people.iter().find(|person| person.user == *user).map_or(0, |person| person.unread);
-    let limit = unread.clamp(SHOWN_BEFORE, UNREAD_SHOWN);
-    let before = cancellable(context, client.history(HistoryQuery::with(user, limit))).await?;
-    let model = LineView::new(context.output.look(), user, &people, &before);
+    let (before, unread_from) = cancellable(context, past(client, user)).await?;
+    let model = LineView::new(context.output.look(), user, &people, &before, unread_from);
     Ok(LineTerminal::open(model)?)
+}
+
+/// What a conversation begins with: what is unread, or the end of it, and a little before that; and where the unread
+/// begins, which is before all of it when there is too much.
+async fn past(client: &mut NodeClient, user: &UserName) -> Result<(Vec<StoredMessage>, Option<i64>), Error> {
+    let first = HistoryQuery { unread: true, earliest: true, ..HistoryQuery::with(user, 1) };
+    let unread_from = client.history(first).await?.first().map(|stored| stored.seq);
+    let Some(unread_from) = unread_from else {
+        return Ok((client.history(HistoryQuery::with(user, SHOWN_BEFORE)).await?, None));
+    };
+    let unread = HistoryQuery { after: Some(unread_from - 1), ..HistoryQuery::with(user, UNREAD_SHOWN) };
+    let unread = client.history(unread).await?;
+    if unread.first().is_none_or(|stored| stored.seq > unread_from) {
+        return Ok((unread, Some(unread_from)));
+    }
+    let before = HistoryQuery { before: Some(unread_from), ..HistoryQuery::with(user, SHOWN_BEFORE) };
+    let mut before = client.history(before).await?;
+    before.extend(unread);
+    Ok((before, Some(unread_from)))
 }

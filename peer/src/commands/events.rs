@@ -8,23 +8,31 @@
 //! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch |
 //! | `ack` | `peer`, `id`, `state`: what became of a message of ours (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
 //! | `presence` | `user`, `online` |
+//! | `tracker` | `reachable`, `why?`: who is online is not known while the tracker is away; told when that changes |
 //! | `transfer` | `peer`, `name`, `direction` (`up`, `down`), `bytes`, `size`, `state` (`running`, `done`, `failed`) |
 //! | `done` | `ref`: a command with a `ref` was done; `id?` of the message that it made |
-//! | `error` | `code`, `message`; `ref?` of the command, or `line` when that could not be read |
+//! | `error` | `code`, `message`; `ref?` of the command, and `line` when it is none |
 //!
 //! Every line that goes in is a command; `ref` may be anything and comes back:
 //!
 //! | type | fields |
 //! |---|---|
-//! | `send` | `to`, `text`: the message is stored, and delivered as soon as it can be; what they wrote so far counts as read |
+//! | `send` | `to`, `text`, `id?`: the message is stored, and delivered as soon as it can be; what they wrote so far counts as read |
 //! | `read` | `from`: what they wrote so far counts as read |
 //! | `typing` | `to` |
 //!
+//! The `id` of a message is 32 hexadecimal digits, made up here unless it is given. Whoever gives it may send the same line
+//! again when they don't know whether it was heard: a message that is there already is not stored twice, and the answer is
+//! the same.
+//!
 //! A line that is no command is answered by an `error`, and the next one is looked at as if nothing had happened. The end of
-//! the input ends nothing: what happens is still told.
+//! the input ends nothing: what happens is still told. When the node ends, the one that is there next is listened to, or one
+//! of this process's own; what happened in between is told from the history, once, and commands that were not answered are
+//! done once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::UserName;
@@ -32,29 +40,45 @@ use shared::peer::MessageId;
 use tokio::sync::mpsc;
 
 use super::Context;
+use super::connection::{Connection, Heard};
 use super::say::stdin_lines;
 use super::station::Station;
 use crate::engine::chat::{self, HistoryQuery};
 use crate::engine::event::Event;
-use crate::engine::node::control::{Action, FromNode, NodeClient, Outcome, Reply};
+use crate::engine::node::control::{Action, FromNode, Outcome, Reply};
 use crate::engine::{Error, ErrorKind, Me};
 use crate::ui::{happening_json, message_json};
 
-/// A line of the input.
-#[derive(Debug, Deserialize)]
+/// Commands that are under way before another one is read.
+const AHEAD: usize = 64;
+
+/// A command of the input.
+#[derive(Debug)]
 struct Line {
-    #[serde(default)]
     r#ref: Value,
-    #[serde(flatten)]
     command: Command,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Command {
-    Send { to: UserName, text: String },
-    Read { from: UserName },
-    Typing { to: UserName },
+    Send {
+        to: UserName,
+        text: String,
+        /// Made here unless it is given: a message that may not have reached the node is said again with the same one.
+        #[serde(default = "new_id")]
+        id: MessageId,
+    },
+    Read {
+        from: UserName,
+    },
+    Typing {
+        to: UserName,
+    },
+}
+
+fn new_id() -> MessageId {
+    MessageId::from_bytes(rand::rng().random())
 }
 
 pub(super) async fn run(context: &Context) -> Result<(), Error> {
@@ -62,10 +86,19 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
     let mut input = stdin_lines()?;
     // What comes from here on is told, even if it comes before there is a node to hear it from.
     let last = last_place(&me)?;
-    let mut station = Station::open(context, &me).await?;
-    let listened = Listener { context, me: &me, asked: HashMap::new(), last, open: HashMap::new() };
-    let ended = listened.run(&mut station.client, &mut input).await;
-    station.close().await?;
+    let station = Station::open(context, &me).await?;
+    let mut listener = Listener {
+        context,
+        me: &me,
+        connection: Connection::There(station),
+        asked: BTreeMap::new(),
+        unsent: VecDeque::new(),
+        last,
+        open: HashMap::new(),
+    };
+    let ended = listener.run(&mut input).await;
+    // What a node of our own ended with is why this did.
+    listener.connection.close().await?;
     ended
 }
 
@@ -77,8 +110,11 @@ fn last_place(me: &Me) -> Result<i64, Error> {
 struct Listener<'a> {
     context: &'a Context,
     me: &'a Me,
-    /// The `ref`s of commands whose reply is still to come.
-    asked: HashMap<u64, Value>,
+    connection: Connection,
+    /// Commands whose reply is still to come, in their order.
+    asked: BTreeMap<u64, Line>,
+    /// Commands that no node took, or of which it is not known: they go to the next one.
+    unsent: VecDeque<Line>,
     /// The place of the last message that was told.
     last: i64,
     /// The places of messages of ours that were told, and not what became of them.
@@ -86,55 +122,92 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    async fn run(
-        mut self,
-        client: &mut NodeClient,
-        input: &mut mpsc::Receiver<std::io::Result<String>>,
-    ) -> Result<(), Error> {
-        client.tell(Action::Watch).await?;
-        self.catch_up()?;
+    async fn run(&mut self, input: &mut mpsc::Receiver<std::io::Result<String>>) -> Result<(), Error> {
+        self.begin()?;
         let mut is_open = true;
         loop {
+            let has_room = self.connection.is_there() && self.asked.len() + self.unsent.len() < AHEAD;
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
-                line = input.recv(), if is_open => match line {
+                line = input.recv(), if is_open && has_room => match line {
                     Some(Ok(line)) if line.trim().is_empty() => {}
-                    Some(Ok(line)) => self.command(client, &line).await?,
+                    Some(Ok(line)) => self.command(&line)?,
                     // Input that is no text is an error of one line.
-                    Some(Err(why)) if why.kind() == std::io::ErrorKind::InvalidData => self.bad("", &why.to_string())?,
+                    Some(Err(why)) if why.kind() == std::io::ErrorKind::InvalidData => {
+                        self.bad(&Value::Null, "", &why.to_string())?;
+                    }
                     Some(Err(why)) => return Err(why.into()),
                     None => is_open = false,
                 },
-                news = client.next() => match news? {
-                    FromNode::Event(event) => self.event(&event)?,
-                    FromNode::Reply(reply) => self.reply(reply)?,
+                heard = self.connection.next() => match heard? {
+                    Heard::Node(FromNode::Event(event)) => self.event(&event)?,
+                    Heard::Node(FromNode::Reply(reply)) => self.reply(reply)?,
+                    Heard::Lost(why) => self.lost(why)?,
+                    Heard::Found => self.begin()?,
                 },
             }
         }
     }
 
-    async fn command(&mut self, client: &mut NodeClient, line: &str) -> Result<(), Error> {
-        let Line { r#ref, command } = match serde_json::from_str(line) {
-            Ok(line) => line,
-            Err(why) => return Ok(self.bad(line, &why.to_string())?),
-        };
-        let action = match command {
-            Command::Send { to, text } => {
-                if let Err(error) = chat::compose(&text) {
-                    return self.refuse(&r#ref, error.kind(), &error.to_string());
-                }
-                client.send(Action::MarkRead { with: to.clone(), up_to: None }).await?;
-                Action::Say { to, text }
-            }
-            Command::Read { from } => Action::MarkRead { with: from, up_to: None },
-            Command::Typing { to } => Action::Typing { to },
-        };
-        self.asked.insert(client.send(action).await?, r#ref);
+    /// There is a node: hears what happens, tells what happened, and has done what no other node did.
+    fn begin(&mut self) -> Result<(), Error> {
+        self.connection.send(Action::Watch);
+        self.catch_up()?;
+        for line in std::mem::take(&mut self.unsent) {
+            self.send(line);
+        }
         Ok(())
     }
 
+    /// The node has ended: what it didn't answer may be done, or not, and is done once if it is asked for again.
+    fn lost(&mut self, why: Error) -> Result<(), Error> {
+        if self.connection.owns_node() {
+            return Err(why);
+        }
+        tracing::debug!("another node is looked for: {why}");
+        let asked = std::mem::take(&mut self.asked).into_values();
+        let is_late = |line: &Line| matches!(line.command, Command::Typing { .. });
+        self.unsent = asked.filter(|line| !is_late(line)).chain(std::mem::take(&mut self.unsent)).collect();
+        self.connection.seek(self.context, self.me);
+        Ok(())
+    }
+
+    fn command(&mut self, text: &str) -> Result<(), Error> {
+        let value: Value = match serde_json::from_str(text) {
+            Ok(value) => value,
+            Err(why) => return Ok(self.bad(&Value::Null, text, &why.to_string())?),
+        };
+        let r#ref = value.get("ref").cloned().unwrap_or_default();
+        let command: Command = match serde_json::from_value(value) {
+            Ok(command) => command,
+            Err(why) => return Ok(self.bad(&r#ref, text, &why.to_string())?),
+        };
+        if let Command::Send { text, .. } = &command
+            && let Err(error) = chat::compose(text)
+        {
+            return self.refuse(&r#ref, error.kind(), &error.to_string());
+        }
+        self.send(Line { r#ref, command });
+        Ok(())
+    }
+
+    fn send(&mut self, line: Line) {
+        let action = match &line.command {
+            Command::Send { to, text, id } => {
+                self.connection.send(Action::MarkRead { with: to.clone(), up_to: None });
+                Action::Say { to: to.clone(), text: text.clone(), message: Some(*id) }
+            }
+            Command::Read { from } => Action::MarkRead { with: from.clone(), up_to: None },
+            Command::Typing { to } => Action::Typing { to: to.clone() },
+        };
+        match self.connection.send(action) {
+            Some(number) => drop(self.asked.insert(number, line)),
+            None => self.unsent.push_back(line),
+        }
+    }
+
     fn reply(&mut self, reply: Reply) -> Result<(), Error> {
-        let Some(r#ref) = self.asked.remove(&reply.id) else { return Ok(()) };
+        let Some(Line { r#ref, .. }) = self.asked.remove(&reply.id) else { return Ok(()) };
         match reply.outcome {
             Outcome::Ok(_) if r#ref.is_null() => {}
             Outcome::Ok(value) => {
@@ -195,11 +268,10 @@ impl Listener<'_> {
         Ok(())
     }
 
-    fn bad(&self, line: &str, why: &str) -> std::io::Result<()> {
+    fn bad(&self, r#ref: &Value, line: &str, why: &str) -> std::io::Result<()> {
         let line: String = line.chars().take(200).collect();
         let message = format!("not a command: {why}");
-        self.context
-            .output
-            .object("error", &json!({ "code": ErrorKind::Usage.as_str(), "message": message, "line": line }))
+        let error = json!({ "code": ErrorKind::Usage.as_str(), "message": message, "ref": r#ref, "line": line });
+        self.context.output.object("error", &error)
     }
 }

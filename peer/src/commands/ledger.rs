@@ -6,7 +6,7 @@ use shared::peer::MessageId;
 
 use super::Context;
 use crate::engine::chat::ledger::time_left;
-use crate::engine::chat::{Direction, HistoryQuery, MessageState, StoredMessage, Waiting};
+use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMessage, Waiting};
 use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, Me, now_ms};
 use crate::ui::{message_json, message_line, moment};
@@ -72,9 +72,9 @@ async fn mark_read(me: &Me, with: &UserName, up_to: i64) -> Result<(), Error> {
 
 pub(super) fn outbox(context: &Context) -> Result<(), Error> {
     let me = context.me()?;
-    let waiting = me.profile.outbox()?;
+    let (waiting, now) = (me.profile.outbox()?, me.profile.outbox_now(now_ms())?);
     for Waiting { stored, since, frozen } in &waiting {
-        let left = time_left(*since, now_ms());
+        let left = time_left(*since, now);
         if context.output.is_json() {
             let mut object = message_json(stored, &me.user);
             object["frozen"] = json!(frozen);
@@ -94,9 +94,12 @@ pub(super) fn outbox(context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn drop_waiting(context: &Context, id: &str) -> Result<(), Error> {
+pub(super) async fn drop_waiting(context: &Context, id: &str) -> Result<(), Error> {
     let me = context.me()?;
     let id = id.to_ascii_lowercase();
+    if id.is_empty() {
+        return Err(Error::Usage("which one? `peer outbox` shows the id of each".to_owned()));
+    }
     let waiting = me.profile.outbox()?;
     let mut named = waiting.iter().filter(|waiting| waiting.stored.message.id.to_string().starts_with(&id));
     let found = match (named.next(), named.next()) {
@@ -104,14 +107,20 @@ pub(super) fn drop_waiting(context: &Context, id: &str) -> Result<(), Error> {
         (None, _) => return Err(Error::Usage(format!("nothing that waits is called {id}: see `peer outbox`"))),
         (Some(_), Some(_)) => return Err(Error::Usage(format!("{id} begins more than one: give more of it"))),
     };
-    give_up(&me, &found.peer, found.message.id)?;
+    if !take_out(&me, &found.peer, found.message.id).await? {
+        return Err(Error::Usage("it was delivered just now".to_owned()));
+    }
     context.output.note(&format!("the message to {} will not be sent", found.peer));
     Ok(())
 }
 
-fn give_up(me: &Me, to: &UserName, id: MessageId) -> Result<(), Error> {
-    let settled = me.profile.settle(to, &[(id, MessageState::Dropped)])?;
-    if settled.is_empty() { Err(Error::Usage("it was delivered just now".to_owned())) } else { Ok(()) }
+/// Takes a message of ours out of what waits, through the node if one runs: it tells whoever watches. False when it doesn't
+/// wait any more.
+pub(super) async fn take_out(me: &Me, to: &UserName, id: MessageId) -> Result<bool, Error> {
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.call(Action::Drop { to: to.clone(), message: id }).await,
+        None => chat::settle(me, to, id, MessageState::Dropped).await,
+    }
 }
 
 fn show(context: &Context, me: &Me, stored: &StoredMessage) -> Result<(), Error> {

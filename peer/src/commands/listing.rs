@@ -96,11 +96,20 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
     let me = context.me()?;
     let mut tracker = me.connect_tracker().await?;
     let files = match contacts::find_through(&me, &mut tracker, user).await {
-        Ok(target) => browse::files(&me, &target, prefix)
-            .await?
-            .into_iter()
-            .map(|f| (f.name, f.size, f.hash.to_string()))
-            .collect(),
+        Ok(target) => {
+            let entries = browse::files(&me, &target, prefix).await?;
+            let (listed, mut files) = (entries.len(), Vec::with_capacity(entries.len()));
+            for entry in entries {
+                match entry {
+                    Ok(file) => files.push((file.name, file.size, file.hash.to_string())),
+                    Err(name) => context.output.warning(&format!("left out: {:?} can't be a file", safe_line(&name))),
+                }
+            }
+            if files.is_empty() && listed > 0 {
+                return Err(Error::Integrity(format!("{user} shares nothing that can be a file")));
+            }
+            files
+        }
         // A client of another kind: the tracker's catalogue is all there is.
         Err(Error::Unreachable(_)) => {
             let only = ListPeers { user: Some(user.clone()), ..ListPeers::default() };

@@ -2,9 +2,11 @@
 
 mod account;
 mod background_fetch;
+mod bell;
 mod chat;
+mod connection;
 mod discover;
-mod events;
+pub mod events;
 mod fetch;
 mod ledger;
 mod listing;
@@ -30,9 +32,9 @@ use shared::tracker::{ListPeers, Wanted};
 use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
+pub use self::fetch::{Differently, FetchWanted};
 pub use self::ledger::Past;
 pub use self::people::NotifyChange;
-use crate::engine::fetch::Request;
 use crate::engine::node::Place;
 use crate::engine::serve::Limits;
 use crate::engine::{Error, Me, Notice, Notify};
@@ -58,6 +60,11 @@ pub enum Command {
         password: PasswordSource,
         /// Take the place of another key.
         rebind: bool,
+    },
+    /// Change the account's password.
+    Passwd {
+        /// Where the present one and the new one come from.
+        passwords: PasswordSource,
     },
     /// Forget the account here.
     Logout,
@@ -106,12 +113,7 @@ pub enum Command {
         prefix: String,
     },
     /// Get files.
-    Fetch {
-        /// Which, from whom; none for what failed the last time.
-        request: Option<Request>,
-        /// Offer them as well once they are here.
-        share: bool,
-    },
+    Fetch(FetchWanted),
     /// Talk.
     Chat {
         /// To whom.
@@ -229,7 +231,7 @@ pub struct Context {
 pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
     // These end by themselves when they are cancelled, and have something to say then.
     let command = match command {
-        Command::Fetch { request, share } => return fetch::run(context, request, share).await,
+        Command::Fetch(wanted) => return fetch::run(context, wanted).await,
         Command::Serve { place, limits } => return serve::run(context, place, limits).await,
         Command::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
         Command::Ui => return ui::run(context).await,
@@ -246,6 +248,7 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
     match command {
         Command::Register { user, password } => account::register(context, user, &password).await,
         Command::Login { user, password, rebind } => account::login(context, user, &password, rebind).await,
+        Command::Passwd { passwords } => account::passwd(context, &passwords).await,
         Command::Logout => account::logout(context).await,
         Command::Whoami => account::whoami(context).await,
         Command::Share { paths, name } => share::share(context, paths, name).await,
@@ -260,15 +263,15 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::History(past) => ledger::history(context, &past),
         Command::Inbox => ledger::inbox(context).await,
         Command::Outbox => ledger::outbox(context),
-        Command::OutboxDrop { id } => ledger::drop_waiting(context, &id),
+        Command::OutboxDrop { id } => ledger::drop_waiting(context, &id).await,
         Command::Offer { to, paths, name } => offer::put(context, &to, paths, name).await,
-        Command::Withdraw { to, names } => offer::withdraw(context, &to, &names),
+        Command::Withdraw { to, names } => offer::withdraw(context, &to, &names).await,
         Command::Offers { to } => offer::list(context, to.as_ref()),
         Command::Block { user } => people::block(context, &user).await,
         Command::Unblock { user } => people::unblock(context, &user),
         Command::Blocked => people::blocked(context),
         Command::Notify(change) => people::notify(context, &change),
-        Command::Fetch { .. } | Command::Serve { .. } | Command::Chat { .. } | Command::Events | Command::Ui => {
+        Command::Fetch(_) | Command::Serve { .. } | Command::Chat { .. } | Command::Events | Command::Ui => {
             Err(Error::Internal("this command runs by itself".to_owned()))
         }
     }

@@ -6,11 +6,12 @@ use serde_json::json;
 use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 
-use super::{Context, say};
+use super::{Context, ledger, say};
 use crate::engine::chat;
 use crate::engine::node::control::{Action, Delivery, NodeClient};
+use crate::engine::share::ShareEvent;
 use crate::engine::{Error, Me, blocking, offers};
-use crate::ui::size;
+use crate::ui::{ShareBar, size};
 
 pub(super) async fn put(
     context: &Context,
@@ -22,8 +23,19 @@ pub(super) async fn put(
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
-    let (profile, user) = (me.profile.clone(), to.clone());
-    let offered = blocking(move || offers::put(&profile, &user, &paths, name.as_ref(), &mut |_| {})).await?;
+    let (profile, user, output) = (me.profile.clone(), to.clone(), context.output.clone());
+    let offered = blocking(move || {
+        let mut bar = ShareBar::new(&output);
+        let sizes = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len());
+        bar.show(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
+        let mut failure = None;
+        let offered = offers::put(&profile, &user, &paths, name.as_ref(), &mut |bytes| {
+            failure = bar.show(&ShareEvent::Hashed(bytes)).err().or(failure.take());
+        });
+        bar.end();
+        failure.map_or(offered, |failure| Err(failure.into()))
+    })
+    .await?;
     for offer in offered {
         let name = offer.name.clone();
         let delivery = tell(context, &me, to, &name).await?;
@@ -50,10 +62,14 @@ async fn tell(context: &Context, me: &Me, to: &UserName, name: &FileName) -> Res
     }
 }
 
-pub(super) fn withdraw(context: &Context, to: &UserName, names: &[FileName]) -> Result<(), Error> {
-    let profile = context.profile()?;
+pub(super) async fn withdraw(context: &Context, to: &UserName, names: &[FileName]) -> Result<(), Error> {
+    let me = context.me()?;
     for name in names {
-        offers::withdraw(&profile, to, name)?;
+        offers::withdraw(&me.profile, to, name)?;
+        // Nobody is told of what they can't have.
+        for untold in offers::untold(&me.profile, to, name)? {
+            ledger::take_out(&me, to, untold).await?;
+        }
         context.output.note(&format!("{to} may not get {name} any more"));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::BufRead;
+use std::time::Duration;
 
 use serde_json::json;
 use shared::UserName;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Context;
 use super::station::Station;
-use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMessage, Visit, may_go_later};
+use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, Prospect, StoredMessage, Visit, prospect};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, Delivery, FromNode, NodeClient, Outcome};
 use crate::engine::node::{expire, expired_words};
@@ -32,7 +33,7 @@ pub(super) async fn one(context: &Context, me: &Me, user: &UserName, text: &str,
 pub(super) fn tell(context: &Context, user: &UserName, delivery: &Delivery) -> Result<(), Error> {
     let Delivery { message, state, why } = delivery;
     if context.output.is_json() {
-        let ack = json!({ "to": user, "id": message.id, "ts": message.ts, "state": state, "why": why });
+        let ack = json!({ "to": user, "peer": user, "id": message.id, "ts": message.ts, "state": state, "why": why });
         context.output.object("ack", &ack)?;
     }
     if let Some(why) = why {
@@ -56,10 +57,10 @@ pub(super) async fn visit(
     message: ChatMessage,
     now: bool,
 ) -> Result<Delivery, Error> {
-    for late in expire(me).await? {
+    for late in expire(me, Duration::ZERO).await? {
         context.output.warning(&format!("a message to {} was given up: {}", late.peer, expired_words(&late)));
     }
-    let StoredMessage { message, .. } = chat::store_ours(me, user, message).await?;
+    let (StoredMessage { message, .. }, _) = chat::store_ours(me, user, message).await?;
     let mut outcome = None;
     let id = message.id;
     let tried = async {
@@ -82,10 +83,11 @@ pub(super) async fn visit(
         (Some(chat::Settled { refused: Some((_, why)), .. }), _) => {
             Err(Error::Told { kind: ErrorKind::Refused, message: format!("{user} refused it: {why}") })
         }
-        (_, Err(error)) if may_go_later(&error) && !now && chat::may_wait(me, user, error.kind())? => {
-            Ok(Delivery { message, state: MessageState::Waiting, why: Some(error.to_string()) })
-        }
         (_, Err(error)) => {
+            let met = chat::is_met(me, user).await?;
+            if prospect(&error, met) == Prospect::Later && !now && chat::may_wait(error.kind(), met) {
+                return Ok(Delivery { message, state: MessageState::Waiting, why: Some(error.to_string()) });
+            }
             chat::settle(me, user, id, MessageState::Failed).await?;
             Err(error)
         }
@@ -99,38 +101,21 @@ pub(super) async fn lines(context: &Context, me: &Me, user: &UserName, now: bool
     let mut input = stdin_lines()?;
     // What comes from here on is told, even if it comes before there is a node to hear it from.
     let last = look_back(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
-    let mut station = match Station::open(context, me).await {
-        Ok(station) => station,
-        // Nobody can be reached through it, and friends can be reached without.
-        Err(error) if error.kind() == ErrorKind::Network => return visits(context, me, user, &mut input, now).await,
-        Err(error) => return Err(error),
-    };
+    let mut station = Station::open(context, me).await?;
     let filtered = Filter::new(context, me, user, now, last).run(&mut station.client, &mut input).await;
     station.close().await?;
     filtered
 }
 
-/// Line after line without a node.
-async fn visits(
-    context: &Context,
-    me: &Me,
-    user: &UserName,
-    input: &mut mpsc::Receiver<std::io::Result<String>>,
-    now: bool,
-) -> Result<(), Error> {
-    let mut said = false;
-    while let Some(line) = input.recv().await.transpose()? {
-        if !line.trim().is_empty() {
-            let delivery = visit(context, me, user, chat::compose(&line)?, now).await?;
-            tell(context, user, &delivery)?;
-            said = true;
+/// A line of the input; one that is no text is an error of that line alone.
+fn as_text(line: std::io::Result<String>) -> std::io::Result<Result<String, Error>> {
+    match line {
+        Ok(line) => Ok(Ok(line)),
+        Err(why) if why.kind() == std::io::ErrorKind::InvalidData => {
+            Ok(Err(Error::Usage("a line that is not UTF-8 was not sent".to_owned())))
         }
+        Err(why) => Err(why),
     }
-    if said { Ok(()) } else { Err(nothing_to_send()) }
-}
-
-fn nothing_to_send() -> Error {
-    Error::Usage("there is nothing to send".to_owned())
 }
 
 /// The filter of lines.
@@ -165,25 +150,28 @@ impl<'a> Filter<'a> {
         loop {
             if !self.is_open && self.under_way.is_empty() && self.flush.is_none() {
                 if !self.said {
-                    return Err(nothing_to_send());
+                    return Err(Error::Usage("there is nothing to send".to_owned()));
                 }
                 self.flush = Some(client.send(Action::Flush { to: self.user.clone() }).await?);
             }
             let ahead = if self.now { 1 } else { AHEAD };
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
-                line = input.recv(), if self.is_open && self.under_way.len() < ahead => match line.transpose()? {
-                    Some(line) if line.trim().is_empty() => {}
+                line = input.recv(), if self.is_open && self.under_way.len() < ahead => match line.map(as_text).transpose()? {
+                    Some(Ok(line)) if line.trim().is_empty() => {}
                     Some(text) => {
                         self.said = true;
-                        if let Err(error) = chat::compose(&text) {
-                            // This line is lost, the others are not.
-                            self.context.output.warning(&error.to_string());
-                            self.failure.get_or_insert(error);
-                            continue;
-                        }
+                        let text = match text.and_then(|text| chat::compose(&text).map(|_| text)) {
+                            Ok(text) => text,
+                            Err(error) => {
+                                // This line is lost, the others are not.
+                                self.context.output.warning(&error.to_string());
+                                self.failure.get_or_insert(error);
+                                continue;
+                            }
+                        };
                         let to = self.user.clone();
-                        let action = if self.now { Action::Deliver { to, text, now: true } } else { Action::Say { to, text } };
+                        let action = if self.now { Action::Deliver { to, text, now: true } } else { Action::Say { to, text, message: None } };
                         self.under_way.insert(client.send(action).await?);
                     }
                     None => self.is_open = false,
@@ -215,7 +203,9 @@ impl<'a> Filter<'a> {
             Event::Missed { .. } => self.catch_up(client).await?,
             Event::State { to, id, state, why } if to == *self.user && !state.is_open() => {
                 if self.context.output.is_json() {
-                    self.context.output.object("ack", &json!({ "to": to, "id": id, "state": state, "why": why }))?;
+                    self.context
+                        .output
+                        .object("ack", &json!({ "to": to, "peer": to, "id": id, "state": state, "why": why }))?;
                 }
                 if let (true, Some(message)) = (state.is_given_up(), why) {
                     self.failure.get_or_insert(Error::Told { kind: ErrorKind::Refused, message });

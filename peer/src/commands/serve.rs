@@ -1,15 +1,14 @@
 //! `peer serve`.
 
-use std::io::IsTerminal;
-
 use tokio::sync::broadcast;
 
 use super::Context;
+use super::bell::Bell;
 use crate::engine::event::{Event, Events};
 use crate::engine::node::{Node, Place};
 use crate::engine::serve::Limits;
-use crate::engine::{Error, Me, now_ms};
-use crate::ui::{Notifications, Output, event_json, event_line, time};
+use crate::engine::{Error, now_ms};
+use crate::ui::{Output, event_json, event_line, time};
 
 pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Result<(), Error> {
     let me = context.me()?;
@@ -24,12 +23,13 @@ pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Resu
     tokio::pin!(running);
     // A closed pipe ends the talking, not the serving.
     let mut is_heard = true;
+    let mut bell = Bell::default();
     let ended = loop {
         tokio::select! {
             ended = &mut running => break ended,
             () = context.cancel.cancelled(), if !stop.is_cancelled() => stop.cancel(),
             event = incoming.recv() => match event {
-                Ok(event) if is_heard => is_heard = tell(&context.output, &event).and_then(|()| ring(context, &me, &event)).is_ok(),
+                Ok(event) if is_heard => is_heard = tell(&context.output, &event).and_then(|()| bell.hear(context, &me, &event)).is_ok(),
                 Ok(_) | Err(broadcast::error::RecvError::Closed) => {}
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     context.output.note(&format!("({missed} events were not shown)"));
@@ -39,16 +39,6 @@ pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Resu
     };
     ended?;
     if context.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
-}
-
-/// Rings when somebody writes, where somebody may hear it.
-fn ring(context: &Context, me: &Me, event: &Event) -> std::io::Result<()> {
-    let Event::Received { from, message, .. } = event else { return Ok(()) };
-    let is_heard = std::io::stdout().is_terminal() && !context.output.is_quiet() && !context.output.is_json();
-    if is_heard && me.profile.rings().unwrap_or(false) {
-        context.output.raw(&Notifications::here().call(from.as_str(), &message.text))?;
-    }
-    Ok(())
 }
 
 fn tell(output: &Output, event: &Event) -> std::io::Result<()> {

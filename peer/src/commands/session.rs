@@ -4,82 +4,71 @@
 //! neither wait, nor does a node that is slow, or gone.
 
 mod beside;
-mod connection;
+mod ending;
 mod unsaid;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
 use shared::peer::MessageId;
+use shared::safe_text::safe_line;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::beside::Done;
-use self::connection::{Connection, Heard};
+use self::ending::How;
+pub(super) use self::ending::{Ended, say_goodbye};
 use self::unsaid::Unsaid;
 use super::Context;
 use super::background_fetch::{BackgroundFetches, FromFetch};
+use super::bell::Bell;
+use super::connection::{Connection, Heard};
 use super::station::Station;
 use crate::engine::chat::{Direction, HistoryQuery, StoredMessage};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, FromNode, Outcome, Reply};
-use crate::engine::{Error, Me};
+use crate::engine::{Error, Me, now_ms};
 use crate::sys::job;
-use crate::ui::{CAUGHT_UP_AT_ONCE, Key, News, View, Wish};
+use crate::ui::{CAUGHT_UP_AT_ONCE, FOUND_AT_ONCE, Key, News, View, Wish};
 
 /// Between two pictures.
 const FRAME: Duration = Duration::from_millis(16);
 /// For what is said to arrive before the node it goes through ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Messages that a search shows.
-const FOUND: usize = 20;
 
 /// Messages among which those are looked for that may have been stored by a node that ended.
 const UNSAID_AMONG: usize = 10_000;
 
-/// How a view ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The user left; so many messages still wait.
-    Left {
-        /// How many.
-        waiting: usize,
-    },
-    /// The user broke it off, or the terminal is gone.
-    Interrupted,
-}
-
 /// What a reply of the node is to.
 #[derive(Debug)]
 enum Asked {
-    Say { to: UserName, text: String },
+    Say {
+        to: UserName,
+        text: String,
+    },
     People,
-    History { with: UserName, before: Option<i64> },
-    CatchUp { with: UserName },
+    History {
+        with: UserName,
+        before: Option<i64>,
+    },
+    CatchUp {
+        with: UserName,
+    },
     Unsaid,
-    Found { with: UserName, words: String },
-    Block { user: UserName, blocked: bool },
+    Found {
+        with: UserName,
+        words: String,
+    },
+    Block {
+        user: UserName,
+        blocked: bool,
+    },
+    /// What is lost if our own node ends before.
+    Offer,
     Quiet,
-}
-
-/// Says what is left to say when a view has ended.
-///
-/// # Errors
-/// [`Error::Interrupted`] when it was.
-pub(super) fn say_goodbye(context: &Context, ended: &Ended) -> Result<(), Error> {
-    match ended {
-        Ended::Interrupted => Err(Error::Interrupted),
-        Ended::Left { waiting: 0 } => Ok(()),
-        Ended::Left { waiting } => {
-            let what = if *waiting == 1 { "1 message waits".to_owned() } else { format!("{waiting} messages wait") };
-            context
-                .output
-                .note(&format!("{what} and will go while a node of this profile runs (`peer serve`, `peer chat`)"));
-            Ok(())
-        }
-    }
 }
 
 struct Session<'a, V> {
@@ -96,7 +85,13 @@ struct Session<'a, V> {
     /// It won't get there before the farewell is over.
     is_held: bool,
     seen: HashMap<UserName, i64>,
-    leaving: Option<Ended>,
+    bell: Bell,
+    /// What is being hashed to be offered, in words.
+    offering: HashMap<u64, String>,
+    offers: u64,
+    /// What is said when the view is over.
+    said: Vec<String>,
+    leaving: Option<How>,
     /// Nothing is waited for any more.
     at_once: bool,
 }
@@ -112,7 +107,7 @@ pub(super) async fn attend<V: View>(
     mut keys: mpsc::Receiver<Key>,
     station: Station,
 ) -> Result<Ended, Error> {
-    let (fetches, told) = BackgroundFetches::new(me.clone());
+    let (fetches, mut told) = BackgroundFetches::new(me.clone());
     let mut session = Session {
         context,
         me,
@@ -125,35 +120,44 @@ pub(super) async fn attend<V: View>(
         unsaid: Unsaid::default(),
         is_held: false,
         seen: HashMap::new(),
+        bell: Bell::default(),
+        offering: HashMap::new(),
+        offers: 0,
+        said: Vec::new(),
         leaving: None,
         at_once: false,
     };
-    let ended = session.run(&mut keys, told).await;
-    let Session { mut view, connection, mut jobs, fetches, mut at_once, .. } = session;
-    if !at_once {
+    let how = session.run(&mut keys, &mut told).await;
+    let Session { mut view, connection, mut jobs, fetches, mut at_once, mut said, offering, under_way, .. } = session;
+    if at_once {
+        said.extend(fetches.give_up());
+    } else {
         tokio::select! {
-            () = fetches.end() => {}
+            of_fetches = fetches.end(&mut told) => said.extend(of_fetches),
             () = interrupted(&mut keys) => at_once = true,
         }
     }
+    said.extend(offering.into_values().map(|what| format!("{what} is not offered: it was still being hashed")));
     jobs.shutdown().await;
     let closed = view.close();
     drop(view);
+    let is_last_node = connection.owns_node();
     if !at_once {
         // What a node of our own ended with is why the view did.
         connection.close().await?;
     }
-    let ended = ended?;
+    let how = how?;
     closed?;
-    Ok(ended)
+    said.extend(if is_last_node { ending::all_that_waits(me) } else { ending::waits(under_way.len(), &[]) });
+    Ok(Ended { how, said })
 }
 
 impl<V: View> Session<'_, V> {
     async fn run(
         &mut self,
         keys: &mut mpsc::Receiver<Key>,
-        mut told: mpsc::UnboundedReceiver<FromFetch>,
-    ) -> Result<Ended, Error> {
+        told: &mut mpsc::UnboundedReceiver<FromFetch>,
+    ) -> Result<How, Error> {
         let mut stop = signal(SignalKind::from_raw(job::STOP))?;
         let mut go_on = signal(SignalKind::from_raw(job::GO_ON))?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -167,23 +171,20 @@ impl<V: View> Session<'_, V> {
         let mut farewell = None;
         loop {
             if self.at_once {
-                return Ok(Ended::Interrupted);
+                return Ok(How::Interrupted);
             }
-            if let Some(ended) = &self.leaving {
+            if let Some(how) = self.leaving {
                 let by = *farewell.get_or_insert_with(|| tokio::time::Instant::now() + FAREWELL);
                 if self.has_said_all() || tokio::time::Instant::now() >= by {
-                    return Ok(match ended {
-                        Ended::Left { .. } => Ended::Left { waiting: self.under_way.len() },
-                        Ended::Interrupted => Ended::Interrupted,
-                    });
+                    return Ok(how);
                 }
             }
             tokio::select! {
                 biased;
-                () = self.context.cancel.cancelled() => return Ok(Ended::Interrupted),
-                _ = hang_up.recv() => return Ok(Ended::Interrupted),
+                () = self.context.cancel.cancelled() => return Ok(How::Interrupted),
+                _ = hang_up.recv() => return Ok(How::Interrupted),
                 key = keys.recv() => {
-                    let Some(key) = key else { return Ok(Ended::Interrupted) };
+                    let Some(key) = key else { return Ok(How::Interrupted) };
                     if self.leaving.is_some() {
                         self.at_once |= key.is_interrupt();
                         continue;
@@ -231,9 +232,11 @@ impl<V: View> Session<'_, V> {
 
     /// Whether nothing that was said is lost with our own node.
     fn has_said_all(&self) -> bool {
-        let is_saying =
-            || !self.unsaid.is_empty() || self.asked.values().any(|asked| matches!(asked, Asked::Say { .. }));
-        (self.is_held || !is_saying()) && (!self.connection.owns_node() || self.under_way.is_empty())
+        let is_said = |asked: &Asked| matches!(asked, Asked::Say { .. } | Asked::Offer);
+        let is_saying = || !self.unsaid.is_empty() || self.asked.values().any(is_said);
+        self.offering.is_empty()
+            && (self.is_held || !is_saying())
+            && (!self.connection.owns_node() || self.under_way.is_empty())
     }
 
     fn news(&mut self, news: &News) -> Result<(), Error> {
@@ -247,8 +250,9 @@ impl<V: View> Session<'_, V> {
                 Wish::Say { to, text } => self.say(to, text),
                 Wish::Typing { to } => self.ask(Action::Typing { to }, Asked::Quiet),
                 Wish::People => self.ask(Action::People, Asked::People),
-                Wish::History { with, before, limit } => {
-                    let query = HistoryQuery { before, ..HistoryQuery::with(&with, limit) };
+                Wish::History { with, before, age, limit } => {
+                    let since = age.map(|age| now_ms().saturating_sub(age));
+                    let query = HistoryQuery { before, since, ..HistoryQuery::with(&with, limit) };
                     self.ask(Action::History(query), Asked::History { with, before });
                 }
                 Wish::CatchUp { with, after } => {
@@ -264,7 +268,8 @@ impl<V: View> Session<'_, V> {
                     self.view.news(&News::Problem(what), Instant::now())?;
                 }
                 Wish::Search { with, words } => {
-                    let query = HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, FOUND) };
+                    let query =
+                        HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, FOUND_AT_ONCE) };
                     self.ask(Action::History(query), Asked::Found { with, words });
                 }
                 Wish::MarkRead { with, up_to } => {
@@ -276,15 +281,23 @@ impl<V: View> Session<'_, V> {
                     let action = if blocked { Action::Block { user } } else { Action::Unblock { user } };
                     self.ask(action, asked);
                 }
-                Wish::Get { from, name } => self.get(&from, &name)?,
-                Wish::Offer { to, paths } => drop(self.jobs.spawn(beside::offer(self.me.clone(), to, paths))),
+                Wish::Get { from, name } => {
+                    let begun = self.fetches.start(&from, &name);
+                    self.complain(begun)?;
+                }
+                Wish::Stop { from, name } => {
+                    let stopped = self.fetches.stop(&from, name.as_deref());
+                    self.complain(stopped)?;
+                }
+                Wish::Offer { to, paths } => self.offer(to, paths),
+                Wish::Account { of } => drop(self.jobs.spawn(beside::account(self.me.clone(), of))),
                 Wish::Files { of, start } => drop(self.jobs.spawn(beside::files(self.me.clone(), of, start))),
                 Wish::Paths { start } => drop(self.jobs.spawn(beside::paths(start))),
                 Wish::Suspend => self.view.suspend()?,
-                Wish::Leave => self.leave(Ended::Left { waiting: 0 }),
+                Wish::Leave => self.leave(How::Left),
                 // The second one.
                 Wish::Interrupt if self.leaving.is_some() => self.at_once = true,
-                Wish::Interrupt => self.leave(Ended::Interrupted),
+                Wish::Interrupt => self.leave(How::Interrupted),
             }
         }
         self.tell_what_was_seen();
@@ -296,7 +309,7 @@ impl<V: View> Session<'_, V> {
         panic_if_told(&text);
         // What was said before comes before.
         if self.connection.is_there() && self.unsaid.is_empty() {
-            self.ask(Action::Say { to: to.clone(), text: text.clone() }, Asked::Say { to, text });
+            self.ask(Action::Say { to: to.clone(), text: text.clone(), message: None }, Asked::Say { to, text });
         } else {
             self.unsaid.push(to, text);
         }
@@ -320,6 +333,7 @@ impl<V: View> Session<'_, V> {
         match from {
             FromNode::Event(event) => {
                 self.follow(&event);
+                self.bell.hear(self.context, self.me, &event)?;
                 self.news(&News::Event(event))
             }
             FromNode::Reply(reply) => self.take_reply(reply),
@@ -354,11 +368,14 @@ impl<V: View> Session<'_, V> {
             Asked::Found { with, words } => {
                 News::Found { with, words, messages: serde_json::from_value(value).map_err(wrong)? }
             }
-            Asked::Block { user, blocked: true } => {
-                News::Note(format!("nothing more is taken from {user}; /unignore takes it back"))
+            Asked::Block { user, blocked } => {
+                self.ask(Action::People, Asked::People);
+                News::Note(match blocked {
+                    true => format!("nothing more is taken from {user}; /unignore takes it back"),
+                    false => format!("{user} is heard again"),
+                })
             }
-            Asked::Block { user, blocked: false } => News::Note(format!("{user} is heard again")),
-            Asked::Say { .. } | Asked::Quiet => return Ok(()),
+            Asked::Say { .. } | Asked::Offer | Asked::Quiet => return Ok(()),
         };
         self.news(&news)
     }
@@ -390,27 +407,39 @@ impl<V: View> Session<'_, V> {
         messages
     }
 
-    fn leave(&mut self, how: Ended) {
+    fn leave(&mut self, how: How) {
         self.fetches.cancel();
         self.leaving = Some(how);
     }
 
-    fn get(&mut self, from: &UserName, name: &str) -> Result<(), Error> {
-        if let Err(error) = self.fetches.start(from, name) {
+    fn complain(&mut self, done: Result<(), Error>) -> Result<(), Error> {
+        if let Err(error) = done {
             self.view.news(&News::Problem(error.to_string()), Instant::now())?;
         }
         Ok(())
     }
 
+    fn offer(&mut self, to: UserName, paths: Vec<PathBuf>) {
+        self.offers += 1;
+        let what = paths.iter().map(|path| safe_line(&path.to_string_lossy()).into_owned()).collect::<Vec<_>>();
+        self.offering.insert(self.offers, what.join(", "));
+        self.jobs.spawn(beside::offer(self.me.clone(), self.offers, to, paths, self.fetches.teller()));
+    }
+
     fn take_done(&mut self, done: Done) -> Result<(), Error> {
         match done {
             Done::News(news) => self.news(&news),
-            Done::Offered { to, names } => {
-                for name in names {
-                    self.ask(Action::Offer { to: to.clone(), name, wait: false }, Asked::Quiet);
+            Done::Offered { number, to, offered } => {
+                self.offering.remove(&number);
+                match offered {
+                    Ok(names) => names.into_iter().for_each(|name| {
+                        self.ask(Action::Offer { to: to.clone(), name, wait: false }, Asked::Offer);
+                    }),
+                    Err(error) => return self.news(&News::Problem(error.to_string())),
                 }
                 Ok(())
             }
+            Done::Nothing => Ok(()),
         }
     }
 
@@ -426,8 +455,14 @@ impl<V: View> Session<'_, V> {
             }
             FromFetch::Note(text) => self.news(&News::Note(text)),
             FromFetch::Problem(text) => self.news(&News::Problem(text)),
-            FromFetch::Ended => {
-                self.fetches.ended();
+            FromFetch::Hashing(file) => self.news(&News::Hashing(file)),
+            FromFetch::BrokenOff(broken_off) if self.leaving.is_some() => {
+                self.said.push(broken_off.afterwards());
+                Ok(())
+            }
+            FromFetch::BrokenOff(broken_off) => self.news(&News::Note(broken_off.in_view())),
+            FromFetch::Ended(number) => {
+                self.fetches.ended(number);
                 Ok(())
             }
         }

@@ -41,6 +41,41 @@ pub(super) async fn share(context: &Context, paths: Vec<PathBuf>, name: Option<F
     }
 }
 
+/// Offers what was fetched, under these names. What goes wrong with that is told and no more: the files are here.
+pub(super) async fn share_fetched(context: &Context, files: Vec<(PathBuf, FileName)>) {
+    if files.is_empty() {
+        return;
+    }
+    let shared = async {
+        let profile = context.profile()?;
+        let (sharing, output) = (profile.clone(), context.output.clone());
+        let summary = blocking(move || {
+            let mut bar = ShareBar::new(&output);
+            let mut failure = None;
+            let summary = share::share_files(&sharing, files, &mut |event| {
+                if failure.is_none() {
+                    failure = bar.show(&event).err();
+                }
+            });
+            bar.end();
+            failure.map_or(summary, |failure| Err(failure.into()))
+        })
+        .await?;
+        tell_node(&profile).await?;
+        Ok::<_, Error>(summary)
+    };
+    let shared = tokio::select! {
+        () = context.cancel.cancelled() => Err(Error::Interrupted),
+        shared = shared => shared,
+    };
+    match shared {
+        Ok(summary) if !context.output.is_json() => context.output.note(&sum_up(&summary)),
+        Ok(_) => {}
+        Err(why) if why.is_closed_pipe() => {}
+        Err(why) => context.output.warning(&format!("what was fetched is not all shared: {why}")),
+    }
+}
+
 pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), Error> {
     let profile = context.profile()?;
     let removed = share::unshare(&profile, names)?;

@@ -32,6 +32,14 @@ impl Station {
         }
     }
 
+    /// Connects to the running node; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it can't be talked to.
+    pub(super) async fn running(me: &Me) -> Result<Option<Self>, Error> {
+        Ok(NodeClient::connect(&me.profile).await?.map(|client| Self { client, own: None }))
+    }
+
     /// Whether the node is ours and ends with the conversation.
     pub(super) const fn owns_node(&self) -> bool {
         self.own.is_some()
@@ -51,8 +59,8 @@ impl Station {
 
     async fn find(me: &Me) -> Result<Self, Error> {
         for _ in 0..TRIES {
-            if let Some(client) = NodeClient::connect(&me.profile).await? {
-                return Ok(Self { client, own: None });
+            if let Some(running) = Self::running(me).await? {
+                return Ok(running);
             }
             match OwnNode::start(me).await {
                 Ok(own) => {

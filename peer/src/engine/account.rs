@@ -5,6 +5,7 @@ use shared::{Fingerprint, UserName};
 
 use super::me::connect_tracker;
 use super::{Error, Notify};
+use crate::engine::contacts::AskTracker;
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Account, Profile};
 
@@ -51,7 +52,26 @@ pub async fn login(
     Ok(identity.fingerprint())
 }
 
-/// Forgets the account on this machine; the identity and the shares stay. A running node must have been stopped.
+/// One password in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordChange {
+    /// The one there is.
+    pub present: Password,
+    /// The one there is to be.
+    pub new: Password,
+}
+
+/// Changes the account's password. All its sessions end but the one that this tracker's connection has.
+///
+/// # Errors
+/// [`Error::Tracker`]: the present password is wrong, or the tracker can't be asked.
+pub async fn passwd(tracker: &mut impl AskTracker, user: UserName, change: PasswordChange) -> Result<(), Error> {
+    let credentials = Credentials { user, password: change.present };
+    let Empty {} = tracker.call(&Request::Passwd { credentials, new_password: change.new }).await?;
+    Ok(())
+}
+
+/// Forgets the account on this machine; the identity and the shares stay. A running node goes on until it is stopped.
 ///
 /// # Errors
 /// What is wrong with the profile.

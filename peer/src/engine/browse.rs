@@ -7,11 +7,11 @@ use super::{Error, Me};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Target};
 
-/// Everything that `target` shares under names that start with `prefix`.
+/// Everything that `target` shares under names that start with `prefix`; what can't be a file by the name it has there.
 ///
 /// # Errors
 /// [`Error`]: no link, no answer.
-pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<FileStat>, Error> {
+pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
     let failed = |why| Error::link(&target.user, why);
     let endpoint = Endpoint::dialling(&me.identity, None).map_err(failed)?;
     let link = link::dial(&endpoint, target, &me.user, &[]).await.map_err(failed)?;

@@ -7,11 +7,11 @@ use shared::tracker::{ErrorCode, ListPeers, PeerEntry, Peers, Request, Whois, Wh
 use shared::{Fingerprint, UserName};
 
 use super::me::is_unreachable;
-use super::{Error, Me, Notice, now_s};
+use super::{Error, Me, Notice, blocking, now_s};
 use crate::net::TrackerError;
 use crate::net::link::Target;
 use crate::net::tracker::{TrackerLink, candidates};
-use crate::profile::Meeting;
+use crate::profile::{Friend, Meeting};
 
 /// Whoever can put a question to the tracker: a connection, or a node that keeps one.
 pub trait AskTracker: Send {
@@ -47,7 +47,7 @@ impl AskTracker for TrackerLink {
 pub async fn find(me: &Me, user: &UserName) -> Result<Target, Error> {
     match me.connect_tracker().await {
         Ok(mut link) => find_through(me, &mut link, user).await,
-        Err(error) if is_unreachable(&error) => from_record(me, user, error),
+        Err(error) if is_unreachable(&error) => from_record(me, user, error).await,
         Err(error) => Err(error),
     }
 }
@@ -60,12 +60,13 @@ pub async fn find_through(me: &Me, link: &mut impl AskTracker, user: &UserName) 
     let only = ListPeers { user: Some(user.clone()), with_files: Some(false), ..ListPeers::default() };
     let peers: Peers = link.call(&Request::ListPeers(only)).await?;
     let Some(entry) = peers.peers.into_iter().find(|entry| entry.user == *user) else {
-        return Err(absent(link, user).await);
+        return Err(absent_friend(me, link, user).await);
     };
-    target_of(me, &entry, link.is_near())
+    let (me, near) = (me.clone(), link.is_near());
+    blocking(move || target_of(&me, &entry, near)).await
 }
 
-/// Where the user of `entry` can be reached, its key checked against the record.
+/// Where the user of `entry` can be reached, its key checked against the record. Blocking: it looks at the profile.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::PeerChanged`].
@@ -84,7 +85,7 @@ pub fn target_of(me: &Me, entry: &PeerEntry, near_tracker: bool) -> Result<Targe
     Ok(Target { user: entry.user.clone(), fingerprint, addresses })
 }
 
-/// Checks a user's key against the record; at the first meeting it goes on record.
+/// Checks a user's key against the record; at the first meeting it goes on record. Blocking: it looks at the profile.
 ///
 /// # Errors
 /// [`Error::PeerChanged`].
@@ -105,8 +106,8 @@ pub fn check_key(me: &Me, user: &UserName, fingerprint: Fingerprint) -> Result<(
 ///
 /// # Errors
 /// `error` when nothing is on record.
-pub fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Target, Error> {
-    match me.profile.friend(user)? {
+pub async fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Target, Error> {
+    match recorded(me, user).await? {
         Some(friend) if !friend.addresses.is_empty() => {
             (me.notify)(Notice::WithoutTracker { why: error.to_string() });
             Ok(Target { user: friend.user, fingerprint: friend.fingerprint, addresses: friend.addresses })
@@ -117,9 +118,29 @@ pub fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Target, Err
 
 /// Why a user isn't listed.
 pub async fn absent(link: &mut impl AskTracker, user: &UserName) -> Error {
-    let answer: Result<WhoisReply, TrackerError> = link.call(&Request::Whois(Whois::User(user.clone()))).await;
-    match answer {
+    match whois(link, user).await {
         Err(error) if error.code() == Some(ErrorCode::NotFound) => Error::UnknownUser(user.clone()),
         _ => Error::Offline(user.clone()),
     }
+}
+
+/// The same, held against the record: the key may have changed while they were away.
+async fn absent_friend(me: &Me, link: &mut impl AskTracker, user: &UserName) -> Error {
+    match (whois(link, user).await, recorded(me, user).await) {
+        (_, Err(error)) => error,
+        (Ok(WhoisReply { fingerprint, .. }), Ok(Some(friend))) if friend.fingerprint != fingerprint => {
+            Error::PeerChanged { user: user.clone(), expected: friend.fingerprint, presented: fingerprint }
+        }
+        (Err(error), _) if error.code() == Some(ErrorCode::NotFound) => Error::UnknownUser(user.clone()),
+        _ => Error::Offline(user.clone()),
+    }
+}
+
+async fn whois(link: &mut impl AskTracker, user: &UserName) -> Result<WhoisReply, TrackerError> {
+    link.call(&Request::Whois(Whois::User(user.clone()))).await
+}
+
+async fn recorded(me: &Me, user: &UserName) -> Result<Option<Friend>, Error> {
+    let (profile, user) = (me.profile.clone(), user.clone());
+    blocking(move || Ok(profile.friend(&user)?)).await
 }

@@ -282,9 +282,10 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
 fn link_kind(error: &LinkError) -> ErrorKind {
     match error {
         LinkError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
-        LinkError::Refused { code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol, .. } => {
-            ErrorKind::Refused
-        }
+        LinkError::Refused {
+            code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol | Code::NotFound | Code::Replaced,
+            ..
+        } => ErrorKind::Refused,
         LinkError::NoAnswer { .. } | LinkError::Lost(_) | LinkError::Protocol(_) | LinkError::Refused { .. } => {
             ErrorKind::Network
         }
@@ -317,6 +318,7 @@ fn plainly(error: io::Error) -> io::Error {
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
         io::ErrorKind::PermissionDenied => "permission denied",
         io::ErrorKind::NotFound => "no such file or folder",
+        io::ErrorKind::NotADirectory => "it is not a folder",
         _ => return error,
     };
     io::Error::new(error.kind(), advice)

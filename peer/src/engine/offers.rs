@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use shared::peer::Offer;
+use shared::peer::{MessageId, Offer};
 use shared::{FileName, UserName};
 
 use super::share::hash_path;
 use super::{Error, Me};
-use crate::profile::{Profile, Share};
+use crate::profile::{Profile, Share, StoredMessage};
 
 /// Puts files among what `to` may get, blocking: it hashes them. Gives back what they are offered as.
 ///
@@ -26,6 +26,13 @@ pub fn put(
     }
     let mut hashed = Vec::with_capacity(paths.len());
     for path in paths {
+        if path.is_dir() {
+            let path = path.to_string_lossy();
+            return Err(Error::Usage(format!(
+                "{path} is a folder, and only files are offered to one person: name those in it, or let everybody \
+                 fetch it with `peer share {path}`"
+            )));
+        }
         let one = hash_path(profile, path, name, progress)
             .map_err(|why| Error::Usage(format!("{} is not offered: {why}", path.to_string_lossy())))?;
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
@@ -59,6 +66,16 @@ pub fn find(me: &Me, to: &UserName, name: &FileName) -> Result<Offer, Error> {
 /// [`Error::Usage`] when there is no such offer.
 pub fn withdraw(profile: &Profile, to: &UserName, name: &FileName) -> Result<(), Error> {
     if profile.remove_offer(to, name)? { Ok(()) } else { Err(no_such_offer(to, name)) }
+}
+
+/// The messages about an offer that wait and were not delivered yet.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn untold(profile: &Profile, to: &UserName, name: &FileName) -> Result<Vec<MessageId>, Error> {
+    let waiting = profile.outbox_of(to, 0, usize::MAX)?;
+    let about = |stored: &StoredMessage| stored.message.offer.as_ref().is_some_and(|offer| offer.name == *name);
+    Ok(waiting.into_iter().filter(about).map(|stored| stored.message.id).collect())
 }
 
 fn offer_of(share: &Share) -> Offer {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 const BURST: Duration = Duration::from_millis(100);
 /// Waits shorter than this are left to the next one: timers are coarser than a packet at full speed.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// The same where what is used at once must stay small; timers are no finer.
+const SHORTEST_SMOOTH: Duration = Duration::from_millis(1);
 
 /// A token bucket that may go into debt: what was used is always granted, and the next one waits the longer.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct Bucket {
     /// Bytes that may be used now; negative while there is debt.
     credit: f64,
     last: Instant,
+    shortest: Duration,
 }
 
 impl Bucket {
@@ -24,13 +27,18 @@ impl Bucket {
         let per_second = bytes_of(per_second.max(1));
         let burst = per_second * BURST.as_secs_f64();
         // Nothing was saved up before the beginning: the first seconds keep the rate as well.
-        Self { per_second, burst, credit: 0.0, last: now }
+        Self { per_second, burst, credit: 0.0, last: now, shortest: SHORTEST }
+    }
+
+    /// One that lets little pass at a time, at the price of more waits.
+    pub fn smooth(per_second: u64, now: Instant) -> Self {
+        Self { shortest: SHORTEST_SMOOTH, ..Self::new(per_second, now) }
     }
 
     /// A bucket of `per_second` bytes a second from which `burst` bytes can be used at once.
     pub fn with_burst(per_second: u64, burst: u64, now: Instant) -> Self {
         let burst = bytes_of(burst);
-        Self { per_second: bytes_of(per_second.max(1)), burst, credit: burst, last: now }
+        Self { per_second: bytes_of(per_second.max(1)), burst, credit: burst, last: now, shortest: SHORTEST }
     }
 
     /// Whether so long nothing was used that it holds all it can.
@@ -46,7 +54,7 @@ impl Bucket {
         self.credit = (self.credit + passed * self.per_second).min(self.burst);
         self.credit -= bytes_of(bytes as u64);
         let wait = Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0));
-        if wait < SHORTEST { Duration::ZERO } else { wait }
+        if wait < self.shortest { Duration::ZERO } else { wait }
     }
 }
 

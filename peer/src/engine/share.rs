@@ -14,7 +14,7 @@ use super::Error;
 use crate::profile::{HashedShare, Profile, Share};
 use crate::sys::{file_id, is_executable, open_regular, plain_message};
 use hashing::hash_file;
-use walk::{find_candidates, skip};
+use walk::{Candidate, check_files, find_candidates, skip};
 
 /// Shares written in one transaction.
 const BATCH: usize = 1000;
@@ -94,6 +94,31 @@ pub fn share(
 ) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     let candidates = find_candidates(profile, paths, name, &mut summary, report)?;
+    put_all(profile, candidates, summary, report)
+}
+
+/// Offers each of these files under the name beside it, blocking.
+///
+/// A file offered before under that name from elsewhere is not replaced.
+///
+/// # Errors
+/// What is wrong with the profile; what is wrong with a file skips it.
+pub fn share_files(
+    profile: &Profile,
+    files: Vec<(PathBuf, FileName)>,
+    report: &mut dyn FnMut(ShareEvent<'_>),
+) -> Result<Summary, Error> {
+    let mut summary = Summary::default();
+    let candidates = check_files(profile, files, &mut summary, report)?;
+    put_all(profile, candidates, summary, report)
+}
+
+fn put_all(
+    profile: &Profile,
+    candidates: Vec<Candidate>,
+    mut summary: Summary,
+    report: &mut dyn FnMut(ShareEvent<'_>),
+) -> Result<Summary, Error> {
     let to_hash = candidates.iter().filter(|c| c.known.is_none()).map(|c| c.id.size).sum();
     report(ShareEvent::Found { files: candidates.len(), to_hash });
     let mut batch = Vec::new();

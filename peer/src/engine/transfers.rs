@@ -115,7 +115,7 @@ impl Transfers {
             return false;
         }
         let state = match report.status {
-            Status::Failed(_) => TransferState::Failed,
+            Status::Failed(_) | Status::BrokenOff(_) => TransferState::Failed,
             Status::Done(_) | Status::Renamed(_) | Status::Skipped(_) | Status::Streamed => TransferState::Done,
         };
         if state == TransferState::Done {

@@ -131,7 +131,7 @@ impl Caller {
 
     /// Where the call comes from.
     pub fn address(&self) -> SocketAddr {
-        self.connection.remote_address()
+        canonical(self.connection.remote_address())
     }
 
     /// Lets the caller in as `user`, which somebody trusted says it is.
@@ -177,8 +177,7 @@ impl Link {
 
     /// Where the other side is now.
     pub fn address(&self) -> SocketAddr {
-        let address = self.connection.remote_address();
-        SocketAddr::new(address.ip().to_canonical(), address.port())
+        canonical(self.connection.remote_address())
     }
 
     /// Opens a stream by saying what it is for.
@@ -290,6 +289,11 @@ const fn weight(error: &LinkError) -> u8 {
         LinkError::NoAnswer { .. } | LinkError::Lost(_) => 1,
         LinkError::Local(_) => 0,
     }
+}
+
+/// An IPv4 address as such, also where the socket has it as one of IPv6.
+const fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn addresses_of(target: &Target) -> String {

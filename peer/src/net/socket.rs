@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
@@ -30,6 +30,9 @@ const MAX_BURST_SEGMENTS: usize = 64;
 pub(super) struct BatchingSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     held: Mutex<Burst>,
+    /// Of the size of those that were sent last, how many fit one call: what quinn makes beyond that would grow cold in the
+    /// cache before it is sent.
+    fitting: AtomicUsize,
 }
 
 /// Segments to one address that were not sent yet.
@@ -47,7 +50,7 @@ impl BatchingSocket {
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
         let nowhere = SocketAddr::from(([0; 4], 0));
         let held = Burst { destination: nowhere, ecn: None, src_ip: None, segment: 0, bytes: Vec::new() };
-        Self { inner, held: Mutex::new(held) }
+        Self { fitting: AtomicUsize::new(inner.max_transmit_segments()), inner, held: Mutex::new(held) }
     }
 
     /// Sends what waits.
@@ -124,6 +127,10 @@ impl AsyncUdpSocket for BatchingSocket {
         let len = transmit.contents.len();
         // Segments that are all whole may be followed by more; a short one ends what was to be sent.
         let segment = transmit.segment_size.filter(|segment| *segment > 0);
+        if let Some(segment) = segment {
+            // Never one alone: nothing would tell that smaller ones come again.
+            self.fitting.store((MAX_BURST_BYTES / segment).max(2), Ordering::Relaxed);
+        }
         let goes_on = segment.is_some_and(|segment| len.is_multiple_of(segment) && len * 2 <= MAX_BURST_BYTES);
         if !held.takes(transmit) {
             self.send_held(&mut held)?;
@@ -160,7 +167,7 @@ impl AsyncUdpSocket for BatchingSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
+        self.inner.max_transmit_segments().min(self.fitting.load(Ordering::Relaxed))
     }
 
     fn max_receive_segments(&self) -> usize {

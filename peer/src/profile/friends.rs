@@ -46,7 +46,7 @@ impl Profile {
             let known = friend.fingerprint == fingerprint;
             return Ok(if known { Meeting::Known } else { Meeting::Changed { recorded: friend.fingerprint } });
         }
-        let inserted = self.sql(self.database().execute(
+        let inserted = self.sql(self.writer()?.execute(
             "INSERT INTO friend (user, fingerprint, first_seen) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             (user.as_str(), fingerprint.to_string(), now_s),
         ))?;
@@ -65,7 +65,7 @@ impl Profile {
         verified: bool,
         now_s: i64,
     ) -> Result<(), ProfileError> {
-        let changed = self.database().execute(
+        let changed = self.writer()?.execute(
             "INSERT INTO friend (user, fingerprint, first_seen, verified) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (user) DO UPDATE SET fingerprint = ?2, verified = ?4",
             (user.as_str(), fingerprint.to_string(), now_s, verified),
@@ -96,11 +96,14 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn remember_addresses(&self, user: &UserName, addresses: &[SocketAddr]) -> Result<(), ProfileError> {
+        // Nothing is written, and nobody waited for, when it is where it was.
+        if self.friend(user)?.is_none_or(|friend| friend.addresses == addresses) {
+            return Ok(());
+        }
         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        let changed = self.database().execute(
-            "UPDATE friend SET addresses = ?2 WHERE user = ?1 AND addresses <> ?2",
-            (user.as_str(), texts.join(" ")),
-        );
+        let changed = self
+            .writer()?
+            .execute("UPDATE friend SET addresses = ?2 WHERE user = ?1", (user.as_str(), texts.join(" ")));
         self.sql(changed).map(|_| ())
     }
 

@@ -3,6 +3,7 @@
 use rusqlite::params_from_iter;
 use rusqlite::types::Value;
 use shared::UserName;
+use unicode_width::UnicodeWidthChar;
 
 use super::messages::RawMessage;
 use super::{Profile, ProfileError, StoredMessage};
@@ -79,10 +80,16 @@ impl HistoryQuery {
             condition("message.peer = ?", peer.as_str().to_owned().into());
         }
         if let Some(words) = &self.search {
-            condition(
-                "message.seq IN (SELECT rowid FROM message_words WHERE message_words MATCH ?)",
-                match_of(words).into(),
-            );
+            let (indexed, others): (Vec<&str>, Vec<&str>) = words.split_whitespace().partition(|word| is_indexed(word));
+            if !indexed.is_empty() || others.is_empty() {
+                condition(
+                    "message.seq IN (SELECT rowid FROM message_words WHERE message_words MATCH ?)",
+                    match_of(&indexed).into(),
+                );
+            }
+            for word in others {
+                condition("message.text LIKE '%' || ? || '%' ESCAPE '\\'", like_of(word).into());
+            }
         }
         if let Some(since) = self.since {
             condition("at >= ?", since.into());
@@ -113,11 +120,29 @@ impl HistoryQuery {
 }
 
 /// The words as a question to the index in which none of them means anything but itself.
-fn match_of(words: &str) -> String {
-    let quoted = |word: &str| format!("\"{}\"*", word.replace('"', "\"\"").replace('\0', " "));
-    let question = words.split_whitespace().map(quoted).collect::<Vec<_>>().join(" ");
+fn match_of(words: &[&str]) -> String {
+    let quoted = |word: &&str| format!("\"{}\"*", word.replace('"', "\"\"").replace('\0', " "));
+    let question = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
     // No words are no question to the index; these are one, which nothing answers.
     if question.is_empty() { "\"\"".to_owned() } else { question }
+}
+
+/// Whether the index can find a word by its beginning: it has words of letters and digits between blanks and signs,
+/// and whoever writes without blanks, or with pictures, has none.
+fn is_indexed(word: &str) -> bool {
+    word.chars().any(char::is_alphanumeric) && !word.chars().any(|c| c.width() == Some(2))
+}
+
+/// A word of which no character means anything but itself to LIKE.
+fn like_of(word: &str) -> String {
+    let mut like = String::with_capacity(word.len());
+    for c in word.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            like.push('\\');
+        }
+        like.push(c);
+    }
+    like
 }
 
 #[cfg(test)]
@@ -156,6 +181,19 @@ mod tests {
         assert_eq!(search(None, "pronto nada"), Vec::<String>::new());
         assert_eq!(search(None, "orc est"), ["O Orçamento está pronto"]);
         assert_eq!(search(None, "amento"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn words_without_blanks_between_them_and_pictures_are_found_anywhere() {
+        let (_home, profile) =
+            with_messages(&[("bob", "明日は会議です"), ("bob", "party 🎉🎂"), ("bob", "100%"), ("bob", "회의 끝")]);
+        let search =
+            |words: &str| texts(&profile, &HistoryQuery { search: Some(words.to_owned()), ..HistoryQuery::last(10) });
+        assert_eq!(search("会議"), ["明日は会議です"]);
+        assert_eq!(search("🎂 par"), ["party 🎉🎂"]);
+        assert_eq!(search("의"), ["회의 끝"]);
+        assert_eq!(search("%"), ["100%"]);
+        assert_eq!(search("_"), Vec::<String>::new());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The messages of all conversations: keeping them, each once, in the order in which they came.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use shared::UserName;
 use shared::limits::{MESSAGES_PER_PERSON, UNREAD_BYTES_PER_PERSON};
 use shared::peer::{ChatMessage, MessageId};
 
+use super::outbox::steady_clock;
 use super::{Profile, ProfileError};
 
 /// Who wrote a message.
@@ -113,8 +116,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn store_ours(&self, to: &UserName, message: &ChatMessage, now_ms: i64) -> Result<Kept, ProfileError> {
-        let mut ledger = self.ledger()?;
-        let transaction = self.sql(ledger.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let waiting = transaction
             .query_row("SELECT count(*) FROM outbox WHERE peer = ?1", [to.as_str()], |row| row.get::<_, i64>(0));
         if self.sql(waiting)? >= MESSAGES_PER_PERSON.cast_signed().try_into().unwrap_or(i64::MAX) {
@@ -123,9 +126,10 @@ impl Profile {
         let Some(seq) = self.sql(insert(&transaction, to, Direction::Out, message, now_ms))? else {
             return Ok(Kept::Before);
         };
+        let since = self.sql(steady_clock(&transaction, now_ms))?.look(now_ms, Duration::ZERO).now_ms();
         let queued = transaction
             .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
-            .and_then(|mut queue| queue.execute(params![seq, to.as_str(), now_ms]));
+            .and_then(|mut queue| queue.execute(params![seq, to.as_str(), since]));
         self.sql(queued)?;
         self.sql(transaction.commit())?;
         Ok(Kept::New(seq))
@@ -142,8 +146,8 @@ impl Profile {
         messages: &[ChatMessage],
         now_ms: i64,
     ) -> Result<Vec<Kept>, ProfileError> {
-        let mut ledger = self.ledger()?;
-        let transaction = self.sql(ledger.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let (mut unread, mut bytes) = self.sql(unread_of(&transaction, from))?;
         let mut kept = Vec::with_capacity(messages.len());
         for message in messages {

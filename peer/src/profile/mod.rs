@@ -12,6 +12,7 @@ mod partials;
 mod people;
 mod schema;
 mod shares;
+mod steady;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -40,9 +41,13 @@ pub struct Profile {
 #[derive(Debug)]
 struct Inner {
     home: PathBuf,
+    /// For looks at what is shared and who is known.
     database: Mutex<Connection>,
-    /// A connection of its own for what waits for the disk: in WAL mode a look at something else never waits for it.
+    /// For looks at messages, which may take longer.
     ledger: OnceLock<Mutex<Connection>>,
+    /// For whatever is written. It may wait for the disk, or for another program that holds the database; in WAL mode
+    /// the looks over the other connections never wait for it.
+    writer: OnceLock<Mutex<Connection>>,
 }
 
 /// Who this profile is, and where.
@@ -133,7 +138,7 @@ impl Profile {
         DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(io)?;
         let home = home.canonicalize().map_err(io)?;
         let database = Mutex::new(schema::open(&home.join("profile.db"))?);
-        Ok(Self { inner: Arc::new(Inner { home, database, ledger: OnceLock::new() }) })
+        Ok(Self { inner: Arc::new(Inner { home, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
     }
 
     /// The profile's folder.
@@ -318,13 +323,13 @@ impl Profile {
     }
 
     fn set_setting(&self, key: &str, value: Option<&str>) -> Result<(), ProfileError> {
-        let database = self.database();
+        let writer = self.writer()?;
         let changed = match value {
-            Some(value) => database.execute(
+            Some(value) => writer.execute(
                 "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
                 [key, value],
             ),
-            None => database.execute("DELETE FROM setting WHERE key = ?1", [key]),
+            None => writer.execute("DELETE FROM setting WHERE key = ?1", [key]),
         };
         self.sql(changed).map(|_| ())
     }
@@ -334,16 +339,28 @@ impl Profile {
         self.inner.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection for messages.
+    /// The connection for looks at messages.
     fn ledger(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
-        let ledger = match self.inner.ledger.get() {
-            Some(ledger) => ledger,
+        self.opened(&self.inner.ledger)
+    }
+
+    /// The connection for whatever is written.
+    fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+        self.opened(&self.inner.writer)
+    }
+
+    fn opened<'a>(
+        &self,
+        connection: &'a OnceLock<Mutex<Connection>>,
+    ) -> Result<MutexGuard<'a, Connection>, ProfileError> {
+        let connection = match connection.get() {
+            Some(connection) => connection,
             None => {
                 let opened = Mutex::new(schema::open(&self.inner.home.join("profile.db"))?);
-                self.inner.ledger.get_or_init(|| opened)
+                connection.get_or_init(|| opened)
             }
         };
-        Ok(ledger.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {

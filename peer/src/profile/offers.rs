@@ -16,7 +16,7 @@ impl Profile {
     /// [`ProfileError`].
     pub fn put_offer(&self, to: &UserName, hashed: &HashedShare) -> Result<(), ProfileError> {
         let HashedShare { share, manifest } = hashed;
-        let inserted = self.database().execute(
+        let inserted = self.writer()?.execute(
             "INSERT OR REPLACE INTO offer (peer, name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
@@ -41,7 +41,7 @@ impl Profile {
     /// [`ProfileError`].
     pub fn remove_offer(&self, to: &UserName, name: &FileName) -> Result<bool, ProfileError> {
         let removed = self
-            .database()
+            .writer()?
             .execute("DELETE FROM offer WHERE peer = ?1 AND name = ?2", params![to.as_str(), name.as_str()]);
         self.sql(removed).map(|rows| rows > 0)
     }

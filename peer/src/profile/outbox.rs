@@ -1,18 +1,24 @@
 //! What waits to be delivered.
 
-use rusqlite::{OptionalExtension, params};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use shared::UserName;
 use shared::peer::MessageId;
 
 use super::messages::RawMessage;
+use super::steady::SteadyClock;
 use super::{MessageState, Profile, ProfileError, StoredMessage};
+
+/// The setting under which the clock is remembered.
+const CLOCK: &str = "outbox_clock";
 
 /// A message that waits.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Waiting {
     /// The message.
     pub stored: StoredMessage,
-    /// Since when by this machine's clock, milliseconds since 1970.
+    /// Since when by the clock of [`Profile::outbox_now`], milliseconds.
     pub since: i64,
     /// Whether it is held back because its receiver's key changed.
     pub frozen: bool,
@@ -66,6 +72,22 @@ impl Profile {
         state.map(|state| MessageState::parse(&state).ok_or_else(|| damaged(&state))).transpose()
     }
 
+    /// A message of ours to `to`; `None` when there is no such message.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn message_of_ours(&self, to: &UserName, id: MessageId) -> Result<Option<StoredMessage>, ProfileError> {
+        let row = {
+            let ledger = self.ledger()?;
+            let mut query = self.sql(ledger.prepare_cached(&format!(
+                "SELECT {} FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
+                RawMessage::COLUMNS
+            )))?;
+            self.sql(query.query_row([to.as_str(), &id.to_string()], RawMessage::read).optional())?
+        };
+        row.map(|row| self.checked_message(row)).transpose()
+    }
+
     /// Records what became of messages of ours that wait for `to`, all with one write to the disk. Those that don't
     /// wait any more stay as they are. Tells which were changed.
     ///
@@ -76,8 +98,8 @@ impl Profile {
         to: &UserName,
         outcomes: &[(MessageId, MessageState)],
     ) -> Result<Vec<(MessageId, MessageState)>, ProfileError> {
-        let mut ledger = self.ledger()?;
-        let transaction = self.sql(ledger.transaction())?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction())?;
         let mut changed = Vec::with_capacity(outcomes.len());
         {
             let mut update = self.sql(transaction.prepare_cached(
@@ -100,8 +122,34 @@ impl Profile {
         Ok(changed)
     }
 
+    /// The time by which messages grow old, milliseconds, when this machine's clock says `now_ms`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn outbox_now(&self, now_ms: i64) -> Result<i64, ProfileError> {
+        let ledger = self.ledger()?;
+        self.sql(steady_clock(&ledger, now_ms)).map(|clock| clock.look(now_ms, Duration::ZERO).now_ms())
+    }
+
+    /// The same, remembered for the next look: `ran` is how long this process has run since its last one.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn look_at_outbox_clock(&self, now_ms: i64, ran: Duration) -> Result<i64, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let clock = self.sql(steady_clock(&transaction, now_ms))?.look(now_ms, ran);
+        let remembered = transaction.execute(
+            "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+            [CLOCK, &clock.to_string()],
+        );
+        self.sql(remembered)?;
+        self.sql(transaction.commit())?;
+        Ok(clock.now_ms())
+    }
+
     /// Gives up what has waited since before `before`, and tells what that was. What claims to wait since later than
-    /// `now_ms` was stored while the clock was wrong: it waits since now.
+    /// `now_ms` was stored by another clock: it waits since now. Both as of [`Profile::outbox_now`].
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -110,7 +158,7 @@ impl Profile {
         for waiting in &late {
             self.settle(&waiting.stored.peer, &[(waiting.stored.message.id, MessageState::Expired)])?;
         }
-        let restamped = self.ledger()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
+        let restamped = self.writer()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
         self.sql(restamped)?;
         Ok(late.into_iter().map(|waiting| StoredMessage { state: MessageState::Expired, ..waiting.stored }).collect())
     }
@@ -120,7 +168,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn set_frozen(&self, user: &UserName, frozen: bool) -> Result<bool, ProfileError> {
-        let changed = self.ledger()?.execute(
+        let changed = self.writer()?.execute(
             "INSERT INTO conversation (peer, frozen) VALUES (?1, ?2)
              ON CONFLICT (peer) DO UPDATE SET frozen = ?2 WHERE frozen <> ?2",
             params![user.as_str(), frozen],
@@ -145,6 +193,13 @@ impl Profile {
         let check = |(row, since, frozen)| Ok(Waiting { stored: self.checked_message(row)?, since, frozen });
         rows.into_iter().map(check).collect()
     }
+}
+
+/// The clock as it was at the last look; at the first it goes with the machine's.
+pub(super) fn steady_clock(connection: &Connection, now_ms: i64) -> rusqlite::Result<SteadyClock> {
+    let mut query = connection.prepare_cached("SELECT value FROM setting WHERE key = ?1")?;
+    let text: Option<String> = query.query_row([CLOCK], |row| row.get(0)).optional()?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or_else(|| SteadyClock::starting(now_ms)))
 }
 
 #[cfg(test)]
@@ -178,10 +233,38 @@ mod tests {
         assert!(profile.set_frozen(&bob, true).unwrap() && !profile.set_frozen(&bob, true).unwrap());
         assert!(profile.outbox().unwrap().iter().all(|waiting| waiting.frozen));
 
-        // The clock was in the future when 4 was written; now it is 3.
+        // 4 was written by a clock that was in the future; now it is 3.
         let expired = profile.expire_outbox(3, 3).unwrap();
         assert_eq!(expired.iter().map(|stored| stored.message.id).collect::<Vec<_>>(), [id(1)]);
         assert_eq!(profile.outbox().unwrap().iter().map(|waiting| waiting.since).collect::<Vec<_>>(), [3, 3]);
         assert_eq!(waiting(3), ["4"]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_gives_nothing_up_and_keeps_the_order() {
+        const DAY: i64 = 24 * 3_600_000;
+        let home = tempfile::tempdir().unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        let at = 20_000 * DAY;
+        // As a node that starts with this clock: it looks, and gives up what has waited for 14 days.
+        let start = |machine: i64| {
+            let profile = Profile::open(home.path()).unwrap();
+            let now = profile.look_at_outbox_clock(machine, Duration::ZERO).unwrap();
+            profile.expire_outbox(now - 14 * DAY, now).unwrap().len()
+        };
+        // In the order of their writing, whatever the clock says meanwhile.
+        for (byte, machine) in [(1, at), (2, at + 20 * DAY), (3, 5), (4, at + 1), (5, at + 9_999 * DAY), (6, at + 2)] {
+            assert_eq!(start(machine), 0, "{byte}");
+            let profile = Profile::open(home.path()).unwrap();
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string(), offer: None, room: None };
+            profile.store_ours(&bob, &message, machine).unwrap();
+        }
+        let waiting = || Profile::open(home.path()).unwrap().outbox_of(&bob, 0, 9).unwrap();
+        let texts: Vec<String> = waiting().into_iter().map(|stored| stored.message.text).collect();
+        assert_eq!(texts, ["1", "2", "3", "4", "5", "6"]);
+        // Two weeks of a clock that is right, a day at a time, are the end of all of them.
+        let given_up: usize = (1..=16).map(|day| start(at + 3 + day * DAY)).sum();
+        assert_eq!(given_up, 6);
+        assert_eq!(waiting(), []);
     }
 }

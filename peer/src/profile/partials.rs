@@ -32,7 +32,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn put_partial(&self, partial: &PartialShare) -> Result<(), ProfileError> {
-        let inserted = self.database().execute(
+        let inserted = self.writer()?.execute(
             "INSERT OR REPLACE INTO partial (part, name, size, mtime, executable, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 partial.part.as_os_str().as_bytes(),
@@ -51,7 +51,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn remove_partial(&self, part: &Path) -> Result<bool, ProfileError> {
-        let removed = self.database().execute("DELETE FROM partial WHERE part = ?1", [part.as_os_str().as_bytes()]);
+        let removed = self.writer()?.execute("DELETE FROM partial WHERE part = ?1", [part.as_os_str().as_bytes()]);
         self.sql(removed).map(|rows| rows > 0)
     }
 

@@ -87,8 +87,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn mark_read(&self, with: &UserName, up_to: Option<i64>) -> Result<bool, ProfileError> {
-        let mut ledger = self.ledger()?;
-        let transaction = self.sql(ledger.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let last = transaction.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0));
         // A place that is yet to come would make what is yet to come read.
         let last: i64 = self.sql(last)?;
@@ -112,7 +112,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn block(&self, user: &UserName, now_s: i64) -> Result<bool, ProfileError> {
-        let changed = self.database().execute(
+        let changed = self.writer()?.execute(
             "INSERT INTO blocked (user, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             params![user.as_str(), now_s],
         );
@@ -124,7 +124,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn unblock(&self, user: &UserName) -> Result<bool, ProfileError> {
-        let changed = self.database().execute("DELETE FROM blocked WHERE user = ?1", [user.as_str()]);
+        let changed = self.writer()?.execute("DELETE FROM blocked WHERE user = ?1", [user.as_str()]);
         self.sql(changed).map(|rows| rows > 0)
     }
 

@@ -114,7 +114,7 @@ const V2: &str = r#"
 
 /// Parts of files that are offered while they are fetched; a further mark of a file's version.
 const V3: &str = "
-    CREATE TABLE partial (
+    CREATE TABLE IF NOT EXISTS partial (
         part BLOB PRIMARY KEY,
         name TEXT NOT NULL,
         size INTEGER NOT NULL,
@@ -122,7 +122,7 @@ const V3: &str = "
         executable INTEGER NOT NULL,
         hash BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX partial_by_hash ON partial (hash);
+    CREATE INDEX IF NOT EXISTS partial_by_hash ON partial (hash);
 
     -- No file has this one: what was hashed before is hashed once more.
     ALTER TABLE share ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;

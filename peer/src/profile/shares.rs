@@ -52,8 +52,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn put_shares(&self, shares: &[HashedShare]) -> Result<(), ProfileError> {
-        let mut database = self.database();
-        let transaction = self.sql(database.transaction())?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction())?;
         {
             let mut insert = self.sql(transaction.prepare_cached(
                 "INSERT OR REPLACE INTO share (name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns)
@@ -81,8 +81,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn remove_shares<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Result<usize, ProfileError> {
-        let mut database = self.database();
-        let transaction = self.sql(database.transaction())?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction())?;
         let mut removed = 0;
         for name in names {
             removed += self.sql(transaction.execute("DELETE FROM share WHERE name = ?1", [name.as_str()]))?;
@@ -167,8 +167,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn put_empty_folders(&self, names: &[FileName]) -> Result<(), ProfileError> {
-        let mut database = self.database();
-        let transaction = self.sql(database.transaction())?;
+        let mut writer = self.writer()?;
+        let transaction = self.sql(writer.transaction())?;
         for name in names {
             let added = transaction.execute("INSERT OR IGNORE INTO empty_folder (name) VALUES (?1)", [name.as_str()]);
             self.sql(added)?;
@@ -182,7 +182,7 @@ impl Profile {
     /// [`ProfileError`].
     pub fn remove_empty_folders(&self, folder: &str) -> Result<usize, ProfileError> {
         let below = format!("{folder}/");
-        let removed = self.database().execute(
+        let removed = self.writer()?.execute(
             "DELETE FROM empty_folder WHERE name = ?1 OR substr(name, 1, length(?2)) = ?2",
             [folder, below.as_str()],
         );

@@ -74,6 +74,18 @@ impl Folder {
         rustix::fs::Dir::read_from(&self.0)?.filter_map(name).collect()
     }
 
+    /// Opens the folder `name` in this one, if it is there. A link is not followed.
+    ///
+    /// # Errors
+    /// As the system says; `NotADirectory` for a file or a link.
+    pub fn find(&self, name: &str) -> io::Result<Option<Self>> {
+        match rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(folder) => Ok(Some(Self(folder))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens the file `name` for reading and writing, made if it isn't there. A link is not followed.
     ///
     /// # Errors
@@ -207,6 +219,12 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     };
     let file = File::from(opened?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Whether a file system that can't hold such a name says this.
+pub fn is_name_refused(why: &io::Error) -> bool {
+    let refused = [Errno::INVAL, Errno::NAMETOOLONG, Errno::ILSEQ].map(Errno::raw_os_error);
+    why.raw_os_error().is_some_and(|error| refused.contains(&error))
 }
 
 /// Whether nobody else can change the file through another name or as its owner.

@@ -1,19 +1,22 @@
-//! Bars for fetching and for hashing; off a terminal, one line a file.
+//! Bars for fetching; off a terminal, one line a file.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use shared::names::numbered;
 use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 
 use super::Output;
-use super::json::file_json;
+use super::json::{file_json, summary_json};
 use super::output::BarsOnTerminal;
 use super::text::{duration, files, rate, size};
+use crate::engine::Error;
 use crate::engine::fetch::{FetchEvent, FileNo, Report, Status, Summary};
-use crate::engine::share::ShareEvent;
 
 /// Files that have a bar of their own at once.
 const BARS: usize = 8;
@@ -39,6 +42,10 @@ pub struct FetchBars {
     files: usize,
     bytes: u64,
     done_bytes: u64,
+    /// What is being looked at of what is there already: its name, and how many of its bytes were hashed.
+    checked: Option<(String, u64)>,
+    /// Files that are not there because all of it ended early.
+    broken_off: usize,
     begun: Instant,
     told: Instant,
     failure: Option<std::io::Error>,
@@ -63,6 +70,8 @@ impl FetchBars {
             files: 0,
             bytes: 0,
             done_bytes: 0,
+            checked: None,
+            broken_off: 0,
             begun,
             told: begun,
             failure: None,
@@ -83,6 +92,11 @@ impl FetchBars {
             FetchEvent::NotAsked { user, why } => {
                 self.output.warning(&format!("{user} is not asked: {}", safe_line(why)));
             }
+            FetchEvent::Outdated { name } => {
+                let name = safe_line(name.as_str());
+                self.line(&format!("{name} changed at its source since: what was kept of it is removed"));
+            }
+            FetchEvent::Changed { file, name, bytes } => self.changed(*file, name, *bytes),
             FetchEvent::Lost { user, why } => {
                 self.go(user);
                 self.line(&format!("{user} is gone ({}); calling again, Ctrl-C keeps what is here", safe_line(why)));
@@ -96,87 +110,70 @@ impl FetchBars {
                 let line = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
                 self.output.warning(&line);
             }
-            FetchEvent::Alike { one, other } => {
-                let (one, other) = (safe_line(one), safe_line(other));
-                self.line(&format!("{one} and {other} differ only by case or spelling of accents"));
-            }
+            FetchEvent::Alike { one, other } => self.alike(one, other),
+            FetchEvent::Checking { file, name, size, bytes } => self.checking(*file, name.as_str(), *size, *bytes),
             FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
-            FetchEvent::Started { file, name, size: bytes, resumed } => {
-                if *resumed > 0 {
-                    let percent = resumed * 100 / (*bytes).max(1);
-                    self.line(&format!("{}: resuming at {percent} %", safe_line(name.as_str())));
-                }
-                self.advance(None, *resumed);
-                if self.output.is_animated() && self.bars.len() < BARS {
-                    let bar = ProgressBar::new(*bytes).with_style(style(false));
-                    let bar = match &self.total {
-                        Some(total) => self.multi.insert_before(total, bar),
-                        None => self.multi.add(bar),
-                    };
-                    bar.set_prefix(safe_line(name.as_str()).into_owned());
-                    bar.set_position(*resumed);
-                    bar.set_message(if *resumed > 0 { "resuming" } else { "fetching" });
-                    self.bars.insert(*file, bar);
-                }
-            }
-            FetchEvent::Outdated { name } => {
-                let name = safe_line(name.as_str());
-                self.line(&format!("{name} changed at its source since: what was kept of it is removed"));
-            }
+            FetchEvent::Started { file, name, size, resumed } => self.started(*file, name.as_str(), *size, *resumed),
             FetchEvent::Opened { .. } => {}
-            FetchEvent::Changed { file, name, bytes } => self.changed(*file, name, *bytes),
             FetchEvent::Verified { file, bytes } => self.advance(Some(*file), *bytes),
             FetchEvent::Finished { file, report } => self.finished(*file, report),
         }
     }
 
-    /// Ends the bars and sums up.
+    /// Ends the bars and sums up; `error` is what went wrong with all of it.
     ///
     /// # Errors
     /// What standard output said meanwhile.
-    pub fn end(mut self, summary: &Summary) -> std::io::Result<()> {
+    pub fn end(mut self, summary: &Summary, error: Option<&Error>) -> std::io::Result<()> {
         self.clear();
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
         if self.output.is_json() {
-            return self.output.object(
-                "summary",
-                &json!({
-                    "done": summary.done,
-                    "skipped": summary.skipped,
-                    "failed": summary.failed,
-                    "bytes_fetched": summary.bytes_fetched,
-                    "bytes_resumed": summary.bytes_resumed,
-                    "seconds": self.begun.elapsed().as_secs_f64(),
-                }),
-            );
+            self.output.object_at_the_end("summary", summary_json(summary, error, self.begun.elapsed()));
+            return Ok(());
         }
-        let total = summary.done + summary.skipped + summary.failed;
-        for line in self.held.iter().filter(|_| total > 1) {
+        for line in self.held.iter().filter(|_| summary.total() > 1) {
             self.output.error(line);
         }
-        let elapsed = self.begun.elapsed();
-        let mut parts = Vec::new();
-        if summary.done > 0 {
-            let fetched = summary.bytes_fetched;
-            let (amount, speed) = (size(fetched), rate(fetched, elapsed));
-            parts.push(format!(
-                "{} fetched and verified, {amount} in {} ({speed})",
-                files(summary.done),
-                duration(elapsed)
-            ));
-        }
-        if summary.skipped > 0 {
-            parts.push(format!("{} there already", files(summary.skipped)));
-        }
-        if summary.failed > 0 && total > 1 {
-            parts.push(format!("{} failed", files(summary.failed)));
-        }
+        let parts = self.sum_up(summary);
         if !parts.is_empty() {
             self.output.note(&parts.join("; "));
         }
         Ok(())
+    }
+
+    fn sum_up(&self, summary: &Summary) -> Vec<String> {
+        let mut parts = Vec::new();
+        let fetched = summary.done + summary.renamed;
+        if fetched > 0 {
+            let elapsed = self.begun.elapsed();
+            let (amount, speed) = (size(summary.bytes_fetched), rate(summary.bytes_fetched, elapsed));
+            let time = duration(elapsed);
+            parts.push(format!("{} fetched and verified, {amount} in {time} ({speed})", files(fetched)));
+        }
+        if summary.bytes_resumed > 0 {
+            parts.push(format!("{} of them resumed", size(summary.bytes_resumed)));
+        }
+        if summary.renamed > 0 {
+            parts.push(format!("{} renamed", files(summary.renamed)));
+        }
+        if summary.skipped > 0 {
+            parts.push(format!("{} there already", files(summary.skipped)));
+        }
+        match summary.folders {
+            0 => {}
+            1 => parts.push("1 empty folder".to_owned()),
+            folders => parts.push(format!("{folders} empty folders")),
+        }
+        let failed = summary.failed.saturating_sub(self.broken_off);
+        if failed > 0 && summary.total() > 1 {
+            parts.push(format!("{} failed", files(failed)));
+        }
+        if self.broken_off > 0 && !parts.is_empty() {
+            parts.push(format!("{} not fetched", files(self.broken_off)));
+        }
+        parts
     }
 
     /// Takes the bars away.
@@ -204,6 +201,69 @@ impl FetchBars {
             spinner.enable_steady_tick(PROGRESS_EVERY);
             self.spinner = Some(spinner);
         }
+    }
+
+    fn alike(&mut self, one: &str, other: &str) {
+        if self.output.is_json() {
+            return self.object("collision", &json!({ "one": one, "other": other }));
+        }
+        let (one, other) = (safe_line(one), safe_line(other));
+        self.line(&format!("{one} and {other} differ only by case or spelling of accents"));
+    }
+
+    /// What is there already is hashed: on the bar of the file, or before there is one, beside the spinner.
+    fn checking(&mut self, file: Option<FileNo>, name: &str, bytes: u64, hashed: u64) {
+        let before = self.checked.take().filter(|(checked, _)| checked == name);
+        let is_new = before.is_none();
+        let done = before.map_or(0, |(_, done)| done) + hashed;
+        self.checked = Some((name.to_owned(), done));
+        let shown = safe_line(name);
+        if self.output.is_json() {
+            if self.told.elapsed() >= PROGRESS_EVERY {
+                self.told = Instant::now();
+                let progress = json!({ "phase": "verifying", "name": name, "bytes": done, "total": bytes });
+                self.object("progress", &progress);
+            }
+        } else if !self.output.is_animated() {
+            if is_new {
+                self.line(&format!("{shown}: verifying what is there…"));
+            }
+        } else if let Some(file) = file {
+            let bar = self.bar(file, name, bytes);
+            if let Some(bar) = bar {
+                bar.set_message("verifying");
+                bar.set_position(done);
+            }
+        } else if let Some(spinner) = &self.spinner {
+            spinner.set_message(format!("verifying {shown}, {} of {}", size(done), size(bytes)));
+        }
+    }
+
+    fn started(&mut self, file: FileNo, name: &str, bytes: u64, resumed: u64) {
+        if resumed > 0 {
+            let percent = resumed * 100 / bytes.max(1);
+            self.line(&format!("{}: resuming at {percent} %", safe_line(name)));
+        }
+        self.advance(None, resumed);
+        if let Some(bar) = self.bar(file, name, bytes) {
+            bar.set_message(if resumed > 0 { "resuming" } else { "fetching" });
+            bar.set_position(resumed);
+            begin_here(&bar);
+        }
+    }
+
+    /// The bar of a file; none when enough others have one, or nothing is animated.
+    fn bar(&mut self, file: FileNo, name: &str, bytes: u64) -> Option<ProgressBar> {
+        if !self.bars.contains_key(&file) && self.output.is_animated() && self.bars.len() < BARS {
+            let bar = ProgressBar::new(bytes).with_style(style(false));
+            let bar = match &self.total {
+                Some(total) => self.multi.insert_before(total, bar),
+                None => self.multi.add(bar),
+            };
+            bar.set_prefix(safe_line(name).into_owned());
+            self.bars.insert(file, bar);
+        }
+        self.bars.get(&file).cloned()
     }
 
     fn come(&mut self, user: &UserName) {
@@ -257,6 +317,9 @@ impl FetchBars {
         self.done_bytes += bytes;
         if let Some(total) = &self.total {
             total.inc(bytes);
+            if file.is_none() && bytes > 0 {
+                begin_here(total);
+            }
         }
         if let Some(bar) = file.and_then(|file| self.bars.get(&file)) {
             bar.inc(bytes);
@@ -269,14 +332,17 @@ impl FetchBars {
                 self.name_sources();
             }
         }
-        if self.output.is_json() && self.told.elapsed() >= PROGRESS_EVERY {
+        // What is resumed is told at once: it may be all there is to tell for a while.
+        if self.output.is_json() && (self.told.elapsed() >= PROGRESS_EVERY || file.is_none() && bytes > 0) {
             self.told = Instant::now();
-            self.object("progress", &json!({ "bytes": self.done_bytes, "total": self.bytes, "files": self.files }));
+            let (bytes, total, files) = (self.done_bytes, self.bytes, self.files);
+            self.object("progress", &json!({ "phase": "fetching", "bytes": bytes, "total": total, "files": files }));
         }
     }
 
     fn finished(&mut self, file: Option<FileNo>, report: &Report) {
         let bar = file.and_then(|file| self.bars.remove(&file));
+        self.broken_off += usize::from(matches!(report.status, Status::BrokenOff(_)));
         if self.output.is_json() {
             return self.object("file", &file_json(report));
         }
@@ -284,6 +350,13 @@ impl FetchBars {
         let line = match &report.status {
             // Whoever reads standard output had enough.
             Status::Failed(error) if error.is_closed_pipe() => return,
+            // Told once, for all of them.
+            Status::BrokenOff(_) => {
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+                return;
+            }
             Status::Failed(error) => {
                 if let Some(bar) = bar {
                     bar.finish_and_clear();
@@ -297,8 +370,9 @@ impl FetchBars {
             }
             Status::Done(path) => format!("{} ({})", safe_line(&path.to_string_lossy()), size(report.size)),
             Status::Renamed(path) => {
+                let why = if is_numbered(path, &report.name) { "was taken" } else { "can't be used here" };
                 let path = path.to_string_lossy();
-                format!("{} ({}; the name {name} was taken)", safe_line(&path), size(report.size))
+                format!("{} ({}; the name {name} {why})", safe_line(&path), size(report.size))
             }
             Status::Skipped(path) => format!("{} is there already", safe_line(&path.to_string_lossy())),
             Status::Streamed => format!("{name} ({})", size(report.size)),
@@ -331,55 +405,25 @@ impl FetchBars {
     }
 }
 
-/// Shows files being hashed.
-#[derive(Debug)]
-pub struct ShareBar {
-    output: Output,
-    bar: ProgressBar,
+/// What was there before is nothing that came now: speed and time left are counted from here.
+fn begin_here(bar: &ProgressBar) {
+    // It takes the position it was given into account only when it is drawn.
+    bar.tick();
+    bar.reset_eta();
+    bar.reset_elapsed();
 }
 
-impl ShareBar {
-    /// Nothing is shown yet.
-    pub fn new(output: &Output) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()).with_style(style(false));
-        Self { output: output.clone(), bar }
-    }
-
-    /// Takes an event.
-    ///
-    /// # Errors
-    /// As standard output says.
-    pub fn show(&mut self, event: &ShareEvent<'_>) -> std::io::Result<()> {
-        match event {
-            ShareEvent::Found { to_hash, .. } => {
-                if self.output.is_animated() && *to_hash > 0 {
-                    self.bar.set_draw_target(ProgressDrawTarget::stderr());
-                }
-                self.bar.set_length(*to_hash);
-            }
-            ShareEvent::Hashing { name, .. } => self.bar.set_prefix(safe_line(name.as_str()).into_owned()),
-            ShareEvent::Hashed(bytes) => self.bar.inc(*bytes),
-            ShareEvent::Shared { share, .. } if self.output.is_json() => {
-                let (name, hash) = (share.name.as_str(), share.hash.to_string());
-                self.output.object("share", &json!({ "name": name, "size": share.id.size, "hash": hash }))?;
-            }
-            ShareEvent::Shared { .. } => {}
-            ShareEvent::Skipped { path, why } => {
-                let line = format!("not shared: {}: {}", safe_line(&path.to_string_lossy()), safe_line(why));
-                self.bar.suspend(|| self.output.note(&line));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the bar away.
-    pub fn end(self) {
-        self.bar.finish_and_clear();
-    }
+/// Whether the file of this name became `path` because something else had its name, not because the name can't be.
+fn is_numbered(path: &Path, name: &str) -> bool {
+    let taken = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let digits = taken.rfind(" (").and_then(|at| taken[at + 2..].split_once(')'));
+    let number = digits.and_then(|(digits, _)| digits.parse().ok());
+    let wanted = name.rsplit('/').next().unwrap_or(name);
+    number.is_some_and(|number| numbered(wanted, number) == taken)
 }
 
 /// What fits the terminal's width, down to 20 columns.
-fn style(is_total: bool) -> ProgressStyle {
+pub(super) fn style(is_total: bool) -> ProgressStyle {
     let columns = crossterm::terminal::size().map_or(80, |(columns, _)| columns);
     let template = match columns {
         110.. => {

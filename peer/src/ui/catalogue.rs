@@ -44,10 +44,6 @@ impl Catalogue {
         }
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     /// Number, name and bytes of each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &str, u64)> {
         (1..).zip(&self.files).map(|(number, (name, size))| (number, name.as_str(), *size))
@@ -55,6 +51,11 @@ impl Catalogue {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Whether it is a number that no file has yet.
+    pub(super) fn is_unknown_number(&self, which: &str) -> bool {
+        which.parse::<usize>().is_ok_and(|number| number > self.files.len())
     }
 
     /// The name that is meant: by a number, by itself, or the last one offered.

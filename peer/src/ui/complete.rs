@@ -39,7 +39,7 @@ pub(super) fn wanted(line: &LineEditor) -> Option<Wanted> {
     };
     let at = command.len() + 1;
     match command {
-        "/get" | "/files" => {
+        "/get" | "/files" | "/stop" => {
             Some(Wanted::Name { start: rest.trim_start().to_owned(), at: before.len() - rest.trim_start().len() })
         }
         "/offer" => {

@@ -13,7 +13,7 @@ use super::complete::{self, Completed, Wanted};
 use super::keys::Press;
 use super::line_editor::{Edit, LineEditor};
 use super::look::Look;
-use super::slash::{self, Slash};
+use super::slash::{self, Back, Slash};
 use super::view::Wish;
 use super::wrap::wrap;
 
@@ -29,6 +29,10 @@ pub(super) struct Composer {
     catalogue: Catalogue,
     beside: Beside,
     told_typing: Option<Instant>,
+    /// All that the other one shares was listed.
+    is_listed: bool,
+    /// The number of a file to fetch as soon as that is so.
+    wanted: Option<String>,
 }
 
 /// What is shown beside the line.
@@ -53,6 +57,8 @@ pub(super) enum Composed {
     /// A wish whose answer is to be looked at.
     Listing(Wish),
     Help,
+    /// To look further back.
+    Back(Back),
     Problem(String),
     /// The key is not for the line.
     NotMine,
@@ -103,11 +109,14 @@ impl Composer {
         &mut self.catalogue
     }
 
-    /// More is known of the other one's files: Tab may have waited for that.
-    pub(super) fn names_known(&mut self) {
+    /// More is known of the other one's files, or all of them: Tab may have waited for that, or a fetch.
+    pub(super) fn names_known(&mut self, with: &UserName, are_all: bool) -> Option<Wish> {
+        self.is_listed |= are_all;
         if matches!(self.beside, Beside::Completing(Wanted::Name { .. })) {
             self.go_on(None);
         }
+        let wanted = self.wanted.take_if(|_| are_all)?;
+        self.catalogue.find(Some(&wanted)).ok().map(|name| Wish::Get { from: with.clone(), name })
     }
 
     /// The line as a row, and in which column the cursor is.
@@ -134,7 +143,7 @@ impl Composer {
             return Composed::Problem(too_long(text.len()));
         }
         self.editor.take();
-        self.told_typing = None;
+        (self.told_typing, self.wanted) = (None, None);
         match line {
             slash::Line::Nothing => Composed::Nothing,
             slash::Line::Text(text) => Composed::Wish(Wish::Say { to: with.clone(), text }),
@@ -143,8 +152,18 @@ impl Composer {
         }
     }
 
-    fn command(&self, command: Slash, with: UserName) -> Composed {
+    fn command(&mut self, command: Slash, with: UserName) -> Composed {
         Composed::Wish(match command {
+            Slash::Get(Some(which)) if !self.is_listed && self.catalogue.is_unknown_number(&which) => {
+                self.wanted = Some(which);
+                Wish::Files { of: with, start: String::new() }
+            }
+            Slash::Stop(which) => {
+                // Without a name, it is the only one that goes on.
+                let name = which.and_then(|which| self.catalogue.find(Some(&which)).ok());
+                Wish::Stop { from: with, name }
+            }
+            Slash::History(back) => return Composed::Back(back),
             Slash::Get(which) => match self.catalogue.find(which.as_deref()) {
                 Ok(name) => Wish::Get { from: with, name },
                 Err(why) => return Composed::Problem(why),
@@ -161,10 +180,11 @@ impl Composer {
     }
 
     fn tab(&mut self, with: &UserName) -> Composed {
+        self.wanted = None;
         let Some(wanted) = complete::wanted(&self.editor) else { return Composed::NotMine };
         let needs_asking = match &wanted {
             Wanted::Path { .. } => true,
-            Wanted::Name { .. } => self.catalogue.is_empty(),
+            Wanted::Name { .. } => !self.is_listed,
             Wanted::Command { .. } => false,
         };
         let wish = wanted.wish(with).filter(|_| needs_asking);
@@ -305,12 +325,41 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_not_known_is_asked_for_before_it_is_fetched() {
+        let files = Composed::Wish(Wish::Files { of: bob(), start: String::new() });
+        let mut composer = Composer::default();
+        write(&mut composer, "/get 1");
+        assert_eq!(press(&mut composer, &Press::Submit), files);
+        composer.catalogue_mut().add("report.pdf", 5, false);
+        let get = |name: &str| Wish::Get { from: bob(), name: name.to_owned() };
+        assert_eq!(composer.names_known(&bob(), false), None, "these are not all of them");
+        assert_eq!(composer.names_known(&bob(), true), Some(get("report.pdf")));
+        assert_eq!(composer.names_known(&bob(), true), None);
+        write(&mut composer, "/get 2");
+        assert_eq!(press(&mut composer, &Press::Submit), Composed::Wish(get("2")), "a file may be called so");
+        write(&mut composer, "/stop 1");
+        let stop = Wish::Stop { from: bob(), name: Some("report.pdf".to_owned()) };
+        assert_eq!(press(&mut composer, &Press::Submit), Composed::Wish(stop));
+    }
+
+    #[test]
+    fn tabs_stay_what_they_are() {
+        let mut composer = Composer::default();
+        press(&mut composer, &Press::Paste("all:\n\tcc x.c\n".to_owned()));
+        assert_eq!(press(&mut composer, &Press::Submit), said("all:\n\tcc x.c"));
+        press(&mut composer, &Press::Paste("a\tb".to_owned()));
+        let look = Look { color: false, unicode: true };
+        assert_eq!(composer.row(look, 80).0.to_string(), "> a    b");
+        assert_eq!(press(&mut composer, &Press::Submit), said("a\tb"));
+    }
+
+    #[test]
     fn names_are_asked_for_once() {
         let mut composer = Composer::default();
         write(&mut composer, "/get re");
         assert_eq!(press(&mut composer, &Press::Tab), Composed::Wish(Wish::Files { of: bob(), start: String::new() }));
         composer.catalogue_mut().add("report.pdf", 5, false);
-        composer.names_known();
+        composer.names_known(&bob(), true);
         assert_eq!(
             press(&mut composer, &Press::Submit),
             Composed::Wish(Wish::Get { from: bob(), name: "report.pdf".to_owned() })

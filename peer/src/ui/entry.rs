@@ -12,14 +12,18 @@ use crate::engine::chat::{Direction, MessageState, StoredMessage};
 
 /// From here on there is room for seconds, and for text that is set in below them.
 const WIDE: usize = 40;
+/// Between what was written and what came, milliseconds that nobody needs to know of.
+const SAME_TIME: u64 = 2 * 60 * 1000;
 
 /// A message as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) id: MessageId,
     pub(super) seq: i64,
-    /// When, by its author's clock, milliseconds since 1970.
-    pub(super) ts: i64,
+    /// When, by the clock here, milliseconds since 1970.
+    pub(super) at: i64,
+    /// When it was written, by its author's clock, if that is another time.
+    pub(super) written: Option<i64>,
     pub(super) mine: bool,
     pub(super) text: String,
     pub(super) mark: Mark,
@@ -29,29 +33,31 @@ impl Entry {
     pub(super) fn stored(stored: &StoredMessage) -> Self {
         let mine = stored.direction == Direction::Out;
         let mark = if mine { mark(stored.state) } else { Mark::None };
-        Self::new(&stored.message, stored.seq, mine, mark)
+        Self::new(&stored.message, stored.seq, mine, mark, stored.at)
     }
 
-    pub(super) fn received(message: &ChatMessage, seq: i64) -> Self {
-        Self::new(message, seq, false, Mark::None)
+    /// What somebody wrote, that was stored here at this time.
+    pub(super) fn received(message: &ChatMessage, seq: i64, at: i64) -> Self {
+        Self::new(message, seq, false, Mark::None, at)
     }
 
     pub(super) fn said(message: &ChatMessage, seq: i64) -> Self {
-        Self::new(message, seq, true, Mark::Waiting)
+        Self::new(message, seq, true, Mark::Waiting, message.ts)
     }
 
-    fn new(message: &ChatMessage, seq: i64, mine: bool, mark: Mark) -> Self {
-        Self { id: message.id, seq, ts: message.ts, mine, text: message.text.clone(), mark }
+    fn new(message: &ChatMessage, seq: i64, mine: bool, mark: Mark, at: i64) -> Self {
+        let written = Some(message.ts).filter(|ts| !mine && ts.abs_diff(at) >= SAME_TIME);
+        Self { id: message.id, seq, at, written, mine, text: message.text.clone(), mark }
     }
 
     /// Its rows: a mark, the time, who, and the text, whose further rows are set in so that none can pass for another
     /// message.
     pub(super) fn rows(&self, with: &UserName, look: Look, columns: usize) -> Vec<Line<'static>> {
         let is_wide = columns >= WIDE;
-        let time = if is_wide { time(self.ts) } else { hour(self.ts) };
+        let time = if is_wide { time(self.at) } else { hour(self.at) };
         let who = if self.mine { "you" } else { with.as_str() };
         let indent = if is_wide { 4 + time.len() } else { 4 };
-        let text = safe_block(&self.text).replace('\t', "    ");
+        let text = format!("{}{}", safe_block(&self.text).replace('\t', "    "), self.told_written());
         // The first row begins where the others do not; wrapped as if its head were text.
         let head = format!("{} {time} {who}: ", look.mark(self.mark));
         let mut lines = text.split('\n');
@@ -75,7 +81,16 @@ impl Entry {
 
     /// The day it is of, as people write it.
     pub(super) fn day(&self) -> String {
-        date(self.ts.div_euclid(1000))
+        date(self.at.div_euclid(1000))
+    }
+
+    /// When it was written, where that says more than when it came.
+    fn told_written(&self) -> String {
+        let Some(written) = self.written else { return String::new() };
+        let day = date(written.div_euclid(1000));
+        let when = if day == self.day() { hour(written) } else { format!("{day} {}", hour(written)) };
+        // One that is ahead is a clock that is wrong; one that is behind may have waited.
+        if written > self.at { format!(" (their clock: {when})") } else { format!(" (written {when})") }
     }
 }
 
@@ -99,4 +114,26 @@ fn split_first(line: &str, room: usize) -> (String, Option<String>) {
     let first = rows.next().unwrap_or_default();
     let rest = line.get(first.len()..).map(str::trim_start).unwrap_or_default().to_owned();
     (first, Some(rest).filter(|rest| !rest.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_the_one_here_and_theirs_is_told_where_it_differs() {
+        let (bob, look): (UserName, _) = ("bob".parse().unwrap(), Look { color: false, unicode: true });
+        let noon = 1_700_000_000_000;
+        let row = |ts: i64| {
+            let message =
+                ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".to_owned(), offer: None, room: None };
+            Entry::received(&message, 1, noon).rows(&bob, look, 70)[0].to_string()
+        };
+        assert!(row(noon + 60_000).ends_with("bob: hi"), "{}", row(noon + 60_000));
+        assert!(row(noon).contains(&time(noon)));
+        for (ts, word) in [(noon - 3_600_000, "(written "), (noon + 3_600_000, "(their clock: "), (0, "(written 19")] {
+            assert!(row(ts).contains(&time(noon)) && row(ts).contains(word), "{}", row(ts));
+        }
+        assert!(row(i64::MIN).contains("(written "), "whatever they say");
+    }
 }

@@ -1,12 +1,15 @@
 //! Events and reports as programs read them: stable keys, stable codes.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use shared::UserName;
 use shared::peer::ChatMessage;
 
+use crate::engine::Error;
 use crate::engine::chat::{Direction, MessageState, StoredMessage};
 use crate::engine::event::{Course, Event, Transfer, TransferState};
-use crate::engine::fetch::{Report, SourceReport, Status};
+use crate::engine::fetch::{Report, SourceReport, Status, Summary};
 
 /// What became of a fetched file.
 pub fn file_json(report: &Report) -> Value {
@@ -15,7 +18,9 @@ pub fn file_json(report: &Report) -> Value {
         Status::Renamed(path) => ("renamed", Some(path), None, None),
         Status::Skipped(path) => ("skipped", Some(path), None, None),
         Status::Streamed => ("done", None, None, None),
-        Status::Failed(error) => ("failed", None, Some(error.kind().as_str()), Some(error.to_string())),
+        Status::Failed(error) | Status::BrokenOff(error) => {
+            ("failed", None, Some(error.kind().as_str()), Some(error.to_string()))
+        }
     };
     let mut value = json!({
         "status": status,
@@ -31,6 +36,21 @@ pub fn file_json(report: &Report) -> Value {
         object.insert("message".to_owned(), message.into());
     }
     value
+}
+
+/// What became of a fetch; `error` is what went wrong with it.
+pub(super) fn summary_json(summary: &Summary, error: Option<&Error>, time: Duration) -> Value {
+    json!({
+        "done": summary.done,
+        "renamed": summary.renamed,
+        "skipped": summary.skipped,
+        "failed": summary.failed,
+        "folders": summary.folders,
+        "bytes_fetched": summary.bytes_fetched,
+        "bytes_resumed": summary.bytes_resumed,
+        "seconds": time.as_secs_f64(),
+        "code": error.map(|error| error.kind().as_str()),
+    })
 }
 
 /// A message of a conversation; `me` wrote what went out. The state is one of four, and tells how far it came; a message
@@ -69,6 +89,8 @@ pub fn happening_json(event: &Event, me: &UserName) -> Option<(&'static str, Val
         Event::Received { from, message: text, .. } => message(from, Direction::In, MessageState::Received, text),
         Event::Said { to, message: text, .. } => message(to, Direction::Out, MessageState::Waiting, text),
         Event::State { to, id, state, why } => ("ack", json!({ "peer": to, "id": id, "state": state, "why": why })),
+        Event::TrackerLost { why } => ("tracker", json!({ "reachable": false, "why": why })),
+        Event::Online { .. } => ("tracker", json!({ "reachable": true })),
         Event::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
         Event::Fetched { by, name, bytes, size } => {
             let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };

@@ -31,6 +31,8 @@ pub(super) enum Press {
     /// Ctrl-Z.
     Suspend,
     Redraw,
+    /// Ctrl-R.
+    Reload,
     Tab,
     BackTab,
     Escape,
@@ -85,9 +87,9 @@ fn press(event: TerminalEvent, placed: bool) -> Option<Press> {
     }
 }
 
-/// Pasted text with plain line ends and without tabs.
+/// Pasted text with plain line ends.
 fn plain(text: &str) -> String {
-    text.replace("\r\n", "\n").replace('\r', "\n").replace('\t', "    ")
+    text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 fn key_press(key: KeyEvent) -> Option<Press> {
@@ -126,6 +128,7 @@ fn control_press(c: char) -> Option<Press> {
         'd' => return Some(Press::EndOfInput),
         'z' => return Some(Press::Suspend),
         'l' => return Some(Press::Redraw),
+        'r' => return Some(Press::Reload),
         'j' | 'm' => return Some(Press::Submit),
         'i' => return Some(Press::Tab),
         'a' => Edit::Home,
@@ -165,6 +168,6 @@ mod tests {
         assert_eq!(of(KeyCode::Char('É'), KeyModifiers::SHIFT), edit(Edit::Insert("É".to_owned())));
         assert_eq!(of(KeyCode::Char('z'), KeyModifiers::CONTROL), Some(Press::Suspend));
         assert_eq!(of(KeyCode::Char('q'), KeyModifiers::ALT), None);
-        assert_eq!(plain("a\r\nb\rc\td"), "a\nb\nc    d");
+        assert_eq!(plain("a\r\nb\rc\td"), "a\nb\nc\td");
     }
 }

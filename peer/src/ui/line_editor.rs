@@ -141,7 +141,7 @@ impl LineEditor {
     }
 
     fn insert(&mut self, text: &str) {
-        let new: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+        let new: String = text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
         self.text.insert_str(self.cursor, &new);
         self.cursor += new.len();
         // An accent by itself joins the letter before it, and what follows may join it.
@@ -234,6 +234,9 @@ fn is_no_blank(cluster: &str) -> bool {
 
 /// A cluster as it is drawn: what can't be seen is shown as what it is.
 fn drawn(cluster: &str) -> String {
+    if cluster == "\t" {
+        return "    ".to_owned();
+    }
     let safe = safe_line(cluster);
     // Something that takes no cell could not be gone over with the cursor.
     if safe.width() == 0 {

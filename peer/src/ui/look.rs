@@ -63,6 +63,11 @@ impl Look {
         if self.unicode { ("━", "─") } else { ("#", "-") }
     }
 
+    /// That there is more below.
+    pub(super) const fn down(self) -> &'static str {
+        if self.unicode { "↓" } else { "v" }
+    }
+
     pub(super) const fn separator(self) -> &'static str {
         if self.unicode { " · " } else { " | " }
     }

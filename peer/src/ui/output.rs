@@ -43,6 +43,8 @@ struct Facts {
     color_out: bool,
     color_err: bool,
     animated: bool,
+    /// An object that comes after everything else.
+    last: Mutex<Option<(String, Value)>>,
 }
 
 impl Output {
@@ -57,7 +59,8 @@ impl Output {
             ColorChoice::Auto => terminal && !dumb && !no_color,
         };
         let animated = err && !dumb && !options.quiet && !options.json;
-        Self { facts: Arc::new(Facts { options, color_out: color(out), color_err: color(err), animated }) }
+        let (color_out, color_err, last) = (color(out), color(err), Mutex::default());
+        Self { facts: Arc::new(Facts { options, color_out, color_err, animated, last }) }
     }
 
     /// Whether data goes out as NDJSON.
@@ -113,6 +116,24 @@ impl Output {
             object.extend(fields.clone());
         }
         self.data(&Value::Object(object).to_string())
+    }
+
+    /// Keeps a JSON object for the end: nothing comes after it, not even what went wrong.
+    pub fn object_at_the_end(&self, kind: &str, fields: Value) {
+        *self.last() = Some((kind.to_owned(), fields));
+    }
+
+    /// Says what was kept for the end.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub fn close(&self) -> io::Result<()> {
+        let last = self.last().take();
+        last.map_or(Ok(()), |(kind, fields)| self.object(&kind, &fields))
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(String, Value)>> {
+        self.facts.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A line for people on standard error, unless they want it quiet.

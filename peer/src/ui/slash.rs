@@ -2,6 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::text::age;
+
+/// Messages of the past that are shown when it isn't said how many.
+const FURTHER_BACK: usize = 50;
+/// So many at most, at once.
+pub(super) const MOST_BACK: usize = 1000;
+
 /// A command of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Slash {
@@ -12,10 +19,23 @@ pub(super) enum Slash {
     Files(String),
     Who,
     Search(String),
+    /// Further back.
+    History(Back),
+    /// Break off a fetch: by the number or the name of the file; without, the only one.
+    Stop(Option<String>),
     Ignore,
     Unignore,
     Quit,
     Help,
+}
+
+/// How far back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Back {
+    /// So many messages.
+    Messages(usize),
+    /// So many milliseconds.
+    Age(i64),
 }
 
 /// What a line means.
@@ -29,12 +49,14 @@ pub(super) enum Line {
 }
 
 /// Every command: its name, what follows it, what it does.
-pub(super) const COMMANDS: [(&str, &str, &str); 9] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
     ("/get", "N|NAME", "fetch a file that was offered or listed"),
+    ("/stop", "[N|NAME]", "break a fetch off; /get goes on with it"),
     ("/offer", "PATH…", "let them fetch a file"),
     ("/files", "[START]", "what they share"),
     ("/who", "", "who is there"),
-    ("/search", "WORDS", "look back"),
+    ("/search", "WORDS", "find what was said"),
+    ("/history", "[N|AGE]", "look further back: so many messages, or 2d"),
     ("/ignore", "", "take nothing more from them"),
     ("/unignore", "", "take things from them again"),
     ("/help", "", "this"),
@@ -69,6 +91,11 @@ pub(super) fn parse(line: &str) -> Line {
         "/who" => Slash::Who,
         "/search" if rest.is_empty() => return needs("words to look for"),
         "/search" => Slash::Search(rest.to_owned()),
+        "/history" => match back(rest) {
+            Some(back) => Slash::History(back),
+            None => return needs("a number of messages, or an age such as 12h or 2d"),
+        },
+        "/stop" => Slash::Stop(Some(rest.to_owned()).filter(|rest| !rest.is_empty())),
         "/ignore" => Slash::Ignore,
         "/unignore" => Slash::Unignore,
         "/quit" | "/exit" => Slash::Quit,
@@ -77,6 +104,16 @@ pub(super) fn parse(line: &str) -> Line {
             return Line::Mistake(format!("there is no {other}: /help shows what there is, // says a line with /"));
         }
     })
+}
+
+fn back(text: &str) -> Option<Back> {
+    if text.is_empty() {
+        return Some(Back::Messages(FURTHER_BACK));
+    }
+    match text.parse::<usize>() {
+        Ok(count) => (count > 0).then(|| Back::Messages(count.min(MOST_BACK))),
+        Err(_) => age(text).ok().map(Back::Age),
+    }
 }
 
 /// A word of a command: without quotes, and where it begins with them.
@@ -149,7 +186,11 @@ mod tests {
         assert_eq!(parse("/search  olá mundo"), Line::Command(Slash::Search("olá mundo".to_owned())));
         let paths = ["a b", "c d", "e"].map(PathBuf::from).to_vec();
         assert_eq!(parse(r#"/offer "a b" c\ d e"#), Line::Command(Slash::Offer(paths)));
-        for wrong in ["/offer", "/search ", "/nosuch", "/", "/Get x"] {
+        assert_eq!(parse("/history"), Line::Command(Slash::History(Back::Messages(FURTHER_BACK))));
+        assert_eq!(parse("/history 9999999"), Line::Command(Slash::History(Back::Messages(MOST_BACK))));
+        assert_eq!(parse("/history 2h"), Line::Command(Slash::History(Back::Age(7_200_000))));
+        assert_eq!(parse("/stop"), Line::Command(Slash::Stop(None)));
+        for wrong in ["/offer", "/search ", "/nosuch", "/", "/Get x", "/history 0", "/history x"] {
             assert!(matches!(parse(wrong), Line::Mistake(_)), "{wrong}");
         }
     }
@@ -157,7 +198,7 @@ mod tests {
     #[test]
     fn every_command_is_understood() {
         for (name, argument, _) in COMMANDS {
-            let line = if argument.is_empty() { name.to_owned() } else { format!("{name} x") };
+            let line = if argument.is_empty() { name.to_owned() } else { format!("{name} 2") };
             assert!(matches!(parse(&line), Line::Command(_)), "{line}");
         }
     }

@@ -69,6 +69,25 @@ pub fn date(s: i64) -> String {
     local(s.saturating_mul(1000), "%Y-%m-%d")
 }
 
+/// `90s`, `30m`, `12h`, `2d`, `3w`: milliseconds.
+///
+/// # Errors
+/// In words, when it is not an age.
+pub fn age(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds: i64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        'w' => 7 * 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    Ok(i64::from(number) * seconds * 1000)
+}
+
 fn local(ms: i64, format: &str) -> String {
     // Another one's clock may say anything.
     let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -78,6 +97,14 @@ fn local(ms: i64, format: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages() {
+        assert_eq!((age("2d"), age("90s")), (Ok(172_800_000), Ok(90_000)));
+        for wrong in ["", "d", "2", "-1d", "2é", "1.5h", "99999999999w"] {
+            assert!(age(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -29,6 +29,8 @@ pub(super) struct Transfers {
 #[derive(Debug)]
 struct Moving {
     transfer: Transfer,
+    /// It is being hashed to be offered, and doesn't go anywhere yet.
+    is_hashed: bool,
     /// When there were how many bytes: a while ago, and since then.
     marks: [(Instant, u64); 2],
     heard: Instant,
@@ -49,12 +51,11 @@ impl Transfers {
     }
 
     fn take(&mut self, told: &Transfer, now: Instant) {
-        let place = self.running.iter().position(|moving| is_same(&moving.transfer, told));
+        let place = self.running.iter().position(|moving| !moving.is_hashed && is_same(&moving.transfer, told));
         match (told.state, place) {
             (TransferState::Running, Some(place)) => self.running[place].advance(told, now),
             (TransferState::Running, None) => {
-                let mark = (now, told.bytes);
-                self.running.push(Moving { transfer: told.clone(), marks: [mark, mark], heard: now });
+                self.running.push(Moving::new(told, false, now));
             }
             (TransferState::Done | TransferState::Failed, place) => {
                 if let Some(place) = place {
@@ -65,6 +66,17 @@ impl Transfers {
                     self.ended.remove(0);
                 }
             }
+        }
+    }
+
+    /// Takes how far a file is hashed that is to be offered.
+    pub(super) fn hash(&mut self, told: &Transfer, now: Instant) {
+        let place = self.running.iter().position(|moving| moving.is_hashed && is_same(&moving.transfer, told));
+        match (told.state, place) {
+            (TransferState::Running, Some(place)) => self.running[place].advance(told, now),
+            (TransferState::Running, None) => self.running.push(Moving::new(told, true, now)),
+            (_, Some(place)) => drop(self.running.remove(place)),
+            (_, None) => {}
         }
     }
 
@@ -103,6 +115,11 @@ impl Transfers {
 }
 
 impl Moving {
+    fn new(told: &Transfer, is_hashed: bool, now: Instant) -> Self {
+        let mark = (now, told.bytes);
+        Self { transfer: told.clone(), is_hashed, marks: [mark, mark], heard: now }
+    }
+
     fn advance(&mut self, told: &Transfer, now: Instant) {
         self.transfer = told.clone();
         self.heard = now;
@@ -130,7 +147,11 @@ impl Moving {
         }
         let left = columns.saturating_sub(right.width());
         let bar = if columns >= 60 { left / 3 } else { 0 };
-        let label = label(name.as_str(), peer, *direction, look, columns);
+        let label = if self.is_hashed {
+            format!("hashing {} for {peer}", safe_line(name.as_str()))
+        } else {
+            label(name.as_str(), peer, *direction, look, columns)
+        };
         let name_room = left.saturating_sub(bar + usize::from(bar > 0));
         let name = cut(&label, name_room, look.ellipsis());
         let gap = " ".repeat(left.saturating_sub(name.width() + bar));

@@ -9,11 +9,13 @@ use shared::peer::FileStat;
 
 use super::keys::Key;
 use crate::engine::chat::StoredMessage;
-use crate::engine::event::Event;
+use crate::engine::event::{Event, Transfer};
 use crate::engine::node::control::Person;
 
 /// Messages that a view is shown at once of what it missed.
 pub const CAUGHT_UP_AT_ONCE: usize = 500;
+/// Messages that a search finds, the last ones.
+pub const FOUND_AT_ONCE: usize = 500;
 
 /// What the user of a view wants; whoever runs the view sees to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +53,28 @@ pub enum Wish {
         /// Only names that start with this.
         start: String,
     },
+    /// To break off a fetch that was begun here.
+    Stop {
+        /// From whom.
+        from: UserName,
+        /// Which; the only one when there is no name.
+        name: Option<String>,
+    },
     /// To see who is there: [`News::People`].
     People,
+    /// To know whether somebody has an account: [`News::Account`].
+    Account {
+        /// Who.
+        of: UserName,
+    },
     /// To look further back: [`News::History`].
     History {
         /// The conversation with whom.
         with: UserName,
         /// Before this place, else the end.
         before: Option<i64>,
+        /// Not longer ago than this, milliseconds.
+        age: Option<i64>,
         /// At most so many messages.
         limit: usize,
     },
@@ -69,7 +85,7 @@ pub enum Wish {
         /// Behind this place.
         after: i64,
     },
-    /// To find messages: [`News::Found`].
+    /// To find messages: [`News::Found`], at most [`FOUND_AT_ONCE`].
     Search {
         /// In the conversation with whom.
         with: UserName,
@@ -110,6 +126,17 @@ pub enum News {
     Event(Event),
     /// Who is there.
     People(Vec<Person>),
+    /// Whether somebody has an account.
+    Account {
+        /// Who.
+        of: UserName,
+        /// It is so.
+        exists: bool,
+        /// Who has a name like that.
+        like: Vec<UserName>,
+    },
+    /// A file is hashed to be offered to somebody, or no longer.
+    Hashing(Transfer),
     /// What was said.
     History {
         /// With whom.

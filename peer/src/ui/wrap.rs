@@ -34,21 +34,21 @@ fn wrap_line(line: &str, columns: usize) -> Vec<String> {
     let mut rows = Vec::new();
     let mut row = String::new();
     let mut used = 0;
-    for word in line.split_word_bounds() {
-        let width = word.width();
+    for piece in pieces(line) {
+        let width = piece.width();
         if used + width <= columns {
-            row.push_str(word);
+            row.push_str(piece);
             used += width;
             continue;
         }
         if width <= columns {
             rows.push(std::mem::take(&mut row));
             // The blank at which the line is broken is not seen.
-            used = if word.trim().is_empty() { 0 } else { width };
-            row.push_str(if used == 0 { "" } else { word });
+            used = if piece.trim().is_empty() { 0 } else { width };
+            row.push_str(if used == 0 { "" } else { piece });
             continue;
         }
-        for cluster in word.graphemes(true) {
+        for cluster in piece.graphemes(true) {
             if used + cluster.width() > columns {
                 rows.push(std::mem::take(&mut row));
                 used = 0;
@@ -61,6 +61,30 @@ fn wrap_line(line: &str, columns: usize) -> Vec<String> {
     rows
 }
 
+/// What a line is not broken within, if it can be helped: blanks, what stands between them, and each wide character.
+fn pieces(line: &str) -> impl Iterator<Item = &str> {
+    #[derive(PartialEq)]
+    enum Kind {
+        Blank,
+        Wide,
+        Other,
+    }
+    let kind = |cluster: &str| match cluster {
+        blank if blank.trim().is_empty() => Kind::Blank,
+        wide if wide.width() > 1 => Kind::Wide,
+        _ => Kind::Other,
+    };
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let mut clusters = rest.grapheme_indices(true);
+        let first = kind(clusters.next()?.1);
+        let end = clusters.find(|(_, cluster)| first == Kind::Wide || kind(cluster) != first);
+        let (piece, after) = rest.split_at(end.map_or(rest.len(), |(end, _)| end));
+        rest = after;
+        Some(piece)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -71,6 +95,8 @@ mod tests {
     fn breaks_at_blanks_and_else_anywhere() {
         assert_eq!(wrap("one two three", 8), ["one two ", "three"]);
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("talk; /help shows", 8), ["talk; ", "/help ", "shows"]);
+        assert_eq!(wrap("a well-known file", 10), ["a ", "well-known", "file"]);
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
         assert_eq!(wrap("日本語", 5), ["日本", "語"]);
         assert_eq!(wrap("a\n\nb", 5), ["a", "", "b"]);

@@ -70,11 +70,27 @@ pub struct FoundFile {
 
 /// The words of a text: its runs of letters and digits, in lower case.
 pub fn words_of(text: &str) -> impl Iterator<Item = String> + use<> {
+    let mut lower = String::with_capacity(text.len());
+    push_lower(&mut lower, text);
+    words_in(&lower).map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
+/// Appends `text` to `lower` as it is before it is cut into words with [`words_in`].
+pub fn push_lower(lower: &mut String, text: &str) {
+    if text.is_ascii() {
+        let begin = lower.len();
+        lower.push_str(text);
+        lower[begin..].make_ascii_lowercase();
+        return;
+    }
     // In lower case before it is cut: İ becomes two characters, of which the second is no letter. And a sigma is a
     // sigma wherever it stands.
-    let lower: String = text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c }).collect();
-    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_owned).collect::<Vec<_>>().into_iter()
+    lower.extend(text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c }));
+}
+
+/// The words of a text that [`push_lower`] made.
+pub fn words_in(lower: &str) -> impl Iterator<Item = &str> {
+    lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 impl Words {

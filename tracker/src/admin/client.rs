@@ -1,6 +1,6 @@
 //! The asking side: one line there, one line back.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,26 +32,66 @@ pub enum AdminError {
     Refused(String),
 }
 
+/// A backup that the tracker is sending.
+pub struct BackupStream {
+    folder: PathBuf,
+    reader: BufReader<UnixStream>,
+    missing: u64,
+}
+
 /// Asks the tracker that runs on this data folder.
 ///
 /// # Errors
 /// [`AdminError`].
 pub fn ask(data_folder: &Path, command: &Command) -> Result<serde_json::Value, AdminError> {
-    let failed = |why: io::Error| {
+    converse(data_folder, command).map(|(value, _)| value)
+}
+
+/// Lets the tracker that runs on this data folder make a backup and send it.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn open_backup(data_folder: &Path) -> Result<BackupStream, AdminError> {
+    let (value, reader) = converse(data_folder, &Command::Backup {})?;
+    let folder = data_folder.to_owned();
+    match value.get("bytes").and_then(serde_json::Value::as_u64) {
+        Some(missing) => Ok(BackupStream { folder, reader, missing }),
+        None => Err(AdminError::Failed { folder, why: io::ErrorKind::InvalidData.into() }),
+    }
+}
+
+impl BackupStream {
+    /// The next bytes, in `buffer`; none when the backup is whole.
+    ///
+    /// # Errors
+    /// [`AdminError::Failed`], also when it ends too early.
+    pub fn next<'a>(&mut self, buffer: &'a mut [u8]) -> Result<&'a [u8], AdminError> {
+        let failed = |why| AdminError::Failed { folder: self.folder.clone(), why };
+        let count = (&mut self.reader).take(self.missing).read(buffer).map_err(failed)?;
+        self.missing -= count as u64;
+        if count == 0 && self.missing > 0 {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(buffer.get(..count).unwrap_or_default())
+    }
+}
+
+fn converse(data_folder: &Path, command: &Command) -> Result<(serde_json::Value, BufReader<UnixStream>), AdminError> {
+    let (answer, reader) = exchange(data_folder, command).map_err(|why| {
         let folder = data_folder.to_owned();
         match why.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AdminError::NotRunning(folder),
             io::ErrorKind::PermissionDenied => AdminError::NotAllowed(folder),
             _ => AdminError::Failed { folder, why },
         }
-    };
-    match converse(data_folder, command).map_err(failed)? {
-        Answer::Done(value) => Ok(value),
+    })?;
+    match answer {
+        Answer::Done(value) => Ok((value, reader)),
         Answer::Failed(why) => Err(AdminError::Refused(why)),
     }
 }
 
-fn converse(data_folder: &Path, command: &Command) -> io::Result<Answer> {
+fn exchange(data_folder: &Path, command: &Command) -> io::Result<(Answer, BufReader<UnixStream>)> {
     let (path, _open_until_connected) = socket_path(data_folder)?;
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -60,9 +100,10 @@ fn converse(data_folder: &Path, command: &Command) -> io::Result<Answer> {
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    let mut reader = BufReader::new(stream);
+    reader.read_line(&mut answer)?;
     if answer.is_empty() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    Ok(serde_json::from_str(&answer)?)
+    Ok((serde_json::from_str(&answer)?, reader))
 }

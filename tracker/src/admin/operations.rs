@@ -1,9 +1,7 @@
 //! What each request does.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::fs::File;
 
 use serde_json::{Value, json};
 use shared::UserName;
@@ -11,8 +9,16 @@ use shared::tracker::Password;
 use tracing::info;
 
 use super::{Command, Control, Status, UserLine};
+use crate::backup;
 
-type Done = Result<Value, String>;
+/// What is sent back.
+pub(super) enum Given {
+    Value(Value),
+    /// A file of this many bytes.
+    Backup(File, u64),
+}
+
+type Done = Result<Given, String>;
 
 impl Control {
     pub(super) async fn act(&self, command: Command) -> Done {
@@ -22,25 +28,25 @@ impl Control {
                 let (user, password) = (name(&user)?, secret(&password)?);
                 self.service.add_account(&user, &password).await.map_err(|why| why.to_string())?;
                 info!(%user, "account made by the administrator");
-                Ok(Value::Null)
+                Ok(Value::Null.into())
             }
             Command::RemoveUser { user } => {
                 let user = name(&user)?;
                 self.service.remove_account(&user).await.map_err(|why| why.to_string())?;
                 info!(%user, "account removed by the administrator");
-                Ok(Value::Null)
+                Ok(Value::Null.into())
             }
             Command::ResetPassword { user, password } => {
                 let (user, password) = (name(&user)?, secret(&password)?);
                 self.service.reset_password(&user, &password).await.map_err(|why| why.to_string())?;
                 info!(%user, "password reset by the administrator");
-                Ok(Value::Null)
+                Ok(Value::Null.into())
             }
             Command::Unbind { user } => {
                 let user = name(&user)?;
                 self.service.unbind_account(&user).await.map_err(|why| why.to_string())?;
                 info!(%user, "unbound by the administrator");
-                Ok(Value::Null)
+                Ok(Value::Null.into())
             }
             Command::Status {} => self.status().await,
             Command::Backup {} => self.backup().await,
@@ -48,20 +54,10 @@ impl Control {
                 let hashes = self.service.account_hashes().await.map_err(|why| why.to_string())?;
                 let users: BTreeMap<String, Value> =
                     hashes.into_iter().map(|(user, hash)| (user.to_string(), json!({ "password": hash }))).collect();
-                Ok(json!(users))
+                Ok(json!(users).into())
             }
-            Command::ExportPeers {} => {
-                let peers: BTreeMap<String, Value> = self
-                    .service
-                    .peers()
-                    .into_iter()
-                    .map(|peer| {
-                        let body = json!({ "ip": peer.ip, "port": peer.port, "files": peer.files });
-                        (peer.user.to_string(), body)
-                    })
-                    .collect();
-                Ok(json!(peers))
-            }
+            // As long as the catalogue: written by [`super::export`].
+            Command::ExportPeers {} => Ok(Value::Null.into()),
         }
     }
 
@@ -72,7 +68,7 @@ impl Control {
             fingerprint: fingerprint.map(|fingerprint| fingerprint.to_string()),
             online,
         };
-        Ok(json!(accounts.into_iter().map(line).collect::<Vec<_>>()))
+        Ok(json!(accounts.into_iter().map(line).collect::<Vec<_>>()).into())
     }
 
     async fn status(&self) -> Done {
@@ -93,23 +89,25 @@ impl Control {
             files: now.files,
             catalogue_bytes: now.catalogue_bytes,
             events: now.events,
-        }))
+        })
+        .into())
     }
 
-    /// The copy is made where the tracker may write; who asked may read there, and moves it where it should be.
+    /// With everybody who is present by now.
     async fn backup(&self) -> Done {
-        let path: PathBuf = self.data_folder.join(format!("backup-{:016x}.tmp", rand::random::<u64>()));
-        let path = std::path::absolute(&path).map_err(|why| why.to_string())?;
-        // Made here, so that nobody else can read it; SQLite fills an empty file.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        made.map_err(|why| format!("can't make {}: {why}", path.display()))?;
-        if let Err(why) = self.service.back_up(path.clone()).await {
-            // Half a copy is no use; if it can't be removed either, the administrator sees why the copy failed.
-            let _ = std::fs::remove_file(&path);
-            return Err(why.to_string());
-        }
-        info!("accounts copied for the administrator");
-        Ok(json!({ "path": path }))
+        self.service.remember().await;
+        let folder = self.data_folder.clone();
+        let made = tokio::task::spawn_blocking(move || backup::make(&folder)).await.map_err(|why| why.to_string())?;
+        let file = made.map_err(|why| why.to_string())?;
+        let bytes = file.metadata().map_err(|why| why.to_string())?.len();
+        info!(bytes, "backup made for the administrator");
+        Ok(Given::Backup(file, bytes))
+    }
+}
+
+impl From<Value> for Given {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
     }
 }
 

@@ -9,24 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Fingerprint;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{AT_ONCE, Answer, Command, socket_path};
+use super::operations::Given;
+use super::{AT_ONCE, Answer, Command, export, socket_path};
 use crate::service::Service;
 
 const REQUEST_BYTES: u64 = 16 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Of a backup, sent at a time.
+const CHUNK: usize = 64 * 1024;
 
 /// What the administrator's side needs to know of the tracker.
 #[derive(Debug)]
 pub struct Control {
     /// The actions.
     pub service: Arc<Service>,
-    /// Where the socket is, and where backups are made.
+    /// Where the socket is, and what backups are made of.
     pub data_folder: PathBuf,
     /// Where clients connect.
     pub address: SocketAddr,
@@ -85,13 +89,36 @@ async fn converse(stream: UnixStream, control: &Control) -> io::Result<()> {
     let mut line = String::new();
     timeout(REQUEST_TIME, (&mut stream).take(REQUEST_BYTES).read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Command>(&line) {
+        Ok(Command::ExportPeers {}) => return export::peers(&control.service, &mut stream).await,
         Ok(command) => control.act(command).await,
         Err(why) => Err(format!("not a request: {why}")),
     };
     if let Err(why) = &answer {
         info!(why = %shared::safe_text::safe_line(why), "refused to the administrator");
     }
-    let mut line = serde_json::to_vec(&answer.map_or_else(Answer::Failed, Answer::Done))?;
+    let (answer, file) = match answer {
+        Ok(Given::Value(value)) => (Answer::Done(value), None),
+        Ok(Given::Backup(file, bytes)) => (Answer::Done(serde_json::json!({ "bytes": bytes })), Some(file)),
+        Err(why) => (Answer::Failed(why), None),
+    };
+    let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
-    timeout(REQUEST_TIME, stream.write_all(&line)).await?
+    send(&mut stream, &line).await?;
+    match file {
+        Some(file) => send_file(file.into(), &mut stream).await,
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    timeout(REQUEST_TIME, stream.write_all(bytes)).await?
+}
+
+async fn send_file(mut file: File, stream: &mut BufReader<UnixStream>) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = file.read(&mut chunk).await?;
+        let Some(some @ [_, ..]) = chunk.get(..count) else { return Ok(()) };
+        send(stream, some).await?;
+    }
 }

@@ -1,13 +1,14 @@
 //! The administrator's requests against a service on a socket.
 
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use certs::Identity;
 use serde_json::json;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::*;
-use crate::accounts::{AccountStore, Accounts, SqliteStore};
+use crate::accounts::{Accounts, SqliteStore};
+use crate::backup::{DATABASE, IDENTITY, PRESENCE};
 use crate::memory::Memory;
 use crate::service::{Client, Service, Transport};
 use crate::tests::POLICY;
@@ -23,9 +24,10 @@ impl Office {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join(below)).unwrap();
         let data_folder = folder.path().join(below);
-        let accounts = Accounts::start(SqliteStore::open(&data_folder.join("db")).unwrap()).unwrap();
-        let memory = Memory::open(&data_folder.join("presence.db")).unwrap();
+        let accounts = Accounts::start(SqliteStore::open(&data_folder.join(DATABASE)).unwrap()).unwrap();
+        let memory = Memory::open(&data_folder.join(PRESENCE)).unwrap();
         let service = Arc::new(Service::start(POLICY, accounts, memory).await.unwrap());
+        Identity::load_or_create(&data_folder.join(IDENTITY)).unwrap();
         let control = Control {
             service: Arc::clone(&service),
             data_folder,
@@ -101,10 +103,22 @@ async fn a_long_path_and_a_backup() {
     let deep = "a-folder-with-a-long-name-".repeat(6);
     let office = Office::open(&deep).await;
     office.ask(&deep, add("bob", "first")).await.unwrap();
-    let made = office.ask(&deep, Command::Backup {}).await.unwrap();
-    let path = Path::new(made["path"].as_str().unwrap());
-    assert!(path.starts_with(office.folder.path()));
-    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(SqliteStore::open(path).unwrap().all().unwrap().len(), 1);
+    let data_folder = office.folder.path().join(&deep);
+    let copy = office.folder.path().join("copy");
+    let (from, to) = (data_folder.clone(), copy.clone());
+    let receive = move || {
+        let (mut backup, mut file) = (open_backup(&from).unwrap(), std::fs::File::create(to).unwrap());
+        let mut buffer = [0; 1000];
+        while let some @ [_, ..] = backup.next(&mut buffer).unwrap() {
+            std::io::Write::write_all(&mut file, some).unwrap();
+        }
+    };
+    spawn_blocking(receive).await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let restored = crate::backup::restore(elsewhere.path(), &copy).unwrap();
+    let key = Identity::load(&data_folder.join(IDENTITY)).unwrap().unwrap().fingerprint();
+    assert_eq!((restored.accounts, restored.fingerprint), (1, Some(key)));
+    let left = |name: &str| name.starts_with("backup-") || name.starts_with(".tmp");
+    assert!(!data_folder.read_dir().unwrap().any(|entry| left(&entry.unwrap().file_name().to_string_lossy())));
     assert!(matches!(ask(office.folder.path(), &Command::Status {}), Err(AdminError::NotRunning(_))));
 }

@@ -5,38 +5,40 @@
 //!        ▼                                                             │
 //! answer all whole requests ─► due events ─► write ─► wait for bytes ──┤
 //!        │                                               events ───────┘
-//!        │ not JSON, too large                           end, stop, too slow, expelled
+//!        │ not JSON, too large, refused too often        end, stop, too slow, expelled
 //!        └────────► one error line ─► closed ◄───────────────┘
 //! ```
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use shared::json_scanner::{Objects, ScanError};
 use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_BYTES_BEFORE_LOGIN};
 use shared::tracker::{ErrorCode, Refusal, encode_error};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use super::budget::Share;
-use super::{LAST_MOMENT, Patience};
+use super::ending::Ending;
+use super::outgoing::Outgoing;
+use super::{LAST_MOMENT, Patience, Seat};
 use crate::registry::SessionId;
-use crate::service::{Client, LIST_END, Reply};
+use crate::service::Client;
 
-/// Replies gathered before they are written; lists longer than this are written from where they lie.
-const GATHERED: usize = 64 * 1024;
 /// Read at once, at first and while little comes.
 const READ_LITTLE: usize = 4 * 1024;
 /// Read at once while much comes.
 const READ_MUCH: usize = 64 * 1024;
-/// When to try again after there was none.
+/// When to try again after there was no memory.
 const BUSY_RETRY_MS: u64 = 2000;
-/// The slowest pace at which a client may take a long reply, bytes a second.
-const SLOWEST_PACE: usize = 64 * 1024;
+/// When to try again after too many requests were refused.
+const REFUSED_RETRY_MS: u64 = 10_000;
 
 pub(super) struct Conversation<S> {
     stream: S,
@@ -44,11 +46,12 @@ pub(super) struct Conversation<S> {
     objects: Objects,
     /// Of the memory for long requests.
     share: Share,
+    seat: Arc<Seat>,
     patience: Patience,
     stop: CancellationToken,
     events: watch::Receiver<u64>,
     expulsions: watch::Receiver<SessionId>,
-    out: Vec<u8>,
+    outgoing: Outgoing,
     input: Vec<u8>,
     /// When the last request was answered, or the connection began.
     quiet_since: Instant,
@@ -63,116 +66,110 @@ pub(super) struct Conversation<S> {
 enum Heard {
     Bytes(usize),
     Events,
+    GiveWay,
     End,
     Stop,
+    Expelled,
     TooSlow,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
-    pub(super) async fn run(mut self) -> io::Result<()> {
+    pub(super) async fn run(mut self) -> Ending {
+        self.converse().await.unwrap_or_else(Ending::from)
+    }
+
+    async fn converse(&mut self) -> io::Result<Ending> {
         loop {
-            if let Err(error) = self.answer_all().await? {
-                return self.last_word(&scan_refusal(error)).await;
+            if let Some(ending) = self.answer_all().await? {
+                return Ok(ending);
             }
             while self.client.is_subscribed() && self.push_events() {
-                self.flush().await?;
+                self.outgoing.flush(&mut self.stream).await?;
             }
-            self.flush().await?;
+            self.outgoing.flush(&mut self.stream).await?;
             self.note_what_is_incomplete();
             if !self.has_room().await {
-                let refusal = Refusal::new(ErrorCode::Busy, "too many long requests are on their way");
-                return self.last_word(&refusal).await;
+                self.skip("too many long requests are on their way");
+                continue;
             }
             match self.wait().await? {
                 Heard::Bytes(count) => self.take(count),
                 Heard::Events => {}
+                Heard::GiveWay => self.skip("the request came too slowly while others waited for its memory"),
                 Heard::End if self.objects.is_inside_object() => {
                     let refusal = Refusal::new(ErrorCode::BadJson, "the connection ended inside a JSON object");
-                    return self.last_word(&refusal).await;
+                    self.last_word(&refusal, None).await?;
+                    return Ok(Ending::Refused(refusal.code));
                 }
-                Heard::End => return self.stream.shutdown().await,
-                Heard::Stop => return self.close().await,
+                Heard::End => {
+                    self.stream.shutdown().await?;
+                    return Ok(Ending::Client);
+                }
+                Heard::Stop => {
+                    self.close().await?;
+                    return Ok(Ending::Stop);
+                }
+                Heard::Expelled => {
+                    self.close().await?;
+                    return Ok(Ending::Expelled);
+                }
                 Heard::TooSlow if self.objects.is_inside_object() => {
                     let refusal = Refusal::new(ErrorCode::BadRequest, "the request took too long to arrive");
-                    return self.last_word(&refusal).await;
+                    self.last_word(&refusal, None).await?;
+                    return Ok(Ending::SlowRequest);
                 }
-                Heard::TooSlow => return self.stream.shutdown().await,
+                Heard::TooSlow => {
+                    self.stream.shutdown().await?;
+                    return Ok(Ending::Quiet);
+                }
             }
         }
     }
 
-    /// Answers every whole request that is here; what can't be a request any more is handed back.
-    async fn answer_all(&mut self) -> io::Result<Result<(), ScanError>> {
+    /// Answers every whole request that is here; says why, when no other can follow.
+    async fn answer_all(&mut self) -> io::Result<Option<Ending>> {
         loop {
             let text = match self.objects.next_object() {
                 Ok(Some(text)) => text,
-                Ok(None) => return Ok(Ok(())),
-                Err(error) => return Ok(Err(error)),
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let refusal = scan_refusal(error);
+                    self.last_word(&refusal, None).await?;
+                    return Ok(Some(Ending::Refused(refusal.code)));
+                }
             };
+            self.seat.answering();
+            self.share.is_whole();
             let reply = self.client.answer(text).await;
             self.begun = None;
             self.quiet_since = Instant::now();
-            self.put(reply).await?;
+            self.seat.answered(self.quiet_since.into_std());
             if !self.is_trusted && self.client.has_logged_in() {
                 self.trust();
             }
-        }
-    }
-
-    async fn put(&mut self, reply: Reply) -> io::Result<()> {
-        match reply {
-            Reply::Line(line) => self.out.extend_from_slice(&line),
-            Reply::List { head, fields } => {
-                self.out.extend_from_slice(&head);
-                let deadline = self.deadline(fields.iter().map(Bytes::len).sum());
-                for part in fields.iter() {
-                    if self.out.len() + part.len() > GATHERED {
-                        self.flush_until(deadline).await?;
-                        self.write_all(part, deadline).await?;
-                    } else {
-                        self.out.extend_from_slice(part);
-                    }
+            if self.client.has_logged_in() || self.client.is_subscribed() {
+                self.seat.know();
+            }
+            self.outgoing.put(&mut self.stream, reply).await?;
+            if self.client.refusals().is_too_often() {
+                let refusal = Refusal::new(ErrorCode::RateLimited, "too many requests in a row were refused");
+                self.last_word(&refusal, Some(REFUSED_RETRY_MS)).await?;
+                return Ok(Some(Ending::RefusedTooOften));
+            }
+            if let Some(pause) = self.client.refusals().pause() {
+                self.outgoing.flush(&mut self.stream).await?;
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = self.stop.cancelled() => {}
                 }
-                self.out.extend_from_slice(LIST_END);
             }
         }
-        if self.out.len() >= GATHERED { self.flush().await } else { Ok(()) }
     }
 
-    /// Puts the events that are due into `out`; says whether there may be more.
+    /// Puts the events that are due where replies are gathered; says whether there may be more.
     fn push_events(&mut self) -> bool {
         self.events.borrow_and_update();
-        self.client.push_events(&mut self.out)
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        self.flush_until(self.deadline(0)).await
-    }
-
-    async fn flush_until(&mut self, deadline: Instant) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let mut out = std::mem::take(&mut self.out);
-        self.write_all(&out, deadline).await?;
-        out.clear();
-        out.shrink_to(READ_LITTLE);
-        self.out = out;
-        Ok(())
-    }
-
-    async fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        let write = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        };
-        timeout_at(deadline, write).await?
-    }
-
-    /// Until when the client has to have taken what is gathered and `more` bytes.
-    fn deadline(&self, more: usize) -> Instant {
-        let extra = Duration::from_secs(((self.out.len() + more) / SLOWEST_PACE) as u64);
-        Instant::now() + self.patience.write + extra
+        self.client.push_events(&mut self.outgoing.gathered)
     }
 
     fn note_what_is_incomplete(&mut self) {
@@ -201,6 +198,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
+    /// The request that is incomplete is answered by this; the rest of it is not kept.
+    fn skip(&mut self, why: &str) {
+        if !self.objects.is_inside_object() {
+            return;
+        }
+        self.objects.skip_object();
+        let refusal = Refusal::new(ErrorCode::Busy, why);
+        self.client.refused(None, refusal.code, Duration::ZERO);
+        self.outgoing.gathered.extend_from_slice(&encode_error(None, &refusal, Some(BUSY_RETRY_MS)));
+    }
+
     fn trust(&mut self) {
         self.is_trusted = true;
         self.objects.set_limit(REQUEST_BYTES_AFTER_LOGIN);
@@ -210,10 +218,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         let patience = &self.patience;
         let deadline = match self.begun {
             Some(begun) => begun + if self.is_trusted { patience.large_request } else { patience.request },
-            None if self.client.has_logged_in() => self.quiet_since + patience.idle_logged_in,
+            None if self.client.has_logged_in() => {
+                self.quiet_since + patience.idle_logged_in.max(self.client.service().legacy_lease())
+            }
             None => self.quiet_since + patience.idle,
         };
-        let subscribed = self.client.is_subscribed();
+        let (subscribed, inside) = (self.client.is_subscribed(), self.objects.is_inside_object());
         loop {
             if self.last_moment.is_none() && self.stop.is_cancelled() {
                 self.last_moment = Some(Instant::now() + LAST_MOMENT);
@@ -224,11 +234,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             tokio::select! {
                 biased;
                 Ok(()) = self.expulsions.changed() => if self.client.is_expelled() {
-                    info!(ip = %self.client.ip(), "closed: the administrator or another key ended its sessions");
-                    return Ok(Heard::Stop);
+                    return Ok(Heard::Expelled);
                 },
                 // Bytes first: what is here when the tracker is told to stop is answered.
-                read = self.stream.read(&mut self.input) => return heard(read),
+                read = read(&mut self.stream, &mut self.input, inside) => return heard(read),
+                () = self.share.must_give_way() => return Ok(Heard::GiveWay),
                 Ok(()) = self.events.changed(), if subscribed => return Ok(Heard::Events),
                 () = self.stop.cancelled(), if self.last_moment.is_none() => {}
                 () = sleep_until(self.last_moment.unwrap_or(deadline)) => {
@@ -239,21 +249,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     fn take(&mut self, count: usize) {
+        self.share.arrived(count, Instant::now());
         self.objects.extend(self.input.get(..count).unwrap_or_default());
         if count == self.input.len() && count < READ_MUCH {
             self.input.resize(count * 2, 0);
-        } else if count < READ_LITTLE && self.input.len() > READ_LITTLE {
-            self.input.truncate(READ_LITTLE);
-            self.input.shrink_to_fit();
         }
     }
 
-    async fn last_word(&mut self, refusal: &Refusal) -> io::Result<()> {
-        info!(ip = %self.client.ip(), code = %refusal.code, "refused");
+    async fn last_word(&mut self, refusal: &Refusal, retry_after_ms: Option<u64>) -> io::Result<()> {
         self.client.service().metrics().answered(None, refusal.code.as_str(), Duration::ZERO);
-        let retry_after_ms = (refusal.code == ErrorCode::Busy).then_some(BUSY_RETRY_MS);
-        self.out.extend_from_slice(&encode_error(None, refusal, retry_after_ms));
-        self.flush().await?;
+        self.outgoing.gathered.extend_from_slice(&encode_error(None, refusal, retry_after_ms));
+        self.outgoing.flush(&mut self.stream).await?;
         self.close().await
     }
 
@@ -273,6 +279,7 @@ impl<S> Conversation<S> {
         client: Client,
         objects: Objects,
         share: Share,
+        seat: Arc<Seat>,
         patience: Patience,
         stop: CancellationToken,
     ) -> Self {
@@ -283,9 +290,10 @@ impl<S> Conversation<S> {
             client,
             objects,
             share,
+            seat,
             patience,
             stop,
-            out: Vec::new(),
+            outgoing: Outgoing::new(patience.write),
             input: vec![0; READ_LITTLE],
             quiet_since: Instant::now(),
             begun: None,
@@ -293,6 +301,23 @@ impl<S> Conversation<S> {
             last_moment: None,
         }
     }
+}
+
+/// Reads what is there. While there is nothing, whoever is not inside a request holds little memory.
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, inside: bool) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut buffer = ReadBuf::new(input);
+        match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+            Poll::Ready(read) => Poll::Ready(read.map(|()| buffer.filled().len())),
+            Poll::Pending => {
+                if !inside && input.len() > READ_LITTLE {
+                    *input = vec![0; READ_LITTLE];
+                }
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 fn heard(read: io::Result<usize>) -> io::Result<Heard> {

@@ -47,9 +47,20 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Copy the accounts to a new file while the tracker runs
+    /// Write all that the tracker keeps to a new file while it runs: accounts, key, who is online
+    ///
+    /// The file is a tar archive that only its owner may read: it holds the tracker's secret key, with which anybody
+    /// can pose as this tracker, everybody's password hashes, and the tokens of their sessions.
     Backup {
         /// The new file
+        file: PathBuf,
+    },
+    /// Put what a backup holds in the place of what the data folder has, while no tracker runs on it
+    ///
+    /// The file is checked first, and it is all or nothing. What was there before is kept in the folder
+    /// before-restore-N within the data folder. A plain copy of tracker.db is taken, too; then the key stays as it is.
+    Restore {
+        /// The backup
         file: PathBuf,
     },
     /// Write users or peers as the JSON files of the original exercise

@@ -1,16 +1,18 @@
-//! The commands: each asks the running tracker and prints what it says.
+//! The commands: each asks the running tracker and prints what it says; `restore` does its work while none runs.
 
-use std::fs::OpenOptions;
+mod backup;
+
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use shared::limits::PASSWORD_BYTES;
 
 use super::args::{Command, Export, UserCommand};
+use super::data_folder::DataFolderError;
 use super::settings::Settings;
 use crate::admin::{self, AdminError, Status, UserLine};
+use crate::backup::RestoreError;
 
 /// Letters that are not taken for one another, 32 of them: five bits each.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -37,6 +39,18 @@ pub enum CommandError {
     /// Where the backup should go is a file, perhaps an older backup.
     #[error("{0} exists: move it away, or give the backup another name")]
     Exists(PathBuf),
+    /// Nothing can be restored below a running tracker.
+    #[error(
+        "a tracker runs on the data folder {0}: stop it first (as a service: \
+         systemctl stop vizinho-tracker.socket vizinho-tracker.service)"
+    )]
+    Running(PathBuf),
+    /// The data folder.
+    #[error(transparent)]
+    DataFolder(#[from] DataFolderError),
+    /// Nothing was restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The password file.
     #[error("{0} holds no password: 1 to {PASSWORD_BYTES} bytes on one line")]
     NoPassword(PathBuf),
@@ -61,7 +75,8 @@ pub fn run(command: &Command, settings: &Settings) -> Result<(), CommandError> {
         Command::Config => Ok(()),
         Command::User { command } => user(&folder, command),
         Command::Status { json } => status(&folder, *json),
-        Command::Backup { file } => backup(&folder, file),
+        Command::Backup { file } => backup::make(&folder, file),
+        Command::Restore { file } => backup::restore(&folder, file),
         Command::Export { what } => {
             let wanted = match what {
                 Export::Users => admin::Command::ExportUsers {},
@@ -137,25 +152,6 @@ fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
         it.refused_connections,
         it.events
     ))
-}
-
-/// The tracker makes the copy in its own folder; here it is put where it should be, never over another file.
-fn backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
-    let failed = |why| CommandError::File { path: file.to_owned(), why };
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let mut copy = opened.map_err(|why| match why.kind() {
-        io::ErrorKind::AlreadyExists => CommandError::Exists(file.to_owned()),
-        _ => failed(why),
-    })?;
-    let made = admin::ask(folder, &admin::Command::Backup {}).inspect_err(|_| drop(std::fs::remove_file(file)))?;
-    let made = PathBuf::from(made.get("path").and_then(Value::as_str).unwrap_or_default());
-    let copied = std::fs::File::open(&made).and_then(|mut made| {
-        io::copy(&mut made, &mut copy)?;
-        copy.sync_all()
-    });
-    // It is a copy in a private folder: if it can't be removed, that harms nobody.
-    let _ = std::fs::remove_file(&made);
-    copied.map_err(failed)
 }
 
 enum Secret {

@@ -4,16 +4,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use tracing::warn;
+use tracing::{info, warn};
 
-/// The account database's name in the folder.
-pub(super) const DATABASE: &str = "tracker.db";
-
-/// The name of the memory of who was present.
-pub(super) const PRESENCE: &str = "presence.db";
+use crate::backup::{self, DATABASE, PRESENCE};
 
 /// Why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +27,26 @@ pub enum DataFolderError {
     InUse(PathBuf),
 }
 
-/// Makes the folder if need be, closes it to others, and takes its lock, which lasts as long as the file returned.
+/// Makes the folder ready to be used: [`lock`], and what was cut off in it is finished or removed.
 pub(super) fn open_and_lock(path: &Path) -> Result<File, DataFolderError> {
+    let lock = lock(path)?;
+    let prepare = || {
+        if let Some(before) = backup::finish_interrupted(path)? {
+            info!(before = %before.display(), "a restoration that was cut off is finished");
+        }
+        backup::sweep(path)?;
+        // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
+        for name in [DATABASE, PRESENCE] {
+            private_file(&path.join(name))?;
+        }
+        Ok(())
+    };
+    prepare().map_err(|why| DataFolderError::Unusable { path: path.to_owned(), why })?;
+    Ok(lock)
+}
+
+/// Makes the folder if need be, closes it to others, and takes its lock, which lasts as long as the file returned.
+pub(super) fn lock(path: &Path) -> Result<File, DataFolderError> {
     let unusable = |why| DataFolderError::Unusable { path: path.to_owned(), why };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
     let mode = path.metadata().map_err(unusable)?.permissions().mode();
@@ -43,11 +57,8 @@ pub(super) fn open_and_lock(path: &Path) -> Result<File, DataFolderError> {
             warn!(path = %path.display(), "others may look into the data folder: give the tracker one of its own");
         }
     }
-    // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
-    for name in [DATABASE, PRESENCE] {
-        private_file(&path.join(name)).map_err(unusable)?;
-    }
     let lock = private_file(&path.join("lock")).map_err(unusable)?;
+    give_to_owner(&lock, path).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(DataFolderError::InUse(path.to_owned())),
@@ -67,6 +78,15 @@ pub(super) fn default_folder() -> Option<PathBuf> {
 /// Whether the folder holds nothing, or a tracker's database: a folder like `/tmp` must not be closed to others.
 fn is_ours(path: &Path) -> io::Result<bool> {
     Ok(path.join(DATABASE).exists() || path.read_dir()?.next().is_none())
+}
+
+/// Root takes the lock to restore a backup; the tracker's own user has to open it afterwards.
+fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
+    let (mine, owner) = (file.metadata()?, folder.metadata()?);
+    if mine.uid() != owner.uid() && rustix::process::geteuid().is_root() {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 fn private_file(path: &Path) -> io::Result<File> {

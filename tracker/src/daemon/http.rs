@@ -44,10 +44,10 @@ async fn all_metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], service.metrics().text(service.snapshot()))
 }
 
-/// Well when the registry and the account store answer.
+/// Well when the registry and the account store answer and what was stored last could be stored.
 async fn health(State(service): State<Arc<Service>>) -> impl IntoResponse {
     use axum::http::StatusCode;
-    match service.answers().await {
+    match service.health().await {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }

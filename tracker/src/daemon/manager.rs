@@ -3,10 +3,12 @@
 use std::future::pending;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use tracing::warn;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{error, warn};
 
 use crate::service::Service;
 
@@ -30,19 +32,68 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Says in time that all is well, as long as the registry answers. Never ends.
+/// Says in time that all is well, as long as the registry and the account store's thread answer. Never ends.
 pub(super) async fn feed_watchdog(service: Arc<Service>) {
-    let Some(patience) = sd_notify::watchdog_enabled() else { return pending().await };
-    let mut ticks = tokio::time::interval(patience / 3);
+    match sd_notify::watchdog_enabled() {
+        Some(patience) => feed(&service, patience / 3, || tell(&[NotifyState::Watchdog])).await,
+        None => pending().await,
+    }
+}
+
+async fn feed(service: &Service, every: Duration, say_well: impl Fn()) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        service.expire();
-        tell(&[NotifyState::Watchdog]);
+        match timeout(every, service.is_alive()).await {
+            Ok(true) => say_well(),
+            Ok(false) => error!("the account store's thread is gone: the service manager will start the tracker anew"),
+            Err(_) => warn!(after = ?every, "the account store doesn't answer"),
+        }
     }
 }
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(why) = sd_notify::notify(states) {
         warn!(%why, "the service manager can't be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::accounts::{Accounts, SqliteStore};
+    use crate::memory::Memory;
+    use crate::tests::POLICY;
+
+    #[tokio::test]
+    async fn nothing_is_well_while_the_account_store_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let memory = Memory::open(&folder.path().join("presence.db")).unwrap();
+        let service = Service::start(POLICY, accounts, memory).await.unwrap();
+        let (well, mut heard) = watch::channel(());
+        let feeding = feed(&service, Duration::from_millis(20), || well.send_replace(()));
+        let watched = async {
+            heard.changed().await.unwrap();
+            // As a disk that doesn't come back from a sync would: another writer has the file.
+            let other = rusqlite::Connection::open(folder.path().join("db")).unwrap();
+            other.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let (user, password) = ("bob".parse().unwrap(), shared::tracker::Password::new("x").unwrap());
+            let quiet = async {
+                // Until the change has come to the store, all is well.
+                while timeout(Duration::from_millis(300), heard.changed()).await.is_ok() {}
+                other.execute_batch("COMMIT").unwrap();
+            };
+            let (added, ()) = tokio::join!(service.add_account(&user, &password), quiet);
+            added.unwrap();
+            heard.changed().await.unwrap();
+        };
+        tokio::select! {
+            () = feeding => {}
+            () = watched => {}
+        }
     }
 }

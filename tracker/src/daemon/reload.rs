@@ -6,38 +6,107 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
-use super::{Config, LogLevel, Settings, affordable};
+use super::{Config, SetLog, Settings, affordable};
 use crate::server::Places;
 use crate::service::Service;
+
+/// Keys that change only with a restart: what they are about is opened or begun once. Every other one changes at once.
+const WITH_A_RESTART: [&str; 4] = ["data-dir", "listen", "metrics", "no-mdns"];
 
 /// What can change.
 pub(super) struct Live {
     pub(super) service: Arc<Service>,
     pub(super) places: Arc<Places>,
-    pub(super) log_level: LogLevel,
+    pub(super) set_log: SetLog,
 }
 
 impl Live {
     /// Follows each SIGHUP.
-    pub(super) async fn follow(self, mut hangup: Signal, mut config: Config, command_line: Vec<OsString>) {
+    pub(super) async fn follow(self, mut hangup: Signal, begun_with: Settings, command_line: Vec<OsString>) {
+        let mut current = begun_with.values();
         while hangup.recv().await.is_some() {
             match Settings::resolve(&command_line) {
-                Ok(settings) => config = self.apply(&settings, &config).unwrap_or(config),
+                Ok(new) => {
+                    let (now, later) = changes(&current, &new.values(), &begun_with.values());
+                    self.apply(&new, &now, &later);
+                    current = new.values();
+                }
                 Err(why) => error!(why = %why.to_string().trim(), "SIGHUP: the configuration stays as it was"),
             }
         }
     }
 
-    fn apply(&self, settings: &Settings, old: &Config) -> Option<Config> {
-        let new = settings.args.to_config()?;
-        (self.log_level)(settings.args.log_level());
-        self.service.set_policy(new.policy());
-        self.places.set_limits(affordable(new.max_connections), new.per_address);
-        let fixed = |config: &Config| (config.listen, config.data_folder.clone(), config.metrics, config.mdns);
-        if fixed(&new) != fixed(old) {
-            warn!("SIGHUP: listen, data-dir, metrics and no-mdns change only with a restart");
+    fn apply(&self, new: &Settings, now: &[String], later: &[String]) {
+        let Some(config) = new.args.to_config() else { return };
+        // Taken apart, so that what is added to it is not forgotten here, or in the policy.
+        let Config { listen: _, data_folder: _, metrics: _, mdns: _, .. } = &config;
+        let Config { legacy_ttl: _, legacy_auth: _, rates: _, registration: _, catalogue_bytes: _, .. } = &config;
+        let Config { max_connections, per_address, .. } = config;
+        self.service.set_policy(config.policy());
+        self.places.set_limits(affordable(max_connections), per_address);
+        (self.set_log)(new.args.log_level(), new.args.log_format());
+        if !later.is_empty() {
+            warn!(keys = later.join(", "), "SIGHUP: these change only with a restart");
         }
-        info!("SIGHUP: the configuration was read again");
-        Some(new)
+        info!(changed = now.join(", "), "SIGHUP: the configuration was read again");
+    }
+}
+
+/// A key and its value, as text.
+type Value = (String, Option<String>);
+
+/// Which keys change now, and which are other than what the tracker began with and change only with a restart.
+fn changes(old: &[Value], new: &[Value], begun_with: &[Value]) -> (Vec<String>, Vec<String>) {
+    let differing = |from: &[Value], with_a_restart: bool| {
+        let keys = new.iter().filter(|value| !from.contains(value)).map(|(key, _)| key.clone());
+        keys.filter(|key| WITH_A_RESTART.contains(&key.as_str()) == with_a_restart).collect()
+    };
+    (differing(old, false), differing(begun_with, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(words: &[&str]) -> Settings {
+        let all: Vec<OsString> = ["tracker"].iter().chain(words).map(OsString::from).collect();
+        Settings::resolve(&all).unwrap()
+    }
+
+    #[test]
+    fn every_key_changes_at_once_or_is_said_to_need_a_restart() {
+        // Another value than the default for every key there is.
+        let other = |key: &str| match key {
+            "listen" | "metrics" => format!("--{key}=127.0.0.1:1"),
+            "registration" => format!("--{key}=closed"),
+            "log" => format!("--{key}=error"),
+            "log-format" => format!("--{key}=json"),
+            "data-dir" => format!("--{key}=elsewhere"),
+            "no-legacy-auth" | "no-mdns" => format!("--{key}"),
+            _ => format!("--{key}=7"),
+        };
+        let before = settings(&[]);
+        for (key, _) in before.values() {
+            let after = settings(&[&other(&key)]);
+            let (now, later) = changes(&before.values(), &after.values(), &before.values());
+            if WITH_A_RESTART.contains(&key.as_str()) {
+                assert_eq!((now, later), (vec![], vec![key]));
+                continue;
+            }
+            assert_eq!((now, later), (vec![key.clone()], vec![]));
+            // It is one of those that are put in force: all of Config but what needs a restart, and the log.
+            let (before, after) = (&before.args, &after.args);
+            let in_force = before.to_config() != after.to_config()
+                || before.log_level() != after.log_level()
+                || before.log_format() != after.log_format();
+            assert!(in_force, "{key} does nothing");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_said_until_it_is_as_it_was() {
+        let (begun, other) = (settings(&[]).values(), settings(&["--listen=127.0.0.1:1"]).values());
+        assert_eq!(changes(&other, &other, &begun), (vec![], vec!["listen".to_owned()]));
+        assert_eq!(changes(&other, &begun, &begun), (vec![], vec![]));
     }
 }

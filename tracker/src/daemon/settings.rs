@@ -90,6 +90,11 @@ impl Settings {
         Ok(Self { args: Args::from_arg_matches(&matches)?, origins })
     }
 
+    /// Every key that the file may have, and its value as text.
+    pub fn values(&self) -> Vec<(String, Option<String>)> {
+        self.origins.iter().map(|(key, value, _)| (key.clone(), value.clone())).collect()
+    }
+
     /// The effective configuration as a TOML file, each value with where it comes from.
     pub fn text(&self) -> String {
         let line = |(key, value, origin): &(String, Option<String>, &'static str)| match value {

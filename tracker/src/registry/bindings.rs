@@ -51,6 +51,30 @@ impl Registry {
         self.last_expulsion = self.newest_session();
     }
 
+    /// As [`Registry::expel`], but for one session of the user, which goes on, as another one.
+    pub fn expel_others(&mut self, user: &UserName, kept: Option<SessionId>) -> Option<SessionId> {
+        let is_presence = kept.is_some() && kept == self.presence(user);
+        // Out of the way of what ends all the others.
+        let session = kept.and_then(|kept| self.sessions.remove(&kept));
+        if is_presence {
+            self.forget_sessions(user);
+        } else {
+            self.end_sessions(user);
+        }
+        self.last_session += 1;
+        self.expelled.insert(user.clone(), self.newest_session());
+        self.last_expulsion = self.newest_session();
+        let session = session?;
+        self.last_session += 1;
+        let renewed = self.newest_session();
+        self.tokens.insert(session.token, renewed);
+        self.sessions.insert(renewed, session);
+        if let Some(present) = self.present.get_mut(user).filter(|_| is_presence) {
+            present.session = renewed;
+        }
+        Some(renewed)
+    }
+
     /// Whether whoever was authenticated as this user when `then` was the newest session was expelled since.
     pub fn was_expelled_since(&self, user: &UserName, then: SessionId) -> bool {
         self.expelled.get(user).is_some_and(|expelled| then < *expelled)
@@ -63,6 +87,10 @@ impl Registry {
 
     fn end_sessions(&mut self, user: &UserName) {
         self.end_presence(user);
+        self.forget_sessions(user);
+    }
+
+    fn forget_sessions(&mut self, user: &UserName) {
         let over: Vec<SessionId> =
             self.sessions.iter().filter(|(_, session)| session.user == *user).map(|(id, _)| *id).collect();
         for id in over {

@@ -5,34 +5,36 @@
 //! nobody has to wait for it.
 
 mod chunk;
+mod index;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::FileName;
 use shared::limits::FILES_PER_USER;
-use shared::tracker::{FilesMode, HashText, SharedFile, Wanted, words_of};
+use shared::tracker::{FilesMode, HashText, SharedFile, Wanted, Words};
+use shared::{ContentHash, FileName};
 
-use chunk::{Attributes, Chunk, MOST, entry_text};
+use chunk::{Chunk, Draft, Entry, MOST, MOST_BYTES, SoughtHash};
 
 /// Files of one user that are listed at most for one asker.
 const LISTED: usize = 1000;
-/// About what a file costs in memory beside its texts: tree nodes, the index, allocations.
-const BYTES_PER_FILE: usize = 400;
-/// Lists longer than this take a while to be thrown away.
-const LONG: usize = 1000;
+/// Lists that take more memory than this take a while to be thrown away.
+const LONG: usize = 1024 * 1024;
+/// Texts longer than this stay where they are instead of being copied into a text that tells of several users.
+pub(super) const COPIED: usize = 64 * 1024;
+/// What a file that is found costs, in looks at one that isn't.
+const EFFORT_PER_FOUND: usize = 32;
 
 /// One user's files, by name. Copying it is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     /// None of them empty, each name behind all names of the chunk before.
-    chunks: Vec<Arc<Chunk>>,
+    chunks: Arc<[Arc<Chunk>]>,
     count: usize,
     bytes: usize,
+    text_bytes: usize,
 }
 
 /// Why a list of files was not taken.
@@ -55,14 +57,53 @@ pub(super) struct FilesText {
     pub(super) count: usize,
 }
 
+/// What to find, in a form in which it is found fast.
+#[derive(Debug)]
+pub(super) struct Sought<'a>(By<'a>);
+
+#[derive(Debug)]
+enum By<'a> {
+    Hash(SoughtHash),
+    Words(&'a Words),
+}
+
+/// Chunks in the making, ordered by name.
+#[derive(Debug, Default)]
+struct Chunks(Vec<Arc<Chunk>>);
+
 impl Files {
     /// Those files; of several with one name the last counts.
-    pub fn from_list(list: Vec<SharedFile>) -> Self {
-        let by_name: BTreeMap<_, _> =
-            list.into_iter().map(|SharedFile { name, size, hash }| (name, Attributes { size, hash })).collect();
-        let mut files = Self::default();
-        files.push_all(by_name.into_iter().collect());
-        files
+    pub fn from_list(mut list: Vec<SharedFile>) -> Self {
+        if !list.is_sorted_by(|one, next| one.name < next.name) {
+            // The last of a name comes first.
+            list.reverse();
+            list.sort_by(|one, other| one.name.cmp(&other.name));
+            list.dedup_by(|later, first| later.name == first.name);
+        }
+        let pieces = list.len().div_ceil(MOST).max(1);
+        let each = list.len().div_ceil(pieces);
+        let mut list = list.into_iter();
+        let mut chunks = Chunks::default();
+        (0..pieces).for_each(|_| chunks.push_files(list.by_ref().take(each)));
+        chunks.into()
+    }
+
+    /// As [`Files::from_list`], of the lists that [`Files::pieces`] gave, in any order: if nobody changed them, they are
+    /// the same pieces again.
+    pub fn from_pieces(mut pieces: Vec<Vec<SharedFile>>) -> Self {
+        pieces.sort_by(|one, other| one.first().map(|file| &file.name).cmp(&other.first().map(|file| &file.name)));
+        if !pieces.iter().flatten().is_sorted_by(|one, next| one.name < next.name) {
+            return Self::from_list(pieces.into_iter().flatten().collect());
+        }
+        let mut chunks = Chunks::default();
+        pieces.into_iter().for_each(|piece| chunks.push_files(piece.into_iter()));
+        chunks.into()
+    }
+
+    /// The list in pieces that stay as they are when others change: what tells each from all others, and its files as
+    /// JSON, with commas between them.
+    pub fn pieces(&self) -> impl Iterator<Item = (ContentHash, Bytes)> {
+        self.chunks.iter().map(|chunk| (chunk.digest(), chunk.text().slice(1..)))
     }
 
     /// How many.
@@ -77,61 +118,55 @@ impl Files {
 
     /// Whether to throw them away takes a while.
     pub const fn is_long(&self) -> bool {
-        self.count > LONG
+        self.bytes > LONG
     }
 
-    /// About how much memory they take.
+    /// The memory they take, a copy of a short list's text for LIST_PEERS included.
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + if self.text_bytes > COPIED { 0 } else { self.text_bytes }
     }
 
     /// Whether nothing changed since one was a copy of the other.
     pub fn is_copy_of(&self, other: &Self) -> bool {
-        self.chunks.len() == other.chunks.len() && self.chunks.iter().zip(&other.chunks).all(|(a, b)| Arc::ptr_eq(a, b))
+        Arc::ptr_eq(&self.chunks, &other.chunks) || self.is_empty() && other.is_empty()
     }
 
     /// Each of them, ordered by name.
+    #[cfg(test)]
     pub(super) fn to_list(&self) -> Vec<SharedFile> {
-        self.entries().map(shared_file).collect()
+        self.entries().filter_map(|entry| entry.file()).collect()
     }
 
-    /// Makes the text now, where it costs nobody anything.
-    pub fn prepare_text(&self) {
-        self.chunks.iter().for_each(|chunk| drop(chunk.text()));
-    }
-
-    /// About how much memory these files would take after [`Files::apply`], at most.
-    pub(super) fn bytes_after(&self, mode: FilesMode, other: &Self) -> usize {
-        match mode {
-            FilesMode::Replace => other.bytes,
-            FilesMode::Add => self.bytes + other.bytes,
-            FilesMode::Remove => self.bytes,
+    /// About how many bytes are gone through by [`Files::changed`].
+    pub fn effort(&self, mode: FilesMode, other: &Self) -> usize {
+        if mode == FilesMode::Replace {
+            return if self.count == other.count { self.bytes } else { 0 };
         }
+        let mut touched: Vec<usize> = other.entries().map(|entry| self.chunk_of(entry.name)).collect();
+        touched.dedup();
+        let bytes = |number: usize| self.chunks.get(number).map_or(0, |chunk| chunk.bytes());
+        other.bytes + touched.into_iter().map(bytes).sum::<usize>()
     }
 
-    /// Changes these files by `other`, which is left with what is no longer needed. Says whether anything changed.
+    /// These files, changed by `other`; `None` when that changes nothing.
     ///
     /// # Errors
-    /// [`FilesRefused::TooMany`], and then nothing changed.
-    pub fn apply(&mut self, mode: FilesMode, other: &mut Self) -> Result<bool, FilesRefused> {
-        match mode {
-            FilesMode::Replace if other.len() > FILES_PER_USER => return Err(FilesRefused::TooMany),
-            FilesMode::Replace if self.count == other.count && self.entries().eq(other.entries()) => return Ok(false),
-            FilesMode::Replace => {
-                mem::swap(self, other);
-                return Ok(true);
-            }
-            FilesMode::Add => {
-                let new = other.entries().filter(|(name, _)| self.get(name).is_none()).count();
-                if self.len() + new > FILES_PER_USER {
-                    return Err(FilesRefused::TooMany);
-                }
-            }
-            FilesMode::Remove => {}
+    /// [`FilesRefused::TooMany`].
+    pub fn changed(&self, mode: FilesMode, other: &Self) -> Result<Option<Self>, FilesRefused> {
+        let changed = match mode {
+            FilesMode::Replace if self.count == other.count && self.entries().eq(other.entries()) => None,
+            FilesMode::Replace => Some(other.clone()),
+            FilesMode::Add | FilesMode::Remove => self.merged(mode, &other.entries().collect::<Vec<_>>()),
+        };
+        match changed {
+            Some(files) if files.len() > FILES_PER_USER => Err(FilesRefused::TooMany),
+            changed => Ok(changed),
         }
-        let before = mem::take(self);
-        let changed = self.merge(&before, mode, &other.entries().collect::<Vec<_>>());
-        Ok(changed)
+    }
+
+    /// Bytes of the JSON list of all files, about.
+    pub(super) const fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// The pieces of the JSON list of all files, ordered by name.
@@ -144,17 +179,14 @@ impl Files {
         [Bytes::from_static(b"[")].into_iter().chain(texts).chain([Bytes::from_static(b"]")])
     }
 
-    /// The JSON list in one piece.
-    pub(super) fn whole_text(&self) -> Bytes {
-        self.text().collect::<Vec<_>>().concat().into()
-    }
-
     /// The files of this name and this hash, as text only if it is `shown`; `None` when there is no such file.
     pub(super) fn matching(&self, name: Option<&FileName>, hash: Option<&HashText>, shown: bool) -> Option<FilesText> {
-        let found: Vec<_> = match (name, hash) {
+        let hash = hash.map(SoughtHash::new);
+        let found: Vec<_> = match (name, &hash) {
             (Some(name), hash) => {
-                let found = self.get(name).filter(|(_, found)| hash.is_none_or(|hash| *hash == found.hash));
-                found.into_iter().collect()
+                let chunk = self.chunks.get(self.chunk_of(name.as_str()));
+                let found = chunk.and_then(|chunk| chunk.get(name.as_str()));
+                found.filter(|entry| hash.as_ref().is_none_or(|hash| hash.is_of(entry))).into_iter().collect()
             }
             (None, Some(hash)) => self.chunks.iter().flat_map(|chunk| chunk.with_hash(hash)).collect(),
             (None, None) => self.entries().collect(),
@@ -164,115 +196,130 @@ impl Files {
         }
         let count = found.len();
         let listed = if shown { count.min(LISTED) } else { 0 };
-        let mut text = vec![b'['];
-        for (number, (name, attributes)) in found.into_iter().take(listed).enumerate() {
-            if number > 0 {
-                text.push(b',');
-            }
-            entry_text(&mut text, name, attributes);
-        }
-        text.push(b']');
-        Some(FilesText { text: text.into(), listed, count })
+        let list = found.iter().take(listed).map(Entry::text).collect::<Vec<_>>().join(&b','.to_owned());
+        Some(FilesText { text: [b"[", &*list, b"]"].concat().into(), listed, count })
     }
 
-    /// At most `limit` of the files that are wanted, in the order of their names, from behind `after` on. Each that is
-    /// looked at costs `effort`; where that ends the search does, and says behind which file to go on.
+    /// At most `limit` of the files that are wanted, in the order of their names, from behind `after` on. What is
+    /// looked at is taken from `effort`; soon after that ends the search does, and says behind which file to go on.
     pub(super) fn find(
         &self,
-        wanted: &Wanted,
+        sought: &Sought<'_>,
         after: Option<&FileName>,
         limit: usize,
         effort: &mut usize,
     ) -> (Vec<SharedFile>, Option<FileName>) {
-        let begin = after.map_or(0, |after| self.chunk_of(after));
+        let begin = self.chunks.partition_point(|chunk| after.is_some_and(|after| chunk.last() <= after.as_str()));
+        let is_behind = |entry: &Entry<'_>| after.is_none_or(|after| entry.name > after.as_str());
         let mut found = Vec::new();
-        for chunk in self.chunks.iter().skip(begin) {
-            let candidates = match wanted {
-                Wanted::Hash(hash) => chunk.with_hash(hash),
-                Wanted::Words(words) => chunk.with_words(words),
-            };
-            let behind = candidates.into_iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
-            for (name, attributes) in behind {
-                let is_wanted = match wanted {
-                    Wanted::Hash(_) => true,
-                    Wanted::Words(words) => words.matches(name),
-                };
-                if is_wanted {
-                    found.push(shared_file((name, attributes)));
+        for (number, chunk) in self.chunks.iter().enumerate().skip(begin) {
+            let before = found.len();
+            let left = limit - before;
+            match &sought.0 {
+                By::Hash(hash) => {
+                    *effort = effort.saturating_sub(chunk.len() / 8);
+                    found.extend(chunk.with_hash(hash).filter(is_behind).filter_map(|entry| entry.file()).take(left));
                 }
-                *effort = effort.saturating_sub(1);
-                if found.len() == limit || *effort == 0 {
-                    return (found, Some(name.clone()));
+                By::Words(words) => {
+                    let some = chunk.with_words(words, effort);
+                    found.extend(some.filter(is_behind).filter_map(|entry| entry.file()).take(left));
                 }
+            }
+            *effort = effort.saturating_sub((found.len() - before) * EFFORT_PER_FOUND);
+            if found.len() >= limit {
+                break;
+            }
+            if *effort == 0 && number + 1 < self.chunks.len() {
+                return (found, chunk.last().parse().ok());
             }
         }
         (found, None)
     }
 
-    fn get(&self, name: &FileName) -> Option<(&FileName, &Attributes)> {
-        self.chunks.get(self.chunk_of(name))?.get(name)
-    }
-
-    fn entries(&self) -> impl Iterator<Item = (&FileName, &Attributes)> {
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.chunks.iter().flat_map(|chunk| chunk.entries())
     }
 
     /// The place of the chunk that has this name, if one has.
-    fn chunk_of(&self, name: &FileName) -> usize {
-        self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| first <= name)).saturating_sub(1)
+    fn chunk_of(&self, name: &str) -> usize {
+        self.chunks.partition_point(|chunk| chunk.first() <= name).saturating_sub(1)
     }
 
-    /// Becomes `before`, changed by the files in `changes`, which are ordered by name; chunks that don't change are
-    /// shared. Says whether anything changed.
-    fn merge(&mut self, before: &Self, mode: FilesMode, mut changes: &[(&FileName, &Attributes)]) -> bool {
-        let mut changed = false;
-        for (number, chunk) in before.chunks.iter().enumerate() {
-            let next = before.chunks.get(number + 1).and_then(|next| next.first());
-            let here = changes.partition_point(|(name, _)| next.is_none_or(|next| *name < next));
+    /// These files, changed by those in `changes`, which are ordered by name; chunks that don't change are shared.
+    fn merged(&self, mode: FilesMode, mut changes: &[Entry<'_>]) -> Option<Self> {
+        let (mut merged, mut changed) = (Chunks::default(), false);
+        for (number, chunk) in self.chunks.iter().enumerate() {
+            let next = self.chunks.get(number + 1).map(|next| next.first());
+            let here = changes.partition_point(|entry| next.is_none_or(|next| entry.name < next));
             let (own, rest) = changes.split_at(here);
             changes = rest;
             match chunk.changed(mode, own) {
                 Some(files) => {
                     changed = true;
-                    self.push_all(files);
+                    merged.push_all(files);
                 }
-                None => self.push(Arc::clone(chunk)),
+                None => merged.0.push(Arc::clone(chunk)),
             }
         }
         if mode == FilesMode::Add && !changes.is_empty() {
             // There was no chunk at all.
             changed = true;
-            self.push_all(changes.iter().map(|(name, attributes)| ((*name).clone(), (*attributes).clone())).collect());
+            merged.push_all(changes.to_vec());
         }
-        changed
+        changed.then(|| merged.into())
+    }
+}
+
+impl Chunks {
+    /// As [`Chunks::push_all`].
+    fn push_files(&mut self, files: impl Iterator<Item = SharedFile>) {
+        let mut draft = Draft::default();
+        files.for_each(|file| draft.push(&file));
+        self.push_all(draft.entries().collect());
     }
 
     /// Appends files that are ordered by name and behind all that are here.
-    fn push_all(&mut self, mut files: Vec<(FileName, Attributes)>) {
-        if let Some(last) = self.chunks.pop_if(|last| last.len() + files.len() <= MOST / 2) {
-            self.count -= last.len();
-            self.bytes -= last.bytes();
-            files.splice(0..0, last.entries().map(|(name, attributes)| (name.clone(), attributes.clone())));
+    fn push_all(&mut self, files: Vec<Entry<'_>>) {
+        let bytes = |files: &[Entry<'_>]| files.iter().map(Entry::len).sum::<usize>();
+        let more = bytes(&files);
+        let is_small =
+            |last: &mut Arc<Chunk>| last.len() + files.len() <= MOST / 2 && last.text_bytes() + more <= MOST_BYTES / 2;
+        let small = self.0.pop_if(is_small);
+        let joined: Vec<_> = small.iter().flat_map(|small| small.entries()).chain(files).collect();
+        let bytes = bytes(&joined);
+        // All of about the same size: none is full at once.
+        let pieces = joined.len().div_ceil(MOST).max(bytes.div_ceil(MOST_BYTES)).max(1);
+        let (most, most_bytes) = (joined.len().div_ceil(pieces), bytes.div_ceil(pieces));
+        let (mut draft, mut count, mut bytes) = (Draft::default(), 0, 0);
+        for entry in &joined {
+            if count > 0 && (count == most || bytes + entry.len() / 2 > most_bytes) {
+                self.0.push(Arc::new(std::mem::take(&mut draft).finish()));
+                (count, bytes) = (0, 0);
+            }
+            draft.push_entry(entry);
+            (count, bytes) = (count + 1, bytes + entry.len());
         }
-        let pieces = files.len().div_ceil(MOST).max(1);
-        let each = files.len().div_ceil(pieces).max(1);
-        while !files.is_empty() {
-            let rest = files.split_off(each.min(files.len()));
-            self.push(Arc::new(Chunk::new(mem::replace(&mut files, rest))));
+        if count > 0 {
+            self.0.push(Arc::new(draft.finish()));
         }
-    }
-
-    fn push(&mut self, chunk: Arc<Chunk>) {
-        self.count += chunk.len();
-        self.bytes += chunk.bytes();
-        self.chunks.push(chunk);
     }
 }
 
-fn shared_file((name, attributes): (&FileName, &Attributes)) -> SharedFile {
-    SharedFile { name: name.clone(), size: attributes.size, hash: attributes.hash.clone() }
+impl<'a> Sought<'a> {
+    pub(super) fn new(wanted: &'a Wanted) -> Self {
+        Self(match wanted {
+            Wanted::Hash(hash) => By::Hash(SoughtHash::new(hash)),
+            Wanted::Words(words) => By::Words(words),
+        })
+    }
 }
 
-fn cost(name: &FileName, attributes: &Attributes) -> usize {
-    BYTES_PER_FILE + 3 * name.as_str().len() + 2 * attributes.hash.as_str().len()
+impl From<Chunks> for Files {
+    fn from(Chunks(chunks): Chunks) -> Self {
+        let sum = |of: fn(&Chunk) -> usize| chunks.iter().map(|chunk| of(chunk)).sum();
+        let (count, text_bytes) = (sum(Chunk::len), sum(Chunk::text_bytes));
+        // With what refers to the chunks.
+        let bytes = sum(Chunk::bytes) + chunks.len() * size_of::<Arc<Chunk>>();
+        Self { chunks: chunks.into(), count, bytes, text_bytes }
+    }
 }

@@ -1,17 +1,21 @@
 //! FIND: files of all present users, ordered by user and name, in pieces that are short even when users are many.
+//!
+//! Only the lists are taken while others wait, which copies nothing; they are gone through afterwards.
 
 use std::ops::Bound;
 
 use shared::UserName;
 use shared::tracker::{FindCursor, FoundFile, SharedFile, Wanted};
 
-use super::Registry;
+use super::files::Sought;
+use super::{Files, Registry};
 
 /// Users looked at in one piece.
 const USERS_AT_ONCE: usize = 256;
-
-/// Files looked at in one piece.
-const FILES_AT_ONCE: usize = 4096;
+/// Files of the users whose lists are taken at once: those of one user, or about so many.
+const FILES_AT_ONCE: usize = 32_768;
+/// Names and words looked at in one piece, about.
+const EFFORT_AT_ONCE: usize = 32_768;
 
 /// Where a piece begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,18 +37,44 @@ pub struct Finding {
     pub rest: Option<Position>,
 }
 
+/// Some users' lists, as they were at one moment.
+#[derive(Debug)]
+pub struct Lists {
+    lists: Vec<(UserName, Files)>,
+    /// The user behind them.
+    next: Option<UserName>,
+}
+
 impl Registry {
-    /// At most `limit` (at least one) of the files that are wanted, from `position` on.
-    pub fn find(&self, wanted: &Wanted, position: &Position, limit: usize) -> Finding {
+    /// The lists of some users from `position` on.
+    pub fn lists_from(&self, position: &Position) -> Lists {
         let start = match position {
             Position::Start => Bound::Unbounded,
             Position::At(user) | Position::Behind(FindCursor { user, .. }) => Bound::Included(user),
         };
-        let mut files: Vec<FoundFile> = Vec::new();
+        let (mut lists, mut files) = (Vec::new(), 0);
         let users = self.present.range::<UserName, _>((start, Bound::Unbounded));
-        let mut effort = FILES_AT_ONCE;
         for (looked_at, (user, present)) in users.enumerate() {
-            if looked_at == USERS_AT_ONCE {
+            if looked_at == USERS_AT_ONCE || files >= FILES_AT_ONCE {
+                return Lists { lists, next: Some(user.clone()) };
+            }
+            if !present.files.is_empty() {
+                files += present.files.len();
+                lists.push((user.clone(), present.files.clone()));
+            }
+        }
+        Lists { lists, next: None }
+    }
+}
+
+impl Lists {
+    /// At most `limit` (at least one) of the files that are wanted, from `position` on.
+    pub fn find(&self, wanted: &Wanted, position: &Position, limit: usize) -> Finding {
+        let sought = Sought::new(wanted);
+        let mut files: Vec<FoundFile> = Vec::new();
+        let mut effort = EFFORT_AT_ONCE;
+        for (user, list) in &self.lists {
+            if effort == 0 {
                 return Finding { files, rest: Some(Position::At(user.clone())) };
             }
             let after = match position {
@@ -52,7 +82,7 @@ impl Registry {
                 _ => None,
             };
             // One more than fits, to know whether there are more.
-            let (found, stopped) = present.files.find(wanted, after, limit - files.len() + 1, &mut effort);
+            let (found, stopped) = list.find(&sought, after, limit - files.len() + 1, &mut effort);
             let entry = |SharedFile { name, size, hash }| FoundFile { user: user.clone(), name, size, hash };
             files.extend(found.into_iter().map(entry));
             if files.len() > limit {
@@ -63,8 +93,9 @@ impl Registry {
             if let Some(name) = stopped {
                 return Finding { files, rest: Some(Position::Behind(FindCursor { user: user.clone(), name })) };
             }
+            effort = effort.saturating_sub(1);
         }
-        Finding { files, rest: None }
+        Finding { files, rest: self.next.clone().map(Position::At) }
     }
 }
 

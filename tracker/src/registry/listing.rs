@@ -26,6 +26,15 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// Lists of files longer than this are not copied into a page.
 const COPIED: usize = 16 * 1024;
 
+/// What is told of one user.
+#[derive(Debug)]
+pub struct Told {
+    /// Who.
+    pub user: UserName,
+    head: Vec<u8>,
+    files: Files,
+}
+
 /// A page in the making.
 #[derive(Debug)]
 pub struct Page {
@@ -44,14 +53,25 @@ pub struct Page {
 }
 
 impl Registry {
-    /// Everybody who is present, with files.
-    pub fn peers(&self) -> Vec<PeerEntry> {
-        let entry = |present: &Present| {
-            let head = [present.head.as_slice(), b"[]}"].concat();
-            let entry: PeerEntry = serde_json::from_slice(&head).ok()?;
-            Some(PeerEntry { files: present.files.to_list(), ..entry })
+    /// Some of those who are present, by name from behind `after` on; nobody when there are no more.
+    pub fn told_after(&self, after: Option<&UserName>) -> Vec<Told> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let users = self.present.range::<UserName, _>((begin, Bound::Unbounded)).take(USERS_AT_ONCE);
+        let told = |(user, present): (&UserName, &Present)| Told {
+            user: user.clone(),
+            head: present.head.clone(),
+            files: present.files.clone(),
         };
-        self.present.values().filter_map(entry).collect()
+        users.map(told).collect()
+    }
+
+    /// Everybody who is present, with files.
+    #[cfg(test)]
+    pub(super) fn peers(&self) -> Vec<PeerEntry> {
+        let all =
+            std::iter::successors(Some(self.told_after(None)), |some| Some(self.told_after(Some(&some.last()?.user))));
+        let entry = |told: Told| Some(PeerEntry { files: told.files.to_list(), ..told.entry()? });
+        all.flatten().filter_map(entry).collect()
     }
 
     /// The plain list: everybody, with files.
@@ -85,6 +105,18 @@ impl Registry {
             }
         }
         false
+    }
+}
+
+impl Told {
+    /// Who and where; its list of files is empty. `None` only if what was written can't be read.
+    pub fn entry(&self) -> Option<PeerEntry> {
+        serde_json::from_slice(&[self.head.as_slice(), b"[]}"].concat()).ok()
+    }
+
+    /// The pieces of the JSON list of the files.
+    pub fn files(&self) -> impl Iterator<Item = Bytes> {
+        self.files.text()
     }
 }
 
@@ -130,7 +162,7 @@ impl Page {
             self.has_more |= self.is_full;
             return;
         }
-        if self.users >= wanted.limit.unwrap_or(usize::MAX) || self.len() > PAGE_BYTES {
+        if self.users >= wanted.limit.unwrap_or(usize::MAX).max(1) || self.len() > PAGE_BYTES {
             (self.is_full, self.has_more) = (true, true);
             return;
         }

@@ -1,23 +1,19 @@
 //! What should outlast the process: who was present by which token, and with what.
 //!
 //! Every change of a presence marks its user. [`Registry::take_changes`] hands out the marked users' state and unmarks
-//! them; whoever fails to store it marks them again. Leases renewed by a tenth or less are not worth a mark.
+//! them, the one who waits longest first; whoever fails to store it marks them again. Leases renewed by a tenth or less
+//! are not worth a mark.
 
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use shared::UserName;
-use shared::tracker::{FilesMode, PeerEntry, Token};
+use shared::tracker::{PeerEntry, Token};
 
-use super::{Arrival, Files, FilesRefused, Registry};
-
-/// Marked users whose state is handed out at once.
-const CHANGES_AT_ONCE: usize = 512;
-/// Bytes of file lists after which no more are handed out at once.
-const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
+use super::{Arrival, Files, Registry};
 
 /// One user's state since it was last taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Change {
     /// Who.
     pub user: UserName,
@@ -26,7 +22,7 @@ pub struct Change {
 }
 
 /// A presence as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Remembered {
     /// Speaks for the user.
     pub token: Token,
@@ -34,38 +30,47 @@ pub struct Remembered {
     pub remaining: Duration,
     /// The entry's JSON text, without files.
     pub entry: Vec<u8>,
-    /// The JSON list of the files, if it may have changed.
-    pub files: Option<Bytes>,
+    /// The files, if they may have changed.
+    pub files: Option<Files>,
 }
 
 /// A presence as it comes back from the store.
 #[derive(Debug)]
 pub struct Revived {
-    /// Who, where and with what.
+    /// Who and where; its list of files is empty.
     pub entry: PeerEntry,
+    /// With what.
+    pub files: Files,
     /// Speaks for the user.
     pub token: Token,
     /// What is left of the presence.
     pub remaining: Duration,
 }
 
-/// What of a user is not stored yet.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Mark {
-    pub(super) files: bool,
+/// Users whose state is not stored yet.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Whether the files are what changed.
+    files: HashMap<UserName, bool>,
+    /// Each of them once, in the order in which they were marked.
+    order: VecDeque<UserName>,
 }
 
 impl Registry {
-    /// The state of some of the users that changed, and whether there are more.
-    pub fn take_changes(&mut self, now: Instant) -> (Vec<Change>, bool) {
-        let (mut changes, mut bytes) = (Vec::new(), 0);
-        while changes.len() < CHANGES_AT_ONCE && bytes < BYTES_AT_ONCE {
-            let Some((user, mark)) = self.marked.pop_first() else { break };
-            let presence = self.remembered(&user, mark, now);
-            bytes += presence.as_ref().and_then(|it| it.files.as_ref()).map_or(0, Bytes::len);
-            changes.push(Change { user, presence });
-        }
-        (changes, !self.marked.is_empty())
+    /// How many users are marked.
+    pub fn marked_count(&self) -> usize {
+        self.marked.order.len()
+    }
+
+    /// The state of at most so many users that changed, those first who were marked first.
+    pub fn take_changes(&mut self, at_most: usize, now: Instant) -> Vec<Change> {
+        let users: Vec<_> = self.marked.order.drain(..at_most.min(self.marked.order.len())).collect();
+        let change = |user: UserName| {
+            let files = self.marked.files.remove(&user).unwrap_or(true);
+            let presence = self.remembered(&user, files, now);
+            Change { user, presence }
+        };
+        users.into_iter().map(change).collect()
     }
 
     /// These changes were not stored: they are to be taken again.
@@ -78,16 +83,13 @@ impl Registry {
 
     /// Makes a user present who was so before the process began. Says whether that was possible.
     pub fn revive(&mut self, revived: Revived, now: Instant) -> bool {
-        let Revived { entry, token, remaining } = revived;
-        let PeerEntry { user, ip, port, addresses, fingerprint: binding, files, file_count: _ } = entry;
+        let Revived { entry, files, token, remaining } = revived;
+        let PeerEntry { user, ip, port, addresses, fingerprint: binding, files: _, file_count: _ } = entry;
         let arrival = Arrival { user: user.clone(), ip, port, addresses, token, binding };
         if self.present.contains_key(&user) || self.login(arrival, now).is_err() {
             return false;
         }
-        let mut files = Files::from_list(files);
-        if let Err(FilesRefused::TooMany | FilesRefused::CatalogueFull) =
-            self.set_files(&user, FilesMode::Replace, &mut files)
-        {
+        if !files.is_empty() && self.put_files(&user, files).is_err() {
             tracing::warn!(%user, "the files shared before don't fit any more");
         }
         // Peers of ours lost their connection and need a moment to come back; others say nothing by themselves.
@@ -104,9 +106,12 @@ impl Registry {
 
     /// What is stored of this user is not right any more.
     pub fn mark(&mut self, user: &UserName, files: bool) {
-        match self.marked.get_mut(user) {
-            Some(mark) => mark.files |= files,
-            None => drop(self.marked.insert(user.clone(), Mark { files })),
+        match self.marked.files.get_mut(user) {
+            Some(marked) => *marked |= files,
+            None => {
+                self.marked.files.insert(user.clone(), files);
+                self.marked.order.push_back(user.clone());
+            }
         }
     }
 
@@ -127,13 +132,13 @@ impl Registry {
         }
     }
 
-    fn remembered(&mut self, user: &UserName, mark: Mark, now: Instant) -> Option<Remembered> {
+    fn remembered(&mut self, user: &UserName, files: bool, now: Instant) -> Option<Remembered> {
         let present = self.present.get_mut(user)?;
         let token = self.sessions.get(&present.session)?.token;
         present.stored = present.deadline;
         let mut entry = present.head.clone();
         entry.extend_from_slice(b"[]}");
-        let files = mark.files.then(|| present.files.whole_text());
+        let files = files.then(|| present.files.clone());
         Some(Remembered { token, remaining: present.deadline.saturating_duration_since(now), entry, files })
     }
 }

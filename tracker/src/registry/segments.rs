@@ -15,14 +15,13 @@ use bytes::Bytes;
 use shared::UserName;
 
 use super::Present;
+use super::files::COPIED;
 use super::listing::{Parts, push_json};
 
 /// Users in one segment.
 const MOST: usize = 64;
 /// A segment with fewer joins the one before it, if that has room.
 const FEW: usize = MOST / 4;
-/// Lists of files longer than this stay where they are instead of being copied into a segment's text.
-const COPIED: usize = 64 * 1024;
 
 /// Which segments there are, and the texts that are ready.
 #[derive(Debug)]
@@ -122,19 +121,23 @@ fn text_of<'a>(users: impl Iterator<Item = &'a Present>) -> Vec<Bytes> {
     for present in users {
         text.push(b',');
         text.extend_from_slice(&present.head);
-        let files: Vec<Bytes> = present.files.text().collect();
-        if files.iter().map(Bytes::len).sum::<usize>() > COPIED {
-            parts.push(std::mem::take(&mut text).into());
-            parts.extend(files);
+        if present.files.text_bytes() > COPIED {
+            parts.push(exactly(&mut text));
+            parts.extend(present.files.text());
         } else {
-            files.iter().for_each(|part| text.extend_from_slice(part));
+            present.files.text().for_each(|part| text.extend_from_slice(&part));
         }
         text.push(b'}');
     }
     if !text.is_empty() {
-        parts.push(text.into());
+        parts.push(exactly(&mut text));
     }
     parts
+}
+
+/// Takes the text, without the room that was left for more of it.
+fn exactly(text: &mut Vec<u8>) -> Bytes {
+    std::mem::take(text).into_boxed_slice().into()
 }
 
 #[cfg(test)]
@@ -169,8 +172,8 @@ mod tests {
     fn share(registry: &mut Registry, n: u16, files: u16) {
         let file =
             |i| SharedFile { name: format!("f{i}").parse().unwrap(), size: i, hash: HashText::new("h").unwrap() };
-        let mut files = Files::from_list((0..u64::from(files)).map(file).collect());
-        registry.set_files(&name(n), FilesMode::Replace, &mut files).unwrap();
+        let files = Files::from_list((0..u64::from(files)).map(file).collect());
+        registry.set_files(&name(n), FilesMode::Replace, &files).unwrap();
     }
 
     fn listed(registry: &mut Registry) -> Peers {

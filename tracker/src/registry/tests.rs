@@ -64,8 +64,8 @@ impl World {
             size: 1,
             hash: HashText::new(hash).unwrap(),
         };
-        let mut files = Files::from_list(files.iter().map(file).collect());
-        self.registry.set_files(&name(user), FilesMode::Replace, &mut files).unwrap()
+        let files = Files::from_list(files.iter().map(file).collect());
+        self.registry.set_files(&name(user), FilesMode::Replace, &files).unwrap()
     }
 
     fn list_text(&mut self, wanted: &ListPeers) -> String {
@@ -273,22 +273,61 @@ fn events_tell_what_changed_and_nothing_else() {
 }
 
 #[test]
+fn a_login_that_changes_nothing_is_no_event_unless_the_user_may_have_been_away() {
+    let mut world = World::new(RULES);
+    world.registry.bind(&name("bob"), key(1));
+    let events_of = |world: &World| world.registry.last_event();
+    world.login("bob", BOB_IP);
+    let first = events_of(&world);
+    world.login("bob", BOB_IP);
+    assert_eq!(events_of(&world), first);
+    world.share("bob", &[("a", "1")]);
+    let session = world.login("bob", BOB_IP);
+    assert_eq!(events_of(&world), first + 2, "the files are gone");
+    world.registry.dropped(session, world.now);
+    world.login("bob", BOB_IP);
+    assert_eq!(events_of(&world), first + 3);
+    world.login("bob", ALICE_IP);
+    assert_eq!(events_of(&world), first + 4);
+    world.wait(10);
+    world.login("bob", ALICE_IP);
+    assert_eq!(events_of(&world), first + 5);
+}
+
+#[test]
 fn a_full_catalogue_takes_no_more_until_somebody_leaves() {
-    let mut world = World::new(Rules { catalogue_bytes: 1000, ..RULES });
+    let file = |name: &str| SharedFile { name: name.parse().unwrap(), size: 1, hash: HashText::new("1").unwrap() };
+    let catalogue_bytes = Files::from_list(vec![file("a"), file("b")]).bytes();
+    let mut world = World::new(Rules { catalogue_bytes, ..RULES });
     world.login("alice", ALICE_IP);
     world.login("bob", BOB_IP);
     assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
-    let mut one =
-        Files::from_list(vec![SharedFile { name: "c".parse().unwrap(), size: 1, hash: HashText::new("").unwrap() }]);
+    let one = Files::from_list(vec![file("c")]);
     let full = Err(FilesRefused::CatalogueFull);
-    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Add, &mut one), full);
-    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Replace, &mut one), full);
+    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Add, &one), full);
+    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Replace, &one), full);
     assert_eq!(world.share("alice", &[("z", "1"), ("y", "1")]), Some(2));
     world.registry.logout(&name("alice"));
     assert_eq!(world.share("bob", &[("c", "1")]), Some(1));
     world.login("bob", BOB_IP);
     world.login("alice", ALICE_IP);
     assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
+}
+
+#[test]
+fn who_changes_all_the_time_is_stored_after_those_who_waited() {
+    let mut world = World::new(RULES);
+    for user in ["a", "b", "zed"] {
+        world.login(user, ALICE_IP);
+    }
+    let mut stored = Vec::new();
+    for round in ["1", "2", "3"] {
+        stored.extend(world.registry.take_changes(1, world.now).into_iter().map(|change| change.user.to_string()));
+        world.share("a", &[("x", round)]);
+        world.share("b", &[("x", round)]);
+    }
+    assert_eq!(stored, ["a", "b", "zed"]);
+    assert_eq!(world.registry.marked_count(), 2);
 }
 
 #[derive(Debug, Clone)]
@@ -313,6 +352,38 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..2000_u16).prop_map(Step::Wait),
     ];
     proptest::collection::vec(step, 0..60)
+}
+
+#[test]
+fn of_a_users_sessions_one_may_stay_when_the_others_end() {
+    for (kept_is_present, others) in [(true, 1), (false, 1), (true, 0)] {
+        let mut world = World::new(RULES);
+        world.registry.bind(&name("bob"), key(1));
+        let other_arrival = world.arrival("bob", BOB_IP);
+        let attached =
+            world.registry.attach(other_arrival.user.clone(), other_arrival.token, other_arrival.binding).unwrap();
+        let present = world.login("bob", BOB_IP);
+        let (kept, token) = if kept_is_present {
+            (present, world.registry.session(present).unwrap().1)
+        } else {
+            (attached, other_arrival.token)
+        };
+        if others == 0 {
+            world.registry.detach(attached);
+        }
+        let renewed = world.registry.expel_others(&name("bob"), Some(kept)).unwrap();
+        assert_eq!(world.registry.session_count(), 1);
+        assert_eq!(world.registry.session_of_token(&token), Some((renewed, &name("bob"))));
+        assert_eq!(world.registry.is_present(&name("bob")), kept_is_present);
+        assert_eq!(world.registry.renew(renewed, world.now).is_ok(), kept_is_present);
+        assert!(world.registry.was_expelled_since(&name("bob"), kept));
+        assert!(!world.registry.was_expelled_since(&name("bob"), renewed));
+        assert!(world.registry.session(kept).is_none());
+    }
+    let mut world = World::new(RULES);
+    let present = world.login("bob", BOB_IP);
+    assert_eq!(world.registry.expel_others(&name("bob"), None), None);
+    assert!(world.registry.session(present).is_none() && !world.registry.is_present(&name("bob")));
 }
 
 proptest! {
@@ -360,9 +431,8 @@ proptest! {
                 prop_assert_eq!(&registry.sessions[&present.session].user, user);
                 prop_assert_eq!(present.bound, registry.bindings.contains_key(user));
             }
-            prop_assert!(registry.marked.keys().all(|user| user.as_str().starts_with('u')));
-            let (changes, more) = world.registry.take_changes(world.now);
-            prop_assert!(!more);
+            let changes = world.registry.take_changes(world.registry.marked_count(), world.now);
+            prop_assert_eq!(world.registry.marked_count(), 0);
             for Change { user, presence } in changes {
                 match presence {
                     Some(presence) => drop(stored.insert(user, presence.token)),

@@ -1,10 +1,21 @@
-//! Places for connections: so many in all, and so many for one address.
+//! Places for connections: so many in all, so many for one address, so many for one IPv6 network.
+//!
+//! When there is none left, one that nobody logged in on gives way to the newcomer: the quietest of the address that
+//! holds most, as long as the newcomer's address holds fewer; or else one that has been quiet for `QUIET`. So a few
+//! addresses that hold many connections can't keep others out, and who was only slow is let be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::limits::network;
+use crate::connection::Seat;
+use crate::limits::{Network, Origin};
+
+/// How long a connection is quiet before it gives way to one from an address that holds as many.
+const QUIET: Duration = Duration::from_secs(5);
+/// Addresses that are looked at for a place that can be given to somebody else.
+const LOOKED_AT: usize = 64;
 
 /// Most connections from one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +35,9 @@ pub enum Full {
     /// From one address.
     #[error("the tracker has too many connections from this address")]
     FromThere,
+    /// From one IPv6 network.
+    #[error("the tracker has too many connections from this network")]
+    FromNetwork,
 }
 
 /// All places.
@@ -35,7 +49,9 @@ pub struct Places {
 /// One place, free again when this is dropped.
 #[derive(Debug)]
 pub struct Place {
-    address: IpAddr,
+    number: u64,
+    from: Origin,
+    seat: Arc<Seat>,
     taken: Arc<Mutex<Taken>>,
 }
 
@@ -44,13 +60,25 @@ struct Taken {
     limit: usize,
     per_address: PerAddress,
     in_all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    last: u64,
+    by_address: HashMap<Origin, BTreeMap<u64, Arc<Seat>>>,
+    by_network: HashMap<Network, usize>,
+    /// The addresses by how many places they have.
+    by_count: BTreeSet<(usize, Origin)>,
 }
 
 impl Places {
     /// So many.
     pub fn new(limit: usize, per_address: PerAddress) -> Self {
-        let taken = Taken { limit, per_address, in_all: 0, by_address: HashMap::new() };
+        let taken = Taken {
+            limit,
+            per_address,
+            in_all: 0,
+            last: 0,
+            by_address: HashMap::new(),
+            by_network: HashMap::new(),
+            by_count: BTreeSet::new(),
+        };
         Self { taken: Arc::new(Mutex::new(taken)) }
     }
 
@@ -60,37 +88,116 @@ impl Places {
         (taken.limit, taken.per_address) = (limit, per_address);
     }
 
-    /// A place for a connection from there.
+    /// A place for a connection from there. Somebody may have to go for it.
     ///
     /// # Errors
     /// [`Full`].
-    pub fn take(&self, from: IpAddr) -> Result<Place, Full> {
-        let address = network(from);
+    pub fn take(&self, from: IpAddr, now: Instant) -> Result<Place, Full> {
+        let from = Origin::of(from);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let PerAddress { elsewhere, loopback } = taken.per_address;
-        if taken.in_all >= taken.limit {
-            return Err(Full::InAll);
+        if let Some(full) = taken.full(from) {
+            let (number, other) = taken.who_gives_way(full, from, now).ok_or(full)?;
+            if let Some(seat) = taken.remove(number, other) {
+                seat.ask_to_go();
+            }
         }
-        let from_there = taken.by_address.get(&address).copied().unwrap_or_default();
-        if from_there >= if address.is_loopback() { loopback } else { elsewhere } {
-            return Err(Full::FromThere);
-        }
-        taken.in_all += 1;
-        taken.by_address.insert(address, from_there + 1);
-        Ok(Place { address, taken: Arc::clone(&self.taken) })
+        let seat = Arc::new(Seat::new(now));
+        let number = taken.add(from, Arc::clone(&seat));
+        Ok(Place { number, from, seat, taken: Arc::clone(&self.taken) })
+    }
+}
+
+impl Place {
+    /// For the connection that has it.
+    pub fn seat(&self) -> Arc<Seat> {
+        Arc::clone(&self.seat)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.in_all -= 1;
-        if let Some(count) = taken.by_address.get_mut(&self.address) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(self.number, self.from);
+    }
+}
+
+impl Taken {
+    fn full(&self, from: Origin) -> Option<Full> {
+        let PerAddress { elsewhere, loopback } = self.per_address;
+        let per_address = if from.address().is_loopback() { loopback } else { elsewhere };
+        let from_network = from.network().and_then(|network| self.by_network.get(&network)).copied();
+        // Whatever one network does, others have a quarter.
+        let per_network = (self.limit - self.limit / 4).max(per_address.min(self.limit));
+        if self.count(from) >= per_address {
+            Some(Full::FromThere)
+        } else if from_network.is_some_and(|count| count >= per_network) {
+            Some(Full::FromNetwork)
+        } else {
+            (self.in_all >= self.limit).then_some(Full::InAll)
+        }
+    }
+
+    fn who_gives_way(&self, full: Full, from: Origin, now: Instant) -> Option<(u64, Origin)> {
+        let here = self.count(from);
+        let may_go = |count: usize, origin: Origin| {
+            // To give a place to somebody who then has as many would only turn things round.
+            let quiet = if count > here + 1 { Duration::ZERO } else { QUIET };
+            self.quietest(origin, now, quiet).map(|number| (number, origin))
+        };
+        let addresses = self.by_count.iter().rev().copied();
+        match full {
+            Full::FromThere => may_go(here, from),
+            Full::FromNetwork => addresses
+                .filter(|(_, origin)| origin.network() == from.network())
+                .take(LOOKED_AT)
+                .find_map(|(count, origin)| may_go(count, origin)),
+            Full::InAll => addresses.take(LOOKED_AT).find_map(|(count, origin)| may_go(count, origin)),
+        }
+    }
+
+    fn quietest(&self, origin: Origin, now: Instant, at_least: Duration) -> Option<u64> {
+        let seats = self.by_address.get(&origin)?.iter();
+        let quiet = seats.filter_map(|(number, seat)| Some((seat.quiet_since()?, *number)));
+        let (since, number) = quiet.min()?;
+        (now.saturating_duration_since(since) >= at_least).then_some(number)
+    }
+
+    fn count(&self, from: Origin) -> usize {
+        self.by_address.get(&from).map_or(0, BTreeMap::len)
+    }
+
+    fn add(&mut self, from: Origin, seat: Arc<Seat>) -> u64 {
+        self.last += 1;
+        let seats = self.by_address.entry(from).or_default();
+        self.by_count.remove(&(seats.len(), from));
+        seats.insert(self.last, seat);
+        self.by_count.insert((seats.len(), from));
+        self.in_all += 1;
+        if let Some(network) = from.network() {
+            *self.by_network.entry(network).or_default() += 1;
+        }
+        self.last
+    }
+
+    /// Nothing, if somebody else has that place already.
+    fn remove(&mut self, number: u64, from: Origin) -> Option<Arc<Seat>> {
+        let seats = self.by_address.get_mut(&from)?;
+        let seat = seats.remove(&number)?;
+        self.by_count.remove(&(seats.len() + 1, from));
+        if seats.is_empty() {
+            self.by_address.remove(&from);
+        } else {
+            self.by_count.insert((seats.len(), from));
+        }
+        self.in_all -= 1;
+        if let Some(network) = from.network()
+            && let Some(count) = self.by_network.get_mut(&network)
+        {
             *count -= 1;
             if *count == 0 {
-                taken.by_address.remove(&self.address);
+                self.by_network.remove(&network);
             }
         }
+        Some(seat)
     }
 }
 
@@ -98,20 +205,66 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn is_empty(places: &Places) -> bool {
+        let taken = places.taken.lock().unwrap();
+        taken.in_all == 0 && taken.by_address.is_empty() && taken.by_network.is_empty() && taken.by_count.is_empty()
+    }
+
     #[test]
     fn in_all_and_from_one_address() {
+        let now = Instant::now();
         let places = Places::new(5, PerAddress { elsewhere: 2, loopback: 4 });
-        let from = |ip: &str| places.take(ip.parse().unwrap());
+        let from = |text: &str| places.take(ip(text), now);
         let mut held = vec![from("10.0.0.1").unwrap(), from("10.0.0.1").unwrap()];
         assert_eq!(from("::ffff:10.0.0.1").unwrap_err(), Full::FromThere);
-        held.extend([from("127.0.0.1").unwrap(), from("127.0.0.1").unwrap(), from("127.0.0.1").unwrap()]);
+        held.extend([from("127.0.0.1").unwrap(), from("10.0.0.3").unwrap(), from("10.0.0.4").unwrap()]);
+        held.iter().for_each(|place| place.seat.know());
         assert_eq!(from("10.0.0.2").unwrap_err(), Full::InAll);
         held.remove(0);
         held.push(from("10.0.0.2").unwrap());
         places.set_limits(9, PerAddress { elsewhere: 3, loopback: 4 });
-        held.push(places.take("10.0.0.2".parse().unwrap()).unwrap());
+        held.push(from("10.0.0.2").unwrap());
         held.clear();
-        let taken = places.taken.lock().unwrap();
-        assert!(taken.in_all == 0 && taken.by_address.is_empty());
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn neighbours_in_an_ipv6_network_have_places_of_their_own() {
+        let now = Instant::now();
+        let places = Places::new(100, PerAddress { elsewhere: 10, loopback: 100 });
+        let from = |n: u128| places.take(IpAddr::from((0xfd00_u128 << 112 | n).to_be_bytes()), now);
+        let hoarder: Vec<Place> = (0..10).map(|_| from(2).unwrap()).collect();
+        assert_eq!(from(2).unwrap_err(), Full::FromThere);
+        let neighbour = from(3).unwrap();
+        let crowd: Vec<Place> = (100..164).map(|n| from(n).unwrap()).collect();
+        hoarder.iter().chain(&crowd).chain([&neighbour]).for_each(|place| place.seat.know());
+        assert_eq!(from(200).unwrap_err(), Full::FromNetwork);
+        assert!(places.take(ip("10.0.0.1"), now).is_ok());
+        drop((hoarder, neighbour, crowd));
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn a_hoard_gives_way_to_others_at_once_and_to_more_of_its_own_when_it_is_quiet() {
+        let mut now = Instant::now();
+        let places = Places::new(20, PerAddress { elsewhere: 10, loopback: 20 });
+        let logged_in = places.take(ip("10.0.0.1"), now).unwrap();
+        logged_in.seat.know();
+        let mut hoard: Vec<Place> = (1..20).map(|n| places.take([10, 0, 1, n % 2].into(), now).unwrap()).collect();
+        let newcomers: Vec<Place> = (0..12).map(|n| places.take([10, 0, 2, n].into(), now).unwrap()).collect();
+        assert_eq!(places.taken.lock().unwrap().in_all, 20);
+        // Who went is no longer counted, however long its connection takes to end.
+        hoard.clear();
+        assert_eq!(places.taken.lock().unwrap().in_all, 13);
+        hoard.extend((0..7).map(|_| places.take(ip("10.0.1.1"), now).unwrap()));
+        assert_eq!(places.take(ip("10.0.1.1"), now).unwrap_err(), Full::InAll);
+        now += QUIET;
+        hoard.push(places.take(ip("10.0.1.1"), now).unwrap());
+        drop((logged_in, newcomers, hoard));
+        assert!(is_empty(&places));
     }
 }

@@ -39,9 +39,9 @@ impl Service {
         if self.accounts.run(move |store| store.find(&name)).await?.is_some() {
             return Err(StoreError::NameTaken.into());
         }
-        let password_hash = self.passwords.hash(&password, client.ip()).await?;
+        let password_hash = self.passwords.hash(&password, client.ip().into()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
-        self.accounts.run(move |store| store.create(&account)).await?;
+        self.accounts.commit(move |store| store.create(&account)).await?;
         if let Some(fingerprint) = binding {
             self.with_registry(|registry, _| registry.bind(&user, fingerprint));
         }
@@ -72,7 +72,7 @@ impl Service {
             Binding::Stays(binding) => binding,
             Binding::Becomes { old, new } => {
                 let name = user.clone();
-                self.accounts.run(move |store| store.bind(&name, old, new)).await?;
+                self.accounts.commit(move |store| store.bind(&name, old, new)).await?;
                 self.with_registry(|registry, _| registry.bind(&user, new));
                 info!(%user, %new, first = old.is_none(), "bound to a certificate");
                 Some(new)
@@ -84,6 +84,7 @@ impl Service {
     pub(super) fn resume(&self, client: &mut Client, id: Option<&str>, presence: &Presence) -> Answered {
         let (user, fingerprint) = self.certified(client)?;
         if presence.is_some() {
+            self.gate().limits.change(&user, client.ip(), Instant::now())?;
             return self.arrive(client, id, user, Some(fingerprint), presence);
         }
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
@@ -105,16 +106,22 @@ impl Service {
 
     pub(super) async fn passwd(
         &self,
-        client: &Client,
+        client: &mut Client,
         id: Option<&str>,
         credentials: Credentials,
         new_password: Password,
     ) -> Answered {
         let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
         self.demand_tls_if_bound(client, &user)?;
-        let new = self.passwords.hash(&new_password, client.ip()).await?;
+        let new = self.passwords.hash(&new_password, client.ip().into()).await?;
         let name = user.clone();
-        self.accounts.run(move |store| store.set_password(&name, &old, &new)).await?;
+        self.accounts.commit(move |store| store.set_password(&name, &old, &new)).await?;
+        let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let (kept, now) = self.with_registry(|registry, _| {
+            let kept = registry.expel_others(&user, asked_from);
+            (kept, registry.newest_session())
+        });
+        client.keep(&user, kept, now);
         info!(%user, ip = %client.ip(), "changed the password");
         ok(id, "the password is changed", &Empty {})
     }
@@ -123,16 +130,21 @@ impl Service {
     pub(super) async fn authenticate(&self, client: &Client, credentials: Credentials) -> Result<Account, Refused> {
         let Credentials { user, password } = credentials;
         let (ip, gate) = (client.ip(), self.gate());
-        gate.limits
-            .attempt(&user, ip, Instant::now())
-            .inspect_err(|_| warn!(%user, %ip, "too many wrong passwords"))?;
+        gate.limits.attempt(&user, ip, Instant::now()).inspect_err(|_| {
+            if self.lines().may_tell(ip, "too many passwords") {
+                warn!(%user, %ip, "too many passwords");
+            }
+        })?;
         let checked = self.check(&user, &password, ip).await;
-        if !matches!(checked, Ok(None)) {
-            // Right, or never looked at: no guess.
-            gate.limits.forgive(&user, ip);
+        match checked {
+            Ok(Some(_)) => gate.limits.was_right(&user, ip),
+            Ok(None) => {}
+            Err(_) => gate.limits.forgive(&user, ip),
         }
         checked?.ok_or_else(|| {
-            warn!(%user, %ip, "wrong user or password");
+            if self.lines().may_tell(ip, "wrong user or password") {
+                warn!(%user, %ip, "wrong user or password");
+            }
             refuse(ErrorCode::AuthFailed, "wrong user or password")
         })
     }
@@ -141,7 +153,7 @@ impl Service {
         let name = user.clone();
         let account = self.accounts.run(move |store| store.find(&name)).await?;
         let stored = account.as_ref().map(|account| account.password_hash.as_str());
-        let check = self.passwords.check(password, stored, ip).await?;
+        let check = self.passwords.check(password, stored, ip.into()).await?;
         Ok(match (check, account) {
             (Check::Right, Some(account)) => Some(account),
             (Check::RightRehashed(new), Some(account)) => Some(self.store_rehashed(account, new).await),
@@ -179,7 +191,7 @@ impl Service {
     /// The new hash is an improvement, not a promise: if it can't be stored, the old one goes on being good.
     async fn store_rehashed(&self, mut account: Account, new: String) -> Account {
         let (name, old, hash) = (account.user.clone(), account.password_hash.clone(), new.clone());
-        match self.accounts.run(move |store| store.set_password(&name, &old, &hash)).await {
+        match self.accounts.commit(move |store| store.set_password(&name, &old, &hash)).await {
             Ok(()) => account.password_hash = new,
             Err(why) => warn!(user = %account.user, %why, "the password's hash stays on its old parameters"),
         }
@@ -209,7 +221,9 @@ impl Service {
         };
         let (session, ttl_s) = self.with_registry(login)?;
         client.hold(user.clone(), session);
-        info!(%user, %ip, bound = binding.is_some(), "present");
+        if self.lines().may_tell(ip, "present") {
+            info!(%user, %ip, bound = binding.is_some(), "present");
+        }
         let message = format!("welcome, {user}");
         ok(id, message, &LoginReply { user, token, ttl_s, observed_ip: ip })
     }

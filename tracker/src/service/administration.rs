@@ -1,18 +1,19 @@
 //! What an administrator does to accounts, while everybody else goes on.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shared::tracker::{Password, PeerEntry};
+use shared::tracker::Password;
 use shared::{Fingerprint, UserName};
+use tokio::time::timeout;
 
 use super::Service;
 use crate::accounts::{Account, StoreError};
-use crate::passwords::PasswordError;
+use crate::passwords::{Asker, PasswordError};
+use crate::registry::Told;
 
-/// Whose places in the hashing queue the administrator takes.
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// How long the account store may take to answer while all is well.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +42,41 @@ impl Service {
         }))
     }
 
-    /// Whether the registry and the account store answer.
+    /// Whether all is well: the registry and the account store answer, and what was to be stored last was stored.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn answers(&self) -> Result<(), StoreError> {
+    /// What is not well, in words.
+    pub async fn health(&self) -> Result<(), String> {
         self.expire();
         // A name nobody looks for costs as much as any other: one step in the index.
         let Ok(nobody) = "healthz".parse::<UserName>() else { return Ok(()) };
-        self.accounts.run(move |store| store.find(&nobody)).await.map(drop)
+        let found = timeout(PATIENCE, self.accounts.run(move |store| store.find(&nobody)));
+        match found.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(why)) => return Err(why.to_string()),
+            Err(_) => return Err(format!("the account store did not answer within {} s", PATIENCE.as_secs())),
+        }
+        if let Some(why) = self.accounts.trouble() {
+            return Err(format!("accounts can't be changed: {why}"));
+        }
+        if self.memory_fails.load(Ordering::Relaxed) {
+            return Err("who is present can't be stored: the log says why".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether the registry and the account store's thread come to what they are asked, however that ends.
+    pub async fn is_alive(&self) -> bool {
+        self.expire();
+        self.accounts.is_alive().await
+    }
+
+    /// After a change of accounts that could not be stored: tries whether one can be now.
+    pub async fn probe_accounts(&self) {
+        if self.accounts.trouble().is_some() {
+            // What comes of it is remembered where it is tried.
+            let _ = self.accounts.commit(|store| store.probe()).await;
+        }
     }
 
     /// Makes an account, whether registration is open or not.
@@ -57,9 +84,9 @@ impl Service {
     /// # Errors
     /// [`AccountError`].
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountError> {
-        let password_hash = self.passwords.hash(password, HERE).await?;
+        let password_hash = self.passwords.hash(password, Asker::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
-        Ok(self.accounts.run(move |store| store.create(&account)).await?)
+        Ok(self.accounts.commit(move |store| store.create(&account)).await?)
     }
 
     /// Removes an account; its sessions and connections are over.
@@ -68,7 +95,7 @@ impl Service {
     /// [`AccountError`].
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountError> {
         let name = user.clone();
-        self.accounts.run(move |store| store.remove(&name)).await?;
+        self.accounts.commit(move |store| store.remove(&name)).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -78,8 +105,8 @@ impl Service {
     /// # Errors
     /// [`AccountError`].
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountError> {
-        let (name, hash) = (user.clone(), self.passwords.hash(password, HERE).await?);
-        self.accounts.run(move |store| store.reset_password(&name, &hash)).await?;
+        let (name, hash) = (user.clone(), self.passwords.hash(password, Asker::Administrator).await?);
+        self.accounts.commit(move |store| store.reset_password(&name, &hash)).await?;
         self.with_registry(|registry, _| registry.expel(user));
         Ok(())
     }
@@ -90,7 +117,7 @@ impl Service {
     /// [`AccountError`].
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountError> {
         let name = user.clone();
-        self.accounts.run(move |store| store.unbind(&name)).await?;
+        self.accounts.commit(move |store| store.unbind(&name)).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -103,17 +130,9 @@ impl Service {
         Ok(self.accounts.run(|store| store.hashes()).await?)
     }
 
-    /// Copies the accounts to a new file that only its owner can read.
-    ///
-    /// # Errors
-    /// [`AccountError`].
-    pub async fn back_up(&self, path: PathBuf) -> Result<(), AccountError> {
-        Ok(self.accounts.run(move |store| store.copy_to(&path)).await?)
-    }
-
-    /// Everybody who is present, with files.
-    pub fn peers(&self) -> Vec<PeerEntry> {
-        self.with_registry(|registry, _| registry.peers())
+    /// Some of those who are present, by name from behind `after` on; nobody when there are no more.
+    pub fn told_after(&self, after: Option<&UserName>) -> Vec<Told> {
+        self.with_registry(|registry, _| registry.told_after(after))
     }
 
     /// Since the start.

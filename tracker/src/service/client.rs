@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use shared::tracker::Proof;
+use shared::tracker::{ErrorCode, Proof};
 use shared::{Fingerprint, UserName};
+use tracing::info;
 
 use super::Service;
+use crate::limits::Refusals;
 use crate::registry::{Backlog, Claim, SessionId};
 
 /// Live sessions that one connection may hold.
@@ -34,6 +37,7 @@ pub struct Client {
     /// The sessions made here, the newest last; some may be over.
     sessions: Vec<(UserName, SessionId)>,
     events: Subscription,
+    refusals: Refusals,
 }
 
 /// Whether events go out on this connection.
@@ -51,7 +55,8 @@ enum Subscription {
 impl Client {
     /// A connection that said nothing yet.
     pub fn new(service: Arc<Service>, ip: IpAddr, transport: Transport) -> Self {
-        Self { service, ip: ip.to_canonical(), transport, sessions: Vec::new(), events: Subscription::None }
+        let (sessions, events, refusals) = (Vec::new(), Subscription::None, Refusals::default());
+        Self { service, ip: ip.to_canonical(), transport, sessions, events, refusals }
     }
 
     /// Answers one request.
@@ -75,6 +80,26 @@ impl Client {
         self.transport
     }
 
+    /// What was refused since something was granted.
+    pub const fn refusals(&self) -> Refusals {
+        self.refusals
+    }
+
+    /// A request was refused: counted and logged.
+    pub fn refused(&mut self, action: Option<&'static str>, code: ErrorCode, took: Duration) {
+        self.refusals.note(Some(code));
+        self.service.metrics().answered(action, code.as_str(), took);
+        if self.service.lines().may_tell(self.ip, code.as_str()) {
+            info!(ip = %self.ip, action = action.unwrap_or("?"), %code, "refused");
+        }
+    }
+
+    /// A request was granted.
+    pub(super) fn granted(&mut self, action: Option<&'static str>, took: Duration) {
+        self.refusals.note(None);
+        self.service.metrics().answered(action, "ok", took);
+    }
+
     /// Whether somebody logged in here.
     pub fn has_logged_in(&self) -> bool {
         !self.sessions.is_empty()
@@ -94,10 +119,13 @@ impl Client {
                 lines.iter().for_each(|line| out.extend_from_slice(line));
                 (seen, lines.len() == EVENTS_AT_ONCE)
             }
-            Backlog::Lost { line, seen } => {
-                self.service.metrics().resyncs.inc();
+            Backlog::Lost { line, seen: last } => {
+                let metrics = self.service.metrics();
+                metrics.resyncs.inc();
+                // Of those before a `since` of another life nothing is known.
+                metrics.events_dropped.inc_by(last.saturating_sub(*seen));
                 out.extend_from_slice(&line);
-                (seen, false)
+                (last, false)
             }
         };
         *seen = last;
@@ -157,6 +185,18 @@ impl Client {
 
     pub(super) fn release(&mut self, user: &UserName) {
         self.sessions.retain(|(name, _)| name != user);
+    }
+
+    /// Everybody else who was this user is expelled; this connection goes on, and its session of that user, if it
+    /// had one, goes by `kept` from now on.
+    pub(super) fn keep(&mut self, user: &UserName, kept: Option<SessionId>, now: SessionId) {
+        self.sessions.retain(|(name, _)| name != user);
+        self.sessions.extend(kept.map(|session| (user.clone(), session)));
+        if let Subscription::After { by, then, .. } = &mut self.events
+            && by == user
+        {
+            *then = now;
+        }
     }
 
     pub(super) fn subscribe(&mut self, seen: u64, by: UserName, then: SessionId) {

@@ -12,14 +12,17 @@ use tracing::info;
 
 use super::account::tls_required;
 use super::client::Client;
+use super::long_work::Turn;
 use super::{Answered, Refused, Reply, Service, busy, ok, refuse};
 use crate::registry::{
     Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Page, Position, Registry, SessionId, behind_last,
 };
 
-/// Lists longer than this are brought into order and written as text on a blocking thread.
+/// Lists longer than this are brought into order on the thread for long work.
 const FILES_AT_ONCE: usize = 500;
-/// How often a long list is worked out anew because it changed in the meantime.
+/// Changes that go through more bytes of lists than this are worked out on the thread for long work.
+const BYTES_AT_ONCE: usize = 256 * 1024;
+/// How often a list is worked out anew because it changed in the meantime.
 const CHANGES_TRIED: usize = 5;
 /// When to try again after the catalogue was full.
 const CATALOGUE_RETRY_MS: u64 = 60_000;
@@ -47,46 +50,61 @@ impl Service {
         Ok(Reply::List { head, fields })
     }
 
-    pub(super) async fn register_files(&self, client: &Client, id: Option<&str>, request: RegisterFiles) -> Answered {
+    pub(super) async fn register_files(
+        &self,
+        client: &Client,
+        id: Option<&str>,
+        request: RegisterFiles,
+        turn: Option<Turn>,
+    ) -> Answered {
         let RegisterFiles { user, files, mode, proof } = request;
         self.check_authority(client, &user, &proof).await?;
-        let files = self.prepared(files, mode).await?;
-        let shown = client.claim(&proof);
-        let count = if files.is_long() && mode != FilesMode::Replace {
-            self.change_much(&user, mode, &files, &shown).await?
-        } else {
-            let mut files = files;
-            let count = self.with_registry(|registry, now| set_files(registry, now, &user, mode, &mut files, &shown));
-            // What was there before.
-            super::discard(if files.is_long() { vec![files] } else { Vec::new() });
-            count?
-        };
+        self.gate().limits.change(&user, client.ip(), Instant::now())?;
+        let (changes, turn) = self.prepared(files, turn).await?;
+        let count = self.change_files(&user, mode, &changes, &client.claim(&proof), turn).await?;
         ok(id, files_message(&user, count), &CountReply { count })
     }
 
-    /// Adds or removes many files: worked out beside the registry, which takes the outcome in one step.
-    async fn change_much(
+    async fn prepared(&self, files: Vec<SharedFile>, turn: Option<Turn>) -> Result<(Files, Option<Turn>), Refused> {
+        let turn = match turn {
+            None if files.len() <= FILES_AT_ONCE => return Ok((Files::from_list(files), None)),
+            None => self.long_work.turn().await?,
+            Some(turn) => turn,
+        };
+        let (files, turn) = self.long_work.run(turn, || Files::from_list(files)).await?;
+        Ok((files, Some(turn)))
+    }
+
+    /// Changes a list beside the registry, which takes the outcome in one step.
+    async fn change_files(
         &self,
         user: &UserName,
         mode: FilesMode,
         changes: &Files,
         shown: &Claim<'_>,
+        mut turn: Option<Turn>,
     ) -> Result<usize, Refused> {
         for _ in 0..CHANGES_TRIED {
             let before = self.with_registry(|registry, _| registry.files(user).cloned());
             let before = before.ok_or_else(|| not_online(user))?;
-            let change = move |(mut files, mut changes): (Files, Files)| {
-                files.apply(mode, &mut changes)?;
-                files.prepare_text();
-                Ok(files)
+            let after = if before.effort(mode, changes) <= BYTES_AT_ONCE {
+                before.changed(mode, changes)
+            } else {
+                let held = match turn.take() {
+                    Some(turn) => turn,
+                    None => self.long_work.turn().await?,
+                };
+                let (before, changes) = (before.clone(), changes.clone());
+                let (after, held) = self.long_work.run(held, move || before.changed(mode, &changes)).await?;
+                turn = Some(held);
+                after
             };
-            let after = self.long_work(|| (before.clone(), changes.clone()), change).await?;
-            let mut after = after.map_err(|why| files_refused(user, why))?;
+            let after = after.map_err(|why| files_refused(user, why))?;
             let count = self.with_registry(|registry, now| {
                 let is_as_before = registry.files(user).is_some_and(|now| now.is_copy_of(&before));
-                is_as_before.then(|| set_files(registry, now, user, FilesMode::Replace, &mut after, shown))
+                is_as_before.then(|| put_files(registry, now, user, after, shown))
             });
-            super::discard(vec![before, after]);
+            super::discard(vec![before]);
             if let Some(count) = count {
                 return count;
             }
@@ -96,6 +114,7 @@ impl Service {
 
     pub(super) async fn logout(&self, client: &mut Client, id: Option<&str>, user: UserName, proof: Proof) -> Answered {
         self.check_authority(client, &user, &proof).await?;
+        self.gate().limits.change(&user, client.ip(), Instant::now())?;
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let was_present = self.with_registry(|registry, _| {
             // Checked again: the password took its time, and only this look and the change are one step.
@@ -107,7 +126,9 @@ impl Service {
             Ok::<_, Refused>(was_present)
         })?;
         client.release(&user);
-        info!(%user, ip = %client.ip(), was_present, "logged out");
+        if self.lines().may_tell(client.ip(), "logged out") {
+            info!(%user, ip = %client.ip(), was_present, "logged out");
+        }
         ok(id, if was_present { format!("goodbye, {user}") } else { format!("{user} was not online") }, &Empty {})
     }
 
@@ -165,7 +186,8 @@ impl Service {
         let mut position = find.cursor.clone().map_or(Position::Start, Position::Behind);
         let mut files = Vec::new();
         loop {
-            let piece = self.with_registry(|registry, _| registry.find(&find.wanted, &position, limit - files.len()));
+            let lists = self.with_registry(|registry, _| registry.lists_from(&position));
+            let piece = lists.find(&find.wanted, &position, limit - files.len());
             files.extend(piece.files);
             let next = match piece.rest {
                 None => None,
@@ -193,20 +215,6 @@ impl Service {
         ok(id, "events follow", &SubscribeReply { seq })
     }
 
-    async fn prepared(&self, files: Vec<SharedFile>, mode: FilesMode) -> Result<Files, Refused> {
-        if files.len() <= FILES_AT_ONCE {
-            return Ok(Files::from_list(files));
-        }
-        let prepare = move |files| {
-            let files = Files::from_list(files);
-            if mode == FilesMode::Replace {
-                files.prepare_text();
-            }
-            files
-        };
-        self.long_work(|| files, prepare).await
-    }
-
     /// Refuses a request on behalf of `user` unless its sender may speak for it. The password, if it comes to that,
     /// is checked here, and is right when this returns.
     async fn check_authority(&self, client: &Client, user: &UserName, proof: &Proof) -> Result<(), Refused> {
@@ -224,16 +232,19 @@ impl Service {
     }
 }
 
-fn set_files(
+/// Puts the list that a change made in the place of the one before; `None` when it is the same.
+fn put_files(
     registry: &mut Registry,
     now: Instant,
     user: &UserName,
-    mode: FilesMode,
-    files: &mut Files,
+    after: Option<Files>,
     shown: &Claim<'_>,
 ) -> Result<usize, Refused> {
     let session = speaker(registry, user, shown)?;
-    let count = registry.set_files(user, mode, files).map_err(|why| files_refused(user, why))?;
+    let count = match after {
+        Some(after) => registry.put_files(user, after).map_err(|why| files_refused(user, why))?,
+        None => registry.files(user).map(Files::len),
+    };
     // An attached session, or one proved by password, has no lease of its own: the presence's is renewed.
     let presence = registry.presence(user).unwrap_or(session);
     let _ = registry.renew(presence, now);

@@ -92,3 +92,51 @@ async fn a_login_that_is_under_way_meanwhile_counts_no_more() {
     assert_eq!(code, "busy");
     assert!(world.users().await.is_empty());
 }
+
+const PASSWD: &str = r#"{"action":"PASSWD","user":"bob","password":"s3nha","new_password":"new"}"#;
+
+#[tokio::test]
+async fn another_password_ends_all_sessions_but_the_one_that_asked() {
+    let world = World::new().await;
+    let (identity, mut asking) = registered(&world, "bob").await;
+    let token = asking.ask(RESUME).await["token"].take();
+    assert_eq!(asking.code(SUBSCRIBE).await, "ok");
+    let mut other = world.tls(Some(&identity)).await;
+    let stolen = other.ask(r#"{"action":"RESUME"}"#).await["token"].take();
+    let mut listening = world.tls(Some(&identity)).await;
+    assert_eq!(listening.code(SUBSCRIBE).await, "ok");
+    asking.send(PASSWD).await;
+    let reply = loop {
+        let line = asking.line().await;
+        if line["event"].is_null() {
+            break line;
+        }
+    };
+    assert_eq!(reply["code"], "ok");
+    assert!(other.rest().await.is_empty());
+    assert!(listening.rest().await.iter().all(|line| line["event"] == "online"));
+    // The one that asked is present as before, by the same token, and still hears of everything.
+    assert_eq!(asking.code(r#"{"action":"HEARTBEAT"}"#).await, "ok");
+    assert_eq!(world.users().await, ["bob"]);
+    let mut third = world.tls(Some(&identity)).await;
+    let heartbeat = |token| format!(r#"{{"action":"HEARTBEAT","token":{token}}}"#);
+    assert_eq!(third.code(&heartbeat(stolen)).await, "not_logged_in");
+    assert_eq!(third.code(&heartbeat(token)).await, "ok");
+    registered(&world, "carol").await.1.code(RESUME).await;
+    assert_eq!(event(&asking.line().await), ("online", "carol"));
+    assert_eq!(third.code(&login("bob")).await, "auth_failed");
+}
+
+#[tokio::test]
+async fn another_password_asked_for_by_somebody_without_a_session_ends_all() {
+    let world = World::new().await;
+    world.once(&register("bob")).await;
+    let mut present = world.plain().await;
+    assert_eq!(present.code(&login("bob")).await, "ok");
+    assert_eq!(world.once(&PASSWD.replace("s3nha", "wrong")).await["code"], "auth_failed");
+    assert_eq!(world.users().await, ["bob"]);
+    assert_eq!(world.once(PASSWD).await["code"], "ok");
+    assert!(present.rest().await.is_empty());
+    assert!(world.users().await.is_empty());
+    assert_eq!(world.once(&login("bob").replace("s3nha", "new")).await["code"], "ok");
+}

@@ -74,6 +74,8 @@ async fn long_requests_that_never_end_leave_room_for_others_or_are_told_to_come_
     let refused = honest.line().await;
     assert_eq!(refused["code"], "busy", "{refused}");
     assert!(refused["retry_after_ms"].is_u64());
+    // Only the request is refused, not whoever sent it.
+    assert_eq!(honest.code(LIST).await, "ok");
     drop(hoarder);
     world.once(&login("bob")).await;
     assert_eq!(world.once(&long).await["count"], 4000);
@@ -83,6 +85,45 @@ async fn long_requests_that_never_end_leave_room_for_others_or_are_told_to_come_
         assert_eq!(silent.code(&login("bob")).await, "ok");
         assert_eq!(silent.ask(&long).await["count"], 4000);
     }
+}
+
+#[tokio::test]
+async fn a_long_request_that_stops_gives_way_to_another() {
+    let world = World::with_budget(Budget::with_bounds(10, 10), Patience::default()).await;
+    world.once(&register("bob")).await;
+    let (mut hoarder, mut honest) = (world.plain().await, world.plain().await);
+    assert_eq!(hoarder.code(&login("bob")).await, "ok");
+    hoarder.send(&format!(r#"{{"action":"REGISTER_FILES","files":"{}"#, "x".repeat(450_000))).await;
+    assert_eq!(honest.code(LIST).await, "ok");
+    assert_eq!(honest.ask(&files("bob", 4000)).await["count"], 4000);
+    assert_eq!(hoarder.line().await["code"], "busy");
+    hoarder.send(&format!(r#"{}"}}"#, "x".repeat(450_000))).await;
+    assert_eq!(hoarder.code(LIST).await, "ok");
+}
+
+#[tokio::test]
+async fn connections_that_hold_all_places_give_way() {
+    let world = World::with(RULES, Patience::default(), 20).await;
+    world.once(&register("bob")).await;
+    let mut logged_in = world.plain_from([127, 0, 0, 2]).await;
+    assert_eq!(logged_in.code(&login("bob")).await, "ok");
+    let mut hoard = Vec::new();
+    for _ in 0..19 {
+        let mut conn = world.plain_from([127, 0, 0, 2]).await;
+        conn.send(" ").await;
+        hoard.push(conn);
+    }
+    let mut newcomers = Vec::new();
+    for n in 0..8 {
+        let mut newcomer = world.plain_from([127, 0, 1, n]).await;
+        assert_eq!(newcomer.code(LIST).await, "ok");
+        newcomers.push(newcomer);
+    }
+    for conn in &mut newcomers {
+        assert_eq!(conn.code(LIST).await, "ok");
+    }
+    assert_eq!(logged_in.code(LIST).await, "ok");
+    until_closed(&world, "made_way", 8).await;
 }
 
 #[tokio::test]
@@ -101,6 +142,19 @@ async fn slow_clients_are_let_go() {
     let mut half_a_handshake = world.plain().await;
     half_a_handshake.send([0x16, 3, 1]).await;
     assert!(half_a_handshake.rest().await.is_empty());
+    for reason in ["silent", "slow_request", "quiet", "slow_handshake"] {
+        until_closed(&world, reason, 1).await;
+    }
+}
+
+/// Waits until so many connections ended for this reason.
+async fn until_closed(world: &World, reason: &str, count: usize) {
+    let line = format!(r#"tracker_closed_total{{reason="{reason}"}} {count}"#);
+    let started = Instant::now();
+    while !world.service.metrics().text(world.service.snapshot()).contains(&line) {
+        assert!(started.elapsed() < Duration::from_secs(10), "{line}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -116,6 +170,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
     while world.plain().await.code(LIST).await == "ok" && started.elapsed() < Duration::from_secs(1) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    until_closed(&world, "unread", 1).await;
     drop(greedy);
     assert_eq!(world.users().await, ["bob"]);
 }

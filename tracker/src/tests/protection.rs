@@ -1,7 +1,9 @@
 //! Guessing and flooding, and those who do neither.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
+use certs::Identity;
 use tokio::task::JoinSet;
 
 use super::harness::{POLICY, World, login, register};
@@ -63,6 +65,43 @@ async fn registrations_are_limited_by_address() {
     }
     assert_eq!(here.code(&register("more")).await, "rate_limited");
     assert_eq!(world.plain_from([127, 0, 0, 2]).await.code(&register("other")).await, "ok");
+}
+
+#[tokio::test]
+async fn a_user_who_resumes_without_end_is_told_of_at_a_pace() {
+    let world = World::with_policy(POLICY, Patience::default(), 100).await;
+    let identity = Identity::generate().unwrap();
+    let mut subscriber = world.tls(Some(&identity)).await;
+    assert_eq!(subscriber.code(&register("bob")).await, "ok");
+    assert_eq!(subscriber.code(r#"{"action":"SUBSCRIBE"}"#).await, "ok");
+    let mut restless = world.tls(Some(&identity)).await;
+    let mut codes = std::collections::BTreeMap::<String, usize>::new();
+    for n in 0..4000 {
+        let code = restless.code(&format!(r#"{{"action":"RESUME","port":{}}}"#, 1000 + n)).await;
+        *codes.entry(code.clone()).or_default() += 1;
+        if code == "rate_limited" {
+            break;
+        }
+    }
+    assert!(codes["ok"] >= 2000 && codes["ok"] < 4000 && codes["rate_limited"] == 1, "{codes:?}");
+    let last = 1000 + codes["ok"] - 1;
+    let mut events = 1;
+    while subscriber.line().await["port"] != last {
+        events += 1;
+    }
+    assert!(events < 500, "{events}");
+}
+
+#[tokio::test]
+async fn whoever_is_refused_again_and_again_waits() {
+    let world = World::with_policy(POLICY, Patience::default(), 100).await;
+    let mut conn = world.plain().await;
+    conn.send("{}".repeat(103)).await;
+    let began = Instant::now();
+    for _ in 0..103 {
+        assert_eq!(conn.line().await["code"], "bad_request");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(200));
 }
 
 #[tokio::test]

@@ -6,17 +6,25 @@ use shared::tracker::ListPeers;
 
 use super::values::{count, destination, offered_name, wanted};
 use super::{Existing, OutboxCommand, PasswordArgs, Subcommands, Switch};
-use crate::commands::{Command, NotifyChange, PasswordSource, Past, Whose};
+use crate::commands::{Command, Differently, FetchWanted, NotifyChange, PasswordSource, Past, Whose};
 use crate::engine::Error;
-use crate::engine::fetch::{IfExists, Request, Sources};
+use crate::engine::fetch::{Asked, IfExists, Request, Sources};
 use crate::engine::node::Place;
 use crate::engine::serve::Limits;
+
+/// Streams of a fetch that pull at once.
+const STREAMS: u8 = 2;
+/// How long a fetch waits for sources that are gone.
+const PATIENCE_S: u32 = 90;
 
 impl Subcommands {
     pub(super) fn into_command(self) -> Result<Command, Error> {
         Ok(match self {
             Self::Register { user, password } => Command::Register { user, password: password.source() },
             Self::Login { user, password, rebind } => Command::Login { user, password: password.source(), rebind },
+            Self::Passwd { password_file } => {
+                Command::Passwd { passwords: password_file.map_or(PasswordSource::Prompt, PasswordSource::File) }
+            }
             Self::Logout => Command::Logout,
             Self::Whoami => Command::Whoami,
             Self::Share { paths, name } => Command::Share { paths, name },
@@ -32,7 +40,10 @@ impl Subcommands {
             }
             Self::Find { words, limit } => Command::Find { wanted: wanted(&words)?, most: count(limit) },
             Self::Files { user, prefix } => Command::Files { user, prefix },
-            Self::Fetch { user: None, share, .. } => Command::Fetch { request: None, share },
+            Self::Fetch { user: None, limit, patience, share, jobs, .. } => {
+                let (streams, patience) = (jobs.map(usize::from), patience.map(seconds));
+                Command::Fetch(FetchWanted::Rest(Differently { streams, limit, patience, share }))
+            }
             Self::Fetch {
                 user: Some(user),
                 names,
@@ -53,15 +64,15 @@ impl Subcommands {
                 };
                 let request = Request {
                     from: user,
-                    names,
-                    destination: destination(output)?,
+                    names: names.into_iter().map(Asked::for_text).collect(),
+                    destination: destination(output),
                     if_exists: if_exists.map_or(IfExists::SkipSame, Existing::policy),
-                    streams: usize::from(jobs),
+                    streams: usize::from(jobs.unwrap_or(STREAMS)),
                     sources,
                     limit,
-                    patience: Duration::from_secs(patience.into()),
+                    patience: seconds(patience.unwrap_or(PATIENCE_S)),
                 };
-                Command::Fetch { request: Some(request), share }
+                Command::Fetch(FetchWanted::These { request, share })
             }
             Self::Chat { user, text, now } => Command::Chat { user, text, now },
             Self::Ui => Command::Ui,
@@ -94,6 +105,10 @@ impl Subcommands {
             Self::Verify { user, yes } => Command::Verify { user, yes },
         })
     }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
 }
 
 impl PasswordArgs {

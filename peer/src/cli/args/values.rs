@@ -1,6 +1,5 @@
 //! The values that arguments have.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -14,16 +13,13 @@ use crate::engine::fetch::Destination;
 use crate::engine::node::Forwarded;
 
 /// A folder if it is one or ends like one, `-` for standard output, else what is fetched decides.
-pub(super) fn destination(path: PathBuf) -> Result<Destination, Error> {
+pub(super) fn destination(path: PathBuf) -> Destination {
     if path.as_os_str() == "-" {
-        if std::io::stdout().is_terminal() {
-            return Err(Error::Usage("standard output is a terminal: -o - wants a pipe or a file".to_owned()));
-        }
-        return Ok(Destination::Stdout);
+        return Destination::Stdout;
     }
     let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let is_folder = ends_like_a_folder || path.is_dir() || path.file_name().is_none();
-    Ok(if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) })
+    if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) }
 }
 
 /// `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
@@ -82,22 +78,6 @@ pub(super) fn offered_name(text: &std::path::Path) -> Result<FileName, Error> {
     text.parse().map_err(|why| Error::Usage(format!("{text}: {why}")))
 }
 
-/// `90s`, `30m`, `12h`, `2d`, `3w`: milliseconds.
-pub(super) fn age(text: &str) -> Result<i64, String> {
-    let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds: i64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 24 * 3600,
-        'w' => 7 * 24 * 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
-    Ok(i64::from(number) * seconds * 1000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,14 +92,6 @@ mod tests {
         }
         for wrong in ["", "0", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"] {
             assert!(forwarded(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn ages() {
-        assert_eq!((age("2d"), age("90s")), (Ok(172_800_000), Ok(90_000)));
-        for wrong in ["", "d", "2", "-1d", "2é", "1.5h", "99999999999w"] {
-            assert!(age(wrong).is_err(), "{wrong:?}");
         }
     }
 

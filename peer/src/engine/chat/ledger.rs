@@ -145,12 +145,13 @@ pub fn replies(messages: &[ChatMessage], kept: &[Kept]) -> (Vec<ChatReply>, bool
     (messages.iter().zip(kept).map(reply).collect(), !kept.contains(&Kept::Full))
 }
 
-/// What waits since before this is given up; times are milliseconds since 1970.
+/// What waits since before this is given up; both by the clock of [`crate::profile::Profile::outbox_now`], which a
+/// machine's clock that jumps takes nowhere, in milliseconds.
 pub const fn given_up_before(now_ms: i64) -> i64 {
     now_ms.saturating_sub(KEPT_MS)
 }
 
-/// How long something that waits since then may still wait, by a clock that says `now_ms` and may have jumped.
+/// How long something that waits since then may still wait, by the same clock.
 pub fn time_left(since_ms: i64, now_ms: i64) -> Duration {
     let waited = now_ms.saturating_sub(since_ms).clamp(0, KEPT_MS);
     Duration::from_millis((KEPT_MS - waited).unsigned_abs())

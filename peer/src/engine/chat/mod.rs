@@ -64,11 +64,12 @@ fn quoted(name: &str) -> String {
     format!("'{}'", name.replace('\'', r"'\''"))
 }
 
-/// Stores a message of ours; from here on it waits.
+/// Stores a message of ours; from here on it waits. One whose id is there already is given back as it was stored, with
+/// false: it is not new.
 ///
 /// # Errors
-/// [`Error::OutboxFull`], or what is wrong with the profile.
-pub async fn store_ours(me: &Me, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
+/// [`Error::OutboxFull`], [`Error::Usage`] when another message has its id, or what is wrong with the profile.
+pub async fn store_ours(me: &Me, to: &UserName, message: ChatMessage) -> Result<(StoredMessage, bool), Error> {
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
@@ -78,10 +79,13 @@ pub async fn store_ours(me: &Me, to: &UserName, message: ChatMessage) -> Result<
         match profile.store_ours(&peer, &message, at)? {
             Kept::New(seq) => {
                 let (direction, state) = (Direction::Out, MessageState::Waiting);
-                Ok(StoredMessage { seq, peer, direction, message, state, at })
+                Ok((StoredMessage { seq, peer, direction, message, state, at }, true))
             }
             Kept::Full => Err(Error::OutboxFull(MESSAGES_PER_PERSON, peer)),
-            Kept::Before => Err(Error::Internal("a message's id came twice".to_owned())),
+            Kept::Before => match profile.message_of_ours(&peer, message.id)? {
+                Some(stored) if stored.message.text == message.text => Ok((stored, false)),
+                _ => Err(Error::Usage(format!("the id {} is that of another message to {peer}", message.id))),
+            },
         }
     })
     .await
@@ -96,24 +100,48 @@ pub async fn settle(me: &Me, to: &UserName, id: MessageId, state: MessageState) 
     blocking(move || Ok(!profile.settle(&to, &[(id, state)])?.is_empty())).await
 }
 
-/// Whether what could not be delivered for this reason may be delivered later.
-pub fn may_go_later(error: &Error) -> bool {
+/// What becomes of messages that could not be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prospect {
+    /// They wait: whatever is in the way now, a tracker that lost its accounts, a disk that is full, may pass.
+    Later,
+    /// They wait until the user says that another key is right.
+    WhenTrusted,
+    /// They never will be: their receiver takes nothing from us, or there is nobody of that name.
+    Never,
+}
+
+/// What becomes of messages that could not be delivered for this reason; `met`: their receiver's key is on record.
+pub const fn prospect(error: &Error, met: bool) -> Prospect {
     match error {
-        Error::UnknownUser(_) | Error::Unreachable(_) => false,
-        Error::Link { source: LinkError::Refused { code, .. }, .. } => *code != Code::Unauthorised,
-        Error::Stream { source: StreamError::Answered { code, .. } | StreamError::Reset(code), .. } => {
-            *code != Code::Unauthorised
-        }
-        error => matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Network),
+        Error::UnknownUser(_) | Error::Unreachable(_) if !met => Prospect::Never,
+        Error::Link { source: LinkError::Refused { code: Code::Unauthorised, .. }, .. }
+        | Error::Stream {
+            source: StreamError::Answered { code: Code::Unauthorised, .. } | StreamError::Reset(Code::Unauthorised),
+            ..
+        } => Prospect::Never,
+        Error::PeerChanged { .. } => Prospect::WhenTrusted,
+        _ => Prospect::Later,
     }
 }
 
-/// Whether a message to `to` may wait after this: not for somebody of whom nobody can say whether they exist.
+/// Whether the key of `user` is on record.
 ///
 /// # Errors
 /// What is wrong with the profile.
-pub fn may_wait(me: &Me, to: &UserName, kind: ErrorKind) -> Result<bool, Error> {
-    Ok(kind != ErrorKind::Network || me.profile.friend(to)?.is_some())
+pub async fn is_met(me: &Me, user: &UserName) -> Result<bool, Error> {
+    let (profile, user) = (me.profile.clone(), user.clone());
+    blocking(move || Ok(profile.friend(&user)?.is_some())).await
+}
+
+/// Whether somebody who asks for a message to be delivered may be told that it waits: not when something is wrong here,
+/// and not for somebody of whom nobody can say whether they exist.
+pub const fn may_wait(kind: ErrorKind, met: bool) -> bool {
+    match kind {
+        ErrorKind::Disk | ErrorKind::IdentityChanged => false,
+        ErrorKind::Unavailable => true,
+        _ => met,
+    }
 }
 
 #[cfg(test)]

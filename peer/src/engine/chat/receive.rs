@@ -92,7 +92,8 @@ pub async fn receive(
 async fn store(from: &UserName, me: &Me, events: &Events, messages: Vec<ChatMessage>) -> (Vec<ChatReply>, bool) {
     let refuse =
         |message: &ChatMessage, code, why: &str| ChatReply::Refused { id: message.id, code, message: why.into() };
-    let is_blocked = me.profile.is_blocked(from).unwrap_or(true);
+    let (profile, peer) = (me.profile.clone(), from.clone());
+    let is_blocked = blocking(move || Ok(profile.is_blocked(&peer)?)).await.unwrap_or(true);
     let verdict = |message: &ChatMessage| match admit(message) {
         _ if is_blocked => Some(refuse(message, Code::Unauthorised, "refused")),
         Err((code, why)) => Some(refuse(message, code, &why)),

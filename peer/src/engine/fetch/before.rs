@@ -16,10 +16,15 @@ const NO_TIME: i64 = -1;
 
 /// The one file that is asked for, if an earlier attempt to fetch it got some of it. Blocks.
 pub(super) fn known_before(request: &Request) -> Option<Wanted> {
-    let [name] = request.names.as_slice() else { return None };
-    let name: FileName = name.parse().ok()?;
+    let [asked] = request.names.as_slice() else { return None };
+    let name: FileName = asked.text.parse().ok()?;
+    if asked.local.as_ref().is_some_and(|local| local.components().count() > 1) {
+        return None;
+    }
     let (folder, local) = match &request.destination {
-        Destination::Folder(path) => (path.as_path(), name.last_component()),
+        Destination::Folder(path) => {
+            (path.as_path(), asked.local.as_ref().map_or(name.last_component(), FileName::as_str))
+        }
         Destination::FileOrFolder(path) => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             (parent.unwrap_or(Path::new(".")), path.file_name()?.to_str()?)
@@ -48,6 +53,7 @@ fn read(folder: &Folder, state: &str, name: &FileName, from: &UserName) -> Optio
         hash,
         group_size: layout.group_bytes(),
         mtime: NO_TIME,
+        mtime_ns: 0,
         executable: false,
         partial: false,
         stale: false,

@@ -11,21 +11,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::destination::Placement;
 use super::plan::SourceNo;
 use super::puller::{News, Pull};
 use super::resolve::Resolved;
 use super::seeker::{Sought, Taken};
 use super::sources::Caller;
 use super::writer::{Job, Order, Outcome};
-use super::{Ended, FetchEvent, FileNo, Report, Request, SourceReport, Status, Summary};
+use super::{FetchEvent, FileNo, Request, Status};
 use crate::engine::{Error, ErrorKind};
 use crate::net::StreamError;
 use crate::net::link::Link;
 
+mod account;
+mod ending;
 mod placing;
 mod rounds;
 mod standing;
+
+pub(super) use account::Account;
+use ending::{asked_again, told_of};
 
 /// For the writer to put away what it has after an interruption.
 const WRITE_OUT: Duration = Duration::from_secs(2);
@@ -38,26 +42,7 @@ pub(super) struct Coordinator<'a> {
     /// To the one whose names they are, or why there is none.
     first: Result<Link, Error>,
     request: &'a Request,
-    placement: Placement,
     resolved: Resolved,
-}
-
-/// Sums up while files are settled.
-#[derive(Debug, Default)]
-struct Account {
-    summary: Summary,
-    first_error: Option<Error>,
-    /// Files that have a number in what is reported.
-    numbered: FileNo,
-    /// Who told a lie.
-    banned: Vec<UserName>,
-}
-
-/// A file that is no longer what was asked for, and why that was noticed.
-#[derive(Debug)]
-struct Changed {
-    order: Order,
-    trouble: Trouble,
 }
 
 /// What is known of a file while it is fetched.
@@ -102,6 +87,13 @@ struct Trouble {
     changed: bool,
 }
 
+/// A file that is no longer what was asked for, and why that was noticed.
+#[derive(Debug)]
+struct Changed {
+    order: Order,
+    trouble: Trouble,
+}
+
 /// A fetch that is under way.
 struct Running<'a> {
     caller: &'a Caller,
@@ -121,6 +113,8 @@ struct Running<'a> {
     sought: u64,
     /// Who needs not be looked for.
     taken: Arc<Taken>,
+    /// Who told a lie.
+    liars: Vec<UserName>,
     /// What files are given up for when nobody has them any more.
     trouble: Option<Trouble>,
     /// Why a source doesn't have a file after all.
@@ -134,18 +128,15 @@ impl Running<'_> {
     /// Hears everything until all files are settled.
     async fn attend(
         &mut self,
-        mut outcomes: mpsc::UnboundedReceiver<Outcome>,
+        outcomes: &mut mpsc::UnboundedReceiver<Outcome>,
         mut news: mpsc::UnboundedReceiver<News>,
         mut others: mpsc::UnboundedReceiver<Sought>,
         report: Reporter<'_>,
         cancel: &CancellationToken,
     ) -> Ending {
         while !self.shared.plan().is_done() {
-            if let Some(error) = self.account.first_error.as_ref().filter(|_| self.in_order) {
-                // Behind a stream that broke off, nothing else makes sense. Where nobody reads any more, that is no news.
-                if !error.is_closed_pipe() {
-                    self.fail_rest(report).await;
-                }
+            // Behind a stream that broke off, nothing else makes sense.
+            if self.in_order && self.account.first_error().is_some() {
                 return Ending::Settled;
             }
             tokio::select! {
@@ -182,15 +173,6 @@ impl Running<'_> {
         Ending::Settled
     }
 
-    async fn end(self) -> (Account, Vec<Changed>) {
-        let Self { shared, mut pullers, mut calls, mut watches, account, changed, .. } = self;
-        calls.shutdown().await;
-        watches.shutdown().await;
-        pullers.shutdown().await;
-        drop(shared);
-        (account, changed)
-    }
-
     async fn hear(&mut self, news: News, report: Reporter<'_>) {
         match news {
             News::Asking { file } => {
@@ -215,13 +197,23 @@ impl Running<'_> {
 
     async fn take(&mut self, outcome: Outcome, report: Reporter<'_>) {
         match outcome {
+            Outcome::Hashed { file, bytes } => {
+                if let Some(Order { stat, .. }) = self.shared.orders.get(file) {
+                    report(FetchEvent::Checking {
+                        file: Some(self.told_as(file)),
+                        name: &stat.name,
+                        size: stat.size,
+                        bytes,
+                    });
+                }
+            }
             Outcome::Opened { file, present, bytes, part } => {
                 self.shared.plan().opened(file, &present);
                 self.shared.work.notify_waiters();
                 if let Some(part) = part
                     && let Some(Order { stat, spot: Some(spot), told_as, .. }) = self.shared.orders.get(file)
                 {
-                    report(FetchEvent::Opened { file: *told_as, stat, name: &spot.name, part: &part });
+                    report(FetchEvent::Opened { file: *told_as, stat, name: &spot.name(), part: &part });
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.resumed = bytes;
@@ -233,11 +225,7 @@ impl Running<'_> {
                     state.gone_since = None;
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
-                    progress.fetched += bytes;
-                    match progress.by.iter_mut().find(|(by, _)| *by == source) {
-                        Some((_, sum)) => *sum += bytes,
-                        None => progress.by.push((source, bytes)),
-                    }
+                    progress.add(bytes, source);
                 }
                 report(FetchEvent::Verified { file: self.told_as(file), bytes });
             }
@@ -252,23 +240,9 @@ impl Running<'_> {
             }
             Outcome::Finished { file, .. } if self.shared.plan().is_settled(file) => {}
             Outcome::Finished { file, path, renamed } => {
-                let status = match path {
-                    Some(path) if renamed => Status::Renamed(path),
-                    Some(path) => Status::Done(path),
-                    None => Status::Streamed,
-                };
-                self.account.summary.done += 1;
-                self.settle(file, status, report);
+                self.settle(file, Status::finished(path, renamed), report);
             }
             Outcome::Failed { file, error } => self.fail(file, error, report).await,
-        }
-    }
-
-    async fn fail_rest(&mut self, report: Reporter<'_>) {
-        for file in 0..self.shared.orders.len() {
-            let why =
-                Trouble::of(&Error::Usage("not begun: what comes before it on standard output failed".to_owned()));
-            self.fail(file, why.into_error(), report).await;
         }
     }
 
@@ -277,11 +251,7 @@ impl Running<'_> {
             return;
         }
         self.shared.writer.send(Job::Abandon { file }).await;
-        self.account.summary.failed += 1;
-        let told = self.settle(file, Status::Failed(error), report);
-        if let Status::Failed(error) = told {
-            self.account.first_error.get_or_insert(error);
-        }
+        self.settle(file, Status::Failed(error), report);
     }
 
     /// A file that changed at its source waits for the next round.
@@ -289,6 +259,7 @@ impl Running<'_> {
         let Some(order) = self.shared.orders.get(file).cloned() else { return };
         self.shared.writer.send(Job::Abandon { file }).await;
         let Progress { fetched, resumed, .. } = self.close(file);
+        self.account.add_bytes(fetched, resumed);
         let name = &order.stat.name;
         report(FetchEvent::Changed { file: order.told_as, name, bytes: fetched.saturating_add(resumed) });
         self.changed.push(Changed { order, trouble });
@@ -298,51 +269,26 @@ impl Running<'_> {
     fn close(&mut self, file: FileNo) -> Progress {
         self.shared.plan().settle(file);
         self.shared.work.notify_waiters();
-        let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
-        self.account.summary.bytes_fetched += progress.fetched;
-        self.account.summary.bytes_resumed += progress.resumed;
-        progress
+        self.progress.get_mut(file).map(std::mem::take).unwrap_or_default()
+    }
+
+    fn told_as(&self, file: FileNo) -> FileNo {
+        self.shared.orders.get(file).map_or(file, |order| order.told_as)
     }
 
     fn start(&mut self, file: FileNo, resumed: u64, report: Reporter<'_>) {
         let (Some(progress), Some(order)) = (self.progress.get_mut(file), self.shared.orders.get(file)) else { return };
         if !std::mem::replace(&mut progress.started, true) {
-            report(FetchEvent::Started {
-                file: order.told_as,
-                name: &order.stat.name,
-                size: order.layout.size(),
-                resumed,
-            });
+            let (file, name) = (order.told_as, &order.stat.name);
+            report(FetchEvent::Started { file, name, size: order.layout.size(), resumed });
         }
     }
 
-    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) -> Status {
+    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) {
         let progress = self.close(file);
-        let source = |(no, bytes): &(SourceNo, u64)| {
-            let source = usize::try_from(*no).ok().and_then(|index| self.sources.get(index))?;
-            Some(SourceReport { user: source.user.clone(), bytes: *bytes, banned: source.banned })
-        };
-        let mut sources: Vec<SourceReport> = progress.by.iter().filter_map(source).collect();
-        let silent = |source: &&Source| source.banned && !sources.iter().any(|told| told.user == source.user);
-        let banned = self.sources.iter().filter(silent);
-        let banned: Vec<_> =
-            banned.map(|source| SourceReport { user: source.user.clone(), bytes: 0, banned: true }).collect();
-        sources.extend(banned);
         let order = self.shared.orders.get(file);
-        let told = Report {
-            name: order.map(|order| order.stat.name.to_string()).unwrap_or_default(),
-            size: order.map_or(0, |order| order.layout.size()),
-            status,
-            bytes_fetched: progress.fetched,
-            bytes_resumed: progress.resumed,
-            sources,
-        };
-        report(FetchEvent::Finished { file: Some(self.told_as(file)), report: &told });
-        told.status
-    }
-
-    fn told_as(&self, file: FileNo) -> FileNo {
-        self.shared.orders.get(file).map_or(file, |order| order.told_as)
+        let told = told_of(order, &progress, &self.sources, status);
+        self.account.settle(Some(self.told_as(file)), told, || asked_again(order), report);
     }
 
     fn unavailable(&self, file: FileNo, code: Code, message: String) -> Error {
@@ -359,6 +305,16 @@ impl Running<'_> {
     }
 }
 
+impl Progress {
+    fn add(&mut self, bytes: u64, source: SourceNo) {
+        self.fetched += bytes;
+        match self.by.iter_mut().find(|(by, _)| *by == source) {
+            Some((_, sum)) => *sum += bytes,
+            None => self.by.push((source, bytes)),
+        }
+    }
+}
+
 impl Trouble {
     fn of(error: &Error) -> Self {
         Self { kind: error.kind(), message: error.to_string(), changed: false }
@@ -366,40 +322,5 @@ impl Trouble {
 
     fn into_error(self) -> Error {
         Error::Told { kind: self.kind, message: self.message }
-    }
-}
-
-impl Account {
-    /// One that failed alone is the error, and so is a closed pipe; of several, how many.
-    fn conclude(self) -> Ended {
-        let Self { summary, first_error, .. } = self;
-        let total = summary.done + summary.skipped + summary.failed;
-        let error = first_error.map(|error| match total {
-            1 => error,
-            _ if error.is_closed_pipe() => error,
-            _ => Error::Partial { failed: summary.failed, total },
-        });
-        Ended { summary, error }
-    }
-
-    fn next_number(&mut self) -> FileNo {
-        self.numbered += 1;
-        self.numbered - 1
-    }
-
-    /// A file that failed before anything was asked for.
-    fn fail(&mut self, report: Reporter<'_>, name: String, size: u64, error: Error) {
-        self.summary.failed += 1;
-        let told = Report { status: Status::Failed(error), ..Report::unfetched(name, size) };
-        report(FetchEvent::Finished { file: None, report: &told });
-        if let Status::Failed(error) = told.status {
-            self.first_error.get_or_insert(error);
-        }
-    }
-}
-
-impl Report {
-    const fn unfetched(name: String, size: u64) -> Self {
-        Self { name, size, status: Status::Streamed, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
     }
 }

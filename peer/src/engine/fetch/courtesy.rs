@@ -24,7 +24,7 @@ pub(super) struct Courtesy {
 impl Courtesy {
     /// Nobody talks yet.
     pub(super) fn new(now: Instant) -> Self {
-        Self { talking: AtomicBool::new(false), pace: tokio::sync::Mutex::new(Bucket::new(BESIDE_TALK, now)) }
+        Self { talking: AtomicBool::new(false), pace: tokio::sync::Mutex::new(Bucket::smooth(BESIDE_TALK, now)) }
     }
 
     /// Whether people talk.

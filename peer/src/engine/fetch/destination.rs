@@ -1,19 +1,22 @@
 //! Where a file goes: folders by handle, names that fit, and what to do where something is already.
+//!
+//! Looking at it makes nothing: folders come when it is decided that something goes into them.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use shared::names::numbered;
 use shared::{ContentHash, FileName, UserName};
 
+use super::naming::{Claims, Spelling};
 use super::partial::is_state;
-use super::resolve::Wanted;
-use super::{Destination, IfExists};
+use super::resolve::{Resolved, Wanted};
+use super::{Destination, IfExists, Request};
 use crate::engine::Error;
-use crate::sys::{Entry, Folder};
+use crate::sys::{Entry, Folder, is_name_refused, make_executable};
 
 /// Names to try before giving up: `report (1).pdf`, `report (2).pdf` …
 const RENAMES: u32 = 10_000;
@@ -24,7 +27,7 @@ const OPEN_FOLDERS: usize = 64;
 #[derive(Debug)]
 pub(super) enum Placement {
     /// Files in and below a folder, or one file under a chosen name.
-    Disk(DiskPlacement),
+    Disk(Box<DiskPlacement>),
     /// Standard output.
     Stdout,
 }
@@ -34,6 +37,7 @@ pub(super) struct DiskPlacement {
     tree: Arc<Tree>,
     name: Option<String>,
     if_exists: IfExists,
+    claims: Claims,
     /// Paths of folders below the destination: files of one folder share it.
     folders: HashSet<Arc<str>>,
 }
@@ -41,14 +45,23 @@ pub(super) struct DiskPlacement {
 /// The destination and what is below it, by handles: whatever becomes of the path meanwhile, nothing goes elsewhere.
 #[derive(Debug)]
 struct Tree {
-    root: Arc<Folder>,
     path: PathBuf,
     /// Whose files go there.
     from: UserName,
-    /// What was there of states of parts, by the folder's path below the root; looked at once.
-    states: Mutex<HashMap<Arc<str>, Arc<[String]>>>,
-    /// Handles of folders that were entered lately, by their path below the root.
-    open: Mutex<HashMap<Arc<str>, Arc<Folder>>>,
+    /// Not before it is there.
+    root: OnceLock<Arc<Folder>>,
+    below: Mutex<Below>,
+}
+
+/// What is known of the folders below the root, by their path.
+#[derive(Debug, Default)]
+struct Below {
+    /// Handles of those that were entered lately.
+    open: HashMap<Arc<str>, Arc<Folder>>,
+    /// Where those are that couldn't have their own names.
+    spelled: HashMap<Arc<str>, PathBuf>,
+    /// What was there of states of parts; looked at once.
+    states: HashMap<Arc<str>, Arc<[String]>>,
 }
 
 /// A folder of the destination.
@@ -64,8 +77,11 @@ pub(super) struct Place {
 pub(super) struct Spot {
     pub(super) place: Place,
     /// The name it should have.
-    pub(super) name: String,
-    pub(super) if_exists: IfExists,
+    wanted: String,
+    spelling: Spelling,
+    /// Where its numbering begins: other files of the same fetch have what comes before.
+    first: u32,
+    if_exists: IfExists,
 }
 
 /// What was found where a file should go.
@@ -77,36 +93,38 @@ pub(super) enum Vacancy {
     Skip(PathBuf),
 }
 
+/// Is told of bytes that were hashed, and says when to stop.
+pub(super) type Hashed<'a> = &'a mut dyn FnMut(u64) -> Result<(), Error>;
+
 impl Placement {
-    /// Opens the destination, making folders that aren't there.
-    pub(super) fn prepare(
-        from: &UserName,
-        destination: &Destination,
-        if_exists: IfExists,
-        wanted: &[Wanted],
-    ) -> Result<Self, Error> {
-        let (folder, name) = match destination {
+    /// Looks at the destination.
+    pub(super) fn prepare(request: &Request, resolved: &Resolved) -> Result<Self, Error> {
+        let (folder, name) = match &request.destination {
             Destination::Stdout => return Ok(Self::Stdout),
-            Destination::Folder(path) => (path.as_path(), None),
-            Destination::FileOrFolder(path) if !is_one_file(wanted) => (path.as_path(), None),
-            Destination::FileOrFolder(path) => {
+            Destination::FileOrFolder(path) if resolved.is_one_file => {
                 let name = path.file_name().and_then(|name| name.to_str());
                 let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", path.display())))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 (parent.unwrap_or(Path::new(".")), Some(name.to_owned()))
             }
+            Destination::Folder(path) | Destination::FileOrFolder(path) => (path.as_path(), None),
         };
-        std::fs::create_dir_all(folder).map_err(Error::disk(folder))?;
-        let opened = Folder::open(folder).map_err(Error::disk(folder))?;
-        let tree = Arc::new(Tree::new(opened, folder.to_owned(), from.clone()));
-        Ok(Self::Disk(DiskPlacement { tree, name, if_exists, folders: HashSet::new() }))
+        let tree = Arc::new(Tree::find(folder.to_owned(), request.from.clone())?);
+        let claims = Claims::new(resolved.wanted.iter().map(|wanted| &wanted.local));
+        let disk = DiskPlacement { tree, name, if_exists: request.if_exists, claims, folders: HashSet::new() };
+        Ok(Self::Disk(Box::new(disk)))
     }
 }
 
 impl DiskPlacement {
-    /// Bytes that may still be written at the destination, if the system tells.
+    /// Bytes that may still be written at the destination, or where it will be, if the system tells.
     pub(super) fn free_bytes(&self) -> Option<u64> {
-        self.tree.root.free_bytes().ok()
+        if let Some(root) = self.tree.root.get() {
+            return root.free_bytes().ok();
+        }
+        let path = std::path::absolute(&self.tree.path).ok()?;
+        let there = path.ancestors().find_map(|above| Folder::open(above).ok())?;
+        there.free_bytes().ok()
     }
 
     /// The destination's path, for people.
@@ -115,27 +133,44 @@ impl DiskPlacement {
     }
 
     /// Finds the spot for a file and looks at what is there.
-    pub(super) fn look(&mut self, wanted: &Wanted) -> Result<Vacancy, Error> {
-        let (place, name) = match self.name.clone() {
-            Some(name) => (self.place(""), name),
-            None => self.parent(&wanted.local),
-        };
-        let spot = Spot { place, name, if_exists: self.if_exists };
-        let (folder, path) = (spot.place.folder()?, spot.path());
-        let entry = folder.entry(&spot.name).map_err(Error::disk(&path))?;
-        match (entry, self.if_exists) {
-            (None, _) | (Some(_), IfExists::Rename) => Ok(Vacancy::Free(spot)),
-            (Some(_), IfExists::Skip) => Ok(Vacancy::Skip(path)),
-            (Some(Entry::File(size)), IfExists::SkipSame) => {
-                let same = size == wanted.stat.size && has_content(&folder, &spot.name, &wanted.stat.hash);
-                let there = if same { Some(path) } else { spot.numbered_twin(&folder, wanted) };
-                Ok(there.map_or(Vacancy::Free(spot), Vacancy::Skip))
+    pub(super) fn look(&mut self, wanted: &Wanted, hashed: Hashed<'_>) -> Result<Vacancy, Error> {
+        let (place, name, claimed) = match self.name.clone() {
+            Some(name) => (self.place(""), name, None),
+            None => {
+                let (place, name) = self.parent(&wanted.local);
+                (place, name, Some(&wanted.local))
             }
-            (Some(_), IfExists::SkipSame) | (Some(Entry::File(_)), IfExists::Overwrite) => Ok(Vacancy::Free(spot)),
+        };
+        let contested = claimed.is_some_and(|local| self.claims.is_contested(local));
+        let (spelling, if_exists) = (Spelling::Own, self.if_exists);
+        let mut spot = Spot { place, wanted: name, spelling, first: 0, if_exists };
+        let folder = spot.place.existing()?;
+        if let Some(folder) = &folder
+            && if_exists == IfExists::SkipSame
+            && let Some(path) = spot.same_content(folder, wanted, contested, hashed)?
+        {
+            return Ok(Vacancy::Skip(path));
+        }
+        spot.first = claimed.map_or(0, |local| self.claims.claim(local));
+        let Some(folder) = folder else { return Ok(Vacancy::Free(spot)) };
+        let path = spot.path();
+        let entry = match folder.entry(&spot.name()) {
+            Err(why) if is_name_refused(&why) => None,
+            entry => entry.map_err(Error::disk(&path))?,
+        };
+        match (entry, if_exists) {
+            (None, _) | (Some(_), IfExists::Rename | IfExists::SkipSame) => Ok(Vacancy::Free(spot)),
+            (Some(_), IfExists::Skip) => Ok(Vacancy::Skip(path)),
+            (Some(Entry::File(_)), IfExists::Overwrite) => Ok(Vacancy::Free(spot)),
             (Some(Entry::Folder | Entry::Other), IfExists::Overwrite) | (Some(_), IfExists::Fail) => {
                 Err(Error::Exists(path))
             }
         }
+    }
+
+    /// Makes the destination, where it isn't there.
+    pub(super) fn make(&self) -> Result<(), Error> {
+        self.tree.root().map(|_| ())
     }
 
     /// Makes a folder with nothing in it.
@@ -161,38 +196,85 @@ impl DiskPlacement {
 }
 
 impl Tree {
-    fn new(root: Folder, path: PathBuf, from: UserName) -> Self {
-        Self { root: Arc::new(root), path, from, states: Mutex::default(), open: Mutex::default() }
+    /// Opens the root if it is there.
+    fn find(path: PathBuf, from: UserName) -> Result<Self, Error> {
+        let root = match Folder::open(&path) {
+            Ok(folder) => OnceLock::from(Arc::new(folder)),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => OnceLock::new(),
+            Err(why) => return Err(Error::disk(&path)(why)),
+        };
+        Ok(Self { path, from, root, below: Mutex::default() })
     }
 
-    /// Opens the folder `below`, made if it isn't there; no link is followed on the way.
-    fn enter(&self, below: &Arc<str>) -> Result<Arc<Folder>, Error> {
-        if below.is_empty() {
-            return Ok(self.root.clone());
+    /// The root, made if it isn't there.
+    fn root(&self) -> Result<Arc<Folder>, Error> {
+        if let Some(root) = self.root.get() {
+            return Ok(root.clone());
         }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(folder) = open.get(below) {
-            return Ok(folder.clone());
+        std::fs::create_dir_all(&self.path).map_err(Error::disk(&self.path))?;
+        let root = Folder::open(&self.path).map_err(Error::disk(&self.path))?;
+        Ok(self.root.get_or_init(|| Arc::new(root)).clone())
+    }
+
+    /// Opens the folder `below`, made if it isn't there and is to be; no link is followed on the way.
+    fn enter(&self, below: &Arc<str>, make: bool) -> Result<Option<Arc<Folder>>, Error> {
+        let root = if make { Some(self.root()?) } else { self.root.get().cloned() };
+        let Some(mut folder) = root.filter(|_| !below.is_empty()) else {
+            return Ok(self.root.get().cloned());
+        };
+        let mut known = self.below();
+        if let Some(folder) = known.open.get(below) {
+            return Ok(Some(folder.clone()));
         }
-        let (mut folder, mut path) = (self.root.clone(), self.path.clone());
+        let mut path = self.path.clone();
+        let mut is_spelled = false;
         for component in below.split('/') {
-            path.push(component);
-            folder = Arc::new(folder.enter(component).map_err(Error::disk(&path))?);
+            let entered = enter_spelled(&folder, component, make).map_err(Error::disk(&path.join(component)))?;
+            let Some((inner, spelled)) = entered else { return Ok(None) };
+            is_spelled |= spelled != component;
+            path.push(&spelled);
+            folder = Arc::new(inner);
         }
         // Handles are not free: all are forgotten now and then.
-        if open.len() >= OPEN_FOLDERS {
-            open.clear();
+        if known.open.len() >= OPEN_FOLDERS {
+            known.open.clear();
         }
-        open.insert(below.clone(), folder.clone());
-        Ok(folder)
+        known.open.insert(below.clone(), folder.clone());
+        if is_spelled {
+            known.spelled.insert(below.clone(), path);
+        }
+        Ok(Some(folder))
     }
+
+    fn below(&self) -> MutexGuard<'_, Below> {
+        self.below.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Enters the folder of this name, or of one that stands for it where the file system refuses it; tells which.
+fn enter_spelled(folder: &Folder, component: &str, make: bool) -> io::Result<Option<(Folder, String)>> {
+    let mut refusal = None;
+    for spelling in Spelling::ALL {
+        let name = spelling.of(component);
+        if spelling != Spelling::Own && name == component {
+            continue;
+        }
+        match if make { folder.enter(&name).map(Some) } else { folder.find(&name) } {
+            Ok(Some(inner)) => return Ok(Some((inner, name.into_owned()))),
+            // One of the others may be there.
+            Ok(None) => {}
+            Err(why) if is_name_refused(&why) => drop(refusal.get_or_insert(why)),
+            Err(why) => return Err(why),
+        }
+    }
+    refusal.filter(|_| make).map_or(Ok(None), Err)
 }
 
 impl Place {
     /// A place by itself.
     #[cfg(test)]
-    pub(super) fn alone(folder: Folder, path: PathBuf, from: UserName) -> Self {
-        Self { tree: Arc::new(Tree::new(folder, path, from)), below: "".into() }
+    pub(super) fn alone(path: &Path, from: UserName) -> Self {
+        Self { tree: Arc::new(Tree::find(path.to_owned(), from).unwrap()), below: "".into() }
     }
 
     /// Whose files go there.
@@ -202,44 +284,87 @@ impl Place {
 
     /// The states of parts that were in it at the beginning.
     pub(super) fn states(&self) -> Arc<[String]> {
-        let known = self.tree.states.lock().unwrap_or_else(PoisonError::into_inner).get(&self.below).cloned();
-        known.unwrap_or_else(|| {
-            let names = self.folder().ok().and_then(|folder| folder.names().ok()).unwrap_or_default();
-            let states: Arc<[String]> = names.into_iter().filter(|name| is_state(name)).collect();
-            let mut all = self.tree.states.lock().unwrap_or_else(PoisonError::into_inner);
-            all.insert(self.below.clone(), states.clone());
-            states
-        })
+        if let Some(known) = self.tree.below().states.get(&self.below) {
+            return known.clone();
+        }
+        let names = self.existing().ok().flatten().and_then(|folder| folder.names().ok()).unwrap_or_default();
+        let states: Arc<[String]> = names.into_iter().filter(|name| is_state(name)).collect();
+        self.tree.below().states.insert(self.below.clone(), states.clone());
+        states
     }
 
     /// Its handle; the folder is made if it isn't there.
     pub(super) fn folder(&self) -> Result<Arc<Folder>, Error> {
-        self.tree.enter(&self.below)
+        let folder = self.tree.enter(&self.below, true)?;
+        folder.ok_or_else(|| Error::Internal(format!("{} was made and isn't there", self.path().display())))
+    }
+
+    /// Its handle, if it is there.
+    pub(super) fn existing(&self) -> Result<Option<Arc<Folder>>, Error> {
+        self.tree.enter(&self.below, false)
     }
 
     /// Its path, for people.
     pub(super) fn path(&self) -> PathBuf {
-        if self.below.is_empty() { self.tree.path.clone() } else { self.tree.path.join(&*self.below) }
+        if self.below.is_empty() {
+            return self.tree.path.clone();
+        }
+        let spelled = self.tree.below().spelled.get(&self.below).cloned();
+        spelled.unwrap_or_else(|| self.tree.path.join(&*self.below))
+    }
+
+    fn is_spelled(&self) -> bool {
+        self.tree.below().spelled.contains_key(&self.below)
     }
 }
 
 impl Spot {
-    /// The path it should have, for people.
-    pub(super) fn path(&self) -> PathBuf {
-        self.place.path().join(&self.name)
+    /// A file of this name in a folder by itself.
+    #[cfg(test)]
+    pub(super) fn alone(path: &Path, name: &str, from: UserName) -> Self {
+        let (place, wanted) = (Place::alone(path, from), name.to_owned());
+        Self { place, wanted, spelling: Spelling::Own, first: 0, if_exists: IfExists::SkipSame }
     }
 
-    /// Gives the finished file `from` in `folder`, which is the spot's, its name, or another where that is taken and may be; tells which.
-    pub(super) fn put_in_place(&self, folder: &Folder, from: &str) -> Result<String, Error> {
-        if self.if_exists == IfExists::Overwrite {
-            folder.rename_over(from, &self.name).map_err(Error::disk(&self.path()))?;
-            return Ok(self.name.clone());
+    /// The first name that it tries to get.
+    pub(super) fn name(&self) -> String {
+        self.numbered(self.spelling, self.first)
+    }
+
+    /// The path of that, for people.
+    pub(super) fn path(&self) -> PathBuf {
+        self.place.path().join(self.name())
+    }
+
+    /// Below the destination, whatever it is spelled like.
+    pub(super) fn local(&self) -> Option<FileName> {
+        let name = self.numbered(Spelling::Own, self.first);
+        if self.place.below.is_empty() {
+            name.parse().ok()
+        } else {
+            format!("{}/{name}", self.place.below).parse().ok()
         }
-        for number in 0..RENAMES {
-            let name = if number == 0 { self.name.clone() } else { numbered(&self.name, number) };
+    }
+
+    /// Where it could go when the file system refuses the name.
+    pub(super) fn respelled(&self) -> Option<Self> {
+        self.spelling.next().map(|spelling| Self { spelling, ..self.clone() })
+    }
+
+    /// Gives the finished file `from` in `folder`, which is the spot's, its name, or another where that is taken and may
+    /// be; tells which, and whether that is another than it should have.
+    pub(super) fn put_in_place(&self, folder: &Folder, from: &str) -> Result<(String, bool), Error> {
+        let is_other = |name: &str| name != self.wanted || self.place.is_spelled();
+        if self.if_exists == IfExists::Overwrite {
+            let name = self.name();
+            folder.rename_over(from, &name).map_err(Error::disk(&self.path()))?;
+            return Ok((name.clone(), is_other(&name)));
+        }
+        for number in self.first..RENAMES {
+            let name = self.numbered(self.spelling, number);
             match folder.rename_new(from, &name) {
-                Ok(()) => return Ok(name),
-                Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {
+                Ok(()) => return Ok((name.clone(), is_other(&name))),
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
                     if matches!(self.if_exists, IfExists::Fail | IfExists::Skip) {
                         break;
                     }
@@ -250,40 +375,65 @@ impl Spot {
         Err(Error::Exists(self.path()))
     }
 
-    /// The same content under another name that an earlier fetch had to take.
-    fn numbered_twin(&self, folder: &Folder, wanted: &Wanted) -> Option<PathBuf> {
-        for number in 1..RENAMES {
-            let name = numbered(&self.name, number);
-            match folder.entry(&name) {
-                Ok(Some(Entry::File(size))) if size == wanted.stat.size => {
-                    if has_content(folder, &name, &wanted.stat.hash) {
-                        return Some(self.place.path().join(name));
+    fn numbered(&self, spelling: Spelling, number: u32) -> String {
+        let name = spelling.of(&self.wanted);
+        if number == 0 { name.into_owned() } else { numbered(&name, number) }
+    }
+
+    /// The same content under the name it should have, or under another that an earlier fetch had to take.
+    fn same_content(
+        &self,
+        folder: &Folder,
+        wanted: &Wanted,
+        contested: bool,
+        hashed: Hashed<'_>,
+    ) -> Result<Option<PathBuf>, Error> {
+        for spelling in Spelling::ALL {
+            if spelling != Spelling::Own && spelling.of(&self.wanted) == self.wanted {
+                continue;
+            }
+            for number in 0..RENAMES {
+                let name = self.numbered(spelling, number);
+                match folder.entry(&name) {
+                    Ok(Some(Entry::File(size))) => {
+                        if size == wanted.stat.size && is_same(folder, &name, wanted, hashed)? {
+                            return Ok(Some(self.place.path().join(name)));
+                        }
                     }
+                    Ok(Some(_)) => {}
+                    // Another file of the same fetch may have had to take a number, and the first one failed.
+                    Ok(None) if number == 0 && contested => {}
+                    _ => break,
                 }
-                Ok(Some(_)) => {}
-                _ => return None,
             }
         }
-        None
+        Ok(None)
     }
 }
 
-fn has_content(folder: &Folder, name: &str, hash: &ContentHash) -> bool {
-    folder.open_existing(name).and_then(|file| hash_of(&file)).is_ok_and(|content| content == *hash)
+/// Whether that is the content of the file `name`, which is then made executable if it is to be.
+fn is_same(folder: &Folder, name: &str, wanted: &Wanted, hashed: Hashed<'_>) -> Result<bool, Error> {
+    let Ok(file) = folder.open_existing(name) else { return Ok(false) };
+    let is_same = hash_of(&file, hashed)?.is_some_and(|hash| hash == wanted.stat.hash);
+    if is_same && wanted.stat.executable {
+        // Somebody else's file stays as it is.
+        let _ = make_executable(&file);
+    }
+    Ok(is_same)
 }
 
-/// Whether all that is wanted is one file, and not for being alone in a folder.
-fn is_one_file(wanted: &[Wanted]) -> bool {
-    matches!(wanted, [only] if only.local.components().count() == 1)
-}
-
-fn hash_of(mut file: &File) -> std::io::Result<ContentHash> {
+/// `None` when it can't be read.
+fn hash_of(mut file: &File, hashed: Hashed<'_>) -> Result<Option<ContentHash>, Error> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(ContentHash::from_bytes(*hasher.finalize().as_bytes())),
-            len => hasher.update(&buffer[..len]),
-        };
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()))),
+            Ok(len) => {
+                hasher.update(&buffer[..len]);
+                hashed(len as u64)?;
+            }
+            Err(_) => return Ok(None),
+        }
     }
 }

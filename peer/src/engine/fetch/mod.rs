@@ -13,6 +13,7 @@ mod before;
 mod coordinator;
 mod courtesy;
 mod destination;
+mod naming;
 mod partial;
 mod parts;
 mod plan;
@@ -31,22 +32,22 @@ use shared::peer::{Code, FileStat};
 use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
-use self::coordinator::Coordinator;
-use self::destination::Placement;
+use self::coordinator::{Account, Coordinator};
 #[doc(hidden)]
 pub use self::plan::bench;
 use self::resolve::Resolved;
 pub(super) use self::resolve::list;
 use self::sources::Caller;
 use super::{Error, Me, blocking};
+use crate::sys::path_text;
 
 /// What to fetch, and where to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Whose names they are.
     pub from: UserName,
-    /// Names, folders (`docs/`) and patterns (`*.pdf`).
-    pub names: Vec<String>,
+    /// What is wanted.
+    pub names: Vec<Asked>,
     /// Where to.
     pub destination: Destination,
     /// What to do where something is already.
@@ -59,6 +60,15 @@ pub struct Request {
     pub limit: Option<u64>,
     /// How long sources that are gone are waited for.
     pub patience: Duration,
+}
+
+/// Something that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// A name, a folder (`docs/`) or a pattern (`*.pdf`).
+    pub text: String,
+    /// Where below the destination the file of that name goes; from what it is asked for with, when there is nothing here.
+    pub local: Option<FileName>,
 }
 
 /// Who is asked beside the one whose names they are.
@@ -83,9 +93,9 @@ impl Sources {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Destination {
     /// Into this folder.
-    Folder(PathBuf),
-    /// One file to exactly this path; several, or a folder of the source, into a folder of that path.
-    FileOrFolder(PathBuf),
+    Folder(#[serde(with = "path_text")] PathBuf),
+    /// The file of one name to exactly this path; several names, a pattern or a folder into a folder of that path.
+    FileOrFolder(#[serde(with = "path_text")] PathBuf),
     /// One after another to standard output.
     Stdout,
 }
@@ -116,6 +126,17 @@ pub enum FetchEvent<'a> {
     Connecting {
         /// To whom.
         user: &'a UserName,
+    },
+    /// What is there already is hashed, to be left or resumed.
+    Checking {
+        /// Which, of those that are resumed.
+        file: Option<FileNo>,
+        /// Its name at the source.
+        name: &'a FileName,
+        /// Its bytes.
+        size: u64,
+        /// How many further ones were hashed.
+        bytes: u64,
     },
     /// What is to be fetched is known.
     Resolved {
@@ -261,17 +282,23 @@ pub enum Status {
     Streamed,
     /// It is not there.
     Failed(Error),
+    /// It is not there, because the whole fetch ended before: this is that one's error.
+    BrokenOff(Error),
 }
 
 /// What became of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Fetched, under whatever name.
+    /// Fetched, under their own names.
     pub done: usize,
+    /// Fetched, under other names.
+    pub renamed: usize,
     /// There already.
     pub skipped: usize,
     /// Not there.
     pub failed: usize,
+    /// Folders with nothing in them that are there.
+    pub folders: usize,
     /// Bytes that came over the network and were right.
     pub bytes_fetched: u64,
     /// Bytes that were there already from earlier attempts.
@@ -286,32 +313,52 @@ const STALE_PATIENCE: Duration = Duration::from_secs(20);
 pub struct Ended {
     /// What became of the files.
     pub summary: Summary,
-    /// What went wrong: the error itself of a file that was alone, [`Error::Partial`] when some of several failed.
+    /// What went wrong: what ended all of it early, else the error itself of a file that was alone, else
+    /// [`Error::Partial`] when some of several failed.
     pub error: Option<Error>,
+    /// What fetches the rest, if there is one.
+    pub rest: Option<Request>,
 }
 
-/// Fetches. What goes wrong with one file is told in its [`Report`] and doesn't stop the others.
-///
-/// # Errors
-/// [`Error::Interrupted`] when `cancel` was; what kept it from beginning at all.
+impl Asked {
+    /// As the user typed it.
+    pub fn for_text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), local: None }
+    }
+}
+
+impl Summary {
+    /// All files that were to be fetched, and names that led to none.
+    pub const fn total(&self) -> usize {
+        self.done + self.renamed + self.skipped + self.failed
+    }
+}
+
+/// Fetches. Every file that is known of is settled with a [`Report`], and so is every name when none is; what goes wrong
+/// with one doesn't stop the others.
 pub async fn fetch(
     me: &Me,
     request: &Request,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
-) -> Result<Ended, Error> {
+) -> Ended {
     if request.from == me.user {
-        return Err(Error::Usage("that is you: your own files are where you shared them from".to_owned()));
+        let error = Error::Usage("that is you: your own files are where you shared them from".to_owned());
+        return Account::never_begun(request, error, report);
     }
     report(FetchEvent::Connecting { user: &request.from });
-    let caller = Caller::new(me, request.limit)?;
-    let outcome = tokio::select! {
+    let caller = match Caller::new(me, request.limit) {
+        Ok(caller) => caller,
+        Err(error) => return Account::never_begun(request, error, report),
+    };
+    let ended = tokio::select! {
         // Too large to lie in whatever waits for it.
-        outcome = Box::pin(fetch_through(&caller, request, report, cancel)) => outcome,
+        ended = Box::pin(fetch_through(&caller, request, report, cancel)) => ended,
         never = courtesy::heed(me, &caller) => match never {},
     };
-    caller.hang_up(if matches!(outcome, Err(Error::Interrupted)) { Code::Cancelled } else { Code::Done }).await;
-    outcome
+    let interrupted = matches!(ended.error, Some(Error::Interrupted));
+    caller.hang_up(if interrupted { Code::Cancelled } else { Code::Done }).await;
+    ended
 }
 
 async fn fetch_through(
@@ -319,27 +366,28 @@ async fn fetch_through(
     request: &Request,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
-) -> Result<Ended, Error> {
-    let linked = tokio::select! {
-        () = cancel.cancelled() => return Err(Error::Interrupted),
-        linked = caller.call(&request.from) => linked,
-    };
-    let (link, resolved) = match linked {
-        Ok(link) => {
-            let resolved = tokio::select! {
-                () = cancel.cancelled() => return Err(Error::Interrupted),
-                resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report) => resolved?,
-            };
-            (Ok(link), resolved)
+) -> Ended {
+    let resolving = async {
+        match caller.call(&request.from).await {
+            Ok(link) => {
+                let resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report).await?;
+                Ok((Ok(link), resolved))
+            }
+            Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
+                let of = request.clone();
+                let Some(wanted) = blocking(move || Ok(before::known_before(&of))).await? else { return Err(error) };
+                report(FetchEvent::NotAsked { user: &request.from, why: &error.to_string() });
+                Ok((Err(error), Resolved { wanted: vec![wanted], is_one_file: true, ..Resolved::default() }))
+            }
+            Err(error) => Err(error),
         }
-        Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
-            let of = request.clone();
-            let Some(wanted) = blocking(move || Ok(before::known_before(&of))).await? else { return Err(error) };
-            report(FetchEvent::NotAsked { user: &request.from, why: &error.to_string() });
-            (Err(error), Resolved { wanted: vec![wanted], folders: Vec::new(), missing: Vec::new() })
-        }
-        Err(error) => return Err(error),
     };
-    let placement = Placement::prepare(&request.from, &request.destination, request.if_exists, &resolved.wanted)?;
-    Coordinator::new(caller, link, request, placement, resolved).run(report, cancel).await
+    let resolved = tokio::select! {
+        () = cancel.cancelled() => Err(Error::Interrupted),
+        resolved = resolving => resolved,
+    };
+    match resolved {
+        Ok((link, resolved)) => Coordinator::new(caller, link, request, resolved).run(report, cancel).await,
+        Err(error) => Account::never_begun(request, error, report),
+    }
 }

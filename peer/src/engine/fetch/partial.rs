@@ -18,7 +18,7 @@ use shared::{ContentHash, GroupSet, Layout};
 use super::destination::Spot;
 use crate::engine::Error;
 use crate::engine::part_state::{self, PART, PartState, STATE};
-use crate::sys::{Folder, is_ours_alone, make_executable, reserve};
+use crate::sys::{Folder, is_name_refused, is_ours_alone, make_executable, reserve};
 
 /// Of a partial's name, what isn't the file's own: two dots, eight digits, the longer ending.
 const EXTRA_BYTES: usize = 1 + 1 + 8 + STATE.len();
@@ -40,7 +40,8 @@ pub(super) struct Whole {
     part: File,
     part_name: String,
     state: Option<(File, String)>,
-    mtime: i64,
+    /// `None` for a time that can't be.
+    modified: Option<SystemTime>,
     executable: bool,
 }
 
@@ -57,18 +58,19 @@ pub(super) enum Written {
 
 impl Partial {
     /// Opens or begins the partial of a file; only one process may have it at a time. What an earlier attempt left is
-    /// hashed again; `manifest` is of no use for a file of one group.
+    /// hashed again, and `hashed` told of its bytes; `manifest` is of no use for a file of one group.
     pub(super) fn open(
         spot: &Spot,
         stat: &FileStat,
         layout: Layout,
         manifest: Option<&Manifest>,
+        hashed: &mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
         let folder = spot.place.folder()?;
-        let stem = partial_stem(&spot.name, &stat.hash);
+        let (part, spot) = open_spelled(&folder, spot, &stat.hash)?;
+        let stem = partial_stem(&spot.name(), &stat.hash);
         let part_name = format!("{stem}{PART}");
         let part_path = spot.place.path().join(&part_name);
-        let part = open_alone(&folder, spot, &part_name)?;
         let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
         let mut state = None;
         if let Some(manifest) = manifest {
@@ -80,7 +82,7 @@ impl Partial {
             let known = file.as_ref().and_then(|file| PartState::read(file, &stat.hash, &layout));
             let hints = known.map_or_else(|| GroupSet::all(layout.groups()), |state| state.present);
             let there = if len == layout.size() {
-                recheck(&part, &layout, manifest, &hints)
+                recheck(&part, &layout, manifest, &hints, hashed)
             } else {
                 GroupSet::none(layout.groups())
             };
@@ -95,8 +97,8 @@ impl Partial {
             part.set_len(layout.size()).map_err(Error::disk(&part_path))?;
         }
         let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
-        let (spot, mtime, executable) = (spot.clone(), stat.mtime, stat.executable);
-        let whole = Whole { spot, folder, part, part_name, state, mtime, executable };
+        let (modified, executable) = (modified(stat), stat.executable);
+        let whole = Whole { spot, folder, part, part_name, state, modified, executable };
         Ok(Self { whole, layout, present, missing })
     }
 
@@ -167,9 +169,9 @@ impl Partial {
 impl Whole {
     /// Gives it the time and the mode it has at its source.
     pub(super) fn stamp(&self) -> Result<(), Error> {
-        if let Ok(mtime) = u64::try_from(self.mtime) {
+        if let Some(modified) = self.modified {
             // A time that the file system doesn't hold is no reason to fail.
-            let _ = self.part.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(mtime));
+            let _ = self.part.set_modified(modified);
         }
         if self.executable {
             make_executable(&self.part).map_err(|why| Error::disk(&self.part_path())(why))?;
@@ -199,16 +201,29 @@ impl Whole {
             // Only a hint: whatever somebody put there since doesn't keep the file from its name.
             let _ = self.folder.remove(state);
         }
-        let name = self.spot.put_in_place(&self.folder, &self.part_name)?;
-        let renamed = name != self.spot.name;
+        let (name, renamed) = self.spot.put_in_place(&self.folder, &self.part_name)?;
         Ok((self.spot.place.path().join(name), renamed))
     }
 }
 
 /// Bytes of the disk that an earlier attempt at this file holds already.
 pub(super) fn held_bytes(spot: &Spot, hash: &ContentHash) -> u64 {
-    let folder = spot.place.folder();
-    folder.map_or(0, |folder| folder.allocated(&format!("{}{PART}", partial_stem(&spot.name, hash))))
+    let folder = spot.place.existing().ok().flatten();
+    folder.map_or(0, |folder| folder.allocated(&format!("{}{PART}", partial_stem(&spot.name(), hash))))
+}
+
+/// Opens or makes the partial of a file, under a name that the file system takes; with the spot for that name.
+fn open_spelled(folder: &Folder, spot: &Spot, hash: &ContentHash) -> Result<(File, Spot), Error> {
+    let mut spot = spot.clone();
+    loop {
+        let name = format!("{}{PART}", partial_stem(&spot.name(), hash));
+        match open_alone(folder, &spot, &name) {
+            Err(Error::Disk { source, .. }) if is_name_refused(&source) && spot.respelled().is_some() => {
+                spot = spot.respelled().unwrap_or(spot);
+            }
+            opened => return Ok((opened?, spot)),
+        }
+    }
 }
 
 /// Opens or makes the partial under `name`, locked against every other process.
@@ -243,10 +258,11 @@ fn open_state(folder: &Folder, name: &str) -> Option<File> {
 /// Removes what an earlier attempt left of other versions of this file of the same user, and no process works on; tells
 /// whether there was any.
 pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
-    let Ok(folder) = spot.place.folder() else { return false };
-    let prefix = format!(".{}.", cut(&spot.name, 255 - EXTRA_BYTES));
+    let Ok(Some(folder)) = spot.place.existing() else { return false };
+    let own = spot.name();
+    let prefix = format!(".{}.", cut(&own, 255 - EXTRA_BYTES));
     // Of another file when it isn't all of the name.
-    if prefix.len() != spot.name.len() + 2 {
+    if prefix.len() != own.len() + 2 {
         return false;
     }
     let outdated = |stem: &&str| {
@@ -254,7 +270,7 @@ pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
         else {
             return false;
         };
-        state.0 != *hash && partial_stem(&spot.name, &state.0) == **stem && state.1 == *spot.place.from()
+        state.0 != *hash && partial_stem(&own, &state.0) == **stem && state.1 == *spot.place.from()
     };
     let states = spot.place.states();
     let stems = states.iter().filter(|name| name.starts_with(&prefix)).filter_map(|name| name.strip_suffix(STATE));
@@ -263,8 +279,8 @@ pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
 
 /// Removes what was fetched of a version of this file that is no more.
 pub(super) fn remove_version(spot: &Spot, hash: &ContentHash) {
-    if let Ok(folder) = spot.place.folder() {
-        remove_unused(&folder, &partial_stem(&spot.name, hash));
+    if let Ok(Some(folder)) = spot.place.existing() {
+        remove_unused(&folder, &partial_stem(&spot.name(), hash));
     }
 }
 
@@ -287,8 +303,25 @@ fn partial_stem(name: &str, hash: &ContentHash) -> String {
     format!(".{}.{}", cut(name, 255 - EXTRA_BYTES), cut(&short, 8))
 }
 
+/// When it was last modified at its source.
+fn modified(stat: &FileStat) -> Option<SystemTime> {
+    let seconds = Duration::from_secs(stat.mtime.unsigned_abs());
+    let whole = if stat.mtime < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(seconds)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(seconds)
+    };
+    whole?.checked_add(Duration::from_nanos(stat.mtime_ns.min(999_999_999).into()))
+}
+
 /// Hashes the groups that `hints` has; gives back those that are right.
-fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &GroupSet) -> GroupSet {
+fn recheck(
+    part: &File,
+    layout: &Layout,
+    manifest: &Manifest,
+    hints: &GroupSet,
+    hashed: &mut dyn FnMut(u64),
+) -> GroupSet {
     let mut there = GroupSet::none(layout.groups());
     let mut buffer = Vec::new();
     for group in (0..layout.groups()).filter(|group| hints.contains(*group)) {
@@ -297,6 +330,7 @@ fn recheck(part: &File, layout: &Layout, manifest: &Manifest, hints: &GroupSet) 
         if read.is_ok() && manifest.value(group) == Some(&layout.value_of(group, &buffer)) {
             there.insert(group);
         }
+        hashed(layout.len_of(group));
     }
     there
 }

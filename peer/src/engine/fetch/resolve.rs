@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 use shared::content::Layout;
-use shared::peer::{Answer, Ask, Code, FileStat};
+use shared::peer::{Answer, Ask, Code, Entry, FileStat};
+use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 use tokio::time::Instant;
 
-use super::FetchEvent;
+use super::{Asked, FetchEvent};
 use crate::engine::Error;
 use crate::net::StreamError;
 use crate::net::link::Link;
@@ -30,12 +31,12 @@ pub(super) struct Wanted {
     pub(super) stat: FileStat,
     /// How it is cut.
     pub(super) layout: Layout,
-    /// Its path below the destination.
+    /// Its path below the destination; several files may want the same.
     pub(super) local: FileName,
 }
 
 /// What came of the names.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Resolved {
     /// The files, each once.
     pub(super) wanted: Vec<Wanted>,
@@ -43,6 +44,8 @@ pub(super) struct Resolved {
     pub(super) folders: Vec<FileName>,
     /// Names that led to no file, and why.
     pub(super) missing: Vec<(String, Error)>,
+    /// One name was asked for, and it is a file's.
+    pub(super) is_one_file: bool,
 }
 
 /// Asks the source about each name.
@@ -51,34 +54,27 @@ pub(super) struct Resolved {
 /// When the link fails; a name that leads nowhere is in [`Resolved::missing`].
 pub(super) async fn resolve(
     link: &Link,
-    names: &[String],
+    names: &[Asked],
     patience: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Resolved, Error> {
-    let mut resolved = Resolved { wanted: Vec::new(), folders: Vec::new(), missing: Vec::new() };
-    let (mut seen, mut taken) = (HashSet::new(), HashSet::new());
+    let mut resolved = Resolved::default();
+    let mut seen = HashSet::new();
+    let several = names.len() > 1;
     for name in names {
         match resolve_one(link, name, patience, report).await {
             Ok(found) => {
-                let several = names.len() > 1;
                 let new = found.files.into_iter().filter(|file| !several || seen.insert(file.stat.name.clone()));
-                resolved.wanted.extend(new.map(|file| apart(file, &mut taken)));
+                resolved.wanted.extend(new);
                 resolved.folders.extend(found.folders);
+                resolved.missing.extend(found.unfit);
+                resolved.is_one_file = !several && found.is_file;
             }
-            Err(error @ (Error::Link { .. } | Error::Integrity(_))) => return Err(error),
-            Err(error) => resolved.missing.push((name.clone(), error)),
+            Err(error @ Error::Link { .. }) => return Err(error),
+            Err(error) => resolved.missing.push((name.text.clone(), error)),
         }
     }
     Ok(resolved)
-}
-
-/// The file under a path that no other file of this fetch has.
-fn apart(file: Wanted, taken: &mut HashSet<FileName>) -> Wanted {
-    let wanted = file.local.clone();
-    let free = (1..).filter_map(|number| wanted.numbered(number)).find(|local| !taken.contains(local));
-    let local = if taken.contains(&wanted) { free.unwrap_or(wanted) } else { wanted };
-    taken.insert(local.clone());
-    Wanted { local, ..file }
 }
 
 /// What one name led to.
@@ -86,61 +82,108 @@ fn apart(file: Wanted, taken: &mut HashSet<FileName>) -> Wanted {
 struct Found {
     files: Vec<Wanted>,
     folders: Vec<FileName>,
+    /// Entries of the source's list that can't be files, and why.
+    unfit: Vec<(String, Error)>,
+    /// The name is a file's, and neither a folder's nor a pattern.
+    is_file: bool,
+}
+
+impl Found {
+    /// Takes what can be a file, `below` cut off its local path, and keeps the rest apart.
+    fn take(&mut self, user: &UserName, stat: FileStat, below: &str) {
+        let name = stat.name.clone();
+        match wanted(user, stat, Some(below)) {
+            Ok(file) => self.files.push(file),
+            Err(error) => self.unfit.push((name.to_string(), error)),
+        }
+    }
+
+    fn take_unfit(&mut self, user: &UserName, name: &str) {
+        let name = if name.is_empty() { "(no name)".to_owned() } else { safe_line(name).into_owned() };
+        self.unfit.push((name, Error::Integrity(format!("{user} lists what can't be a file"))));
+    }
 }
 
 async fn resolve_one(
     link: &Link,
-    text: &str,
+    asked: &Asked,
     patience: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Found, Error> {
+    let text = asked.text.as_str();
     if let Ok(name) = text.parse::<FileName>()
         && let Some(stat) = stat(link, &name, patience, report).await?
     {
-        return Ok(Found { files: vec![wanted(link.user(), stat, None)?], folders: Vec::new() });
+        let file = wanted(link.user(), stat, None)?;
+        let local = asked.local.clone().unwrap_or(file.local);
+        return Ok(Found { files: vec![Wanted { local, ..file }], is_file: true, ..Found::default() });
+    }
+    let nothing = || Error::NotShared { user: link.user().clone(), name: text.to_owned() };
+    // No name at all is nobody's wish for everything, but an empty variable of a script.
+    if text.is_empty() || asked.local.is_some() {
+        return Err(nothing());
     }
     let folder = text.trim_end_matches('/');
-    let found = match pattern(text) {
-        Some((prefix, matcher)) => {
-            let below = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
-            let all = list(link, &prefix).await?;
-            let hidden = text.starts_with('.') || text.contains("/.");
-            let matching = all
-                .into_iter()
-                .filter(|stat| matcher.is_match(stat.name.as_str()) && (hidden || !is_hidden(&stat.name)));
-            let files = matching.map(|stat| wanted(link.user(), stat, Some(below))).collect::<Result<Vec<_>, _>>()?;
-            Found { files, folders: Vec::new() }
-        }
-        // No name at all is nobody's wish for everything, but an empty variable of a script.
-        None if text.is_empty() => Found { files: Vec::new(), folders: Vec::new() },
+    let mut found = Found::default();
+    match pattern(text) {
+        Some((prefix, matcher)) => whatever_matches(link, text, &prefix, &matcher, &mut found).await?,
         None if folder.is_empty() || folder == "." => {
             // Everything, but as in a shell not what would be hidden here: it could change how programs behave.
-            let Found { mut files, mut folders } = whole_folder(link, "", "").await?;
-            files.retain(|file| !is_hidden(&file.stat.name));
-            folders.retain(|folder| !is_hidden(folder));
-            Found { files, folders }
+            whole_folder(link, "", "", &mut found).await?;
+            found.files.retain(|file| !is_hidden(&file.stat.name));
+            found.folders.retain(|folder| !is_hidden(folder));
         }
         None => {
             // The folder itself is kept, what is above it isn't.
             let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
-            whole_folder(link, folder, above).await?
+            whole_folder(link, folder, above, &mut found).await?;
         }
-    };
-    if found.files.is_empty() && found.folders.is_empty() {
-        return Err(Error::NotShared { user: link.user().clone(), name: text.to_owned() });
+    }
+    if found.files.is_empty() && found.folders.is_empty() && found.unfit.is_empty() {
+        return Err(nothing());
     }
     Ok(found)
 }
 
+async fn whatever_matches(
+    link: &Link,
+    text: &str,
+    prefix: &str,
+    matcher: &GlobMatcher,
+    found: &mut Found,
+) -> Result<(), Error> {
+    let below = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+    let hidden = text.starts_with('.') || text.contains("/.");
+    let matches = |name: &FileName| matcher.is_match(name.as_str()) && (hidden || !is_hidden(name));
+    for entry in list(link, prefix).await? {
+        match entry {
+            Ok(stat) if matches(&stat.name) => found.take(link.user(), stat, below),
+            Err(name) if matcher.is_match(&name) => found.take_unfit(link.user(), &name),
+            _ => {}
+        }
+    }
+    // What goes down into folders brings those with nothing in them.
+    if text.contains("**") {
+        let folders = list_folders(link, prefix).await?.into_iter().filter(matches);
+        found.folders.extend(folders.filter_map(|name| if below.is_empty() { Some(name) } else { name.below(below) }));
+    }
+    Ok(())
+}
+
 /// All that is shared in and below `folder`, its path below the destination being what follows `above`.
-async fn whole_folder(link: &Link, folder: &str, above: &str) -> Result<Found, Error> {
+async fn whole_folder(link: &Link, folder: &str, above: &str, found: &mut Found) -> Result<(), Error> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let files = list(link, &prefix).await?;
-    let files = files.into_iter().map(|stat| wanted(link.user(), stat, Some(above))).collect::<Result<_, _>>()?;
+    for entry in list(link, &prefix).await? {
+        match entry {
+            Ok(stat) => found.take(link.user(), stat, above),
+            Err(name) => found.take_unfit(link.user(), &name),
+        }
+    }
     let folders = list_folders(link, folder).await?;
     let inside = folders.into_iter().filter(|name| name.as_str() == folder || name.as_str().starts_with(&prefix));
     let local = |name: FileName| if above.is_empty() { Some(name) } else { name.below(above) };
-    Ok(Found { files, folders: inside.filter_map(local).collect() })
+    found.folders.extend(inside.filter_map(local));
+    Ok(())
 }
 
 fn is_hidden(name: &FileName) -> bool {
@@ -189,23 +232,31 @@ pub(super) async fn stat(
     }
 }
 
-/// Everything the source shares whose name starts with `prefix`.
-pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<FileStat>, Error> {
+/// Everything the source shares whose name starts with `prefix`; what can't be a file by the name it has there.
+pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
     let failed = |error| Error::stream(link.user(), error);
     let ask = |cursor| Ask::Files { prefix: Some(prefix.to_owned()), cursor };
     let (mut sender, mut receiver) = within(PAGE, link.open(&ask(None), Priority::Request)).await.map_err(failed)?;
-    let mut all: Vec<FileStat> = Vec::new();
+    let mut all: Vec<Result<FileStat, String>> = Vec::new();
+    let mut last: Option<FileName> = None;
     loop {
         let Answer::FileList { files, next } = within(PAGE, receiver.answer()).await.map_err(failed)? else {
             return Err(failed(StreamError::Unexpected("a list of files was due")));
         };
-        let mut last = all.last();
-        let in_order = files.iter().all(|file| last.replace(file).is_none_or(|before| file.name > before.name));
-        if !in_order || files.iter().any(|file| !file.name.as_str().starts_with(prefix)) || all.len() > MAX_FILES {
+        let advanced = !files.is_empty();
+        for entry in files.into_iter().map(Entry::checked) {
+            if let Ok(FileStat { name, .. }) = &entry {
+                let in_order = last.as_ref().is_none_or(|last| name > last);
+                if !in_order || !name.as_str().starts_with(prefix) {
+                    return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
+                }
+                last = Some(name.clone());
+            }
+            all.push(entry);
+        }
+        if all.len() > MAX_FILES {
             return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
         }
-        let advanced = !files.is_empty();
-        all.extend(files);
         match next {
             Some(next) if advanced => within(PAGE, sender.frame(&ask(Some(next)))).await.map_err(failed)?,
             Some(_) => return Err(failed(StreamError::Unexpected("a list that doesn't go on"))),
@@ -224,6 +275,7 @@ async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error>
         let cursor = all.last().map(ToString::to_string);
         match link.ask(&Ask::Folders { prefix: Some(prefix.to_owned()), cursor }).await {
             Ok(Answer::FolderList { folders, next }) => {
+                let folders: Vec<FileName> = folders.into_iter().filter_map(|entry| entry.checked().ok()).collect();
                 let goes_on = next.is_some() && folders.first() > all.last() && all.len() <= MAX_FILES;
                 all.extend(folders);
                 if !goes_on {
@@ -269,6 +321,7 @@ mod tests {
             hash: shared::ContentHash::of(b"x"),
             group_size: 1 << 20,
             mtime: 0,
+            mtime_ns: 0,
             executable: false,
             partial: false,
             stale: false,

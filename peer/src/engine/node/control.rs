@@ -7,8 +7,9 @@
 //! | do | fields | ok |
 //! |---|---|---|
 //! | `status` | | user, address, pid |
-//! | `say` | to, text | the stored message, at once; what becomes of it comes as events |
+//! | `say` | to, text, message? | the stored message, at once; what becomes of it comes as events |
 //! | `deliver` | to, text, now | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
+//! | `drop` | to, message | whether it waited; it is taken out of what waits |
 //! | `offer` | to, name, wait | as `say` or `deliver`, of a file that is offered to them |
 //! | `flush` | to | why?: why what waits for them did not go, if it didn't |
 //! | `typing` | to | nothing |
@@ -16,10 +17,11 @@
 //! | `mark_read` | with, up_to? | nothing |
 //! | `people` | | everybody met, online or talked with: user, online, unread, waiting, frozen, blocked, last |
 //! | `block`, `unblock` | user | whether that changed anything |
-//! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again |
-//! | `watch` | | nothing |
+//! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again, over links to the right keys |
+//! | `watch` | | nothing; when the tracker is away, that is told first |
 //! | `transfer` | a transfer | no answer at all; it is told to everybody who watches |
 //! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
+//! | `passwd` | present, new | nothing; the account's password is another one |
 //! | `shares_changed` | | nothing |
 //! | `stop` | | nothing; then the node ends |
 
@@ -31,7 +33,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::peer::ChatMessage;
+use shared::peer::{ChatMessage, MessageId};
+use shared::tracker::Password;
 use shared::{FileName, UserName};
 
 pub use client::{FromNode, NodeClient};
@@ -64,6 +67,16 @@ pub enum Action {
         to: UserName,
         /// What.
         text: String,
+        /// Its id, for who may have to say it again: a message that is there already is not stored twice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<MessageId>,
+    },
+    /// Take a message of ours out of what waits.
+    Drop {
+        /// For whom it waits.
+        to: UserName,
+        /// Which.
+        message: MessageId,
     },
     /// Tell somebody of a file that is offered to them.
     Offer {
@@ -130,12 +143,43 @@ pub enum Action {
         /// What is known.
         talking: bool,
     },
+    /// Change the account's password.
+    Passwd {
+        /// The one there is.
+        present: Secret,
+        /// The one there is to be.
+        new: Secret,
+    },
     /// Tell this client everything that happens.
     Watch,
     /// Look at the shares again.
     SharesChanged,
     /// End the node.
     Stop,
+}
+
+/// A password on its way to the node, never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The password, if it can be one.
+    pub fn password(&self) -> Option<Password> {
+        Password::new(&self.0)
+    }
+}
+
+impl From<&Password> for Secret {
+    fn from(password: &Password) -> Self {
+        Self(password.reveal().to_owned())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// What comes back.
@@ -168,8 +212,8 @@ pub enum Outcome {
 pub struct Status {
     /// The account.
     pub user: UserName,
-    /// Where others find it.
-    pub address: SocketAddr,
+    /// Where others find it; nothing while the tracker is away.
+    pub address: Option<SocketAddr>,
     /// Its process.
     pub pid: u32,
 }
@@ -224,10 +268,21 @@ mod tests {
 
     #[test]
     fn golden_lines() {
-        let command = Command { id: 7, action: Action::Say { to: "bob".parse().unwrap(), text: "olá".into() } };
+        let command =
+            Command { id: 7, action: Action::Say { to: "bob".parse().unwrap(), text: "olá".into(), message: None } };
         let text = r#"{"id":7,"do":"say","to":"bob","text":"olá"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_str::<Command>(text).unwrap(), command);
+        let id = MessageId::from_bytes([0xab; 16]);
+        let command = Command { id: 7, action: Action::Drop { to: "bob".parse().unwrap(), message: id } };
+        let text = format!(r#"{{"id":7,"do":"drop","to":"bob","message":"{id}"}}"#);
+        assert_eq!(serde_json::to_string(&command).unwrap(), text);
+        assert_eq!(serde_json::from_slice::<Command>(text.as_bytes()).unwrap(), command);
+        let secret = Secret::from(&Password::new("s3nha").unwrap());
+        let command = Command { id: 7, action: Action::Passwd { present: secret.clone(), new: secret } };
+        let text = r#"{"id":7,"do":"passwd","present":"s3nha","new":"s3nha"}"#;
+        assert_eq!(serde_json::to_string(&command).unwrap(), text);
+        assert!(!format!("{command:?}").contains("s3nha"));
         let reply = Reply { id: 7, outcome: Outcome::Error { kind: ErrorKind::Unavailable, message: "x".into() } };
         let text = r#"{"id":7,"error":{"kind":"unavailable","message":"x"}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::switchboard::Switchboard;
 use crate::engine::chat::ledger::Backoff;
-use crate::engine::chat::{MessageState, Outgoing, Settled, may_go_later};
+use crate::engine::chat::{MessageState, Outgoing, Prospect, Settled, is_met, prospect};
 use crate::engine::event::{Event, Events};
 use crate::engine::{Error, ErrorKind, Me, blocking};
 
@@ -38,6 +38,8 @@ pub(super) enum Verdict {
         kind: ErrorKind,
         /// In words.
         why: String,
+        /// Whether the receiver's key is on record.
+        met: bool,
     },
     /// It will never go.
     Failed {
@@ -216,8 +218,10 @@ impl Courier {
     /// Draws the consequences of a failure; what is waited for is told its verdict.
     async fn failed(&mut self, error: &Error) -> Verdict {
         let (kind, why) = (error.kind(), error.to_string());
-        let is_changed = kind == ErrorKind::IdentityChanged;
-        if !is_changed && !may_go_later(error) && kind != ErrorKind::Disk {
+        let met = is_met(&self.me, &self.desk.user).await.unwrap_or(true);
+        let prospect = prospect(error, met);
+        let is_changed = prospect == Prospect::WhenTrusted;
+        if prospect == Prospect::Never {
             if let Err(error) = self.give_up_all(&why).await {
                 tracing::error!("what can't be delivered could not be given up: {error}");
             }
@@ -230,8 +234,7 @@ impl Courier {
             self.held = Some(why.clone());
             self.events.send(Event::Held { user: self.desk.user.clone(), why: why.clone(), frozen: is_changed });
         }
-        // Who asks for a delivery to somebody whose key changed is told so, and the message is not left to wait.
-        if may_go_later(error) { Verdict::Waits { kind, why } } else { Verdict::Failed { kind, why } }
+        Verdict::Waits { kind, why, met }
     }
 
     /// Other processes of the profile deliver as well, and take things out.

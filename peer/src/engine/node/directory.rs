@@ -11,7 +11,7 @@ use shared::{Fingerprint, UserName};
 
 use super::keeper::TrackerHandle;
 use crate::engine::contacts::{AskTracker, check_key};
-use crate::engine::{Error, Me};
+use crate::engine::{Error, Me, blocking};
 use crate::net::TrackerError;
 use crate::net::link::Caller;
 
@@ -57,19 +57,23 @@ impl Directory {
                 user
             }
         };
-        match check_key(&self.me, &user, fingerprint) {
-            Ok(()) => {}
+        let (me, whose) = (self.me.clone(), user.clone());
+        let is_blocked = blocking(move || {
+            check_key(&me, &whose, fingerprint)?;
+            Ok(me.profile.is_blocked(&whose)?)
+        });
+        match is_blocked.await {
+            Ok(false) => {}
+            Ok(true) => return Err((Code::Unauthorised, "refused".to_owned())),
+            // Until the key is trusted here: what they have to say may wait.
             Err(Error::PeerChanged { .. }) => {
                 let why = format!("your key is not the one that {} knows of {user}", self.me.user);
-                return Err((Code::Unauthorised, why));
+                return Err((Code::Replaced, why));
             }
             Err(error) => {
                 tracing::error!("{error}");
                 return Err((Code::Internal, "a fault on this side".to_owned()));
             }
-        }
-        if self.me.profile.is_blocked(&user).unwrap_or(true) {
-            return Err((Code::Unauthorised, "refused".to_owned()));
         }
         if caller.hello().user != user {
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
@@ -91,16 +95,19 @@ impl Directory {
             Ok(reply) => Ok(reply.user),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
                 let why = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
-                Err((Code::Unauthorised, why))
+                Err((Code::NotFound, why))
             }
             // Without the tracker, those met before are still known.
-            Err(error) => match self.me.profile.friend_with_key(&fingerprint) {
-                Ok(Some(friend)) => Ok(friend.user),
-                _ => {
-                    tracing::debug!("a caller can't be identified: {error}");
-                    Err((Code::Busy, "the tracker can't be asked who you are: try again later".to_owned()))
+            Err(error) => {
+                let profile = self.me.profile.clone();
+                match blocking(move || Ok(profile.friend_with_key(&fingerprint)?)).await {
+                    Ok(Some(friend)) => Ok(friend.user),
+                    _ => {
+                        tracing::debug!("a caller can't be identified: {error}");
+                        Err((Code::Busy, "the tracker can't be asked who you are: try again later".to_owned()))
+                    }
                 }
-            },
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Keeping the node present at the tracker, whatever becomes of the connection.
 //!
 //! ```text
+//! (begins) ─ the tracker is away ───────────────────────────────────────────► waiting
 //! connect ─ RESUME ─ REGISTER_FILES ─ SUBSCRIBE ─► attending ──lost──► waiting (1 s, 2 s … 30 s, jittered) ─┐
 //!    ▲                                               │ leaving: LOGOUT, end                                 │
 //!    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
@@ -21,14 +22,15 @@ use shared::tracker::{
     CountReply, Empty, ErrorCode, EventKind, FilesMode, HeartbeatReply, ListPeers, LoginReply, Peers, Presence, Proof,
     RegisterFiles, Request, SharedFile, SubscribeReply,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Forwarded;
+use super::guard::{Doubt, Suspicion};
 use crate::engine::contacts::AskTracker;
 use crate::engine::event::{Event, Events};
 use crate::engine::share::{Freshness, for_each_share, freshness};
-use crate::engine::{Error, Me, blocking};
+use crate::engine::{Error, ErrorKind, Me, blocking};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerLink;
 use crate::profile::Profile;
@@ -47,6 +49,22 @@ pub(super) struct TrackerHandle {
     shares_changed: Arc<Notify>,
     is_near: Arc<AtomicBool>,
     key_changes: Arc<AtomicU64>,
+    standing: watch::Receiver<Standing>,
+}
+
+/// How the node stands with the tracker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is present there.
+    Present {
+        /// Where others find it.
+        address: SocketAddr,
+    },
+    /// The tracker is away; the node tries again by itself.
+    Away {
+        /// Why.
+        why: String,
+    },
 }
 
 #[derive(Debug)]
@@ -67,6 +85,8 @@ pub(super) struct Keeper {
     shares_changed: Arc<Notify>,
     is_near: Arc<AtomicBool>,
     key_changes: Arc<AtomicU64>,
+    standing: watch::Sender<Standing>,
+    suspicion: Suspicion,
 }
 
 /// Why attending ended.
@@ -105,6 +125,11 @@ impl TrackerHandle {
     pub(super) fn key_changes(&self) -> u64 {
         self.key_changes.load(Ordering::Acquire)
     }
+
+    /// How the node stands with the tracker now.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
 }
 
 impl Keeper {
@@ -114,29 +139,60 @@ impl Keeper {
         port: u16,
         forwarded: Option<Forwarded>,
         events: Events,
+        suspicion: Suspicion,
         leaving: CancellationToken,
     ) -> (Self, TrackerHandle) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
         let (shares_changed, is_near) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let key_changes = Arc::new(AtomicU64::new(0));
+        let (standing, stands) = watch::channel(Standing::Away { why: "it was not asked yet".to_owned() });
         let handle = TrackerHandle {
             questions: sender,
             shares_changed: shares_changed.clone(),
             is_near: is_near.clone(),
             key_changes: key_changes.clone(),
+            standing: stands,
         };
-        (Self { me, port, forwarded, events, leaving, questions, shares_changed, is_near, key_changes }, handle)
+        let keeper = Self {
+            me,
+            port,
+            forwarded,
+            events,
+            leaving,
+            questions,
+            shares_changed,
+            is_near,
+            key_changes,
+            standing,
+            suspicion,
+        };
+        (keeper, handle)
     }
 
-    /// Runs until the node leaves; `ready` is told the node's address once it is present for the first time.
+    /// Runs until the node leaves; `ready` is told when it is present for the first time, or the tracker was found to be
+    /// away: what is on record is enough to begin with.
     ///
     /// # Errors
-    /// When the tracker can't be reached at the start, or doesn't want us at any time.
-    pub(super) async fn run(mut self, ready: oneshot::Sender<SocketAddr>) -> Result<(), Error> {
-        let (mut link, address) = self.enter().await?;
+    /// When the tracker is there and doesn't want us.
+    pub(super) async fn run(mut self, ready: oneshot::Sender<()>) -> Result<(), Error> {
+        let mut present = match self.enter().await {
+            Ok(link) => Some(link),
+            Err(error) if error.kind() == ErrorKind::Network => {
+                self.lost(&error.to_string());
+                None
+            }
+            Err(error) => return Err(error),
+        };
         // Nobody waits for it when the start was given up.
-        let _ = ready.send(address);
+        let _ = ready.send(());
         loop {
+            let mut link = match present.take() {
+                Some(link) => link,
+                None => match self.come_back().await? {
+                    Some(link) => link,
+                    None => return Ok(()),
+                },
+            };
             match self.attend(&mut link).await {
                 Ended::Leaving => {
                     let logout = Request::Logout { user: self.me.user.clone(), proof: Proof::default() };
@@ -145,19 +201,18 @@ impl Keeper {
                     }
                     return Ok(());
                 }
-                Ended::Lost(error) => {
-                    self.events.send(Event::TrackerLost { why: error.to_string() });
-                    match self.come_back().await? {
-                        Some(again) => link = again,
-                        None => return Ok(()),
-                    }
-                }
+                Ended::Lost(error) => self.lost(&error.to_string()),
             }
         }
     }
 
+    fn lost(&self, why: &str) {
+        self.standing.send_replace(Standing::Away { why: why.to_owned() });
+        self.events.send(Event::TrackerLost { why: why.to_owned() });
+    }
+
     /// Connects and becomes present.
-    async fn enter(&self) -> Result<(TrackerLink, SocketAddr), Error> {
+    async fn enter(&self) -> Result<TrackerLink, Error> {
         let mut link = self.me.connect_tracker().await?;
         self.is_near.store(link.local_ip().is_loopback(), Ordering::Relaxed);
         let presence = self.presence(link.local_ip());
@@ -169,13 +224,14 @@ impl Keeper {
         let shares = register_shares(&self.me, &mut link).await?;
         let SubscribeReply { .. } = link.call(&Request::Subscribe { since: None }).await?;
         // What changed before this, nobody told us.
-        self.key_changes.fetch_add(1, Ordering::Release);
+        self.doubt(Doubt::All);
         let address = match self.forwarded {
             Some(Forwarded { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
             None => SocketAddr::new(reply.observed_ip, self.port),
         };
+        self.standing.send_replace(Standing::Present { address });
         self.events.send(Event::Online { user: self.me.user.clone(), address, port: self.port, shares });
-        Ok((link, address))
+        Ok(link)
     }
 
     /// Where the tracker is to say that we are; `local` is this end of the connection to it.
@@ -229,10 +285,10 @@ impl Keeper {
         match kind {
             EventKind::Online { user, .. } => self.tell(user, true),
             EventKind::Offline { user } => self.tell(user, false),
-            EventKind::KeyChanged { .. } => drop(self.key_changes.fetch_add(1, Ordering::Release)),
+            EventKind::KeyChanged { user, .. } => self.doubt(Doubt::Of(user)),
             // Who came meanwhile is told now; who went shows when somebody calls them.
             EventKind::Resync {} => {
-                self.key_changes.fetch_add(1, Ordering::Release);
+                self.doubt(Doubt::All);
                 let all = ListPeers { with_files: Some(false), ..ListPeers::default() };
                 let all: Peers = link.call(&Request::ListPeers(all)).await?;
                 all.peers.into_iter().for_each(|peer| self.tell(peer.user, true));
@@ -240,6 +296,13 @@ impl Keeper {
             EventKind::Files { .. } | EventKind::Unknown => {}
         }
         Ok(())
+    }
+
+    /// What was said of keys may no longer hold. Counted before it is told: a link that begins meanwhile is either among
+    /// those that are looked at, or knows that it has to be.
+    fn doubt(&self, doubt: Doubt) {
+        self.key_changes.fetch_add(1, Ordering::Release);
+        self.suspicion.tell(doubt);
     }
 
     fn tell(&self, user: UserName, online: bool) {
@@ -261,7 +324,7 @@ impl Keeper {
                 entered = self.enter() => entered,
             };
             match entered {
-                Ok((link, _)) => return Ok(Some(link)),
+                Ok(link) => return Ok(Some(link)),
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => tracing::debug!("the tracker is still gone: {error}"),
             }

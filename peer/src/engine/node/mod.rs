@@ -3,6 +3,7 @@
 //! ```text
 //!            ┌ keeper: presence at the tracker, shares in its catalogue, its events
 //! Node::run ─┼ acceptor: callers are identified, then served
+//!            ├ guard: links to keys that are no longer their users' end
 //!            ├ post office: what waits for somebody goes to them
 //!            ├ hook: a program of the user's is run for every message
 //!            ├ refresher: shares that changed are hashed again
@@ -15,13 +16,14 @@
 pub mod control;
 mod courier;
 mod directory;
+mod guard;
 mod keeper;
 mod people;
 mod post;
 mod refresher;
 mod switchboard;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +34,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::directory::Directory;
-use self::keeper::Keeper;
+use self::guard::{Doubt, Guard, Suspicion};
+use self::keeper::{Keeper, TrackerHandle};
 use self::post::PostOffice;
 pub use self::post::{expire, expired_words};
-use self::switchboard::Switchboard;
+use self::switchboard::{Dialled, Switchboard};
 use super::event::{Event, Events};
 use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
 use super::{Error, Me, Notice, hook};
@@ -69,13 +72,14 @@ pub struct Forwarded {
 struct Exchange {
     switchboard: Arc<Switchboard>,
     post: Arc<PostOffice>,
+    tracker: TrackerHandle,
+    suspicion: Suspicion,
 }
 
-/// A node that is online.
+/// A node that is online, or will be as soon as the tracker can be reached.
 #[derive(Debug)]
 pub struct Node {
     me: Me,
-    address: SocketAddr,
     endpoint: Endpoint,
     events: Events,
     exchange: Exchange,
@@ -83,17 +87,18 @@ pub struct Node {
     serving: Serving,
     tasks: JoinSet<Result<(), Error>>,
     links: JoinSet<()>,
-    dialled: mpsc::UnboundedReceiver<Link>,
+    dialled: mpsc::UnboundedReceiver<Dialled>,
     leaving: CancellationToken,
     stop: CancellationToken,
     _lock: NodeLock,
 }
 
 impl Node {
-    /// Goes online at `place`; sends no more than `limits`.
+    /// Goes online at `place`; sends no more than `limits`. With the tracker away it begins all the same: friends reach it,
+    /// and it goes online by itself when the tracker is back.
     ///
     /// # Errors
-    /// [`Error`]: another node runs, the tracker can't be reached or doesn't want us, the port is taken.
+    /// [`Error`]: another node runs, the tracker doesn't want us, the port is taken.
     pub async fn start(me: &Me, place: Place, limits: Limits, events: Events) -> Result<Self, Error> {
         let lock = me.profile.lock_node()?;
         let me = with_notices_as_events(me, &events);
@@ -104,27 +109,28 @@ impl Node {
         let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let stale = Arc::new(StaleShares::default());
-        let (keeper, tracker) = Keeper::new(me.clone(), port, place.forwarded, events.clone(), leaving.clone());
+        let (suspicion, doubts) = Suspicion::channel();
+        let (keeper, tracker) =
+            Keeper::new(me.clone(), port, place.forwarded, events.clone(), suspicion.clone(), leaving.clone());
         let (ready, is_ready) = oneshot::channel();
         tasks.spawn(keeper.run(ready));
-        let Ok(online) = is_ready.await else { return Err(first_error(&mut tasks).await) };
+        let Ok(()) = is_ready.await else { return Err(first_error(&mut tasks).await) };
 
         let (new_links, dialled) = mpsc::unbounded_channel();
         let directory = Arc::new(Directory::new(me.clone(), tracker.clone()));
         let switchboard = Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
         let (post, dispatcher) = PostOffice::new(me.clone(), events.clone(), switchboard.clone(), stop.clone());
-        let exchange = Exchange { switchboard, post };
+        let exchange = Exchange { switchboard, post, tracker: tracker.clone(), suspicion };
         let library = Library::new(me.profile.clone(), stale.clone());
         let serving = Serving::new(me.clone(), library, events.clone(), limits);
         tasks.spawn(refresher::run(me.clone(), stale, tracker.clone(), events.clone(), stop.clone()));
-        let status = control::Status { user: me.user.clone(), address: online, pid: std::process::id() };
-        let control =
-            control::Server::bind(me.clone(), status, exchange.clone(), tracker, events.clone(), stop.clone())?;
+        let control = control::Server::bind(me.clone(), exchange.clone(), events.clone(), stop.clone())?;
+        let guard = Guard::new(me.clone(), events.clone(), tracker, exchange.clone(), doubts, stop.clone());
+        tasks.spawn(guard.run());
         tasks.spawn(control.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(hook::run(me.clone(), events.subscribe(), stop.clone()));
         Ok(Self {
-            address: online,
             me,
             endpoint,
             events,
@@ -138,11 +144,6 @@ impl Node {
             stop,
             _lock: lock,
         })
-    }
-
-    /// Where others find it.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Cancelling it stops the node, as does `peer logout`.
@@ -169,8 +170,8 @@ impl Node {
                         self.serving.clone(),
                     ));
                 }
-                Some(link) = self.dialled.recv() => {
-                    self.links.spawn(attend(link, self.exchange.clone(), self.serving.clone()));
+                Some(Dialled { link, changes }) = self.dialled.recv() => {
+                    self.links.spawn(attend(link, changes, self.exchange.clone(), self.serving.clone()));
                 }
                 Some(ended) = self.links.join_next() => {
                     if let Err(failure) = ended {
@@ -212,9 +213,10 @@ async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, se
             return;
         }
     };
+    let changes = exchange.tracker.key_changes();
     match directory.identify(&caller).await {
         Ok(user) => match caller.welcome(user, serving.me.user.clone()).await {
-            Ok(link) => attend(link, exchange, serving).await,
+            Ok(link) => attend(link, changes, exchange, serving).await,
             Err(error) => tracing::debug!("a caller is gone: {error}"),
         },
         Err((code, why)) => {
@@ -224,10 +226,13 @@ async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, se
     }
 }
 
-/// Serves a link for as long as it lasts.
-async fn attend(link: Link, exchange: Exchange, serving: Serving) {
-    let Exchange { switchboard, post } = exchange;
+/// Serves a link for as long as it lasts; so many changes of keys there had been when its key was looked at.
+async fn attend(link: Link, changes: u64, exchange: Exchange, serving: Serving) {
+    let Exchange { switchboard, post, tracker, suspicion } = exchange;
     switchboard.add(&link);
+    if tracker.key_changes() != changes {
+        suspicion.tell(Doubt::Of(link.user().clone()));
+    }
     if link.answers() {
         // Who calls is there.
         post.wake_if_open(link.user());

@@ -19,7 +19,7 @@ use super::courier::{Courier, Desk, Verdict};
 use super::switchboard::Switchboard;
 use crate::engine::chat::{self, MessageState, StoredMessage, ledger};
 use crate::engine::event::{Event, Events};
-use crate::engine::{Error, Me, blocking, now_ms};
+use crate::engine::{Error, ErrorKind, Me, blocking, now_ms};
 
 /// Between two looks for what waited too long.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -86,10 +86,10 @@ impl PostOffice {
         desk.wake();
         match verdict.await {
             Ok(Verdict::Stored) => Ok(Delivery { message, state: MessageState::Stored, why: None }),
-            Ok(Verdict::Waits { kind, why }) if !now && chat::may_wait(&self.me, to, kind)? => {
+            Ok(Verdict::Waits { kind, why, met }) if !now && chat::may_wait(kind, met) => {
                 Ok(Delivery { message, state: MessageState::Waiting, why: Some(why) })
             }
-            Ok(Verdict::Waits { kind, why } | Verdict::Failed { kind, why }) => {
+            Ok(Verdict::Waits { kind, why, .. } | Verdict::Failed { kind, why }) => {
                 self.give_up(to, message.id, &why).await?;
                 Err(Error::Told { kind, message: why })
             }
@@ -107,6 +107,10 @@ impl PostOffice {
         desk.wake();
         match verdict.await {
             Ok(Verdict::Stored) => Ok(Flushed { why: None }),
+            // Only the user can do something about these; what waits does so all the same.
+            Ok(Verdict::Waits { kind: kind @ (ErrorKind::Disk | ErrorKind::IdentityChanged), why, .. }) => {
+                Err(Error::Told { kind, message: why })
+            }
             Ok(Verdict::Waits { why, .. }) => Ok(Flushed { why: Some(why) }),
             Ok(Verdict::Failed { kind, why }) => Err(Error::Told { kind, message: why }),
             Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
@@ -138,10 +142,26 @@ impl PostOffice {
     async fn store(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
         // First come, first stored: what one view says keeps its order.
         let _turn = self.turn.lock().await;
-        let stored = chat::store_ours(&self.me, to, message).await?;
-        let (message, seq) = (stored.message.clone(), stored.seq);
-        self.events.send(Event::Said { to: to.clone(), message, seq });
+        let (stored, is_new) = chat::store_ours(&self.me, to, message).await?;
+        if is_new {
+            let (message, seq) = (stored.message.clone(), stored.seq);
+            self.events.send(Event::Said { to: to.clone(), message, seq });
+        }
         Ok(stored)
+    }
+
+    /// Takes a message of ours out of what waits; false when it didn't wait.
+    ///
+    /// # Errors
+    /// What is wrong with the profile.
+    pub(super) async fn drop_waiting(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
+        let dropped = chat::settle(&self.me, to, id, MessageState::Dropped).await?;
+        if dropped {
+            self.events.send(Event::State { to: to.clone(), id, state: MessageState::Dropped, why: None });
+            // Whoever waits for it to be delivered is told.
+            self.wake_if_open(to);
+        }
+        Ok(dropped)
     }
 
     async fn give_up(&self, to: &UserName, id: MessageId, why: &str) -> Result<(), Error> {
@@ -165,9 +185,9 @@ impl PostOffice {
             .clone()
     }
 
-    /// Gives up what waited too long, and says so.
-    async fn expire(&self) -> Result<(), Error> {
-        for late in expire(&self.me).await? {
+    /// Gives up what waited too long, and says so; the node has run for so long since the last look.
+    async fn expire(&self, ran: Duration) -> Result<(), Error> {
+        for late in expire(&self.me, ran).await? {
             let why = Some(expired_words(&late));
             self.events.send(Event::State { to: late.peer, id: late.message.id, state: late.state, why });
         }
@@ -175,14 +195,17 @@ impl PostOffice {
     }
 }
 
-/// Gives up what waited too long; tells what that was.
+/// Gives up what waited too long; tells what that was. This process has run for `ran` since it last did so.
 ///
 /// # Errors
 /// What is wrong with the profile.
-pub async fn expire(me: &Me) -> Result<Vec<StoredMessage>, Error> {
+pub async fn expire(me: &Me, ran: Duration) -> Result<Vec<StoredMessage>, Error> {
     let profile = me.profile.clone();
-    let now = now_ms();
-    blocking(move || Ok(profile.expire_outbox(ledger::given_up_before(now), now)?)).await
+    blocking(move || {
+        let now = profile.look_at_outbox_clock(now_ms(), ran)?;
+        Ok(profile.expire_outbox(ledger::given_up_before(now), now)?)
+    })
+    .await
 }
 
 /// What is said of a message that waited too long.
@@ -208,7 +231,8 @@ impl Dispatcher {
     /// What is wrong with the profile.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut couriers = JoinSet::new();
-        self.office.expire().await?;
+        log_failure(self.office.expire(Duration::ZERO).await);
+        let mut looked = tokio::time::Instant::now();
         self.office.wake_all().await?;
         let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
         loop {
@@ -222,7 +246,13 @@ impl Dispatcher {
                 Some(ended) = couriers.join_next() => if let Err(failure) = ended {
                     tracing::error!("a courier's task failed: {failure}");
                 },
-                _ = look.tick() => log_failure(self.office.expire().await),
+                _ = look.tick() => {
+                    let outcome = self.office.expire(looked.elapsed()).await;
+                    if outcome.is_ok() {
+                        looked = tokio::time::Instant::now();
+                    }
+                    log_failure(outcome);
+                }
                 event = self.happened.recv() => match event {
                     Ok(Event::Presence { user, online: true }) => self.office.wake_if_open(&user),
                     // Back at the tracker, or too much happened to look at it one by one: who came meanwhile is unknown.

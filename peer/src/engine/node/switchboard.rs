@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use shared::UserName;
 use shared::peer::Code;
+use shared::{Fingerprint, UserName};
 use tokio::sync::mpsc;
 
 use super::keeper::TrackerHandle;
@@ -22,8 +22,16 @@ pub(super) struct Switchboard {
     endpoint: Endpoint,
     tracker: TrackerHandle,
     /// Links that were dialled here and must be served like those that came in.
-    dialled: mpsc::UnboundedSender<Link>,
+    dialled: mpsc::UnboundedSender<Dialled>,
     links: Mutex<HashMap<UserName, Vec<Link>>>,
+}
+
+/// A link that was dialled here.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) link: Link,
+    /// How many changes of keys there had been before its key was asked for.
+    pub(super) changes: u64,
 }
 
 impl Switchboard {
@@ -31,19 +39,17 @@ impl Switchboard {
         me: Me,
         endpoint: Endpoint,
         tracker: TrackerHandle,
-        dialled: mpsc::UnboundedSender<Link>,
+        dialled: mpsc::UnboundedSender<Dialled>,
     ) -> Self {
         Self { me, endpoint, tracker, dialled, links: Mutex::default() }
     }
 
-    /// A link may be used from now on. One to a process that answers nothing is of no use here.
+    /// A link may be used from now on, unless it is to a process that answers nothing.
     pub(super) fn add(&self, link: &Link) {
-        if link.answers() {
-            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            let of_user = links.entry(link.user().clone()).or_default();
-            if !of_user.iter().any(|other| other.is_same(link)) {
-                of_user.push(link.clone());
-            }
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_user = links.entry(link.user().clone()).or_default();
+        if !of_user.iter().any(|other| other.is_same(link)) {
+            of_user.push(link.clone());
         }
     }
 
@@ -66,9 +72,11 @@ impl Switchboard {
         if let Some(link) = self.existing_link(user) {
             return Ok(link);
         }
+        // Read before asking: a change that comes meanwhile makes the answer one to doubt.
+        let changes = self.tracker.key_changes();
         let target = match contacts::find_through(&self.me, &mut self.tracker.clone(), user).await {
             Err(Error::Tracker(error @ TrackerError::Unreachable { .. })) => {
-                contacts::from_record(&self.me, user, error.into())?
+                contacts::from_record(&self.me, user, error.into()).await?
             }
             found => found?,
         };
@@ -76,19 +84,45 @@ impl Switchboard {
         let link = dialled.map_err(|why| unreachable_is_offline(user, why))?;
         self.add(&link);
         // Fails only when the node is ending.
-        let _ = self.dialled.send(link.clone());
+        let _ = self.dialled.send(Dialled { link: link.clone(), changes });
         Ok(link)
     }
 
     /// A link to `user` that is there.
     pub(super) fn existing_link(&self, user: &UserName) -> Option<Link> {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.get(user).and_then(|all| all.iter().rev().find(|link| !link.is_closed()).cloned())
+        links.get(user).and_then(|all| all.iter().rev().find(|link| link.answers() && !link.is_closed()).cloned())
     }
 
     /// Ends all links to `user`.
     pub(super) fn hang_up(&self, user: &UserName, code: Code) {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(user).unwrap_or_default();
         links.iter().for_each(|link| link.close(code));
+    }
+
+    /// Ends the links to `user` whose key isn't right; false when there are none.
+    pub(super) fn hang_up_unless(&self, user: &UserName, code: Code, is_right: impl Fn(Fingerprint) -> bool) -> bool {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(of_user) = links.get_mut(user) else { return false };
+        let before = of_user.len();
+        of_user.retain(|link| {
+            let stays = is_right(link.fingerprint());
+            if !stays {
+                link.close(code);
+            }
+            stays
+        });
+        of_user.len() < before
+    }
+
+    /// Everybody to whom there is a link.
+    pub(super) fn users(&self) -> Vec<UserName> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Whether there is a link to `user`.
+    pub(super) fn is_linked(&self, user: &UserName) -> bool {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.get(user).is_some_and(|all| !all.is_empty())
     }
 }

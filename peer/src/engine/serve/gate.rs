@@ -34,6 +34,8 @@ const PLACES_OF_LINKS: usize = 96;
 const SMALL_PER_PEER: usize = 4;
 const PIECE_BYTES: u64 = 256 * 1024;
 const MIN_PIECE_BYTES: u64 = 1024;
+/// While people talk: what is sent in a moment that no message would notice.
+const PIECE_BYTES_BESIDE_TALK: u64 = 64 * 1024;
 
 /// Where every piece passes before it is sent.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ pub(super) struct Place(#[expect(dead_code, reason = "held, not looked at")] [Ow
 impl Gate {
     pub(super) fn new(limits: Limits, talk: Talk) -> Self {
         let total = limits.total.map(|total| tokio::sync::Mutex::new(Bucket::new(total, now())));
-        let beside_talk = tokio::sync::Mutex::new(Bucket::new(BESIDE_TALK, now()));
+        let beside_talk = tokio::sync::Mutex::new(Bucket::smooth(BESIDE_TALK, now()));
         let places = Arc::new(Semaphore::new(PLACES));
         let places_of_links = Arc::new(Semaphore::new(PLACES_OF_LINKS));
         Self { limits, total, talk, beside_talk, peers: Mutex::default(), places, places_of_links }
@@ -98,7 +100,8 @@ impl Gate {
     /// Bytes of the pieces that pass: small enough that a tight limit doesn't look like silence.
     pub(super) fn piece_bytes(&self) -> u64 {
         let tightest = [self.limits.total, self.limits.per_peer].into_iter().flatten().min();
-        tightest.map_or(PIECE_BYTES, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, PIECE_BYTES))
+        let most = if self.talk.is_on() { PIECE_BYTES_BESIDE_TALK } else { PIECE_BYTES };
+        tightest.map_or(most, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, most))
     }
 
     /// Waits until `bytes` may be sent to the peer of `lane`; all of a small file passes before the pieces of large ones.

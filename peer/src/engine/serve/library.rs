@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
-use shared::peer::{Answer, Code, FileStat};
+use shared::peer::{Answer, Code, Entry, FileStat};
 use shared::{ContentHash, FileName, GroupSet, Layout, UserName};
 use tokio::sync::Notify;
 
@@ -102,7 +102,7 @@ impl Library {
         for (share, stale) in page.shares {
             let stat = FileStat { stale, ..stat_of(&share) };
             // Names may be long and full of characters that JSON escapes.
-            bytes += 200 + stat.name.as_str().len() * 2;
+            bytes += 224 + stat.name.as_str().len() * 2;
             if bytes > FRAME_BYTES {
                 more = true;
                 break;
@@ -113,7 +113,7 @@ impl Library {
             }
         }
         let next = files.last().filter(|_| more).map(|last| last.name.to_string());
-        Ok(Answer::FileList { files, next })
+        Ok(Answer::FileList { files: files.into_iter().map(Entry::Fit).collect(), next })
     }
 
     /// A page of the folders that have nothing in them.
@@ -127,7 +127,7 @@ impl Library {
         let folders =
             blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, PAGE)?)).await.map_err(internal)?;
         let next = folders.last().filter(|_| folders.len() == PAGE).map(ToString::to_string);
-        Ok(Answer::FolderList { folders, next })
+        Ok(Answer::FolderList { folders: folders.into_iter().map(Entry::Fit).collect(), next })
     }
 
     /// One share.
@@ -336,6 +336,7 @@ fn stat_of(share: &Share) -> FileStat {
         hash: share.hash,
         group_size: Layout::of(share.id.size).map_or(0, |layout| layout.group_bytes()),
         mtime: share.id.mtime_ns.div_euclid(1_000_000_000),
+        mtime_ns: u32::try_from(share.id.mtime_ns.rem_euclid(1_000_000_000)).unwrap_or(0),
         executable: share.executable,
         partial: false,
         stale: false,

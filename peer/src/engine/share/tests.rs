@@ -49,6 +49,35 @@ fn folders_are_walked_without_hidden_files_and_links() {
 }
 
 #[test]
+fn a_folder_of_which_nothing_is_shared_is_an_empty_one() {
+    let home = home();
+    for folder in ["docs/hidden", "docs/links", "docs/nothing", "docs/refused", "docs/full", "docs/deep/deeper"] {
+        fs::create_dir_all(home.data.join(folder)).unwrap();
+    }
+    put(&home.data.join("docs/hidden/.x"), b"x");
+    put(&home.data.join("docs/refused/back\\slash"), b"x");
+    put(&home.data.join("docs/full/x"), b"x");
+    std::os::unix::fs::symlink("/etc/passwd", home.data.join("docs/links/link")).unwrap();
+    let summary = share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
+    assert_eq!((names(&home.profile), summary.skipped), (vec!["docs/full/x".to_owned()], 1));
+    let folders = home.profile.empty_folders_page("", "", 99).unwrap();
+    let folders: Vec<&str> = folders.iter().map(FileName::as_str).collect();
+    assert_eq!(folders, ["docs/deep/deeper", "docs/hidden", "docs/links", "docs/nothing", "docs/refused", "docs/sub"]);
+}
+
+#[test]
+fn files_are_shared_under_the_names_they_are_given() {
+    let home = home();
+    put(&home.data.join("docs/a"), b"1");
+    put(&home.data.join("docs/sub/a"), b"2");
+    let named = |path: &str, name: &str| (home.data.join(path), name.parse().unwrap());
+    let both = vec![named("docs/a", "tree/a"), named("docs/sub/a", "tree/sub/a"), named("docs/nothing", "x")];
+    let summary = share_files(&home.profile, both, &mut quiet).unwrap();
+    assert_eq!((summary.shared, summary.skipped), (2, 1));
+    assert_eq!(names(&home.profile), ["tree/a", "tree/sub/a"]);
+}
+
+#[test]
 fn what_did_not_change_is_not_hashed_again() {
     let home = home();
     let path = home.data.join("a");

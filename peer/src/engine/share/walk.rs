@@ -48,8 +48,7 @@ pub(super) fn find_candidates(
     summary: &mut Summary,
     report: &mut dyn FnMut(ShareEvent<'_>),
 ) -> Result<Vec<Candidate>, Error> {
-    let mut room = FILES_PER_USER.saturating_sub(profile.share_count()?);
-    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut desk = Desk::new(profile, summary, report)?;
     let mut empty_folders = Vec::new();
     for root in paths {
         let found = match Found::all(root, name) {
@@ -59,46 +58,89 @@ pub(super) fn find_candidates(
                 found
             }
             Err(why) => {
-                skip(summary, report, root, &why);
+                desk.skip(root, &why);
                 continue;
             }
         };
         for found in found {
-            let found = match found {
-                Ok(Found { path, name, is_folder: true }) => {
-                    match name.parse::<FileName>() {
-                        Ok(name) => empty_folders.push(name),
-                        Err(why) => skip(summary, report, &path, &format!("its name can't be shared: {why}")),
-                    }
-                    continue;
-                }
-                found => found,
-            };
-            match found.and_then(|found| check(profile, found)) {
-                Ok((candidate, known)) if known || room > 0 => {
-                    room -= usize::from(!known);
-                    candidates.push(candidate);
-                }
-                Ok((candidate, _)) => skip(summary, report, &candidate.path, "100,000 files are shared already"),
-                Err((path, why)) => skip(summary, report, &path, &why),
+            match found {
+                Ok(Found { name, is_folder: true, .. }) => empty_folders.push(name),
+                found => desk.take(found),
             }
         }
     }
     profile.put_empty_folders(&empty_folders)?;
-    candidates.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut last: Option<Candidate> = None;
-    let mut unique = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        match &last {
-            Some(kept) if kept.name == candidate.name && kept.path == candidate.path => {}
-            Some(kept) if kept.name == candidate.name => {
-                skip(summary, report, &candidate.path, "another file of that name is being shared: use --as NAME");
+    Ok(desk.unique())
+}
+
+/// These files, each under the name beside it, as far as they can be offered; the rest is told and counted.
+pub(super) fn check_files(
+    profile: &Profile,
+    files: Vec<(PathBuf, FileName)>,
+    summary: &mut Summary,
+    report: &mut dyn FnMut(ShareEvent<'_>),
+) -> Result<Vec<Candidate>, Error> {
+    let mut desk = Desk::new(profile, summary, report)?;
+    for (path, name) in files {
+        let found = path.canonicalize().map(|path| Found { path, name, is_folder: false });
+        desk.take(found.map_err(|why| (path, plain_message(&why))));
+    }
+    Ok(desk.unique())
+}
+
+/// Where what was found is checked.
+struct Desk<'a> {
+    profile: &'a Profile,
+    summary: &'a mut Summary,
+    report: &'a mut dyn FnMut(ShareEvent<'_>),
+    /// For so many more files.
+    room: usize,
+    candidates: Vec<Candidate>,
+}
+
+impl<'a> Desk<'a> {
+    fn new(
+        profile: &'a Profile,
+        summary: &'a mut Summary,
+        report: &'a mut dyn FnMut(ShareEvent<'_>),
+    ) -> Result<Self, Error> {
+        let room = FILES_PER_USER.saturating_sub(profile.share_count()?);
+        Ok(Self { profile, summary, report, room, candidates: Vec::new() })
+    }
+
+    fn take(&mut self, found: Result<Found, Refused>) {
+        match found.and_then(|found| check(self.profile, found)) {
+            Ok((candidate, known)) if known || self.room > 0 => {
+                self.room -= usize::from(!known);
+                self.candidates.push(candidate);
             }
-            _ => unique.extend(last.replace(candidate)),
+            Ok((candidate, _)) => self.skip(&candidate.path, "100,000 files are shared already"),
+            Err((path, why)) => self.skip(&path, &why),
         }
     }
-    unique.extend(last);
-    Ok(unique)
+
+    fn skip(&mut self, path: &Path, why: &str) {
+        skip(self.summary, self.report, path, why);
+    }
+
+    /// In the order of their names, each name once.
+    fn unique(mut self) -> Vec<Candidate> {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut last: Option<Candidate> = None;
+        let mut unique = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            match &last {
+                Some(kept) if kept.name == candidate.name && kept.path == candidate.path => {}
+                Some(kept) if kept.name == candidate.name => {
+                    self.skip(&candidate.path, "another file of that name is being shared: use --as NAME");
+                }
+                _ => unique.extend(last.replace(candidate)),
+            }
+        }
+        unique.extend(last);
+        unique
+    }
 }
 
 pub(super) fn skip(summary: &mut Summary, report: &mut dyn FnMut(ShareEvent<'_>), path: &Path, why: &str) {
@@ -106,10 +148,11 @@ pub(super) fn skip(summary: &mut Summary, report: &mut dyn FnMut(ShareEvent<'_>)
     report(ShareEvent::Skipped { path, why });
 }
 
-/// A file, or a folder with nothing in it, and the name it would have.
+/// A file, or a folder of which nothing else is offered, and the name it would have.
+#[derive(Debug)]
 struct Found {
     path: PathBuf,
-    name: String,
+    name: FileName,
     is_folder: bool,
 }
 
@@ -128,45 +171,56 @@ impl Found {
             (None, Some(last)) => last.to_str().ok_or("its name is not UTF-8: use --as NAME")?.to_owned(),
             (None, None) => return Err("it has no name: use --as NAME".to_owned()),
         };
-        if metadata.is_file() {
-            return Ok((base.clone(), vec![Ok(Self { path, name: base, is_folder: false })]));
-        }
-        if !metadata.is_dir() {
+        if !metadata.is_file() && !metadata.is_dir() {
             return Err("it is neither a file nor a folder".to_owned());
         }
         let visible = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
         let walk = WalkDir::new(&path).follow_links(false).sort_by_file_name().into_iter().filter_entry(visible);
-        let found = walk.filter_map(|entry| match entry {
-            Ok(entry) if entry.file_type().is_file() => Some(Self::below(&path, &base, entry.into_path(), false)),
-            Ok(entry) if entry.file_type().is_dir() && is_empty(entry.path()) => {
-                Some(Self::below(&path, &base, entry.into_path(), true))
+        let mut found = Vec::new();
+        // The last folder, if nothing was found in it yet; and how deep it lies.
+        let mut empty: Option<(usize, Self)> = None;
+        for entry in walk {
+            let (depth, one) = match entry {
+                Ok(entry) if entry.file_type().is_file() || entry.file_type().is_dir() => {
+                    let (depth, is_folder) = (entry.depth(), entry.file_type().is_dir());
+                    (depth, Self::below(&path, &base, entry.into_path(), is_folder))
+                }
+                Ok(_) => continue,
+                Err(why) => (0, Err((why.path().unwrap_or(&path).to_owned(), why.to_string()))),
+            };
+            if one.is_ok()
+                && let Some((above, folder)) = empty.take()
+                && depth <= above
+            {
+                found.push(Ok(folder));
             }
-            Ok(_) => None,
-            Err(why) => Some(Err((why.path().unwrap_or(&path).to_owned(), why.to_string()))),
-        });
-        let found = found.collect();
+            match one {
+                Ok(folder @ Self { is_folder: true, .. }) => empty = Some((depth, folder)),
+                file => found.push(file),
+            }
+        }
+        found.extend(empty.map(|(_, folder)| Ok(folder)));
         Ok((base, found))
     }
 
     fn below(root: &Path, base: &str, path: PathBuf, is_folder: bool) -> Result<Self, Refused> {
         let relative = path.strip_prefix(root).ok().and_then(Path::to_str);
-        match relative {
-            Some("") => Ok(Self { name: base.to_owned(), path, is_folder }),
-            Some(relative) => Ok(Self { name: format!("{base}/{relative}"), path, is_folder }),
-            None => Err((path, "its name is not UTF-8".to_owned())),
+        let name = match relative {
+            Some("") => base.to_owned(),
+            Some(relative) => format!("{base}/{relative}"),
+            None => return Err((path, "its name is not UTF-8".to_owned())),
+        };
+        match name.parse() {
+            Ok(name) => Ok(Self { path, name, is_folder }),
+            Err(why) => Err((path, format!("its name can't be shared: {why}"))),
         }
     }
-}
-
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// What is on record of a found file; the flag tells whether it is shared already.
 fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> {
     let Found { path, name, .. } = found;
     let refuse = |why: String| (path.clone(), why);
-    let name: FileName = name.parse().map_err(|why| refuse(format!("its name can't be shared: {why}")))?;
     let metadata = fs::symlink_metadata(&path).map_err(|why| refuse(plain_message(&why)))?;
     let id = file_id(&metadata);
     if id.size > FILE_SIZE {

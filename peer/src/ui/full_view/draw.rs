@@ -1,7 +1,7 @@
 //! The full view's picture. Pure.
 
 use ratatui_core::buffer::Buffer;
-use ratatui_core::layout::{Position, Rect};
+use ratatui_core::layout::{Position, Rect, Size};
 use ratatui_core::style::Style;
 use ratatui_core::text::{Line, Span};
 use shared::safe_text::safe_line;
@@ -10,9 +10,10 @@ use unicode_width::UnicodeWidthStr;
 use super::model::{Focus, FullView, Overlay, Said};
 use super::talk::{Files, Talk};
 use crate::engine::node::control::Person;
-use crate::ui::look::Mark;
+use crate::ui::look::{Look, Mark};
 use crate::ui::slash::COMMANDS;
 use crate::ui::text::size;
+use crate::ui::view::FOUND_AT_ONCE;
 use crate::ui::wrap::{cut, wrap};
 
 /// From so many columns on, people, conversation and files stand side by side.
@@ -84,7 +85,13 @@ pub(super) fn draw(view: &FullView, buffer: &mut Buffer, area: Rect) -> Option<P
     let layout = Layout::of(area, view.focus, view.transfers.running());
     if let Some(overlay) = &view.overlay {
         draw_overlay(view, overlay, buffer, Rect { height: area.height.saturating_sub(1), ..area });
-        put(buffer, layout.help, 0, &Line::styled("any key: back", view.look.dim()));
+        let keys = "PgUp, PgDn, Up, Down: the rest  any other key: back";
+        put(
+            buffer,
+            layout.help,
+            0,
+            &Line::styled(cut(keys, layout.help.width.into(), view.look.ellipsis()), view.look.dim()),
+        );
         return None;
     }
     if let Some(pane) = layout.people {
@@ -166,8 +173,17 @@ fn draw_talk(view: &FullView, buffer: &mut Buffer, pane: Rect) -> Option<Positio
     };
     let empty = Talk::default();
     let talk = view.chosen_talk().unwrap_or(&empty);
+    let ignored = if person.blocked { ", ignored" } else { "" };
+    let unread = match person.unread {
+        0 => String::new(),
+        // It begins further back than what is here.
+        unread if !talk.has_theirs(unread) => format!(", {unread} unread: PgUp"),
+        new if talk.back > 0 => format!(", {} {new} new", view.look.down()),
+        _ => String::new(),
+    };
+    // What is new comes before what may be cut off.
     let back = if talk.back > 0 { ", looking back" } else { "" };
-    title(view, buffer, pane, Focus::Talk, &format!("{} {word}{back}", person.user));
+    title(view, buffer, pane, Focus::Talk, &format!("{} {word}{ignored}{unread}{back}", person.user));
     let columns = usize::from(pane.width);
     let beside = talk.composer.rows_beside(view.look, columns, 3);
     let room = usize::from(pane.height).saturating_sub(2 + beside.len());
@@ -190,7 +206,12 @@ fn draw_talk(view: &FullView, buffer: &mut Buffer, pane: Rect) -> Option<Positio
 
 fn draw_files(view: &FullView, buffer: &mut Buffer, pane: Rect) {
     let look = view.look;
-    let whose = view.chosen.as_ref().map_or_else(|| "files".to_owned(), |user| format!("{user}'s files"));
+    let talk = view.chosen_talk();
+    let of = match talk.map(|talk| &talk.files) {
+        Some(Files::Known { start, .. }) if !start.is_empty() => format!(": {}", safe_line(start)),
+        _ => String::new(),
+    };
+    let whose = view.chosen.as_ref().map_or_else(|| "files".to_owned(), |user| format!("{user}'s files{of}"));
     title(view, buffer, pane, Focus::Files, &whose);
     let nothing = |buffer: &mut Buffer, text: &str| {
         for (y, row) in (1..pane.height).zip(wrap(text, usize::from(pane.width).saturating_sub(1))) {
@@ -198,15 +219,15 @@ fn draw_files(view: &FullView, buffer: &mut Buffer, pane: Rect) {
         }
     };
     let is_away = view.chosen_person().is_some_and(|person| person.online == Some(false));
-    let files = match view.chosen_talk().map(|talk| &talk.files) {
-        Some(Files::Known(files)) => files,
+    let files = match talk.map(|talk| &talk.files) {
+        Some(Files::Known { files, .. }) => files,
         Some(Files::Asked) => return nothing(buffer, "asking"),
-        Some(Files::Failed) => return nothing(buffer, "they could not be had; r asks again"),
+        Some(Files::Failed) => return nothing(buffer, "they could not be had; Ctrl-R asks again"),
         _ if is_away => return nothing(buffer, "can be seen when they are online"),
-        _ => return nothing(buffer, "r asks for them"),
+        _ => return nothing(buffer, "Ctrl-R asks for them"),
     };
     if files.is_empty() {
-        return nothing(buffer, "nothing is shared");
+        return nothing(buffer, if of.is_empty() { "nothing is shared" } else { "nothing has such a name" });
     }
     let rows = usize::from(pane.height.saturating_sub(1));
     let first = view.file.saturating_sub(rows.saturating_sub(1));
@@ -247,13 +268,16 @@ fn draw_help(view: &FullView, buffer: &mut Buffer, row: Rect) {
         put(buffer, row, 0, &Line::styled(cut(&format!("{sign}{text}"), columns, view.look.ellipsis()), style));
         return;
     }
+    let is_part =
+        view.chosen_talk().is_some_and(|talk| matches!(&talk.files, Files::Known { start, .. } if !start.is_empty()));
     let parts: &[&str] = match view.focus {
-        Focus::People => &["?: help", "Enter: talk", "Tab: next pane", "Up, Down: choose", "q: leave"],
+        Focus::People => &["?: help", "Enter: talk", "Tab: next pane", "Up, Down: choose", "Ctrl-D: leave"],
         Focus::Talk => {
             &["F1: help", "Enter: send", "Tab: next pane", "PgUp: look back", "Esc: people", "Ctrl-D: leave"]
         }
-        Focus::Files => &["?: help", "Enter: fetch", "Tab: next pane", "r: ask again", "q: leave"],
-        Focus::Transfers => &["?: help", "Tab: next pane", "q: leave"],
+        Focus::Files if is_part => &["?: help", "Enter: fetch", "Backspace: all files", "Tab: next pane"],
+        Focus::Files => &["?: help", "Enter: fetch", "Tab: next pane", "Ctrl-R: ask again", "Ctrl-D: leave"],
+        Focus::Transfers => &["?: help", "Tab: next pane", "Ctrl-D: leave"],
     };
     let mut text = String::new();
     for part in parts {
@@ -267,41 +291,67 @@ fn draw_help(view: &FullView, buffer: &mut Buffer, row: Rect) {
 
 fn draw_overlay(view: &FullView, overlay: &Overlay, buffer: &mut Buffer, area: Rect) {
     let columns = usize::from(area.width);
-    let (heading, rows, back) = match overlay {
-        Overlay::Help => ("help".to_owned(), help(columns), usize::MAX),
+    let most = usize::from(area.height.saturating_sub(1));
+    let (heading, rows, first) = match overlay {
+        Overlay::Help { down } => {
+            let rows = help(columns, view.look);
+            let first = (*down).min(rows.len().saturating_sub(most));
+            ("help".to_owned(), rows, first)
+        }
         Overlay::Found { with, words, entries, back } => {
             let rows = entries.iter().flat_map(|entry| {
                 let mut rows = entry.rows(with, view.look, columns);
                 rows.insert(0, Line::styled(entry.day(), view.look.dim()));
                 rows
             });
-            let what = if entries.is_empty() { "nothing" } else { "found" };
-            (format!("{what}: {}", safe_line(words)), rows.collect(), *back)
+            let rows: Vec<Line<'_>> = rows.collect();
+            let first = rows.len().saturating_sub(most).saturating_sub(*back);
+            (format!("{}: {}", count(entries.len()), safe_line(words)), rows, first)
         }
     };
     put(buffer, area, 0, &Line::styled(cut(&heading, columns, view.look.ellipsis()), view.look.bold()));
-    let most = usize::from(area.height.saturating_sub(1));
-    let first = rows.len().saturating_sub(most).saturating_sub(back);
     for (y, row) in (1..area.height).zip(rows.iter().skip(first)) {
         put(buffer, area, y, row);
     }
 }
 
-fn help(columns: usize) -> Vec<Line<'static>> {
+/// Rows of the help on a screen of this size.
+pub(super) fn help_rows(size: Size, look: Look) -> usize {
+    help(size.width.into(), look).len()
+}
+
+fn count(found: usize) -> String {
+    match found {
+        0 => "nothing".to_owned(),
+        FOUND_AT_ONCE => format!("the last {FOUND_AT_ONCE} found"),
+        count => format!("{count} found"),
+    }
+}
+
+fn help(columns: usize, look: Look) -> Vec<Line<'static>> {
     let keys = [
         ("Tab, Shift-Tab", "the next pane, the one before"),
         ("Up, Down", "choose a person or a file; in the line: what was written before"),
         ("Enter", "talk to the person, send the line, fetch the file"),
         ("PgUp, PgDn", "look back in the conversation"),
         ("Esc", "back to the people"),
-        ("r", "in the files: ask for them again"),
+        ("Backspace", "in the files: all of them after /files START"),
+        ("Ctrl-R", "ask again who is there, or for the files"),
         ("?, F1", "this; in the line, F1 or /help"),
+        ("anything else", "goes into the line to the chosen person"),
         ("Ctrl-Z", "to the shell; fg comes back"),
-        ("q, Ctrl-D", "leave; in the line, Ctrl-D or /quit"),
+        ("Ctrl-D, /quit", "leave"),
     ];
     let keys = keys.iter().map(|(key, what)| format!("{key:<16} {what}"));
-    let signs =
-        [String::new(), "… waiting   → sent   ✓ stored by the other side   ! not delivered".to_owned(), String::new()];
+    let mark = |mark| look.mark(mark);
+    let signs = format!(
+        "{} waiting   {} sent   {} stored by the other side   {} not delivered",
+        mark(Mark::Waiting),
+        mark(Mark::Sent),
+        mark(Mark::Stored),
+        mark(Mark::Failed)
+    );
+    let signs = [String::new(), signs, String::new()];
     let commands = COMMANDS.iter().map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
     let all = keys.chain(signs).chain(commands);
     all.flat_map(|line| wrap(&line, columns)).map(Line::raw).collect()

@@ -1,4 +1,6 @@
-//! What the full view knows and what it makes of keys and news. Pure.
+//! What the full view knows and what it makes of news. Pure.
+
+mod pressed;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,11 +14,8 @@ use crate::engine::Notice;
 use crate::engine::chat::StoredMessage;
 use crate::engine::event::Event;
 use crate::engine::node::control::Person;
-use crate::ui::composer::Composed;
 use crate::ui::entry::{Entry, mark};
 use crate::ui::events::event_line;
-use crate::ui::keys::Press;
-use crate::ui::line_editor::Edit;
 use crate::ui::look::Look;
 use crate::ui::transfers::Transfers;
 use crate::ui::view::{News, Wish};
@@ -25,6 +24,8 @@ use crate::ui::view::{News, Wish};
 const PAGE: usize = 100;
 /// How long somebody who typed is taken to go on.
 const TYPING: Duration = Duration::from_secs(7);
+/// Between two questions who is online, at most.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Everybody, and the conversation with one of them.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ pub struct FullView {
     pub(super) file: usize,
     /// What was said last that belongs to no conversation.
     pub(super) notice: Option<Said>,
+    /// When it was asked last who is online, and how long until it is asked again.
+    asked_people: Option<(Instant, Duration)>,
+    /// A message could not be stored here; it was said.
+    not_stored: bool,
     size: Size,
 }
 
@@ -56,8 +61,16 @@ pub(super) enum Focus {
 /// Something that is looked at for a moment.
 #[derive(Debug)]
 pub(super) enum Overlay {
-    Help,
-    Found { with: UserName, words: String, entries: Vec<Entry>, back: usize },
+    Help {
+        /// Rows that are scrolled off above.
+        down: usize,
+    },
+    Found {
+        with: UserName,
+        words: String,
+        entries: Vec<Entry>,
+        back: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -80,6 +93,8 @@ impl FullView {
             overlay: None,
             file: 0,
             notice: None,
+            asked_people: None,
+            not_stored: false,
             size: Size::new(80, 24),
         };
         view.meet(people);
@@ -97,8 +112,12 @@ impl FullView {
         let (look, Some((columns, rows))) = (self.look, draw::talk_size(self, self.area())) else { return };
         let talk = self.talks.entry(with.clone()).or_default();
         talk.clamp(&with, look, columns, rows);
-        let files = if let Files::Known(files) = &talk.files { files.len() } else { 0 };
+        let files = if let Files::Known { files, .. } = &talk.files { files.len() } else { 0 };
         self.file = self.file.min(files.saturating_sub(1));
+        match &mut self.overlay {
+            Some(Overlay::Help { down }) => *down = (*down).min(draw::help_rows(size, look).saturating_sub(1)),
+            Some(Overlay::Found { .. }) | None => {}
+        }
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -113,34 +132,6 @@ impl FullView {
         self.talks.get(self.chosen.as_ref()?)
     }
 
-    pub(super) fn press(&mut self, press: &Press, now: Instant) -> Vec<Wish> {
-        self.notice = None;
-        match press {
-            Press::Interrupt => return vec![Wish::Interrupt],
-            Press::Suspend => return vec![Wish::Suspend],
-            _ => {}
-        }
-        if self.overlay.is_some() {
-            self.press_overlay(press);
-            return Vec::new();
-        }
-        if self.focus == Focus::Talk
-            && let Some(wishes) = self.press_talk(press, now)
-        {
-            return wishes;
-        }
-        match press {
-            Press::EndOfInput => vec![Wish::Leave],
-            Press::Help => self.show(Overlay::Help),
-            Press::Tab => self.turn(1),
-            Press::BackTab => self.turn(-1),
-            Press::Escape => self.go_to(Focus::People),
-            Press::Edit(Edit::Insert(text)) if text == "?" => self.show(Overlay::Help),
-            Press::Edit(Edit::Insert(text)) if text == "q" => vec![Wish::Leave],
-            press => self.press_pane(press),
-        }
-    }
-
     pub(super) fn news(&mut self, news: &News, now: Instant) -> Vec<Wish> {
         match news {
             News::Event(event) => return self.event(event, now),
@@ -151,20 +142,16 @@ impl FullView {
                     return self.look_at_chosen();
                 }
             }
-            News::History { with, before, messages } => {
+            News::History { with, messages, .. } => {
                 self.talk(with).take_page(messages, PAGE);
-                if before.is_none() {
-                    return self.seen(with);
-                }
+                return self.seen(with);
             }
             News::Found { with, words, messages } => self.found(with, words, messages),
             News::Files { of, start, files } => {
                 let talk = self.talk(of);
                 talk.composer.catalogue_mut().learn(files);
-                talk.composer.names_known();
-                if start.is_empty() || !matches!(talk.files, Files::Known(_)) {
-                    talk.files = Files::Known(files.clone());
-                }
+                talk.files = Files::Known { start: start.clone(), files: files.clone() };
+                return talk.composer.names_known(of, start.is_empty()).into_iter().collect();
             }
             News::Paths { paths, .. } => {
                 if let Some(with) = self.chosen.clone() {
@@ -179,17 +166,14 @@ impl FullView {
                     talk.typing = talk.typing.filter(|until| *until > now);
                 }
                 // A node that has just begun doesn't know yet.
-                let mut wishes = if self.people.iter().any(|person| person.online.is_none()) {
-                    vec![Wish::People]
-                } else {
-                    Vec::new()
-                };
+                let mut wishes = self.ask_people(now);
                 if self.layout().files.is_some() {
                     wishes.extend(self.ask_files(false));
                 }
                 return wishes;
             }
-            News::CaughtUp { .. } | News::Resumed => {}
+            News::Hashing(file) => self.transfers.hash(file, now),
+            News::CaughtUp { .. } | News::Account { .. } | News::Resumed => {}
         }
         Vec::new()
     }
@@ -197,21 +181,20 @@ impl FullView {
     fn event(&mut self, event: &Event, now: Instant) -> Vec<Wish> {
         self.transfers.hear(event, now);
         match event {
-            Event::Received { from, message, seq } => {
+            Event::Received { from, message, seq, .. } => {
                 let talk = self.talk(from);
                 talk.typing = None;
-                talk.add(Entry::received(message, *seq));
+                talk.add(Entry::received(message, *seq, message.ts));
                 if let Some(offer) = &message.offer {
                     talk.composer.catalogue_mut().add(offer.name.as_str(), offer.size, true);
                     talk.files = Files::Unknown;
                 }
-                if self.chosen.as_ref() == Some(from) && self.focus == Focus::Talk {
-                    return self.seen(from);
-                }
+                self.not_stored = false;
                 match self.person(from) {
                     Some(person) => person.unread += 1,
                     None => return vec![Wish::People],
                 }
+                return self.seen(from);
             }
             Event::Said { to, message, seq } => {
                 self.talk(to).add(Entry::said(message, *seq));
@@ -247,6 +230,15 @@ impl FullView {
                     self.talk(user).problem(why);
                 }
             }
+            // It comes again and again until there is room: once is enough.
+            Event::NotStored { from, .. } => {
+                if !std::mem::replace(&mut self.not_stored, true)
+                    && let Some(line) = event_line(event)
+                {
+                    self.talk(from).problem(&line);
+                    self.notice = Some(Said { text: line, is_problem: true });
+                }
+            }
             Event::Transfer(_) => {}
             Event::Missed { .. } => {
                 self.talks.values_mut().for_each(Talk::forget);
@@ -270,60 +262,6 @@ impl FullView {
         }
     }
 
-    /// Keys for the line; nothing when they are for the view.
-    fn press_talk(&mut self, press: &Press, now: Instant) -> Option<Vec<Wish>> {
-        let with = self.chosen.clone()?;
-        let online = self.chosen_person().is_some_and(|person| person.online == Some(true));
-        let (_, page) = draw::talk_size(self, self.area()).unwrap_or((1, 1));
-        let talk = self.talk(&with);
-        match press {
-            Press::PageUp => talk.back += page.saturating_sub(1).max(1),
-            Press::PageDown => talk.back = talk.back.saturating_sub(page.saturating_sub(1).max(1)),
-            _ => match talk.composer.press(press, &with, online, now) {
-                Composed::Nothing => {}
-                Composed::Wish(wish) => {
-                    talk.back = 0;
-                    return Some(vec![wish]);
-                }
-                Composed::Listing(Wish::People) => return Some(self.go_to(Focus::People)),
-                Composed::Listing(wish) => {
-                    self.focus = Focus::Files;
-                    return Some(vec![wish]);
-                }
-                Composed::Help => return Some(self.show(Overlay::Help)),
-                Composed::Problem(what) => talk.problem(&what),
-                Composed::NotMine => return None,
-            },
-        }
-        Some(self.look_further_back())
-    }
-
-    fn press_pane(&mut self, press: &Press) -> Vec<Wish> {
-        match (self.focus, press) {
-            (Focus::People, Press::Edit(Edit::Older)) => self.choose(-1),
-            (Focus::People, Press::Edit(Edit::Newer)) => self.choose(1),
-            (Focus::People, Press::Submit) if self.chosen.is_some() => self.go_to(Focus::Talk),
-            (Focus::Files, Press::Edit(Edit::Older)) => self.move_file(-1),
-            (Focus::Files, Press::Edit(Edit::Newer)) => self.move_file(1),
-            (Focus::Files, Press::PageUp) => self.move_file(-10),
-            (Focus::Files, Press::PageDown) => self.move_file(10),
-            (Focus::Files, Press::Submit) => self.get(),
-            (Focus::Files, Press::Edit(Edit::Insert(text))) if text == "r" => self.ask_files(true),
-            _ => Vec::new(),
-        }
-    }
-
-    fn press_overlay(&mut self, press: &Press) {
-        let step = usize::from(self.size.height / 2).max(1);
-        match (&mut self.overlay, press) {
-            (Some(Overlay::Found { back, .. }), Press::PageUp) => *back += step,
-            (Some(Overlay::Found { back, .. }), Press::PageDown) => *back = back.saturating_sub(step),
-            (Some(Overlay::Found { back, .. }), Press::Edit(Edit::Older)) => *back += 1,
-            (Some(Overlay::Found { back, .. }), Press::Edit(Edit::Newer)) => *back = back.saturating_sub(1),
-            _ => self.overlay = None,
-        }
-    }
-
     fn show(&mut self, overlay: Overlay) -> Vec<Wish> {
         self.overlay = Some(overlay);
         Vec::new()
@@ -341,21 +279,38 @@ impl FullView {
         self.focus = focus;
         match (focus, self.chosen.clone()) {
             (Focus::Talk, Some(with)) => {
-                if let Some(person) = self.person(&with) {
-                    person.unread = 0;
-                }
+                let unread = self.person(&with).map_or(0, |person| person.unread);
+                self.talk(&with).enter(unread);
                 self.seen(&with)
             }
             (Focus::Files, Some(_)) => self.ask_files(false),
+            // Somebody may have come, or been blocked elsewhere.
+            (Focus::People, _) => vec![Wish::People],
             _ => Vec::new(),
         }
     }
 
     /// What somebody wrote is read as far as it is here, if it is looked at.
-    fn seen(&self, with: &UserName) -> Vec<Wish> {
-        let is_looked_at = self.focus == Focus::Talk && self.chosen.as_ref() == Some(with);
-        let last = self.talks.get(with).filter(|_| is_looked_at).and_then(Talk::last);
+    fn seen(&mut self, with: &UserName) -> Vec<Wish> {
+        if !self.is_looked_at(with) {
+            return Vec::new();
+        }
+        let unread = self.person(with).map_or(0, |person| person.unread);
+        // What is further back than what is here was not seen.
+        if !self.talk(with).has_theirs(unread) {
+            return Vec::new();
+        }
+        if let Some(person) = self.person(with) {
+            person.unread = 0;
+        }
+        let last = self.talks.get(with).and_then(Talk::last);
         last.map(|up_to| Wish::MarkRead { with: with.clone(), up_to }).into_iter().collect()
+    }
+
+    /// Whether the end of the conversation with `with` is what is shown.
+    fn is_looked_at(&self, with: &UserName) -> bool {
+        let is_shown = self.focus == Focus::Talk && self.overlay.is_none() && self.chosen.as_ref() == Some(with);
+        is_shown && self.talks.get(with).is_none_or(|talk| talk.back == 0)
     }
 
     fn choose(&mut self, step: isize) -> Vec<Wish> {
@@ -373,7 +328,7 @@ impl FullView {
         let is_seen = self.layout().files.is_some();
         let before = self.talk(&with).ask(false);
         let mut wishes: Vec<Wish> =
-            before.map(|before| Wish::History { with, before, limit: PAGE }).into_iter().collect();
+            before.map(|before| Wish::History { with, before, age: None, limit: PAGE }).into_iter().collect();
         if is_seen {
             wishes.extend(self.ask_files(false));
         }
@@ -387,7 +342,7 @@ impl FullView {
         let talk = self.talk(&with);
         let is_at_the_end = talk.back > 0 && talk.clamp(&with, look, columns, rows);
         let before = if is_at_the_end { talk.ask(true) } else { None };
-        before.map(|before| Wish::History { with, before, limit: PAGE }).into_iter().collect()
+        before.map(|before| Wish::History { with, before, age: None, limit: PAGE }).into_iter().collect()
     }
 
     /// Asks what the one who is chosen shares: again, or only if it isn't known.
@@ -402,6 +357,20 @@ impl FullView {
         vec![Wish::Files { of, start: String::new() }]
     }
 
+    /// Asks who is online when that isn't known: less and less often.
+    fn ask_people(&mut self, now: Instant) -> Vec<Wish> {
+        if self.people.iter().all(|person| person.online.is_some()) {
+            return Vec::new();
+        }
+        let pause = match self.asked_people {
+            Some((asked, pause)) if now.saturating_duration_since(asked) < pause => return Vec::new(),
+            Some((_, pause)) => (pause * 2).min(ASK_AGAIN),
+            None => Duration::from_secs(1),
+        };
+        self.asked_people = Some((now, pause));
+        vec![Wish::People]
+    }
+
     fn move_file(&mut self, step: isize) -> Vec<Wish> {
         // How many there are is looked at when it is drawn.
         self.file = self.file.saturating_add_signed(step);
@@ -410,7 +379,7 @@ impl FullView {
 
     fn get(&self) -> Vec<Wish> {
         let (Some(from), Some(talk)) = (self.chosen.clone(), self.chosen_talk()) else { return Vec::new() };
-        let Files::Known(files) = &talk.files else { return Vec::new() };
+        let Files::Known { files, .. } = &talk.files else { return Vec::new() };
         let wish = |name: String| Wish::Get { from, name };
         files.get(self.file).map(|file| file.name.as_str().to_owned()).map(wish).into_iter().collect()
     }
@@ -422,8 +391,10 @@ impl FullView {
 
     fn meet(&mut self, people: &[Person]) {
         people.clone_into(&mut self.people);
-        if self.focus == Focus::Talk
-            && let Some(with) = self.chosen.clone()
+        if let Some(with) = self.chosen.clone()
+            && let Some(unread) = self.person(&with).map(|person| person.unread)
+            && self.is_looked_at(&with)
+            && self.talk(&with).has_theirs(unread)
             && let Some(person) = self.person(&with)
         {
             person.unread = 0;

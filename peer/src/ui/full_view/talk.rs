@@ -28,6 +28,15 @@ pub(super) struct Talk {
     pub(super) back: usize,
     pub(super) typing: Option<Instant>,
     pub(super) files: Files,
+    new: Option<New>,
+}
+
+/// What was unread when the conversation was entered.
+#[derive(Debug)]
+struct New {
+    count: usize,
+    /// The place of the first of it, when that is here.
+    from: Option<i64>,
 }
 
 /// How much of the past is here.
@@ -47,7 +56,11 @@ pub(super) enum Files {
     #[default]
     Unknown,
     Asked,
-    Known(Vec<FileStat>),
+    /// Those whose names start so.
+    Known {
+        start: String,
+        files: Vec<FileStat>,
+    },
     /// They could not be had.
     Failed,
 }
@@ -97,6 +110,18 @@ impl Talk {
             });
             self.rows = page.chain(rest).collect();
         }
+        self.place_new();
+    }
+
+    /// So much was unread when it was entered: a rule shows where that begins.
+    pub(super) fn enter(&mut self, unread: usize) {
+        self.new = (unread > 0).then_some(New { count: unread, from: None });
+        self.place_new();
+    }
+
+    /// Whether so many messages of the other one are here, or all there are.
+    pub(super) fn has_theirs(&self, count: usize) -> bool {
+        self.loaded == Loaded::Everything || self.entries().filter(|entry| !entry.mine).count() >= count
     }
 
     /// The place of the last message, when none before it is still to come.
@@ -112,9 +137,13 @@ impl Talk {
     }
 
     pub(super) fn add(&mut self, entry: Entry) {
-        if !self.entries().rev().any(|known| known.seq == entry.seq) {
-            self.push(Row::Entry(entry));
+        if self.entries().rev().any(|known| known.seq == entry.seq) {
+            return;
         }
+        if let Some(New { count, from: None }) = self.new.as_mut().filter(|_| !entry.mine) {
+            *count += 1;
+        }
+        self.push(Row::Entry(entry));
     }
 
     pub(super) fn note(&mut self, text: &str) {
@@ -145,9 +174,9 @@ impl Talk {
             && let Some((place, row)) = rest.next()
         {
             let mut block = row.lines(with, look, columns);
-            if let Some(day) = self.new_day(place) {
+            for rule in self.rules(place).into_iter().rev() {
                 let dash = if look.unicode { "──" } else { "--" };
-                block.insert(0, Line::styled(format!("{dash} {day} {dash}"), look.dim()));
+                block.insert(0, Line::styled(format!("{dash} {rule} {dash}"), look.dim()));
             }
             count += block.len();
             blocks.push(block);
@@ -165,7 +194,7 @@ impl Talk {
             if count >= self.back + most {
                 return false;
             }
-            count += row.lines(with, look, columns).len() + usize::from(self.new_day(place).is_some());
+            count += row.lines(with, look, columns).len() + self.rules(place).len();
         }
         self.back = self.back.min(count.saturating_sub(most));
         true
@@ -190,6 +219,21 @@ impl Talk {
                 self.loaded = Loaded::Some;
             }
         }
+    }
+
+    fn place_new(&mut self) {
+        let Some(New { count, from: None }) = &self.new else { return };
+        let from = self.entries().rev().filter(|entry| !entry.mine).nth(count - 1).map(|entry| entry.seq);
+        if let Some(new) = &mut self.new {
+            new.from = from;
+        }
+    }
+
+    /// What stands above a message: its day, that what is new begins.
+    fn rules(&self, place: usize) -> Vec<String> {
+        let is_first = |new: &&New| matches!(&self.rows[place], Row::Entry(entry) if new.from == Some(entry.seq));
+        let new = self.new.as_ref().filter(is_first).map(|new| format!("{} new", new.count));
+        self.new_day(place).into_iter().chain(new).collect()
     }
 
     /// The day of a message, if the one before it is of another.

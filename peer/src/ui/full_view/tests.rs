@@ -86,7 +86,7 @@ fn a_conversation_is_looked_at_written_in_and_looked_back() {
     for _ in 0..30 {
         let wishes = press(&mut view, &Press::PageUp);
         if !wishes.is_empty() {
-            assert_eq!(wishes, [Wish::History { with: name("bob"), before: Some(100), limit: 100 }]);
+            assert_eq!(wishes, [Wish::History { with: name("bob"), before: Some(100), age: None, limit: 100 }]);
             break;
         }
     }
@@ -98,7 +98,8 @@ fn a_conversation_is_looked_at_written_in_and_looked_back() {
     assert!(picture(&view, 80, 8)[2].ends_with("bob: message 90"), "{:?}", picture(&view, 80, 8));
     press(&mut view, &insert("hi"));
     let said = press(&mut view, &Press::Submit);
-    assert_eq!(said, [Wish::Say { to: name("bob"), text: "hi".to_owned() }]);
+    let seen = Wish::MarkRead { with: name("bob"), up_to: 199 };
+    assert_eq!(said, [seen, Wish::Say { to: name("bob"), text: "hi".to_owned() }]);
     assert!(picture(&view, 80, 8)[5].ends_with("bob: message 199"), "saying something looks at the end again");
 }
 
@@ -125,6 +126,7 @@ fn files_are_chosen_and_fetched() {
         hash: shared::ContentHash::of(b""),
         group_size: 1 << 20,
         mtime: 0,
+        mtime_ns: 0,
         executable: false,
         partial: false,
         stale: false,
@@ -206,7 +208,7 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
         News::Event(Event::Received { from: name("bob"), message, seq })
     };
     let missed = tell(&mut view, &News::Event(Event::Missed { count: 5 }));
-    assert_eq!(missed, [Wish::History { with: name("bob"), before: None, limit: 100 }, Wish::People]);
+    assert_eq!(missed, [Wish::History { with: name("bob"), before: None, age: None, limit: 100 }, Wish::People]);
     assert_eq!(tell(&mut view, &received(6)), [], "what is before it is not here yet");
     let messages = (1..=7).map(|seq| stored(seq, &format!("message {seq}"))).collect();
     let told = tell(&mut view, &News::History { with: name("bob"), before: None, messages });
@@ -215,4 +217,113 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     let rows = picture(&view, 80, 12);
     let shown: Vec<&str> = rows.iter().filter_map(|row| row.split("bob: message ").nth(1)).collect();
     assert_eq!(shown, ["1", "2", "3", "4", "5", "6", "7"], "{rows:?}");
+}
+
+#[test]
+fn what_comes_while_one_looks_back_is_counted_and_not_read() {
+    let mut view = view(80, 8);
+    page(&mut view, 1..50);
+    press(&mut view, &Press::Submit);
+    press(&mut view, &Press::PageUp);
+    let received = |seq| {
+        let message = stored(seq, "psst").message;
+        News::Event(Event::Received { from: name("bob"), message, seq })
+    };
+    assert_eq!(tell(&mut view, &received(50)), []);
+    assert!(picture(&view, 80, 8)[0].contains("bob online, ↓ 1 new, looking back"), "{:?}", picture(&view, 80, 8));
+    tell(&mut view, &News::People(vec![person("bob", true, 1)]));
+    assert!(picture(&view, 80, 8)[0].contains("↓ 1 new"));
+    assert_eq!(press(&mut view, &Press::PageDown), [], "there is still a row below");
+    assert_eq!(press(&mut view, &Press::PageDown), [Wish::MarkRead { with: name("bob"), up_to: 50 }]);
+    assert!(!picture(&view, 80, 8)[0].contains("new"));
+    press(&mut view, &Press::Help);
+    assert_eq!(tell(&mut view, &received(51)), [], "the help is in front");
+    assert_eq!(press(&mut view, &Press::Escape), [Wish::MarkRead { with: name("bob"), up_to: 51 }]);
+}
+
+#[test]
+fn what_is_typed_goes_into_the_line() {
+    let mut view = view(80, 8);
+    page(&mut view, 1..3);
+    for key in ["q", "u", "i"] {
+        press(&mut view, &insert(key));
+    }
+    assert_eq!(press(&mut view, &Press::Submit), [Wish::Say { to: name("bob"), text: "qui".to_owned() }].to_vec());
+    press(&mut view, &Press::Escape);
+    press(&mut view, &Press::Paste("ck".to_owned()));
+    assert!(picture(&view, 80, 8)[6].ends_with("> ck"), "{:?}", picture(&view, 80, 8));
+}
+
+#[test]
+fn some_of_the_files_are_not_all_of_them() {
+    let mut view = view(80, 8);
+    let file = |name: &str| FileStat {
+        name: name.parse().unwrap(),
+        size: 5,
+        hash: shared::ContentHash::of(b""),
+        group_size: 1 << 20,
+        mtime: 0,
+        mtime_ns: 0,
+        executable: false,
+        partial: false,
+        stale: false,
+    };
+    let files = |start: &str, names: &[&str]| News::Files {
+        of: name("bob"),
+        start: start.to_owned(),
+        files: names.iter().map(|name| file(name)).collect(),
+    };
+    tell(&mut view, &files("", &["a.pdf", "docs/b.pdf"]));
+    press(&mut view, &insert("/files docs/"));
+    press(&mut view, &Press::Submit);
+    tell(&mut view, &files("docs/", &["docs/b.pdf"]));
+    let rows = picture(&view, 80, 8);
+    assert!(rows[0].contains("[bob's files: docs/]") && !rows.concat().contains("a.pdf"), "{rows:?}");
+    assert!(rows[7].contains("Backspace: all files"), "{rows:?}");
+    let all = Wish::Files { of: name("bob"), start: String::new() };
+    assert_eq!(press(&mut view, &Press::Edit(Edit::Backspace)), [all]);
+    tell(&mut view, &files("", &["a.pdf", "docs/b.pdf"]));
+    assert!(picture(&view, 80, 8)[1].contains("a.pdf"));
+}
+
+#[test]
+fn all_of_the_help_can_be_seen_on_a_small_screen() {
+    let mut view = view(20, 12);
+    press(&mut view, &Press::Help);
+    let mut seen = String::new();
+    for _ in 0..100 {
+        view.fit(Size::new(20, 12));
+        seen.push_str(&picture(&view, 20, 12).join("\n"));
+        press(&mut view, &Press::Edit(Edit::Newer));
+    }
+    assert!(seen.contains("/quit") && seen.contains("/unignore") && seen.contains("Shift-Tab"), "{seen}");
+    press(&mut view, &Press::PageUp);
+    press(&mut view, &insert("x"));
+    assert!(view.overlay.is_none());
+}
+
+#[test]
+fn what_is_further_back_than_what_is_here_is_not_read() {
+    let mut view = view(80, 8);
+    tell(&mut view, &News::People(vec![person("bob", true, 150)]));
+    page(&mut view, 100..200);
+    assert_eq!(press(&mut view, &Press::Submit), []);
+    assert!(picture(&view, 80, 8)[0].contains("bob online, 150 unread: PgUp"), "{:?}", picture(&view, 80, 8));
+    let more = (1..100).map(|seq| stored(seq, "before")).collect();
+    let seen = tell(&mut view, &News::History { with: name("bob"), before: Some(100), messages: more });
+    assert_eq!(seen, [Wish::MarkRead { with: name("bob"), up_to: 199 }]);
+    assert!(!picture(&view, 80, 8)[0].contains("unread"));
+}
+
+#[test]
+fn a_rule_shows_where_what_is_new_begins() {
+    let mut view = view(80, 12);
+    tell(&mut view, &News::People(vec![person("bob", true, 2)]));
+    press(&mut view, &Press::Submit);
+    page(&mut view, 1..6);
+    let rows = picture(&view, 80, 12);
+    let at = rows.iter().position(|row| row.ends_with("── 2 new ──")).unwrap();
+    assert!(rows[at + 1].ends_with("message 4"), "{rows:?}");
+    tell(&mut view, &News::Event(Event::Received { from: name("bob"), message: stored(6, "x").message, seq: 6 }));
+    assert_eq!(picture(&view, 80, 12).iter().filter(|row| row.ends_with("new ──")).count(), 1);
 }

@@ -1,16 +1,18 @@
 //! What the line view knows and what it makes of keys and news. Pure.
 
+mod answers;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use ratatui_core::text::Line;
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
-use shared::safe_text::{safe_block, safe_line};
+use shared::safe_text::safe_block;
 
 use super::late::Late;
 use super::status;
-use crate::engine::chat::StoredMessage;
+use crate::engine::chat::{Direction, StoredMessage};
 use crate::engine::event::Event;
 use crate::engine::node::control::Person;
 use crate::ui::composer::{Composed, Composer};
@@ -19,8 +21,8 @@ use crate::ui::events::event_line;
 use crate::ui::inline::RowId;
 use crate::ui::keys::Press;
 use crate::ui::look::{Look, Mark};
-use crate::ui::slash::COMMANDS;
-use crate::ui::text::{hour, size};
+use crate::ui::slash::Back;
+use crate::ui::text::hour;
 use crate::ui::transfers::Transfers;
 use crate::ui::view::{CAUGHT_UP_AT_ONCE, News, Wish};
 use crate::ui::wrap::{cut, wrap};
@@ -29,8 +31,6 @@ use crate::ui::wrap::{cut, wrap};
 const TYPING: Duration = Duration::from_secs(7);
 /// Rows of transfers.
 const TRANSFER_ROWS: usize = 3;
-/// Files of a list.
-const LISTED: usize = 200;
 
 /// The conversation with one person, line by line.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct LineView {
     pub(super) online: Option<bool>,
     pub(super) typing: Option<Instant>,
     pub(super) frozen: bool,
+    /// Nothing is taken from them.
+    pub(super) blocked: bool,
     /// Unread messages of others.
     pub(super) elsewhere: BTreeMap<UserName, usize>,
     pub(super) transfers: Transfers,
@@ -52,16 +54,37 @@ pub struct LineView {
     day: String,
     /// What was asked for to be looked at, and is on its way.
     asked: Asked,
+    /// The place of the earliest message that is shown; all from there on are.
+    first: Option<i64>,
     /// The place of the last message that is shown.
     last: i64,
+    /// The first unread message, when it is before what is shown: nothing is marked as read while that is so.
+    unseen: Option<i64>,
     /// Something was missed, and is on its way.
     late: Option<Late>,
+    account: Account,
+    /// When it was asked last who is online, and how long until it is asked again.
+    asked_people: Option<(Instant, Duration)>,
+    /// Somebody's message could not be stored here; it was said.
+    not_stored: bool,
+}
+
+/// Whether the other one has an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Account {
+    Unknown,
+    Asked,
+    Exists,
+    /// Nobody is called so.
+    Missing,
 }
 
 #[derive(Debug, Default)]
 struct Asked {
     files: bool,
     people: bool,
+    /// So many messages of the past; an age has no number.
+    history: Option<Back>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,14 +111,22 @@ pub(super) enum Item {
 }
 
 impl LineView {
-    /// The conversation with `with`, as the node knows them, and what was said `before`.
-    pub fn new(look: Look, with: &UserName, people: &[Person], before: &[StoredMessage]) -> Self {
+    /// The conversation with `with`, as the node knows them, and what was said `before`; the first message that is
+    /// unread has the place `unread_from`.
+    pub fn new(
+        look: Look,
+        with: &UserName,
+        people: &[Person],
+        before: &[StoredMessage],
+        unread_from: Option<i64>,
+    ) -> Self {
         let mut view = Self {
             look,
             with: with.clone(),
             online: None,
             typing: None,
             frozen: false,
+            blocked: false,
             elsewhere: BTreeMap::new(),
             transfers: Transfers::default(),
             open: HashMap::new(),
@@ -104,21 +135,35 @@ impl LineView {
             items: Vec::new(),
             day: String::new(),
             asked: Asked::default(),
+            first: None,
             last: 0,
+            unseen: None,
             late: None,
+            account: Account::Unknown,
+            asked_people: None,
+            not_stored: false,
         };
         let (unread, waiting) = view.meet(people);
-        let first_unread =
-            before.iter().rev().filter(|stored| Entry::stored(stored).mark == Mark::None).nth(unread.saturating_sub(1));
+        let is_theirs = |stored: &&StoredMessage| stored.direction == Direction::In;
+        view.first = before.first().map(|stored| stored.seq);
         for stored in before {
-            if unread > 0 && first_unread.is_some_and(|first| first.seq == stored.seq) {
-                view.items.push(Item::Rule(if unread == 1 { "1 new".to_owned() } else { format!("{unread} new") }));
+            let entry = Entry::stored(stored);
+            if unread_from == Some(stored.seq) {
+                view.turn_day(&entry);
+                view.rule(format!("{unread} new"));
             }
-            view.show(Entry::stored(stored));
+            view.show(entry);
             view.list_offer(stored);
         }
         view.open_before = waiting.saturating_sub(view.open.len());
         view.note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
+        view.unseen = unread_from.filter(|unread| view.first.is_some_and(|first| *unread < first));
+        if view.unseen.is_some() {
+            let left = unread.saturating_sub(before.iter().filter(is_theirs).count());
+            view.note(format!(
+                "{unread} unread, {left} of them not shown: /history goes back to them, or `peer inbox`"
+            ));
+        }
         view
     }
 
@@ -142,6 +187,11 @@ impl LineView {
 
     pub(super) const fn has_items(&self) -> bool {
         !self.items.is_empty()
+    }
+
+    /// Whether it is known that nobody is called so.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.account == Account::Missing
     }
 
     /// How many messages of ours are not stored over there.
@@ -168,6 +218,7 @@ impl LineView {
                 return vec![wish];
             }
             Composed::Help => self.help(),
+            Composed::Back(back) => return self.look_back(back),
             Composed::Problem(what) => self.items.push(Item::Problem(what)),
             Composed::NotMine => match press {
                 Press::Help => self.help(),
@@ -188,15 +239,18 @@ impl LineView {
                 if std::mem::take(&mut self.asked.people) {
                     self.who(people);
                 }
+                return self.ask_for_account();
             }
+            News::Account { of, exists, like } if *of == self.with => self.account(*exists, like),
             News::CaughtUp { messages, .. } => return self.caught_up(messages),
             News::Found { words, messages, .. } => self.found(words, messages),
             News::Files { files, start, .. } => {
                 self.composer.catalogue_mut().learn(files);
-                self.composer.names_known();
+                let wish = self.composer.names_known(&self.with, start.is_empty());
                 if std::mem::take(&mut self.asked.files) {
                     self.list_files(start);
                 }
+                return wish.into_iter().collect();
             }
             News::Paths { paths, .. } => self.composer.paths(paths),
             News::Note(text) => self.note(text.clone()),
@@ -204,12 +258,11 @@ impl LineView {
             News::Tick => {
                 self.typing = self.typing.filter(|until| *until > now);
                 self.transfers.expire(now);
-                // A node that has just begun doesn't know yet.
-                if self.online.is_none() {
-                    return vec![Wish::People];
-                }
+                return self.ask_for_people(now);
             }
-            News::History { .. } | News::Resumed => {}
+            News::Hashing(file) => self.transfers.hash(file, now),
+            News::History { messages, .. } => return self.further_back(messages),
+            News::Account { .. } | News::Resumed => {}
         }
         Vec::new()
     }
@@ -258,13 +311,14 @@ impl LineView {
     fn event(&mut self, event: &Event, now: Instant) -> Vec<Wish> {
         self.transfers.hear(event, now);
         match event {
-            Event::Received { from, message, seq } if *from == self.with => {
-                self.typing = None;
-                return self.comes(Entry::received(message, *seq), message);
+            Event::Received { from, message, seq, .. } if *from == self.with => {
+                (self.typing, self.not_stored) = (None, false);
+                return self.comes(Entry::received(message, *seq, message.ts), message);
             }
             Event::Received { from, .. } => {
                 *self.elsewhere.entry(from.clone()).or_default() += 1;
             }
+            Event::Read { with } if *with == self.with => self.unseen = None,
             Event::Read { with } => {
                 self.elsewhere.remove(with);
             }
@@ -284,6 +338,10 @@ impl LineView {
             }
             Event::Fetched { by, .. } if *by == self.with => self.tell(event),
             Event::Missed { .. } => return vec![self.catch_up(), Wish::People],
+            // It comes again and again until there is room: once is enough.
+            Event::NotStored { .. } if !std::mem::replace(&mut self.not_stored, true) => {
+                self.items.extend(event_line(event).map(Item::Problem));
+            }
             Event::TrackerLost { .. } | Event::Notice(_) => self.tell(event),
             _ => {}
         }
@@ -313,6 +371,9 @@ impl LineView {
     }
 
     fn seen(&self) -> Vec<Wish> {
+        if self.unseen.is_some() {
+            return Vec::new();
+        }
         vec![Wish::MarkRead { with: self.with.clone(), up_to: self.last }]
     }
 
@@ -350,20 +411,25 @@ impl LineView {
         self.elsewhere = others.map(|person| (person.user.clone(), person.unread)).collect();
         let Some(other) = people.iter().find(|person| person.user == self.with) else { return (0, 0) };
         self.online = other.online;
-        self.frozen = other.frozen;
+        (self.frozen, self.blocked) = (other.frozen, other.blocked);
         (other.unread, other.waiting)
     }
 
-    fn show(&mut self, entry: Entry) {
+    fn turn_day(&mut self, entry: &Entry) {
         let day = entry.day();
         if day != self.day {
-            self.items.push(Item::Rule(day.clone()));
+            self.rule(day.clone());
             self.day = day;
         }
+    }
+
+    fn show(&mut self, entry: Entry) {
+        self.turn_day(&entry);
         if matches!(entry.mark, Mark::Waiting | Mark::Sent) {
-            self.open.insert(entry.id, Open { row: None, ts: entry.ts, seq: entry.seq });
+            self.open.insert(entry.id, Open { row: None, ts: entry.at, seq: entry.seq });
         }
         self.last = self.last.max(entry.seq);
+        self.first.get_or_insert(entry.seq);
         self.items.push(Item::Entry(entry));
     }
 
@@ -398,71 +464,14 @@ impl LineView {
         }
     }
 
-    fn offered(&mut self, name: &str, bytes: u64) {
-        let number = self.composer.catalogue_mut().add(name, bytes, true);
-        self.note(format!("/get {number} fetches {} ({})", safe_line(name), size(bytes)));
-    }
-
-    fn list_offer(&mut self, stored: &StoredMessage) {
-        if let Some(offer) = stored.message.offer.as_ref().filter(|_| Entry::stored(stored).mark == Mark::None) {
-            self.offered(offer.name.as_str(), offer.size);
-        }
-    }
-
-    fn list_files(&mut self, start: &str) {
-        let mut fitting = self.composer.catalogue().iter().filter(|(_, name, _)| name.starts_with(start));
-        let listed: Vec<String> = fitting
-            .by_ref()
-            .take(LISTED)
-            .map(|(number, name, bytes)| format!("{number:>3}  {:>9}  {}", size(bytes), safe_line(name)))
-            .collect();
-        let more = fitting.count();
-        if listed.is_empty() {
-            let with = &self.with;
-            return self
-                .note(format!("{with} shares nothing{}", if start.is_empty() { "" } else { " under that name" }));
-        }
-        self.note(listed.join("\n"));
-        let hint = if more > 0 { format!("and {more} more: /files START; ") } else { String::new() };
-        self.note(format!("{hint}/get NUMBER fetches one"));
-    }
-
-    fn who(&mut self, people: &[Person]) {
-        let lines: Vec<String> = people.iter().map(|person| status::person(person, self.look)).collect();
-        self.note(if lines.is_empty() { "nobody but you".to_owned() } else { lines.join("\n") });
-    }
-
-    fn found(&mut self, words: &str, messages: &[StoredMessage]) {
-        if messages.is_empty() {
-            return self.note(format!("nothing with {}", safe_line(words)));
-        }
-        self.items.push(Item::Rule(format!("found: {}", safe_line(words))));
-        let mut day = String::new();
-        for stored in messages {
-            let entry = Entry::stored(stored);
-            if entry.day() != day {
-                day = entry.day();
-                self.items.push(Item::Rule(day.clone()));
-            }
-            self.items.push(Item::Entry(entry));
-        }
-        self.items.push(Item::Rule("now".to_owned()));
-    }
-
-    fn help(&mut self) {
-        let commands = COMMANDS.map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
-        self.note(format!(
-            "{}\n{:<16} a line that begins with /\nTab completes; Ctrl-A E W U K Y, Alt-B F D edit; Up and Down go back; \
-             Ctrl-Z stops, Ctrl-D leaves",
-            commands.join("\n"),
-            "//"
-        ));
-    }
-
     fn tell(&mut self, event: &Event) {
         if let Some(line) = event_line(event) {
             self.note(line);
         }
+    }
+
+    fn rule(&mut self, text: String) {
+        self.items.push(Item::Rule(text));
     }
 
     fn note(&mut self, text: String) {

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
@@ -6,6 +6,7 @@ use shared::peer::{ChatMessage, MessageId};
 use super::model::{Item, LineView};
 use crate::engine::chat::{Direction, MessageState, StoredMessage};
 use crate::engine::event::Event;
+use crate::engine::node::control::Person;
 use crate::ui::keys::Press;
 use crate::ui::line_editor::Edit;
 use crate::ui::look::{Look, Mark};
@@ -47,7 +48,7 @@ fn below(view: &LineView, columns: usize) -> Vec<String> {
 }
 
 fn begun() -> LineView {
-    let mut view = LineView::new(LOOK, &bob(), &[], &[]);
+    let mut view = LineView::new(LOOK, &bob(), &[], &[], None);
     view.take_items();
     view
 }
@@ -177,4 +178,96 @@ fn more_than_a_page_is_caught_up_with_page_by_page() {
     let more = tell(&mut view, &page(1, CAUGHT_UP_AT_ONCE));
     assert_eq!(more, [Wish::CatchUp { with: bob(), after: 500 }], "nothing is read before all of it is shown");
     assert_eq!(tell(&mut view, &page(501, 3)), [Wish::MarkRead { with: bob(), up_to: 503 }]);
+}
+
+fn theirs(seq: u8, text: &str) -> StoredMessage {
+    let (direction, state) = (Direction::In, MessageState::Received);
+    StoredMessage { seq: seq.into(), peer: bob(), direction, message: message(seq, text), state, at: 0 }
+}
+
+fn person(unread: usize) -> Person {
+    Person { user: bob(), online: Some(true), unread, waiting: 0, frozen: false, blocked: false, last: None }
+}
+
+fn caught_up(view: &mut LineView) -> Vec<Wish> {
+    view.begin();
+    tell(view, &News::CaughtUp { with: bob(), messages: Vec::new() })
+}
+
+#[test]
+fn what_is_new_is_told_from_what_was_read() {
+    let before: Vec<StoredMessage> = (1..=4).map(|seq| theirs(seq, &format!("message {seq}"))).collect();
+    let mut view = LineView::new(LOOK, &bob(), &[person(2)], &before, Some(3));
+    let rows = above(&mut view, 60);
+    assert!(rows[2].ends_with("message 2") && rows[3] == "── 2 new ──" && rows[4].ends_with("message 3"), "{rows:?}");
+    assert_eq!(caught_up(&mut view), [Wish::MarkRead { with: bob(), up_to: 4 }]);
+}
+
+#[test]
+fn what_was_not_shown_is_not_read() {
+    let before: Vec<StoredMessage> = (103..=104).map(|seq| theirs(seq, "so on")).collect();
+    let mut view = LineView::new(LOOK, &bob(), &[person(4)], &before, Some(101));
+    let rows = above(&mut view, 90).join("\n");
+    assert!(rows.contains("4 unread, 2 of them not shown: /history goes back to them, or `peer inbox`"), "{rows}");
+    assert_eq!(caught_up(&mut view), []);
+    assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [], "it would make the others read");
+    let wished = view.press(&Press::Edit(Edit::Insert("/history 1".to_owned())), Instant::now());
+    assert_eq!(wished, []);
+    let history = |before| Wish::History { with: bob(), before: Some(before), age: None, limit: 1 };
+    assert_eq!(view.press(&Press::Submit, Instant::now()), [history(103)]);
+    let page = |seq| News::History { with: bob(), before: None, messages: vec![theirs(seq, "before")] };
+    assert_eq!(tell(&mut view, &page(102)), [], "there is still one");
+    view.press(&Press::Edit(Edit::Older), Instant::now());
+    assert_eq!(view.press(&Press::Submit, Instant::now()), [history(102)]);
+    assert_eq!(tell(&mut view, &page(101)), [Wish::MarkRead { with: bob(), up_to: 105 }]);
+    let rows = above(&mut view, 90).join("\n");
+    assert!(rows.contains("── further back ──") && rows.contains("1 message; /history goes further back"), "{rows}");
+}
+
+#[test]
+fn what_was_read_elsewhere_needs_no_looking_back() {
+    let mut view = LineView::new(LOOK, &bob(), &[person(4)], &[theirs(104, "so on")], Some(101));
+    assert_eq!(caught_up(&mut view), []);
+    tell(&mut view, &News::Event(Event::Read { with: bob() }));
+    assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [Wish::MarkRead { with: bob(), up_to: 105 }]);
+}
+
+#[test]
+fn whether_there_is_such_a_user_is_asked_once() {
+    let mut view = begun();
+    assert_eq!(tell(&mut view, &News::Tick), [Wish::People]);
+    assert_eq!(tell(&mut view, &News::People(Vec::new())), [Wish::Account { of: bob() }]);
+    assert_eq!(tell(&mut view, &News::People(Vec::new())), []);
+    tell(&mut view, &News::Account { of: bob(), exists: false, like: vec!["bobo".parse().unwrap()] });
+    assert!(above(&mut view, 60).concat().contains("nobody is called bob; did you mean bobo?"));
+    assert!(below(&view, 60)[1].contains("no such user"), "{:?}", below(&view, 60));
+    // They may register at any time.
+    let begun = Instant::now();
+    let asked = (0..3600).filter(|second| !view.news(&News::Tick, begun + Duration::from_secs(*second)).is_empty());
+    assert!((5..40).contains(&asked.count()));
+    tell(&mut view, &News::Event(Event::Presence { user: bob(), online: true }));
+    assert!(below(&view, 60)[1].contains("bob online"));
+}
+
+#[test]
+fn a_full_disk_is_said_once() {
+    let mut view = begun();
+    let full = News::Event(Event::NotStored { from: bob(), why: "no space left on device".to_owned() });
+    tell(&mut view, &full);
+    tell(&mut view, &full);
+    let rows = above(&mut view, 120);
+    assert!(rows.len() == 1 && rows[0].contains("could not be stored"), "{rows:?}");
+    tell(&mut view, &received("bob", 9, "hi"));
+    tell(&mut view, &full);
+    assert_eq!(above(&mut view, 120).iter().filter(|row| row.contains("could not be stored")).count(), 1);
+}
+
+#[test]
+fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
+    let mut view = begun();
+    let messages: Vec<StoredMessage> = (1..=25).map(|seq| theirs(seq, &format!("tea {seq}"))).collect();
+    tell(&mut view, &News::Found { with: bob(), words: "tea".to_owned(), messages });
+    let rows = above(&mut view, 90);
+    assert!(rows[1].contains("5 more before these: `peer history bob --search WORDS`"), "{rows:?}");
+    assert!(rows[3].ends_with("tea 6") && rows[22].ends_with("tea 25"), "{rows:?}");
 }

@@ -1,180 +1,275 @@
 //! Neighbouring files of a list, which never change: made once with all that is looked for in them.
+//!
+//! ```text
+//! names  a.txtb/c.txtd.pdf…            hashes  a short hash of each hash
+//! text   ,{"name":"a.txt","size":1,…   ends    where each file's name and text end
+//! index  the words of the names, see [`super::index`]
+//! ```
+//!
+//! A few long texts instead of a few short ones a file: they take a third of the memory, and are made, copied and
+//! thrown away at once.
 
 use std::cmp::Ordering;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::size_of_val;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde::Serialize;
-use shared::FileName;
-use shared::tracker::{FilesMode, HashText, Words};
+use shared::tracker::{FilesMode, HashText, SharedFile, Words};
+use shared::{ContentHash, FileName};
 
-use super::{cost, words_of};
+use super::index::{Index, Places};
 
 /// Files in one chunk.
 pub(super) const MOST: usize = 512;
-/// Chunks with more files than this have an index.
-const INDEXED_ABOVE: usize = 64;
+/// Bytes of text in one chunk, unless it is a single file's.
+pub(super) const MOST_BYTES: usize = 96 * 1024;
+/// About what the allocator keeps beside each of a chunk's parts, and what it takes to share the text.
+const ALLOCATIONS: usize = 10 * 16 + 48;
 
 /// Between one and [`MOST`] files, ordered by name.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    files: Vec<(FileName, Attributes)>,
-    index: Option<Index>,
-    bytes: usize,
+    names: Box<str>,
     /// The files as JSON, each with a comma before it.
-    text: OnceLock<Bytes>,
+    text: Bytes,
+    ends: Box<[Ends]>,
+    hashes: Box<[u32]>,
+    index: Index,
+    digest: OnceLock<ContentHash>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attributes {
-    pub(super) size: u64,
-    pub(super) hash: HashText,
+/// Where one file's parts end.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    name: u32,
+    text: u32,
 }
 
-/// Places of files, ordered by what is looked for.
+/// One file, where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
+    /// As JSON with a comma before it.
+    text: &'a [u8],
+    hash: u32,
+}
+
+/// A hash to look for.
 #[derive(Debug)]
-struct Index {
-    /// By a short hash of the hash's text: what is found is compared in full.
-    by_hash: Vec<(u64, u16)>,
-    by_word: Vec<(Box<str>, u16)>,
+pub(super) struct SoughtHash {
+    short: u32,
+    /// How the text of a file that has it ends.
+    ending: Vec<u8>,
 }
 
-#[derive(Serialize)]
-struct Entry<'a> {
-    name: &'a FileName,
-    size: u64,
-    hash: &'a HashText,
+/// Files that are written into a chunk.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    names: String,
+    text: Vec<u8>,
+    ends: Vec<Ends>,
+    hashes: Vec<u32>,
 }
 
 impl Chunk {
-    /// Of files that are ordered by name.
-    pub(super) fn new(files: Vec<(FileName, Attributes)>) -> Self {
-        let bytes = files.iter().map(|(name, attributes)| cost(name, attributes)).sum();
-        let index = (files.len() > INDEXED_ABOVE).then(|| Index::new(&files));
-        Self { files, index, bytes, text: OnceLock::new() }
-    }
-
     pub(super) const fn len(&self) -> usize {
-        self.files.len()
+        self.ends.len()
     }
 
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+    /// The memory it takes, allocations included.
+    pub(super) fn bytes(&self) -> usize {
+        let arrays = size_of_val(&*self.ends) + size_of_val(&*self.hashes);
+        size_of::<Self>() + self.names.len() + self.text.len() + arrays + self.index.bytes() + ALLOCATIONS
     }
 
-    pub(super) fn first(&self) -> Option<&FileName> {
-        self.files.first().map(|(name, _)| name)
+    pub(super) fn first(&self) -> &str {
+        self.at(0).map_or("", |entry| entry.name)
     }
 
-    pub(super) fn get(&self, name: &FileName) -> Option<(&FileName, &Attributes)> {
-        let place = self.files.binary_search_by(|(other, _)| other.cmp(name)).ok()?;
-        self.at(place)
+    pub(super) fn last(&self) -> &str {
+        self.at(self.len().saturating_sub(1)).map_or("", |entry| entry.name)
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&FileName, &Attributes)> {
-        self.files.iter().map(|(name, attributes)| (name, attributes))
+    pub(super) fn get(&self, name: &str) -> Option<Entry<'_>> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let entry = self.at(middle)?;
+            match entry.name.cmp(name) {
+                Ordering::Equal => return Some(entry),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        (0..self.len()).filter_map(|place| self.at(place))
     }
 
     pub(super) fn text(&self) -> Bytes {
-        let make = || {
-            let mut text = Vec::with_capacity(self.files.len() * 128);
-            for (name, attributes) in &self.files {
-                text.push(b',');
-                entry_text(&mut text, name, attributes);
+        self.text.clone()
+    }
+
+    /// Of the text.
+    pub(super) fn digest(&self) -> ContentHash {
+        *self.digest.get_or_init(|| ContentHash::of(&self.text))
+    }
+
+    pub(super) const fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The files with this hash.
+    pub(super) fn with_hash(&self, hash: &SoughtHash) -> impl Iterator<Item = Entry<'_>> {
+        let same = self.hashes.iter().enumerate().filter(|(_, short)| **short == hash.short);
+        same.filter_map(|(place, _)| self.at(place)).filter(|entry| hash.is_of(entry))
+    }
+
+    /// The files whose names have these words; what was looked at is taken from `effort`.
+    pub(super) fn with_words(&self, words: &Words, effort: &mut usize) -> impl Iterator<Item = Entry<'_>> {
+        let mut places = Places::all();
+        for word in words.iter() {
+            places.keep(&self.index.with_prefix(word, effort));
+            if places.is_empty() {
+                break;
             }
-            text.shrink_to_fit();
-            text.into()
-        };
-        self.text.get_or_init(make).clone()
-    }
-
-    /// The files with this hash, ordered by name.
-    pub(super) fn with_hash(&self, hash: &HashText) -> Vec<(&FileName, &Attributes)> {
-        let has_hash = |file: &(&FileName, &Attributes)| file.1.hash == *hash;
-        let Some(index) = &self.index else { return self.entries().filter(has_hash).collect() };
-        let short = short_hash(hash);
-        let begin = index.by_hash.partition_point(|(other, _)| *other < short);
-        let same = index.by_hash.iter().skip(begin).take_while(|(other, _)| *other == short);
-        same.filter_map(|(_, place)| self.at(usize::from(*place))).filter(has_hash).collect()
-    }
-
-    /// Files among which are all whose names have these words, ordered by name.
-    pub(super) fn with_words(&self, words: &Words) -> Vec<(&FileName, &Attributes)> {
-        let Some(index) = &self.index else { return self.entries().collect() };
-        // The rarest of the words; the others are looked for only in what it finds.
-        let Some(rarest) = words.iter().map(|word| index.with_prefix(word)).min_by_key(|found| found.len()) else {
-            return Vec::new();
-        };
-        let mut places: Vec<u16> = rarest.iter().map(|(_, place)| *place).collect();
-        places.sort_unstable();
-        places.dedup();
-        places.into_iter().filter_map(|place| self.at(usize::from(place))).collect()
+        }
+        places.into_iter().filter_map(|place| self.at(place))
     }
 
     /// These files with, or without, those in `changes`, which are ordered by name; `None` when that changes nothing.
-    pub(super) fn changed(
-        &self,
-        mode: FilesMode,
-        changes: &[(&FileName, &Attributes)],
-    ) -> Option<Vec<(FileName, Attributes)>> {
-        let changes_anything = |(name, attributes): &(&FileName, &Attributes)| match (mode, self.get(name)) {
+    pub(super) fn changed<'a>(&'a self, mode: FilesMode, changes: &[Entry<'a>]) -> Option<Vec<Entry<'a>>> {
+        let changes_anything = |entry: &Entry<'_>| match (mode, self.get(entry.name)) {
             (FilesMode::Remove, found) => found.is_some(),
-            (FilesMode::Add | FilesMode::Replace, found) => found.is_none_or(|(_, found)| found != *attributes),
+            (FilesMode::Add | FilesMode::Replace, found) => found != Some(*entry),
         };
         if !changes.iter().any(changes_anything) {
             return None;
         }
-        let mut files = Vec::with_capacity(self.files.len() + changes.len());
+        let mut files = Vec::with_capacity(self.len() + changes.len());
         let (mut old, mut new) = (self.entries().peekable(), changes.iter().copied().peekable());
         loop {
             let order = match (old.peek(), new.peek()) {
-                (Some((old, _)), Some((new, _))) => old.cmp(new),
+                (Some(old), Some(new)) => old.name.cmp(new.name),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (None, None) => return Some(files),
             };
             let replaced = if order.is_ge() { new.next() } else { None };
             let kept = if order.is_le() { old.next() } else { None };
-            let next = if mode == FilesMode::Remove { kept.filter(|_| replaced.is_none()) } else { replaced.or(kept) };
-            files.extend(next.map(|(name, attributes)| (name.clone(), attributes.clone())));
+            files.extend(if mode == FilesMode::Remove {
+                kept.filter(|_| replaced.is_none())
+            } else {
+                replaced.or(kept)
+            });
         }
     }
 
-    fn at(&self, place: usize) -> Option<(&FileName, &Attributes)> {
-        self.files.get(place).map(|(name, attributes)| (name, attributes))
+    fn at(&self, place: usize) -> Option<Entry<'_>> {
+        entry_at(&self.names, &self.text, &self.ends, &self.hashes, place)
     }
 }
 
-impl Index {
-    fn new(files: &[(FileName, Attributes)]) -> Self {
-        let (mut by_hash, mut by_word) = (Vec::with_capacity(files.len()), Vec::new());
-        for (place, (name, attributes)) in (0_u16..).zip(files) {
-            by_hash.push((short_hash(&attributes.hash), place));
-            by_word.extend(words_of(name.as_str()).map(|word| (word.into_boxed_str(), place)));
+impl Entry<'_> {
+    /// As JSON.
+    pub(super) fn text(&self) -> &[u8] {
+        self.text.get(1..).unwrap_or_default()
+    }
+
+    /// Bytes of its text.
+    pub(super) const fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// `None` only if what was written can't be read.
+    pub(super) fn file(&self) -> Option<SharedFile> {
+        serde_json::from_slice(self.text()).ok()
+    }
+}
+
+/// The text says it all.
+impl PartialEq for Entry<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl SoughtHash {
+    pub(super) fn new(hash: &HashText) -> Self {
+        let mut ending = br#","hash":"#.to_vec();
+        super::super::listing::push_json(&mut ending, hash);
+        ending.push(b'}');
+        Self { short: short_hash(hash), ending }
+    }
+
+    pub(super) fn is_of(&self, entry: &Entry<'_>) -> bool {
+        entry.hash == self.short && entry.text.ends_with(&self.ending)
+    }
+}
+
+impl Draft {
+    /// `file`'s name is behind all names before.
+    pub(super) fn push(&mut self, SharedFile { name, size, hash }: &SharedFile) {
+        #[derive(Serialize)]
+        struct Text<'a> {
+            name: &'a FileName,
+            size: u64,
+            // The last: files with a hash are known by the end of their texts.
+            hash: &'a HashText,
         }
-        by_hash.sort_unstable();
-        by_word.sort_unstable();
-        by_word.dedup();
-        by_word.shrink_to_fit();
-        Self { by_hash, by_word }
+        self.text.push(b',');
+        super::super::listing::push_json(&mut self.text, &Text { name, size: *size, hash });
+        self.end(name.as_str(), short_hash(hash));
     }
 
-    fn with_prefix(&self, prefix: &str) -> &[(Box<str>, u16)] {
-        let begin = self.by_word.partition_point(|(word, _)| **word < *prefix);
-        let behind = self.by_word.get(begin..).unwrap_or_default();
-        let count = behind.partition_point(|(word, _)| word.starts_with(prefix));
-        behind.get(..count).unwrap_or_default()
+    /// As [`Draft::push`].
+    pub(super) fn push_entry(&mut self, entry: &Entry<'_>) {
+        self.text.extend_from_slice(entry.text);
+        self.end(entry.name, entry.hash);
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let at = |place| entry_at(&self.names, &self.text, &self.ends, &self.hashes, place);
+        (0..self.ends.len()).filter_map(at)
+    }
+
+    pub(super) fn finish(self) -> Chunk {
+        let names = self.names.into_boxed_str();
+        let mut begin = 0;
+        let index = Index::new(self.ends.iter().map(|ends| {
+            let name = names.get(begin..ends.name as usize).unwrap_or_default();
+            begin = ends.name as usize;
+            name
+        }));
+        let (ends, hashes) = (self.ends.into_boxed_slice(), self.hashes.into_boxed_slice());
+        Chunk { names, text: self.text.into_boxed_slice().into(), ends, hashes, index, digest: OnceLock::new() }
+    }
+
+    fn end(&mut self, name: &str, hash: u32) {
+        self.names.push_str(name);
+        // A chunk is far below 4 GiB.
+        let end = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.ends.push(Ends { name: end(self.names.len()), text: end(self.text.len()) });
+        self.hashes.push(hash);
     }
 }
 
-/// Appends a file as JSON.
-pub(super) fn entry_text(text: &mut Vec<u8>, name: &FileName, attributes: &Attributes) {
-    super::super::listing::push_json(text, &Entry { name, size: attributes.size, hash: &attributes.hash });
+fn entry_at<'a>(names: &'a str, text: &'a [u8], ends: &[Ends], hashes: &[u32], place: usize) -> Option<Entry<'a>> {
+    let begin = place.checked_sub(1).and_then(|before| ends.get(before)).copied();
+    let (begin, end) = (begin.unwrap_or(Ends { name: 0, text: 0 }), ends.get(place)?);
+    Some(Entry {
+        name: names.get(begin.name as usize..end.name as usize)?,
+        text: text.get(begin.text as usize..end.text as usize)?,
+        hash: *hashes.get(place)?,
+    })
 }
 
-fn short_hash(hash: &HashText) -> u64 {
+fn short_hash(hash: &HashText) -> u32 {
     let mut hasher = DefaultHasher::new();
     hash.hash(&mut hasher);
-    hasher.finish()
+    (hasher.finish() >> 32) as u32
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use shared::tracker::Words;
 
@@ -14,26 +16,34 @@ fn named(names: &[&str], size: u64) -> Files {
 }
 
 fn text(files: &Files) -> String {
-    String::from_utf8(files.whole_text().to_vec()).unwrap()
+    String::from_utf8(files.text().collect::<Vec<_>>().concat()).unwrap()
+}
+
+/// Says whether anything changed.
+fn change(files: &mut Files, mode: FilesMode, by: &Files) -> Result<bool, FilesRefused> {
+    let after = files.changed(mode, by)?;
+    let is_changed = after.is_some();
+    *files = after.unwrap_or_else(|| files.clone());
+    Ok(is_changed)
 }
 
 #[test]
 fn replace_add_remove() {
     let mut mine = Files::default();
     assert_eq!(text(&mine), "[]");
-    assert_eq!(mine.apply(FilesMode::Replace, &mut named(&["b", "a", "b"], 1)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Replace, &named(&["b", "a", "b"], 1)), Ok(true));
     assert_eq!(text(&mine), r#"[{"name":"a","size":1,"hash":"h"},{"name":"b","size":1,"hash":"h"}]"#);
-    assert_eq!(mine.apply(FilesMode::Replace, &mut named(&["a", "b"], 1)), Ok(false));
-    assert_eq!(mine.apply(FilesMode::Add, &mut named(&["b", "c"], 2)), Ok(true));
-    assert_eq!(mine.apply(FilesMode::Add, &mut named(&["c"], 2)), Ok(false));
+    assert_eq!(change(&mut mine, FilesMode::Replace, &named(&["a", "b"], 1)), Ok(false));
+    assert_eq!(change(&mut mine, FilesMode::Add, &named(&["b", "c"], 2)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Add, &named(&["c"], 2)), Ok(false));
     assert_eq!(mine.len(), 3);
-    assert_eq!(mine.apply(FilesMode::Remove, &mut named(&["a", "c", "zz"], 0)), Ok(true));
-    assert_eq!(mine.apply(FilesMode::Remove, &mut named(&["zz"], 0)), Ok(false));
+    assert_eq!(change(&mut mine, FilesMode::Remove, &named(&["a", "c", "zz"], 0)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Remove, &named(&["zz"], 0)), Ok(false));
     assert_eq!(text(&mine), r#"[{"name":"b","size":2,"hash":"h"}]"#);
-    assert_eq!(mine.apply(FilesMode::Replace, &mut Files::default()), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Replace, &Files::default()), Ok(true));
     assert!(mine.is_empty());
-    assert_eq!(mine.apply(FilesMode::Add, &mut named(&["x"], 1)), Ok(true));
-    assert_eq!(mine.apply(FilesMode::Remove, &mut named(&["x"], 1)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Add, &named(&["x"], 1)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Remove, &named(&["x"], 1)), Ok(true));
     assert_eq!((mine.len(), mine.bytes(), text(&mine).as_str()), (0, 0, "[]"));
 }
 
@@ -57,7 +67,7 @@ fn what_changes_little_shares_nearly_everything_with_its_copies() {
     let copy = mine.clone();
     assert!(mine.is_copy_of(&copy));
     for (mode, name) in [(FilesMode::Add, "05000"), (FilesMode::Add, "new"), (FilesMode::Remove, "00007")] {
-        assert_eq!(mine.apply(mode, &mut named(&[name], 2)), Ok(true));
+        assert_eq!(change(&mut mine, mode, &named(&[name], 2)), Ok(true));
     }
     assert!(!mine.is_copy_of(&copy));
     let shared = mine.chunks.iter().filter(|chunk| copy.chunks.iter().any(|other| Arc::ptr_eq(chunk, other))).count();
@@ -70,8 +80,7 @@ fn found(files: &Files, wanted: &Wanted, after: Option<&FileName>, effort: usize
     let (mut all, mut after) = (Vec::new(), after.cloned());
     loop {
         let mut left = effort;
-        let (found, stopped) = files.find(wanted, after.as_ref(), usize::MAX, &mut left);
-        assert!(found.len() <= effort);
+        let (found, stopped) = files.find(&Sought::new(wanted), after.as_ref(), usize::MAX, &mut left);
         all.extend(found.into_iter().map(|file| file.name.to_string()));
         match stopped {
             Some(name) => after = Some(name),
@@ -105,13 +114,17 @@ proptest! {
                     FilesMode::Add | FilesMode::Replace => drop(model.insert(file.name.clone(), file.clone())),
                 }
             }
-            mine.apply(mode, &mut Files::from_list(list)).unwrap();
+            change(&mut mine, mode, &Files::from_list(list)).unwrap();
         }
         let all: Vec<SharedFile> = model.into_values().collect();
         prop_assert_eq!(&mine.to_list(), &all);
         prop_assert_eq!(serde_json::from_str::<Vec<SharedFile>>(&text(&mine)).unwrap(), all.clone());
         prop_assert_eq!(mine.len(), all.len());
-        prop_assert_eq!(mine.bytes(), mine.entries().map(|(name, attributes)| cost(name, attributes)).sum::<usize>());
+        let pieces = |files: &Files| files.pieces().map(|(digest, _)| digest).collect::<Vec<_>>();
+        let again = mine.pieces().map(|(_, text)| serde_json::from_slice(&[b"[", &*text, b"]"].concat()).unwrap());
+        let again = Files::from_pieces(again.collect::<Vec<_>>().into_iter().rev().collect());
+        prop_assert!(mine.changed(FilesMode::Replace, &again).unwrap().is_none());
+        prop_assert!(pieces(&again).len() <= pieces(&mine).len());
         prop_assert!(mine.chunks.iter().all(|chunk| (1..=MOST).contains(&chunk.len())));
         let after: Option<FileName> = after.map(|name| name.parse().unwrap());
         let (hash, words) = (HashText::new(&hash.to_string()).unwrap(), Words::new(&query).unwrap());
@@ -131,11 +144,11 @@ proptest! {
 fn the_bound_is_exact_and_beyond_it_nothing_changes() {
     let all = || (0..FILES_PER_USER).map(|i| i.to_string());
     let mut mine = files(all(), 1);
-    assert_eq!(mine.apply(FilesMode::Add, &mut named(&["new"], 1)), Err(FilesRefused::TooMany));
-    assert_eq!(mine.apply(FilesMode::Add, &mut named(&["7"], 2)), Ok(true));
-    assert_eq!(mine.apply(FilesMode::Remove, &mut named(&["8"], 0)), Ok(true));
-    assert_eq!(mine.apply(FilesMode::Add, &mut named(&["new"], 1)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Add, &named(&["new"], 1)), Err(FilesRefused::TooMany));
+    assert_eq!(change(&mut mine, FilesMode::Add, &named(&["7"], 2)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Remove, &named(&["8"], 0)), Ok(true));
+    assert_eq!(change(&mut mine, FilesMode::Add, &named(&["new"], 1)), Ok(true));
     assert_eq!(mine.len(), FILES_PER_USER);
-    let mut more = files(all().chain(["new".to_owned()]), 1);
-    assert_eq!(mine.apply(FilesMode::Replace, &mut more), Err(FilesRefused::TooMany));
+    let more = files(all().chain(["new".to_owned()]), 1);
+    assert_eq!(change(&mut mine, FilesMode::Replace, &more), Err(FilesRefused::TooMany));
 }

@@ -44,6 +44,8 @@ fn filters_and_pages() {
     let second = ListPeers { limit: Some(3), cursor: first.next, ..all };
     let second = world.list(&second);
     assert_eq!((second.peers.len(), second.total, second.next), (3, 5, None));
+    let least = world.list(&ListPeers { limit: Some(0), ..ListPeers::default() });
+    assert_eq!((least.peers.len(), least.total, least.next), (1, 5, Some(name("a"))), "a page makes progress");
 }
 
 #[test]
@@ -117,7 +119,7 @@ fn files_are_found_page_by_page_however_many_users() {
         for limit in [1, 7, 256, 600, 1200, 2000] {
             let (mut position, mut found, mut pieces) = (Position::Start, Vec::new(), 0);
             loop {
-                let piece = world.registry.find(&wanted, &position, limit);
+                let piece = world.registry.lists_from(&position).find(&wanted, &position, limit);
                 assert!(piece.files.len() <= limit);
                 found.extend(piece.files);
                 pieces += 1;

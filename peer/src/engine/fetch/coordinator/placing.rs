@@ -5,83 +5,161 @@ use std::io;
 use std::path::Path;
 
 use shared::FileName;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Account, Reporter};
 use crate::engine::fetch::destination::{DiskPlacement, Placement, Vacancy};
 use crate::engine::fetch::partial::{held_bytes, remove_outdated};
-use crate::engine::fetch::resolve::Wanted;
+use crate::engine::fetch::resolve::{Resolved, Wanted};
 use crate::engine::fetch::writer::Order;
-use crate::engine::fetch::{FetchEvent, Report, Status};
+use crate::engine::fetch::{Asked, FetchEvent, Report, Request};
 use crate::engine::{Error, blocking};
 
 /// Groups for standard output stay in memory until they are verified.
 const STREAMED_GROUP_BYTES: u64 = 64 << 20;
 /// Files whose places are looked at before anything is said of them.
 const LOOKED_AT_ONCE: usize = 1024;
+/// Of a file that is there already; what is hashed in no time isn't told of.
+const TOLD_BYTES: u64 = 32 << 20;
 
-/// Decides for each file where it goes; those that are there already or can't go anywhere are settled here. Makes the
-/// folders that have nothing in them.
+/// What is left to be fetched, and what was settled already.
+#[derive(Default)]
+pub(super) struct Placed {
+    pub(super) orders: Vec<Order>,
+    /// Files that are being hashed again at their source: where they go is decided when that is done.
+    pub(super) later: Vec<Wanted>,
+    /// Where they then go.
+    pub(super) disk: Option<Box<DiskPlacement>>,
+    pub(super) account: Account,
+    /// Why nothing can be fetched.
+    pub(super) hindrance: Option<Error>,
+}
+
+/// Decides for each file where it goes; those that are there already or can't go anywhere are settled here.
 pub(super) async fn place(
-    placement: Placement,
-    wanted: Vec<Wanted>,
-    folders: Vec<FileName>,
-    account: &mut Account,
+    request: &Request,
+    resolved: Resolved,
+    account: Account,
     report: Reporter<'_>,
-) -> Result<(Vec<Order>, Placement), Error> {
-    let Placement::Disk(disk) = placement else {
-        let (fit, unfit): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|file| file.layout.group_bytes() <= STREAMED_GROUP_BYTES);
-        for file in unfit {
-            let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
-            account.fail(report, file.stat.name.to_string(), file.stat.size, Error::Usage(why));
-        }
-        let order = |Wanted { stat, layout, .. }| Order { stat, layout, spot: None, told_as: account.next_number() };
-        return Ok((fit.into_iter().map(order).collect(), Placement::Stdout));
-    };
-    let (orders, disk) = look_at_all(disk, wanted, account, report).await?;
-    let (failed, disk) = blocking(move || Ok(make_folders(disk, folders))).await?;
-    for (name, error) in failed {
-        account.fail(report, name.to_string(), 0, error);
+    cancel: &CancellationToken,
+) -> Placed {
+    let placement = Placement::prepare(request, &resolved);
+    let mut placed = Placed { account, ..Placed::default() };
+    let Resolved { wanted, folders, missing, .. } = resolved;
+    for (name, error) in missing {
+        placed.account.fail(name.clone(), 0, Some(Asked::for_text(name)), error, report);
     }
-    check_space(&orders, disk.free_bytes(), disk.path())?;
-    Ok((orders, Placement::Disk(disk)))
+    match placement {
+        Ok(Placement::Stdout) => placed.stream(wanted, report),
+        Ok(Placement::Disk(disk)) => {
+            report_alike(&wanted, report);
+            let (later, wanted) = wanted.into_iter().partition(|file| file.stat.stale);
+            placed.later = later;
+            if let Err(error) = placed.settle_on_disk(disk, wanted, folders, report, cancel).await {
+                placed.hindrance.get_or_insert(error);
+            }
+        }
+        Err(error) => {
+            for Wanted { stat, local, .. } in wanted {
+                let again = Asked { text: stat.name.to_string(), local: Some(local) };
+                placed.account.break_off(again.text.clone(), stat.size, Some(again), &error, report);
+            }
+            placed.hindrance = Some(error);
+        }
+    }
+    placed
 }
 
-/// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
-async fn look_at_all(
-    mut disk: DiskPlacement,
-    wanted: Vec<Wanted>,
-    account: &mut Account,
-    report: Reporter<'_>,
-) -> Result<(Vec<Order>, DiskPlacement), Error> {
-    let mut orders = Vec::with_capacity(wanted.len());
-    let mut wanted = wanted.into_iter();
-    loop {
-        let some: Vec<Wanted> = wanted.by_ref().take(LOOKED_AT_ONCE).collect();
-        if some.is_empty() {
-            return Ok((orders, disk));
-        }
-        let looked;
-        (looked, disk) = blocking(move || Ok(look_at(disk, some))).await?;
-        for Looked { vacancy, outdated, wanted: Wanted { stat, layout, .. } } in looked {
-            if outdated {
-                report(FetchEvent::Outdated { name: &stat.name });
+impl Placed {
+    fn stream(&mut self, wanted: Vec<Wanted>, report: Reporter<'_>) {
+        for Wanted { stat, layout, .. } in wanted {
+            if layout.group_bytes() <= STREAMED_GROUP_BYTES {
+                self.orders.push(Order { stat, layout, spot: None, told_as: self.account.next_number() });
+            } else {
+                let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
+                self.account.fail(stat.name.to_string(), stat.size, None, Error::Usage(why), report);
             }
-            match vacancy {
-                Ok(Vacancy::Free(spot)) => {
-                    orders.push(Order { stat, layout, spot: Some(spot), told_as: account.next_number() });
+        }
+    }
+
+    /// Decides where files go.
+    pub(super) async fn settle_on_disk(
+        &mut self,
+        disk: Box<DiskPlacement>,
+        wanted: Vec<Wanted>,
+        folders: Vec<FileName>,
+        report: Reporter<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let disk = self.look_at_all(disk, wanted, report, cancel).await?;
+        check_space(&self.orders, disk.free_bytes(), disk.path())?;
+        if self.orders.is_empty() && folders.is_empty() {
+            self.disk = Some(disk);
+            return Ok(());
+        }
+        let count = folders.len();
+        let (failed, disk) = blocking(move || make_folders(disk, folders)).await?;
+        self.disk = Some(disk);
+        self.account.add_folders(count - failed.len());
+        for (name, error) in failed {
+            self.account.fail(name.to_string(), 0, None, error, report);
+        }
+        Ok(())
+    }
+
+    /// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
+    async fn look_at_all(
+        &mut self,
+        mut disk: Box<DiskPlacement>,
+        wanted: Vec<Wanted>,
+        report: Reporter<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Box<DiskPlacement>, Error> {
+        self.orders.reserve(wanted.len());
+        let mut wanted = wanted.into_iter();
+        loop {
+            let some: Vec<Wanted> = wanted.by_ref().take(LOOKED_AT_ONCE).collect();
+            if some.is_empty() {
+                return if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(disk) };
+            }
+            let (tell, mut hashed) = mpsc::unbounded_channel();
+            let cancel = cancel.clone();
+            let mut looking = std::pin::pin!(blocking(move || Ok(look_at(disk, some, &tell, &cancel))));
+            let looked;
+            (looked, disk) = loop {
+                tokio::select! {
+                    biased;
+                    Some((name, size, bytes)) = hashed.recv() => {
+                        report(FetchEvent::Checking { file: None, name: &name, size, bytes });
+                    }
+                    looked = &mut looking => break looked?,
                 }
-                Ok(Vacancy::Skip(path)) => {
-                    account.summary.skipped += 1;
-                    let unfetched = Report::unfetched(stat.name.to_string(), stat.size);
-                    let told = Report { status: Status::Skipped(path), ..unfetched };
-                    report(FetchEvent::Finished { file: None, report: &told });
+            };
+            for Looked { vacancy, outdated, wanted: Wanted { stat, layout, local } } in looked {
+                if outdated {
+                    report(FetchEvent::Outdated { name: &stat.name });
                 }
-                Err(error) => account.fail(report, stat.name.to_string(), stat.size, error),
+                let (name, size) = (stat.name.to_string(), stat.size);
+                let again = || Some(Asked { text: stat.name.to_string(), local: Some(local) });
+                match vacancy {
+                    Ok(Vacancy::Free(spot)) => {
+                        let told_as = self.account.next_number();
+                        self.orders.push(Order { stat, layout, spot: Some(spot), told_as });
+                    }
+                    Ok(Vacancy::Skip(path)) => {
+                        self.account.settle(None, Report::skipped(name, size, path), || None, report);
+                    }
+                    Err(error @ Error::Interrupted) => self.account.break_off(name, size, again(), &error, report),
+                    Err(error) => self.account.fail(name, size, again(), error, report),
+                }
             }
         }
     }
 }
+
+/// Folders that could not be made, and why.
+type Failed = Vec<(FileName, Error)>;
 
 /// What was found where a file should go.
 struct Looked {
@@ -91,9 +169,24 @@ struct Looked {
     wanted: Wanted,
 }
 
-fn look_at(mut disk: DiskPlacement, wanted: Vec<Wanted>) -> (Vec<Looked>, DiskPlacement) {
+fn look_at(
+    mut disk: Box<DiskPlacement>,
+    wanted: Vec<Wanted>,
+    tell: &mpsc::UnboundedSender<(FileName, u64, u64)>,
+    cancel: &CancellationToken,
+) -> (Vec<Looked>, Box<DiskPlacement>) {
     let look = |wanted: Wanted| {
-        let vacancy = disk.look(&wanted);
+        if cancel.is_cancelled() {
+            return Looked { vacancy: Err(Error::Interrupted), outdated: false, wanted };
+        }
+        let mut hashed = |bytes| {
+            if wanted.stat.size >= TOLD_BYTES {
+                // Nobody listens any more after an interruption.
+                let _ = tell.send((wanted.stat.name.clone(), wanted.stat.size, bytes));
+            }
+            if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+        };
+        let vacancy = disk.look(&wanted, &mut hashed);
         let outdated = matches!(&vacancy, Ok(Vacancy::Free(spot)) if remove_outdated(spot, &wanted.stat.hash));
         Looked { vacancy, outdated, wanted }
     };
@@ -101,18 +194,22 @@ fn look_at(mut disk: DiskPlacement, wanted: Vec<Wanted>) -> (Vec<Looked>, DiskPl
     (looked, disk)
 }
 
-fn make_folders(mut disk: DiskPlacement, folders: Vec<FileName>) -> (Vec<(FileName, Error)>, DiskPlacement) {
+/// The destination, and folders with nothing in them; tells which failed.
+fn make_folders(mut disk: Box<DiskPlacement>, folders: Vec<FileName>) -> Result<(Failed, Box<DiskPlacement>), Error> {
+    disk.make()?;
     let make = |name: FileName| disk.make_folder(&name).err().map(|error| (name, error));
     let failed = folders.into_iter().filter_map(make).collect();
-    (failed, disk)
+    Ok((failed, disk))
 }
 
 /// Tells of names that a system which doesn't tell case or normal forms apart would take for one.
-pub(super) fn report_alike(wanted: &[Wanted], report: Reporter<'_>) {
+fn report_alike(wanted: &[Wanted], report: Reporter<'_>) {
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(wanted.len());
     for file in wanted {
         let name = file.local.as_str();
-        if let Some(one) = seen.insert(folded(name), name) {
+        if let Some(one) = seen.insert(folded(name), name)
+            && one != name
+        {
             report(FetchEvent::Alike { one, other: name });
         }
     }

@@ -5,20 +5,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use shared::UserName;
 use shared::peer::FileStat;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Account, Changed, Coordinator, Ending, Progress, Reporter, Running, Trouble, WRITE_OUT, placing};
-use crate::engine::fetch::destination::Placement;
+use super::ending::asked_again;
+use super::placing::{self, Placed};
+use super::{Account, Changed, Coordinator, Ending, Progress, Reporter, Running, Trouble, WRITE_OUT};
 use crate::engine::fetch::partial::remove_version;
 use crate::engine::fetch::plan::Plan;
 use crate::engine::fetch::puller::Pull;
 use crate::engine::fetch::resolve::{self, Resolved, Wanted};
 use crate::engine::fetch::sources::{Caller, Found};
 use crate::engine::fetch::writer::{self, Order};
-use crate::engine::fetch::{Ended, FetchEvent, FileNo, Request, STALE_PATIENCE};
+use crate::engine::fetch::{Asked, Destination, Ended, FetchEvent, FileNo, Request, STALE_PATIENCE};
 use crate::engine::rate::Bucket;
 use crate::engine::{Error, blocking};
 use crate::net::link::Link;
@@ -34,6 +36,7 @@ struct Rounds<'a> {
     first: Result<Link, Trouble>,
     in_order: bool,
     account: Account,
+    liars: Vec<UserName>,
 }
 
 impl<'a> Coordinator<'a> {
@@ -41,101 +44,102 @@ impl<'a> Coordinator<'a> {
         caller: &'a Caller,
         first: Result<Link, Error>,
         request: &'a Request,
-        placement: Placement,
         resolved: Resolved,
     ) -> Self {
-        Self { caller, first, request, placement, resolved }
+        Self { caller, first, request, resolved }
     }
 
     /// Runs to the end.
-    pub(in crate::engine::fetch) async fn run(
-        self,
-        report: Reporter<'_>,
-        cancel: &CancellationToken,
-    ) -> Result<Ended, Error> {
-        let Self { caller, first, request, placement, resolved } = self;
-        let in_order = matches!(placement, Placement::Stdout);
-        let first = first.map_err(|error| Trouble::of(&error));
-        let mut rounds = Rounds { caller, request, first, in_order, account: Account::default() };
-        let (mut orders, mut later, mut placement) = tokio::select! {
-            () = cancel.cancelled() => return Err(Error::Interrupted),
-            begun = rounds.begin(placement, resolved, report) => begun?,
+    pub(in crate::engine::fetch) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Ended {
+        let Self { caller, first, request, resolved } = self;
+        let destination = match &request.destination {
+            Destination::FileOrFolder(path) if !resolved.is_one_file => Destination::Folder(path.clone()),
+            destination => destination.clone(),
         };
-        let more = later.iter().map(|file| file.stat.size);
-        let bytes = orders.iter().map(|order| order.layout.size()).chain(more).fold(0, u64::saturating_add);
-        report(FetchEvent::Resolved { files: orders.len() + later.len(), bytes });
-        for _ in 1..ROUNDS {
-            let changed = rounds.round(orders, report, cancel).await?;
-            if changed.is_empty() && later.is_empty() {
-                return Ok(rounds.account.conclude());
-            }
-            (orders, placement) = tokio::select! {
-                () = cancel.cancelled() => return Err(Error::Interrupted),
-                again = rounds.again(changed, std::mem::take(&mut later), placement, report) => again?,
-            };
-        }
-        for Changed { order, trouble } in rounds.round(orders, report, cancel).await? {
-            rounds.fail(&order.stat, trouble, report);
-        }
-        Ok(rounds.account.conclude())
+        let first = first.map_err(|error| Trouble::of(&error));
+        let in_order = request.destination == Destination::Stdout;
+        let mut rounds = Rounds { caller, request, first, in_order, account: Account::default(), liars: Vec::new() };
+        let early = rounds.run(resolved, report, cancel).await.err();
+        rounds.account.conclude(request, destination, early)
     }
 }
 
 impl Rounds<'_> {
-    /// Finds the files' places. Those that are being hashed again at their source are left for later, unless all must
-    /// come in order.
-    async fn begin(
+    /// Fails with what ended it early, if something did; every file is settled then as well.
+    async fn run(
         &mut self,
-        placement: Placement,
-        resolved: Resolved,
+        mut resolved: Resolved,
         report: Reporter<'_>,
-    ) -> Result<(Vec<Order>, Vec<Wanted>, Placement), Error> {
-        let Resolved { wanted, folders, missing } = resolved;
-        for (name, error) in missing {
-            self.account.fail(report, name, 0, error);
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        if self.in_order {
+            resolved.wanted = self.fresh(resolved.wanted, report, cancel).await;
         }
-        placing::report_alike(&wanted, report);
-        let (now, later) = if self.in_order {
-            (self.fresh(wanted, report).await, Vec::new())
-        } else {
-            wanted.into_iter().partition(|file| !file.stat.stale)
-        };
-        let (mut orders, placement) = placing::place(placement, now, folders, &mut self.account, report).await?;
-        if self.in_order && self.account.first_error.is_some() {
-            // Whoever reads it couldn't tell what is left out.
-            for Order { stat, .. } in orders.drain(..) {
-                let why = "not begun: standard output gets all that was named or nothing";
-                self.account.fail(report, stat.name.to_string(), stat.size, Error::Usage(why.to_owned()));
+        let account = std::mem::take(&mut self.account);
+        let placed = placing::place(self.request, resolved, account, report, cancel).await;
+        let Placed { mut orders, mut later, mut disk, account, hindrance } = placed;
+        self.account = account;
+        if let Some(error) = hindrance {
+            return self.break_off(&orders, later, error, report);
+        }
+        let more = later.iter().map(|file| file.stat.size);
+        let bytes = orders.iter().map(|order| order.layout.size()).chain(more).fold(0, u64::saturating_add);
+        report(FetchEvent::Resolved { files: orders.len() + later.len(), bytes });
+        for round in 1.. {
+            let mut changed = Vec::new();
+            if !orders.is_empty()
+                && let Err(error) = self.round(orders, &mut changed, report, cancel).await
+            {
+                let orders: Vec<Order> = changed.into_iter().map(|changed| changed.order).collect();
+                return self.break_off(&orders, later, error, report);
+            }
+            if round == ROUNDS {
+                for Changed { order, trouble } in changed.drain(..) {
+                    self.fail(&order.stat, asked_again(Some(&order)), trouble.into_error(), report);
+                }
+            }
+            if changed.is_empty() && later.is_empty() {
+                return Ok(());
+            }
+            orders = self.ask_about(changed, report, cancel).await;
+            let fresh = self.fresh(std::mem::take(&mut later), report, cancel).await;
+            if let Some(at) = disk.take().filter(|_| !fresh.is_empty()) {
+                let mut placed = Placed { account: std::mem::take(&mut self.account), ..Placed::default() };
+                let settled = placed.settle_on_disk(at, fresh, Vec::new(), report, cancel).await;
+                self.account = placed.account;
+                orders.extend(placed.orders);
+                if let Err(error) = settled {
+                    return self.break_off(&orders, Vec::new(), error, report);
+                }
+            }
+            if cancel.is_cancelled() {
+                return self.break_off(&orders, Vec::new(), Error::Interrupted, report);
             }
         }
-        Ok((orders, later, placement))
+        Ok(())
     }
 
     /// One round; tells which files changed meanwhile.
     async fn round(
         &mut self,
         orders: Vec<Order>,
+        changed: &mut Vec<Changed>,
         report: Reporter<'_>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<Changed>, Error> {
-        if orders.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (caller, request, in_order) = (self.caller, self.request, self.in_order);
-        let account = std::mem::take(&mut self.account);
-        let partial: Vec<FileNo> =
-            (0..).zip(&orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
-        let first = match self.first.clone() {
-            Ok(link) => Ok(Found::ask(link, (0..orders.len()).collect(), &orders, &partial)
-                .await
-                .map_err(|why| Error::stream(&request.from, why))?),
-            Err(trouble) => Err(trouble),
+    ) -> Result<(), Error> {
+        let first = match self.first_source(&orders).await {
+            Ok(first) => first,
+            Err(error) => return self.break_off(&orders, Vec::new(), error, report),
         };
+        let (caller, request, in_order) = (self.caller, self.request, self.in_order);
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
         let courtesy = caller.courtesy().clone();
-        let (writer, outcomes, threads) = writer::start(orders.clone(), courtesy.clone())?;
+        let (writer, mut outcomes, threads) = match writer::start(orders.clone(), courtesy.clone()) {
+            Ok(started) => started,
+            Err(why) => return self.break_off(&orders, Vec::new(), why.into(), report),
+        };
         let (news, heard) = mpsc::unbounded_channel();
         let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
         let shared = Arc::new(Pull {
@@ -162,12 +166,13 @@ impl Rounds<'_> {
             wanted: watch::Sender::new(u64::from(!in_order || request.sources.are_named())),
             sought: 0,
             taken: Arc::default(),
+            liars: std::mem::take(&mut self.liars),
             trouble: None,
             refusals: HashMap::new(),
             changed: Vec::new(),
-            account,
+            account: std::mem::take(&mut self.account),
         };
-        running.account.banned.iter().for_each(|user| running.taken.add(user.clone()));
+        running.liars.iter().for_each(|user| running.taken.add(user.clone()));
         match first {
             Ok(first) => running.join(&first),
             Err(trouble) => {
@@ -178,58 +183,75 @@ impl Rounds<'_> {
         let mut asking = JoinSet::new();
         let (told, sought) = mpsc::unbounded_channel();
         asking.spawn(running.seeker(told).run());
-        let ending = running.attend(outcomes, heard, sought, report, cancel).await;
+        let ending = running.attend(&mut outcomes, heard, sought, report, cancel).await;
         asking.shutdown().await;
-        let (account, changed) = running.end().await;
-        self.account = account;
+        changed.append(&mut running.changed);
+        self.liars = std::mem::take(&mut running.liars);
+        let mut rest = running.end().await;
         // The last handle to the writer is gone; its threads finish what they were given. Unless it hangs at a pipe that
         // nobody reads: whoever interrupts doesn't wait for that.
         let joined = blocking(move || threads.join());
-        match ending {
-            Ending::Settled => joined.await.map(|()| changed),
-            Ending::Changed(error) => joined.await.and(Err(error)),
-            Ending::WriterFailed => joined.await.and(Err(Error::Internal("the writer ended too early".to_owned()))),
+        let early = match ending {
+            Ending::Settled => joined.await.err(),
+            Ending::Changed(error) => Some(joined.await.err().unwrap_or(error)),
+            Ending::WriterFailed => {
+                Some(joined.await.err().unwrap_or_else(|| Error::Internal("the writer ended too early".to_owned())))
+            }
             Ending::Interrupted => {
                 let _ = tokio::time::timeout(WRITE_OUT, joined).await;
-                Err(Error::Interrupted)
+                Some(Error::Interrupted)
             }
+        };
+        while let Ok(outcome) = outcomes.try_recv() {
+            rest.take(outcome, report);
         }
+        self.account = rest.break_off(early.as_ref(), report);
+        early.map_or(Ok(()), Err)
     }
 
-    /// Asks again about files that changed, by their names, and finds places for those that had none yet.
-    async fn again(
+    /// What the one has whose names they are, or why they aren't there.
+    async fn first_source(&self, orders: &[Order]) -> Result<Result<Found, Trouble>, Error> {
+        let link = match &self.first {
+            Ok(link) => link.clone(),
+            Err(trouble) => return Ok(Err(trouble.clone())),
+        };
+        let partial: Vec<FileNo> =
+            (0..).zip(orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
+        let asked = Found::ask(link, (0..orders.len()).collect(), orders, &partial).await;
+        asked.map(Ok).map_err(|why| Error::stream(&self.request.from, why))
+    }
+
+    /// Asks again about files that changed, by their names.
+    async fn ask_about(
         &mut self,
         changed: Vec<Changed>,
-        later: Vec<Wanted>,
-        placement: Placement,
         report: Reporter<'_>,
-    ) -> Result<(Vec<Order>, Placement), Error> {
+        cancel: &CancellationToken,
+    ) -> Vec<Order> {
         let mut orders = Vec::new();
         let mut patience = STALE_PATIENCE;
         for Changed { order, .. } in changed {
-            match self.ask_again(&order.stat, &mut patience, report).await {
+            match self.ask_again(&order.stat, &mut patience, report, cancel).await {
                 Ok(Wanted { stat, layout, .. }) => {
                     if let Some(spot) = order.spot.clone().filter(|_| stat.hash != order.stat.hash) {
                         let of = order.stat.hash;
-                        let remove = move || {
+                        let removed = blocking(move || {
                             remove_version(&spot, &of);
                             Ok(())
-                        };
-                        blocking(remove).await?;
+                        });
+                        // Nothing depends on it.
+                        let _ = removed.await;
                     }
                     orders.push(Order { stat, layout, ..order });
                 }
-                Err(error) => self.fail(&order.stat, Trouble::of(&error), report),
+                Err(error) => self.fail(&order.stat, asked_again(Some(&order)), error, report),
             }
         }
-        let later = self.fresh(later, report).await;
-        let (more, placement) = placing::place(placement, later, Vec::new(), &mut self.account, report).await?;
-        orders.extend(more);
-        Ok((orders, placement))
+        orders
     }
 
     /// The files as they are once their source has hashed them again; those that it hasn't are failed.
-    async fn fresh(&mut self, wanted: Vec<Wanted>, report: Reporter<'_>) -> Vec<Wanted> {
+    async fn fresh(&mut self, wanted: Vec<Wanted>, report: Reporter<'_>, cancel: &CancellationToken) -> Vec<Wanted> {
         let mut fresh = Vec::with_capacity(wanted.len());
         let mut patience = STALE_PATIENCE;
         for file in wanted {
@@ -237,9 +259,9 @@ impl Rounds<'_> {
                 fresh.push(file);
                 continue;
             }
-            match self.ask_again(&file.stat, &mut patience, report).await {
+            match self.ask_again(&file.stat, &mut patience, report, cancel).await {
                 Ok(Wanted { stat, layout, .. }) => fresh.push(Wanted { stat, layout, ..file }),
-                Err(error) => self.fail(&file.stat, Trouble::of(&error), report),
+                Err(error) => self.fail(&file.stat, Some(asked_for(&file)), error, report),
             }
         }
         fresh
@@ -251,9 +273,23 @@ impl Rounds<'_> {
         stat: &FileStat,
         patience: &mut Duration,
         report: Reporter<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Wanted, Error> {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::Interrupted),
+            asked = self.ask_by_name(stat, patience, report) => asked,
+        }
+    }
+
+    async fn ask_by_name(
+        &mut self,
+        stat: &FileStat,
+        patience: &mut Duration,
+        report: Reporter<'_>,
     ) -> Result<Wanted, Error> {
         let user = &self.request.from;
-        if self.account.banned.contains(user) {
+        if self.liars.contains(user) {
             return Err(Error::Integrity(format!("{user} told a lie before")));
         }
         let link = match &self.first {
@@ -267,7 +303,31 @@ impl Rounds<'_> {
         resolve::wanted(user, asked?.ok_or_else(missing)?, None)
     }
 
-    fn fail(&mut self, stat: &FileStat, trouble: Trouble, report: Reporter<'_>) {
-        self.account.fail(report, stat.name.to_string(), stat.size, trouble.into_error());
+    fn fail(&mut self, stat: &FileStat, again: Option<Asked>, error: Error, report: Reporter<'_>) {
+        let (name, size) = (stat.name.to_string(), stat.size);
+        match error {
+            Error::Interrupted => self.account.break_off(name, size, again, &error, report),
+            error => self.account.fail(name, size, again, error, report),
+        }
     }
+
+    /// Settles what was not begun by what ended everything.
+    fn break_off(
+        &mut self,
+        orders: &[Order],
+        later: Vec<Wanted>,
+        error: Error,
+        report: Reporter<'_>,
+    ) -> Result<(), Error> {
+        self.account.break_off_all(orders, &error, report);
+        for file in later {
+            self.account.break_off(file.stat.name.to_string(), file.stat.size, Some(asked_for(&file)), &error, report);
+        }
+        Err(error)
+    }
+}
+
+/// How to ask for exactly that file, to go where it was to go.
+fn asked_for(file: &Wanted) -> Asked {
+    Asked { text: file.stat.name.to_string(), local: Some(file.local.clone()) }
 }

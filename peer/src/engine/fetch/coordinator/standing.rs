@@ -114,7 +114,7 @@ impl Running<'_> {
         state.coming = false;
         if !std::mem::replace(&mut state.banned, true) {
             state.link.close(Code::Protocol);
-            self.account.banned.push(user.clone());
+            self.liars.push(user.clone());
             report(FetchEvent::Banned { user: &user, why });
         }
         self.trouble = Some(Trouble::of(&Error::Integrity(format!("{user} {why}"))));

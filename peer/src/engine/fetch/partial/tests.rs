@@ -1,5 +1,3 @@
-use super::super::IfExists;
-use super::super::destination::Place;
 use super::*;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -26,18 +24,13 @@ fn case(bytes: usize) -> Case {
         hash: ContentHash::of(&content),
         group_size: layout.group_bytes(),
         mtime: 1_000_000,
+        mtime_ns: 0,
         executable: true,
         partial: false,
         stale: false,
     };
-    Case {
-        home: tempfile::tempdir().unwrap(),
-        from: "bob".parse().unwrap(),
-        content,
-        stat,
-        layout,
-        manifest: Manifest::new(values),
-    }
+    let (home, from) = (tempfile::tempdir().unwrap(), "bob".parse().unwrap());
+    Case { home, from, content, stat, layout, manifest: Manifest::new(values) }
 }
 
 fn slice<'a>(content: &'a [u8], layout: &Layout, group: u32) -> &'a [u8] {
@@ -47,14 +40,12 @@ fn slice<'a>(content: &'a [u8], layout: &Layout, group: u32) -> &'a [u8] {
 
 impl Case {
     fn spot(&self, name: &str) -> Spot {
-        let place =
-            Place::alone(Folder::open(self.home.path()).unwrap(), self.home.path().to_owned(), self.from.clone());
-        Spot { place, name: name.to_owned(), if_exists: IfExists::SkipSame }
+        Spot::alone(self.home.path(), name, self.from.clone())
     }
 
     fn open(&self, name: &str) -> Result<Partial, Error> {
         let manifest = (self.layout.groups() > 1).then_some(&self.manifest);
-        Partial::open(&self.spot(name), &self.stat, self.layout, manifest)
+        Partial::open(&self.spot(name), &self.stat, self.layout, manifest, &mut |_| {})
     }
 
     fn write(&self, partial: &mut Partial, group: u32) -> Written {

@@ -95,6 +95,7 @@ mod tests {
             hash,
             group_size: layout.group_bytes(),
             mtime: 0,
+            mtime_ns: 0,
             executable: false,
             partial: false,
             stale: false,

@@ -77,6 +77,8 @@ pub(super) struct Group {
 /// What they tell.
 #[derive(Debug)]
 pub(super) enum Outcome {
+    /// Further bytes of what an earlier attempt left were hashed.
+    Hashed { file: FileNo, bytes: u64 },
     /// The partial is open at this path, with these groups in it.
     Opened { file: FileNo, present: Vec<bool>, bytes: u64, part: Option<PathBuf> },
     /// A group was right and is written.

@@ -79,7 +79,10 @@ impl Writer {
     fn target(&self, file: FileNo, manifest: Option<&Manifest>) -> Result<Target, Error> {
         let order = self.desk.order(file)?;
         Ok(match &order.spot {
-            Some(spot) => Target::Disk(Box::new(Partial::open(spot, &order.stat, order.layout, manifest)?)),
+            Some(spot) => {
+                let mut hashed = |bytes| self.desk.tell(Outcome::Hashed { file, bytes });
+                Target::Disk(Box::new(Partial::open(spot, &order.stat, order.layout, manifest, &mut hashed)?))
+            }
             None => Target::Stream { next: 0 },
         })
     }

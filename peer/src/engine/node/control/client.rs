@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 
 use super::{Action, Command, Delivery, Flushed, LINE_BYTES, Outcome, Person, REPLY_BYTES, Reply, Status};
 use crate::engine::Error;
+use crate::engine::account::PasswordChange;
 use crate::engine::event::Event;
 use crate::profile::{HistoryQuery, Profile, StoredMessage};
 
@@ -87,7 +88,7 @@ impl NodeClient {
     /// # Errors
     /// [`Error::Told`] with what the node says.
     pub async fn say(&mut self, to: &UserName, text: &str) -> Result<StoredMessage, Error> {
-        self.call(Action::Say { to: to.clone(), text: text.to_owned() }).await
+        self.call(Action::Say { to: to.clone(), text: text.to_owned(), message: None }).await
     }
 
     /// Says something to somebody and waits until it was tried; with `now` it is not kept for later.
@@ -128,6 +129,14 @@ impl NodeClient {
     /// [`Error::Told`] with what the node says.
     pub async fn tell(&mut self, action: Action) -> Result<(), Error> {
         self.call::<Value>(action).await.map(|_| ())
+    }
+
+    /// Changes the account's password.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what the tracker or the node says.
+    pub async fn passwd(&mut self, change: &PasswordChange) -> Result<(), Error> {
+        self.tell(Action::Passwd { present: (&change.present).into(), new: (&change.new).into() }).await
     }
 
     /// Tells the node that shares changed.
@@ -315,7 +324,10 @@ mod tests {
         };
         let talk = async {
             for _ in 0..COMMANDS {
-                client.send(Action::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10) }).await.unwrap();
+                client
+                    .send(Action::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), message: None })
+                    .await
+                    .unwrap();
             }
             for id in 1..=COMMANDS {
                 assert!(matches!(client.next().await, Ok(FromNode::Reply(reply)) if reply.id == id));

@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::reported::Reported;
 use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
+use crate::engine::account::{self, PasswordChange};
 use crate::engine::chat;
 use crate::engine::event::{Event, Events};
-use crate::engine::node::keeper::TrackerHandle;
+use crate::engine::node::guard::Doubt;
+use crate::engine::node::keeper::Standing;
 use crate::engine::node::{Exchange, people};
 use crate::engine::{Error, Me, blocking, now_s, offers};
 use crate::profile::Profile;
@@ -38,9 +40,7 @@ pub(in crate::engine::node) struct Server {
 #[derive(Debug)]
 struct Shared {
     me: Me,
-    status: Status,
     exchange: Exchange,
-    tracker: TrackerHandle,
     events: Events,
     stop: CancellationToken,
 }
@@ -49,9 +49,7 @@ impl Server {
     /// Takes the socket's path; the caller holds the profile's node lock, so what is there is left over.
     pub(in crate::engine::node) fn bind(
         me: Me,
-        status: Status,
         exchange: Exchange,
-        tracker: TrackerHandle,
         events: Events,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
@@ -63,7 +61,7 @@ impl Server {
             Error::Disk { path: path.clone(), source: advice }
         })?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Error::disk(&path))?;
-        let shared = Arc::new(Shared { me, status, exchange, tracker, events, stop });
+        let shared = Arc::new(Shared { me, exchange, events, stop });
         Ok(Self { listener, shared })
     }
 
@@ -126,6 +124,9 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
                     Action::Watch => {
                         watching.get_or_insert_with(|| shared.events.subscribe());
                         write_line(&mut writer, &ok(command.id, Value::Null)).await?;
+                        if let Standing::Away { why } = shared.exchange.tracker.standing() {
+                            write_line(&mut writer, &Event::TrackerLost { why }).await?;
+                        }
                     }
                     Action::Stop => {
                         write_line(&mut writer, &ok(command.id, Value::Null)).await?;
@@ -176,8 +177,13 @@ async fn perform(command: Command, shared: Arc<Shared>) -> Reply {
 async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
     let (me, post) = (&shared.me, &shared.exchange.post);
     Ok(match action {
-        Action::Status => json!(shared.status),
-        Action::Say { to, text } => json!(post.say(&to, chat::compose(&text)?).await?),
+        Action::Status => json!(status(shared)),
+        Action::Say { to, text, message } => {
+            let mut composed = chat::compose(&text)?;
+            composed.id = message.unwrap_or(composed.id);
+            json!(post.say(&to, composed).await?)
+        }
+        Action::Drop { to, message } => json!(post.drop_waiting(&to, message).await?),
         Action::Deliver { to, text, now } => json!(post.deliver(&to, chat::compose(&text)?, now).await?),
         Action::Offer { to, name, wait } => {
             let message = chat::compose_offer(&me.user, offers::find(me, &to, &name)?);
@@ -201,7 +207,7 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             }
             Value::Null
         }
-        Action::People => json!(people::everybody(me, shared.tracker.clone()).await?),
+        Action::People => json!(people::everybody(me, shared.exchange.tracker.clone()).await?),
         Action::Block { user } => {
             let (profile, blocked) = (me.profile.clone(), user.clone());
             let changed = blocking(move || Ok(profile.block(&blocked, now_s())?)).await?;
@@ -213,6 +219,8 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             json!(blocking(move || Ok(profile.unblock(&user)?)).await?)
         }
         Action::Wake { user: Some(user) } => {
+            // Another key may be trusted since.
+            shared.exchange.suspicion.tell(Doubt::Of(user.clone()));
             post.wake(&user);
             Value::Null
         }
@@ -224,12 +232,28 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             shared.events.talk().wait_until(!talking).await;
             json!(!talking)
         }
+        Action::Passwd { present, new } => {
+            let (Some(present), Some(new)) = (present.password(), new.password()) else {
+                return Err(Error::Usage("that is not a password".to_owned()));
+            };
+            account::passwd(&mut shared.exchange.tracker.clone(), me.user.clone(), PasswordChange { present, new })
+                .await?;
+            Value::Null
+        }
         Action::SharesChanged => {
-            shared.tracker.shares_changed();
+            shared.exchange.tracker.shares_changed();
             Value::Null
         }
         Action::Watch | Action::Transfer(_) | Action::Stop => Value::Null,
     })
+}
+
+fn status(shared: &Shared) -> Status {
+    let address = match shared.exchange.tracker.standing() {
+        Standing::Present { address } => Some(address),
+        Standing::Away { .. } => None,
+    };
+    Status { user: shared.me.user.clone(), address, pid: std::process::id() }
 }
 
 const fn ok(id: u64, value: Value) -> Reply {

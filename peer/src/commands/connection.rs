@@ -1,15 +1,21 @@
-//! The connection to the node that a view shows; when that ends, another one is found beside the view.
+//! The connection to the node that a view or a program listens to; when that ends, another one is found beside it.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use rand::Rng;
 
-use super::super::Context;
-use super::super::station::Station;
+use super::Context;
+use super::station::Station;
 use crate::engine::chat::ledger::Backoff;
 use crate::engine::node::control::{Action, FromNode};
 use crate::engine::{Error, ErrorKind, Me};
 use crate::profile::ProfileError;
+
+/// How long a node that ended may take to be there again.
+const GRACE: Duration = Duration::from_secs(2);
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A node, or the search for one.
 pub(super) enum Connection {
@@ -73,8 +79,18 @@ impl Connection {
 }
 
 async fn seek(context: Context, me: Me) -> Result<Station, Error> {
-    let mut backoff = Backoff::between(std::time::Duration::from_secs(1), std::time::Duration::from_secs(10));
+    // One that is started again, as services are, comes back: whoever takes its place would keep it out.
+    let patience = tokio::time::Instant::now() + GRACE;
+    while tokio::time::Instant::now() < patience {
+        demand_account(&me)?;
+        if let Some(station) = Station::running(&me).await? {
+            return Ok(station);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let mut backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(10));
     loop {
+        demand_account(&me)?;
         match Station::open(&context, &me).await {
             // The tracker may be gone as well, or whoever has the profile be slow to begin or to end.
             Err(error) if may_pass(&error) => tracing::debug!("still without a node: {error}"),
@@ -82,6 +98,12 @@ async fn seek(context: Context, me: Me) -> Result<Station, Error> {
         }
         tokio::time::sleep(backoff.pause(rand::rng().random())).await;
     }
+}
+
+/// Who logged out doesn't go online again.
+fn demand_account(me: &Me) -> Result<(), Error> {
+    let is_mine = me.profile.account()?.is_some_and(|account| account.user == me.user);
+    if is_mine { Ok(()) } else { Err(Error::NotLoggedIn) }
 }
 
 fn may_pass(error: &Error) -> bool {

@@ -1,0 +1,120 @@
+//! What is left when a fetch ends: nothing that was known of stays without a word.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Account, Progress, Reporter, Running, Source, Trouble};
+use crate::engine::Error;
+use crate::engine::fetch::plan::SourceNo;
+use crate::engine::fetch::writer::{Order, Outcome};
+use crate::engine::fetch::{Asked, FileNo, Report, SourceReport, Status};
+
+/// A fetch that pulls no more.
+pub(super) struct Rest {
+    account: Account,
+    orders: Arc<Vec<Order>>,
+    progress: Vec<Progress>,
+    sources: Vec<Source>,
+    settled: Vec<bool>,
+}
+
+impl Running<'_> {
+    /// Ends everything that pulls, and with the last handle to them the writer's threads.
+    pub(super) async fn end(self) -> Rest {
+        let Self { shared, mut pullers, mut calls, mut watches, account, progress, sources, .. } = self;
+        calls.shutdown().await;
+        watches.shutdown().await;
+        pullers.shutdown().await;
+        let orders = shared.orders.clone();
+        let settled = (0..orders.len()).map(|file| shared.plan().is_settled(file)).collect();
+        Rest { account, orders, progress, sources, settled }
+    }
+}
+
+impl Rest {
+    /// What the writer still told while it ended.
+    pub(super) fn take(&mut self, outcome: Outcome, report: Reporter<'_>) {
+        match outcome {
+            Outcome::Verified { file, bytes, source } => {
+                if let Some(progress) = self.progress.get_mut(file) {
+                    progress.add(bytes, source);
+                }
+            }
+            Outcome::Finished { file, path, renamed } => self.settle(file, Status::finished(path, renamed), report),
+            Outcome::Failed { file, error } => self.settle(file, Status::Failed(error), report),
+            Outcome::Opened { file, bytes, .. } => {
+                if let Some(progress) = self.progress.get_mut(file) {
+                    progress.resumed = bytes;
+                }
+            }
+            Outcome::Wrong { .. } | Outcome::Hashed { .. } => {}
+        }
+    }
+
+    /// Settles what isn't yet: it goes the way of what ended everything, or of the one before it in a stream.
+    pub(super) fn break_off(mut self, early: Option<&Error>, report: Reporter<'_>) -> Account {
+        let Some(why) = early.or(self.account.first_error()).map(Trouble::of) else { return self.account };
+        for file in 0..self.orders.len() {
+            self.settle(file, Status::BrokenOff(why.clone().into_error()), report);
+        }
+        self.account
+    }
+
+    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) {
+        if self.settled.get_mut(file).is_none_or(|settled| std::mem::replace(settled, true)) {
+            return;
+        }
+        let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
+        let order = self.orders.get(file);
+        let told = told_of(order, &progress, &self.sources, status);
+        self.account.settle(order.map(|order| order.told_as), told, || asked_again(order), report);
+    }
+}
+
+impl Account {
+    /// The whole fetch ended before anything of these was asked for.
+    pub(super) fn break_off_all(&mut self, orders: &[Order], error: &Error, report: Reporter<'_>) {
+        for order in orders {
+            let (name, size) = (order.stat.name.to_string(), order.layout.size());
+            self.break_off(name, size, asked_again(Some(order)), error, report);
+        }
+    }
+}
+
+impl Status {
+    pub(super) fn finished(path: Option<PathBuf>, renamed: bool) -> Self {
+        match path {
+            Some(path) if renamed => Self::Renamed(path),
+            Some(path) => Self::Done(path),
+            None => Self::Streamed,
+        }
+    }
+}
+
+/// How to ask for exactly that file, to go where it was to go.
+pub(super) fn asked_again(order: Option<&Order>) -> Option<Asked> {
+    let order = order?;
+    Some(Asked { text: order.stat.name.to_string(), local: order.spot.as_ref()?.local() })
+}
+
+/// What is told of a file that is settled.
+pub(super) fn told_of(order: Option<&Order>, progress: &Progress, sources: &[Source], status: Status) -> Report {
+    let source = |(no, bytes): &(SourceNo, u64)| {
+        let source = usize::try_from(*no).ok().and_then(|index| sources.get(index))?;
+        Some(SourceReport { user: source.user.clone(), bytes: *bytes, banned: source.banned })
+    };
+    let mut told: Vec<SourceReport> = progress.by.iter().filter_map(source).collect();
+    let silent = |source: &&Source| source.banned && !told.iter().any(|told| told.user == source.user);
+    let banned = sources.iter().filter(silent);
+    let banned: Vec<_> =
+        banned.map(|source| SourceReport { user: source.user.clone(), bytes: 0, banned: true }).collect();
+    told.extend(banned);
+    Report {
+        name: order.map(|order| order.stat.name.to_string()).unwrap_or_default(),
+        size: order.map_or(0, |order| order.layout.size()),
+        status,
+        bytes_fetched: progress.fetched,
+        bytes_resumed: progress.resumed,
+        sources: told,
+    }
+}

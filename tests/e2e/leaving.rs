@@ -1,0 +1,112 @@
+//! What a view says when it is left in the middle of something, and what can be stopped without leaving it.
+
+use tests::{Lab, Process, Terminal, User};
+
+const CTRL_C: &str = "\u{3}";
+const CTRL_D: &str = "\u{4}";
+
+/// Somebody who gives a film away, slowly.
+fn slow_node(lab: &Lab, bob: &User<'_>) -> Process {
+    bob.share([lab.file("a film.mkv", 60_000_000)]);
+    let node = bob.peer(["serve", "--limit", "4M"]).start();
+    node.wait_for("online as bob");
+    node
+}
+
+fn fetching(lab: &Lab, alice: &User<'_>, folder: &str) -> Terminal {
+    let mut view = alice.peer(["chat", "bob"]).folder(lab.empty_folder(folder)).in_terminal(100, 14);
+    view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
+    view.press("/get a film.mkv\r");
+    view.wait_for_screen("some of it", |screen| {
+        let percent = |line: &str| line.split('%').next()?.rsplit(' ').next()?.parse::<u32>().ok();
+        let bar = screen.lines().into_iter().find(|line| line.contains("a film.mkv from bob"));
+        bar.is_some_and(|bar| percent(&bar).is_some_and(|percent| percent > 0))
+    });
+    view
+}
+
+#[test]
+fn leaving_says_what_is_kept_of_a_fetch() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _node = slow_node(&lab, &bob);
+    for (keys, code, folder) in [(CTRL_D, 0, "left"), (CTRL_C, 130, "broken off")] {
+        let mut view = fetching(&lab, &alice, folder);
+        view.press(keys);
+        let (outcome, screen) = view.finish();
+        outcome.exits(code);
+        let text = screen.text();
+        assert!(text.contains("% kept; `peer fetch bob 'a film.mkv'` goes on with it"), "{text}");
+        let parts = tests::files::names_in(lab.join(folder));
+        assert!(parts.iter().any(|name| name.starts_with(".a film.mkv.")), "{parts:?}");
+    }
+}
+
+#[test]
+fn a_fetch_is_stopped_without_leaving() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _node = slow_node(&lab, &bob);
+    let mut view = fetching(&lab, &alice, "here");
+    view.press("/stop film\r");
+    view.wait_for("film is not being fetched here");
+    view.press("/stop\r");
+    view.wait_for("% kept; /get a film.mkv goes on with it");
+    view.wait_for_screen("no bar", |screen| !screen.visible().contains("a film.mkv from bob"));
+    view.press("/stop\r");
+    view.wait_for("nothing is being fetched from bob here");
+    view.press("/get a film.mkv\r");
+    view.wait_for("a film.mkv from bob");
+    view.press(CTRL_D);
+    view.finish().0.exits(0);
+}
+
+#[test]
+fn a_name_that_nobody_has_is_told_at_once() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = bob.serve();
+    let mut view = alice.peer(["chat", "bbo"]).in_terminal(80, 12);
+    view.wait_for("nobody is called bbo; did you mean bob?");
+    view.wait_for("no such user");
+    view.press(CTRL_D);
+    view.finish().0.exits(0);
+    node.interrupt();
+    node.finish().exits(130);
+    // Never met, and away: not the same.
+    let mut view = alice.peer(["chat", "bob"]).in_terminal(80, 12);
+    let screen = view.wait_for("bob offline");
+    assert!(!screen.text().contains("nobody is called"), "{}", screen.text());
+    view.press(CTRL_D);
+    view.finish().0.exits(0);
+}
+
+#[test]
+fn what_waits_from_before_is_told_again() {
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
+    alice.peer(["chat", "bob", "one"]).run().exits(0);
+    let mut view = alice.peer(["chat", "bob"]).in_terminal(100, 12);
+    view.wait_for("1 waiting");
+    view.press(CTRL_D);
+    let (outcome, screen) = view.finish();
+    outcome.exits(0);
+    assert!(screen.text().contains("1 message for bob waits and will go while a node"), "{}", screen.text());
+}
+
+#[test]
+fn a_folder_is_not_offered_and_it_is_said_why() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _node = bob.serve();
+    lab.file("docs/a.pdf", 10);
+    let mut view = alice.peer(["chat", "bob"]).folder(lab.path()).in_terminal(100, 12);
+    view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
+    view.press("/offer docs\r");
+    view.wait_for("docs is a folder, and only files are offered to one person");
+    view.press("/files\r/get 1\r");
+    view.wait_for("bob shares nothing");
+    view.wait_for("bob shares no 1");
+    view.press(CTRL_D);
+    view.finish().0.exits(0);
+}

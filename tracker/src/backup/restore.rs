@@ -1,0 +1,242 @@
+//! A backup put in the place of what a data folder has.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::path::{Path, PathBuf};
+
+use certs::{Identity, IdentityError};
+use shared::Fingerprint;
+
+use super::archive::{ArchiveError, unpack};
+use super::{DATABASE, IDENTITY, KEY, PRESENCE, sweep};
+use crate::accounts::{OpenError, SqliteStore};
+
+/// Where a backup is unpacked and checked.
+pub(super) const DRAFT: &str = "restore.tmp";
+/// The same once it is whole and right.
+const READY: &str = "restore.ready";
+/// What was there before, within [`READY`] until all of it is there.
+const OLD: &str = "old";
+/// How the folder that keeps it is called, with a number.
+const BEFORE: &str = "before-restore-";
+/// How every SQLite database begins.
+const SQLITE: &[u8; 16] = b"SQLite format 3\0";
+/// What belongs to a database: its log must never meet another database of the same name.
+const DATABASE_FILES: [&str; 3] = ["", "-wal", "-shm"];
+
+/// What is in place now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// How many accounts.
+    pub accounts: usize,
+    /// The tracker's key; `None` when the file had none and the folder's own stays.
+    pub fingerprint: Option<Fingerprint>,
+    /// The folder with what was there before, if there was something.
+    pub before: Option<PathBuf>,
+}
+
+/// Why nothing was restored; then everything is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The file.
+    #[error("{path} can't be restored: {why}")]
+    Archive {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: ArchiveError,
+    },
+    /// The accounts in it.
+    #[error("{path} can't be restored: {why}")]
+    Accounts {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The key in it.
+    #[error("{path} can't be restored: its key can't be used ({why})")]
+    Identity {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: IdentityError,
+    },
+    /// The data folder.
+    #[error("can't restore into {path}: {why}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
+}
+
+/// Puts what is in the backup in the place of what is in the data folder, which must be locked: all of it or nothing.
+/// A plain copy of the account database is taken, too; then the key stays.
+///
+/// # Errors
+/// [`RestoreError`].
+pub fn restore(data_folder: &Path, backup: &Path) -> Result<Restored, RestoreError> {
+    let failed = |why| RestoreError::Folder { path: data_folder.to_owned(), why };
+    finish_interrupted(data_folder).map_err(failed)?;
+    sweep(data_folder).map_err(failed)?;
+    let draft = data_folder.join(DRAFT);
+    let checked = unpacked(&draft, backup).and_then(|()| check(&draft, backup));
+    let (accounts, fingerprint) = checked.inspect_err(|_| drop(fs::remove_dir_all(&draft)))?;
+    let put_in_place = || {
+        // Root restores; the tracker has to read it.
+        let owner = data_folder.metadata()?;
+        give_away(&draft, &owner)?;
+        sync(&draft)?;
+        fs::rename(&draft, data_folder.join(READY))?;
+        sync(data_folder)?;
+        finish_interrupted(data_folder)
+    };
+    let before = put_in_place().map_err(failed)?;
+    Ok(Restored { accounts, fingerprint, before })
+}
+
+/// Finishes a restoration that came as far as [`READY`]; to be called before anything in the folder, which must be
+/// locked, is opened. Says where what was there before is, if there was something.
+///
+/// # Errors
+/// What the system says; calling it again goes on.
+pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
+    let ready = data_folder.join(READY);
+    if !ready.exists() {
+        return Ok(None);
+    }
+    let old = ready.join(OLD);
+    private_folder(&old)?;
+    for (name, endings) in [(DATABASE, &DATABASE_FILES[..]), (PRESENCE, &DATABASE_FILES[..]), (IDENTITY, &[""][..])] {
+        let new = ready.join(name);
+        // What is not there any more is in its place already.
+        if !new.exists() {
+            continue;
+        }
+        for ending in endings {
+            move_if_there(&with(data_folder.join(name), ending), &with(old.join(name), ending))?;
+        }
+        fs::rename(new, data_folder.join(name))?;
+    }
+    sync(&old)?;
+    sync(data_folder)?;
+    let before = if old.read_dir()?.next().is_none() {
+        fs::remove_dir(&old)?;
+        None
+    } else {
+        give_away(&old, &data_folder.metadata()?)?;
+        let free = (1..).map(|n: u64| data_folder.join(format!("{BEFORE}{n}"))).find(|path| !path.exists());
+        let before = free.ok_or(io::ErrorKind::AlreadyExists)?;
+        fs::rename(&old, &before)?;
+        Some(before)
+    };
+    fs::remove_dir(&ready)?;
+    sync(data_folder)?;
+    Ok(before)
+}
+
+/// Unpacks into a folder of its own, laid out as a data folder is.
+fn unpacked(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
+    let unpack_all = || {
+        let mut file = File::open(backup)?;
+        private_folder(draft)?;
+        private_folder(&draft.join(IDENTITY))?;
+        let is_database = begins_as_database(&mut file)?;
+        if is_database {
+            io::copy(&mut file, &mut File::create_new(draft.join(DATABASE))?)?;
+        } else {
+            let place = |name: &str| match name {
+                DATABASE | PRESENCE => Some(draft.join(name)),
+                KEY => Some(draft.join(IDENTITY).join(name)),
+                _ => None,
+            };
+            let parts = unpack(file, place)?;
+            if !parts.iter().any(|part| part == DATABASE) {
+                return Err(ArchiveError::Damaged("it has no accounts".to_owned()));
+            }
+        }
+        if !draft.join(PRESENCE).exists() {
+            // Who was present by other accounts is not present by these.
+            File::create_new(draft.join(PRESENCE))?;
+        }
+        private(&draft.join(DATABASE))?;
+        private(&draft.join(PRESENCE))?;
+        match private(&draft.join(IDENTITY).join(KEY)) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(fs::remove_dir(draft.join(IDENTITY))?),
+            other => Ok(other?),
+        }
+    };
+    unpack_all().map_err(|why: ArchiveError| RestoreError::Archive { path: backup.to_owned(), why })
+}
+
+/// How many accounts and whose key: what the tracker would say at its start, it says now.
+fn check(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint>), RestoreError> {
+    let path = || backup.to_owned();
+    let accounts = SqliteStore::check(&draft.join(DATABASE)).map_err(|why| {
+        let why = match why {
+            OpenError::Damaged { why, .. } => format!("its accounts are damaged: {why}"),
+            OpenError::TooNew { found, known, .. } => {
+                format!("a newer tracker made it (schema {found}, this one knows {known}): use that one")
+            }
+            OpenError::Unusable { why, .. } => format!("its accounts can't be read: {why}"),
+        };
+        RestoreError::Accounts { path: path(), why }
+    })?;
+    let identity = Identity::load(&draft.join(IDENTITY)).map_err(|why| RestoreError::Identity { path: path(), why })?;
+    Ok((accounts, identity.map(|identity| identity.fingerprint())))
+}
+
+fn begins_as_database(file: &mut File) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    file.take(SQLITE.len() as u64).read_to_end(&mut begin)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(begin == SQLITE)
+}
+
+fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn with(path: PathBuf, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    File::open(path)?.sync_all()
+}
+
+/// Makes a folder and all in it that of `owner`, where that is needed.
+fn give_away(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
+    let metadata = path.symlink_metadata()?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    if (metadata.uid(), metadata.gid()) != (owner.uid(), owner.gid()) && rustix::process::geteuid().is_root() {
+        chown(path, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    if metadata.is_dir() {
+        for entry in path.read_dir()? {
+            give_away(&entry?.path(), owner)?;
+        }
+    }
+    Ok(())
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

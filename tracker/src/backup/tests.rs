@@ -1,0 +1,202 @@
+//! Backups made, spoilt, and restored into folders that have something already.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use certs::Identity;
+use shared::Fingerprint;
+use tempfile::TempDir;
+
+use super::*;
+use crate::accounts::{Account, AccountStore, SqliteStore};
+use crate::memory::Memory;
+
+struct Folder(TempDir);
+
+impl Folder {
+    /// A data folder with a key and these accounts.
+    fn with(users: &[&str]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.fingerprint();
+        let mut store = SqliteStore::open(&folder.path(DATABASE)).unwrap();
+        for user in users {
+            let account = Account { user: user.parse().unwrap(), password_hash: "hash".to_owned(), binding: None };
+            store.create(&account).unwrap();
+        }
+        drop(Memory::open(&folder.path(PRESENCE)).unwrap());
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Identity::load_or_create(&self.path(IDENTITY)).unwrap().fingerprint()
+    }
+
+    fn users(&self) -> Vec<String> {
+        let all = SqliteStore::open(&self.path(DATABASE)).unwrap().all().unwrap();
+        all.into_iter().map(|(user, _)| user.to_string()).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.contains("-wal") && !name.contains("-shm"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn back_up(&self) -> tempfile::NamedTempFile {
+        let mut named = tempfile::NamedTempFile::new().unwrap();
+        io::copy(&mut make(self.0.path()).unwrap(), &mut named).unwrap();
+        named
+    }
+}
+
+fn spoilt(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let mut named = tempfile::NamedTempFile::new().unwrap();
+    named.write_all(bytes).unwrap();
+    named
+}
+
+#[test]
+fn all_of_it_comes_back_and_what_was_there_is_kept() {
+    let first = Folder::with(&["alice", "bob"]);
+    let backup = first.back_up();
+    assert_eq!(first.names(), [IDENTITY, PRESENCE, DATABASE], "nothing is left of the drafts");
+    let second = Folder::with(&["carol"]);
+    let old_key = second.fingerprint();
+    let restored = restore(second.0.path(), backup.path()).unwrap();
+    assert_eq!((restored.accounts, restored.fingerprint), (2, Some(first.fingerprint())));
+    assert_eq!(second.users(), ["alice", "bob"]);
+    assert_eq!(second.fingerprint(), first.fingerprint());
+    assert_eq!(restored.before, Some(second.path("before-restore-1")));
+    assert_eq!(second.names(), ["before-restore-1", IDENTITY, PRESENCE, DATABASE]);
+    // The folder that keeps the old state is a data folder of its own.
+    let before = second.path("before-restore-1");
+    assert_eq!(Identity::load(&before.join(IDENTITY)).unwrap().unwrap().fingerprint(), old_key);
+    assert_eq!(SqliteStore::open(&before.join(DATABASE)).unwrap().all().unwrap().len(), 1);
+    let again = restore(second.0.path(), backup.path()).unwrap();
+    assert_eq!(again.before, Some(second.path("before-restore-2")));
+}
+
+#[test]
+fn a_log_that_was_left_behind_does_not_change_what_is_restored() {
+    let folder = Folder::with(&["alice"]);
+    let backup = folder.back_up();
+    // As after a kill: what the log has is not in the database yet.
+    let mut store = SqliteStore::open(&folder.path(DATABASE)).unwrap();
+    for n in 0..50 {
+        let user = format!("late{n}").parse().unwrap();
+        store.create(&Account { user, password_hash: "hash".to_owned(), binding: None }).unwrap();
+    }
+    let (db, wal) = (folder.path(DATABASE), folder.path("tracker.db-wal"));
+    let (copy_db, copy_wal) = (fs::read(&db).unwrap(), fs::read(&wal).unwrap());
+    drop(store);
+    File::create(&db).unwrap().write_all(&copy_db).unwrap();
+    File::create(&wal).unwrap().write_all(&copy_wal).unwrap();
+    restore(folder.0.path(), backup.path()).unwrap();
+    assert_eq!(folder.users(), ["alice"]);
+    assert_eq!(SqliteStore::open(&folder.path("before-restore-1").join(DATABASE)).unwrap().all().unwrap().len(), 51);
+}
+
+#[test]
+fn what_is_not_a_whole_backup_changes_nothing() {
+    let source = Folder::with(&["alice", "bob"]);
+    let bytes = fs::read(source.back_up().path()).unwrap();
+    let mut folder = Folder::with(&["carol"]);
+    let before = (folder.names(), folder.fingerprint());
+    let refused = |bytes: &[u8]| restore(folder.0.path(), spoilt(bytes).path()).unwrap_err().to_string();
+    assert!(refused(b"").contains("not a tracker's backup"));
+    assert!(
+        refused(b"something else, and longer than what tells a database from an archive").contains("not a tracker's")
+    );
+    assert!(refused(b"SQLite format 3\0 and so on").contains("damaged"));
+    for length in [511, 512, 1500, 4000, bytes.len() / 2, bytes.len() - 2 * 512 - 8192] {
+        let why = refused(&bytes[..length]);
+        assert!(why.contains("damaged") || why.contains("not a tracker's"), "{length}: {why}");
+    }
+    assert_eq!((folder.names(), folder.fingerprint()), before);
+    for position in (600..bytes.len() - 1024).step_by(997) {
+        let mut flipped = bytes.clone();
+        flipped[position] ^= 1;
+        // Padding and the times in the headers mean nothing; whatever is restored is as it was made.
+        if let Ok(restored) = restore(folder.0.path(), spoilt(&flipped).path()) {
+            assert_eq!((restored.accounts, restored.fingerprint), (2, Some(source.fingerprint())), "{position}");
+            assert_eq!(folder.users(), ["alice", "bob"]);
+            folder = Folder::with(&["carol"]);
+            continue;
+        }
+        assert_eq!(folder.names(), before.0, "{position}");
+        assert_eq!(folder.users(), ["carol"]);
+    }
+}
+
+#[test]
+fn a_plain_copy_of_the_accounts_leaves_the_key() {
+    let source = Folder::with(&["alice"]);
+    let folder = Folder::with(&["carol"]);
+    let key = folder.fingerprint();
+    let restored = restore(folder.0.path(), &source.path(DATABASE)).unwrap();
+    assert_eq!((restored.accounts, restored.fingerprint), (1, None));
+    assert_eq!((folder.users(), folder.fingerprint()), (vec!["alice".to_owned()], key));
+}
+
+#[test]
+fn newer_ones_are_left_to_newer_trackers() {
+    let source = Folder::with(&["alice"]);
+    let db = Connection::open(source.path(DATABASE)).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    let folder = Folder::with(&[]);
+    let why = restore(folder.0.path(), source.back_up().path()).unwrap_err().to_string();
+    assert!(why.contains("newer tracker"), "{why}");
+}
+
+#[test]
+fn wherever_a_restoration_was_cut_off_it_is_finished() {
+    let source = Folder::with(&["alice"]);
+    let backup = source.back_up();
+    // Each of these is one step further; the first is where it becomes certain.
+    for step in 0..6 {
+        let folder = Folder::with(&["carol", "dave"]);
+        let other = Folder::with(&[]);
+        restore(other.0.path(), backup.path()).unwrap();
+        let ready = folder.path("restore.ready");
+        fs::create_dir_all(ready.join("old")).unwrap();
+        for name in [DATABASE, PRESENCE, IDENTITY] {
+            fs::rename(other.path(name), ready.join(name)).unwrap();
+        }
+        let moves = [
+            (folder.path(DATABASE), ready.join("old").join(DATABASE)),
+            (ready.join(DATABASE), folder.path(DATABASE)),
+            (folder.path(PRESENCE), ready.join("old").join(PRESENCE)),
+            (ready.join(PRESENCE), folder.path(PRESENCE)),
+            (folder.path(IDENTITY), ready.join("old").join(IDENTITY)),
+            (ready.join(IDENTITY), folder.path(IDENTITY)),
+        ];
+        for (from, to) in moves.iter().take(step) {
+            fs::rename(from, to).unwrap();
+        }
+        assert_eq!(finish_interrupted(folder.0.path()).unwrap(), Some(folder.path("before-restore-1")));
+        assert_eq!((folder.users(), folder.fingerprint()), (vec!["alice".to_owned()], source.fingerprint()));
+        let before = SqliteStore::open(&folder.path("before-restore-1").join(DATABASE)).unwrap().all().unwrap();
+        assert_eq!(before.len(), 2, "step {step}");
+        assert_eq!(finish_interrupted(folder.0.path()).unwrap(), None);
+    }
+}
+
+#[test]
+fn leftovers_are_swept() {
+    let folder = Folder::with(&["alice"]);
+    fs::create_dir_all(folder.path("backup-abc.tmp").join("x")).unwrap();
+    fs::create_dir_all(folder.path("restore.tmp")).unwrap();
+    drop(File::create(folder.path("backup-0123456789abcdef.tmp")).unwrap());
+    sweep(folder.0.path()).unwrap();
+    assert_eq!(folder.names(), [IDENTITY, PRESENCE, DATABASE]);
+}

@@ -1,0 +1,76 @@
+//! `tracker backup` and `tracker restore`.
+
+use std::fs::{File, Permissions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::{CommandError, say};
+use crate::admin;
+use crate::backup;
+use crate::daemon::data_folder::{self, DataFolderError};
+
+/// Received at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// The file has its name when all of it is there and safe, and never takes another one's place.
+pub(super) fn make(folder: &Path, file: &Path) -> Result<(), CommandError> {
+    let failed = |why| CommandError::File { path: file.to_owned(), why };
+    if file.symlink_metadata().is_ok() {
+        return Err(CommandError::Exists(file.to_owned()));
+    }
+    let beside = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let (mut draft, mut buffer) = (draft(beside).map_err(failed)?, vec![0; CHUNK]);
+    let mut backup = admin::open_backup(folder)?;
+    while let some @ [_, ..] = backup.next(&mut buffer)? {
+        draft.write_all(some).map_err(failed)?;
+    }
+    draft.as_file().sync_all().map_err(failed)?;
+    draft.persist_noclobber(file).map_err(|why| match why.error.kind() {
+        io::ErrorKind::AlreadyExists => CommandError::Exists(file.to_owned()),
+        _ => failed(why.error),
+    })?;
+    File::open(beside).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    if io::stderr().is_terminal() {
+        let shown = file.display().to_string();
+        let shown = shared::safe_text::safe_line(&shown);
+        let _ = writeln!(
+            io::stderr(),
+            "{shown} holds the tracker's secret key and everybody's password hashes: keep it where nobody else reads it"
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn restore(folder: &Path, file: &Path) -> Result<(), CommandError> {
+    let _locked = data_folder::lock(folder).map_err(|why| match why {
+        DataFolderError::InUse(folder) => CommandError::Running(folder),
+        why @ DataFolderError::Unusable { .. } => why.into(),
+    })?;
+    let restored = backup::restore(folder, file)?;
+    let accounts =
+        if restored.accounts == 1 { "1 account".to_owned() } else { format!("{} accounts", restored.accounts) };
+    let mut text = match restored.fingerprint {
+        Some(fingerprint) => format!("restored: {accounts}, the key with the fingerprint {fingerprint}"),
+        None => format!("restored: {accounts}; the file has no key, so that the one that was there stays"),
+    };
+    if let Some(before) = restored.before {
+        let before: PathBuf = std::path::absolute(&before).unwrap_or(before);
+        let shown = before.display().to_string();
+        text += &format!("\nwhat was there before is in {}", shared::safe_text::safe_line(&shown));
+    }
+    say(&text)
+}
+
+fn draft(beside: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".backup-")
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(beside)
+}
