@@ -13,7 +13,7 @@
 //!   │  either side opens, any number of times:             │
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
 //!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
-//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?}
+//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?, stale?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
 //!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
 //!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
@@ -33,6 +33,9 @@
 //! A file that its peer is still fetching may be shared as well: its `stat` says `partial`, `have` tells which groups can be
 //! had ([`crate::GroupSet`] is the form of the bits) and grows from one question to the next, a `get` of others is answered by
 //! `error` with [`Code::NotFound`]. Whoever doesn't know the question shares only what is whole.
+//!
+//! A file of a list that changed since it was hashed is listed as it was, with `stale`: it is being hashed again, and its `stat` is
+//! an `error` with [`Code::Stale`] until that is done.
 //!
 //! An entry of a list that its reader can't take for what it should be, such as a name that is none, stands for itself: the
 //! others of that page are taken all the same.
@@ -213,6 +216,9 @@ pub struct FileStat {
     /// Whether its owner is still fetching it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// Whether it changed since all this was known; only in lists.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 impl<T> Entry<T> {
@@ -468,6 +474,7 @@ mod tests {
             mtime_ns: 7,
             executable: false,
             partial: false,
+            stale: false,
         };
         let good = Answer::FileList { files: vec![Entry::Fit(stat.clone())], next: None };
         golden(&good, &format!(r#"{{"t":"file_list","files":[{}]}}"#, file("a", r#","mtime_ns":7"#)));

@@ -42,6 +42,7 @@ mod outbox;
 mod passwords;
 mod restart;
 mod resume;
+mod seeking;
 mod shares;
 mod sources;
 mod terminal;

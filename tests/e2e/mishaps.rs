@@ -75,18 +75,32 @@ fn a_shared_file_that_is_replaced_is_never_mixed_with_the_old_one() {
         let lab = Lab::start();
         let scene = scene(&lab);
         let outcome = scene.meanwhile(|| replace(&scene.film));
-        // Whether it is gone, changed, or being looked at again: it isn't the source's lie.
-        assert!(matches!(outcome.code, 5..=7), "{what}: {outcome}");
+        // It isn't the source's lie.
         assert!(!outcome.err().contains("nothing more is taken"), "{what}: {outcome}");
-        assert!(!scene.here.join("film.mkv").exists(), "{what}: {outcome}");
         if scene.film.exists() {
             // Waits for bob to have hashed the new one.
-            scene.fetch().run().exits(0);
-            assert_same(scene.here.join("film.mkv"), &scene.film);
+            outcome.exits(0);
+            scene.is_whole();
         } else {
-            scene.fetch().run().exits(5);
+            outcome.exits(5);
+            assert!(!scene.here.join("film.mkv").exists(), "{what}: {outcome}");
         }
     }
+}
+
+#[test]
+fn what_was_kept_of_another_version_is_removed_and_said() {
+    let lab = Lab::start();
+    let scene = scene(&lab);
+    let fetching = scene.fetch().start();
+    wait_for_bytes(&fetching, 1 << 20);
+    fetching.kill();
+    fetching.finish();
+    assert_eq!(names_in(&scene.here).len(), 2, "a part and its state");
+    write(&scene.film, noise(78, SIZE));
+    let plain = scene.alice.peer(["fetch", "bob", "film.mkv", "-o"]).arg(&scene.here).run();
+    plain.exits(0).says("what was kept of it is removed");
+    scene.is_whole();
 }
 
 #[test]

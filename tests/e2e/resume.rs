@@ -187,7 +187,7 @@ struct Tampering {
     code: i32,
 }
 
-const TAMPERINGS: [Tampering; 15] = [
+const TAMPERINGS: [Tampering; 16] = [
     Tampering { what: "cut in the header", left: ".state", act: |left, _| set_len(left, 20), code: 0 },
     Tampering { what: "cut behind it", left: ".state", act: |left, _| set_len(left, 41), code: 0 },
     Tampering { what: "emptied", left: ".state", act: |left, _| set_len(left, 0), code: 0 },
@@ -195,8 +195,9 @@ const TAMPERINGS: [Tampering; 15] = [
     Tampering { what: "all there", left: ".state", act: |left, _| fill_behind(left, 40, 1), code: 0 },
     Tampering { what: "rubbish", left: ".state", act: |left, _| fill_behind(left, 0, 0xff), code: 0 },
     Tampering { what: "gone", left: ".state", act: |left, _| fs::remove_file(left).unwrap(), code: 0 },
-    Tampering { what: "a link", left: ".state", act: replace_by_link, code: 9 },
-    Tampering { what: "a folder", left: ".state", act: replace_by_folder, code: 9 },
+    Tampering { what: "a link", left: ".state", act: replace_by_link, code: 0 },
+    Tampering { what: "a second name of another file", left: ".state", act: replace_by_hard_link, code: 0 },
+    Tampering { what: "a folder", left: ".state", act: replace_by_folder, code: 0 },
     Tampering { what: "cut", left: ".part", act: |left, _| set_len(left, 1_500_000), code: 0 },
     Tampering { what: "too long", left: ".part", act: |left, _| set_len(left, 1 << 30), code: 0 },
     Tampering { what: "gone", left: ".part", act: |left, _| fs::remove_file(left).unwrap(), code: 0 },
@@ -212,13 +213,18 @@ fn whatever_was_done_to_what_was_kept_spoils_nothing() {
         let precious = write(lab.join("precious"), "nobody's business");
         let scene = scene(&lab, 10_000_000);
         scene.begin_and_kill();
-        act(&scene.left(left), &precious);
+        let place = scene.left(left);
+        act(&place, &precious);
         scene.source.open_gate();
         let outcome = scene.fetch().run();
         assert_eq!(outcome.code, code, "{left} {what}: {outcome}");
         outcome.is_plain();
         assert_content(&precious, b"nobody's business");
         if code == 0 {
+            if place.is_dir() {
+                // It isn't ours to remove.
+                fs::remove_dir_all(place).unwrap();
+            }
             scene.is_whole();
         } else {
             assert!(!scene.here.join("film.mkv").exists(), "{left} {what}");

@@ -113,6 +113,46 @@ fn a_changed_file_is_served_as_it_is_now_and_never_under_its_old_hash() {
 }
 
 #[test]
+fn a_folder_brings_its_files_as_they_are_now() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for name in ["docs/a.txt", "docs/b.txt", "old/a.txt"] {
+        write(lab.join(name), b"as it was");
+    }
+    bob.share([lab.join("docs"), lab.join("old")]);
+    let _node = bob.serve();
+    for (nth, wanted) in ["docs/", "docs/*.txt", "."].into_iter().enumerate() {
+        let now = format!("as it is {nth}");
+        write(lab.join("docs/a.txt"), &now);
+        let here = lab.empty_folder(format!("here {nth}"));
+        // A file of the old content is still shared.
+        let fetched = alice.peer(["--json", "fetch", "bob", wanted, "-o"]).arg(&here).run();
+        assert_eq!(fetched.exits(0).object("summary")["failed"], 0);
+        let folder = if wanted.contains('*') { here } else { here.join("docs") };
+        assert_content(folder.join("a.txt"), now.as_bytes());
+        assert_content(folder.join("b.txt"), b"as it was");
+    }
+    let streamed = alice.peer(["fetch", "bob", "docs/a.txt", "-o", "-"]).run();
+    streamed.exits(0).prints_exactly("as it is 2");
+}
+
+#[test]
+fn an_edit_whose_time_was_set_back_is_no_lie() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let file = lab.file("a.bin", 3_000_000);
+    bob.share([&file]);
+    let _node = bob.serve();
+    let open = std::fs::File::options().write(true).open(&file).unwrap();
+    let modified = open.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&open, b"edited", 1_500_000).unwrap();
+    open.set_modified(modified).unwrap();
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["a.bin"], &here).run().exits(0);
+    assert_same(here.join("a.bin"), &file);
+}
+
+#[test]
 fn a_file_that_changed_while_no_node_ran_is_hashed_again_at_the_start() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

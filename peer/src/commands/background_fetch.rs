@@ -263,6 +263,7 @@ impl Words {
                 self.note(format!("{} changed at the source and is being hashed again there", safe_line(name)));
             }
             FetchEvent::Joined { user } => self.note(format!("{user} has the same and is asked as well")),
+            FetchEvent::NotAsked { user, why } => self.note(format!("{user} is not asked: {}", safe_line(why))),
             FetchEvent::Lost { user, why } => self.note(format!("{user} is gone ({}); calling again", safe_line(why))),
             FetchEvent::Back { user } => self.note(format!("{user} is back")),
             FetchEvent::Banned { user, why } => {
@@ -272,6 +273,8 @@ impl Words {
             FetchEvent::Connecting { .. }
             | FetchEvent::Checking { .. }
             | FetchEvent::Opened { .. }
+            | FetchEvent::Changed { .. }
+            | FetchEvent::Outdated { .. }
             | FetchEvent::Alike { .. } => {}
         }
     }

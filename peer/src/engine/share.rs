@@ -198,7 +198,7 @@ pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Shar
 pub fn freshness(share: &Share) -> Freshness {
     match fs::symlink_metadata(&share.path) {
         Ok(metadata) if metadata.is_file() && file_id(&metadata) == share.id => Freshness::Fresh,
-        Ok(metadata) if metadata.is_file() => Freshness::Changed,
+        Ok(metadata) if metadata.is_file() && open_regular(&share.path).is_ok() => Freshness::Changed,
         _ => Freshness::Missing,
     }
 }

@@ -60,6 +60,13 @@ impl Transfers {
                 }
                 None => false,
             },
+            FetchEvent::Changed { file, .. } => {
+                if let Some(running) = self.running.remove(file).filter(|running| running.told.is_some()) {
+                    self.followed -= 1;
+                    self.ended.push(transfer(&self.from, &running, TransferState::Failed));
+                }
+                true
+            }
             FetchEvent::Finished { file: Some(file), report } => self.finished(*file, report, now),
             _ => false,
         }

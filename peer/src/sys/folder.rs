@@ -62,6 +62,18 @@ impl Folder {
         Ok(Self(rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
+    /// The names of what is in it that are UTF-8.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| match entry {
+            Ok(entry) => entry.file_name().to_str().ok().map(|name| Ok(name.to_owned())),
+            Err(why) => Some(Err(why.into())),
+        };
+        rustix::fs::Dir::read_from(&self.0)?.filter_map(name).collect()
+    }
+
     /// Opens the folder `name` in this one, if it is there. A link is not followed.
     ///
     /// # Errors

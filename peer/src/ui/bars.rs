@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::json;
-use shared::UserName;
 use shared::names::numbered;
 use shared::safe_text::safe_line;
+use shared::{FileName, UserName};
 
 use super::Output;
 use super::bar_style::{begin_here, done_style, style};
@@ -93,6 +93,14 @@ impl FetchBars {
                 self.come(user);
                 self.line(&format!("{user} has the same and is asked as well"));
             }
+            FetchEvent::NotAsked { user, why } => {
+                self.output.warning(&format!("{user} is not asked: {}", safe_line(why)));
+            }
+            FetchEvent::Outdated { name } => {
+                let name = safe_line(name.as_str());
+                self.line(&format!("{name} changed at its source since: what was kept of it is removed"));
+            }
+            FetchEvent::Changed { file, name, bytes } => self.changed(*file, name, *bytes),
             FetchEvent::Lost { user, why } => {
                 self.go(user);
                 self.line(&format!("{user} is gone ({}); calling again, Ctrl-C keeps what is here", safe_line(why)));
@@ -295,6 +303,17 @@ impl FetchBars {
             total.set_prefix(format!("total, {files} files"));
             self.total = Some(total);
             self.name_sources();
+        }
+    }
+
+    fn changed(&mut self, file: FileNo, name: &FileName, bytes: u64) {
+        self.line(&format!("{} changed at its source meanwhile: fetching it anew", safe_line(name.as_str())));
+        self.done_bytes = self.done_bytes.saturating_sub(bytes);
+        if let Some(total) = &self.total {
+            total.set_position(self.done_bytes);
+        }
+        if let Some(bar) = self.bars.remove(&file) {
+            bar.finish_and_clear();
         }
     }
 

@@ -60,6 +60,13 @@ impl Offering {
                 }
                 self.changed.notify_one();
             }
+            FetchEvent::Changed { file, .. } => {
+                if let Some(part) = self.parts.remove(file)
+                    && let Err(why) = self.profile.remove_partial(&part)
+                {
+                    tracing::warn!("{why}");
+                }
+            }
             FetchEvent::Finished { file, report } => match &report.status {
                 Status::Done(path) | Status::Renamed(path) => {
                     self.arrived.extend(offered_name(&self.root, path).map(|name| (path.clone(), name)));

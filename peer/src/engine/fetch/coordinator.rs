@@ -1,35 +1,35 @@
 //! Holds a fetch together: starts the pullers, hears what they, the writer and the callers tell, settles every file.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{Plan, SourceNo};
+use super::plan::SourceNo;
 use super::puller::{News, Pull};
 use super::resolve::Resolved;
-use super::sources::{Caller, Found};
-use super::writer::{self, Job, Order, Outcome};
-use super::{Destination, Ended, FetchEvent, FileNo, Request, Status};
-use crate::engine::rate::Bucket;
-use crate::engine::{Error, ErrorKind, blocking};
+use super::seeker::{Sought, Taken};
+use super::sources::Caller;
+use super::writer::{Job, Order, Outcome};
+use super::{FetchEvent, FileNo, Request, Status};
+use crate::engine::{Error, ErrorKind};
 use crate::net::StreamError;
 use crate::net::link::Link;
 
 mod account;
 mod ending;
 mod placing;
+mod rounds;
 mod standing;
 
 pub(super) use account::Account;
 use ending::{asked_again, told_of};
-use placing::Placed;
 
 /// For the writer to put away what it has after an interruption.
 const WRITE_OUT: Duration = Duration::from_secs(2);
@@ -39,7 +39,8 @@ type Reporter<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
 /// One fetch, resolved and about to begin.
 pub(super) struct Coordinator<'a> {
     caller: &'a Caller,
-    first: Link,
+    /// To the one whose names they are, or why there is none.
+    first: Result<Link, Error>,
     request: &'a Request,
     resolved: Resolved,
 }
@@ -73,6 +74,8 @@ enum Ending {
     Settled,
     Interrupted,
     WriterFailed,
+    /// Somebody who was named isn't who they were.
+    Changed(Error),
 }
 
 /// An error that may be told of several files.
@@ -80,6 +83,15 @@ enum Ending {
 struct Trouble {
     kind: ErrorKind,
     message: String,
+    /// A source has another file by now, or none.
+    changed: bool,
+}
+
+/// A file that is no longer what was asked for, and why that was noticed.
+#[derive(Debug)]
+struct Changed {
+    order: Order,
+    trouble: Trouble,
 }
 
 /// A fetch that is under way.
@@ -96,123 +108,20 @@ struct Running<'a> {
     calls: JoinSet<(SourceNo, Result<Link, Error>)>,
     /// Ask again and again those who don't have all of a file yet.
     watches: JoinSet<Result<(), StreamError>>,
-    /// Others who may have it are still being asked for: until then nothing is given up.
-    seeking: bool,
+    /// How often others who may have it were to be looked for, and were: until then nothing is given up.
+    wanted: watch::Sender<u64>,
+    sought: u64,
+    /// Who needs not be looked for.
+    taken: Arc<Taken>,
+    /// Who told a lie.
+    liars: Vec<UserName>,
     /// What files are given up for when nobody has them any more.
     trouble: Option<Trouble>,
     /// Why a source doesn't have a file after all.
     refusals: HashMap<FileNo, Trouble>,
+    /// Files that are to be asked about again, by their names.
+    changed: Vec<Changed>,
     account: Account,
-}
-
-impl<'a> Coordinator<'a> {
-    pub(super) const fn new(caller: &'a Caller, first: Link, request: &'a Request, resolved: Resolved) -> Self {
-        Self { caller, first, request, resolved }
-    }
-
-    /// Runs to the end.
-    pub(super) async fn run(self, report: Reporter<'_>, cancel: &CancellationToken) -> Ended {
-        let request = self.request;
-        let destination = match &request.destination {
-            Destination::FileOrFolder(path) if !self.resolved.is_one_file => Destination::Folder(path.clone()),
-            destination => destination.clone(),
-        };
-        let (account, early) = self.pull(report, cancel).await;
-        account.conclude(request, destination, early)
-    }
-
-    /// Tells as well what ended it early, if something did.
-    async fn pull(self, report: Reporter<'_>, cancel: &CancellationToken) -> (Account, Option<Error>) {
-        let Self { caller, first, request, resolved } = self;
-        let in_order = request.destination == Destination::Stdout;
-        let Placed { orders, mut account, hindrance } = placing::place(request, resolved, report, cancel).await;
-        if let Some(error) = hindrance {
-            account.break_off_all(&orders, &error, report);
-            return (account, Some(error));
-        }
-        let bytes = orders.iter().fold(0, |sum: u64, order| sum.saturating_add(order.layout.size()));
-        report(FetchEvent::Resolved { files: orders.len(), bytes });
-        if orders.is_empty() {
-            return (account, None);
-        }
-        let partial: Vec<FileNo> =
-            (0..).zip(&orders).filter(|(_, order)| order.stat.partial).map(|(no, _)| no).collect();
-        let asked = Found::ask(first.clone(), (0..orders.len()).collect(), &orders, &partial).await;
-        let first = match asked {
-            Ok(first) => first,
-            Err(why) => {
-                let error = Error::stream(&request.from, why);
-                account.break_off_all(&orders, &error, report);
-                return (account, Some(error));
-            }
-        };
-        let streams = if in_order { 1 } else { request.streams.max(1) };
-        let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
-        let orders = Arc::new(orders);
-        let courtesy = caller.courtesy().clone();
-        let (writer, mut outcomes, threads) = match writer::start(orders.clone(), courtesy.clone()) {
-            Ok(started) => started,
-            Err(why) => {
-                let error = why.into();
-                account.break_off_all(&orders, &error, report);
-                return (account, Some(error));
-            }
-        };
-        let (news, heard) = mpsc::unbounded_channel();
-        let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
-        let shared = Arc::new(Pull {
-            plan: Mutex::new(plan),
-            work: Notify::new(),
-            orders: orders.clone(),
-            writer,
-            news,
-            limit,
-            courtesy,
-        });
-        let mut running = Running {
-            caller,
-            request,
-            streams,
-            in_order,
-            progress: vec![Progress::default(); orders.len()],
-            shared,
-            sources: Vec::new(),
-            pullers: JoinSet::new(),
-            calls: JoinSet::new(),
-            watches: JoinSet::new(),
-            seeking: !in_order,
-            trouble: None,
-            refusals: HashMap::new(),
-            account,
-        };
-        running.join(&first);
-        let (found, others) = mpsc::unbounded_channel();
-        let mut asking = JoinSet::new();
-        if !in_order {
-            let policy = request.sources.clone();
-            asking.spawn(caller.clone().call_others(request.from.clone(), policy, orders, found));
-        }
-        let ending = running.attend(&mut outcomes, heard, others, report, cancel).await;
-        asking.shutdown().await;
-        let mut rest = running.end().await;
-        // The last handle to the writer is gone; its threads finish what they were given. Unless it hangs at a pipe that
-        // nobody reads: whoever interrupts doesn't wait for that.
-        let joined = blocking(move || threads.join());
-        let early = match ending {
-            Ending::Settled => joined.await.err(),
-            Ending::WriterFailed => {
-                Some(joined.await.err().unwrap_or_else(|| Error::Internal("the writer ended too early".to_owned())))
-            }
-            Ending::Interrupted => {
-                let _ = tokio::time::timeout(WRITE_OUT, joined).await;
-                Some(Error::Interrupted)
-            }
-        };
-        while let Ok(outcome) = outcomes.try_recv() {
-            rest.take(outcome, report);
-        }
-        (rest.break_off(early.as_ref(), report), early)
-    }
 }
 
 impl Running<'_> {
@@ -221,7 +130,7 @@ impl Running<'_> {
         &mut self,
         outcomes: &mut mpsc::UnboundedReceiver<Outcome>,
         mut news: mpsc::UnboundedReceiver<News>,
-        mut others: mpsc::UnboundedReceiver<Found>,
+        mut others: mpsc::UnboundedReceiver<Sought>,
         report: Reporter<'_>,
         cancel: &CancellationToken,
     ) -> Ending {
@@ -238,13 +147,11 @@ impl Running<'_> {
                     Some(outcome) => self.take(outcome, report).await,
                     None => return Ending::WriterFailed,
                 },
-                found = others.recv(), if self.seeking => match found {
-                    Some(found) => {
-                        report(FetchEvent::Joined { user: found.link.user() });
-                        self.join(&found);
+                Some(sought) = others.recv() => {
+                    if let Some(ending) = self.meet(sought, report).await {
+                        return ending;
                     }
-                    None => self.stop_seeking(report).await,
-                },
+                }
                 Some(ended) = self.pullers.join_next() => match ended {
                     Ok((source, link_no, Err(error))) => self.lose(source, link_no, error, report).await,
                     Ok((_, _, Ok(()))) => {}
@@ -274,8 +181,11 @@ impl Running<'_> {
                 }
             }
             News::Unavailable { file, code, message } => {
-                let error = self.unavailable(file, code, message);
-                self.refusals.insert(file, Trouble::of(&error));
+                let changed = matches!(code, Code::Stale | Code::NotFound);
+                let trouble = Trouble { changed, ..Trouble::of(&self.unavailable(file, code, message)) };
+                if !self.refusals.get(&file).is_some_and(|earlier| earlier.changed) {
+                    self.refusals.insert(file, trouble);
+                }
                 self.fail_if_stranded(file, report).await;
             }
             News::Lied { source, about } => {
@@ -289,16 +199,21 @@ impl Running<'_> {
         match outcome {
             Outcome::Hashed { file, bytes } => {
                 if let Some(Order { stat, .. }) = self.shared.orders.get(file) {
-                    report(FetchEvent::Checking { file: Some(file), name: &stat.name, size: stat.size, bytes });
+                    report(FetchEvent::Checking {
+                        file: Some(self.told_as(file)),
+                        name: &stat.name,
+                        size: stat.size,
+                        bytes,
+                    });
                 }
             }
             Outcome::Opened { file, present, bytes, part } => {
                 self.shared.plan().opened(file, &present);
                 self.shared.work.notify_waiters();
                 if let Some(part) = part
-                    && let Some(Order { stat, spot: Some(spot), .. }) = self.shared.orders.get(file)
+                    && let Some(Order { stat, spot: Some(spot), told_as, .. }) = self.shared.orders.get(file)
                 {
-                    report(FetchEvent::Opened { file, stat, name: &spot.name(), part: &part });
+                    report(FetchEvent::Opened { file: *told_as, stat, name: &spot.name(), part: &part });
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.resumed = bytes;
@@ -312,7 +227,7 @@ impl Running<'_> {
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.add(bytes, source);
                 }
-                report(FetchEvent::Verified { file, bytes });
+                report(FetchEvent::Verified { file: self.told_as(file), bytes });
             }
             Outcome::Wrong { file, group, source } => {
                 let why = format!("sent data for {} (group {group}) that doesn't match its hash", self.name(file));
@@ -339,20 +254,41 @@ impl Running<'_> {
         self.settle(file, Status::Failed(error), report);
     }
 
+    /// A file that changed at its source waits for the next round.
+    async fn set_aside(&mut self, file: FileNo, trouble: Trouble, report: Reporter<'_>) {
+        let Some(order) = self.shared.orders.get(file).cloned() else { return };
+        self.shared.writer.send(Job::Abandon { file }).await;
+        let Progress { fetched, resumed, .. } = self.close(file);
+        self.account.add_bytes(fetched, resumed);
+        let name = &order.stat.name;
+        report(FetchEvent::Changed { file: order.told_as, name, bytes: fetched.saturating_add(resumed) });
+        self.changed.push(Changed { order, trouble });
+    }
+
+    /// Nothing more is done for a file; tells how far it was.
+    fn close(&mut self, file: FileNo) -> Progress {
+        self.shared.plan().settle(file);
+        self.shared.work.notify_waiters();
+        self.progress.get_mut(file).map(std::mem::take).unwrap_or_default()
+    }
+
+    fn told_as(&self, file: FileNo) -> FileNo {
+        self.shared.orders.get(file).map_or(file, |order| order.told_as)
+    }
+
     fn start(&mut self, file: FileNo, resumed: u64, report: Reporter<'_>) {
         let (Some(progress), Some(order)) = (self.progress.get_mut(file), self.shared.orders.get(file)) else { return };
         if !std::mem::replace(&mut progress.started, true) {
-            report(FetchEvent::Started { file, name: &order.stat.name, size: order.layout.size(), resumed });
+            let (file, name) = (order.told_as, &order.stat.name);
+            report(FetchEvent::Started { file, name, size: order.layout.size(), resumed });
         }
     }
 
     fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) {
-        self.shared.plan().settle(file);
-        self.shared.work.notify_waiters();
-        let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
+        let progress = self.close(file);
         let order = self.shared.orders.get(file);
         let told = told_of(order, &progress, &self.sources, status);
-        self.account.settle(Some(file), told, || asked_again(order), report);
+        self.account.settle(Some(self.told_as(file)), told, || asked_again(order), report);
     }
 
     fn unavailable(&self, file: FileNo, code: Code, message: String) -> Error {
@@ -381,7 +317,7 @@ impl Progress {
 
 impl Trouble {
     fn of(error: &Error) -> Self {
-        Self { kind: error.kind(), message: error.to_string() }
+        Self { kind: error.kind(), message: error.to_string(), changed: false }
     }
 
     fn into_error(self) -> Error {

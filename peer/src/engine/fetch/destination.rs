@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use shared::names::numbered;
-use shared::{ContentHash, FileName};
+use shared::{ContentHash, FileName, UserName};
 
 use super::naming::{Claims, Spelling};
+use super::partial::is_state;
 use super::resolve::{Resolved, Wanted};
 use super::{Destination, IfExists, Request};
 use crate::engine::Error;
@@ -45,6 +46,8 @@ pub(super) struct DiskPlacement {
 #[derive(Debug)]
 struct Tree {
     path: PathBuf,
+    /// Whose files go there.
+    from: UserName,
     /// Not before it is there.
     root: OnceLock<Arc<Folder>>,
     below: Mutex<Below>,
@@ -57,6 +60,8 @@ struct Below {
     open: HashMap<Arc<str>, Arc<Folder>>,
     /// Where those are that couldn't have their own names.
     spelled: HashMap<Arc<str>, PathBuf>,
+    /// What was there of states of parts; looked at once.
+    states: HashMap<Arc<str>, Arc<[String]>>,
 }
 
 /// A folder of the destination.
@@ -112,7 +117,7 @@ impl Placement {
             }
             Destination::Folder(path) | Destination::FileOrFolder(path) => (path.as_path(), None),
         };
-        let tree = Arc::new(Tree::find(folder.to_owned())?);
+        let tree = Arc::new(Tree::find(folder.to_owned(), request.from.clone())?);
         let claims = Claims::new(resolved.wanted.iter().map(|wanted| &wanted.local));
         let disk = DiskPlacement { tree, name, if_exists: request.if_exists, claims, folders: HashSet::new() };
         Ok(Self::Disk(Box::new(disk)))
@@ -198,13 +203,13 @@ impl DiskPlacement {
 
 impl Tree {
     /// Opens the root if it is there.
-    fn find(path: PathBuf) -> Result<Self, Error> {
+    fn find(path: PathBuf, from: UserName) -> Result<Self, Error> {
         let root = match Folder::open(&path) {
             Ok(folder) => OnceLock::from(Arc::new(folder)),
             Err(why) if why.kind() == io::ErrorKind::NotFound => OnceLock::new(),
             Err(why) => return Err(Error::disk(&path)(why)),
         };
-        Ok(Self { path, root, below: Mutex::default() })
+        Ok(Self { path, from, root, below: Mutex::default() })
     }
 
     /// The root, made if it isn't there.
@@ -274,8 +279,24 @@ fn enter_spelled(folder: &Folder, component: &str, make: bool) -> io::Result<Opt
 impl Place {
     /// A place by itself.
     #[cfg(test)]
-    pub(super) fn alone(path: &Path) -> Self {
-        Self { tree: Arc::new(Tree::find(path.to_owned()).unwrap()), below: "".into() }
+    pub(super) fn alone(path: &Path, from: UserName) -> Self {
+        Self { tree: Arc::new(Tree::find(path.to_owned(), from).unwrap()), below: "".into() }
+    }
+
+    /// Whose files go there.
+    pub(super) fn from(&self) -> &UserName {
+        &self.tree.from
+    }
+
+    /// The states of parts that were in it at the beginning.
+    pub(super) fn states(&self) -> Arc<[String]> {
+        if let Some(known) = self.tree.below().states.get(&self.below) {
+            return known.clone();
+        }
+        let names = self.existing().ok().flatten().and_then(|folder| folder.names().ok()).unwrap_or_default();
+        let states: Arc<[String]> = names.into_iter().filter(|name| is_state(name)).collect();
+        self.tree.below().states.insert(self.below.clone(), states.clone());
+        states
     }
 
     /// Its handle; the folder is made if it isn't there.
@@ -315,8 +336,8 @@ impl WantedName {
 impl Spot {
     /// A file of this name in a folder by itself.
     #[cfg(test)]
-    pub(super) fn alone(path: &Path, name: &str) -> Self {
-        let (place, wanted) = (Place::alone(path), WantedName::Chosen(name.into()));
+    pub(super) fn alone(path: &Path, name: &str, from: UserName) -> Self {
+        let (place, wanted) = (Place::alone(path, from), WantedName::Chosen(name.into()));
         Self { place, wanted, spelling: Spelling::Own, first: 0, if_exists: IfExists::SkipSame }
     }
 
@@ -446,13 +467,17 @@ fn hash_of(mut file: &File, hashed: Hashed<'_>) -> Result<Option<ContentHash>, E
 mod tests {
     use super::*;
 
+    fn bob() -> UserName {
+        "bob".parse().unwrap()
+    }
+
     #[test]
     fn folders_that_cannot_have_their_names_get_others_and_are_found_again() {
         let home = tempfile::tempdir().unwrap();
         // No file system here holds more than 255 bytes.
         let below: Arc<str> = format!("docs/{}/sub", "x".repeat(300)).into();
         for made in [true, false] {
-            let tree = Tree::find(home.path().to_owned()).unwrap();
+            let tree = Tree::find(home.path().to_owned(), bob()).unwrap();
             assert!(tree.enter(&below, made).unwrap().is_some(), "made: {made}");
             let place = Place { tree: Arc::new(tree), below: below.clone() };
             assert!(place.is_spelled() && place.path().is_dir(), "{:?}", place.path());
@@ -464,7 +489,7 @@ mod tests {
     fn files_that_cannot_have_their_names_get_others() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
-        let spot = Spot::alone(home.path(), &("y".repeat(300) + ".pdf"));
+        let spot = Spot::alone(home.path(), &("y".repeat(300) + ".pdf"), bob());
         for number in 0..2 {
             folder.open_or_create("part").unwrap();
             let (name, is_other) = spot.put_in_place(&folder, "part").unwrap();
@@ -477,13 +502,13 @@ mod tests {
     fn looking_makes_nothing() {
         let home = tempfile::tempdir().unwrap();
         let root = home.path().join("not/there");
-        let tree = Arc::new(Tree::find(root.clone()).unwrap());
+        let tree = Arc::new(Tree::find(root.clone(), bob()).unwrap());
         let place = Place { tree: tree.clone(), below: "a/b".into() };
         assert!(place.existing().unwrap().is_none());
         assert!(!home.path().join("not").exists());
         place.folder().unwrap();
         assert!(root.join("a/b").is_dir());
         File::create(home.path().join("file")).unwrap();
-        assert!(matches!(Tree::find(home.path().join("file")), Err(Error::Disk { .. })));
+        assert!(matches!(Tree::find(home.path().join("file"), bob()), Err(Error::Disk { .. })));
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! The plan is pure. Nothing is written before its hash is right, and nothing has its name before it is whole.
 
+mod before;
 mod coordinator;
 mod courtesy;
 mod destination;
@@ -19,6 +20,7 @@ mod plan;
 mod puller;
 mod pulse;
 mod resolve;
+mod seeker;
 mod sources;
 mod writer;
 
@@ -33,9 +35,10 @@ use tokio_util::sync::CancellationToken;
 use self::coordinator::{Account, Coordinator};
 #[doc(hidden)]
 pub use self::plan::bench;
+use self::resolve::Resolved;
 pub(super) use self::resolve::list;
 use self::sources::Caller;
-use super::{Error, Me};
+use super::{Error, Me, blocking};
 use crate::sys::path_text;
 
 /// What to fetch, and where to.
@@ -77,6 +80,13 @@ pub enum Sources {
     Also(Vec<UserName>),
     /// Nobody but these.
     Only(Vec<UserName>),
+}
+
+impl Sources {
+    /// Whether anybody is named.
+    const fn are_named(&self) -> bool {
+        matches!(self, Self::Also(users) | Self::Only(users) if !users.is_empty())
+    }
 }
 
 /// Where fetched files go.
@@ -135,6 +145,11 @@ pub enum FetchEvent<'a> {
         /// Their bytes.
         bytes: u64,
     },
+    /// What an earlier attempt left of a file was of another version of it, and is removed.
+    Outdated {
+        /// Its name at the source.
+        name: &'a FileName,
+    },
     /// A file's first bytes are being asked for.
     Started {
         /// Which.
@@ -156,6 +171,16 @@ pub enum FetchEvent<'a> {
         name: &'a str,
         /// Where its part lies.
         part: &'a Path,
+    },
+    /// It changed at its source: what was verified of it counts no more. It is asked for again as it is then, and then
+    /// either starts again or is finished as a name that led to no file.
+    Changed {
+        /// Which.
+        file: FileNo,
+        /// Its name at the source.
+        name: &'a FileName,
+        /// Bytes of it that were verified.
+        bytes: u64,
     },
     /// Further bytes of it were verified.
     Verified {
@@ -180,6 +205,13 @@ pub enum FetchEvent<'a> {
     Joined {
         /// Who.
         user: &'a UserName,
+    },
+    /// Somebody who was named, or has the same content, can't be asked.
+    NotAsked {
+        /// Who.
+        user: &'a UserName,
+        /// Why.
+        why: &'a str,
     },
     /// A source is gone; it is called again.
     Lost {
@@ -336,9 +368,19 @@ async fn fetch_through(
     cancel: &CancellationToken,
 ) -> Ended {
     let resolving = async {
-        let link = caller.call(&request.from).await?;
-        let resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report).await?;
-        Ok((link, resolved))
+        match caller.call(&request.from).await {
+            Ok(link) => {
+                let resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report).await?;
+                Ok((Ok(link), resolved))
+            }
+            Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
+                let of = request.clone();
+                let Some(wanted) = blocking(move || Ok(before::known_before(&of))).await? else { return Err(error) };
+                report(FetchEvent::NotAsked { user: &request.from, why: &error.to_string() });
+                Ok((Err(error), Resolved { wanted: vec![wanted], is_one_file: true, ..Resolved::default() }))
+            }
+            Err(error) => Err(error),
+        }
     };
     let resolved = tokio::select! {
         () = cancel.cancelled() => Err(Error::Interrupted),

@@ -87,7 +87,7 @@ impl Partial {
                 GroupSet::none(layout.groups())
             };
             (0..).zip(&mut present).for_each(|(group, present)| *present = there.contains(group));
-            let state_now = PartState { manifest: manifest.clone(), present: there };
+            let state_now = PartState { from: spot.place.from().clone(), manifest: manifest.clone(), present: there };
             if let Some(file) = file {
                 state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
                 state = Some((file, name));
@@ -253,6 +253,49 @@ fn open_state(folder: &Folder, name: &str) -> Option<File> {
     let there = folder.open_or_create(name).ok().filter(|file| is_ours_alone(file).unwrap_or(false));
     let made = there.map_or_else(|| folder.remove(name).and_then(|()| folder.create(name)), Ok);
     made.inspect_err(|why| tracing::info!("going on without {name}: {why}")).ok()
+}
+
+/// Removes what an earlier attempt left of other versions of this file of the same user, and no process works on; tells
+/// whether there was any.
+pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
+    let Ok(Some(folder)) = spot.place.existing() else { return false };
+    let own = spot.name();
+    let prefix = format!(".{}.", cut(&own, 255 - EXTRA_BYTES));
+    // Of another file when it isn't all of the name.
+    if prefix.len() != own.len() + 2 {
+        return false;
+    }
+    let outdated = |stem: &&str| {
+        let Some(state) = folder.open_existing(&format!("{stem}{STATE}")).ok().as_ref().and_then(part_state::described)
+        else {
+            return false;
+        };
+        state.0 != *hash && partial_stem(&own, &state.0) == **stem && state.1 == *spot.place.from()
+    };
+    let states = spot.place.states();
+    let stems = states.iter().filter(|name| name.starts_with(&prefix)).filter_map(|name| name.strip_suffix(STATE));
+    stems.filter(outdated).filter(|stem| remove_unused(&folder, stem)).count() > 0
+}
+
+/// Removes what was fetched of a version of this file that is no more.
+pub(super) fn remove_version(spot: &Spot, hash: &ContentHash) {
+    if let Ok(Some(folder)) = spot.place.existing() {
+        remove_unused(&folder, &partial_stem(&spot.name(), hash));
+    }
+}
+
+/// Removes a part and its state, unless a process works on it, or it isn't ours.
+fn remove_unused(folder: &Folder, stem: &str) -> bool {
+    let part = format!("{stem}{PART}");
+    let unused = folder.open_existing(&part).is_ok_and(|file| {
+        is_ours_alone(&file).unwrap_or(false) && file.try_lock().is_ok() && folder.remove(&part).is_ok()
+    });
+    unused && folder.remove(&format!("{stem}{STATE}")).is_ok()
+}
+
+/// How the states of parts end.
+pub(super) fn is_state(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(STATE)
 }
 
 fn partial_stem(name: &str, hash: &ContentHash) -> String {

@@ -161,7 +161,7 @@ impl Plan {
 
     /// What `source` should be asked for next; `None` when there is nothing for it now.
     pub(super) fn next(&mut self, source: SourceNo, now: Instant) -> Option<Work> {
-        if !self.is_usable(source) {
+        if !self.is_usable(source) || (self.in_order && self.is_another_asked(source)) {
             return None;
         }
         let takeable = |(position, no): (usize, &FileNo)| self.next_range(source, *no).map(|range| (position, range));
@@ -277,6 +277,16 @@ impl Plan {
         }
     }
 
+    /// A source turned out to have a file.
+    pub(super) fn available(&mut self, source: SourceNo, no: FileNo) {
+        self.files[no].sources |= bit(source);
+        if self.files[no].stage == Stage::Waiting
+            && let Some(state) = self.source_mut(source)
+        {
+            state.waiting.push_back(no);
+        }
+    }
+
     /// A source turned out not to have a file. True when nobody usable has it.
     pub(super) fn unavailable(&mut self, source: SourceNo, no: FileNo) -> bool {
         self.files[no].sources &= !bit(source);
@@ -352,6 +362,11 @@ impl Plan {
     /// Whether [`Plan::stranded`] has this file.
     pub(super) fn is_stranded(&self, no: FileNo, coming: impl IntoIterator<Item = SourceNo>) -> bool {
         self.files[no].is_stranded(self.hopeful(coming))
+    }
+
+    /// Whether somebody else was asked for something that is still to come.
+    fn is_another_asked(&self, source: SourceNo) -> bool {
+        self.flying.iter().any(|run| run.source != source) || self.manifests.iter().any(|asked| asked.1 != source)
     }
 
     fn hopeful(&self, coming: impl IntoIterator<Item = SourceNo>) -> u64 {

@@ -201,7 +201,7 @@ fn is_hidden(name: &FileName) -> bool {
 }
 
 /// One file as its source describes it; `below` is cut off its local path, `None` leaves only the last component.
-fn wanted(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<Wanted, Error> {
+pub(super) fn wanted(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<Wanted, Error> {
     let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name));
     let layout = Layout::of(stat.size).filter(|layout| layout.group_bytes() == stat.group_size).ok_or_else(lie)?;
     let local = match below {
@@ -213,7 +213,7 @@ fn wanted(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<Wanted
 }
 
 /// What `name` is; waits while its owner hashes it again. `None` when it isn't shared.
-async fn stat(
+pub(super) async fn stat(
     link: &Link,
     name: &FileName,
     patience: Duration,
@@ -221,12 +221,15 @@ async fn stat(
 ) -> Result<Option<FileStat>, Error> {
     let until = Instant::now() + patience;
     let mut pause = FIRST_LOOK;
+    let mut told = false;
     loop {
         match link.ask(&Ask::Stat { name: name.clone() }).await {
             Ok(Answer::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
             Err(StreamError::Answered { code: Code::NotFound, .. }) => return Ok(None),
             Err(StreamError::Answered { code: Code::Stale, .. }) if Instant::now() + pause < until => {
-                report(FetchEvent::Waiting { name: name.as_str() });
+                if !std::mem::replace(&mut told, true) {
+                    report(FetchEvent::Waiting { name: name.as_str() });
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_LOOK);
             }
@@ -331,6 +334,7 @@ mod tests {
             mtime_ns: 0,
             executable: false,
             partial: false,
+            stale: false,
         };
         let user = "bob".parse().unwrap();
         let local = |name, below| wanted(&user, stat(name), below).unwrap().local.to_string();

@@ -1,29 +1,23 @@
-//! Finding sources and calling them.
+//! Calling sources, and what they say that they have.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::peer::Code;
-use shared::tracker::{HashText, ListPeers, PeerEntry, Peers, Request as TrackerRequest};
 use shared::{GroupSet, UserName};
 use tokio::time::Instant;
 
+use super::FileNo;
 use super::courtesy::Courtesy;
 use super::parts::{self, Held};
 use super::writer::Order;
-use super::{FileNo, Sources};
-use crate::engine::contacts::{self, AskTracker};
+use crate::engine::contacts;
 use crate::engine::{Error, Me};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
-use crate::net::tracker::TrackerLink;
 use crate::net::{LinkError, StreamError};
 
-/// The largest files are asked about by hash; whoever has one of them is asked for everything.
-const ASKED_ABOUT: usize = 16;
-/// Files smaller than this in all are fetched before anybody else could be called.
-const WORTH_ASKING: u64 = 4 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -108,32 +102,30 @@ impl Caller {
         }
     }
 
-    /// Everybody else who has some of the files, each with a link; calls them side by side and sends each as it
-    /// answers.
-    pub(super) async fn call_others(
-        self,
-        first: UserName,
-        policy: Sources,
-        orders: Arc<Vec<Order>>,
-        found: tokio::sync::mpsc::UnboundedSender<Found>,
-    ) {
-        match self.others(&first, &policy, &orders).await {
-            Ok(others) => {
-                let mut calls = tokio::task::JoinSet::new();
-                for (target, has) in others {
-                    let (caller, found, orders) = (self.clone(), found.clone(), orders.clone());
-                    calls.spawn(async move {
-                        match caller.dial_other(&target, has, &orders).await {
-                            // Nobody listens when the fetch is over.
-                            Ok(one) => drop(found.send(one)),
-                            Err(error) => tracing::info!("{} has the same but doesn't answer: {error}", target.user),
-                        }
-                    });
-                }
-                while calls.join_next().await.is_some() {}
-            }
-            Err(error) => tracing::info!("nobody else is asked: {error}"),
-        }
+    /// Finds somebody who was named and asks what they have of these files, whatever the tracker knows of that.
+    pub(super) async fn call_named(&self, user: &UserName, due: &[FileNo], orders: &[Order]) -> Result<Found, Error> {
+        let link = self.call(user).await?;
+        let asked = Found::ask(link, due.iter().copied().collect(), orders, due).await;
+        asked.map_err(|why| Error::stream(user, why))
+    }
+
+    /// Makes a link to somebody who has these files.
+    pub(super) async fn dial_other(
+        &self,
+        target: &link::Target,
+        has: HashSet<FileNo>,
+        orders: &[Order],
+    ) -> Result<Found, Error> {
+        let link = self.dial(target).await?;
+        // The catalogue doesn't tell whether they have all of it; nobody offers part of what is one group.
+        let several = |file: &FileNo| orders.get(*file).is_some_and(|order| order.layout.groups() > 1);
+        let unsure: Vec<FileNo> = has.iter().copied().filter(several).collect();
+        Found::ask(link, has, orders, &unsure).await.map_err(|why| Error::stream(&target.user, why))
+    }
+
+    /// Who calls.
+    pub(super) const fn me(&self) -> &Me {
+        &self.me
     }
 
     /// Ends all links.
@@ -155,77 +147,9 @@ impl Caller {
         Ok(link)
     }
 
-    async fn dial_other(&self, target: &link::Target, has: HashSet<FileNo>, orders: &[Order]) -> Result<Found, Error> {
-        let link = self.dial(target).await?;
-        // The catalogue doesn't tell whether they have all of it; nobody offers part of what is one group.
-        let several = |file: &FileNo| orders.get(*file).is_some_and(|order| order.layout.groups() > 1);
-        let unsure: Vec<FileNo> = has.iter().copied().filter(several).collect();
-        Found::ask(link, has, orders, &unsure).await.map_err(|why| Error::stream(&target.user, why))
-    }
-
     fn links(&self) -> MutexGuard<'_, Vec<Link>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    async fn others(
-        &self,
-        first: &UserName,
-        policy: &Sources,
-        orders: &[Order],
-    ) -> Result<Vec<(link::Target, HashSet<FileNo>)>, Error> {
-        let total = orders.iter().map(|order| order.layout.size()).fold(0, u64::saturating_add);
-        let named = match policy {
-            Sources::Everybody => &[],
-            Sources::Also(users) | Sources::Only(users) => users.as_slice(),
-        };
-        let enough_here = total < WORTH_ASKING && !orders.iter().any(|order| order.stat.partial);
-        if named.is_empty() && (matches!(policy, Sources::Only(_)) || enough_here) {
-            return Ok(Vec::new());
-        }
-        let mut tracker = self.me.connect_tracker().await?;
-        let mut entries: HashMap<UserName, PeerEntry> = HashMap::new();
-        for user in named {
-            let only = ListPeers { user: Some(user.clone()), with_files: Some(false), ..ListPeers::default() };
-            add(&mut entries, list(&mut tracker, only).await?);
-        }
-        if !matches!(policy, Sources::Only(_)) {
-            let mut largest: Vec<&Order> = orders.iter().collect();
-            largest.sort_by_key(|order| std::cmp::Reverse(order.layout.size()));
-            for order in largest.into_iter().take(ASKED_ABOUT) {
-                let same =
-                    ListPeers { hash: Some(order.stat.hash.into()), with_files: Some(false), ..ListPeers::default() };
-                add(&mut entries, list(&mut tracker, same).await?);
-            }
-        }
-        let mut others = Vec::new();
-        for entry in entries.into_values().filter(|entry| entry.user != *first && entry.user != self.me.user) {
-            let has = catalogue(&mut tracker, &entry.user, orders).await?;
-            match contacts::target_of(&self.me, &entry, tracker.is_near()) {
-                Ok(target) if !has.is_empty() => others.push((target, has)),
-                Ok(_) => {}
-                Err(error) => tracing::info!("{} is not asked: {error}", entry.user),
-            }
-        }
-        Ok(others)
-    }
-}
-
-/// Which of the files `user` has in the tracker's catalogue.
-async fn catalogue(tracker: &mut TrackerLink, user: &UserName, orders: &[Order]) -> Result<HashSet<FileNo>, Error> {
-    let all = ListPeers { user: Some(user.clone()), ..ListPeers::default() };
-    let hashes: HashSet<HashText> =
-        list(tracker, all).await?.into_iter().flat_map(|entry| entry.files).map(|file| file.hash).collect();
-    let has = |(_, order): &(FileNo, &Order)| hashes.contains(&HashText::from(order.stat.hash));
-    Ok(orders.iter().enumerate().filter(has).map(|(no, _)| no).collect())
-}
-
-async fn list(tracker: &mut TrackerLink, which: ListPeers) -> Result<Vec<PeerEntry>, Error> {
-    let peers: Peers = tracker.call(&TrackerRequest::ListPeers(which)).await?;
-    Ok(peers.peers)
-}
-
-fn add(entries: &mut HashMap<UserName, PeerEntry>, more: Vec<PeerEntry>) {
-    entries.extend(more.into_iter().map(|entry| (entry.user.clone(), entry)));
 }
 
 /// Whether calling again may help.

@@ -14,7 +14,7 @@ use super::pieces::Pieces;
 use super::reading::{OpenShare, Proof, Ranges, ReadAhead, version};
 use crate::engine::share::{Freshness, freshness};
 use crate::engine::{Error, blocking};
-use crate::profile::{Profile, ProfileError, Share};
+use crate::profile::{Profile, ProfileError, Share, SharePage};
 use crate::sys::open_regular;
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
@@ -89,18 +89,18 @@ impl Library {
         Self { profile, stale, pieces: Pieces::default() }
     }
 
-    /// A page of shares.
+    /// A page of shares, as they are on the disk now.
     ///
     /// # Errors
     /// A code and words for the other side.
     pub async fn list(&self, to: &UserName, prefix: String, cursor: String) -> Result<Answer, Refusal> {
         let (profile, to) = (self.profile.clone(), to.clone());
-        let page = blocking(move || Ok(profile.page_for(&to, &prefix, &cursor, PAGE)?)).await.map_err(internal)?;
+        let page = blocking(move || live_page(&profile, &to, &prefix, cursor)).await.map_err(internal)?;
         let mut files = Vec::with_capacity(page.shares.len());
         let mut more = page.more;
         let mut bytes = 64;
-        for share in &page.shares {
-            let stat = stat_of(share);
+        for (share, stale) in page.shares {
+            let stat = FileStat { stale, ..stat_of(&share) };
             // Names may be long and full of characters that JSON escapes.
             bytes += 224 + stat.name.as_str().len() * 2;
             if bytes > FRAME_BYTES {
@@ -108,6 +108,9 @@ impl Library {
                 break;
             }
             files.push(stat);
+            if stale {
+                self.report_stale(share.name);
+            }
         }
         let next = files.last().filter(|_| more).map(|last| last.name.to_string());
         Ok(Answer::FileList { files: files.into_iter().map(Entry::Fit).collect(), next })
@@ -250,6 +253,33 @@ impl Library {
     }
 }
 
+/// Some shares as they are on the disk now.
+struct LivePage {
+    /// Each with whether it changed since it was hashed.
+    shares: Vec<(Share, bool)>,
+    /// Whether there are more behind the last.
+    more: bool,
+}
+
+/// A page of what is there; it is empty only where nothing more is.
+fn live_page(profile: &Profile, to: &UserName, prefix: &str, mut after: String) -> Result<LivePage, Error> {
+    loop {
+        let SharePage { shares, more } = profile.page_for(to, prefix, &after, PAGE)?;
+        if let Some(last) = shares.last() {
+            last.name.as_str().clone_into(&mut after);
+        }
+        let live = |share: Share| match freshness(&share) {
+            Freshness::Fresh => Some((share, false)),
+            Freshness::Changed => Some((share, true)),
+            Freshness::Missing => None,
+        };
+        let shares: Vec<_> = shares.into_iter().filter_map(live).collect();
+        if !shares.is_empty() || !more {
+            return Ok(LivePage { shares, more });
+        }
+    }
+}
+
 /// Opens a file and reads its first piece.
 fn open_one(
     profile: &Profile,
@@ -309,6 +339,7 @@ fn stat_of(share: &Share) -> FileStat {
         mtime_ns: u32::try_from(share.id.mtime_ns.rem_euclid(1_000_000_000)).unwrap_or(0),
         executable: share.executable,
         partial: false,
+        stale: false,
     }
 }
 

@@ -49,6 +49,6 @@ impl Part {
     pub(super) fn stat(&self) -> FileStat {
         let PartialShare { name, layout, mtime, executable, hash, .. } = self.share.clone();
         let (size, group_size) = (layout.size(), layout.group_bytes());
-        FileStat { name, size, hash, group_size, mtime, mtime_ns: 0, executable, partial: true }
+        FileStat { name, size, hash, group_size, mtime, mtime_ns: 0, executable, partial: true, stale: false }
     }
 }

@@ -129,6 +129,7 @@ fn files_are_chosen_and_fetched() {
         mtime_ns: 0,
         executable: false,
         partial: false,
+        stale: false,
     };
     let files = vec![file("a.pdf"), file("docs/b.pdf")];
     tell(&mut view, &News::Files { of: name("bob"), start: String::new(), files });
@@ -265,6 +266,7 @@ fn some_of_the_files_are_not_all_of_them() {
         mtime_ns: 0,
         executable: false,
         partial: false,
+        stale: false,
     };
     let files = |start: &str, names: &[&str]| News::Files {
         of: name("bob"),

@@ -10,6 +10,8 @@ pub(in crate::engine::fetch) struct Account {
     summary: Summary,
     first_error: Option<Error>,
     left: Left,
+    /// Files that have a number in what is reported.
+    numbered: FileNo,
 }
 
 /// What isn't there.
@@ -34,6 +36,18 @@ impl Account {
             account.break_off(text.clone(), 0, None, &error, report);
         }
         account.conclude(request, request.destination.clone(), Some(error))
+    }
+
+    /// The number of one more file in what is reported.
+    pub(super) const fn next_number(&mut self) -> FileNo {
+        self.numbered += 1;
+        self.numbered - 1
+    }
+
+    /// Bytes of a file that is begun anew.
+    pub(super) const fn add_bytes(&mut self, fetched: u64, resumed: u64) {
+        self.summary.bytes_fetched += fetched;
+        self.summary.bytes_resumed += resumed;
     }
 
     /// The error of the first file that failed.
@@ -96,7 +110,7 @@ impl Account {
 
     /// One that failed alone is the error, and so is a closed pipe; of several, how many. `early` is what ended it all.
     pub(super) fn conclude(self, request: &Request, destination: Destination, early: Option<Error>) -> Ended {
-        let Self { summary, first_error, left } = self;
+        let Self { summary, first_error, left, .. } = self;
         let total = summary.total();
         let error = early.or_else(|| {
             first_error.map(|error| match total {

@@ -67,7 +67,7 @@ impl Rest {
         let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
         let order = self.orders.get(file);
         let told = told_of(order, &progress, &self.sources, status);
-        self.account.settle(Some(file), told, || asked_again(order), report);
+        self.account.settle(order.map(|order| order.told_as), told, || asked_again(order), report);
     }
 }
 

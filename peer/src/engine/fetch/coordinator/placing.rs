@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Account, Reporter};
 use crate::engine::fetch::destination::{DiskPlacement, Placement, Vacancy};
-use crate::engine::fetch::partial::held_bytes;
+use crate::engine::fetch::partial::{held_bytes, remove_outdated};
 use crate::engine::fetch::resolve::{Resolved, Wanted};
 use crate::engine::fetch::writer::Order;
 use crate::engine::fetch::{Asked, FetchEvent, Report, Request};
@@ -27,6 +27,10 @@ const TOLD_BYTES: u64 = 32 << 20;
 #[derive(Default)]
 pub(super) struct Placed {
     pub(super) orders: Vec<Order>,
+    /// Files that are being hashed again at their source: where they go is decided when that is done.
+    pub(super) later: Vec<Wanted>,
+    /// Where they then go.
+    pub(super) disk: Option<Box<DiskPlacement>>,
     pub(super) account: Account,
     /// Why nothing can be fetched.
     pub(super) hindrance: Option<Error>,
@@ -36,11 +40,12 @@ pub(super) struct Placed {
 pub(super) async fn place(
     request: &Request,
     resolved: Resolved,
+    account: Account,
     report: Reporter<'_>,
     cancel: &CancellationToken,
 ) -> Placed {
     let placement = Placement::prepare(request, &resolved);
-    let mut placed = Placed::default();
+    let mut placed = Placed { account, ..Placed::default() };
     let Resolved { wanted, folders, missing, .. } = resolved;
     for (name, error) in missing {
         placed.account.fail(name.clone(), 0, Some(Asked::for_text(name)), error, report);
@@ -49,7 +54,9 @@ pub(super) async fn place(
         Ok(Placement::Stdout) => placed.stream(wanted, report),
         Ok(Placement::Disk(disk)) => {
             report_alike(&wanted, report);
-            if let Err(error) = placed.settle_on_disk(*disk, wanted, folders, report, cancel).await {
+            let (later, wanted) = wanted.into_iter().partition(|file| file.stat.stale);
+            placed.later = later;
+            if let Err(error) = placed.settle_on_disk(disk, wanted, folders, report, cancel).await {
                 placed.hindrance.get_or_insert(error);
             }
         }
@@ -68,7 +75,7 @@ impl Placed {
     fn stream(&mut self, wanted: Vec<Wanted>, report: Reporter<'_>) {
         for Wanted { stat, layout, .. } in wanted {
             if layout.group_bytes() <= STREAMED_GROUP_BYTES {
-                self.orders.push(Order { stat, layout, spot: None });
+                self.orders.push(Order { stat, layout, spot: None, told_as: self.account.next_number() });
             } else {
                 let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
                 self.account.fail(stat.name.to_string(), stat.size, None, Error::Usage(why), report);
@@ -76,9 +83,10 @@ impl Placed {
         }
     }
 
-    async fn settle_on_disk(
+    /// Decides where files go.
+    pub(super) async fn settle_on_disk(
         &mut self,
-        disk: DiskPlacement,
+        disk: Box<DiskPlacement>,
         wanted: Vec<Wanted>,
         folders: Vec<FileName>,
         report: Reporter<'_>,
@@ -87,10 +95,12 @@ impl Placed {
         let disk = self.look_at_all(disk, wanted, report, cancel).await?;
         check_space(&self.orders, disk.free_bytes(), disk.path())?;
         if self.orders.is_empty() && folders.is_empty() {
+            self.disk = Some(disk);
             return Ok(());
         }
         let count = folders.len();
-        let failed = blocking(move || make_folders(disk, folders)).await?;
+        let (failed, disk) = blocking(move || make_folders(disk, folders)).await?;
+        self.disk = Some(disk);
         self.account.add_folders(count - failed.len());
         for (name, error) in failed {
             self.account.fail(name.to_string(), 0, None, error, report);
@@ -101,11 +111,11 @@ impl Placed {
     /// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
     async fn look_at_all(
         &mut self,
-        mut disk: DiskPlacement,
+        mut disk: Box<DiskPlacement>,
         wanted: Vec<Wanted>,
         report: Reporter<'_>,
         cancel: &CancellationToken,
-    ) -> Result<DiskPlacement, Error> {
+    ) -> Result<Box<DiskPlacement>, Error> {
         self.orders.reserve(wanted.len());
         let mut wanted = wanted.into_iter();
         loop {
@@ -126,11 +136,17 @@ impl Placed {
                     looked = &mut looking => break looked?,
                 }
             };
-            for (vacancy, Wanted { stat, layout, local }) in looked {
+            for Looked { vacancy, outdated, wanted: Wanted { stat, layout, local } } in looked {
+                if outdated {
+                    report(FetchEvent::Outdated { name: &stat.name });
+                }
                 let (name, size) = (stat.name.to_string(), stat.size);
                 let again = || Some(Asked { text: stat.name.to_string(), local: Some(local) });
                 match vacancy {
-                    Ok(Vacancy::Free(spot)) => self.orders.push(Order { stat, layout, spot: Some(spot) }),
+                    Ok(Vacancy::Free(spot)) => {
+                        let told_as = self.account.next_number();
+                        self.orders.push(Order { stat, layout, spot: Some(spot), told_as });
+                    }
                     Ok(Vacancy::Skip(path)) => {
                         self.account.settle(None, Report::skipped(name, size, path), || None, report);
                     }
@@ -142,17 +158,26 @@ impl Placed {
     }
 }
 
-type Looked = Vec<(Result<Vacancy, Error>, Wanted)>;
+/// Folders that could not be made, and why.
+type Failed = Vec<(FileName, Error)>;
+
+/// What was found where a file should go.
+struct Looked {
+    vacancy: Result<Vacancy, Error>,
+    /// There was something of another version.
+    outdated: bool,
+    wanted: Wanted,
+}
 
 fn look_at(
-    mut disk: DiskPlacement,
+    mut disk: Box<DiskPlacement>,
     wanted: Vec<Wanted>,
     tell: &mpsc::UnboundedSender<(FileName, u64, u64)>,
     cancel: &CancellationToken,
-) -> (Looked, DiskPlacement) {
+) -> (Vec<Looked>, Box<DiskPlacement>) {
     let look = |wanted: Wanted| {
         if cancel.is_cancelled() {
-            return (Err(Error::Interrupted), wanted);
+            return Looked { vacancy: Err(Error::Interrupted), outdated: false, wanted };
         }
         let mut hashed = |bytes| {
             if wanted.stat.size >= TOLD_BYTES {
@@ -161,17 +186,20 @@ fn look_at(
             }
             if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
         };
-        (disk.look(&wanted, &mut hashed), wanted)
+        let vacancy = disk.look(&wanted, &mut hashed);
+        let outdated = matches!(&vacancy, Ok(Vacancy::Free(spot)) if remove_outdated(spot, &wanted.stat.hash));
+        Looked { vacancy, outdated, wanted }
     };
     let looked = wanted.into_iter().map(look).collect();
     (looked, disk)
 }
 
 /// The destination, and folders with nothing in them; tells which failed.
-fn make_folders(mut disk: DiskPlacement, folders: Vec<FileName>) -> Result<Vec<(FileName, Error)>, Error> {
+fn make_folders(mut disk: Box<DiskPlacement>, folders: Vec<FileName>) -> Result<(Failed, Box<DiskPlacement>), Error> {
     disk.make()?;
     let make = |name: FileName| disk.make_folder(&name).err().map(|error| (name, error));
-    Ok(folders.into_iter().filter_map(make).collect())
+    let failed = folders.into_iter().filter_map(make).collect();
+    Ok((failed, disk))
 }
 
 /// Tells of names that a system which doesn't tell case or normal forms apart would take for one.

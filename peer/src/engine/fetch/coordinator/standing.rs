@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Reporter, Running, Source, Trouble};
+use tokio::sync::mpsc;
+
+use super::{Ending, Reporter, Running, Source, Trouble};
 use crate::engine::Error;
 use crate::engine::fetch::parts::watch;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::puller::pull;
 use crate::engine::fetch::pulse::Pulse;
+use crate::engine::fetch::seeker::{Seeker, Sought};
 use crate::engine::fetch::sources::{Found, may_come_back};
 use crate::engine::fetch::{FetchEvent, FileNo};
 use crate::net::link::Link;
@@ -16,8 +19,61 @@ use crate::net::{LinkError, StreamError};
 use shared::peer::Code;
 
 impl Running<'_> {
+    /// Looks for others.
+    pub(super) fn seeker(&self, told: mpsc::UnboundedSender<Sought>) -> Seeker {
+        Seeker {
+            caller: self.caller.clone(),
+            pull: self.shared.clone(),
+            policy: self.request.sources.clone(),
+            taken: self.taken.clone(),
+            wanted: self.wanted.subscribe(),
+            often: !self.in_order,
+            told,
+        }
+    }
+
+    /// Takes what came of looking for others; tells when the fetch ends by it.
+    pub(super) async fn meet(&mut self, sought: Sought, report: Reporter<'_>) -> Option<Ending> {
+        match sought {
+            Sought::Found(found) => {
+                if !self.rejoin(&found, report).await {
+                    report(FetchEvent::Joined { user: found.link.user() });
+                    self.join(&found);
+                }
+            }
+            // A key that changed stops everything, if it was that one that was wanted.
+            Sought::Missed { named: true, error: error @ Error::PeerChanged { .. }, .. } => {
+                return Some(Ending::Changed(error));
+            }
+            Sought::Missed { user, named, error } => {
+                if named || matches!(error, Error::PeerChanged { .. }) {
+                    report(FetchEvent::NotAsked { user: &user, why: &error.to_string() });
+                } else {
+                    tracing::info!("{user} has the same and can't be asked: {error}");
+                }
+            }
+            Sought::Over(times) => {
+                self.sought = times;
+                self.fail_stranded(report).await;
+            }
+        }
+        None
+    }
+
+    /// Somebody who was given up is there again.
+    async fn rejoin(&mut self, found: &Found, report: Reporter<'_>) -> bool {
+        let known = self.sources.iter().position(|source| source.user == *found.link.user());
+        let Some(source) = known.and_then(|known| SourceNo::try_from(known).ok()) else { return false };
+        for file in &found.has {
+            self.shared.plan().available(source, *file);
+        }
+        self.welcome_back(source, &found.link, report).await;
+        true
+    }
+
     /// A source with a link starts to be pulled from.
     pub(super) fn join(&mut self, found: &Found) {
+        self.taken.add(found.link.user().clone());
         let added = self.shared.plan().add_source(|file| found.has.contains(&file), Instant::now());
         let Some(source) = added else { return };
         let user = found.link.user().clone();
@@ -58,9 +114,11 @@ impl Running<'_> {
         state.coming = false;
         if !std::mem::replace(&mut state.banned, true) {
             state.link.close(Code::Protocol);
+            self.liars.push(user.clone());
             report(FetchEvent::Banned { user: &user, why });
         }
         self.trouble = Some(Trouble::of(&Error::Integrity(format!("{user} {why}"))));
+        self.wanted.send_modify(|times| *times += 1);
         self.shared.work.notify_waiters();
         self.fail_stranded(report).await;
     }
@@ -89,6 +147,7 @@ impl Running<'_> {
         if !banned {
             self.trouble = Some(Trouble::of(&Error::stream(&user, error)));
         }
+        self.wanted.send_modify(|times| *times += 1);
         if coming {
             report(FetchEvent::Lost { user: &user, why: &why });
             let caller = self.caller.clone();
@@ -110,18 +169,21 @@ impl Running<'_> {
     pub(super) async fn give_up(&mut self, source: SourceNo, error: &Error, report: Reporter<'_>) {
         let Some(state) = self.source_mut(source) else { return };
         state.coming = false;
+        let user = state.user.clone();
+        // Should it come back later, it is found as anybody else.
+        self.taken.remove(&user);
         self.trouble = Some(Trouble::of(error));
         self.fail_stranded(report).await;
     }
 
-    pub(super) async fn stop_seeking(&mut self, report: Reporter<'_>) {
-        self.seeking = false;
-        self.fail_stranded(report).await;
+    /// Whether others may still be found.
+    fn is_seeking(&self) -> bool {
+        self.sought < *self.wanted.borrow()
     }
 
     /// Gives up on what nobody has who is there, is being called, or may still be found.
     pub(super) async fn fail_stranded(&mut self, report: Reporter<'_>) {
-        if self.seeking {
+        if self.is_seeking() {
             return;
         }
         let stranded = self.shared.plan().stranded(self.coming());
@@ -132,14 +194,18 @@ impl Running<'_> {
 
     /// Does so for one file.
     pub(super) async fn fail_if_stranded(&mut self, file: FileNo, report: Reporter<'_>) {
-        let stranded = !self.seeking && self.shared.plan().is_stranded(file, self.coming());
+        let stranded = !self.is_seeking() && self.shared.plan().is_stranded(file, self.coming());
         if stranded {
             self.strand(file, report).await;
         }
     }
 
     async fn strand(&mut self, file: FileNo, report: Reporter<'_>) {
-        let trouble = self.refusals.remove(&file).or_else(|| self.trouble.clone());
+        let refusal = self.refusals.remove(&file);
+        if let Some(trouble) = refusal.clone().filter(|trouble| trouble.changed && !self.in_order) {
+            return self.set_aside(file, trouble, report).await;
+        }
+        let trouble = refusal.or_else(|| self.trouble.clone());
         let error = trouble.map_or_else(
             || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
             Trouble::into_error,

@@ -3,8 +3,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use shared::UserName;
+
 struct Case {
     home: tempfile::TempDir,
+    from: UserName,
     content: Vec<u8>,
     stat: FileStat,
     layout: Layout,
@@ -24,8 +27,10 @@ fn case(bytes: usize) -> Case {
         mtime_ns: 0,
         executable: true,
         partial: false,
+        stale: false,
     };
-    Case { home: tempfile::tempdir().unwrap(), content, stat, layout, manifest: Manifest::new(values) }
+    let (home, from) = (tempfile::tempdir().unwrap(), "bob".parse().unwrap());
+    Case { home, from, content, stat, layout, manifest: Manifest::new(values) }
 }
 
 fn slice<'a>(content: &'a [u8], layout: &Layout, group: u32) -> &'a [u8] {
@@ -35,7 +40,7 @@ fn slice<'a>(content: &'a [u8], layout: &Layout, group: u32) -> &'a [u8] {
 
 impl Case {
     fn spot(&self, name: &str) -> Spot {
-        Spot::alone(self.home.path(), name)
+        Spot::alone(self.home.path(), name, self.from.clone())
     }
 
     fn open(&self, name: &str) -> Result<Partial, Error> {
@@ -134,6 +139,33 @@ fn what_lies_in_the_place_of_a_state_is_neither_written_to_nor_in_the_way() {
         assert_eq!(std::fs::read_to_string(&important).unwrap(), "important", "{kind}");
         assert_eq!(state.exists(), kind == "folder");
     }
+}
+
+#[test]
+fn what_is_left_of_other_versions_goes_and_of_other_people_stays() {
+    let (old, new) = (case(3 << 20), case(2 << 20));
+    let begin = |from: &str| {
+        let case =
+            Case { home: tempfile::tempdir_in(new.home.path()).unwrap(), from: from.parse().unwrap(), ..case(3 << 20) };
+        let mut partial = case.open("x").unwrap();
+        case.write(&mut partial, 0);
+        for name in case.files() {
+            std::fs::rename(case.home.path().join(&name), new.home.path().join(&name)).unwrap();
+        }
+        partial
+    };
+    let left = |new: &Case| new.files().into_iter().filter(|name| name.starts_with(".x.")).count();
+    let working = begin("bob");
+    assert!(!remove_outdated(&new.spot("x"), &new.stat.hash), "a process works on it");
+    drop(working);
+    assert!(!remove_outdated(&new.spot("y"), &new.stat.hash), "it is of another file");
+    assert!(!remove_outdated(&new.spot("x"), &old.stat.hash), "it is of this version");
+    assert_eq!(left(&new), 2);
+    assert!(remove_outdated(&new.spot("x"), &new.stat.hash));
+    assert_eq!(left(&new), 0);
+    drop(begin("carol"));
+    assert!(!remove_outdated(&new.spot("x"), &new.stat.hash), "it is somebody else's");
+    assert_eq!(left(&new), 2);
 }
 
 #[test]

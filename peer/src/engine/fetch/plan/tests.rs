@@ -65,6 +65,23 @@ fn in_order_means_one_file_after_another() {
 }
 
 #[test]
+fn in_order_means_one_source_at_a_time() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(4)], 1, true);
+    let (one, two) = (plan.add_source(all, now).unwrap(), plan.add_source(all, now).unwrap());
+    assert_eq!(plan.next(one, now), Some(Work::Manifest(0)));
+    assert_eq!(plan.next(two, now), None);
+    plan.manifest_came(0);
+    plan.opened(0, &[]);
+    let work = plan.next(one, now).unwrap();
+    assert_eq!(work, Work::Run { file: 0, start: 0, end: 1 });
+    assert_eq!(plan.next(two, now), None);
+    plan.lose_source(one);
+    plan.give_back(one, &work);
+    assert_eq!(plan.next(two, now), Some(work));
+}
+
+#[test]
 fn a_file_that_nobody_has_is_stranded_unless_somebody_may_come_back() {
     let now = Instant::now();
     let mut plan = Plan::new([layout(1), layout(2)], 1, false);
@@ -188,8 +205,10 @@ fn fetched_so_far(groups: u64, count: u64) -> GroupSet {
 /// A source of the simulation.
 #[derive(Debug, Clone)]
 struct Simulated {
-    /// Milliseconds a group takes; 0 never answers.
-    pace: u64,
+    /// Milliseconds a group takes, in turn for as long as `changes` says; 0 never answers.
+    paces: [u64; 2],
+    /// Milliseconds from one pace to the other.
+    changes: u64,
     /// From when until when it is gone, in milliseconds.
     away: (u64, u64),
     /// It lies about every group whose number this divides; 0 never.
@@ -198,25 +217,40 @@ struct Simulated {
     gets: u64,
 }
 
+impl Simulated {
+    fn pace(&self, ms: u64) -> u64 {
+        self.paces[usize::from(ms / self.changes % 2 == 1)]
+    }
+}
+
 fn sources() -> impl Strategy<Value = Vec<Simulated>> {
+    let pace = || prop_oneof![Just(0_u64), 1..40_u64, Just(5_000)];
     let one = (
-        prop_oneof![Just(0_u64), 1..40_u64, Just(5_000)],
+        [pace(), pace()],
+        1..2_000_u64,
         0..2_000_u64,
         0..3_000_u64,
         prop_oneof![Just(0_u32), 1..9_u32],
         prop_oneof![Just(0_u64), 1..200_u64],
     )
-        .prop_map(|(pace, from, time, lies, gets)| Simulated { pace, away: (from, from + time), lies, gets });
+        .prop_map(|(paces, changes, from, time, lies, gets)| Simulated {
+            paces,
+            changes,
+            away: (from, from + time),
+            lies,
+            gets,
+        });
     proptest::collection::vec(one, 0..4).prop_map(|mut sources| {
         // One that is honest and stays, so that it must end well.
-        sources.push(Simulated { pace: 3, away: (u64::MAX, u64::MAX), lies: 0, gets: 0 });
+        sources.push(Simulated { paces: [3, 3], changes: 1, away: (u64::MAX, u64::MAX), lies: 0, gets: 0 });
         sources
     })
 }
 
 proptest! {
-    /// Sources that are slow, silent, gone for a while, lying, or still fetching the files themselves: it ends with every group verified exactly once, and
-    /// no group is fetched more often than there are sources.
+    /// Sources that are slow, silent, now this and now that, gone for a while, lying, or still fetching the files
+    /// themselves: it ends with every group verified exactly once, and no group is fetched more often than there are
+    /// sources.
     #[test]
     fn it_always_ends_with_the_right_bytes(
         groups in proptest::collection::vec(1_u64..24, 1..6),
@@ -258,11 +292,11 @@ proptest! {
                 }
                 let Some((work, due)) = busy.get(&no).cloned() else {
                     if let Some(work) = plan.next(no, at(ms)) {
-                        busy.insert(no, (work, ms + source.pace));
+                        busy.insert(no, (work, ms + source.pace(ms)));
                     }
                     continue;
                 };
-                if source.pace == 0 || ms < due {
+                if source.pace(ms) == 0 || ms < due {
                     continue;
                 }
                 match work {
@@ -278,7 +312,7 @@ proptest! {
                         prop_assert!(had, "asked for what it doesn't have");
                         plan.delivered(no, file, start, at(ms));
                         if start + 1 < end {
-                            busy.insert(no, (Work::Run { file, start: start + 1, end }, ms + source.pace));
+                            busy.insert(no, (Work::Run { file, start: start + 1, end }, ms + source.pace(ms)));
                         } else {
                             busy.remove(&no);
                         }
@@ -310,8 +344,8 @@ proptest! {
         prop_assert!(plan.flying.is_empty());
     }
 
-    /// Sources that give work back or lose files: every group is asked for until it is verified, or its file failed
-    /// because nobody had it.
+    /// Sources that give work back, lose files, go, come back, or lie: every group is asked for until it is verified, or its
+    /// file failed because nobody had it.
     #[test]
     fn it_always_ends_with_an_account_of_what_is_missing(
         groups in proptest::collection::vec(1_u64..40, 1..8),
@@ -332,8 +366,19 @@ proptest! {
             steps += 1;
             prop_assert!(steps < 20_000, "it must end: {plan:?}");
             let (source, what) = choices.next().unwrap();
+            if what == 4 {
+                plan.restore_source(source, now);
+            }
             let Some(work) = plan.next(source, now) else { continue };
             match (work.clone(), what) {
+                (_, 2) => {
+                    plan.lose_source(source);
+                    plan.give_back(source, &work);
+                }
+                (_, 3) => {
+                    prop_assert!(plan.ban_source(source), "it was asked for nothing since it lied");
+                    plan.give_back(source, &work);
+                }
                 (_, 0) => plan.give_back(source, &work),
                 (Work::Manifest(no) | Work::Run { file: no, .. }, 1) => {
                     plan.give_back(source, &work);
@@ -356,6 +401,10 @@ proptest! {
                         }
                     }
                 }
+            }
+            for no in plan.stranded([]) {
+                plan.settle(no);
+                failed.insert(no);
             }
         }
         for (no, groups) in groups.iter().enumerate() {

@@ -98,8 +98,9 @@ mod tests {
             mtime_ns: 0,
             executable: false,
             partial: false,
+            stale: false,
         };
-        Order { stat, layout, spot: None }
+        Order { stat, layout, spot: None, told_as: 0 }
     }
 
     #[test]

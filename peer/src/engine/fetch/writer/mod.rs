@@ -41,12 +41,14 @@ const RESERVED_BYTES: usize = 4 << 20;
 const KEPT_BUFFERS: usize = 8;
 
 /// Where the groups of one file go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Order {
     pub(super) stat: FileStat,
     pub(super) layout: Layout,
     /// `None` for standard output.
     pub(super) spot: Option<Spot>,
+    /// Its number in what is reported.
+    pub(super) told_as: FileNo,
 }
 
 /// What the threads are told.

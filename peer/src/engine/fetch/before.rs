@@ -1,0 +1,62 @@
+//! What an earlier attempt left tells what a file is while the one whose file it is isn't there: others may have it.
+
+use std::path::Path;
+
+use shared::peer::FileStat;
+use shared::{FileName, Layout, UserName};
+
+use super::partial::is_state;
+use super::resolve::Wanted;
+use super::{Destination, Request};
+use crate::engine::part_state::{PART, PartState, STATE, described};
+use crate::sys::{Folder, is_ours_alone};
+
+/// A time that no file gets: the part doesn't tell that of its source.
+const NO_TIME: i64 = -1;
+
+/// The one file that is asked for, if an earlier attempt to fetch it got some of it. Blocks.
+pub(super) fn known_before(request: &Request) -> Option<Wanted> {
+    let [asked] = request.names.as_slice() else { return None };
+    let name: FileName = asked.text.parse().ok()?;
+    if asked.local.as_ref().is_some_and(|local| local.components().count() > 1) {
+        return None;
+    }
+    let (folder, local) = match &request.destination {
+        Destination::Folder(path) => {
+            (path.as_path(), asked.local.as_ref().map_or(name.last_component(), FileName::as_str))
+        }
+        Destination::FileOrFolder(path) => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            (parent.unwrap_or(Path::new(".")), path.file_name()?.to_str()?)
+        }
+        Destination::Stdout => return None,
+    };
+    let folder = Folder::open(folder).ok()?;
+    let prefix = format!(".{local}.");
+    let names = folder.names().ok()?;
+    let states = names.iter().filter(|state| state.starts_with(&prefix) && is_state(state));
+    let (stat, layout) = states.filter_map(|state| read(&folder, state, &name, &request.from)).next()?;
+    Some(Wanted { stat, layout, local: local.parse().ok()? })
+}
+
+fn read(folder: &Folder, state: &str, name: &FileName, from: &UserName) -> Option<(FileStat, Layout)> {
+    let file = folder.open_existing(state).ok().filter(|file| is_ours_alone(file).unwrap_or(false))?;
+    let (hash, owner) = described(&file)?;
+    let part = folder.open_existing(&format!("{}{PART}", state.strip_suffix(STATE)?)).ok()?;
+    let size = part.metadata().ok()?.len();
+    let layout = Layout::of(size)?;
+    // Its manifest proves the size.
+    PartState::read(&file, &hash, &layout)?;
+    let stat = FileStat {
+        name: name.clone(),
+        size,
+        hash,
+        group_size: layout.group_bytes(),
+        mtime: NO_TIME,
+        mtime_ns: 0,
+        executable: false,
+        partial: false,
+        stale: false,
+    };
+    (owner == *from).then_some((stat, layout))
+}
