@@ -23,7 +23,7 @@ use crate::sys;
 /// Streams that the other side may have open at once.
 const MAX_STREAMS: u32 = 64;
 /// What one bulk stream may have in flight towards us.
-const STREAM_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 3 << 20;
 /// Less than this starves a stream even on a slow network.
 const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 /// What all streams of one link may have in flight towards us: more than all bulk streams together, so that a full

@@ -32,7 +32,7 @@ use crate::engine::Error;
 /// Jobs that may wait before each thread: small groups go from thread to thread in batches.
 const QUEUE: usize = 64;
 /// KiB of groups that may be with the threads; one that is larger goes alone.
-const ROOM_KIB: u32 = 4 * 1024;
+const ROOM_KIB: u32 = 3 * 1024;
 /// Whole files that may wait for being made durable together; each holds a descriptor or two.
 const WHOLE: usize = 64;
 /// Room made for a group before its first byte.
