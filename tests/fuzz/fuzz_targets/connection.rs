@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracker::accounts::{Accounts, SqliteStore};
-use tracker::connection::{Budget, Context, Patience, serve};
+use tracker::connection::{Budget, Context, Patience, Seat, serve};
 use tracker::limits::Rates;
 use tracker::memory::Memory;
 use tracker::registry::Rules;
@@ -61,7 +61,8 @@ async fn converse(bytes: &[u8], context: Context) -> Vec<u8> {
         let _ = client.shutdown().await;
         let _ = client.read_to_end(&mut replies).await;
     };
-    tokio::join!(serve(stream, remote, context), ask);
+    let seat = Arc::new(Seat::new(Instant::now()));
+    tokio::join!(serve(stream, remote, context, seat), ask);
     replies
 }
 
