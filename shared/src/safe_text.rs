@@ -46,13 +46,14 @@ fn safe(text: &str, keep_breaks: bool) -> Cow<'_, str> {
             '\u{0}'..='\u{1f}' => push_picture(&mut out, 0x2400 + u32::from(c)),
             '\u{7f}' => out.push('\u{2421}'),
             NON_JOINER | JOINER if before.may_join(c, next) => out.push(c),
-            TEXT_STYLE | EMOJI_STYLE if before.may_be_styled(next) => out.push(c),
+            TEXT_STYLE | EMOJI_STYLE if marks <= MARKS_RUN && before.may_be_styled(next) => out.push(c),
             _ if is_invisible(c) || is_bidi_control(c) => {
                 push_code(&mut out, c);
                 before = Before::default();
                 continue;
             }
-            _ if marks > MARKS_RUN => {}
+            // What is left out changes nothing for what follows it.
+            _ if marks > MARKS_RUN => continue,
             _ => out.push(c),
         }
         before.go_on(c, marks);
@@ -220,6 +221,18 @@ mod tests {
             let tower = format!("a{}", mark.to_string().repeat(3000));
             assert_eq!(safe_line(&tower).chars().count(), 1 + MARKS_RUN, "{mark:?}");
         }
+    }
+
+    #[test]
+    fn a_style_does_not_make_a_tower_taller() {
+        assert_eq!(safe_line("\u{94d}\u{94d}🏽🏽\u{fe0e}"), "\u{94d}\u{94d}🏽🏽<U+FE0E>");
+    }
+
+    #[test]
+    fn what_is_cut_off_a_tower_joins_nothing() {
+        let once = safe_line("a\u{300}\u{300}\u{300}\u{300}🏽\u{200d}👩").into_owned();
+        assert_eq!(once, "a\u{300}\u{300}\u{300}\u{300}<U+200D>👩");
+        assert_eq!(safe_line(&once), once);
     }
 
     #[test]
