@@ -143,6 +143,26 @@ fn a_stream_whose_source_is_gone_goes_on_from_another() {
 }
 
 #[test]
+fn a_stream_comes_in_order_from_everybody_who_has_it() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    let film = lab.file("film.mkv", SIZE);
+    bob.share([&film]);
+    carol.share([&film]);
+    let _bobs = serve_slowly(&bob, "2M");
+    let carols = serve_slowly(&carol, "2M");
+    let copy = lab.empty_folder("here").join("copy");
+    let script = format!(r#"exec "$@" > '{}'"#, copy.display());
+    let outcome = alice.peer(["fetch", "bob", "film.mkv", "-o", "-"]).through_shell(&script).run();
+    outcome.exits(0).says("carol has the same and is asked as well");
+    assert_same(&copy, &film);
+    // Half of it, more or less: "alice fetched 5.70 MB of 12.0 MB".
+    let told = carols.wait_for("of 12.0 MB of film.mkv");
+    let megabytes: f64 = told.split_whitespace().skip_while(|word| *word != "fetched").nth(1).unwrap().parse().unwrap();
+    assert!((3.0..9.0).contains(&megabytes), "{told}");
+}
+
+#[test]
 fn standard_output_gets_all_that_was_named_or_nothing() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -82,13 +82,6 @@ pub enum Sources {
     Only(Vec<UserName>),
 }
 
-impl Sources {
-    /// Whether anybody is named.
-    const fn are_named(&self) -> bool {
-        matches!(self, Self::Also(users) | Self::Only(users) if !users.is_empty())
-    }
-}
-
 /// Where fetched files go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Destination {

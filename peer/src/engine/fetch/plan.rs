@@ -10,6 +10,9 @@
 //!
 //! A source that is still fetching a file itself has only some of its groups, and more of them from time to time: it is
 //! asked for those, and as long as it gets more it may get any.
+//!
+//! What must come in order comes from all sources as well, out of a window that begins at the first group that is still
+//! missing: whatever comes too early has to wait in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -22,6 +25,7 @@ mod asking;
 #[doc(hidden)]
 pub mod bench;
 mod end_game;
+mod in_order;
 mod pace;
 
 use pace::Pace;
@@ -91,6 +95,8 @@ struct File {
     pending: Vec<(u32, u32)>,
     /// Groups that came and were not found wrong; empty before the first was asked for.
     arrived: Vec<bool>,
+    /// No group before this one is missing.
+    head: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +137,7 @@ impl Plan {
             sources: 0,
             pending: Vec::new(),
             arrived: Vec::new(),
+            head: 0,
         };
         let files: Vec<File> = layouts.into_iter().map(file).collect();
         Self {
@@ -163,7 +170,7 @@ impl Plan {
 
     /// What `source` should be asked for next; `None` when there is nothing for it now.
     pub(super) fn next(&mut self, source: SourceNo, now: Instant) -> Option<Work> {
-        if !self.is_usable(source) || (self.in_order && self.is_another_asked(source)) {
+        if !self.is_usable(source) {
             return None;
         }
         let takeable = |(position, no): (usize, &FileNo)| self.next_range(source, *no).map(|range| (position, range));
@@ -175,7 +182,10 @@ impl Plan {
         {
             return Some(work);
         }
-        if self.in_order { None } else { self.double(source, now) }
+        if self.in_order && self.is_asked(source) {
+            return None;
+        }
+        self.double(source, now)
     }
 
     /// A source has these groups of a file, or these by now; when all of them, it no longer matters how it came by them.
@@ -218,6 +228,7 @@ impl Plan {
         file.stage = Stage::Fetching;
         file.arrived = present.to_vec();
         file.arrived.resize(index(file.layout.groups()), false);
+        file.move_head();
         file.pending = ranges_where(0, file.layout.groups(), |group| !file.arrived[index(group)]);
         file.pending.reverse();
         if !file.pending.is_empty() {
@@ -233,6 +244,7 @@ impl Plan {
         }
         if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
             *arrived = true;
+            self.files[no].move_head();
         }
         let same = |run: &Flying| run.source == source && run.file == no && run.start <= group && group < run.end;
         if let Some(position) = self.flying.iter().position(same) {
@@ -248,6 +260,8 @@ impl Plan {
     pub(super) fn wrong(&mut self, no: FileNo, group: u32) {
         if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
             *arrived = false;
+            let head = &mut self.files[no].head;
+            *head = group.min(*head);
         }
         self.put_back(no, group, group + 1);
     }
@@ -366,9 +380,9 @@ impl Plan {
         self.files[no].is_stranded(self.hopeful(coming))
     }
 
-    /// Whether somebody else was asked for something that is still to come.
-    fn is_another_asked(&self, source: SourceNo) -> bool {
-        self.flying.iter().any(|run| run.source != source) || self.manifests.iter().any(|asked| asked.1 != source)
+    /// Whether a source was asked for something that is still to come.
+    fn is_asked(&self, source: SourceNo) -> bool {
+        self.flying.iter().any(|run| run.source == source) || self.manifests.iter().any(|asked| asked.1 == source)
     }
 
     fn hopeful(&self, coming: impl IntoIterator<Item = SourceNo>) -> u64 {
@@ -416,6 +430,12 @@ impl Plan {
 }
 
 impl File {
+    fn move_head(&mut self) {
+        while self.arrived.get(index(self.head)) == Some(&true) {
+            self.head += 1;
+        }
+    }
+
     /// Whether groups are missing that none of the sources in `hopeful` has.
     fn is_stranded(&self, hopeful: u64) -> bool {
         let all_came = !self.arrived.is_empty() && self.arrived.iter().all(|came| *came);

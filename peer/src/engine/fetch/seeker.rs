@@ -58,8 +58,6 @@ pub(super) struct Seeker {
     pub(super) taken: Arc<Taken>,
     /// Counts how often it was wanted.
     pub(super) wanted: watch::Receiver<u64>,
-    /// Also looks without being asked to.
-    pub(super) often: bool,
     pub(super) told: mpsc::UnboundedSender<Sought>,
 }
 
@@ -90,14 +88,13 @@ impl Seeker {
         loop {
             let wanted = *self.wanted.borrow_and_update();
             let due = self.due(wanted);
-            if wanted > 0 && !due.is_empty() {
+            if !due.is_empty() {
                 self.look(&due, &mut missed).await;
             }
             if self.told.send(Sought::Over(wanted)).is_err() {
                 return;
             }
-            let again = if self.often { LOOK_AGAIN } else { Duration::MAX };
-            if let Ok(Err(_)) = tokio::time::timeout(again, self.wanted.changed()).await {
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, self.wanted.changed()).await {
                 return;
             }
         }

@@ -162,8 +162,7 @@ impl Rounds<'_> {
             pullers: JoinSet::new(),
             calls: JoinSet::new(),
             watches: JoinSet::new(),
-            // What must come in order comes from one at a time: others are looked for when that one is lost.
-            wanted: watch::Sender::new(u64::from(!in_order || request.sources.are_named())),
+            wanted: watch::Sender::new(1),
             sought: 0,
             taken: Arc::default(),
             liars: std::mem::take(&mut self.liars),

@@ -27,7 +27,6 @@ impl Running<'_> {
             policy: self.request.sources.clone(),
             taken: self.taken.clone(),
             wanted: self.wanted.subscribe(),
-            often: !self.in_order,
             told,
         }
     }

@@ -54,7 +54,9 @@ impl Plan {
             return None;
         }
         let has = |group: u32| self.has(source, no, group);
+        let horizon = if self.in_order { self.horizon(source, no)? } else { u32::MAX };
         file.pending.iter().enumerate().rev().find_map(|(place, &(first, last))| {
+            let last = last.min(horizon);
             let start = (first..last).find(|group| has(*group))?;
             let end = if self.partly.contains_key(&(source, no)) {
                 (start..last).find(|group| !has(*group)).unwrap_or(last)
@@ -73,12 +75,13 @@ impl Plan {
         now: Instant,
     ) -> Option<Work> {
         let no = *self.ready.get(position)?;
-        let longest = self.longest_run(source, no);
+        let longest = if self.in_order { self.room_left(source, no) } else { self.longest_run(source, no) };
         let sharers = self.streams * self.usable().count_ones().max(1);
         let file = &mut self.files[no];
         let Takeable { place, start, end } = range;
-        // Shorter near the end, so that all streams finish together.
-        let left: u32 = file.pending.iter().map(|(start, end)| end - start).sum();
+        // Shorter near the end, so that all streams finish together; in order, that of the window.
+        let left: u32 =
+            if self.in_order { end - start } else { file.pending.iter().map(|(start, end)| end - start).sum() };
         let fair = (left / (sharers * 2)).max(1);
         let cut = start + (end - start).min(longest).min(fair);
         let (first, last) = *file.pending.get(place)?;

@@ -64,21 +64,72 @@ fn in_order_means_one_file_after_another() {
     assert_eq!(plan.next(source, now), Some(Work::Run { file: 1, start: 0, end: 1 }));
 }
 
-#[test]
-fn in_order_means_one_source_at_a_time() {
-    let now = Instant::now();
-    let mut plan = Plan::new([layout(4)], 1, true);
-    let (one, two) = (plan.add_source(all, now).unwrap(), plan.add_source(all, now).unwrap());
-    assert_eq!(plan.next(one, now), Some(Work::Manifest(0)));
-    assert_eq!(plan.next(two, now), None);
+/// A plan for one file in order, with its partial open.
+fn in_order(groups: u64, sources: u32, now: Instant) -> Plan {
+    let mut plan = Plan::new([layout(groups)], 1, true);
+    for _ in 0..sources {
+        plan.add_source(all, now).unwrap();
+    }
+    assert_eq!(plan.next(0, now), Some(Work::Manifest(0)));
     plan.manifest_came(0);
     plan.opened(0, &[]);
-    let work = plan.next(one, now).unwrap();
-    assert_eq!(work, Work::Run { file: 0, start: 0, end: 1 });
-    assert_eq!(plan.next(two, now), None);
-    plan.lose_source(one);
-    plan.give_back(one, &work);
-    assert_eq!(plan.next(two, now), Some(work));
+    plan
+}
+
+/// The groups that a source is asked for when it asks as far ahead as it can.
+fn asked(plan: &mut Plan, source: SourceNo, now: Instant) -> Vec<u32> {
+    let runs = std::iter::from_fn(|| match plan.next(source, now)? {
+        Work::Run { start, end, .. } => Some(start..end),
+        Work::Manifest(_) => panic!("a manifest"),
+    });
+    runs.flatten().collect()
+}
+
+#[test]
+fn in_order_nothing_is_asked_for_that_would_have_to_wait_long() {
+    let now = Instant::now();
+    let mut plan = in_order(100, 1, now);
+    assert_eq!(asked(&mut plan, 0, now), [0, 1, 2, 3, 4, 5, 6, 7]);
+    plan.delivered(0, 0, 1, now);
+    assert_eq!(asked(&mut plan, 0, now), [0; 0], "the first is still missing");
+    plan.delivered(0, 0, 0, now);
+    assert_eq!(asked(&mut plan, 0, now), [8, 9]);
+}
+
+#[test]
+fn in_order_sources_share_the_window_by_their_rates() {
+    let begin = Instant::now();
+    let mut plan = in_order(100, 2, begin);
+    let (one, other) = (asked(&mut plan, 0, begin), asked(&mut plan, 1, begin));
+    assert_eq!((one.len(), other.len()), (4, 4));
+    // Three times as fast as the other.
+    let at = |ms| begin + Duration::from_millis(ms);
+    (1..).zip(&one).for_each(|(no, group)| plan.delivered(0, 0, *group, at(no * 10)));
+    (1..).zip(&other).for_each(|(no, group)| plan.delivered(1, 0, *group, at(no * 30)));
+    let (one, other) = (asked(&mut plan, 0, at(120)), asked(&mut plan, 1, at(120)));
+    assert_eq!((one.len(), other.len()), (6, 2));
+}
+
+#[test]
+fn in_order_nobody_waits_for_one_that_is_much_slower() {
+    let begin = Instant::now();
+    let mut plan = in_order(100, 2, begin);
+    let (quick, slow) = (asked(&mut plan, 0, begin), asked(&mut plan, 1, begin));
+    let at = |ms| begin + Duration::from_millis(ms);
+    assert_eq!((quick.as_slice(), slow.as_slice()), ([0, 1, 2, 3].as_slice(), [4, 5, 6, 7].as_slice()));
+    (1..).zip(&quick).for_each(|(no, group)| plan.delivered(0, 0, *group, at(no)));
+    let further = asked(&mut plan, 0, at(5));
+    assert_eq!(further, [8, 9, 10, 11], "to the end of the window");
+    (6..).zip(&further).for_each(|(ms, group)| plan.delivered(0, 0, *group, at(ms)));
+    assert_eq!(asked(&mut plan, 0, at(10)), [4], "what everybody waits for comes first");
+    plan.delivered(0, 0, 4, at(11));
+    assert_eq!(asked(&mut plan, 0, at(12)), [12], "the window went on");
+    slow.iter().for_each(|group| plan.delivered(1, 0, *group, at(400)));
+    assert_eq!(asked(&mut plan, 1, at(401)), [0; 0], "it would only hold the other up");
+    assert_eq!(asked(&mut plan, 0, at(401)), [13, 14, 15, 16, 17, 18, 19]);
+    plan.lose_source(0);
+    (12..20).for_each(|group| plan.give_back(0, &Work::Run { file: 0, start: group, end: group + 1 }));
+    assert!(asked(&mut plan, 1, at(402)).contains(&12), "better slow than not at all");
 }
 
 #[test]
@@ -256,10 +307,11 @@ proptest! {
         groups in proptest::collection::vec(1_u64..24, 1..6),
         sources in sources(),
         streams in 1_usize..4,
+        in_order: bool,
     ) {
         let begin = Instant::now();
         let at = |ms: u64| begin + Duration::from_millis(ms);
-        let mut plan = Plan::new(groups.iter().map(|groups| layout(*groups)), streams, false);
+        let mut plan = Plan::new(groups.iter().map(|groups| layout(*groups)), streams, in_order);
         for _ in &sources {
             plan.add_source(all, begin).unwrap();
         }
@@ -311,6 +363,8 @@ proptest! {
                         let had = all || fetched_so_far(groups[file], ms / source.gets).contains(start);
                         prop_assert!(had, "asked for what it doesn't have");
                         plan.delivered(no, file, start, at(ms));
+                        let first_missing = (0..).find(|group| !right.contains(&(file, *group))).unwrap();
+                        prop_assert!(!in_order || start < first_missing + 2 * 8, "far too early");
                         if start + 1 < end {
                             busy.insert(no, (Work::Run { file, start: start + 1, end }, ms + source.pace(ms)));
                         } else {

@@ -30,6 +30,12 @@ impl Right {
         &self.0
     }
 
+    /// The same, but its room is free for others: the one that they all wait for would find none.
+    pub(super) fn without_room(mut self) -> Self {
+        self.0.room = None;
+        self
+    }
+
     /// The buffer, for reuse.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.0.bytes

@@ -71,7 +71,7 @@ pub(super) struct Group {
     pub(super) bytes: Vec<u8>,
     pub(super) source: SourceNo,
     /// Its share of the room; given back with it.
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// What they tell.
@@ -156,7 +156,7 @@ impl WriterHandle {
         let kib = u32::try_from(bytes.len() / 1024).unwrap_or(ROOM_KIB).clamp(1, ROOM_KIB);
         // Never closed.
         let room = self.room.clone().acquire_many_owned(kib).await.ok();
-        self.send(Job::Group(Group { file, group, bytes, source, _room: room })).await;
+        self.send(Job::Group(Group { file, group, bytes, source, room })).await;
     }
 
     /// An empty buffer for a group of `len` bytes.

@@ -1,13 +1,13 @@
 //! The thread that writes groups to their partials or, in order, to standard output.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 use shared::content::Manifest;
 use tokio::sync::mpsc;
 
 use super::check::{Checked, Right};
-use super::{Desk, Group, Outcome};
+use super::{Buffers, Desk, Group, Outcome};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::{Partial, Whole, Written};
@@ -22,10 +22,11 @@ pub(super) fn run(desk: Desk, mut checked: mpsc::Receiver<Checked>, to_finish: m
             Checked::Open { file, .. } if writer.desk.is_closed(file) => {}
             Checked::Open { file, manifest } => writer.open(file, &manifest),
             Checked::Group(right) => {
-                if !writer.desk.is_closed(right.get().file) {
-                    writer.group(&right);
+                if writer.desk.is_closed(right.get().file) {
+                    writer.desk.buffers.give_back(right.into_buffer());
+                } else {
+                    writer.group(right);
                 }
-                writer.desk.buffers.give_back(right.into_buffer());
             }
             Checked::Abandon { file } => writer.abandon(file),
         }
@@ -50,9 +51,15 @@ struct Writer {
 enum Target {
     Disk(Box<Partial>),
     /// In order, and nowhere else.
-    Stream {
-        next: u32,
-    },
+    Stream(InOrder),
+}
+
+/// What goes to standard output of a file.
+#[derive(Debug, Default)]
+struct InOrder {
+    next: u32,
+    /// What came before its turn: no more than the plan's window.
+    early: BTreeMap<u32, Right>,
 }
 
 impl Writer {
@@ -64,7 +71,7 @@ impl Writer {
                         let part = Some(partial.part_path());
                         (partial.present().to_vec(), partial.present_bytes(), partial.is_whole(), part)
                     }
-                    Target::Stream { .. } => (Vec::new(), 0, false, None),
+                    Target::Stream(_) => (Vec::new(), 0, false, None),
                 };
                 self.targets.insert(file, target);
                 self.desk.tell(Outcome::Opened { file, present, bytes, part });
@@ -83,16 +90,17 @@ impl Writer {
                 let mut hashed = |bytes| self.desk.tell(Outcome::Hashed { file, bytes });
                 Target::Disk(Box::new(Partial::open(spot, &order.stat, order.layout, manifest, &mut hashed)?))
             }
-            None => Target::Stream { next: 0 },
+            None => Target::Stream(InOrder::default()),
         })
     }
 
-    fn group(&mut self, right: &Right) {
-        let Group { file, group, ref bytes, source, .. } = *right.get();
-        let written = self.write(file, group, bytes);
+    fn group(&mut self, right: Right) {
+        let Group { file, source, ref bytes, .. } = *right.get();
+        let bytes = bytes.len();
+        let written = self.write(file, right);
         if matches!(written, Ok(Written::Some | Written::Last)) {
-            self.spread(file, bytes.len());
-            self.desk.tell(Outcome::Verified { file, bytes: bytes.len() as u64, source });
+            self.spread(file, bytes);
+            self.desk.tell(Outcome::Verified { file, bytes: bytes as u64, source });
         }
         match written {
             Ok(Written::Last) => self.finish(file),
@@ -104,17 +112,20 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, file: FileNo, group: u32, bytes: &[u8]) -> Result<Written, Error> {
+    fn write(&mut self, file: FileNo, right: Right) -> Result<Written, Error> {
         let groups = self.desk.order(file)?.layout.groups();
         if groups == 1 && !self.targets.contains_key(&file) {
             let target = self.target(file, None)?;
             self.targets.insert(file, target);
         }
-        match self.targets.get_mut(&file) {
+        let Group { group, ref bytes, .. } = *right.get();
+        let written = match self.targets.get_mut(&file) {
             Some(Target::Disk(partial)) => partial.write(group, bytes),
-            Some(Target::Stream { next }) => stream_out(next, groups, group, bytes),
+            Some(Target::Stream(stream)) => return stream.take(right, groups, &self.desk.buffers),
             None => Ok(Written::Twice),
-        }
+        };
+        self.desk.buffers.give_back(right.into_buffer());
+        written
     }
 
     /// While people talk, each of whose messages waits for the disk, it never has much to write at once.
@@ -144,7 +155,7 @@ impl Writer {
         match self.close(file) {
             // Fails only when that thread did, which its end tells.
             Some(Target::Disk(partial)) => drop(self.to_finish.blocking_send((file, partial.into_whole()))),
-            Some(Target::Stream { .. }) => self.desk.tell(Outcome::Finished { file, path: None, renamed: false }),
+            Some(Target::Stream(_)) => self.desk.tell(Outcome::Finished { file, path: None, renamed: false }),
             None => {}
         }
     }
@@ -154,13 +165,21 @@ impl Writer {
     }
 }
 
-fn stream_out(next: &mut u32, groups: u32, group: u32, bytes: &[u8]) -> Result<Written, Error> {
-    if group != *next {
-        return Err(Error::Internal("groups for standard output out of order".to_owned()));
+impl InOrder {
+    fn take(&mut self, right: Right, groups: u32, buffers: &Buffers) -> Result<Written, Error> {
+        let group = right.get().group;
+        if group < self.next || self.early.contains_key(&group) {
+            buffers.give_back(right.into_buffer());
+            return Ok(Written::Twice);
+        }
+        self.early.insert(group, right.without_room());
+        let mut out = std::io::stdout().lock();
+        while let Some(right) = self.early.remove(&self.next) {
+            out.write_all(&right.get().bytes)?;
+            out.flush()?;
+            buffers.give_back(right.into_buffer());
+            self.next += 1;
+        }
+        Ok(if self.next == groups { Written::Last } else { Written::Some })
     }
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
-    *next += 1;
-    Ok(if *next == groups { Written::Last } else { Written::Some })
 }
