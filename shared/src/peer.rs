@@ -51,7 +51,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::ContentHash;
+use crate::content::{ContentHash, Layout};
 use crate::hex::hex_text;
 use crate::names::{FileName, UserName};
 
@@ -219,6 +219,23 @@ pub struct FileStat {
     /// Whether it changed since all this was known; only in lists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+}
+
+impl FileStat {
+    /// A file of which nothing is known but its content: of no time, not executable, whole.
+    pub const fn new(name: FileName, hash: ContentHash, layout: &Layout) -> Self {
+        Self {
+            name,
+            size: layout.size(),
+            hash,
+            group_size: layout.group_bytes(),
+            mtime: 0,
+            mtime_ns: 0,
+            executable: false,
+            partial: false,
+            stale: false,
+        }
+    }
 }
 
 impl<T> Entry<T> {
@@ -409,145 +426,4 @@ impl std::fmt::Display for Code {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::frame;
-
-    fn golden<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, text: &str) {
-        assert_eq!(serde_json::to_string(value).unwrap(), text);
-        assert_eq!(&serde_json::from_str::<T>(text).unwrap(), value);
-    }
-
-    #[test]
-    fn golden_asks() {
-        let hash = ContentHash::from_bytes([0x11; 32]);
-        let ones = "11".repeat(32);
-        let hello = Hello { user: "alice".parse().unwrap(), agent: "vizinho/0.1.0".into(), capabilities: vec![] };
-        golden(&Ask::Hello(hello), r#"{"t":"hello","user":"alice","agent":"vizinho/0.1.0","capabilities":[]}"#);
-        golden(&Ask::Chat {}, r#"{"t":"chat"}"#);
-        golden(&Ask::Files { prefix: None, cursor: None }, r#"{"t":"files"}"#);
-        golden(&Ask::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
-        golden(&Ask::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
-        golden(&Ask::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
-        let get = Ask::Get { hash, ranges: vec![(0, 3), (7, 8)] };
-        golden(&get, &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
-    }
-
-    #[test]
-    fn golden_answers() {
-        golden(
-            &Answer::Error { code: Code::NotFound, message: "no".into() },
-            r#"{"t":"error","code":3,"message":"no"}"#,
-        );
-        golden(&Answer::Data { bytes: 5 }, r#"{"t":"data","bytes":5}"#);
-        let id = MessageId::from_bytes([0xab; 16]);
-        golden(&ChatReply::Ack { id }, r#"{"t":"ack","id":"abababababababababababababababab"}"#);
-        golden(
-            &ChatFrame::Message(ChatMessage { id, ts: -1, text: "olá".into(), offer: None, room: None }),
-            r#"{"t":"message","id":"abababababababababababababababab","ts":-1,"text":"olá"}"#,
-        );
-        let (hash, ones) = (ContentHash::from_bytes([0x11; 32]), "11".repeat(32));
-        golden(&Answer::Have { hash, groups: 3 }, &format!(r#"{{"t":"have","hash":"{ones}","groups":3}}"#));
-        let offer = Some(Offer { name: "a/b".parse().unwrap(), size: 5, hash });
-        golden(
-            &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, room: None }),
-            &format!(
-                r#"{{"t":"message","id":"abababababababababababababababab","ts":0,"text":"x","offer":{{"name":"a/b","size":5,"hash":"{ones}"}}}}"#
-            ),
-        );
-    }
-
-    #[test]
-    fn an_entry_that_is_none_leaves_the_others() {
-        let ones = "11".repeat(32);
-        let file = |name: &str, more: &str| {
-            format!(r#"{{"name":"{name}","size":5,"hash":"{ones}","group_size":1048576,"mtime":-1{more}}}"#)
-        };
-        let stat = FileStat {
-            name: "a".parse().unwrap(),
-            size: 5,
-            hash: ContentHash::from_bytes([0x11; 32]),
-            group_size: 1 << 20,
-            mtime: -1,
-            mtime_ns: 7,
-            executable: false,
-            partial: false,
-            stale: false,
-        };
-        let good = Answer::FileList { files: vec![Entry::Fit(stat.clone())], next: None };
-        golden(&good, &format!(r#"{{"t":"file_list","files":[{}]}}"#, file("a", r#","mtime_ns":7"#)));
-        let list = [file("a", r#","mtime_ns":7"#), file("../b", ""), r#"{"size":5}"#.into(), "5".into()].join(",");
-        let Ok(Answer::FileList { files, .. }) =
-            serde_json::from_str(&format!(r#"{{"t":"file_list","files":[{list}]}}"#))
-        else {
-            panic!("{list}")
-        };
-        let checked: Vec<_> = files.into_iter().map(Entry::checked).collect();
-        assert_eq!(checked, [Ok(stat), Err("../b".to_owned()), Err(String::new()), Err(String::new())]);
-        let folders = serde_json::from_str(r#"{"t":"folder_list","folders":["a/b","/c"]}"#).unwrap();
-        let Answer::FolderList { folders, .. } = folders else { panic!("{folders:?}") };
-        let checked: Vec<_> = folders.into_iter().map(Entry::checked).collect();
-        assert_eq!(checked, [Ok("a/b".parse().unwrap()), Err("/c".to_owned())]);
-    }
-
-    #[test]
-    fn unknown_tags_and_fields_are_tolerated() {
-        assert_eq!(serde_json::from_str::<Ask>(r#"{"t":"dance","x":[1]}"#).unwrap(), Ask::Unknown);
-        assert_eq!(
-            serde_json::from_str::<Answer>(r#"{"t":"data","bytes":1,"new":{}}"#).unwrap(),
-            Answer::Data { bytes: 1 }
-        );
-        assert!(serde_json::from_str::<Ask>(r#"{"t":"stat","name":"../x"}"#).is_err());
-        assert!(serde_json::from_str::<Ask>(r#"{"name":"x"}"#).is_err());
-    }
-
-    #[test]
-    fn codes_round_trip() {
-        for value in 0..300 {
-            assert_eq!(u64::from(Code::from(value)), value);
-        }
-        assert_eq!(Code::from(9), Code::ShuttingDown);
-    }
-
-    fn asks() -> impl Strategy<Value = Ask> {
-        prop_oneof![
-            (proptest::option::of(".{0,20}"), proptest::option::of(".{0,20}"))
-                .prop_map(|(prefix, cursor)| Ask::Files { prefix, cursor }),
-            "[a-zé ]{1,20}(/[a-z]{1,9}){0,3}".prop_map(|name| Ask::Stat { name: name.parse().unwrap() }),
-            any::<[u8; 32]>().prop_map(|hash| Ask::Have { hash: ContentHash::from_bytes(hash) }),
-            (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9))
-                .prop_map(|(hash, ranges)| Ask::Get { hash: ContentHash::from_bytes(hash), ranges }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn asks_round_trip_through_frames(asks in proptest::collection::vec(asks(), 0..5), piece in 1_usize..50) {
-            let mut bytes = Vec::new();
-            for ask in &asks {
-                frame::encode(ask, &mut bytes).unwrap();
-            }
-            let mut decoder = frame::Decoder::default();
-            let mut found = Vec::new();
-            for piece in bytes.chunks(piece) {
-                decoder.extend(piece);
-                while let Some(ask) = decoder.next_frame::<Ask>().unwrap() {
-                    found.push(ask);
-                }
-            }
-            prop_assert_eq!(found, asks);
-        }
-
-        #[test]
-        fn mutated_frames_never_panic(ask in asks(), at: proptest::sample::Index, to: u8) {
-            let mut bytes = serde_json::to_vec(&ask).unwrap();
-            let at = at.index(bytes.len());
-            bytes[at] = to;
-            let _ = serde_json::from_slice::<Ask>(&bytes);
-            let _ = serde_json::from_slice::<Answer>(&bytes);
-            let _ = serde_json::from_slice::<ChatFrame>(&bytes);
-        }
-    }
-}
+mod tests;

@@ -14,24 +14,11 @@ use crate::profile::Profile;
 use crate::ui::{ShareBar, files, size};
 
 pub(super) async fn share(context: &Context, paths: Vec<PathBuf>, name: Option<FileName>) -> Result<(), Error> {
-    let profile = context.profile()?;
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file or folder".to_owned()));
     }
-    let (sharing, output) = (profile.clone(), context.output.clone());
-    let summary = blocking(move || {
-        let mut bar = ShareBar::new(&output);
-        let mut failure = None;
-        let summary = share::share(&sharing, &paths, name.as_ref(), &mut |event| {
-            if failure.is_none() {
-                failure = bar.show(&event).err();
-            }
-        });
-        bar.end();
-        failure.map_or(summary, |failure| Err(failure.into()))
-    })
-    .await?;
-    tell_node(&profile).await?;
+    let summary =
+        with_bar(context, move |profile, report| share::share(profile, &paths, name.as_ref(), report)).await?;
     if !context.output.is_json() {
         context.output.note(&sum_up(&summary));
     }
@@ -41,29 +28,35 @@ pub(super) async fn share(context: &Context, paths: Vec<PathBuf>, name: Option<F
     }
 }
 
+/// Hashes with a bar and lets the node know.
+async fn with_bar(
+    context: &Context,
+    share: impl FnOnce(&Profile, &mut dyn FnMut(share::ShareEvent<'_>)) -> Result<Summary, Error> + Send + 'static,
+) -> Result<Summary, Error> {
+    let profile = context.profile()?;
+    let (sharing, output) = (profile.clone(), context.output.clone());
+    let summary = blocking(move || {
+        let mut bar = ShareBar::new(&output);
+        let mut failure = None;
+        let summary = share(&sharing, &mut |event| {
+            if failure.is_none() {
+                failure = bar.show(&event).err();
+            }
+        });
+        bar.end();
+        failure.map_or(summary, |failure| Err(failure.into()))
+    })
+    .await?;
+    tell_node(&profile).await?;
+    Ok(summary)
+}
+
 /// Offers what was fetched, under these names. What goes wrong with that is told and no more: the files are here.
 pub(super) async fn share_fetched(context: &Context, files: Vec<(PathBuf, FileName)>) {
     if files.is_empty() {
         return;
     }
-    let shared = async {
-        let profile = context.profile()?;
-        let (sharing, output) = (profile.clone(), context.output.clone());
-        let summary = blocking(move || {
-            let mut bar = ShareBar::new(&output);
-            let mut failure = None;
-            let summary = share::share_files(&sharing, files, &mut |event| {
-                if failure.is_none() {
-                    failure = bar.show(&event).err();
-                }
-            });
-            bar.end();
-            failure.map_or(summary, |failure| Err(failure.into()))
-        })
-        .await?;
-        tell_node(&profile).await?;
-        Ok::<_, Error>(summary)
-    };
+    let shared = with_bar(context, move |profile, report| share::share_files(profile, files, report));
     let shared = tokio::select! {
         () = context.cancel.cancelled() => Err(Error::Interrupted),
         shared = shared => shared,

@@ -6,6 +6,7 @@
 //!
 //! Each view is a pure model of what it was told and what was typed, and a thin edge that has the terminal.
 
+mod asking;
 mod attention;
 mod bar_style;
 mod bars;

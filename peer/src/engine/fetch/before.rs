@@ -47,16 +47,6 @@ fn read(folder: &Folder, state: &str, name: &FileName, from: &UserName) -> Optio
     let layout = Layout::of(size)?;
     // Its manifest proves the size.
     PartState::read(&file, &hash, &layout)?;
-    let stat = FileStat {
-        name: name.clone(),
-        size,
-        hash,
-        group_size: layout.group_bytes(),
-        mtime: NO_TIME,
-        mtime_ns: 0,
-        executable: false,
-        partial: false,
-        stale: false,
-    };
+    let stat = FileStat { mtime: NO_TIME, ..FileStat::new(name.clone(), hash, &layout) };
     (owner == *from).then_some((stat, layout))
 }

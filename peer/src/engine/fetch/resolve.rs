@@ -325,17 +325,9 @@ mod tests {
 
     #[test]
     fn local_names_keep_what_was_asked_for() {
-        let stat = |name: &str| FileStat {
-            name: name.parse().unwrap(),
-            size: 5,
-            hash: shared::ContentHash::of(b"x"),
-            group_size: 1 << 20,
-            mtime: 0,
-            mtime_ns: 0,
-            executable: false,
-            partial: false,
-            stale: false,
-        };
+        let layout = Layout::of(5).unwrap();
+        let hash = shared::ContentHash::of(b"12345");
+        let stat = |name: &str| FileStat::new(name.parse().unwrap(), hash, &layout);
         let user = "bob".parse().unwrap();
         let local = |name, below| wanted(&user, stat(name), below).unwrap().local.to_string();
         assert_eq!(local("docs/a.txt", None), "a.txt");

@@ -48,7 +48,6 @@ impl Part {
     /// How it is described to others.
     pub(super) fn stat(&self) -> FileStat {
         let PartialShare { name, layout, mtime, executable, hash, .. } = self.share.clone();
-        let (size, group_size) = (layout.size(), layout.group_bytes());
-        FileStat { name, size, hash, group_size, mtime, mtime_ns: 0, executable, partial: true, stale: false }
+        FileStat { mtime, executable, partial: true, ..FileStat::new(name, hash, &layout) }
     }
 }

@@ -14,6 +14,7 @@ use crate::engine::Notice;
 use crate::engine::chat::StoredMessage;
 use crate::engine::event::Event;
 use crate::engine::node::control::Person;
+use crate::ui::asking::Asking;
 use crate::ui::entry::{Entry, mark};
 use crate::ui::events::event_line;
 use crate::ui::look::Look;
@@ -43,7 +44,7 @@ pub struct FullView {
     /// What was said last that belongs to no conversation.
     pub(super) notice: Option<Said>,
     /// When it was asked last who is online, and how long until it is asked again.
-    asked_people: Option<(Instant, Duration)>,
+    asking_people: Asking,
     /// A message could not be stored here; it was said.
     not_stored: bool,
     size: Size,
@@ -93,7 +94,7 @@ impl FullView {
             overlay: None,
             file: 0,
             notice: None,
-            asked_people: None,
+            asking_people: Asking::new(ASK_AGAIN),
             not_stored: false,
             size: Size::new(80, 24),
         };
@@ -359,16 +360,8 @@ impl FullView {
 
     /// Asks who is online when that isn't known: less and less often.
     fn ask_people(&mut self, now: Instant) -> Vec<Wish> {
-        if self.people.iter().all(|person| person.online.is_some()) {
-            return Vec::new();
-        }
-        let pause = match self.asked_people {
-            Some((asked, pause)) if now.saturating_duration_since(asked) < pause => return Vec::new(),
-            Some((_, pause)) => (pause * 2).min(ASK_AGAIN),
-            None => Duration::from_secs(1),
-        };
-        self.asked_people = Some((now, pause));
-        vec![Wish::People]
+        let is_known = self.people.iter().all(|person| person.online.is_some());
+        if !is_known && self.asking_people.is_due(now) { vec![Wish::People] } else { Vec::new() }
     }
 
     fn move_file(&mut self, step: isize) -> Vec<Wish> {

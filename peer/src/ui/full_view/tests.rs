@@ -2,8 +2,8 @@ use std::time::Instant;
 
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::{Rect, Size};
-use shared::UserName;
 use shared::peer::{ChatMessage, FileStat, MessageId};
+use shared::{ContentHash, Layout, UserName};
 
 use super::draw::draw;
 use super::model::{Focus, FullView};
@@ -120,17 +120,6 @@ fn an_unread_mark_stays_until_the_conversation_is_entered() {
 fn files_are_chosen_and_fetched() {
     let mut view = view(120, 10);
     assert!(view.layout().files.is_some(), "there is room for three");
-    let file = |name: &str| FileStat {
-        name: name.parse().unwrap(),
-        size: 5,
-        hash: shared::ContentHash::of(b""),
-        group_size: 1 << 20,
-        mtime: 0,
-        mtime_ns: 0,
-        executable: false,
-        partial: false,
-        stale: false,
-    };
     let files = vec![file("a.pdf"), file("docs/b.pdf")];
     tell(&mut view, &News::Files { of: name("bob"), start: String::new(), files });
     press(&mut view, &Press::Tab);
@@ -257,17 +246,6 @@ fn what_is_typed_goes_into_the_line() {
 #[test]
 fn some_of_the_files_are_not_all_of_them() {
     let mut view = view(80, 8);
-    let file = |name: &str| FileStat {
-        name: name.parse().unwrap(),
-        size: 5,
-        hash: shared::ContentHash::of(b""),
-        group_size: 1 << 20,
-        mtime: 0,
-        mtime_ns: 0,
-        executable: false,
-        partial: false,
-        stale: false,
-    };
     let files = |start: &str, names: &[&str]| News::Files {
         of: name("bob"),
         start: start.to_owned(),
@@ -329,4 +307,8 @@ fn a_rule_shows_where_what_is_new_begins() {
         &News::Event(Event::Received { from: name("bob"), message: stored(6, "x").message, seq: 6, at: 0 }),
     );
     assert_eq!(picture(&view, 80, 12).iter().filter(|row| row.ends_with("new ──")).count(), 1);
+}
+
+fn file(name: &str) -> FileStat {
+    FileStat::new(name.parse().unwrap(), ContentHash::of(b"12345"), &Layout::of(5).unwrap())
 }

@@ -16,6 +16,7 @@ use super::status;
 use crate::engine::chat::{Direction, StoredMessage};
 use crate::engine::event::Event;
 use crate::engine::node::control::Person;
+use crate::ui::asking::Asking;
 use crate::ui::composer::{Composed, Composer};
 use crate::ui::entry::{Entry, mark};
 use crate::ui::events::event_line;
@@ -30,6 +31,8 @@ use crate::ui::wrap::{cut, wrap};
 
 /// How long somebody who typed is taken to go on.
 const TYPING: Duration = Duration::from_secs(7);
+/// Between two questions who is online, at most.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
 /// Rows of transfers.
 const TRANSFER_ROWS: usize = 3;
 
@@ -65,7 +68,7 @@ pub struct LineView {
     late: Option<Late>,
     account: Account,
     /// When it was asked last who is online, and how long until it is asked again.
-    asked_people: Option<(Instant, Duration)>,
+    asking_people: Asking,
     /// Somebody's message could not be stored here; it was said.
     not_stored: bool,
 }
@@ -141,7 +144,7 @@ impl LineView {
             unseen: None,
             late: None,
             account: Account::Unknown,
-            asked_people: None,
+            asking_people: Asking::new(ASK_AGAIN),
             not_stored: false,
         };
         let (unread, waiting) = view.meet(people);

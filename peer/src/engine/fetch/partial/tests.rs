@@ -19,15 +19,9 @@ fn case(bytes: usize) -> Case {
     let layout = Layout::of(bytes as u64).unwrap();
     let values = (0..layout.groups()).map(|group| layout.value_of(group, slice(&content, &layout, group))).collect();
     let stat = FileStat {
-        name: "x".parse().unwrap(),
-        size: bytes as u64,
-        hash: ContentHash::of(&content),
-        group_size: layout.group_bytes(),
         mtime: 1_000_000,
-        mtime_ns: 0,
         executable: true,
-        partial: false,
-        stale: false,
+        ..FileStat::new("x".parse().unwrap(), ContentHash::of(&content), &layout)
     };
     let (home, from) = (tempfile::tempdir().unwrap(), "bob".parse().unwrap());
     Case { home, from, content, stat, layout, manifest: Manifest::new(values) }

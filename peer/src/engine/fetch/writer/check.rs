@@ -93,19 +93,7 @@ mod tests {
 
     fn order(content: &[u8]) -> Order {
         let layout = Layout::of(content.len() as u64).unwrap();
-        let hash = ContentHash::of(content);
-        let (name, size) = ("x".parse().unwrap(), content.len() as u64);
-        let stat = FileStat {
-            name,
-            size,
-            hash,
-            group_size: layout.group_bytes(),
-            mtime: 0,
-            mtime_ns: 0,
-            executable: false,
-            partial: false,
-            stale: false,
-        };
+        let stat = FileStat::new("x".parse().unwrap(), ContentHash::of(content), &layout);
         Order { stat, layout, spot: None, told_as: 0 }
     }
 

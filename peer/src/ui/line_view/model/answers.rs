@@ -1,6 +1,6 @@
 //! What was asked for, as it is listed above: files, people, what was found, the past. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shared::UserName;
 use shared::safe_text::safe_line;
@@ -19,8 +19,6 @@ use crate::ui::view::{FOUND_AT_ONCE, Wish};
 const LISTED: usize = 200;
 /// Of what was found, the last ones that are shown.
 const FOUND: usize = 20;
-/// Between two questions who is online, at most.
-const ASK_AGAIN: Duration = Duration::from_secs(300);
 
 impl LineView {
     pub(super) fn offered(&mut self, name: &str, bytes: u64) {
@@ -136,16 +134,7 @@ impl LineView {
 
     /// Asks who is online when it isn't known of the other one: less and less often.
     pub(super) fn ask_for_people(&mut self, now: Instant) -> Vec<Wish> {
-        if self.online.is_some() {
-            return Vec::new();
-        }
-        let pause = match self.asked_people {
-            Some((asked, pause)) if now.saturating_duration_since(asked) < pause => return Vec::new(),
-            Some((_, pause)) => (pause * 2).min(ASK_AGAIN),
-            None => Duration::from_secs(1),
-        };
-        self.asked_people = Some((now, pause));
-        vec![Wish::People]
+        if self.online.is_none() && self.asking_people.is_due(now) { vec![Wish::People] } else { Vec::new() }
     }
 
     /// Messages that are not the last ones.
