@@ -13,6 +13,7 @@
 //!   │  either side opens, any number of times:             │
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
 //!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
+//!   │  folder_times {prefix?, cursor?} ─► folder_times {folders, next?}   of all, {name, mtime, mtime_ns?} each
 //!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?, stale?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
 //!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
@@ -25,7 +26,7 @@
 //! blocked, or nobody's key is theirs); [`Code::Replaced`] (the acceptor knows another key of that user, and doesn't trust this
 //! one yet) and all others mean "not now". A link is closed with [`Code::Replaced`] when its key is no longer that of its user.
 //!
-//! On a stream of `files`, `folders`, `stat`, `manifest`, `have` and `get`, one request may follow another without waiting; the answers
+//! On a stream of `files`, `folders`, `folder_times`, `stat`, `manifest`, `have` and `get`, one request may follow another without waiting; the answers
 //! come in that order, and the opener ends its side when it wants no more. Any of them may be answered by
 //! `error {code, message}`, and the next request is then answered as if nothing had happened. A failure in the middle
 //! of raw bytes resets the stream.
@@ -77,6 +78,15 @@ pub enum Ask {
     },
     /// The shared folders that have nothing in them, which no file's name tells of.
     Folders {
+        /// Only names that start with this text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        /// `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
+    /// When the shared folders were last modified.
+    FolderTimes {
         /// Only names that start with this text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prefix: Option<String>,
@@ -136,6 +146,14 @@ pub enum Answer {
     FolderList {
         /// The folders of this page.
         folders: Vec<Entry<FileName>>,
+        /// The cursor of the next page, when there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
+    /// A page of folders and their times, ordered by name.
+    FolderTimes {
+        /// The folders of this page.
+        folders: Vec<Entry<FolderTime>>,
         /// The cursor of the next page, when there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
@@ -219,6 +237,18 @@ pub struct FileStat {
     /// Whether it changed since all this was known; only in lists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+}
+
+/// A shared folder as its owner describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderTime {
+    /// The name it is shared under.
+    pub name: FileName,
+    /// Last modification, seconds since 1970.
+    pub mtime: i64,
+    /// What of it is beyond those seconds, 0 to 999,999,999 nanoseconds.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub mtime_ns: u32,
 }
 
 impl FileStat {

@@ -36,6 +36,10 @@ fn empty_folders_times_and_modes_come_along() {
         File::options().write(true).open(lab.join(name)).unwrap().set_modified(time).unwrap();
     }
     fs::set_permissions(lab.join("tree/new"), fs::Permissions::from_mode(0o755)).unwrap();
+    let folders = ["tree/empty", "tree/deep/er", "tree/deep", "tree"];
+    for folder in folders {
+        File::open(lab.join(folder)).unwrap().set_modified(old).unwrap();
+    }
     bob.share([lab.join("tree")]);
     let _node = bob.serve();
     for (number, asked) in ["tree/", "tree/**", "."].into_iter().enumerate() {
@@ -47,6 +51,12 @@ fn empty_folders_times_and_modes_come_along() {
         assert!(tree.join("deep/er").is_dir() && names_in(tree.join("hidden")).is_empty());
         for (name, time) in [("old", old), ("new", new)] {
             assert_eq!(fs::metadata(tree.join(name)).unwrap().modified().unwrap(), time, "{name}");
+        }
+        for folder in folders.iter().filter_map(|folder| folder.strip_prefix("tree/")) {
+            assert_eq!(fs::metadata(tree.join(folder)).unwrap().modified().unwrap(), old, "{folder}");
+        }
+        if !asked.contains('*') {
+            assert_eq!(fs::metadata(&tree).unwrap().modified().unwrap(), old);
         }
         assert_eq!(fs::metadata(tree.join("new")).unwrap().mode() & 0o111, 0o111);
         fs::set_permissions(tree.join("new"), fs::Permissions::from_mode(0o644)).unwrap();

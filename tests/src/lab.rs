@@ -96,7 +96,10 @@ impl Lab {
         let tracker = Invocation::new(binaries::binary("tracker"), self.path())
             .args(["--listen", address, "--data-dir"])
             .arg(self.path().join("tracker"))
-            .args(&self.options.tracker_args);
+            .args(&self.options.tracker_args)
+            // As its unit has it.
+            .env("MALLOC_ARENA_MAX", "2")
+            .env("MALLOC_MMAP_THRESHOLD_", "131072");
         match &self.options.place {
             Some((host, _)) => tracker.on(host),
             None => tracker,

@@ -162,7 +162,7 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
                 names.push(share.name);
             }
         })?;
-        let folders = profile.remove_empty_folders(text.trim_end_matches('/'))?;
+        let folders = profile.remove_folders(text.trim_end_matches('/'))?;
         let parts = profile.partials()?.into_iter().filter(|part| part.name.as_str() == text);
         for part in parts {
             profile.remove_partial(&part.part)?;

@@ -3,6 +3,7 @@
 //! A folder (0700) with `identity/identity.pem`, `profile.db` (SQLite, WAL) and, while a node runs, `node.lock` and
 //! `node.sock`. Several processes of one profile may use it at the same time.
 
+mod folders;
 mod friends;
 mod history;
 mod messages;
@@ -26,6 +27,7 @@ use shared::{Fingerprint, UserName};
 
 use crate::sys::is_full;
 
+pub use folders::SharedFolder;
 pub use friends::{Friend, Meeting};
 pub use history::HistoryQuery;
 pub use messages::{Direction, Kept, MessageState, StoredMessage};

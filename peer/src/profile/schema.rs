@@ -12,7 +12,7 @@ use super::ProfileError;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each entry takes the schema one version further; entries are never changed once released.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 const V1: &str = "
     CREATE TABLE setting (
@@ -129,6 +129,18 @@ const V3: &str = "
     ALTER TABLE offer ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
 ";
 
+/// All folders of what is shared, with their times; those of which nothing else tells are marked.
+const V4: &str = "
+    CREATE TABLE folder (
+        name TEXT PRIMARY KEY,
+        -- NULL: as long as it isn't shared again.
+        mtime_ns INTEGER,
+        empty INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO folder (name, empty) SELECT name, 1 FROM empty_folder;
+    DROP TABLE empty_folder;
+";
+
 /// Opens the database, making or migrating it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     let broken = |source| ProfileError::database(path, source);
@@ -207,14 +219,16 @@ mod tests {
             "INSERT INTO message (peer, direction, id, ts, text, state) VALUES
              ('bob', 'in', '00000000000000000000000000000001', 5, 'o orçamento', 'received'),
              ('bob', 'out', '00000000000000000000000000000002', 6, 'obrigada', 'stored'),
-             ('bob', 'out', '00000000000000000000000000000003', 7, 'até logo', 'waiting')",
+             ('bob', 'out', '00000000000000000000000000000003', 7, 'até logo', 'waiting');
+             INSERT INTO empty_folder VALUES ('docs/empty')",
         )
         .unwrap();
         drop(old);
         let new = open(&path).unwrap();
-        assert_eq!(version(&new).unwrap(), 3);
+        assert_eq!(version(&new).unwrap(), 4);
         let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
+        assert_eq!(one("SELECT count(*) FROM folder WHERE name = 'docs/empty' AND empty AND mtime_ns IS NULL"), 1);
         assert_eq!(one("SELECT rowid FROM message_words WHERE message_words MATCH 'orcamento'"), 1);
         assert_eq!(one("SELECT seq FROM outbox WHERE peer = 'bob' AND since = 7"), 3);
         assert_eq!(one("SELECT read_up_to FROM conversation WHERE peer = 'bob' AND unread = 0"), 3);

@@ -162,49 +162,6 @@ impl Profile {
         self.sql(count).map(|count| usize::try_from(count).unwrap_or(0))
     }
 
-    /// Remembers that these shared folders have nothing in them.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
-    pub fn put_empty_folders(&self, names: &[FileName]) -> Result<(), ProfileError> {
-        let mut writer = self.writer()?;
-        let transaction = self.sql(writer.transaction())?;
-        for name in names {
-            let added = transaction.execute("INSERT OR IGNORE INTO empty_folder (name) VALUES (?1)", [name.as_str()]);
-            self.sql(added)?;
-        }
-        self.sql(transaction.commit())
-    }
-
-    /// Forgets the empty folders that are `folder` or lie below it; tells how many there were.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
-    pub fn remove_empty_folders(&self, folder: &str) -> Result<usize, ProfileError> {
-        let below = format!("{folder}/");
-        let removed = self.writer()?.execute(
-            "DELETE FROM empty_folder WHERE name = ?1 OR substr(name, 1, length(?2)) = ?2",
-            [folder, below.as_str()],
-        );
-        self.sql(removed)
-    }
-
-    /// Up to `limit` empty folders whose names start with `prefix` and come after `after`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
-    pub fn empty_folders_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<FileName>, ProfileError> {
-        let database = self.database();
-        let mut query = self.sql(database.prepare_cached(
-            "SELECT name FROM empty_folder
-             WHERE name > ?2 AND name >= ?1 AND name < ?1 || char(1114111) ORDER BY name LIMIT ?3",
-        ))?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = query.query_map(params![prefix, after, limit], |row| row.get::<_, String>(0));
-        let names: Vec<String> = self.sql(self.sql(rows)?.collect())?;
-        names.into_iter().map(|name| name.parse().map_err(|_| self.damaged(format!("the folder {name:?}")))).collect()
-    }
-
     fn one_share(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Share>, ProfileError> {
         let row = {
             let database = self.database();

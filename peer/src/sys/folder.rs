@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 /// An open folder. Names given to its methods are single components.
@@ -125,6 +125,16 @@ impl Folder {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Says that it was last modified so many seconds after 1970, and nanoseconds beyond.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_modified(&self, seconds: i64, nanoseconds: u32) -> io::Result<()> {
+        let last_modification = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+        let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        Ok(rustix::fs::futimens(&self.0, &Timestamps { last_access, last_modification })?)
     }
 
     /// Bytes of the disk that the file `name` takes; 0 when it isn't there.

@@ -18,6 +18,7 @@ fn golden_asks() {
     golden(&Ask::Hello(hello), r#"{"t":"hello","user":"alice","agent":"vizinho/0.1.0","capabilities":[]}"#);
     golden(&Ask::Chat {}, r#"{"t":"chat"}"#);
     golden(&Ask::Files { prefix: None, cursor: None }, r#"{"t":"files"}"#);
+    golden(&Ask::FolderTimes { prefix: Some("a".into()), cursor: None }, r#"{"t":"folder_times","prefix":"a"}"#);
     golden(&Ask::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
     golden(&Ask::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
     golden(&Ask::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
@@ -37,6 +38,11 @@ fn golden_answers() {
     );
     let (hash, ones) = (ContentHash::from_bytes([0x11; 32]), "11".repeat(32));
     golden(&Answer::Have { hash, groups: 3 }, &format!(r#"{{"t":"have","hash":"{ones}","groups":3}}"#));
+    let time = FolderTime { name: "a/b".parse().unwrap(), mtime: -1, mtime_ns: 7 };
+    golden(
+        &Answer::FolderTimes { folders: vec![Entry::Fit(time)], next: None },
+        r#"{"t":"folder_times","folders":[{"name":"a/b","mtime":-1,"mtime_ns":7}]}"#,
+    );
     let offer = Some(Offer { name: "a/b".parse().unwrap(), size: 5, hash });
     golden(
         &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, room: None }),

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
-use crate::clients::{ask_well, plain};
+use serde_json::Value;
+
+use crate::clients::{ask, ask_well, plain};
 use crate::storm::probe;
 use crate::world::{PASSWORD, World};
 use crate::{on_one_thread, verdict};
@@ -53,7 +56,7 @@ fn while_somebody_adds() {
         std::thread::spawn(move || on_one_thread(add(address, &stop, &added)))
     };
     while added.load(Ordering::Relaxed) == 0 {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     let busy = probe(world.address(), ONE_PEER);
     stop.store(true, Ordering::Relaxed);
@@ -77,7 +80,12 @@ async fn add(address: SocketAddr, stop: &AtomicBool, added: &AtomicU32) {
         // Sixteen names that are there again and again: the list doesn't grow over what one user may share.
         let name = format!("one more {}", number % 16);
         let hash = number.to_string();
-        ask_well(&mut stream, &share(0, "add", std::iter::once(name), &hash)).await;
+        let reply = ask(&mut stream, &share(0, "add", std::iter::once(name), &hash)).await;
+        let reply: Value = serde_json::from_slice(&reply).unwrap();
+        match reply["retry_after_ms"].as_u64() {
+            Some(pause) => tokio::time::sleep(Duration::from_millis(pause)).await,
+            None => assert_eq!(reply["code"], "ok", "{reply}"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use shared::names::numbered;
+use shared::peer::FolderTime;
 use shared::{ContentHash, FileName, UserName};
 
 use super::naming::{Claims, Spelling};
@@ -70,6 +71,13 @@ pub(super) struct Place {
     tree: Arc<Tree>,
     /// Its path below the destination, `/` between components; empty for the destination itself.
     below: Arc<str>,
+}
+
+/// A folder of the destination and when it was last modified at its source.
+#[derive(Debug)]
+pub(super) struct Dated {
+    place: Place,
+    time: FolderTime,
 }
 
 /// Where one file goes.
@@ -190,6 +198,11 @@ impl DiskPlacement {
         self.place(local.as_str()).folder().map(|_| ())
     }
 
+    /// Remembers a folder whose time is to be set, once nothing more changes in it.
+    pub(super) fn dated(&mut self, time: FolderTime) -> Dated {
+        Dated { place: self.place(time.name.as_str()), time }
+    }
+
     fn place(&mut self, below: &str) -> Place {
         let known = self.folders.get(below).cloned();
         let below = known.unwrap_or_else(|| {
@@ -198,6 +211,17 @@ impl DiskPlacement {
             below
         });
         Place { tree: self.tree.clone(), below }
+    }
+}
+
+impl Dated {
+    /// Sets its time, if it is there; nothing depends on that.
+    pub(super) fn set(self) {
+        let Self { place, time } = self;
+        let set = |folder: Arc<Folder>| folder.set_modified(time.mtime, time.mtime_ns.min(999_999_999));
+        if let Ok(Some(Err(why))) = place.existing().map(|folder| folder.map(set)) {
+            tracing::debug!("the time of {} can't be set: {why}", place.path().display());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 use shared::content::Layout;
-use shared::peer::{Answer, Ask, Code, Entry, FileStat};
+use shared::peer::{Answer, Ask, Code, Entry, FileStat, FolderTime};
 use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 use tokio::time::Instant;
@@ -42,6 +42,8 @@ pub(super) struct Resolved {
     pub(super) wanted: Vec<Wanted>,
     /// Folders with nothing in them, by their path below the destination.
     pub(super) folders: Vec<FileName>,
+    /// When whole folders that are wanted were last modified, by their path below the destination.
+    pub(super) folder_times: Vec<FolderTime>,
     /// Names that led to no file, and why.
     pub(super) missing: Vec<(String, Error)>,
     /// One name was asked for, and it is a file's.
@@ -75,6 +77,7 @@ pub(super) async fn resolve(
                     resolved.wanted.append(&mut files);
                 }
                 resolved.folders.extend(found.folders);
+                resolved.folder_times.extend(found.folder_times);
                 resolved.missing.extend(found.unfit);
                 resolved.is_one_file = !several && found.is_file;
             }
@@ -90,6 +93,7 @@ pub(super) async fn resolve(
 struct Found {
     files: Vec<Wanted>,
     folders: Vec<FileName>,
+    folder_times: Vec<FolderTime>,
     /// Entries of the source's list that can't be files, and why.
     unfit: Vec<(String, Error)>,
     /// The name is a file's, and neither a folder's nor a pattern.
@@ -140,6 +144,7 @@ async fn resolve_one(
             whole_folder(link, "", "", &mut found).await?;
             found.files.retain(|file| !is_hidden(&file.stat.name));
             found.folders.retain(|folder| !is_hidden(folder));
+            found.folder_times.retain(|folder| !is_hidden(&folder.name));
         }
         None => {
             // The folder itself is kept, what is above it isn't.
@@ -172,8 +177,11 @@ async fn whatever_matches(
     }
     // What goes down into folders brings those with nothing in them.
     if text.contains("**") {
+        let local = |name: FileName| if below.is_empty() { Some(name) } else { name.below(below) };
         let folders = list_folders(link, prefix).await?.into_iter().filter(matches);
-        found.folders.extend(folders.filter_map(|name| if below.is_empty() { Some(name) } else { name.below(below) }));
+        found.folders.extend(folders.filter_map(local));
+        let times = list_folder_times(link, prefix).await?.into_iter().filter(|time| matches(&time.name));
+        found.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
     }
     Ok(())
 }
@@ -189,10 +197,12 @@ async fn whole_folder(link: &Link, folder: &str, above: &str, found: &mut Found)
             Err(name) => found.take_unfit(link.user(), &name),
         }
     }
-    let folders = list_folders(link, folder).await?;
-    let inside = folders.into_iter().filter(|name| name.as_str() == folder || name.as_str().starts_with(&prefix));
+    let is_inside = |name: &FileName| name.as_str() == folder || name.as_str().starts_with(&prefix);
     let local = |name: FileName| if above.is_empty() { Some(name) } else { name.below(above) };
-    found.folders.extend(inside.filter_map(local));
+    let folders = list_folders(link, folder).await?;
+    found.folders.extend(folders.into_iter().filter(is_inside).filter_map(local));
+    let times = list_folder_times(link, folder).await?.into_iter().filter(|time| is_inside(&time.name));
+    found.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
     Ok(())
 }
 
@@ -280,21 +290,48 @@ pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Res
 
 /// The source's empty folders whose name starts with `prefix`; none from one that doesn't know the question.
 async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error> {
-    let mut all: Vec<FileName> = Vec::new();
+    let ask = |prefix, cursor| Ask::Folders { prefix, cursor };
+    let page = |answer| match answer {
+        Answer::FolderList { folders, next } => Some((folders, next)),
+        _ => None,
+    };
+    all_pages(link, prefix, ask, page, |folder| folder).await
+}
+
+/// When the source's folders whose name starts with `prefix` were last modified; as [`list_folders`].
+async fn list_folder_times(link: &Link, prefix: &str) -> Result<Vec<FolderTime>, Error> {
+    let ask = |prefix, cursor| Ask::FolderTimes { prefix, cursor };
+    let page = |answer| match answer {
+        Answer::FolderTimes { folders, next } => Some((folders, next)),
+        _ => None,
+    };
+    all_pages(link, prefix, ask, page, |time| &time.name).await
+}
+
+/// Asks for page after page, as far as each begins behind the one before.
+async fn all_pages<T>(
+    link: &Link,
+    prefix: &str,
+    ask: impl Fn(Option<String>, Option<String>) -> Ask,
+    page: impl Fn(Answer) -> Option<(Vec<Entry<T>>, Option<String>)>,
+    name: impl Fn(&T) -> &FileName,
+) -> Result<Vec<T>, Error> {
+    let mut all: Vec<T> = Vec::new();
     loop {
-        let cursor = all.last().map(ToString::to_string);
-        match link.ask(&Ask::Folders { prefix: Some(prefix.to_owned()), cursor }).await {
-            Ok(Answer::FolderList { folders, next }) => {
-                let folders: Vec<FileName> = folders.into_iter().filter_map(|entry| entry.checked().ok()).collect();
-                let goes_on = next.is_some() && folders.first() > all.last() && all.len() <= MAX_FILES;
-                all.extend(folders);
-                if !goes_on {
-                    return Ok(all);
-                }
-            }
+        let cursor = all.last().map(|last| name(last).to_string());
+        let answer = match link.ask(&ask(Some(prefix.to_owned()), cursor)).await {
+            Ok(answer) => page(answer),
             Err(StreamError::Answered { .. }) => return Ok(all),
-            Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a list of folders was due"))),
             Err(error) => return Err(Error::stream(link.user(), error)),
+        };
+        let due = || Error::stream(link.user(), StreamError::Unexpected("a list of folders was due"));
+        let (folders, next) = answer.ok_or_else(due)?;
+        let folders: Vec<T> = folders.into_iter().filter_map(|entry| entry.checked().ok()).collect();
+        let advanced = folders.first().map(&name) > all.last().map(&name);
+        let goes_on = next.is_some() && advanced && all.len() <= MAX_FILES;
+        all.extend(folders);
+        if !goes_on {
+            return Ok(all);
         }
     }
 }

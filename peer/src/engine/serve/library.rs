@@ -4,8 +4,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use shared::limits::{FILE_NAME_BYTES, FRAME_BYTES, RANGES_PER_GET};
-use shared::peer::{Answer, Code, Entry, FileStat};
+use shared::limits::{FRAME_BYTES, RANGES_PER_GET};
+use shared::peer::{Answer, Code, Entry, FileStat, FolderTime};
 use shared::{ContentHash, FileName, GroupSet, Layout, UserName};
 use tokio::sync::Notify;
 
@@ -19,6 +19,8 @@ use crate::sys::open_regular;
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
 const PAGE: usize = 200;
+/// Folders of one page.
+const FOLDERS: usize = 500;
 
 /// Shares that are to be hashed again, each once however often it is asked for.
 #[derive(Debug, Default)]
@@ -121,13 +123,26 @@ impl Library {
     /// # Errors
     /// A code and words for the other side.
     pub async fn folders(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
-        // The longest names still fit a frame.
-        const PAGE: usize = FRAME_BYTES / (2 * FILE_NAME_BYTES);
         let profile = self.profile.clone();
-        let folders =
-            blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, PAGE)?)).await.map_err(internal)?;
-        let next = folders.last().filter(|_| folders.len() == PAGE).map(ToString::to_string);
-        Ok(Answer::FolderList { folders: folders.into_iter().map(Entry::Fit).collect(), next })
+        let found = blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
+        let (folders, next) = fitting(found.map_err(internal)?, |name| name);
+        Ok(Answer::FolderList { folders, next })
+    }
+
+    /// A page of all folders with their times.
+    ///
+    /// # Errors
+    /// A code and words for the other side.
+    pub async fn folder_times(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
+        let profile = self.profile.clone();
+        let found = blocking(move || Ok(profile.folder_times_page(&prefix, &cursor, FOLDERS)?)).await;
+        let described = |(name, mtime_ns)| {
+            let (mtime, mtime_ns) = seconds(mtime_ns);
+            FolderTime { name, mtime, mtime_ns }
+        };
+        let found = found.map_err(internal)?.into_iter().map(described).collect();
+        let (folders, next) = fitting(found, |time: &FolderTime| &time.name);
+        Ok(Answer::FolderTimes { folders, next })
     }
 
     /// One share.
@@ -329,14 +344,34 @@ fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<VecDeque<(u64, 
     Ok(ranges?.into_iter().filter(|(start, end)| start < end).collect())
 }
 
+/// As many of a page's folders as fit a frame, and where the next page begins if there is one.
+fn fitting<T>(found: Vec<T>, name: impl Fn(&T) -> &FileName) -> (Vec<Entry<T>>, Option<String>) {
+    // Names may be full of characters that JSON escapes.
+    let bytes = |folder: &T| 96 + name(folder).as_str().len() * 2;
+    let sums = found.iter().scan(64, |sum, folder| {
+        *sum += bytes(folder);
+        Some(*sum)
+    });
+    let count = sums.take_while(|sum| *sum <= FRAME_BYTES).count();
+    let more = count < found.len() || found.len() == FOLDERS;
+    let next = found.get(..count).and_then(<[T]>::last).filter(|_| more).map(|last| name(last).to_string());
+    (found.into_iter().take(count).map(Entry::Fit).collect(), next)
+}
+
+/// Nanoseconds since 1970 as whole seconds and the rest.
+fn seconds(ns: i64) -> (i64, u32) {
+    (ns.div_euclid(1_000_000_000), u32::try_from(ns.rem_euclid(1_000_000_000)).unwrap_or(0))
+}
+
 fn stat_of(share: &Share) -> FileStat {
+    let (mtime, mtime_ns) = seconds(share.id.mtime_ns);
     FileStat {
         name: share.name.clone(),
         size: share.id.size,
         hash: share.hash,
         group_size: Layout::of(share.id.size).map_or(0, |layout| layout.group_bytes()),
-        mtime: share.id.mtime_ns.div_euclid(1_000_000_000),
-        mtime_ns: u32::try_from(share.id.mtime_ns.rem_euclid(1_000_000_000)).unwrap_or(0),
+        mtime,
+        mtime_ns,
         executable: share.executable,
         partial: false,
         stale: false,

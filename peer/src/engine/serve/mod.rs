@@ -233,6 +233,9 @@ async fn answer(serving: &Serving, user: &UserName, sender: &mut Sender, ask: As
         Ask::Folders { prefix, cursor } => {
             library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
         }
+        Ask::FolderTimes { prefix, cursor } => {
+            library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
+        }
         Ask::Stat { name } => library.stat(user, name).await,
         Ask::Manifest { hash } => match library.manifest(user, hash).await {
             Ok((answer, manifest)) => return sender.frame_and_bulk(&answer, manifest, |_| ()).await,

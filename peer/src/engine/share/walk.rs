@@ -10,7 +10,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::hashing::hash_file;
 use super::{Error, ShareEvent, Summary};
-use crate::profile::{HashedShare, Profile, Share};
+use crate::profile::{HashedShare, Profile, Share, SharedFolder};
 use crate::sys::{FileId, file_id, is_executable, open_regular, plain_message};
 
 /// A file that was found and is to be offered.
@@ -49,27 +49,17 @@ pub(super) fn find_candidates(
     report: &mut dyn FnMut(ShareEvent<'_>),
 ) -> Result<Vec<Candidate>, Error> {
     let mut desk = Desk::new(profile, summary, report)?;
-    let mut empty_folders = Vec::new();
     for root in paths {
-        let found = match Found::all(root, name) {
-            Ok((base, found)) => {
-                // Those of an earlier walk may have got something in them since.
-                profile.remove_empty_folders(&base)?;
-                found
+        match Walked::all(root, name) {
+            Ok(Walked { base, files, folders }) => {
+                // Those of an earlier walk may be gone since.
+                profile.remove_folders(&base)?;
+                profile.put_folders(&folders)?;
+                files.into_iter().for_each(|file| desk.take(file));
             }
-            Err(why) => {
-                desk.skip(root, &why);
-                continue;
-            }
-        };
-        for found in found {
-            match found {
-                Ok(Found { name, is_folder: true, .. }) => empty_folders.push(name),
-                found => desk.take(found),
-            }
+            Err(why) => desk.skip(root, &why),
         }
     }
-    profile.put_empty_folders(&empty_folders)?;
     Ok(desk.unique())
 }
 
@@ -82,7 +72,7 @@ pub(super) fn check_files(
 ) -> Result<Vec<Candidate>, Error> {
     let mut desk = Desk::new(profile, summary, report)?;
     for (path, name) in files {
-        let found = path.canonicalize().map(|path| Found { path, name, is_folder: false });
+        let found = path.canonicalize().map(|path| Found { path, name });
         desk.take(found.map_err(|why| (path, plain_message(&why))));
     }
     Ok(desk.unique())
@@ -148,19 +138,27 @@ pub(super) fn skip(summary: &mut Summary, report: &mut dyn FnMut(ShareEvent<'_>)
     report(ShareEvent::Skipped { path, why });
 }
 
-/// A file, or a folder of which nothing else is offered, and the name it would have.
+/// A file, and the name it would have.
 #[derive(Debug)]
 struct Found {
     path: PathBuf,
     name: FileName,
-    is_folder: bool,
 }
 
 type Refused = (PathBuf, String);
 
-impl Found {
-    /// The name of `root` and all that is at or below it. What the user named is taken even if it is hidden, but no link.
-    fn all(root: &Path, name: Option<&FileName>) -> Result<(String, Vec<Result<Self, Refused>>), String> {
+/// What is at or below one path.
+#[derive(Debug)]
+struct Walked {
+    /// Its own name.
+    base: String,
+    files: Vec<Result<Found, Refused>>,
+    folders: Vec<SharedFolder>,
+}
+
+impl Walked {
+    /// All of it. What the user named is taken even if it is hidden, but no link.
+    fn all(root: &Path, name: Option<&FileName>) -> Result<Self, String> {
         let metadata = fs::symlink_metadata(root).map_err(|why| plain_message(&why))?;
         if metadata.is_symlink() {
             return Err("it is a link, and links are not followed: name what it points to".to_owned());
@@ -176,50 +174,54 @@ impl Found {
         }
         let visible = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
         let walk = WalkDir::new(&path).follow_links(false).sort_by_file_name().into_iter().filter_entry(visible);
-        let mut found = Vec::new();
-        // The last folder, if nothing was found in it yet; and how deep it lies.
-        let mut empty: Option<(usize, Self)> = None;
+        let (mut files, mut folders) = (Vec::new(), Vec::<SharedFolder>::new());
+        // How deep the last folder lies, as long as nothing was found in it.
+        let mut last: Option<usize> = None;
         for entry in walk {
-            let (depth, one) = match entry {
-                Ok(entry) if entry.file_type().is_file() || entry.file_type().is_dir() => {
-                    let (depth, is_folder) = (entry.depth(), entry.file_type().is_dir());
-                    (depth, Self::below(&path, &base, entry.into_path(), is_folder))
-                }
+            let entry = match entry {
+                Ok(entry) if entry.file_type().is_file() || entry.file_type().is_dir() => entry,
                 Ok(_) => continue,
-                Err(why) => (0, Err((why.path().unwrap_or(&path).to_owned(), why.to_string()))),
+                Err(why) => {
+                    files.push(Err((why.path().unwrap_or(&path).to_owned(), why.to_string())));
+                    continue;
+                }
             };
-            if one.is_ok()
-                && let Some((above, folder)) = empty.take()
-                && depth <= above
+            let name = match name_below(&path, &base, entry.path()) {
+                Ok(name) => name,
+                Err(why) => {
+                    files.push(Err((entry.into_path(), why)));
+                    continue;
+                }
+            };
+            if last.take().is_some_and(|above| entry.depth() > above)
+                && let Some(above) = folders.last_mut()
             {
-                found.push(Ok(folder));
+                above.empty = false;
             }
-            match one {
-                Ok(folder @ Self { is_folder: true, .. }) => empty = Some((depth, folder)),
-                file => found.push(file),
+            if entry.file_type().is_dir() {
+                last = Some(entry.depth());
+                let mtime_ns = entry.metadata().map(|metadata| file_id(&metadata).mtime_ns).unwrap_or_default();
+                folders.push(SharedFolder { name, mtime_ns, empty: true });
+            } else {
+                files.push(Ok(Found { path: entry.into_path(), name }));
             }
         }
-        found.extend(empty.map(|(_, folder)| Ok(folder)));
-        Ok((base, found))
+        Ok(Self { base, files, folders })
     }
+}
 
-    fn below(root: &Path, base: &str, path: PathBuf, is_folder: bool) -> Result<Self, Refused> {
-        let relative = path.strip_prefix(root).ok().and_then(Path::to_str);
-        let name = match relative {
-            Some("") => base.to_owned(),
-            Some(relative) => format!("{base}/{relative}"),
-            None => return Err((path, "its name is not UTF-8".to_owned())),
-        };
-        match name.parse() {
-            Ok(name) => Ok(Self { path, name, is_folder }),
-            Err(why) => Err((path, format!("its name can't be shared: {why}"))),
-        }
-    }
+fn name_below(root: &Path, base: &str, path: &Path) -> Result<FileName, String> {
+    let name = match path.strip_prefix(root).ok().and_then(Path::to_str) {
+        Some("") => base.to_owned(),
+        Some(relative) => format!("{base}/{relative}"),
+        None => return Err("its name is not UTF-8".to_owned()),
+    };
+    name.parse().map_err(|why| format!("its name can't be shared: {why}"))
 }
 
 /// What is on record of a found file; the flag tells whether it is shared already.
 fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> {
-    let Found { path, name, .. } = found;
+    let Found { path, name } = found;
     let refuse = |why: String| (path.clone(), why);
     let metadata = fs::symlink_metadata(&path).map_err(|why| refuse(plain_message(&why)))?;
     let id = file_id(&metadata);

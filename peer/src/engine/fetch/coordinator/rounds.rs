@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::ending::asked_again;
 use super::placing::{self, Placed};
 use super::{Account, Changed, Coordinator, Ending, Progress, Reporter, Running, Trouble, WRITE_OUT};
+use crate::engine::fetch::destination::{Dated, DiskPlacement};
 use crate::engine::fetch::partial::remove_version;
 use crate::engine::fetch::plan::Plan;
 use crate::engine::fetch::puller::Pull;
@@ -76,12 +77,32 @@ impl Rounds<'_> {
             resolved.wanted = self.fresh(resolved.wanted, report, cancel).await;
         }
         let account = std::mem::take(&mut self.account);
+        let times = std::mem::take(&mut resolved.folder_times);
         let placed = placing::place(self.request, resolved, account, report, cancel).await;
-        let Placed { mut orders, mut later, mut disk, account, hindrance } = placed;
+        let Placed { orders, later, mut disk, account, hindrance } = placed;
         self.account = account;
         if let Some(error) = hindrance {
             return self.break_off(&orders, later, error, report);
         }
+        let dated: Vec<Dated> =
+            disk.iter_mut().flat_map(|disk| times.iter().cloned().map(|time| disk.dated(time))).collect();
+        self.all(orders, later, disk, report, cancel).await?;
+        blocking(move || {
+            dated.into_iter().for_each(Dated::set);
+            Ok(())
+        })
+        .await
+    }
+
+    /// One round after the other, until nothing changed meanwhile.
+    async fn all(
+        &mut self,
+        mut orders: Vec<Order>,
+        mut later: Vec<Wanted>,
+        mut disk: Option<Box<DiskPlacement>>,
+        report: Reporter<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
         let more = later.iter().map(|file| file.stat.size);
         let bytes = orders.iter().map(|order| order.layout.size()).chain(more).fold(0, u64::saturating_add);
         report(FetchEvent::Resolved { files: orders.len() + later.len(), bytes });
