@@ -1,6 +1,9 @@
 //! Others who have the same are looked for as long as there is something to fetch, and so are those that were named.
 
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use tests::files::{assert_same, names_in, write};
 use tests::progress::wait_for_bytes;
@@ -133,7 +136,7 @@ fn a_stream_whose_source_is_gone_goes_on_from_another() {
     let script = format!(r#"exec "$@" > '{}'"#, copy.display());
     let streaming = alice.peer(["fetch", "bob", "film.mkv", "-o", "-"]).through_shell(&script).start();
     // Some of it is there.
-    while std::fs::metadata(&copy).unwrap().len() < 1 << 20 {
+    while fs::metadata(&copy).unwrap().len() < 1 << 20 {
         assert!(streaming.is_running());
         std::thread::yield_now();
     }
@@ -178,6 +181,9 @@ fn what_was_begun_goes_on_from_others_while_its_owner_is_gone() {
     let lab = Lab::start();
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
     let film = lab.file("film.mkv", SIZE);
+    let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
+    File::options().write(true).open(&film).unwrap().set_modified(time).unwrap();
+    fs::set_permissions(&film, fs::Permissions::from_mode(0o755)).unwrap();
     bob.share([&film]);
     carol.share([&film]);
     let bobs = serve_slowly(&bob, "4M");
@@ -197,4 +203,6 @@ fn what_was_begun_goes_on_from_others_while_its_owner_is_gone() {
     assert!(bytes_from(&outcome, "carol") > 0, "{outcome}");
     assert_same(here.join("film.mkv"), &film);
     assert_eq!(names_in(&here), ["film.mkv"]);
+    let metadata = fs::metadata(here.join("film.mkv")).unwrap();
+    assert_eq!((metadata.modified().unwrap(), metadata.mode() & 0o111), (time, 0o111), "as they are at bob's");
 }

@@ -3,11 +3,12 @@
 //! Beside `.NAME.HASH8.part` lies `.NAME.HASH8.state`:
 //!
 //! ```text
-//! 8 bytes "vzpart3\n" | 32 bytes content hash | 32 bytes: whose file it is, with zeros behind the name
+//! 8 bytes "vzpart4\n" | 32 bytes content hash | 32 bytes: whose file it is, with zeros behind the name
+//! 8 bytes: its last modification there, seconds since 1970 | 4 bytes: nanoseconds beyond | 1 byte: 1 if it can be executed
 //! 32 bytes a group: the manifest | 1 byte a group: 1 where it is there
 //! ```
 //!
-//! Both are hints. The manifest counts only if it folds to the hash, and a group only after it was hashed again.
+//! Numbers are little-endian. Manifest and flags are hints. The manifest counts only if it folds to the hash, and a group only after it was hashed again.
 
 use std::fs::File;
 use std::io;
@@ -17,19 +18,30 @@ use std::path::{Path, PathBuf};
 use shared::content::Manifest;
 use shared::{ContentHash, GroupSet, Layout, UserName};
 
-const MAGIC: &[u8; 8] = b"vzpart3\n";
+const MAGIC: &[u8; 8] = b"vzpart4\n";
 const USER_BYTES: usize = 32;
-const HEADER_BYTES: usize = MAGIC.len() + 32 + USER_BYTES;
+const ORIGIN_BYTES: usize = USER_BYTES + 8 + 4 + 1;
+const HEADER_BYTES: usize = MAGIC.len() + 32 + ORIGIN_BYTES;
 const VALUE_BYTES: usize = 32;
 /// How the two names end.
 pub(super) const PART: &str = ".part";
 pub(super) const STATE: &str = ".state";
 
+/// Whose file it is, and what it is there beside its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) user: UserName,
+    /// Last modification, seconds since 1970.
+    pub(super) mtime: i64,
+    /// Nanoseconds beyond those.
+    pub(super) mtime_ns: u32,
+    pub(super) executable: bool,
+}
+
 /// A state as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartState {
-    /// Whose file it is.
-    pub(super) from: UserName,
+    pub(super) origin: Origin,
     /// Folds to the hash.
     pub(super) manifest: Manifest,
     /// What it says is there.
@@ -48,8 +60,8 @@ impl PartState {
         let groups = usize::try_from(layout.groups()).ok()?;
         let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
         let (of, rest) = rest.split_at_checked(32)?;
-        let (from, rest) = rest.split_at_checked(USER_BYTES)?;
-        let from = user_of(from)?;
+        let (origin, rest) = rest.split_at_checked(ORIGIN_BYTES)?;
+        let origin = Origin::from_bytes(origin)?;
         let (values, flags) = rest.split_at_checked(groups * VALUE_BYTES)?;
         if magic != MAGIC || of != hash.as_bytes() || flags.len() != groups {
             return None;
@@ -57,15 +69,14 @@ impl PartState {
         let manifest = Manifest::from_bytes(layout, values).filter(|manifest| manifest.fold() == *hash)?;
         let mut present = GroupSet::none(layout.groups());
         (0..).zip(flags).filter(|(_, flag)| **flag == 1).for_each(|(group, _)| present.insert(group));
-        Some(Self { from, manifest, present })
+        Some(Self { origin, manifest, present })
     }
 
     fn to_bytes(&self, hash: &ContentHash, layout: &Layout) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(whole_len(layout));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(hash.as_bytes());
-        let from = self.from.as_str().bytes().chain(std::iter::repeat(0));
-        bytes.extend(from.take(USER_BYTES));
+        self.origin.write(&mut bytes);
         bytes.extend_from_slice(self.manifest.as_bytes());
         bytes.extend((0..layout.groups()).map(|group| u8::from(self.present.contains(group))));
         bytes
@@ -79,12 +90,34 @@ impl PartState {
     }
 }
 
-/// Of which file, and whose, a state says that it is.
-pub(super) fn described(file: &File) -> Option<(ContentHash, UserName)> {
+impl Origin {
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (user, rest) = bytes.split_at_checked(USER_BYTES)?;
+        let (mtime, rest) = rest.split_first_chunk()?;
+        let (mtime_ns, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            user: std::str::from_utf8(user).ok()?.trim_end_matches('\0').parse().ok()?,
+            mtime: i64::from_le_bytes(*mtime),
+            mtime_ns: u32::from_le_bytes(*mtime_ns),
+            executable: rest == [1],
+        })
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let user = self.user.as_str().bytes().chain(std::iter::repeat(0));
+        bytes.extend(user.take(USER_BYTES));
+        bytes.extend_from_slice(&self.mtime.to_le_bytes());
+        bytes.extend_from_slice(&self.mtime_ns.to_le_bytes());
+        bytes.push(self.executable.into());
+    }
+}
+
+/// Of which file a state says that it is.
+pub(super) fn described(file: &File) -> Option<(ContentHash, Origin)> {
     let mut bytes = [0; HEADER_BYTES];
     file.read_exact_at(&mut bytes, 0).ok()?;
-    let (hash, from) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
-    Some((ContentHash::from_bytes(hash.try_into().ok()?), user_of(from)?))
+    let (hash, origin) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+    Some((ContentHash::from_bytes(*hash), Origin::from_bytes(origin)?))
 }
 
 /// Notes in a state that was written that one more group is there.
@@ -97,10 +130,6 @@ pub(super) fn add(file: &File, layout: &Layout, group: u32) -> io::Result<()> {
 pub(super) fn state_path(part: &Path) -> Option<PathBuf> {
     let name = part.file_name()?.to_str()?.strip_suffix(PART)?;
     Some(part.with_file_name(format!("{name}{STATE}")))
-}
-
-fn user_of(bytes: &[u8]) -> Option<UserName> {
-    std::str::from_utf8(bytes).ok()?.trim_end_matches('\0').parse().ok()
 }
 
 fn whole_len(layout: &Layout) -> usize {
@@ -118,7 +147,8 @@ mod tests {
         let manifest = Manifest::new(vec![[1; 32], [2; 32], [3; 32]]);
         let mut present = GroupSet::none(3);
         present.insert(1);
-        (manifest.fold(), layout, PartState { from: "bob".parse().unwrap(), manifest, present })
+        let origin = Origin { user: "bob".parse().unwrap(), mtime: -2, mtime_ns: 3, executable: true };
+        (manifest.fold(), layout, PartState { origin, manifest, present })
     }
 
     #[test]
@@ -126,13 +156,14 @@ mod tests {
         let (hash, layout, state) = sample();
         let bytes = state.to_bytes(&hash, &layout);
         let user = [b"bob".as_slice(), &[0; 29]].concat();
-        let golden =
-            [b"vzpart3\n".as_slice(), hash.as_bytes(), &user, &[1; 32], &[2; 32], &[3; 32], &[0, 1, 0]].concat();
+        let rest = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 3, 0, 0, 0, 1];
+        let header = [b"vzpart4\n".as_slice(), hash.as_bytes(), &user, &rest].concat();
+        let golden = [header.as_slice(), &[1; 32], &[2; 32], &[3; 32], &[0, 1, 0]].concat();
         assert_eq!(bytes, golden);
         let file = tempfile::tempfile().unwrap();
         state.write(&file, &hash, &layout).unwrap();
         add(&file, &layout, 2).unwrap();
-        assert_eq!(described(&file), Some((hash, state.from)));
+        assert_eq!(described(&file), Some((hash, state.origin)));
         let read = PartState::read(&file, &hash, &layout).unwrap();
         assert_eq!((read.manifest, read.present.len()), (state.manifest, 2));
         assert!(read.present.contains(2));

@@ -8,11 +8,8 @@ use shared::{FileName, Layout, UserName};
 use super::partial::is_state;
 use super::resolve::Wanted;
 use super::{Destination, Request};
-use crate::engine::part_state::{PART, PartState, STATE, described};
+use crate::engine::part_state::{Origin, PART, PartState, STATE, described};
 use crate::sys::{Folder, is_ours_alone};
-
-/// A time that no file gets: the part doesn't tell that of its source.
-const NO_TIME: i64 = -1;
 
 /// The one file that is asked for, if an earlier attempt to fetch it got some of it. Blocks.
 pub(super) fn known_before(request: &Request) -> Option<Wanted> {
@@ -41,12 +38,13 @@ pub(super) fn known_before(request: &Request) -> Option<Wanted> {
 
 fn read(folder: &Folder, state: &str, name: &FileName, from: &UserName) -> Option<(FileStat, Layout)> {
     let file = folder.open_existing(state).ok().filter(|file| is_ours_alone(file).unwrap_or(false))?;
-    let (hash, owner) = described(&file)?;
+    let (hash, origin) = described(&file)?;
     let part = folder.open_existing(&format!("{}{PART}", state.strip_suffix(STATE)?)).ok()?;
     let size = part.metadata().ok()?.len();
     let layout = Layout::of(size)?;
     // Its manifest proves the size.
     PartState::read(&file, &hash, &layout)?;
-    let stat = FileStat { mtime: NO_TIME, ..FileStat::new(name.clone(), hash, &layout) };
-    (owner == *from).then_some((stat, layout))
+    let Origin { user, mtime, mtime_ns, executable } = origin;
+    let stat = FileStat { mtime, mtime_ns, executable, ..FileStat::new(name.clone(), hash, &layout) };
+    (user == *from).then_some((stat, layout))
 }

@@ -17,7 +17,7 @@ use shared::{ContentHash, GroupSet, Layout};
 
 use super::destination::Spot;
 use crate::engine::Error;
-use crate::engine::part_state::{self, PART, PartState, STATE};
+use crate::engine::part_state::{self, Origin, PART, PartState, STATE};
 use crate::sys::{Folder, is_name_refused, is_ours_alone, make_executable, reserve};
 
 /// Of a partial's name, what isn't the file's own: two dots, eight digits, the longer ending.
@@ -87,7 +87,7 @@ impl Partial {
                 GroupSet::none(layout.groups())
             };
             (0..).zip(&mut present).for_each(|(group, present)| *present = there.contains(group));
-            let state_now = PartState { from: spot.place.from().clone(), manifest: manifest.clone(), present: there };
+            let state_now = PartState { origin: origin(&spot, stat), manifest: manifest.clone(), present: there };
             if let Some(file) = file {
                 state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
                 state = Some((file, name));
@@ -270,7 +270,7 @@ pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
         else {
             return false;
         };
-        state.0 != *hash && partial_stem(&own, &state.0) == **stem && state.1 == *spot.place.from()
+        state.0 != *hash && partial_stem(&own, &state.0) == **stem && state.1.user == *spot.place.from()
     };
     let states = spot.place.states();
     let stems = states.iter().filter(|name| name.starts_with(&prefix)).filter_map(|name| name.strip_suffix(STATE));
@@ -301,6 +301,11 @@ pub(super) fn is_state(name: &str) -> bool {
 fn partial_stem(name: &str, hash: &ContentHash) -> String {
     let short = hash.to_string();
     format!(".{}.{}", cut(name, 255 - EXTRA_BYTES), cut(&short, 8))
+}
+
+fn origin(spot: &Spot, stat: &FileStat) -> Origin {
+    let FileStat { mtime, mtime_ns, executable, .. } = *stat;
+    Origin { user: spot.place.from().clone(), mtime, mtime_ns, executable }
 }
 
 /// When it was last modified at its source.
