@@ -22,6 +22,7 @@ mod administration;
 mod client;
 mod long_work;
 mod presence;
+mod refused;
 mod remembering;
 
 use std::borrow::Cow;
@@ -32,29 +33,26 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use shared::tracker::{ErrorCode, Parsed, Refusal, Request, Token, encode_error, encode_ok, parse_request};
+use shared::tracker::{Parsed, Request, Token, encode_error, encode_ok, parse_request};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::accounts::{Accounts, StoreError};
-use crate::limits::{LeftOut, Limits, Lines, Rates, TooOften};
+use crate::limits::{LeftOut, Limits, Lines, Rates};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
-use crate::registry::{BindingMoved, Files, Parts, Registry, Rules, SessionId};
+use crate::registry::{Files, Parts, Registry, Rules, SessionId};
 
-use long_work::{LongWork, NotDone, Turn};
+use long_work::{LongWork, Turn};
+use refused::{RETRY_AFTER_CHANGE_MS, Refused, busy, changed_meanwhile, internal, refuse};
 
 pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
 
 /// Requests longer than this many bytes are parsed on the thread for long work.
 const PARSED_AT_ONCE: usize = 64 * 1024;
-/// When to try again after somebody else changed the same account.
-const RETRY_AFTER_CHANGE_MS: u64 = 100;
-/// When to try again after there was no room on the disk.
-const RETRY_AFTER_FULL_MS: u64 = 60_000;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -140,13 +138,6 @@ pub enum Reply {
 
 /// The end of a [`Reply::List`].
 pub const LIST_END: &[u8] = b"}\n";
-
-/// A request that was not granted.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    refusal: Refusal,
-    retry_after_ms: Option<u64>,
-}
 
 type Answered = Result<Reply, Refused>;
 
@@ -374,19 +365,6 @@ fn ok<T: Serialize>(id: Option<&str>, message: impl Into<Cow<'static, str>>, bod
     encode_ok(id, &message.into(), body).map(Reply::Line).map_err(|why| internal(&why))
 }
 
-fn refuse(code: ErrorCode, message: impl Into<String>) -> Refused {
-    Refusal::new(code, message).into()
-}
-
-fn busy(message: &str, retry_after_ms: u64) -> Refused {
-    Refused { refusal: Refusal::new(ErrorCode::Busy, message), retry_after_ms: Some(retry_after_ms) }
-}
-
-fn internal(why: &dyn std::fmt::Display) -> Refused {
-    tracing::error!(%why, "a request failed");
-    refuse(ErrorCode::Internal, "the tracker could not do it: its log says why")
-}
-
 /// Drops long lists where that holds up nobody.
 fn discard(mut files: Vec<Files>) {
     files.retain(Files::is_long);
@@ -403,66 +381,4 @@ fn new_token() -> Token {
 fn first_event() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or_default()
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after_ms: None }
-    }
-}
-
-impl From<NotDone> for Refused {
-    fn from(why: NotDone) -> Self {
-        internal(&why)
-    }
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NameTaken => refuse(ErrorCode::UserExists, "that user name is taken"),
-            StoreError::KeyTaken => {
-                refuse(ErrorCode::KeyMismatch, "this certificate already belongs to another account")
-            }
-            StoreError::NoAccount | StoreError::Changed => changed_meanwhile(),
-            StoreError::Busy => busy("too many changes are waiting", 1000),
-            StoreError::Full => {
-                tracing::error!("the disk with the accounts is full");
-                let message = "the tracker's disk is full and nothing was changed: whoever runs it has to make room";
-                busy(message, RETRY_AFTER_FULL_MS)
-            }
-            StoreError::Failed(why) => internal(&why),
-        }
-    }
-}
-
-impl From<PasswordError> for Refused {
-    fn from(error: PasswordError) -> Self {
-        match error {
-            PasswordError::Busy { retry_after } => {
-                let ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-                busy("too many passwords are being checked", ms)
-            }
-            PasswordError::Failed(why) => internal(&why),
-        }
-    }
-}
-
-impl From<TooOften> for Refused {
-    fn from(TooOften(wait): TooOften) -> Self {
-        // Rounded up: who comes back then is not too early.
-        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let refusal = Refusal::new(ErrorCode::RateLimited, "too many attempts: wait a little");
-        Self { refusal, retry_after_ms: Some(ms) }
-    }
-}
-
-impl From<BindingMoved> for Refused {
-    fn from(_: BindingMoved) -> Self {
-        changed_meanwhile()
-    }
-}
-
-fn changed_meanwhile() -> Refused {
-    busy("the account was changed in the meantime", RETRY_AFTER_CHANGE_MS)
 }

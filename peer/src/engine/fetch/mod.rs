@@ -22,6 +22,7 @@ mod pulse;
 mod resolve;
 mod seeker;
 mod sources;
+mod tree;
 mod writer;
 
 use std::path::{Path, PathBuf};
