@@ -99,3 +99,26 @@ fn a_folder_of_many_small_files_arrives_whole() {
     }
     alice.peer(["list"]).run().exits(0).prints("700 files");
 }
+
+#[test]
+fn what_is_wrong_with_a_name_or_an_output_is_said() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share(["docs/a.txt", "docs/b.txt"].map(|name| write(lab.join(name), name)));
+    bob.share([lab.file("film.mkv", 3_000_000)]);
+    let _node = bob.serve();
+    write(lab.join("mine/b.txt"), "mine");
+    let renamed = alice.peer(["fetch", "bob", "a.txt", "-o"]).arg(lab.join("mine/b.txt")).run();
+    renamed.exits(0).says("b (1).txt").says("the name b.txt was taken");
+    alice.peer(["list", "--sharing", "nothing.txt"]).run().exits(5).says("nobody who is online shares nothing.txt");
+    alice.peer(["list", "--sharing", "a.txt"]).run().exits(0).prints("bob");
+    alice.peer(["files", "bob", "nothing/"]).run().exits(5).says("bob shares no nothing/");
+    for more in [["--share", "-j1"], ["--if-exists", "skip"]] {
+        alice.peer(["fetch", "bob", "a.txt", "-o", "-"]).args(more).run().exits(2).prints_exactly("");
+    }
+    let full = r#"exec "$@" > /dev/full"#;
+    alice.peer(["fetch", "bob", "a.txt", "-o", "-"]).through_shell(full).run().exits(9).says("standard output");
+    let head = r#"set -o pipefail; "$@" | head -c 10 >/dev/null"#;
+    let enough = alice.peer(["fetch", "bob", "film.mkv", "a.txt", "b.txt", "-o", "-"]).through_shell(head).run();
+    assert!(!String::from_utf8_lossy(&enough.exits(0).stderr).contains("fail"));
+}

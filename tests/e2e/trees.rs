@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
-use tests::files::{assert_content, names_in, write};
+use tests::files::{assert_content, assert_same, names_in, write};
 use tests::{Lab, Outcome, User};
 
 #[track_caller]
@@ -66,6 +66,33 @@ fn empty_folders_times_and_modes_come_along() {
     let only = alice.fetch("bob", ["tree/empty"], &lab.empty_folder("only")).run();
     only.exits(0).says("1 empty folder");
     assert!(lab.join("only/empty").is_dir());
+}
+
+#[test]
+fn folders_get_their_times_from_a_retry_as_well() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    write(lab.join("tree/deep/x.txt"), "x");
+    lab.file("tree/film.mkv", 8_000_000);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    for folder in ["tree/deep", "tree"] {
+        File::open(lab.join(folder)).unwrap().set_modified(old).unwrap();
+    }
+    bob.share([lab.join("tree")]);
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    let begun = alice.peer(["fetch", "bob", "tree/", "--limit", "2M", "-o"]).arg(&here).start();
+    while !here.join("tree/deep/x.txt").exists() {
+        assert!(begun.is_running());
+        std::thread::yield_now();
+    }
+    begun.interrupt();
+    begun.finish().exits(130);
+    alice.peer(["fetch", "--retry", "--limit", "1G"]).run().exits(0);
+    assert_same(here.join("tree/film.mkv"), lab.join("tree/film.mkv"));
+    for folder in ["tree/deep", "tree"] {
+        assert_eq!(fs::metadata(here.join(folder)).unwrap().modified().unwrap(), old, "{folder}");
+    }
 }
 
 #[test]

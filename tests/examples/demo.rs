@@ -19,7 +19,9 @@ use tests::{Lab, User};
 const HOLIDAY_BYTES: usize = 200_000_000;
 
 fn main() -> ExitCode {
-    say("Building and starting a tracker and two peers, as real processes in a temporary folder.");
+    say(
+        "Building and starting a tracker and two peers, as real processes in a temporary folder. The first time, that takes minutes.",
+    );
     let lab = Lab::start();
     shown(&format!("tracker listening on {}", lab.address()));
 

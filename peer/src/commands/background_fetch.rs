@@ -102,6 +102,7 @@ impl BackgroundFetches {
             sources: Sources::Everybody,
             limit: None,
             patience: PATIENCE,
+            folder_times: Vec::new(),
         };
         let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.tell.clone());
         let alive = self.alive.clone();

@@ -281,7 +281,7 @@ impl Listener<'_> {
 
     fn bad(&self, r#ref: &Value, line: &str, why: &str) -> std::io::Result<()> {
         let line: String = line.chars().take(200).collect();
-        let message = format!("not a command: {why}");
+        let message = format!("not a command such as {{\"type\":\"send\",\"to\":\"bob\",\"text\":\"hi\"}}: {why}");
         let error = json!({ "code": ErrorKind::Usage.as_str(), "message": message, "ref": r#ref, "line": line });
         self.context.output.object("error", &error)
     }

@@ -13,7 +13,7 @@ use self::memory::{Memory, Remembered};
 use self::offering::Offering;
 use super::telling::{NodeHears, Telling};
 use super::{Context, share};
-use crate::engine::fetch::{Destination, Ended, FetchEvent, Request, fetch};
+use crate::engine::fetch::{Destination, Ended, FetchEvent, IfExists, Request, fetch};
 use crate::engine::{Error, Me};
 use crate::profile::Profile;
 use crate::ui::{FetchBars, size};
@@ -46,15 +46,19 @@ pub struct Differently {
 }
 
 pub(super) async fn run(context: &Context, wanted: FetchWanted) -> Result<(), Error> {
-    if let FetchWanted::These { request, .. } = &wanted {
-        check_output(context, request)?;
+    if let FetchWanted::These { request, share } = &wanted {
+        check_output(context, request, *share)?;
     }
+    let is_retry = matches!(wanted, FetchWanted::Rest(_));
     let me = context.me()?;
     let Remembered { request, share } = match wanted {
         FetchWanted::These { request, share } => Remembered { request, share },
         FetchWanted::Rest(differently) => differently.of(memory::last(&me.profile)?),
     };
-    check_output(context, &request)?;
+    check_output(context, &request, share)?;
+    if is_retry && request.destination == Destination::Stdout {
+        context.output.note("it goes to standard output, as the last time");
+    }
     let memory = Memory::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
     let mut offering = share.then(|| Offering::new(&me.profile, &request));
@@ -115,9 +119,17 @@ async fn tell_of_offers(profile: &Profile, changed: Option<&Notify>) -> Infallib
 }
 
 /// Files for standard output need it for themselves.
-fn check_output(context: &Context, request: &Request) -> Result<(), Error> {
+fn check_output(context: &Context, request: &Request, share: bool) -> Result<(), Error> {
     if request.destination != Destination::Stdout {
         return Ok(());
+    }
+    if share {
+        return Err(Error::Usage(
+            "-o - leaves no file that could be shared: leave out --share, or give -o a path".into(),
+        ));
+    }
+    if request.if_exists != IfExists::default() {
+        return Err(Error::Usage("--if-exists is about files, and -o - makes none: leave one of them out".into()));
     }
     if context.output.is_json() {
         return Err(Error::Usage("-o - and --json both want standard output".to_owned()));

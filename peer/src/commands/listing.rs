@@ -16,6 +16,8 @@ use crate::ui::{files as counted, size};
 pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> Result<(), Error> {
     let me = context.me()?;
     let mut tracker = me.connect_tracker().await?;
+    let named = wanted.name.as_ref().map(ToString::to_string);
+    let sought = named.or_else(|| wanted.hash.as_ref().map(|hash| hash.as_str().to_owned()));
     let is_everybody = wanted == ListPeers { with_files: wanted.with_files, ..ListPeers::default() };
     let (only, mut peers) = (wanted.user.clone(), Vec::new());
     let all = search::peers(&mut tracker, wanted, most, |peer| {
@@ -25,6 +27,9 @@ pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> R
     .await?;
     if let (Some(user), []) = (&only, peers.as_slice()) {
         return Err(contacts::absent(&mut tracker, user).await);
+    }
+    if let (Some(sought), 0) = (sought, all) {
+        return Err(Error::NobodyShares(sought));
     }
     let unread = me.profile.unread()?;
     let width = peers.iter().map(|peer| peer.user.as_str().len()).max().unwrap_or(0);
@@ -156,10 +161,10 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
             context.output.data(&format!("{:>9}  {}", size(*bytes), safe_line(name.as_str())))?;
         }
     }
-    if files.is_empty() {
-        context
-            .output
-            .note(&format!("{user} shares nothing{}", if prefix.is_empty() { "" } else { " under that name" }));
+    match files.as_slice() {
+        [] if !prefix.is_empty() => return Err(Error::NotShared { user: user.clone(), name: prefix.to_owned() }),
+        [] => context.output.note(&format!("{user} shares nothing")),
+        _ => {}
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub enum LinkError {
         presented: Fingerprint,
     },
     /// The other side doesn't want this link.
-    #[error("{}", if .message.is_empty() { format!("refused ({code})") } else { safe_line(.message).into_owned() })]
+    #[error("{}", refused_words(*.code, .message))]
     Refused {
         /// Why, for programs.
         code: Code,
@@ -128,6 +128,15 @@ impl TrackerError {
             Self::Refused { refusal, .. } => Some(refusal.code),
             _ => None,
         }
+    }
+}
+
+/// The other side's words, or what its code says.
+fn refused_words(code: Code, message: &str) -> String {
+    match code {
+        _ if !message.is_empty() => safe_line(message).into_owned(),
+        Code::ShuttingDown => "their peer was ended".to_owned(),
+        code => format!("refused: {code}"),
     }
 }
 

@@ -24,6 +24,8 @@ const BARS: usize = 8;
 /// Above this many files, finished bars don't stay.
 const KEPT: usize = 20;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// A rate is told of what took longer.
+const WORTH_A_RATE: Duration = Duration::from_millis(100);
 
 /// Shows a fetch.
 #[derive(Debug)]
@@ -137,6 +139,9 @@ impl FetchBars {
             self.output.object_at_the_end("summary", summary_json(summary, error, self.begun.elapsed()));
             return Ok(());
         }
+        if error.is_some_and(Error::is_closed_pipe) {
+            return Ok(());
+        }
         for line in self.held.iter().filter(|_| summary.total() > 1) {
             self.output.error(line);
         }
@@ -152,9 +157,14 @@ impl FetchBars {
         let fetched = summary.done + summary.renamed;
         if fetched > 0 {
             let elapsed = self.begun.elapsed();
-            let (amount, speed) = (size(summary.bytes_fetched), rate(summary.bytes_fetched, elapsed));
-            let time = duration(elapsed);
-            parts.push(format!("{} fetched and verified, {amount} in {time} ({speed})", files(fetched)));
+            let (amount, time) = (size(summary.bytes_fetched), duration(elapsed));
+            // Of less, the rate would be that of saying hello.
+            let speed = if elapsed < WORTH_A_RATE {
+                String::new()
+            } else {
+                format!(" ({})", rate(summary.bytes_fetched, elapsed))
+            };
+            parts.push(format!("{} fetched and verified, {amount} in {time}{speed}", files(fetched)));
             if summary.bytes_resumed > 0 {
                 parts.push(format!("{} from before", size(summary.bytes_resumed)));
             }
@@ -379,13 +389,15 @@ impl FetchBars {
                 }
                 return self.output.error(&line);
             }
-            Status::Done(path) => format!("{} ({})", safe_line(&path.to_string_lossy()), size(report.size)),
+            Status::Done(path) => format!("{} ({})", shown(path), size(report.size)),
             Status::Renamed(path) => {
-                let why = if is_numbered(path, &report.name) { "was taken" } else { "can't be used here" };
-                let path = path.to_string_lossy();
-                format!("{} ({}; the name {name} {why})", safe_line(&path), size(report.size))
+                let why = match unnumbered(path) {
+                    Some(taken) => format!("{} was taken", safe_line(&taken)),
+                    None => format!("{name} can't be used here"),
+                };
+                format!("{} ({}; the name {why})", shown(path), size(report.size))
             }
-            Status::Skipped(path) => format!("{} is there already", safe_line(&path.to_string_lossy())),
+            Status::Skipped(path) => format!("{} is there already", shown(path)),
             Status::Streamed => format!("{name} ({})", size(report.size)),
         };
         match bar {
@@ -417,11 +429,31 @@ impl FetchBars {
     }
 }
 
-/// Whether the file of this name became `path` because something else had its name, not because the name can't be.
-fn is_numbered(path: &Path, name: &str) -> bool {
-    let taken = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let digits = taken.rfind(" (").and_then(|at| taken[at + 2..].split_once(')'));
-    let number = digits.and_then(|(digits, _)| digits.parse().ok());
-    let wanted = name.rsplit('/').next().unwrap_or(name);
-    number.is_some_and(|number| numbered(wanted, number) == taken)
+/// A path as people write it.
+fn shown(path: &Path) -> String {
+    let path = path.strip_prefix(".").unwrap_or(path);
+    safe_line(&path.to_string_lossy()).into_owned()
+}
+
+/// The name that `path` has a number for, because something else has it.
+fn unnumbered(path: &Path) -> Option<String> {
+    let given = path.file_name().and_then(OsStr::to_str)?;
+    let at = given.rfind(" (")?;
+    let (digits, rest) = given[at + 2..].split_once(')')?;
+    let wanted = format!("{}{rest}", &given[..at]);
+    (numbered(&wanted, digits.parse().ok()?) == given).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_tells_which_name_was_taken() {
+        let taken = |path: &str| unnumbered(Path::new(path));
+        assert_eq!(taken("a/r (1).pdf").as_deref(), Some("r.pdf"));
+        assert_eq!(taken("x (2) (10)").as_deref(), Some("x (2)"));
+        assert_eq!(taken("a/r.pdf"), None);
+        assert_eq!(taken("r (one).pdf"), None);
+    }
 }

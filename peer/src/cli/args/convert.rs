@@ -71,6 +71,7 @@ impl Subcommands {
                     sources,
                     limit,
                     patience: seconds(patience.unwrap_or(PATIENCE_S)),
+                    folder_times: Vec::new(),
                 };
                 Command::Fetch(FetchWanted::These { request, share })
             }

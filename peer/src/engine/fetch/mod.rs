@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::peer::{Code, FileStat};
+use shared::peer::{Code, FileStat, FolderTime};
 use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +61,9 @@ pub struct Request {
     pub limit: Option<u64>,
     /// How long sources that are gone are waited for.
     pub patience: Duration,
+    /// The times of folders that an earlier attempt made, by their paths below the destination: they are set at the end.
+    #[serde(default)]
+    pub folder_times: Vec<FolderTime>,
 }
 
 /// Something that is asked for.

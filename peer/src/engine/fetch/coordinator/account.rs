@@ -1,5 +1,7 @@
 //! What became of the files: counts, the first error, and what to ask for again.
 
+use shared::peer::FolderTime;
+
 use super::{Reporter, Trouble};
 use crate::engine::fetch::{Asked, Destination, Ended, FetchEvent, FileNo, Report, Request, Status, Summary};
 use crate::engine::{Error, ErrorKind};
@@ -12,6 +14,8 @@ pub(in crate::engine::fetch) struct Account {
     left: Left,
     /// Files that have a number in what is reported.
     numbered: FileNo,
+    /// Of folders that are wanted as well.
+    folder_times: Vec<FolderTime>,
 }
 
 /// What isn't there.
@@ -58,6 +62,11 @@ impl Account {
     /// So many folders with nothing in them are there.
     pub(super) const fn add_folders(&mut self, count: usize) {
         self.summary.folders += count;
+    }
+
+    /// Folders whose times are to be set when all is done, be it by a later attempt.
+    pub(super) fn remember_times(&mut self, times: Vec<FolderTime>) {
+        self.folder_times = times;
     }
 
     /// A file is settled; `again` says how to ask for it, should that be needed.
@@ -110,7 +119,7 @@ impl Account {
 
     /// One that failed alone is the error, and so is a closed pipe; of several, how many. `early` is what ended it all.
     pub(super) fn conclude(self, request: &Request, destination: Destination, early: Option<Error>) -> Ended {
-        let Self { summary, first_error, left, .. } = self;
+        let Self { summary, first_error, left, folder_times, .. } = self;
         let total = summary.total();
         let error = early.or_else(|| {
             first_error.map(|error| match total {
@@ -128,7 +137,7 @@ impl Account {
                 Left::These(left) if left.is_empty() => return None,
                 Left::These(left) => left,
             };
-            Some(Request { names, destination, ..request.clone() })
+            Some(Request { names, destination, folder_times, ..request.clone() })
         });
         Ended { summary, error, rest }
     }

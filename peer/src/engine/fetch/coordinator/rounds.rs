@@ -78,15 +78,17 @@ impl Rounds<'_> {
             resolved.wanted = self.fresh(resolved.wanted, report, cancel).await;
         }
         let account = std::mem::take(&mut self.account);
-        let times = std::mem::take(&mut resolved.folder_times);
+        let mut times = std::mem::take(&mut resolved.folder_times);
+        times.extend(self.request.folder_times.iter().cloned());
         let placed = placing::place(self.request, resolved, account, report, cancel).await;
         let Placed { orders, later, mut disk, account, hindrance } = placed;
         self.account = account;
+        self.account.remember_times(times.clone());
         if let Some(error) = hindrance {
             return self.break_off(&orders, later, error, report);
         }
         let dated: Vec<Dated> =
-            disk.iter_mut().flat_map(|disk| times.iter().cloned().map(|time| disk.dated(time))).collect();
+            disk.iter_mut().flat_map(|disk| times.iter().map(|time| disk.dated(time.clone()))).collect();
         self.all(orders, later, disk, report, cancel).await?;
         blocking(move || {
             dated.into_iter().for_each(Dated::set);

@@ -1,7 +1,8 @@
 //! The thread that writes groups to their partials or, in order, to standard output.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::Path;
 
 use shared::content::Manifest;
 use tokio::sync::mpsc;
@@ -165,6 +166,14 @@ impl Writer {
     }
 }
 
+/// One who had enough closed the pipe; anything else is the disk's word.
+fn refused_by_output(why: io::Error) -> Error {
+    match why.kind() {
+        io::ErrorKind::BrokenPipe => why.into(),
+        _ => Error::disk(Path::new("standard output"))(why),
+    }
+}
+
 impl InOrder {
     fn take(&mut self, right: Right, groups: u32, buffers: &Buffers) -> Result<Written, Error> {
         let group = right.get().group;
@@ -173,10 +182,9 @@ impl InOrder {
             return Ok(Written::Twice);
         }
         self.early.insert(group, right.without_room());
-        let mut out = std::io::stdout().lock();
+        let mut out = io::stdout().lock();
         while let Some(right) = self.early.remove(&self.next) {
-            out.write_all(&right.get().bytes)?;
-            out.flush()?;
+            out.write_all(&right.get().bytes).and_then(|()| out.flush()).map_err(refused_by_output)?;
             buffers.give_back(right.into_buffer());
             self.next += 1;
         }
