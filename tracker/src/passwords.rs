@@ -11,8 +11,8 @@
 //!
 //! One core is left to those who ask for anything else, however many passwords are guessed at: a system's scheduler may
 //! let whoever computes go on for milliseconds before somebody who was asked a question has a turn. For machines with
-//! one core, the threads that hash have a lower priority as well; not the lowest, so that a flood of other requests
-//! leaves logins a share.
+//! one core or two, the threads that hash have the lowest of the usual priorities as well, which still leaves logins a
+//! share of a seventieth beside a flood of other requests.
 //!
 //! The turn moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
 //! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
@@ -39,7 +39,7 @@ const ADMINISTRATOR: usize = 16;
 const RETRY_AFTER: Duration = Duration::from_millis(2000);
 
 /// How far the threads that hash stand back (nice).
-const STAND_BACK: i32 = 10;
+const STAND_BACK: i32 = 19;
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
