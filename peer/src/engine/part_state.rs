@@ -8,7 +8,8 @@
 //! 32 bytes a group: the manifest | 1 byte a group: 1 where it is there
 //! ```
 //!
-//! Numbers are little-endian. Manifest and flags are hints. The manifest counts only if it folds to the hash, and a group only after it was hashed again.
+//! Numbers are little-endian. Manifest and flags are hints. The manifest counts only if it folds to the hash, and a group
+//! only after it was hashed again.
 
 use std::fs::File;
 use std::io;

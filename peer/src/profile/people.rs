@@ -169,18 +169,15 @@ mod tests {
     use super::super::MessageState;
     use super::*;
 
+    fn message(byte: u8) -> ChatMessage {
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "olá".into(), offer: None, room: None }
+    }
+
     #[test]
     fn what_is_read_stays_read_and_what_comes_is_not() {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let bob: UserName = "bob".parse().unwrap();
-        let message = |byte| ChatMessage {
-            id: MessageId::from_bytes([byte; 16]),
-            ts: 0,
-            text: "olá".into(),
-            offer: None,
-            room: None,
-        };
         let unread = || profile.unread().unwrap().iter().map(|unread| unread.count).sum::<usize>();
         assert!(!profile.mark_read(&bob, None).unwrap());
         profile.store_theirs(&bob, &[message(1), message(2), message(3)], 0).unwrap();
@@ -200,13 +197,6 @@ mod tests {
     fn whoever_was_met_or_talked_with_is_known() {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
-        let message = |byte| ChatMessage {
-            id: MessageId::from_bytes([byte; 16]),
-            ts: 0,
-            text: "olá".into(),
-            offer: None,
-            room: None,
-        };
         let [bob, carol, dave] = ["bob", "carol", "dave"].map(|name| name.parse::<UserName>().unwrap());
         profile.store_ours(&bob, &message(1), 5).unwrap();
         profile.settle(&bob, &[(message(1).id, MessageState::Stored)]).unwrap();

@@ -110,6 +110,23 @@ impl Found {
         }
     }
 
+    /// Asks for the folders whose names start with `prefix` and takes those that are wanted, `below` cut off their local
+    /// paths.
+    async fn take_folders(
+        &mut self,
+        link: &Link,
+        prefix: &str,
+        is_wanted: impl Fn(&FileName) -> bool,
+        below: &str,
+    ) -> Result<(), Error> {
+        let local = |name: FileName| if below.is_empty() { Some(name) } else { name.below(below) };
+        let (folders, times) = tokio::try_join!(list_folders(link, prefix), list_folder_times(link, prefix))?;
+        self.folders.extend(folders.into_iter().filter(&is_wanted).filter_map(local));
+        let times = times.into_iter().filter(|time| is_wanted(&time.name));
+        self.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
+        Ok(())
+    }
+
     fn take_unfit(&mut self, user: &UserName, name: &str) {
         let name = if name.is_empty() { "(no name)".to_owned() } else { safe_line(name).into_owned() };
         self.unfit.push((name, Error::Integrity(format!("{user} lists what can't be a file"))));
@@ -177,11 +194,7 @@ async fn whatever_matches(
     }
     // What goes down into folders brings those with nothing in them.
     if text.contains("**") {
-        let local = |name: FileName| if below.is_empty() { Some(name) } else { name.below(below) };
-        let folders = list_folders(link, prefix).await?.into_iter().filter(matches);
-        found.folders.extend(folders.filter_map(local));
-        let times = list_folder_times(link, prefix).await?.into_iter().filter(|time| matches(&time.name));
-        found.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
+        found.take_folders(link, prefix, matches, below).await?;
     }
     Ok(())
 }
@@ -198,12 +211,7 @@ async fn whole_folder(link: &Link, folder: &str, above: &str, found: &mut Found)
         }
     }
     let is_inside = |name: &FileName| name.as_str() == folder || name.as_str().starts_with(&prefix);
-    let local = |name: FileName| if above.is_empty() { Some(name) } else { name.below(above) };
-    let folders = list_folders(link, folder).await?;
-    found.folders.extend(folders.into_iter().filter(is_inside).filter_map(local));
-    let times = list_folder_times(link, folder).await?.into_iter().filter(|time| is_inside(&time.name));
-    found.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
-    Ok(())
+    found.take_folders(link, folder, is_inside, above).await
 }
 
 fn is_hidden(name: &FileName) -> bool {
