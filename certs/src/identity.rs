@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use shared::Fingerprint;
@@ -21,30 +21,73 @@ pub struct Identity {
     fingerprint: Fingerprint,
 }
 
+/// Whether an identity may be made where none is kept.
+#[derive(Debug, Clone, Copy)]
+pub enum IfMissing<'a> {
+    /// Nothing relies on one yet: it is made.
+    Create,
+    /// Something relies on it: nothing is made.
+    Fail(Reliance<'a>),
+}
+
+/// The reason why an identity must be there, and the way to go on without it. Both become parts of a sentence.
+#[derive(Debug, Clone, Copy)]
+pub struct Reliance<'a> {
+    /// Follows "the key PATH is missing, but", such as "the accounts in tracker.db belong to it".
+    pub reason: &'a str,
+    /// Follows "put back a copy of it, or", such as a command that begins anew.
+    pub otherwise: &'a str,
+}
+
 /// Why there is no identity. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The key's file or folder can't be used as it is.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The file is not there, or has nothing in it, and something relies on it.
+    #[error("the key {path} is {state}, but {reason}: put back a copy of it, or {otherwise}")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// "missing" or "empty".
+        state: &'static str,
+        /// What relies on it.
+        reason: String,
+        /// The way to go on without it.
+        otherwise: String,
+    },
     /// The file is there and is not an identity.
-    #[error(
-        "the identity {path} is damaged ({why}): put back a copy of it, or move it away to get a new identity, \
-         which everybody who knows the old one will have to trust again"
-    )]
+    #[error("the key {path} is damaged ({why}): put back a copy of it, or {otherwise}")]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+        /// The way to go on without it.
+        otherwise: String,
     },
     /// A new key could not be made.
     #[error("can't make a new key: {0}")]
     Generate(#[from] rcgen::Error),
 }
 
+/// The way to go on without a key that nothing relies on yet.
+const MOVE_AWAY: &str = "move it away to get a new one, which everybody who knows the old one will have to trust again";
+
 impl Identity {
-    /// The identity kept in `folder`, made there if there is none.
+    /// Opens the identity kept in `folder`; where none is kept, makes one there or fails, as `if_missing` says.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: missing, unreadable, readable by others, damaged, or not to be written.
+    pub fn open(folder: &Path, if_missing: IfMissing<'_>) -> Result<Self, IdentityError> {
+        match if_missing {
+            IfMissing::Create => Self::load_or_create(folder),
+            IfMissing::Fail(reliance) => Self::load_relied_on(folder, reliance),
+        }
+    }
+
+    /// Loads the identity kept in `folder`, or makes it there if there is none.
     ///
     /// The folder is made with mode 0700, the file with 0600; the file appears whole or not at all, and of two
     /// processes that make one at the same time both get the same.
@@ -55,20 +98,37 @@ impl Identity {
         if let Some(identity) = Self::load(folder)? {
             return Ok(identity);
         }
-        let path = folder.join(FILE);
         let (_, pem) = generate()?;
         storage::create_private(folder, FILE, pem.as_bytes())?;
-        Self::load(folder)?.ok_or_else(|| IdentityError::Damaged { path, why: "it vanished".to_owned() })
+        Self::load(folder)?.ok_or_else(|| IdentityError::Damaged {
+            path: folder.join(FILE),
+            why: "it vanished".to_owned(),
+            otherwise: MOVE_AWAY.to_owned(),
+        })
     }
 
-    /// The identity kept in `folder`, if there is one.
+    /// Loads the identity kept in `folder`, if there is one.
     ///
     /// # Errors
     /// [`IdentityError`]: unreadable, readable by others or damaged.
     pub fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {
         let Some(bytes) = storage::read_private(folder, FILE)? else { return Ok(None) };
-        let damaged = |why: String| IdentityError::Damaged { path: folder.join(FILE), why };
+        let damaged = |why| IdentityError::Damaged { path: folder.join(FILE), why, otherwise: MOVE_AWAY.to_owned() };
         Self::from_pem(&bytes).map(Some).map_err(damaged)
+    }
+
+    fn load_relied_on(folder: &Path, reliance: Reliance<'_>) -> Result<Self, IdentityError> {
+        let path = folder.join(FILE);
+        let otherwise = reliance.otherwise.to_owned();
+        let state = match storage::read_private(folder, FILE)? {
+            None => "missing",
+            // What a loss of power leaves of a file that was being written.
+            Some(bytes) if bytes.iter().all(|byte| *byte == 0) => "empty",
+            Some(bytes) => {
+                return Self::from_pem(&bytes).map_err(|why| IdentityError::Damaged { path, why, otherwise });
+            }
+        };
+        Err(IdentityError::Missing { path, state, reason: reliance.reason.to_owned(), otherwise })
     }
 
     /// A new identity that is kept nowhere.
@@ -79,7 +139,7 @@ impl Identity {
         Ok(generate()?.0)
     }
 
-    /// Who this is.
+    /// Returns the fingerprint of its key.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
@@ -100,8 +160,8 @@ impl Identity {
     }
 
     fn from_pem(bytes: &[u8]) -> Result<Self, String> {
-        let certificate = CertificateDer::from_pem_slice(bytes).map_err(|why| format!("certificate: {why}"))?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| format!("key: {why}"))?;
+        let certificate = CertificateDer::from_pem_slice(bytes).map_err(|why| incomplete("certificate", &why))?;
+        let key = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| incomplete("secret key", &why))?;
         let fingerprint = fingerprint_of(&certificate).map_err(|why| why.to_string())?;
         let identity = Self { certificate, key, fingerprint };
         CertifiedKey::from_der(identity.chain(), identity.private_key(), &provider()).map_err(|why| why.to_string())?;
@@ -125,9 +185,21 @@ fn generate() -> Result<(Identity, String), IdentityError> {
     params.distinguished_name.push(rcgen::DnType::CommonName, "vizinho");
     let certificate = params.self_signed(&key)?;
     let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
-    let identity = Identity::from_pem(pem.as_bytes())
-        .map_err(|why| IdentityError::Damaged { path: PathBuf::from("(in memory)"), why })?;
+    let identity = Identity::from_pem(pem.as_bytes()).map_err(|why| IdentityError::Damaged {
+        path: PathBuf::from("(in memory)"),
+        why,
+        otherwise: "try again".to_owned(),
+    })?;
     Ok((identity, pem))
+}
+
+/// Says for people why a part of the file can't be read.
+fn incomplete(part: &str, why: &pem::Error) -> String {
+    match why {
+        pem::Error::NoItemsFound => format!("it holds no {part}"),
+        pem::Error::MissingSectionEnd { .. } => format!("it ends in the middle of the {part}"),
+        other => format!("{part}: {other}"),
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +244,42 @@ mod tests {
             std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &pem).unwrap();
         }
         assert_eq!(Identity::load(&folder).unwrap().unwrap().fingerprint(), whole.fingerprint());
+    }
+
+    #[test]
+    fn an_identity_that_is_relied_on_is_never_made_anew() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("identity");
+        let path = folder.join(FILE);
+        let relied_on =
+            || Identity::open(&folder, IfMissing::Fail(Reliance { reason: "bob needs it", otherwise: "begin anew" }));
+        let missing = |state: &str| {
+            let error = relied_on().unwrap_err().to_string();
+            let expected = format!(
+                "the key {} is {state}, but bob needs it: put back a copy of it, or begin anew",
+                path.display()
+            );
+            assert_eq!(error, expected);
+        };
+        missing("missing");
+        assert!(!folder.exists());
+        let first = Identity::open(&folder, IfMissing::Create).unwrap();
+        assert_eq!(relied_on().unwrap().fingerprint(), first.fingerprint());
+        let pem = std::fs::read(&path).unwrap();
+        let set = |bytes: &[u8]| std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), bytes).unwrap();
+        for nothing in [&b""[..], &[0; 100]] {
+            set(nothing);
+            missing("empty");
+        }
+        set(&pem[..pem.len() / 3]);
+        let error = relied_on().unwrap_err().to_string();
+        assert!(
+            error.contains("it ends in the middle of the certificate") && error.ends_with("or begin anew"),
+            "{error}"
+        );
+        set(&pem);
+        std::fs::remove_file(&path).unwrap();
+        missing("missing");
     }
 
     #[test]

@@ -16,7 +16,8 @@ mod tests;
 mod verify;
 
 pub use config::{TlsError, peer_client, peer_server, server_name, tracker_client, tracker_server};
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, IfMissing, Reliance};
 pub use rustls;
 pub use shared::Fingerprint;
+pub use storage::StorageError;
 pub use verify::{CertificateProblem, ServerPin, fingerprint_of, fingerprint_of_chain};

@@ -18,6 +18,16 @@ pub enum StorageError {
         /// What they should be.
         wanted: u32,
     },
+    /// The file system keeps no permissions.
+    #[error(
+        "others on this machine could read the secret key in {path}, for its file system keeps no permissions (mode {mode:o})"
+    )]
+    NoPermissions {
+        /// File or folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The system said no.
     #[error("can't use {path}: {source}")]
     Io {
@@ -48,22 +58,62 @@ pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Vec<u8>>,
 
 /// Makes `folder/name` with these bytes unless it exists; then it is left as it is.
 pub(crate) fn create_private(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+    let is_new = !folder.exists();
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
-    check_mode(folder, &fs::metadata(folder).map_err(at(folder))?, 0o700)?;
+    check_made(folder, &fs::metadata(folder).map_err(at(folder))?, 0o700, is_new).inspect_err(|_| {
+        if is_new {
+            // Nothing is in it; what can't be removed harms nobody.
+            let _ = fs::remove_dir(folder);
+        }
+    })?;
     let path = folder.join(name);
     let draft = folder.join(format!(".{name}.{}.{:?}", std::process::id(), std::thread::current().id()));
-    let result = write_draft(&draft, bytes).and_then(|()| match fs::hard_link(&draft, &path) {
+    // Left over from a process of the same number that was killed.
+    let _ = fs::remove_file(&draft);
+    let made = write_new(&draft, bytes).and_then(|()| match fs::hard_link(&draft, &path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // FAT and some network and FUSE file systems have none.
+        Err(error) if is_unsupported(&error) => write_if_new(&path, bytes),
         linked => linked,
     });
     let removed = fs::remove_file(&draft);
-    result.and(removed).and_then(|()| File::open(folder)?.sync_all()).map_err(at(&path))
+    made.and(removed).and_then(|()| sync_folder(folder)).map_err(at(&path))
 }
 
-fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
+fn write_if_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match write_new(path, bytes) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // A part of a key is worse than none.
+        Err(error) => fs::remove_file(path).and(Err(error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// A folder that can't be synced is one of a file system that syncs names by itself, or never.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error) if is_unsupported(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput | TooManyLinks)
+}
+
+/// As [`check_mode`], but where the mode was given just now, it is the file system that doesn't keep it.
+fn check_made(path: &Path, metadata: &fs::Metadata, wanted: u32, is_new: bool) -> Result<(), StorageError> {
+    check_mode(path, metadata, wanted).map_err(|error| match error {
+        StorageError::Exposed { path, mode, .. } if is_new => StorageError::NoPermissions { path, mode },
+        error => error,
+    })
 }
 
 fn check_mode(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), StorageError> {
