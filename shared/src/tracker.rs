@@ -44,16 +44,28 @@
 //! | action | fields | what it does | reply has |
 //! |---|---|---|---|
 //! | `REGISTER` | user, password | makes an account; over TLS with a client certificate also binds it | |
-//! | `LOGIN` | user, password; port?, addresses\[\]?, rebind? | authenticates and makes the user present | token, ttl_s, observed_ip |
+//! | `LOGIN` | user, password; port?, addresses\[\]?, rebind?, features\[\]? | authenticates and makes the user present | token, ttl_s, observed_ip, features\[\]? |
 //! | `REGISTER_FILES` | user, files\[{name, size, hash}\]; mode? `replace` (default), `add`, `remove`; token?, password? | what the user shares | count |
 //! | `LIST_PEERS` | user?, name?, hash?, limit?, cursor?, with_files? | who is present | peers\[{user, ip, port, addresses, fingerprint, files}\], total, next? |
 //! | `LOGOUT` | user; token?, password? | ends presence, forgets the session's files | |
-//! | `RESUME` | port?, addresses\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip |
+//! | `RESUME` | port?, addresses\[\]?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\] |
 //! | `HEARTBEAT` | user?, token? | renews the lease | ttl_s |
 //! | `WHOIS` | user or fingerprint | the binding; over TLS with a bound certificate | user, fingerprint, online |
 //! | `FIND` | hash or name (words, [`Words`]); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
-//! | `SUBSCRIBE` | since? | events on this connection from here on; over TLS with a bound certificate | seq |
+//! | `SUBSCRIBE` | since?, features\[\]? | events on this connection from here on; over TLS with a bound certificate | seq, features\[\] |
 //! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
+//!
+//! # Features
+//!
+//! The replies to `LOGIN`, `RESUME` and `SUBSCRIBE` carry `features`, a list of the names of what this tracker can do
+//! beyond the protocol's first version: always over TLS, in plaintext only when the request has `features`, so that
+//! replies to clients of the exercise stay short. The client may send its own `features` with these three requests;
+//! the last list that came counts for the connection. Names that a side doesn't know are ignored, a list that is
+//! missing is empty, and what the other side doesn't list isn't sent to it.
+//!
+//! | name | listed by | means |
+//! |---|---|---|
+//! | `partial_files` | tracker | `REGISTER_FILES` keeps the files that are good, and says in `left_out` how many are not |
 //!
 //! # Lists of peers
 //!
@@ -125,6 +137,7 @@
 //! | time and memory that a client may take, connections, attempts | the tables in the tracker's modules | `rate_limited` or `busy` with `retry_after_ms`, or closed |
 
 mod event;
+mod feature;
 mod find;
 mod reply;
 mod request;
@@ -134,10 +147,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use event::{Event, EventKind};
+pub use feature::{Feature, Features};
 pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_lower, words_in, words_of};
 pub use reply::{
     CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, ReplyError, SubscribeReply, WhoisReply,
-    encode_error, encode_ok, parse_reply,
+    encode_error, encode_ok, features_in, parse_reply,
 };
 pub use request::{
     Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, Request, SharedFile,

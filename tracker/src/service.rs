@@ -179,8 +179,11 @@ impl Service {
     /// Answers one request; `text` is one object as the scanner hands it out.
     pub async fn answer(&self, client: &mut Client, text: &str) -> Reply {
         let began = Instant::now();
-        let (Parsed { id, action, request }, turn) = self.parse(text).await;
+        let (Parsed { id, action, features, request }, turn) = self.parse(text).await;
         let id = id.as_deref();
+        if let Some(features) = features {
+            client.lists(features);
+        }
         let answered = match request {
             Ok(request) => self.act(client, id, request, turn).await,
             Err(refusal) => Err(refusal.into()),
@@ -314,7 +317,9 @@ impl Service {
         };
         match parse.await {
             Ok((parsed, turn)) => (parsed, Some(turn)),
-            Err(why) => (Parsed { id: None, action: None, request: Err(Refused::from(why).refusal) }, None),
+            Err(why) => {
+                (Parsed { id: None, action: None, features: None, request: Err(Refused::from(why).refusal) }, None)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::Fingerprint;
 use shared::limits::{REPLY_BYTES, TRACKER_PORT};
-use shared::tracker::{Event, ReplyError, Request, parse_reply};
+use shared::tracker::{Event, Features, ReplyError, Request, features_in, parse_reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -93,6 +93,7 @@ pub struct TrackerLink {
     events: VecDeque<Event>,
     fingerprint: Fingerprint,
     local_ip: IpAddr,
+    features: Features,
 }
 
 impl TrackerLink {
@@ -126,7 +127,8 @@ impl TrackerLink {
             .map_err(|why| not_a_tracker(&format!("its TLS handshake fails ({})", plain_message(&why))))?;
         let fingerprint = pin.presented().ok_or_else(|| not_a_tracker("it showed no certificate"))?;
         let (incoming, events) = (Vec::new(), VecDeque::new());
-        Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local_ip })
+        let features = Features::default();
+        Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local_ip, features })
     }
 
     /// The tracker's key.
@@ -137,6 +139,12 @@ impl TrackerLink {
     /// The address of this machine as this connection uses it.
     pub const fn local_ip(&self) -> IpAddr {
         self.local_ip
+    }
+
+    /// Returns the features that the tracker listed in its last reply to LOGIN, RESUME or SUBSCRIBE on this connection;
+    /// none before that.
+    pub const fn features(&self) -> Features {
+        self.features
     }
 
     /// Sends a request and waits for its reply; events that come before it are kept.
@@ -163,6 +171,9 @@ impl TrackerLink {
         };
         let line = tokio::time::timeout(REPLY, exchange).await;
         let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", REPLY.as_secs())))??;
+        if matches!(request, Request::Login { .. } | Request::Resume(_) | Request::Subscribe { .. }) {
+            self.features = features_in(&line).unwrap_or(self.features);
+        }
         parse_reply(&line).map_err(|error| match error {
             ReplyError::Refused { refusal, retry_after_ms } => {
                 TrackerError::Refused { refusal, retry_after: retry_after_ms.map(Duration::from_millis) }

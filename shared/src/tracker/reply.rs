@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::request::SharedFile;
-use super::{ErrorCode, Refusal, Token};
+use super::{ErrorCode, Features, Refusal, Token};
 use crate::{Fingerprint, UserName};
 
 /// The body of a reply that has nothing to say beyond `ok`.
@@ -24,6 +24,9 @@ pub struct LoginReply {
     pub ttl_s: u64,
     /// Where the tracker saw the client come from.
     pub observed_ip: IpAddr,
+    /// The tracker's features; empty when it doesn't say.
+    #[serde(default, skip_serializing_if = "Features::is_empty")]
+    pub features: Features,
 }
 
 /// To `REGISTER_FILES`.
@@ -97,6 +100,18 @@ pub struct WhoisReply {
 pub struct SubscribeReply {
     /// The last event before those that follow.
     pub seq: u64,
+    /// The tracker's features; empty when it doesn't say.
+    #[serde(default, skip_serializing_if = "Features::is_empty")]
+    pub features: Features,
+}
+
+/// Reads the features that a reply lists; `None` when it has no such list.
+pub fn features_in(line: &str) -> Option<Features> {
+    #[derive(Deserialize)]
+    struct Listing {
+        features: Option<Features>,
+    }
+    serde_json::from_str::<Listing>(line).ok()?.features
 }
 
 /// Why a reply is not the one hoped for.
@@ -219,6 +234,19 @@ mod tests {
             String::from_utf8(encode_error(Some("\"x\""), &refusal, Some(250))).unwrap(),
             "{\"id\":\"x\",\"status\":\"error\",\"code\":\"busy\",\"message\":\"later \\\"please\\\"\\n\",\"retry_after_ms\":250}\n"
         );
+    }
+
+    #[test]
+    fn features_are_listed_and_their_absence_is_none() {
+        let subscribed = SubscribeReply { seq: 7, features: Features::all() };
+        let line = String::from_utf8(encode_ok(None, "events follow", &subscribed).unwrap()).unwrap();
+        assert!(line.ends_with(",\"seq\":7,\"features\":[\"partial_files\"]}\n"), "{line}");
+        assert_eq!(parse_reply(&line), Ok(subscribed));
+        assert_eq!(features_in(&line), Some(Features::all()));
+        let old = r#"{"status":"ok","code":"ok","message":"events follow","seq":7}"#;
+        assert_eq!(parse_reply(old), Ok(SubscribeReply { seq: 7, features: Features::default() }));
+        assert_eq!(features_in(old), None);
+        assert_eq!(features_in(r#"{"features":"all"}"#), None);
     }
 
     #[test]

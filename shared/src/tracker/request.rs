@@ -12,7 +12,7 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Find, HashText, Token};
+use super::{ErrorCode, Features, Find, HashText, Token};
 use crate::limits::PASSWORD_BYTES;
 use crate::{FileName, Fingerprint, UserName};
 use check::{Fields, OnlyId, known_action};
@@ -179,6 +179,8 @@ pub struct Parsed {
     pub id: Option<String>,
     /// The action's name, when it is one of ours; for logs and counters.
     pub action: Option<&'static str>,
+    /// The client's features, where a `LOGIN`, `RESUME` or `SUBSCRIBE` lists them.
+    pub features: Option<Features>,
     /// The request itself.
     pub request: Result<Request, Refusal>,
 }
@@ -189,13 +191,13 @@ pub fn parse_request(text: &str) -> Parsed {
         Ok(mut fields) => {
             let id = fields.id.map(|raw| raw.get().replace(['\n', '\r'], " "));
             let action = fields.action.as_deref().and_then(known_action);
-            Parsed { id, action, request: fields.check(action) }
+            Parsed { id, action, features: fields.features(action), request: fields.check(action) }
         }
         Err(error) => {
             let id = serde_json::from_str::<OnlyId<'_>>(text).ok().and_then(|only| only.id);
             let code = if error.is_data() { ErrorCode::BadRequest } else { ErrorCode::BadJson };
             let id = id.map(|raw| raw.get().replace(['\n', '\r'], " "));
-            Parsed { id, action: None, request: Err(Refusal::new(code, error.to_string())) }
+            Parsed { id, action: None, features: None, request: Err(Refusal::new(code, error.to_string())) }
         }
     }
 }

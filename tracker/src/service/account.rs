@@ -101,7 +101,8 @@ impl Service {
         }
         let ttl_s = self.with_registry(|registry, _| registry.lease(true)).as_secs();
         let message = format!("welcome back, {user}");
-        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip: client.ip() })
+        let (observed_ip, features) = (client.ip(), client.offered_features());
+        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip, features })
     }
 
     pub(super) async fn passwd(
@@ -227,7 +228,8 @@ impl Service {
             info!(%user, %ip, bound = binding.is_some(), "present");
         }
         let message = format!("welcome, {user}");
-        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip: ip })
+        let features = client.offered_features();
+        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip: ip, features })
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::tracker::{ErrorCode, Proof};
+use shared::tracker::{ErrorCode, Features, Proof};
 use shared::{Fingerprint, UserName};
 use tracing::info;
 
@@ -38,6 +38,8 @@ pub struct Client {
     sessions: Vec<(UserName, SessionId)>,
     events: Subscription,
     refusals: Refusals,
+    /// The features that the client listed, once it did.
+    features: Option<Features>,
 }
 
 /// Whether events go out on this connection.
@@ -56,7 +58,7 @@ impl Client {
     /// A connection that said nothing yet.
     pub fn new(service: Arc<Service>, ip: IpAddr, transport: Transport) -> Self {
         let (sessions, events, refusals) = (Vec::new(), Subscription::None, Refusals::default());
-        Self { service, ip: ip.to_canonical(), transport, sessions, events, refusals }
+        Self { service, ip: ip.to_canonical(), transport, sessions, events, refusals, features: None }
     }
 
     /// Answers one request.
@@ -98,6 +100,21 @@ impl Client {
     pub(super) fn granted(&mut self, action: Option<&'static str>, took: Duration) {
         self.refusals.note(None);
         self.service.metrics().answered(action, "ok", took);
+    }
+
+    /// Returns the features that the client listed.
+    pub fn features(&self) -> Features {
+        self.features.unwrap_or_default()
+    }
+
+    /// Notes the features that the client lists, in the place of those listed before.
+    pub(super) const fn lists(&mut self, features: Features) {
+        self.features = Some(features);
+    }
+
+    /// Returns the tracker's features as this client is told of them: in plaintext only if it listed its own.
+    pub(super) fn offered_features(&self) -> Features {
+        if self.is_secure() || self.features.is_some() { Features::all() } else { Features::default() }
     }
 
     /// Whether somebody logged in here.

@@ -240,7 +240,7 @@ impl Service {
         // What can't be continued begins after an event that never was: the first line sent is then a resync.
         client.subscribe(continued.unwrap_or(if since.is_some() { u64::MAX } else { last }), user, then);
         let seq = continued.unwrap_or(last);
-        ok(id, "events follow", &SubscribeReply { seq })
+        ok(id, "events follow", &SubscribeReply { seq, features: client.offered_features() })
     }
 
     /// Refuses a request on behalf of `user` unless its sender may speak for it. The password, if it comes to that,

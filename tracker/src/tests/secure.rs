@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use certs::Identity;
 use serde_json::Value;
+use shared::tracker::Features;
 
 use super::harness::{Conn, RULES, World, files, login, logout, register};
 use crate::connection::Patience;
@@ -42,6 +43,21 @@ async fn a_registration_with_a_certificate_binds_it() {
     assert_eq!(world.once(passwd).await["code"], "tls_required");
     assert_eq!(world.tls(None).await.code(&login("bob")).await, "key_mismatch");
     assert_eq!(world.users().await, ["bob"]);
+}
+
+#[tokio::test]
+async fn features_are_listed_over_tls_and_in_plaintext_to_those_who_list_theirs() {
+    let world = World::new().await;
+    let (identity, mut conn) = registered(&world, "bob").await;
+    let ours = serde_json::to_value(Features::all()).unwrap();
+    for request in [RESUME, r#"{"action":"RESUME","features":["warp"]}"#, r#"{"action":"SUBSCRIBE"}"#] {
+        assert_eq!(conn.ask(request).await["features"], ours, "{request}");
+    }
+    assert_eq!(world.tls(Some(&identity)).await.ask(&login("bob")).await["features"], ours);
+    world.once(&register("student")).await;
+    assert_eq!(world.once(&login("student")).await["features"], Value::Null);
+    let asking = login("student").replacen('{', r#"{"features":[],"#, 1);
+    assert_eq!(world.once(&asking).await["features"], ours);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::UserName;
 use crate::limits::{ADDRESSES_PER_USER, FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, PASSWORD_BYTES};
-use crate::tracker::{ErrorCode, Find, HashText, Token, Wanted, Words};
+use crate::tracker::{ErrorCode, Features, Find, HashText, Token, Wanted, Words};
 
 const ACTIONS: [&str; 11] = [
     "REGISTER",
@@ -67,6 +67,8 @@ pub(super) struct Fields<'a> {
     cursor: Option<Cow<'a, str>>,
     with_files: Option<bool>,
     since: Option<u64>,
+    #[serde(borrow)]
+    features: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +119,12 @@ impl Fields<'_> {
                 new_password: password(self.new_password.as_deref().ok_or_else(|| missing("new_password"))?)?,
             },
         })
+    }
+
+    /// The client's features, if this is an action that may list them. A list that is none is one that isn't there.
+    pub(super) fn features(&self, action: Option<&'static str>) -> Option<Features> {
+        let may_list = matches!(action, Some("LOGIN" | "RESUME" | "SUBSCRIBE"));
+        self.features.filter(|_| may_list).and_then(|raw| serde_json::from_str(raw.get()).ok())
     }
 
     fn user(&self) -> Checked<UserName> {

@@ -29,12 +29,31 @@ fn golden_requests_of_ours() {
         port: NonZeroU16::new(4000),
         addresses: vec!["10.0.0.5:4000".parse().unwrap(), "[fe80::1]:4001".parse().unwrap()],
     });
-    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"]}"#;
+    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files"]}"#;
     assert_eq!(serde_json::to_string(&resume).unwrap(), text);
-    assert_eq!(parse_request(text).request, Ok(resume));
+    let first_version = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"]}"#;
+    for (text, features) in [(text, Some(Features::all())), (first_version, None)] {
+        let parsed = parse_request(text);
+        assert_eq!((parsed.request, parsed.features), (Ok(resume.clone()), features));
+    }
     let short = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5"]}"#;
     let Ok(Request::Resume(presence)) = parse_request(short).request else { panic!("refused") };
     assert_eq!(presence.addresses, ["10.0.0.5:4000".parse().unwrap()]);
+}
+
+#[test]
+fn features_count_where_they_belong_and_harm_nowhere() {
+    let features = |text: &str| {
+        let Parsed { features, request, .. } = parse_request(text);
+        assert!(request.is_ok(), "{text}: {request:?}");
+        features
+    };
+    assert_eq!(features(r#"{"action":"SUBSCRIBE","features":["partial_files","warp"]}"#), Some(Features::all()));
+    assert_eq!(features(r#"{"action":"SUBSCRIBE","features":[]}"#), Some(Features::default()));
+    for none in ["null", "\"all\"", "7", "{\"a\":1}"] {
+        assert_eq!(features(&format!(r#"{{"action":"SUBSCRIBE","features":{none}}}"#)), None);
+    }
+    assert_eq!(features(r#"{"action":"LIST_PEERS","features":["partial_files"]}"#), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::*;
-use crate::tracker::Wanted;
+use crate::tracker::{Features, Wanted};
 
 impl Serialize for Request {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -19,6 +19,7 @@ impl Serialize for Request {
                 credentials.write(&mut map)?;
                 presence.write(&mut map)?;
                 entry(&mut map, "rebind", rebind.then_some(true).as_ref())?;
+                map.serialize_entry("features", &Features::all())?;
             }
             Self::RegisterFiles(RegisterFiles { user, files, mode, proof }) => {
                 map.serialize_entry("action", "REGISTER_FILES")?;
@@ -44,6 +45,7 @@ impl Serialize for Request {
             Self::Resume(presence) => {
                 map.serialize_entry("action", "RESUME")?;
                 presence.write(&mut map)?;
+                map.serialize_entry("features", &Features::all())?;
             }
             Self::Heartbeat { user, token } => {
                 map.serialize_entry("action", "HEARTBEAT")?;
@@ -69,6 +71,7 @@ impl Serialize for Request {
             Self::Subscribe { since } => {
                 map.serialize_entry("action", "SUBSCRIBE")?;
                 entry(&mut map, "since", since.as_ref())?;
+                map.serialize_entry("features", &Features::all())?;
             }
             Self::Passwd { credentials, new_password } => {
                 map.serialize_entry("action", "PASSWD")?;

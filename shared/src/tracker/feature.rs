@@ -1,0 +1,154 @@
+//! The features that one side of this protocol says it has.
+
+use std::fmt;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Something that a tracker or its client can do beyond the protocol's first version.
+///
+/// A feature's name never changes its meaning: a different behaviour gets a name of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Feature {
+    /// A tracker that keeps the good files of a `REGISTER_FILES` when others in it are bad.
+    PartialFiles,
+}
+
+/// A set of features. On the wire it is a list of names, and unknown names are ignored.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Features(u32);
+
+/// Names looked at in one list; those behind them are ignored.
+const NAMES_IN_A_LIST: usize = 64;
+
+impl Feature {
+    /// Every feature that this version knows.
+    pub const ALL: [Self; 1] = [Self::PartialFiles];
+
+    /// Returns the feature's name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PartialFiles => "partial_files",
+        }
+    }
+
+    /// Returns the feature with this name, if this version knows it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|feature| feature.as_str() == name)
+    }
+
+    const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+}
+
+impl Features {
+    /// Returns every feature that this version knows: the set that this side lists.
+    pub fn all() -> Self {
+        Feature::ALL.into_iter().collect()
+    }
+
+    /// Returns true if the set has no feature.
+    pub const fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns true if the set has `feature`.
+    pub const fn has(self, feature: Feature) -> bool {
+        self.0 & feature.bit() != 0
+    }
+
+    /// Adds `feature`.
+    pub const fn insert(&mut self, feature: Feature) {
+        self.0 |= feature.bit();
+    }
+
+    /// Returns each feature of the set.
+    pub fn iter(self) -> impl Iterator<Item = Feature> {
+        Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
+    }
+}
+
+impl FromIterator<Feature> for Features {
+    fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
+        let mut set = Self::default();
+        features.into_iter().for_each(|feature| set.insert(feature));
+        set
+    }
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Features {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(Feature::as_str))
+    }
+}
+
+impl<'de> Deserialize<'de> for Features {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Names)
+    }
+}
+
+struct Names;
+
+/// A name, or any other value: a list may hold things that only newer versions understand.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Listed<'a> {
+    Name(#[serde(borrow)] std::borrow::Cow<'a, str>),
+    Other(IgnoredAny),
+}
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Features;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Features, A::Error> {
+        let mut features = Features::default();
+        for _ in 0..NAMES_IN_A_LIST {
+            match list.next_element::<Listed<'de>>()? {
+                Some(Listed::Name(name)) => Feature::from_name(&name).into_iter().for_each(|one| features.insert(one)),
+                Some(Listed::Other(IgnoredAny)) => {}
+                None => return Ok(features),
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(features)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_list_and_unknown_names() {
+        assert_eq!(serde_json::to_string(&Features::all()).unwrap(), r#"["partial_files"]"#);
+        let read = |text: &str| serde_json::from_str::<Features>(text).unwrap();
+        assert_eq!(read(r#"["warp", 7, {"a": []}, null, "partial_files", "partial_files"]"#), Features::all());
+        assert_eq!(read(r#"["partial\u005ffiles"]"#), Features::all());
+        assert_eq!(read("[]"), Features::default());
+        let long = format!("[{}\"partial_files\"]", "\"x\",".repeat(NAMES_IN_A_LIST));
+        assert_eq!(read(&long), Features::default());
+    }
+
+    #[test]
+    fn every_feature_has_a_name_and_a_bit_of_its_own() {
+        for feature in Feature::ALL {
+            assert_eq!(Feature::from_name(feature.as_str()), Some(feature));
+            assert!(Features::all().has(feature));
+        }
+        assert_eq!(Features::all().iter().count(), Feature::ALL.len());
+        assert_eq!(Features::all().0.count_ones() as usize, Feature::ALL.len());
+    }
+}
