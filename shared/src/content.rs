@@ -28,6 +28,9 @@ pub fn derive_key(context: &str, secret: &[u8]) -> [u8; 32] {
     blake3::derive_key(context, secret)
 }
 
+/// Few enough to stay in the processor's cache.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// The chaining value of one group.
 pub type GroupValue = [u8; 32];
 
@@ -86,6 +89,19 @@ impl Layout {
         let mut inner = blake3::Hasher::new();
         inner.set_input_offset(self.offset(index));
         GroupHasher { inner, is_root: self.groups() == 1 }
+    }
+
+    /// The chaining value of group `index` when it holds nothing but zeros. It follows from the place as well: the position
+    /// of each chunk goes into its hash, so that one value can't stand for all.
+    pub fn zero_value(&self, index: u32) -> GroupValue {
+        let mut hasher = self.hasher(index);
+        let mut left = self.len_of(index);
+        while left > 0 {
+            let some = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+            hasher.update(&ZEROS[..some]);
+            left -= some as u64;
+        }
+        hasher.finish()
     }
 
     /// The chaining value of group `index` when `bytes` are its content.

@@ -55,6 +55,9 @@ pub const AGENT_BYTES: usize = 128;
 /// Most ranges one `get` may ask for.
 pub const RANGES_PER_GET: usize = 256;
 
+/// Most runs of zeros that a file's manifest tells of: about half a frame.
+pub const ZERO_RUNS: usize = 2048;
+
 /// Smallest group of a file.
 pub const GROUP_BYTES_MIN: u64 = 1024 * 1024;
 /// Most groups of a file: the manifest stays at or under 1 MiB.

@@ -14,8 +14,8 @@
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
 //!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
 //!   │  folder_times {prefix?, cursor?} ─► folder_times {folders, next?}   of all, {name, mtime, mtime_ns?} each
-//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?, stale?}
-//!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups} + 32 bytes a group
+//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?, stale?, zero_bytes?}
+//!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes a group
 //!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
 //!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, room?} / typing {} one way,
@@ -38,6 +38,11 @@
 //! A file of a list that changed since it was hashed is listed as it was, with `stale`: it is being hashed again, and its `stat` is
 //! an `error` with [`Code::Stale`] until that is done.
 //!
+//! To whoever says [`ZEROS`] in its `hello` or `welcome`, `manifest` tells which groups hold nothing but zeros, as half-open
+//! ranges in order ([`crate::ZeroRuns`]), and `stat` and `file_list` how many bytes these are. The receiver checks the claim
+//! against the manifest ([`Layout::zero_value`]) and needs not `get` those groups, nor store them. A group that was claimed
+//! and doesn't have the value of zeros is a lie like any other.
+//!
 //! An entry of a list that its reader can't take for what it should be, such as a name that is none, stands for itself: the
 //! others of that page are taken all the same.
 //!
@@ -58,6 +63,9 @@ use crate::names::{FileName, UserName};
 
 /// The protocol's name in the TLS handshake.
 pub const ALPN: &[u8] = b"vizinho/1";
+
+/// The capability of a side that wants to be told which groups of files are zeros.
+pub const ZEROS: &str = "zeros/1";
 
 /// What the opener of a stream says first, and on request streams again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +178,9 @@ pub enum Answer {
         group_size: u64,
         /// How many groups.
         groups: u32,
+        /// Half-open ranges of groups that hold nothing but zeros; see [`crate::ZeroRuns::checked`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        zeros: Vec<(u32, u32)>,
     },
     /// The wire form of a [`crate::GroupSet`] follows.
     Have {
@@ -237,6 +248,9 @@ pub struct FileStat {
     /// Whether it changed since all this was known; only in lists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// Bytes of it in groups that hold nothing but zeros, which its manifest tells of.
+    #[serde(default, skip_serializing_if = "is_no_bytes")]
+    pub zero_bytes: u64,
 }
 
 /// A shared folder as its owner describes it.
@@ -264,7 +278,31 @@ impl FileStat {
             executable: false,
             partial: false,
             stale: false,
+            zero_bytes: 0,
         }
+    }
+
+    /// Bytes that are sent and stored of it, as far as its description is right.
+    pub const fn data_bytes(&self) -> u64 {
+        self.size.saturating_sub(self.zero_bytes)
+    }
+}
+
+impl Answer {
+    /// As it is said to somebody who doesn't know [`ZEROS`].
+    #[must_use]
+    pub fn without_zeros(mut self) -> Self {
+        match &mut self {
+            Self::Manifest { zeros, .. } => zeros.clear(),
+            Self::Stat(stat) => stat.zero_bytes = 0,
+            Self::FileList { files, .. } => files.iter_mut().for_each(|file| {
+                if let Entry::Fit(stat) = file {
+                    stat.zero_bytes = 0;
+                }
+            }),
+            _ => {}
+        }
+        self
     }
 }
 
@@ -282,6 +320,11 @@ impl<T> Entry<T> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
 const fn is_nothing(ns: &u32) -> bool {
     *ns == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_no_bytes(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// From the opener of a chat stream.

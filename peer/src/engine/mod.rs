@@ -23,6 +23,7 @@ pub mod serve;
 pub mod share;
 pub mod talk;
 pub mod transfers;
+mod zeros;
 
 pub use error::{Error, ErrorKind};
 pub use me::Me;

@@ -8,7 +8,7 @@ use certs::{ServerPin, fingerprint_of_chain};
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use shared::limits::AGENT_BYTES;
-use shared::peer::{Answer, Ask, Code, Hello};
+use shared::peer::{Answer, Ask, Code, Hello, ZEROS};
 use shared::{Fingerprint, UserName};
 use tokio::task::JoinSet;
 
@@ -33,7 +33,7 @@ pub struct Link {
 struct Peer {
     user: UserName,
     fingerprint: Fingerprint,
-    answers: bool,
+    capabilities: Vec<String>,
 }
 
 /// Whom to dial, and where.
@@ -79,14 +79,15 @@ pub async fn dial(
     capabilities: &[&str],
 ) -> Result<Link, LinkError> {
     let connection = race(endpoint, target).await?;
-    let link = Link {
-        connection,
-        peer: Arc::new(Peer { user: target.user.clone(), fingerprint: target.fingerprint, answers: true }),
-        dialled: true,
-    };
+    let peer = Peer { user: target.user.clone(), fingerprint: target.fingerprint, capabilities: Vec::new() };
+    let mut link = Link { connection, peer: Arc::new(peer), dialled: true };
     let greeted = within(PATIENCE, greet(&link, hello_of(me.clone(), capabilities))).await;
     match greeted {
-        Ok(()) => Ok(link),
+        Ok(capabilities) => {
+            let (user, fingerprint) = (target.user.clone(), target.fingerprint);
+            link.peer = Arc::new(Peer { user, fingerprint, capabilities });
+            Ok(link)
+        }
         Err(error) => {
             link.close(Code::Protocol);
             Err(match error {
@@ -139,11 +140,11 @@ impl Caller {
     /// # Errors
     /// [`LinkError`] when it is gone already.
     pub async fn welcome(mut self, user: UserName, me: UserName) -> Result<Link, LinkError> {
-        let sent = self.sender.frame(&Answer::Welcome(hello_of(me, &[ANSWERS]))).await;
+        let sent = self.sender.frame(&Answer::Welcome(hello_of(me, &[ANSWERS, ZEROS]))).await;
         sent.map_err(|error| LinkError::Lost(error.to_string()))?;
         self.sender.finish();
-        let answers = self.hello.capabilities.iter().any(|text| text == ANSWERS);
-        let peer = Arc::new(Peer { user, fingerprint: self.fingerprint, answers });
+        let capabilities = known(self.hello.capabilities);
+        let peer = Arc::new(Peer { user, fingerprint: self.fingerprint, capabilities });
         Ok(Link { connection: self.connection, peer, dialled: false })
     }
 
@@ -172,7 +173,13 @@ impl Link {
 
     /// Whether the other side answers requests and takes messages.
     pub fn answers(&self) -> bool {
-        self.peer.answers
+        // Whoever was called does.
+        self.dialled || self.knows(ANSWERS)
+    }
+
+    /// Whether the other side said that it has this capability.
+    pub fn knows(&self, capability: &str) -> bool {
+        self.peer.capabilities.iter().any(|known| known == capability)
     }
 
     /// Where the other side is now.
@@ -301,13 +308,22 @@ fn addresses_of(target: &Target) -> String {
     if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
 }
 
-async fn greet(link: &Link, hello: Hello) -> Result<(), StreamError> {
+/// Says hello; tells what the other side can do.
+async fn greet(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
     let (sender, mut receiver) = link.open(&Ask::Hello(hello), Priority::Request).await?;
     sender.finish();
     match receiver.answer().await? {
-        Answer::Welcome(_) => Ok(()),
+        Answer::Welcome(welcome) => Ok(known(welcome.capabilities)),
         _ => Err(StreamError::Unexpected("a welcome was due")),
     }
+}
+
+/// Of the other side's capabilities, those that mean something here: it may say as many as fit a frame.
+fn known(mut capabilities: Vec<String>) -> Vec<String> {
+    capabilities.retain(|text| [ANSWERS, ZEROS].contains(&text.as_str()));
+    capabilities.sort_unstable();
+    capabilities.dedup();
+    capabilities
 }
 
 async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, Sender), LinkError> {

@@ -43,6 +43,20 @@ fn golden_answers() {
         &Answer::FolderTimes { folders: vec![Entry::Fit(time)], next: None },
         r#"{"t":"folder_times","folders":[{"name":"a/b","mtime":-1,"mtime_ns":7}]}"#,
     );
+    let manifest = |zeros| Answer::Manifest { hash, size: 5 << 20, group_size: 1 << 20, groups: 5, zeros };
+    let head = format!(r#"{{"t":"manifest","hash":"{ones}","size":5242880,"group_size":1048576,"groups":5"#);
+    golden(&manifest(Vec::new()), &format!("{head}}}"));
+    golden(&manifest(vec![(0, 2), (4, 5)]), &format!(r#"{head},"zeros":[[0,2],[4,5]]}}"#));
+    assert_eq!(manifest(vec![(0, 2)]).without_zeros(), manifest(Vec::new()));
+    let layout = Layout::of(5 << 20).unwrap();
+    let stat = FileStat { zero_bytes: 1 << 20, ..FileStat::new("a".parse().unwrap(), hash, &layout) };
+    assert_eq!(stat.data_bytes(), 4 << 20);
+    let text = format!(
+        r#"{{"t":"stat","name":"a","size":5242880,"hash":"{ones}","group_size":1048576,"mtime":0,"zero_bytes":1048576}}"#
+    );
+    golden(&Answer::Stat(stat.clone()), &text);
+    let plain = Answer::Stat(FileStat { zero_bytes: 0, ..stat });
+    assert_eq!(serde_json::from_str::<Answer>(&text).unwrap().without_zeros(), plain);
     let offer = Some(Offer { name: "a/b".parse().unwrap(), size: 5, hash });
     golden(
         &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, room: None }),

@@ -229,6 +229,7 @@ impl Running<'_> {
                 }
                 report(FetchEvent::Verified { file: self.told_as(file), bytes });
             }
+            Outcome::Zeros { file, bytes } => report(FetchEvent::Verified { file: self.told_as(file), bytes }),
             Outcome::Wrong { file, group, source } => {
                 let why = format!("sent data for {} (group {group}) that doesn't match its hash", self.name(file));
                 {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use shared::content::Manifest;
 use shared::names::cut;
 use shared::peer::FileStat;
-use shared::{ContentHash, GroupSet, Layout};
+use shared::{ContentHash, GroupSet, Layout, ZeroRuns};
 
 use super::destination::Spot;
 use crate::engine::Error;
@@ -58,12 +58,13 @@ pub(super) enum Written {
 
 impl Partial {
     /// Opens or begins the partial of a file; only one process may have it at a time. What an earlier attempt left is
-    /// hashed again, and `hashed` told of its bytes; `manifest` is of no use for a file of one group.
+    /// hashed again, and `hashed` told of its bytes. A file of one group has no manifest; of others, the groups that are
+    /// claimed to be zeros are known as well.
     pub(super) fn open(
         spot: &Spot,
         stat: &FileStat,
         layout: Layout,
-        manifest: Option<&Manifest>,
+        known: Option<(&Manifest, &ZeroRuns)>,
         hashed: &mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
         let folder = spot.place.folder()?;
@@ -73,7 +74,7 @@ impl Partial {
         let part_path = spot.place.path().join(&part_name);
         let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
         let mut state = None;
-        if let Some(manifest) = manifest {
+        if let Some((manifest, _zeros)) = known {
             let name = format!("{stem}{STATE}");
             let path = spot.place.path().join(&name);
             let file = open_state(&folder, &name);
@@ -141,6 +142,12 @@ impl Partial {
         written.map_err(|why| Error::disk(&self.whole.part_path())(why))?;
         self.missing -= 1;
         Ok(if self.missing == 0 { Written::Last } else { Written::Some })
+    }
+
+    /// Writes a group that is zeros throughout.
+    pub(super) fn write_zeros(&mut self, group: u32) -> Result<Written, Error> {
+        let zeros = vec![0; usize::try_from(self.layout.len_of(group)).unwrap_or(0)];
+        self.write(group, &zeros)
     }
 
     /// Waits until what was written is on the disk.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
 use shared::peer::{Answer, Ask, Code};
+use shared::{ContentHash, Layout, ZeroRuns};
 use tokio::sync::{Notify, mpsc};
 
 use super::FileNo;
@@ -234,13 +235,8 @@ impl Puller<'_> {
     async fn take_manifest(&mut self, file: FileNo, answer: &Answer) -> Result<(), StreamError> {
         let order = self.pull.order(file)?;
         let layout = order.layout;
-        let expected = Answer::Manifest {
-            hash: order.stat.hash,
-            size: layout.size(),
-            group_size: layout.group_bytes(),
-            groups: layout.groups(),
-        };
-        if *answer != expected && self.source != FIRST_SOURCE {
+        let described = manifest_header(answer, &order.stat.hash, &layout);
+        if described.is_none() && self.source != FIRST_SOURCE {
             // It may be the first source that described the file wrongly.
             self.asked.pop_front();
             self.pull.plan().give_back(self.source, &Work::Manifest(file));
@@ -250,18 +246,20 @@ impl Puller<'_> {
             return Ok(());
         }
         let mut manifest = None;
-        if *answer == expected {
+        if described.is_some() {
             let len = usize::try_from(layout.groups()).unwrap_or(0) * 32;
             let bytes = self.read(Vec::with_capacity(len), len).await?;
             manifest = Manifest::from_bytes(&layout, &bytes).filter(|manifest| manifest.fold() == order.stat.hash);
         }
-        let Some(manifest) = manifest else {
+        let zeros = described.and_then(|zeros| ZeroRuns::checked(&layout, zeros.to_vec()));
+        let (Some(manifest), Some(zeros)) = (manifest, zeros) else {
             return Err(self.distrust(file, "a manifest that fits the file's hash"));
         };
         self.asked.pop_front();
         let first = self.pull.plan().manifest_came(file);
         if first {
-            self.pulse.pause(self.pull.writer.send(Job::Open { file, manifest })).await;
+            let source = self.source;
+            self.pulse.pause(self.pull.writer.send(Job::Open { file, manifest, zeros, source })).await;
         }
         Ok(())
     }
@@ -310,4 +308,11 @@ impl Puller<'_> {
         }
         StreamError::Unexpected(expected)
     }
+}
+
+/// The groups that a manifest's header claims to be zeros; `None` unless it describes this file.
+fn manifest_header<'a>(answer: &'a Answer, of: &ContentHash, layout: &Layout) -> Option<&'a [(u32, u32)]> {
+    let Answer::Manifest { hash, size, group_size, groups, zeros } = answer else { return None };
+    let fits = hash == of && (*size, *group_size, *groups) == (layout.size(), layout.group_bytes(), layout.groups());
+    fits.then_some(zeros)
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::peer::Code;
+use shared::peer::{Code, ZEROS};
 use shared::{GroupSet, UserName};
 use tokio::time::Instant;
 
@@ -137,7 +137,7 @@ impl Caller {
     }
 
     async fn dial(&self, target: &link::Target) -> Result<Link, Error> {
-        let dialled = link::dial(&self.endpoint, target, &self.me.user, &[]).await;
+        let dialled = link::dial(&self.endpoint, target, &self.me.user, &[ZEROS]).await;
         let link = dialled.map_err(|why| Error::link(&target.user, why))?;
         let mut links = self.links();
         // It may have been begun before people began to talk.

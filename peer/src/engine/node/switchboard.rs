@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use shared::peer::Code;
+use shared::peer::{Code, ZEROS};
 use shared::{Fingerprint, UserName};
 use tokio::sync::mpsc;
 
@@ -80,7 +80,7 @@ impl Switchboard {
             }
             found => found?,
         };
-        let dialled = link::dial(&self.endpoint, &target, &self.me.user, &[ANSWERS]).await;
+        let dialled = link::dial(&self.endpoint, &target, &self.me.user, &[ANSWERS, ZEROS]).await;
         let link = dialled.map_err(|why| unreachable_is_offline(user, why))?;
         self.add(&link);
         // Fails only when the node is ending.

@@ -193,7 +193,7 @@ impl Library {
         let (layout, manifest) = found.ok_or_else(not_found)?;
         let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.groups());
         let bytes = Bytes::copy_from_slice(manifest.as_bytes());
-        Ok((Answer::Manifest { hash, size, group_size, groups }, bytes))
+        Ok((Answer::Manifest { hash, size, group_size, groups, zeros: Vec::new() }, bytes))
     }
 
     /// Which groups of a file can be had.
@@ -375,6 +375,7 @@ fn stat_of(share: &Share) -> FileStat {
         executable: share.executable,
         partial: false,
         stale: false,
+        zero_bytes: 0,
     }
 }
 

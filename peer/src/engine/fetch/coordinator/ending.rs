@@ -47,7 +47,7 @@ impl Rest {
                     progress.resumed = bytes;
                 }
             }
-            Outcome::Wrong { .. } | Outcome::Hashed { .. } => {}
+            Outcome::Wrong { .. } | Outcome::Hashed { .. } | Outcome::Zeros { .. } => {}
         }
     }
 

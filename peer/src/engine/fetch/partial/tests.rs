@@ -38,8 +38,9 @@ impl Case {
     }
 
     fn open(&self, name: &str) -> Result<Partial, Error> {
-        let manifest = (self.layout.groups() > 1).then_some(&self.manifest);
-        Partial::open(&self.spot(name), &self.stat, self.layout, manifest, &mut |_| {})
+        let zeros = ZeroRuns::default();
+        let known = (self.layout.groups() > 1).then_some((&self.manifest, &zeros));
+        Partial::open(&self.spot(name), &self.stat, self.layout, known, &mut |_| {})
     }
 
     fn write(&self, partial: &mut Partial, group: u32) -> Written {

@@ -1,21 +1,32 @@
 //! The thread that hashes: what passes it is what the file's hash promised.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use shared::ZeroRuns;
 use shared::content::{GroupValue, Manifest};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::{Desk, Group, Job, Order, Outcome};
 use crate::engine::fetch::FileNo;
+use crate::engine::fetch::plan::SourceNo;
+use crate::engine::zeros::zero_values;
+
+/// Claims that are checked between one job and the next.
+const CLAIMS_AT_ONCE: usize = 64;
 
 /// What the writing thread is told.
 #[derive(Debug)]
 pub(super) enum Checked {
     /// Open the partial of a file of several groups.
-    Open { file: FileNo, manifest: Arc<Manifest> },
+    Open { file: FileNo, manifest: Arc<Manifest>, zeros: ZeroRuns },
     /// Write a group.
     Group(Right),
+    /// These groups of a file are zeros.
+    Zeros { file: FileNo, groups: Vec<u32> },
+    /// This one isn't, though `source` claims it.
+    NotZeros { file: FileNo, group: u32, source: SourceNo },
     /// Give up on a file.
     Abandon { file: FileNo },
 }
@@ -42,36 +53,109 @@ impl Right {
     }
 }
 
-pub(super) fn run(desk: &Desk, mut jobs: mpsc::Receiver<Job>, checked: &mpsc::Sender<Checked>) {
-    // Of the files of several groups that are open.
-    let mut manifests: HashMap<FileNo, Arc<Manifest>> = HashMap::new();
-    while let Some(job) = jobs.blocking_recv() {
-        let passed = match job {
-            Job::Open { file, manifest } => {
-                manifests.retain(|file, _| !desk.is_closed(*file));
-                let manifest = Arc::new(manifest);
-                manifests.insert(file, manifest.clone());
-                Checked::Open { file, manifest }
-            }
-            Job::Abandon { file } => Checked::Abandon { file },
+/// Groups that a source claims to be zeros, as far as that isn't checked yet.
+struct Claim {
+    file: FileNo,
+    source: SourceNo,
+    manifest: Arc<Manifest>,
+    groups: VecDeque<u32>,
+}
+
+struct Checker<'a> {
+    desk: &'a Desk,
+    checked: &'a mpsc::Sender<Checked>,
+    /// Of the files of several groups that are open.
+    manifests: HashMap<FileNo, Arc<Manifest>>,
+    claims: VecDeque<Claim>,
+}
+
+/// The next thread is gone.
+struct Gone;
+
+pub(super) fn run(desk: &Desk, jobs: mpsc::Receiver<Job>, checked: &mpsc::Sender<Checked>) {
+    // It ends with what it is told by, or what it tells.
+    let _: Result<(), Gone> = Checker { desk, checked, manifests: HashMap::new(), claims: VecDeque::new() }.run(jobs);
+}
+
+impl Checker<'_> {
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) -> Result<(), Gone> {
+        loop {
+            let job = match jobs.try_recv() {
+                Ok(job) => job,
+                Err(TryRecvError::Disconnected) => return Ok(()),
+                // Claims need no network: they are checked while it brings nothing.
+                Err(TryRecvError::Empty) if self.check_claims(CLAIMS_AT_ONCE)? => continue,
+                Err(TryRecvError::Empty) => match jobs.blocking_recv() {
+                    Some(job) => job,
+                    None => return Ok(()),
+                },
+            };
+            self.take(job)?;
+            // One for each group that comes, so that a fast network doesn't leave them all to the end.
+            self.check_claims(1)?;
+        }
+    }
+
+    fn take(&mut self, job: Job) -> Result<(), Gone> {
+        let desk = self.desk;
+        match job {
+            Job::Open { file, manifest, zeros, source } => self.open(file, manifest, zeros, source),
+            Job::Abandon { file } => self.pass(Checked::Abandon { file }),
             Job::Group(group) if desk.is_closed(group.file) => {
                 desk.buffers.give_back(group.bytes);
-                continue;
+                Ok(())
             }
             Job::Group(came) => {
                 let Group { file, group, source, .. } = came;
-                let manifest = manifests.get(&file).map(Arc::as_ref);
-                if !desk.orders.get(file).is_some_and(|order| is_right(order, manifest, group, &came.bytes)) {
-                    desk.buffers.give_back(came.bytes);
-                    desk.tell(Outcome::Wrong { file, group, source });
-                    continue;
+                let manifest = self.manifests.get(&file).map(Arc::as_ref);
+                if desk.orders.get(file).is_some_and(|order| is_right(order, manifest, group, &came.bytes)) {
+                    return self.pass(Checked::Group(Right(came)));
                 }
-                Checked::Group(Right(came))
+                desk.buffers.give_back(came.bytes);
+                desk.tell(Outcome::Wrong { file, group, source });
+                Ok(())
             }
-        };
-        if checked.blocking_send(passed).is_err() {
-            return;
         }
+    }
+
+    fn open(&mut self, file: FileNo, manifest: Manifest, zeros: ZeroRuns, source: SourceNo) -> Result<(), Gone> {
+        self.manifests.retain(|file, _| !self.desk.is_closed(*file));
+        let manifest = Arc::new(manifest);
+        self.manifests.insert(file, manifest.clone());
+        self.claims.push_back(Claim { file, source, manifest: manifest.clone(), groups: zeros.groups().collect() });
+        self.pass(Checked::Open { file, manifest, zeros })?;
+        // What goes to standard output waits in memory for the groups before it: these first.
+        while self.desk.orders.get(file).is_some_and(|order| order.spot.is_none())
+            && self.check_claims(CLAIMS_AT_ONCE)?
+        {}
+        Ok(())
+    }
+
+    /// Checks up to `count` groups that are claimed to be zeros; false when there are none.
+    fn check_claims(&mut self, count: usize) -> Result<bool, Gone> {
+        let Some(claim) = self.claims.front_mut() else { return Ok(false) };
+        let Claim { file, source, .. } = *claim;
+        let some: Vec<u32> = claim.groups.drain(..count.min(claim.groups.len())).collect();
+        let manifest = claim.manifest.clone();
+        if claim.groups.is_empty() || self.desk.is_closed(file) {
+            self.claims.pop_front();
+        }
+        let Some(order) = self.desk.orders.get(file).filter(|_| !self.desk.is_closed(file)) else { return Ok(true) };
+        let values = zero_values(&order.layout, &some);
+        let (right, wrong): (Vec<_>, Vec<_>) =
+            some.into_iter().zip(values).partition(|(group, value)| manifest.value(*group) == Some(value));
+        for (group, _) in wrong {
+            self.pass(Checked::NotZeros { file, group, source })?;
+        }
+        let groups: Vec<u32> = right.into_iter().map(|(group, _)| group).collect();
+        if !groups.is_empty() {
+            self.pass(Checked::Zeros { file, groups })?;
+        }
+        Ok(true)
+    }
+
+    fn pass(&self, checked: Checked) -> Result<(), Gone> {
+        self.checked.blocking_send(checked).map_err(|_| Gone)
     }
 }
 

@@ -7,6 +7,9 @@
 //!    └── buffers ──────┴────────────────────────┘          Outcome of each to the coordinator
 //! ```
 //!
+//! Groups that a source claims to be zeros don't come over the network: the first thread checks the claim against the
+//! manifest, as it would their bytes.
+//!
 //! The queues between them are bounded: whoever is slowest slows the network down.
 
 mod check;
@@ -18,9 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use shared::Layout;
 use shared::content::Manifest;
 use shared::peer::FileStat;
+use shared::{Layout, ZeroRuns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::FileNo;
@@ -54,8 +57,8 @@ pub(super) struct Order {
 /// What the threads are told.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Open the partial of a file of several groups.
-    Open { file: FileNo, manifest: Manifest },
+    /// Open the partial of a file of several groups, some of which `source` claims to be zeros.
+    Open { file: FileNo, manifest: Manifest, zeros: ZeroRuns, source: SourceNo },
     /// Check and write a group.
     Group(Group),
     /// Give up on a file.
@@ -79,11 +82,14 @@ pub(super) struct Group {
 pub(super) enum Outcome {
     /// Further bytes of what an earlier attempt left were hashed.
     Hashed { file: FileNo, bytes: u64 },
-    /// The partial is open at this path, with these groups in it.
+    /// The partial is open at this path, with these groups in it; those that are claimed to be zeros need not be asked for
+    /// as well.
     Opened { file: FileNo, present: Vec<bool>, bytes: u64, part: Option<PathBuf> },
     /// A group was right and is written.
     Verified { file: FileNo, bytes: u64, source: SourceNo },
-    /// A group was not what it should be.
+    /// So many bytes were claimed to be zeros, and are.
+    Zeros { file: FileNo, bytes: u64 },
+    /// A group was not what it should be, or was claimed to be.
     Wrong { file: FileNo, group: u32, source: SourceNo },
     /// The file is whole and in place; no path for standard output.
     Finished { file: FileNo, path: Option<PathBuf>, renamed: bool },

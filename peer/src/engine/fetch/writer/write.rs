@@ -1,10 +1,11 @@
 //! The thread that writes groups to their partials or, in order, to standard output.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use shared::content::Manifest;
+use shared::{GroupSet, Layout, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::check::{Checked, Right};
@@ -21,7 +22,11 @@ pub(super) fn run(desk: Desk, mut checked: mpsc::Receiver<Checked>, to_finish: m
     while let Some(job) = checked.blocking_recv() {
         match job {
             Checked::Open { file, .. } if writer.desk.is_closed(file) => {}
-            Checked::Open { file, manifest } => writer.open(file, &manifest),
+            Checked::Open { file, manifest, zeros } => writer.open(file, &manifest, &zeros),
+            Checked::Zeros { file, .. } if writer.desk.is_closed(file) => {}
+            Checked::Zeros { file, groups } => writer.zeros(file, &groups),
+            // Told from here, so that it comes after the word that the file is open.
+            Checked::NotZeros { file, group, source } => writer.desk.tell(Outcome::Wrong { file, group, source }),
             Checked::Group(right) => {
                 if writer.desk.is_closed(right.get().file) {
                     writer.desk.buffers.give_back(right.into_buffer());
@@ -61,13 +66,15 @@ struct InOrder {
     next: u32,
     /// What came before its turn: no more than the plan's window.
     early: BTreeMap<u32, Right>,
+    /// Groups that are zeros; `None` for a file of one group.
+    zeros: Option<(Layout, GroupSet)>,
 }
 
 impl Writer {
-    fn open(&mut self, file: FileNo, manifest: &Manifest) {
-        match self.target(file, Some(manifest)) {
+    fn open(&mut self, file: FileNo, manifest: &Manifest, zeros: &ZeroRuns) {
+        match self.target(file, Some((manifest, zeros))) {
             Ok(target) => {
-                let (present, bytes, whole, part) = match &target {
+                let (mut present, bytes, whole, part) = match &target {
                     Target::Disk(partial) => {
                         let part = Some(partial.part_path());
                         (partial.present().to_vec(), partial.present_bytes(), partial.is_whole(), part)
@@ -75,6 +82,11 @@ impl Writer {
                     Target::Stream(_) => (Vec::new(), 0, false, None),
                 };
                 self.targets.insert(file, target);
+                if !zeros.is_empty() {
+                    let groups = self.desk.order(file).map_or(0, |order| order.layout.groups());
+                    present.resize(usize::try_from(groups).unwrap_or(0), false);
+                    (0..).zip(&mut present).for_each(|(group, there)| *there |= zeros.contains(group));
+                }
                 self.desk.tell(Outcome::Opened { file, present, bytes, part });
                 if whole {
                     self.finish(file);
@@ -84,14 +96,17 @@ impl Writer {
         }
     }
 
-    fn target(&self, file: FileNo, manifest: Option<&Manifest>) -> Result<Target, Error> {
+    fn target(&self, file: FileNo, known: Option<(&Manifest, &ZeroRuns)>) -> Result<Target, Error> {
         let order = self.desk.order(file)?;
         Ok(match &order.spot {
             Some(spot) => {
                 let mut hashed = |bytes| self.desk.tell(Outcome::Hashed { file, bytes });
-                Target::Disk(Box::new(Partial::open(spot, &order.stat, order.layout, manifest, &mut hashed)?))
+                Target::Disk(Box::new(Partial::open(spot, &order.stat, order.layout, known, &mut hashed)?))
             }
-            None => Target::Stream(InOrder::default()),
+            None => {
+                let zeros = known.map(|_| (order.layout, GroupSet::none(order.layout.groups())));
+                Target::Stream(InOrder { zeros, ..InOrder::default() })
+            }
         })
     }
 
@@ -109,6 +124,29 @@ impl Writer {
             Err(error) => {
                 self.abandon(file);
                 self.fail(file, error);
+            }
+        }
+    }
+
+    /// Takes groups that are zeros.
+    fn zeros(&mut self, file: FileNo, groups: &[u32]) {
+        for group in groups {
+            let Ok(bytes) = self.desk.order(file).map(|order| order.layout.len_of(*group)) else { return };
+            let written = match self.targets.get_mut(&file) {
+                Some(Target::Disk(partial)) => partial.write_zeros(*group),
+                Some(Target::Stream(stream)) => stream.take_zeros(*group, &self.desk.buffers),
+                None => Ok(Written::Twice),
+            };
+            if matches!(written, Ok(Written::Some | Written::Last)) {
+                self.desk.tell(Outcome::Zeros { file, bytes });
+            }
+            match written {
+                Ok(Written::Last) => self.finish(file),
+                Ok(Written::Some | Written::Twice) => {}
+                Err(error) => {
+                    self.abandon(file);
+                    return self.fail(file, error);
+                }
             }
         }
     }
@@ -182,10 +220,32 @@ impl InOrder {
             return Ok(Written::Twice);
         }
         self.early.insert(group, right.without_room());
+        self.write_out(groups, buffers)
+    }
+
+    fn take_zeros(&mut self, group: u32, buffers: &Buffers) -> Result<Written, Error> {
+        let Some((layout, zeros)) = &mut self.zeros else { return Ok(Written::Twice) };
+        if group < self.next || zeros.contains(group) {
+            return Ok(Written::Twice);
+        }
+        zeros.insert(group);
+        let groups = layout.groups();
+        self.write_out(groups, buffers)
+    }
+
+    /// Writes what has its turn.
+    fn write_out(&mut self, groups: u32, buffers: &Buffers) -> Result<Written, Error> {
         let mut out = io::stdout().lock();
-        while let Some(right) = self.early.remove(&self.next) {
-            out.write_all(&right.get().bytes).and_then(|()| out.flush()).map_err(refused_by_output)?;
-            buffers.give_back(right.into_buffer());
+        loop {
+            if let Some(right) = self.early.remove(&self.next) {
+                out.write_all(&right.get().bytes).and_then(|()| out.flush()).map_err(refused_by_output)?;
+                buffers.give_back(right.into_buffer());
+            } else if let Some((layout, _)) = self.zeros.as_ref().filter(|(_, zeros)| zeros.contains(self.next)) {
+                let mut zeros = io::repeat(0).take(layout.len_of(self.next));
+                io::copy(&mut zeros, &mut out).and_then(|_| out.flush()).map_err(refused_by_output)?;
+            } else {
+                break;
+            }
             self.next += 1;
         }
         Ok(if self.next == groups { Written::Last } else { Written::Some })
