@@ -15,6 +15,7 @@ mod chat;
 mod chat_faults;
 mod destinations;
 mod discovery;
+mod earlier;
 mod endings;
 mod events;
 mod exercise;

@@ -28,6 +28,8 @@ pub struct LabOptions {
     pub restarts: bool,
     /// The machine on which the tracker runs and its address there; this one, on loopback, by default.
     pub place: Option<(Host, IpAddr)>,
+    /// A folder with the tracker's binary, where it is not this version's.
+    pub binaries: Option<PathBuf>,
 }
 
 /// Somebody with a profile.
@@ -36,6 +38,7 @@ pub struct User<'a> {
     name: String,
     home: PathBuf,
     host: Option<Host>,
+    program: PathBuf,
 }
 
 impl Lab {
@@ -93,7 +96,11 @@ impl Lab {
 
     /// A tracker with this lab's data, which is to listen there.
     pub fn tracker_invocation(&self, address: &str) -> Invocation {
-        let tracker = Invocation::new(binaries::binary("tracker"), self.path())
+        let program = match &self.options.binaries {
+            Some(folder) => folder.join("tracker"),
+            None => binaries::binary("tracker"),
+        };
+        let tracker = Invocation::new(program, self.path())
             .args(["--listen", address, "--data-dir"])
             .arg(self.path().join("tracker"))
             .args(&self.options.tracker_args)
@@ -192,11 +199,25 @@ impl Lab {
     pub fn stranger(&self, name: &str) -> User<'_> {
         let home = self.join(name);
         files::write(self.join(format!("{name}.password")), format!("password of {name}\n"));
-        User { lab: self, name: name.to_owned(), home, host: None }
+        User { lab: self, name: name.to_owned(), home, host: None, program: binaries::binary("peer") }
     }
 }
 
 impl User<'_> {
+    /// The same person with another `peer`: that in `folder`.
+    #[must_use]
+    pub fn with_binaries(self, folder: &Path) -> Self {
+        Self { program: folder.join("peer"), ..self }
+    }
+
+    /// Makes the account.
+    #[must_use]
+    #[track_caller]
+    pub fn registered(self) -> Self {
+        self.peer(["register", &self.name, "--password-file"]).arg(self.password_file()).run().exits(0);
+        self
+    }
+
     /// The account's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -214,7 +235,7 @@ impl User<'_> {
 
     /// A run of `peer` with this profile.
     pub fn peer(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Invocation {
-        let peer = Invocation::new(binaries::binary("peer"), self.lab.path())
+        let peer = Invocation::new(&self.program, self.lab.path())
             .env("VIZINHO_HOME", &self.home)
             .env("VIZINHO_TRACKER", self.lab.address())
             .args(args);
@@ -267,12 +288,6 @@ impl User<'_> {
     pub fn fingerprint(&self) -> String {
         let who = self.peer(["--json", "whoami"]).run();
         who.exits(0).object("account")["fingerprint"].as_str().expect("a key").to_owned()
-    }
-
-    #[track_caller]
-    fn registered(self) -> Self {
-        self.peer(["register", &self.name, "--password-file"]).arg(self.password_file()).run().exits(0);
-        self
     }
 
     /// Where the running node listens, as `peer whoami` has it.

@@ -10,9 +10,10 @@
 //! * [`hostile`]: the other side, lying.
 //! * [`Network`]: machines of their own for them, where root allows it.
 //! * [`emulator`]: the network between, failing.
+//! * [`earlier`] and [`transcript`]: an earlier version beside this one.
 //!
 //! A longer look: `VIZINHO_TEST_KILLS=100` kills a fetch that often, `VIZINHO_TEST_GONE_SECONDS=60` keeps all sources
-//! away for so long, `VIZINHO_TEST_SEED=N` is another fate for everything that chance decides.
+//! away for so long, `VIZINHO_TEST_SEED=N` is another fate for everything that chance decides, `VIZINHO_LONG=1` runs what takes long.
 
 #![warn(missing_docs)]
 #![allow(
@@ -24,6 +25,7 @@
 )]
 
 pub mod binaries;
+pub mod earlier;
 pub mod emulator;
 pub mod files;
 pub mod hostile;
@@ -36,6 +38,7 @@ pub mod progress;
 mod screen;
 mod terminal;
 mod tmpfs;
+pub mod transcript;
 
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};

@@ -77,6 +77,19 @@ impl Caller {
         self.send(&frame(request))
     }
 
+    /// Sends any frame on a stream of its own, ends its side, and gives back every byte that comes until the other side
+    /// ends its own: `None` when it gave up on the stream instead.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub fn exchange(&self, request: &Value) -> Option<Vec<u8>> {
+        self.runtime.block_on(async {
+            let (mut send, mut receive) = open(&self.connection, &frame(request)).await?;
+            send.finish().ok()?;
+            timeout(PATIENCE, receive.read_to_end(1 << 20)).await.expect("an answer in time").ok()
+        })
+    }
+
     /// Sends bytes that are no frame.
     pub fn send_rubbish(&self) -> Ending {
         self.send(&rubbish())

@@ -35,6 +35,14 @@ impl Session {
     pub fn ask(&mut self, request: &Value) -> Value {
         let stream = self.stream.get_mut();
         stream.write_all(format!("{request}\n").as_bytes()).and_then(|()| stream.flush()).expect("it reads");
+        self.read()
+    }
+
+    /// The next line, a reply or an event.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn read(&mut self) -> Value {
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("it answers");
         serde_json::from_str(&line).unwrap_or_else(|why| panic!("{line:?}: {why}"))
