@@ -169,6 +169,15 @@ impl Identity {
     }
 }
 
+/// Recognises the content of the file that an identity is kept in.
+///
+/// Somebody else's key beside its certificate is none: ours say `CN=vizinho`.
+pub fn is_identity(pem: &[u8]) -> bool {
+    const NAME: &[u8] = b"\x06\x03\x55\x04\x03\x0c\x07vizinho";
+    let is_ours = |identity: Identity| identity.certificate.windows(NAME.len()).any(|window| window == NAME);
+    Identity::from_pem(pem).is_ok_and(is_ours)
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
@@ -217,6 +226,15 @@ mod tests {
         assert_eq!(first.derive_secret("a"), again.derive_secret("a"));
         assert_ne!(first.derive_secret("a"), first.derive_secret("b"));
         assert_ne!(first.fingerprint(), Identity::generate().unwrap().fingerprint());
+    }
+
+    #[test]
+    fn an_identity_is_recognised_by_its_content() {
+        let (_, pem) = generate().unwrap();
+        assert!(is_identity(pem.as_bytes()));
+        assert!(is_identity(format!("my key:\n{pem}\n").as_bytes()));
+        assert!(!is_identity(&pem.as_bytes()[..pem.len() / 2]));
+        assert!(!is_identity(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     }
 
     #[test]

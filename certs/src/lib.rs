@@ -16,7 +16,7 @@ mod tests;
 mod verify;
 
 pub use config::{TlsError, peer_client, peer_server, server_name, tracker_client, tracker_server};
-pub use identity::{Identity, IdentityError, IfMissing, Reliance};
+pub use identity::{Identity, IdentityError, IfMissing, Reliance, is_identity};
 pub use rustls;
 pub use shared::Fingerprint;
 pub use storage::StorageError;

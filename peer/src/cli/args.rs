@@ -104,7 +104,11 @@ enum Subcommands {
     Logout,
     /// Show who this profile is.
     Whoami,
-    /// Offer files and folders; links are not followed, hidden files only if named.
+    /// Share files and folders with everybody.
+    ///
+    /// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links and what is
+    /// no file are left out of a folder unless they are named; profiles and keys always. Exit code 12 when something that
+    /// was asked for, or all of it, can't be shared.
     Share {
         /// Files and folders.
         #[arg(required = true, value_name = "PATH")]
@@ -113,13 +117,13 @@ enum Subcommands {
         #[arg(long = "as", value_name = "NAME")]
         name: Option<FileName>,
     },
-    /// Offer no longer.
+    /// Stop sharing files or folders.
     Unshare {
         /// Names, folders (docs/) or paths.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Show what is offered.
+    /// Show what is shared; files that came into a folder later are not, before another `peer share`.
     Shares,
     /// Be online: serve the shares, take messages, show both.
     Serve {

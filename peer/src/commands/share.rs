@@ -1,30 +1,93 @@
 //! `peer share`, `unshare`, `shares`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Component, PathBuf};
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use shared::FileName;
 use shared::safe_text::safe_line;
 
 use super::Context;
+use crate::engine::chat::quoted;
 use crate::engine::node::control::NodeClient;
-use crate::engine::share::{self, Freshness, Summary, freshness};
-use crate::engine::{Error, blocking};
+use crate::engine::private_data::PrivateData;
+use crate::engine::share::{self, Freshness, Group, Omission, Summary, freshness};
+use crate::engine::{Error, ErrorKind, blocking};
 use crate::profile::Profile;
-use crate::ui::{ShareBar, files, size};
+use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, files, size};
 
 pub(super) async fn share(context: &Context, paths: Vec<PathBuf>, name: Option<FileName>) -> Result<(), Error> {
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file or folder".to_owned()));
     }
+    let paths: Vec<PathBuf> = paths.into_iter().map(as_the_shell_has_it).collect();
     let summary =
         with_bar(context, move |profile, report| share::share(profile, &paths, name.as_ref(), report)).await?;
-    if !context.output.is_json() {
-        context.output.note(&sum_up(&summary));
+    let outcome = outcome_of(&summary);
+    if context.output.is_json() {
+        context.output.object_at_the_end("summary", summary_json(&summary, outcome.as_ref().err()));
+    } else {
+        tell_summary(context, &summary);
     }
-    match summary {
-        Summary { skipped: 0, .. } => Ok(()),
-        Summary { shared, skipped, .. } => Err(Error::Partial { failed: skipped, total: shared + skipped }),
+    outcome
+}
+
+/// `.` by the name that the shell shows: the folder may have been entered through a link.
+fn as_the_shell_has_it(path: PathBuf) -> PathBuf {
+    let is_here = path.components().eq([Component::CurDir]);
+    let here = std::env::var_os("PWD").map(PathBuf::from).filter(|_| is_here);
+    here.filter(|here| here.is_absolute() && here.canonicalize().ok() == path.canonicalize().ok()).unwrap_or(path)
+}
+
+/// What was asked for and is not shared is an error; a folder of which hidden files and links are left out is none, as
+/// long as anything of it is shared.
+fn outcome_of(summary: &Summary) -> Result<(), Error> {
+    let told = |message| Err(Error::Told { kind: ErrorKind::Partial, message });
+    let failed = summary.left_out.failed();
+    let first = summary.left_out.failures().find_map(|(_, group)| group.examples.first());
+    match (failed, first) {
+        (0, _) if summary.shared == 0 && !summary.left_out.is_empty() => {
+            told("no file is shared: hidden files and links are shared only if they are named".to_owned())
+        }
+        (0, _) => Ok(()),
+        (1, Some(only)) => told(failure_line(&only.name, &only.why)),
+        _ => told(format!("{failed} of {} couldn't be shared", failed + summary.shared)),
+    }
+}
+
+fn summary_json(summary: &Summary, error: Option<&Error>) -> Value {
+    let count = |(omission, group): (Omission, &Group)| (omission.as_str().to_owned(), json!(group.count));
+    let names = |(omission, group): (Omission, &Group)| {
+        let names: Vec<&str> = group.examples.iter().map(|example| example.name.as_str()).collect();
+        (omission.as_str().to_owned(), json!(names))
+    };
+    let all = || summary.left_out.by_design().chain(summary.left_out.failures());
+    let mut counts = Map::new();
+    for (omission, more) in all().map(count) {
+        let before = counts.get(&omission).and_then(Value::as_u64).unwrap_or(0);
+        counts.insert(omission, json!(before + more.as_u64().unwrap_or(0)));
+    }
+    json!({
+        "shared": summary.shared,
+        "unchanged": summary.unchanged,
+        "bytes": summary.bytes,
+        "failed": summary.left_out.failed(),
+        "left_out": counts,
+        "left_out_first": all().map(names).collect::<Map<_, _>>(),
+        "code": error.map(|error| error.kind().as_str()),
+    })
+}
+
+fn tell_summary(context: &Context, summary: &Summary) {
+    // One alone is what the error says.
+    if summary.left_out.failed() > 1 {
+        failure_lines(&summary.left_out).iter().for_each(|line| context.output.note(line));
+    }
+    by_design_line(&summary.left_out).iter().for_each(|line| context.output.note(line));
+    if summary.shared > 0 {
+        context.output.note(&sum_up(summary));
+    } else if summary.left_out.is_empty() {
+        context.output.note("no file is there yet: share the folder again when there is one");
     }
 }
 
@@ -62,7 +125,10 @@ pub(super) async fn share_fetched(context: &Context, files: Vec<(PathBuf, FileNa
         shared = shared => shared,
     };
     match shared {
-        Ok(summary) if !context.output.is_json() => context.output.note(&sum_up(&summary)),
+        Ok(summary) if !context.output.is_json() => {
+            failure_lines(&summary.left_out).iter().for_each(|line| context.output.note(line));
+            context.output.note(&sum_up(&summary));
+        }
         Ok(_) => {}
         Err(why) if why.is_closed_pipe() => {}
         Err(why) => context.output.warning(&format!("what was fetched is not all shared: {why}")),
@@ -78,24 +144,29 @@ pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), E
             context.output.object("unshare", &json!({ "name": name }))?;
         }
     }
-    context.output.note(&format!("{} no longer shared", files(removed.len())));
+    context.output.note(&format!("stopped sharing {}", files(removed.len())));
     Ok(())
 }
 
 pub(super) fn shares(context: &Context) -> Result<(), Error> {
     let profile = context.profile()?;
+    let private = PrivateData::of(&profile);
     let mut outcome = Ok(());
     let mut any = false;
+    let mut gone = GoneShares::default();
     share::for_each_share(&profile, "", |share| {
         any = true;
         if outcome.is_err() {
             return;
         }
-        let state = match freshness(&share) {
+        let (state, is_private) = (freshness(&share), private.covers(&share));
+        let remark = match state {
+            _ if is_private => "  (never given to anybody: it belongs to a profile or holds a key)",
             Freshness::Fresh => "",
             Freshness::Changed => "  (changed since it was hashed)",
             Freshness::Missing => "  (not there)",
         };
+        gone.count(share.name.as_str(), is_private || state == Freshness::Missing);
         outcome = if context.output.is_json() {
             context.output.object(
                 "share",
@@ -104,12 +175,14 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
                     "size": share.id.size,
                     "hash": share.hash,
                     "path": share.path.to_string_lossy(),
-                    "fresh": state.is_empty(),
+                    "fresh": remark.is_empty(),
+                    "there": state != Freshness::Missing,
+                    "private": is_private,
                 }),
             )
         } else {
             let name = safe_line(share.name.as_str());
-            context.output.data(&format!("{:>9}  {name}{}", size(share.id.size), context.output.dim(state)))
+            context.output.data(&format!("{:>9}  {name}{}", size(share.id.size), context.output.dim(remark)))
         };
     })?;
     outcome?;
@@ -130,7 +203,65 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
     if !any {
         context.output.note("nothing is shared: `peer share PATH` offers a file or a folder");
     }
+    if let Some(advice) = gone.advice() {
+        context.output.note(&advice);
+    }
     Ok(())
+}
+
+/// Shares that nobody can get any more, by the first component of their names.
+#[derive(Debug, Default)]
+struct GoneShares {
+    tops: BTreeMap<String, Top>,
+}
+
+#[derive(Debug, Default)]
+struct Top {
+    is_folder: bool,
+    shares: usize,
+    gone: usize,
+    /// The first few.
+    names: Vec<String>,
+}
+
+impl GoneShares {
+    /// More than this many names make no command that anybody reads.
+    const NAMED: usize = 3;
+
+    fn count(&mut self, name: &str, is_gone: bool) {
+        let (top, is_folder) = name.split_once('/').map_or((name, false), |(top, _)| (top, true));
+        let top = self.tops.entry(top.to_owned()).or_default();
+        top.is_folder = is_folder;
+        top.shares += 1;
+        top.gone += usize::from(is_gone);
+        if is_gone && top.names.len() <= Self::NAMED {
+            top.names.push(name.to_owned());
+        }
+    }
+
+    /// How they are forgotten, if there are any.
+    fn advice(&self) -> Option<String> {
+        let gone = self.tops.values().map(|top| top.gone).sum();
+        if gone == 0 {
+            return None;
+        }
+        let mut names: Vec<String> = Vec::new();
+        for (name, top) in &self.tops {
+            match top {
+                Top { gone: 0, .. } => {}
+                Top { gone, shares, is_folder: true, .. } if gone == shares => names.push(format!("{name}/")),
+                top => names.extend(top.names.iter().cloned()),
+            }
+        }
+        let which = if names.len() > Self::NAMED {
+            "NAME or FOLDER/".to_owned()
+        } else {
+            names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(" ")
+        };
+        let (are, them) = if gone == 1 { ("is", "it") } else { ("are", "them") };
+        let after = if names.iter().any(|name| name.starts_with('-')) { "-- " } else { "" };
+        Some(format!("{} {are} not to be had any more: `peer unshare {after}{which}` forgets {them}", files(gone)))
+    }
 }
 
 /// A running node puts the change into the tracker's catalogue.
@@ -142,12 +273,33 @@ pub(super) async fn tell_node(profile: &Profile) -> Result<(), Error> {
 }
 
 fn sum_up(summary: &Summary) -> String {
-    let mut text = format!("{} shared, {}", files(summary.shared), size(summary.bytes));
-    if summary.unchanged > 0 {
-        text.push_str(&format!("; {} unchanged since last time", summary.unchanged));
+    let known = match summary.unchanged {
+        0 => String::new(),
+        unchanged if unchanged == summary.shared => " (already hashed)".to_owned(),
+        unchanged => format!(" ({unchanged} already hashed)"),
+    };
+    format!("{} shared, {}{known}", files(summary.shared), size(summary.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_forgotten_by_a_command_that_can_be_pasted() {
+        let advice = |shares: &[(&str, bool)]| {
+            let mut gone = GoneShares::default();
+            shares.iter().for_each(|(name, is_gone)| gone.count(name, *is_gone));
+            gone.advice()
+        };
+        assert_eq!(advice(&[("a", false), ("b/c", false)]), None);
+        let whole = advice(&[("old/a", true), ("old/b c", true), ("new/a", false)]).unwrap();
+        assert_eq!(whole, "2 files are not to be had any more: `peer unshare old/` forgets them");
+        let one = advice(&[("old/a b", true), ("old/c", false)]).unwrap();
+        assert_eq!(one, "1 file is not to be had any more: `peer unshare 'old/a b'` forgets it");
+        let many: Vec<String> = (0..9).map(|number| format!("x/{number}")).collect();
+        let mut many: Vec<(&str, bool)> = many.iter().map(|name| (name.as_str(), true)).collect();
+        many.push(("x/there", false));
+        assert!(advice(&many).unwrap().contains("`peer unshare NAME or FOLDER/`"));
     }
-    if summary.skipped > 0 {
-        text.push_str(&format!("; {} left out", summary.skipped));
-    }
-    text
 }

@@ -17,6 +17,7 @@ pub mod node;
 mod notice;
 pub mod offers;
 mod part_state;
+pub mod private_data;
 pub mod rate;
 pub mod search;
 pub mod serve;

@@ -1,6 +1,8 @@
 //! Offering files: walking folders, hashing, and noticing what changed since.
 
+mod candidates;
 mod hashing;
+mod left_out;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -11,10 +13,12 @@ use std::path::{Path, PathBuf};
 use shared::{FileName, UserName};
 
 use super::Error;
+use super::private_data::PrivateData;
 use crate::profile::{HashedShare, Profile, Share};
 use crate::sys::{file_id, is_executable, open_regular, plain_message};
+use candidates::{Candidate, check_files, find_candidates};
 use hashing::hash_file;
-use walk::{Candidate, check_files, find_candidates, skip};
+pub use left_out::{Example, Group, LeftOut, Omission};
 
 /// Shares written in one transaction.
 const BATCH: usize = 1000;
@@ -47,26 +51,19 @@ pub enum ShareEvent<'a> {
         /// Whether it had to be hashed.
         hashed: bool,
     },
-    /// Something is not offered.
-    Skipped {
-        /// What.
-        path: &'a Path,
-        /// Why.
-        why: &'a str,
-    },
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Files that are offered.
     pub shared: usize,
     /// Of them, those whose hash was on record.
     pub unchanged: usize,
-    /// Named or found, and not offered.
-    pub skipped: usize,
     /// Bytes of the files offered.
     pub bytes: u64,
+    /// Named or found, and not offered.
+    pub left_out: LeftOut,
 }
 
 /// How a share compares with the disk.
@@ -80,21 +77,22 @@ pub enum Freshness {
     Missing,
 }
 
-/// Offers files and folders, blocking. Folders are walked, hidden files left out unless named, links never followed.
+/// Offers files and folders, blocking. Folders are walked, hidden files left out unless named, links followed only if
+/// named, private files never taken.
 ///
 /// A file offered before under that name from elsewhere is not replaced.
 ///
 /// # Errors
-/// What is wrong with the profile; what is wrong with a file skips it.
+/// What is wrong with the profile; what is wrong with a file leaves it out.
 pub fn share(
     profile: &Profile,
     paths: &[PathBuf],
     name: Option<&FileName>,
     report: &mut dyn FnMut(ShareEvent<'_>),
 ) -> Result<Summary, Error> {
-    let mut summary = Summary::default();
-    let candidates = find_candidates(profile, paths, name, &mut summary, report)?;
-    put_all(profile, candidates, summary, report)
+    let (mut summary, private) = (Summary::default(), PrivateData::of(profile));
+    let candidates = find_candidates(profile, &private, paths, name, &mut summary.left_out)?;
+    put_all(profile, &private, candidates, summary, report)
 }
 
 /// Offers each of these files under the name beside it, blocking.
@@ -102,19 +100,20 @@ pub fn share(
 /// A file offered before under that name from elsewhere is not replaced.
 ///
 /// # Errors
-/// What is wrong with the profile; what is wrong with a file skips it.
+/// What is wrong with the profile; what is wrong with a file leaves it out.
 pub fn share_files(
     profile: &Profile,
     files: Vec<(PathBuf, FileName)>,
     report: &mut dyn FnMut(ShareEvent<'_>),
 ) -> Result<Summary, Error> {
-    let mut summary = Summary::default();
-    let candidates = check_files(profile, files, &mut summary, report)?;
-    put_all(profile, candidates, summary, report)
+    let (mut summary, private) = (Summary::default(), PrivateData::of(profile));
+    let candidates = check_files(profile, &private, files, &mut summary.left_out)?;
+    put_all(profile, &private, candidates, summary, report)
 }
 
 fn put_all(
     profile: &Profile,
+    private: &PrivateData,
     candidates: Vec<Candidate>,
     mut summary: Summary,
     report: &mut dyn FnMut(ShareEvent<'_>),
@@ -125,16 +124,13 @@ fn put_all(
     let mut unsaved = 0;
     for candidate in candidates {
         let hashed = candidate.known.is_none();
-        match candidate.into_share(report) {
-            Ok(fresh) => {
-                summary.shared += 1;
-                summary.unchanged += usize::from(!hashed);
-                summary.bytes += fresh.share.id.size;
-                unsaved += if hashed { fresh.share.id.size } else { 0 };
-                report(ShareEvent::Shared { share: &fresh.share, hashed });
-                batch.push(fresh);
-            }
-            Err((path, why)) => skip(&mut summary, report, &path, &why),
+        if let Some(fresh) = candidate.into_share(private, &mut summary.left_out, report) {
+            summary.shared += 1;
+            summary.unchanged += usize::from(!hashed);
+            summary.bytes += fresh.share.id.size;
+            unsaved += if hashed { fresh.share.id.size } else { 0 };
+            report(ShareEvent::Shared { share: &fresh.share, hashed });
+            batch.push(fresh);
         }
         if batch.len() == BATCH || unsaved >= BATCH_BYTES {
             profile.put_shares(&batch)?;
@@ -209,7 +205,7 @@ pub fn freshness(share: &Share) -> Freshness {
 /// # Errors
 /// What is wrong with the profile.
 pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error> {
-    Ok(match hash_again(share) {
+    Ok(match hash_again(profile, share) {
         Some(hashed) => {
             profile.put_shares(std::slice::from_ref(&hashed))?;
             Some(hashed.share)
@@ -223,11 +219,15 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error>
 /// # Errors
 /// What is wrong with the profile.
 pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<(), Error> {
-    Ok(hash_again(share).map_or(Ok(()), |hashed| profile.put_offer(to, &hashed))?)
+    Ok(hash_again(profile, share).map_or(Ok(()), |hashed| profile.put_offer(to, &hashed))?)
 }
 
-fn hash_again(share: &Share) -> Option<HashedShare> {
+fn hash_again(profile: &Profile, share: &Share) -> Option<HashedShare> {
+    let private = PrivateData::of(profile);
     let fresh = open_regular(&share.path).map_err(|why| plain_message(&why)).and_then(|file| {
+        if let Some(reason) = private.reason_of_open(&share.path, &file) {
+            return Err(reason.as_str().to_owned());
+        }
         let (id, hash, manifest) = hash_file(&file, &mut |_| {})?;
         let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
         Ok(HashedShare { share: Share { id, executable, hash, ..share.clone() }, manifest })
@@ -252,6 +252,9 @@ pub(super) fn hash_path(
         None => own_name.parse().map_err(|why| format!("its name can't be shared: {why}"))?,
     };
     let file = open_regular(&path).map_err(|why| plain_message(&why))?;
+    if let Some(reason) = PrivateData::of(profile).reason_of_open(&path, &file) {
+        return Err(reason.as_str().to_owned());
+    }
     let metadata = file.metadata().map_err(|why| plain_message(&why))?;
     let executable = is_executable(&metadata);
     let id = file_id(&metadata);

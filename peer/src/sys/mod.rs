@@ -2,6 +2,7 @@
 
 mod controls;
 mod durable;
+mod file_system;
 mod folder;
 pub mod job;
 mod message;
@@ -11,6 +12,7 @@ mod route;
 
 pub use controls::HiddenControls;
 pub use durable::{reserve, sync_all};
+pub use file_system::{InodeKey, device, inode_key, is_pseudo};
 pub use folder::{
     Entry, FileId, Folder, file_id, is_executable, is_name_refused, is_ours_alone, make_executable, open_regular,
 };

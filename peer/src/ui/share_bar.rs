@@ -41,10 +41,6 @@ impl ShareBar {
                 self.output.object("share", &json!({ "name": name, "size": share.id.size, "hash": hash }))?;
             }
             ShareEvent::Shared { .. } => {}
-            ShareEvent::Skipped { path, why } => {
-                let line = format!("not shared: {}: {}", safe_line(&path.to_string_lossy()), safe_line(why));
-                self.bar.suspend(|| self.output.note(&line));
-            }
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ fn message(text: String, offer: Option<Offer>) -> ChatMessage {
 }
 
 /// A name as a shell takes it for one word.
-fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ',' | '+' | '@');
     if name.chars().all(plain) && !name.starts_with('-') {
         return name.to_owned();

@@ -29,6 +29,7 @@ use super::Forwarded;
 use super::guard::{Doubt, Suspicion};
 use crate::engine::contacts::AskTracker;
 use crate::engine::event::{Event, Events};
+use crate::engine::private_data::PrivateData;
 use crate::engine::share::{Freshness, for_each_share, freshness};
 use crate::engine::{Error, ErrorKind, Me, blocking};
 use crate::net::TrackerError;
@@ -353,9 +354,9 @@ impl Keeper {
 async fn register_shares(me: &Me, link: &mut TrackerLink) -> Result<usize, Error> {
     let profile = me.profile.clone();
     let files = blocking(move || {
-        let mut files = Vec::new();
+        let (mut files, private) = (Vec::new(), PrivateData::of(&profile));
         for_each_share(&profile, "", |share| {
-            if freshness(&share) == Freshness::Fresh {
+            if freshness(&share) == Freshness::Fresh && !private.covers(&share) {
                 files.push(SharedFile { name: share.name, size: share.id.size, hash: share.hash.into() });
             }
         })?;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::part::Part;
 use super::pieces::Pieces;
 use super::reading::{OpenShare, Proof, Ranges, ReadAhead, version};
+use crate::engine::private_data::PrivateData;
 use crate::engine::share::{Freshness, freshness};
 use crate::engine::{Error, blocking};
 use crate::profile::{Profile, ProfileError, Share, SharePage};
@@ -83,12 +84,15 @@ pub struct Library {
     /// Shares found to have changed go here, to be hashed again.
     stale: Arc<StaleShares>,
     pieces: Pieces,
+    /// Never served, whatever the catalogue says.
+    private: Arc<PrivateData>,
 }
 
 impl Library {
     /// The shares of `profile`; those that changed are sent to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
-        Self { profile, stale, pieces: Pieces::default() }
+        let private = Arc::new(PrivateData::of(&profile));
+        Self { profile, stale, pieces: Pieces::default(), private }
     }
 
     /// A page of shares, as they are on the disk now.
@@ -96,8 +100,8 @@ impl Library {
     /// # Errors
     /// A code and words for the other side.
     pub async fn list(&self, to: &UserName, prefix: String, cursor: String) -> Result<Answer, Refusal> {
-        let (profile, to) = (self.profile.clone(), to.clone());
-        let page = blocking(move || live_page(&profile, &to, &prefix, cursor)).await.map_err(internal)?;
+        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
+        let page = blocking(move || live_page(&profile, &private, &to, &prefix, cursor)).await.map_err(internal)?;
         let mut files = Vec::with_capacity(page.shares.len());
         let mut more = page.more;
         let mut bytes = 64;
@@ -150,12 +154,15 @@ impl Library {
     /// # Errors
     /// A code and words for the other side: not shared, or changed.
     pub async fn stat(&self, to: &UserName, name: FileName) -> Result<Answer, Refusal> {
-        let (profile, to) = (self.profile.clone(), to.clone());
+        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
         let found = blocking(move || {
             let found = match profile.offer(&to, &name)? {
                 None => profile.share(&name)?,
                 offered => offered,
             };
+            if found.as_ref().is_some_and(|share| private.covers(share)) {
+                return Ok(Named::Nothing);
+            }
             Ok(match found.map(|share| (freshness(&share), share)) {
                 Some((Freshness::Fresh, share)) => Named::Whole(share),
                 Some((Freshness::Changed, share)) => Named::Stale(share),
@@ -179,12 +186,17 @@ impl Library {
     /// # Errors
     /// A code and words for the other side: not shared.
     pub async fn manifest(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
-        let (profile, to) = (self.profile.clone(), to.clone());
+        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
         let found = blocking(move || {
-            if let Some(shared) = profile.manifest(&hash)? {
+            let is_served = |shares: Vec<Share>| shares.iter().any(|share| !private.covers(share));
+            if is_served(profile.shares_with_hash(&hash)?)
+                && let Some(shared) = profile.manifest(&hash)?
+            {
                 return Ok(Some(shared));
             }
-            if let Some(offered) = profile.offered_manifest(&to, &hash)? {
+            if is_served(profile.offers_with_hash(&to, &hash)?)
+                && let Some(offered) = profile.offered_manifest(&to, &hash)?
+            {
                 return Ok(Some(offered));
             }
             Ok(Part::find(&profile, &hash)?.map(|part| (part.share.layout, part.state.manifest)))
@@ -201,10 +213,11 @@ impl Library {
     /// # Errors
     /// A code and words for the other side: not shared.
     pub async fn have(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
-        let (profile, to) = (self.profile.clone(), to.clone());
+        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
         let found = blocking(move || {
             let mut shares = profile.shares_with_hash(&hash)?;
             shares.extend(profile.offers_with_hash(&to, &hash)?);
+            shares.retain(|share| !private.covers(share));
             if let Some(share) = shares.into_iter().find(|share| freshness(share) == Freshness::Fresh) {
                 return Ok(Layout::of(share.id.size).map(|layout| (layout.groups(), GroupSet::all(layout.groups()))));
             }
@@ -227,6 +240,7 @@ impl Library {
         piece_bytes: u64,
     ) -> Result<(Vec<Result<OpenShare, Refusal>>, VecDeque<Get>), Code> {
         let (profile, pieces, to) = (self.profile.clone(), self.pieces.clone(), to.clone());
+        let private = self.private.clone();
         let opened = blocking(move || {
             if profile.is_blocked(&to).unwrap_or(true) {
                 return Ok((gets.iter().map(|_| Err(Unopened::Refused(refused()))).collect(), VecDeque::new()));
@@ -236,7 +250,7 @@ impl Library {
             while read < piece_bytes
                 && let Some(get) = gets.pop_front()
             {
-                let open = open_one(&profile, &to, &get, piece_bytes, &pieces);
+                let open = open_one(&profile, &private, &to, &get, piece_bytes, &pieces);
                 read += open.as_ref().map_or(0, |open| open.bytes);
                 opened.push(open);
             }
@@ -277,13 +291,20 @@ struct LivePage {
 }
 
 /// A page of what is there; it is empty only where nothing more is.
-fn live_page(profile: &Profile, to: &UserName, prefix: &str, mut after: String) -> Result<LivePage, Error> {
+fn live_page(
+    profile: &Profile,
+    private: &PrivateData,
+    to: &UserName,
+    prefix: &str,
+    mut after: String,
+) -> Result<LivePage, Error> {
     loop {
         let SharePage { shares, more } = profile.page_for(to, prefix, &after, PAGE)?;
         if let Some(last) = shares.last() {
             last.name.as_str().clone_into(&mut after);
         }
         let live = |share: Share| match freshness(&share) {
+            _ if private.covers(&share) => None,
             Freshness::Fresh => Some((share, false)),
             Freshness::Changed => Some((share, true)),
             Freshness::Missing => None,
@@ -298,6 +319,7 @@ fn live_page(profile: &Profile, to: &UserName, prefix: &str, mut after: String) 
 /// Opens a file and reads its first piece.
 fn open_one(
     profile: &Profile,
+    private: &PrivateData,
     to: &UserName,
     get: &Get,
     piece_bytes: u64,
@@ -306,8 +328,10 @@ fn open_one(
     let failed = |error: ProfileError| Unopened::Failed(error.into());
     let mut shares = profile.shares_with_hash(&get.hash).map_err(failed)?;
     shares.extend(profile.offers_with_hash(to, &get.hash).map_err(failed)?);
+    shares.retain(|share| !private.covers(share));
     let fresh = shares.iter().find_map(|share| {
         let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
+        let file = file.filter(|file| private.reason_of_open(&share.path, file).is_none());
         file.map(|file| (share.clone(), file))
     });
     let (name, is_whole, layout, file, proof) = match fresh {

@@ -1,6 +1,7 @@
 //! Offering real files from real folders.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 
 use shared::ContentHash;
 
@@ -32,6 +33,12 @@ fn names(profile: &Profile) -> Vec<String> {
 
 fn quiet(_: ShareEvent<'_>) {}
 
+/// How many were left out, by reason.
+fn left_out(summary: &Summary) -> Vec<(&'static str, usize)> {
+    let all = summary.left_out.by_design().chain(summary.left_out.failures());
+    all.map(|(omission, group)| (omission.as_str(), group.count)).collect()
+}
+
 #[test]
 fn folders_are_walked_without_hidden_files_and_links() {
     let home = home();
@@ -40,12 +47,62 @@ fn folders_are_walked_without_hidden_files_and_links() {
     put(&home.data.join("docs/.hidden"), b"x");
     put(&home.data.join("docs/new\nline"), b"x");
     put(&home.data.join(".named"), b"x");
-    std::os::unix::fs::symlink("/etc/passwd", home.data.join("docs/link")).unwrap();
-    std::os::unix::fs::symlink(&home.data, home.data.join("docs/sub/loop")).unwrap();
-    let paths = [home.data.join("docs"), home.data.join(".named"), home.data.join("docs/link")];
+    symlink(home.data.join(".named"), home.data.join("docs/link")).unwrap();
+    symlink(&home.data, home.data.join("docs/sub/loop")).unwrap();
+    let paths = [home.data.join("docs"), home.data.join(".named")];
     let summary = share(&home.profile, &paths, None, &mut quiet).unwrap();
     assert_eq!(names(&home.profile), [".named", "docs/a.txt", "docs/sub/b.txt"]);
-    assert_eq!((summary.shared, summary.skipped, summary.bytes), (3, 2, 2));
+    assert_eq!((summary.shared, summary.bytes), (3, 2));
+    assert_eq!(left_out(&summary), [("hidden", 1), ("link", 2), ("name", 1)]);
+    assert_eq!(summary.left_out.failed(), 1, "hidden files and links are left out by design");
+}
+
+#[test]
+fn a_link_that_is_named_is_followed_under_its_own_name() {
+    let home = home();
+    put(&home.data.join("docs/a.txt"), b"a");
+    symlink(home.data.join("docs"), home.data.join("Documents")).unwrap();
+    symlink(home.data.join("docs/a.txt"), home.data.join("letter")).unwrap();
+    symlink(home.data.join("nowhere"), home.data.join("broken")).unwrap();
+    let paths = ["Documents", "letter", "broken"].map(|name| home.data.join(name));
+    let summary = share(&home.profile, &paths, None, &mut quiet).unwrap();
+    assert_eq!(names(&home.profile), ["Documents/a.txt", "letter"]);
+    assert_eq!(left_out(&summary), [("missing", 1)]);
+    let with_slash = Path::new(&format!("{}/", home.data.join("Documents").display())).to_owned();
+    assert_eq!(share(&home.profile, &[with_slash], None, &mut quiet).unwrap().unchanged, 1);
+    assert_eq!(names(&home.profile), ["Documents/a.txt", "letter"]);
+}
+
+#[test]
+fn private_files_are_never_shared_by_whatever_way() {
+    let home = home();
+    let root = home.data.parent().unwrap();
+    home.profile.identity().unwrap();
+    let other = Profile::open(&root.join("data/other")).unwrap();
+    other.identity().unwrap();
+    let key = root.join("profile/identity/identity.pem");
+    fs::hard_link(&key, home.data.join("docs/hard")).unwrap();
+    put(&home.data.join("docs/copy"), &fs::read(&key).unwrap());
+    put(&home.data.join("docs/a"), b"a");
+    put(&home.data.join("docs/.a.01234567.part"), b"a");
+    symlink(&key, home.data.join("link")).unwrap();
+    let summary =
+        share(&home.profile, &[home.data.clone(), root.to_owned()], Some(&"all".parse().unwrap()), &mut quiet);
+    let summary = summary.unwrap();
+    assert_eq!(names(&home.profile), ["all/data/docs/a", "all/docs/a"]);
+    assert_eq!(summary.left_out.failed(), 0);
+    for named in [key, home.data.join("link"), home.data.join("other/profile.db"), home.data.join("docs/hard")] {
+        let summary = share(&home.profile, std::slice::from_ref(&named), None, &mut quiet).unwrap();
+        assert_eq!((summary.shared, left_out(&summary)), (0, vec![("private", 1)]), "{}", named.display());
+        let offered = hash_path(&home.profile, &named, None, &mut |_| {});
+        assert!(offered.is_err(), "{}", named.display());
+    }
+    for named in ["docs/copy", "docs/.a.01234567.part"].map(|name| home.data.join(name)) {
+        let file = vec![(named.clone(), "x".parse().unwrap())];
+        assert_eq!(left_out(&share_files(&home.profile, file, &mut quiet).unwrap()), [("private", 1)]);
+        assert!(hash_path(&home.profile, &named, None, &mut |_| {}).is_err());
+    }
+    assert_eq!(names(&home.profile), ["all/data/docs/a", "all/docs/a"]);
 }
 
 #[test]
@@ -57,9 +114,9 @@ fn a_folder_of_which_nothing_is_shared_is_an_empty_one() {
     put(&home.data.join("docs/hidden/.x"), b"x");
     put(&home.data.join("docs/refused/back\\slash"), b"x");
     put(&home.data.join("docs/full/x"), b"x");
-    std::os::unix::fs::symlink("/etc/passwd", home.data.join("docs/links/link")).unwrap();
+    symlink("/etc/passwd", home.data.join("docs/links/link")).unwrap();
     let summary = share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
-    assert_eq!((names(&home.profile), summary.skipped), (vec!["docs/full/x".to_owned()], 1));
+    assert_eq!((names(&home.profile), summary.left_out.failed()), (vec!["docs/full/x".to_owned()], 1));
     let folders = home.profile.empty_folders_page("", "", 99).unwrap();
     let folders: Vec<&str> = folders.iter().map(FileName::as_str).collect();
     assert_eq!(folders, ["docs/deep/deeper", "docs/hidden", "docs/links", "docs/nothing", "docs/refused", "docs/sub"]);
@@ -73,7 +130,7 @@ fn files_are_shared_under_the_names_they_are_given() {
     let named = |path: &str, name: &str| (home.data.join(path), name.parse().unwrap());
     let both = vec![named("docs/a", "tree/a"), named("docs/sub/a", "tree/sub/a"), named("docs/nothing", "x")];
     let summary = share_files(&home.profile, both, &mut quiet).unwrap();
-    assert_eq!((summary.shared, summary.skipped), (2, 1));
+    assert_eq!((summary.shared, summary.left_out.failed()), (2, 1));
     assert_eq!(names(&home.profile), ["tree/a", "tree/sub/a"]);
 }
 
@@ -107,7 +164,7 @@ fn a_name_is_not_taken_over_by_another_file() {
     put(&home.data.join("docs/sub/x"), b"two");
     share(&home.profile, &[home.data.join("docs/x")], None, &mut quiet).unwrap();
     let again = share(&home.profile, &[home.data.join("docs/sub/x")], None, &mut quiet).unwrap();
-    assert_eq!((again.shared, again.skipped), (0, 1));
+    assert_eq!((again.shared, left_out(&again)), (0, vec![("name_taken", 1)]));
     let renamed = "y".parse().unwrap();
     let again = share(&home.profile, &[home.data.join("docs/sub/x")], Some(&renamed), &mut quiet).unwrap();
     assert_eq!((again.shared, names(&home.profile)), (1, vec!["x".to_owned(), "y".to_owned()]));

@@ -1,239 +1,211 @@
-//! Finding what is to be offered: walking folders, naming what is found, knowing what was hashed before.
+//! Finding files: what lies at and below a path that somebody names, and what of it is left out.
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use shared::content::Manifest;
-use shared::limits::{FILE_SIZE, FILES_PER_USER};
-use shared::{ContentHash, FileName};
+use shared::FileName;
 use walkdir::{DirEntry, WalkDir};
 
-use super::hashing::hash_file;
-use super::{Error, ShareEvent, Summary};
-use crate::profile::{HashedShare, Profile, Share, SharedFolder};
-use crate::sys::{FileId, file_id, is_executable, open_regular, plain_message};
-
-/// A file that was found and is to be offered.
-pub(super) struct Candidate {
-    name: FileName,
-    path: PathBuf,
-    pub(super) id: FileId,
-    executable: bool,
-    /// What was hashed before, if it is still the same version.
-    pub(super) known: Option<(ContentHash, Manifest)>,
-}
-
-impl Candidate {
-    /// Hashes it unless that was done before.
-    pub(super) fn into_share(self, report: &mut dyn FnMut(ShareEvent<'_>)) -> Result<HashedShare, (PathBuf, String)> {
-        let Self { name, path, id, executable, known } = self;
-        if let Some((hash, manifest)) = known {
-            return Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest });
-        }
-        report(ShareEvent::Hashing { name: &name, size: id.size });
-        let opened = open_regular(&path).map_err(|why| plain_message(&why));
-        let hashed = opened.and_then(|file| hash_file(&file, &mut |bytes| report(ShareEvent::Hashed(bytes))));
-        match hashed {
-            Ok((id, hash, manifest)) => Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest }),
-            Err(why) => Err((path, why)),
-        }
-    }
-}
-
-/// Everything at or below `paths` that can be offered; the rest is told and counted.
-pub(super) fn find_candidates(
-    profile: &Profile,
-    paths: &[PathBuf],
-    name: Option<&FileName>,
-    summary: &mut Summary,
-    report: &mut dyn FnMut(ShareEvent<'_>),
-) -> Result<Vec<Candidate>, Error> {
-    let mut desk = Desk::new(profile, summary, report)?;
-    for root in paths {
-        match Walked::all(root, name) {
-            Ok(Walked { base, files, folders }) => {
-                // Those of an earlier walk may be gone since.
-                profile.remove_folders(&base)?;
-                profile.put_folders(&folders)?;
-                files.into_iter().for_each(|file| desk.take(file));
-            }
-            Err(why) => desk.skip(root, &why),
-        }
-    }
-    Ok(desk.unique())
-}
-
-/// These files, each under the name beside it, as far as they can be offered; the rest is told and counted.
-pub(super) fn check_files(
-    profile: &Profile,
-    files: Vec<(PathBuf, FileName)>,
-    summary: &mut Summary,
-    report: &mut dyn FnMut(ShareEvent<'_>),
-) -> Result<Vec<Candidate>, Error> {
-    let mut desk = Desk::new(profile, summary, report)?;
-    for (path, name) in files {
-        let found = path.canonicalize().map(|path| Found { path, name });
-        desk.take(found.map_err(|why| (path, plain_message(&why))));
-    }
-    Ok(desk.unique())
-}
-
-/// Where what was found is checked.
-struct Desk<'a> {
-    profile: &'a Profile,
-    summary: &'a mut Summary,
-    report: &'a mut dyn FnMut(ShareEvent<'_>),
-    /// For so many more files.
-    room: usize,
-    candidates: Vec<Candidate>,
-}
-
-impl<'a> Desk<'a> {
-    fn new(
-        profile: &'a Profile,
-        summary: &'a mut Summary,
-        report: &'a mut dyn FnMut(ShareEvent<'_>),
-    ) -> Result<Self, Error> {
-        let room = FILES_PER_USER.saturating_sub(profile.share_count()?);
-        Ok(Self { profile, summary, report, room, candidates: Vec::new() })
-    }
-
-    fn take(&mut self, found: Result<Found, Refused>) {
-        match found.and_then(|found| check(self.profile, found)) {
-            Ok((candidate, known)) if known || self.room > 0 => {
-                self.room -= usize::from(!known);
-                self.candidates.push(candidate);
-            }
-            Ok((candidate, _)) => self.skip(&candidate.path, "100,000 files are shared already"),
-            Err((path, why)) => self.skip(&path, &why),
-        }
-    }
-
-    fn skip(&mut self, path: &Path, why: &str) {
-        skip(self.summary, self.report, path, why);
-    }
-
-    /// In the order of their names, each name once.
-    fn unique(mut self) -> Vec<Candidate> {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut last: Option<Candidate> = None;
-        let mut unique = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
-            match &last {
-                Some(kept) if kept.name == candidate.name && kept.path == candidate.path => {}
-                Some(kept) if kept.name == candidate.name => {
-                    self.skip(&candidate.path, "another file of that name is being shared: use --as NAME");
-                }
-                _ => unique.extend(last.replace(candidate)),
-            }
-        }
-        unique.extend(last);
-        unique
-    }
-}
-
-pub(super) fn skip(summary: &mut Summary, report: &mut dyn FnMut(ShareEvent<'_>), path: &Path, why: &str) {
-    summary.skipped += 1;
-    report(ShareEvent::Skipped { path, why });
-}
+use super::left_out::{LeftOut, Omission};
+use crate::engine::private_data::PrivateData;
+use crate::profile::SharedFolder;
+use crate::sys::{device, file_id, is_pseudo, plain_message};
 
 /// A file, and the name it would have.
 #[derive(Debug)]
-struct Found {
-    path: PathBuf,
-    name: FileName,
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) name: FileName,
+    pub(super) metadata: Metadata,
+    /// It was named by itself.
+    pub(super) is_named: bool,
 }
-
-type Refused = (PathBuf, String);
 
 /// What is at or below one path.
-#[derive(Debug)]
-struct Walked {
+#[derive(Debug, Default)]
+pub(super) struct Walked {
     /// Its own name.
-    base: String,
-    files: Vec<Result<Found, Refused>>,
-    folders: Vec<SharedFolder>,
+    pub(super) base: String,
+    pub(super) files: Vec<Found>,
+    pub(super) folders: Vec<SharedFolder>,
 }
 
-impl Walked {
-    /// All of it. What the user named is taken even if it is hidden, but no link.
-    fn all(root: &Path, name: Option<&FileName>) -> Result<Self, String> {
-        let metadata = fs::symlink_metadata(root).map_err(|why| plain_message(&why))?;
-        if metadata.is_symlink() {
-            return Err("it is a link, and links are not followed: name what it points to".to_owned());
-        }
-        let path = root.canonicalize().map_err(|why| plain_message(&why))?;
-        let base = match (name, path.file_name()) {
-            (Some(name), _) => name.as_str().to_owned(),
-            (None, Some(last)) => last.to_str().ok_or("its name is not UTF-8: use --as NAME")?.to_owned(),
-            (None, None) => return Err("it has no name: use --as NAME".to_owned()),
-        };
-        if !metadata.is_file() && !metadata.is_dir() {
-            return Err("it is neither a file nor a folder".to_owned());
-        }
-        let visible = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
-        let walk = WalkDir::new(&path).follow_links(false).sort_by_file_name().into_iter().filter_entry(visible);
-        let (mut files, mut folders) = (Vec::new(), Vec::<SharedFolder>::new());
+/// A reason, and the same for people.
+pub(super) type Refused = (Omission, String);
+
+/// Walks what was named.
+#[derive(Debug)]
+pub(super) struct Walker<'a> {
+    private: &'a PrivateData,
+    /// By device: whether it is a pseudo file system.
+    pseudo: HashMap<u64, bool>,
+}
+
+/// What was named.
+struct Root {
+    path: PathBuf,
+    base: String,
+    device: u64,
+}
+
+impl<'a> Walker<'a> {
+    pub(super) fn new(private: &'a PrivateData) -> Self {
+        Self { private, pseudo: HashMap::new() }
+    }
+
+    /// Finds all of it. What is named is taken even if it is hidden, and a link that is named is followed; what is found
+    /// below is left out if it is hidden, a link, or no file.
+    pub(super) fn walk(
+        &mut self,
+        named: &Path,
+        name: Option<&FileName>,
+        left_out: &mut LeftOut,
+    ) -> Result<Walked, Refused> {
+        let root = self.root(named, name)?;
+        let mut entries = WalkDir::new(&root.path).follow_links(false).sort_by_file_name().into_iter();
+        let mut walked = Walked { base: root.base.clone(), ..Walked::default() };
         // How deep the last folder lies, as long as nothing was found in it.
         let mut last: Option<usize> = None;
-        for entry in walk {
+        while let Some(entry) = entries.next() {
             let entry = match entry {
-                Ok(entry) if entry.file_type().is_file() || entry.file_type().is_dir() => entry,
-                Ok(_) => continue,
+                Ok(entry) => entry,
                 Err(why) => {
-                    files.push(Err((why.path().unwrap_or(&path).to_owned(), why.to_string())));
+                    let label = || label_of(&root, why.path().unwrap_or(&root.path));
+                    let message = why.io_error().map_or_else(|| why.to_string(), plain_message);
+                    left_out.add_found(Omission::Unreadable, label, message);
                     continue;
                 }
             };
-            let name = match name_below(&path, &base, entry.path()) {
-                Ok(name) => name,
-                Err(why) => {
-                    files.push(Err((entry.into_path(), why)));
+            let (name, metadata) = match self.look(&root, &entry) {
+                Ok(found) => found,
+                Err((omission, why)) => {
+                    let is_folder = entry.file_type().is_dir();
+                    let end = if is_folder { "/" } else { "" };
+                    left_out.add_found(omission, || format!("{}{end}", label_of(&root, entry.path())), why);
+                    if is_folder {
+                        entries.skip_current_dir();
+                    }
                     continue;
                 }
             };
             if last.take().is_some_and(|above| entry.depth() > above)
-                && let Some(above) = folders.last_mut()
+                && let Some(above) = walked.folders.last_mut()
             {
                 above.empty = false;
             }
-            if entry.file_type().is_dir() {
+            if metadata.is_dir() {
                 last = Some(entry.depth());
-                let mtime_ns = entry.metadata().map(|metadata| file_id(&metadata).mtime_ns).unwrap_or_default();
-                folders.push(SharedFolder { name, mtime_ns, empty: true });
+                let mtime_ns = file_id(&metadata).mtime_ns;
+                walked.folders.push(SharedFolder { name, mtime_ns, empty: true });
             } else {
-                files.push(Ok(Found { path: entry.into_path(), name }));
+                let is_named = entry.depth() == 0;
+                walked.files.push(Found { path: entry.into_path(), name, metadata, is_named });
             }
         }
-        Ok(Self { base, files, folders })
+        Ok(walked)
+    }
+
+    /// Looks at one file that is to have this name.
+    pub(super) fn file(&self, path: &Path, name: FileName) -> Result<Found, Refused> {
+        let metadata = fs::metadata(path).map_err(refusal)?;
+        let path = path.canonicalize().map_err(refusal)?;
+        if !metadata.is_file() {
+            return Err((Omission::Special, kind_of(metadata.file_type())));
+        }
+        self.check_private(&path, &metadata)?;
+        Ok(Found { path, name, metadata, is_named: true })
+    }
+
+    fn root(&self, named: &Path, name: Option<&FileName>) -> Result<Root, Refused> {
+        let metadata = fs::metadata(named).map_err(|why| match fs::read_link(named) {
+            Ok(to) => (Omission::Missing, format!("it is a link to {}, which is not there", to.display())),
+            Err(_) => refusal(why),
+        })?;
+        let path = named.canonicalize().map_err(refusal)?;
+        if !metadata.is_file() && !metadata.is_dir() {
+            return Err((Omission::Special, kind_of(metadata.file_type())));
+        }
+        self.check_private(&path, &metadata)?;
+        // As it was named: a link that is followed keeps its name, with a slash behind it as well.
+        let base = match (name, named.file_name().or_else(|| path.file_name())) {
+            (Some(name), _) => name.as_str().to_owned(),
+            (None, Some(last)) => match last.to_str() {
+                Some(last) => last.to_owned(),
+                None => return Err((Omission::Name, "its name is not UTF-8: use --as NAME".to_owned())),
+            },
+            (None, None) => return Err((Omission::Name, "it has no name: use --as NAME".to_owned())),
+        };
+        // A folder's name may be all that keeps thousands of files from being shared.
+        let unfit = |why| (Omission::Name, format!("its name can't be shared: {why}: use --as NAME"));
+        base.parse::<FileName>().map_err(unfit)?;
+        Ok(Root { path, base, device: device(&metadata) })
+    }
+
+    fn look(&mut self, root: &Root, entry: &DirEntry) -> Result<(FileName, Metadata), Refused> {
+        let kind = entry.file_type();
+        if entry.depth() > 0 {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                return Err((Omission::Hidden, "it is hidden".to_owned()));
+            }
+            if kind.is_symlink() {
+                return Err((Omission::Link, "it is a link".to_owned()));
+            }
+            if !kind.is_file() && !kind.is_dir() {
+                return Err((Omission::Special, kind_of(kind)));
+            }
+        }
+        let unreadable =
+            |why: walkdir::Error| (Omission::Unreadable, why.io_error().map_or_else(|| why.to_string(), plain_message));
+        let metadata = entry.metadata().map_err(unreadable)?;
+        if device(&metadata) != root.device && self.is_pseudo(entry.path(), device(&metadata)) {
+            return Err((Omission::PseudoFileSystem, "it holds the kernel's state".to_owned()));
+        }
+        self.check_private(entry.path(), &metadata)?;
+        Ok((name_below(root, entry.path())?, metadata))
+    }
+
+    fn check_private(&self, path: &Path, metadata: &Metadata) -> Result<(), Refused> {
+        match self.private.reason(path, metadata) {
+            Some(reason) => Err((Omission::Private, reason.as_str().to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn is_pseudo(&mut self, path: &Path, device: u64) -> bool {
+        *self.pseudo.entry(device).or_insert_with(|| is_pseudo(path).unwrap_or(false))
     }
 }
 
-fn name_below(root: &Path, base: &str, path: &Path) -> Result<FileName, String> {
-    let name = match path.strip_prefix(root).ok().and_then(Path::to_str) {
-        Some("") => base.to_owned(),
-        Some(relative) => format!("{base}/{relative}"),
-        None => return Err("its name is not UTF-8".to_owned()),
+/// The reason for an error of the system.
+pub(super) fn refusal(why: io::Error) -> Refused {
+    let omission = if why.kind() == io::ErrorKind::NotFound { Omission::Missing } else { Omission::Unreadable };
+    (omission, plain_message(&why))
+}
+
+/// What it would be called, or at least what it is called.
+fn label_of(root: &Root, path: &Path) -> String {
+    let below = path.strip_prefix(&root.path).unwrap_or(path);
+    Path::new(&root.base).join(below).to_string_lossy().trim_end_matches('/').to_owned()
+}
+
+fn name_below(root: &Root, path: &Path) -> Result<FileName, Refused> {
+    let name = match path.strip_prefix(&root.path).ok().and_then(Path::to_str) {
+        Some("") => root.base.clone(),
+        Some(relative) => format!("{}/{relative}", root.base),
+        None => return Err((Omission::Name, "its name is not UTF-8".to_owned())),
     };
-    name.parse().map_err(|why| format!("its name can't be shared: {why}"))
+    name.parse().map_err(|why| (Omission::Name, format!("its name can't be shared: {why}")))
 }
 
-/// What is on record of a found file; the flag tells whether it is shared already.
-fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> {
-    let Found { path, name } = found;
-    let refuse = |why: String| (path.clone(), why);
-    let metadata = fs::symlink_metadata(&path).map_err(|why| refuse(plain_message(&why)))?;
-    let id = file_id(&metadata);
-    if id.size > FILE_SIZE {
-        return Err(refuse("it is too large".to_owned()));
-    }
-    let before = profile.share(&name).map_err(|why| refuse(why.to_string()))?;
-    if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
-        let elsewhere = before.path.display();
-        return Err(refuse(format!("{name} is shared from {elsewhere} already: use --as NAME, or unshare that first")));
-    }
-    let known = profile.hashed_before(&path, id).map_err(|why| refuse(why.to_string()))?;
-    let executable = is_executable(&metadata);
-    Ok((Candidate { name, id, executable, known, path }, before.is_some()))
+fn kind_of(kind: FileType) -> String {
+    let what = match kind {
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_block_device() || kind.is_char_device() => "a device",
+        _ => "neither a file nor a folder",
+    };
+    format!("it is {what}")
 }

@@ -1,0 +1,303 @@
+//! Files that are never offered to anybody, whatever is shared above them.
+//!
+//! | what | how it is recognised |
+//! |---|---|
+//! | this profile's folder | by its path, and by device and inode of the folder and of all in it: links, hard links and bind mounts lead to the same inodes |
+//! | another profile's folder, a tracker's data folder | by its content: `identity/identity.pem`, or a database of ours beside a further file of ours |
+//! | a copy of a key, a tracker's backup | by the first bytes of the file |
+//! | a file that is still being fetched, and its state | by its name, `.NAME.HASH8.part` and `.state` |
+//!
+//! A file is looked at when it is shared and again each time it is served: a catalogue may be older than these rules, and
+//! a profile younger than the share above it.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | folders remembered | 4,096, for 5 s | all are forgotten and looked at again |
+//! | inodes of this profile | 4,096, three folders deep | further ones are known by their path alone |
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::ContentHash;
+use walkdir::WalkDir;
+
+use super::part_state::{PART, STATE};
+use crate::profile::{Profile, Share};
+use crate::sys::{InodeKey, inode_key};
+
+/// How long an earlier look holds.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+const MAX_KNOWN: usize = 4096;
+const OWN_DEPTH: usize = 3;
+/// A key with its certificate has less than 1 KiB; somebody may keep it with some words beside it.
+const KEY_BYTES: u64 = 16 << 10;
+/// The first blocks of a tar archive.
+const HEAD_BYTES: usize = 4096;
+const KEY_BEGINS: &str = "PRIVATE KEY-----";
+
+/// The files of one machine that belong to nobody but their owner.
+#[derive(Debug)]
+pub struct PrivateData {
+    home: PathBuf,
+    known: Mutex<Known>,
+}
+
+/// The result of the last look.
+#[derive(Debug)]
+struct Known {
+    since: Option<Instant>,
+    own: HashSet<InodeKey>,
+    /// The file of this profile's secret key.
+    key: Option<KeyFile>,
+    /// By path: whether it is, or lies in, a data folder of ours.
+    folders: HashMap<PathBuf, bool>,
+}
+
+#[derive(Debug)]
+struct KeyFile {
+    hash: ContentHash,
+    /// The lines of the key itself.
+    key: String,
+}
+
+/// The reason why a file is private.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privacy {
+    /// It belongs to this profile.
+    OwnProfile,
+    /// It belongs to another profile, or to a tracker.
+    DataFolder,
+    /// It holds a secret key.
+    Key,
+    /// It is a part of a file that is being fetched, or the state of one.
+    Part,
+}
+
+impl Privacy {
+    /// The reason, for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OwnProfile => "it belongs to this profile, which holds your secret key",
+            Self::DataFolder => "it belongs to a profile or a tracker, which holds a secret key",
+            Self::Key => "it holds a secret key of Vizinho",
+            Self::Part => "it is a part of a file that is being fetched: use `peer fetch --share`",
+        }
+    }
+}
+
+impl PrivateData {
+    /// The private files as `profile` knows them.
+    pub fn of(profile: &Profile) -> Self {
+        let known = Known { since: None, own: HashSet::new(), key: None, folders: HashMap::new() };
+        Self { home: profile.home().to_owned(), known: Mutex::new(known) }
+    }
+
+    /// Tells why a file or folder is private; `path` is absolute and has no link in it.
+    pub fn reason(&self, path: &Path, metadata: &fs::Metadata) -> Option<Privacy> {
+        let known = self.known();
+        if path.starts_with(&self.home) || known.own.contains(&inode_key(metadata)) {
+            return Some(Privacy::OwnProfile);
+        }
+        self.reason_of_path(known, path, metadata.is_dir())
+    }
+
+    /// The same of a share, by what is on record; [`PrivateData::reason_of_open`] is the last word.
+    pub fn covers(&self, share: &Share) -> bool {
+        let known = self.known();
+        let is_own = |own: &InodeKey| own.inode() == share.id.inode;
+        let may_be_own = known.own.iter().any(is_own);
+        let is_private = known.key.as_ref().is_some_and(|own| own.hash == share.hash)
+            || share.path.starts_with(&self.home)
+            || (may_be_own && fs::symlink_metadata(&share.path).is_ok_and(|now| known.own.contains(&inode_key(&now))));
+        is_private || self.reason_of_path(known, &share.path, false).is_some()
+    }
+
+    /// Tells why an open file is private.
+    pub fn reason_of_open(&self, path: &Path, file: &File) -> Option<Privacy> {
+        // Unreadable is no secret.
+        let metadata = file.metadata().ok()?;
+        let holds_key = || {
+            let key = self.known().key.as_ref().map(|own| own.key.clone());
+            holds_key(file, metadata.len(), key.as_deref()).then_some(Privacy::Key)
+        };
+        self.reason(path, &metadata).or_else(holds_key)
+    }
+
+    fn reason_of_path(&self, mut known: MutexGuard<'_, Known>, path: &Path, is_folder: bool) -> Option<Privacy> {
+        let folder = if is_folder { Some(path) } else { path.parent() };
+        if folder.is_some_and(|folder| known.is_in_data_folder(folder)) {
+            return Some(Privacy::DataFolder);
+        }
+        drop(known);
+        path.file_name().is_some_and(|name| is_part(name.as_encoded_bytes())).then_some(Privacy::Part)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.since.is_none_or(|since| since.elapsed() >= KNOWN_FOR) || known.folders.len() >= MAX_KNOWN {
+            let (since, folders) = (Some(Instant::now()), HashMap::new());
+            *known = Known { since, own: own_inodes(&self.home), key: KeyFile::of(&self.home), folders };
+        }
+        known
+    }
+}
+
+impl KeyFile {
+    fn of(home: &Path) -> Option<Self> {
+        let text = fs::read_to_string(home.join("identity/identity.pem")).ok()?;
+        let (_, key) = text.split_once(KEY_BEGINS)?;
+        let key = key.split_once("-----").map(|(key, _)| key.trim().to_owned()).filter(|key| !key.is_empty())?;
+        Some(Self { hash: ContentHash::of(text.as_bytes()), key })
+    }
+}
+
+impl Known {
+    fn is_in_data_folder(&mut self, folder: &Path) -> bool {
+        if let Some(known) = self.folders.get(folder) {
+            return *known;
+        }
+        let is_inside = is_data_folder(folder) || folder.parent().is_some_and(|above| self.is_in_data_folder(above));
+        self.folders.insert(folder.to_owned(), is_inside);
+        is_inside
+    }
+}
+
+/// Recognises the folder of a profile or of a tracker by its content.
+pub fn is_data_folder(folder: &Path) -> bool {
+    let has = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok();
+    if has("identity/identity.pem") {
+        return true;
+    }
+    let is_profile = has("profile.db") && (has("node.lock") || has("identity") || has("profile.db-wal"));
+    let is_tracker = || has("tracker.db") && (has("presence.db") || has("control.sock") || has("identity"));
+    is_profile || is_tracker()
+}
+
+/// The folder and what is in it, as far as that is a profile's: whatever else somebody keeps there lies deeper or is
+/// known by its path.
+fn own_inodes(home: &Path) -> HashSet<InodeKey> {
+    let entries = WalkDir::new(home).max_depth(OWN_DEPTH).into_iter().flatten().take(MAX_KNOWN);
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| inode_key(&metadata)).collect()
+}
+
+/// Recognises an identity of this program, of whomever, a copy of `own` key, and the backup of a tracker, which has an
+/// identity in it.
+fn holds_key(file: &File, size: u64, own: Option<&str>) -> bool {
+    if size > KEY_BYTES {
+        let mut head = [0; HEAD_BYTES];
+        return file.read_exact_at(&mut head, 0).is_ok() && is_backup(&head);
+    }
+    let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
+    // One that is read at another length is being written to, and is looked at again when it is opened to be sent.
+    let read = file.read_at(&mut text, 0).unwrap_or(0);
+    let text = &text[..read];
+    let has_key = |text: &str| {
+        text.contains(KEY_BEGINS) && (certs::is_identity(text.as_bytes()) || own.is_some_and(|own| text.contains(own)))
+    };
+    is_backup(text) || std::str::from_utf8(text).is_ok_and(has_key)
+}
+
+/// A tar archive that begins with the list of what a tracker's backup has.
+fn is_backup(head: &[u8]) -> bool {
+    const MAGIC: std::ops::Range<usize> = 257..262;
+    head.starts_with(b"manifest.json\0") && head.get(MAGIC) == Some(b"ustar") && has(head, b"identity.pem")
+}
+
+fn has(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// `.NAME.HASH8.part` or `.state`.
+fn is_part(name: &[u8]) -> bool {
+    let stem = [PART, STATE].iter().find_map(|ending| name.strip_suffix(ending.as_bytes()));
+    let Some((rest, hash)) = stem.and_then(|stem| stem.split_last_chunk::<8>()) else { return false };
+    let is_hash = hash.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_hash && rest.len() > 2 && rest.starts_with(b".") && rest.ends_with(b".")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn put(path: &Path, content: &[u8]) -> PathBuf {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::io::Write::write_all(&mut File::create(path).unwrap(), content).unwrap();
+        path.to_owned()
+    }
+
+    fn reason(private: &PrivateData, path: &Path) -> Option<Privacy> {
+        let path = path.canonicalize().unwrap();
+        private.reason(&path, &fs::symlink_metadata(&path).unwrap())
+    }
+
+    #[test]
+    fn what_belongs_to_a_profile_or_a_tracker_is_private_by_whatever_way_it_is_reached() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().canonicalize().unwrap();
+        let profile = Profile::open(&root.join("stuff/me")).unwrap();
+        profile.identity().unwrap();
+        Profile::open(&root.join("stuff/other")).unwrap().identity().unwrap();
+        put(&root.join("stuff/tracker/tracker.db"), b"x");
+        put(&root.join("stuff/tracker/presence.db"), b"x");
+        let doc = put(&root.join("stuff/doc"), b"x");
+        let key = root.join("stuff/me/identity/identity.pem");
+        fs::hard_link(&key, root.join("stuff/hard")).unwrap();
+        symlink(&key, root.join("stuff/soft")).unwrap();
+        let private = PrivateData::of(&profile);
+        for (path, expected) in [
+            ("me", Some(Privacy::OwnProfile)),
+            ("me/profile.db", Some(Privacy::OwnProfile)),
+            ("hard", Some(Privacy::OwnProfile)),
+            ("soft", Some(Privacy::OwnProfile)),
+            ("other", Some(Privacy::DataFolder)),
+            ("other/identity", Some(Privacy::DataFolder)),
+            ("other/identity/identity.pem", Some(Privacy::DataFolder)),
+            ("tracker/tracker.db", Some(Privacy::DataFolder)),
+            ("doc", None),
+            ("", None),
+        ] {
+            assert_eq!(reason(&private, &root.join("stuff").join(path)), expected, "{path}");
+        }
+        // A copy lies in no folder of ours; its content tells.
+        let copy = put(&root.join("stuff/copy.txt"), &fs::read(&key).unwrap());
+        assert_eq!(private.reason_of_open(&copy, &File::open(&copy).unwrap()), Some(Privacy::Key));
+        let text = fs::read_to_string(&key).unwrap();
+        let alone = put(&root.join("stuff/alone"), &text.as_bytes()[text.find("-----BEGIN PRIVATE").unwrap()..]);
+        assert_eq!(private.reason_of_open(&alone, &File::open(&alone).unwrap()), Some(Privacy::Key));
+        assert_eq!(private.reason_of_open(&doc, &File::open(&doc).unwrap()), None);
+    }
+
+    #[test]
+    fn somebody_elses_certificate_is_not_ours_to_judge() {
+        let home = tempfile::tempdir().unwrap();
+        let text = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nAAAA\n";
+        let path = put(&home.path().join("server.pem"), text);
+        assert!(!holds_key(&File::open(path).unwrap(), text.len() as u64, Some("BBBB")));
+    }
+
+    #[test]
+    fn parts_are_known_by_their_names() {
+        for part in [".film.mkv.01234567.part", ".film.mkv.89abcdef.state"] {
+            assert!(is_part(part.as_bytes()), "{part}");
+        }
+        for other in ["film.part", ".film.part", "..01234567.part", ".film.0123456g.part", ".film.01234567.parts"] {
+            assert!(!is_part(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_archive_is_only_a_backup_with_a_key_in_it() {
+        let mut head = [0; 1024];
+        head[..13].copy_from_slice(b"manifest.json");
+        head[257..262].copy_from_slice(b"ustar");
+        assert!(!is_backup(&head));
+        head[600..612].copy_from_slice(b"identity.pem");
+        assert!(is_backup(&head));
+    }
+}
