@@ -21,6 +21,7 @@ mod events;
 mod exercise;
 mod faults;
 mod fetch_json;
+mod file_systems;
 mod full_view;
 mod history;
 mod hostile_caller;

@@ -9,6 +9,7 @@
 //! * [`Terminal`]: one that runs in a pseudo-terminal, and what a person would see there ([`Screen`]).
 //! * [`hostile`]: the other side, lying.
 //! * [`Network`]: machines of their own for them, where root allows it.
+//! * [`Tmpfs`] and [`OddMount`]: small, odd file systems, where root allows it.
 //! * [`emulator`]: the network between, failing.
 //! * [`earlier`] and [`transcript`]: an earlier version beside this one.
 //!
@@ -32,6 +33,7 @@ pub mod hostile;
 mod invocation;
 mod lab;
 mod network;
+mod odd_mount;
 mod outcome;
 mod process;
 pub mod progress;
@@ -43,6 +45,7 @@ pub mod transcript;
 pub use invocation::Invocation;
 pub use lab::{Lab, LabOptions, User};
 pub use network::{Host, Network};
+pub use odd_mount::OddMount;
 pub use outcome::Outcome;
 pub use process::Process;
 pub use screen::Screen;

@@ -9,8 +9,10 @@ use shared::safe_text::safe_line;
 use shared::tracker::ErrorCode;
 use shared::{Fingerprint, UserName};
 
+use super::disk_error::{Shortage, obstacle_words, shown, words};
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
+use crate::sys::FolderObstacle;
 
 /// Why something was not done. Every message says what to do next where there is something to be done.
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +114,28 @@ pub enum Error {
     #[error("{0}")]
     Integrity(String),
     /// The local disk or a local file.
-    #[error("{}: {source}", shown(.path))]
+    #[error("{}: {}", shown(.path), words(.path, .source))]
     Disk {
         /// Which file or folder.
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Files can't be put there.
+    #[error("{}: {}", shown(.folder), obstacle_words(*.obstacle))]
+    Closed {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        obstacle: FolderObstacle,
+    },
+    /// There is too little room for them.
+    #[error("not enough space in {}: {shortage}; free some space, then run the same command again", shown(.folder))]
+    NoRoom {
+        /// Where.
+        folder: PathBuf,
+        /// What is missing.
+        shortage: Shortage,
     },
     /// The destination is there already.
     #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown(.0))]
@@ -229,7 +247,7 @@ impl Error {
 
     /// An error of the file or folder at `path`.
     pub fn disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        |source| Self::Disk { path: path.to_owned(), source: plainly(source) }
+        |source| Self::Disk { path: path.to_owned(), source }
     }
 
     /// Whether whoever read standard output had enough, which is no error to anybody.
@@ -252,7 +270,7 @@ impl Error {
             Self::PeerChanged { .. } | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
             Self::NotShared { .. } | Self::NobodyShares(_) | Self::Stale { .. } => ErrorKind::NotShared,
             Self::Integrity(_) => ErrorKind::Integrity,
-            Self::Disk { .. } => ErrorKind::Disk,
+            Self::Disk { .. } | Self::Closed { .. } | Self::NoRoom { .. } => ErrorKind::Disk,
             Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,
             Self::Profile(ProfileError::NodeRuns) | Self::Internal(_) => ErrorKind::Other,
             Self::Profile(_) => ErrorKind::Disk,
@@ -303,23 +321,4 @@ fn stream_kind(error: &StreamError) -> ErrorKind {
         },
         _ => ErrorKind::Network,
     }
-}
-
-/// A path as text for people: nothing in it can change the terminal.
-fn shown(path: &Path) -> String {
-    safe_line(&path.to_string_lossy()).into_owned()
-}
-
-/// The error without the system's number, in words that say what to do where there is something.
-fn plainly(error: io::Error) -> io::Error {
-    let advice = match error.kind() {
-        io::ErrorKind::StorageFull => "the disk is full: free some space and run the same command again",
-        io::ErrorKind::FileTooLarge => "the file is larger than the limit set for this user or file system",
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
-        io::ErrorKind::PermissionDenied => "permission denied",
-        io::ErrorKind::NotFound => "no such file or folder",
-        io::ErrorKind::NotADirectory => "it is not a folder",
-        _ => return error,
-    };
-    io::Error::new(error.kind(), advice)
 }

@@ -4,9 +4,11 @@
 //! profile that is online; [`fetch`] needs none.
 
 pub mod account;
+pub mod amount;
 pub mod browse;
 pub mod chat;
 pub mod contacts;
+mod disk_error;
 mod error;
 pub mod event;
 pub mod fetch;
@@ -26,6 +28,7 @@ pub mod talk;
 pub mod transfers;
 mod zeros;
 
+pub use disk_error::Shortage;
 pub use error::{Error, ErrorKind};
 pub use me::Me;
 pub use notice::{Notice, Notify};

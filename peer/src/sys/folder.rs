@@ -2,12 +2,18 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{
+    Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    UTIME_OMIT,
+};
 use rustix::io::Errno;
+use rustix::path::Arg;
+
+use super::exclusive_rename::rename_exclusive;
 
 /// An open folder. Names given to its methods are single components.
 #[derive(Debug)]
@@ -37,7 +43,48 @@ pub struct FileId {
     pub inode: u64,
 }
 
+/// A file by device and number, and by what stays the same where numbers don't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMark {
+    /// The file system.
+    pub device: u64,
+    /// Its number there. Some FUSE systems give each spelling of a name a number of its own.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification, seconds since 1970.
+    pub mtime: i64,
+}
+
+/// What the disk below a folder still takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeRoom {
+    /// The file system.
+    pub device: u64,
+    /// Bytes that this user may still write; `None` where the system doesn't tell.
+    pub bytes: Option<u64>,
+    /// Files that may still be made; `None` where it doesn't count them.
+    pub files: Option<u64>,
+}
+
+/// What keeps files from being put into a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderObstacle {
+    /// It was removed; only the handle is left.
+    Removed,
+    /// The file system is read-only.
+    ReadOnly,
+    /// This user may not write there.
+    Forbidden,
+    /// Nothing in it may be renamed (`chattr +a`).
+    AppendOnly,
+    /// Nothing in it may change (`chattr +i`).
+    Immutable,
+}
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// A handle for going further, without reading what is in it.
+const PASSAGE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NEW_FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const NEW_FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
@@ -47,7 +94,7 @@ impl Folder {
     /// # Errors
     /// As the system says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(rustix::fs::open(path, FOLDER, Mode::empty())?))
+        Ok(Self(open_folder(rustix::fs::CWD, path, OFlags::empty())?))
     }
 
     /// Opens the folder `name` in this one, made if it isn't there. A link is not followed.
@@ -59,7 +106,7 @@ impl Folder {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Self(rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?))
+        Ok(Self(open_folder(&self.0, name, OFlags::NOFOLLOW)?))
     }
 
     /// The names of what is in it that are UTF-8.
@@ -79,7 +126,7 @@ impl Folder {
     /// # Errors
     /// As the system says; `NotADirectory` for a file or a link.
     pub fn find(&self, name: &str) -> io::Result<Option<Self>> {
-        match rustix::fs::openat(&self.0, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+        match open_folder(&self.0, name, OFlags::NOFOLLOW) {
             Ok(folder) => Ok(Some(Self(folder))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -164,20 +211,7 @@ impl Folder {
     /// # Errors
     /// `AlreadyExists`, or as the system says.
     pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        match rustix::fs::renameat_with(&self.0, from, &self.0, to, RenameFlags::NOREPLACE) {
-            // Some file systems don't know the flag; a hard link refuses to replace just as well.
-            Err(error @ (Errno::INVAL | Errno::NOSYS)) => {
-                match rustix::fs::linkat(&self.0, from, &self.0, to, AtFlags::empty()) {
-                    // Those without hard links mean the name.
-                    Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Err(error.into()),
-                    linked => {
-                        linked?;
-                        Ok(rustix::fs::unlinkat(&self.0, from, AtFlags::empty())?)
-                    }
-                }
-            }
-            renamed => Ok(renamed?),
-        }
+        rename_exclusive(self.0.as_fd(), from, to)
     }
 
     /// Gives the file `from` the name `to`, in place of a file that has it.
@@ -199,13 +233,89 @@ impl Folder {
         }
     }
 
-    /// Bytes that this user may still write here.
+    /// What the disk still takes here.
     ///
     /// # Errors
     /// As the system says.
-    pub fn free_bytes(&self) -> io::Result<u64> {
+    pub fn free_room(&self) -> io::Result<FreeRoom> {
         let stat = rustix::fs::fstatvfs(&self.0)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        // Pseudo file systems, and some by FUSE, have no size at all.
+        let bytes = (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize));
+        let files = (stat.f_files > 0).then_some(stat.f_favail);
+        Ok(FreeRoom { device: rustix::fs::fstat(&self.0)?.st_dev, bytes, files })
+    }
+
+    /// Looks for what keeps files from being put here, as far as the system tells beforehand.
+    pub fn obstacle(&self) -> Option<FolderObstacle> {
+        if self.is_removed() {
+            return Some(FolderObstacle::Removed);
+        }
+        let attributes = attributes(&self.0, "", AtFlags::EMPTY_PATH);
+        if attributes.contains(StatxAttributes::IMMUTABLE) {
+            return Some(FolderObstacle::Immutable);
+        }
+        if attributes.contains(StatxAttributes::APPEND) {
+            return Some(FolderObstacle::AppendOnly);
+        }
+        match rustix::fs::accessat(&self.0, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
+            Err(Errno::ROFS) => Some(FolderObstacle::ReadOnly),
+            Err(Errno::ACCESS | Errno::PERM) => Some(FolderObstacle::Forbidden),
+            // What the call itself can't do says nothing about the folder.
+            _ => None,
+        }
+    }
+
+    /// Whether the file `name` may be replaced by another of this user's, as far as the system tells beforehand.
+    pub fn may_replace(&self, name: &str) -> bool {
+        let kept = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        if attributes(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).intersects(kept) {
+            return false;
+        }
+        let me = rustix::process::geteuid();
+        let (Ok(folder), Ok(file)) =
+            (rustix::fs::fstat(&self.0), rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW))
+        else {
+            return true;
+        };
+        let is_sticky = Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX);
+        !is_sticky || me.is_root() || [folder.st_uid, file.st_uid].contains(&me.as_raw())
+    }
+
+    /// The mark of the file `name`, if it is there.
+    pub fn mark(&self, name: &str) -> Option<FileMark> {
+        let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        Some(FileMark { device: stat.st_dev, inode: stat.st_ino, size, mtime: stat.st_mtime })
+    }
+
+    /// Whether the folder was removed since it was opened.
+    pub fn is_removed(&self) -> bool {
+        // Some FUSE systems count no links at all: the kernel's own word as well.
+        let link = || std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
+        rustix::fs::fstat(&self.0).is_ok_and(|stat| stat.st_nlink == 0)
+            && link().is_ok_and(|path| path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"))
+    }
+
+    /// Whether nobody else can change the file, which lies here, through another name or as its owner.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn holds_alone(&self, file: &File) -> io::Result<bool> {
+        let metadata = file.metadata()?;
+        if metadata.nlink() > 1 {
+            return Ok(false);
+        }
+        // FAT, exFAT and shares give all files one owner, whoever makes them.
+        Ok(metadata.uid() == rustix::process::geteuid().as_raw() || Some(metadata.uid()) == self.owner_of_new_files())
+    }
+
+    /// Who owns what is made here.
+    fn owner_of_new_files(&self) -> Option<u32> {
+        let name = format!(".vizinho-owner-{}", std::process::id());
+        let probe = self.create(&name).ok()?;
+        let owner = probe.metadata().map(|metadata| metadata.uid());
+        self.remove(&name).ok()?;
+        owner.ok()
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -237,19 +347,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Whether a file system that can't hold such a name says this.
+/// Whether a file system that can't hold such a name says this, in a folder that is there.
 pub fn is_name_refused(why: &io::Error) -> bool {
-    let refused = [Errno::INVAL, Errno::NAMETOOLONG, Errno::ILSEQ].map(Errno::raw_os_error);
+    // exFAT by FUSE means the name with "no such file", too.
+    let refused = [Errno::INVAL, Errno::NAMETOOLONG, Errno::ILSEQ, Errno::NOENT].map(Errno::raw_os_error);
     why.raw_os_error().is_some_and(|error| refused.contains(&error))
-}
-
-/// Whether nobody else can change the file through another name or as its owner.
-///
-/// # Errors
-/// As the system says.
-pub fn is_ours_alone(file: &File) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    Ok(metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1)
 }
 
 /// Which version of which file this is.
@@ -274,6 +376,19 @@ pub fn is_executable(metadata: &Metadata) -> bool {
 pub fn make_executable(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.mode() & 0o777;
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode | ((mode & 0o444) >> 2)))?)
+}
+
+/// Opens a folder; one that may be written to and not read, such as a drop box, as well.
+fn open_folder(at: impl AsFd, path: impl Arg + Copy, extra: OFlags) -> rustix::io::Result<OwnedFd> {
+    match rustix::fs::openat(&at, path, FOLDER | extra, Mode::empty()) {
+        Err(Errno::ACCESS) => rustix::fs::openat(&at, path, PASSAGE | extra, Mode::empty()),
+        opened => opened,
+    }
+}
+
+fn attributes(folder: &OwnedFd, name: &str, flags: AtFlags) -> StatxAttributes {
+    let stat = rustix::fs::statx(folder, name, flags, StatxFlags::empty());
+    stat.map_or(StatxAttributes::empty(), |stat| stat.stx_attributes)
 }
 
 const fn nanoseconds(seconds: i64, beyond: i64) -> i64 {
@@ -344,6 +459,6 @@ mod tests {
         assert_eq!(folder.entry("b").unwrap(), Some(Entry::File(0)));
         assert_eq!(folder.entry("a").unwrap(), None);
         folder.remove("nothing").unwrap();
-        assert!(folder.free_bytes().unwrap() > 0);
+        assert!(folder.free_room().unwrap().bytes.is_none_or(|bytes| bytes > 0));
     }
 }

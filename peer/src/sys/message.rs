@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// An I/O error in lower case and without the system's number behind it, to stand within a sentence.
 pub fn plain_message(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -10,6 +12,12 @@ pub fn plain_message(error: &io::Error) -> String {
     }
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+/// Whether the process, or the whole system, has no descriptor left.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|error| full.contains(&error))
 }
 
 #[cfg(test)]

@@ -2,20 +2,24 @@
 
 mod controls;
 mod durable;
+mod exclusive_rename;
 mod file_system;
 mod folder;
 pub mod job;
 mod message;
+mod outlet;
 pub mod path_text;
 mod room;
 mod route;
 
 pub use controls::HiddenControls;
-pub use durable::{reserve, sync_all};
+pub use durable::{cannot_lock, clear, reserve, sync_all};
 pub use file_system::{InodeKey, device, inode_key, is_pseudo};
 pub use folder::{
-    Entry, FileId, Folder, file_id, is_executable, is_name_refused, is_ours_alone, make_executable, open_regular,
+    Entry, FileId, FileMark, Folder, FolderObstacle, FreeRoom, file_id, is_executable, is_name_refused,
+    make_executable, open_regular,
 };
-pub use message::plain_message;
-pub use room::is_full;
+pub use message::{is_out_of_descriptors, plain_message};
+pub use outlet::{Outlet, open_stream, outlet};
+pub use room::{is_full, is_out_of_inodes};
 pub use route::route_mtu;

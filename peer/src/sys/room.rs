@@ -1,9 +1,23 @@
 //! Room on a disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whether the disk on which `path` lies has no room left; false when that can't be told.
 pub fn is_full(path: &Path) -> bool {
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0 && disk.f_files > 0)
+    rustix::fs::statvfs(&folder_of(path)).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0 && disk.f_files > 0)
+}
+
+/// Whether the disk on which `path` lies holds no further files, whatever room there is for bytes.
+pub fn is_out_of_inodes(path: &Path) -> bool {
+    rustix::fs::statvfs(&folder_of(path)).is_ok_and(|disk| disk.f_favail == 0 && disk.f_files > 0)
+}
+
+/// The nearest folder above `path` that is there.
+fn folder_of(path: &Path) -> PathBuf {
+    let mut above = path.ancestors();
+    let there = above.find(|path| path.is_dir() || path.as_os_str().is_empty());
+    match there {
+        Some(path) if !path.as_os_str().is_empty() => path.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }

@@ -240,9 +240,7 @@ impl Running<'_> {
                 self.ban(source, &why, report).await;
             }
             Outcome::Finished { file, .. } if self.shared.plan().is_settled(file) => {}
-            Outcome::Finished { file, path, renamed } => {
-                self.settle(file, Status::finished(path, renamed), report);
-            }
+            Outcome::Finished { file, end } => self.settle(file, end.into(), report),
             Outcome::Failed { file, error } => self.fail(file, error, report).await,
         }
     }

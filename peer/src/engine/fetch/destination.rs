@@ -2,7 +2,7 @@
 //!
 //! Looking at it makes nothing: folders come when it is decided that something goes into them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use shared::names::numbered;
 use shared::peer::FolderTime;
 use shared::{ContentHash, FileName};
 
-use super::naming::{Claims, Spelling};
+use super::naming::{Claims, Spelling, twins};
 use super::resolve::{Resolved, Wanted};
 use super::tree::{Dated, Place, Tree};
 use super::{Destination, IfExists, Request};
 use crate::engine::Error;
-use crate::sys::{Entry, Folder, is_name_refused, make_executable};
+use crate::sys::{Entry, Folder, Outlet, is_name_refused, make_executable, outlet};
 
 /// Names to try before giving up: `report (1).pdf`, `report (2).pdf` …
 const RENAMES: u32 = 10_000;
@@ -27,8 +27,8 @@ const RENAMES: u32 = 10_000;
 pub(super) enum Placement {
     /// Files in and below a folder, or one file under a chosen name.
     Disk(Box<DiskPlacement>),
-    /// Standard output.
-    Stdout,
+    /// Standard output, a pipe, a device.
+    Stream,
 }
 
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct DiskPlacement {
     name: Option<String>,
     if_exists: IfExists,
     claims: Claims,
+    /// Names that some file systems take for earlier ones.
+    twins: HashMap<FileName, u32>,
     /// Paths of folders below the destination: files of one folder share it.
     folders: HashSet<Arc<str>>,
 }
@@ -49,7 +51,20 @@ pub(super) struct Spot {
     spelling: Spelling,
     /// Where its numbering begins: other files of the same fetch have what comes before.
     first: u32,
+    /// Tells its partial from that of another file with the same content whose name differs only by case; 0 for the first.
+    pub(super) twin: u32,
     if_exists: IfExists,
+}
+
+/// The name that a file got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Landing {
+    /// Its own.
+    Own(String),
+    /// Another, because its own was taken or refused.
+    Other(String),
+    /// None: something has this name and is to be left.
+    Taken(String),
 }
 
 /// The name that a file should have.
@@ -77,8 +92,12 @@ impl Placement {
     /// Looks at the destination.
     pub(super) fn prepare(request: &Request, resolved: &Resolved) -> Result<Self, Error> {
         let (folder, name) = match &request.destination {
-            Destination::Stdout => return Ok(Self::Stdout),
+            Destination::Stream(_) | Destination::Stdout => return Ok(Self::Stream),
             Destination::FileOrFolder(path) if resolved.is_one_file => {
+                if outlet(path) != Outlet::Files {
+                    let why = "it is neither a file nor a folder: give another path with -o";
+                    return Err(Error::disk(path)(io::Error::other(why)));
+                }
                 let name = path.file_name().and_then(|name| name.to_str());
                 let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", path.display())))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -88,27 +107,14 @@ impl Placement {
         };
         let tree = Arc::new(Tree::find(folder.to_owned(), request.from.clone())?);
         let claims = Claims::new(resolved.wanted.iter().map(|wanted| &wanted.local));
-        let disk = DiskPlacement { tree, name, if_exists: request.if_exists, claims, folders: HashSet::new() };
+        let twins = twins(resolved.wanted.iter().map(|wanted| &wanted.local));
+        let (if_exists, folders) = (request.if_exists, HashSet::new());
+        let disk = DiskPlacement { tree, name, if_exists, claims, twins, folders };
         Ok(Self::Disk(Box::new(disk)))
     }
 }
 
 impl DiskPlacement {
-    /// Bytes that may still be written at the destination, or where it will be, if the system tells.
-    pub(super) fn free_bytes(&self) -> Option<u64> {
-        if let Some(root) = self.tree.existing_root() {
-            return root.free_bytes().ok();
-        }
-        let path = std::path::absolute(self.tree.path()).ok()?;
-        let there = path.ancestors().find_map(|above| Folder::open(above).ok())?;
-        there.free_bytes().ok()
-    }
-
-    /// The destination's path, for people.
-    pub(super) fn path(&self) -> &Path {
-        self.tree.path()
-    }
-
     /// Finds the spot for a file and looks at what is there.
     pub(super) fn look(&mut self, wanted: &Wanted, hashed: Hashed<'_>) -> Result<Vacancy, Error> {
         let (place, name, claimed) = match &self.name {
@@ -124,7 +130,8 @@ impl DiskPlacement {
         };
         let contested = claimed.is_some_and(|local| self.claims.is_contested(local));
         let (spelling, if_exists) = (Spelling::Own, self.if_exists);
-        let mut spot = Spot { place, wanted: name, spelling, first: 0, if_exists };
+        let twin = claimed.and_then(|local| self.twins.get(local)).copied().unwrap_or(0);
+        let mut spot = Spot { place, wanted: name, spelling, first: 0, twin, if_exists };
         let folder = spot.place.existing()?;
         if let Some(folder) = &folder
             && if_exists == IfExists::SkipSame
@@ -133,20 +140,18 @@ impl DiskPlacement {
             return Ok(Vacancy::Skip(path));
         }
         spot.first = claimed.map_or(0, |local| self.claims.claim(local));
-        let Some(folder) = folder else { return Ok(Vacancy::Free(spot)) };
-        let path = spot.path();
-        let entry = match folder.entry(&spot.name()) {
-            Err(why) if is_name_refused(&why) => None,
-            entry => entry.map_err(Error::disk(&path))?,
-        };
-        match (entry, if_exists) {
-            (None, _) | (Some(_), IfExists::Rename | IfExists::SkipSame) => Ok(Vacancy::Free(spot)),
-            (Some(_), IfExists::Skip) => Ok(Vacancy::Skip(path)),
-            (Some(Entry::File(_)), IfExists::Overwrite) => Ok(Vacancy::Free(spot)),
-            (Some(Entry::Folder | Entry::Other), IfExists::Overwrite) | (Some(_), IfExists::Fail) => {
-                Err(Error::Exists(path))
+        if let Some(folder) = &folder {
+            if let Some(path) = spot.look(folder)? {
+                return Ok(Vacancy::Skip(path));
+            }
+            // It is there if an earlier fetch had to give it another name.
+            if matches!(if_exists, IfExists::Skip | IfExists::Fail)
+                && let Some(path) = spot.same_content(folder, wanted, contested, hashed)?
+            {
+                return if if_exists == IfExists::Skip { Ok(Vacancy::Skip(path)) } else { Err(Error::Exists(path)) };
             }
         }
+        spot.place.closed().map_or(Ok(Vacancy::Free(spot)), |closed| Err(closed.into()))
     }
 
     /// Makes the destination, where it isn't there.
@@ -189,7 +194,29 @@ impl Spot {
     #[cfg(test)]
     pub(super) fn alone(path: &Path, name: &str, from: shared::UserName) -> Self {
         let (place, wanted) = (Place::alone(path, from), WantedName::Chosen(name.into()));
-        Self { place, wanted, spelling: Spelling::Own, first: 0, if_exists: IfExists::SkipSame }
+        Self { place, wanted, spelling: Spelling::Own, first: 0, twin: 0, if_exists: IfExists::SkipSame }
+    }
+
+    /// Looks at what has its name in its folder; tells the path of what is to be left there.
+    fn look(&self, folder: &Folder) -> Result<Option<PathBuf>, Error> {
+        let path = self.path();
+        let entry = match folder.entry(&self.name()) {
+            Err(why) if is_name_refused(&why) => None,
+            entry => entry.map_err(Error::disk(&path))?,
+        };
+        match (entry, self.if_exists) {
+            (None, _) | (Some(_), IfExists::Rename | IfExists::SkipSame) => Ok(None),
+            (Some(_), IfExists::Skip) => Ok(Some(path)),
+            (Some(Entry::File(_)), IfExists::Overwrite) if folder.may_replace(&self.name()) => Ok(None),
+            (Some(Entry::File(_)), IfExists::Overwrite) => {
+                let why = "it can't be replaced: it is somebody else's, or protected with chattr; \
+                           give another folder with -o, or --if-exists rename";
+                Err(Error::disk(&path)(io::Error::new(io::ErrorKind::PermissionDenied, why)))
+            }
+            (Some(Entry::Folder | Entry::Other), IfExists::Overwrite) | (Some(_), IfExists::Fail) => {
+                Err(Error::Exists(path))
+            }
+        }
     }
 
     /// The first name that it tries to get.
@@ -200,6 +227,11 @@ impl Spot {
     /// The path of that, for people.
     pub(super) fn path(&self) -> PathBuf {
         self.place.path().join(self.name())
+    }
+
+    /// Whether it may take the place of a file that is there.
+    pub(super) fn replaces(&self) -> bool {
+        self.if_exists == IfExists::Overwrite
     }
 
     /// Below the destination, whatever it is spelled like.
@@ -217,37 +249,70 @@ impl Spot {
     }
 
     /// Gives the finished file `from` in `folder`, which is the spot's, its name, or another where that is taken and may
-    /// be; tells which, and whether that is another than it should have.
-    pub(super) fn put_in_place(&self, folder: &Folder, from: &str) -> Result<(String, bool), Error> {
-        match (self.put_as_spelled(folder, from), self.respelled()) {
+    /// be. `content` is its size and hash.
+    pub(super) fn put_in_place(
+        &self,
+        folder: &Folder,
+        from: &str,
+        content: (u64, &ContentHash),
+    ) -> Result<Landing, Error> {
+        match (self.put_as_spelled(folder, from, content), self.respelled()) {
+            (Err(_), _) if folder.is_removed() => Err(self.place.removed()),
             // A partial may have a name that its file can't have, such as one that ends in a space.
-            (Err(Error::Disk { source, .. }), Some(spot)) if is_name_refused(&source) => {
-                spot.put_in_place(folder, from)
+            (Err(Error::Disk { source, path }), Some(spot)) if is_name_refused(&source) => {
+                match spot.put_in_place(folder, from, content) {
+                    // All names were refused alike: the first one is what people know.
+                    Err(Error::Disk { source: again, .. }) if is_name_refused(&again) => {
+                        Err(Error::Disk { path, source })
+                    }
+                    put => put,
+                }
             }
             (put, _) => put,
         }
     }
 
-    fn put_as_spelled(&self, folder: &Folder, from: &str) -> Result<(String, bool), Error> {
-        let is_other = |name: &str| name != self.wanted.as_str() || self.place.is_spelled();
-        if self.if_exists == IfExists::Overwrite {
-            let name = self.name();
-            folder.rename_over(from, &name).map_err(Error::disk(&self.path()))?;
-            return Ok((name.clone(), is_other(&name)));
-        }
+    fn put_as_spelled(&self, folder: &Folder, from: &str, content: (u64, &ContentHash)) -> Result<Landing, Error> {
         for number in self.first..RENAMES {
             let name = self.numbered(self.spelling, number);
-            match folder.rename_new(from, &name) {
-                Ok(()) => return Ok((name.clone(), is_other(&name))),
-                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
-                    if matches!(self.if_exists, IfExists::Fail | IfExists::Skip) {
-                        break;
-                    }
-                }
-                Err(why) => return Err(Error::disk(&self.place.path().join(&name))(why)),
+            let mut renamed = folder.rename_new(from, &name);
+            let is_taken = |renamed: &io::Result<()>| {
+                renamed.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::AlreadyExists)
+            };
+            if is_taken(&renamed) && self.gives_way(folder, &name, number, content) {
+                renamed = folder.rename_over(from, &name);
+            }
+            if !is_taken(&renamed) {
+                renamed.map_err(Error::disk(&self.place.path().join(&name)))?;
+                self.place.arrivals().add(folder, &name);
+                let is_own = name == self.wanted.as_str() && !self.place.is_spelled();
+                return Ok(if is_own { Landing::Own(name) } else { Landing::Other(name) });
+            }
+            // What this fetch put there is no reason not to fetch another file.
+            if self.place.arrivals().has(folder, &name) {
+                continue;
+            }
+            match self.if_exists {
+                IfExists::Skip => return Ok(Landing::Taken(name)),
+                IfExists::Fail => return Err(Error::Exists(self.place.path().join(name))),
+                IfExists::SkipSame | IfExists::Rename | IfExists::Overwrite => {}
             }
         }
         Err(Error::Exists(self.path()))
+    }
+
+    /// Whether what has this name is to be replaced.
+    fn gives_way(&self, folder: &Folder, name: &str, number: u32, (size, hash): (u64, &ContentHash)) -> bool {
+        if self.if_exists != IfExists::Overwrite || self.place.arrivals().has(folder, name) {
+            return false;
+        }
+        // Nobody asked for another name's file to be replaced; one that an earlier fetch had to put there is the same.
+        let is_same = || {
+            let file =
+                folder.open_existing(name).ok().filter(|_| folder.entry(name).ok() == Some(Some(Entry::File(size))));
+            file.and_then(|file| hash_of(&file, &mut |_| Ok(())).ok().flatten()).is_some_and(|found| found == *hash)
+        };
+        number == self.first || is_same()
     }
 
     fn numbered(&self, spelling: Spelling, number: u32) -> String {
@@ -324,8 +389,9 @@ mod tests {
         let spot = Spot::alone(home.path(), &("y".repeat(300) + ".pdf"), "bob".parse().unwrap());
         for number in 0..2 {
             folder.open_or_create("part").unwrap();
-            let (name, is_other) = spot.put_in_place(&folder, "part").unwrap();
-            assert!(is_other && name.ends_with(".pdf") && home.path().join(&name).is_file(), "{name}");
+            let hash = ContentHash::of(&[]);
+            let Landing::Other(name) = spot.put_in_place(&folder, "part", (0, &hash)).unwrap() else { panic!() };
+            assert!(name.ends_with(".pdf") && home.path().join(&name).is_file(), "{name}");
             assert_eq!(name.contains(" (1)"), number == 1, "{name}");
         }
     }

@@ -5,6 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,13 +16,16 @@ use shared::names::cut;
 use shared::peer::FileStat;
 use shared::{ContentHash, GroupSet, Layout, ZeroRuns};
 
-use super::destination::Spot;
+use super::destination::{Landing, Spot};
 use crate::engine::Error;
 use crate::engine::part_state::{self, Origin, PART, PartState, STATE};
-use crate::sys::{Folder, is_name_refused, is_ours_alone, make_executable, reserve};
+use crate::sys::{Folder, cannot_lock, clear, is_name_refused, make_executable, reserve};
 
 /// Of a partial's name, what isn't the file's own: two dots, eight digits, the longer ending.
 const EXTRA_BYTES: usize = 1 + 1 + 8 + STATE.len();
+
+/// Of that of a twin: a tilde and its number.
+const TWIN_BYTES: usize = 1 + 10;
 
 /// A file that is being put together.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(super) struct Whole {
     part: File,
     part_name: String,
     state: Option<(File, String)>,
+    size: u64,
+    hash: ContentHash,
     /// `None` for a time that can't be.
     modified: Option<SystemTime>,
     executable: bool,
@@ -59,7 +65,7 @@ pub(super) enum Written {
 impl Partial {
     /// Opens or begins the partial of a file; only one process may have it at a time. What an earlier attempt left is
     /// hashed again, and `hashed` told of its bytes. A file of one group has no manifest; of others, the groups that are
-    /// claimed to be zeros are known as well.
+    /// claimed to be zeros are known as well, and get no room.
     pub(super) fn open(
         spot: &Spot,
         stat: &FileStat,
@@ -69,20 +75,19 @@ impl Partial {
     ) -> Result<Self, Error> {
         let folder = spot.place.folder()?;
         let (part, spot) = open_spelled(&folder, spot, &stat.hash)?;
-        let stem = partial_stem(&spot.name(), &stat.hash);
+        let stem = spot.partial_stem(&stat.hash);
         let part_name = format!("{stem}{PART}");
-        let part_path = spot.place.path().join(&part_name);
+        let path = spot.path();
         let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
         let mut state = None;
-        if let Some((manifest, _zeros)) = known {
+        if let Some((manifest, zeros)) = known {
             let name = format!("{stem}{STATE}");
-            let path = spot.place.path().join(&name);
             let file = open_state(&folder, &name);
-            let len = part.metadata().map_err(Error::disk(&part_path))?.len();
+            let len = part.metadata().map_err(Error::disk(&path))?.len();
             // Without a state every group may be there: hashing is quicker than fetching.
             let known = file.as_ref().and_then(|file| PartState::read(file, &stat.hash, &layout));
             let hints = known.map_or_else(|| GroupSet::all(layout.groups()), |state| state.present);
-            let there = if len == layout.size() {
+            let there = if len <= layout.size() {
                 recheck(&part, &layout, manifest, &hints, hashed)
             } else {
                 GroupSet::none(layout.groups())
@@ -93,13 +98,14 @@ impl Partial {
                 state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
                 state = Some((file, name));
             }
-            reserve(&part, layout.size()).map_err(Error::disk(&part_path))?;
+            reserve(&part, layout.size(), data_between(zeros.runs(), &layout)).map_err(Error::disk(&path))?;
         } else {
-            part.set_len(layout.size()).map_err(Error::disk(&part_path))?;
+            reserve(&part, layout.size(), []).map_err(Error::disk(&path))?;
         }
         let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
         let (modified, executable) = (modified(stat), stat.executable);
-        let whole = Whole { spot, folder, part, part_name, state, modified, executable };
+        let whole =
+            Whole { spot, folder, part, part_name, state, size: layout.size(), hash: stat.hash, modified, executable };
         Ok(Self { whole, layout, present, missing })
     }
 
@@ -127,27 +133,37 @@ impl Partial {
         self.missing == 0
     }
 
-    /// Writes a group that was found right.
+    /// Writes a group that was found right. One of zeros becomes a hole.
     pub(super) fn write(&mut self, group: u32, bytes: &[u8]) -> Result<Written, Error> {
+        let offset = self.layout.offset(group);
+        let is_hole = is_zero(bytes);
+        self.add(group, |part| match is_hole {
+            true => clear(part, offset..offset + bytes.len() as u64),
+            false => part.write_all_at(bytes, offset),
+        })
+    }
+
+    /// Takes a group that is known to hold nothing but zeros.
+    pub(super) fn write_zeros(&mut self, group: u32) -> Result<Written, Error> {
+        let offset = self.layout.offset(group);
+        let end = offset + self.layout.len_of(group);
+        self.add(group, |part| clear(part, offset..end))
+    }
+
+    fn add(&mut self, group: u32, write: impl FnOnce(&File) -> io::Result<()>) -> Result<Written, Error> {
         let there = usize::try_from(group).ok().and_then(|index| self.present.get_mut(index));
         if there.is_none_or(|there| std::mem::replace(there, true)) {
             return Ok(Written::Twice);
         }
-        let Whole { part, state, .. } = &self.whole;
-        let mut written = part.write_all_at(bytes, self.layout.offset(group));
+        let Whole { part, state, spot, .. } = &self.whole;
+        let mut written = write(part);
         if let Some((state, _)) = state {
             // After the data: a flag without its group would only cost a hash, but this way it can't even happen here.
             written = written.and_then(|()| part_state::add(state, &self.layout, group));
         }
-        written.map_err(|why| Error::disk(&self.whole.part_path())(why))?;
+        written.map_err(|why| Error::disk(&spot.path())(why))?;
         self.missing -= 1;
         Ok(if self.missing == 0 { Written::Last } else { Written::Some })
-    }
-
-    /// Writes a group that is zeros throughout.
-    pub(super) fn write_zeros(&mut self, group: u32) -> Result<Written, Error> {
-        let zeros = vec![0; usize::try_from(self.layout.len_of(group)).unwrap_or(0)];
-        self.write(group, &zeros)
     }
 
     /// Waits until what was written is on the disk.
@@ -174,14 +190,18 @@ impl Partial {
 }
 
 impl Whole {
-    /// Gives it the time and the mode it has at its source.
+    /// Gives it its length, which no group may have given it, and the time and the mode it has at its source.
     pub(super) fn stamp(&self) -> Result<(), Error> {
+        let disk = |why| Error::disk(&self.spot.path())(why);
+        if self.part.metadata().map_err(disk)?.len() != self.size {
+            self.part.set_len(self.size).map_err(disk)?;
+        }
+        // A time or a mode that the file system doesn't hold is no reason to fail.
         if let Some(modified) = self.modified {
-            // A time that the file system doesn't hold is no reason to fail.
             let _ = self.part.set_modified(modified);
         }
         if self.executable {
-            make_executable(&self.part).map_err(|why| Error::disk(&self.part_path())(why))?;
+            let _ = make_executable(&self.part);
         }
         Ok(())
     }
@@ -197,34 +217,48 @@ impl Whole {
     }
 
     /// The path under which it lies until it has its name, for people.
-    pub(super) fn part_path(&self) -> PathBuf {
+    fn part_path(&self) -> PathBuf {
         self.spot.place.path().join(&self.part_name)
     }
 
-    /// Gives it its name; tells the path, and whether that is another than was wanted.
-    pub(super) fn put_in_place(&self) -> Result<(PathBuf, bool), Error> {
+    /// The path of the folder it lies in, for people.
+    pub(super) fn folder_path(&self) -> PathBuf {
+        self.spot.place.path()
+    }
+
+    /// The path of the name that it tries to get, for people.
+    pub(super) fn path(&self) -> PathBuf {
+        self.spot.path()
+    }
+
+    /// Gives it its name.
+    pub(super) fn put_in_place(&self) -> Result<Landing, Error> {
         // First: killed in between, a part without a state is found again, a state without a part never is.
         if let Some((_, state)) = &self.state {
             // Only a hint: whatever somebody put there since doesn't keep the file from its name.
             let _ = self.folder.remove(state);
         }
-        let (name, renamed) = self.spot.put_in_place(&self.folder, &self.part_name)?;
-        Ok((self.spot.place.path().join(name), renamed))
+        let landing = self.spot.put_in_place(&self.folder, &self.part_name, (self.size, &self.hash))?;
+        if matches!(landing, Landing::Taken(_)) {
+            let _ = self.folder.remove(&self.part_name);
+        }
+        Ok(landing)
     }
 }
 
 /// Bytes of the disk that an earlier attempt at this file holds already.
 pub(super) fn held_bytes(spot: &Spot, hash: &ContentHash) -> u64 {
     let folder = spot.place.existing().ok().flatten();
-    folder.map_or(0, |folder| folder.allocated(&format!("{}{PART}", partial_stem(&spot.name(), hash))))
+    folder.map_or(0, |folder| folder.allocated(&format!("{}{PART}", spot.partial_stem(hash))))
 }
 
 /// Opens or makes the partial of a file, under a name that the file system takes; with the spot for that name.
 fn open_spelled(folder: &Folder, spot: &Spot, hash: &ContentHash) -> Result<(File, Spot), Error> {
     let mut spot = spot.clone();
     loop {
-        let name = format!("{}{PART}", partial_stem(&spot.name(), hash));
+        let name = format!("{}{PART}", spot.partial_stem(hash));
         match open_alone(folder, &spot, &name) {
+            Err(_) if folder.is_removed() => return Err(spot.place.removed()),
             Err(Error::Disk { source, .. }) if is_name_refused(&source) && spot.respelled().is_some() => {
                 spot = spot.respelled().unwrap_or(spot);
             }
@@ -241,9 +275,11 @@ fn open_alone(folder: &Folder, spot: &Spot, name: &str) -> Result<File, Error> {
         match part.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::InUse(spot.path())),
+            // Some shares lock nothing: two processes at one file only cost twice the work there.
+            Err(TryLockError::Error(why)) if cannot_lock(&why) => {}
             Err(TryLockError::Error(why)) => return Err(Error::disk(&path)(why)),
         }
-        if !is_ours_alone(&part).map_err(Error::disk(&path))? {
+        if !folder.holds_alone(&part).map_err(Error::disk(&path))? {
             let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
             return Err(Error::Disk { path, source: why });
         }
@@ -257,7 +293,7 @@ fn open_alone(folder: &Folder, spot: &Spot, name: &str) -> Result<File, Error> {
 /// Opens or makes the state under `name`. Whatever else lies there gives way: written to, another file of the user's
 /// could be destroyed through it. `None` where it doesn't; a part without a state only costs more hashing.
 fn open_state(folder: &Folder, name: &str) -> Option<File> {
-    let there = folder.open_or_create(name).ok().filter(|file| is_ours_alone(file).unwrap_or(false));
+    let there = folder.open_or_create(name).ok().filter(|file| folder.holds_alone(file).unwrap_or(false));
     let made = there.map_or_else(|| folder.remove(name).and_then(|()| folder.create(name)), Ok);
     made.inspect_err(|why| tracing::info!("going on without {name}: {why}")).ok()
 }
@@ -277,7 +313,7 @@ pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
         else {
             return false;
         };
-        state.0 != *hash && partial_stem(&own, &state.0) == **stem && state.1.user == *spot.place.from()
+        state.0 != *hash && spot.partial_stem(&state.0) == **stem && state.1.user == *spot.place.from()
     };
     let states = spot.place.states();
     let stems = states.iter().filter(|name| name.starts_with(&prefix)).filter_map(|name| name.strip_suffix(STATE));
@@ -287,7 +323,7 @@ pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
 /// Removes what was fetched of a version of this file that is no more.
 pub(super) fn remove_version(spot: &Spot, hash: &ContentHash) {
     if let Ok(Some(folder)) = spot.place.existing() {
-        remove_unused(&folder, &partial_stem(&spot.name(), hash));
+        remove_unused(&folder, &spot.partial_stem(hash));
     }
 }
 
@@ -295,7 +331,7 @@ pub(super) fn remove_version(spot: &Spot, hash: &ContentHash) {
 fn remove_unused(folder: &Folder, stem: &str) -> bool {
     let part = format!("{stem}{PART}");
     let unused = folder.open_existing(&part).is_ok_and(|file| {
-        is_ours_alone(&file).unwrap_or(false) && file.try_lock().is_ok() && folder.remove(&part).is_ok()
+        folder.holds_alone(&file).unwrap_or(false) && file.try_lock().is_ok() && folder.remove(&part).is_ok()
     });
     unused && folder.remove(&format!("{stem}{STATE}")).is_ok()
 }
@@ -305,9 +341,28 @@ pub(super) fn is_state(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(STATE)
 }
 
-fn partial_stem(name: &str, hash: &ContentHash) -> String {
-    let short = hash.to_string();
-    format!(".{}.{}", cut(name, 255 - EXTRA_BYTES), cut(&short, 8))
+impl Spot {
+    /// The name of its partial and of the state, without their endings.
+    fn partial_stem(&self, hash: &ContentHash) -> String {
+        let (name, hash) = (self.name(), hash.to_string());
+        let (name, hash) = (cut(&name, 255 - EXTRA_BYTES), cut(&hash, 8));
+        match self.twin {
+            0 => format!(".{name}.{hash}"),
+            twin => format!(".{}~{twin}.{hash}", cut(name, 255 - EXTRA_BYTES - TWIN_BYTES)),
+        }
+    }
+}
+
+/// What lies between `holes`, in bytes.
+fn data_between(holes: &[(u32, u32)], layout: &Layout) -> Vec<Range<u64>> {
+    let starts = std::iter::once(0).chain(holes.iter().map(|(_, end)| *end));
+    let ends = holes.iter().map(|(start, _)| *start).chain([layout.groups()]);
+    starts.zip(ends).map(|(start, end)| layout.offset(start)..layout.offset(end)).collect()
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // In pieces that are looked at without a branch for each byte.
+    bytes.chunks(4096).all(|piece| piece.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 fn origin(spot: &Spot, stat: &FileStat) -> Origin {

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use shared::UserName;
 use shared::peer::FolderTime;
 
+use super::arrivals::Arrivals;
 use super::naming::Spelling;
 use super::partial::is_state;
 use crate::engine::Error;
-use crate::sys::{Folder, is_name_refused};
+use crate::sys::{Folder, FolderObstacle, FreeRoom, is_name_refused};
 
 /// Folders below the destination whose handles are kept.
 const OPEN_FOLDERS: usize = 64;
@@ -25,6 +26,7 @@ pub(super) struct Tree {
     /// Not before it is there.
     root: OnceLock<Arc<Folder>>,
     below: Mutex<Below>,
+    arrivals: Mutex<Arrivals>,
 }
 
 /// What is known of the folders below the root, by their path.
@@ -36,6 +38,15 @@ struct Below {
     spelled: HashMap<Arc<str>, PathBuf>,
     /// What was there of states of parts; looked at once.
     states: HashMap<Arc<str>, Arc<[String]>>,
+    /// What keeps files from them; looked at once.
+    obstacles: HashMap<Arc<str>, Option<Closed>>,
+}
+
+/// A folder that takes no files, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) folder: PathBuf,
+    pub(super) obstacle: FolderObstacle,
 }
 
 /// A folder of the destination.
@@ -51,6 +62,12 @@ pub(super) struct Place {
 pub(super) struct Dated {
     place: Place,
     time: FolderTime,
+}
+
+impl From<Closed> for Error {
+    fn from(Closed { folder, obstacle }: Closed) -> Self {
+        Self::Closed { folder, obstacle }
+    }
 }
 
 impl Dated {
@@ -70,14 +87,22 @@ impl Dated {
 }
 
 impl Tree {
-    /// Its path, for people.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The files that this fetch put in place.
+    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The root, if it was there or was made.
-    pub(super) fn existing_root(&self) -> Option<&Folder> {
-        self.root.get().map(Arc::as_ref)
+    /// The root, or the nearest folder above it that is there, with its path.
+    fn nearest_root(&self) -> Option<(Arc<Folder>, PathBuf)> {
+        if let Some(root) = self.root.get() {
+            return Some((root.clone(), self.path.clone()));
+        }
+        let nearest = self.path.ancestors().skip(1).find_map(|above| {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            Folder::open(above).ok().map(|folder| (Arc::new(folder), above.to_owned()))
+        });
+        // A path of one component has the current folder above it.
+        nearest.or_else(|| Folder::open(Path::new(".")).ok().map(|folder| (Arc::new(folder), PathBuf::from("."))))
     }
 
     /// Opens the root if it is there.
@@ -87,7 +112,7 @@ impl Tree {
             Err(why) if why.kind() == io::ErrorKind::NotFound => OnceLock::new(),
             Err(why) => return Err(Error::disk(&path)(why)),
         };
-        Ok(Self { path, from, root, below: Mutex::default() })
+        Ok(Self { path, from, root, below: Mutex::default(), arrivals: Mutex::default() })
     }
 
     /// The root, made if it isn't there.
@@ -113,7 +138,10 @@ impl Tree {
         let mut path = self.path.clone();
         let mut is_spelled = false;
         for component in below.split('/') {
-            let entered = enter_spelled(&folder, component, make).map_err(Error::disk(&path.join(component)))?;
+            let entered = enter_spelled(&folder, component, make).map_err(|why| match folder.is_removed() {
+                true => Closed { folder: path.clone(), obstacle: FolderObstacle::Removed }.into(),
+                false => Error::disk(&path.join(component))(why),
+            })?;
             let Some((inner, spelled)) = entered else { return Ok(None) };
             is_spelled |= spelled != component;
             path.push(&spelled);
@@ -196,6 +224,48 @@ impl Place {
     /// Its handle, if it is there.
     pub(super) fn existing(&self) -> Result<Option<Arc<Folder>>, Error> {
         self.tree.enter(&self.below, false)
+    }
+
+    /// It, or the nearest folder above it that is there, with its path.
+    fn nearest(&self) -> Option<(Arc<Folder>, PathBuf)> {
+        let mut below = self.below.clone();
+        while !below.is_empty() {
+            let place = Self { tree: self.tree.clone(), below: below.clone() };
+            if let Ok(Some(folder)) = place.existing() {
+                return Some((folder, place.path()));
+            }
+            below = below.rsplit_once('/').map_or("", |(above, _)| above).into();
+        }
+        self.tree.nearest_root()
+    }
+
+    /// Looks for what keeps files from it, or it from being made, as far as that can be known beforehand.
+    pub(super) fn closed(&self) -> Option<Closed> {
+        if let Some(known) = self.tree.below().obstacles.get(&self.below) {
+            return known.clone();
+        }
+        let closed = self.nearest().and_then(|(nearest, folder)| {
+            let obstacle = nearest.obstacle()?;
+            Some(Closed { folder, obstacle })
+        });
+        self.tree.below().obstacles.insert(self.below.clone(), closed.clone());
+        closed
+    }
+
+    /// The error of a folder that was removed meanwhile.
+    pub(super) fn removed(&self) -> Error {
+        Error::Closed { folder: self.path(), obstacle: FolderObstacle::Removed }
+    }
+
+    /// What the disk still takes there, with the path of the folder that was looked at.
+    pub(super) fn free_room(&self) -> Option<(FreeRoom, PathBuf)> {
+        let (nearest, path) = self.nearest()?;
+        Some((nearest.free_room().ok()?, path))
+    }
+
+    /// The files that this fetch put in place, here or elsewhere.
+    pub(super) fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.tree.arrivals()
     }
 
     /// Its path, for people.

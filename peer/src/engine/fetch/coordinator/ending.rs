@@ -1,12 +1,11 @@
 //! What is left when a fetch ends: nothing that was known of stays without a word.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Account, Progress, Reporter, Running, Source, Trouble};
 use crate::engine::Error;
 use crate::engine::fetch::plan::SourceNo;
-use crate::engine::fetch::writer::{Order, Outcome};
+use crate::engine::fetch::writer::{FileEnd, Order, Outcome};
 use crate::engine::fetch::{Asked, FileNo, Report, SourceReport, Status};
 
 /// A fetch that pulls no more.
@@ -40,7 +39,7 @@ impl Rest {
                     progress.add(bytes, source);
                 }
             }
-            Outcome::Finished { file, path, renamed } => self.settle(file, Status::finished(path, renamed), report),
+            Outcome::Finished { file, end } => self.settle(file, end.into(), report),
             Outcome::Failed { file, error } => self.settle(file, Status::Failed(error), report),
             Outcome::Opened { file, bytes, .. } => {
                 if let Some(progress) = self.progress.get_mut(file) {
@@ -81,12 +80,13 @@ impl Account {
     }
 }
 
-impl Status {
-    pub(super) fn finished(path: Option<PathBuf>, renamed: bool) -> Self {
-        match path {
-            Some(path) if renamed => Self::Renamed(path),
-            Some(path) => Self::Done(path),
-            None => Self::Streamed,
+impl From<FileEnd> for Status {
+    fn from(end: FileEnd) -> Self {
+        match end {
+            FileEnd::Placed(path) => Self::Done(path),
+            FileEnd::Renamed(path) => Self::Renamed(path),
+            FileEnd::Left(path) => Self::Skipped(path),
+            FileEnd::Streamed => Self::Streamed,
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Before the first byte: where each file goes, what is there already, and whether there is room.
 
-use std::collections::HashMap;
-use std::io;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 use shared::FileName;
 use tokio::sync::mpsc;
@@ -10,13 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Account, Reporter};
 use crate::engine::fetch::destination::{DiskPlacement, Placement, Vacancy};
+use crate::engine::fetch::naming::folded;
 use crate::engine::fetch::partial::{held_bytes, remove_outdated};
 use crate::engine::fetch::resolve::{Resolved, Wanted};
 use crate::engine::fetch::writer::Order;
 use crate::engine::fetch::{Asked, FetchEvent, Report, Request};
-use crate::engine::{Error, blocking};
+use crate::engine::{Error, Shortage, blocking};
+use crate::sys::{FolderObstacle, FreeRoom};
 
-/// Groups for standard output stay in memory until they are verified.
+/// Groups for a stream stay in memory until they are verified.
 const STREAMED_GROUP_BYTES: u64 = 64 << 20;
 /// Files whose places are looked at before anything is said of them.
 const LOOKED_AT_ONCE: usize = 1024;
@@ -51,7 +52,7 @@ pub(super) async fn place(
         placed.account.fail(name.clone(), 0, Some(Asked::for_text(name)), error, report);
     }
     match placement {
-        Ok(Placement::Stdout) => placed.stream(wanted, report),
+        Ok(Placement::Stream) => placed.stream(wanted, report),
         Ok(Placement::Disk(disk)) => {
             report_alike(&wanted, report);
             let (later, wanted) = wanted.into_iter().partition(|file| file.stat.stale);
@@ -93,7 +94,7 @@ impl Placed {
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         let disk = self.look_at_all(disk, wanted, report, cancel).await?;
-        check_space(&self.orders, disk.free_bytes(), disk.path())?;
+        check_room(&self.orders)?;
         if self.orders.is_empty() && folders.is_empty() {
             self.disk = Some(disk);
             return Ok(());
@@ -117,10 +118,12 @@ impl Placed {
         cancel: &CancellationToken,
     ) -> Result<Box<DiskPlacement>, Error> {
         self.orders.reserve(wanted.len());
+        let mut closed = Vec::new();
         let mut wanted = wanted.into_iter();
         loop {
             let some: Vec<Wanted> = wanted.by_ref().take(LOOKED_AT_ONCE).collect();
             if some.is_empty() {
+                self.settle_closed(closed, report)?;
                 return if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(disk) };
             }
             let (tell, mut hashed) = mpsc::unbounded_channel();
@@ -150,13 +153,34 @@ impl Placed {
                     Ok(Vacancy::Skip(path)) => {
                         self.account.settle(None, Report::skipped(name, size, path), || None, report);
                     }
+                    Err(Error::Closed { folder, obstacle }) => closed.push((name, size, again(), folder, obstacle)),
                     Err(error @ Error::Interrupted) => self.account.break_off(name, size, again(), &error, report),
                     Err(error) => self.account.fail(name, size, again(), error, report),
                 }
             }
         }
     }
+
+    /// Settles files that can't be put where they should go: each folder is told of once. Fails when nothing else is left.
+    fn settle_closed(&mut self, closed: Vec<ClosedTo>, report: Reporter<'_>) -> Result<(), Error> {
+        let mut told: HashSet<PathBuf> = HashSet::new();
+        let is_one = closed.windows(2).all(|two| two[0].3 == two[1].3);
+        let nothing_else = self.orders.is_empty() && self.later.is_empty() && self.account.first_error().is_none();
+        let all = closed.first().filter(|_| is_one && nothing_else).map(|first| (first.3.clone(), first.4));
+        for (name, size, again, folder, obstacle) in closed {
+            let error = Error::Closed { folder: folder.clone(), obstacle };
+            if all.is_none() && told.insert(folder) {
+                self.account.fail(name, size, again, error, report);
+            } else {
+                self.account.break_off(name, size, again, &error, report);
+            }
+        }
+        all.map_or(Ok(()), |(folder, obstacle)| Err(Error::Closed { folder, obstacle }))
+    }
 }
+
+/// A file that can't be put where it should go: its name and size, how to ask for it again, the folder, and why.
+type ClosedTo = (String, u64, Option<Asked>, PathBuf, FolderObstacle);
 
 /// Folders that could not be made, and why.
 type Failed = Vec<(FileName, Error)>;
@@ -215,26 +239,50 @@ fn report_alike(wanted: &[Wanted], report: Reporter<'_>) {
     }
 }
 
-fn folded(name: &str) -> String {
-    use unicode_normalization::UnicodeNormalization;
-    if name.is_ascii() { name.to_ascii_lowercase() } else { name.nfkc().flat_map(char::to_lowercase).collect() }
+/// Refuses before the first byte what the disks can't hold; what lies below the destination may be on several.
+fn check_room(orders: &[Order]) -> Result<(), Error> {
+    let mut disks: HashMap<u64, NeededRoom> = HashMap::new();
+    // Files of one folder share its path.
+    let mut folders: HashMap<String, Option<u64>> = HashMap::new();
+    for order in orders {
+        let Some(spot) = &order.spot else { continue };
+        let known = folders.get(spot.place.below()).copied();
+        let device = known.unwrap_or_else(|| {
+            let looked = spot.place.free_room();
+            let device = looked.as_ref().map(|(room, _)| room.device);
+            if let Some((room, folder)) = looked {
+                disks.entry(room.device).or_insert_with(|| NeededRoom { room, folder, bytes: 0, files: 0 });
+            }
+            folders.insert(spot.place.below().to_owned(), device);
+            device
+        });
+        if let Some(needed) = device.and_then(|device| disks.get_mut(&device)) {
+            let held = if order.layout.groups() > 1 { held_bytes(spot, &order.stat.hash) } else { 0 };
+            needed.bytes = needed.bytes.saturating_add(order.layout.size().saturating_sub(held));
+            // What is replaced makes room for what replaces it.
+            needed.files += u64::from(held == 0 && !spot.replaces());
+        }
+    }
+    disks.into_values().try_for_each(NeededRoom::check)
 }
 
-/// Refuses before the first byte what the disk can't hold.
-fn check_space(orders: &[Order], free: Option<u64>, path: &Path) -> Result<(), Error> {
-    let missing = |order: &Order| {
-        let resumable = order.spot.as_ref().filter(|_| order.layout.groups() > 1);
-        let held = resumable.map_or(0, |spot| held_bytes(spot, &order.stat.hash));
-        order.layout.size().saturating_sub(held)
-    };
-    let needed = orders.iter().map(missing).fold(0, u64::saturating_add);
-    match free {
-        Some(free) if free < needed => {
-            let why = format!(
-                "{needed} bytes are needed and {free} are free: free some space, then run the same command again"
-            );
-            Err(Error::Disk { path: path.to_owned(), source: io::Error::new(io::ErrorKind::StorageFull, why) })
-        }
-        _ => Ok(()),
+/// What a fetch needs of one disk.
+struct NeededRoom {
+    room: FreeRoom,
+    /// A folder there.
+    folder: PathBuf,
+    bytes: u64,
+    files: u64,
+}
+
+impl NeededRoom {
+    fn check(self) -> Result<(), Error> {
+        let Self { room, folder, bytes, files } = self;
+        let shortage = match (room.bytes, room.files) {
+            (Some(free), _) if free < bytes => Shortage::Bytes { needed: bytes, free },
+            (_, Some(free)) if free < files => Shortage::Files { needed: files, free },
+            _ => return Ok(()),
+        };
+        Err(Error::NoRoom { folder, shortage })
     }
 }

@@ -60,7 +60,11 @@ impl Case {
 fn finish(partial: Partial) -> (PathBuf, bool) {
     let whole = partial.into_whole();
     whole.stamp().unwrap();
-    whole.put_in_place().unwrap()
+    match whole.put_in_place().unwrap() {
+        Landing::Own(name) => (whole.folder_path().join(name), false),
+        Landing::Other(name) => (whole.folder_path().join(name), true),
+        Landing::Taken(name) => panic!("{name} was taken"),
+    }
 }
 
 fn content(path: &Path) -> Vec<u8> {
@@ -116,7 +120,7 @@ fn what_lies_in_the_place_of_a_state_is_neither_written_to_nor_in_the_way() {
         let elsewhere = tempfile::tempdir_in(case.home.path()).unwrap();
         let important = elsewhere.path().join("important");
         File::create(&important).unwrap().write_all(b"important").unwrap();
-        let state = case.home.path().join(format!("{}{STATE}", partial_stem("x", &case.stat.hash)));
+        let state = case.home.path().join(format!("{}{STATE}", case.spot("x").partial_stem(&case.stat.hash)));
         match kind {
             "hard link" => std::fs::hard_link(&important, &state).unwrap(),
             "link" => std::os::unix::fs::symlink(&important, &state).unwrap(),
@@ -215,4 +219,33 @@ fn the_longest_names_have_room_for_a_partial() {
     }
     finish(partial);
     assert_eq!(case.files(), [name]);
+}
+
+#[test]
+fn zeros_become_holes_wherever_they_come_from() {
+    use std::os::unix::fs::MetadataExt;
+
+    let mut case = case(20 << 20);
+    for group in [1, 2, 5] {
+        let start = usize::try_from(case.layout.offset(group)).unwrap();
+        case.content[start..start + (1 << 20)].fill(0);
+    }
+    let groups = 0..case.layout.groups();
+    let values: Vec<_> =
+        groups.clone().map(|no| case.layout.value_of(no, slice(&case.content, &case.layout, no))).collect();
+    case.manifest = Manifest::new(values);
+    case.stat.hash = case.manifest.fold();
+    let zeros = ZeroRuns::of([1, 2, 5]);
+    let known = Some((&case.manifest, &zeros));
+    let mut open = Partial::open(&case.spot("x"), &case.stat, case.layout, known, &mut |_| {}).unwrap();
+    for group in groups {
+        match group {
+            1 | 2 => open.write_zeros(group).unwrap(),
+            _ => case.write(&mut open, group),
+        };
+    }
+    let (path, _) = finish(open);
+    assert_eq!(std::fs::read(&path).unwrap(), case.content);
+    let taken = std::fs::metadata(&path).unwrap().blocks() * 512;
+    assert!(taken <= (17 << 20) + 65_536, "{taken}");
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Desk, Outcome, WHOLE};
+use super::{Desk, FileEnd, Outcome, WHOLE};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::Whole;
-use crate::sys::{Folder, sync_all};
+use crate::sys::{Folder, plain_message, sync_all};
 
 pub(super) fn run(desk: &Desk, mut whole: mpsc::Receiver<(FileNo, Whole)>) {
     let mut batch = Vec::with_capacity(WHOLE);
@@ -26,25 +26,22 @@ fn finish(desk: &Desk, batch: Vec<(FileNo, Whole)>) {
     let stamped = keep(batch, |_, whole| whole.stamp(), fail);
     let files: Vec<_> = stamped.iter().map(|(_, whole)| whole.file()).collect();
     let mut synced = sync_all(&files).into_iter();
-    let durable = keep(
-        stamped,
-        |_, whole| synced.next().unwrap_or(Ok(())).map_err(|why| Error::disk(&whole.part_path())(why)),
-        fail,
-    );
+    let durable =
+        keep(stamped, |_, whole| synced.next().unwrap_or(Ok(())).map_err(|why| Error::disk(&whole.path())(why)), fail);
     let mut placed = Vec::with_capacity(durable.len());
     let named = keep(
         durable,
-        |file, whole| whole.put_in_place().map(|(path, renamed)| placed.push((file, path, renamed))),
+        |file, whole| whole.put_in_place().map(|landing| placed.push((file, whole.folder_path(), landing))),
         fail,
     );
     let mut folders: Vec<&Arc<Folder>> = named.iter().map(|(_, whole)| whole.folder()).collect();
     folders.sort_by_key(|folder| Arc::as_ptr(folder));
     folders.dedup_by_key(|folder| Arc::as_ptr(folder));
     let synced: Result<Vec<()>, _> = sync_all(&folders).into_iter().collect();
-    for (file, path, renamed) in placed {
+    for (file, folder, landing) in placed {
         match &synced {
-            Ok(_) => desk.tell(Outcome::Finished { file, path: Some(path), renamed }),
-            Err(why) => fail(file, Error::disk(&path)(std::io::Error::new(why.kind(), why.to_string()))),
+            Ok(_) => desk.tell(Outcome::Finished { file, end: FileEnd::of(&folder, landing) }),
+            Err(why) => fail(file, Error::disk(&folder)(std::io::Error::new(why.kind(), plain_message(why)))),
         }
     }
 }

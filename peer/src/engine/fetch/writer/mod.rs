@@ -14,9 +14,10 @@
 
 mod check;
 mod finish;
+mod sink;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -26,9 +27,10 @@ use shared::peer::FileStat;
 use shared::{Layout, ZeroRuns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+pub(super) use self::sink::Sink;
 use super::FileNo;
 use super::courtesy::Courtesy;
-use super::destination::Spot;
+use super::destination::{Landing, Spot};
 use super::plan::SourceNo;
 use crate::engine::Error;
 
@@ -48,7 +50,7 @@ const KEPT_BUFFERS: usize = 8;
 pub(super) struct Order {
     pub(super) stat: FileStat,
     pub(super) layout: Layout,
-    /// `None` for standard output.
+    /// `None` for a stream.
     pub(super) spot: Option<Spot>,
     /// Its number in what is reported.
     pub(super) told_as: FileNo,
@@ -91,10 +93,23 @@ pub(super) enum Outcome {
     Zeros { file: FileNo, bytes: u64 },
     /// A group was not what it should be, or was claimed to be.
     Wrong { file: FileNo, group: u32, source: SourceNo },
-    /// The file is whole and in place; no path for standard output.
-    Finished { file: FileNo, path: Option<PathBuf>, renamed: bool },
-    /// The disk or standard output failed.
+    /// The file is whole and where it should go.
+    Finished { file: FileNo, end: FileEnd },
+    /// The disk or the stream failed.
     Failed { file: FileNo, error: Error },
+}
+
+/// Where a whole file went.
+#[derive(Debug)]
+pub(super) enum FileEnd {
+    /// To this path, which is the one that it should have.
+    Placed(PathBuf),
+    /// To another.
+    Renamed(PathBuf),
+    /// Nowhere: something that is to be left took the place meanwhile.
+    Left(PathBuf),
+    /// Into a stream.
+    Streamed,
 }
 
 /// Where jobs go.
@@ -128,6 +143,7 @@ struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 pub(super) fn start(
     orders: Arc<Vec<Order>>,
     courtesy: Arc<Courtesy>,
+    sink: Sink,
 ) -> std::io::Result<(WriterHandle, mpsc::UnboundedReceiver<Outcome>, Threads)> {
     let (outcomes, told) = mpsc::unbounded_channel();
     let buffers = Buffers::default();
@@ -139,7 +155,7 @@ pub(super) fn start(
     let (check, write, finish) = (desk.clone(), desk.clone(), desk);
     let threads = Threads([
         thread("check", move || check::run(&check, unchecked, &to_write))?,
-        thread("write", move || write::run(write, checked, to_finish))?,
+        thread("write", move || write::run(write, sink, checked, to_finish))?,
         thread("finish", move || finish::run(&finish, whole))?,
     ]);
     let room = Arc::new(Semaphore::new(usize::try_from(ROOM_KIB).unwrap_or(1)));
@@ -148,6 +164,16 @@ pub(super) fn start(
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+impl FileEnd {
+    fn of(folder: &Path, landing: Landing) -> Self {
+        match landing {
+            Landing::Own(name) => Self::Placed(folder.join(name)),
+            Landing::Other(name) => Self::Renamed(folder.join(name)),
+            Landing::Taken(name) => Self::Left(folder.join(name)),
+        }
+    }
 }
 
 impl WriterHandle {

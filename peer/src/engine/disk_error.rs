@@ -1,0 +1,117 @@
+//! What the disk says, in words that tell the next step.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use shared::safe_text::safe_line;
+
+use super::amount::size;
+use crate::sys::{FolderObstacle, is_out_of_descriptors, is_out_of_inodes, plain_message};
+
+/// What is missing on a disk that is too full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// Room for bytes.
+    Bytes {
+        /// How many are needed.
+        needed: u64,
+        /// How many are free.
+        free: u64,
+    },
+    /// Room for files, whatever their sizes.
+    Files {
+        /// How many are needed.
+        needed: u64,
+        /// How many can still be made.
+        free: u64,
+    },
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Bytes { needed, free } => write!(f, "need {}, {} free", size(needed), size(free)),
+            Self::Files { needed, free } => write!(f, "need {needed} new files, {free} left (no free inodes)"),
+        }
+    }
+}
+
+/// What keeps files from a folder, and what to do.
+pub(super) const fn obstacle_words(obstacle: FolderObstacle) -> &'static str {
+    match obstacle {
+        FolderObstacle::Removed => "the folder was removed: go to another, or give one with -o",
+        FolderObstacle::ReadOnly => "the file system is read-only: give another folder with -o",
+        FolderObstacle::Forbidden => "permission denied: you may not write there; give another folder with -o",
+        FolderObstacle::AppendOnly => {
+            "nothing there can be renamed (append-only): give another folder with -o, or run `chattr -a` on it"
+        }
+        FolderObstacle::Immutable => {
+            "nothing there can be changed (immutable): give another folder with -o, or run `chattr -i` on it"
+        }
+    }
+}
+
+/// The error of the file or folder at `path`, in words without the system's number.
+pub(super) fn words(path: &Path, why: &io::Error) -> String {
+    if why.raw_os_error().is_none() {
+        // In our own words already.
+        return why.to_string();
+    }
+    match why.kind() {
+        io::ErrorKind::StorageFull if is_out_of_inodes(path) => {
+            "the disk holds no further files (no free inodes): remove some files there and run the same command again"
+        }
+        io::ErrorKind::StorageFull => "the disk is full: free some space and run the same command again",
+        io::ErrorKind::QuotaExceeded => {
+            "your disk quota is used up: remove some of your files there and run the same command again"
+        }
+        io::ErrorKind::FileTooLarge => "the file is larger than the limit set for this user or file system",
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        io::ErrorKind::NotFound => "no such file or folder",
+        io::ErrorKind::NotADirectory => "it is not a folder",
+        io::ErrorKind::InvalidFilename => "the name is too long",
+        _ if is_out_of_descriptors(why) => {
+            "too many open files: raise the limit with `ulimit -n 4096` and run the same command again"
+        }
+        _ => return plain_message(why),
+    }
+    .to_owned()
+}
+
+/// A path for people: nothing in it can change the terminal, and the current folder has its name.
+pub(super) fn shown(path: &Path) -> String {
+    let named;
+    let path = match path.strip_prefix(".").unwrap_or(path) {
+        rest if rest.as_os_str().is_empty() => {
+            named = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("the current folder"));
+            &named
+        }
+        _ => path,
+    };
+    safe_line(&path.to_string_lossy()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_the_system_is_not_shown() {
+        let words = |number| words(Path::new("/nowhere/x"), &io::Error::from_raw_os_error(number));
+        assert_eq!(words(13), "permission denied");
+        assert_eq!(words(5), "input/output error");
+        assert!(words(122).contains("quota") && words(24).contains("ulimit -n") && words(28).contains("disk is full"));
+        let own = io::Error::other("as it was said");
+        assert_eq!(super::words(Path::new("x"), &own), "as it was said");
+    }
+
+    #[test]
+    fn the_current_folder_is_named() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(shown(Path::new(".")), here.to_string_lossy());
+        assert_eq!(shown(Path::new("./a")), "./a");
+        assert_eq!(shown(Path::new("/a/b")), "/a/b");
+    }
+}

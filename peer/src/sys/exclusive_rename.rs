@@ -1,0 +1,75 @@
+//! Giving a file its name without taking the place of another, on file systems of every kind.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+
+/// Renames `from` to `to` within `folder`; fails with `AlreadyExists` where `to` is taken.
+///
+/// In this order: `RENAME_NOREPLACE` (local file systems), a hard link (NFS, NTFS by FUSE), a placeholder that only one
+/// can make (exFAT by FUSE, shares without hard links).
+pub(super) fn rename_exclusive(folder: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
+    match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        renamed => return Ok(renamed?),
+    }
+    match linkat(folder, from, folder, to, AtFlags::empty()) {
+        Ok(()) => Ok(unlinkat(folder, from, AtFlags::empty())?),
+        // NFS repeats a request whose reply was lost, and finds its own link.
+        Err(Errno::EXIST) if is_one_file(folder, from, to) => Ok(unlinkat(folder, from, AtFlags::empty())?),
+        Err(Errno::EXIST) => Err(Errno::EXIST.into()),
+        // Whatever it says: where links are unknown, it means them as often as the name.
+        Err(_) => rename_over_placeholder(folder, from, to),
+    }
+}
+
+fn rename_over_placeholder(folder: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
+    // A missing source must not leave a placeholder behind.
+    statat(folder, from, AtFlags::SYMLINK_NOFOLLOW)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Closed at once: on shares of Windows, an open file can't be replaced.
+    drop(File::from(openat(folder, to, flags, Mode::from_raw_mode(0o666))?));
+    let Err(why) = renameat(folder, from, folder, to) else { return Ok(()) };
+    if statat(folder, to, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size == 0) {
+        unlinkat(folder, to, AtFlags::empty())?;
+        // Over SFTP without extensions a rename never replaces anything: it needs no placeholder.
+        if matches!(why, Errno::EXIST | Errno::PERM | Errno::ACCESS) {
+            return Ok(renameat(folder, from, folder, to)?);
+        }
+    }
+    Err(why.into())
+}
+
+fn is_one_file(folder: BorrowedFd<'_>, one: &str, other: &str) -> bool {
+    let id = |name| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_placeholder_gives_way_and_others_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = File::open(home.path()).unwrap();
+        let rename = |from: &str, to: &str| rename_over_placeholder(folder.as_fd(), from, to);
+        std::fs::write(home.path().join("part"), "new").unwrap();
+        std::fs::write(home.path().join("taken"), "old").unwrap();
+        assert_eq!(rename("part", "taken").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(home.path().join("taken")).unwrap(), b"old");
+        rename("part", "free").unwrap();
+        assert_eq!(std::fs::read(home.path().join("free")).unwrap(), b"new");
+        assert_eq!(rename("part", "other").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!home.path().join("other").exists());
+        // A folder in the way of the source: what can't be renamed leaves nothing behind.
+        std::fs::create_dir(home.path().join("folder")).unwrap();
+        assert!(rename("folder", "third").is_err());
+        assert!(!home.path().join("third").exists());
+    }
+}
