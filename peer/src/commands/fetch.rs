@@ -118,15 +118,15 @@ async fn tell_of_offers(profile: &Profile, changed: Option<&Notify>) -> Infallib
     }
 }
 
-/// Files for standard output need it for themselves.
+/// Files for standard output need it for themselves; those for any stream are not kept.
 fn check_output(context: &Context, request: &Request, share: bool) -> Result<(), Error> {
+    if share && request.destination.is_stream() {
+        return Err(Error::Usage(
+            "-o leads to no file that could be shared: leave out --share, or give it the path of a file".into(),
+        ));
+    }
     if request.destination != Destination::Stdout {
         return Ok(());
-    }
-    if share {
-        return Err(Error::Usage(
-            "-o - leaves no file that could be shared: leave out --share, or give -o a path".into(),
-        ));
     }
     if request.if_exists != IfExists::default() {
         return Err(Error::Usage("--if-exists is about files, and -o - makes none: leave one of them out".into()));
@@ -143,17 +143,11 @@ fn check_output(context: &Context, request: &Request, share: bool) -> Result<(),
 fn say_what_is_kept(context: &Context, bars: &mut FetchBars, request: &Request) {
     bars.clear();
     let (got, all) = bars.progress();
-    let text = if request.destination == Destination::Stdout {
-        "interrupted: what went to standard output is not whole".to_owned()
-    } else if all == 0 {
-        "interrupted before anything was fetched: run the same command again".to_owned()
-    } else {
-        format!(
-            "interrupted: {} of {} were verified, whole files are in place and parts are kept; \
-             run the same command again to go on",
-            size(got),
-            size(all)
-        )
+    let text = match &request.destination {
+        Destination::Stdout => "interrupted: what went to standard output is not whole".to_owned(),
+        Destination::Stream(path) => format!("interrupted: what went to {} is not whole", path.display()),
+        _ if all == 0 => "interrupted before anything was fetched: run the same command again".to_owned(),
+        _ => format!("interrupted at {} of {}: run it again to resume", size(got), size(all)),
     };
     context.output.note(&text);
 }

@@ -65,7 +65,7 @@ impl Subcommands {
                 let request = Request {
                     from: user,
                     names: names.into_iter().map(Asked::for_text).collect(),
-                    destination: destination(output),
+                    destination: destination(output)?,
                     if_exists: if_exists.map_or(IfExists::SkipSame, Existing::policy),
                     streams: usize::from(jobs.unwrap_or(STREAMS)),
                     sources,

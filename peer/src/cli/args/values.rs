@@ -11,15 +11,30 @@ use shared::{ContentHash, FileName};
 use crate::engine::Error;
 use crate::engine::fetch::Destination;
 use crate::engine::node::Forwarded;
+use crate::sys::{Outlet, outlet};
 
-/// A folder if it is one or ends like one, `-` for standard output, else what is fetched decides.
-pub(super) fn destination(path: PathBuf) -> Destination {
+/// Reads where to fetch to: a folder if it is one or ends like one, `-` for standard output, a pipe or a device as a stream;
+/// else what is fetched decides.
+///
+/// # Errors
+/// [`Error::Disk`] for what can't be written to like that.
+pub(super) fn destination(path: PathBuf) -> Result<Destination, Error> {
     if path.as_os_str() == "-" {
-        return Destination::Stdout;
+        return Ok(Destination::Stdout);
     }
     let ends_like_a_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
-    let is_folder = ends_like_a_folder || path.is_dir() || path.file_name().is_none();
-    if is_folder { Destination::Folder(path) } else { Destination::FileOrFolder(path) }
+    if ends_like_a_folder || path.is_dir() || path.file_name().is_none() {
+        return Ok(Destination::Folder(path));
+    }
+    match outlet(&path) {
+        Outlet::Files => Ok(Destination::FileOrFolder(path)),
+        Outlet::Stdout => Ok(Destination::Stdout),
+        Outlet::Stream => Ok(Destination::Stream(path)),
+        Outlet::Unusable(why) => {
+            let why = format!("{why}: give a file, a folder, a pipe, or - for standard output");
+            Err(Error::disk(&path)(std::io::Error::other(why)))
+        }
+    }
 }
 
 /// `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.

@@ -72,6 +72,7 @@ impl<'a> Memory<'a> {
         let destination = match &what.request.destination {
             Destination::Folder(path) => Destination::Folder(whole(path)?),
             Destination::FileOrFolder(path) => Destination::FileOrFolder(whole(path)?),
+            Destination::Stream(path) => Destination::Stream(whole(path)?),
             Destination::Stdout => Destination::Stdout,
         };
         let request = Request { destination, ..what.request.clone() };

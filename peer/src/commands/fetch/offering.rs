@@ -28,7 +28,7 @@ impl Offering {
     pub(super) fn new(profile: &Profile, request: &Request) -> Self {
         let root = match &request.destination {
             Destination::Folder(path) | Destination::FileOrFolder(path) => path.clone(),
-            Destination::Stdout => PathBuf::new(),
+            Destination::Stream(_) | Destination::Stdout => PathBuf::new(),
         };
         let skipped_is_same = request.if_exists == IfExists::SkipSame;
         let (parts, arrived) = (HashMap::new(), Vec::new());

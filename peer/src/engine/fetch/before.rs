@@ -9,7 +9,7 @@ use super::partial::is_state;
 use super::resolve::Wanted;
 use super::{Destination, Request};
 use crate::engine::part_state::{Origin, PART, PartState, STATE, described};
-use crate::sys::{Folder, is_ours_alone};
+use crate::sys::Folder;
 
 /// The one file that is asked for, if an earlier attempt to fetch it got some of it. Blocks.
 pub(super) fn known_before(request: &Request) -> Option<Wanted> {
@@ -26,7 +26,7 @@ pub(super) fn known_before(request: &Request) -> Option<Wanted> {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             (parent.unwrap_or(Path::new(".")), path.file_name()?.to_str()?)
         }
-        Destination::Stdout => return None,
+        Destination::Stream(_) | Destination::Stdout => return None,
     };
     let folder = Folder::open(folder).ok()?;
     let prefix = format!(".{local}.");
@@ -37,7 +37,7 @@ pub(super) fn known_before(request: &Request) -> Option<Wanted> {
 }
 
 fn read(folder: &Folder, state: &str, name: &FileName, from: &UserName) -> Option<(FileStat, Layout)> {
-    let file = folder.open_existing(state).ok().filter(|file| is_ours_alone(file).unwrap_or(false))?;
+    let file = folder.open_existing(state).ok().filter(|file| folder.holds_alone(file).unwrap_or(false))?;
     let (hash, origin) = described(&file)?;
     let part = folder.open_existing(&format!("{}{PART}", state.strip_suffix(STATE)?)).ok()?;
     let size = part.metadata().ok()?.len();

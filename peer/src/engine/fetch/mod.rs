@@ -9,6 +9,7 @@
 //!
 //! The plan is pure. Nothing is written before its hash is right, and nothing has its name before it is whole.
 
+mod arrivals;
 mod before;
 mod coordinator;
 mod courtesy;
@@ -93,6 +94,8 @@ pub enum Destination {
     Folder(#[serde(with = "path_text")] PathBuf),
     /// The file of one name to exactly this path; several names, a pattern or a folder into a folder of that path.
     FileOrFolder(#[serde(with = "path_text")] PathBuf),
+    /// One after another into this pipe or device.
+    Stream(#[serde(with = "path_text")] PathBuf),
     /// One after another to standard output.
     Stdout,
 }
@@ -315,6 +318,13 @@ pub struct Ended {
     pub error: Option<Error>,
     /// What fetches the rest, if there is one.
     pub rest: Option<Request>,
+}
+
+impl Destination {
+    /// Whether bytes go there in order, and no file is kept.
+    pub const fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Stdout)
+    }
 }
 
 impl Asked {

@@ -132,7 +132,7 @@ impl Account {
         let rest = wanted.and_then(|_| {
             let names = match left {
                 // What comes after it in the stream needs what came before.
-                _ if destination == Destination::Stdout => request.names.clone(),
+                _ if destination.is_stream() => request.names.clone(),
                 Left::All => request.names.clone(),
                 Left::These(left) if left.is_empty() => return None,
                 Left::These(left) => left,

@@ -258,7 +258,7 @@ fn check_room(orders: &[Order]) -> Result<(), Error> {
         });
         if let Some(needed) = device.and_then(|device| disks.get_mut(&device)) {
             let held = if order.layout.groups() > 1 { held_bytes(spot, &order.stat.hash) } else { 0 };
-            needed.bytes = needed.bytes.saturating_add(order.layout.size().saturating_sub(held));
+            needed.bytes = needed.bytes.saturating_add(order.stat.data_bytes().saturating_sub(held));
             // What is replaced makes room for what replaces it.
             needed.files += u64::from(held == 0 && !spot.replaces());
         }

@@ -21,7 +21,7 @@ use crate::engine::fetch::puller::Pull;
 use crate::engine::fetch::resolve::{self, Resolved, Wanted};
 use crate::engine::fetch::sources::{Caller, Found};
 use crate::engine::fetch::tree::Dated;
-use crate::engine::fetch::writer::{self, Order};
+use crate::engine::fetch::writer::{self, Order, Sink};
 use crate::engine::fetch::{Asked, Destination, Ended, FetchEvent, FileNo, Request, STALE_PATIENCE};
 use crate::engine::rate::Bucket;
 use crate::engine::{Error, blocking};
@@ -59,7 +59,7 @@ impl<'a> Coordinator<'a> {
             destination => destination.clone(),
         };
         let first = first.map_err(|error| Trouble::of(&error));
-        let in_order = request.destination == Destination::Stdout;
+        let in_order = request.destination.is_stream();
         let mut rounds = Rounds { caller, request, first, in_order, account: Account::default(), liars: Vec::new() };
         let early = rounds.run(resolved, report, cancel).await.err();
         rounds.account.conclude(request, destination, early)
@@ -160,10 +160,11 @@ impl Rounds<'_> {
         let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
         let orders = Arc::new(orders);
         let courtesy = caller.courtesy().clone();
-        let (writer, mut outcomes, threads) = match writer::start(orders.clone(), courtesy.clone()) {
-            Ok(started) => started,
-            Err(why) => return self.break_off(&orders, Vec::new(), why.into(), report),
-        };
+        let (writer, mut outcomes, threads) =
+            match writer::start(orders.clone(), courtesy.clone(), Sink::of(&request.destination)) {
+                Ok(started) => started,
+                Err(why) => return self.break_off(&orders, Vec::new(), why.into(), report),
+            };
         let (news, heard) = mpsc::unbounded_channel();
         let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
         let shared = Arc::new(Pull {

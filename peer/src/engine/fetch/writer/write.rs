@@ -1,15 +1,13 @@
-//! The thread that writes groups to their partials or, in order, to standard output.
+//! The thread that writes groups to their partials or, in order, to a stream.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read, Write};
-use std::path::Path;
 
 use shared::content::Manifest;
 use shared::{GroupSet, Layout, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::check::{Checked, Right};
-use super::{Buffers, Desk, Group, Outcome};
+use super::{Buffers, Desk, FileEnd, Group, Outcome, Sink};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::{Partial, Whole, Written};
@@ -17,8 +15,13 @@ use crate::engine::fetch::partial::{Partial, Whole, Written};
 /// What is written to the disk at once while people talk.
 const SYNCED_AT_ONCE: usize = 4 << 20;
 
-pub(super) fn run(desk: Desk, mut checked: mpsc::Receiver<Checked>, to_finish: mpsc::Sender<(FileNo, Whole)>) {
-    let mut writer = Writer { desk, targets: HashMap::new(), to_finish, unsynced: 0 };
+pub(super) fn run(
+    desk: Desk,
+    sink: Sink,
+    mut checked: mpsc::Receiver<Checked>,
+    to_finish: mpsc::Sender<(FileNo, Whole)>,
+) {
+    let mut writer = Writer { desk, sink, targets: HashMap::new(), to_finish, unsynced: 0 };
     while let Some(job) = checked.blocking_recv() {
         match job {
             Checked::Open { file, .. } if writer.desk.is_closed(file) => {}
@@ -47,6 +50,7 @@ pub(super) fn run(desk: Desk, mut checked: mpsc::Receiver<Checked>, to_finish: m
 
 struct Writer {
     desk: Desk,
+    sink: Sink,
     targets: HashMap<FileNo, Target>,
     to_finish: mpsc::Sender<(FileNo, Whole)>,
     /// Bytes that were written since the disk was last waited for.
@@ -60,7 +64,7 @@ enum Target {
     Stream(InOrder),
 }
 
-/// What goes to standard output of a file.
+/// What goes to a stream of a file.
 #[derive(Debug, Default)]
 struct InOrder {
     next: u32,
@@ -134,7 +138,7 @@ impl Writer {
             let Ok(bytes) = self.desk.order(file).map(|order| order.layout.len_of(*group)) else { return };
             let written = match self.targets.get_mut(&file) {
                 Some(Target::Disk(partial)) => partial.write_zeros(*group),
-                Some(Target::Stream(stream)) => stream.take_zeros(*group, &self.desk.buffers),
+                Some(Target::Stream(stream)) => stream.take_zeros(*group, &self.desk.buffers, &mut self.sink),
                 None => Ok(Written::Twice),
             };
             if matches!(written, Ok(Written::Some | Written::Last)) {
@@ -160,7 +164,7 @@ impl Writer {
         let Group { group, ref bytes, .. } = *right.get();
         let written = match self.targets.get_mut(&file) {
             Some(Target::Disk(partial)) => partial.write(group, bytes),
-            Some(Target::Stream(stream)) => return stream.take(right, groups, &self.desk.buffers),
+            Some(Target::Stream(stream)) => return stream.take(right, groups, &self.desk.buffers, &mut self.sink),
             None => Ok(Written::Twice),
         };
         self.desk.buffers.give_back(right.into_buffer());
@@ -194,7 +198,7 @@ impl Writer {
         match self.close(file) {
             // Fails only when that thread did, which its end tells.
             Some(Target::Disk(partial)) => drop(self.to_finish.blocking_send((file, partial.into_whole()))),
-            Some(Target::Stream(_)) => self.desk.tell(Outcome::Finished { file, path: None, renamed: false }),
+            Some(Target::Stream(_)) => self.desk.tell(Outcome::Finished { file, end: FileEnd::Streamed }),
             None => {}
         }
     }
@@ -204,45 +208,35 @@ impl Writer {
     }
 }
 
-/// One who had enough closed the pipe; anything else is the disk's word.
-fn refused_by_output(why: io::Error) -> Error {
-    match why.kind() {
-        io::ErrorKind::BrokenPipe => why.into(),
-        _ => Error::disk(Path::new("standard output"))(why),
-    }
-}
-
 impl InOrder {
-    fn take(&mut self, right: Right, groups: u32, buffers: &Buffers) -> Result<Written, Error> {
+    fn take(&mut self, right: Right, groups: u32, buffers: &Buffers, sink: &mut Sink) -> Result<Written, Error> {
         let group = right.get().group;
         if group < self.next || self.early.contains_key(&group) {
             buffers.give_back(right.into_buffer());
             return Ok(Written::Twice);
         }
         self.early.insert(group, right.without_room());
-        self.write_out(groups, buffers)
+        self.write_out(groups, buffers, sink)
     }
 
-    fn take_zeros(&mut self, group: u32, buffers: &Buffers) -> Result<Written, Error> {
+    fn take_zeros(&mut self, group: u32, buffers: &Buffers, sink: &mut Sink) -> Result<Written, Error> {
         let Some((layout, zeros)) = &mut self.zeros else { return Ok(Written::Twice) };
         if group < self.next || zeros.contains(group) {
             return Ok(Written::Twice);
         }
         zeros.insert(group);
         let groups = layout.groups();
-        self.write_out(groups, buffers)
+        self.write_out(groups, buffers, sink)
     }
 
     /// Writes what has its turn.
-    fn write_out(&mut self, groups: u32, buffers: &Buffers) -> Result<Written, Error> {
-        let mut out = io::stdout().lock();
+    fn write_out(&mut self, groups: u32, buffers: &Buffers, sink: &mut Sink) -> Result<Written, Error> {
         loop {
             if let Some(right) = self.early.remove(&self.next) {
-                out.write_all(&right.get().bytes).and_then(|()| out.flush()).map_err(refused_by_output)?;
+                sink.write(&right.get().bytes)?;
                 buffers.give_back(right.into_buffer());
             } else if let Some((layout, _)) = self.zeros.as_ref().filter(|(_, zeros)| zeros.contains(self.next)) {
-                let mut zeros = io::repeat(0).take(layout.len_of(self.next));
-                io::copy(&mut zeros, &mut out).and_then(|_| out.flush()).map_err(refused_by_output)?;
+                sink.write_zeros(layout.len_of(self.next))?;
             } else {
                 break;
             }

@@ -1,0 +1,66 @@
+//! Where files go in order and aren't kept: standard output, a pipe, a device.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::engine::Error;
+use crate::engine::fetch::Destination;
+use crate::sys::open_stream;
+
+/// The stream that all files of a fetch go to, one after another.
+#[derive(Debug)]
+pub(in crate::engine::fetch) enum Sink {
+    /// Standard output.
+    Stdout,
+    /// A path; opened when there is something for it, because that may wait for a reader.
+    Path(PathBuf, Option<File>),
+}
+
+impl Sink {
+    /// The sink of a destination; of one that keeps files, nothing is ever written to it.
+    pub(in crate::engine::fetch) fn of(destination: &Destination) -> Self {
+        match destination {
+            Destination::Stream(path) => Self::Path(path.clone(), None),
+            _ => Self::Stdout,
+        }
+    }
+
+    /// Writes all of it.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Stdout => {
+                let mut out = io::stdout().lock();
+                let written = out.write_all(bytes).and_then(|()| out.flush());
+                written.map_err(|why| refused(Path::new("standard output"), why))
+            }
+            Self::Path(path, file) => {
+                let written = match file {
+                    Some(file) => file.write_all(bytes),
+                    None => open_stream(path).and_then(|opened| file.insert(opened).write_all(bytes)),
+                };
+                written.map_err(|why| refused(path, why))
+            }
+        }
+    }
+
+    /// Writes so many zeros.
+    pub(super) fn write_zeros(&mut self, bytes: u64) -> Result<(), Error> {
+        const ZEROS: [u8; 65_536] = [0; 65_536];
+        let mut left = bytes;
+        while left > 0 {
+            let some = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.write(&ZEROS[..some])?;
+            left -= some as u64;
+        }
+        Ok(())
+    }
+}
+
+/// One who had enough closed the pipe; anything else is the disk's word.
+fn refused(path: &Path, why: io::Error) -> Error {
+    match why.kind() {
+        io::ErrorKind::BrokenPipe => why.into(),
+        _ => Error::disk(path)(why),
+    }
+}
