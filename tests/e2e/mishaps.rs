@@ -81,6 +81,12 @@ fn a_shared_file_that_is_replaced_is_never_mixed_with_the_old_one() {
             // Waits for bob to have hashed the new one.
             outcome.exits(0);
             scene.is_whole();
+            let (summary, file) = (outcome.object("summary"), outcome.object("file"));
+            let size = fs::metadata(&scene.film).unwrap().len();
+            for told in [summary, file] {
+                assert_eq!(told["bytes_resumed"], 0, "{what}: nothing was there before: {outcome}");
+                assert!(told["bytes_fetched"].as_u64().unwrap() > size, "{what}: both versions count: {outcome}");
+            }
         } else {
             outcome.exits(5);
             assert!(!scene.here.join("film.mkv").exists(), "{what}: {outcome}");
@@ -139,7 +145,7 @@ fn a_destination_that_is_removed_is_said() {
     let lab = Lab::start();
     let scene = scene(&lab);
     let outcome = scene.meanwhile(|| fs::remove_dir_all(&scene.here).unwrap());
-    outcome.exits(9).is_plain();
+    outcome.exits(9).says("the folder was removed").is_plain();
     assert!(!scene.here.exists());
     fs::create_dir(&scene.here).unwrap();
     scene.fetch().run().exits(0);

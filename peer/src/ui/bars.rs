@@ -157,16 +157,16 @@ impl FetchBars {
         let fetched = summary.done + summary.renamed;
         if fetched > 0 {
             let elapsed = self.begun.elapsed();
-            let (amount, time) = (size(summary.bytes_fetched), duration(elapsed));
+            let (amount, time) = (size(summary.placed_fetched), duration(elapsed));
             // Of less, the rate would be that of saying hello.
             let speed = if elapsed < WORTH_A_RATE {
                 String::new()
             } else {
-                format!(" ({})", rate(summary.bytes_fetched, elapsed))
+                format!(" ({})", rate(summary.placed_fetched, elapsed))
             };
             parts.push(format!("{} fetched and verified, {amount} in {time}{speed}", files(fetched)));
-            if summary.bytes_resumed > 0 {
-                parts.push(format!("{} from before", size(summary.bytes_resumed)));
+            if summary.placed_resumed > 0 {
+                parts.push(format!("{} from before", size(summary.placed_resumed)));
             }
         }
         if summary.renamed > 0 {

@@ -29,7 +29,7 @@ mod rounds;
 mod standing;
 
 pub(super) use account::Account;
-use ending::{asked_again, told_of};
+use ending::{asked_again, brought, told_of};
 
 /// For the writer to put away what it has after an interruption.
 const WRITE_OUT: Duration = Duration::from_secs(2);
@@ -170,6 +170,7 @@ impl Running<'_> {
             }
         }
         self.shared.work.notify_waiters();
+        self.hear_of_named(others, report, cancel).await;
         Ending::Settled
     }
 
@@ -255,10 +256,11 @@ impl Running<'_> {
 
     /// A file that changed at its source waits for the next round.
     async fn set_aside(&mut self, file: FileNo, trouble: Trouble, report: Reporter<'_>) {
-        let Some(order) = self.shared.orders.get(file).cloned() else { return };
+        let Some(mut order) = self.shared.orders.get(file).cloned() else { return };
         self.shared.writer.send(Job::Abandon { file }).await;
-        let Progress { fetched, resumed, .. } = self.close(file);
-        self.account.add_bytes(fetched, resumed);
+        let progress = self.close(file);
+        let Progress { fetched, resumed, .. } = progress;
+        order.earlier = brought(Some(&order), &progress, &self.sources);
         let name = &order.stat.name;
         report(FetchEvent::Changed { file: order.told_as, name, bytes: fetched.saturating_add(resumed) });
         self.changed.push(Changed { order, trouble });

@@ -303,6 +303,10 @@ pub struct Summary {
     pub bytes_fetched: u64,
     /// Bytes that were there already from earlier attempts.
     pub bytes_resumed: u64,
+    /// Of the bytes that came over the network, those of files that are there; the others are of parts.
+    pub placed_fetched: u64,
+    /// The same of those that were there already.
+    pub placed_resumed: u64,
 }
 
 /// How long a file that is being hashed again by its owner is waited for.
@@ -350,7 +354,7 @@ pub async fn fetch(
     cancel: &CancellationToken,
 ) -> Ended {
     if request.from == me.user {
-        let error = Error::Usage("that is you: your own files are where you shared them from".to_owned());
+        let error = Error::Usage(format!("{} is you: nothing to fetch from yourself", me.user));
         return Account::never_begun(request, error, report);
     }
     report(FetchEvent::Connecting { user: &request.from });

@@ -48,12 +48,6 @@ impl Account {
         self.numbered - 1
     }
 
-    /// Bytes of a file that is begun anew.
-    pub(super) const fn add_bytes(&mut self, fetched: u64, resumed: u64) {
-        self.summary.bytes_fetched += fetched;
-        self.summary.bytes_resumed += resumed;
-    }
-
     /// The error of the first file that failed.
     pub(super) const fn first_error(&self) -> Option<&Error> {
         self.first_error.as_ref()
@@ -81,8 +75,12 @@ impl Account {
         summary.bytes_fetched += told.bytes_fetched;
         summary.bytes_resumed += told.bytes_resumed;
         match &told.status {
-            Status::Done(_) | Status::Streamed => summary.done += 1,
-            Status::Renamed(_) => summary.renamed += 1,
+            Status::Done(_) | Status::Streamed | Status::Renamed(_) => {
+                let is_renamed = matches!(told.status, Status::Renamed(_));
+                *if is_renamed { &mut summary.renamed } else { &mut summary.done } += 1;
+                summary.placed_fetched += told.bytes_fetched;
+                summary.placed_resumed += told.bytes_resumed;
+            }
             Status::Skipped(_) => summary.skipped += 1,
             Status::Failed(_) | Status::BrokenOff(_) => {
                 summary.failed += 1;

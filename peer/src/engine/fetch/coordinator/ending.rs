@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Account, Progress, Reporter, Running, Source, Trouble};
 use crate::engine::Error;
 use crate::engine::fetch::plan::SourceNo;
-use crate::engine::fetch::writer::{FileEnd, Order, Outcome};
+use crate::engine::fetch::writer::{EarlierRounds, FileEnd, Order, Outcome};
 use crate::engine::fetch::{Asked, FileNo, Report, SourceReport, Status};
 
 /// A fetch that pulls no more.
@@ -74,9 +74,22 @@ impl Account {
     /// The whole fetch ended before anything of these was asked for.
     pub(super) fn break_off_all(&mut self, orders: &[Order], error: &Error, report: Reporter<'_>) {
         for order in orders {
-            let (name, size) = (order.stat.name.to_string(), order.layout.size());
-            self.break_off(name, size, asked_again(Some(order)), error, report);
+            self.settle_order(order, Status::BrokenOff(Trouble::of(error).into_error()), report);
         }
+    }
+
+    /// A file that is not being fetched now isn't there.
+    pub(super) fn fail_order(&mut self, order: &Order, error: Error, report: Reporter<'_>) {
+        let status = match error {
+            Error::Interrupted => Status::BrokenOff(error),
+            error => Status::Failed(error),
+        };
+        self.settle_order(order, status, report);
+    }
+
+    fn settle_order(&mut self, order: &Order, status: Status, report: Reporter<'_>) {
+        let told = told_of(Some(order), &Progress::default(), &[], status);
+        self.settle(Some(order.told_as), told, || asked_again(Some(order)), report);
     }
 }
 
@@ -97,24 +110,39 @@ pub(super) fn asked_again(order: Option<&Order>) -> Option<Asked> {
     Some(Asked { text: order.stat.name.to_string(), local: order.spot.as_ref()?.local() })
 }
 
-/// What is told of a file that is settled.
-pub(super) fn told_of(order: Option<&Order>, progress: &Progress, sources: &[Source], status: Status) -> Report {
+/// Sums up what came of a file in this round and earlier ones.
+pub(super) fn brought(order: Option<&Order>, progress: &Progress, sources: &[Source]) -> EarlierRounds {
     let source = |(no, bytes): &(SourceNo, u64)| {
         let source = usize::try_from(*no).ok().and_then(|index| sources.get(index))?;
         Some(SourceReport { user: source.user.clone(), bytes: *bytes, banned: source.banned })
     };
-    let mut told: Vec<SourceReport> = progress.by.iter().filter_map(source).collect();
+    let earlier = order.map(|order| order.earlier.clone()).unwrap_or_default();
+    let mut told = earlier.sources;
+    for now in progress.by.iter().filter_map(source) {
+        match told.iter_mut().find(|told| told.user == now.user) {
+            Some(told) => *told = SourceReport { bytes: told.bytes.saturating_add(now.bytes), ..now },
+            None => told.push(now),
+        }
+    }
     let silent = |source: &&Source| source.banned && !told.iter().any(|told| told.user == source.user);
     let banned = sources.iter().filter(silent);
     let banned: Vec<_> =
         banned.map(|source| SourceReport { user: source.user.clone(), bytes: 0, banned: true }).collect();
     told.extend(banned);
+    // In a later round, what is there came in an earlier one.
+    let resumed = earlier.resumed.or(progress.started.then_some(progress.resumed));
+    EarlierRounds { fetched: earlier.fetched.saturating_add(progress.fetched), resumed, sources: told }
+}
+
+/// What is told of a file that is settled.
+pub(super) fn told_of(order: Option<&Order>, progress: &Progress, sources: &[Source], status: Status) -> Report {
+    let EarlierRounds { fetched, resumed, sources } = brought(order, progress, sources);
     Report {
         name: order.map(|order| order.stat.name.to_string()).unwrap_or_default(),
         size: order.map_or(0, |order| order.layout.size()),
         status,
-        bytes_fetched: progress.fetched,
-        bytes_resumed: progress.resumed,
-        sources: told,
+        bytes_fetched: fetched,
+        bytes_resumed: resumed.unwrap_or(progress.resumed),
+        sources,
     }
 }

@@ -12,7 +12,7 @@ use crate::engine::fetch::destination::{DiskPlacement, Placement, Vacancy};
 use crate::engine::fetch::naming::folded;
 use crate::engine::fetch::partial::{held_bytes, remove_outdated};
 use crate::engine::fetch::resolve::{Resolved, Wanted};
-use crate::engine::fetch::writer::Order;
+use crate::engine::fetch::writer::{EarlierRounds, Order};
 use crate::engine::fetch::{Asked, FetchEvent, Report, Request};
 use crate::engine::{Error, Shortage, blocking};
 use crate::sys::{FolderObstacle, FreeRoom};
@@ -76,7 +76,8 @@ impl Placed {
     fn stream(&mut self, wanted: Vec<Wanted>, report: Reporter<'_>) {
         for Wanted { stat, layout, .. } in wanted {
             if layout.group_bytes() <= STREAMED_GROUP_BYTES {
-                self.orders.push(Order { stat, layout, spot: None, told_as: self.account.next_number() });
+                let (told_as, earlier) = (self.account.next_number(), EarlierRounds::default());
+                self.orders.push(Order { stat, layout, spot: None, told_as, earlier });
             } else {
                 let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
                 self.account.fail(stat.name.to_string(), stat.size, None, Error::Usage(why), report);
@@ -148,7 +149,8 @@ impl Placed {
                 match vacancy {
                     Ok(Vacancy::Free(spot)) => {
                         let told_as = self.account.next_number();
-                        self.orders.push(Order { stat, layout, spot: Some(spot), told_as });
+                        let earlier = EarlierRounds::default();
+                        self.orders.push(Order { stat, layout, spot: Some(spot), told_as, earlier });
                     }
                     Ok(Vacancy::Skip(path)) => {
                         self.account.settle(None, Report::skipped(name, size, path), || None, report);

@@ -11,7 +11,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::ending::asked_again;
 use super::placing::{self, Placed};
 use super::{Account, Changed, Coordinator, Ending, Progress, Reporter, Running, Trouble, WRITE_OUT};
 use crate::engine::fetch::destination::DiskPlacement;
@@ -21,7 +20,7 @@ use crate::engine::fetch::puller::Pull;
 use crate::engine::fetch::resolve::{self, Resolved, Wanted};
 use crate::engine::fetch::sources::{Caller, Found};
 use crate::engine::fetch::tree::Dated;
-use crate::engine::fetch::writer::{self, Order, Sink};
+use crate::engine::fetch::writer::{self, EarlierRounds, Order, Sink};
 use crate::engine::fetch::{Asked, Destination, Ended, FetchEvent, FileNo, Request, STALE_PATIENCE};
 use crate::engine::rate::Bucket;
 use crate::engine::{Error, blocking};
@@ -119,7 +118,7 @@ impl Rounds<'_> {
             }
             if round == ROUNDS {
                 for Changed { order, trouble } in changed.drain(..) {
-                    self.fail(&order.stat, asked_again(Some(&order)), trouble.into_error(), report);
+                    self.account.fail_order(&order, trouble.into_error(), report);
                 }
             }
             if changed.is_empty() && later.is_empty() {
@@ -257,7 +256,9 @@ impl Rounds<'_> {
         for Changed { order, .. } in changed {
             match self.ask_again(&order.stat, &mut patience, report, cancel).await {
                 Ok(Wanted { stat, layout, .. }) => {
-                    if let Some(spot) = order.spot.clone().filter(|_| stat.hash != order.stat.hash) {
+                    let is_new = stat.hash != order.stat.hash;
+                    let resumed = order.earlier.resumed.filter(|_| !is_new);
+                    if let Some(spot) = order.spot.clone().filter(|_| is_new) {
                         let of = order.stat.hash;
                         let removed = blocking(move || {
                             remove_version(&spot, &of);
@@ -266,9 +267,10 @@ impl Rounds<'_> {
                         // Nothing depends on it.
                         let _ = removed.await;
                     }
-                    orders.push(Order { stat, layout, ..order });
+                    let earlier = EarlierRounds { resumed, ..order.earlier };
+                    orders.push(Order { stat, layout, earlier, ..order });
                 }
-                Err(error) => self.fail(&order.stat, asked_again(Some(&order)), error, report),
+                Err(error) => self.account.fail_order(&order, error, report),
             }
         }
         orders

@@ -173,12 +173,13 @@ mod tests {
     use shared::peer::FileStat;
     use shared::{ContentHash, Layout};
 
+    use super::super::EarlierRounds;
     use super::*;
 
     fn order(content: &[u8]) -> Order {
         let layout = Layout::of(content.len() as u64).unwrap();
         let stat = FileStat::new("x".parse().unwrap(), ContentHash::of(content), &layout);
-        Order { stat, layout, spot: None, told_as: 0 }
+        Order { stat, layout, spot: None, told_as: 0, earlier: EarlierRounds::default() }
     }
 
     #[test]

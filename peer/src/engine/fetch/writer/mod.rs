@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use self::sink::Sink;
 use super::FileNo;
+use super::SourceReport;
 use super::courtesy::Courtesy;
 use super::destination::{Landing, Spot};
 use super::plan::SourceNo;
@@ -54,6 +55,19 @@ pub(super) struct Order {
     pub(super) spot: Option<Spot>,
     /// Its number in what is reported.
     pub(super) told_as: FileNo,
+    /// What earlier rounds of this fetch brought of it.
+    pub(super) earlier: EarlierRounds,
+}
+
+/// Bytes of a file that changed at its source and is fetched in a further round.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EarlierRounds {
+    /// Bytes that came over the network and were right.
+    pub(super) fetched: u64,
+    /// Bytes of this version that were there before the fetch; `None` until that is known.
+    pub(super) resumed: Option<u64>,
+    /// Who sent them.
+    pub(super) sources: Vec<SourceReport>,
 }
 
 /// What the threads are told.
