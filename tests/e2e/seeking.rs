@@ -103,6 +103,19 @@ fn whoever_is_named_is_asked_whatever_the_tracker_knows() {
 }
 
 #[test]
+fn whoever_is_named_and_is_not_there_is_said_however_little_is_fetched() {
+    let lab = Lab::start();
+    let (alice, bob, _carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    bob.share([tests::files::write(lab.join("a.txt"), "a")]);
+    let _node = bob.serve();
+    for options in [&["--from", "nobody,carol"][..], &["--only", "--from", "nobody,carol"]] {
+        let here = lab.join(format!("here{}", options.len()));
+        let outcome = alice.peer(["fetch", "bob", "a.txt", "-o"]).arg(&here).args(options).run();
+        outcome.exits(0).says("nobody is not asked").says("carol is not asked");
+    }
+}
+
+#[test]
 fn whoever_is_named_and_has_another_key_stops_everything() {
     let lab = Lab::start();
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));

@@ -102,9 +102,11 @@ impl Seeker {
 
     /// The files for which it is worth while, the largest first.
     fn due(&self, wanted: u64) -> Vec<FileNo> {
+        // Those who were named are asked once in any case: that one of them isn't there is to be told.
+        let is_first = wanted == 1 && !self.named().is_empty();
         let mut due: Vec<FileNo> = {
             let plan = self.pull.plan();
-            (0..self.pull.orders.len()).filter(|no| !plan.is_settled(*no)).collect()
+            (0..self.pull.orders.len()).filter(|no| is_first || !plan.is_settled(*no)).collect()
         };
         let orders = due.iter().filter_map(|no| self.pull.orders.get(*no));
         let bytes = orders.clone().map(|order| order.layout.size()).fold(0, u64::saturating_add);

@@ -1,9 +1,10 @@
 //! Where the sources stand: joined, lost and called again, back, banned; and what is given up for want of any.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Ending, Reporter, Running, Source, Trouble};
 use crate::engine::Error;
@@ -13,10 +14,13 @@ use crate::engine::fetch::puller::pull;
 use crate::engine::fetch::pulse::Pulse;
 use crate::engine::fetch::seeker::{Seeker, Sought};
 use crate::engine::fetch::sources::{Found, may_come_back};
-use crate::engine::fetch::{FetchEvent, FileNo};
+use crate::engine::fetch::{FetchEvent, FileNo, Sources};
 use crate::net::link::Link;
 use crate::net::{LinkError, StreamError};
 use shared::peer::Code;
+
+/// For word of somebody who was named, when nothing is missing any more.
+const NAMED_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Running<'_> {
     /// Looks for others.
@@ -57,6 +61,34 @@ impl Running<'_> {
             }
         }
         None
+    }
+
+    /// Waits a little for word of those whom the user named: that one of them isn't there is said, however quickly others
+    /// had everything.
+    pub(super) async fn hear_of_named(
+        &mut self,
+        mut others: mpsc::UnboundedReceiver<Sought>,
+        report: Reporter<'_>,
+        cancel: &CancellationToken,
+    ) {
+        let names_some = !matches!(self.request.sources, Sources::Everybody);
+        let hearing = async {
+            while names_some && self.sought == 0 {
+                match others.recv().await {
+                    Some(Sought::Missed { user, named: true, error }) => {
+                        report(FetchEvent::NotAsked { user: &user, why: &error.to_string() });
+                    }
+                    Some(Sought::Over(times)) => self.sought = times,
+                    Some(Sought::Found(_) | Sought::Missed { .. }) => {}
+                    None => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = hearing => {}
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(NAMED_PATIENCE) => {}
+        }
     }
 
     /// Somebody who was given up is there again.
