@@ -170,7 +170,8 @@ fn a_folder_that_was_removed_is_said_once() {
         let fetch = alice.peer(["fetch", "bob"]).args(asked).folder(&gone);
         let outcome = fetch.through_shell(r#"rmdir "$PWD" && exec "$@""#).run();
         outcome.exits(9).says("the folder was removed").is_plain();
-        assert_eq!(outcome.err().lines().count(), 1, "{outcome}");
+        let told = outcome.err().lines().filter(|line| !line.starts_with("first contact")).count();
+        assert_eq!(told, 1, "{outcome}");
     }
 }
 
@@ -203,4 +204,26 @@ fn nothing_waits_for_a_file_system_that_is_slow_at_making_files_longer() {
     alice.fetch("bob", ["film.mkv"], &here).run().exits(0);
     assert_same(here.join("film.mkv"), &film);
     assert!(!lab.join("behind.truncates").exists(), "it grew by being written");
+}
+
+#[test]
+fn holes_stay_holes_and_need_no_room() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let image = lab.join("disk.img");
+    let file = fs::File::create(&image).unwrap();
+    file.set_len(300 << 20).unwrap();
+    for at in [0, 100 << 20, 299 << 20] {
+        file.write_all_at(b"some data", at).unwrap();
+    }
+    bob.share([&image]);
+    let _node = bob.serve();
+    let small = lab.empty_folder("small");
+    let mounted = Tmpfs::mount(&small, "size=20m");
+    let here = if mounted.is_some() { small } else { lab.empty_folder("here") };
+    alice.fetch("bob", ["disk.img"], &here).run().exits(0);
+    assert_same(here.join("disk.img"), &image);
+    assert!(fs::metadata(here.join("disk.img")).unwrap().blocks() * 512 < 20 << 20);
 }

@@ -86,8 +86,9 @@ impl PartState {
     /// Writes all of it.
     pub(super) fn write(&self, file: &File, hash: &ContentHash, layout: &Layout) -> io::Result<()> {
         let bytes = self.to_bytes(hash, layout);
-        file.set_len(bytes.len() as u64)?;
-        file.write_all_at(&bytes, 0)
+        file.write_all_at(&bytes, 0)?;
+        // Only ever shorter: making a file longer is slow on some systems.
+        if file.metadata()?.len() == bytes.len() as u64 { Ok(()) } else { file.set_len(bytes.len() as u64) }
     }
 }
 

@@ -33,6 +33,9 @@ const EXTEND_AT_ONCE: [u64; 5] = [
     0x6969,      // NFS
 ];
 
+/// That of all file systems that are programs.
+const FUSE: u64 = 0x6573_5546;
+
 /// Makes open files or folders durable; tells of each, in their order.
 pub fn sync_all<F: AsFd>(files: &[F]) -> Vec<io::Result<()>> {
     if files.len() > ONE_BY_ONE && sync_file_systems(files).is_ok() {
@@ -51,7 +54,7 @@ fn sync(file: impl AsFd) -> io::Result<()> {
 }
 
 /// Makes `file` `bytes` long and room for its `data`, where both are quick: there, the disk can't fill up under it from
-/// here on. Elsewhere it grows while it is written.
+/// here on. Elsewhere it grows while it is written, and only what it can't grow to is found out.
 ///
 /// # Errors
 /// As the system says.
@@ -59,9 +62,12 @@ pub fn reserve(file: &File, bytes: u64, data: impl IntoIterator<Item = Range<u64
     let kind = rustix::fs::fstatfs(file).ok().and_then(|system| u64::try_from(system.f_type).ok());
     let is_one_of = |kinds: &[u64]| kind.is_some_and(|kind| kinds.contains(&kind));
     let can_reserve = is_one_of(&RESERVE_AT_ONCE);
+    let len = file.metadata()?.len();
     // Reserving makes a file longer, never shorter.
-    if can_reserve || is_one_of(&EXTEND_AT_ONCE) || file.metadata()?.len() > bytes {
+    if can_reserve || is_one_of(&EXTEND_AT_ONCE) || len > bytes {
         file.set_len(bytes)?;
+    } else if len < bytes {
+        probe(file, bytes, is_one_of(&[FUSE]))?;
     }
     for Range { start, end } in data.into_iter().filter(|range| can_reserve && !range.is_empty()) {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), start, end - start) {
@@ -70,6 +76,22 @@ pub fn reserve(file: &File, bytes: u64, data: impl IntoIterator<Item = Range<u64
         }
     }
     Ok(())
+}
+
+/// Finds out whether `file` can become `bytes` long at all, without making all of it.
+fn probe(file: &File, bytes: u64, by_fuse: bool) -> io::Result<()> {
+    let is_on_device = rustix::fs::major(rustix::fs::fstat(file)?.st_dev) != 0;
+    match (by_fuse, is_on_device) {
+        // What lies on a network or on another folder writes one byte anywhere.
+        (true, false) => file.write_all_at(&[0], bytes - 1),
+        // A stick by FUSE would write all zeros before it.
+        (true, true) => Ok(()),
+        // The kernel's own say at once what is too large, such as 4 GB on FAT.
+        (false, _) => match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+            Err(why @ (Errno::FBIG | Errno::NOSPC | Errno::DQUOT)) => Err(why.into()),
+            _ => Ok(()),
+        },
+    }
 }
 
 /// Lets `file` read as zeros there, and if the file system knows holes, without taking room. Doesn't make it longer.

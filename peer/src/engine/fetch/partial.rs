@@ -80,7 +80,7 @@ impl Partial {
         let path = spot.path();
         let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
         let mut state = None;
-        if let Some((manifest, zeros)) = known {
+        if let Some((manifest, _)) = known {
             let name = format!("{stem}{STATE}");
             let file = open_state(&folder, &name);
             let len = part.metadata().map_err(Error::disk(&path))?.len();
@@ -98,15 +98,22 @@ impl Partial {
                 state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
                 state = Some((file, name));
             }
-            reserve(&part, layout.size(), data_between(zeros.runs(), &layout)).map_err(Error::disk(&path))?;
-        } else {
-            reserve(&part, layout.size(), []).map_err(Error::disk(&path))?;
         }
+        let zeros = known.map_or_else(ZeroRuns::default, |(_, zeros)| zeros.clone());
+        let data = if known.is_some() { data_between(zeros.runs(), &layout) } else { Vec::new() };
+        let reserved = reserve(&part, layout.size(), data).map_err(Error::disk(&path));
         let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
         let (modified, executable) = (modified(stat), stat.executable);
         let whole =
             Whole { spot, folder, part, part_name, state, size: layout.size(), hash: stat.hash, modified, executable };
-        Ok(Self { whole, layout, present, missing })
+        let partial = Self { whole, layout, present, missing };
+        match reserved {
+            Ok(()) => Ok(partial),
+            Err(error) => {
+                partial.abandon();
+                Err(error)
+            }
+        }
     }
 
     /// Which groups are there and right.
