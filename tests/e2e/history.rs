@@ -45,6 +45,11 @@ fn unread_until_it_is_read() {
         }
         his.wait_for("alice: three");
     }
+    // Nobody saw what went nowhere.
+    for nowhere in [r#"exec "$@" >&-"#, r#"exec "$@" >/dev/full"#] {
+        let code = bob.peer(["inbox"]).through_shell(nowhere).run().code;
+        assert!(matches!(code, 0 | 9), "{nowhere}: {code}");
+    }
     assert_eq!(texts(&bob.peer(["--json", "inbox"]).run()), ["one", "three", "two"]);
     bob.peer(["inbox"]).run().exits(0).prints_exactly("").says("nothing is unread");
     let his = bob.serve();

@@ -112,11 +112,22 @@ fn what_is_wrong_with_a_name_or_an_output_is_said() {
     renamed.exits(0).says("b (1).txt").says("the name b.txt was taken");
     alice.peer(["list", "--sharing", "nothing.txt"]).run().exits(5).says("nobody who is online shares nothing.txt");
     alice.peer(["list", "--sharing", "a.txt"]).run().exits(0).prints("bob");
-    alice.peer(["files", "bob", "nothing/"]).run().exits(5).says("bob shares no nothing/");
+    alice.peer(["files", "bob", "nothing/"]).run().exits(5).says("bob doesn't share nothing/");
     for more in [["--share", "-j1"], ["--if-exists", "skip"]] {
         alice.peer(["fetch", "bob", "a.txt", "-o", "-"]).args(more).run().exits(2).prints_exactly("");
     }
     let full = r#"exec "$@" > /dev/full"#;
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["fetch", "--help"],
+        &["list"],
+        &["files", "bob"],
+        &["whoami"],
+        &["--json", "list"],
+    ] {
+        alice.peer(args).through_shell(full).run().exits(9).says("standard output: the disk is full");
+    }
     alice.peer(["fetch", "bob", "a.txt", "-o", "-"]).through_shell(full).run().exits(9).says("standard output");
     let head = r#"set -o pipefail; "$@" | head -c 10 >/dev/null"#;
     let enough = alice.peer(["fetch", "bob", "film.mkv", "a.txt", "b.txt", "-o", "-"]).through_shell(head).run();

@@ -9,12 +9,22 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 use tracker::daemon::{self, LogFormat, SetLog, Settings, SettingsError};
 
+/// What can't be written: the same code as of `peer`.
+const DISK: u8 = 9;
+
 fn main() -> ExitCode {
     let command_line: Vec<OsString> = std::env::args_os().collect();
     let settings = match Settings::resolve(&command_line) {
         Ok(settings) => settings,
         Err(SettingsError::Usage(usage)) => {
-            let _ = usage.print();
+            let printed = usage.print().and_then(|()| io::stdout().flush());
+            if let Err(why) = printed
+                && !usage.use_stderr()
+                && why.kind() != io::ErrorKind::BrokenPipe
+            {
+                failed(&format!("can't write to standard output: {why}"));
+                return ExitCode::from(DISK);
+            }
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
         Err(why) => {
@@ -25,7 +35,11 @@ fn main() -> ExitCode {
     if let Some(command) = &settings.args.command {
         return match daemon::command(command, &settings) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(why) => failed(&why.to_string()),
+            Err(why) => {
+                let is_disk = why.is_disk();
+                let failure = failed(&why.to_string());
+                if is_disk { ExitCode::from(DISK) } else { failure }
+            }
         };
     }
     let set_log = begin_log(&settings);

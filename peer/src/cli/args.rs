@@ -380,6 +380,10 @@ fn default_home() -> Result<PathBuf, Error> {
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders
         .ok_or_else(|| Error::Usage("there is no home folder: give the profile's with --home DIR".to_owned()))?;
+    if !folders.data_dir().is_absolute() {
+        // It would be another profile in every folder.
+        return Err(Error::Usage("HOME is not an absolute path: set it, or give the profile's with --home DIR".into()));
+    }
     Ok(folders.data_dir().to_owned())
 }
 #[cfg(test)]

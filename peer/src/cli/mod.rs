@@ -2,7 +2,7 @@
 
 mod args;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::args::{Args, Configured};
 use crate::commands;
 use crate::engine::{Error, ErrorKind};
-use crate::ui::{LogLine, Output};
+use crate::ui::{ColorChoice, LogLine, Output, OutputOptions};
 
 const SIGINT: u8 = 2;
 const SIGTERM: u8 = 15;
@@ -30,9 +30,7 @@ pub fn main() -> ExitCode {
     let args = match Args::read(std::env::args_os(), in_terminal) {
         Ok(args) => args,
         Err(error) => {
-            // Help and version go to standard output and are no error; a closed pipe doesn't matter.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return explain(&error);
         }
     };
     start_log(args.verbosity());
@@ -62,6 +60,19 @@ pub fn main() -> ExitCode {
     match result.and_then(|()| Ok(output.close()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&output, &error, signalled.load(Ordering::Relaxed)),
+    }
+}
+
+/// Prints help, the version, or what is wrong with the arguments.
+fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        // Help and version are data, and lost like any other.
+        Err(why) if !error.use_stderr() => {
+            let plain = OutputOptions { json: false, quiet: false, color: ColorChoice::Auto };
+            report(&Output::new(plain), &why.into(), 0)
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
     }
 }
 

@@ -5,6 +5,7 @@ mod offering;
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,8 +15,9 @@ use self::offering::Offering;
 use super::telling::{NodeHears, Telling};
 use super::{Context, share};
 use crate::engine::fetch::{Destination, Ended, FetchEvent, IfExists, Request, fetch};
-use crate::engine::{Error, Me};
+use crate::engine::{Error, ErrorKind, Me};
 use crate::profile::Profile;
+use crate::sys::is_stdout_closed;
 use crate::ui::{FetchBars, size};
 
 /// What to fetch.
@@ -66,7 +68,11 @@ pub(super) async fn run(context: &Context, wanted: FetchWanted) -> Result<(), Er
         ended = watched(&me, &request, &mut bars, &mut offering, context) => ended,
         never = memory.keep() => match never {},
     };
-    if let Err(why) = memory.end(&ended) {
+    // What the disk refuses was said already.
+    let is_disk = ended.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Disk);
+    if let Err(why) = memory.end(&ended)
+        && !is_disk
+    {
         context.output.warning(&format!("`peer fetch --retry` will not know of this fetch: {why}"));
     }
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
@@ -133,6 +139,10 @@ fn check_output(context: &Context, request: &Request, share: bool) -> Result<(),
     }
     if context.output.is_json() {
         return Err(Error::Usage("-o - and --json both want standard output".to_owned()));
+    }
+    if is_stdout_closed() {
+        let why = "it is closed: -o - wants a pipe or a file; to keep nothing, give -o /dev/null";
+        return Err(Error::disk(Path::new("standard output"))(std::io::Error::other(why)));
     }
     if std::io::stdout().is_terminal() {
         return Err(Error::Usage("standard output is a terminal: -o - wants a pipe or a file".to_owned()));

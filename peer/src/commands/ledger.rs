@@ -9,6 +9,7 @@ use crate::engine::chat::ledger::time_left;
 use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMessage, Waiting};
 use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, Me, now_ms};
+use crate::sys::is_stdout_closed;
 use crate::ui::{message_json, message_line, moment};
 
 /// What of the past is wanted.
@@ -49,6 +50,10 @@ pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
     if unread.is_empty() {
         context.output.note("nothing is unread");
     }
+    let is_shown = !is_stdout_closed();
+    if !is_shown && !unread.is_empty() {
+        context.output.warning("standard output is closed: the messages stay unread");
+    }
     for conversation in unread {
         let query = HistoryQuery { unread: true, ..HistoryQuery::with(&conversation.user, usize::MAX) };
         let messages = me.profile.history(&query)?;
@@ -56,7 +61,7 @@ pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
             show(context, &me, stored)?;
         }
         // What comes from here on was not shown.
-        if let Some(last) = messages.last() {
+        if let Some(last) = messages.last().filter(|_| is_shown) {
             mark_read(&me, &conversation.user, last.seq).await?;
         }
     }

@@ -20,6 +20,6 @@ pub use folder::{
     make_executable, open_regular,
 };
 pub use message::{is_out_of_descriptors, plain_message};
-pub use outlet::{Outlet, open_stream, outlet};
+pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
 pub use room::{is_full, is_out_of_inodes};
 pub use route::route_mtu;

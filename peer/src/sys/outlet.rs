@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -44,6 +44,15 @@ pub fn outlet(path: &Path) -> Outlet {
     } else {
         Outlet::Files
     }
+}
+
+/// Whether standard output was closed when this process began. The standard library then opens `/dev/null` in its place,
+/// for reading as well, which a shell's `> /dev/null` never is.
+pub fn is_stdout_closed() -> bool {
+    let out = io::stdout();
+    let null = std::fs::metadata("/dev/null").map(|null| null.rdev());
+    let is_null = matches!((rustix::fs::fstat(&out), null), (Ok(out), Ok(null)) if out.st_rdev == null);
+    is_null && rustix::fs::fcntl_getfl(&out).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
 /// Opens a stream for writing; waits at a pipe until somebody reads from it.

@@ -62,6 +62,13 @@ pub enum CommandError {
     Output(#[from] io::Error),
 }
 
+impl CommandError {
+    /// Whether standard output could not take what was to be said.
+    pub fn is_disk(&self) -> bool {
+        matches!(self, Self::Output(why) if why.kind() != io::ErrorKind::BrokenPipe)
+    }
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
