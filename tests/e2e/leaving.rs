@@ -124,7 +124,7 @@ fn a_folder_is_not_offered_and_it_is_said_why() {
     view.wait_for("docs is a folder, and only files are offered to one person");
     view.press("/files\r/get 1\r");
     view.wait_for("bob shares nothing");
-    view.wait_for("bob shares no 1");
+    view.wait_for("bob doesn't share 1");
     view.press(CTRL_D);
     view.finish().0.exits(0);
 }

@@ -245,7 +245,7 @@ fn commands_do_what_they_say() {
         assert_same(here.join(name), lab.join(name));
     }
     view.press("/get nothing.zip\r");
-    view.wait_for("bob shares no nothing.zip");
+    view.wait_for("bob doesn't share nothing.zip");
     view.press("/who\r");
     view.wait_for("● bob online");
     view.press("/nosuch thing\r");

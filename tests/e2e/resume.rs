@@ -165,7 +165,7 @@ fn an_interrupted_fetch_says_how_to_go_on() {
     let scene = scene(&lab, 20_000_000);
     let interrupted = scene.begin();
     interrupted.interrupt();
-    interrupted.finish().exits(130).says("run the same command again to go on");
+    interrupted.finish().exits(130).says("run it again to resume");
     assert!(!scene.here.join("film.mkv").exists());
     let stalled = scene.source.stalled();
     let fetch = || scene.alice.fetch("mallory", ["film.mkv"], &scene.here);

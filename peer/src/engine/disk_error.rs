@@ -80,6 +80,23 @@ pub(super) fn words(path: &Path, why: &io::Error) -> String {
     .to_owned()
 }
 
+/// Whether standard output failed for what its file lies on.
+pub(super) fn is_of_disk(why: &io::Error) -> bool {
+    matches!(
+        why.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// The error of standard input or output in words.
+pub(super) fn stream_words(why: &io::Error) -> String {
+    let path = Path::new("standard output");
+    if is_of_disk(why) { format!("{}: {}", path.display(), words(path, why)) } else { plain_message(why) }
+}
+
 /// A path for people: nothing in it can change the terminal, and the current folder has its name.
 pub(super) fn shown(path: &Path) -> String {
     let named;

@@ -9,7 +9,7 @@ use shared::safe_text::safe_line;
 use shared::tracker::ErrorCode;
 use shared::{Fingerprint, UserName};
 
-use super::disk_error::{Shortage, obstacle_words, shown, words};
+use super::disk_error::{Shortage, is_of_disk, obstacle_words, shown, stream_words, words};
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
 use crate::sys::FolderObstacle;
@@ -92,7 +92,7 @@ pub enum Error {
         presented: Fingerprint,
     },
     /// The user offers no such file.
-    #[error("{user} shares no {}: `peer files {user}` shows what there is", safe_line(.name))]
+    #[error("{user} doesn't share {}: see `peer files {user}`", safe_line(.name))]
     NotShared {
         /// Who.
         user: UserName,
@@ -166,7 +166,7 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// Standard input or output failed.
-    #[error("{0}")]
+    #[error("{}", stream_words(.0))]
     Terminal(#[from] io::Error),
     /// A fault of this program.
     #[error("internal fault: {0}")]
@@ -277,6 +277,7 @@ impl Error {
             Self::Partial { .. } => ErrorKind::Partial,
             Self::Told { kind, .. } => *kind,
             Self::Interrupted => ErrorKind::Interrupted,
+            Self::Terminal(why) if is_of_disk(why) => ErrorKind::Disk,
             Self::Terminal(_) => ErrorKind::Other,
         }
     }
