@@ -47,6 +47,7 @@ mod resume;
 mod seeking;
 mod shares;
 mod sources;
+mod streams;
 mod terminal;
 mod tracker_faults;
 mod tracker_memory;
