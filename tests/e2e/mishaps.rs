@@ -141,6 +141,28 @@ fn a_folder_below_the_destination_that_becomes_a_link_leads_nowhere() {
 }
 
 #[test]
+fn what_is_summed_up_after_an_interruption_is_what_is_there() {
+    let lab = Lab::start();
+    let scene = scene(&lab);
+    scene.bob.share([write(lab.join("small.txt"), "small")]);
+    let fetching = scene.alice.peer(["fetch", "bob", "small.txt", "film.mkv", "-o"]).arg(&scene.here).start();
+    let has_part = || {
+        let state = names_in(&scene.here).into_iter().find(|name| name.ends_with(".state"));
+        let state = state.and_then(|name| fs::read(scene.here.join(name)).ok()).unwrap_or_default();
+        // A flag for each of its six groups, behind everything else.
+        let flags = &state[state.len().saturating_sub(6)..];
+        flags.contains(&1) && flags.contains(&0)
+    };
+    while !(scene.here.join("small.txt").exists() && has_part()) {
+        assert!(fetching.is_running());
+        std::thread::yield_now();
+    }
+    fetching.interrupt();
+    let outcome = fetching.finish();
+    outcome.exits(130).says("1 file fetched and verified, 5 B in").says("run it again to resume");
+}
+
+#[test]
 fn a_destination_that_is_removed_is_said() {
     let lab = Lab::start();
     let scene = scene(&lab);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use shared::safe_text::safe_line;
 
 use super::amount::size;
-use crate::sys::{FolderObstacle, is_out_of_descriptors, is_out_of_inodes, plain_message};
+use crate::sys::{FolderObstacle, is_device_failure, is_out_of_descriptors, is_out_of_inodes, plain_message};
 
 /// What is missing on a disk that is too full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,12 @@ pub(super) fn words(path: &Path, why: &io::Error) -> String {
         io::ErrorKind::NotFound => "no such file or folder",
         io::ErrorKind::NotADirectory => "it is not a folder",
         io::ErrorKind::InvalidFilename => "the name is too long",
+        io::ErrorKind::StaleNetworkFileHandle => {
+            "the network file system lost it: mount that again and run the same command"
+        }
+        _ if is_device_failure(why) => {
+            "the disk failed (input/output error): check it, or give a folder on another one"
+        }
         _ if is_out_of_descriptors(why) => {
             "too many open files: raise the limit with `ulimit -n 4096` and run the same command again"
         }
@@ -105,7 +111,7 @@ pub(super) fn shown(path: &Path) -> String {
             named = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("the current folder"));
             &named
         }
-        _ => path,
+        rest => rest,
     };
     safe_line(&path.to_string_lossy()).into_owned()
 }
@@ -118,7 +124,8 @@ mod tests {
     fn the_number_of_the_system_is_not_shown() {
         let words = |number| words(Path::new("/nowhere/x"), &io::Error::from_raw_os_error(number));
         assert_eq!(words(13), "permission denied");
-        assert_eq!(words(5), "input/output error");
+        assert_eq!(words(18), "invalid cross-device link");
+        assert!(words(5).contains("the disk failed"));
         assert!(words(122).contains("quota") && words(24).contains("ulimit -n") && words(28).contains("disk is full"));
         let own = io::Error::other("as it was said");
         assert_eq!(super::words(Path::new("x"), &own), "as it was said");
@@ -128,7 +135,7 @@ mod tests {
     fn the_current_folder_is_named() {
         let here = std::env::current_dir().unwrap();
         assert_eq!(shown(Path::new(".")), here.to_string_lossy());
-        assert_eq!(shown(Path::new("./a")), "./a");
+        assert_eq!(shown(Path::new("./a")), "a");
         assert_eq!(shown(Path::new("/a/b")), "/a/b");
     }
 }

@@ -33,6 +33,9 @@ const EXTEND_AT_ONCE: [u64; 5] = [
     0x6969,      // NFS
 ];
 
+/// What is smaller fits everywhere.
+const PROBED_BYTES: u64 = 1 << 20;
+
 /// That of all file systems that are programs.
 const FUSE: u64 = 0x6573_5546;
 
@@ -66,7 +69,7 @@ pub fn reserve(file: &File, bytes: u64, data: impl IntoIterator<Item = Range<u64
     // Reserving makes a file longer, never shorter.
     if can_reserve || is_one_of(&EXTEND_AT_ONCE) || len > bytes {
         file.set_len(bytes)?;
-    } else if len < bytes {
+    } else if len < bytes && bytes > PROBED_BYTES {
         probe(file, bytes, is_one_of(&[FUSE]))?;
     }
     for Range { start, end } in data.into_iter().filter(|range| can_reserve && !range.is_empty()) {

@@ -20,6 +20,12 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|error| full.contains(&error))
 }
 
+/// Whether a disk or what it hangs on failed.
+pub fn is_device_failure(error: &io::Error) -> bool {
+    let failed = [Errno::IO, Errno::NODEV, Errno::NXIO].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|error| failed.contains(&error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

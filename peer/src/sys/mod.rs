@@ -19,7 +19,7 @@ pub use folder::{
     Entry, FileId, FileMark, Folder, FolderObstacle, FreeRoom, file_id, is_executable, is_name_refused,
     make_executable, open_regular,
 };
-pub use message::{is_out_of_descriptors, plain_message};
+pub use message::{is_device_failure, is_out_of_descriptors, plain_message};
 pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
 pub use room::{is_full, is_out_of_inodes};
 pub use route::route_mtu;

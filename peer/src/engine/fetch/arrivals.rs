@@ -1,7 +1,7 @@
 //! The files that one fetch put in place: it never gives the place of one of them to another, however a file system
 //! spells their names.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::sys::{FileMark, Folder};
 
@@ -15,6 +15,8 @@ pub(super) struct Arrivals {
     inodes: HashSet<(u64, u64)>,
     /// By device, size and time: where each spelling of a name has a number of its own, or numbers change.
     alike: HashSet<(u64, u64, i64)>,
+    /// Whether a device found a file under another case of its name.
+    folds: HashMap<u64, bool>,
 }
 
 impl Arrivals {
@@ -23,6 +25,9 @@ impl Arrivals {
         if let Some(FileMark { device, inode, size, mtime }) = folder.mark(name) {
             self.inodes.insert((device, inode));
             self.alike.insert((device, size, mtime));
+            if let Some(other) = other_case(name).filter(|_| !self.folds.contains_key(&device)) {
+                self.folds.insert(device, folder.mark(&other).is_some());
+            }
         }
     }
 
@@ -32,11 +37,24 @@ impl Arrivals {
         if self.inodes.contains(&(device, inode)) {
             return true;
         }
+        // Without this, folders of very many files of one size would be listed for each.
+        if self.folds.get(&device) == Some(&false) {
+            return false;
+        }
         let mut times = (-ROUNDED_SECONDS..=ROUNDED_SECONDS).map(|off| mtime.saturating_add(off));
         let is_alike = times.any(|mtime| self.alike.contains(&(device, size, mtime)));
         // A name that the folder lists as it is written stands for a file of its own.
         is_alike && !folder.names().is_ok_and(|names| names.iter().any(|listed| listed == name))
     }
+}
+
+/// The same name with its letters the other way round; `None` without letters that everybody folds.
+fn other_case(name: &str) -> Option<String> {
+    let turned: String = name
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+        .collect();
+    (turned != name).then_some(turned)
 }
 
 #[cfg(test)]

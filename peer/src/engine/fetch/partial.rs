@@ -276,7 +276,7 @@ fn open_spelled(folder: &Folder, spot: &Spot, hash: &ContentHash) -> Result<(Fil
 
 /// Opens or makes the partial under `name`, locked against every other process.
 fn open_alone(folder: &Folder, spot: &Spot, name: &str) -> Result<File, Error> {
-    let path = spot.place.path().join(name);
+    let path = spot.path();
     loop {
         let part = folder.open_or_create(name).map_err(Error::disk(&path))?;
         match part.try_lock() {
@@ -288,7 +288,7 @@ fn open_alone(folder: &Folder, spot: &Spot, name: &str) -> Result<File, Error> {
         }
         if !folder.holds_alone(&part).map_err(Error::disk(&path))? {
             let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
-            return Err(Error::Disk { path, source: why });
+            return Err(Error::Disk { path: spot.place.path().join(name), source: why });
         }
         // Whoever had the lock may have finished and renamed what was opened here.
         if folder.is_named(name, &part).map_err(Error::disk(&path))? {
