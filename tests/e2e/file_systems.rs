@@ -207,6 +207,20 @@ fn nothing_waits_for_a_file_system_that_is_slow_at_making_files_longer() {
 }
 
 #[test]
+fn what_is_too_large_for_a_file_system_is_said_before_it_comes() {
+    let lab = Lab::start();
+    let here = lab.empty_folder("here");
+    let Some(_mount) = OddMount::odd(&here, &lab.empty_folder("behind"), &["small-files"]) else { return };
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("film.mkv", 6_000_000)]);
+    let _node = bob.serve();
+    let outcome = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).run();
+    outcome.exits(9).says("film.mkv").says("larger than the limit").is_plain();
+    assert_eq!(outcome.object("summary")["bytes_fetched"], 0, "{outcome}");
+    assert!(names_in(&here).is_empty(), "{:?}", names_in(&here));
+}
+
+#[test]
 fn holes_stay_holes_and_need_no_room() {
     use std::os::unix::fs::{FileExt, MetadataExt};
 

@@ -4,7 +4,7 @@ loopback.py BEHIND MOUNTPOINT ODDITY...
 
 fold           names that differ by case or normal form are one; numbers of files stay (as on ext4 with casefold)
 no-links       no hard links, no RENAME_NOREPLACE, as exFAT has it
-slow-truncate  making a file longer takes ten seconds
+small-files    no file is larger than 2 MiB
 quota          what is written is refused for want of quota
 truncates      BEHIND.truncates notes that a file was made longer by truncate
 """
@@ -12,7 +12,6 @@ truncates      BEHIND.truncates notes that a file was made longer by truncate
 import errno
 import os
 import sys
-import time
 import unicodedata
 
 try:
@@ -93,14 +92,13 @@ class View(Operations):
     def write(self, path, data, offset, fh):
         if "quota" in oddities and not path.endswith(".state"):
             raise FuseOSError(errno.EDQUOT)
+        if "small-files" in oddities and offset + len(data) > 2 << 20:
+            raise FuseOSError(errno.EFBIG)
         return os.pwrite(fh, data, offset)
 
     def truncate(self, path, length, fh=None):
-        if length > os.path.getsize(self.real(path)):
-            if "truncates" in oddities:
-                open(behind + ".truncates", "w").close()
-            if "slow-truncate" in oddities:
-                time.sleep(10)
+        if "truncates" in oddities and length > os.path.getsize(self.real(path)):
+            open(behind + ".truncates", "w").close()
         os.truncate(self.real(path), length)
 
     def statfs(self, path):
