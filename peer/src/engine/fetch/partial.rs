@@ -87,11 +87,7 @@ impl Partial {
             // Without a state every group may be there: hashing is quicker than fetching.
             let known = file.as_ref().and_then(|file| PartState::read(file, &stat.hash, &layout));
             let hints = known.map_or_else(|| GroupSet::all(layout.groups()), |state| state.present);
-            let there = if len <= layout.size() {
-                recheck(&part, &layout, manifest, &hints, hashed)
-            } else {
-                GroupSet::none(layout.groups())
-            };
+            let there = recheck(&part, len, &layout, manifest, &hints, hashed);
             (0..).zip(&mut present).for_each(|(group, present)| *present = there.contains(group));
             let state_now = PartState { origin: origin(&spot, stat), manifest: manifest.clone(), present: there };
             if let Some(file) = file {
@@ -388,9 +384,10 @@ fn modified(stat: &FileStat) -> Option<SystemTime> {
     whole?.checked_add(Duration::from_nanos(stat.mtime_ns.min(999_999_999).into()))
 }
 
-/// Hashes the groups that `hints` has; gives back those that are right.
+/// Hashes the groups that `hints` has, as far as the part's `len` goes; gives back those that are right.
 fn recheck(
     part: &File,
+    len: u64,
     layout: &Layout,
     manifest: &Manifest,
     hints: &GroupSet,
@@ -398,7 +395,9 @@ fn recheck(
 ) -> GroupSet {
     let mut there = GroupSet::none(layout.groups());
     let mut buffer = Vec::new();
-    for group in (0..layout.groups()).filter(|group| hints.contains(*group)) {
+    // One that is longer is of something else; where making files longer is slow, it is shorter for a while.
+    let is_there = |group: &u32| len <= layout.size() && layout.offset(*group) + layout.len_of(*group) <= len;
+    for group in (0..layout.groups()).filter(is_there).filter(|group| hints.contains(*group)) {
         buffer.resize(usize::try_from(layout.len_of(group)).unwrap_or(0), 0);
         let read = part.read_exact_at(&mut buffer, layout.offset(group));
         if read.is_ok() && manifest.value(group) == Some(&layout.value_of(group, &buffer)) {
