@@ -98,7 +98,7 @@ fn a_file_system_that_folds_case_loses_nothing() {
     // The user's own file is replaced when that is said, once.
     let mine = here.join("mine/odd");
     fs::create_dir_all(&mine).unwrap();
-    fs::write(mine.join("reaDME"), "mine").unwrap();
+    write(mine.join("reaDME"), "mine");
     fetch_all(&alice, &here.join("mine"), "overwrite").exits(0);
     all_arrived(&mine, &names);
 }

@@ -33,14 +33,11 @@ impl OddMount {
         let image = image.to_str()?;
         let mounted = run("mkfs.exfat", &[image]).and_then(|_| {
             let device = run("losetup", &["--find", "--show", image])?;
-            let mounted = run("mount.exfat-fuse", &[&device, folder.to_str()?]);
-            let mount = Self { folder: folder.to_owned(), server: None, device: Some(device) };
-            if mounted.is_none() {
-                mount.detach();
-                std::mem::forget(mount);
+            if run("mount.exfat-fuse", &[&device, folder.to_str()?]).is_none() {
+                detach(&device);
                 return None;
             }
-            Some(mount)
+            Some(Self { folder: folder.to_owned(), server: None, device: Some(device) })
         });
         if mounted.is_none() {
             println!(
@@ -57,7 +54,7 @@ impl OddMount {
     /// When the script can't be written.
     pub fn odd(folder: &Path, behind: &Path, oddities: &[&str]) -> Option<Self> {
         let script = folder.with_extension("py");
-        std::fs::write(&script, LOOPBACK).expect("room for a script");
+        crate::files::write(&script, LOOPBACK);
         let server = Command::new("/usr/bin/python3")
             .arg(&script)
             .arg(behind)
@@ -82,12 +79,10 @@ impl OddMount {
         }
         Some(Self { folder: folder.to_owned(), server: Some(server), device: None })
     }
+}
 
-    fn detach(&self) {
-        if let Some(device) = &self.device {
-            let _ = Command::new("losetup").args(["--detach", device]).status();
-        }
-    }
+fn detach(device: &str) {
+    let _ = Command::new("losetup").args(["--detach", device]).status();
 }
 
 fn is_mounted(folder: &Path) -> bool {
@@ -103,7 +98,9 @@ impl Drop for OddMount {
             let _ = server.kill();
             let _ = server.wait();
         }
-        self.detach();
+        if let Some(device) = &self.device {
+            detach(device);
+        }
         assert!(unmount.code == 0 || std::thread::panicking(), "{unmount}");
     }
 }

@@ -122,13 +122,13 @@ mod tests {
 
     #[test]
     fn the_number_of_the_system_is_not_shown() {
-        let words = |number| words(Path::new("/nowhere/x"), &io::Error::from_raw_os_error(number));
-        assert_eq!(words(13), "permission denied");
-        assert_eq!(words(18), "invalid cross-device link");
-        assert!(words(5).contains("the disk failed"));
-        assert!(words(122).contains("quota") && words(24).contains("ulimit -n") && words(28).contains("disk is full"));
+        let said = |number| words(Path::new("/nowhere/x"), &io::Error::from_raw_os_error(number));
+        assert_eq!(said(13), "permission denied");
+        assert_eq!(said(18), "invalid cross-device link");
+        assert!(said(5).contains("the disk failed"));
+        assert!(said(122).contains("quota") && said(24).contains("ulimit -n") && said(28).contains("disk is full"));
         let own = io::Error::other("as it was said");
-        assert_eq!(super::words(Path::new("x"), &own), "as it was said");
+        assert_eq!(words(Path::new("x"), &own), "as it was said");
     }
 
     #[test]

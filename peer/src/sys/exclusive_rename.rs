@@ -59,8 +59,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = File::open(home.path()).unwrap();
         let rename = |from: &str, to: &str| rename_over_placeholder(folder.as_fd(), from, to);
-        std::fs::write(home.path().join("part"), "new").unwrap();
-        std::fs::write(home.path().join("taken"), "old").unwrap();
+        for (name, content) in [("part", "new"), ("taken", "old")] {
+            let mut file = File::create(home.path().join(name)).unwrap();
+            io::Write::write_all(&mut file, content.as_bytes()).unwrap();
+        }
         assert_eq!(rename("part", "taken").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(home.path().join("taken")).unwrap(), b"old");
         rename("part", "free").unwrap();

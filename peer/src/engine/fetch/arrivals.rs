@@ -68,7 +68,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
         for name in ["one", "other"] {
-            fs::write(home.path().join(name), "same size").unwrap();
+            fs::File::create(home.path().join(name)).unwrap();
         }
         let mut arrivals = Arrivals::default();
         assert!(!arrivals.has(&folder, "one"));
