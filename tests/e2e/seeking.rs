@@ -106,7 +106,7 @@ fn whoever_is_named_is_asked_whatever_the_tracker_knows() {
 fn whoever_is_named_and_is_not_there_is_said_however_little_is_fetched() {
     let lab = Lab::start();
     let (alice, bob, _carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
-    bob.share([tests::files::write(lab.join("a.txt"), "a")]);
+    bob.share([write(lab.join("a.txt"), "a")]);
     let _node = bob.serve();
     for options in [&["--from", "nobody,carol"][..], &["--only", "--from", "nobody,carol"]] {
         let here = lab.join(format!("here{}", options.len()));
