@@ -80,6 +80,10 @@ fn a_stick_with_exfat_takes_every_file() {
     bob.0.share([&film]);
     alice.fetch("bob", ["film.mkv"], &stick).run().exits(0);
     assert_same(stick.join("film.mkv"), &film);
+    // All files there have one owner, whoever makes them.
+    let theirs = stick.join("somebody else's");
+    alice.fetch("bob", ["film.mkv"], &theirs).unprivileged().run().exits(0);
+    assert_same(theirs.join("film.mkv"), &film);
     write(lab.join("odd/README"), "new");
     bob.0.share([lab.join("odd")]);
     alice.peer(["fetch", "bob", "odd/README", "--if-exists", "overwrite", "-o"]).arg(&stick).run().exits(0);

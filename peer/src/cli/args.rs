@@ -178,7 +178,7 @@ enum Subcommands {
         #[arg(required_unless_present = "retry")]
         user: Option<UserName>,
         /// Names, folders (docs/) and patterns ('*.pdf').
-        #[arg(required_unless_present = "retry", value_name = "NAME")]
+        #[arg(value_name = "NAME")]
         names: Vec<String>,
         /// Fetch what is missing of the last fetch, to where and as it said; --limit, --patience, -j and --share may differ.
         #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
@@ -198,7 +198,7 @@ enum Subcommands {
         /// Offer what was fetched as well.
         #[arg(long)]
         share: bool,
-        /// A folder, a file's new name, or - for standard output.
+        /// A folder, a file's new name, a pipe or a device, or - for standard output.
         #[arg(short, long, value_name = "DIR|FILE|-", default_value = ".")]
         output: PathBuf,
         /// Streams that pull at once [default: 2].

@@ -57,6 +57,12 @@ impl Subcommands {
                 if_exists,
                 ..
             } => {
+                if names.is_empty() {
+                    let which = format!(
+                        "which files? `peer files {user}` lists them, and `peer fetch {user} /` gets all of them"
+                    );
+                    return Err(Error::Usage(which));
+                }
                 let sources = match (only, from.is_empty()) {
                     (true, _) => Sources::Only(from),
                     (false, true) => Sources::Everybody,
