@@ -116,6 +116,7 @@ fn what_is_wrong_with_a_name_or_an_output_is_said() {
     for more in [["--share", "-j1"], ["--if-exists", "skip"]] {
         alice.peer(["fetch", "bob", "a.txt", "-o", "-"]).args(more).run().exits(2).prints_exactly("");
     }
+    alice.peer(["fetch", "bob"]).run().exits(2).says("peer files bob").says("`peer fetch bob /` gets all");
     let nowhere =
         tests::Invocation::new(tests::binaries::binary("peer"), lab.path()).arg("whoami").env("HOME", "relative");
     nowhere.run().exits(2).says("--home DIR");
