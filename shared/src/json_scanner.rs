@@ -1,11 +1,15 @@
 //! Finds the JSON objects in a stream of bytes, one after another, with or without white space between them.
 //!
 //! ```text
-//! bytes ──► Objects::extend ──► Objects::next_object ──► Some(text of one object) | None: more bytes needed
+//! bytes ──► Objects::extend ──► Objects::next_object ──► Some(bytes of one object) | None: more bytes needed
 //! ```
 //!
 //! The scan is O(n) and resumable: it keeps depth, "in a string" and "after a backslash", and looks at each byte once,
-//! however the stream was cut. What it hands out is balanced UTF-8 text, not yet valid JSON: one parse follows.
+//! however the stream was cut. What it hands out is balanced, not yet UTF-8 or valid JSON: one parse follows.
+//!
+//! NUL (which C programs send behind their texts) and the bytes of a byte-order mark count as white space between
+//! objects. A length before an object is told apart from one: by a byte that can't stand there, or, where the length's
+//! own byte is a `{`, by what stands before and behind it.
 
 use std::fmt;
 
@@ -29,9 +33,24 @@ pub struct Objects {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Between,
-    Inside { depth: usize, string: InString },
+    Between {
+        /// Whether the last byte was NUL.
+        after_nul: bool,
+    },
+    /// Nothing but white space since the first brace.
+    Opened {
+        /// Whether the byte before the brace was NUL.
+        after_nul: bool,
+    },
+    Inside {
+        depth: usize,
+        string: InString,
+    },
 }
+
+const BETWEEN: State = State::Between { after_nul: false };
+/// The bytes of U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InString {
@@ -43,7 +62,7 @@ enum InString {
 /// Why no further object can be found. The place of the next object is then unknown: the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanError {
-    /// A byte between objects that is neither white space nor `{`.
+    /// A byte between objects that is neither white space nor `{`, or one that shows that the `{` was something else.
     NotAnObject(u8),
     /// An object longer than the limit, in bytes.
     TooLarge {
@@ -55,14 +74,12 @@ pub enum ScanError {
         /// The limit that was passed.
         limit: usize,
     },
-    /// An object that is not UTF-8.
-    NotUtf8,
 }
 
 impl Objects {
     /// An empty buffer that takes objects of up to `limit` bytes and `max_depth` levels.
     pub const fn new(limit: usize, max_depth: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, scanned: 0, state: State::Between, skipped: None, limit, max_depth }
+        Self { buffer: Vec::new(), start: 0, scanned: 0, state: BETWEEN, skipped: None, limit, max_depth }
     }
 
     /// From now on takes objects of up to `limit` bytes.
@@ -94,7 +111,7 @@ impl Objects {
 
     /// Whether an object has begun and not ended: the stream must not stop here.
     pub const fn is_inside_object(&self) -> bool {
-        matches!(self.state, State::Inside { .. })
+        !matches!(self.state, State::Between { .. })
     }
 
     /// The object that has begun will not be handed out, and takes no more memory. Its end is still looked for.
@@ -109,36 +126,41 @@ impl Objects {
     ///
     /// # Errors
     /// [`ScanError`]; after one, nothing that this returns means anything.
-    pub fn next_object(&mut self) -> Result<Option<&str>, ScanError> {
+    pub fn next_object(&mut self) -> Result<Option<&[u8]>, ScanError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
-            match self.state {
-                State::Between => {
-                    match byte {
-                        b' ' | b'\t' | b'\r' | b'\n' => self.start = self.scanned + 1,
-                        b'{' => {
-                            self.start = self.scanned;
-                            self.state = State::Inside { depth: 1, string: InString::No };
-                        }
-                        other => return Err(ScanError::NotAnObject(other)),
+            if let State::Between { after_nul } = self.state {
+                match byte {
+                    b'{' => {
+                        self.start = self.scanned;
+                        self.state = State::Opened { after_nul };
                     }
-                    self.scanned += 1;
+                    _ if is_between(byte) => {
+                        self.start = self.scanned + 1;
+                        self.state = State::Between { after_nul: byte == 0 };
+                    }
+                    other => return Err(ScanError::NotAnObject(other)),
                 }
-                State::Inside { depth, string } => {
-                    self.scanned += 1;
-                    if self.skipped.unwrap_or_default() + self.scanned - self.start > self.limit {
-                        return Err(ScanError::TooLarge { limit: self.limit });
-                    }
-                    match self.step(byte, depth, string)? {
-                        Some(next) => self.state = next,
-                        None if self.skipped.take().is_some() => {
-                            (self.start, self.state) = (self.scanned, State::Between);
-                        }
-                        None => return self.hand_out().map(Some),
-                    }
-                }
+                self.scanned += 1;
+                continue;
+            }
+            self.scanned += 1;
+            if self.skipped.unwrap_or_default() + self.scanned - self.start > self.limit {
+                return Err(ScanError::TooLarge { limit: self.limit });
+            }
+            let next = match self.state {
+                State::Inside { depth, string } => self.step(byte, depth, string)?,
+                State::Opened { after_nul } if is_space(byte) => Some(State::Opened { after_nul }),
+                State::Opened { after_nul: true } if byte == b'{' => return Err(ScanError::NotAnObject(byte)),
+                State::Opened { .. } if byte.is_ascii_control() => return Err(ScanError::NotAnObject(byte)),
+                State::Opened { .. } | State::Between { .. } => self.step(byte, 1, InString::No)?,
+            };
+            match next {
+                Some(next) => self.state = next,
+                None if self.skipped.take().is_some() => (self.start, self.state) = (self.scanned, BETWEEN),
+                None => return Ok(Some(self.hand_out())),
             }
         }
-        if self.state == State::Between {
+        if !self.is_inside_object() {
             self.forget_handed_out();
         }
         self.forget_skipped();
@@ -179,23 +201,35 @@ impl Objects {
         }
     }
 
-    fn hand_out(&mut self) -> Result<&str, ScanError> {
+    fn hand_out(&mut self) -> &[u8] {
         let object = self.start..self.scanned;
         self.start = self.scanned;
-        self.state = State::Between;
-        self.buffer.get(object).and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(ScanError::NotUtf8)
+        self.state = BETWEEN;
+        self.buffer.get(object).unwrap_or_default()
     }
+}
+
+/// Returns true for a byte that may stand between objects.
+fn is_between(byte: u8) -> bool {
+    is_space(byte) || byte == 0 || BYTE_ORDER_MARK.contains(&byte)
+}
+
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 impl fmt::Display for ScanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject(byte) => {
-                write!(f, "expected a JSON object that starts with '{{', found the byte 0x{byte:02x}")
+                write!(
+                    f,
+                    "expected a JSON object that starts with '{{', found the byte 0x{byte:02x}: \
+                     send bare JSON, without a length or a header before it"
+                )
             }
             Self::TooLarge { limit } => write!(f, "the JSON object is larger than {limit} bytes"),
             Self::TooDeep { limit } => write!(f, "the JSON object is nested deeper than {limit} levels"),
-            Self::NotUtf8 => f.write_str("the JSON object is not UTF-8"),
         }
     }
 }
@@ -214,7 +248,7 @@ mod tests {
         for piece in pieces {
             objects.extend(piece);
             while let Some(object) = objects.next_object()? {
-                found.push(object.to_owned());
+                found.push(String::from_utf8(object.to_owned()).unwrap());
             }
         }
         Ok(found)
@@ -251,7 +285,54 @@ mod tests {
     fn garbage_and_wrong_encodings() {
         assert_eq!(all(64, &[b"[1]"]), Err(ScanError::NotAnObject(b'[')));
         assert_eq!(all(64, &[b"{} GET / HTTP/1.1"]), Err(ScanError::NotAnObject(b'G')));
-        assert_eq!(all(64, &[b"{\"a\":\"\xff\"}"]), Err(ScanError::NotUtf8));
+        let mut objects = Objects::new(64, 16);
+        objects.extend(b"{\"a\":\"\xff\"}");
+        assert_eq!(objects.next_object(), Ok(Some(&b"{\"a\":\"\xff\"}"[..])));
+    }
+
+    #[test]
+    fn nul_and_byte_order_marks_are_white_space() {
+        let mark = "\u{feff}";
+        let stream = format!("{mark}{{\"a\":1}}\0\0 \n{mark}{{}}\0{{ \n}}{mark}\0");
+        for piece in 1..=stream.len() {
+            let pieces: Vec<&[u8]> = stream.as_bytes().chunks(piece).collect();
+            assert_eq!(all(64, &pieces).unwrap(), ["{\"a\":1}", "{}", "{ \n}"]);
+        }
+        // Inside of an object they are not.
+        assert_eq!(all(64, &[b"{\0}"]), Err(ScanError::NotAnObject(0)));
+    }
+
+    #[test]
+    fn a_length_before_an_object_is_none() {
+        let object = |bytes: u32| {
+            let padding = " ".repeat(bytes as usize - r#"{"cmd":""}"#.len());
+            format!(r#"{{"cmd":"{padding}"}}"#)
+        };
+        for bytes in 20..400_u32 {
+            let text = object(bytes);
+            let short = u16::try_from(bytes).unwrap();
+            for (width, length) in [
+                (4, bytes.to_be_bytes().to_vec()),
+                (4, bytes.to_le_bytes().to_vec()),
+                (2, short.to_be_bytes().to_vec()),
+                (2, short.to_le_bytes().to_vec()),
+                (8, u64::from(bytes).to_be_bytes().to_vec()),
+                (8, u64::from(bytes).to_le_bytes().to_vec()),
+                (0, bytes.to_string().into_bytes()),
+                (0, format!("{bytes}\n").into_bytes()),
+            ] {
+                let stream = [&length, text.as_bytes()].concat();
+                let found = all(1024, &[&stream]);
+                // A length that is white space all over is none that anybody could see, and harms nobody.
+                let is_white = length.iter().all(|byte| is_between(*byte));
+                match found {
+                    Err(ScanError::NotAnObject(_)) => assert!(!is_white),
+                    found => assert!(is_white && found == Ok(vec![text.clone()]), "{width} {bytes}: {found:?}"),
+                }
+            }
+        }
+        // Doubled braces without a length are a mistake inside of one request.
+        assert_eq!(all(64, &[b"{{\"a\":1}}{}"]).unwrap(), ["{{\"a\":1}}", "{}"]);
     }
 
     #[test]
@@ -273,7 +354,7 @@ mod tests {
         for piece in [1, 7, 1000, 100_000] {
             let mut objects = Objects::new(60_000, 16);
             objects.extend(b"{\"a\":1}{\"b\":[\"}");
-            assert_eq!(objects.next_object(), Ok(Some("{\"a\":1}")));
+            assert_eq!(objects.next_object(), Ok(Some(&b"{\"a\":1}"[..])));
             assert_eq!(objects.next_object(), Ok(None));
             objects.skip_object();
             assert!(objects.is_inside_object());
@@ -282,7 +363,7 @@ mod tests {
             for piece in rest.as_bytes().chunks(piece) {
                 objects.extend(piece);
                 while let Some(object) = objects.next_object().unwrap() {
-                    found.push(object.to_owned());
+                    found.push(String::from_utf8(object.to_owned()).unwrap());
                 }
                 assert!(objects.len() <= piece.len() + 9);
             }
@@ -300,7 +381,7 @@ mod tests {
         #[test]
         fn any_split_gives_the_same_objects(
             values in proptest::collection::vec("[a-z{}\\[\\]\"\\\\ é]{0,20}", 0..6),
-            gaps in proptest::collection::vec("[ \n\r\t]{0,3}", 6),
+            gaps in proptest::collection::vec("[ \n\r\t\0\u{feff}]{0,3}", 6),
             cuts in proptest::collection::vec(0_usize..400, 0..20),
         ) {
             let objects: Vec<String> =

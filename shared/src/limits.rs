@@ -28,6 +28,8 @@ pub const ADDRESSES_PER_USER: usize = 8;
 pub const REQUEST_BYTES_BEFORE_LOGIN: usize = 16 * 1024;
 /// Largest tracker request after a login on that connection.
 pub const REQUEST_BYTES_AFTER_LOGIN: usize = 16 * 1024 * 1024;
+/// Longest reply to a client of the exercise, line end included: it reads 4,096 bytes at once.
+pub const PLAIN_REPLY_BYTES: usize = 4095;
 /// Deepest nesting of a tracker request.
 pub const REQUEST_DEPTH: usize = 16;
 /// Largest line a peer takes from a tracker: every user's full catalogue would be far below it.

@@ -2,13 +2,14 @@
 //!
 //! This page is the protocol's specification. It began as a course's exercise, and a client of that exercise must go
 //! on working: it opens a TCP connection, sends one JSON object, perhaps with no newline, and reads one JSON reply; it
-//! may use a new connection for each request or one for all.
+//! may use a new connection for each request or one for all. The exercise's description says `action` where its
+//! programs say `cmd`: both are dialects of this protocol, see [below](#the-cmd-dialect).
 //!
 //! # One port, three first bytes
 //!
 //! A client has 10 s to send the first byte. `0x16` (a TLS record) starts TLS 1.3 with the tracker's self-signed
-//! certificate, client certificate optional, then the same JSON. `{` or white space is plaintext JSON. Anything else
-//! gets one JSON error line, and the connection ends.
+//! certificate, client certificate optional, then the same JSON. `{`, white space, NUL or a byte-order mark is
+//! plaintext JSON. Anything else gets one JSON error line, and the connection ends.
 //!
 //! # Certificates
 //!
@@ -32,28 +33,46 @@
 //!
 //! # Framing
 //!
-//! Objects one after another, with or without white space between ([`crate::json_scanner`]). Requests may be
-//! pipelined; replies come in order, each one line of compact JSON ending in `\n`. When the client ends its side,
-//! what is complete is answered and the connection ends.
+//! Objects one after another, with or without white space between ([`crate::json_scanner`]); NUL and byte-order marks
+//! count as white space. A length before an object is an error that ends the connection. Requests may be pipelined;
+//! replies come in order, each one line of compact JSON ending in `\n`. In plaintext each reply is written in one piece
+//! by itself as far as 64 KiB. When the client ends its side, what is complete is answered and the connection ends.
 //!
 //! # Requests
 //!
-//! `{"action": "...", "id": any?, ...}`. `id`, if given, comes back in the reply. Unknown fields are ignored, and a
-//! field that is `null` is a field that isn't there.
+//! `{"action": "...", "id": any?, ...}`. `id`, if given, comes back in the reply. Unknown fields are ignored, and so are
+//! fields that the action doesn't use; a field that is `null` is a field that isn't there. Names of fields and actions
+//! may be in upper or lower case; of several fields of one name the last counts.
 //!
 //! | action | fields | what it does | reply has |
 //! |---|---|---|---|
 //! | `REGISTER` | user, password | makes an account; over TLS with a client certificate also binds it | |
 //! | `LOGIN` | user, password; port?, addresses\[\]?, rebind?, features\[\]? | authenticates and makes the user present | token, ttl_s, observed_ip, features\[\]? |
-//! | `REGISTER_FILES` | user, files\[{name, size, hash}\]; mode? `replace` (default), `add`, `remove`; token?, password? | what the user shares | count |
+//! | `REGISTER_FILES` | user, files\[{name, size, hash}\]; mode? `replace` (default), `add`, `remove`; token?, password? | what the user shares | count, left_out? |
 //! | `LIST_PEERS` | user?, name?, hash?, limit?, cursor?, with_files? | who is present | peers\[{user, ip, port, addresses, fingerprint, files}\], total, next? |
 //! | `LOGOUT` | user; token?, password? | ends presence, forgets the session's files | |
 //! | `RESUME` | port?, addresses\[\]?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\] |
-//! | `HEARTBEAT` | user?, token? | renews the lease | ttl_s |
+//! | `HEARTBEAT` | user?, token? | renews the lease of this connection's user, or of `user` where the connection may speak for it | ttl_s |
 //! | `WHOIS` | user or fingerprint | the binding; over TLS with a bound certificate | user, fingerprint, online |
 //! | `FIND` | hash or name (words, [`Words`]); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | events on this connection from here on; over TLS with a bound certificate | seq, features\[\] |
 //! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
+//!
+//! `porta` is another name for `port`.
+//!
+//! # What is taken
+//!
+//! Requests are read leniently, because clients are written in many languages; replies are strict.
+//!
+//! * A whole number may be a fraction (`1024.0`, `1e3`) or a text (`"1024"`). Where a text is wanted a number is taken
+//!   as it is written: `"password": 12345` is the password `12345`. Yes and no may be texts (`"true"`, `"no"`), or 1 and 0.
+//! * `port` may be missing, `null`, `""` or 0: then there is none. `addresses` may be one text, with commas.
+//!   An empty text is a field that isn't there, but for `user` and `password` where they are needed, and `hash`.
+//! * A file's `hash` may be missing or `null`, which is the empty one. `files` may be one file without a list around it.
+//! * Of `files` those are kept that can be. A file that can't (a name that is none, a bare text, no `size`, half of a
+//!   surrogate pair) is left out: the reply has `left_out`, how many there are, and names the first of them with the
+//!   reasons in `message`. Only when none of several can be kept is it an error, and then nothing changes.
+//! * Bytes that are not UTF-8, and text that is not JSON, cost their request and not the connection.
 //!
 //! # Features
 //!
@@ -69,11 +88,38 @@
 //!
 //! # Lists of peers
 //!
-//! `LIST_PEERS` without fields is complete: everybody, with all files. With `user`, `name` or `hash` it lists those who
-//! match, and of their files those that do, at most 1,000 of each user. An entry that doesn't list all files it counts,
-//! because of that or because of `"with_files": false`, has a `file_count`; one that lists all of them has none. A list
-//! that was asked for with any field may end sooner than `limit`, after about 256 KiB: `next` is there whenever there
-//! is more, and is the `cursor` of the page that follows. `total` counts the users on all pages.
+//! Over TLS `LIST_PEERS` without fields is complete: everybody, with all files, and every field of every entry.
+//!
+//! In plaintext entries are compact: no field that is empty or null, no `fingerprint`, no `addresses`. Without fields
+//! the list has everybody, and of their files only so many that the reply stays below 4,096 bytes, which is what clients
+//! of the exercise read at once. Entries come first; what they leave is shared by the files, one of each user in turn,
+//! beginning with the latest login. When entries alone are longer, no files are listed. `"with_files": true`, or any
+//! other field, gets all files.
+//!
+//! With `user`, `name` or `hash` it lists those who match, and of their files those that do, at most 1,000 of each user
+//! by name or hash. An entry that doesn't list all files it counts has a `file_count`; one that lists all of them has
+//! none. A list that was asked for with any field (over TLS any but `"with_files": true`) may end sooner than `limit`,
+//! after about 256 KiB: `next` is there whenever there is more, and is the `cursor` of the page that follows. `total`
+//! counts the users on all pages.
+//!
+//! # The `cmd` dialect
+//!
+//! The clients that were written for the exercise say `cmd` instead of `action`. A request that has `cmd` is answered in
+//! their way, whatever was said before on the connection; one that shows neither word, or isn't JSON, in the way of the
+//! request before it. All actions and fields are the same; what differs is the reply:
+//!
+//! * `{"status": "OK"|"ERROR", "msg": "..."}`, `msg` never empty and in Portuguese; no `code`, `message`,
+//!   `retry_after_ms`, nor the fields of `LOGIN`, `RESUME` and `HEARTBEAT`. `REGISTER_FILES` has `count` and `left_out`.
+//! * `LIST_PEERS` has no `msg`: `{"status": "OK", "peers": {USER: {"connection": {"ip", "porta", "login_time"}, "files":
+//!   [{"name", "size", "hash"}], "file_count"?}}, "total"?}`. `porta` is 0 when there is none; `login_time` is
+//!   `2024-05-31T13:05:09` in the tracker's local time; `files` may be `[]`.
+//! * Without fields (`"with_files": false` aside) that list is always below 4,096 bytes, also over TLS: beyond what fits
+//!   it has those who logged in last, and says `total`. Files share what entries leave as they do in plaintext; where
+//!   not even counts have room `file_count` is missing. 24 peers always fit: with names of 32 bytes and the longest IPv6
+//!   addresses they take 3,840 bytes, with IPv4 addresses 3,300. A list that was asked for with any other field has pages.
+//! * `HEARTBEAT` with `user` renews the lease of a user for whom the connection may speak.
+//! * The exercise's rooms (`CREATE_ROOM`, `JOIN_ROOM`, `LIST_ROOMS`, `GET_ROOM_MEMBERS`, `KICK_MEMBER`) are known by name
+//!   and answered with `ERROR`: there are none yet.
 //!
 //! # Replies
 //!
@@ -126,16 +172,19 @@
 //! |---|---|---|
 //! | user | `[A-Za-z0-9_.-]`, 1 to 32 bytes | `invalid_user` |
 //! | password | 1 byte to 1 KiB | `invalid_password` |
-//! | file name | components of 255 bytes, 1,024 bytes in all, see [`crate::FileName`] | `bad_request` |
-//! | hash | 128 characters, no controls | `bad_request` |
-//! | size | 0 to 2^53 - 1 | `bad_request` |
+//! | file name | components of 255 bytes, 1,024 bytes in all, see [`crate::FileName`] | the file is left out |
+//! | hash | 128 characters, no controls | the file is left out; elsewhere `bad_request` |
+//! | size | 0 to 2^53 - 1 | the file is left out |
 //! | files of one user | 100,000 | `too_large` |
 //! | addresses of one user | 8 | `too_large` |
+//! | files that are named among those left out | 3, 40 characters each | counted |
+//! | a reply to `LIST_PEERS` without fields, in plaintext | 4,095 bytes as long as all entries fit; in the `cmd` dialect always | `file_count`, `total` |
 //! | words to find | 16 | `bad_request` |
 //! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from the same address) | `too_large`, closed |
 //! | nesting of a request | 16 | `too_large`, closed |
 //! | time and memory that a client may take, connections, attempts | the tables in the tracker's modules | `rate_limited` or `busy` with `retry_after_ms`, or closed |
 
+mod dialect;
 mod event;
 mod feature;
 mod find;
@@ -146,6 +195,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use dialect::{Dialect, encode_cmd_error, encode_cmd_ok};
 pub use event::{Event, EventKind};
 pub use feature::{Feature, Features};
 pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_lower, words_in, words_of};
@@ -154,8 +204,8 @@ pub use reply::{
     encode_error, encode_ok, features_in, parse_reply,
 };
 pub use request::{
-    Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, Request, SharedFile,
-    Whois, parse_request,
+    Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, RejectedFiles,
+    Request, SharedFile, Whois, parse_object, parse_request,
 };
 
 use crate::limits::HASH_TEXT_CHARS;

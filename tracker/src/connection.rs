@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accepted ─► first byte ─┬─ 0x16 ─────────────► TLS handshake ─┐
-//!                         ├─ '{' or white space ────────────────┴─► conversation ─► closed
+//!                         ├─ '{', white space, NUL, BOM ────────┴─► conversation ─► closed
 //!                         └─ anything else ─► one error line ─────────────────────► closed
 //! ```
 //!
@@ -124,15 +124,16 @@ pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context, seat
 
 async fn talk(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Seat>) -> Ending {
     let _ = stream.set_nodelay(true);
-    let mut first = [0];
+    let mut first = [0; 2];
     let peeked = tokio::select! {
         peeked = timeout(context.patience.first_byte, stream.peek(&mut first)) => peeked,
         () = last_moment(&context.stop) => return Ending::Stop,
     };
     match (peeked, first) {
-        (Ok(Ok(1)), [0x16]) => talk_tls(stream, ip, context, seat).await,
-        (Ok(Ok(1)), _) => conversation(stream, ip, Transport::Plain, context, seat).run().await,
-        (Ok(Ok(_)), _) => Ending::Client,
+        (Ok(Ok(0)), _) => Ending::Client,
+        // A TLS record, whose next byte is its version's; or the length of a request in four bytes, the lowest first.
+        (Ok(Ok(1)), [0x16, _]) | (Ok(Ok(_)), [0x16, 0x03]) => talk_tls(stream, ip, context, seat).await,
+        (Ok(Ok(_)), _) => conversation(stream, ip, Transport::Plain, context, seat).run().await,
         (Ok(Err(why)), _) => Ending::Broken(why),
         (Err(_), _) => Ending::Silent,
     }

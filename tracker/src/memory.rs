@@ -28,15 +28,16 @@ use shared::UserName;
 use shared::tracker::{PeerEntry, SharedFile, Token};
 use tracing::warn;
 
-use crate::registry::{Change, Files, Remembered, Revived};
+use crate::registry::{Change, Files, LoginTime, Remembered, Revived};
 
 /// The schema's version; the contents of one that is not known are not worth keeping.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const SCHEMA: &str = "CREATE TABLE presence (
     user TEXT NOT NULL PRIMARY KEY,
     token BLOB NOT NULL CHECK (length(token) = 32),
     until_ms INTEGER NOT NULL,
-    entry TEXT NOT NULL
+    entry TEXT NOT NULL,
+    login_ms INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE list (
     user TEXT NOT NULL,
@@ -53,6 +54,9 @@ const FROM_1_TO_2: &str = "CREATE TABLE list (
 ) STRICT;
 INSERT INTO list SELECT user, x'', substr(files, 2, length(files) - 2) FROM presence WHERE files <> '[]';
 ALTER TABLE presence DROP COLUMN files;";
+/// Version 2 didn't know when somebody logged in; a login without that is one at the time of the change.
+const FROM_2_TO_3: &str = "ALTER TABLE presence ADD COLUMN login_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE presence SET login_ms = CAST(strftime('%s', 'now') AS INTEGER) * 1000;";
 
 /// Users in one transaction.
 const USERS_AT_ONCE: usize = 512;
@@ -92,7 +96,7 @@ impl Memory {
         let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         db.execute("DELETE FROM presence WHERE until_ms <= ?1", [unix_ms(now)])?;
         db.execute("DELETE FROM list WHERE user NOT IN (SELECT user FROM presence)", [])?;
-        let mut query = db.prepare("SELECT user, token, until_ms, entry FROM presence")?;
+        let mut query = db.prepare("SELECT user, token, until_ms, entry, login_ms FROM presence ORDER BY login_ms")?;
         let mut lists = db.prepare("SELECT files FROM list WHERE user = ?1")?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
@@ -132,11 +136,15 @@ impl Memory {
 
 fn store_presence(batch: &Transaction<'_>, change: &Change, now: SystemTime) -> Result<(), MemoryError> {
     let user = change.user.as_str();
-    if let Some(Remembered { token, remaining, entry, .. }) = &change.presence {
+    if let Some(Remembered { token, remaining, entry, at, .. }) = &change.presence {
         let (token, until, entry) = (token.as_bytes(), unix_ms(now + *remaining), text(entry)?);
-        batch
-            .prepare_cached("INSERT OR REPLACE INTO presence VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![user, token, until, entry])?;
+        batch.prepare_cached("INSERT OR REPLACE INTO presence VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+            user,
+            token,
+            until,
+            entry,
+            at.unix_ms()
+        ])?;
     } else {
         batch.prepare_cached("DELETE FROM presence WHERE user = ?1")?.execute([user])?;
     }
@@ -175,7 +183,8 @@ fn open(path: &Path) -> Result<Connection, MemoryError> {
     match version {
         VERSION => db.query_row("SELECT count(*) FROM presence", [], |row| row.get::<_, i64>(0)).map(drop)?,
         0 => begin_with(&db, SCHEMA)?,
-        1 => begin_with(&db, FROM_1_TO_2)?,
+        1 => begin_with(&db, &[FROM_1_TO_2, FROM_2_TO_3].concat())?,
+        2 => begin_with(&db, FROM_2_TO_3)?,
         other => return Err(MemoryError(format!("it has version {other}, this tracker knows {VERSION}"))),
     }
     Ok(db)
@@ -202,7 +211,8 @@ fn revived_from(row: &Row<'_>, pieces: Vec<Vec<SharedFile>>, now: SystemTime) ->
     let until: i64 = row.get(2)?;
     let left = u64::try_from(until - unix_ms(now)).unwrap_or_default();
     let entry: PeerEntry = serde_json::from_str(&row.get::<_, String>(3)?).map_err(malformed)?;
-    Ok(Revived { entry, files: Files::from_pieces(pieces), token, remaining: Duration::from_millis(left) })
+    let (files, at) = (Files::from_pieces(pieces), LoginTime::at_unix_ms(row.get(4)?));
+    Ok(Revived { entry, files, token, remaining: Duration::from_millis(left), at })
 }
 
 fn files(piece: &str) -> Result<Vec<SharedFile>, MemoryError> {
@@ -247,7 +257,8 @@ mod tests {
         let entry =
             format!(r#"{{"user":"{user}","ip":"10.0.0.1","port":4000,"addresses":[],"fingerprint":null,"files":[]}}"#);
         let token = Token::from_bytes([7; 32]);
-        let presence = Some(Remembered { token, remaining: MINUTE, entry: entry.into_bytes(), files });
+        let at = LoginTime::at_unix_ms(1_700_000_000_123);
+        let presence = Some(Remembered { token, remaining: MINUTE, entry: entry.into_bytes(), at, files });
         Change { user: user.parse().unwrap(), presence }
     }
 

@@ -29,6 +29,7 @@
 //! | FIND between two turns of others, the lock not held | about 32,768 names and words looked at | others have their turn, then the next |
 //! | a page of LIST_PEERS or FIND | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
+//! | the plain list in plaintext | 4,095 bytes for the whole reply while all entries fit; files share what entries leave | `file_count`; in the `cmd` dialect also `total` |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
 //! | accounts whose sessions an administrator or another key ended | one number an account | |
 //! | events of one user | 10 at once, then what became of it each 100 ms | put together |
@@ -38,10 +39,12 @@
 mod addresses;
 mod authority;
 mod bindings;
+mod bounded_list;
 mod events;
 mod files;
 mod finding;
 mod listing;
+mod login_time;
 mod memory;
 mod segments;
 mod sessions;
@@ -63,7 +66,8 @@ pub use authority::{Authority, Claim, Denial};
 pub use events::{Backlog, KEPT_EVENTS};
 pub use files::{Files, FilesRefused};
 pub use finding::{Finding, Lists, Position, behind_last};
-pub use listing::{Page, Parts, Told};
+pub use listing::{Page, Parts, Told, View};
+pub use login_time::LoginTime;
 pub use memory::{Change, Remembered, Revived};
 pub use sessions::{BindingMoved, Ended, SessionId};
 
@@ -103,6 +107,8 @@ pub struct Arrival {
     pub token: Token,
     /// The binding the authentication relied on.
     pub binding: Option<Fingerprint>,
+    /// When it happened.
+    pub at: LoginTime,
 }
 
 /// The state; see the module.
@@ -116,8 +122,12 @@ pub struct Registry {
     bindings: HashMap<UserName, Fingerprint>,
     owners: HashMap<Fingerprint, UserName>,
     events: EventLog,
-    /// The plain list's text.
+    /// The plain list's text, as those have it who come over TLS.
     segments: Segments,
+    /// The same without files, as those have it who come in plaintext.
+    compact_segments: Segments,
+    /// Those who are present, the one who logged in last at the end.
+    recent: BTreeMap<SessionId, UserName>,
     last_session: u64,
     /// The newest session at the time that a user was last expelled.
     expelled: HashMap<UserName, SessionId>,
@@ -140,6 +150,8 @@ pub struct Registry {
 struct Present {
     session: SessionId,
     ip: IpAddr,
+    port: Option<u16>,
+    at: LoginTime,
     bound: bool,
     deadline: Instant,
     /// When the deadline is looked at next: never after it.
@@ -166,7 +178,9 @@ impl Registry {
             bindings: HashMap::new(),
             owners: HashMap::new(),
             events: EventLog::new(first_event),
-            segments: Segments::new(texts.clone()),
+            segments: Segments::new(View::Full, texts.clone()),
+            compact_segments: Segments::new(View::Compact, texts.clone()),
+            recent: BTreeMap::new(),
             last_session: 0,
             expelled: HashMap::new(),
             last_expulsion: SessionId::default(),
@@ -209,7 +223,7 @@ impl Registry {
     /// # Errors
     /// [`BindingMoved`] when the account is bound otherwise than the authentication relied on.
     pub fn login(&mut self, arrival: Arrival, now: Instant) -> Result<SessionId, BindingMoved> {
-        let Arrival { user, ip, port, addresses, token, binding } = arrival;
+        let Arrival { user, ip, port, addresses, token, binding, at } = arrival;
         let session = self.attach(user.clone(), token, binding)?;
         let head = listing::entry_head(&user, ip, port, &addresses, binding);
         let old = self.forget_presence(&user);
@@ -223,8 +237,11 @@ impl Registry {
         let files = Files::default();
         let bound = binding.is_some();
         let (queued, stored, told) = (deadline, deadline, told_before.unwrap_or(now));
-        self.present.insert(user.clone(), Present { session, ip, bound, deadline, queued, stored, told, files, head });
+        let present = Present { session, ip, port, at, bound, deadline, queued, stored, told, files, head };
+        self.present.insert(user.clone(), present);
+        self.recent.insert(session, user.clone());
         self.segments.added(&user, &self.present);
+        self.compact_segments.added(&user, &self.present);
         if !bound {
             *self.legacy_at.entry(ip).or_default() += 1;
         }
@@ -335,6 +352,8 @@ impl Registry {
     fn forget_presence(&mut self, user: &UserName) -> Option<Present> {
         let present = self.present.remove(user)?;
         self.segments.removed(user);
+        self.compact_segments.removed(user);
+        self.recent.remove(&present.session);
         self.catalogue_bytes -= present.files.bytes();
         self.catalogue_text -= present.files.text_bytes();
         self.discard(present.files.clone());

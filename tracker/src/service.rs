@@ -19,21 +19,20 @@
 
 mod account;
 mod administration;
+mod answer;
 mod client;
 mod long_work;
 mod presence;
 mod refused;
 mod remembering;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
-use shared::tracker::{Parsed, Request, Token, encode_error, encode_ok, parse_request};
+use shared::tracker::{Dialect, Parsed, RejectedFiles, Request, Token, parse_object};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::info;
@@ -45,14 +44,19 @@ use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{Files, Parts, Registry, Rules, SessionId};
 
+use answer::Answer;
+pub(crate) use answer::encode_refusal;
 use long_work::{LongWork, Turn};
-use refused::{RETRY_AFTER_CHANGE_MS, Refused, busy, changed_meanwhile, internal, refuse};
+use refused::{RETRY_AFTER_CHANGE_MS, Refused, busy, changed_meanwhile, refuse};
 
 pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
 
 /// Requests longer than this many bytes are parsed on the thread for long work.
 const PARSED_AT_ONCE: usize = 64 * 1024;
+
+/// Lines longer than this are counted as long as they are on their way.
+const COUNTED: usize = 16 * 1024;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -139,7 +143,7 @@ pub enum Reply {
 /// The end of a [`Reply::List`].
 pub const LIST_END: &[u8] = b"}\n";
 
-type Answered = Result<Reply, Refused>;
+type Answered = Result<Answer, Refused>;
 
 impl Service {
     /// Reads the bindings, and begins with those present who were so before.
@@ -176,29 +180,35 @@ impl Service {
         })
     }
 
-    /// Answers one request; `text` is one object as the scanner hands it out.
-    pub async fn answer(&self, client: &mut Client, text: &str) -> Reply {
+    /// Answers one request; `object` is one object as the scanner hands it out.
+    pub async fn answer(&self, client: &mut Client, object: &[u8]) -> Reply {
         let began = Instant::now();
-        let (Parsed { id, action, features, request }, turn) = self.parse(text).await;
+        let (Parsed { id, dialect, action, features, left_out, request }, turn) = self.parse(client, object).await;
         let id = id.as_deref();
+        client.speaks(dialect);
         if let Some(features) = features {
             client.lists(features);
         }
-        let answered = match request {
-            Ok(request) => self.act(client, id, request, turn).await,
-            Err(refusal) => Err(refusal.into()),
+        let (code, line) = match request {
+            Ok(request) => {
+                let answered = self.act(client, id, request, left_out, turn).await;
+                match answered.and_then(|answer| self.encode(dialect, id, answer)) {
+                    Ok(reply) => {
+                        self.touch(client);
+                        client.granted(action, began.elapsed());
+                        return reply;
+                    }
+                    Err(Refused { refusal, retry_after_ms }) => {
+                        (refusal.code, encode_refusal(dialect, id, &refusal, retry_after_ms))
+                    }
+                }
+            }
+            // The parser speaks the request's dialect.
+            Err(refusal) => (refusal.code, answer::encode_own_words(dialect, id, &refusal)),
         };
         self.touch(client);
-        match answered {
-            Ok(reply) => {
-                client.granted(action, began.elapsed());
-                reply
-            }
-            Err(Refused { refusal, retry_after_ms }) => {
-                client.refused(action, refusal.code, began.elapsed());
-                Reply::Line(encode_error(id, &refusal, retry_after_ms))
-            }
-        }
+        client.refused(action, code, began.elapsed());
+        Reply::Line(line)
     }
 
     /// From now on goes by this. What was used of rates that stay the same stays used.
@@ -305,43 +315,61 @@ impl Service {
     }
 
     /// What a request says; where it is long, its turn at long work goes on.
-    async fn parse(&self, text: &str) -> (Parsed, Option<Turn>) {
-        if text.len() <= PARSED_AT_ONCE {
-            return (parse_request(text), None);
+    async fn parse(&self, client: &Client, object: &[u8]) -> (Parsed, Option<Turn>) {
+        let usual = client.dialect();
+        if object.len() <= PARSED_AT_ONCE {
+            return (parse_object(object, usual), None);
         }
         let parse = async {
             let turn = self.long_work.turn().await?;
             // Copied only now: those who wait need no memory for it.
-            let text = text.to_owned();
-            self.long_work.run(turn, move || parse_request(&text)).await
+            let object = object.to_owned();
+            self.long_work.run(turn, move || parse_object(&object, usual)).await
         };
         match parse.await {
             Ok((parsed, turn)) => (parsed, Some(turn)),
-            Err(why) => {
-                (Parsed { id: None, action: None, features: None, request: Err(Refused::from(why).refusal) }, None)
-            }
+            Err(why) => (Parsed::unread(usual, Refused::from(why).refusal), None),
         }
     }
 
-    async fn act(&self, client: &mut Client, id: Option<&str>, request: Request, turn: Option<Turn>) -> Answered {
+    async fn act(
+        &self,
+        client: &mut Client,
+        id: Option<&str>,
+        request: Request,
+        left_out: RejectedFiles,
+        turn: Option<Turn>,
+    ) -> Answered {
         match request {
-            Request::ListPeers(wanted) => self.list_peers(id, &wanted).await,
-            Request::Heartbeat { user, token } => self.heartbeat(client, id, user, token),
-            Request::Whois(whois) => self.whois(client, id, &whois),
-            Request::Find(find) => self.find(client, id, &find).await,
-            Request::Subscribe { since } => self.subscribe(client, id, since),
+            Request::ListPeers(wanted) => self.list_peers(client, id, &wanted).await,
+            Request::Heartbeat { user, token } => self.heartbeat(client, user, token),
+            Request::Whois(whois) => self.whois(client, &whois),
+            Request::Find(find) => self.find(client, &find).await,
+            Request::Subscribe { since } => self.subscribe(client, since),
             // Rare and large futures, boxed so that each connection's task stays small.
-            Request::Register(credentials) => Box::pin(self.register(client, id, credentials)).await,
+            Request::Register(credentials) => Box::pin(self.register(client, credentials)).await,
             Request::Login { credentials, presence, rebind } => {
-                Box::pin(self.login(client, id, credentials, &presence, rebind)).await
+                Box::pin(self.login(client, credentials, &presence, rebind)).await
             }
             Request::Passwd { credentials, new_password } => {
-                Box::pin(self.passwd(client, id, credentials, new_password)).await
+                Box::pin(self.passwd(client, credentials, new_password)).await
             }
-            Request::Resume(presence) => self.resume(client, id, &presence),
-            Request::RegisterFiles(files) => Box::pin(self.register_files(client, id, files, turn)).await,
-            Request::Logout { user, proof } => Box::pin(self.logout(client, id, user, proof)).await,
+            Request::Resume(presence) => self.resume(client, &presence),
+            Request::RegisterFiles(files) => Box::pin(self.register_files(client, files, left_out, turn)).await,
+            Request::Logout { user, proof } => Box::pin(self.logout(client, user, proof)).await,
         }
+    }
+
+    /// Writes the answer. A long line is kept account of as long as it is on its way.
+    fn encode(&self, dialect: Dialect, id: Option<&str>, answer: Answer) -> Result<Reply, Refused> {
+        Ok(match answer.encode(dialect, id)? {
+            Reply::Line(mut line) if line.len() > COUNTED && line.ends_with(LIST_END) => {
+                line.truncate(line.len() - LIST_END.len());
+                let fields = [self.with_registry(|registry, _| registry.counted(line))].into();
+                Reply::List { head: Vec::new(), fields }
+            }
+            reply => reply,
+        })
     }
 
     /// Any request on a connection is a word from those who logged in on it.
@@ -364,10 +392,6 @@ impl Gate {
         let Policy { rules, rates, registration } = policy;
         Self { rates, limits, registration, legacy_lease: rules.legacy_lease }
     }
-}
-
-fn ok<T: Serialize>(id: Option<&str>, message: impl Into<Cow<'static, str>>, body: &T) -> Answered {
-    encode_ok(id, &message.into(), body).map(Reply::Line).map_err(|why| internal(&why))
 }
 
 /// Drops long lists where that holds up nobody.

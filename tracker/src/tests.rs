@@ -2,6 +2,7 @@
 
 mod administration;
 mod bounds;
+mod cmd;
 mod harness;
 mod legacy;
 mod protection;

@@ -34,6 +34,9 @@ pub struct LoginReply {
 pub struct CountReply {
     /// How many files the user now shares.
     pub count: usize,
+    /// How many files of the request were not kept, because something is wrong with them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
 }
 
 /// To `LIST_PEERS`.
@@ -144,27 +147,16 @@ impl std::error::Error for ReplyError {}
 /// # Errors
 /// When `body` can't be written as a JSON object.
 pub fn encode_ok<T: Serialize>(id: Option<&str>, message: &str, body: &T) -> Result<Vec<u8>, serde_json::Error> {
-    let mut line = start(id);
+    let mut line = begin_line(id);
     line.extend_from_slice(b"\"status\":\"ok\",\"code\":\"ok\",\"message\":");
     serde_json::to_writer(&mut line, message)?;
-    let at = line.len();
-    serde_json::to_writer(&mut line, body)?;
-    if line.get(at) != Some(&b'{') {
-        return Err(serde::ser::Error::custom("the body of a reply is an object"));
-    }
-    if line.len() - at == 2 {
-        line.truncate(at);
-        line.push(b'}');
-    } else {
-        line[at] = b',';
-    }
-    line.push(b'\n');
+    append_fields(&mut line, body)?;
     Ok(line)
 }
 
 /// One line that says no.
 pub fn encode_error(id: Option<&str>, refusal: &Refusal, retry_after_ms: Option<u64>) -> Vec<u8> {
-    let mut line = start(id);
+    let mut line = begin_line(id);
     let message = serde_json::Value::from(refusal.message.as_str());
     let head = format!("\"status\":\"error\",\"code\":\"{}\",\"message\":{message}", refusal.code);
     line.extend_from_slice(head.as_bytes());
@@ -175,7 +167,8 @@ pub fn encode_error(id: Option<&str>, refusal: &Refusal, retry_after_ms: Option<
     line
 }
 
-fn start(id: Option<&str>) -> Vec<u8> {
+/// Begins a line with the request's id.
+pub(super) fn begin_line(id: Option<&str>) -> Vec<u8> {
     let mut line = Vec::with_capacity(128);
     line.push(b'{');
     if let Some(id) = id {
@@ -184,6 +177,28 @@ fn start(id: Option<&str>) -> Vec<u8> {
         line.push(b',');
     }
     line
+}
+
+/// Appends `body`'s fields to a line that has fields, and ends it.
+pub(super) fn append_fields<T: Serialize>(line: &mut Vec<u8>, body: &T) -> Result<(), serde_json::Error> {
+    let at = line.len();
+    serde_json::to_writer(&mut *line, body)?;
+    if line.get(at) != Some(&b'{') {
+        return Err(serde::ser::Error::custom("the body of a reply is an object"));
+    }
+    if line.len() - at == 2 {
+        line.truncate(at);
+        line.push(b'}');
+    } else if let Some(brace) = line.get_mut(at) {
+        *brace = b',';
+    }
+    line.push(b'\n');
+    Ok(())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Reads a reply whose body is `T`.
@@ -227,7 +242,7 @@ mod tests {
     fn golden_replies() {
         let ok = encode_ok(None, "hello", &Empty {}).unwrap();
         assert_eq!(ok, b"{\"status\":\"ok\",\"code\":\"ok\",\"message\":\"hello\"}\n");
-        let ok = encode_ok(Some("[1]"), "2 files", &CountReply { count: 2 }).unwrap();
+        let ok = encode_ok(Some("[1]"), "2 files", &CountReply { count: 2, left_out: 0 }).unwrap();
         assert_eq!(ok, b"{\"id\":[1],\"status\":\"ok\",\"code\":\"ok\",\"message\":\"2 files\",\"count\":2}\n");
         let refusal = Refusal::new(ErrorCode::Busy, "later \"please\"\n");
         assert_eq!(
@@ -272,8 +287,9 @@ mod tests {
 
     #[test]
     fn replies_are_read_back() {
-        let line = String::from_utf8(encode_ok(Some("7"), "ok", &CountReply { count: 9 }).unwrap()).unwrap();
-        assert_eq!(parse_reply(&line), Ok(CountReply { count: 9 }));
+        let line =
+            String::from_utf8(encode_ok(Some("7"), "ok", &CountReply { count: 9, left_out: 1 }).unwrap()).unwrap();
+        assert_eq!(parse_reply(&line), Ok(CountReply { count: 9, left_out: 1 }));
         let refusal = Refusal::new(ErrorCode::RateLimited, "slow down");
         let line = String::from_utf8(encode_error(None, &refusal, Some(5))).unwrap();
         assert_eq!(parse_reply::<Empty>(&line), Err(ReplyError::Refused { refusal, retry_after_ms: Some(5) }));

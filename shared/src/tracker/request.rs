@@ -2,6 +2,9 @@
 
 mod bounded;
 mod check;
+mod fault;
+mod fields;
+mod loose;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -12,10 +15,12 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Features, Find, HashText, Token};
+use super::{Dialect, ErrorCode, Features, Find, HashText, Token};
 use crate::limits::PASSWORD_BYTES;
 use crate::{FileName, Fingerprint, UserName};
-use check::{Fields, OnlyId, known_action};
+use fault::Fault;
+pub use fault::RejectedFiles;
+use fields::Fields;
 
 /// One checked request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,28 +182,81 @@ pub struct Refusal {
 pub struct Parsed {
     /// The request's id as JSON text on one line, to be echoed.
     pub id: Option<String>,
-    /// The action's name, when it is one of ours; for logs and counters.
+    /// The dialect to answer in.
+    pub dialect: Dialect,
+    /// The action's name, when it is one that is known; for logs and counters.
     pub action: Option<&'static str>,
     /// The client's features, where a `LOGIN`, `RESUME` or `SUBSCRIBE` lists them.
     pub features: Option<Features>,
+    /// The files of a `REGISTER_FILES` that are not in the request because something is wrong with them.
+    pub left_out: RejectedFiles,
     /// The request itself.
     pub request: Result<Request, Refusal>,
 }
 
-/// Parses the text of one object. Never fails as a whole: the id is found even where the rest is refused.
+/// Objects longer than this are not searched for their id when they are not UTF-8.
+const SEARCHED: usize = 64 * 1024;
+
+/// Parses the text of one object, see [`parse_object`].
 pub fn parse_request(text: &str) -> Parsed {
-    match serde_json::from_str::<Fields<'_>>(text) {
-        Ok(mut fields) => {
-            let id = fields.id.map(|raw| raw.get().replace(['\n', '\r'], " "));
-            let action = fields.action.as_deref().and_then(known_action);
-            Parsed { id, action, features: fields.features(action), request: fields.check(action) }
+    parse_object(text.as_bytes(), Dialect::default())
+}
+
+/// Parses one object. Never fails as a whole: the id is found even where the rest is refused. An object that doesn't
+/// show its dialect is taken to be in the `usual` one.
+pub fn parse_object(object: &[u8], usual: Dialect) -> Parsed {
+    match std::str::from_utf8(object) {
+        Ok(text) => parse_text(text, usual),
+        Err(_) if object.len() <= SEARCHED => {
+            let Parsed { id, dialect, action, .. } = parse_text(&String::from_utf8_lossy(object), usual);
+            Parsed { id, action, ..Parsed::refused(dialect, &Fault::NotUtf8) }
         }
-        Err(error) => {
-            let id = serde_json::from_str::<OnlyId<'_>>(text).ok().and_then(|only| only.id);
-            let code = if error.is_data() { ErrorCode::BadRequest } else { ErrorCode::BadJson };
-            let id = id.map(|raw| raw.get().replace(['\n', '\r'], " "));
-            Parsed { id, action: None, features: None, request: Err(Refusal::new(code, error.to_string())) }
+        Err(_) => Parsed::refused(seeming_dialect(object).unwrap_or(usual), &Fault::NotUtf8),
+    }
+}
+
+fn parse_text(text: &str, usual: Dialect) -> Parsed {
+    let mut fields = match Fields::read(text) {
+        Ok(fields) => fields,
+        Err(error) => return Parsed::refused(seeming_dialect(text.as_bytes()).unwrap_or(usual), &error.into()),
+    };
+    let (id, dialect) = (fields.id(), fields.dialect().unwrap_or(usual));
+    let action = match fields.action() {
+        Ok(action) => action,
+        Err(fault) => return Parsed { id, ..Parsed::refused(dialect, &fault) },
+    };
+    match fields.check(action) {
+        Ok((request, left_out)) => {
+            let features = fields.features(action);
+            Parsed { id, dialect, action: Some(action), features, left_out, request: Ok(request) }
         }
+        Err(fault) => Parsed { id, action: Some(action), ..Parsed::refused(dialect, &fault) },
+    }
+}
+
+/// Returns the dialect that an object seems to be in which is no JSON: that of the key that comes first.
+fn seeming_dialect(object: &[u8]) -> Option<Dialect> {
+    const KEYS: [(&[u8], Dialect); 2] = [(b"\"cmd\"", Dialect::Cmd), (b"\"action\"", Dialect::Action)];
+    let begin = object.get(..object.len().min(SEARCHED)).unwrap_or_default();
+    let place = |key: &[u8]| begin.windows(key.len()).position(|window| window.eq_ignore_ascii_case(key));
+    let found = KEYS.into_iter().filter_map(|(key, dialect)| Some((place(key)?, dialect)));
+    found.min_by_key(|(place, _)| *place).map(|(_, dialect)| dialect)
+}
+
+/// Returns enough of a hostile text to recognise it by.
+fn shortened(text: &str) -> &str {
+    text.char_indices().nth(40).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
+}
+
+impl Parsed {
+    fn refused(dialect: Dialect, fault: &Fault) -> Self {
+        Self::unread(dialect, fault.refusal(dialect))
+    }
+
+    /// Returns what became of an object that nobody could look at.
+    pub fn unread(dialect: Dialect, refusal: Refusal) -> Self {
+        let (id, action, features, left_out) = (None, None, None, RejectedFiles::default());
+        Self { id, dialect, action, features, left_out, request: Err(refusal) }
     }
 }
 
@@ -236,10 +294,14 @@ impl fmt::Debug for Password {
 }
 
 impl ListPeers {
-    /// Whether this is the list of the exercise: everybody, with all files.
+    /// Whether everybody is to be listed, with all files.
     pub fn is_plain(&self) -> bool {
-        let without = Self { with_files: None, ..self.clone() };
-        without == Self::default() && self.with_files != Some(false)
+        self.is_everybody() && self.with_files != Some(false)
+    }
+
+    /// Whether everybody is to be listed, with files or without.
+    pub fn is_everybody(&self) -> bool {
+        Self { with_files: None, ..self.clone() } == Self::default()
     }
 }
 

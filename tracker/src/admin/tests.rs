@@ -45,7 +45,7 @@ impl Office {
     }
 
     async fn code(&self, client: &mut Client, request: &str) -> String {
-        let crate::service::Reply::Line(line) = client.answer(request).await else { panic!("a list") };
+        let crate::service::Reply::Line(line) = client.answer(request.as_bytes()).await else { panic!("a list") };
         serde_json::from_slice::<serde_json::Value>(&line).unwrap()["code"].as_str().unwrap().to_owned()
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use shared::json_scanner::{Objects, ScanError};
 use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_BYTES_BEFORE_LOGIN};
-use shared::tracker::{ErrorCode, Refusal, encode_error};
+use shared::tracker::{ErrorCode, Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -29,7 +29,7 @@ use super::ending::Ending;
 use super::outgoing::Outgoing;
 use super::{LAST_MOMENT, Patience, Seat};
 use crate::registry::SessionId;
-use crate::service::Client;
+use crate::service::{Client, Transport, encode_refusal};
 
 /// Read at once, at first and while little comes.
 const READ_LITTLE: usize = 4 * 1024;
@@ -129,8 +129,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     /// Answers every whole request that is here; says why, when no other can follow.
     async fn answer_all(&mut self) -> io::Result<Option<Ending>> {
         loop {
-            let text = match self.objects.next_object() {
-                Ok(Some(text)) => text,
+            let object = match self.objects.next_object() {
+                Ok(Some(object)) => object,
                 Ok(None) => return Ok(None),
                 Err(error) => {
                     let refusal = scan_refusal(error);
@@ -140,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             };
             self.seat.answering();
             self.share.is_whole();
-            let reply = self.client.answer(text).await;
+            let reply = self.client.answer(object).await;
             self.begun = None;
             self.quiet_since = Instant::now();
             self.seat.answered(self.quiet_since.into_std());
@@ -151,6 +151,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 self.seat.know();
             }
             self.outgoing.put(&mut self.stream, reply).await?;
+            if self.client.transport() == Transport::Plain {
+                // The exercise's clients read a reply in one piece, and parse that.
+                self.outgoing.flush(&mut self.stream).await?;
+            }
             if self.client.refusals().is_too_often() {
                 let refusal = Refusal::new(ErrorCode::RateLimited, "too many requests in a row were refused");
                 self.last_word(&refusal, Some(REFUSED_RETRY_MS)).await?;
@@ -206,7 +210,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         self.objects.skip_object();
         let refusal = Refusal::new(ErrorCode::Busy, why);
         self.client.refused(None, refusal.code, Duration::ZERO);
-        self.outgoing.gathered.extend_from_slice(&encode_error(None, &refusal, Some(BUSY_RETRY_MS)));
+        let line = encode_refusal(self.client.dialect(), None, &refusal, Some(BUSY_RETRY_MS));
+        self.outgoing.gathered.extend_from_slice(&line);
     }
 
     fn trust(&mut self) {
@@ -258,7 +263,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
 
     async fn last_word(&mut self, refusal: &Refusal, retry_after_ms: Option<u64>) -> io::Result<()> {
         self.client.service().metrics().answered(None, refusal.code.as_str(), Duration::ZERO);
-        self.outgoing.gathered.extend_from_slice(&encode_error(None, refusal, retry_after_ms));
+        let line = encode_refusal(self.client.dialect(), None, refusal, retry_after_ms);
+        self.outgoing.gathered.extend_from_slice(&line);
         self.outgoing.flush(&mut self.stream).await?;
         self.close().await
     }
@@ -332,7 +338,7 @@ fn heard(read: io::Result<usize>) -> io::Result<Heard> {
 
 fn scan_refusal(error: ScanError) -> Refusal {
     let code = match error {
-        ScanError::NotAnObject(_) | ScanError::NotUtf8 => ErrorCode::BadJson,
+        ScanError::NotAnObject(_) => ErrorCode::BadJson,
         ScanError::TooLarge { .. } | ScanError::TooDeep { .. } => ErrorCode::TooLarge,
     };
     Refusal::new(code, error.to_string())

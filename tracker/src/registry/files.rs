@@ -187,6 +187,11 @@ impl Files {
         [Bytes::from_static(b"[")].into_iter().chain(texts).chain([Bytes::from_static(b"]")])
     }
 
+    /// Each file as JSON, ordered by name.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries().map(|entry| entry.text())
+    }
+
     /// The files of this name and this hash, as text only if it is `shown`; `None` when there is no such file.
     pub(super) fn matching(&self, name: Option<&FileName>, hash: Option<&HashText>, shown: bool) -> Option<FilesText> {
         let hash = hash.map(SoughtHash::new);

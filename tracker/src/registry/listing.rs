@@ -1,7 +1,8 @@
 //! The text of LIST_PEERS.
 //!
-//! The plain list is kept ready ([`super::segments`]) and handed out without being copied. Lists that are asked for
-//! with a filter, a page or without files are made for the asker, in pieces: others have their turn in between.
+//! The plain list is kept ready ([`super::segments`]) and handed out without being copied; in plaintext, and to those
+//! who say `cmd`, it is a short one ([`super::bounded_list`]). Lists that are asked for with a filter, a page or without
+//! files are made for the asker, in pieces: others have their turn in between.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use shared::tracker::{ListPeers, PeerEntry};
 use shared::{Fingerprint, UserName};
 
+use super::bounded_list::write_count;
 use super::files::FilesText;
 use super::texts::Account;
 use super::{Files, Present, Registry};
@@ -19,6 +21,17 @@ use super::{Files, Present, Registry};
 /// The fields of a LIST_PEERS reply, no brace around them: `"peers":[...],"total":n`, and `,"next":"user"` when there
 /// is more. The parts may belong to many replies at once.
 pub type Parts = Arc<[Bytes]>;
+
+/// The shape of a list of peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Every field of every entry.
+    Full,
+    /// Only fields that say something, and no addresses or keys.
+    Compact,
+    /// As the exercise's own clients know it: an object by name.
+    Cmd,
+}
 
 /// Users looked at for a page in one hold of the lock.
 const USERS_AT_ONCE: usize = 256;
@@ -39,6 +52,7 @@ pub struct Told {
 /// A page in the making.
 #[derive(Debug)]
 pub struct Page {
+    view: View,
     parts: Vec<Bytes>,
     text: Vec<u8>,
     /// What is made is counted there.
@@ -80,6 +94,46 @@ impl Registry {
     /// The plain list: everybody, with files.
     pub fn plain_list(&mut self) -> Parts {
         self.segments.list(&self.present)
+    }
+
+    /// Returns the list that is wanted if it is one that needs no page. In plaintext it has at most `room` bytes as long
+    /// as all entries fit; in the `cmd` dialect it always has.
+    pub fn ready_list(&mut self, view: View, wanted: &ListPeers, room: usize) -> Option<Parts> {
+        let with_files = wanted.with_files != Some(false);
+        match view {
+            View::Full => wanted.is_plain().then(|| self.plain_list()),
+            View::Compact | View::Cmd if wanted.with_files == Some(true) || !wanted.is_everybody() => None,
+            View::Compact => Some(self.compact_list(room, with_files)),
+            View::Cmd => Some(self.cmd_list(room, with_files)),
+        }
+    }
+
+    /// Returns everybody, with as many files as there is room for.
+    fn compact_list(&mut self, room: usize, with_files: bool) -> Parts {
+        let (begin, end) = (View::Compact.opening(), View::Compact.ending(Some(self.present.len())));
+        let room = room.saturating_sub(begin.len() + end.len());
+        if self.may_fit(room) {
+            let list = self.bounded_list(View::Compact, room, with_files);
+            if list.users == self.present.len() {
+                return [[begin, &list.text, &end].concat().into()].into();
+            }
+        }
+        self.compact_segments.list(&self.present)
+    }
+
+    /// Returns as many of those who logged in last as there is room for, and their files.
+    fn cmd_list(&self, room: usize, with_files: bool) -> Parts {
+        let total = self.present.len();
+        let list_with = |end: Vec<u8>| {
+            let begin = View::Cmd.opening();
+            let list = self.bounded_list(View::Cmd, room.saturating_sub(begin.len() + end.len()), with_files);
+            ([begin, &list.text, &end].concat(), list.users)
+        };
+        let (mut text, users) = list_with(View::Cmd.ending(None));
+        if users < total {
+            (text, _) = list_with(View::Cmd.ending(Some(total)));
+        }
+        [text.into()].into()
     }
 
     /// Looks at some more users for `page`; says whether there are any left to look at.
@@ -124,12 +178,77 @@ impl Told {
     }
 }
 
+impl View {
+    /// Returns an entry up to its list of files.
+    pub(super) fn head(self, user: &UserName, present: &Present) -> Vec<u8> {
+        let mut head = match self {
+            Self::Full => return present.head.clone(),
+            Self::Compact => b"{\"user\":".to_vec(),
+            Self::Cmd => Vec::with_capacity(128),
+        };
+        push_json(&mut head, user);
+        head.extend_from_slice(if self == Self::Cmd { b":{\"connection\":{\"ip\":" } else { b",\"ip\":" });
+        push_json(&mut head, &present.ip);
+        match (self, present.port) {
+            // Those clients need a number, and take 0 for none.
+            (Self::Cmd, port) => {
+                head.extend_from_slice(b",\"porta\":");
+                push_json(&mut head, &port.unwrap_or(0));
+                head.extend_from_slice(b",\"login_time\":");
+                push_json(&mut head, &present.at.text());
+                head.push(b'}');
+            }
+            (Self::Full | Self::Compact, Some(port)) => {
+                head.extend_from_slice(b",\"port\":");
+                push_json(&mut head, &port);
+            }
+            (Self::Full | Self::Compact, None) => {}
+        }
+        head
+    }
+
+    /// Returns the text between an entry's head and its list of files; `None` when a list that is empty isn't written.
+    pub(super) const fn list_opening(self, is_empty: bool) -> Option<&'static [u8]> {
+        match self {
+            Self::Full => Some(b""),
+            Self::Compact if is_empty => None,
+            Self::Compact | Self::Cmd => Some(b",\"files\":"),
+        }
+    }
+
+    /// Returns the text of a list of no files.
+    pub(super) const fn empty_list(self) -> &'static [u8] {
+        match self {
+            Self::Full => b"[]",
+            Self::Compact => b"",
+            Self::Cmd => b",\"files\":[]",
+        }
+    }
+
+    const fn opening(self) -> &'static [u8] {
+        match self {
+            Self::Full | Self::Compact => b"\"peers\":[",
+            Self::Cmd => b"\"peers\":{",
+        }
+    }
+
+    fn ending(self, total: Option<usize>) -> Vec<u8> {
+        let mut text = if self == Self::Cmd { b"}".to_vec() } else { b"]".to_vec() };
+        if let Some(total) = total {
+            text.extend_from_slice(b",\"total\":");
+            push_json(&mut text, &total);
+        }
+        text
+    }
+}
+
 impl Page {
     /// Nobody was looked at.
-    pub fn new() -> Self {
+    pub fn new(view: View) -> Self {
         Self {
+            view,
             parts: Vec::new(),
-            text: b"\"peers\":[".to_vec(),
+            text: view.opening().to_vec(),
             account: Account::default(),
             own: 0,
             users: 0,
@@ -143,8 +262,7 @@ impl Page {
 
     /// Nobody is left to look at.
     pub fn end(mut self) -> Parts {
-        self.text.extend_from_slice(b"],\"total\":");
-        push_json(&mut self.text, &self.total);
+        self.text.extend_from_slice(&self.view.ending(Some(self.total)));
         if let Some(next) = self.last.filter(|_| self.has_more) {
             self.text.extend_from_slice(b",\"next\":");
             push_json(&mut self.text, &next);
@@ -171,7 +289,7 @@ impl Page {
             (self.is_full, self.has_more) = (true, true);
             return;
         }
-        self.push(&present.head, files, count);
+        self.push(&self.view.head(user, present), files, count);
         self.last = Some(user.clone());
     }
 
@@ -181,24 +299,21 @@ impl Page {
         }
         self.users += 1;
         self.text.extend_from_slice(head);
-        if files.iter().map(Bytes::len).sum::<usize>() > COPIED {
-            self.own += self.text.len();
-            self.parts.push(self.account.counted(std::mem::take(&mut self.text)));
-            self.parts.extend(files);
-        } else {
-            files.iter().for_each(|part| self.text.extend_from_slice(part));
+        let bytes = files.iter().map(Bytes::len).sum::<usize>();
+        if let Some(opening) = self.view.list_opening(bytes <= "[]".len()) {
+            self.text.extend_from_slice(opening);
+            if bytes > COPIED {
+                self.own += self.text.len();
+                self.parts.push(self.account.counted(std::mem::take(&mut self.text)));
+                self.parts.extend(files);
+            } else {
+                files.iter().for_each(|part| self.text.extend_from_slice(part));
+            }
         }
-        if let Some(count) = count {
-            self.text.extend_from_slice(b",\"file_count\":");
-            push_json(&mut self.text, &count);
+        if let Some(count) = count.filter(|count| *count > 0 || self.view == View::Full) {
+            write_count(&mut self.text, count);
         }
         self.text.push(b'}');
-    }
-}
-
-impl Default for Page {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::tracker::{PeerEntry, Token};
 
-use super::{Arrival, Files, Registry};
+use super::{Arrival, Files, LoginTime, Registry};
 
 /// One user's state since it was last taken.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Remembered {
     pub remaining: Duration,
     /// The entry's JSON text, without files.
     pub entry: Vec<u8>,
+    /// When the user logged in.
+    pub at: LoginTime,
     /// The files, if they may have changed.
     pub files: Option<Files>,
 }
@@ -45,6 +47,8 @@ pub struct Revived {
     pub token: Token,
     /// What is left of the presence.
     pub remaining: Duration,
+    /// When the user logged in.
+    pub at: LoginTime,
 }
 
 /// Users whose state is not stored yet.
@@ -83,9 +87,9 @@ impl Registry {
 
     /// Makes a user present who was so before the process began. Says whether that was possible.
     pub fn revive(&mut self, revived: Revived, now: Instant) -> bool {
-        let Revived { entry, files, token, remaining } = revived;
+        let Revived { entry, files, token, remaining, at } = revived;
         let PeerEntry { user, ip, port, addresses, fingerprint: binding, files: _, file_count: _ } = entry;
-        let arrival = Arrival { user: user.clone(), ip, port, addresses, token, binding };
+        let arrival = Arrival { user: user.clone(), ip, port, addresses, token, binding, at };
         if self.present.contains_key(&user) || self.login(arrival, now).is_err() {
             return false;
         }
@@ -138,7 +142,7 @@ impl Registry {
         present.stored = present.deadline;
         let mut entry = present.head.clone();
         entry.extend_from_slice(b"[]}");
-        let files = files.then(|| present.files.clone());
-        Some(Remembered { token, remaining: present.deadline.saturating_duration_since(now), entry, files })
+        let (files, at) = (files.then(|| present.files.clone()), present.at.clone());
+        Some(Remembered { token, remaining: present.deadline.saturating_duration_since(now), entry, at, files })
     }
 }

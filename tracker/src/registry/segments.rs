@@ -15,8 +15,9 @@ use bytes::Bytes;
 use shared::UserName;
 
 use super::Present;
+use super::bounded_list::write_count;
 use super::files::COPIED;
-use super::listing::{Parts, push_json};
+use super::listing::{Parts, View, push_json};
 use super::texts::Account;
 
 /// Users in one segment.
@@ -27,6 +28,7 @@ const FEW: usize = MOST / 4;
 /// Which segments there are, and the texts that are ready.
 #[derive(Debug)]
 pub(super) struct Segments {
+    view: View,
     /// By the first name that may be in it: `None` comes before all names and is always there.
     by_start: BTreeMap<Option<UserName>, Segment>,
     /// All of it, until something changes.
@@ -49,8 +51,8 @@ type Users = BTreeMap<UserName, Present>;
 
 impl Segments {
     /// What is made is counted in `account`.
-    pub(super) fn new(account: Account) -> Self {
-        Self { by_start: BTreeMap::from([(None, Segment::default())]), whole: None, text_bytes: 0, account }
+    pub(super) fn new(view: View, account: Account) -> Self {
+        Self { view, by_start: BTreeMap::from([(None, Segment::default())]), whole: None, text_bytes: 0, account }
     }
 
     /// Bytes of the texts that are ready, without those of long lists, which are kept elsewhere.
@@ -112,7 +114,7 @@ impl Segments {
             parts.extend_from_slice(text.get_or_insert_with(|| {
                 let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
                 let users = users.range::<UserName, _>((begin, Bound::Unbounded)).take(*count);
-                let text = text_of(users.map(|(_, present)| present), &self.account, own);
+                let text = text_of(self.view, users, &self.account, own);
                 self.text_bytes += *own;
                 text
             }));
@@ -133,16 +135,27 @@ impl Segments {
 }
 
 /// The text, counted in `account`; says how many bytes of it were made.
-fn text_of<'a>(users: impl Iterator<Item = &'a Present>, account: &Account, own: &mut usize) -> Vec<Bytes> {
+fn text_of<'a>(
+    view: View,
+    users: impl Iterator<Item = (&'a UserName, &'a Present)>,
+    account: &Account,
+    own: &mut usize,
+) -> Vec<Bytes> {
     let (mut parts, mut text) = (Vec::new(), Vec::new());
     let mut counted = |text: &mut Vec<u8>| {
         *own += text.len();
         account.counted(std::mem::take(text))
     };
-    for present in users {
+    for (user, present) in users {
         text.push(b',');
-        text.extend_from_slice(&present.head);
-        if present.files.text_bytes() > COPIED {
+        text.extend_from_slice(&view.head(user, present));
+        if view != View::Full {
+            // What room there is for files, only a list that is short enough has.
+            text.extend_from_slice(view.empty_list());
+            if !present.files.is_empty() {
+                write_count(&mut text, present.files.len());
+            }
+        } else if present.files.text_bytes() > COPIED {
             parts.push(counted(&mut text));
             parts.extend(present.files.text());
         } else {
@@ -165,7 +178,7 @@ mod tests {
     use proptest::prelude::*;
     use shared::tracker::{FilesMode, HashText, Peers, SharedFile, Token};
 
-    use super::super::{Arrival, Files, Registry, Rules};
+    use super::super::{Arrival, Files, LoginTime, Registry, Rules};
     use super::*;
 
     fn registry() -> Registry {
@@ -181,7 +194,8 @@ mod tests {
     fn login(registry: &mut Registry, n: u16) {
         let token = Token::from_bytes(rand::random());
         let (user, ip) = (name(n), Ipv4Addr::LOCALHOST.into());
-        let arrival = Arrival { user, ip, port: None, addresses: Vec::new(), token, binding: None };
+        let at = LoginTime::at_unix_ms(0);
+        let arrival = Arrival { user, ip, port: None, addresses: Vec::new(), token, binding: None, at };
         registry.login(arrival, Instant::now()).unwrap();
     }
 

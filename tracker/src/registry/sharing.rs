@@ -54,6 +54,7 @@ impl Registry {
         self.discard(before);
         self.mark(user, true);
         self.segments.changed(user);
+        self.compact_segments.changed(user);
         self.events.push(EventKind::Files { user: user.clone(), count });
         Ok(Some(count))
     }
@@ -85,7 +86,8 @@ impl Registry {
 
     /// Bytes of texts that somebody has and that are not what is told now.
     pub(super) fn on_their_way(&self) -> usize {
-        self.texts.bytes().saturating_sub(self.catalogue_text + self.segments.text_bytes())
+        let told = self.catalogue_text + self.segments.text_bytes() + self.compact_segments.text_bytes();
+        self.texts.bytes().saturating_sub(told)
     }
 
     /// What takes a while to be thrown away is left to others.

@@ -1,5 +1,6 @@
 //! The registry's rules, without a clock.
 
+mod bounded;
 mod listing;
 
 use bytes::Bytes;
@@ -51,7 +52,8 @@ impl World {
         let mut token = [0; 32];
         token[..2].copy_from_slice(&self.tokens.to_be_bytes());
         let token = Token::from_bytes(token);
-        Arrival { user, ip: ip.into(), port: Some(4000), addresses: Vec::new(), token, binding }
+        let at = LoginTime::at_unix_ms(i64::from(self.tokens) * 1000);
+        Arrival { user, ip: ip.into(), port: Some(4000), addresses: Vec::new(), token, binding, at }
     }
 
     fn login(&mut self, user: &str, ip: [u8; 4]) -> SessionId {
@@ -73,7 +75,7 @@ impl World {
         if wanted.is_plain() {
             return String::from_utf8(self.registry.plain_list().concat()).unwrap();
         }
-        let mut page = Page::new();
+        let mut page = Page::new(View::Full);
         while self.registry.add_to_page(wanted, &mut page) {}
         String::from_utf8(page.end().concat()).unwrap()
     }

@@ -1,17 +1,17 @@
 //! REGISTER, LOGIN, RESUME, PASSWD: accounts, and which certificate they belong to.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use shared::tracker::{Credentials, Empty, ErrorCode, LoginReply, Password, Presence};
+use shared::tracker::{Credentials, ErrorCode, LoginReply, Password, Presence};
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
 use super::client::{Client, Transport};
-use super::{Answered, Refused, Registration, Service, changed_meanwhile, new_token, ok, refuse};
+use super::{Answer, Answered, Refused, Registration, Service, changed_meanwhile, new_token, refuse};
 use crate::accounts::{Account, StoreError};
 use crate::passwords::Check;
-use crate::registry::{Arrival, Registry, SessionId, useful_addresses};
+use crate::registry::{Arrival, LoginTime, Registry, SessionId, useful_addresses};
 
 /// What a login with the right password does about the binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ enum Binding {
 }
 
 impl Service {
-    pub(super) async fn register(&self, client: &Client, id: Option<&str>, credentials: Credentials) -> Answered {
+    pub(super) async fn register(&self, client: &Client, credentials: Credentials) -> Answered {
         let Credentials { user, password } = credentials;
         let gate = self.gate();
         gate.limits.registration(client.ip(), Instant::now())?;
@@ -46,13 +46,12 @@ impl Service {
             self.with_registry(|registry, _| registry.bind(&user, fingerprint));
         }
         info!(%user, ip = %client.ip(), bound = binding.is_some(), "registered");
-        ok(id, format!("{user} is registered"), &Empty {})
+        Ok(Answer::Registered(user))
     }
 
     pub(super) async fn login(
         &self,
         client: &mut Client,
-        id: Option<&str>,
         credentials: Credentials,
         presence: &Presence,
         rebind: bool,
@@ -78,14 +77,14 @@ impl Service {
                 Some(new)
             }
         };
-        self.arrive(client, id, user, binding, presence)
+        self.arrive(client, user, binding, presence)
     }
 
-    pub(super) fn resume(&self, client: &mut Client, id: Option<&str>, presence: &Presence) -> Answered {
+    pub(super) fn resume(&self, client: &mut Client, presence: &Presence) -> Answered {
         let (user, fingerprint) = self.certified(client)?;
         if presence.is_some() {
             self.gate().limits.change(&user, client.ip(), Instant::now())?;
-            return self.arrive(client, id, user, Some(fingerprint), presence);
+            return self.arrive(client, user, Some(fingerprint), presence);
         }
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let (token, made) = self.with_registry(|registry, _| {
@@ -100,15 +99,13 @@ impl Service {
             client.hold(user.clone(), session);
         }
         let ttl_s = self.with_registry(|registry, _| registry.lease(true)).as_secs();
-        let message = format!("welcome back, {user}");
         let (observed_ip, features) = (client.ip(), client.offered_features());
-        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip, features })
+        Ok(Answer::LoggedIn { reply: LoginReply { user, token, ttl_s, observed_ip, features }, again: true })
     }
 
     pub(super) async fn passwd(
         &self,
         client: &mut Client,
-        id: Option<&str>,
         credentials: Credentials,
         new_password: Password,
     ) -> Answered {
@@ -126,7 +123,7 @@ impl Service {
         });
         client.keep(&user, kept, now);
         info!(%user, ip = %client.ip(), "changed the password");
-        ok(id, "the password is changed", &Empty {})
+        Ok(Answer::PasswordChanged)
     }
 
     /// The account, if that is its password. Wrong password and unknown user get the same answer after the same time.
@@ -204,7 +201,6 @@ impl Service {
     fn arrive(
         &self,
         client: &mut Client,
-        id: Option<&str>,
         user: UserName,
         binding: Option<Fingerprint>,
         presence: &Presence,
@@ -217,6 +213,7 @@ impl Service {
             addresses: useful_addresses(&presence.addresses, ip),
             token,
             binding,
+            at: LoginTime::at(SystemTime::now()),
         };
         let login = |registry: &mut Registry, now| -> Result<(SessionId, u64), Refused> {
             let session = registry.login(arrival, now)?;
@@ -227,9 +224,8 @@ impl Service {
         if self.lines().may_tell(ip, "present") {
             info!(%user, %ip, bound = binding.is_some(), "present");
         }
-        let message = format!("welcome, {user}");
         let features = client.offered_features();
-        ok(id, message, &LoginReply { user, token, ttl_s, observed_ip: ip, features })
+        Ok(Answer::LoggedIn { reply: LoginReply { user, token, ttl_s, observed_ip: ip, features }, again: false })
     }
 }
 

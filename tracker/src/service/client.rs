@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::tracker::{ErrorCode, Features, Proof};
+use shared::tracker::{Dialect, ErrorCode, Features, Proof};
 use shared::{Fingerprint, UserName};
 use tracing::info;
 
@@ -40,6 +40,8 @@ pub struct Client {
     refusals: Refusals,
     /// The features that the client listed, once it did.
     features: Option<Features>,
+    /// The dialect of the last request.
+    dialect: Dialect,
 }
 
 /// Whether events go out on this connection.
@@ -58,13 +60,14 @@ impl Client {
     /// A connection that said nothing yet.
     pub fn new(service: Arc<Service>, ip: IpAddr, transport: Transport) -> Self {
         let (sessions, events, refusals) = (Vec::new(), Subscription::None, Refusals::default());
-        Self { service, ip: ip.to_canonical(), transport, sessions, events, refusals, features: None }
+        let (ip, dialect) = (ip.to_canonical(), Dialect::default());
+        Self { service, ip, transport, sessions, events, refusals, features: None, dialect }
     }
 
     /// Answers one request.
-    pub async fn answer(&mut self, text: &str) -> super::Reply {
+    pub async fn answer(&mut self, object: &[u8]) -> super::Reply {
         let service = Arc::clone(&self.service);
-        service.answer(self, text).await
+        service.answer(self, object).await
     }
 
     /// What all connections share.
@@ -100,6 +103,16 @@ impl Client {
     pub(super) fn granted(&mut self, action: Option<&'static str>, took: Duration) {
         self.refusals.note(None);
         self.service.metrics().answered(action, "ok", took);
+    }
+
+    /// Returns the dialect of the last request; what shows no dialect of its own is answered in it.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Notes the dialect of a request.
+    pub(super) const fn speaks(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
     }
 
     /// Returns the features that the client listed.

@@ -3,19 +3,21 @@
 use std::time::Instant;
 
 use shared::UserName;
-use shared::limits::FILES_PER_USER;
+use shared::limits::{FILES_PER_USER, PLAIN_REPLY_BYTES};
 use shared::tracker::{
-    CountReply, Credentials, Empty, ErrorCode, FilesMode, Find, FindReply, FoundFile, HeartbeatReply, ListPeers, Proof,
-    RegisterFiles, SharedFile, SubscribeReply, Token, Whois, WhoisReply,
+    Credentials, Dialect, ErrorCode, FilesMode, Find, FindReply, FoundFile, HeartbeatReply, ListPeers, Proof,
+    RegisterFiles, RejectedFiles, SharedFile, SubscribeReply, Token, Whois, WhoisReply,
 };
 use tracing::info;
 
 use super::account::tls_required;
+use super::answer::list_head;
 use super::client::Client;
 use super::long_work::Turn;
-use super::{Answered, Refused, Reply, Service, busy, ok, refuse};
+use super::{Answer, Answered, Refused, Service, busy, refuse};
 use crate::registry::{
-    Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Page, Position, Registry, SessionId, behind_last,
+    Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Page, Parts, Position, Registry, SessionId, View,
+    behind_last,
 };
 
 /// Lists longer than this are brought into order on the thread for long work.
@@ -30,8 +32,6 @@ const CATALOGUE_RETRY_MS: u64 = 60_000;
 const PAGE_BYTES: usize = 256 * 1024;
 /// What a file has in FIND's reply beside its texts.
 const ENTRY_BYTES: usize = 60;
-/// Lines longer than this are counted as long as they are on their way.
-const COUNTED: usize = 16 * 1024;
 /// When to try again after too many long replies were on their way.
 const REPLIES_RETRY_MS: u64 = 2000;
 /// Files that FIND lists unless told otherwise.
@@ -40,32 +40,39 @@ const FILES_ON_A_PAGE: usize = 100;
 const FILES_ON_A_PAGE_AT_MOST: usize = 1000;
 
 impl Service {
-    pub(super) async fn list_peers(&self, id: Option<&str>, wanted: &ListPeers) -> Answered {
+    pub(super) async fn list_peers(&self, client: &Client, id: Option<&str>, wanted: &ListPeers) -> Answered {
         self.with_registry(|registry, _| registry.has_room_for_replies())
             .then_some(())
             .ok_or_else(many_on_their_way)?;
-        let fields = if wanted.is_plain() {
-            self.with_registry(|registry, _| registry.plain_list())
-        } else {
-            let mut page = Page::new();
-            while self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page)) {
-                // Others have their turn between two pieces.
-                tokio::task::yield_now().await;
-            }
-            page.end()
+        let head = list_head(client.dialect(), id, self.with_registry(|registry, _| registry.present_count()))?;
+        let room = PLAIN_REPLY_BYTES.saturating_sub(head.len() + super::LIST_END.len());
+        let view = match (client.dialect(), client.is_secure()) {
+            (Dialect::Cmd, _) => View::Cmd,
+            (Dialect::Action, false) => View::Compact,
+            (Dialect::Action, true) => View::Full,
         };
-        let message = format!("{} online", self.with_registry(|registry, _| registry.present_count()));
-        let Reply::Line(mut head) = ok(id, message, &Empty {})? else { return Err(refuse(ErrorCode::Internal, "")) };
-        head.truncate(head.len().saturating_sub(super::LIST_END.len()));
-        head.push(b',');
-        Ok(Reply::List { head, fields })
+        let fields = self.with_registry(|registry, _| registry.ready_list(view, wanted, room));
+        let fields = match fields {
+            Some(fields) => fields,
+            None => self.page(view, wanted).await,
+        };
+        Ok(Answer::Peers { head, fields })
+    }
+
+    async fn page(&self, view: View, wanted: &ListPeers) -> Parts {
+        let mut page = Page::new(view);
+        while self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page)) {
+            // Others have their turn between two pieces.
+            tokio::task::yield_now().await;
+        }
+        page.end()
     }
 
     pub(super) async fn register_files(
         &self,
         client: &Client,
-        id: Option<&str>,
         request: RegisterFiles,
+        left_out: RejectedFiles,
         turn: Option<Turn>,
     ) -> Answered {
         let RegisterFiles { user, files, mode, proof } = request;
@@ -73,7 +80,7 @@ impl Service {
         self.gate().limits.change(&user, client.ip(), Instant::now())?;
         let (changes, turn) = self.prepared(files, turn).await?;
         let count = self.change_files(&user, mode, &changes, &client.claim(&proof), turn).await?;
-        ok(id, files_message(&user, count), &CountReply { count })
+        Ok(Answer::Files { user, count, left_out })
     }
 
     async fn prepared(&self, files: Vec<SharedFile>, turn: Option<Turn>) -> Result<(Files, Option<Turn>), Refused> {
@@ -123,7 +130,7 @@ impl Service {
         Err(busy("the list was changed in the meantime", super::RETRY_AFTER_CHANGE_MS))
     }
 
-    pub(super) async fn logout(&self, client: &mut Client, id: Option<&str>, user: UserName, proof: Proof) -> Answered {
+    pub(super) async fn logout(&self, client: &mut Client, user: UserName, proof: Proof) -> Answered {
         self.check_authority(client, &user, &proof).await?;
         self.gate().limits.change(&user, client.ip(), Instant::now())?;
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
@@ -140,26 +147,26 @@ impl Service {
         if self.lines().may_tell(client.ip(), "logged out") {
             info!(%user, ip = %client.ip(), was_present, "logged out");
         }
-        ok(id, if was_present { format!("goodbye, {user}") } else { format!("{user} was not online") }, &Empty {})
+        Ok(Answer::LoggedOut { user, was_present })
     }
 
-    pub(super) fn heartbeat(
-        &self,
-        client: &Client,
-        id: Option<&str>,
-        user: Option<UserName>,
-        token: Option<Token>,
-    ) -> Answered {
+    pub(super) fn heartbeat(&self, client: &Client, user: Option<UserName>, token: Option<Token>) -> Answered {
         let held = match &user {
             Some(user) => client.sessions().iter().find(|(name, _)| name == user),
             None if token.is_none() => client.sessions().last(),
             None => None,
         };
         let lease = self.with_registry(|registry, now| {
-            let (name, session) = match (held, token.and_then(|token| registry.session_of_token(&token))) {
-                (Some((name, session)), _) => (name.clone(), *session),
-                (None, Some((session, name))) => (name.clone(), session),
-                (None, None) => return Err(refuse(ErrorCode::NotLoggedIn, "log in first, or send the token")),
+            let (name, session) = match (held, token.and_then(|token| registry.session_of_token(&token)), &user) {
+                (Some((name, session)), _, _) => (name.clone(), *session),
+                (None, Some((session, name)), _) => (name.clone(), session),
+                // A client of the exercise with a connection for each request.
+                (None, None, Some(user)) => match registry.authority(user, &client.claim(&Proof::default())) {
+                    Authority::Session(session) => (user.clone(), session),
+                    Authority::IfPasswordIsRight => return Err(denied(user, Denial::NotLoggedIn)),
+                    Authority::Denied(denial) => return Err(denied(user, denial)),
+                },
+                (None, None, None) => return Err(refuse(ErrorCode::NotLoggedIn, "log in first, or send the token")),
             };
             if user.is_some_and(|user| user != name) {
                 return Err(refuse(ErrorCode::Forbidden, "that token is somebody else's"));
@@ -172,10 +179,10 @@ impl Service {
                 other => ended_refusal(&name, other),
             })
         })?;
-        ok(id, "still here", &HeartbeatReply { ttl_s: lease.as_secs() })
+        Ok(Answer::Alive(HeartbeatReply { ttl_s: lease.as_secs() }))
     }
 
-    pub(super) fn whois(&self, client: &Client, id: Option<&str>, whois: &Whois) -> Answered {
+    pub(super) fn whois(&self, client: &Client, whois: &Whois) -> Answered {
         self.certified(client)?;
         let found = self.with_registry(|registry, _| {
             let (user, fingerprint) = match whois {
@@ -186,12 +193,12 @@ impl Service {
             Some(WhoisReply { user, fingerprint, online })
         });
         match found {
-            Some(reply) => ok(id, "found", &reply),
+            Some(reply) => Ok(Answer::Binding(reply)),
             None => Err(refuse(ErrorCode::NotFound, "no such user is bound to a certificate")),
         }
     }
 
-    pub(super) async fn find(&self, client: &Client, id: Option<&str>, find: &Find) -> Answered {
+    pub(super) async fn find(&self, client: &Client, find: &Find) -> Answered {
         self.certified(client)?;
         self.with_registry(|registry, _| registry.has_room_for_replies())
             .then_some(())
@@ -214,24 +221,11 @@ impl Service {
                     continue;
                 }
             };
-            let reply = ok(id, found_message(files.len()), &FindReply { files, next })?;
-            return Ok(self.counted(reply));
+            return Ok(Answer::Found(FindReply { files, next }));
         }
     }
 
-    /// Keeps an account of a long line.
-    fn counted(&self, reply: Reply) -> Reply {
-        match reply {
-            Reply::Line(mut line) if line.len() > COUNTED && line.ends_with(super::LIST_END) => {
-                line.truncate(line.len() - super::LIST_END.len());
-                let fields = [self.with_registry(|registry, _| registry.counted(line))].into();
-                Reply::List { head: Vec::new(), fields }
-            }
-            reply => reply,
-        }
-    }
-
-    pub(super) fn subscribe(&self, client: &mut Client, id: Option<&str>, since: Option<u64>) -> Answered {
+    pub(super) fn subscribe(&self, client: &mut Client, since: Option<u64>) -> Answered {
         let (user, _) = self.certified(client)?;
         let (last, continued, then) = self.with_registry(|registry, _| {
             let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), Backlog::Lines { .. });
@@ -240,7 +234,7 @@ impl Service {
         // What can't be continued begins after an event that never was: the first line sent is then a resync.
         client.subscribe(continued.unwrap_or(if since.is_some() { u64::MAX } else { last }), user, then);
         let seq = continued.unwrap_or(last);
-        ok(id, "events follow", &SubscribeReply { seq, features: client.offered_features() })
+        Ok(Answer::Subscribed(SubscribeReply { seq, features: client.offered_features() }))
     }
 
     /// Refuses a request on behalf of `user` unless its sender may speak for it. The password, if it comes to that,
@@ -341,13 +335,4 @@ fn cut(files: &mut Vec<FoundFile>) -> bool {
 
 fn many_on_their_way() -> Refused {
     busy("too many long lists are on their way to those who read slowly", REPLIES_RETRY_MS)
-}
-
-fn found_message(count: usize) -> String {
-    if count == 1 { "1 file found".to_owned() } else { format!("{count} files found") }
-}
-
-fn files_message(user: &UserName, count: usize) -> String {
-    let files = if count == 1 { "file" } else { "files" };
-    format!("{user} shares {count} {files}")
 }

@@ -22,8 +22,7 @@ fn check(replies: &[serde_json::Value]) {
     assert_eq!(replies[1]["observed_ip"], "127.0.0.1");
     assert_eq!(replies[2]["count"], 1);
     let files = json!([{"name": "file 0.txt", "size": 0, "hash": "abc"}]);
-    let alice = json!({"user": "alice", "ip": "127.0.0.1", "port": 6000, "addresses": [], "fingerprint": null,
-                       "files": files});
+    let alice = json!({"user": "alice", "ip": "127.0.0.1", "port": 6000, "files": files});
     assert_eq!(replies[3]["peers"], json!([alice]));
     assert_eq!(replies[5]["peers"], json!([]));
 }

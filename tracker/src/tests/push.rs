@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::harness::{Conn, RULES, World, register};
 use crate::connection::Patience;
-use crate::registry::{Arrival, KEPT_EVENTS};
+use crate::registry::{Arrival, KEPT_EVENTS, LoginTime};
 
 const SUBSCRIBERS: usize = 300;
 
@@ -42,7 +42,8 @@ fn stir(world: &World, count: usize) {
             let ip = [10, 0, 0, 1].into();
             // Long lines fill the sockets' buffers sooner.
             let addresses = vec!["[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap(); 16];
-            let arrival = Arrival { user, ip, port: None, addresses, token, binding: None };
+            let at = LoginTime::at_unix_ms(0);
+            let arrival = Arrival { user, ip, port: None, addresses, token, binding: None, at };
             registry.login(arrival, now).unwrap();
         });
     }

@@ -30,9 +30,11 @@ async fn a_registration_with_a_certificate_binds_it() {
     let (identity, mut conn) = registered(&world, "bob").await;
     let reply = conn.ask(RESUME).await;
     assert_eq!((reply["user"].as_str(), reply["ttl_s"].as_u64()), (Some("bob"), Some(90)));
-    let listed = &world.once(r#"{"action":"LIST_PEERS"}"#).await["peers"][0];
+    let listed = conn.ask(r#"{"action":"LIST_PEERS"}"#).await["peers"][0].take();
     assert_eq!(listed["fingerprint"], identity.fingerprint().to_string());
     assert_eq!(listed["port"], 7000);
+    let listed = world.once(r#"{"action":"LIST_PEERS"}"#).await["peers"][0].take();
+    assert_eq!(listed, serde_json::json!({"user": "bob", "ip": "127.0.0.1", "port": 7000}));
 
     assert_eq!(world.once(&login("bob")).await["code"], "tls_required");
     let wrong = login("bob").replace("s3nha", "wrong");

@@ -15,7 +15,8 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Bounded<T
     }
 }
 
-struct Elements<T, const MOST: usize>(PhantomData<T>);
+/// Reads them.
+pub(super) struct Elements<T, const MOST: usize>(pub(super) PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Elements<T, MOST> {
     type Value = Bounded<T, MOST>;

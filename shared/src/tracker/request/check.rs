@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::bounded::Bounded;
+use super::fault::{Fault, FieldFault, FileFault, RejectedFiles, too_many_files};
+use super::fields::{Fields, FileFields, FileItem, FileItems, Key};
+use super::loose::{Loose, Unfit};
 use super::{
-    Credentials, FilesMode, ListPeers, Password, Presence, Proof, Refusal, RegisterFiles, Request, SharedFile, Whois,
+    Credentials, FilesMode, ListPeers, Password, Presence, Proof, RegisterFiles, Request, SharedFile, Whois, shortened,
 };
 use crate::UserName;
-use crate::limits::{ADDRESSES_PER_USER, FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, PASSWORD_BYTES};
-use crate::tracker::{ErrorCode, Features, Find, HashText, Token, Wanted, Words};
+use crate::limits::{ADDRESSES_PER_USER, FILE_SIZE, FILES_PER_USER};
+use crate::tracker::{Dialect, Features, Find, HashText, Token, Wanted, Words};
 
 const ACTIONS: [&str; 11] = [
     "REGISTER",
@@ -21,254 +21,305 @@ const ACTIONS: [&str; 11] = [
     "REGISTER_FILES",
     "LIST_PEERS",
     "LOGOUT",
-    "RESUME",
     "HEARTBEAT",
+    "RESUME",
     "WHOIS",
     "FIND",
     "SUBSCRIBE",
     "PASSWD",
 ];
+/// Those of them that the exercise has.
+const OF_THE_EXERCISE: usize = 6;
+/// The exercise's actions for rooms, which there are none of.
+const ROOMS: [&str; 5] = ["CREATE_ROOM", "JOIN_ROOM", "LIST_ROOMS", "GET_ROOM_MEMBERS", "KICK_MEMBER"];
 
-pub(super) fn known_action(name: &str) -> Option<&'static str> {
-    ACTIONS.iter().find(|known| **known == name).copied()
+/// Lists the actions there are.
+pub(super) fn actions() -> String {
+    ACTIONS.join(", ")
 }
 
-/// Every field of every action, so that one pass over the text is enough.
-#[derive(Deserialize)]
-pub(super) struct Fields<'a> {
-    #[serde(borrow)]
-    pub(super) id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) action: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    user: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    password: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    new_password: Option<Cow<'a, str>>,
-    port: Option<u64>,
-    #[serde(borrow)]
-    addresses: Option<Bounded<Cow<'a, str>, ADDRESSES_PER_USER>>,
-    rebind: Option<bool>,
-    #[serde(borrow)]
-    files: Option<Bounded<FileFields<'a>, FILES_PER_USER>>,
-    #[serde(borrow)]
-    mode: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    token: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    hash: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    fingerprint: Option<Cow<'a, str>>,
-    limit: Option<u64>,
-    #[serde(borrow)]
-    cursor: Option<Cow<'a, str>>,
-    with_files: Option<bool>,
-    since: Option<u64>,
-    #[serde(borrow)]
-    features: Option<&'a RawValue>,
+/// Lists those of them that a client of the exercise knows.
+pub(super) fn commands() -> String {
+    ACTIONS.get(..OF_THE_EXERCISE).unwrap_or_default().join(", ")
 }
 
-#[derive(Deserialize)]
-struct FileFields<'a> {
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
-    size: Option<u64>,
-    #[serde(borrow)]
-    hash: Option<Cow<'a, str>>,
+/// Returns the action or room action of this name, in upper or lower case.
+fn known_action(name: &str) -> Option<&'static str> {
+    ACTIONS.iter().chain(&ROOMS).find(|known| known.eq_ignore_ascii_case(name.trim())).copied()
 }
 
-#[derive(Deserialize)]
-pub(super) struct OnlyId<'a> {
-    #[serde(borrow)]
-    pub(super) id: Option<&'a RawValue>,
-}
+type Checked<T> = Result<T, Fault>;
 
-type Checked<T> = Result<T, Refusal>;
+impl<'a> Fields<'a, FileItems<'a>> {
+    /// Returns the dialect that the object is in; `None` if it has neither `cmd` nor `action`.
+    pub(super) fn dialect(&self) -> Option<Dialect> {
+        let says = |key| self.value(key).is_some();
+        match (says(Key::Cmd), says(Key::Action)) {
+            (true, _) => Some(Dialect::Cmd),
+            (false, true) => Some(Dialect::Action),
+            (false, false) => None,
+        }
+    }
 
-impl Fields<'_> {
-    pub(super) fn check(&mut self, action: Option<&'static str>) -> Checked<Request> {
-        let Some(action) = action else {
-            return Err(match &self.action {
-                None => missing("action"),
-                Some(other) => Refusal::new(
-                    ErrorCode::UnknownAction,
-                    format!("there is no action {:?}; there are {}", shortened(other), ACTIONS.join(", ")),
-                ),
-            });
-        };
-        Ok(match action {
+    /// Returns the object's id as JSON text on one line.
+    pub(super) fn id(&self) -> Option<String> {
+        self.value(Key::Id).map(|raw| raw.get().replace(['\n', '\r'], " "))
+    }
+
+    /// Returns the action's name.
+    pub(super) fn action(&self) -> Checked<&'static str> {
+        let key = if self.value(Key::Cmd).is_some() { Key::Cmd } else { Key::Action };
+        let raw = self.value(key).ok_or(Fault::NoAction)?;
+        if !raw.get().starts_with('"') {
+            return Err(Fault::Field(key, FieldFault::NotText));
+        }
+        let name = self.text(key)?.unwrap_or_default();
+        known_action(&name).ok_or_else(|| Fault::UnknownAction(name.into_owned()))
+    }
+
+    /// Returns the client's features, if this is an action that may list them. A list that is none is one that isn't
+    /// there.
+    pub(super) fn features(&self, action: &str) -> Option<Features> {
+        let may_list = matches!(action, "LOGIN" | "RESUME" | "SUBSCRIBE");
+        self.value(Key::Features).filter(|_| may_list).and_then(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// Returns the request, and the files that were left out of it. Fields that the action doesn't use are not looked
+    /// at.
+    pub(super) fn check(&mut self, action: &'static str) -> Checked<(Request, RejectedFiles)> {
+        let request = match action {
             "REGISTER" => Request::Register(self.credentials()?),
             "LOGIN" => Request::Login {
                 credentials: self.credentials()?,
                 presence: self.presence()?,
-                rebind: self.rebind.unwrap_or(false),
+                rebind: self.flag(Key::Rebind)?.unwrap_or(false),
             },
-            "REGISTER_FILES" => Request::RegisterFiles(self.register_files()?),
+            "REGISTER_FILES" => {
+                let (files, left_out) = self.register_files()?;
+                return Ok((Request::RegisterFiles(files), left_out));
+            }
             "LIST_PEERS" => Request::ListPeers(self.list_peers()?),
             "LOGOUT" => Request::Logout { user: self.user()?, proof: self.proof()? },
             "RESUME" => Request::Resume(self.presence()?),
             "HEARTBEAT" => Request::Heartbeat { user: self.optional_user()?, token: self.token()? },
             "WHOIS" => Request::Whois(self.whois()?),
             "FIND" => Request::Find(self.find()?),
-            "SUBSCRIBE" => Request::Subscribe { since: self.since },
-            _ => Request::Passwd {
-                credentials: self.credentials()?,
-                new_password: password(self.new_password.as_deref().ok_or_else(|| missing("new_password"))?)?,
-            },
-        })
+            "SUBSCRIBE" => Request::Subscribe { since: self.whole(Key::Since)? },
+            "PASSWD" => {
+                Request::Passwd { credentials: self.credentials()?, new_password: self.password(Key::NewPassword)? }
+            }
+            _ => return Err(Fault::NoRooms),
+        };
+        Ok((request, RejectedFiles::default()))
     }
 
-    /// The client's features, if this is an action that may list them. A list that is none is one that isn't there.
-    pub(super) fn features(&self, action: Option<&'static str>) -> Option<Features> {
-        let may_list = matches!(action, Some("LOGIN" | "RESUME" | "SUBSCRIBE"));
-        self.features.filter(|_| may_list).and_then(|raw| serde_json::from_str(raw.get()).ok())
+    /// Returns a field's text; numbers are the text that they are written as.
+    fn text(&self, key: Key) -> Checked<Option<Cow<'a, str>>> {
+        let Some(raw) = self.value(key) else { return Ok(None) };
+        let text = raw.get();
+        if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            return Ok(Some(Cow::Borrowed(text)));
+        }
+        self.loose(key)?.into_text().map_err(|Unfit| Fault::Field(key, FieldFault::NotText))
+    }
+
+    /// Returns a field's text, if it is not empty.
+    fn given(&self, key: Key) -> Checked<Option<Cow<'a, str>>> {
+        Ok(self.text(key)?.filter(|text| !text.is_empty()))
+    }
+
+    fn whole(&self, key: Key) -> Checked<Option<u64>> {
+        self.loose(key)?.whole().map_err(|Unfit| Fault::Field(key, FieldFault::NotWhole))
+    }
+
+    fn flag(&self, key: Key) -> Checked<Option<bool>> {
+        self.loose(key)?.flag().map_err(|Unfit| Fault::Field(key, FieldFault::NotFlag))
+    }
+
+    fn loose(&self, key: Key) -> Checked<Loose<'a>> {
+        // It was JSON: what can be wrong now is inside a string.
+        let read = |raw: &'a serde_json::value::RawValue| serde_json::from_str(raw.get());
+        self.value(key).map_or(Ok(Loose::Null), read).map_err(|_| Fault::Field(key, FieldFault::NotUnicode))
     }
 
     fn user(&self) -> Checked<UserName> {
-        self.optional_user()?.ok_or_else(|| missing("user"))
+        let text = self.text(Key::User)?.ok_or(Fault::Missing(Key::User))?;
+        user_name(&text)
     }
 
     fn optional_user(&self) -> Checked<Option<UserName>> {
-        self.user.as_deref().map(user_name).transpose()
+        self.given(Key::User)?.as_deref().map(user_name).transpose()
     }
 
     fn credentials(&self) -> Checked<Credentials> {
-        let user = self.user()?;
-        let text = self.password.as_deref().ok_or_else(|| missing("password"))?;
-        Ok(Credentials { user, password: password(text)? })
+        Ok(Credentials { user: self.user()?, password: self.password(Key::Password)? })
+    }
+
+    fn password(&self, key: Key) -> Checked<Password> {
+        let text = self.text(key)?.ok_or(Fault::Missing(key))?;
+        Password::new(&text).ok_or(Fault::Password)
     }
 
     fn token(&self) -> Checked<Option<Token>> {
-        let parse = |text: &str| text.parse().map_err(|e| bad(format!("token: {e}")));
-        self.token.as_deref().map(parse).transpose()
+        let parse = |text: Cow<'_, str>| {
+            text.parse().map_err(|why| Fault::Field(Key::Token, FieldFault::Other(format!("{why}"))))
+        };
+        self.given(Key::Token)?.map(parse).transpose()
     }
 
     fn proof(&self) -> Checked<Proof> {
-        Ok(Proof { token: self.token()?, password: self.password.as_deref().map(password).transpose()? })
+        let password = self.given(Key::Password)?.map(|text| Password::new(&text).ok_or(Fault::Password));
+        Ok(Proof { token: self.token()?, password: password.transpose()? })
     }
 
     fn presence(&self) -> Checked<Presence> {
-        let port = self.port.map(|port| {
-            let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
-            checked.ok_or_else(|| bad(format!("port: {port} is not in 1 to 65535")))
-        });
-        let port = port.transpose()?;
-        let addresses = self.addresses.as_ref().map_or(&[][..], |addresses| &addresses.0);
+        let port = match self.whole(Key::Port)? {
+            // What a program says that has no port.
+            None | Some(0) => None,
+            Some(port) => {
+                let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
+                Some(checked.ok_or(Fault::Field(Key::Port, FieldFault::NotAPort(port)))?)
+            }
+        };
+        let addresses = self.address_texts()?;
         if addresses.len() > ADDRESSES_PER_USER {
-            return Err(Refusal::new(ErrorCode::TooLarge, format!("addresses: at most {ADDRESSES_PER_USER}")));
+            return Err(Fault::TooMany(Key::Addresses, ADDRESSES_PER_USER));
         }
         let parse = |text: &Cow<'_, str>| {
             let whole = text.parse::<SocketAddr>().ok();
             let with_port = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port?.get()));
-            whole
-                .or_else(with_port)
-                .ok_or_else(|| bad(format!("addresses: {:?} is not IP:PORT or IP", shortened(text))))
+            let wrong = || Fault::Field(Key::Addresses, FieldFault::NotAnAddress(shortened(text).to_owned()));
+            whole.or_else(with_port).ok_or_else(wrong)
         };
         Ok(Presence { port, addresses: addresses.iter().map(parse).collect::<Checked<_>>()? })
     }
 
-    fn register_files(&mut self) -> Checked<RegisterFiles> {
-        let Bounded(fields) = self.files.take().ok_or_else(|| missing("files"))?;
-        if fields.len() > FILES_PER_USER {
-            return Err(Refusal::new(ErrorCode::TooLarge, format!("files: at most {FILES_PER_USER}")));
+    /// Returns the texts of a list, or of one text with commas; one more than allowed shows that there are too many.
+    fn address_texts(&self) -> Checked<Vec<Cow<'a, str>>> {
+        let Some(raw) = self.value(Key::Addresses) else { return Ok(Vec::new()) };
+        let wrong = |fault| Fault::Field(Key::Addresses, fault);
+        if !raw.get().starts_with('[') {
+            let text = self.text(Key::Addresses)?.unwrap_or_default();
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            return Ok(parts.take(ADDRESSES_PER_USER + 1).map(|part| Cow::Owned(part.to_owned())).collect());
         }
-        let mode = match self.mode.as_deref() {
-            None | Some("replace") => FilesMode::Replace,
-            Some("add") => FilesMode::Add,
-            Some("remove") => FilesMode::Remove,
-            Some(other) => return Err(bad(format!("mode: {:?} is not replace, add or remove", shortened(other)))),
+        let Bounded(list) = serde_json::from_str::<Bounded<Loose<'_>, ADDRESSES_PER_USER>>(raw.get())
+            .map_err(|_| wrong(FieldFault::NotUnicode))?;
+        let texts = list.into_iter().map(|item| item.into_text().map_err(|Unfit| wrong(FieldFault::NotText)));
+        Ok(texts.collect::<Checked<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    fn register_files(&mut self) -> Checked<(RegisterFiles, RejectedFiles)> {
+        let items = match self.files.take().ok_or(Fault::Missing(Key::Files))? {
+            FileItems::List(items) if items.len() > FILES_PER_USER => return Err(too_many_files()),
+            FileItems::List(items) => items,
+            FileItems::Other => return Err(Fault::Field(Key::Files, FieldFault::NotAList)),
         };
-        let check = |(index, file): (usize, FileFields<'_>)| {
-            file.check(mode).map_err(|why| bad(format!("files[{index}]: {why}")))
-        };
-        let files = fields.into_iter().enumerate().map(check).collect::<Checked<_>>()?;
-        Ok(RegisterFiles { user: self.user()?, files, mode, proof: self.proof()? })
+        let mode = self.mode()?;
+        let (user, proof) = (self.user()?, self.proof()?);
+        let (mut files, mut left_out) = (Vec::with_capacity(items.len()), RejectedFiles::default());
+        for (index, item) in items.into_iter().enumerate() {
+            match item.check(mode) {
+                Ok(file) => files.push(file),
+                Err((shown, fault)) => left_out.note(|| shown.unwrap_or_else(|| format!("files[{index}]")), fault),
+            }
+        }
+        if files.is_empty() && left_out.count() > 0 {
+            return Err(Fault::NoFileKept(left_out));
+        }
+        Ok((RegisterFiles { user, files, mode, proof }, left_out))
+    }
+
+    fn mode(&self) -> Checked<FilesMode> {
+        let Some(text) = self.given(Key::Mode)? else { return Ok(FilesMode::default()) };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "replace" => Ok(FilesMode::Replace),
+            "add" => Ok(FilesMode::Add),
+            "remove" => Ok(FilesMode::Remove),
+            other => Err(Fault::Field(Key::Mode, FieldFault::NotAMode(shortened(other).to_owned()))),
+        }
     }
 
     fn list_peers(&self) -> Checked<ListPeers> {
-        let name = |text: &str| text.parse().map_err(|why| bad(format!("name: {why}")));
+        let name = |text: Cow<'_, str>| text.parse().map_err(|why| Fault::Field(Key::Name, FieldFault::NotAName(why)));
         Ok(ListPeers {
             user: self.optional_user()?,
-            name: self.name.as_deref().map(name).transpose()?,
-            hash: self.hash.as_deref().map(hash_text).transpose()?,
-            limit: self.limit(),
-            cursor: self.cursor.as_deref().map(user_name).transpose()?,
-            with_files: self.with_files,
+            name: self.given(Key::Name)?.map(name).transpose()?,
+            hash: self.text(Key::Hash)?.map(|text| hash_text(&text)).transpose()?,
+            limit: self.limit()?,
+            cursor: self.given(Key::Cursor)?.as_deref().map(user_name).transpose()?,
+            with_files: self.flag(Key::WithFiles)?,
         })
     }
 
     fn find(&self) -> Checked<Find> {
-        let wanted = match (self.hash.as_deref(), self.name.as_deref()) {
-            (Some(text), None) => Wanted::Hash(hash_text(text)?),
-            (None, Some(text)) => Wanted::Words(Words::new(text).ok_or_else(|| {
-                bad(format!("name: 1 to {FIND_WORDS} words of letters and digits, {FILE_NAME_BYTES} bytes in all"))
-            })?),
-            _ => return Err(bad("give either hash or name")),
+        let wanted = match (self.text(Key::Hash)?, self.given(Key::Name)?) {
+            (Some(text), None) => Wanted::Hash(hash_text(&text)?),
+            (None, Some(text)) => {
+                Wanted::Words(Words::new(&text).ok_or(Fault::Field(Key::Name, FieldFault::NotWords))?)
+            }
+            _ => return Err(Fault::EitherOr(Key::Hash, Key::Name)),
         };
-        let cursor = |text: &str| text.parse().map_err(|why| bad(format!("cursor: {why}")));
-        Ok(Find { wanted, limit: self.limit(), cursor: self.cursor.as_deref().map(cursor).transpose()? })
+        let cursor = |text: Cow<'_, str>| {
+            text.parse().map_err(|why: &str| Fault::Field(Key::Cursor, FieldFault::Other(why.to_owned())))
+        };
+        Ok(Find { wanted, limit: self.limit()?, cursor: self.given(Key::Cursor)?.map(cursor).transpose()? })
     }
 
-    fn limit(&self) -> Option<usize> {
-        self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    fn limit(&self) -> Checked<Option<usize>> {
+        Ok(self.whole(Key::Limit)?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 
     fn whois(&self) -> Checked<Whois> {
-        match (self.optional_user()?, self.fingerprint.as_deref()) {
+        match (self.optional_user()?, self.given(Key::Fingerprint)?) {
             (Some(user), None) => Ok(Whois::User(user)),
             (None, Some(text)) => {
-                text.parse().map(Whois::Fingerprint).map_err(|why| bad(format!("fingerprint: {why}")))
+                let wrong = |why| Fault::Field(Key::Fingerprint, FieldFault::Other(format!("{why}")));
+                text.parse().map(Whois::Fingerprint).map_err(wrong)
             }
-            _ => Err(bad("give either user or fingerprint")),
+            _ => Err(Fault::EitherOr(Key::User, Key::Fingerprint)),
+        }
+    }
+}
+
+impl FileItem<'_> {
+    /// Returns the file; or the name that it can be recognised by, if it has one, and the reason to leave it out.
+    fn check(self, mode: FilesMode) -> Result<SharedFile, (Option<String>, FileFault)> {
+        match self {
+            Self::Value(Loose::Object(fields)) => fields.check(mode),
+            Self::Value(Loose::Text(text)) => Err((Some(shown(&text)), FileFault::NotAnObject)),
+            Self::Value(_) => Err((None, FileFault::NotAnObject)),
+            Self::NotUnicode(raw) => Err((Some(shortened(raw).to_owned()), FileFault::NotUnicode)),
         }
     }
 }
 
 impl FileFields<'_> {
-    fn check(self, mode: FilesMode) -> Result<SharedFile, String> {
-        let name = self.name.ok_or("name is missing")?.parse().map_err(|why| format!("name: {why}"))?;
-        let (size, hash) = match mode {
-            FilesMode::Remove => (self.size.unwrap_or(0), self.hash.unwrap_or_default()),
-            FilesMode::Replace | FilesMode::Add => {
-                (self.size.ok_or("size is missing")?, self.hash.ok_or("hash is missing")?)
-            }
+    fn check(self, mode: FilesMode) -> Result<SharedFile, (Option<String>, FileFault)> {
+        let Self { name, size, hash } = self;
+        let text = name.into_text().ok().flatten().ok_or((None, FileFault::NoName))?;
+        let left_out = |fault| (Some(shown(&text)), fault);
+        let name = text.parse().map_err(|why| left_out(FileFault::Name(why)))?;
+        let hash = hash.into_text().map_err(|Unfit| left_out(FileFault::Hash))?.unwrap_or_default();
+        let hash = HashText::new(&hash).ok_or_else(|| left_out(FileFault::Hash))?;
+        let size = match (size.whole(), mode) {
+            (Ok(Some(size)), _) if size <= FILE_SIZE => size,
+            (_, FilesMode::Remove) => 0,
+            (Ok(None), _) => return Err(left_out(FileFault::NoSize)),
+            (Ok(Some(_)) | Err(Unfit), _) => return Err(left_out(FileFault::Size)),
         };
-        if size > FILE_SIZE {
-            return Err(format!("size: {size} is over {FILE_SIZE}"));
-        }
-        let hash = HashText::new(&hash).ok_or("hash: at most 128 characters, no controls")?;
         Ok(SharedFile { name, size, hash })
     }
 }
 
-fn missing(field: &str) -> Refusal {
-    bad(format!("the field {field:?} is missing"))
-}
-
-fn bad(message: impl Into<String>) -> Refusal {
-    Refusal::new(ErrorCode::BadRequest, message)
-}
-
 fn user_name(text: &str) -> Checked<UserName> {
-    text.parse().map_err(|why| {
-        let message = format!("the user name {:?} can't be used: {why}; 1 to 32 of A-Z a-z 0-9 _ . -", shortened(text));
-        Refusal::new(ErrorCode::InvalidUser, message)
-    })
+    text.parse().map_err(|why| Fault::User { text: shortened(text).to_owned(), why })
 }
 
 fn hash_text(text: &str) -> Checked<HashText> {
-    HashText::new(text).ok_or_else(|| bad("hash: at most 128 characters, no controls"))
+    HashText::new(text).ok_or(Fault::Field(Key::Hash, FieldFault::NotAHash))
 }
 
-fn password(text: &str) -> Checked<Password> {
-    Password::new(text)
-        .ok_or_else(|| Refusal::new(ErrorCode::InvalidPassword, format!("a password has 1 to {PASSWORD_BYTES} bytes")))
-}
-
-/// Enough of a hostile text to recognise it by.
-fn shortened(text: &str) -> &str {
-    text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
+fn shown(text: &str) -> String {
+    format!("{:?}", shortened(text))
 }

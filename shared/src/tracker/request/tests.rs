@@ -56,6 +56,185 @@ fn features_count_where_they_belong_and_harm_nowhere() {
     assert_eq!(features(r#"{"action":"LIST_PEERS","features":["partial_files"]}"#), None);
 }
 
+fn text_of(request: Request) -> serde_json::Value {
+    let mut value = serde_json::to_value(request).unwrap();
+    value.as_object_mut().unwrap().remove("features");
+    value
+}
+
+/// The same request as it would be written in our own words.
+fn understood(text: &str) -> serde_json::Value {
+    text_of(parse_request(text).request.unwrap_or_else(|refusal| panic!("{text}: {refusal}")))
+}
+
+#[test]
+fn whoever_says_cmd_is_answered_so() {
+    for (text, dialect, action) in [
+        (r#"{"cmd":"LIST_PEERS"}"#, Dialect::Cmd, Some("LIST_PEERS")),
+        (r#"{"Cmd":"list_Peers"}"#, Dialect::Cmd, Some("LIST_PEERS")),
+        (r#"{"action":" login ","user":"a","password":"x"}"#, Dialect::Action, Some("LOGIN")),
+        (r#"{"action":"LIST_PEERS","cmd":null}"#, Dialect::Action, Some("LIST_PEERS")),
+        (r#"{"cmd":"LIST_PEERS","action":"LOGOUT"}"#, Dialect::Cmd, Some("LIST_PEERS")),
+        (r#"{"cmd":"JOIN_ROOM","room":"r","user":"a","senha":null}"#, Dialect::Cmd, Some("JOIN_ROOM")),
+        (r#"{"cmd":"FLY"}"#, Dialect::Cmd, None),
+        (r#"{"cmd":7}"#, Dialect::Cmd, None),
+        (r#"{"cmd":"LOGIN","#, Dialect::Cmd, None),
+        (r#"{"action":"LOGIN","cmd"}"#, Dialect::Action, None),
+    ] {
+        let parsed = parse_request(text);
+        assert_eq!((parsed.dialect, parsed.action), (dialect, action), "{text}");
+    }
+    for usual in [Dialect::Action, Dialect::Cmd] {
+        assert_eq!(parse_object(b"{}", usual).dialect, usual);
+        assert_eq!(parse_object(b"{'user': 1}", usual).dialect, usual);
+    }
+}
+
+#[test]
+fn refusals_are_in_the_words_of_the_dialect_and_name_fields() {
+    let message = |text: &str| parse_request(text).request.unwrap_err().message;
+    for (rest, english, portuguese) in [
+        (r#"LOGIN","password":"x""#, "the field \"user\" is missing", "falta o campo \"user\""),
+        (r#"LOGIN","user":"a","password":"x","porta":70000"#, "port: 70000 is not", "porta: 70000 não está"),
+        (r#"LOGIN","user":"a b","password":"x""#, "the user name \"a b\"", "o nome de usuário \"a b\""),
+        (r#"LOGIN","user":"a","password":[]"#, "password: it is not text", "password: não é texto"),
+        (r#"LOGIN","user":"a","password":"\udce9""#, "half of a surrogate", "metade de um par"),
+        (
+            r#"REGISTER_FILES","user":"a","files":[{"size":1}]"#,
+            "no file was kept: files[0]",
+            "nenhum arquivo foi aceito",
+        ),
+        (r#"FLY""#, "there is no action \"FLY\"", "não existe o comando \"FLY\""),
+        (r#"LIST_ROOMS""#, "no rooms", "não tem salas"),
+        (r#"LIST_PEERS",}"#, "the request is not JSON", "o pedido não é JSON"),
+    ] {
+        let (one, other) = (message(&format!(r#"{{"action":"{rest}}}"#)), message(&format!(r#"{{"cmd":"{rest}}}"#)));
+        assert!(one.contains(english), "{one}");
+        assert!(other.contains(portuguese), "{other}");
+        for text in [one, other] {
+            assert!(
+                ["u64", "struct", "str", "FileFields", "expected"]
+                    .iter()
+                    .all(|of_rust| !text.split(' ').any(|word| word == *of_rust)),
+                "{text}"
+            );
+        }
+    }
+    let not_utf8 = parse_object(b"{\"cmd\":\"LOGIN\",\"id\":3,\"user\":\"jo\xe3o\"}", Dialect::Action);
+    assert_eq!((not_utf8.id.as_deref(), not_utf8.dialect), (Some("3"), Dialect::Cmd));
+    assert_eq!(not_utf8.request.unwrap_err().code, ErrorCode::BadJson);
+}
+
+#[test]
+fn values_are_taken_however_a_language_writes_them() {
+    let login = understood(r#"{"action":"LOGIN","user":"a","password":"12345","port":5000}"#);
+    for text in [
+        r#"{"cmd":"LOGIN","user":"a","password":"12345","porta":5000}"#,
+        r#"{"cmd":"login","user":"a","password":12345,"porta":"5000"}"#,
+        r#"{"Cmd":"Login","User":"a","Password":"12345","Porta":5000.0}"#,
+        r#"{"action":"LOGIN","user":"a","password":"12345","porta":5e3,"port":null,"porta":" 5000 "}"#,
+        r#"{"action":"LOGIN","user":"a","password":"12345","port":5000,"limit":"10","name":7,"files":"none",
+            "with_files":"yes","hash":5,"token":7,"mode":{},"cursor":"?","rebind":"no","\u0072oom":"\ud83d"}"#,
+    ] {
+        assert_eq!(understood(text), login, "{text}");
+    }
+    let without = understood(r#"{"action":"LOGIN","user":"1","password":"x"}"#);
+    for port in ["0", "\"\"", "null", "0.0"] {
+        assert_eq!(understood(&format!(r#"{{"cmd":"LOGIN","user":1,"password":"x","porta":{port}}}"#)), without);
+    }
+    let addresses = understood(r#"{"action":"RESUME","port":7,"addresses":["10.0.0.1:7","10.0.0.2:9"]}"#);
+    for text in ["\"10.0.0.1, 10.0.0.2:9\"", "[\"10.0.0.1\",null,\"10.0.0.2:9\"]"] {
+        assert_eq!(understood(&format!(r#"{{"action":"RESUME","port":7,"addresses":{text}}}"#)), addresses);
+    }
+    let all = understood(r#"{"action":"LIST_PEERS","with_files":true,"limit":5}"#);
+    assert_eq!(
+        understood(r#"{"cmd":"LIST_PEERS","with_files":"True","limit":"5","user":"","name":"","cursor":""}"#),
+        all
+    );
+    assert_eq!(understood(r#"{"action":"HEARTBEAT","user":"","token":""}"#), json!({"action": "HEARTBEAT"}));
+}
+
+fn files_of(list: &str) -> (Vec<(String, u64, String)>, RejectedFiles) {
+    let parsed = parse_request(&format!(r#"{{"cmd":"REGISTER_FILES","user":"a","files":{list}}}"#));
+    let Ok(Request::RegisterFiles(RegisterFiles { files, .. })) = parsed.request else { panic!("{parsed:?}") };
+    let text = |SharedFile { name, size, hash }| (name.as_str().to_owned(), size, hash.as_str().to_owned());
+    (files.into_iter().map(text).collect(), parsed.left_out)
+}
+
+#[test]
+fn one_bad_file_costs_no_other() {
+    let good = r#"{"name":"ok.txt","size":1,"hash":"x"}"#;
+    for bad in [
+        r#"{"name":"C:\\Users\\u\\b.txt","size":1,"hash":"x"}"#,
+        r#"{"name":"/home/u/c.txt","size":1,"hash":"x"}"#,
+        r#"{"name":"./d.txt","size":1,"hash":"x"}"#,
+        r#"{"name":"dir/","size":1,"hash":"x"}"#,
+        r#"{"name":"","size":1,"hash":"x"}"#,
+        r#"{"name":"a\tb","size":1,"hash":"x"}"#,
+        r#"{"name":"caf\udce9.txt","size":1,"hash":"x"}"#,
+        r#"{"name":"\ud83d","size":1,"hash":"x"}"#,
+        r#"{"name":"x","size":1,"hash":"\udc00"}"#,
+        r#"{"name":"x","size":1.5,"hash":"x"}"#,
+        r#"{"name":"x","size":-1,"hash":"x"}"#,
+        r#"{"name":"x","size":1e300,"hash":"x"}"#,
+        r#"{"name":"x","size":"big","hash":"x"}"#,
+        r#"{"name":"x","size":true,"hash":"x"}"#,
+        r#"{"name":"x","size":9007199254740992,"hash":"x"}"#,
+        r#"{"name":"x","hash":"x"}"#,
+        r#"{"name":"x","size":null,"hash":"x"}"#,
+        r#"{"name":"x","size":1,"hash":"a\u001b"}"#,
+        r#"{"name":"x","size":1,"hash":{}}"#,
+        r#"{"name":["x"],"size":1,"hash":"x"}"#,
+        r#"{"size":1,"hash":"x"}"#,
+        r#"{"name":null}"#,
+        r#""a.txt""#,
+        "7",
+        "null",
+        "[]",
+        "{}",
+    ] {
+        for list in [format!("[{good},{bad}]"), format!("[{bad},{good}]")] {
+            let (files, left_out) = files_of(&list);
+            assert_eq!((files.len(), left_out.count()), (1, 1), "{list}");
+            assert!(!left_out.reasons(Dialect::Action).is_empty() && !left_out.reasons(Dialect::Cmd).is_empty());
+        }
+        assert_eq!(
+            refused(&format!(r#"{{"action":"REGISTER_FILES","user":"a","files":[{bad}]}}"#)),
+            ErrorCode::BadRequest
+        );
+    }
+    let unread =
+        r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"x","size":1,"hash":"\ud83d\ude00"}],"x":"\ud83d"}"#;
+    assert!(parse_request(unread).request.is_ok());
+}
+
+#[test]
+fn files_however_a_language_writes_them() {
+    let expected = vec![("a.txt".to_owned(), 1024, "12".to_owned()), ("é.txt".to_owned(), 0, String::new())];
+    for list in [
+        r#"[{"name":"a.txt","size":1024,"hash":"12"},{"name":"é.txt","size":0,"hash":""}]"#,
+        r#"[{"Name":"a.txt","Size":1024.0,"Hash":12},{"NAME":"\u00e9.txt","size":"0","hash":null}]"#,
+        r#"[{"hash":"12","size":"1024","name":"a.txt","path":"C:\\x"},{"name":"é.txt","size":0.0}]"#,
+    ] {
+        assert_eq!(files_of(list), (expected.clone(), RejectedFiles::default()), "{list}");
+    }
+    assert_eq!(files_of(r#"{"name":"a.txt","size":1024,"hash":"12"}"#).0, expected[..1]);
+    assert_eq!(files_of(r#"{"name":"a.txt","size":1024,"hash":"12","x":"\ud800"}"#).0, expected[..1]);
+}
+
+#[test]
+fn reasons_stay_short() {
+    let bad = format!(r#"{{"name":"{}/","size":1,"hash":"x"}}"#, "\\u202e\\u009b".repeat(500));
+    let list = format!(r#"[{{"name":"ok","size":1,"hash":""}}{}]"#, format!(",{bad}").repeat(1000));
+    let (_, left_out) = files_of(&list);
+    assert_eq!(left_out.count(), 1000);
+    for dialect in [Dialect::Action, Dialect::Cmd] {
+        let text = left_out.reasons(dialect);
+        assert!(serde_json::to_string(&text).unwrap().len() < 2048, "{}", text.len());
+        assert!(text.ends_with("997 more") || text.ends_with("mais 997"), "{text}");
+    }
+}
+
 #[test]
 fn the_id_is_echoed_even_from_refused_requests() {
     let id = |text: &str| parse_request(text).id;
@@ -72,12 +251,19 @@ fn refusals_carry_the_right_code() {
         (r#"{"action":"LIST_PEERS",}"#, ErrorCode::BadJson),
         (r#"{"action":7}"#, ErrorCode::BadRequest),
         (r"{}", ErrorCode::BadRequest),
-        (r#"{"action":"list_peers"}"#, ErrorCode::UnknownAction),
+        (r#"{"action":"list peers"}"#, ErrorCode::UnknownAction),
+        (r#"{"cmd":"FLY"}"#, ErrorCode::UnknownAction),
+        (r#"{"cmd":"CREATE_ROOM","room":"r"}"#, ErrorCode::UnknownAction),
         (r#"{"action":"REGISTER","user":"a"}"#, ErrorCode::BadRequest),
         (r#"{"action":"REGISTER","user":"a b","password":"x"}"#, ErrorCode::InvalidUser),
         (r#"{"action":"REGISTER","user":"","password":"x"}"#, ErrorCode::InvalidUser),
         (r#"{"action":"REGISTER","user":"a","password":""}"#, ErrorCode::InvalidPassword),
-        (r#"{"action":"LOGIN","user":"a","password":"x","port":0}"#, ErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":"a","password":"x","port":-1}"#, ErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":"a","password":"x","port":"http"}"#, ErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":"a","password":true}"#, ErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":["a"],"password":"x"}"#, ErrorCode::BadRequest),
+        (r#"{"action":"REGISTER_FILES","user":"a","files":"x.txt"}"#, ErrorCode::BadRequest),
+        (r#"{"action":"REGISTER_FILES","user":"a","files":null}"#, ErrorCode::BadRequest),
         (r#"{"action":"LOGIN","user":"a","password":"x","port":65536}"#, ErrorCode::BadRequest),
         (r#"{"action":"LOGIN","user":"a","password":"x","addresses":["nowhere"]}"#, ErrorCode::BadRequest),
         (r#"{"action":"REGISTER_FILES","user":"a"}"#, ErrorCode::BadRequest),
@@ -162,5 +348,26 @@ proptest! {
         let mutated: String = text.chars().enumerate().map(|(i, c)| if i == at { to } else { c }).collect();
         let parsed = parse_request(&mutated);
         prop_assert!(parsed.id.is_none_or(|id| !id.contains('\n')));
+    }
+
+    #[test]
+    fn mutated_bytes_never_panic(request in requests(), at: proptest::sample::Index, to: u8) {
+        let mut bytes = serde_json::to_vec(&request).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        let parsed = parse_object(&bytes, Dialect::Cmd);
+        prop_assert!(parsed.id.is_none_or(|id| !id.contains('\n')));
+    }
+
+    #[test]
+    fn both_ways_to_read_files_read_the_same(request in requests()) {
+        // A lone surrogate makes the reader read each file by itself, which changes nothing of the others.
+        let text = serde_json::to_string(&request).unwrap();
+        let by_itself = text.replacen("\"files\":[{", "\"files\":[{\"name\":\"\\ud800\"},{", 1);
+        if by_itself != text {
+            let parsed = parse_request(&by_itself);
+            prop_assert_eq!(parsed.left_out.count(), 1);
+            prop_assert_eq!(parsed.request, Ok(request));
+        }
     }
 }

@@ -182,9 +182,9 @@ impl Chunk {
     }
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
     /// As JSON.
-    pub(super) fn text(&self) -> &[u8] {
+    pub(super) fn text(&self) -> &'a [u8] {
         self.text.get(1..).unwrap_or_default()
     }
 

@@ -1,0 +1,265 @@
+//! Why a request is refused, or one of its files left out, in the words of both dialects.
+
+use super::fields::Key;
+use super::{Refusal, shortened};
+use crate::limits::{FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, HASH_TEXT_CHARS, PASSWORD_BYTES};
+use crate::names::NameError;
+use crate::tracker::{Dialect, ErrorCode};
+
+/// Files that are named when several are left out.
+const NAMED: usize = 3;
+
+/// Something wrong with a request as a whole.
+#[derive(Debug)]
+pub(super) enum Fault {
+    NotUtf8,
+    NotJson {
+        line: usize,
+        column: usize,
+    },
+    /// Neither `action` nor `cmd`.
+    NoAction,
+    UnknownAction(String),
+    /// An action of the exercise's rooms.
+    NoRooms,
+    Missing(Key),
+    User {
+        text: String,
+        why: NameError,
+    },
+    Password,
+    Field(Key, FieldFault),
+    TooMany(Key, usize),
+    EitherOr(Key, Key),
+    NoFileKept(RejectedFiles),
+}
+
+/// Something wrong with one field.
+#[derive(Debug)]
+pub(super) enum FieldFault {
+    NotText,
+    NotUnicode,
+    NotWhole,
+    NotFlag,
+    NotAList,
+    NotAPort(u64),
+    NotAMode(String),
+    NotAnAddress(String),
+    NotAName(NameError),
+    NotAHash,
+    NotWords,
+    /// Something that only this tracker's own replies could have held; the reason is English.
+    Other(String),
+}
+
+/// The files of a `REGISTER_FILES` that could not be kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RejectedFiles {
+    count: usize,
+    /// The first of them as they can be shown, and why.
+    first: Vec<(String, FileFault)>,
+}
+
+/// Something wrong with one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FileFault {
+    NotAnObject,
+    NotUnicode,
+    NoName,
+    Name(NameError),
+    NoSize,
+    Size,
+    Hash,
+}
+
+impl Fault {
+    /// Returns the refusal in the words of `dialect`.
+    pub(super) fn refusal(&self, dialect: Dialect) -> Refusal {
+        let message = match dialect {
+            Dialect::Action => self.english(),
+            Dialect::Cmd => self.portuguese(),
+        };
+        Refusal::new(self.code(), message)
+    }
+
+    const fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotUtf8 | Self::NotJson { .. } => ErrorCode::BadJson,
+            Self::UnknownAction(_) | Self::NoRooms => ErrorCode::UnknownAction,
+            Self::User { .. } => ErrorCode::InvalidUser,
+            Self::Password => ErrorCode::InvalidPassword,
+            Self::TooMany(..) => ErrorCode::TooLarge,
+            Self::NoAction | Self::Missing(_) | Self::Field(..) | Self::EitherOr(..) | Self::NoFileKept(_) => {
+                ErrorCode::BadRequest
+            }
+        }
+    }
+
+    fn english(&self) -> String {
+        let name = |key: &Key| key.name(Dialect::Action);
+        match self {
+            Self::NotUtf8 => "the request is not UTF-8: encode the JSON text as UTF-8".to_owned(),
+            Self::NotJson { line, column } => {
+                format!("the request is not JSON: something is wrong at line {line} column {column}")
+            }
+            Self::NoAction => format!("the field \"action\" is missing: it is one of {}", super::check::actions()),
+            Self::UnknownAction(other) => {
+                format!("there is no action {:?}; there are {}", shortened(other), super::check::actions())
+            }
+            Self::NoRooms => "this tracker has no rooms".to_owned(),
+            Self::Missing(key) => format!("the field {:?} is missing", name(key)),
+            Self::User { text, why } => {
+                format!("the user name {:?} can't be used: {why}; 1 to 32 of A-Z a-z 0-9 _ . -", shortened(text))
+            }
+            Self::Password => format!("a password has 1 to {PASSWORD_BYTES} bytes"),
+            Self::Field(key, fault) => format!("{}: {}", name(key), fault.english()),
+            Self::TooMany(key, most) => format!("{}: at most {most}", name(key)),
+            Self::EitherOr(one, other) => format!("give either {} or {}", name(one), name(other)),
+            Self::NoFileKept(left_out) => format!("no file was kept: {}", left_out.reasons(Dialect::Action)),
+        }
+    }
+
+    fn portuguese(&self) -> String {
+        let name = |key: &Key| key.name(Dialect::Cmd);
+        match self {
+            Self::NotUtf8 => "o pedido não está em UTF-8: codifique o texto JSON em UTF-8".to_owned(),
+            Self::NotJson { line, column } => {
+                format!("o pedido não é JSON: há algo errado na linha {line}, coluna {column}")
+            }
+            Self::NoAction => format!("falta o campo \"cmd\": ele é um de {}", super::check::commands()),
+            Self::UnknownAction(other) => {
+                format!("não existe o comando {:?}; existem {}", shortened(other), super::check::commands())
+            }
+            Self::NoRooms => "este servidor ainda não tem salas".to_owned(),
+            Self::Missing(key) => format!("falta o campo {:?}", name(key)),
+            Self::User { text, why } => {
+                let (text, why) = (shortened(text), name_fault(why));
+                format!("o nome de usuário {text:?} não serve: {why}; use de 1 a 32 de A-Z a-z 0-9 _ . -")
+            }
+            Self::Password => format!("a senha deve ter de 1 a {PASSWORD_BYTES} bytes"),
+            Self::Field(key, fault) => format!("{}: {}", name(key), fault.portuguese()),
+            Self::TooMany(key, most) => format!("{}: no máximo {most}", name(key)),
+            Self::EitherOr(one, other) => format!("informe {} ou {}, e não ambos", name(one), name(other)),
+            Self::NoFileKept(left_out) => format!("nenhum arquivo foi aceito: {}", left_out.reasons(Dialect::Cmd)),
+        }
+    }
+}
+
+impl FieldFault {
+    fn english(&self) -> String {
+        match self {
+            Self::NotText => "it is not text".to_owned(),
+            Self::NotUnicode => "it has half of a surrogate pair, which is no character".to_owned(),
+            Self::NotWhole => "it is not a whole number from 0 on".to_owned(),
+            Self::NotFlag => "it is not true or false".to_owned(),
+            Self::NotAList => "it is not a list".to_owned(),
+            Self::NotAPort(port) => format!("{port} is not in 1 to 65535"),
+            Self::NotAMode(other) => format!("{:?} is not replace, add or remove", shortened(other)),
+            Self::NotAnAddress(other) => format!("{:?} is not IP:PORT or IP", shortened(other)),
+            Self::NotAName(why) => why.to_string(),
+            Self::NotAHash => format!("at most {HASH_TEXT_CHARS} characters, no controls"),
+            Self::NotWords => format!("1 to {FIND_WORDS} words of letters and digits, {FILE_NAME_BYTES} bytes in all"),
+            Self::Other(why) => why.clone(),
+        }
+    }
+
+    fn portuguese(&self) -> String {
+        match self {
+            Self::NotText => "não é texto".to_owned(),
+            Self::NotUnicode => "contém metade de um par substituto, que não é um caractere".to_owned(),
+            Self::NotWhole => "não é um número inteiro a partir de 0".to_owned(),
+            Self::NotFlag => "não é true nem false".to_owned(),
+            Self::NotAList => "não é uma lista".to_owned(),
+            Self::NotAPort(port) => format!("{port} não está entre 1 e 65535"),
+            Self::NotAMode(other) => format!("{:?} não é replace, add nem remove", shortened(other)),
+            Self::NotAnAddress(other) => format!("{:?} não é IP:PORTA nem IP", shortened(other)),
+            Self::NotAName(why) => name_fault(why),
+            Self::NotAHash => format!("no máximo {HASH_TEXT_CHARS} caracteres, sem caracteres de controle"),
+            Self::NotWords => {
+                format!("de 1 a {FIND_WORDS} palavras de letras e dígitos, no máximo {FILE_NAME_BYTES} bytes")
+            }
+            Self::Other(_) => "não serve".to_owned(),
+        }
+    }
+}
+
+impl RejectedFiles {
+    /// Returns how many there are.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Names the first of them and their reasons, in the words of `dialect`.
+    pub fn reasons(&self, dialect: Dialect) -> String {
+        let reason = |(shown, fault): &(String, FileFault)| match dialect {
+            Dialect::Action => format!("{shown} ({})", fault.english()),
+            Dialect::Cmd => format!("{shown} ({})", fault.portuguese()),
+        };
+        let mut text = self.first.iter().map(reason).collect::<Vec<_>>().join(", ");
+        match self.count - self.first.len() {
+            0 => {}
+            more => text.push_str(&match dialect {
+                Dialect::Action => format!(" and {more} more"),
+                Dialect::Cmd => format!(" e mais {more}"),
+            }),
+        }
+        text
+    }
+
+    /// Notes one more. `shown` says what the file looks like; it is asked for the first few alone.
+    pub(super) fn note(&mut self, shown: impl FnOnce() -> String, fault: FileFault) {
+        self.count += 1;
+        if self.first.len() < NAMED {
+            self.first.push((shown(), fault));
+        }
+    }
+}
+
+impl FileFault {
+    fn english(&self) -> String {
+        match self {
+            Self::NotAnObject => "it is not an object with name, size and hash".to_owned(),
+            Self::NotUnicode => "its text has half of a surrogate pair, which is no character".to_owned(),
+            Self::NoName => "it has no name".to_owned(),
+            Self::Name(why) => format!("name: {why}"),
+            Self::NoSize => "size is missing".to_owned(),
+            Self::Size => format!("size: it is not a whole number from 0 to {FILE_SIZE}"),
+            Self::Hash => format!("hash: at most {HASH_TEXT_CHARS} characters, no controls"),
+        }
+    }
+
+    fn portuguese(&self) -> String {
+        match self {
+            Self::NotAnObject => "não é um objeto com name, size e hash".to_owned(),
+            Self::NotUnicode => "o texto contém metade de um par substituto, que não é um caractere".to_owned(),
+            Self::NoName => "não tem nome".to_owned(),
+            Self::Name(why) => format!("name: {}", name_fault(why)),
+            Self::NoSize => "falta size".to_owned(),
+            Self::Size => format!("size: não é um número inteiro de 0 a {FILE_SIZE}"),
+            Self::Hash => format!("hash: no máximo {HASH_TEXT_CHARS} caracteres, sem caracteres de controle"),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::NotJson { line: error.line(), column: error.column() }
+    }
+}
+
+/// Says in Portuguese why a text is not a name.
+fn name_fault(why: &NameError) -> String {
+    match why {
+        NameError::Empty => "está vazio".to_owned(),
+        NameError::TooLong { limit } => format!("tem mais de {limit} bytes"),
+        NameError::Forbidden(c) => {
+            format!("contém {} (U+{:04X})", crate::safe_text::safe_line(c.encode_utf8(&mut [0; 4])), u32::from(*c))
+        }
+        NameError::Component(component) => format!("tem o componente {:?}", shortened(component)),
+    }
+}
+
+/// The most files that one user may share, as a fault.
+pub(super) const fn too_many_files() -> Fault {
+    Fault::TooMany(Key::Files, FILES_PER_USER)
+}

@@ -1,0 +1,335 @@
+//! An object's fields, found in one pass over its text.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::bounded::{Bounded, Elements};
+use super::loose::Loose;
+use crate::limits::FILES_PER_USER;
+use crate::tracker::Dialect;
+
+/// The name of a field that some action uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Id,
+    Action,
+    Cmd,
+    User,
+    Password,
+    NewPassword,
+    Port,
+    Addresses,
+    Rebind,
+    Files,
+    Mode,
+    Token,
+    Name,
+    Hash,
+    Fingerprint,
+    Limit,
+    Cursor,
+    WithFiles,
+    Since,
+    Features,
+}
+
+/// The fields of one object. Their values stay text until an action uses them; of several of one name the last counts.
+#[derive(Debug)]
+pub(super) struct Fields<'a, F> {
+    values: [Option<&'a RawValue>; Key::COUNT],
+    pub(super) files: Option<F>,
+}
+
+/// What `files` is.
+#[derive(Debug)]
+pub(super) enum FileItems<'a> {
+    /// A list, or one object as if it were alone in a list; one item more than allowed shows that there are too many.
+    List(Vec<FileItem<'a>>),
+    /// Neither.
+    Other,
+}
+
+/// One item of `files`.
+#[derive(Debug)]
+pub(super) enum FileItem<'a> {
+    Value(Loose<'a, FileFields<'a>>),
+    /// Its text, in which a string is no Unicode.
+    NotUnicode(&'a str),
+}
+
+/// The fields of one file.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct FileFields<'a> {
+    pub(super) name: Loose<'a>,
+    pub(super) size: Loose<'a>,
+    pub(super) hash: Loose<'a>,
+}
+
+impl<'a> Fields<'a, FileItems<'a>> {
+    /// Reads the fields of an object.
+    ///
+    /// # Errors
+    /// When `text` is not JSON.
+    pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
+        // A file with a lone surrogate in its name stops this pass; the next one reads each file by itself.
+        serde_json::from_str(text).or_else(|_| {
+            let Fields { values, files } = serde_json::from_str::<Fields<'_, &RawValue>>(text)?;
+            Ok(Self { values, files: files.map(FileItems::read_each) })
+        })
+    }
+}
+
+impl<'a, F> Fields<'a, F> {
+    /// Returns a field's value; `None` when it is missing or null.
+    pub(super) fn value(&self, key: Key) -> Option<&'a RawValue> {
+        self.values.get(key as usize).copied().flatten().filter(|value| value.get() != "null")
+    }
+}
+
+impl Key {
+    const COUNT: usize = Self::Features as usize + 1;
+
+    /// Returns the field's name as this dialect has it.
+    pub(super) const fn name(self, dialect: Dialect) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Action => "action",
+            Self::Cmd => "cmd",
+            Self::User => "user",
+            Self::Password => "password",
+            Self::NewPassword => "new_password",
+            Self::Port => match dialect {
+                Dialect::Action => "port",
+                Dialect::Cmd => "porta",
+            },
+            Self::Addresses => "addresses",
+            Self::Rebind => "rebind",
+            Self::Files => "files",
+            Self::Mode => "mode",
+            Self::Token => "token",
+            Self::Name => "name",
+            Self::Hash => "hash",
+            Self::Fingerprint => "fingerprint",
+            Self::Limit => "limit",
+            Self::Cursor => "cursor",
+            Self::WithFiles => "with_files",
+            Self::Since => "since",
+            Self::Features => "features",
+        }
+    }
+
+    /// Returns the field that goes by this name, in upper or lower case.
+    fn of(name: &str) -> Option<Self> {
+        // Some languages write names of fields with capitals by themselves.
+        Self::of_lower(name).or_else(|| Self::of_lower(&lower(name)?))
+    }
+
+    fn of_lower(name: &str) -> Option<Self> {
+        Some(match name {
+            "id" => Self::Id,
+            "action" => Self::Action,
+            "cmd" => Self::Cmd,
+            "user" => Self::User,
+            "password" => Self::Password,
+            "new_password" => Self::NewPassword,
+            "port" | "porta" => Self::Port,
+            "addresses" => Self::Addresses,
+            "rebind" => Self::Rebind,
+            "files" => Self::Files,
+            "mode" => Self::Mode,
+            "token" => Self::Token,
+            "name" => Self::Name,
+            "hash" => Self::Hash,
+            "fingerprint" => Self::Fingerprint,
+            "limit" => Self::Limit,
+            "cursor" => Self::Cursor,
+            "with_files" => Self::WithFiles,
+            "since" => Self::Since,
+            "features" => Self::Features,
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> FileItems<'a> {
+    fn read_each(raw: &'a RawValue) -> Self {
+        let Ok(Bounded(list)) = serde_json::from_str::<Bounded<&RawValue, FILES_PER_USER>>(raw.get()) else {
+            return serde_json::from_str(raw.get()).unwrap_or(Self::Other);
+        };
+        let item = |raw: &'a RawValue| {
+            serde_json::from_str(raw.get()).map_or_else(|_| FileItem::NotUnicode(raw.get()), FileItem::Value)
+        };
+        Self::List(list.into_iter().map(item).collect())
+    }
+}
+
+impl<'de, F: Deserialize<'de>> Deserialize<'de> for Fields<'de, F> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for FileItems<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FileItemsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileItem<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Loose::deserialize(deserializer).map(Self::Value)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileFields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FileFieldsVisitor)
+    }
+}
+
+struct FieldsVisitor<F>(PhantomData<F>);
+
+impl<'de, F: Deserialize<'de>> Visitor<'de> for FieldsVisitor<F> {
+    type Value = Fields<'de, F>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields { values: [None; Key::COUNT], files: None };
+        while let Some(KeyText(key)) = map.next_key()? {
+            match key {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(Key::Files) => fields.files = map.next_value()?,
+                Some(key) => {
+                    let value = map.next_value()?;
+                    fields.values.get_mut(key as usize).into_iter().for_each(|place| *place = Some(value));
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+struct FileItemsVisitor;
+
+impl<'de> Visitor<'de> for FileItemsVisitor {
+    type Value = FileItems<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        let Bounded(items) = Elements::<_, FILES_PER_USER>(PhantomData).visit_seq(list)?;
+        Ok(FileItems::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let file = FileFieldsVisitor.visit_map(map)?;
+        Ok(FileItems::List(vec![FileItem::Value(Loose::Object(file))]))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+}
+
+struct FileFieldsVisitor;
+
+impl<'de> Visitor<'de> for FileFieldsVisitor {
+    type Value = FileFields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a file")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut file = FileFields::default();
+        while let Some(key) = map.next_key()? {
+            match key {
+                FileKey::Name => file.name = map.next_value()?,
+                FileKey::Size => file.size = map.next_value()?,
+                FileKey::Hash => file.hash = map.next_value()?,
+                FileKey::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(file)
+    }
+}
+
+struct KeyText(Option<Key>);
+
+enum FileKey {
+    Name,
+    Size,
+    Hash,
+    Other,
+}
+
+impl FileKey {
+    fn of_lower(name: &str) -> Self {
+        match name {
+            "name" => Self::Name,
+            "size" => Self::Size,
+            "hash" => Self::Hash,
+            _ => Self::Other,
+        }
+    }
+}
+
+struct NameVisitor<T>(fn(&str) -> T);
+
+impl<T> Visitor<'_> for NameVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<T, E> {
+        Ok(self.0(name))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(NameVisitor(|name| Self(Key::of(name))))
+    }
+}
+
+impl<'de> Deserialize<'de> for FileKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(NameVisitor(|name| match Self::of_lower(name) {
+            Self::Other => lower(name).map_or(Self::Other, |name| Self::of_lower(&name)),
+            known => known,
+        }))
+    }
+}
+
+/// Returns the name in lower case, if it has capitals and is no longer than any that is known.
+fn lower(name: &str) -> Option<String> {
+    const LONGEST: usize = "new_password".len();
+    let may_be_known = name.len() <= LONGEST && name.bytes().any(|byte| byte.is_ascii_uppercase());
+    may_be_known.then(|| name.to_ascii_lowercase())
+}
