@@ -142,7 +142,7 @@ mod registry {
     use shared::UserName;
     use shared::limits::FILES_PER_USER;
     use shared::tracker::{FilesMode, HashText, ListPeers, SharedFile, Token};
-    use tracker::registry::{Arrival, Files, Page, Registry, Rules};
+    use tracker::registry::{Arrival, Files, LoginTime, Page, Registry, Rules, View};
 
     const USERS: u32 = 1_000;
     const FILES_EACH: usize = 20;
@@ -163,7 +163,8 @@ mod registry {
         token[..4].copy_from_slice(&number.to_be_bytes());
         let ip = [10, 0, 0, 1].into();
         let token = Token::from_bytes(token);
-        let arrival = Arrival { user: user(number), ip, port: Some(4000), addresses: Vec::new(), token, binding: None };
+        let (user, addresses, at) = (user(number), Vec::new(), LoginTime::at_unix_ms(0));
+        let arrival = Arrival { user, ip, port: Some(4000), addresses, token, binding: None, at };
         registry.login(arrival, Instant::now()).unwrap();
     }
 
@@ -212,7 +213,7 @@ mod registry {
         let registry = with_everybody();
         let wanted = ListPeers { name: Some("photos/2024/img_000019.jpg".parse().unwrap()), ..ListPeers::default() };
         bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
-            let mut page = Page::new();
+            let mut page = Page::new(View::Full);
             while registry.add_to_page(&wanted, &mut page) {}
             page.end()
         });

@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 use tests::{Invocation, Lab, PATIENCE};
 
 fn run_client(lab: &Lab, user: &str, style: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/exercise_client.py");
+    client(lab, "exercise_client.py", user, style).run().exits(0).prints_exactly("all six answered\n");
+}
+
+fn client(lab: &Lab, script: &str, user: &str, style: &str) -> Invocation {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e").join(script);
     let (host, port) = lab.address().split_once(':').unwrap();
-    let client = Invocation::new("python3", lab.path()).arg("-I").arg(script).args([host, port, user, style]);
-    client.run().exits(0).prints_exactly("all six answered\n");
+    Invocation::new("python3", lab.path()).arg("-I").arg(script).args([host, port, user, style])
 }
 
 #[test]
@@ -36,6 +39,100 @@ fn all_requests_at_once() {
     let lab = Lab::start();
     for (number, style) in ["pipelined", "pipelined+newline", "pipelined+pretty"].iter().enumerate() {
         run_client(&lab, &format!("student{number}"), style);
+    }
+}
+
+#[test]
+fn the_dialect_of_the_exercise_s_own_programs() {
+    let lab = Lab::start();
+    for (number, style) in ["one", "one+bytes", "one+nul", "one+heartbeat", "each", "each+bytes"].iter().enumerate() {
+        let client = client(&lab, "exercise_cmd_client.py", &format!("aluno{number}"), style);
+        client.run().exits(0).prints_exactly("all of it, twice\n");
+    }
+}
+
+/// The students of a class beside one peer of ours.
+const CLASS: usize = 23;
+
+#[test]
+fn a_class_of_24_is_read_in_one_piece_and_sees_our_peers() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let folder = lab.path().join("stuff");
+    std::fs::create_dir(&folder).unwrap();
+    for number in 0..60 {
+        std::fs::write(folder.join(format!("a rather long name of a file, number {number}.txt")), "x").unwrap();
+    }
+    alice.share([&folder]);
+    let _node = alice.serve();
+    let mut class: Vec<Student> = (0..CLASS).map(|number| Student::arrive(&lab, number)).collect();
+    for round in 0..2 {
+        for student in &mut class {
+            let list = student.ok(&json!({ "cmd": "LIST_PEERS" }));
+            let peers = list["peers"].as_object().unwrap();
+            assert_eq!(peers.len(), CLASS + 1, "{list}");
+            assert!(peers["alice"]["connection"]["porta"].as_u64().unwrap() > 0);
+            assert_eq!(peers["alice"]["file_count"], 60, "{list}");
+            assert!(
+                peers.values().all(|peer| peer["files"].is_array() && peer["connection"]["login_time"].is_string())
+            );
+            student.ok(&json!({ "cmd": "HEARTBEAT", "user": student.name }));
+        }
+        // The same in the other dialect, which some of them speak.
+        let list = class[round].says(&json!({ "action": "LIST_PEERS" }));
+        assert_eq!(list["peers"].as_array().unwrap().len(), CLASS + 1, "{list}");
+    }
+    let all = class[0].ok_whole(&json!({ "cmd": "LIST_PEERS", "user": "alice" }));
+    assert_eq!(all["peers"]["alice"]["files"].as_array().unwrap().len(), 60);
+    let listed = alice.peer(["list"]).run();
+    listed.exits(0).prints("old client");
+    for student in &class {
+        listed.prints(&student.name);
+    }
+    alice.peer(["files", &class[3].name]).run().exits(0).prints("trabalho 3.pdf").prints("trabalho 22.pdf");
+}
+
+/// A program of the exercise: what it reads at once is one reply.
+struct Student {
+    stream: TcpStream,
+    name: String,
+}
+
+impl Student {
+    fn arrive(lab: &Lab, number: usize) -> Self {
+        let stream = TcpStream::connect(lab.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut student = Self { stream, name: format!("aluno.{number:02}.{}", "n".repeat(23)) };
+        student.ok(&json!({ "cmd": "REGISTER", "user": student.name, "password": "12345" }));
+        student.ok(&json!({ "cmd": "LOGIN", "user": student.name, "password": "12345", "porta": 5000 + number }));
+        let file = |n| json!({ "name": format!("trabalho {n}.pdf"), "size": 1000 * n, "hash": "d41d8cd98f00b204e9800998ecf8427e" });
+        let files: Vec<Value> = (0..30).map(file).collect();
+        assert_eq!(student.ok(&json!({ "cmd": "REGISTER_FILES", "user": student.name, "files": files }))["count"], 30);
+        student
+    }
+
+    /// One send, one recv(4096), one JSON text.
+    fn says(&mut self, request: &Value) -> Value {
+        self.stream.write_all(request.to_string().as_bytes()).unwrap();
+        let mut buffer = [0; 4096];
+        let count = self.stream.read(&mut buffer).unwrap();
+        assert!(count < buffer.len());
+        serde_json::from_slice(&buffer[..count])
+            .unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(&buffer[..count])))
+    }
+
+    fn ok(&mut self, request: &Value) -> Value {
+        let reply = self.says(request);
+        assert_eq!(reply["status"], "OK", "{request} got {reply}");
+        reply
+    }
+
+    /// The same for a reply that is longer.
+    fn ok_whole(&mut self, request: &Value) -> Value {
+        let mut plain = Plain(self.stream.try_clone().unwrap());
+        let reply = plain.ask(request);
+        assert_eq!(reply["status"], "OK", "{request} got {reply}");
+        reply
     }
 }
 

@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shared::tracker::parse_request;
+use shared::tracker::{Dialect, parse_object, parse_request};
 
-fuzz_target!(|text: &str| {
-    let parsed = parse_request(text);
+fuzz_target!(|object: &[u8]| {
+    let parsed = parse_object(object, Dialect::Cmd);
     assert!(parsed.id.is_none_or(|id| !id.contains(['\n', '\r'])));
     if let Ok(request) = parsed.request {
         let again = serde_json::to_string(&request).expect("a request can be written");

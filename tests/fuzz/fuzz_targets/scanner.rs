@@ -7,15 +7,15 @@ use shared::json_scanner::Objects;
 
 const LIMIT: usize = 256;
 
-fn objects<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Option<String>) {
+fn objects<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<String>) {
     let (mut scanner, mut found) = (Objects::new(LIMIT, 16), Vec::new());
     for piece in pieces {
         scanner.extend(piece);
         loop {
             match scanner.next_object() {
-                Ok(Some(text)) => {
-                    assert!(text.len() <= LIMIT);
-                    found.push(text.to_owned());
+                Ok(Some(object)) => {
+                    assert!(object.len() <= LIMIT);
+                    found.push(object.to_owned());
                 }
                 Ok(None) => break,
                 Err(error) => return (found, Some(error.to_string())),
