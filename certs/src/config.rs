@@ -1,15 +1,30 @@
 //! rustls configurations: for QUIC between peers, and for the tracker's TCP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 
 use crate::identity::Identity;
 use crate::verify::{PinnedServer, SelfSignedClient, ServerPin};
+
+/// The time that the handshakes go by, 2026-01-01: nothing here depends on dates.
+pub(crate) const FIXED_TIME: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
+
+/// A clock that stands still. The library's own panics when the machine's clock is before 1970.
+#[derive(Debug)]
+struct FixedClock;
+
+impl TimeProvider for FixedClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(FIXED_TIME)
+    }
+}
 
 /// Why there is no configuration: a fault of this build, not of the other side.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +104,7 @@ pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
 fn server(identity: &Identity, client_certificate_mandatory: bool) -> Result<ServerConfig, TlsError> {
     let provider = provider();
     let verifier = SelfSignedClient { mandatory: client_certificate_mandatory, provider: provider.clone() };
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(FixedClock))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(identity.chain(), identity.private_key())?;
@@ -103,7 +118,7 @@ fn server(identity: &Identity, client_certificate_mandatory: bool) -> Result<Ser
 fn client(identity: Option<&Identity>, pin: &Arc<ServerPin>) -> Result<ClientConfig, TlsError> {
     let provider = provider();
     let verifier = PinnedServer { pin: pin.clone(), provider: provider.clone() };
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(FixedClock))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));

@@ -187,9 +187,11 @@ impl fmt::Debug for Identity {
 /// A new identity and its PEM form.
 fn generate() -> Result<(Identity, String), IdentityError> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-    // No names of hosts or people: the fingerprint is the name. Valid from 1975 to 4096, because clocks on a LAN are
-    // often wrong and a key that is pinned ends by being replaced, not by a date.
+    // No names of hosts or people: the fingerprint is the name. Valid for as long as a certificate can say (RFC 5280,
+    // section 4.1.2.5): versions before this one look at dates, and clocks on a LAN are often wrong.
     let mut params = rcgen::CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_after = rcgen::date_time_ymd(9999, 12, 31);
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, "vizinho");
     let certificate = params.self_signed(&key)?;

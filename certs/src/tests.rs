@@ -100,16 +100,62 @@ fn a_copied_certificate_without_its_key_is_refused() {
 }
 
 #[test]
-fn an_expired_certificate_is_refused() {
-    let (old, key) = forged(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
-    let server = Identity::generate().unwrap();
-    let pin = ServerPin::exactly(server.fingerprint());
-    let error = handshake(impostor(vec![old.clone()], &key, &pin), crate::peer_server(&server).unwrap()).unwrap_err();
-    assert!(format!("{error:?}").contains("Expired"), "{error:?}");
+fn dates_are_not_looked_at() {
+    let dates = [
+        (rcgen::date_time_ymd(1970, 1, 1), rcgen::date_time_ymd(1970, 1, 2)),
+        (rcgen::date_time_ymd(2010, 1, 1), rcgen::date_time_ymd(2020, 1, 1)),
+        (rcgen::date_time_ymd(2049, 12, 31), rcgen::date_time_ymd(2050, 1, 1)),
+        (rcgen::date_time_ymd(9998, 1, 1), rcgen::date_time_ymd(9999, 12, 31)),
+    ];
+    for (from, to) in dates {
+        let (certificate, key) = forged(|params| (params.not_before, params.not_after) = (from, to));
+        let fingerprint = fingerprint_of(&certificate).unwrap();
+        let server = Identity::generate().unwrap();
+        let pin = ServerPin::exactly(server.fingerprint());
+        let config = impostor(vec![certificate.clone()], &key, &pin);
+        let (seen, _) = handshake(config, crate::peer_server(&server).unwrap()).unwrap();
+        assert_eq!(seen, Some(fingerprint), "{from} to {to}");
 
-    let pin = ServerPin::exactly(fingerprint_of(&old).unwrap());
+        for pin in [ServerPin::exactly(fingerprint), ServerPin::first_contact()] {
+            let client = crate::peer_client(&Identity::generate().unwrap(), &pin).unwrap();
+            handshake(client, impostor_server(vec![certificate.clone()], &key)).unwrap();
+            assert_eq!(pin.presented(), Some(fingerprint), "{from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn dates_excuse_nothing_else() {
+    let old = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let (certificate, _) = forged(old);
+    let (_, mallorys_key) = forged(old);
+    let (authority, authority_key) = forged(|params| {
+        old(params);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    });
+    // Another key's signature under the handshake, and another use than ours.
+    for (certificate, key) in [(certificate, &mallorys_key), (authority, &authority_key)] {
+        let server = Identity::generate().unwrap();
+        let pin = ServerPin::exactly(server.fingerprint());
+        let config = impostor(vec![certificate.clone()], key, &pin);
+        assert!(handshake(config, crate::peer_server(&server).unwrap()).is_err());
+        let pin = ServerPin::exactly(fingerprint_of(&certificate).unwrap());
+        let client = crate::peer_client(&Identity::generate().unwrap(), &pin).unwrap();
+        assert!(handshake(client, impostor_server(vec![certificate], key)).is_err());
+    }
+}
+
+#[test]
+fn a_certificate_changed_after_it_was_signed_is_refused() {
+    // Its dates stand in the part that is signed: 2020 becomes 2030.
+    let (certificate, key) = forged(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let mut changed = certificate.to_vec();
+    let at = changed.windows(6).position(|bytes| bytes == b"200101").unwrap();
+    changed[at] = b'3';
+    let changed = CertificateDer::from(changed);
+    let pin = ServerPin::first_contact();
     let client = crate::peer_client(&Identity::generate().unwrap(), &pin).unwrap();
-    assert!(handshake(client, impostor_server(vec![old], &key)).is_err());
+    assert!(handshake(client, impostor_server(vec![changed], &key)).is_err());
 }
 
 #[test]

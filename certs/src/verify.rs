@@ -1,15 +1,18 @@
 //! Judging the other side's certificate.
 //!
-//! A certificate is taken when it stands alone (no chain), is signed by its own key, is within its dates, and the
-//! handshake is signed by that key. What it proves is then one thing: the other side holds the key with this
-//! [`Fingerprint`]. Whether that is the right one is the pin's or the caller's question.
+//! A certificate is taken when it stands alone (no chain), is signed by its own key, and the handshake is signed by that
+//! key. What it proves is then one thing: the other side holds the key with this [`Fingerprint`]. Whether that is the
+//! right one is the pin's or the caller's question.
+//!
+//! Dates are not looked at. A key that is known by its fingerprint ends by being replaced, not by a date, and machines
+//! without a battery for their clock begin in 1970.
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -17,7 +20,7 @@ use rustls::{
 };
 use shared::Fingerprint;
 
-use crate::config::sha256;
+use crate::config::{FIXED_TIME, sha256};
 
 /// Why a certificate has no fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,9 +85,9 @@ impl ServerCertVerifier for PinnedServer {
         intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        now: UnixTime,
+        _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let presented = check_self_signed(end_entity, intermediates, now, &self.provider)?;
+        let presented = check_self_signed(end_entity, intermediates, &self.provider)?;
         let presented = *self.pin.presented.get_or_init(|| presented);
         if self.pin.expected.is_some_and(|expected| expected != presented) {
             return Err(CertificateError::ApplicationVerificationFailure.into());
@@ -135,9 +138,9 @@ impl ClientCertVerifier for SelfSignedClient {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
+        _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        check_self_signed(end_entity, intermediates, now, &self.provider).map(|_| ClientCertVerified::assertion())
+        check_self_signed(end_entity, intermediates, &self.provider).map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -166,7 +169,6 @@ impl ClientCertVerifier for SelfSignedClient {
 fn check_self_signed(
     certificate: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    now: UnixTime,
     provider: &CryptoProvider,
 ) -> Result<Fingerprint, Error> {
     if !intermediates.is_empty() {
@@ -175,8 +177,23 @@ fn check_self_signed(
     let mut own = RootCertStore::empty();
     own.add(certificate.clone())?;
     let parsed = ParsedCertificate::try_from(certificate)?;
-    // Its own anchor: this checks the signature by the certificate's own key, and the dates.
-    let algorithms = provider.signature_verification_algorithms.all;
-    verify_server_cert_signed_by_trust_anchor(&parsed, &own, &[], now, algorithms)?;
+    verify_at_any_time(&parsed, &own, provider.signature_verification_algorithms.all)?;
     Ok(Fingerprint::from_bytes(sha256(&parsed.subject_public_key_info())))
+}
+
+/// Verifies a certificate against itself as the anchor: its signature, its extensions, its use. The library looks at
+/// dates as well, so it is asked for a time at which the certificate says that it is valid.
+fn verify_at_any_time(
+    certificate: &ParsedCertificate<'_>,
+    own: &RootCertStore,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<(), Error> {
+    let verified_at = |time| verify_server_cert_signed_by_trust_anchor(certificate, own, &[], time, algorithms);
+    match verified_at(FIXED_TIME) {
+        Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+            verified_at(not_before)
+        }
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => verified_at(not_after),
+        verified => verified,
+    }
 }

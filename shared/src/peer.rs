@@ -1,6 +1,7 @@
 //! What peers say to each other over QUIC, ALPN [`ALPN`].
 //!
-//! Both sides show a certificate; each side's fingerprint is checked before anything here is read. Every stream is
+//! Both sides show a certificate of the same kind as to the tracker (see "Certificates" in [`crate::tracker`]: dates are
+//! not looked at); each side's fingerprint is checked before anything here is read. Every stream is
 //! bidirectional, opened by the side that wants something, which also speaks first. JSON travels in [`crate::frame`]s
 //! with the tag `t`; unknown tags and fields are tolerated. Bulk data is raw bytes after a header that says how many.
 //! A sender that fails resets its stream with a [`Code`], so a clean end always means complete.

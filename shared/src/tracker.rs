@@ -14,14 +14,17 @@
 //! # Certificates
 //!
 //! Both sides' certificates are self-signed and known by their key alone ([`crate::Fingerprint`]). Nobody looks at
-//! names, and nothing is signed by anybody else. A client's certificate is taken when it
+//! names or dates, and nothing is signed by anybody else. A client's certificate is taken when it
 //!
 //! * is an X.509 version 3 certificate that stands alone: the chain that is sent has no second one;
 //! * is signed by its own key, which is Ed25519, ECDSA (P-256, P-384, P-521) or RSA (2,048 to 8,192 bits);
-//! * is within its dates;
 //! * is the end of a chain and no authority: no basic constraints at all, or `CA:FALSE`;
 //! * has no critical extension but the usual ones (basic constraints, key usage, names), and, if it has an extended key
 //!   usage, one that names server authentication: the same certificate answers calls from other peers.
+//!
+//! Its dates may be any, from 1970 on and in their order: a known key ends by being replaced, at a first contact as
+//! later, and machines with a wrong clock are to be reached all the same. Earlier versions looked at them, so
+//! certificates are made for 1970 to 9999.
 //!
 //! Any other ends the handshake with a TLS alert (`certificate unknown`, `bad certificate`, `unknown CA` or the like).
 //! `openssl req -x509` makes an authority unless told otherwise; this makes one that is taken:
