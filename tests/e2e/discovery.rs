@@ -140,3 +140,21 @@ fn a_false_announcement_is_found_out_and_harmless() {
     let named = scene.register("alice", &["--tracker", "10.79.0.2"]).run();
     named.exits(0).says("first contact").says(&fingerprint);
 }
+
+#[test]
+fn before_1970_nobody_is_found_and_nothing_breaks() {
+    let Some(mut scene) = Scene::make() else { return };
+    let host = scene.network.host("tracker", &["10.79.0.2/24"]);
+    let tracker = Invocation::new(binaries::binary("tracker"), scene.lab.path());
+    let tracker = tracker.args(["--listen", "0.0.0.0:8000", "--data-dir"]).arg(scene.lab.join("tracker"));
+    let Some(tracker) = tracker.on(&host).at_time("1969-12-31 23:00:00") else { return };
+    let tracker = tracker.start();
+    tracker.wait_for("tracker listening on");
+    tracker.wait_for("not announced on the local network");
+    let unheard = scene.register("alice", &[]).at_time("1969-12-31 23:00:00").unwrap().run();
+    unheard.exits(7).says("no tracker was found on this network").says("clock").is_plain();
+    scene.register("alice", &["--tracker", "10.79.0.2"]).run().exits(0);
+    tracker.interrupt();
+    let ended = tracker.finish();
+    assert!(!ended.err().contains("panicked"), "{ended}");
+}

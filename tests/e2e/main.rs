@@ -13,6 +13,7 @@ mod bad_network;
 mod certificates;
 mod chat;
 mod chat_faults;
+mod clocks;
 mod destinations;
 mod discovery;
 mod earlier;

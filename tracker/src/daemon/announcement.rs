@@ -4,7 +4,7 @@
 //! believes it pins what it chose. Nothing waits for it, and no fault of it stops the tracker.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mdns_sd::{ServiceDaemon, ServiceInfo};
 use shared::Fingerprint;
@@ -27,6 +27,11 @@ impl Announcement {
     /// Announces a tracker that others can reach; `None` for one that only this machine can, or when it fails.
     pub(super) fn begin(address: SocketAddr, fingerprint: Fingerprint) -> Option<Self> {
         if address.ip().to_canonical().is_loopback() {
+            return None;
+        }
+        // The library counts milliseconds since 1970, and panics where there are none.
+        if SystemTime::now() < UNIX_EPOCH {
+            info!(why = "this machine's clock is before 1970", "not announced on the local network");
             return None;
         }
         match announce(address, fingerprint) {
