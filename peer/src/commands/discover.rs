@@ -16,7 +16,10 @@ pub(super) async fn tracker(context: &Context, profile: &Profile, again: &str) -
         return Ok(here);
     }
     context.output.note("no tracker is known yet: looking for one on this network");
-    let found = neighbourhood::trackers().await;
+    let found = neighbourhood::trackers().await.unwrap_or_else(|why| {
+        context.output.warning(&why.to_string());
+        Vec::new()
+    });
     let (address, announced) = match found.as_slice() {
         [] if here.takes_connections().await => return Ok(here),
         [] => return Err(Error::NoTracker { seconds: neighbourhood::LISTEN_FOR.as_secs() }),

@@ -8,16 +8,14 @@ use crate::net::discovery::{self, Announced};
 use crate::net::tracker::{TrackerAddress, TrackerLink};
 use crate::profile::Profile;
 
-pub use crate::net::discovery::LISTEN_FOR;
+pub use crate::net::discovery::{DiscoveryError, LISTEN_FOR};
 
 /// The trackers that tell of themselves on the local network, and where each can be reached.
 ///
-/// A network that can't be listened to is one on which nobody tells anything.
-pub async fn trackers() -> Vec<(TrackerAddress, Announced)> {
-    let announced = discovery::announced_trackers().await.unwrap_or_else(|why| {
-        tracing::info!("{why}");
-        Vec::new()
-    });
+/// # Errors
+/// [`DiscoveryError`] when the network can't be listened to.
+pub async fn trackers() -> Result<Vec<(TrackerAddress, Announced)>, DiscoveryError> {
+    let announced = discovery::announced_trackers().await?;
     // All at once: whoever announces what can't be reached doesn't make anybody wait for each of them.
     let mut attempts = JoinSet::new();
     for (place, tracker) in announced.into_iter().enumerate() {
@@ -25,7 +23,7 @@ pub async fn trackers() -> Vec<(TrackerAddress, Announced)> {
     }
     let mut all = attempts.join_all().await;
     all.sort_by_key(|(place, ..)| *place);
-    all.into_iter().filter_map(|(_, address, tracker)| Some((address?, tracker))).collect()
+    Ok(all.into_iter().filter_map(|(_, address, tracker)| Some((address?, tracker))).collect())
 }
 
 /// Takes the tracker at `address` for ours, if it has the key that was announced; then the key goes on record.

@@ -5,9 +5,9 @@
 //! never shown. Whoever believes one demands that fingerprint of the tracker's certificate.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use certs::ServerPin;
 use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent};
@@ -39,7 +39,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub struct Announced {
     /// The key its certificate is said to have.
     pub fingerprint: Fingerprint,
-    /// Where it is said to listen: IPv4 first.
+    /// Where it is said to listen: IPv4 first, link-local addresses last.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -80,7 +80,15 @@ impl Announced {
         for (rank, address) in self.addresses.iter().copied().enumerate() {
             attempts.spawn(async move { reach(address, key).await.map(|reached| (reached, rank, address)) });
         }
-        let best = attempts.join_all().await.into_iter().flatten().min();
+        let mut best = None;
+        while let Some(attempt) = attempts.join_next().await {
+            match attempt.ok().flatten() {
+                // Nothing better will come: whoever else is silent need not be waited for.
+                Some((Reached::Proved, 0, address)) => return Some(address.into()),
+                Some(reached) if best.is_none_or(|best| reached < best) => best = Some(reached),
+                _ => {}
+            }
+        }
         best.map(|(_, _, address)| address.into())
     }
 }
@@ -94,6 +102,10 @@ async fn reach(address: SocketAddr, key: Fingerprint) -> Option<Reached> {
 }
 
 fn listen(until: Instant) -> Result<Vec<Announced>, DiscoveryError> {
+    // The library counts milliseconds since 1970, and panics where there are none.
+    if SystemTime::now() < UNIX_EPOCH {
+        return Err(DiscoveryError("this machine's clock is before 1970".to_owned()));
+    }
     let failed = |why: mdns_sd::Error| DiscoveryError(why.to_string());
     let daemon = ServiceDaemon::new().map_err(failed)?;
     let events = daemon.browse(SERVICE).map_err(failed)?;
@@ -113,15 +125,19 @@ fn listen(until: Instant) -> Result<Vec<Announced>, DiscoveryError> {
 }
 
 fn announced(service: &ResolvedService) -> Option<Announced> {
-    let ips = service.get_addresses().iter().map(mdns_sd::ScopedIp::to_ip_addr);
+    let ips = service.get_addresses().iter().map(|ip| match ip {
+        mdns_sd::ScopedIp::V6(v6) => (ip.to_ip_addr(), v6.scope_id().index),
+        ip => (ip.to_ip_addr(), 0),
+    });
     let text = |key| service.get_property_val_str(key);
     parse(service.get_port(), ips, text("v"), text("fp"))
 }
 
-/// What an announcement comes to; `None` when it is none of a tracker that this peer can talk to.
+/// What an announcement comes to, of addresses with the numbers of the interfaces on which they were heard; `None` when
+/// it is none of a tracker that this peer can talk to.
 fn parse(
     port: u16,
-    ips: impl Iterator<Item = IpAddr>,
+    ips: impl Iterator<Item = (IpAddr, u32)>,
     version: Option<&str>,
     fingerprint: Option<&str>,
 ) -> Option<Announced> {
@@ -129,20 +145,32 @@ fn parse(
         return None;
     }
     let fingerprint = fingerprint?.parse().ok()?;
-    let usable = ips.map(|ip| ip.to_canonical()).filter(|ip| is_usable(*ip));
-    let mut addresses: Vec<SocketAddr> = usable.map(|ip| SocketAddr::new(ip, port)).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
+    let mut addresses: Vec<SocketAddr> = ips.filter_map(|(ip, interface)| usable(ip, interface, port)).collect();
+    put_in_order(&mut addresses);
     addresses.truncate(MOST_ADDRESSES);
     (!addresses.is_empty()).then_some(Announced { fingerprint, addresses })
 }
 
-/// Nobody else's loopback, nothing that is many machines at once, nothing that means another thing on each interface.
-const fn is_usable(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),
-        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local()),
+/// Nobody else's loopback, nothing that is many machines at once, and link-local addresses only together with their
+/// interface.
+fn usable(ip: IpAddr, interface: u32, port: u16) -> Option<SocketAddr> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let is_of_one = !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast());
+            is_of_one.then(|| (ip, port).into())
+        }
+        IpAddr::V6(ip) if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() => None,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            (interface != 0).then(|| SocketAddrV6::new(ip, port, 0, interface).into())
+        }
+        IpAddr::V6(ip) => Some((ip, port).into()),
     }
+}
+
+fn put_in_order(addresses: &mut Vec<SocketAddr>) {
+    let is_last = |address: &SocketAddr| matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local());
+    addresses.sort_unstable_by_key(|address| (is_last(address), *address));
+    addresses.dedup();
 }
 
 fn note(trackers: &mut Vec<Heard>, name: &str, new: Announced) {
@@ -154,8 +182,7 @@ fn note(trackers: &mut Vec<Heard>, name: &str, new: Announced) {
             if announcements.len() < MOST_OF_ONE_KEY || announcements.contains_key(name) {
                 let known = announcements.entry(name.to_owned()).or_default();
                 known.extend(addresses);
-                known.sort_unstable();
-                known.dedup();
+                put_in_order(known);
                 known.truncate(MOST_ADDRESSES);
             }
         }
@@ -169,8 +196,7 @@ fn note(trackers: &mut Vec<Heard>, name: &str, new: Announced) {
 impl Heard {
     fn together(self) -> Announced {
         let mut addresses: Vec<SocketAddr> = self.announcements.into_values().flatten().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
+        put_in_order(&mut addresses);
         Announced { fingerprint: self.fingerprint, addresses }
     }
 }
@@ -187,7 +213,7 @@ mod tests {
     }
 
     fn parsed(ips: &[&str], version: &str, fingerprint: &str) -> Option<Announced> {
-        parse(8000, ips.iter().map(|ip| ip.parse().unwrap()), Some(version), Some(fingerprint))
+        parse(8000, ips.iter().map(|ip| (ip.parse().unwrap(), 0)), Some(version), Some(fingerprint))
     }
 
     #[test]
@@ -204,8 +230,17 @@ mod tests {
         ] {
             assert_eq!(parsed(ips, version, &fingerprint), None, "{ips:?} {version} {fingerprint}");
         }
-        assert_eq!(parse(0, ["10.0.0.7".parse().unwrap()].into_iter(), Some("1"), Some(&key(1))), None);
-        assert_eq!(parse(8000, ["10.0.0.7".parse().unwrap()].into_iter(), None, None), None);
+        assert_eq!(parse(0, [([10, 0, 0, 7].into(), 2)].into_iter(), Some("1"), Some(&key(1))), None);
+        assert_eq!(parse(8000, [([10, 0, 0, 7].into(), 2)].into_iter(), None, None), None);
+    }
+
+    #[test]
+    fn link_local_addresses_are_of_use_with_their_interface_and_last() {
+        let ips = [("fe80::1", 3), ("fd00::1", 3), ("fe80::2", 0), ("10.0.0.7", 3)];
+        let ips = ips.map(|(ip, interface)| (ip.parse().unwrap(), interface));
+        let found = parse(8000, ips.into_iter(), Some("1"), Some(&key(1))).unwrap();
+        let shown: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.0.0.7:8000", "[fd00::1]:8000", "[fe80::1%3]:8000"]);
     }
 
     #[test]
@@ -266,7 +301,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(port: u16, ips: Vec<IpAddr>, version: Option<String>, fingerprint: Option<String>) {
+        fn never_panics(port: u16, ips: Vec<(IpAddr, u32)>, version: Option<String>, fingerprint: Option<String>) {
             let found = parse(port, ips.into_iter(), version.as_deref(), fingerprint.as_deref());
             prop_assert!(found.is_none_or(|found| found.addresses.len() <= MOST_ADDRESSES));
         }

@@ -2,15 +2,20 @@
 //!
 //! [`endpoint`] owns the UDP socket and the transport's settings; [`link`] is one authenticated connection to a peer,
 //! after hello and welcome; [`stream`] carries frames and bulk data on it; [`tracker`] is the client of the tracker, and
-//! [`discovery`] hears of trackers that nobody named.
+//! [`discovery`] hears of trackers that nobody named; [`addresses`] puts addresses in the order in which they are tried.
 //! Nothing here knows what a file share, a conversation or a terminal is.
 
+pub mod addresses;
 pub mod discovery;
 pub mod endpoint;
 mod error;
 pub mod link;
+mod narrow;
+mod race;
 mod socket;
 pub mod stream;
 pub mod tracker;
+mod tracker_address;
 
 pub use error::{LinkError, StreamError, TrackerError};
+pub use narrow::NarrowPath;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,77 +10,26 @@ use certs::{Identity, ServerPin};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::Fingerprint;
-use shared::limits::{REPLY_BYTES, TRACKER_PORT};
+use shared::limits::REPLY_BYTES;
 use shared::tracker::{Event, Features, ReplyError, Request, features_in, parse_reply};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::TrackerError;
+use super::race::first_success;
+pub use super::tracker_address::TrackerAddress;
+use super::tracker_address::{CONNECT, STAGGER};
 use crate::sys::plain_message;
 
-const CONNECT: Duration = Duration::from_secs(5);
 const REPLY: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
 const READ_BYTES: usize = 16 * 1024;
 /// Events kept while a reply is awaited; a tracker that sends more has itself to blame.
 const MAX_EVENTS: usize = 10_000;
-
-/// Where a tracker is: `HOST` or `HOST:PORT`, port 8000 unless given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrackerAddress {
-    host: String,
-    port: u16,
-}
-
-impl std::str::FromStr for TrackerAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not HOST or HOST:PORT");
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        if bare.parse::<IpAddr>().is_ok() {
-            return Ok(Self { host: bare.to_owned(), port: TRACKER_PORT });
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?),
-            None => (text, TRACKER_PORT),
-        };
-        let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        let plausible =
-            !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%'));
-        if plausible { Ok(Self { host: host.to_owned(), port }) } else { Err(wrong()) }
-    }
-}
-
-impl From<SocketAddr> for TrackerAddress {
-    fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
-    }
-}
-
-impl TrackerAddress {
-    /// The usual port of this machine.
-    pub fn on_this_machine() -> Self {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, TRACKER_PORT)).into()
-    }
-
-    /// Whether something listens there.
-    pub async fn takes_connections(&self) -> bool {
-        let connected = tokio::time::timeout(CONNECT, TcpStream::connect((self.host.as_str(), self.port))).await;
-        matches!(connected, Ok(Ok(_)))
-    }
-}
-
-impl std::fmt::Display for TrackerAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
 
 /// One connection to a tracker.
 #[derive(Debug)]
@@ -92,12 +41,29 @@ pub struct TrackerLink {
     searched: usize,
     events: VecDeque<Event>,
     fingerprint: Fingerprint,
-    local_ip: IpAddr,
+    local: SocketAddr,
     features: Features,
+}
+
+/// Why one of a tracker's addresses leads nowhere.
+enum Failure {
+    Unreachable(String),
+    NotATracker(String),
+    /// Another tracker.
+    OtherKey(Fingerprint),
+}
+
+/// A finished handshake.
+struct Connected {
+    stream: TlsStream<TcpStream>,
+    local: SocketAddr,
+    fingerprint: Fingerprint,
 }
 
 impl TrackerLink {
     /// Connects, showing `identity`; `known` is the tracker's key on record, `None` at the first meeting.
+    ///
+    /// All addresses of a name are tried, a little apart; the first that has the key wins.
     ///
     /// # Errors
     /// [`TrackerError::Unreachable`], [`TrackerError::NotATracker`] or [`TrackerError::IdentityChanged`].
@@ -108,27 +74,20 @@ impl TrackerLink {
     ) -> Result<Self, TrackerError> {
         let text = address.to_string();
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
-        let timed_out = || unreachable(format!("no answer within {} s", CONNECT.as_secs()));
-        let pin = known.map_or_else(ServerPin::first_contact, ServerPin::exactly);
-        let config = certs::tracker_client(Some(identity), &pin).map_err(|why| unreachable(why.to_string()))?;
-        let tcp = TcpStream::connect((address.host.as_str(), address.port));
-        let tcp = tokio::time::timeout(CONNECT, tcp).await.map_err(|_| timed_out())?;
-        let tcp = tcp.map_err(|why| unreachable(plain_message(&why)))?;
-        let _ = tcp.set_nodelay(true);
-        let local_ip = tcp.local_addr().map_err(|why| unreachable(why.to_string()))?.ip().to_canonical();
-        let handshake = TlsConnector::from(Arc::new(config)).connect(certs::server_name(), tcp);
-        let handshake = tokio::time::timeout(CONNECT, handshake).await;
-        if let (Some(presented), Some(expected)) = (pin.mismatch(), known) {
-            return Err(TrackerError::IdentityChanged { address: text, expected, presented });
-        }
-        let not_a_tracker = |why: &str| TrackerError::NotATracker { address: text.clone(), why: why.to_owned() };
-        let stream = handshake
-            .map_err(|_| not_a_tracker("it doesn't answer to TLS"))?
-            .map_err(|why| not_a_tracker(&format!("its TLS handshake fails ({})", plain_message(&why))))?;
-        let fingerprint = pin.presented().ok_or_else(|| not_a_tracker("it showed no certificate"))?;
+        let addresses = address.resolve().await.map_err(unreachable)?;
+        let connected = first_success(&addresses, STAGGER, |address| {
+            let pin = known.map_or_else(ServerPin::first_contact, ServerPin::exactly);
+            let config = certs::tracker_client(Some(identity), &pin);
+            async move {
+                let config = config.map_err(|why| Failure::Unreachable(why.to_string()))?;
+                connect_to(address, config, &pin).await
+            }
+        });
+        let Connected { stream, local, fingerprint } =
+            connected.await.map_err(|failures| error_of(address, known, failures))?;
         let (incoming, events) = (Vec::new(), VecDeque::new());
         let features = Features::default();
-        Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local_ip, features })
+        Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local, features })
     }
 
     /// The tracker's key.
@@ -136,9 +95,14 @@ impl TrackerLink {
         self.fingerprint
     }
 
-    /// The address of this machine as this connection uses it.
-    pub const fn local_ip(&self) -> IpAddr {
-        self.local_ip
+    /// This end of the connection: the address of this machine that it uses, and its interface if that is link-local.
+    pub const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The other end.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.stream.get_ref().0.peer_addr().ok()
     }
 
     /// Returns the features that the tracker listed in its last reply to LOGIN, RESUME or SUBSCRIBE on this connection;
@@ -152,6 +116,18 @@ impl TrackerLink {
     /// # Errors
     /// [`TrackerError::Refused`] when the tracker says no; otherwise the connection is of no more use.
     pub async fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, TrackerError> {
+        self.call_within(REPLY, request).await
+    }
+
+    /// The same with less patience.
+    ///
+    /// # Errors
+    /// As [`TrackerLink::call`].
+    pub async fn call_within<T: DeserializeOwned>(
+        &mut self,
+        patience: Duration,
+        request: &Request,
+    ) -> Result<T, TrackerError> {
         let mut line = serde_json::to_vec(request).map_err(|why| self.garbled(&why.to_string()))?;
         line.push(b'\n');
         let exchange = async {
@@ -169,8 +145,8 @@ impl TrackerLink {
                 }
             }
         };
-        let line = tokio::time::timeout(REPLY, exchange).await;
-        let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", REPLY.as_secs())))??;
+        let line = tokio::time::timeout(patience, exchange).await;
+        let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", patience.as_secs())))??;
         if matches!(request, Request::Login { .. } | Request::Resume(_) | Request::Subscribe { .. }) {
             self.features = features_in(&line).unwrap_or(self.features);
         }
@@ -235,6 +211,63 @@ impl TrackerLink {
     }
 }
 
+async fn connect_to(
+    address: SocketAddr,
+    config: rustls::ClientConfig,
+    pin: &Arc<ServerPin>,
+) -> Result<Connected, Failure> {
+    let unreachable = |why: io::Error| Failure::Unreachable(plain_message(&why));
+    let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+    let silent = |_| Failure::Unreachable(format!("no answer within {} s", CONNECT.as_secs()));
+    let tcp = tcp.map_err(silent)?.map_err(unreachable)?;
+    let _ = tcp.set_nodelay(true);
+    // A path that died in silence shows sooner than at the next heartbeat.
+    if let Err(why) = SockRef::from(&tcp).set_tcp_keepalive(&KEEP_ALIVE) {
+        tracing::debug!("the connection to the tracker is not kept alive: {why}");
+    }
+    let local = tcp.local_addr().map_err(unreachable)?;
+    let handshake = TlsConnector::from(Arc::new(config)).connect(certs::server_name(), tcp);
+    let handshake = tokio::time::timeout(CONNECT, handshake).await;
+    if let Some(presented) = pin.mismatch() {
+        return Err(Failure::OtherKey(presented));
+    }
+    let stream = handshake
+        .map_err(|_| Failure::NotATracker("it doesn't answer to TLS".to_owned()))?
+        .map_err(|why| Failure::NotATracker(format!("its TLS handshake fails ({})", plain_message(&why))))?;
+    let no_key = || Failure::NotATracker("it showed no certificate".to_owned());
+    Ok(Connected { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
+}
+
+/// What the failures of all its addresses say of a tracker.
+fn error_of(
+    address: &TrackerAddress,
+    known: Option<Fingerprint>,
+    failures: Vec<(SocketAddr, Failure)>,
+) -> TrackerError {
+    let text = address.to_string();
+    match (failures.as_slice(), known) {
+        ([(_, Failure::NotATracker(why))], _) => return TrackerError::NotATracker { address: text, why: why.clone() },
+        // One that can't be reached may be the right one still: then the others are wrong addresses and no alarm.
+        ([(_, Failure::OtherKey(presented)), rest @ ..], Some(expected))
+            if rest.iter().all(|(_, failure)| matches!(failure, Failure::OtherKey(_))) =>
+        {
+            return TrackerError::IdentityChanged { address: text, expected, presented: *presented };
+        }
+        _ => {}
+    }
+    let is_named = address.is_name();
+    let words = |(at, failure): (SocketAddr, Failure)| {
+        let why = match failure {
+            Failure::Unreachable(why) => why,
+            Failure::NotATracker(why) => format!("not a Vizinho tracker: {why}"),
+            Failure::OtherKey(presented) => format!("another tracker, with the key {presented}"),
+        };
+        if is_named { format!("{at}: {why}") } else { why }
+    };
+    let why: Vec<String> = failures.into_iter().map(words).collect();
+    TrackerError::Unreachable { address: text, why: why.join("; ") }
+}
+
 /// Where a peer can be dialled: the address its socket came from first, then what it named.
 pub fn candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = port.map(|port| SocketAddr::new(ip, port)).into_iter().collect();
@@ -259,23 +292,6 @@ fn event_in(line: &str) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses() {
-        for (text, shown) in [
-            ("tracker.lan", "tracker.lan:8000"),
-            ("10.0.0.1", "10.0.0.1:8000"),
-            ("10.0.0.1:9000", "10.0.0.1:9000"),
-            ("::1", "[::1]:8000"),
-            ("[::1]:9000", "[::1]:9000"),
-            ("[::1]", "[::1]:8000"),
-        ] {
-            assert_eq!(text.parse::<TrackerAddress>().unwrap().to_string(), shown);
-        }
-        for wrong in ["", ":8000", "host:0", "host:99999", "host:port", "a b", "http://x"] {
-            assert!(wrong.parse::<TrackerAddress>().is_err(), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn candidates_are_not_repeated() {

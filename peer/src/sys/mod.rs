@@ -5,8 +5,10 @@ mod durable;
 mod exclusive_rename;
 mod file_system;
 mod folder;
+mod interfaces;
 pub mod job;
 mod message;
+mod network_watch;
 mod outlet;
 pub mod path_text;
 mod room;
@@ -19,7 +21,12 @@ pub use folder::{
     Entry, FileId, FileMark, Folder, FolderObstacle, FreeRoom, file_id, is_executable, is_name_refused,
     make_executable, open_regular,
 };
+pub use interfaces::{
+    InterfaceKind, LocalAddress, interface_index, interface_mtu, interface_name, link_local_interfaces,
+    local_addresses, source_of_route_to,
+};
 pub use message::{is_device_failure, is_out_of_descriptors, plain_message};
+pub use network_watch::NetworkWatch;
 pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
 pub use room::{is_full, is_out_of_inodes};
 pub use route::route_mtu;

@@ -1,0 +1,269 @@
+//! Where a tracker is, as people write it and as it is reached.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::str::FromStr;
+use std::time::Duration;
+
+use shared::limits::TRACKER_PORT;
+use tokio::net::TcpStream;
+
+use super::race::{families_in_turn, first_success};
+use crate::sys;
+
+/// For a name to be resolved, and for a connection.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// Between one address of a tracker and the next (RFC 8305, section 5).
+pub(super) const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses of one name that are tried.
+const ADDRESSES_OF_A_NAME: usize = 8;
+
+/// A tracker's place: `HOST` or `HOST:PORT`, port 8000 unless given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackerAddress {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Ip(IpAddr),
+    /// Means something together with one of this machine's interfaces.
+    LinkLocal {
+        ip: Ipv6Addr,
+        interface: String,
+    },
+    Name(String),
+}
+
+impl FromStr for TrackerAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not HOST or HOST:PORT");
+        if let Some(rest) = text.strip_prefix('[') {
+            let (inside, behind) = rest.split_once(']').ok_or_else(wrong)?;
+            // `[fe80::1]%eth0` is how some programs show it.
+            let (zone, port) = match behind.split_once(':') {
+                Some((zone, port)) => (zone, port_of(port).ok_or_else(wrong)?),
+                None => (behind, TRACKER_PORT),
+            };
+            if !zone.is_empty() && (!zone.starts_with('%') || inside.contains('%')) {
+                return Err(wrong());
+            }
+            let host = ip_of(&format!("{inside}{zone}")).ok_or_else(wrong)??;
+            return Ok(Self { host, port });
+        }
+        // Behind the interface only a port can follow.
+        let zone = text.find('%').unwrap_or(text.len());
+        if let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| host.len() > zone) {
+            let host = ip_of(host).ok_or_else(wrong)??;
+            return Ok(Self { host, port: port_of(port).ok_or_else(wrong)? });
+        }
+        if let Some(host) = ip_of(text) {
+            let host = host?;
+            if let Some(before) = text.strip_suffix(":8000").filter(|before| ip_of(before).is_some()) {
+                return Err(format!("{text} can be read in two ways: write [{before}]:8000 or [{text}]:8000"));
+            }
+            return Ok(Self { host, port: TRACKER_PORT });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port_of(port).ok_or_else(wrong)?),
+            None => (text, TRACKER_PORT),
+        };
+        if let Some(host) = ip_of(host).filter(|_| !host.contains(':')) {
+            return Ok(Self { host: host?, port });
+        }
+        let is_plausible =
+            !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        if is_plausible { Ok(Self { host: Host::Name(host.to_owned()), port }) } else { Err(wrong()) }
+    }
+}
+
+fn port_of(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port != 0)
+}
+
+/// An IP address, with the interface if it is a link-local one; `None` when it is none.
+fn ip_of(text: &str) -> Option<Result<Host, String>> {
+    let (ip, zone) = match text.split_once('%') {
+        Some((ip, zone)) => (ip.parse().ok()?, Some(zone)),
+        None => (text.parse::<IpAddr>().ok()?, None),
+    };
+    match (ip, zone) {
+        (IpAddr::V6(v6), zone) if v6.is_unicast_link_local() => Some(link_local(v6, zone)),
+        (_, Some(_)) => None,
+        (ip, None) => Some(Ok(Host::Ip(ip))),
+    }
+}
+
+fn link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<Host, String> {
+    // `%25` is the `%` of addresses in URLs (RFC 6874).
+    let zone = zone.map(|zone| zone.strip_prefix("25").filter(|rest| !rest.is_empty()).unwrap_or(zone));
+    let is_name = |zone: &&str| {
+        let may_stand = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
+        !zone.is_empty() && zone.len() < 16 && zone.chars().all(may_stand)
+    };
+    match zone.filter(is_name) {
+        Some(zone) => {
+            let by_number = zone.parse().ok().and_then(sys::interface_name);
+            Ok(Host::LinkLocal { ip, interface: by_number.unwrap_or_else(|| zone.to_owned()) })
+        }
+        None => Err(without_interface(ip)),
+    }
+}
+
+fn without_interface(ip: Ipv6Addr) -> String {
+    let local = sys::local_addresses();
+    let interfaces = sys::link_local_interfaces(&local);
+    match interfaces.first() {
+        Some((_, first)) => {
+            let names: Vec<&str> = interfaces.iter().map(|(_, name)| *name).collect();
+            format!("{ip} needs the interface it is reached on: write {ip}%{first} (here: {})", names.join(", "))
+        }
+        None => format!("{ip} needs the interface it is reached on, and none here has such an address"),
+    }
+}
+
+impl From<SocketAddr> for TrackerAddress {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() != 0 => {
+                let number = || v6.scope_id().to_string();
+                Host::LinkLocal { ip: *v6.ip(), interface: sys::interface_name(v6.scope_id()).unwrap_or_else(number) }
+            }
+            address => Host::Ip(address.ip()),
+        };
+        Self { host, port: address.port() }
+    }
+}
+
+impl TrackerAddress {
+    /// The usual port of this machine.
+    pub fn on_this_machine() -> Self {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, TRACKER_PORT)).into()
+    }
+
+    /// Whether something listens there.
+    pub async fn takes_connections(&self) -> bool {
+        let Ok(addresses) = self.resolve().await else { return false };
+        let connected = first_success(&addresses, STAGGER, |address| async move {
+            tokio::time::timeout(CONNECT, TcpStream::connect(address)).await.map_err(|_| ())?.map_err(|_| ())
+        });
+        connected.await.is_ok()
+    }
+
+    /// Whether it is a name, which stands for addresses that nobody wrote.
+    pub(super) const fn is_name(&self) -> bool {
+        matches!(self.host, Host::Name(_))
+    }
+
+    /// The addresses to try, the likeliest first, at least one.
+    ///
+    /// # Errors
+    /// Why there are none, for people.
+    pub(super) async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+        match &self.host {
+            Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
+            Host::LinkLocal { ip, interface } => match sys::interface_index(interface) {
+                Some(scope) => Ok(vec![SocketAddrV6::new(*ip, self.port, 0, scope).into()]),
+                None => Err(format!("there is no interface {interface}; {}", without_interface(*ip))),
+            },
+            Host::Name(name) => {
+                let resolved = tokio::time::timeout(CONNECT, tokio::net::lookup_host((name.as_str(), self.port))).await;
+                let resolved =
+                    resolved.map_err(|_| format!("its name is not resolved within {} s", CONNECT.as_secs()))?;
+                let mut addresses = families_in_turn(resolved.map_err(|why| sys::plain_message(&why))?);
+                addresses.truncate(ADDRESSES_OF_A_NAME);
+                if addresses.is_empty() { Err("its name has no address".to_owned()) } else { Ok(addresses) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for TrackerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match &self.host {
+            Host::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, port)),
+            Host::LinkLocal { ip, interface } => write!(f, "[{ip}%{interface}]:{port}"),
+            Host::Name(name) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, shown) in [
+            ("tracker.lan", "tracker.lan:8000"),
+            ("10.0.0.1", "10.0.0.1:8000"),
+            ("10.0.0.1:9000", "10.0.0.1:9000"),
+            ("::1", "[::1]:8000"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("[::1]", "[::1]:8000"),
+            ("fd00::1", "[fd00::1]:8000"),
+            ("fe80::1%eth7", "[fe80::1%eth7]:8000"),
+            ("fe80::1%eth7:9000", "[fe80::1%eth7]:9000"),
+            ("[fe80::1%eth7]", "[fe80::1%eth7]:8000"),
+            ("[fe80::1%eth7]:9000", "[fe80::1%eth7]:9000"),
+            ("[fe80::1]%eth7", "[fe80::1%eth7]:8000"),
+            ("[fe80::1]%eth7:9000", "[fe80::1%eth7]:9000"),
+            ("[fe80::1%25br-0.7]:9000", "[fe80::1%br-0.7]:9000"),
+            ("FE80::0:1%enp0s31f6", "[fe80::1%enp0s31f6]:8000"),
+        ] {
+            let address: TrackerAddress = text.parse().unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(shown.parse::<TrackerAddress>().as_ref(), Ok(&address), "{shown}");
+        }
+        for wrong in [
+            "",
+            ":8000",
+            "host:0",
+            "host:99999",
+            "host:port",
+            "a b",
+            "http://x",
+            "[::1",
+            "[::1]x",
+            "[::1]:",
+            "[host]:8000",
+            "10.0.0.1%eth0",
+            "fd00::1%eth0",
+            "[fe80::1%eth0]%eth0",
+            "fe80::1%a/b",
+        ] {
+            assert!(wrong.parse::<TrackerAddress>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_needs_its_interface() {
+        for text in ["fe80::1", "[fe80::1]", "[fe80::1]:9000", "fe80::1%", "[fe80::1%]:9000"] {
+            let why = text.parse::<TrackerAddress>().unwrap_err();
+            assert!(why.starts_with("fe80::1 needs the interface"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_asked_about() {
+        let why = "fd00::1:8000".parse::<TrackerAddress>().unwrap_err();
+        assert!(why.contains("[fd00::1]:8000 or [fd00::1:8000]:8000"), "{why}");
+        // Without brackets there is nothing else that it could be.
+        assert_eq!("1:2:3:4:5:6:7:8000".parse::<TrackerAddress>().unwrap().to_string(), "[1:2:3:4:5:6:7:8000]:8000");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_shows_what_can_be_read(text: String) {
+            if let Ok(address) = text.parse::<TrackerAddress>() {
+                prop_assert_eq!(address.to_string().parse(), Ok(address));
+            }
+        }
+    }
+}

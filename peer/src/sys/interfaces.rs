@@ -1,0 +1,239 @@
+//! The network interfaces of this machine and their addresses.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::path::Path;
+
+/// An address of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The bits of it that its network has in common.
+    pub prefix: u8,
+    /// The name of its interface.
+    pub interface: String,
+    /// The number of its interface, which is the scope of a link-local address there.
+    pub index: u32,
+    /// The kind of its interface.
+    pub kind: InterfaceKind,
+    /// It is not one of those that IPv6 replaces every few hours (RFC 8981), and not about to go.
+    pub is_lasting: bool,
+}
+
+/// The kinds of interfaces, those behind which other machines of the network are likeliest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InterfaceKind {
+    /// A network card, or a bridge with one in it.
+    Ordinary,
+    /// A tunnel, as of a VPN.
+    Tunnel,
+    /// A bridge between this machine and its own containers or virtual machines. Many machines have one with the same
+    /// addresses.
+    Inner,
+    /// This machine alone.
+    Loopback,
+}
+
+/// The addresses of this machine; none when the system doesn't say.
+pub fn local_addresses() -> Vec<LocalAddress> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let (mut kinds, passing) = (HashMap::new(), passing_addresses());
+    let local = |one: if_addrs::Interface| {
+        let ip = one.ip().to_canonical();
+        let is_loopback = one.is_loopback();
+        let kind = *kinds
+            .entry(one.name.clone())
+            .or_insert_with(|| if is_loopback { InterfaceKind::Loopback } else { kind_of(&one.name) });
+        let prefix = match &one.addr {
+            if_addrs::IfAddr::V4(v4) => v4.prefixlen,
+            if_addrs::IfAddr::V6(v6) => v6.prefixlen,
+        };
+        let (index, is_lasting) = (one.index.unwrap_or(0), !passing.contains(&ip));
+        LocalAddress { ip, prefix, interface: one.name, index, kind, is_lasting }
+    };
+    all.into_iter().map(local).collect()
+}
+
+impl LocalAddress {
+    /// Whether `ip` is in the network behind this address.
+    pub fn has_in_network(&self, ip: IpAddr) -> bool {
+        let shared_bits = match (self.ip, ip) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+            (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+            _ => return false,
+        };
+        shared_bits >= u32::from(self.prefix)
+    }
+}
+
+/// The address from which packets to `ip` go, by the routes of now; nothing is sent.
+pub fn source_of_route_to(ip: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((ip, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip().to_canonical())
+}
+
+/// The number of the interface of this name, or of this number.
+pub fn interface_index(name: &str) -> Option<u32> {
+    let by_number = || name.parse().ok().filter(|index| interface_name(*index).is_some());
+    rustix::net::netdevice::name_to_index(any_socket()?, name).ok().or_else(by_number)
+}
+
+/// The name of the interface of this number.
+pub fn interface_name(index: u32) -> Option<String> {
+    rustix::net::netdevice::index_to_name(any_socket()?, index).ok()
+}
+
+/// How many bytes an interface takes at once, if the system says.
+pub fn interface_mtu(name: &str) -> Option<u32> {
+    std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("mtu")).ok()?.trim().parse().ok()
+}
+
+/// The interfaces over which link-local addresses can be reached, in the order of their kinds.
+pub fn link_local_interfaces(local: &[LocalAddress]) -> Vec<(u32, &str)> {
+    let has_one = |one: &&LocalAddress| {
+        one.kind != InterfaceKind::Loopback && matches!(one.ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+    };
+    let found: BTreeSet<_> = local.iter().filter(has_one).map(|one| (one.kind, one.index, &*one.interface)).collect();
+    found.into_iter().map(|(_, index, name)| (index, name)).collect()
+}
+
+fn any_socket() -> Option<UdpSocket> {
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).or_else(|_| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))).ok()
+}
+
+#[cfg(target_os = "linux")]
+fn kind_of(interface: &str) -> InterfaceKind {
+    kind_in(Path::new("/sys/class/net"), interface)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kind_of(interface: &str) -> InterfaceKind {
+    kind_by_name(interface)
+}
+
+/// What the folder of all interfaces says of this one.
+fn kind_in(all: &Path, interface: &str) -> InterfaceKind {
+    let has = |name: &str, file: &str| all.join(name).join(file).exists();
+    if has(interface, "tun_flags") {
+        return InterfaceKind::Tunnel;
+    }
+    let uevent = std::fs::read_to_string(all.join(interface).join("uevent")).unwrap_or_default();
+    if uevent.lines().any(|line| line == "DEVTYPE=wireguard") {
+        return InterfaceKind::Tunnel;
+    }
+    if has(interface, "bridge") {
+        let members = std::fs::read_dir(all.join(interface).join("brif")).into_iter().flatten().flatten();
+        let names = members.filter_map(|member| member.file_name().into_string().ok());
+        // Containers hang on a bridge by veth, virtual machines by tap.
+        let mut real = names.filter(|name| has(name, "device") || has(name, "bonding"));
+        return if real.next().is_some() { InterfaceKind::Ordinary } else { InterfaceKind::Inner };
+    }
+    kind_by_name(interface)
+}
+
+/// By the names that programs give to interfaces of their own.
+fn kind_by_name(interface: &str) -> InterfaceKind {
+    let begins = |names: &[&str]| names.iter().any(|name| interface.starts_with(name));
+    if begins(&["tun", "tap", "wg", "utun", "ppp"]) {
+        InterfaceKind::Tunnel
+    } else if begins(&["docker", "virbr", "vboxnet", "vmnet", "lxcbr", "lxdbr", "podman", "cni", "br-"]) {
+        InterfaceKind::Inner
+    } else {
+        InterfaceKind::Ordinary
+    }
+}
+
+/// The addresses that IPv6 is about to replace, or will within hours, or does not use yet.
+fn passing_addresses() -> HashSet<IpAddr> {
+    std::fs::read_to_string("/proc/net/if_inet6").map(|text| passing_in(&text)).unwrap_or_default()
+}
+
+fn passing_in(table: &str) -> HashSet<IpAddr> {
+    const TEMPORARY: u32 = 0x01;
+    const DUPLICATE: u32 = 0x08;
+    const DEPRECATED: u32 = 0x20;
+    const TENTATIVE: u32 = 0x40;
+    let passing = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
+        let is_passing = flags & (TEMPORARY | DUPLICATE | DEPRECATED | TENTATIVE) != 0;
+        is_passing.then(|| IpAddr::from(Ipv6Addr::from_bits(ip)))
+    };
+    table.lines().filter_map(passing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn loopback_is_there() {
+        let all = local_addresses();
+        let loopback = all.iter().find(|one| one.ip == IpAddr::from(Ipv4Addr::LOCALHOST)).unwrap();
+        assert_eq!(loopback.kind, InterfaceKind::Loopback);
+        assert_eq!(interface_index(&loopback.interface), Some(loopback.index));
+        assert_eq!(interface_index(&loopback.index.to_string()), Some(loopback.index));
+        assert_eq!(interface_name(loopback.index).as_deref(), Some(&*loopback.interface));
+        assert_eq!(interface_index("no such interface"), None);
+        assert_eq!(source_of_route_to(loopback.ip), Some(loopback.ip));
+    }
+
+    #[test]
+    fn kinds() {
+        let all = tempfile::tempdir().unwrap();
+        let make = |path: &str| fs::create_dir_all(all.path().join(path)).unwrap();
+        for path in ["eth0/device", "docker0/bridge", "docker0/brif/veth1", "veth1", "br0/bridge", "br0/brif/eth0"] {
+            make(path);
+        }
+        for path in ["empty/bridge", "vpn/x", "wlan0"] {
+            make(path);
+        }
+        fs::write(all.path().join("vpn/uevent"), "DEVTYPE=wireguard\nINTERFACE=vpn\n").unwrap();
+        make("some/tun_flags");
+        for (interface, kind) in [
+            ("eth0", InterfaceKind::Ordinary),
+            ("wlan0", InterfaceKind::Ordinary),
+            ("br0", InterfaceKind::Ordinary),
+            ("docker0", InterfaceKind::Inner),
+            ("empty", InterfaceKind::Inner),
+            ("vpn", InterfaceKind::Tunnel),
+            ("some", InterfaceKind::Tunnel),
+            ("virbr0", InterfaceKind::Inner),
+            ("tun0", InterfaceKind::Tunnel),
+        ] {
+            assert_eq!(kind_in(all.path(), interface), kind, "{interface}");
+        }
+    }
+
+    #[test]
+    fn temporary_addresses_are_known() {
+        let table = "fd000000000000000000000000000001 02 40 00 80     eth0\n\
+                     fd0000000000000000000000000000aa 02 40 00 01     eth0\n\
+                     fd0000000000000000000000000000bb 02 40 00 20     eth0\nrubbish\n\n";
+        let passing = passing_in(table);
+        assert_eq!(passing, HashSet::from(["fd00::aa".parse().unwrap(), "fd00::bb".parse().unwrap()]));
+    }
+
+    #[test]
+    fn networks() {
+        let one = |ip: &str, prefix| LocalAddress {
+            ip: ip.parse().unwrap(),
+            prefix,
+            interface: "eth0".to_owned(),
+            index: 2,
+            kind: InterfaceKind::Ordinary,
+            is_lasting: true,
+        };
+        assert!(one("172.17.0.1", 16).has_in_network("172.17.200.3".parse().unwrap()));
+        assert!(!one("172.17.0.1", 16).has_in_network("172.18.0.1".parse().unwrap()));
+        assert!(!one("172.17.0.1", 16).has_in_network("fd00::1".parse().unwrap()));
+        assert!(one("fd00::1", 64).has_in_network("fd00::2".parse().unwrap()));
+        assert!(one("0.0.0.0", 0).has_in_network("1.2.3.4".parse().unwrap()));
+    }
+}
