@@ -10,14 +10,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
-use shared::limits::{ADDRESSES_PER_USER, HEARTBEAT_EVERY};
+use shared::limits::HEARTBEAT_EVERY;
 use shared::tracker::{
     CountReply, Empty, ErrorCode, EventKind, FilesMode, HeartbeatReply, ListPeers, LoginReply, Peers, Presence, Proof,
     RegisterFiles, Request, SharedFile, SubscribeReply,
@@ -33,8 +33,10 @@ use crate::engine::private_data::PrivateData;
 use crate::engine::share::{Freshness, for_each_share, freshness};
 use crate::engine::{Error, ErrorKind, Me, blocking};
 use crate::net::TrackerError;
+use crate::net::addresses::announced;
 use crate::net::tracker::TrackerLink;
 use crate::profile::Profile;
+use crate::sys;
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
 const FILES_PER_REQUEST: usize = 4000;
@@ -48,7 +50,7 @@ const QUESTIONS: usize = 64;
 pub(super) struct TrackerHandle {
     questions: mpsc::Sender<Question>,
     shares_changed: Arc<Notify>,
-    is_near: Arc<AtomicBool>,
+    local: watch::Receiver<Option<SocketAddr>>,
     key_changes: Arc<AtomicU64>,
     standing: watch::Receiver<Standing>,
 }
@@ -84,7 +86,8 @@ pub(super) struct Keeper {
     leaving: CancellationToken,
     questions: mpsc::Receiver<Question>,
     shares_changed: Arc<Notify>,
-    is_near: Arc<AtomicBool>,
+    /// This end of the last connection to the tracker.
+    local: watch::Sender<Option<SocketAddr>>,
     key_changes: Arc<AtomicU64>,
     standing: watch::Sender<Standing>,
     suspicion: Suspicion,
@@ -111,8 +114,8 @@ impl AskTracker for TrackerHandle {
         serde_json::from_value(value).map_err(malformed)
     }
 
-    fn is_near(&self) -> bool {
-        self.is_near.load(Ordering::Relaxed)
+    fn local(&self) -> Option<SocketAddr> {
+        *self.local.borrow()
     }
 }
 
@@ -144,13 +147,14 @@ impl Keeper {
         leaving: CancellationToken,
     ) -> (Self, TrackerHandle) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
-        let (shares_changed, is_near) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+        let shares_changed = Arc::new(Notify::new());
+        let (local, has_local) = watch::channel(None);
         let key_changes = Arc::new(AtomicU64::new(0));
         let (standing, stands) = watch::channel(Standing::Away { why: "it was not asked yet".to_owned() });
         let handle = TrackerHandle {
             questions: sender,
             shares_changed: shares_changed.clone(),
-            is_near: is_near.clone(),
+            local: has_local,
             key_changes: key_changes.clone(),
             standing: stands,
         };
@@ -162,7 +166,7 @@ impl Keeper {
             leaving,
             questions,
             shares_changed,
-            is_near,
+            local,
             key_changes,
             standing,
             suspicion,
@@ -215,8 +219,8 @@ impl Keeper {
     /// Connects and becomes present.
     async fn enter(&self) -> Result<TrackerLink, Error> {
         let mut link = self.me.connect_tracker().await?;
-        self.is_near.store(link.local_ip().is_loopback(), Ordering::Relaxed);
-        let presence = self.presence(link.local_ip());
+        self.local.send_replace(Some(link.local()));
+        let presence = self.presence(link.local().ip().to_canonical());
         let reply: LoginReply = link.call(&Request::Resume(presence)).await?;
         if reply.user != self.me.user {
             let why = format!("it takes our key for {}'s", reply.user);
@@ -226,6 +230,7 @@ impl Keeper {
         let SubscribeReply { .. } = link.call(&Request::Subscribe { since: None }).await?;
         // What changed before this, nobody told us.
         self.doubt(Doubt::All);
+        self.suspicion.tell(Doubt::Network);
         let address = match self.forwarded {
             Some(Forwarded { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
             None => SocketAddr::new(reply.observed_ip, self.port),
@@ -243,7 +248,10 @@ impl Keeper {
                 let addresses = ip.map(|ip| SocketAddr::new(ip, port.get())).into_iter().collect();
                 Presence { port: Some(port), addresses }
             }
-            None => Presence { port: NonZeroU16::new(self.port), addresses: own_addresses(local, self.port) },
+            None => {
+                let addresses = announced(&sys::local_addresses(), local, self.port);
+                Presence { port: NonZeroU16::new(self.port), addresses }
+            }
         }
     }
 
@@ -284,7 +292,11 @@ impl Keeper {
 
     async fn follow(&self, kind: EventKind, link: &mut TrackerLink) -> Result<(), TrackerError> {
         match kind {
-            EventKind::Online { user, .. } => self.tell(user, true),
+            EventKind::Online { user, ip, addresses, .. } => {
+                let now = addresses.iter().map(SocketAddr::ip).chain([ip]).map(|ip| ip.to_canonical()).collect();
+                self.suspicion.tell(Doubt::Moved(user.clone(), now));
+                self.tell(user, true);
+            }
             EventKind::Offline { user } => self.tell(user, false),
             EventKind::KeyChanged { user, .. } => self.doubt(Doubt::Of(user)),
             // Who came meanwhile is told now; who went shows when somebody calls them.
@@ -389,26 +401,6 @@ fn offered_parts(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
         }
     }
     Ok(files)
-}
-
-/// Further addresses under which this machine may be reached.
-fn own_addresses(used: IpAddr, port: u16) -> Vec<SocketAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    interfaces
-        .iter()
-        .map(if_addrs::Interface::ip)
-        .filter(|ip| *ip != used && !ip.is_loopback() && !is_link_local(*ip))
-        .map(|ip| SocketAddr::new(ip, port))
-        .take(ADDRESSES_PER_USER)
-        .collect()
-}
-
-/// Means nothing without the interface's number, which only this machine knows.
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
 }
 
 /// Whether trying again can't help: the tracker is there and doesn't want us.

@@ -1,0 +1,219 @@
+//! Addresses of this machine that are announced, and addresses of others in the order in which they are dialled.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | addresses announced | [`ADDRESSES_PER_USER`] | the likeliest are |
+//! | interfaces on which a link-local address without one is tried | [`SCOPES`] | the likeliest are |
+//! | addresses of one peer that are dialled | [`DIALLED`] | the likeliest are |
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use shared::limits::ADDRESSES_PER_USER;
+
+use crate::sys::{InterfaceKind, LocalAddress, link_local_interfaces};
+
+/// Interfaces on which a link-local address is tried when nothing says which of them is meant.
+const SCOPES: usize = 4;
+/// Addresses of one peer that are dialled.
+const DIALLED: usize = 16;
+
+/// The addresses to announce for `port`: that of the route to the tracker first, then those of network cards, of tunnels,
+/// and of bridges that lead to nobody but this machine's own containers.
+///
+/// Of each interface the lasting addresses come first, families in turn. A link-local address is of use to nobody who can
+/// have another one of the same interface.
+pub fn announced(local: &[LocalAddress], route: IpAddr, port: u16) -> Vec<SocketAddr> {
+    let is_announced = |one: &&LocalAddress| {
+        let has_better = || local.iter().any(|other| other.index == one.index && !is_link_local(other.ip));
+        one.kind != InterfaceKind::Loopback && !one.ip.is_loopback() && !(is_link_local(one.ip) && has_better())
+    };
+    let mut all: Vec<&LocalAddress> = local.iter().filter(is_announced).collect();
+    all.sort_by_key(|one| !one.is_lasting);
+    let mut ranked: Vec<_> = Vec::with_capacity(all.len());
+    for (position, one) in all.iter().enumerate() {
+        let same = |other: &&&LocalAddress| other.index == one.index && other.ip.is_ipv4() == one.ip.is_ipv4();
+        let before = all.iter().take(position).filter(same).count();
+        let is_route = one.ip == route;
+        ranked.push(((!is_route, is_link_local(one.ip), one.kind, before, one.ip.is_ipv6()), one.ip));
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for (_, ip) in ranked {
+        let address = SocketAddr::new(ip, port);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses.truncate(ADDRESSES_PER_USER);
+    addresses
+}
+
+/// The addresses of a peer in the order in which they are dialled: where the tracker saw it first, then what it
+/// announced. Last come addresses that this machine has as well, and those behind its own inner bridges: they lead to
+/// somebody here.
+///
+/// A link-local address is dialled on the interface of `near`, this end of the connection to whoever named it, and where
+/// that says nothing on each that has such addresses.
+pub fn dialled(addresses: &[SocketAddr], local: &[LocalAddress], near: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let scopes = scopes(local, near);
+    let mut all: Vec<SocketAddr> = Vec::new();
+    let mut push = |address: SocketAddr| {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    };
+    let observed = addresses.first().copied();
+    let (last, first): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        addresses.iter().copied().partition(|address| Some(*address) != observed && leads_here(address.ip(), local));
+    for address in first.into_iter().chain(last) {
+        match address {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+                scopes.iter().for_each(|scope| push(SocketAddrV6::new(*v6.ip(), v6.port(), 0, *scope).into()));
+            }
+            _ => push(address),
+        }
+    }
+    all.truncate(DIALLED);
+    all
+}
+
+/// The same address without the interface, as others know it.
+pub const fn without_scope(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn leads_here(ip: IpAddr, local: &[LocalAddress]) -> bool {
+    ip.is_loopback()
+        || local.iter().any(|one| one.ip == ip || (one.kind == InterfaceKind::Inner && one.has_in_network(ip)))
+}
+
+fn scopes(local: &[LocalAddress], near: Option<SocketAddr>) -> Vec<u32> {
+    let of_interface = match near {
+        Some(SocketAddr::V6(v6)) if v6.scope_id() != 0 => Some(v6.scope_id()),
+        Some(near) => local
+            .iter()
+            .find(|one| one.kind != InterfaceKind::Loopback && one.ip == near.ip().to_canonical())
+            .map(|one| one.index),
+        None => None,
+    };
+    let all = link_local_interfaces(local);
+    match of_interface.filter(|index| all.iter().any(|(other, _)| other == index)) {
+        Some(index) => vec![index],
+        None => all.into_iter().map(|(index, _)| index).take(SCOPES).collect(),
+    }
+}
+
+/// Means nothing without the interface, or is what a machine makes up when nobody gives it an address.
+const fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn local(ip: &str, index: u32, kind: InterfaceKind) -> LocalAddress {
+        let (ip, prefix) = ip.split_once('/').unwrap_or((ip, "64"));
+        let (ip, prefix) = (ip.parse().unwrap(), prefix.parse().unwrap());
+        LocalAddress { ip, prefix, interface: format!("if{index}"), index, kind, is_lasting: true }
+    }
+
+    fn machine() -> Vec<LocalAddress> {
+        vec![
+            local("127.0.0.1/8", 1, InterfaceKind::Loopback),
+            local("::1/128", 1, InterfaceKind::Loopback),
+            local("172.17.0.1/16", 3, InterfaceKind::Inner),
+            local("192.168.122.1/24", 4, InterfaceKind::Inner),
+            local("10.8.0.2/24", 5, InterfaceKind::Tunnel),
+            local("10.0.0.7/24", 2, InterfaceKind::Ordinary),
+            local("fe80::7", 2, InterfaceKind::Ordinary),
+            local("fd00::7", 2, InterfaceKind::Ordinary),
+            local("192.168.1.7/24", 6, InterfaceKind::Ordinary),
+        ]
+    }
+
+    fn texts(addresses: &[SocketAddr]) -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
+    fn parsed(addresses: &[&str]) -> Vec<SocketAddr> {
+        addresses.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_likeliest_are_announced_first() {
+        let announced = announced(&machine(), "192.168.1.7".parse().unwrap(), 9);
+        let expected = ["192.168.1.7:9", "10.0.0.7:9", "[fd00::7]:9", "10.8.0.2:9", "172.17.0.1:9", "192.168.122.1:9"];
+        assert_eq!(texts(&announced), expected);
+    }
+
+    #[test]
+    fn twelve_addresses_of_one_card_do_not_crowd_out_another_card() {
+        let mut all: Vec<LocalAddress> =
+            (1..=12).map(|n| local(&format!("fd00::{n}"), 2, InterfaceKind::Ordinary)).collect();
+        all[0].is_lasting = false;
+        all.extend(machine());
+        let announced = texts(&announced(&all, "fd00::5".parse().unwrap(), 9));
+        assert_eq!(announced.len(), ADDRESSES_PER_USER);
+        assert_eq!(announced[..4], ["[fd00::5]:9", "10.0.0.7:9", "192.168.1.7:9", "[fd00::2]:9"]);
+        assert!(!announced.contains(&"[fd00::1]:9".to_owned()), "one that goes soon: {announced:?}");
+    }
+
+    #[test]
+    fn a_link_local_address_is_announced_where_there_is_no_other() {
+        let alone = [local("fe80::7", 2, InterfaceKind::Ordinary), local("127.0.0.1/8", 1, InterfaceKind::Loopback)];
+        assert_eq!(texts(&announced(&alone, "127.0.0.1".parse().unwrap(), 9)), ["[fe80::7]:9"]);
+        let v4 = [local("169.254.3.4/16", 2, InterfaceKind::Ordinary)];
+        assert_eq!(texts(&announced(&v4, "127.0.0.1".parse().unwrap(), 9)), ["169.254.3.4:9"]);
+    }
+
+    #[test]
+    fn what_leads_here_is_dialled_last() {
+        let theirs = parsed(&["10.0.0.9:4", "172.17.0.1:4", "10.0.0.7:4", "172.17.0.5:4", "[fd00::9]:4", "10.0.0.9:4"]);
+        let order = ["10.0.0.9:4", "[fd00::9]:4", "172.17.0.1:4", "10.0.0.7:4", "172.17.0.5:4"];
+        assert_eq!(texts(&dialled(&theirs, &machine(), None)), order);
+        // Somebody on this machine.
+        let here = parsed(&["10.0.0.7:4", "172.17.0.1:4"]);
+        assert_eq!(dialled(&here, &machine(), None), here);
+    }
+
+    #[test]
+    fn link_local_addresses_get_an_interface() {
+        let two = [
+            local("fe80::7", 2, InterfaceKind::Ordinary),
+            local("10.0.0.7/24", 2, InterfaceKind::Ordinary),
+            local("fe80::7", 3, InterfaceKind::Inner),
+            local("fe80::7", 4, InterfaceKind::Ordinary),
+            local("127.0.0.1/8", 1, InterfaceKind::Loopback),
+        ];
+        let theirs = parsed(&["[fe80::9]:4"]);
+        let near = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(texts(&dialled(&theirs, &two, near("[fe80::7%4]:8000"))), ["[fe80::9%4]:4"]);
+        assert_eq!(texts(&dialled(&theirs, &two, near("10.0.0.7:5"))), ["[fe80::9%2]:4"]);
+        let all = ["[fe80::9%2]:4", "[fe80::9%4]:4", "[fe80::9%3]:4"];
+        assert_eq!(texts(&dialled(&theirs, &two, near("127.0.0.1:5"))), all);
+        assert_eq!(texts(&dialled(&theirs, &two, None)), all);
+        assert!(dialled(&theirs, &[], None).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn bounded_and_each_once(ips: Vec<IpAddr>, addresses: Vec<SocketAddr>) {
+            let mut all: Vec<LocalAddress> = ips.iter().map(|ip| local(&ip.to_string(), 2, InterfaceKind::Ordinary)).collect();
+            all.extend(machine());
+            let announced = announced(&all, [10, 0, 0, 7].into(), 9);
+            prop_assert!(announced.len() <= ADDRESSES_PER_USER);
+            let dialled = dialled(&addresses, &all, None);
+            prop_assert!(dialled.len() <= DIALLED);
+            for list in [announced, dialled] {
+                let distinct: std::collections::BTreeSet<_> = list.iter().collect();
+                prop_assert_eq!(distinct.len(), list.len());
+            }
+        }
+    }
+}
