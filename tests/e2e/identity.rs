@@ -1,6 +1,8 @@
 //! Who is on the other side: first meetings, changes, and being sure.
 
-use tests::{Lab, Outcome, User};
+use std::time::{Duration, Instant};
+
+use tests::{Lab, Outcome, Process, User};
 
 /// Bob's account gets another key, as after a stolen password or a new machine.
 fn rebind<'a>(lab: &'a Lab, bob: &User<'_>) -> User<'a> {
@@ -48,7 +50,8 @@ fn a_changed_key_stops_everything_until_it_is_trusted() {
     }
     assert!(!node.said().contains("alice: hi"));
 
-    alice.peer(["trust", "bob", "--replace", &new]).run().exits(0).says(&new);
+    alice.peer(["trust", "bob", "--replace", &new]).run().exits(2).says("--yes");
+    alice.peer(["trust", "bob", "--replace", &new, "--yes"]).run().exits(0).says(&new);
     alice.peer(["chat", "bob", "hi"]).run().exits(0);
     node.wait_for("alice: hi");
 }
@@ -66,7 +69,7 @@ fn a_caller_with_a_changed_key_is_refused() {
     waits.exits(0).says("your key is not the one").says("the message waits").is_plain();
     assert!(!node.said().contains("me again"));
     // It goes when she trusts the new key, and not before.
-    alice.peer(["trust", "bob", "--replace", &new_bob.fingerprint()]).run().exits(0);
+    alice.peer(["trust", "bob", "--replace", &new_bob.fingerprint(), "--yes"]).run().exits(0);
     let _his = new_bob.peer(["serve"]).start();
     node.wait_for("bob: me again");
     assert!(!node.said().contains("at once"));
@@ -90,37 +93,105 @@ fn a_link_to_the_old_key_ends_with_the_key() {
     node.wait_for("what waits for olga is held back: the identity of olga changed");
     let new_node = new.serve();
     demands_no_delivery(&paul, &new_node);
-    paul.peer(["trust", "olga", "--replace", &new.fingerprint()]).run().exits(0);
+    paul.peer(["trust", "olga", "--replace", &new.fingerprint(), "--yes"]).run().exits(0);
     paul.peer(["chat", "olga", "so it is you"]).run().exits(0);
     new_node.wait_for("paul: so it is you");
 }
 
-fn demands_no_delivery(paul: &User<'_>, new_node: &tests::Process) {
+fn demands_no_delivery(paul: &User<'_>, new_node: &Process) {
     paul.peer(["chat", "olga", "a secret"]).run().exits(11).says("the identity of olga changed");
     assert!(!new_node.said().contains("a secret"));
 }
 
+/// Bob is gone without a word, and somebody else has his port. The tracker still lists him for ten seconds.
+fn taken_port(lab: &Lab, bob: &User<'_>, somebody: &User<'_>) -> (Process, Instant) {
+    let node = bob.serve();
+    let port = bob.node_address().port().to_string();
+    lab.user("friend").peer(["files", "bob"]).run().exits(0);
+    node.kill();
+    let gone = Instant::now();
+    node.finish().exits(137);
+    let theirs = somebody.peer(["serve", "--port", &port]).start();
+    theirs.wait_for(&format!("online as {} at ", somebody.name()));
+    (theirs, gone)
+}
+
+/// Whether the tracker noticed meanwhile that he is gone: then he is offline, which is as good.
+fn is_noticed(gone: Instant) -> bool {
+    gone.elapsed() > Duration::from_secs(9)
+}
+
 #[test]
-fn somebody_else_at_the_right_address_is_exit_11() {
+fn somebody_known_at_his_address_is_a_wrong_address() {
     let lab = Lab::start();
     let (alice, bob, eve) = (lab.user("alice"), lab.user("bob"), lab.user("eve"));
-    let node = bob.serve();
-    let address = bob.node_address();
-    alice.peer(["files", "bob"]).run().exits(0);
-    node.kill();
-    node.finish().exits(137);
-    // The tracker still lists bob there for a moment, but it is eve who answers.
-    let port = address.port().to_string();
-    let eves = eve.peer(["serve", "--port", &port]).start();
-    eves.wait_for("online as eve at ");
-    let fooled = alice.peer(["chat", "bob", "a secret"]).run();
-    // Once the tracker noticed that he is gone, he is offline, which is as good.
-    if fooled.code == 0 {
-        fooled.says("bob is offline").says("the message waits");
-    } else {
-        fooled.exits(11).says(&bob.fingerprint()).says(&eve.fingerprint());
+    let bobs = bob.fingerprint();
+    let (theirs, gone) = taken_port(&lab, &bob, &eve);
+    let files = alice.peer(["files", "bob"]).run();
+    let said = alice.peer(["chat", "bob", "a secret"]).run();
+    said.exits(0).says("bob is offline");
+    for outcome in [&files, &said] {
+        assert!(!outcome.err().contains("identity") && !outcome.err().contains("--replace"), "{outcome}");
+        assert!(matches!(outcome.code, 0 | 4 | 7), "{outcome}");
     }
-    assert!(!eves.said().contains("a secret"));
+    if !is_noticed(gone) {
+        files.exits(7).says("eve has 127.0.0.1");
+    }
+    alice.peer(["outbox"]).run().exits(0).prints("a secret");
+    // The line that nobody printed is refused as well.
+    let eves = eve.fingerprint();
+    let replaced = alice.peer(["trust", "bob", "--replace", &eves, "--yes"]).run();
+    replaced.exits(11).says(&format!("the key {eves} is eve's, so it can't be bob's"));
+    alice.peer(["trust", "bob"]).run().exits(0).prints(&bobs);
+    let own = alice.peer(["trust", "bob", "--replace", &alice.fingerprint(), "--yes"]).run();
+    own.exits(11).says("is alice's");
+    assert!(!theirs.said().contains("a secret"));
+    let node = bob.serve();
+    let _alices = alice.serve();
+    node.wait_for("alice: a secret");
+}
+
+#[test]
+fn a_stranger_at_his_address_is_exit_11_and_nothing_to_paste() {
+    // Whoever is registered at another tracker is nobody here.
+    let (lab, elsewhere) = (Lab::start(), Lab::start());
+    let (alice, bob, mallory) = (lab.user("alice"), lab.user("bob"), elsewhere.user("mallory"));
+    let (theirs, gone) = taken_port(&lab, &bob, &mallory);
+    let files = alice.peer(["files", "bob"]).run();
+    let said = alice.peer(["chat", "bob", "a secret"]).run();
+    if !is_noticed(gone) {
+        for outcome in [&files, &said] {
+            outcome.exits(11).says("somebody else answers at 127.0.0.1").says(&bob.fingerprint()).is_plain();
+            outcome.says(&mallory.fingerprint());
+        }
+        said.says("The message is queued");
+    }
+    assert!(!files.err().contains("--replace") && !said.err().contains("--replace"), "{files} {said}");
+    alice.peer(["outbox"]).run().exits(0).prints("a secret");
+    assert!(!theirs.said().contains("a secret"));
+    drop(theirs);
+    let node = bob.serve();
+    let _alices = alice.serve();
+    node.wait_for("alice: a secret");
+}
+
+#[test]
+fn at_a_terminal_trust_is_asked_for() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let bob = lab.user("bob");
+    {
+        let _node = bob.serve();
+        alice.peer(["files", "bob"]).run().exits(0);
+    }
+    let new = rebind(&lab, &bob).fingerprint();
+    for (answer, kept) in [("n\r", bob.fingerprint()), ("y\r", new.clone())] {
+        let mut terminal = alice.peer(["trust", "bob", "--replace", &new]).in_terminal(160, 24);
+        terminal.wait_for("from now on? [y/N]");
+        terminal.press(answer);
+        terminal.finish().0.exits(0);
+        alice.peer(["trust", "bob"]).run().exits(0).prints(&kept);
+    }
 }
 
 #[test]
@@ -147,7 +218,7 @@ fn alice_whom_bobs_tracker_does_not_know_is_refused() {
 fn both_see_the_same_number() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
-    alice.peer(["verify", "bob"]).run().exits(2).says("never met");
+    alice.peer(["verify", "bob"]).run().exits(2).says("you haven't connected to bob yet");
     let (_a, _b) = (alice.serve(), bob.serve());
     alice.peer(["files", "bob"]).run().exits(0);
     bob.peer(["files", "alice"]).run().exits(0);

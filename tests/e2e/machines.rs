@@ -149,3 +149,134 @@ fn a_way_that_becomes_narrower() {
     let Some(scene) = scene(V4, 24_000_000) else { return };
     scene.goes_on_within(Duration::from_secs(3), |scene| scene.network.set_mtu_unseen(&scene.alice, "eth0", 1_300));
 }
+
+/// What Alice is told when packets of QUIC's least size don't get to Bob: never that he is offline.
+#[track_caller]
+fn says_that_packets_do_not_get_through(scene: &Scene, more: &str) {
+    let alice = scene.alice();
+    let _node = scene.serve("1G");
+    for run in [scene.fetch(&alice), alice.peer(["chat", "bob", "hi", "--now"])] {
+        let outcome = run.run();
+        outcome.exits(7).says("packets of 1200 bytes, the least that QUIC needs, don't get through").says(more);
+        assert!(!outcome.err().contains("offline"), "{outcome}");
+    }
+    alice.peer(["chat", "bob", "later"]).run().exits(0).says("don't get through");
+    alice.peer(["outbox"]).run().exits(0).prints("later");
+}
+
+#[test]
+fn a_way_too_narrow_for_quic_at_this_end() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    scene.network.set_mtu(&scene.alice, "eth0", 1_100);
+    says_that_packets_do_not_get_through(&scene, "eth0: its MTU is 1100 and must be at least 1228");
+}
+
+#[test]
+fn a_way_too_narrow_for_quic_at_the_other_end() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    scene.bob.ip("link set eth0 mtu 1200");
+    says_that_packets_do_not_get_through(&scene, "to 10.77.0.2");
+}
+
+#[test]
+fn a_way_too_narrow_for_quic_in_between() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    scene.network.set_mtu_unseen(&scene.bob, "eth0", 1_100);
+    says_that_packets_do_not_get_through(&scene, "to 10.77.0.2");
+}
+
+#[test]
+fn a_way_just_wide_enough_for_quic() {
+    let Some(scene) = scene(V4, 1_000_000) else { return };
+    scene.network.set_mtu(&scene.bob, "eth0", 1_228);
+    scene.network.set_mtu(&scene.alice, "eth0", 1_228);
+    let _node = scene.serve("1G");
+    scene.fetch(&scene.alice()).run().exits(0);
+    scene.is_right();
+}
+
+/// An interface that many machines have with the same address.
+fn add_docker(host: &Host) {
+    host.ip("link add docker0 type bridge");
+    host.ip("link set docker0 up");
+    host.ip("addr add 172.17.0.1/16 dev docker0");
+}
+
+#[test]
+fn the_same_inner_address_on_two_machines_is_no_alarm() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    add_docker(&scene.alice);
+    add_docker(&scene.bob);
+    let alice = scene.alice();
+    let bob = scene.lab.user_on(&scene.bob, "bob");
+    let node = bob.peer(["serve", "--port", "40000"]).start();
+    node.wait_for("online as bob at ");
+    // On Alice's machine, where Bob's further address leads.
+    let carol = scene.lab.user_on(&scene.alice, "carol");
+    let carols = carol.peer(["serve", "--port", "40000"]).start();
+    carols.wait_for("online as carol at ");
+    alice.peer(["files", "bob"]).run().exits(0);
+    node.freeze();
+    let files = alice.peer(["files", "bob"]).run();
+    files.exits(7).says("no answer from 10.77.0.2:40000").says("somebody else has 172.17.0.1:40000");
+    let said = alice.peer(["chat", "bob", "are you there?"]).run();
+    said.exits(0).says("bob is offline");
+    assert!(!said.err().contains("identity") && !files.err().contains("identity"), "{said} {files}");
+    alice.peer(["outbox"]).run().exits(0).prints("are you there?");
+    assert!(!carols.said().contains("are you there?"));
+    node.thaw();
+    alice.peer(["chat", "bob", "there you are"]).run().exits(0);
+    node.wait_for("alice: are you there?");
+}
+
+#[test]
+fn a_name_with_an_address_that_leads_nowhere() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    let port = scene.lab.address().rsplit_once(':').unwrap().1;
+    for host in [&scene.alice, &scene.bob] {
+        host.add_address("eth0", "fd77::1/64");
+        // It is there, as far as this machine knows, and says nothing.
+        host.ip("-6 neigh add fd77::dead lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+        host.add_names("fd77::dead tracker.lan\n10.77.0.9 tracker.lan\n");
+    }
+    let alice = scene.lab.stranger_on(&scene.alice, "alice");
+    let register = |port: &str| {
+        let place = format!("tracker.lan:{port}");
+        let run = alice.peer(["--tracker", &place, "register", "alice", "--password-file"]);
+        run.arg(alice.password_file()).run()
+    };
+    let refused = register("1");
+    refused.exits(7).says("[fd77::dead]:1: no answer within 5 s; 10.77.0.9:1: connection refused");
+    let began = Instant::now();
+    register(port).exits(0);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[test]
+fn link_local_addresses_alone() {
+    let Some(scene) = scene(["10.77.0.9/24", "fe80::2/64", "fe80::1/64"], 300_000) else { return };
+    // A tracker beside that of the scene, which nobody here can reach.
+    let host = scene.network.host_called("tracker").unwrap();
+    host.add_address("eth0", "fe80::9/64");
+    let tracker = Invocation::new(tests::binaries::binary("tracker"), scene.lab.path());
+    let tracker = tracker.args(["--listen", "[::]:8000", "--data-dir"]).arg(scene.lab.join("second")).on(&host).start();
+    tracker.wait_for("tracker listening on ");
+    let alice = scene.lab.stranger_on(&scene.alice, "alice");
+    let bob = scene.lab.stranger_on(&scene.bob, "bob");
+    let unclear = alice.peer(["--tracker", "fe80::9", "list"]).run();
+    unclear.exits(2).says("fe80::9 needs the interface it is reached on: write fe80::9%eth0 (here: eth0)");
+    let unknown = alice.peer(["--tracker", "fe80::9%eth7", "register", "alice", "--password-file"]);
+    unknown.arg(alice.password_file()).run().exits(7).says("there is no interface eth7").says("fe80::9%eth0");
+    for (user, place) in [(&alice, "fe80::9%eth0"), (&bob, "[fe80::9%eth0]:8000")] {
+        let register = user.peer(["--tracker", place, "register", user.name(), "--password-file"]);
+        register.arg(user.password_file()).run().exits(0).says("[fe80::9%eth0]:8000");
+    }
+    let at = |user: &User<'_>, args: &[&str]| user.peer(["--tracker", "fe80::9%eth0"]).args(args);
+    at(&bob, &["share"]).arg(&scene.film).run().exits(0);
+    let node = at(&bob, &["serve"]).start();
+    node.wait_for("online as bob at [fe80::2]:");
+    at(&alice, &["fetch", "bob", "film.mkv", "-o"]).arg(&scene.here).run().exits(0);
+    scene.is_right();
+    at(&alice, &["chat", "bob", "hi", "--now"]).run().exits(0);
+    node.wait_for("alice: hi");
+}

@@ -122,7 +122,7 @@ fn a_changed_key_holds_back_what_waits_until_it_is_trusted() {
     alice.peer(["outbox"]).run().exits(0).prints("held back: the key of bob changed");
     assert!(!new.said().contains("a secret"));
     let key = new_bob.fingerprint();
-    alice.peer(["trust", "bob", "--replace", &key]).run().exits(0);
+    alice.peer(["trust", "bob", "--replace", &key, "--yes"]).run().exits(0);
     new.wait_for("alice: a secret for the old bob");
     // Its ack may still be on the way.
     crate::chat_faults::until_delivered(&alice);

@@ -192,7 +192,12 @@ impl Lab {
     /// The same for somebody on another machine.
     #[track_caller]
     pub fn user_on(&self, host: &Host, name: &str) -> User<'_> {
-        User { host: Some(host.clone()), ..self.stranger(name) }.registered()
+        self.stranger_on(host, name).registered()
+    }
+
+    /// The same for somebody on another machine, not registered.
+    pub fn stranger_on(&self, host: &Host, name: &str) -> User<'_> {
+        User { host: Some(host.clone()), ..self.stranger(name) }
     }
 
     /// Gives somebody a profile and does not register them.

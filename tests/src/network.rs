@@ -1,6 +1,6 @@
 //! Machines that are none: network namespaces, each with interfaces of its own, joined by a switch.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Invocation, Outcome};
@@ -48,6 +48,18 @@ impl Network {
         host
     }
 
+    /// The machine of this name, if there is one.
+    pub fn host_called(&self, name: &str) -> Option<Host> {
+        let namespace = format!("{}-{name}", self.prefix);
+        self.hosts.iter().find(|host| host.namespace == namespace).cloned()
+    }
+
+    /// Pulls the cable of a machine's interface out at the switch, or puts it back.
+    pub fn set_cable(&self, host: &Host, interface: &str, is_in: bool) {
+        let state = if is_in { "up" } else { "down" };
+        self.switch.ip(&format!("link set {} {state}", self.port(host, interface)));
+    }
+
     /// A further interface of a machine, with a cable of its own to the switch.
     pub fn plug(&self, host: &Host, interface: &str, addresses: &[&str]) {
         let port = self.port(host, interface);
@@ -93,6 +105,8 @@ impl Drop for Network {
     fn drop(&mut self) {
         for host in self.hosts.iter().chain([&self.switch]) {
             ip(&["netns", "delete", &host.namespace]);
+            // Only those that were given names have one.
+            let _ = std::fs::remove_dir_all(host.settings());
         }
     }
 }
@@ -111,6 +125,16 @@ impl Host {
         // Nobody else can have it: what would look for them would take seconds.
         let at_once = if address.contains(':') { " nodad" } else { "" };
         self.ip(&format!("addr add {address} dev {interface}{at_once}"));
+    }
+
+    /// Names that are known there, as lines of /etc/hosts.
+    pub fn add_names(&self, lines: &str) {
+        crate::files::write(self.settings().join("hosts"), lines);
+    }
+
+    /// What `ip netns exec` puts in place of the files in /etc.
+    fn settings(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.namespace)
     }
 
     /// Its name for the system.

@@ -290,6 +290,9 @@ enum Subcommands {
         /// Trust this key from now on.
         #[arg(long, value_name = "FINGERPRINT")]
         replace: Option<Fingerprint>,
+        /// The key is right: don't ask.
+        #[arg(long, requires = "replace")]
+        yes: bool,
     },
     /// Show a number that both can read aloud, to be sure of each other's keys.
     Verify {

@@ -179,6 +179,8 @@ pub enum Command {
         of: Whose,
         /// The new key.
         replace: Option<Fingerprint>,
+        /// It is the right one: don't ask.
+        yes: bool,
     },
     /// Compare keys aloud.
     Verify {
@@ -257,8 +259,8 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::List { wanted, most } => listing::list(context, wanted, most).await,
         Command::Find { wanted, most } => listing::find(context, wanted, most).await,
         Command::Files { user, prefix } => listing::files(context, &user, &prefix).await,
-        Command::Trust { of: Whose::User(user), replace } => trust::user(context, &user, replace).await,
-        Command::Trust { of: Whose::Tracker, replace } => trust::tracker(context, replace),
+        Command::Trust { of: Whose::User(user), replace, yes } => trust::user(context, &user, replace, yes).await,
+        Command::Trust { of: Whose::Tracker, replace, yes } => trust::tracker(context, replace, yes).await,
         Command::Verify { user, yes } => trust::verify(context, &user, yes).await,
         Command::History(past) => ledger::history(context, &past),
         Command::Inbox => ledger::inbox(context).await,

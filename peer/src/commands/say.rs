@@ -85,8 +85,8 @@ pub(super) async fn visit(
         }
         (_, Err(error)) => {
             let met = chat::is_met(me, user).await?;
-            if prospect(&error, met) == Prospect::Later && !now && chat::may_wait(error.kind(), met) {
-                return Ok(Delivery { message, state: MessageState::Waiting, why: Some(error.to_string()) });
+            if prospect(&error, met) == Prospect::Later && !now && chat::may_wait(error.kind(), met, false) {
+                return chat::waits(message, error.kind(), error.to_string());
             }
             chat::settle(me, user, id, MessageState::Failed).await?;
             Err(error)

@@ -1,5 +1,7 @@
 //! `peer trust`, `verify`.
 
+use std::io::{self, IsTerminal};
+
 use serde_json::json;
 use shared::fingerprint::safety_number;
 use shared::{Fingerprint, UserName};
@@ -12,9 +14,19 @@ use crate::net::tracker::TrackerAddress;
 use crate::profile::Friend;
 use crate::ui::date;
 
-pub(super) async fn user(context: &Context, user: &UserName, replace: Option<Fingerprint>) -> Result<(), Error> {
+pub(super) async fn user(
+    context: &Context,
+    user: &UserName,
+    replace: Option<Fingerprint>,
+    yes: bool,
+) -> Result<(), Error> {
     let me = context.me()?;
     if let Some(fingerprint) = replace {
+        contacts::check_replacement(&me, user, fingerprint).await?;
+        let again = format!("peer trust {user} --replace {fingerprint} --yes");
+        if !is_sure(context, &format!("Trust the key {fingerprint} for {user} from now on?"), yes, &again).await? {
+            return Ok(());
+        }
         me.profile.trust(user, fingerprint, false, now_s())?;
         // What was held back because of the change may go.
         if let Some(mut node) = NodeClient::connect(&me.profile).await? {
@@ -42,10 +54,15 @@ pub(super) async fn user(context: &Context, user: &UserName, replace: Option<Fin
     Ok(context.output.data(&format!("{user} {fingerprint} first met {}, {state}", date(first_seen)))?)
 }
 
-pub(super) fn tracker(context: &Context, replace: Option<Fingerprint>) -> Result<(), Error> {
+pub(super) async fn tracker(context: &Context, replace: Option<Fingerprint>, yes: bool) -> Result<(), Error> {
     let profile = context.profile()?;
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
     if let Some(fingerprint) = replace {
+        let again = format!("peer trust --the-tracker --replace {fingerprint} --yes");
+        let question = format!("Trust the key {fingerprint} for the tracker {address} from now on?");
+        if !is_sure(context, &question, yes, &again).await? {
+            return Ok(());
+        }
         profile.pin_tracker(&address, fingerprint)?;
         context.output.note(&format!("the key of the tracker {address} is {fingerprint} from now on"));
         return Ok(());
@@ -62,7 +79,7 @@ pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Res
     let me = context.me()?;
     let Some(friend) = me.profile.friend(user)? else {
         return Err(Error::Usage(format!(
-            "{user} was never met: fetch something, or `peer trust {user}` while they are online"
+            "you haven't connected to {user} yet: `peer trust {user}` does, while {user} is online"
         )));
     };
     let number = safety_number((&me.user, &me.identity.fingerprint()), (user, &friend.fingerprint));
@@ -85,4 +102,22 @@ pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Res
         context.output.note(&format!("{user} was verified before"));
     }
     Ok(())
+}
+
+/// Whether somebody at the terminal agrees. Where nobody can be asked, `yes` says so: what pastes a line by itself is no
+/// judgement on a key.
+async fn is_sure(context: &Context, question: &str, yes: bool, again: &str) -> Result<bool, Error> {
+    if yes {
+        return Ok(true);
+    }
+    if context.no_input || !io::stdin().is_terminal() {
+        return Err(Error::Usage(format!(
+            "nobody can be asked here whether the key is right: if it is, run\n  {again}"
+        )));
+    }
+    let agreed = confirm(context, question).await?;
+    if !agreed {
+        context.output.note("nothing was changed");
+    }
+    Ok(agreed)
 }

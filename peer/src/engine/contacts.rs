@@ -8,10 +8,13 @@ use shared::{Fingerprint, UserName};
 
 use super::me::is_unreachable;
 use super::{Error, Me, Notice, blocking, now_s};
-use crate::net::TrackerError;
-use crate::net::link::Target;
+use crate::net::addresses::{dialled, without_scope};
+use crate::net::endpoint::Endpoint;
+use crate::net::link::{self, Link, Target};
 use crate::net::tracker::{TrackerLink, candidates};
+use crate::net::{LinkError, TrackerError};
 use crate::profile::{Friend, Meeting};
+use crate::sys;
 
 /// Whoever can put a question to the tracker: a connection, or a node that keeps one.
 pub trait AskTracker: Send {
@@ -21,8 +24,8 @@ pub trait AskTracker: Send {
         request: &Request,
     ) -> impl Future<Output = Result<T, TrackerError>> + Send;
 
-    /// Whether the tracker is on this machine, so that its loopback is ours.
-    fn is_near(&self) -> bool;
+    /// This end of the connection to the tracker: it tells which loopback and which interface the tracker means.
+    fn local(&self) -> Option<SocketAddr>;
 }
 
 impl AskTracker for TrackerLink {
@@ -33,8 +36,8 @@ impl AskTracker for TrackerLink {
         Self::call(self, request)
     }
 
-    fn is_near(&self) -> bool {
-        self.local_ip().is_loopback()
+    fn local(&self) -> Option<SocketAddr> {
+        Some(Self::local(self))
     }
 }
 
@@ -62,33 +65,38 @@ pub async fn find_through(me: &Me, link: &mut impl AskTracker, user: &UserName) 
     let Some(entry) = peers.peers.into_iter().find(|entry| entry.user == *user) else {
         return Err(absent_friend(me, link, user).await);
     };
-    let (me, near) = (me.clone(), link.is_near());
-    blocking(move || target_of(&me, &entry, near)).await
+    let (me, local) = (me.clone(), link.local());
+    blocking(move || target_of(&me, &entry, local)).await
 }
 
-/// Where the user of `entry` can be reached, its key checked against the record. Blocking: it looks at the profile.
+/// Where the user of `entry` can be reached, its key checked against the record; `local` is this end of the connection to
+/// the tracker. Blocking: it looks at the profile.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::PeerChanged`].
-pub fn target_of(me: &Me, entry: &PeerEntry, near_tracker: bool) -> Result<Target, Error> {
+pub fn target_of(me: &Me, entry: &PeerEntry, local: Option<SocketAddr>) -> Result<Target, Error> {
     let fingerprint = entry.fingerprint.ok_or_else(|| Error::Unreachable(entry.user.clone()))?;
-    let addresses: Vec<SocketAddr> = candidates(entry.ip, entry.port, &entry.addresses)
+    let is_near = local.is_some_and(|local| local.ip().to_canonical().is_loopback());
+    let named: Vec<SocketAddr> = candidates(entry.ip, entry.port, &entry.addresses)
         .into_iter()
         // Somebody on the tracker's own machine: that loopback is not ours.
-        .filter(|address| near_tracker || !address.ip().is_loopback())
+        .filter(|address| is_near || !address.ip().is_loopback())
         .collect();
-    if addresses.is_empty() {
+    if named.is_empty() {
         return Err(Error::Unreachable(entry.user.clone()));
     }
     check_key(me, &entry.user, fingerprint)?;
-    me.profile.remember_addresses(&entry.user, &addresses)?;
-    Ok(Target { user: entry.user.clone(), fingerprint, addresses })
+    me.profile.remember_addresses(&entry.user, &named)?;
+    let addresses = dialled(&named, &sys::local_addresses(), local);
+    let seen = entry.port.map(|port| SocketAddr::new(entry.ip, port));
+    let observed = addresses.iter().copied().find(|address| Some(without_scope(*address)) == seen);
+    Ok(Target { user: entry.user.clone(), fingerprint, addresses, observed })
 }
 
 /// Checks a user's key against the record; at the first meeting it goes on record. Blocking: it looks at the profile.
 ///
 /// # Errors
-/// [`Error::PeerChanged`].
+/// [`Error::PeerChanged`], or [`Error::KeyOfAnother`] when the new key is on record as somebody else's.
 pub fn check_key(me: &Me, user: &UserName, fingerprint: Fingerprint) -> Result<(), Error> {
     match me.profile.meet(user, fingerprint, now_s())? {
         Meeting::Known => Ok(()),
@@ -96,9 +104,126 @@ pub fn check_key(me: &Me, user: &UserName, fingerprint: Fingerprint) -> Result<(
             (me.notify)(Notice::NewFriend { user: user.clone(), fingerprint });
             Ok(())
         }
-        Meeting::Changed { recorded } => {
-            Err(Error::PeerChanged { user: user.clone(), expected: recorded, presented: fingerprint })
+        Meeting::Changed { recorded } => Err(changed_key(me, user, recorded, fingerprint)?),
+    }
+}
+
+/// What it means that the tracker has another key for `user` than the record. Blocking: it looks at the profile.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn changed_key(me: &Me, user: &UserName, expected: Fingerprint, presented: Fingerprint) -> Result<Error, Error> {
+    let owner = me.profile.owner_of_key(&presented, user)?;
+    let owner = owner.or_else(|| (presented == me.identity.fingerprint()).then(|| me.user.clone()));
+    Ok(match owner {
+        Some(owner) => Error::KeyOfAnother { user: user.clone(), owner, key: presented },
+        None => Error::PeerChanged { user: user.clone(), expected, presented },
+    })
+}
+
+/// Checks that `key` may go on record as that of `user`: it must not be somebody else's, as far as we or the tracker know.
+///
+/// # Errors
+/// [`Error::KeyOfAnother`], or what is wrong with the profile. A tracker that can't be asked is no error.
+pub async fn check_replacement(me: &Me, user: &UserName, key: Fingerprint) -> Result<(), Error> {
+    let another = |owner| Error::KeyOfAnother { user: user.clone(), owner, key };
+    if key == me.identity.fingerprint() {
+        return Err(another(me.user.clone()));
+    }
+    let (profile, whose) = (me.profile.clone(), user.clone());
+    if let Some(owner) = blocking(move || Ok(profile.owner_of_key(&key, &whose)?)).await? {
+        return Err(another(owner));
+    }
+    let bound = match me.connect_tracker().await {
+        Ok(mut link) => bound_to(&mut link, key).await,
+        Err(error) => Err(error),
+    };
+    match bound {
+        Ok(Some(owner)) if owner != *user => Err(another(owner)),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::info!("the tracker can't be asked whose key it is: {error}");
+            Ok(())
         }
+    }
+}
+
+/// A link to `target`. Whoever else answers where the tracker saw them is judged by a connection of its own to the tracker.
+///
+/// # Errors
+/// [`Error::Link`], and [`Error::PeerChanged`] or [`Error::UnknownKey`] when somebody else answers.
+pub async fn dial(me: &Me, endpoint: &Endpoint, target: &Target, capabilities: &[&str]) -> Result<Link, Error> {
+    let failure = match link::dial(endpoint, target, &me.user, capabilities).await {
+        Ok(link) => return Ok(link),
+        Err(failure) => failure,
+    };
+    let LinkError::OtherKey { .. } = failure else { return Err(Error::link(&target.user, failure)) };
+    match me.connect_tracker().await {
+        Ok(mut tracker) => Err(judged(me, &mut tracker, target, failure).await?),
+        Err(error) => {
+            tracing::info!("the tracker can't be asked whose key it is: {error}");
+            Err(Error::link(&target.user, failure))
+        }
+    }
+}
+
+/// The same where the tracker can be asked over `tracker`.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_through(
+    me: &Me,
+    endpoint: &Endpoint,
+    tracker: &mut impl AskTracker,
+    target: &Target,
+    capabilities: &[&str],
+) -> Result<Link, Error> {
+    match link::dial(endpoint, target, &me.user, capabilities).await {
+        Ok(link) => Ok(link),
+        Err(failure @ LinkError::OtherKey { .. }) => Err(judged(me, tracker, target, failure).await?),
+        Err(failure) => Err(Error::link(&target.user, failure)),
+    }
+}
+
+/// What it means that somebody else answers where the tracker saw the one that was dialled. Somebody we or the tracker
+/// know is there by a wrong address; a key to which the tracker binds the dialled one now has changed; of any other
+/// nobody can tell.
+async fn judged(me: &Me, tracker: &mut impl AskTracker, target: &Target, failure: LinkError) -> Result<Error, Error> {
+    let LinkError::OtherKey { address, presented, expected } = failure else {
+        return Ok(Error::link(&target.user, failure));
+    };
+    let (profile, user) = (me.profile.clone(), target.user.clone());
+    let known = blocking(move || Ok(profile.owner_of_key(&presented, &user)?)).await?;
+    let owner = match known {
+        Some(owner) => Some(owner),
+        None => match bound_to(tracker, presented).await {
+            Ok(owner) => owner,
+            Err(error) => {
+                tracing::info!("the tracker can't be asked whose key it is: {error}");
+                None
+            }
+        },
+    };
+    match owner {
+        Some(owner) if owner == target.user => {
+            let (me, user) = (me.clone(), owner);
+            blocking(move || changed_key(&me, &user, expected, presented)).await
+        }
+        Some(owner) => {
+            let addresses = format!("{} ({owner} has {address} now)", target.user);
+            let source = LinkError::NoAnswer { addresses, within: link::PATIENCE };
+            Ok(Error::Link { user: target.user.clone(), source })
+        }
+        None => Ok(Error::link(&target.user, failure)),
+    }
+}
+
+/// The user to whom the tracker binds this key now, if there is one.
+async fn bound_to(tracker: &mut impl AskTracker, key: Fingerprint) -> Result<Option<UserName>, Error> {
+    match tracker.call::<WhoisReply>(&Request::Whois(Whois::Fingerprint(key))).await {
+        Ok(reply) => Ok(Some(reply.user)),
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -110,7 +235,9 @@ pub async fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Targe
     match recorded(me, user).await? {
         Some(friend) if !friend.addresses.is_empty() => {
             (me.notify)(Notice::WithoutTracker { why: error.to_string() });
-            Ok(Target { user: friend.user, fingerprint: friend.fingerprint, addresses: friend.addresses })
+            let addresses = dialled(&friend.addresses, &sys::local_addresses(), None);
+            // The tracker saw them there once; whoever is there now is not for it to say.
+            Ok(Target { user: friend.user, fingerprint: friend.fingerprint, addresses, observed: None })
         }
         _ => Err(error),
     }
@@ -129,7 +256,10 @@ async fn absent_friend(me: &Me, link: &mut impl AskTracker, user: &UserName) -> 
     match (whois(link, user).await, recorded(me, user).await) {
         (_, Err(error)) => error,
         (Ok(WhoisReply { fingerprint, .. }), Ok(Some(friend))) if friend.fingerprint != fingerprint => {
-            Error::PeerChanged { user: user.clone(), expected: friend.fingerprint, presented: fingerprint }
+            let (me, user) = (me.clone(), user.clone());
+            blocking(move || changed_key(&me, &user, friend.fingerprint, fingerprint))
+                .await
+                .unwrap_or_else(|error| error)
         }
         (Err(error), _) if error.code() == Some(ErrorCode::NotFound) => Error::UnknownUser(user.clone()),
         _ => Error::Offline(user.clone()),

@@ -1,6 +1,7 @@
 //! The one error of everything that a command does, and its kinds.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,32 @@ pub enum Error {
         expected: Fingerprint,
         /// The key that was shown.
         presented: Fingerprint,
+    },
+    /// Somebody of whom nobody knows anything answers where the tracker saw the user.
+    #[error(
+        "somebody else answers at {address}, where {user} was last\n  on record: {expected}\n  there:     {presented}\n\
+         Nothing was sent. The tracker knows no such key: the address may have gone to another machine, or somebody may be \
+         pretending to be {user}. Try again when `peer list` shows {user} elsewhere"
+    )]
+    UnknownKey {
+        /// Who.
+        user: UserName,
+        /// Where.
+        address: SocketAddr,
+        /// The key on record.
+        expected: Fingerprint,
+        /// The key that was shown.
+        presented: Fingerprint,
+    },
+    /// A key that is said to be the user's is somebody else's.
+    #[error("the key {key} is {owner}'s, so it can't be {user}'s: nothing was changed")]
+    KeyOfAnother {
+        /// Who.
+        user: UserName,
+        /// Whose it is.
+        owner: UserName,
+        /// The key.
+        key: Fingerprint,
     },
     /// The user offers no such file.
     #[error("{user} doesn't share {}: see `peer files {user}`", safe_line(.name))]
@@ -227,11 +254,11 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// An error of a link to `user`; a wrong key becomes [`Error::PeerChanged`].
+    /// An error of a link to `user`.
     pub fn link(user: &UserName, source: LinkError) -> Self {
         match source {
-            LinkError::IdentityChanged { expected, presented } => {
-                Self::PeerChanged { user: user.clone(), expected, presented }
+            LinkError::OtherKey { address, expected, presented } => {
+                Self::UnknownKey { user: user.clone(), address, expected, presented }
             }
             source => Self::Link { user: user.clone(), source },
         }
@@ -267,7 +294,10 @@ impl Error {
             Self::Link { source, .. } => link_kind(source),
             Self::Stream { source, .. } => stream_kind(source),
             Self::NoTracker { .. } => ErrorKind::Network,
-            Self::PeerChanged { .. } | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
+            Self::PeerChanged { .. }
+            | Self::UnknownKey { .. }
+            | Self::KeyOfAnother { .. }
+            | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
             Self::NotShared { .. } | Self::NobodyShares(_) | Self::Stale { .. } => ErrorKind::NotShared,
             Self::Integrity(_) => ErrorKind::Integrity,
             Self::Disk { .. } | Self::Closed { .. } | Self::NoRoom { .. } => ErrorKind::Disk,
@@ -300,14 +330,16 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
 
 fn link_kind(error: &LinkError) -> ErrorKind {
     match error {
-        LinkError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
+        LinkError::OtherKey { .. } => ErrorKind::IdentityChanged,
         LinkError::Refused {
             code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol | Code::Replaced,
             ..
         } => ErrorKind::Refused,
-        LinkError::NoAnswer { .. } | LinkError::Lost(_) | LinkError::Protocol(_) | LinkError::Refused { .. } => {
-            ErrorKind::Network
-        }
+        LinkError::NoAnswer { .. }
+        | LinkError::TooNarrow(_)
+        | LinkError::Lost(_)
+        | LinkError::Protocol(_)
+        | LinkError::Refused { .. } => ErrorKind::Network,
         LinkError::Local(_) => ErrorKind::Other,
     }
 }

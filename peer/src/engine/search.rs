@@ -85,8 +85,8 @@ mod tests {
             Ok(serde_json::from_value(self.0.remove(0)).unwrap())
         }
 
-        fn is_near(&self) -> bool {
-            true
+        fn local(&self) -> Option<std::net::SocketAddr> {
+            None
         }
     }
 

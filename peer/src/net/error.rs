@@ -1,6 +1,7 @@
 //! What can go wrong on the wire, by blame.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::Fingerprint;
@@ -8,6 +9,8 @@ use shared::frame::FrameError;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
 use shared::tracker::{ErrorCode, Refusal};
+
+use super::narrow::NarrowPath;
 
 /// Why there is no link to a peer, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +24,18 @@ pub enum LinkError {
         within: Duration,
     },
     /// Somebody answered who isn't the one that was dialled.
-    #[error("the identity changed: expected {expected}, found {presented}")]
-    IdentityChanged {
+    #[error("somebody else answers at {address}: expected {expected}, found {presented}")]
+    OtherKey {
+        /// Where.
+        address: SocketAddr,
         /// The key that was demanded.
         expected: Fingerprint,
         /// The key that was shown.
         presented: Fingerprint,
     },
+    /// No packet of QUIC gets there.
+    #[error("{0}")]
+    TooNarrow(NarrowPath),
     /// The other side doesn't want this link.
     #[error("{}", refused_words(*.code, .message))]
     Refused {

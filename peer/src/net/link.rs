@@ -1,6 +1,6 @@
 //! An authenticated connection between two peers, after hello and welcome.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +10,20 @@ use rustls::pki_types::CertificateDer;
 use shared::limits::AGENT_BYTES;
 use shared::peer::{Answer, Ask, Code, Hello, ZEROS};
 use shared::{Fingerprint, UserName};
-use tokio::task::JoinSet;
 
+use super::addresses::without_scope;
 use super::endpoint::{Call, Endpoint, Stranger, link_window, send_window};
+use super::narrow::{self, NarrowPath};
+use super::race::first_success;
 use super::stream::{Priority, Receiver, Sender, within};
 use super::{LinkError, StreamError};
 
 /// For a handshake, and again for hello and welcome.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Between one address and the next: the first that answers wins (RFC 8305 calls this happy eyeballs).
 const STAGGER: Duration = Duration::from_millis(150);
+/// So long nobody answered when the cause begins to be looked for.
+const LONG: Duration = Duration::from_secs(2);
 
 /// One link to one peer. Cheap to clone; all clones are the same connection.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct Target {
     pub fingerprint: Fingerprint,
     /// Where, the likeliest first.
     pub addresses: Vec<SocketAddr>,
+    /// Which of them the tracker itself saw; the others are what was named, and may be those of other machines.
+    pub observed: Option<SocketAddr>,
 }
 
 /// A caller whose key is proved and who said hello; not yet let in.
@@ -70,8 +76,8 @@ fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
 /// holds the right key.
 ///
 /// # Errors
-/// [`LinkError::IdentityChanged`] when nobody right and somebody wrong answered, [`LinkError::NoAnswer`],
-/// [`LinkError::Refused`].
+/// [`LinkError::OtherKey`] when nobody right answered, and somebody else where the tracker saw the one that was dialled;
+/// [`LinkError::NoAnswer`], [`LinkError::TooNarrow`], [`LinkError::Refused`].
 pub async fn dial(
     endpoint: &Endpoint,
     target: &Target,
@@ -93,7 +99,7 @@ pub async fn dial(
             Err(match error {
                 StreamError::Link(error) => error,
                 StreamError::Answered { code, message } => LinkError::Refused { code, message },
-                StreamError::Timeout(within) => LinkError::NoAnswer { addresses: addresses_of(target), within },
+                StreamError::Timeout(within) => LinkError::NoAnswer { addresses: addresses_of(target, &[]), within },
                 other => LinkError::Protocol(other.to_string()),
             })
         }
@@ -132,7 +138,7 @@ impl Caller {
 
     /// Where the call comes from.
     pub fn address(&self) -> SocketAddr {
-        canonical(self.connection.remote_address())
+        without_scope(self.connection.remote_address())
     }
 
     /// Lets the caller in as `user`, which somebody trusted says it is.
@@ -184,7 +190,17 @@ impl Link {
 
     /// Where the other side is now.
     pub fn address(&self) -> SocketAddr {
-        canonical(self.connection.remote_address())
+        without_scope(self.connection.remote_address())
+    }
+
+    /// The address of this machine that it uses, as far as the system says.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.connection.local_ip().map(|ip| ip.to_canonical())
+    }
+
+    /// Whether it was dialled from here.
+    pub const fn is_dialled(&self) -> bool {
+        self.dialled
     }
 
     /// Opens a stream by saying what it is for.
@@ -252,59 +268,95 @@ impl Link {
 }
 
 async fn race(endpoint: &Endpoint, target: &Target) -> Result<quinn::Connection, LinkError> {
-    let mut attempts = JoinSet::new();
-    for (position, address) in (0_u32..).zip(&target.addresses) {
-        let (endpoint, address, fingerprint) = (endpoint.clone(), *address, target.fingerprint);
-        attempts.spawn(async move {
-            tokio::time::sleep(STAGGER * position).await;
-            let pin = ServerPin::exactly(fingerprint);
-            let connected = match endpoint.connect(address, &pin) {
-                Ok(connecting) => tokio::time::timeout(PATIENCE, connecting).await,
-                Err(error) => return Err(Some(error)),
-            };
-            match (connected, pin.mismatch()) {
-                (Ok(Ok(connection)), _) => Ok(connection),
-                (_, Some(presented)) => Err(Some(LinkError::IdentityChanged { expected: fingerprint, presented })),
-                (Ok(Err(error)), None) => Err(Some(error.into())),
-                (Err(_), None) => Err(None),
-            }
-        });
+    if let Some(narrow) = narrow::here(&target.addresses) {
+        return Err(LinkError::TooNarrow(narrow));
     }
-    let mut failure: Option<LinkError> = None;
-    let own = endpoint.identity().fingerprint();
-    while let Some(attempt) = attempts.join_next().await {
-        match attempt {
-            Ok(Ok(connection)) => return Ok(connection),
-            // An address that leads back to this machine says nothing about the one that was dialled.
-            Ok(Err(Some(LinkError::IdentityChanged { presented, .. }))) if presented == own => {}
-            Ok(Err(Some(error))) if failure.as_ref().is_none_or(|known| weight(&error) > weight(known)) => {
-                failure = Some(error);
+    let attempts = first_success(&target.addresses, STAGGER, |address| {
+        let (endpoint, expected) = (endpoint.clone(), target.fingerprint);
+        async move { attempt(&endpoint, address, expected).await }
+    });
+    let mut narrow = None;
+    // Beside the attempts: whoever waited for them has waited long enough.
+    let look_for_the_cause = async {
+        tokio::time::sleep(LONG).await;
+        narrow = narrow::on_the_way(target.observed).await;
+        std::future::pending().await
+    };
+    let raced = tokio::select! {
+        raced = attempts => raced,
+        never = look_for_the_cause => never,
+    };
+    raced.map_err(|failures| verdict(target, endpoint.identity().fingerprint(), failures, narrow))
+}
+
+async fn attempt(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    expected: Fingerprint,
+) -> Result<quinn::Connection, LinkError> {
+    let pin = ServerPin::exactly(expected);
+    let connected = tokio::time::timeout(PATIENCE, endpoint.connect(address, &pin)?).await;
+    match (connected, pin.mismatch()) {
+        (Ok(Ok(connection)), _) => Ok(connection),
+        (_, Some(presented)) => Err(LinkError::OtherKey { address, expected, presented }),
+        (Ok(Err(error)), None) => Err(error.into()),
+        (Err(_), None) => Err(LinkError::NoAnswer { addresses: address.to_string(), within: PATIENCE }),
+    }
+}
+
+/// What the failures at all its addresses say of the one that was dialled; `own` is our own key.
+fn verdict(
+    target: &Target,
+    own: Fingerprint,
+    failures: Vec<(SocketAddr, LinkError)>,
+    narrow: Option<NarrowPath>,
+) -> LinkError {
+    let mut told: Option<LinkError> = None;
+    let mut elsewhere = Vec::new();
+    for (address, failure) in failures {
+        match failure {
+            // This machine, or the machine of somebody who has an address that was only named: it says nothing about the
+            // one that was dialled.
+            LinkError::OtherKey { presented, .. } if presented == own || Some(address) != target.observed => {
+                elsewhere.push(address);
             }
+            failure if told.as_ref().is_none_or(|told| weight(&failure) > weight(told)) => told = Some(failure),
             _ => {}
         }
     }
-    Err(failure
-        .filter(|failure| weight(failure) > 0)
-        .unwrap_or_else(|| LinkError::NoAnswer { addresses: addresses_of(target), within: PATIENCE }))
+    if let Some(told) = told.filter(|told| weight(told) > 1) {
+        return told;
+    }
+    match narrow {
+        Some(narrow) => LinkError::TooNarrow(narrow),
+        None => no_answer(target, &elsewhere),
+    }
 }
 
 /// Which of several failures tells most about the one that was dialled.
 const fn weight(error: &LinkError) -> u8 {
     match error {
-        LinkError::IdentityChanged { .. } => 3,
+        LinkError::OtherKey { .. } => 3,
         LinkError::Refused { .. } | LinkError::Protocol(_) => 2,
-        LinkError::NoAnswer { .. } | LinkError::Lost(_) => 1,
+        LinkError::NoAnswer { .. } | LinkError::TooNarrow(_) | LinkError::Lost(_) => 1,
         LinkError::Local(_) => 0,
     }
 }
 
-/// An IPv4 address as such, also where the socket has it as one of IPv6.
-const fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+/// Nobody answered, or somebody else at these addresses.
+fn no_answer(target: &Target, elsewhere: &[SocketAddr]) -> LinkError {
+    let mut addresses = addresses_of(target, elsewhere);
+    if !elsewhere.is_empty() {
+        let texts: Vec<_> = elsewhere.iter().map(ToString::to_string).collect();
+        addresses = format!("{addresses} (somebody else has {})", texts.join(", "));
+    }
+    LinkError::NoAnswer { addresses, within: PATIENCE }
 }
 
-fn addresses_of(target: &Target) -> String {
-    let texts: Vec<_> = target.addresses.iter().map(ToString::to_string).collect();
+/// The addresses at which nobody answered, for people.
+fn addresses_of(target: &Target, elsewhere: &[SocketAddr]) -> String {
+    let silent = target.addresses.iter().filter(|address| !elsewhere.contains(address));
+    let texts: Vec<_> = silent.map(ToString::to_string).collect();
     if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
 }
 

@@ -91,6 +91,22 @@ impl Profile {
         self.friend_where("fingerprint = ?1", &fingerprint.to_string())
     }
 
+    /// Whose key this is on record, if it is that of somebody other than `user`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn owner_of_key(&self, key: &Fingerprint, user: &UserName) -> Result<Option<UserName>, ProfileError> {
+        let owner: Option<String> = {
+            let database = self.database();
+            let mut query = self.sql(
+                database.prepare_cached("SELECT user FROM friend WHERE fingerprint = ?1 AND user <> ?2 ORDER BY user"),
+            )?;
+            let owner = query.query_row([&key.to_string(), user.as_str()], |row| row.get(0));
+            self.sql(owner.optional())?
+        };
+        owner.map(|owner| self.user_name(&owner)).transpose()
+    }
+
     /// Records where a friend was reached, for the time when the tracker can't say.
     ///
     /// # Errors
@@ -149,6 +165,10 @@ mod tests {
         let friend = profile.friend_with_key(&two).unwrap().unwrap();
         assert_eq!((friend.user, friend.verified, friend.first_seen), (bob.clone(), true, 5));
         assert_eq!(profile.friend_with_key(&one).unwrap(), None);
+        let carol: UserName = "carol".parse().unwrap();
+        assert_eq!(profile.owner_of_key(&two, &carol).unwrap(), Some(bob.clone()));
+        assert_eq!(profile.owner_of_key(&two, &bob).unwrap(), None);
+        assert_eq!(profile.owner_of_key(&one, &carol).unwrap(), None);
         let addresses = ["10.0.0.1:5".parse().unwrap(), "[::1]:6".parse().unwrap()];
         profile.remember_addresses(&bob, &addresses).unwrap();
         assert_eq!(profile.friend(&bob).unwrap().unwrap().addresses, addresses);

@@ -107,8 +107,10 @@ impl Subcommands {
                 hook: Some(hook).filter(|hook| no_hook || !hook.is_empty()),
             }),
             Self::Events => Command::Events,
-            Self::Trust { user: Some(user), replace, .. } => Command::Trust { of: Whose::User(user), replace },
-            Self::Trust { user: None, replace, .. } => Command::Trust { of: Whose::Tracker, replace },
+            Self::Trust { user: Some(user), replace, yes, .. } => {
+                Command::Trust { of: Whose::User(user), replace, yes }
+            }
+            Self::Trust { user: None, replace, yes, .. } => Command::Trust { of: Whose::Tracker, replace, yes },
             Self::Verify { user, yes } => Command::Verify { user, yes },
         })
     }

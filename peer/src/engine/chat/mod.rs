@@ -22,6 +22,7 @@ use shared::peer::{ChatMessage, Code, MessageId, Offer};
 pub use self::outgoing::{Outgoing, Settled};
 pub use self::receive::{Intake, receive};
 pub use self::visit::{Visit, unreachable_is_offline};
+use super::node::control::Delivery;
 use super::{Error, ErrorKind, Me, blocking, now_ms};
 use crate::net::{LinkError, StreamError};
 pub use crate::profile::{Direction, HistoryQuery, Kept, MessageState, StoredMessage, Unread, Waiting};
@@ -127,7 +128,7 @@ pub const fn prospect(error: &Error, met: bool) -> Prospect {
             source: StreamError::Answered { code: Code::Unauthorised, .. } | StreamError::Reset(Code::Unauthorised),
             ..
         } => Prospect::Never,
-        Error::PeerChanged { .. } => Prospect::WhenTrusted,
+        Error::PeerChanged { .. } | Error::KeyOfAnother { .. } => Prospect::WhenTrusted,
         _ => Prospect::Later,
     }
 }
@@ -141,14 +142,27 @@ pub async fn is_met(me: &Me, user: &UserName) -> Result<bool, Error> {
     blocking(move || Ok(profile.friend(&user)?.is_some())).await
 }
 
-/// Whether somebody who asks for a message to be delivered may be told that it waits: not when something is wrong here,
-/// and not for somebody of whom nobody can say whether they exist.
-pub const fn may_wait(kind: ErrorKind, met: bool) -> bool {
+/// Whether a message that could not go for this reason stays in the outbox: not when something is wrong here, not when its
+/// receiver's identity changed (`is_changed`), and not for somebody of whom nobody can say whether they exist.
+pub const fn may_wait(kind: ErrorKind, met: bool, is_changed: bool) -> bool {
     match kind {
-        ErrorKind::Disk | ErrorKind::IdentityChanged => false,
+        ErrorKind::Disk => false,
+        // Somebody else at their address takes nothing from what there is to say to them.
+        ErrorKind::IdentityChanged => !is_changed,
         ErrorKind::Unavailable => true,
         _ => met,
     }
+}
+
+/// What is told of a message that stays in the outbox.
+///
+/// # Errors
+/// [`Error::Told`] where waiting alone doesn't help: somebody has to look at it.
+pub fn waits(message: ChatMessage, kind: ErrorKind, why: String) -> Result<Delivery, Error> {
+    if kind == ErrorKind::IdentityChanged {
+        return Err(Error::Told { kind, message: format!("{why}\nThe message is queued: see `peer outbox`") });
+    }
+    Ok(Delivery { message, state: MessageState::Waiting, why: Some(why) })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{Me, Outgoing, Settled};
 use crate::engine::{Error, contacts};
 use crate::net::LinkError;
 use crate::net::endpoint::Endpoint;
-use crate::net::link::{self, Link};
+use crate::net::link::Link;
 
 /// A link to somebody over which what waits for them is delivered.
 #[derive(Debug)]
@@ -28,8 +28,7 @@ impl Visit {
     pub async fn open(me: &Me, to: &UserName) -> Result<Self, Error> {
         let target = contacts::find(me, to).await?;
         let endpoint = Endpoint::dialling(&me.identity, None).map_err(|why| Error::link(to, why))?;
-        let link =
-            link::dial(&endpoint, &target, &me.user, &[]).await.map_err(|why| unreachable_is_offline(to, why))?;
+        let link = contacts::dial(me, &endpoint, &target, &[]).await.map_err(unreachable_is_offline)?;
         let outgoing = Outgoing::open(&link).await.map_err(|why| Error::stream(to, why))?;
         Ok(Self { me: me.clone(), to: to.clone(), endpoint, link, outgoing })
     }
@@ -50,12 +49,12 @@ impl Visit {
 }
 
 /// Somebody who is listed but doesn't answer is, for a conversation, not there.
-pub fn unreachable_is_offline(user: &UserName, error: LinkError) -> Error {
+pub fn unreachable_is_offline(error: Error) -> Error {
     match error {
-        LinkError::NoAnswer { .. } => {
-            tracing::info!("{user}: {error}");
-            Error::Offline(user.clone())
+        Error::Link { user, source: source @ LinkError::NoAnswer { .. } } => {
+            tracing::info!("{user}: {source}");
+            Error::Offline(user)
         }
-        error => Error::link(user, error),
+        error => error,
     }
 }

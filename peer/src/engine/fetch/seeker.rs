@@ -194,7 +194,7 @@ impl Seeker {
         };
         for entry in entries.into_values().filter(new) {
             let has = catalogue(&mut tracker, &entry.user, due, &self.pull.orders).await?;
-            let target = contacts::target_of(me, &entry, tracker.is_near());
+            let target = contacts::target_of(me, &entry, AskTracker::local(&tracker));
             others.push((entry.user, target.map(|target| (target, has))));
         }
         Ok(others)

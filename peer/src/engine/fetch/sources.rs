@@ -94,7 +94,9 @@ impl Caller {
             tokio::time::sleep(wait.min(until.saturating_duration_since(Instant::now()))).await;
             match self.call(user).await {
                 Ok(link) => return Ok(link),
-                Err(error @ (Error::PeerChanged { .. } | Error::Profile(_))) => return Err(error),
+                Err(error @ (Error::PeerChanged { .. } | Error::KeyOfAnother { .. } | Error::Profile(_))) => {
+                    return Err(error);
+                }
                 Err(error) if Instant::now() >= until => return Err(error),
                 Err(error) => tracing::debug!("{user} is still gone: {error}"),
             }
@@ -137,8 +139,7 @@ impl Caller {
     }
 
     async fn dial(&self, target: &link::Target) -> Result<Link, Error> {
-        let dialled = link::dial(&self.endpoint, target, &self.me.user, &[ZEROS]).await;
-        let link = dialled.map_err(|why| Error::link(&target.user, why))?;
+        let link = contacts::dial(&self.me, &self.endpoint, target, &[ZEROS]).await?;
         let mut links = self.links();
         // It may have been begun before people began to talk.
         link.make_room(self.courtesy.is_due());
@@ -154,5 +155,8 @@ impl Caller {
 
 /// Whether calling again may help.
 pub(super) const fn may_come_back(error: &LinkError) -> bool {
-    matches!(error, LinkError::NoAnswer { .. } | LinkError::Lost(_) | LinkError::Refused { .. })
+    matches!(
+        error,
+        LinkError::NoAnswer { .. } | LinkError::TooNarrow(_) | LinkError::Lost(_) | LinkError::Refused { .. }
+    )
 }

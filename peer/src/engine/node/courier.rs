@@ -40,6 +40,8 @@ pub(super) enum Verdict {
         why: String,
         /// Whether the receiver's key is on record.
         met: bool,
+        /// Whether the receiver has another key now.
+        is_changed: bool,
     },
     /// It will never go.
     Failed {
@@ -234,7 +236,7 @@ impl Courier {
             self.held = Some(why.clone());
             self.events.send(Event::Held { user: self.desk.user.clone(), why: why.clone(), frozen: is_changed });
         }
-        Verdict::Waits { kind, why, met }
+        Verdict::Waits { kind, why, met, is_changed }
     }
 
     /// Other processes of the profile deliver as well, and take things out.

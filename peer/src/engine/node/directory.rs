@@ -66,7 +66,7 @@ impl Directory {
             Ok(false) => {}
             Ok(true) => return Err((Code::Unauthorised, "refused".to_owned())),
             // Until the key is trusted here: what they have to say may wait.
-            Err(Error::PeerChanged { .. }) => {
+            Err(Error::PeerChanged { .. } | Error::KeyOfAnother { .. }) => {
                 let why = format!("your key is not the one that {} knows of {user}", self.me.user);
                 return Err((Code::Replaced, why));
             }

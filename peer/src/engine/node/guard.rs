@@ -4,6 +4,12 @@
 //! when it may have said so while it was away, and when the user trusts another key, each link that may be concerned is
 //! held against the tracker's word and the record. One with another key ends at once: neither a message nor a file goes to
 //! whoever holds the old key, and what they write is not taken for their user's any more.
+//!
+//! Links end as well when an address at one of their ends is gone: QUIC lets a dialler move and not the one that was
+//! dialled, and whatever is sent over such a link waits for nothing.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
 
 use shared::peer::Code;
 use shared::tracker::{ErrorCode, Request, Whois, WhoisReply};
@@ -13,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Exchange;
 use super::keeper::TrackerHandle;
-use crate::engine::contacts::AskTracker;
+use crate::engine::contacts::{AskTracker, changed_key};
 use crate::engine::event::{Event, Events};
 use crate::engine::{Error, Me, blocking};
+use crate::net::link::Link;
+use crate::sys;
 
 /// Whose links may be to the wrong key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +32,10 @@ pub(super) enum Doubt {
     Of(UserName),
     /// Everybody's: what was said meanwhile was not heard.
     All,
+    /// Theirs: they are at these addresses now.
+    Moved(UserName, Vec<IpAddr>),
+    /// Everybody's: addresses of this machine may be gone.
+    Network,
 }
 
 /// The task that ends them.
@@ -68,6 +80,14 @@ impl Guard {
             let looked = match doubt {
                 Some(Doubt::Of(user)) => self.look_at(&user, true).await,
                 Some(Doubt::All) => self.look_at_all().await,
+                Some(Doubt::Moved(user, now)) => {
+                    self.hang_up_dead(&user, |link| link.is_dialled() && !now.contains(&link.address().ip()));
+                    Ok(())
+                }
+                Some(Doubt::Network) => {
+                    self.leave_gone_addresses();
+                    Ok(())
+                }
                 None => return Ok(()),
             };
             // The next thing that is said is looked at again.
@@ -82,6 +102,23 @@ impl Guard {
             self.look_at(&user, false).await?;
         }
         Ok(())
+    }
+
+    /// Ends the links that came in at an address which this machine has no longer.
+    fn leave_gone_addresses(&self) {
+        let ours: HashSet<IpAddr> = sys::local_addresses().into_iter().map(|local| local.ip).collect();
+        let is_gone = |link: &Link| !link.is_dialled() && link.local_ip().is_some_and(|ip| !ours.contains(&ip));
+        for user in self.exchange.switchboard.users() {
+            self.hang_up_dead(&user, is_gone);
+        }
+    }
+
+    fn hang_up_dead(&self, user: &UserName, is_dead: impl Fn(&Link) -> bool) {
+        if self.exchange.switchboard.hang_up_those(user, Code::Done, is_dead) {
+            tracing::info!("links to {user} were ended: they led to an address that is gone");
+            // What waits for them goes over a new one.
+            self.exchange.post.wake_if_open(user);
+        }
     }
 
     /// `told`: it was about this user.
@@ -101,13 +138,15 @@ impl Guard {
             };
             as_said && recorded.is_none_or(|recorded| key == recorded)
         };
-        if !self.exchange.switchboard.hang_up_unless(user, Code::Replaced, is_right) {
+        if !self.exchange.switchboard.hang_up_those(user, Code::Replaced, |link| !is_right(link.fingerprint())) {
             return Ok(());
         }
         tracing::info!("{user} has another key now: the links to the old one were ended");
         match (word, recorded) {
             (Word::Key(presented), Some(expected)) if presented != expected => {
-                self.freeze(user, Error::PeerChanged { user: user.clone(), expected, presented }).await
+                let (me, whose) = (self.me.clone(), user.clone());
+                let why = blocking(move || changed_key(&me, &whose, expected, presented)).await?;
+                self.freeze(user, why).await
             }
             _ => {
                 self.exchange.post.wake_if_open(user);

@@ -84,8 +84,8 @@ impl PostOffice {
         desk.wake();
         match verdict.await {
             Ok(Verdict::Stored) => Ok(Delivery { message, state: MessageState::Stored, why: None }),
-            Ok(Verdict::Waits { kind, why, met }) if !now && chat::may_wait(kind, met) => {
-                Ok(Delivery { message, state: MessageState::Waiting, why: Some(why) })
+            Ok(Verdict::Waits { kind, why, met, is_changed }) if !now && chat::may_wait(kind, met, is_changed) => {
+                chat::waits(message, kind, why)
             }
             Ok(Verdict::Waits { kind, why, .. } | Verdict::Failed { kind, why }) => {
                 self.give_up(to, message.id, &why).await?;

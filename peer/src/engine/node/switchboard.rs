@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use shared::UserName;
 use shared::peer::{Code, ZEROS};
-use shared::{Fingerprint, UserName};
 use tokio::sync::mpsc;
 
 use super::keeper::TrackerHandle;
@@ -13,7 +13,7 @@ use crate::engine::contacts;
 use crate::engine::{Error, Me};
 use crate::net::TrackerError;
 use crate::net::endpoint::Endpoint;
-use crate::net::link::{self, ANSWERS, Link};
+use crate::net::link::{ANSWERS, Link};
 
 /// Links by user.
 #[derive(Debug)]
@@ -80,8 +80,9 @@ impl Switchboard {
             }
             found => found?,
         };
-        let dialled = link::dial(&self.endpoint, &target, &self.me.user, &[ANSWERS, ZEROS]).await;
-        let link = dialled.map_err(|why| unreachable_is_offline(user, why))?;
+        let mut tracker = self.tracker.clone();
+        let dialled = contacts::dial_through(&self.me, &self.endpoint, &mut tracker, &target, &[ANSWERS, ZEROS]).await;
+        let link = dialled.map_err(unreachable_is_offline)?;
         self.add(&link);
         // Fails only when the node is ending.
         let _ = self.dialled.send(Dialled { link: link.clone(), changes });
@@ -100,13 +101,13 @@ impl Switchboard {
         links.iter().for_each(|link| link.close(code));
     }
 
-    /// Ends the links to `user` whose key isn't right; false when there are none.
-    pub(super) fn hang_up_unless(&self, user: &UserName, code: Code, is_right: impl Fn(Fingerprint) -> bool) -> bool {
+    /// Ends those of the links to `user` that are meant; false when there are none.
+    pub(super) fn hang_up_those(&self, user: &UserName, code: Code, is_meant: impl Fn(&Link) -> bool) -> bool {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(of_user) = links.get_mut(user) else { return false };
         let before = of_user.len();
         of_user.retain(|link| {
-            let stays = is_right(link.fingerprint());
+            let stays = !is_meant(link);
             if !stays {
                 link.close(code);
             }

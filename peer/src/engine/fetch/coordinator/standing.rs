@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Ending, Reporter, Running, Source, Trouble};
-use crate::engine::Error;
 use crate::engine::fetch::parts::watch;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::puller::pull;
@@ -15,6 +14,7 @@ use crate::engine::fetch::pulse::Pulse;
 use crate::engine::fetch::seeker::{Seeker, Sought};
 use crate::engine::fetch::sources::{Found, may_come_back};
 use crate::engine::fetch::{FetchEvent, FileNo, Sources};
+use crate::engine::{Error, ErrorKind};
 use crate::net::link::Link;
 use crate::net::{LinkError, StreamError};
 use shared::peer::Code;
@@ -45,11 +45,15 @@ impl Running<'_> {
                 }
             }
             // A key that changed stops everything, if it was that one that was wanted.
-            Sought::Missed { named: true, error: error @ Error::PeerChanged { .. }, .. } => {
+            Sought::Missed {
+                named: true,
+                error: error @ (Error::PeerChanged { .. } | Error::KeyOfAnother { .. }),
+                ..
+            } => {
                 return Some(Ending::Changed(error));
             }
             Sought::Missed { user, named, error } => {
-                if named || matches!(error, Error::PeerChanged { .. }) {
+                if named || error.kind() == ErrorKind::IdentityChanged {
                     report(FetchEvent::NotAsked { user: &user, why: &error.to_string() });
                 } else {
                     tracing::info!("{user} has the same and can't be asked: {error}");
