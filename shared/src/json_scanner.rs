@@ -143,10 +143,18 @@ impl Objects {
                 self.scanned += 1;
                 continue;
             }
-            self.scanned += 1;
-            if self.skipped.unwrap_or_default() + self.scanned - self.start > self.limit {
-                return Err(ScanError::TooLarge { limit: self.limit });
+            if let State::Inside { string: InString::Yes, .. } = self.state {
+                // Most of a long request is inside of strings, where only these two bytes mean something.
+                let rest = self.buffer.get(self.scanned..).unwrap_or_default();
+                let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
+                self.scanned += plain;
+                self.check_length()?;
+                if plain > 0 {
+                    continue;
+                }
             }
+            self.scanned += 1;
+            self.check_length()?;
             let next = match self.state {
                 State::Inside { depth, string } => self.step(byte, depth, string)?,
                 State::Opened { after_nul } if is_space(byte) => Some(State::Opened { after_nul }),
@@ -165,6 +173,11 @@ impl Objects {
         }
         self.forget_skipped();
         Ok(None)
+    }
+
+    fn check_length(&self) -> Result<(), ScanError> {
+        let length = self.skipped.unwrap_or_default() + self.scanned - self.start;
+        if length > self.limit { Err(ScanError::TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
     /// The state after `byte`; `None` when it ended the object.
@@ -225,7 +238,7 @@ impl fmt::Display for ScanError {
                 write!(
                     f,
                     "expected a JSON object that starts with '{{', found the byte 0x{byte:02x}: \
-                     send bare JSON, without a length or a header before it"
+                     send bare JSON, without a length or a header before it, in UTF-8"
                 )
             }
             Self::TooLarge { limit } => write!(f, "the JSON object is larger than {limit} bytes"),

@@ -75,6 +75,7 @@
 //! * Of `files` those are kept that can be. A file that can't (a name that is none, a bare text, no `size`, half of a
 //!   surrogate pair) is left out: the reply has `left_out`, how many there are, and names the first of them with the
 //!   reasons in `message`. Only when none of several can be kept is it an error, and then nothing changes.
+//! * A backslash in a string that begins no escape (`"C:\Users"`), and a control character, stand for themselves.
 //! * Bytes that are not UTF-8, and text that is not JSON, cost their request and not the connection.
 //!
 //! # Features
@@ -118,8 +119,9 @@
 //!   `2024-05-31T13:05:09` in the tracker's local time; `files` may be `[]`.
 //! * Without fields (`"with_files": false` aside) that list is always below 4,096 bytes, also over TLS: beyond what fits
 //!   it has those who logged in last, and says `total`. Files share what entries leave as they do in plaintext; where
-//!   not even counts have room `file_count` is missing. 24 peers always fit: with names of 32 bytes and the longest IPv6
-//!   addresses they take 3,840 bytes, with IPv4 addresses 3,300. A list that was asked for with any other field has pages.
+//!   not even counts have room `file_count` is missing. 24 peers always fit: with names of 32 bytes they take 3,842
+//!   bytes with the longest IPv6 addresses (where not all counts have room) and 3,266 with IPv4 addresses. A list
+//!   that was asked for with any other field has pages.
 //! * `HEARTBEAT` with `user` renews the lease of a user for whom the connection may speak.
 //! * The exercise's rooms (`CREATE_ROOM`, `JOIN_ROOM`, `LIST_ROOMS`, `GET_ROOM_MEMBERS`, `KICK_MEMBER`) are known by name
 //!   and answered with `ERROR`: there are none yet.
@@ -198,7 +200,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use dialect::{Dialect, encode_cmd_error, encode_cmd_ok};
+pub use dialect::{Dialect, encode_cmd_error, encode_cmd_names, encode_cmd_ok};
 pub use event::{Event, EventKind};
 pub use feature::{Feature, Features};
 pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_lower, words_in, words_of};

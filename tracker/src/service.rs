@@ -198,9 +198,7 @@ impl Service {
                         client.granted(action, began.elapsed());
                         return reply;
                     }
-                    Err(Refused { refusal, retry_after_ms }) => {
-                        (refusal.code, encode_refusal(dialect, id, &refusal, retry_after_ms))
-                    }
+                    Err(refused) => (refused.refusal.code, answer::encode_denial(dialect, id, action, &refused)),
                 }
             }
             // The parser speaks the request's dialect.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::limits::PLAIN_REPLY_BYTES;
+
 use super::reply::{append_fields, begin_line};
 
 /// A way of saying the same things.
@@ -34,6 +36,30 @@ pub fn encode_cmd_error(id: Option<&str>, msg: &str) -> Vec<u8> {
     line
 }
 
+/// Writes one line that says yes in the `cmd` dialect with a list of names, as many of the first as a client of the
+/// exercise can read; when those are not all, `total` says how many there are.
+pub fn encode_cmd_names<'a>(
+    id: Option<&str>,
+    field: &'static str,
+    names: impl ExactSizeIterator<Item = &'a str>,
+) -> Vec<u8> {
+    let total = names.len();
+    let end = |shown: usize| if shown < total { format!("],\"total\":{total}}}\n") } else { "]}\n".to_owned() };
+    let mut line = begin_line(id);
+    line.extend_from_slice(format!("\"status\":\"OK\",\"{field}\":[").as_bytes());
+    for (index, name) in names.enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let more = format!("{comma}{}", serde_json::Value::from(name));
+        if line.len() + more.len() + end(index + 1).len() > PLAIN_REPLY_BYTES {
+            line.extend_from_slice(end(index).as_bytes());
+            return line;
+        }
+        line.extend_from_slice(more.as_bytes());
+    }
+    line.extend_from_slice(end(total).as_bytes());
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +74,24 @@ mod tests {
         assert_eq!(text(ok), "{\"id\":7,\"status\":\"OK\",\"msg\":\"3 arquivos\",\"count\":3}\n");
         let error = encode_cmd_error(Some("\"x\""), "não \"existe\"");
         assert_eq!(text(error), "{\"id\":\"x\",\"status\":\"ERROR\",\"msg\":\"não \\\"existe\\\"\"}\n");
+    }
+
+    #[test]
+    fn lists_of_names_fit_into_what_is_read_at_once() {
+        let line = |names: &[&str]| String::from_utf8(encode_cmd_names(None, "rooms", names.iter().copied())).unwrap();
+        assert_eq!(line(&[]), "{\"status\":\"OK\",\"rooms\":[]}\n");
+        assert_eq!(line(&["lab", "a \"b\""]), "{\"status\":\"OK\",\"rooms\":[\"lab\",\"a \\\"b\\\"\"]}\n");
+        for length in [1, 2, 32, 500, 5000] {
+            let name = "n".repeat(length);
+            for count in 0..200_usize {
+                let names = vec![name.as_str(); count * count];
+                let line = encode_cmd_names(None, "members", names.iter().copied());
+                assert!(line.len() <= PLAIN_REPLY_BYTES && line.ends_with(b"}\n"));
+                let reply: serde_json::Value = serde_json::from_slice(&line).unwrap();
+                let (shown, total) = (reply["members"].as_array().unwrap().len(), reply["total"].as_u64());
+                assert_eq!(total, (shown < names.len()).then_some(names.len() as u64));
+                assert!(shown == names.len() || line.len() + length + 20 > PLAIN_REPLY_BYTES);
+            }
+        }
     }
 }

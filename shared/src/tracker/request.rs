@@ -5,6 +5,7 @@ mod check;
 mod fault;
 mod fields;
 mod loose;
+mod repair;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -216,9 +217,16 @@ pub fn parse_object(object: &[u8], usual: Dialect) -> Parsed {
 }
 
 fn parse_text(text: &str, usual: Dialect) -> Parsed {
+    let repaired;
     let mut fields = match Fields::read(text) {
         Ok(fields) => fields,
-        Err(error) => return Parsed::refused(seeming_dialect(text.as_bytes()).unwrap_or(usual), &error.into()),
+        Err(error) => {
+            repaired = repair::repaired(text);
+            match repaired.as_deref().and_then(|text| Fields::read(text).ok()) {
+                Some(fields) => fields,
+                None => return Parsed::refused(seeming_dialect(text.as_bytes()).unwrap_or(usual), &error.into()),
+            }
+        }
     };
     let (id, dialect) = (fields.id(), fields.dialect().unwrap_or(usual));
     let action = match fields.action() {

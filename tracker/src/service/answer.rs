@@ -145,11 +145,23 @@ pub(crate) fn encode_refusal(
     }
 }
 
+/// Writes a refusal of an action that was understood.
+pub(super) fn encode_denial(dialect: Dialect, id: Option<&str>, action: Option<&str>, refused: &Refused) -> Vec<u8> {
+    match (dialect, action, refused.refusal.code) {
+        (Dialect::Cmd, Some("REGISTER"), ErrorCode::Forbidden) => {
+            encode_cmd_error(id, "o registro está fechado: peça uma conta a quem administra o servidor")
+        }
+        _ => encode_refusal(dialect, id, &refused.refusal, refused.retry_after_ms),
+    }
+}
+
 /// Writes a refusal that is in the words of `dialect` already.
 pub(super) fn encode_own_words(dialect: Dialect, id: Option<&str>, refusal: &Refusal) -> Vec<u8> {
-    match dialect {
-        Dialect::Action => encode_error(id, refusal, None),
-        Dialect::Cmd => encode_cmd_error(id, &refusal.message),
+    match (dialect, refusal.code) {
+        // Of the tracker and not of the request.
+        (_, ErrorCode::Internal) => encode_refusal(dialect, id, refusal, None),
+        (Dialect::Action, _) => encode_error(id, refusal, None),
+        (Dialect::Cmd, _) => encode_cmd_error(id, &refusal.message),
     }
 }
 
@@ -175,7 +187,11 @@ fn portuguese(code: ErrorCode, retry_after_ms: Option<u64>) -> String {
         ErrorCode::KeyMismatch => "essa conta está ligada a outra chave",
         ErrorCode::RateLimited => "tentativas demais",
         ErrorCode::Busy => "o servidor está ocupado",
-        ErrorCode::TooLarge => return format!("é grande demais: no máximo {FILES_PER_USER} arquivos e 16 MiB"),
+        ErrorCode::TooLarge => {
+            return format!(
+                "o pedido é grande demais: no máximo {FILES_PER_USER} arquivos e 16 MiB, e 16 KiB sem LOGIN"
+            );
+        }
         ErrorCode::NotFound => "não encontrado",
         ErrorCode::Internal | ErrorCode::Unknown => "o servidor falhou: quem o administra vê no log por quê",
     };

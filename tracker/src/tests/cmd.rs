@@ -171,6 +171,9 @@ async fn what_can_be_kept_of_a_list_is_kept() {
     assert_eq!(ana.sends(surrogate).await["left_out"], 1);
     let files = json!([{"name": "b", "size": 2, "hash": "y"}]);
     assert_eq!(ana.ok(json!({"cmd": "LIST_PEERS"})).await["peers"]["ana"]["files"], files);
+    // A path as a program in C puts it between quotes.
+    let path = br#"{"cmd":"REGISTER_FILES","user":"ana","files":[{"name":"C:\Users\x","size":1},{"name":"b","size":2,"hash":"y"}]}"#;
+    assert_eq!(ana.sends(path).await["left_out"], 1);
     list.pop();
     assert!(ana.error(json!({"cmd": "REGISTER_FILES", "user": "ana", "files": list.clone()})).await.contains("C:"));
     let english = ana.says(json!({"action": "REGISTER_FILES", "user": "ana", "files": list})).await;

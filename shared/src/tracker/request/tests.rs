@@ -170,6 +170,11 @@ fn one_bad_file_costs_no_other() {
         r#"{"name":"./d.txt","size":1,"hash":"x"}"#,
         r#"{"name":"dir/","size":1,"hash":"x"}"#,
         r#"{"name":"","size":1,"hash":"x"}"#,
+        // Put together by hand, as programs in C do.
+        r#"{"name":"C:\Users\u\b.txt","size":1,"hash":"x"}"#,
+        r#"{"name":"C:\xeno","size":1,"hash":"x"}"#,
+        "{\"name\":\"a\tb\",\"size\":1,\"hash\":\"x\"}",
+        "{\"name\":\"a\r\",\"size\":1,\"hash\":\"\\udc00\"}",
         r#"{"name":"a\tb","size":1,"hash":"x"}"#,
         r#"{"name":"caf\udce9.txt","size":1,"hash":"x"}"#,
         r#"{"name":"\ud83d","size":1,"hash":"x"}"#,
