@@ -434,7 +434,6 @@ mod tests {
             &["peer", "register"],
             &["peer", "register", "a b"],
             &["peer", "passwd", "secret"],
-            &["peer", "fetch", "bob"],
             &["peer", "fetch", "bob", "x", "-j", "0"],
             &["peer", "fetch", "--retry", "-o", "x"],
             &["peer", "fetch", "--retry", "--if-exists", "skip"],
@@ -449,5 +448,7 @@ mod tests {
         ] {
             assert_eq!(Args::read(args.iter(), false).unwrap_err().exit_code(), 2, "{args:?}");
         }
+        let nothing = Args::read(["peer", "fetch", "bob"], false).unwrap().command.unwrap().into_command();
+        assert!(matches!(nothing, Err(Error::Usage(_))), "{nothing:?}");
     }
 }
