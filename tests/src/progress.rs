@@ -9,10 +9,11 @@ use crate::Process;
 /// When how many bytes were verified: one entry for each report that was further than the one before.
 pub type Steps = Vec<(Instant, u64)>;
 
-/// The bytes that were verified by the last of these reports.
+/// The bytes that were verified by the last of these reports. What is looked at again doesn't count before all of it was.
 pub fn verified_bytes(said: &str) -> u64 {
     let lines = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["type"] == "progress").find_map(|line| line["bytes"].as_u64()).unwrap_or(0)
+    let fetching = |line: &Value| line["type"] == "progress" && line["phase"] == "fetching";
+    lines.filter(fetching).find_map(|line| line["bytes"].as_u64()).unwrap_or(0)
 }
 
 /// Waits until at least so many bytes are verified; tells how many are.
