@@ -5,6 +5,9 @@
 //!                      ◄─ one line of JSON ◄──────────────────────────┘
 //! ```
 //!
+//! Where the data folder's file system has no sockets, the socket is in the runtime folder of the tracker's user. The
+//! tracker looks each second whether it is still there, and puts it back.
+//!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | who may connect | the tracker's own user, and root | closed without a word |
@@ -14,9 +17,8 @@
 mod client;
 mod export;
 mod operations;
+mod place;
 mod socket;
-
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +94,9 @@ pub struct Status {
     pub version: String,
     pub pid: u32,
     pub address: String,
+    /// All addresses; `address` is the first.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     pub fingerprint: String,
     pub uptime_s: u64,
     pub connections: i64,
@@ -103,19 +108,6 @@ pub struct Status {
     pub files: usize,
     pub catalogue_bytes: usize,
     pub events: u64,
-}
-
-/// The socket's place. A long path is reached through the folder's descriptor: a socket's address has 108 bytes.
-fn socket_path(data_folder: &Path) -> std::io::Result<(std::path::PathBuf, Option<std::fs::File>)> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::ffi::OsStrExt;
-    const NAME: &str = "control.sock";
-    let path = data_folder.join(NAME);
-    if path.as_os_str().as_bytes().len() < 108 {
-        return Ok((path, None));
-    }
-    let folder = std::fs::File::open(data_folder)?;
-    Ok((Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(NAME), Some(folder)))
 }
 
 #[cfg(test)]

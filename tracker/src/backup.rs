@@ -38,7 +38,7 @@ pub const PRESENCE: &str = "presence.db";
 /// The folder of the tracker's key in the data folder.
 pub const IDENTITY: &str = "identity";
 /// The key's name in it.
-const KEY: &str = "identity.pem";
+pub const KEY: &str = "identity.pem";
 
 /// How the folders of drafts of backups begin and end.
 const DRAFTS: (&str, &str) = ("backup-", ".tmp");

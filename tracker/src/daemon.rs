@@ -5,19 +5,19 @@ mod args;
 mod commands;
 mod data_folder;
 mod http;
+mod identity;
 mod manager;
 mod reload;
 mod settings;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::{Identity, IdentityError, TlsError};
+use certs::{IdentityError, StorageError, TlsError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::Fingerprint;
 use shared::limits::{LEASE, LEASE_AFTER_DROP};
@@ -28,9 +28,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
-use crate::accounts::{Accounts, OpenError, SqliteStore};
+use crate::accounts::{Accounts, OpenError, SqliteStore, StoreError};
 use crate::admin::{self, Control};
-use crate::backup::{DATABASE, IDENTITY, PRESENCE};
+use crate::backup::{DATABASE, PRESENCE};
 use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::{Memory, MemoryError};
@@ -38,12 +38,13 @@ use crate::registry::Rules;
 use crate::server::{self, PerAddress, Places, Tracker};
 use crate::service::{Policy, Registration, Service, StartError};
 
-pub use args::{Args, Command, Export, LogFormat, UserCommand};
+pub use args::{Args, Command, Export, LogFormat, Part, UserCommand};
 pub use commands::{CommandError, run as command};
 pub use data_folder::DataFolderError;
 pub use settings::{Settings, SettingsError};
 
 use announcement::Announcement;
+use data_folder::DataFolder;
 use reload::Live;
 
 /// Changes how much is logged, and in what form.
@@ -54,6 +55,9 @@ const OTHER_DESCRIPTORS: u64 = 128;
 
 /// How often the account store is tried again after a change could not be stored.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
+
+/// How often the tracker looks whether its lock's file is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the daemon runs with, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,13 +97,19 @@ pub enum DaemonError {
     DataFolder(#[from] DataFolderError),
     /// The tracker's key.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Identity(IdentityError),
+    /// The tracker's key can't be kept there.
+    #[error("{0}; choose another folder with --data-dir")]
+    KeyFolder(StorageError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The account database.
     #[error(transparent)]
     Accounts(#[from] OpenError),
+    /// The accounts in it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The memory of who was present.
     #[error("{0}; check the data folder's permissions and the space on its disk")]
     Memory(#[from] MemoryError),
@@ -130,6 +140,17 @@ pub enum DaemonError {
     System(#[from] io::Error),
 }
 
+impl From<IdentityError> for DaemonError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Storage(why @ (StorageError::NoPermissions { .. } | StorageError::Io { .. })) => {
+                Self::KeyFolder(why)
+            }
+            other => Self::Identity(other),
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT. SIGHUP brings the settings together again from `command_line`.
 ///
 /// # Errors
@@ -155,9 +176,12 @@ async fn serve(
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let places = Arc::new(Places::new(affordable(config.max_connections), config.per_address));
-    let _lock: File = data_folder::open_and_lock(&config.data_folder)?;
-    let identity = Identity::load_or_create(&config.data_folder.join(IDENTITY))?;
-    let accounts = Accounts::start(SqliteStore::open(&config.data_folder.join(DATABASE))?)?;
+    let folder = Arc::new(DataFolder::lock(&config.data_folder)?);
+    folder.prepare()?;
+    // The accounts before the key: a key without accounts then shows that they were lost.
+    let store = SqliteStore::open(&config.data_folder.join(DATABASE))?;
+    let identity = identity::open(&config.data_folder, &store)?;
+    let accounts = Accounts::start(store)?;
     let memory = Memory::open(&config.data_folder.join(PRESENCE))?;
     let listener = match activated {
         Some(listener) => TcpListener::from_std(listener)?,
@@ -171,8 +195,12 @@ async fn serve(
         info!(address = %listener.local_addr()?, "metrics");
         beside.spawn(http::serve(listener, Arc::clone(&service)));
     }
-    let control =
-        Control { service: Arc::clone(&service), data_folder: config.data_folder.clone(), address, fingerprint };
+    let control = Control {
+        service: Arc::clone(&service),
+        data_folder: config.data_folder.clone(),
+        addresses: vec![address],
+        fingerprint,
+    };
     match admin::serve(control) {
         Ok(answers) => drop(beside.spawn(answers)),
         Err(why) => warn!(%why, "there is no socket for the administrator"),
@@ -181,6 +209,7 @@ async fn serve(
     beside.spawn(live.follow(hangup, settings, command_line));
     beside.spawn(manager::feed_watchdog(Arc::clone(&service)));
     beside.spawn(probe_in_time(Arc::clone(&service)));
+    beside.spawn(keep_lock_in_time(Arc::clone(&folder)));
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
     let tracker = Tracker { service, tls, patience, budget: Arc::new(Budget::new()), places };
@@ -221,6 +250,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, DaemonError> {
     })
 }
 
+/// Puts the lock's file back when somebody removes it.
+async fn keep_lock_in_time(folder: Arc<DataFolder>) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        folder.keep_lock();
+    }
+}
+
 /// After trouble with the disk notices by itself when it is over, though nobody asks for a change.
 async fn probe_in_time(service: Arc<Service>) {
     let mut ticks = interval(PROBE_EVERY);
@@ -234,8 +273,12 @@ async fn probe_in_time(service: Arc<Service>) {
 /// The lines that say the tracker is ready. A closed standard output is nobody's error.
 fn announce(address: SocketAddr, fingerprint: Fingerprint, data_folder: &Path) {
     let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "tracker listening on {address}\nfingerprint {fingerprint}");
-    let _ = stdout.flush();
+    let told = writeln!(stdout, "tracker listening on {address}\nfingerprint {fingerprint}");
+    if let Err(why) = told.and_then(|()| stdout.flush())
+        && why.kind() != io::ErrorKind::BrokenPipe
+    {
+        warn!(%why, "standard output can't be written");
+    }
     manager::ready(&format!("listening on {address}"));
     info!(%address, %fingerprint, data_folder = %data_folder.display(), "ready");
 }

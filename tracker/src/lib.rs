@@ -15,6 +15,8 @@
 //!                      ├► passwords  Argon2id off the runtime
 //!                      ├► limits     who may try how often: pure
 //!                      └► metrics    what is counted
+//!
+//! beside these: folder_lock (one tracker a data folder), sqlite_file (databases on any file system)
 //! ```
 //!
 //! Each of these modules has a table of what it bounds and what happens beyond the bound.
@@ -26,6 +28,7 @@ pub mod admin;
 pub mod backup;
 pub mod connection;
 pub mod daemon;
+mod folder_lock;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
@@ -33,5 +36,6 @@ pub mod passwords;
 pub mod registry;
 pub mod server;
 pub mod service;
+mod sqlite_file;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ use shared::tracker::{PeerEntry, SharedFile, Token};
 use tracing::warn;
 
 use crate::registry::{Change, Files, LoginTime, Remembered, Revived};
+use crate::sqlite_file;
 
 /// The schema's version; the contents of one that is not known are not worth keeping.
 const VERSION: u32 = 3;
@@ -176,8 +177,7 @@ fn store_list(batch: &Transaction<'_>, user: &UserName, files: &Files) -> Result
 }
 
 fn open(path: &Path) -> Result<Connection, MemoryError> {
-    let db = Connection::open(path)?;
-    db.pragma_update(None, "journal_mode", "WAL")?;
+    let db = sqlite_file::open(path)?;
     db.pragma_update(None, "synchronous", "NORMAL")?;
     let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {

@@ -180,6 +180,160 @@ fn accounts_are_administered_while_it_runs() {
     daemon.end();
 }
 
+/// Waits until something is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < AT_MOST, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_socket_and_a_lock_that_somebody_removes_are_put_back() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    let daemon = Daemon::on(path);
+    let (socket, lock) = (path.join("control.sock"), path.join("lock"));
+    let second = || tracker(path, &["--listen", "127.0.0.1:0"]);
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::remove_file(&lock).unwrap();
+    // Nobody else gets in, and who asks waits until the socket is back.
+    let refused = second();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("another tracker"), "{}", text(&refused.stderr));
+    let asked = tracker(path, &["status"]);
+    assert!(asked.status.success(), "{}", text(&asked.stderr));
+    until("the lock", || lock.exists());
+    daemon.logged(&["socket", "put back"]);
+    daemon.logged(&["lock", "put back"]);
+    let refused = second();
+    assert!(text(&refused.stderr).contains(&format!("(process {})", daemon.child.id())), "{}", text(&refused.stderr));
+    // Something else in its place is no socket of ours either.
+    std::fs::remove_file(&socket).unwrap();
+    drop(std::fs::File::create(&socket).unwrap());
+    until("the socket", || tracker(path, &["status"]).status.success());
+    daemon.end();
+}
+
+#[test]
+fn a_folder_that_can_t_hold_the_socket_has_it_elsewhere_or_says_so() {
+    let folder = TempDir::new().unwrap();
+    let (path, runtime) = (&folder.path().join("data"), &folder.path().join("runtime"));
+    // A folder with something in it can't be removed, and is no socket.
+    std::fs::create_dir_all(path.join("control.sock/full")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let command = |words: &[&str]| {
+        let mut command = Command::new(TRACKER);
+        command.args(words).arg("--data-dir").arg(path).env("XDG_RUNTIME_DIR", runtime);
+        command
+    };
+    let daemon = Daemon::start(command(&["--listen", "127.0.0.1:0"]));
+    let asked = command(&["status"]).output().unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+    let started = command(&["--listen", "127.0.0.1:0"]).output().unwrap();
+    // The two don't contradict each other.
+    for said in [text(&asked.stderr), text(&started.stderr)] {
+        assert!(said.contains(&format!("tracker (process {})", daemon.child.id())), "{said}");
+    }
+    daemon.end();
+    std::fs::create_dir(runtime).unwrap();
+    let daemon = Daemon::start(command(&["--listen", "127.0.0.1:0"]));
+    let asked = command(&["status"]).output().unwrap();
+    assert!(asked.status.success(), "{}", text(&asked.stderr));
+    daemon.end();
+    assert_eq!(runtime.read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_key_or_accounts_that_are_gone_are_never_made_anew_by_themselves() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    let (key, database) = (path.join("identity/identity.pem"), path.join("tracker.db"));
+    let start = || tracker(path, &["--listen", "127.0.0.1:0"]);
+    let stops = |parts: &[&str]| {
+        let refused = start();
+        assert_eq!(refused.status.code(), Some(1));
+        let said = text(&refused.stderr);
+        assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} not in {said}");
+    };
+    // Without accounts there is nothing to lose.
+    Daemon::on(path).end();
+    std::fs::remove_file(&key).unwrap();
+    let daemon = Daemon::on(path);
+    assert!(daemon.ask(&register(0)).contains(r#""status":"ok""#));
+    let fingerprint = daemon.fingerprint.clone();
+    daemon.end();
+    let pem = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    stops(&["identity.pem is missing", "put back a copy", "tracker new key"]);
+    assert!(!key.exists());
+    let write = |path: &Path, bytes: &[u8]| {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .unwrap()
+            .write_all(bytes)
+            .unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write(&key, b"");
+    stops(&["identity.pem is empty"]);
+    write(&key, &pem[..200]);
+    stops(&["identity.pem is damaged", "in the middle of the certificate"]);
+    write(&key, &pem);
+    let accounts = std::fs::read(&database).unwrap();
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(path.join(format!("tracker.db{ending}")));
+    }
+    stops(&["tracker.db is missing", "put back a copy", "tracker new accounts"]);
+    write(&database, b"");
+    stops(&["tracker.db is empty"]);
+    write(&database, &accounts);
+    write(&path.join("presence.db"), b"");
+    let daemon = Daemon::on(path);
+    assert_eq!(daemon.fingerprint, fingerprint);
+    daemon.logged(&["presence.db", "forgotten"]);
+    // Nothing is begun anew below a running tracker, nor where nothing is lost.
+    assert!(text(&tracker(path, &["new", "key"]).stderr).contains("stop it first"));
+    daemon.end();
+    assert!(text(&tracker(path, &["new", "key"]).stderr).contains("identity.pem is there"));
+    assert!(text(&tracker(path, &["new", "accounts"]).stderr).contains("tracker.db is there"));
+    write(&key, &pem[..200]);
+    let made = tracker(path, &["new", "key"]);
+    assert!(made.status.success() && path.join("identity/identity.pem.damaged").exists(), "{}", text(&made.stderr));
+    std::fs::remove_file(&database).unwrap();
+    assert!(tracker(path, &["new", "accounts"]).status.success());
+    let daemon = Daemon::on(path);
+    assert!(text(&made.stdout).contains(&daemon.fingerprint) && daemon.fingerprint != fingerprint);
+    assert_eq!(users(path), 0);
+    daemon.end();
+}
+
+#[test]
+fn what_can_t_be_printed_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let daemon = Daemon::on(folder.path());
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for words in
+        [&["--help"][..], &["--version"], &["user", "--help"], &["status"], &["user", "add", "bob"], &["config"]]
+    {
+        let mut command = Command::new(TRACKER);
+        command.args(words);
+        if !words.iter().any(|word| word.starts_with("--")) {
+            command.arg("--data-dir").arg(folder.path());
+        }
+        let printed = command.stdout(full()).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(printed.status.code(), Some(9), "{words:?}");
+        assert!(text(&printed.stderr).starts_with("tracker: can't write to standard output: "), "{words:?}");
+    }
+    let closed = Command::new("sh").args(["-c", r#""$0" --help | true"#, TRACKER]).output().unwrap();
+    assert!(closed.status.success() && closed.stderr.is_empty());
+    daemon.end();
+}
+
 fn register(n: usize) -> String {
     format!(r#"{{"action":"REGISTER","user":"u{n}","password":"x"}}"#)
 }

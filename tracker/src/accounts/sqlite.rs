@@ -1,12 +1,12 @@
 //! The accounts in one SQLite file, in WAL mode, synced at every commit.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 use shared::{Fingerprint, UserName};
 
 use super::{Account, AccountStore, StoreError};
+use crate::sqlite_file;
 
 /// What brings the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
 const MIGRATIONS: [&str; 1] = ["CREATE TABLE account (
@@ -26,7 +26,8 @@ pub struct SqliteStore {
 pub enum OpenError {
     /// It is not a database, or not a whole one.
     #[error(
-        "the account database {path} is damaged ({why}): put back a copy of it, or move it away to start without accounts"
+        "the account database {path} is damaged ({why}): put back a copy of it \
+         (`tracker restore FILE`), or move it away and begin without accounts (`tracker new accounts`)"
     )]
     Damaged {
         /// The file.
@@ -48,7 +49,10 @@ pub enum OpenError {
         known: usize,
     },
     /// It can't be opened, read or written.
-    #[error("can't use the account database {path}: {why}; check its permissions and the space on its disk")]
+    #[error(
+        "can't use the account database {path}: {why}; check its permissions and the space on its disk, \
+         or choose a folder on another disk with --data-dir"
+    )]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -64,13 +68,11 @@ impl SqliteStore {
     /// [`OpenError`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |error: rusqlite::Error| open_error(path, &error);
-        let mut db = Connection::open(path).map_err(failed)?;
-        db.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+        let mut db = sqlite_file::open(path).map_err(failed)?;
         let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
         if verdict != "ok" {
             return Err(OpenError::Damaged { path: path.to_owned(), why: verdict });
         }
-        db.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         let found: usize = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         let known = MIGRATIONS.len();
@@ -81,6 +83,15 @@ impl SqliteStore {
             migrate(&mut db, version + 1, migration).map_err(failed)?;
         }
         Ok(Self { db })
+    }
+
+    /// Returns whether there is no account.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn is_empty(&self) -> Result<bool, StoreError> {
+        let any = "SELECT EXISTS (SELECT 1 FROM account)";
+        self.db.query_row(any, [], |row| row.get::<_, bool>(0)).map(|any| !any).map_err(failed)
     }
 
     /// Looks at all of a file that is to become the account database, and counts its accounts.

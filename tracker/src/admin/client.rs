@@ -3,12 +3,17 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Answer, Command, socket_path};
+use super::place::Place;
+use super::{Answer, Command};
+use crate::folder_lock::{holder, is_locked};
 
 /// How long the tracker may take: a backup of many accounts takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a tracker that runs may take to put back a socket that somebody removed, or to begin.
+const PUT_BACK: Duration = Duration::from_secs(3);
 
 /// Why it was not done. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +21,17 @@ pub enum AdminError {
     /// Nobody listens there.
     #[error("no tracker runs on the data folder {0}: start it, or choose its folder with --data-dir")]
     NotRunning(PathBuf),
+    /// One runs there, and can't be asked.
+    #[error(
+        "a tracker{by} runs on the data folder {folder}, but its socket for commands is gone: \
+         its log says why it can't put it back"
+    )]
+    NoSocket {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process, in words; nothing where it is not known.
+        by: String,
+    },
     /// Not for everybody.
     #[error("only the tracker's own user and root may ask the tracker on {0}: try sudo")]
     NotAllowed(PathBuf),
@@ -80,6 +96,10 @@ fn converse(data_folder: &Path, command: &Command) -> Result<(serde_json::Value,
     let (answer, reader) = exchange(data_folder, command).map_err(|why| {
         let folder = data_folder.to_owned();
         match why.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused if is_locked(data_folder) => {
+                let by = holder(data_folder).map_or_else(String::new, |pid| format!(" (process {pid})"));
+                AdminError::NoSocket { folder, by }
+            }
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AdminError::NotRunning(folder),
             io::ErrorKind::PermissionDenied => AdminError::NotAllowed(folder),
             _ => AdminError::Failed { folder, why },
@@ -91,9 +111,35 @@ fn converse(data_folder: &Path, command: &Command) -> Result<(serde_json::Value,
     }
 }
 
+/// Connects to a tracker that runs, though its socket may have to be put back first.
+fn connect_in_time(data_folder: &Path) -> io::Result<UnixStream> {
+    let until = Instant::now() + PUT_BACK;
+    loop {
+        match connect(data_folder) {
+            Err(why)
+                if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                    && Instant::now() < until
+                    && is_locked(data_folder) =>
+            {
+                std::thread::sleep(PUT_BACK / 20);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn connect(data_folder: &Path) -> io::Result<UnixStream> {
+    let place = Place::in_data_folder(data_folder)?;
+    UnixStream::connect(&place.address).or_else(|why| match Place::in_runtime_folder(data_folder) {
+        Some(Ok(place)) if why.kind() != io::ErrorKind::PermissionDenied => {
+            UnixStream::connect(&place.address).map_err(|_| why)
+        }
+        _ => Err(why),
+    })
+}
+
 fn exchange(data_folder: &Path, command: &Command) -> io::Result<(Answer, BufReader<UnixStream>)> {
-    let (path, _open_until_connected) = socket_path(data_folder)?;
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = connect_in_time(data_folder)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(command)?;

@@ -77,7 +77,8 @@ impl Control {
         Ok(json!(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            address: self.address.to_string(),
+            address: self.addresses.first().map(ToString::to_string).unwrap_or_default(),
+            addresses: self.addresses.iter().map(ToString::to_string).collect(),
             fingerprint: self.fingerprint.to_string(),
             uptime_s: self.service.uptime().as_secs(),
             connections: metrics.connections.get(),

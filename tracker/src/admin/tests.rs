@@ -31,7 +31,7 @@ impl Office {
         let control = Control {
             service: Arc::clone(&service),
             data_folder,
-            address: "127.0.0.1:8000".parse().unwrap(),
+            addresses: vec!["127.0.0.1:8000".parse().unwrap()],
             fingerprint: shared::Fingerprint::from_bytes([1; 32]),
         };
         let mut server = JoinSet::new();

@@ -12,6 +12,7 @@ use shared::Fingerprint;
 use super::archive::{ArchiveError, unpack};
 use super::{DATABASE, IDENTITY, KEY, PRESENCE, sweep};
 use crate::accounts::{OpenError, SqliteStore};
+use crate::memory::Memory;
 
 /// Where a backup is unpacked and checked.
 pub(super) const DRAFT: &str = "restore.tmp";
@@ -161,7 +162,7 @@ fn unpacked(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
         }
         if !draft.join(PRESENCE).exists() {
             // Who was present by other accounts is not present by these.
-            File::create_new(draft.join(PRESENCE))?;
+            Memory::open(&draft.join(PRESENCE)).map_err(io::Error::other)?;
         }
         private(&draft.join(DATABASE))?;
         private(&draft.join(PRESENCE))?;

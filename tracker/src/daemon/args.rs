@@ -63,6 +63,11 @@ pub enum Command {
         /// The backup
         file: PathBuf,
     },
+    /// Begin anew with a part of the data folder that is lost for good, while no tracker runs on it
+    New {
+        /// Which
+        what: Part,
+    },
     /// Write users or peers as the JSON files of the original exercise
     Export {
         /// Which
@@ -107,6 +112,15 @@ pub enum UserCommand {
         /// Its name
         name: String,
     },
+}
+
+/// What may be begun anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The tracker's key: the accounts stay, and everybody has to trust the tracker again
+    Key,
+    /// The accounts: the key stays, and everybody has to register again
+    Accounts,
 }
 
 /// What may be exported.

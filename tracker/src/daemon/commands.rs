@@ -1,16 +1,19 @@
-//! The commands: each asks the running tracker and prints what it says; `restore` does its work while none runs.
+//! The commands: each asks the running tracker and prints what it says; `restore` and `new` do their work while none runs.
 
+mod anew;
 mod backup;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use certs::IdentityError;
 use serde_json::Value;
 use shared::limits::PASSWORD_BYTES;
 
-use super::args::{Command, Export, UserCommand};
+use super::args::{Command, Export, Part, UserCommand};
 use super::data_folder::DataFolderError;
 use super::settings::Settings;
+use crate::accounts::OpenError;
 use crate::admin::{self, AdminError, Status, UserLine};
 use crate::backup::RestoreError;
 
@@ -47,7 +50,16 @@ pub enum CommandError {
     Running(PathBuf),
     /// The data folder.
     #[error(transparent)]
-    DataFolder(#[from] DataFolderError),
+    DataFolder(DataFolderError),
+    /// There is nothing to begin anew.
+    #[error("{0} is there: move it away first, if another is to take its place")]
+    NotLost(PathBuf),
+    /// The key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The account database.
+    #[error(transparent)]
+    Accounts(#[from] OpenError),
     /// Nothing was restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -69,6 +81,15 @@ impl CommandError {
     }
 }
 
+impl From<DataFolderError> for CommandError {
+    fn from(error: DataFolderError) -> Self {
+        match error {
+            DataFolderError::InUse { path, .. } => Self::Running(path),
+            other => Self::DataFolder(other),
+        }
+    }
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
@@ -84,6 +105,8 @@ pub fn run(command: &Command, settings: &Settings) -> Result<(), CommandError> {
         Command::Status { json } => status(&folder, *json),
         Command::Backup { file } => backup::make(&folder, file),
         Command::Restore { file } => backup::restore(&folder, file),
+        Command::New { what: Part::Key } => anew::key(&folder),
+        Command::New { what: Part::Accounts } => anew::accounts(&folder),
         Command::Export { what } => {
             let wanted = match what {
                 Export::Users => admin::Command::ExportUsers {},

@@ -2,14 +2,16 @@
 //!
 //! What only Unix has (modes, the superuser) is in this module.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use crate::backup::{self, DATABASE, PRESENCE};
+use crate::backup::{self, DATABASE, IDENTITY, KEY, PRESENCE};
+use crate::folder_lock::{FolderLock, LockError, private_file};
+use crate::sqlite_file;
 
 /// Why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,47 +24,111 @@ pub enum DataFolderError {
         /// What the system says.
         why: io::Error,
     },
+    /// Nothing keeps two trackers from running on it.
+    #[error(
+        "the data folder {path} is on a file system without locks ({why}), where two trackers could run at once: \
+         choose a folder on a local disk with --data-dir"
+    )]
+    NoLocks {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
     /// Another tracker runs on it.
-    #[error("another tracker is using the data folder {0}: stop it, or choose another folder with --data-dir")]
-    InUse(PathBuf),
+    #[error("another tracker{by} is using the data folder {path}: stop it, or choose another folder with --data-dir")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The process, in words; nothing where it is not known.
+        by: String,
+    },
+    /// There is a key, and no accounts.
+    #[error(
+        "the account database {database} is {state}, but the tracker's key is there: put back a copy of it \
+         (`tracker restore FILE`), or begin without accounts with `tracker new accounts`"
+    )]
+    NoAccounts {
+        /// The file that should have them.
+        database: PathBuf,
+        /// "missing" or "empty".
+        state: &'static str,
+    },
 }
 
-/// Makes the folder ready to be used: [`lock`], and what was cut off in it is finished or removed.
-pub(super) fn open_and_lock(path: &Path) -> Result<File, DataFolderError> {
-    let lock = lock(path)?;
-    let prepare = || {
-        if let Some(before) = backup::finish_interrupted(path)? {
+/// A data folder that is this process's own for as long as this lives.
+#[derive(Debug)]
+pub(super) struct DataFolder {
+    path: PathBuf,
+    lock: FolderLock,
+}
+
+impl DataFolder {
+    /// Makes the folder if need be, closes it to others, and locks it.
+    pub(super) fn lock(path: &Path) -> Result<Self, DataFolderError> {
+        let unusable = |why| DataFolderError::Unusable { path: path.to_owned(), why };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let mode = path.metadata().map_err(unusable)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            if is_ours(path).map_err(unusable)? {
+                std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)?;
+            } else {
+                warn!(path = %path.display(), "others may look into the data folder: give the tracker one of its own");
+            }
+        }
+        let lock = FolderLock::take(path).map_err(|why| {
+            let path = path.to_owned();
+            match why {
+                LockError::Held { by } => DataFolderError::InUse { path, by: shown_holder(by) },
+                LockError::NoLocks(why) => DataFolderError::NoLocks { path, why },
+                LockError::Unusable(why) => DataFolderError::Unusable { path, why },
+            }
+        })?;
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// Makes the folder ready to be served from: what was cut off in it is finished or removed.
+    pub(super) fn prepare(&self) -> Result<(), DataFolderError> {
+        let path = &self.path;
+        let unusable = |why| DataFolderError::Unusable { path: path.clone(), why };
+        let finished = backup::finish_interrupted(path).map_err(unusable)?;
+        if let Some(before) = finished {
             info!(before = %before.display(), "a restoration that was cut off is finished");
         }
-        backup::sweep(path)?;
+        backup::sweep(path).map_err(unusable)?;
+        self.demand_accounts()?;
+        let (accounts, presence) = (path.join(DATABASE), path.join(PRESENCE));
+        if sqlite_file::is_void(&presence) && !sqlite_file::is_void(&accounts) {
+            warn!(path = %presence.display(), "missing or empty: who was online before is forgotten and has to log in again");
+        }
         // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
         for name in [DATABASE, PRESENCE] {
-            private_file(&path.join(name))?;
+            private_file(&path.join(name)).map_err(unusable)?;
         }
         Ok(())
-    };
-    prepare().map_err(|why| DataFolderError::Unusable { path: path.to_owned(), why })?;
-    Ok(lock)
-}
-
-/// Makes the folder if need be, closes it to others, and takes its lock, which lasts as long as the file returned.
-pub(super) fn lock(path: &Path) -> Result<File, DataFolderError> {
-    let unusable = |why| DataFolderError::Unusable { path: path.to_owned(), why };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-    let mode = path.metadata().map_err(unusable)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        if is_ours(path).map_err(unusable)? {
-            std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)?;
-        } else {
-            warn!(path = %path.display(), "others may look into the data folder: give the tracker one of its own");
-        }
     }
-    let lock = private_file(&path.join("lock")).map_err(unusable)?;
-    give_to_owner(&lock, path).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(DataFolderError::InUse(path.to_owned())),
-        Err(TryLockError::Error(why)) => Err(unusable(why)),
+
+    /// Makes the account database's file, private and empty.
+    pub(super) fn make_database(&self) -> Result<PathBuf, DataFolderError> {
+        let database = self.path.join(DATABASE);
+        private_file(&database).map_err(|why| DataFolderError::Unusable { path: self.path.clone(), why })?;
+        Ok(database)
+    }
+
+    /// Sees that the lock can still be found by others.
+    pub(super) fn keep_lock(&self) {
+        self.lock.keep();
+    }
+
+    /// Refuses a key without accounts: they were lost, for the accounts are made before the key.
+    fn demand_accounts(&self) -> Result<(), DataFolderError> {
+        let database = self.path.join(DATABASE);
+        let key = self.path.join(IDENTITY).join(KEY);
+        if !sqlite_file::is_void(&database) || !key.metadata().is_ok_and(|key| key.len() > 0) {
+            return Ok(());
+        }
+        let state = if database.exists() { "empty" } else { "missing" };
+        Err(DataFolderError::NoAccounts { database, state })
     }
 }
 
@@ -80,35 +146,52 @@ fn is_ours(path: &Path) -> io::Result<bool> {
     Ok(path.join(DATABASE).exists() || path.read_dir()?.next().is_none())
 }
 
-/// Root takes the lock to restore a backup; the tracker's own user has to open it afterwards.
-fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
-    let (mine, owner) = (file.metadata()?, folder.metadata()?);
-    if mine.uid() != owner.uid() && rustix::process::geteuid().is_root() {
-        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(())
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+fn shown_holder(by: Option<u32>) -> String {
+    by.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
+
+    fn open(path: &Path) -> Result<DataFolder, DataFolderError> {
+        let folder = DataFolder::lock(path)?;
+        folder.prepare().map(|()| folder)
+    }
 
     #[test]
     fn private_and_one_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
-        let lock = open_and_lock(&path).unwrap();
+        let lock = open(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(matches!(open_and_lock(&path), Err(DataFolderError::InUse(_))));
+        let error = open(&path).unwrap_err();
+        assert!(matches!(&error, DataFolderError::InUse { .. }));
+        assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
         drop(lock);
         std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        assert!(open_and_lock(&path).is_ok());
+        assert!(open(&path).is_ok());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(matches!(open_and_lock(&path.join("lock/x")), Err(DataFolderError::Unusable { .. })));
+        assert!(matches!(open(&path.join("lock/x")), Err(DataFolderError::Unusable { .. })));
+    }
+
+    #[test]
+    fn a_key_without_accounts_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, database) = (folder.path(), folder.path().join(DATABASE));
+        open(path).unwrap();
+        // Nothing was ever there: it may begin again.
+        open(path).unwrap();
+        certs::Identity::load_or_create(&path.join(IDENTITY)).unwrap();
+        assert!(matches!(open(path), Err(DataFolderError::NoAccounts { state: "empty", .. })));
+        std::fs::remove_file(&database).unwrap();
+        let error = open(path).unwrap_err().to_string();
+        assert!(error.contains("tracker.db is missing") && error.contains("tracker restore"), "{error}");
+        assert!(!database.exists());
+        drop(crate::accounts::SqliteStore::open(&database).unwrap());
+        open(path).unwrap();
     }
 
     #[test]
@@ -116,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(File::create(folder.path().join("something else")).unwrap());
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        let _lock = open_and_lock(folder.path()).unwrap();
+        let _lock = open(folder.path()).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(folder.path()), 0o755);
         drop(crate::accounts::SqliteStore::open(&folder.path().join(DATABASE)).unwrap());

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use super::{CommandError, say};
 use crate::admin;
 use crate::backup;
-use crate::daemon::data_folder::{self, DataFolderError};
+use crate::daemon::data_folder::DataFolder;
 
 /// Received at a time.
 const CHUNK: usize = 64 * 1024;
@@ -48,16 +48,18 @@ pub(super) fn make(folder: &Path, file: &Path) -> Result<(), CommandError> {
 }
 
 pub(super) fn restore(folder: &Path, file: &Path) -> Result<(), CommandError> {
-    let _locked = data_folder::lock(folder).map_err(|why| match why {
-        DataFolderError::InUse(folder) => CommandError::Running(folder),
-        why @ DataFolderError::Unusable { .. } => why.into(),
-    })?;
+    let _locked = DataFolder::lock(folder)?;
     let restored = backup::restore(folder, file)?;
     let accounts =
         if restored.accounts == 1 { "1 account".to_owned() } else { format!("{} accounts", restored.accounts) };
     let mut text = match restored.fingerprint {
         Some(fingerprint) => format!("restored: {accounts}, the key with the fingerprint {fingerprint}"),
-        None => format!("restored: {accounts}; the file has no key, so that the one that was there stays"),
+        None if folder.join(backup::IDENTITY).join(backup::KEY).exists() => {
+            format!("restored: {accounts}; the file has no key, so that the one that was there stays")
+        }
+        None => format!(
+            "restored: {accounts}; the file has no key and there was none: put one back, or make one with `tracker new key`"
+        ),
     };
     if let Some(before) = restored.before {
         let before: PathBuf = std::path::absolute(&before).unwrap_or(before);

@@ -1,0 +1,192 @@
+//! The lock of a data folder: one tracker at a time.
+//!
+//! The folder itself is locked: nobody can put another lock in that one's place without putting another folder there.
+//! The file `lock` in it is locked as well, for trackers that know only that, and put back when somebody removes it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tracing::warn;
+
+/// The name of the lock's file, which holds the number of the process that has it.
+const FILE: &str = "lock";
+/// How often a lock that somebody has is tried again: whoever only looks whether it is held has it for a moment.
+const TRIES: u32 = 4;
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A folder's lock, held for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct FolderLock {
+    path: PathBuf,
+    /// `None` where the file system can't lock folders.
+    _folder: Option<File>,
+    /// `None` where the file system can't lock files.
+    file: Mutex<Option<File>>,
+}
+
+/// Why a lock is not ours.
+pub(crate) enum LockError {
+    /// Another process has it: this one, where that is known.
+    Held { by: Option<u32> },
+    /// There are no locks on this file system.
+    NoLocks(io::Error),
+    /// The folder or the file can't be opened.
+    Unusable(io::Error),
+}
+
+impl FolderLock {
+    /// Takes the lock of the folder at `path`, which exists.
+    pub(crate) fn take(path: &Path) -> Result<Self, LockError> {
+        let held = |error| match error {
+            TryLockError::WouldBlock => LockError::Held { by: holder(path) },
+            TryLockError::Error(why) if is_without_locks(&why) => LockError::NoLocks(why),
+            TryLockError::Error(why) => LockError::Unusable(why),
+        };
+        let folder = match lock(|| File::open(path)) {
+            Ok(folder) => Some(folder),
+            // Network file systems lock only what can be written.
+            Err(TryLockError::Error(_)) => None,
+            Err(taken) => return Err(held(taken)),
+        };
+        let file = match (lock(|| open_file(path)), &folder) {
+            (Ok(file), _) => {
+                sign(&file);
+                Some(file)
+            }
+            (Err(TryLockError::Error(why)), Some(_)) if is_without_locks(&why) => None,
+            (Err(error), _) => return Err(held(error)),
+        };
+        Ok(Self { path: path.to_owned(), _folder: folder, file: Mutex::new(file) })
+    }
+
+    /// Sees that the lock's file is still the one that is locked, and puts one back where it is not.
+    pub(crate) fn keep(&self) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = file.as_ref() else { return };
+        let path = self.path.join(FILE);
+        if is_at(held, &path) {
+            return;
+        }
+        match lock(|| open_file(&self.path)) {
+            Ok(again) => {
+                warn!(path = %path.display(), "somebody removed the lock: it is put back");
+                sign(&again);
+                *file = Some(again);
+            }
+            Err(TryLockError::WouldBlock) => {
+                warn!(path = %path.display(), "another tracker holds the data folder's lock: stop one of the two");
+            }
+            // Whatever else can't be written there tells of it; tried again the next time.
+            Err(TryLockError::Error(_)) => {}
+        }
+    }
+}
+
+/// Returns the number of the process that holds the folder's lock, where it can be read.
+pub(crate) fn holder(folder: &Path) -> Option<u32> {
+    std::fs::read_to_string(folder.join(FILE)).ok()?.trim().parse().ok()
+}
+
+/// Returns whether a tracker runs on the folder. The lock is taken for a moment at most, and only shared.
+pub(crate) fn is_locked(folder: &Path) -> bool {
+    [folder.to_owned(), folder.join(FILE)].iter().any(|path| {
+        let held = File::open(path).map(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        held.unwrap_or(false)
+    })
+}
+
+/// Opens a file that only its owner may read, made if there is none.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Locks what `open` opens.
+fn lock(open: impl Fn() -> io::Result<File>) -> Result<File, TryLockError> {
+    for _ in 1..TRIES {
+        let file = open().map_err(TryLockError::Error)?;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    let file = open().map_err(TryLockError::Error)?;
+    file.try_lock().map(|()| file)
+}
+
+fn open_file(folder: &Path) -> io::Result<File> {
+    let file = private_file(&folder.join(FILE))?;
+    give_to_owner(&file, folder)?;
+    Ok(file)
+}
+
+/// Root takes the lock to restore a backup; the tracker's own user has to open it afterwards.
+fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
+    let (mine, owner) = (file.metadata()?, folder.metadata()?);
+    if mine.uid() != owner.uid() && rustix::process::geteuid().is_root() {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+/// Writes into the lock's file who has it. It is a hint for people: what can't be written is left out.
+fn sign(mut file: &File) {
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(held), Ok(there)) = (file.metadata(), path.symlink_metadata()) else { return false };
+    (held.dev(), held.ino()) == (there.dev(), there.ino())
+}
+
+/// Whether the system says that there are no locks.
+fn is_without_locks(why: &io::Error) -> bool {
+    let codes = [Errno::NOLCK, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::IO];
+    Errno::from_io_error(why).is_some_and(|code| codes.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_held(folder: &Path) -> bool {
+        matches!(FolderLock::take(folder), Err(LockError::Held { by }) if by == Some(std::process::id()))
+    }
+
+    #[test]
+    fn a_lock_that_somebody_removes_holds_and_is_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, file) = (folder.path(), folder.path().join(FILE));
+        assert!(!is_locked(path));
+        let lock = FolderLock::take(path).map_err(|_| ()).unwrap();
+        assert!(is_locked(path) && is_held(path));
+        std::fs::remove_file(&file).unwrap();
+        assert!(matches!(FolderLock::take(path), Err(LockError::Held { by: None })));
+        lock.keep();
+        assert!(is_held(path));
+        let is_file_locked = || matches!(File::open(&file).unwrap().try_lock(), Err(TryLockError::WouldBlock));
+        assert!(is_file_locked(), "trackers that know only the file see it");
+        std::fs::rename(&file, path.join("elsewhere")).unwrap();
+        drop(File::create(&file).unwrap());
+        assert!(!is_file_locked());
+        lock.keep();
+        assert!(is_file_locked());
+        drop(lock);
+        assert!(!is_locked(path));
+        assert!(FolderLock::take(path).is_ok());
+    }
+
+    #[test]
+    fn the_locked_file_is_the_one_at_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let older = open_file(folder.path()).unwrap();
+        older.lock().unwrap();
+        assert!(matches!(FolderLock::take(folder.path()), Err(LockError::Held { .. })), "an older tracker runs");
+    }
+}
