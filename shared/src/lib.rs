@@ -3,7 +3,7 @@
 //! Everything here is pure: bytes and values in, values out. No sockets, files, clocks or async runtime, so each
 //! wire format stands beside its golden bytes, round trips and hostile-input properties.
 //!
-//! * [`names`], [`fingerprint`], [`content`], [`GroupSet`], [`ZeroRuns`]: types whose only constructor checks.
+//! * [`names`], [`account_name`], [`fingerprint`], [`content`], [`GroupSet`], [`ZeroRuns`]: types whose only constructor checks.
 //! * [`json_scanner`] and [`tracker`]: the tracker's protocol, JSON over TCP or TLS.
 //! * [`frame`] and [`peer`]: what peers speak over QUIC streams.
 //! * [`safe_text`]: other people's text, made safe for a terminal.
@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+pub mod account_name;
 pub mod content;
 pub mod fingerprint;
 pub mod frame;
@@ -24,6 +25,7 @@ pub mod safe_text;
 pub mod tracker;
 mod zero_runs;
 
+pub use account_name::NewUserName;
 pub use content::{ContentHash, Layout, Manifest};
 pub use fingerprint::Fingerprint;
 pub use group_set::GroupSet;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::account_name::UserNameError;
 use crate::limits::{FILE_NAME_BYTES, FILE_NAME_COMPONENT_BYTES, USER_NAME_BYTES};
 use crate::safe_text::{is_bidi_control, safe_line};
 
@@ -61,9 +62,16 @@ impl UserName {
 }
 
 impl FromStr for UserName {
-    type Err = NameError;
+    type Err = UserNameError;
 
-    fn from_str(text: &str) -> Result<Self, NameError> {
+    fn from_str(text: &str) -> Result<Self, UserNameError> {
+        Self::new(text).map_err(|why| UserNameError::of_syntax(text, why))
+    }
+}
+
+impl UserName {
+    /// Takes a text that is such a name.
+    pub(crate) fn new(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
         }

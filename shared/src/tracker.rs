@@ -56,7 +56,7 @@
 //! | `LOGOUT` | user; token?, password? | ends presence, forgets the session's files | |
 //! | `RESUME` | port?, addresses\[\]?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\] |
 //! | `HEARTBEAT` | user?, token? | renews the lease of this connection's user, or of `user` where the connection may speak for it | ttl_s |
-//! | `WHOIS` | user or fingerprint | the binding; over TLS with a bound certificate | user, fingerprint, online |
+//! | `WHOIS` | user, fingerprint, or like | the binding; with `like`, of the only user whose name differs from it in the case of its letters at most, `bad_request` when it may be one of several (feature `similar_names`); over TLS with a bound certificate | user, fingerprint, online |
 //! | `FIND` | hash or name (words, [`Words`]); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | events on this connection from here on; over TLS with a bound certificate | seq, features\[\] |
 //! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
@@ -89,6 +89,7 @@
 //! | name | listed by | means |
 //! |---|---|---|
 //! | `partial_files` | tracker | `REGISTER_FILES` keeps the files that are good, and says in `left_out` how many are not |
+//! | `similar_names` | tracker | `WHOIS` takes `like` |
 //!
 //! # Lists of peers
 //!
@@ -136,7 +137,15 @@
 //!
 //! In this order: this connection logged in as that user; a valid `token`; `password` in the request; and, only for
 //! accounts without a bound fingerprint, the same IP that logged in within the lease (a client of the exercise with a
-//! connection for each request).
+//! connection for each request). A connection on which somebody else ever logged in never speaks by its IP.
+//!
+//! # Names of users
+//!
+//! `REGISTER` takes a name that begins with a letter or a digit, has no two dots in a row, and can't be taken for that
+//! of another account: not one that differs only by the case of its letters, by dots, dashes and underscores, or by
+//! characters that look alike ([`crate::account_name`]). Else it is `invalid_user` or `user_exists`, and the message
+//! says what to use instead. Older accounts keep their names. Everything but `REGISTER` and `like` takes names as they
+//! are, byte by byte.
 //!
 //! # Bindings
 //!
@@ -175,7 +184,7 @@
 //!
 //! | what | bound | beyond |
 //! |---|---|---|
-//! | user | `[A-Za-z0-9_.-]`, 1 to 32 bytes | `invalid_user` |
+//! | user | `[A-Za-z0-9_.-]`, 1 to 32 bytes; in `REGISTER` see above | `invalid_user` |
 //! | password | 1 byte to 1 KiB | `invalid_password` |
 //! | file name | components of 255 bytes, 1,024 bytes in all, see [`crate::FileName`] | the file is left out |
 //! | hash | 128 characters, no controls | the file is left out; elsewhere `bad_request` |

@@ -51,10 +51,22 @@ pub trait AccountStore: Send {
     /// [`StoreError::Failed`].
     fn all(&mut self) -> Result<Vec<(UserName, Option<Fingerprint>)>, StoreError>;
 
-    /// Makes an account.
+    /// Refuses a name that an account has, or that can be taken for one's, as [`shared::account_name`] says.
     ///
     /// # Errors
-    /// [`StoreError::NameTaken`], [`StoreError::KeyTaken`], [`StoreError::Failed`].
+    /// [`StoreError::NameTaken`], [`StoreError::NameLike`], [`StoreError::Failed`].
+    fn demand_free(&mut self, user: &UserName) -> Result<(), StoreError>;
+
+    /// Returns all names that differ from this one in the case of their letters at most.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn named_like(&mut self, user: &UserName) -> Result<Vec<UserName>, StoreError>;
+
+    /// Makes an account, which claims its name and what can be taken for it.
+    ///
+    /// # Errors
+    /// As [`AccountStore::demand_free`]; [`StoreError::KeyTaken`].
     fn create(&mut self, account: &Account) -> Result<(), StoreError>;
 
     /// Puts `new` in the place of the hash `old`.
@@ -81,7 +93,7 @@ pub trait AccountStore: Send {
     /// [`StoreError::NoAccount`], [`StoreError::Failed`].
     fn unbind(&mut self, user: &UserName) -> Result<(), StoreError>;
 
-    /// Forgets the account.
+    /// Forgets the account. What it claimed is free, unless another account's name is like that, too.
     ///
     /// # Errors
     /// [`StoreError::NoAccount`], [`StoreError::Failed`].
@@ -104,8 +116,18 @@ pub trait AccountStore: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is an account of that name.
-    #[error("there is an account of that name")]
-    NameTaken,
+    #[error("the name {0} is taken: choose another, or log in as {0} if it is yours")]
+    NameTaken(UserName),
+    /// The name can be taken for that of another account.
+    #[error(
+        "the name {wanted} can be taken for {taken}, which is somebody's: choose another, or log in as {taken} if it is yours"
+    )]
+    NameLike {
+        /// The name that was asked for.
+        wanted: UserName,
+        /// The name of the account there is.
+        taken: UserName,
+    },
     /// Another account is bound to that key.
     #[error("another account is bound to that key")]
     KeyTaken,
@@ -286,7 +308,7 @@ mod tests {
         for attempt in attempts.collect::<Vec<_>>() {
             match attempt.await {
                 Ok(()) => won += 1,
-                Err(error) => assert!(matches!(error, StoreError::NameTaken)),
+                Err(error) => assert!(matches!(error, StoreError::NameTaken(_))),
             }
         }
         assert_eq!(won, 1);
@@ -324,7 +346,7 @@ mod tests {
         let full = accounts.commit(|_| Err::<(), _>(StoreError::Full)).await;
         assert!(matches!(full, Err(StoreError::Full)));
         // A refusal for what was asked, and a read, say nothing about the disk.
-        assert!(accounts.commit(|_| Err::<(), _>(StoreError::NameTaken)).await.is_err());
+        assert!(accounts.commit(|_| Err::<(), _>(StoreError::NameTaken(account("bob").user))).await.is_err());
         assert!(accounts.run(|store| store.all()).await.is_ok());
         assert!(accounts.trouble().unwrap().contains("disk is full"));
         accounts.commit(|store| store.probe()).await.unwrap();

@@ -3,7 +3,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | wrong passwords for one user from one address | `--rate-limit-logins` a minute, 2.5 times that at once | `rate_limited` |
-//! | wrong passwords from one address | 5 times as many | `rate_limited` |
+//! | wrong passwords from one address | 50 times as many; users who gave their right password from there lately don't count | `rate_limited` |
 //! | passwords for one user from one address, right or wrong | 15 times as many, twice that at once | `rate_limited` |
 //! | REGISTER from one address | `--rate-limit-registrations` a minute, 5 times that at once | `rate_limited` |
 //! | RESUME with a port, REGISTER_FILES and LOGOUT of one user from one address | 100 a second, 2,000 at once | `rate_limited` |
@@ -15,7 +15,8 @@
 //!
 //! An attempt is charged before the password is looked at, so that many at a time win nothing, and a right password
 //! gets back what it was charged as a guess. Nothing is counted for a user alone: guessing at somebody's account from
-//! one address never locks out its owner at another. In an IPv6 network, where one machine may use any number of
+//! one address never locks out its owner at another, and whoever gave the right password from an address lately goes on
+//! there whatever others guess. In an IPv6 network, where one machine may use any number of
 //! addresses, whoever gave the right password from an address lately goes on being counted there alone.
 
 mod buckets;
@@ -38,8 +39,10 @@ pub use lines::{LeftOut, Lines};
 pub use origin::{Network, Origin};
 pub use refusals::Refusals;
 
-/// How many wrong passwords, or changes, an address has for each that it has for one user.
+/// How many changes an address has for each that it has for one user.
 const USERS_PER_ADDRESS: NonZeroU32 = number(5);
+/// How many wrong passwords an address has for each that it has for one user: a whole class may be behind it.
+const GUESSES_PER_ADDRESS: NonZeroU32 = number(50);
 /// How many passwords there may be for each wrong one.
 const PASSWORDS_PER_GUESS: NonZeroU32 = number(15);
 /// Changes a second of one user from one address.
@@ -70,9 +73,29 @@ pub struct Limits {
     known: Known,
 }
 
-/// Too often: try again after this long.
+/// Too often: try again after `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooOften(pub Duration);
+pub struct TooOften {
+    /// The limit that was reached.
+    pub limit: Limited,
+    /// Until it can be tried again.
+    pub wait: Duration,
+}
+
+/// A limit that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    /// Wrong passwords for one user from one address.
+    GuessesAtUser,
+    /// Wrong passwords from one address.
+    Guesses,
+    /// Passwords for one user, right or wrong.
+    Passwords,
+    /// New accounts from one address.
+    Registrations,
+    /// Changes of what others hear of one user.
+    Changes,
+}
 
 impl Limits {
     /// Nothing is used yet.
@@ -83,7 +106,7 @@ impl Limits {
         let changes = Quota::per_second(CHANGES_A_SECOND).allow_burst(CHANGES_AT_ONCE);
         Self {
             guesses_at_user: logins(NonZeroU32::MIN, 5).map(|quota| Tier::new(quota, now)),
-            guesses: logins(USERS_PER_ADDRESS, 5).map(|quota| Tier::new(quota, now)),
+            guesses: logins(GUESSES_PER_ADDRESS, 5).map(|quota| Tier::new(quota, now)),
             passwords: logins(PASSWORDS_PER_GUESS, 4).map(|quota| Tier::new(quota, now)),
             registrations: registrations.map(|quota| Tier::new(quota, now)),
             changes_of_user: Tier::new(changes, now),
@@ -98,17 +121,19 @@ impl Limits {
     /// [`TooOften`], and then nothing is charged as a guess.
     pub fn attempt(&self, user: &UserName, ip: IpAddr, now: Instant) -> Result<(), TooOften> {
         let from = self.seen_from(user, ip);
-        take(self.passwords.as_ref(), user, from, now)?;
-        take(self.guesses.as_ref(), &(), from, now)?;
-        take(self.guesses_at_user.as_ref(), user, from, now).inspect_err(|_| {
-            give_back(self.guesses.as_ref(), &(), from);
+        let guesses = self.guesses_by_others(user, ip);
+        take(self.passwords.as_ref(), user, from, now).map_err(|wait| TooOften { limit: Limited::Passwords, wait })?;
+        take(guesses, &(), from, now).map_err(|wait| TooOften { limit: Limited::Guesses, wait })?;
+        take(self.guesses_at_user.as_ref(), user, from, now).map_err(|wait| {
+            give_back(guesses, &(), from);
+            TooOften { limit: Limited::GuessesAtUser, wait }
         })
     }
 
     /// The attempt was never looked at: it is no guess.
     pub fn forgive(&self, user: &UserName, ip: IpAddr) {
         let from = self.seen_from(user, ip);
-        give_back(self.guesses.as_ref(), &(), from);
+        give_back(self.guesses_by_others(user, ip), &(), from);
         give_back(self.guesses_at_user.as_ref(), user, from);
     }
 
@@ -123,7 +148,8 @@ impl Limits {
     /// # Errors
     /// [`TooOften`].
     pub fn registration(&self, ip: IpAddr, now: Instant) -> Result<(), TooOften> {
-        take(self.registrations.as_ref(), &(), From::of(ip), now)
+        let limit = Limited::Registrations;
+        take(self.registrations.as_ref(), &(), From::of(ip), now).map_err(|wait| TooOften { limit, wait })
     }
 
     /// Charges one change of what others hear of the user, by somebody who may speak for it.
@@ -131,8 +157,14 @@ impl Limits {
     /// # Errors
     /// [`TooOften`].
     pub fn change(&self, user: &UserName, ip: IpAddr, now: Instant) -> Result<(), TooOften> {
-        self.changes_of_user.take(user, From::of(ip), now)?;
-        self.changes.take(&(), From::of(ip), now)
+        let changed = self.changes_of_user.take(user, From::of(ip), now);
+        let too_often = |wait| TooOften { limit: Limited::Changes, wait };
+        changed.and_then(|()| self.changes.take(&(), From::of(ip), now)).map_err(too_often)
+    }
+
+    /// What the address may guess at all users together; `None` for a user who is at home there.
+    fn guesses_by_others(&self, user: &UserName, ip: IpAddr) -> Option<&Tier<()>> {
+        self.guesses.as_ref().filter(|_| !self.known.has(user, Origin::of(ip)))
     }
 
     fn seen_from(&self, user: &UserName, ip: IpAddr) -> From {
@@ -168,7 +200,7 @@ impl<K: Hash + Eq + Clone> Tier<K> {
         Self { addresses: Buckets::new(quota, now), networks }
     }
 
-    fn take(&self, key: &K, from: From, now: Instant) -> Result<(), TooOften> {
+    fn take(&self, key: &K, from: From, now: Instant) -> Result<(), Duration> {
         let address = (key.clone(), from.address);
         self.addresses.take(&address, now)?;
         from.network.map_or(Ok(()), |network| {
@@ -202,7 +234,7 @@ fn times(quota: Quota, times: NonZeroU32) -> Quota {
     quicker.allow_burst(quota.burst_size().saturating_mul(times))
 }
 
-fn take<K: Hash + Eq + Clone>(tier: Option<&Tier<K>>, key: &K, from: From, now: Instant) -> Result<(), TooOften> {
+fn take<K: Hash + Eq + Clone>(tier: Option<&Tier<K>>, key: &K, from: From, now: Instant) -> Result<(), Duration> {
     tier.map_or(Ok(()), |tier| tier.take(key, from, now))
 }
 
@@ -238,8 +270,8 @@ mod tests {
             for _ in 0..50 {
                 assert_eq!(limits.attempt(&bob, here, now), Ok(()));
             }
-            let TooOften(wait) = limits.attempt(&bob, here, now).unwrap_err();
-            assert_eq!(wait, 3 * SECOND);
+            let TooOften { limit, wait } = limits.attempt(&bob, here, now).unwrap_err();
+            assert_eq!((limit, wait), (Limited::GuessesAtUser, 3 * SECOND));
             assert_eq!(limits.attempt(&bob, there, now), Ok(()));
             assert_eq!(limits.attempt(&name("alice"), here, now), Ok(()));
             now += wait - Duration::from_nanos(1);
@@ -254,9 +286,30 @@ mod tests {
     fn guessing_at_many_accounts_is_slowed_down_too() {
         let now = Instant::now();
         let (limits, here) = (limits(now), ip("10.0.0.1"));
-        let allowed = (0..1000).filter(|n| limits.attempt(&name(&format!("u{n}")), here, now).is_ok()).count();
-        assert_eq!(allowed, 250);
+        let bob = name("bob");
+        limits.attempt(&bob, here, now).unwrap();
+        limits.was_right(&bob, here);
+        let allowed = (0..10_000).filter(|n| limits.attempt(&name(&format!("u{n}")), here, now).is_ok()).count();
+        assert_eq!(allowed, 2500);
+        let TooOften { limit, .. } = limits.attempt(&name("alice"), here, now).unwrap_err();
+        assert_eq!(limit, Limited::Guesses);
         assert_eq!(limits.attempt(&name("u1"), ip("10.0.0.2"), now), Ok(()));
+        // Who is at home there goes on, and is guessed at no more often than before.
+        assert_eq!((0..100).filter(|_| limits.attempt(&bob, here, now).is_ok()).count(), 50);
+    }
+
+    #[test]
+    fn a_class_behind_one_address_is_not_locked_out_by_wrong_guesses() {
+        let now = Instant::now();
+        let (limits, here) = (limits(now), ip("10.0.0.1"));
+        for n in 0..300 {
+            limits.attempt(&name(&format!("u{}", n % 40)), here, now).unwrap();
+        }
+        for n in 0..40 {
+            let user = name(&format!("u{n}"));
+            limits.attempt(&user, here, now).unwrap();
+            limits.was_right(&user, here);
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ use shared::tracker::{EventKind, Token};
 use shared::{Fingerprint, UserName};
 
 pub use addresses::useful_addresses;
-pub use authority::{Authority, Claim, Denial};
+pub use authority::{Authority, Claim, Denial, LoggedIn};
 pub use events::{Backlog, KEPT_EVENTS};
 pub use files::{Files, FilesRefused};
 pub use finding::{Finding, Lists, Position, behind_last};

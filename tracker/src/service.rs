@@ -341,7 +341,7 @@ impl Service {
         match request {
             Request::ListPeers(wanted) => self.list_peers(client, id, &wanted).await,
             Request::Heartbeat { user, token } => self.heartbeat(client, user, token),
-            Request::Whois(whois) => self.whois(client, &whois),
+            Request::Whois(whois) => self.whois(client, whois).await,
             Request::Find(find) => self.find(client, &find).await,
             Request::Subscribe { since } => self.subscribe(client, since),
             // Rare and large futures, boxed so that each connection's task stays small.

@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum Feature {
     /// A tracker that keeps the good files of a `REGISTER_FILES` when others in it are bad.
     PartialFiles,
+    /// A tracker whose `WHOIS` finds a name whatever the case of its letters.
+    SimilarNames,
 }
 
 /// A set of features. On the wire it is a list of names, and unknown names are ignored.
@@ -24,12 +26,13 @@ const NAMES_IN_A_LIST: usize = 64;
 
 impl Feature {
     /// Every feature that this version knows.
-    pub const ALL: [Self; 1] = [Self::PartialFiles];
+    pub const ALL: [Self; 2] = [Self::PartialFiles, Self::SimilarNames];
 
     /// Returns the feature's name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PartialFiles => "partial_files",
+            Self::SimilarNames => "similar_names",
         }
     }
 
@@ -133,10 +136,13 @@ mod tests {
 
     #[test]
     fn golden_list_and_unknown_names() {
-        assert_eq!(serde_json::to_string(&Features::all()).unwrap(), r#"["partial_files"]"#);
+        assert_eq!(serde_json::to_string(&Features::all()).unwrap(), r#"["partial_files","similar_names"]"#);
         let read = |text: &str| serde_json::from_str::<Features>(text).unwrap();
-        assert_eq!(read(r#"["warp", 7, {"a": []}, null, "partial_files", "partial_files"]"#), Features::all());
-        assert_eq!(read(r#"["partial\u005ffiles"]"#), Features::all());
+        assert_eq!(
+            read(r#"["warp", 7, {"a": []}, null, "similar_names", "partial_files", "partial_files"]"#),
+            Features::all()
+        );
+        assert_eq!(read(r#"["partial\u005ffiles"]"#), [Feature::PartialFiles].into_iter().collect());
         assert_eq!(read("[]"), Features::default());
         let long = format!("[{}\"partial_files\"]", "\"x\",".repeat(NAMES_IN_A_LIST));
         assert_eq!(read(&long), Features::default());

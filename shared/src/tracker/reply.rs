@@ -255,7 +255,7 @@ mod tests {
     fn features_are_listed_and_their_absence_is_none() {
         let subscribed = SubscribeReply { seq: 7, features: Features::all() };
         let line = String::from_utf8(encode_ok(None, "events follow", &subscribed).unwrap()).unwrap();
-        assert!(line.ends_with(",\"seq\":7,\"features\":[\"partial_files\"]}\n"), "{line}");
+        assert!(line.ends_with(",\"seq\":7,\"features\":[\"partial_files\",\"similar_names\"]}\n"), "{line}");
         assert_eq!(parse_reply(&line), Ok(subscribed));
         assert_eq!(features_in(&line), Some(Features::all()));
         let old = r#"{"status":"ok","code":"ok","message":"events follow","seq":7}"#;

@@ -167,6 +167,8 @@ pub enum Whois {
     User(UserName),
     /// The user with this binding.
     Fingerprint(Fingerprint),
+    /// The user whose name differs from this one in the case of its letters at most, if there is only one.
+    Like(UserName),
 }
 
 /// A request that was not taken, and why.

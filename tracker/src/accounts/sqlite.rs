@@ -2,18 +2,38 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
+use shared::account_name::{Claim, claims};
 use shared::{Fingerprint, UserName};
 
 use super::{Account, AccountStore, StoreError};
 use crate::sqlite_file;
 
-/// What brings the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
-const MIGRATIONS: [&str; 1] = ["CREATE TABLE account (
-    user TEXT NOT NULL PRIMARY KEY,
-    password_hash TEXT NOT NULL,
-    fingerprint BLOB UNIQUE CHECK (fingerprint IS NULL OR length(fingerprint) = 32)
-) STRICT, WITHOUT ROWID"];
+/// The steps that bring the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
+const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [
+    |step| {
+        step.execute_batch(
+            "CREATE TABLE account (
+                user TEXT NOT NULL PRIMARY KEY,
+                password_hash TEXT NOT NULL,
+                fingerprint BLOB UNIQUE CHECK (fingerprint IS NULL OR length(fingerprint) = 32)
+            ) STRICT, WITHOUT ROWID",
+        )
+    },
+    |step| {
+        step.execute_batch(
+            "CREATE TABLE name_claim (
+                kind TEXT NOT NULL,
+                key TEXT NOT NULL,
+                user TEXT NOT NULL,
+                PRIMARY KEY (kind, key)
+            ) STRICT, WITHOUT ROWID;
+            CREATE INDEX name_claim_user ON name_claim (user);
+            CREATE INDEX account_user_nocase ON account (user COLLATE NOCASE);",
+        )?;
+        claim_what_is_free(step)
+    },
+];
 
 /// The accounts in one file.
 #[derive(Debug)]
@@ -80,7 +100,7 @@ impl SqliteStore {
             return Err(OpenError::TooNew { path: path.to_owned(), found, known });
         }
         for (version, migration) in MIGRATIONS.iter().enumerate().skip(found) {
-            migrate(&mut db, version + 1, migration).map_err(failed)?;
+            migrate(&mut db, version + 1, *migration).map_err(failed)?;
         }
         Ok(Self { db })
     }
@@ -139,12 +159,24 @@ impl AccountStore for SqliteStore {
     fn create(&mut self, account: &Account) -> Result<(), StoreError> {
         let Account { user, password_hash, binding } = account;
         let fingerprint = binding.as_ref().map(Fingerprint::as_bytes);
-        let mut insert = self
-            .db
-            .prepare_cached("INSERT INTO account (user, password_hash, fingerprint) VALUES (?1, ?2, ?3)")
-            .map_err(failed)?;
-        insert.execute(params![user.as_str(), password_hash, fingerprint]).map_err(taken)?;
-        Ok(())
+        let step = self.begin()?;
+        demand_free(&step, user)?;
+        step.prepare_cached("INSERT INTO account (user, password_hash, fingerprint) VALUES (?1, ?2, ?3)")
+            .and_then(|mut insert| insert.execute(params![user.as_str(), password_hash, fingerprint]))
+            .map_err(|error| taken(error, user))?;
+        claim(&step, user).map_err(failed)?;
+        step.commit().map_err(failed)
+    }
+
+    fn demand_free(&mut self, user: &UserName) -> Result<(), StoreError> {
+        demand_free(&self.db, user)
+    }
+
+    fn named_like(&mut self, user: &UserName) -> Result<Vec<UserName>, StoreError> {
+        let sql = "SELECT user FROM account WHERE user = ?1 COLLATE NOCASE ORDER BY user";
+        let mut query = self.db.prepare_cached(sql).map_err(failed)?;
+        let rows = query.query_map([user.as_str()], |row| row.get::<_, String>(0)).map_err(failed)?;
+        rows.map(|row| row.map_err(failed).and_then(|user| parsed_user(&user))).collect()
     }
 
     fn set_password(&mut self, user: &UserName, old: &str, new: &str) -> Result<(), StoreError> {
@@ -161,7 +193,7 @@ impl AccountStore for SqliteStore {
             .prepare_cached("UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND fingerprint IS ?2")
             .map_err(failed)?;
         let old = old.as_ref().map(Fingerprint::as_bytes);
-        changed_one(update.execute(params![user.as_str(), old, new.as_bytes()]).map_err(taken)?)
+        changed_one(update.execute(params![user.as_str(), old, new.as_bytes()]).map_err(|error| taken(error, user))?)
     }
 
     fn reset_password(&mut self, user: &UserName, new: &str) -> Result<(), StoreError> {
@@ -173,7 +205,15 @@ impl AccountStore for SqliteStore {
     }
 
     fn remove(&mut self, user: &UserName) -> Result<(), StoreError> {
-        self.change_one("DELETE FROM account WHERE user = ?1", [user.as_str()])
+        let step = self.begin()?;
+        let removed = step.execute("DELETE FROM account WHERE user = ?1", [user.as_str()]).map_err(failed)?;
+        if removed == 0 {
+            return Err(StoreError::NoAccount);
+        }
+        step.execute("DELETE FROM name_claim WHERE user = ?1", [user.as_str()]).map_err(failed)?;
+        // Of older accounts that are like each other, only one had the claim.
+        claim_what_is_free(&step).map_err(failed)?;
+        step.commit().map_err(failed)
     }
 
     fn hashes(&mut self) -> Result<Vec<(UserName, String)>, StoreError> {
@@ -189,6 +229,11 @@ impl AccountStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Begins a change that nobody else's change comes in between.
+    fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)
+    }
+
     fn change_one(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
         let rows = self.db.prepare_cached(sql).and_then(|mut change| change.execute(params)).map_err(failed)?;
         if rows == 1 { Ok(()) } else { Err(StoreError::NoAccount) }
@@ -199,9 +244,49 @@ fn parsed_user(user: &str) -> Result<UserName, StoreError> {
     user.parse().map_err(|why| StoreError::Failed(format!("the stored user {user:?}: {why}")))
 }
 
-fn migrate(db: &mut Connection, version: usize, sql: &str) -> rusqlite::Result<()> {
+fn demand_free(db: &Connection, user: &UserName) -> Result<(), StoreError> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM account WHERE user = ?1)";
+    if db
+        .prepare_cached(exists)
+        .and_then(|mut query| query.query_row([user.as_str()], |row| row.get(0)))
+        .map_err(failed)?
+    {
+        return Err(StoreError::NameTaken(user.clone()));
+    }
+    let mut holder = db.prepare_cached("SELECT user FROM name_claim WHERE kind = ?1 AND key = ?2").map_err(failed)?;
+    for Claim { kind, key } in claims(user) {
+        let held = holder.query_row([kind.as_str(), &key], |row| row.get::<_, String>(0)).optional().map_err(failed)?;
+        if let Some(taken) = held {
+            return Err(StoreError::NameLike { wanted: user.clone(), taken: parsed_user(&taken)? });
+        }
+    }
+    Ok(())
+}
+
+/// Claims for one account what nobody else has.
+fn claim(db: &Connection, user: &UserName) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO name_claim (kind, key, user) VALUES (?1, ?2, ?3)")?;
+    for Claim { kind, key } in claims(user) {
+        insert.execute([kind.as_str(), &key, user.as_str()])?;
+    }
+    Ok(())
+}
+
+/// Claims for all accounts, by name, what nobody else has.
+fn claim_what_is_free(db: &Connection) -> rusqlite::Result<()> {
+    let mut query = db.prepare("SELECT user FROM account ORDER BY user")?;
+    let users = query.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    // A name that is none is told where the accounts are read.
+    users.iter().filter_map(|user| user.parse().ok()).try_for_each(|user| claim(db, &user))
+}
+
+fn migrate(
+    db: &mut Connection,
+    version: usize,
+    migration: fn(&Transaction<'_>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let step = db.transaction()?;
-    step.execute_batch(sql)?;
+    migration(&step)?;
     step.pragma_update(None, "user_version", version)?;
     step.commit()
 }
@@ -218,9 +303,9 @@ fn failed(error: rusqlite::Error) -> StoreError {
     }
 }
 
-fn taken(error: rusqlite::Error) -> StoreError {
+fn taken(error: rusqlite::Error, user: &UserName) -> StoreError {
     match error.sqlite_error().map(|inner| inner.extended_code) {
-        Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => StoreError::NameTaken,
+        Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => StoreError::NameTaken(user.clone()),
         Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE) => StoreError::KeyTaken,
         _ => failed(error),
     }
@@ -272,7 +357,7 @@ mod tests {
         store.create(&account("bob", Some(key(1)))).unwrap();
         store.create(&account("eve", None)).unwrap();
         let eve: UserName = "eve".parse().unwrap();
-        assert!(matches!(store.create(&account("bob", None)), Err(StoreError::NameTaken)));
+        assert!(matches!(store.create(&account("bob", None)), Err(StoreError::NameTaken(_))));
         assert!(matches!(store.create(&account("mallory", Some(key(1)))), Err(StoreError::KeyTaken)));
         assert!(matches!(store.bind(&eve, None, key(1)), Err(StoreError::KeyTaken)));
         store.bind(&eve, None, key(2)).unwrap();
@@ -282,6 +367,59 @@ mod tests {
         store.set_password(&eve, "hash of eve", "new").unwrap();
         let found = store.find(&eve).unwrap().unwrap();
         assert_eq!((found.password_hash.as_str(), found.binding), ("new", Some(key(3))));
+    }
+
+    #[test]
+    fn an_account_claims_what_can_be_taken_for_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&folder.path().join("db")).unwrap();
+        let is_like = |store: &mut SqliteStore, wanted: &str, taken: &str| {
+            let created = store.create(&account(wanted, None));
+            let is_like = matches!(&created, Err(StoreError::NameLike { taken: it, .. }) if it.as_str() == taken);
+            assert!(is_like, "{wanted}: {created:?}");
+            assert_eq!(store.find(&wanted.parse().unwrap()).unwrap(), None);
+        };
+        store.create(&account("bob", Some(key(1)))).unwrap();
+        for other in ["BOB", "Bob", "b0b", "bob.", "b-o-b"] {
+            is_like(&mut store, other, "bob");
+        }
+        store.create(&account("alice", None)).unwrap();
+        is_like(&mut store, "a11ce", "alice");
+        // An account that was refused for its key claims nothing.
+        assert!(matches!(store.create(&account("carol", Some(key(1)))), Err(StoreError::KeyTaken)));
+        store.create(&account("CAROL", None)).unwrap();
+        assert_eq!(store.named_like(&"BOB".parse().unwrap()).unwrap(), ["bob".parse().unwrap()]);
+        assert_eq!(store.named_like(&"b0b".parse().unwrap()).unwrap(), []);
+        store.remove(&"bob".parse().unwrap()).unwrap();
+        store.create(&account("B0B", None)).unwrap();
+        is_like(&mut store, "bob", "B0B");
+    }
+
+    #[test]
+    fn older_accounts_keep_their_names_and_claim_what_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(include_str!("fixtures/accounts_of_version_1.sql")).unwrap();
+        drop(old);
+        let mut store = SqliteStore::open(&path).unwrap();
+        let all: Vec<String> = store.all().unwrap().into_iter().map(|(user, _)| user.to_string()).collect();
+        assert_eq!(all, ["--help", "-x", "..", "BOB", "Bob", "alice", "b0b", "bob"]);
+        assert_eq!(store.find(&"-x".parse().unwrap()).unwrap().unwrap().password_hash, "hash of -x");
+        let like_bob = store.named_like(&"bOb".parse().unwrap()).unwrap();
+        assert_eq!(like_bob.iter().map(UserName::as_str).collect::<Vec<_>>(), ["BOB", "Bob", "bob"]);
+        let refused = |store: &mut SqliteStore| {
+            let created = store.create(&account("boB", None));
+            assert!(matches!(created, Err(StoreError::NameLike { .. })), "{created:?}");
+        };
+        // Whoever of them goes, the name stays claimed by the others.
+        for user in ["BOB", "bob", "Bob", "b0b"] {
+            refused(&mut store);
+            store.remove(&user.parse().unwrap()).unwrap();
+        }
+        store.create(&account("boB", None)).unwrap();
+        store.create(&account("x", None)).unwrap_err();
+        assert_eq!(SqliteStore::check(&path).unwrap(), 5);
     }
 
     #[test]
@@ -322,7 +460,7 @@ mod tests {
         let newer = folder.path().join("newer");
         drop(SqliteStore::open(&newer).unwrap());
         Connection::open(&newer).unwrap().pragma_update(None, "user_version", 9).unwrap();
-        assert!(matches!(SqliteStore::open(&newer), Err(OpenError::TooNew { found: 9, known: 1, .. })));
+        assert!(matches!(SqliteStore::open(&newer), Err(OpenError::TooNew { found: 9, known: 2, .. })));
         assert!(matches!(SqliteStore::open(&folder.path().join("no/db")), Err(OpenError::Unusable { .. })));
     }
 }

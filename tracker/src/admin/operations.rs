@@ -5,6 +5,7 @@ use std::fs::File;
 
 use serde_json::{Value, json};
 use shared::UserName;
+use shared::account_name::{NewUserName, UserNameError};
 use shared::tracker::Password;
 use tracing::info;
 
@@ -25,7 +26,7 @@ impl Control {
         match command {
             Command::Users {} => self.users().await,
             Command::AddUser { user, password } => {
-                let (user, password) = (name(&user)?, secret(&password)?);
+                let (user, password) = (new_name(&user)?, secret(&password)?);
                 self.service.add_account(&user, &password).await.map_err(|why| why.to_string())?;
                 info!(%user, "account made by the administrator");
                 Ok(Value::Null.into())
@@ -112,8 +113,12 @@ impl From<Value> for Given {
     }
 }
 
+fn new_name(text: &str) -> Result<UserName, String> {
+    text.parse::<NewUserName>().map(UserName::from).map_err(|why| why.to_string())
+}
+
 fn name(text: &str) -> Result<UserName, String> {
-    text.parse().map_err(|why| format!("the user name {text:?} can't be used: {why}"))
+    text.parse().map_err(|why: UserNameError| why.to_string())
 }
 
 fn secret(text: &str) -> Result<Password, String> {

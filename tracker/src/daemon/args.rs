@@ -174,7 +174,7 @@ struct Options {
     #[arg(long, value_name = "N", verbatim_doc_comment, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections_per_ip: Option<u32>,
 
-    /// Wrong passwords a minute for one user from one IP address, and five times as many for all users from there;
+    /// Wrong passwords a minute for one user from one IP address, and fifty times as many for all users from there;
     /// 2.5 times that at once; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     rate_limit_logins: u32,

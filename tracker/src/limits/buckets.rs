@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
-
-use super::TooOften;
 
 /// Keys that one limit remembers.
 pub(super) const KEYS: usize = 65_536;
@@ -43,9 +41,10 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         Self { limiter, table, cell: quota.replenish_interval().into() }
     }
 
-    pub(super) fn take(&self, key: &K, now: Instant) -> Result<(), TooOften> {
+    /// Takes one, or says how long to wait for one.
+    pub(super) fn take(&self, key: &K, now: Instant) -> Result<(), Duration> {
         self.limiter.clock().tell(now);
-        self.limiter.check_key(key).map_err(|not_until| TooOften(not_until.wait_time_from(self.limiter.clock().now())))
+        self.limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(self.limiter.clock().now()))
     }
 
     pub(super) fn give_back(&self, key: &K) {

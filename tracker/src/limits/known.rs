@@ -22,10 +22,6 @@ struct Halves {
 
 impl Known {
     pub(super) fn insert(&self, user: &UserName, from: Origin) {
-        // Only where it is asked for.
-        if from.network().is_none() {
-            return;
-        }
         let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if halves.newer.len() >= HALF {
             halves.older = std::mem::take(&mut halves.newer);
@@ -34,9 +30,6 @@ impl Known {
     }
 
     pub(super) fn has(&self, user: &UserName, from: Origin) -> bool {
-        if from.network().is_none() {
-            return false;
-        }
         let halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pair = (user.clone(), from);
         halves.newer.contains(&pair) || halves.older.contains(&pair)

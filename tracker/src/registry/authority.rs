@@ -2,6 +2,9 @@
 //!
 //! In this order: this connection logged in as that user; a valid token; the password; and, only for accounts without
 //! a binding, the IP address that logged in within the lease. A bound account is never reachable in plaintext.
+//!
+//! The address stands for a client of the exercise that uses a connection for each request. A connection on which
+//! somebody logged in is no such one, whether that session is over or not: it speaks by its address for nobody else.
 
 use std::net::IpAddr;
 
@@ -15,6 +18,8 @@ use super::{Ended, Present, Registry, SessionId};
 pub struct Claim<'a> {
     /// The sessions made on this connection, whether they are over or not.
     pub sessions: &'a [(UserName, SessionId)],
+    /// Everybody who ever logged in on this connection.
+    pub logged_in: &'a LoggedIn,
     /// Whether the connection is TLS.
     pub is_secure: bool,
     /// Where the connection came from.
@@ -23,6 +28,38 @@ pub struct Claim<'a> {
     pub token: Option<Token>,
     /// Whether the request has a password, right or wrong.
     pub has_password: bool,
+}
+
+/// Everybody who ever logged in on one connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LoggedIn {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// This user alone.
+    Only(UserName),
+    /// More than one.
+    Several,
+}
+
+impl LoggedIn {
+    /// Adds a user.
+    pub fn note(&mut self, user: &UserName) {
+        *self = match std::mem::take(self) {
+            Self::Nobody => Self::Only(user.clone()),
+            Self::Only(only) if only == *user => Self::Only(only),
+            Self::Only(_) | Self::Several => Self::Several,
+        };
+    }
+
+    /// Returns whether somebody other than `user` did.
+    fn has_other_than(&self, user: &UserName) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Only(only) => only != user,
+            Self::Several => true,
+        }
+    }
 }
 
 /// Whether the sender may speak for the user.
@@ -68,17 +105,16 @@ impl Registry {
             return Authority::IfPasswordIsRight;
         }
         let present = self.present.get(user);
+        let is_somebody_else = claim.logged_in.has_other_than(user);
         let same_address = |present: &&Present| self.rules.legacy_auth && !present.bound && present.ip == claim.ip;
-        if let Some(present) = present.filter(same_address) {
+        if let Some(present) = present.filter(same_address).filter(|_| !is_somebody_else) {
             return Authority::Session(present.session);
         }
         Authority::Denied(match (held, token) {
             _ if present.is_some() && !reachable => Denial::TlsRequired,
             (Some(_), _) => Denial::SessionEnded(self.why_over(user)),
             (None, Some(_)) => Denial::Forbidden,
-            (None, None) if claim.sessions.iter().any(|(_, session)| self.sessions.contains_key(session)) => {
-                Denial::Forbidden
-            }
+            (None, None) if is_somebody_else => Denial::Forbidden,
             (None, None) => Denial::NotLoggedIn,
         })
     }

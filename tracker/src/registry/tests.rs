@@ -103,7 +103,8 @@ impl World {
 }
 
 fn from(ip: [u8; 4]) -> Claim<'static> {
-    Claim { sessions: &[], is_secure: false, ip: ip.into(), token: None, has_password: false }
+    let logged_in = &LoggedIn::Nobody;
+    Claim { sessions: &[], logged_in, is_secure: false, ip: ip.into(), token: None, has_password: false }
 }
 
 #[test]
@@ -204,7 +205,9 @@ fn who_may_speak_in_which_order() {
     assert_eq!(world.authority("alice", &password), Authority::IfPasswordIsRight);
     assert_eq!(world.authority("alice", &from(ALICE_IP)), yes);
     assert_eq!(world.authority("alice", &elsewhere), Authority::Denied(Denial::NotLoggedIn));
-    assert_eq!(world.authority("bob", &Claim { sessions: &mine, ..elsewhere }), Authority::Denied(Denial::Forbidden));
+    let as_alice = &LoggedIn::Only(name("alice"));
+    let claim = Claim { sessions: &mine, logged_in: as_alice, ..elsewhere };
+    assert_eq!(world.authority("bob", &claim), Authority::Denied(Denial::Forbidden));
     assert_eq!(world.authority("bob", &Claim { token: Some(good), ..elsewhere }), Authority::Denied(Denial::Forbidden));
     world.login("alice", ALICE_IP);
     assert_eq!(
@@ -213,6 +216,34 @@ fn who_may_speak_in_which_order() {
     );
     world.wait(3600);
     assert_eq!(world.authority("alice", &from(ALICE_IP)), Authority::Denied(Denial::NotLoggedIn));
+}
+
+#[test]
+fn behind_one_address_a_connection_speaks_for_whom_it_logged_in_as() {
+    let mut world = World::new(RULES);
+    let (alice, bob) = (world.login("alice", ALICE_IP), world.login("bob", ALICE_IP));
+    let forbidden = Authority::Denied(Denial::Forbidden);
+    let (mut once, mut twice) = (LoggedIn::default(), LoggedIn::default());
+    once.note(&name("alice"));
+    once.note(&name("alice"));
+    ["alice", "carol"].iter().for_each(|user| twice.note(&name(user)));
+    let mine = [(name("alice"), alice)];
+    for sessions in [&mine[..], &[]] {
+        // Its session may be over, and forgotten after a logout: it is nobody else's connection all the same.
+        let claim = Claim { sessions, logged_in: &once, ..from(ALICE_IP) };
+        assert_eq!(world.authority("bob", &claim), forbidden);
+        assert_eq!(world.authority("alice", &claim), Authority::Session(alice));
+        let claim = Claim { logged_in: &twice, ..claim };
+        assert_eq!(world.authority("bob", &claim), forbidden);
+    }
+    // A connection of its own for each request, as the exercise's clients may use.
+    assert_eq!(world.authority("bob", &from(ALICE_IP)), Authority::Session(bob));
+    // A token or a password is a proof of its own.
+    let (_, token) = world.registry.session(bob).unwrap();
+    let claim = Claim { logged_in: &once, token: Some(token), ..from(ALICE_IP) };
+    assert_eq!(world.authority("bob", &claim), Authority::Session(bob));
+    let claim = Claim { logged_in: &once, has_password: true, ..from(ALICE_IP) };
+    assert_eq!(world.authority("bob", &claim), Authority::IfPasswordIsRight);
 }
 
 #[test]

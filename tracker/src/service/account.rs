@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
+use shared::account_name::{NewUserName, operand};
 use shared::tracker::{Credentials, ErrorCode, LoginReply, Password, Presence};
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
 use super::client::{Client, Transport};
 use super::{Answer, Answered, Refused, Registration, Service, changed_meanwhile, new_token, refuse};
-use crate::accounts::{Account, StoreError};
+use crate::accounts::Account;
 use crate::passwords::Check;
 use crate::registry::{Arrival, LoginTime, Registry, SessionId, useful_addresses};
 
@@ -30,15 +31,15 @@ impl Service {
         if gate.registration == Registration::Closed {
             return Err(refuse(ErrorCode::Forbidden, "registration is closed: ask the administrator for an account"));
         }
+        let user: UserName =
+            NewUserName::try_from(user).map_err(|why| refuse(ErrorCode::InvalidUser, why.to_string()))?.into();
         let binding = client.certificate();
         if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
             return Err(foreign_certificate(&owner));
         }
         // Asked before the hash, which is dear; that the name is taken is answered anyway.
         let name = user.clone();
-        if self.accounts.run(move |store| store.find(&name)).await?.is_some() {
-            return Err(StoreError::NameTaken.into());
-        }
+        self.accounts.run(move |store| store.demand_free(&name)).await?;
         let password_hash = self.passwords.hash(&password, client.ip().into()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
         self.accounts.commit(move |store| store.create(&account)).await?;
@@ -241,12 +242,16 @@ fn decide(
         (None, Transport::Plain | Transport::Tls) => Ok(Binding::Stays(None)),
         (Some(_), Transport::Plain) => Err(tls_required(user)),
         (Some(_), Transport::Tls) => {
-            Err(refuse(ErrorCode::KeyMismatch, format!("{user} is bound to a certificate: connect with it")))
+            Err(refuse(ErrorCode::KeyMismatch, format!("{user}'s account is tied to a key: connect with it")))
         }
         (Some(bound), Transport::Certified(shown)) if shown == bound => Ok(Binding::Stays(Some(bound))),
         (Some(_), Transport::Certified(_)) if !rebind => Err(refuse(
             ErrorCode::KeyMismatch,
-            format!("{user} is bound to another certificate: use that one, or say \"rebind\": true to replace it"),
+            format!(
+                "{user}'s account is tied to another computer: to move it here, `peer login --rebind {}` \
+                 (on the wire: \"rebind\": true)",
+                operand(user)
+            ),
         )),
         (old, Transport::Certified(new)) => match owner_of_shown {
             Some(owner) => Err(foreign_certificate(owner)),
@@ -256,12 +261,12 @@ fn decide(
 }
 
 pub(super) fn tls_required(user: &UserName) -> Refused {
-    let message = format!("{user} is bound to a certificate and can't be used in plaintext: connect with TLS");
+    let message = format!("{user}'s account is tied to a key and can't be used in plaintext: connect with TLS");
     refuse(ErrorCode::TlsRequired, message)
 }
 
 fn foreign_certificate(owner: &UserName) -> Refused {
-    let message = format!("this certificate belongs to the account {owner}; a certificate belongs to one account");
+    let message = format!("this computer's key already belongs to {owner}: use --home DIR for a second account");
     refuse(ErrorCode::KeyMismatch, message)
 }
 

@@ -177,7 +177,9 @@ fn portuguese(code: ErrorCode, retry_after_ms: Option<u64>) -> String {
         ErrorCode::BadJson => "o servidor esperava um objeto JSON em UTF-8, sem comprimento nem cabeçalho antes dele",
         ErrorCode::BadRequest => "o pedido não pôde ser lido",
         ErrorCode::UnknownAction => "esse comando não existe",
-        ErrorCode::InvalidUser => "esse nome de usuário não serve: use de 1 a 32 de A-Z a-z 0-9 _ . -",
+        ErrorCode::InvalidUser => {
+            "esse nome de usuário não serve: use de 1 a 32 de A-Z a-z 0-9 _ . -, começando com letra ou dígito"
+        }
         ErrorCode::InvalidPassword => "essa senha não serve",
         ErrorCode::UserExists => "Usuário já existe: escolha outro nome",
         ErrorCode::AuthFailed => "Usuário ou senha incorretos",
@@ -185,7 +187,9 @@ fn portuguese(code: ErrorCode, retry_after_ms: Option<u64>) -> String {
         ErrorCode::Forbidden => "isso não é permitido: esta conexão não fala por esse usuário",
         ErrorCode::TlsRequired => "essa conta tem uma chave e só entra com TLS: use outro nome de usuário",
         ErrorCode::KeyMismatch => "essa conta está ligada a outra chave",
-        ErrorCode::RateLimited => "tentativas demais",
+        ErrorCode::RateLimited => {
+            "tentativas demais (o servidor limita com --rate-limit-logins e --rate-limit-registrations)"
+        }
         ErrorCode::Busy => "o servidor está ocupado",
         ErrorCode::TooLarge => {
             return format!(

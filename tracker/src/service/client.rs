@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Service;
 use crate::limits::Refusals;
-use crate::registry::{Backlog, Claim, SessionId};
+use crate::registry::{Backlog, Claim, LoggedIn, SessionId};
 
 /// Live sessions that one connection may hold.
 pub const SESSIONS_PER_CONNECTION: usize = 16;
@@ -36,6 +36,7 @@ pub struct Client {
     transport: Transport,
     /// The sessions made here, the newest last; some may be over.
     sessions: Vec<(UserName, SessionId)>,
+    logged_in: LoggedIn,
     events: Subscription,
     refusals: Refusals,
     /// The features that the client listed, once it did.
@@ -59,9 +60,17 @@ enum Subscription {
 impl Client {
     /// A connection that said nothing yet.
     pub fn new(service: Arc<Service>, ip: IpAddr, transport: Transport) -> Self {
-        let (sessions, events, refusals) = (Vec::new(), Subscription::None, Refusals::default());
-        let (ip, dialect) = (ip.to_canonical(), Dialect::default());
-        Self { service, ip, transport, sessions, events, refusals, features: None, dialect }
+        Self {
+            service,
+            ip: ip.to_canonical(),
+            transport,
+            sessions: Vec::new(),
+            logged_in: LoggedIn::default(),
+            events: Subscription::None,
+            refusals: Refusals::default(),
+            features: None,
+            dialect: Dialect::default(),
+        }
     }
 
     /// Answers one request.
@@ -192,6 +201,7 @@ impl Client {
     pub(super) fn claim(&self, proof: &Proof) -> Claim<'_> {
         Claim {
             sessions: &self.sessions,
+            logged_in: &self.logged_in,
             is_secure: self.is_secure(),
             ip: self.ip,
             token: proof.token,
@@ -201,6 +211,7 @@ impl Client {
 
     /// A session was made here; older ones of the same user on this connection are forgotten.
     pub(super) fn hold(&mut self, user: UserName, session: SessionId) {
+        self.logged_in.note(&user);
         let older = self.sessions.iter().position(|(name, _)| *name == user);
         let evicted = match older {
             Some(at) => Some(self.sessions.remove(at)),

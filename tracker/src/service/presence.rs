@@ -182,11 +182,15 @@ impl Service {
         Ok(Answer::Alive(HeartbeatReply { ttl_s: lease.as_secs() }))
     }
 
-    pub(super) fn whois(&self, client: &Client, whois: &Whois) -> Answered {
+    pub(super) async fn whois(&self, client: &Client, whois: Whois) -> Answered {
         self.certified(client)?;
+        let wanted = match whois {
+            Whois::Like(name) => Whois::User(self.named_like(name).await?),
+            exact => exact,
+        };
         let found = self.with_registry(|registry, _| {
-            let (user, fingerprint) = match whois {
-                Whois::User(user) => (user.clone(), registry.binding(user)?),
+            let (user, fingerprint) = match &wanted {
+                Whois::User(user) | Whois::Like(user) => (user.clone(), registry.binding(user)?),
                 Whois::Fingerprint(fingerprint) => (registry.owner(fingerprint)?.clone(), *fingerprint),
             };
             let online = registry.is_present(&user);
@@ -195,6 +199,21 @@ impl Service {
         match found {
             Some(reply) => Ok(Answer::Binding(reply)),
             None => Err(refuse(ErrorCode::NotFound, "no such user is bound to a certificate")),
+        }
+    }
+
+    /// The name itself where somebody has it, else the only one that differs in the case of its letters.
+    async fn named_like(&self, name: UserName) -> Result<UserName, Refused> {
+        let wanted = name.clone();
+        let mut all = self.accounts.run(move |store| store.named_like(&wanted)).await?;
+        match all.len() {
+            _ if all.contains(&name) => Ok(name),
+            0 => Err(refuse(ErrorCode::NotFound, format!("there is no user {name}, nor one in other letters"))),
+            1 => Ok(all.swap_remove(0)),
+            _ => {
+                let names = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                Err(refuse(ErrorCode::BadRequest, format!("there is no user {name}, but there are {names}: say which")))
+            }
         }
     }
 
@@ -293,7 +312,9 @@ fn denied(user: &UserName, denial: Denial) -> Refused {
             refuse(ErrorCode::NotLoggedIn, format!("log in as {user} first, or send its token or password"))
         }
         Denial::SessionEnded(ended) => ended_refusal(user, ended),
-        Denial::Forbidden => refuse(ErrorCode::Forbidden, format!("you are not {user}")),
+        Denial::Forbidden => {
+            refuse(ErrorCode::Forbidden, format!("you are not {user}: log in as {user}, or send its token or password"))
+        }
         Denial::TlsRequired => tls_required(user),
     }
 }

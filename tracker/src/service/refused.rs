@@ -4,7 +4,7 @@ use shared::tracker::{ErrorCode, Refusal};
 
 use super::long_work::NotDone;
 use crate::accounts::StoreError;
-use crate::limits::TooOften;
+use crate::limits::{Limited, TooOften};
 use crate::passwords::PasswordError;
 use crate::registry::BindingMoved;
 
@@ -48,7 +48,9 @@ impl From<NotDone> for Refused {
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NameTaken => refuse(ErrorCode::UserExists, "that user name is taken"),
+            why @ (StoreError::NameTaken(_) | StoreError::NameLike { .. }) => {
+                refuse(ErrorCode::UserExists, why.to_string())
+            }
             StoreError::KeyTaken => {
                 refuse(ErrorCode::KeyMismatch, "this certificate already belongs to another account")
             }
@@ -77,11 +79,21 @@ impl From<PasswordError> for Refused {
 }
 
 impl From<TooOften> for Refused {
-    fn from(TooOften(wait): TooOften) -> Self {
+    fn from(TooOften { limit, wait }: TooOften) -> Self {
+        let (what, option) = match limit {
+            Limited::GuessesAtUser => ("wrong passwords for this user from this address", Some("logins")),
+            Limited::Guesses => ("wrong passwords from this address", Some("logins")),
+            Limited::Passwords => ("logins of this user from this address", Some("logins")),
+            Limited::Registrations => ("new accounts from this address", Some("registrations")),
+            Limited::Changes => ("changes of one user from this address", None),
+        };
         // Rounded up: who comes back then is not too early.
         let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let refusal = Refusal::new(ErrorCode::RateLimited, "too many attempts: wait a little");
-        Self { refusal, retry_after_ms: Some(ms) }
+        let mut message = format!("too many {what}: try again in {} s", ms.div_ceil(1000));
+        if let Some(option) = option {
+            message += &format!("; the tracker's --rate-limit-{option} says how many are taken");
+        }
+        Self { refusal: Refusal::new(ErrorCode::RateLimited, message), retry_after_ms: Some(ms) }
     }
 }
 

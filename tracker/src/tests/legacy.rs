@@ -137,6 +137,56 @@ async fn nobody_speaks_for_another() {
 }
 
 #[tokio::test]
+async fn behind_one_address_a_connection_speaks_only_for_whom_it_logged_in_as() {
+    let world = World::new().await;
+    for user in ["alice", "bob"] {
+        world.once(&register(user)).await;
+    }
+    world.once(&login("bob")).await;
+    let mut alice = world.plain().await;
+    assert_eq!(alice.code(&login("alice")).await, "ok");
+    for _ in 0..2 {
+        assert_eq!(alice.code(&files("bob", 1)).await, "forbidden");
+        assert_eq!(alice.code(&logout("bob")).await, "forbidden");
+        // The second time after its own logout.
+        assert_ne!(alice.code(&logout("alice")).await, "forbidden");
+    }
+    assert_eq!(world.users().await, ["bob"]);
+    // The password is a proof of its own, and so is a login.
+    assert_eq!(alice.code(&files("bob", 1).replacen('{', r#"{"password":"s3nha","#, 1)).await, "ok");
+    assert_eq!(alice.code(&login("bob")).await, "ok");
+    assert_eq!(alice.code(&files("bob", 2)).await, "ok");
+    // A connection of its own for each request goes on as before.
+    assert_eq!(world.once(&files("bob", 1)).await["code"], "ok");
+    assert_eq!(world.once(&logout("bob")).await["code"], "ok");
+}
+
+#[tokio::test]
+async fn names_that_can_t_be_used_come_with_one_that_can() {
+    let world = World::new().await;
+    world.once(&register("bob")).await;
+    for (name, code, offered) in [
+        ("João", "invalid_user", "use Joao"),
+        ("Maria Silva", "invalid_user", "use Maria.Silva"),
+        ("ana@ufx.br", "invalid_user", "use ana"),
+        ("--help", "invalid_user", "use help"),
+        ("a..b", "invalid_user", "use a.b"),
+        ("李雷", "invalid_user", "letters from a to z"),
+        ("bob", "user_exists", "the name bob is taken"),
+        ("BOB", "user_exists", "taken for bob"),
+        ("b0b", "user_exists", "taken for bob"),
+        ("b.ob", "user_exists", "taken for bob"),
+    ] {
+        let reply = world.once(&register(name)).await;
+        let message = reply["message"].as_str().unwrap();
+        assert!(reply["code"] == code && message.contains(offered), "{name}: {reply}");
+    }
+    // Logging in is exact.
+    assert_eq!(world.once(&login("BOB")).await["code"], "auth_failed");
+    assert_eq!(world.once(&login("bob")).await["code"], "ok");
+}
+
+#[tokio::test]
 async fn presence_ends_when_its_time_has_come() {
     let rules = Rules { legacy_lease: Duration::from_millis(300), ..RULES };
     let world = World::with(rules, Patience::default(), 100).await;

@@ -34,11 +34,29 @@ async fn guesses_are_limited_where_they_come_from_and_nowhere_else() {
     let refused = here.ask(&wrong("bob")).await;
     assert_eq!(refused["code"], "rate_limited");
     assert!((1..=15_000).contains(&refused["retry_after_ms"].as_u64().unwrap()), "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains(" s; the tracker's --rate-limit-logins says"), "{message}");
     let passwd = r#"{"action":"PASSWD","user":"bob","password":"s3nha","new_password":"x"}"#;
     assert_eq!(here.code(passwd).await, "rate_limited");
     assert_eq!(here.code(&login("alice")).await, "ok");
     let mut there = world.plain_from([127, 0, 0, 2]).await;
     assert_eq!(there.code(&login("bob")).await, "ok");
+}
+
+#[tokio::test]
+async fn a_class_behind_one_address_goes_on_while_one_of_it_guesses() {
+    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    let mut conn = world.plain().await;
+    for user in ["alice", "bob", "carol"] {
+        conn.code(&register(user)).await;
+    }
+    for guess in 0..60 {
+        let code = conn.code(&wrong(&format!("u{}", guess % 20))).await;
+        assert_eq!(code, "auth_failed", "{guess}");
+    }
+    for user in ["alice", "bob", "carol"] {
+        assert_eq!(world.once(&login(user)).await["code"], "ok");
+    }
 }
 
 #[tokio::test]

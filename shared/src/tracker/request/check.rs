@@ -271,9 +271,11 @@ impl<'a> Fields<'a, FileItems<'a>> {
     }
 
     fn whois(&self) -> Checked<Whois> {
-        match (self.optional_user()?, self.given(Key::Fingerprint)?) {
-            (Some(user), None) => Ok(Whois::User(user)),
-            (None, Some(text)) => {
+        let like = self.given(Key::Like)?.as_deref().map(user_name).transpose()?;
+        match (self.optional_user()?, self.given(Key::Fingerprint)?, like) {
+            (Some(user), None, None) => Ok(Whois::User(user)),
+            (None, None, Some(name)) => Ok(Whois::Like(name)),
+            (None, Some(text), None) => {
                 let wrong = |why| Fault::Field(Key::Fingerprint, FieldFault::Other(format!("{why}")));
                 text.parse().map(Whois::Fingerprint).map_err(wrong)
             }

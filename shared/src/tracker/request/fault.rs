@@ -2,6 +2,7 @@
 
 use super::fields::Key;
 use super::{Refusal, shortened};
+use crate::account_name::UserNameError;
 use crate::limits::{FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, HASH_TEXT_CHARS, PASSWORD_BYTES};
 use crate::names::NameError;
 use crate::tracker::{Dialect, ErrorCode};
@@ -25,7 +26,7 @@ pub(super) enum Fault {
     Missing(Key),
     User {
         text: String,
-        why: NameError,
+        why: UserNameError,
     },
     Password,
     Field(Key, FieldFault),
@@ -108,9 +109,7 @@ impl Fault {
             }
             Self::NoRooms => "this tracker has no rooms".to_owned(),
             Self::Missing(key) => format!("the field {:?} is missing", name(key)),
-            Self::User { text, why } => {
-                format!("the user name {:?} can't be used: {why}; 1 to 32 of A-Z a-z 0-9 _ . -", shortened(text))
-            }
+            Self::User { why, .. } => why.to_string(),
             Self::Password => format!("a password has 1 to {PASSWORD_BYTES} bytes"),
             Self::Field(key, fault) => format!("{}: {}", name(key), fault.english()),
             Self::TooMany(key, most) => format!("{}: at most {most}", name(key)),
@@ -133,8 +132,15 @@ impl Fault {
             Self::NoRooms => "este servidor ainda não tem salas".to_owned(),
             Self::Missing(key) => format!("falta o campo {:?}", name(key)),
             Self::User { text, why } => {
-                let (text, why) = (shortened(text), name_fault(why));
-                format!("o nome de usuário {text:?} não serve: {why}; use de 1 a 32 de A-Z a-z 0-9 _ . -")
+                let (text, fault) = (shortened(text), why.syntax().map_or_else(String::new, name_fault));
+                match why.instead() {
+                    Some(instead) => {
+                        format!("o nome de usuário {text:?} não serve: {fault}; use {instead}, por exemplo")
+                    }
+                    None => {
+                        format!("o nome de usuário {text:?} não serve: {fault}; use de 1 a 32 de A-Z a-z 0-9 _ . -")
+                    }
+                }
             }
             Self::Password => format!("a senha deve ter de 1 a {PASSWORD_BYTES} bytes"),
             Self::Field(key, fault) => format!("{}: {}", name(key), fault.portuguese()),

@@ -29,7 +29,7 @@ fn golden_requests_of_ours() {
         port: NonZeroU16::new(4000),
         addresses: vec!["10.0.0.5:4000".parse().unwrap(), "[fe80::1]:4001".parse().unwrap()],
     });
-    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files"]}"#;
+    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names"]}"#;
     assert_eq!(serde_json::to_string(&resume).unwrap(), text);
     let first_version = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"]}"#;
     for (text, features) in [(text, Some(Features::all())), (first_version, None)] {
@@ -48,7 +48,10 @@ fn features_count_where_they_belong_and_harm_nowhere() {
         assert!(request.is_ok(), "{text}: {request:?}");
         features
     };
-    assert_eq!(features(r#"{"action":"SUBSCRIBE","features":["partial_files","warp"]}"#), Some(Features::all()));
+    assert_eq!(
+        features(r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp"]}"#),
+        Some(Features::all())
+    );
     assert_eq!(features(r#"{"action":"SUBSCRIBE","features":[]}"#), Some(Features::default()));
     for none in ["null", "\"all\"", "7", "{\"a\":1}"] {
         assert_eq!(features(&format!(r#"{{"action":"SUBSCRIBE","features":{none}}}"#)), None);
@@ -332,6 +335,7 @@ fn requests() -> impl Strategy<Value = Request> {
         presence().prop_map(Request::Resume),
         (proptest::option::of(user()), token()).prop_map(|(user, token)| Request::Heartbeat { user, token }),
         user().prop_map(|user| Request::Whois(Whois::User(user))),
+        user().prop_map(|user| Request::Whois(Whois::Like(user))),
         proptest::option::of(any::<u64>()).prop_map(|since| Request::Subscribe { since }),
         (credentials(), password())
             .prop_map(|(credentials, new_password)| Request::Passwd { credentials, new_password }),

@@ -57,6 +57,7 @@ impl Serialize for Request {
                 match whois {
                     Whois::User(user) => map.serialize_entry("user", user)?,
                     Whois::Fingerprint(fingerprint) => map.serialize_entry("fingerprint", fingerprint)?,
+                    Whois::Like(user) => map.serialize_entry("like", user)?,
                 }
             }
             Self::Find(Find { wanted, limit, cursor }) => {

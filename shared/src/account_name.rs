@@ -1,0 +1,441 @@
+//! Names for new accounts: their syntax, names that are offered instead, and the keys by which an account claims what
+//! looks like its name.
+//!
+//! # Claims
+//!
+//! Two accounts must not be taken for one another, so that an account claims more than its exact name. Each claim is a
+//! key of one [`ClaimKind`], and a key belongs to one account:
+//!
+//! | kind | key | claimed by `Bob.1` |
+//! |---|---|---|
+//! | `case` | the name in lower case | `bob.1` |
+//! | `look` | each reading of the name | `bobl`, `bobi` |
+//!
+//! A *reading* is the skeleton of the name in the sense of UTS 39, restricted to what a name may hold. Made so, in this
+//! order:
+//!
+//! 1. `.`, `_` and `-` are left out, but between two digits each of them becomes a `.`: `v1-2` is not `v12`;
+//! 2. `1` and capital `I` are read as `l` or as `i`, each for itself: that gives more than one reading;
+//! 3. letters become small, and `0` becomes `o`;
+//! 4. `rn` becomes `m`, and `vv` becomes `w`.
+//!
+//! So `a11ce` and `aIice` claim a key of `alice`, and `iara` none of `lara`, which only `Iara` does. Of more than
+//! [`AMBIGUOUS`] characters that can be read in two ways, the rest is read as `l`, so that a name has at most 16
+//! readings.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+use crate::UserName;
+use crate::limits::USER_NAME_BYTES;
+use crate::names::NameError;
+use crate::safe_text::safe_line;
+
+/// Characters of one name that are read in two ways.
+pub const AMBIGUOUS: usize = 4;
+
+/// A name that a new account may have. Older accounts may have other ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUserName(UserName);
+
+/// A name that can't be used, and what to use instead. Its text says both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserNameError {
+    reason: Reason,
+    instead: Option<NewUserName>,
+}
+
+/// A reason why a name can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reason {
+    /// It is no user name at all.
+    Syntax(NameError),
+    /// It begins with `.`, `_` or `-`.
+    Begin,
+    /// It has two dots in a row.
+    TwoDots,
+}
+
+/// A kind of claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClaimKind {
+    /// The name, whatever the case of its letters.
+    Case,
+    /// The look of the name.
+    Look,
+}
+
+/// A key that belongs to one account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// Its kind.
+    pub kind: ClaimKind,
+    /// Its key.
+    pub key: String,
+}
+
+impl NewUserName {
+    /// Returns the name.
+    pub const fn as_user_name(&self) -> &UserName {
+        &self.0
+    }
+
+    /// Returns a name like `text` that a new account may have: accents are left out, and a dot takes the place of
+    /// blanks. `None` when nothing is left, as of a name in another script. Another account may have it.
+    pub fn suggested_for(text: &str) -> Option<Self> {
+        // Of an address of electronic mail, the part that names somebody.
+        let before_at = text.split_once('@').map(|(person, _)| person);
+        before_at.and_then(suggestion).or_else(|| suggestion(text))
+    }
+}
+
+impl TryFrom<UserName> for NewUserName {
+    type Error = UserNameError;
+
+    fn try_from(name: UserName) -> Result<Self, UserNameError> {
+        match reason_against(&name) {
+            None => Ok(Self(name)),
+            Some(reason) => Err(UserNameError::new(reason, name.as_str())),
+        }
+    }
+}
+
+impl FromStr for NewUserName {
+    type Err = UserNameError;
+
+    fn from_str(text: &str) -> Result<Self, UserNameError> {
+        text.parse::<UserName>()?.try_into()
+    }
+}
+
+impl UserNameError {
+    /// Returns the error of a text that is no user name.
+    pub(crate) fn of_syntax(text: &str, why: NameError) -> Self {
+        Self::new(Reason::Syntax(why), text)
+    }
+
+    /// Returns the fault of a text that is no user name; `None` of a name that is only not for a new account.
+    pub const fn syntax(&self) -> Option<&NameError> {
+        match &self.reason {
+            Reason::Syntax(why) => Some(why),
+            Reason::Begin | Reason::TwoDots => None,
+        }
+    }
+
+    /// Returns a name that a new account may have instead.
+    pub fn instead(&self) -> Option<&UserName> {
+        self.instead.as_ref().map(NewUserName::as_user_name)
+    }
+
+    fn new(reason: Reason, text: &str) -> Self {
+        Self { reason, instead: NewUserName::suggested_for(text) }
+    }
+}
+
+impl From<NewUserName> for UserName {
+    fn from(name: NewUserName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for UserNameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.instead {
+            Some(NewUserName(instead)) => write!(f, "{}: use {instead}, for example", self.reason),
+            None => write!(f, "{}: use letters from a to z, digits, and _ . - between them", self.reason),
+        }
+    }
+}
+
+impl std::error::Error for UserNameError {}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(NameError::Empty) => f.write_str("a name can't be empty"),
+            Self::Syntax(NameError::TooLong { limit }) => write!(f, "a name has at most {limit} characters"),
+            Self::Syntax(NameError::Forbidden(' ')) => f.write_str("a name can't contain a space"),
+            Self::Syntax(NameError::Forbidden(c)) if is_combining_mark(*c) => {
+                f.write_str("a name can't contain accents")
+            }
+            Self::Syntax(NameError::Forbidden(c)) => {
+                let mut bytes = [0; 4];
+                let text: &str = c.encode_utf8(&mut bytes);
+                let is_shown_as_it_is = !c.is_whitespace() && safe_line(text) == text;
+                if is_shown_as_it_is {
+                    write!(f, "a name can't contain {text}")
+                } else {
+                    write!(f, "a name can't contain the character U+{:04X}", u32::from(*c))
+                }
+            }
+            Self::Syntax(other) => write!(f, "{other}"),
+            Self::Begin => f.write_str("a new name begins with a letter or a digit"),
+            Self::TwoDots => f.write_str("a new name has no two dots in a row"),
+        }
+    }
+}
+
+impl ClaimKind {
+    /// Returns the kind as it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Case => "case",
+            Self::Look => "look",
+        }
+    }
+}
+
+/// Returns the name as the last words of a command that can be pasted into a shell: a name that begins with a dash
+/// would be taken for an option.
+pub fn operand(name: &UserName) -> Cow<'_, str> {
+    if name.as_str().starts_with('-') { format!("-- {name}").into() } else { name.as_str().into() }
+}
+
+/// Returns what an account of this name claims.
+pub fn claims(name: &UserName) -> Vec<Claim> {
+    let case = Claim { kind: ClaimKind::Case, key: name.as_str().to_ascii_lowercase() };
+    let look = readings(name.as_str()).into_iter().map(|key| Claim { kind: ClaimKind::Look, key });
+    std::iter::once(case).chain(look).collect()
+}
+
+/// Returns whether two names differ in nothing but the case of their letters.
+pub fn is_same_but_for_case(one: &UserName, other: &UserName) -> bool {
+    one.as_str().eq_ignore_ascii_case(other.as_str())
+}
+
+fn suggestion(text: &str) -> Option<NewUserName> {
+    let mut name = String::new();
+    for c in text.nfkd().filter(|c| !is_combining_mark(*c)) {
+        match c {
+            c if c.is_ascii_alphanumeric() => name.push(c),
+            '_' | '-' if !name.is_empty() => name.push(c),
+            '.' | '/' | '\\' | '@' | ',' | ':' => separate(&mut name),
+            c if c.is_whitespace() => separate(&mut name),
+            c => name.push_str(in_ascii(c)),
+        }
+        if name.len() >= USER_NAME_BYTES {
+            name.truncate(USER_NAME_BYTES);
+            break;
+        }
+    }
+    // Not by way of an error, which would look for a suggestion again.
+    let name = UserName::new(name.trim_end_matches(['.', '_', '-'])).ok()?;
+    reason_against(&name).is_none().then_some(NewUserName(name))
+}
+
+fn reason_against(name: &UserName) -> Option<Reason> {
+    if !name.as_str().starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        return Some(Reason::Begin);
+    }
+    name.as_str().contains("..").then_some(Reason::TwoDots)
+}
+
+fn separate(name: &mut String) {
+    if !name.is_empty() && !name.ends_with('.') {
+        name.push('.');
+    }
+}
+
+/// Letters that don't come apart into one of ASCII and an accent. What else there is, is left out.
+const fn in_ascii(c: char) -> &'static str {
+    match c {
+        'ß' => "ss",
+        'ẞ' => "SS",
+        'æ' => "ae",
+        'Æ' => "AE",
+        'œ' => "oe",
+        'Œ' => "OE",
+        'ø' => "o",
+        'Ø' => "O",
+        'đ' | 'ð' => "d",
+        'Đ' | 'Ð' => "D",
+        'ł' => "l",
+        'Ł' => "L",
+        'ı' => "i",
+        'þ' => "th",
+        'Þ' => "Th",
+        'ħ' => "h",
+        'Ħ' => "H",
+        _ => "",
+    }
+}
+
+fn readings(name: &str) -> Vec<String> {
+    let mut readings = vec![String::new()];
+    let (mut before, mut ambiguous) = (None, 0);
+    let mut characters = name.chars().peekable();
+    while let Some(c) = characters.next() {
+        let read: &[char] = match c {
+            '.' | '_' | '-' => {
+                let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+                if is_digit(before) && is_digit(characters.peek().copied()) { &['.'] } else { &[] }
+            }
+            '1' | 'I' if ambiguous < AMBIGUOUS => {
+                ambiguous += 1;
+                &['l', 'i']
+            }
+            '1' | 'I' => &['l'],
+            '0' => &['o'],
+            other => &[other.to_ascii_lowercase()],
+        };
+        before = Some(c);
+        if let [first, second] = read {
+            readings = readings.iter().flat_map(|text| [format!("{text}{first}"), format!("{text}{second}")]).collect();
+        } else {
+            readings.iter_mut().for_each(|text| text.extend(read));
+        }
+    }
+    let mut readings: Vec<String> = readings
+        .into_iter()
+        .map(|text| text.replace("rn", "m").replace("vv", "w"))
+        .filter(|text| !text.is_empty())
+        .collect();
+    readings.sort();
+    readings.dedup();
+    readings
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> UserName {
+        text.parse().unwrap()
+    }
+
+    fn clash(one: &str, other: &str) -> bool {
+        let (one, other) = (claims(&name(one)), claims(&name(other)));
+        one.iter().any(|claim| other.contains(claim))
+    }
+
+    #[test]
+    fn names_that_can_be_taken_for_one_another_clash() {
+        for (one, others) in [
+            ("bob", &["Bob", "BOB", "b0b", "bob.", ".bob", "b.o.b", "bob_", "-bob", "B0B"][..]),
+            ("alice", &["a1ice", "aIice", "al1ce", "a11ce", "AL1CE", "AIICE", "a-lice", "allce1"][..7]),
+            ("bill", &["B1LL", "bi11", "BI1l", "biIl", "bil1", "b.1.1.l"][..5]),
+            ("maria", &["rnaria", "Maria", "RNaria", "r.naria", "MAR1A"]),
+            ("william", &["vvilliam", "VVilliam", "wi11iarn", "Wllliam"][..3]),
+            ("maria.silva", &["mariasilva", "maria_silva", "Maria-Silva"]),
+            ("iara", &["1ara", "Iara", "IARA"]),
+            ("lara", &["1ara", "Iara", "LARA"]),
+            ("v1-2", &["v1.2", "V1_2", "vl-2"][..2]),
+        ] {
+            for other in others {
+                assert!(clash(one, other) && clash(other, one), "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_only_resemble_each_other_don_t() {
+        for (one, other) in [
+            ("iara", "lara"),
+            ("ila", "lia"),
+            ("ana", "anna"),
+            ("aluno1", "aluno2"),
+            ("aluno1", "aluno11"),
+            ("aluno-1-1", "aluno-11"),
+            ("u1.11", "u11.1"),
+            ("p10", "p01"),
+            ("user0", "user1"),
+            ("mara", "maria"),
+            ("bob", "bob2"),
+        ] {
+            assert!(!clash(one, other), "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn the_claims_of_a_name() {
+        let keys = |text: &str| -> Vec<(&str, String)> {
+            claims(&name(text)).into_iter().map(|claim| (claim.kind.as_str(), claim.key)).collect()
+        };
+        let of = |kind: &'static str, key: &str| (kind, key.to_owned());
+        assert_eq!(keys("Bob.1"), [of("case", "bob.1"), of("look", "bobi"), of("look", "bobl")]);
+        assert_eq!(keys("-"), [of("case", "-")]);
+        assert_eq!(keys(&"1".repeat(32)).len(), 1 + (1 << AMBIGUOUS));
+    }
+
+    #[test]
+    fn names_of_new_accounts() {
+        for good in ["a", "0", "alice", "A.b-c_9", "a-", "a.", &"x".repeat(32)] {
+            assert_eq!(good.parse::<NewUserName>().unwrap().as_user_name().as_str(), good);
+        }
+        for (bad, why) in [("-x", Reason::Begin), ("..", Reason::Begin), ("a..b", Reason::TwoDots)] {
+            assert!(bad.parse::<UserName>().is_ok());
+            assert_eq!(bad.parse::<NewUserName>().unwrap_err().reason, why);
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_option_is_kept_from_being_one() {
+        assert_eq!(operand(&name("bob")), "bob");
+        assert_eq!(operand(&name("--help")), "-- --help");
+    }
+
+    #[test]
+    fn what_is_offered_for_a_name_that_can_t_be_used() {
+        let long = "Pedro de Alcântara Francisco António João".to_owned();
+        for (text, offered) in [
+            ("João", Some("Joao")),
+            ("Maria Silva", Some("Maria.Silva")),
+            ("  José   da Silva Júnior ", Some("Jose.da.Silva.Junior")),
+            ("ana@ufx.br", Some("ana")),
+            ("@ana", Some("ana")),
+            ("Müller-Lüdenscheidt", Some("Muller-Ludenscheidt")),
+            ("Søren Straße", Some("Soren.Strasse")),
+            ("Łukasz", Some("Lukasz")),
+            ("ｂｏｂ", Some("bob")),
+            ("--help", Some("help")),
+            ("a..b", Some("a.b")),
+            ("d'Artagnan!", Some("dArtagnan")),
+            ("bob\u{202e}", Some("bob")),
+            ("c:\\users\\ana", Some("c.users.ana")),
+            (&long, Some("Pedro.de.Alcantara.Francisco.Ant")),
+            ("Иван", None),
+            ("李雷", None),
+            ("..", None),
+            ("", None),
+        ] {
+            let name = NewUserName::suggested_for(text).map(|name| name.as_user_name().to_string());
+            assert_eq!(name.as_deref(), offered, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_reason_and_another_name() {
+        let said = |text: &str| text.parse::<NewUserName>().unwrap_err().to_string();
+        assert_eq!(said("João"), "a name can't contain ã: use Joao, for example");
+        assert_eq!(said("dan smith"), "a name can't contain a space: use dan.smith, for example");
+        assert_eq!(said("-x"), "a new name begins with a letter or a digit: use x, for example");
+        assert_eq!(said("a\u{202e}b"), "a name can't contain the character U+202E: use ab, for example");
+        assert_eq!(said("a\tb"), "a name can't contain the character U+0009: use a.b, for example");
+        assert_eq!(said("Joa\u{303}o"), "a name can't contain accents: use Joao, for example");
+        assert_eq!(said(""), "a name can't be empty: use letters from a to z, digits, and _ . - between them");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_offered_would_do(text in "(\\PC|[ ._@-]|[a-zA-Z0-9é]){0,50}") {
+            if let Some(offered) = NewUserName::suggested_for(&text) {
+                let again: NewUserName = offered.as_user_name().as_str().parse().unwrap();
+                prop_assert_eq!(again, offered);
+            }
+        }
+
+        #[test]
+        fn a_name_clashes_with_itself_in_any_case(text in "[A-Za-z0-9][A-Za-z0-9_.-]{0,31}") {
+            for other in [text.to_ascii_lowercase(), text.to_ascii_uppercase()] {
+                prop_assert!(clash(&text, &other));
+            }
+            prop_assert!(claims(&name(&text)).len() <= 1 + (1 << AMBIGUOUS));
+        }
+    }
+}
