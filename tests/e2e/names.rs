@@ -40,6 +40,56 @@ fn unusual_names_go_through_unchanged() {
 }
 
 #[test]
+fn a_name_in_other_letters_is_the_person_whom_it_can_only_mean() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let file = write(lab.join("a.txt"), "text");
+    bob.share([&file]);
+    let _node = bob.serve();
+    let note = "nobody is called BOB: this is for bob";
+    alice.peer(["files", "BOB"]).run().exits(0).says(note).prints("a.txt");
+    let here = lab.empty_folder("here");
+    alice.fetch("BOB", ["a.txt"], &here).run().exits(0).says(note);
+    alice.peer(["chat", "BOB", "hello", "--now"]).run().exits(0).says(note);
+    alice.peer(["list", "Bob"]).run().exits(0).prints("bob");
+    // Who is known needs no tracker.
+    alice.peer(["history", "bOB"]).run().exits(0).says("this is for bob").prints("hello");
+    alice.peer(["trust", "BoB"]).run().exits(0).prints("bob ");
+    alice.peer(["block", "BOB"]).run().exits(0).says("bob is blocked");
+    alice.peer(["unblock", "BOB"]).run().exits(0).says("bob is not blocked");
+    alice.peer(["offer", "BOB"]).arg(&file).run().exits(0).says(note);
+    alice.peer(["chat", "b0b", "hello"]).run().exits(4).says("no user b0b");
+    alice.peer(["chat", "ALICE", "hello"]).run().exits(2).says("you");
+    alice.peer(["--json", "files", "BOB"]).run().exits(0).prints(r#""notice":"other_letters""#);
+}
+
+#[test]
+fn a_name_that_can_be_taken_for_another_is_not_to_be_had() {
+    let lab = Lab::start();
+    lab.user("bob");
+    let eve = lab.stranger("eve");
+    for (name, said) in [
+        ("BOB", "can be taken for bob"),
+        ("b0b", "can be taken for bob"),
+        ("b.o.b", "can be taken for bob"),
+        ("bob", "the name bob is taken"),
+    ] {
+        eve.peer(["register", name, "--password-file"]).arg(eve.password_file()).run().exits(6).says(said);
+    }
+    for (name, offered) in [
+        ("João", "use Joao"),
+        ("Maria Silva", "a name can't contain a space: use Maria.Silva"),
+        ("ana@ufx.br", "use ana"),
+        ("a..b", "use a.b"),
+        (".hidden", "use hidden"),
+        ("aaaaaaaaaabbbbbbbbbbccccccccccddd", "use aaaaaaaaaabbbbbbbbbbccccccccccdd"),
+    ] {
+        eve.peer(["register", name, "--password-file"]).arg(eve.password_file()).run().exits(2).says(offered);
+    }
+    eve.peer(["register", "Joao", "--password-file"]).arg(eve.password_file()).run().exits(0);
+}
+
+#[test]
 fn names_that_could_do_harm_are_not_shared_and_shown_harmlessly() {
     let lab = Lab::start();
     let bob = lab.user("bob");

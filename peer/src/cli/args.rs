@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shared::tracker::HashText;
-use shared::{FileName, Fingerprint, UserName};
+use shared::{FileName, Fingerprint, NewUserName, UserName};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Command, Context};
@@ -79,8 +79,8 @@ enum When {
 enum Subcommands {
     /// Make an account at the tracker, bound to this machine's key.
     Register {
-        /// 1 to 32 of A-Z a-z 0-9 _ . -
-        user: UserName,
+        /// A letter or a digit, then up to 31 of A-Z a-z 0-9 _ . -
+        user: NewUserName,
         #[command(flatten)]
         password: PasswordArgs,
     },

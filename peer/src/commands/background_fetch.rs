@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::telling::Telling;
 use crate::engine::event::Transfer;
 use crate::engine::fetch::{Asked, Destination, FetchEvent, FileNo, IfExists, Report, Request, Sources, Status, fetch};
-use crate::engine::{Error, Me};
+use crate::engine::{Error, Me, words};
 use crate::ui::size;
 
 /// At once; more would only share the same wire.
@@ -335,16 +335,7 @@ impl BrokenOff {
 
 /// The command that goes on.
 fn again(from: &UserName, name: &str) -> String {
-    safe_line(&format!("peer fetch {from} {}", shell_word(name))).into_owned()
-}
-
-/// A word as a shell reads it back.
-fn shell_word(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "._-+/,:@%=".contains(c);
-    if word.chars().all(is_plain) && !word.starts_with(['-', '=']) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    safe_line(&format!("peer fetch {}", words(&[from.as_str(), name]))).into_owned()
 }
 
 fn shown(path: &Path) -> String {

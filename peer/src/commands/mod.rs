@@ -23,6 +23,7 @@ mod station;
 mod telling;
 mod trust;
 mod ui;
+mod user_names;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -231,6 +232,10 @@ pub struct Context {
 /// # Errors
 /// [`Error`]; the caller prints it and picks the exit code.
 pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
+    let command = tokio::select! {
+        () = context.cancel.cancelled() => return Err(Error::Interrupted),
+        resolved = user_names::resolve(context, command) => resolved?,
+    };
     // These end by themselves when they are cancelled, and have something to say then.
     let command = match command {
         Command::Fetch(wanted) => return fetch::run(context, wanted).await,

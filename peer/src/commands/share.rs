@@ -8,11 +8,10 @@ use shared::FileName;
 use shared::safe_text::safe_line;
 
 use super::Context;
-use crate::engine::chat::quoted;
 use crate::engine::node::control::NodeClient;
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{self, Freshness, Group, Omission, Summary, freshness};
-use crate::engine::{Error, ErrorKind, blocking};
+use crate::engine::{Error, ErrorKind, blocking, words};
 use crate::profile::Profile;
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, files, size};
 
@@ -256,11 +255,10 @@ impl GoneShares {
         let which = if names.len() > Self::NAMED {
             "NAME or FOLDER/".to_owned()
         } else {
-            names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(" ")
+            words(&names.iter().map(String::as_str).collect::<Vec<_>>())
         };
         let (are, them) = if gone == 1 { ("is", "it") } else { ("are", "them") };
-        let after = if names.iter().any(|name| name.starts_with('-')) { "-- " } else { "" };
-        Some(format!("{} {are} not to be had any more: `peer unshare {after}{which}` forgets {them}", files(gone)))
+        Some(format!("{} {are} not to be had any more: `peer unshare {which}` forgets {them}", files(gone)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use serde_json::json;
+use shared::account_name::operand;
 use shared::fingerprint::safety_number;
 use shared::{Fingerprint, UserName};
 
@@ -23,7 +24,7 @@ pub(super) async fn user(
     let me = context.me()?;
     if let Some(fingerprint) = replace {
         contacts::check_replacement(&me, user, fingerprint).await?;
-        let again = format!("peer trust {user} --replace {fingerprint} --yes");
+        let again = format!("peer trust --yes --replace {fingerprint} {}", operand(user));
         if !is_sure(context, &format!("Trust the key {fingerprint} for {user} from now on?"), yes, &again).await? {
             return Ok(());
         }
@@ -32,9 +33,10 @@ pub(super) async fn user(
         if let Some(mut node) = NodeClient::connect(&me.profile).await? {
             node.tell(Action::Wake { user: Some(user.clone()) }).await?;
         }
-        context
-            .output
-            .note(&format!("the key of {user} is {fingerprint} from now on; `peer verify {user}` to be sure"));
+        context.output.note(&format!(
+            "the key of {user} is {fingerprint} from now on; `peer verify {}` to be sure",
+            operand(user)
+        ));
         return Ok(());
     }
     let friend = match me.profile.friend(user)? {
@@ -79,7 +81,8 @@ pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Res
     let me = context.me()?;
     let Some(friend) = me.profile.friend(user)? else {
         return Err(Error::Usage(format!(
-            "you haven't connected to {user} yet: `peer trust {user}` does, while {user} is online"
+            "you haven't connected to {user} yet: `peer trust {}` does, while {user} is online",
+            operand(user)
         )));
     };
     let number = safety_number((&me.user, &me.identity.fingerprint()), (user, &friend.fingerprint));
@@ -92,7 +95,9 @@ pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Res
         for row in groups.chunks(4) {
             context.output.data(&row.join(" "))?;
         }
-        context.output.note(&format!("{user} sees the same number with `peer verify {}`: compare them aloud", me.user));
+        context
+            .output
+            .note(&format!("{user} sees the same number with `peer verify {}`: compare them aloud", operand(&me.user)));
     }
     let matches = yes || (!friend.verified && confirm(context, "Are they the same?").await?);
     if matches {

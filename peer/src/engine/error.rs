@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use shared::account_name::operand;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
 use shared::tracker::ErrorCode;
@@ -53,6 +54,9 @@ pub enum Error {
     /// The tracker has no such account.
     #[error("the tracker knows no user {0}: `peer list` shows who is online")]
     UnknownUser(UserName),
+    /// Several users may be meant. The text names them.
+    #[error("{0}")]
+    SimilarUsers(String),
     /// The user isn't there.
     #[error("{0} is offline")]
     Offline(UserName),
@@ -82,7 +86,8 @@ pub enum Error {
     #[error(
         "the identity of {user} changed\n  on record: {expected}\n  now:       {presented}\n\
          Somebody may be pretending to be {user}. Ask them by other means whether they have a new key; if so, run\n  \
-         peer trust {user} --replace {presented}"
+         {}",
+        replace_command(user, presented)
     )]
     PeerChanged {
         /// Who.
@@ -119,7 +124,7 @@ pub enum Error {
         key: Fingerprint,
     },
     /// The user offers no such file.
-    #[error("{user} doesn't share {}: see `peer files {user}`", safe_line(.name))]
+    #[error("{user} doesn't share {}: see `peer files {}`", safe_line(.name), operand(user))]
     NotShared {
         /// Who.
         user: UserName,
@@ -288,9 +293,11 @@ impl Error {
             Self::Usage(_) => ErrorKind::Usage,
             Self::NotLoggedIn => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
-            Self::UnknownUser(_) | Self::Offline(_) | Self::Unreachable(_) | Self::OutboxFull(..) => {
-                ErrorKind::Unavailable
-            }
+            Self::UnknownUser(_)
+            | Self::SimilarUsers(_)
+            | Self::Offline(_)
+            | Self::Unreachable(_)
+            | Self::OutboxFull(..) => ErrorKind::Unavailable,
             Self::Link { source, .. } => link_kind(source),
             Self::Stream { source, .. } => stream_kind(source),
             Self::NoTracker { .. } => ErrorKind::Network,
@@ -353,5 +360,14 @@ fn stream_kind(error: &StreamError) -> ErrorKind {
             _ => ErrorKind::Refused,
         },
         _ => ErrorKind::Network,
+    }
+}
+
+/// The command that takes another key for a user, to be pasted as it is.
+fn replace_command(user: &UserName, key: &Fingerprint) -> String {
+    if user.as_str().starts_with('-') {
+        format!("peer trust --replace {key} {}", operand(user))
+    } else {
+        format!("peer trust {user} --replace {key}")
     }
 }

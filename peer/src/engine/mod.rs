@@ -24,6 +24,7 @@ pub mod rate;
 pub mod search;
 pub mod serve;
 pub mod share;
+mod shell_words;
 pub mod talk;
 pub mod transfers;
 mod zeros;
@@ -32,6 +33,7 @@ pub use disk_error::Shortage;
 pub use error::{Error, ErrorKind};
 pub use me::Me;
 pub use notice::{Notice, Notify};
+pub use shell_words::words;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

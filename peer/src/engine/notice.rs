@@ -23,6 +23,13 @@ pub enum Notice {
         /// Their key.
         fingerprint: Fingerprint,
     },
+    /// Nobody has the name that was asked for, and one user has it in other letters, who is meant.
+    OtherLetters {
+        /// The name that was asked for.
+        asked: UserName,
+        /// The user who is meant.
+        user: UserName,
+    },
     /// The tracker can't be asked; what is on record is used.
     WithoutTracker {
         /// Why.

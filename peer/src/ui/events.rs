@@ -1,5 +1,6 @@
 //! Events as lines for people.
 
+use shared::account_name::operand;
 use shared::safe_text::{safe_block, safe_line};
 
 use super::text::size;
@@ -51,8 +52,12 @@ pub fn notice_line(notice: &Notice) -> String {
             format!("first contact with the tracker {}: remembering its key {fingerprint}", safe_line(address))
         }
         Notice::NewFriend { user, fingerprint } => {
-            format!("first contact with {user}: remembering their key {fingerprint} (`peer verify {user}` to be sure)")
+            format!(
+                "first contact with {user}: remembering their key {fingerprint} (`peer verify {}` to be sure)",
+                operand(user)
+            )
         }
+        Notice::OtherLetters { asked, user } => format!("nobody is called {asked}: this is for {user}"),
         Notice::WithoutTracker { why } => format!("{}; using what is on record", safe_line(why)),
     }
 }

@@ -20,7 +20,7 @@ const PATIENCE_S: u32 = 90;
 impl Subcommands {
     pub(super) fn into_command(self) -> Result<Command, Error> {
         Ok(match self {
-            Self::Register { user, password } => Command::Register { user, password: password.source() },
+            Self::Register { user, password } => Command::Register { user: user.into(), password: password.source() },
             Self::Login { user, password, rebind } => Command::Login { user, password: password.source(), rebind },
             Self::Passwd { password_file } => {
                 Command::Passwd { passwords: password_file.map_or(PasswordSource::Prompt, PasswordSource::File) }

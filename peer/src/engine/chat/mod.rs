@@ -23,7 +23,7 @@ pub use self::outgoing::{Outgoing, Settled};
 pub use self::receive::{Intake, receive};
 pub use self::visit::{Visit, unreachable_is_offline};
 use super::node::control::Delivery;
-use super::{Error, ErrorKind, Me, blocking, now_ms};
+use super::{Error, ErrorKind, Me, blocking, now_ms, words};
 use crate::net::{LinkError, StreamError};
 pub use crate::profile::{Direction, HistoryQuery, Kept, MessageState, StoredMessage, Unread, Waiting};
 
@@ -48,21 +48,12 @@ pub fn compose(text: &str) -> Result<ChatMessage, Error> {
 /// The line of a conversation that tells of a file.
 pub fn compose_offer(me: &UserName, offer: Offer) -> ChatMessage {
     let (name, size) = (offer.name.as_str(), offer.size);
-    let text = format!("offers {name} ({size} bytes): peer fetch {me} {}", quoted(name));
+    let text = format!("offers {name} ({size} bytes): peer fetch {}", words(&[me.as_str(), name]));
     message(text, Some(offer))
 }
 
 fn message(text: String, offer: Option<Offer>) -> ChatMessage {
     ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text, offer, room: None }
-}
-
-/// A name as a shell takes it for one word.
-pub fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ',' | '+' | '@');
-    if name.chars().all(plain) && !name.starts_with('-') {
-        return name.to_owned();
-    }
-    format!("'{}'", name.replace('\'', r"'\''"))
 }
 
 /// Stores a message of ours; from here on it waits. One that is new is told with `tell`, even if nobody waits for this any
