@@ -35,6 +35,27 @@ fn what_was_said_is_found_again() {
 }
 
 #[test]
+fn a_time_is_that_of_the_place_that_tz_names() {
+    if !std::path::Path::new("/usr/share/zoneinfo/America/Sao_Paulo").exists() {
+        println!("skipped: there are no time zones on this system");
+        return;
+    }
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
+    alice.peer(["chat", "bob", "hi"]).run().exits(0);
+    let hour = |zone: &str| {
+        let shown = alice.peer(["history", "bob"]).env("TZ", zone).run();
+        let text = shown.exits(0).out();
+        let at = text.find(':').unwrap_or_else(|| panic!("{text}"));
+        text[at - 2..at].parse::<u32>().unwrap_or_else(|_| panic!("{text}"))
+    };
+    let there = hour("<-03>3");
+    assert_eq!(hour("America/Sao_Paulo"), there);
+    assert_eq!(hour(":America/Sao_Paulo"), there);
+    assert_ne!(hour("UTC"), there);
+}
+
+#[test]
 fn unread_until_it_is_read() {
     let lab = Lab::start();
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
@@ -51,7 +72,7 @@ fn unread_until_it_is_read() {
         assert!(matches!(code, 0 | 9), "{nowhere}: {code}");
     }
     assert_eq!(texts(&bob.peer(["--json", "inbox"]).run()), ["one", "three", "two"]);
-    bob.peer(["inbox"]).run().exits(0).prints_exactly("").says("nothing is unread");
+    bob.peer(["inbox"]).run().exits(0).prints_exactly("").says("no unread messages");
     let his = bob.serve();
     let hers = alice.serve();
     alice.peer(["chat", "bob", "four"]).run().exits(0);

@@ -5,25 +5,32 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// `1234567` → `1.23 MB`, in powers of ten as file managers and networks count.
+/// Returns `1.23 MB` for `1234567`: three digits, rounded, in powers of ten as file managers and networks count.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    let mut unit = 0;
-    let mut scale = 1000_u64;
-    while unit + 1 < UNITS.len() && bytes / scale >= 1000 {
+    let bytes = u128::from(bytes);
+    let mut scale = 1000_u128;
+    let mut last = String::new();
+    for unit in UNITS {
+        for decimals in [2_usize, 1, 0] {
+            let parts = [1, 10, 100][decimals];
+            let rounded = (bytes * parts + scale / 2) / scale;
+            // Rounding may add a digit: 999.6 kB are 1.00 MB.
+            if rounded < 1000 {
+                let (whole, rest) = (rounded / parts, rounded % parts);
+                return match decimals {
+                    0 => format!("{whole} {unit}"),
+                    _ => format!("{whole}.{rest:0decimals$} {unit}"),
+                };
+            }
+            last = format!("{rounded} {unit}");
+        }
         scale *= 1000;
-        unit += 1;
     }
-    let hundredths = u128::from(bytes) * 100 / u128::from(scale);
-    let (whole, rest) = (hundredths / 100, hundredths % 100);
-    match whole {
-        0..10 => format!("{whole}.{rest:02} {}", UNITS[unit]),
-        10..100 => format!("{whole}.{} {}", rest / 10, UNITS[unit]),
-        _ => format!("{whole} {}", UNITS[unit]),
-    }
+    last
 }
 
 /// `1 file`, `2 files`.
@@ -114,7 +121,12 @@ mod tests {
             (1000, "1.00 kB"),
             (1_234_567, "1.23 MB"),
             (12_345_678, "12.3 MB"),
-            (999_999_999, "999 MB"),
+            (9_994_999, "9.99 MB"),
+            (9_995_000, "10.0 MB"),
+            (20_971_520, "21.0 MB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (999_999_999, "1.00 GB"),
             (1 << 30, "1.07 GB"),
             (u64::MAX, "18.4 EB"),
         ] {
