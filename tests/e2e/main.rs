@@ -9,6 +9,7 @@
 )]
 
 mod attention;
+mod background;
 mod bad_network;
 mod certificates;
 mod chat;
@@ -31,6 +32,7 @@ mod hostile_peer;
 mod hostile_tracker;
 mod house;
 mod identity;
+mod keyboard;
 mod kill_loop;
 mod leaving;
 mod limits;

@@ -1,7 +1,9 @@
 //! A tracker of its own, and users with profiles of their own, in one temporary folder.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -76,7 +78,7 @@ impl Lab {
     pub fn without_tracker() -> Self {
         // Short: a profile's socket has at most 108 bytes for its path.
         // Open to read: some runs are somebody else's.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let open = PermissionsExt::from_mode(0o755);
         let folder = tempfile::Builder::new().prefix("vz-").permissions(open).tempdir().expect("a temporary folder");
         let (tracker, options) = (Mutex::new(None), LabOptions::default());
         Self { tracker, address: "127.0.0.1:1".to_owned(), options, folder }
@@ -203,7 +205,8 @@ impl Lab {
     /// Gives somebody a profile and does not register them.
     pub fn stranger(&self, name: &str) -> User<'_> {
         let home = self.join(name);
-        files::write(self.join(format!("{name}.password")), format!("password of {name}\n"));
+        let password = files::write(self.join(format!("{name}.password")), format!("password of {name}\n"));
+        std::fs::set_permissions(password, Permissions::from_mode(0o600)).expect("the file is ours");
         User { lab: self, name: name.to_owned(), home, host: None, program: binaries::binary("peer") }
     }
 }

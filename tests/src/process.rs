@@ -175,6 +175,11 @@ impl Process {
         self.stdin = None;
     }
 
+    /// Any signal.
+    pub fn send(&self, signal: Signal) {
+        self.signal(signal);
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);

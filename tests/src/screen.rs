@@ -20,6 +20,12 @@ pub struct Screen {
     pending: String,
     asked: usize,
     modes: Vec<String>,
+    /// Where the cursor was when that was to be remembered.
+    remembered: (usize, usize),
+    /// Whether what is longer than a row goes on in the next one.
+    wraps: bool,
+    /// Lines of `lines` that go on in the next one.
+    joined: Vec<usize>,
 }
 
 /// One character and the accents on it; the second half of a wide one is empty.
@@ -45,6 +51,9 @@ impl Screen {
             pending: String::new(),
             asked: 0,
             modes: Vec::new(),
+            remembered: (0, 0),
+            wraps: true,
+            joined: Vec::new(),
         }
     }
 
@@ -98,6 +107,18 @@ impl Screen {
     pub fn text(&self) -> String {
         let lines: Vec<String> = (0..self.lines.len()).map(|row| self.line(row)).collect();
         lines.join("\n").trim_end().to_owned()
+    }
+
+    /// The same, where lines that the terminal itself broke are whole: as a person copies them.
+    pub fn copied(&self) -> String {
+        let mut text = String::new();
+        for row in 0..self.lines.len() {
+            text.push_str(&self.line(row));
+            if !self.joined.contains(&row) {
+                text.push('\n');
+            }
+        }
+        text
     }
 
     /// The text that is on the screen now.
@@ -169,8 +190,11 @@ impl Screen {
             }
             return;
         }
-        if self.column + width > self.columns {
+        if self.column + width > self.columns && !self.wraps {
+            self.column = self.columns - width.min(self.columns);
+        } else if self.column + width > self.columns {
             self.wrapped += 1;
+            self.joined.push(self.top + self.row);
             self.column = 0;
             self.line_feed();
         }
@@ -247,6 +271,14 @@ impl Screen {
                 let rest = &text[end..];
                 if rest == "\u{1b}" { None } else { Some(rest.strip_prefix("\u{1b}\\").unwrap_or(&rest[1..])) }
             }
+            '7' => {
+                self.remembered = (self.row, self.column);
+                Some(text)
+            }
+            '8' => {
+                (self.row, self.column) = self.remembered;
+                Some(text)
+            }
             _ => Some(text),
         }
     }
@@ -289,6 +321,7 @@ impl Screen {
             self.modes.push(mode.to_owned());
         }
         match (mode, on) {
+            ("7", on) => self.wraps = on,
             ("1049", true) if self.saved.is_none() => {
                 let (columns, rows) = (self.columns, self.rows);
                 let modes = self.modes.clone();

@@ -55,8 +55,8 @@ impl Terminal {
         Self { process, screen, ours, watched }
     }
 
-    /// Presses keys.
-    pub fn press(&mut self, keys: &str) {
+    /// Presses keys; their bytes need be no text.
+    pub fn press(&mut self, keys: impl AsRef<[u8]>) {
         self.process.write(keys);
     }
 

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::args::{Args, Configured};
 use crate::commands;
 use crate::engine::{Error, ErrorKind};
-use crate::ui::{ColorChoice, LogLine, Output, OutputOptions};
+use crate::sys::job;
+use crate::ui::{ColorChoice, LogLine, Output, OutputOptions, give_back};
 
 const SIGINT: u8 = 2;
-const SIGTERM: u8 = 15;
 /// On Linux and macOS alike.
 const SIGXFSZ: i32 = 25;
 /// Added to a signal's number, as shells do.
@@ -47,12 +48,12 @@ pub fn main() -> ExitCode {
     let signalled = Arc::new(AtomicU8::new(0));
     let result = runtime.block_on(async {
         // Before anything runs: a prompt must not be left with a terminal that doesn't echo.
-        let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let signals = Signals::handle()?;
         // Once handled, a file over the limit is an error of its write (EFBIG) and no longer the process's end.
         let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = commands::run(&context, command) => result,
-            second = second_signal(signals, &cancel, &signalled) => second,
+            second = signals.second(&cancel, &signalled) => second,
         }
     });
     // What still blocks a thread, such as a read of standard input, ends with the process.
@@ -76,21 +77,55 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The first signal asks for an orderly end; the second gives up on it.
-async fn second_signal(
-    (mut interrupt, mut terminate): (Signal, Signal),
-    cancel: &CancellationToken,
-    signalled: &AtomicU8,
-) -> Result<(), Error> {
-    for _ in 0..2 {
-        let number = tokio::select! {
-            _ = interrupt.recv() => SIGINT,
-            _ = terminate.recv() => SIGTERM,
+/// The signals that end a command.
+struct Signals {
+    orderly: Vec<(i32, Signal)>,
+    fatal: Vec<(i32, Signal)>,
+}
+
+impl Signals {
+    /// Handles them from now on. What `nohup` has ignored stays ignored; SIGINT, which a script has ignored in whatever it
+    /// starts in the background, is the way to end a node there all the same.
+    fn handle() -> std::io::Result<Self> {
+        job::end_when_stopped()?;
+        let is_wanted = |number: i32| number == job::INTERRUPT || !job::is_ignored(number);
+        let handled = |numbers: &[i32]| {
+            let wanted = numbers.iter().filter(|number| is_wanted(**number));
+            wanted.map(|number| Ok((*number, signal(SignalKind::from_raw(*number))?))).collect::<std::io::Result<_>>()
         };
-        signalled.store(number, Ordering::Relaxed);
-        cancel.cancel();
+        let orderly = handled(&[job::INTERRUPT, job::TERMINATE, job::HANG_UP])?;
+        Ok(Self { orderly, fatal: handled(&job::FATAL)? })
     }
-    Err(Error::Interrupted)
+
+    /// The first signal asks for an orderly end; the second gives up on it. One that is fatal ends the process as it does
+    /// by itself, once the terminal is as it was before.
+    async fn second(self, cancel: &CancellationToken, signalled: &AtomicU8) -> Result<(), Error> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let is_fatal = |number: i32| job::FATAL.contains(&number);
+        let waiting = self.orderly.into_iter().chain(self.fatal).map(|(number, mut signal)| {
+            let tell = tell.clone();
+            async move {
+                while signal.recv().await.is_some() {
+                    // The other end is there for as long as this is waited for.
+                    let _ = tell.send(number);
+                }
+            }
+        });
+        let mut waiting: tokio::task::JoinSet<()> = waiting.collect();
+        let mut asked = 0;
+        while asked < 2 {
+            let Some(number) = told.recv().await else { break };
+            if is_fatal(number) {
+                give_back();
+                job::end_by(number);
+            }
+            asked += 1;
+            signalled.store(u8::try_from(number).unwrap_or(0), Ordering::Relaxed);
+            cancel.cancel();
+        }
+        waiting.abort_all();
+        Err(Error::Interrupted)
+    }
 }
 
 /// Says what went wrong and picks the exit code.
@@ -120,7 +155,7 @@ fn report(output: &Output, error: &Error, signalled: u8) -> ExitCode {
         ErrorKind::Exists => 10,
         ErrorKind::IdentityChanged => 11,
         ErrorKind::Partial => 12,
-        ErrorKind::Interrupted if signalled == SIGTERM => SIGNALLED + SIGTERM,
+        ErrorKind::Interrupted if signalled > 0 => SIGNALLED + signalled,
         ErrorKind::Interrupted => SIGNALLED + SIGINT,
     })
 }

@@ -11,6 +11,7 @@ use super::{Context, say};
 use crate::engine::chat::{HistoryQuery, StoredMessage};
 use crate::engine::node::control::NodeClient;
 use crate::engine::{Error, Me};
+use crate::sys::job;
 use crate::ui::{Key, LineTerminal, LineView};
 
 /// Messages of the past that a conversation begins with.
@@ -25,16 +26,33 @@ pub(super) async fn run(context: &Context, user: &UserName, text: Option<&str>, 
     }
     match text {
         Some(text) => cancellable(context, say::one(context, &me, user, text, now)).await,
-        None if is_for_people(context) => converse(context, &me, user).await,
+        None if is_for_people(context) => {
+            refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
+            converse(context, &me, user).await
+        }
         None => say::lines(context, &me, user, now).await,
     }
 }
 
 /// Whether a view can be shown: on a terminal that can move its cursor.
 pub(super) fn is_for_people(context: &Context) -> bool {
-    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+    let is_unknown = std::env::var_os("TERM").is_none_or(|term| term.is_empty());
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    is_terminal && !is_dumb && !context.no_input && !context.output.is_json()
+    is_terminal && !is_unknown && !context.output.is_plain() && !context.no_input && !context.output.is_json()
+}
+
+/// A view in the background would be stopped as soon as it touched the terminal, and with it a node that it owns.
+///
+/// # Errors
+/// [`Error::Usage`] when others have the terminal.
+pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
+    if job::is_in_background() {
+        let why = format!(
+            "`peer {command}` wants the terminal and was started in the background: run it in the foreground; {instead}"
+        );
+        return Err(Error::Usage(why));
+    }
+    Ok(())
 }
 
 async fn cancellable<T>(context: &Context, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

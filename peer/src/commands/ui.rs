@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::Context;
-use super::chat::is_for_people;
+use super::chat::{is_for_people, refuse_in_background};
 use super::session;
 use super::station::Station;
 use crate::engine::{Error, Me};
@@ -15,6 +15,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
             "the view of everything wants a terminal: `peer chat`, `peer list` and `peer events` do without".to_owned(),
         ));
     }
+    refuse_in_background("ui", "`peer events` and `peer list` need no terminal")?;
     let me = context.me()?;
     let mut station = Station::open(context, &me).await?;
     let ended = match begin(context, &me, &mut station).await {

@@ -5,8 +5,10 @@ mod durable;
 mod exclusive_rename;
 mod file_system;
 mod folder;
+mod hidden_input;
 mod interfaces;
 pub mod job;
+mod keyboard;
 mod message;
 mod network_watch;
 mod outlet;
@@ -21,6 +23,8 @@ pub use folder::{
     Entry, FileId, FileMark, Folder, FolderObstacle, FreeRoom, file_id, is_executable, is_name_refused,
     make_executable, open_regular,
 };
+pub use hidden_input::{HiddenInput, show_input};
+pub use keyboard::Keyboard;
 pub use interfaces::{
     InterfaceKind, LocalAddress, interface_index, interface_mtu, interface_name, link_local_interfaces,
     local_addresses, source_of_route_to,

@@ -1,0 +1,85 @@
+//! A terminal as a source of bytes, together with the changes of its size.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use signal_hook::low_level::pipe;
+
+use super::job;
+
+/// Between two looks at a terminal that others have.
+const AWAY: Duration = Duration::from_millis(100);
+
+/// The keyboard of a terminal.
+#[derive(Debug)]
+pub struct Keyboard {
+    terminal: File,
+    resized: UnixStream,
+}
+
+/// What a look at the keyboard came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Bytes that were read.
+    pub read: usize,
+    /// The size may be another one.
+    pub is_resized: bool,
+}
+
+impl Keyboard {
+    /// Opens the terminal's.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open() -> io::Result<Self> {
+        let (resized, tell) = UnixStream::pair()?;
+        resized.set_nonblocking(true)?;
+        tell.set_nonblocking(true)?;
+        pipe::register(Signal::WINCH.as_raw(), tell)?;
+        Ok(Self { terminal: job::terminal()?, resized })
+    }
+
+    /// Waits for bytes or another size, at most so long. While others have the terminal, what is typed is theirs.
+    ///
+    /// # Errors
+    /// As the terminal says; [`ErrorKind::UnexpectedEof`] when it is gone.
+    pub fn look(&mut self, buffer: &mut [u8], at_most: Option<Duration>) -> io::Result<Looked> {
+        let timeout = at_most.map(|time| Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        let mut ready = [PollFd::new(&self.terminal, PollFlags::IN), PollFd::new(&self.resized, PollFlags::IN)];
+        match poll(&mut ready, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Looked { read: 0, is_resized: false }),
+            Err(why) => return Err(why.into()),
+        }
+        let (has_bytes, is_resized) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
+        if is_resized {
+            // However often it was told: it is looked at once.
+            let mut told = [0; 64];
+            while matches!(self.resized.read(&mut told), Ok(1..)) {}
+        }
+        if !has_bytes {
+            return Ok(Looked { read: 0, is_resized });
+        }
+        // Reading would stop this process.
+        if job::is_others(&self.terminal, true) {
+            std::thread::sleep(AWAY);
+            return Ok(Looked { read: 0, is_resized });
+        }
+        match self.terminal.read(buffer) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => Ok(Looked { read, is_resized }),
+            Err(why) if matches!(why.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                Ok(Looked { read: 0, is_resized })
+            }
+            Err(why) => Err(why),
+        }
+    }
+}
