@@ -33,6 +33,10 @@ fn leaving_says_what_is_kept_of_a_fetch() {
     for (keys, code, folder) in [(CTRL_D, 0, "left"), (CTRL_C, 130, "broken off")] {
         let mut view = fetching(&lab, &alice, folder);
         view.press(keys);
+        if keys == CTRL_C {
+            view.wait_for("Ctrl-C again stops that and leaves");
+            view.press(keys);
+        }
         let (outcome, screen) = view.finish();
         outcome.exits(code);
         let text = screen.text();
@@ -51,7 +55,7 @@ fn a_fetch_is_stopped_without_leaving() {
     view.press("/stop film\r");
     view.wait_for("film is not being fetched here");
     view.press("/stop\r");
-    view.wait_for("% kept; /get a film.mkv goes on with it");
+    view.wait_for("% kept; /get a film.mkv resumes it");
     view.wait_for_screen("no bar", |screen| !screen.visible().contains("a film.mkv from bob"));
     view.press("/stop\r");
     view.wait_for("nothing is being fetched from bob here");
@@ -67,8 +71,8 @@ fn a_name_that_nobody_has_is_told_at_once() {
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let node = bob.serve();
     let mut view = alice.peer(["chat", "bbo"]).in_terminal(80, 12);
-    view.wait_for("nobody is called bbo; did you mean bob?");
-    view.wait_for("no such user");
+    view.wait_for("there is no user \"bbo\"; did you mean bob?");
+    view.wait_for("unknown user");
     view.press(CTRL_D);
     view.finish().0.exits(0);
     node.interrupt();
@@ -76,7 +80,7 @@ fn a_name_that_nobody_has_is_told_at_once() {
     // Never met, and away: not the same.
     let mut view = alice.peer(["chat", "bob"]).in_terminal(80, 12);
     let screen = view.wait_for("bob offline");
-    assert!(!screen.text().contains("nobody is called"), "{}", screen.text());
+    assert!(!screen.text().contains("there is no user"), "{}", screen.text());
     view.press(CTRL_D);
     view.finish().0.exits(0);
 }

@@ -42,6 +42,8 @@ fn what_a_view_fetches_is_put_away_however_it_ends() {
         }),
         ("Ctrl-C", |mut view| {
             view.press(CTRL_C);
+            view.wait_for("Ctrl-C again stops that and leaves");
+            view.press(CTRL_C);
             view.finish().0.exits(130);
         }),
         ("/quit", |mut view| {
@@ -200,6 +202,9 @@ fn a_flood_makes_no_key_late() {
         println!("{arguments:?}: the slowest key took {slowest:?}");
         assert!(!flood.is_finished(), "the flood goes on");
         assert!(slowest < Duration::from_secs(1), "{arguments:?}: {slowest:?}");
+        // The first one clears the line.
+        view.press(CTRL_C);
+        view.wait_for_screen("an empty line", |screen| !screen.cursor_line().contains("no key"));
         view.press(CTRL_C);
         view.finish().0.exits(130);
         hers.kill();

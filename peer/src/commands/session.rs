@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::beside::Done;
+pub(super) use self::beside::look_up;
 use self::ending::How;
 pub(super) use self::ending::{Ended, say_goodbye};
 use self::unsaid::Unsaid;
@@ -35,6 +36,10 @@ use crate::ui::{Key, News, View};
 
 /// Between two pictures.
 const FRAME: Duration = Duration::from_millis(16);
+/// Keys that are taken before something else has its turn; text that came together counts as one.
+const KEYS_AT_ONCE: usize = 64;
+/// For the signal of a terminal that is gone.
+const HANGS_UP: Duration = Duration::from_millis(200);
 /// For what is said to arrive before the node it goes through ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -93,6 +98,8 @@ struct Session<'a, V> {
     leaving: Option<How>,
     /// Nothing is waited for any more.
     at_once: bool,
+    /// It was said that leaving stops what is on its way: the next Ctrl-C means it.
+    is_warned: bool,
 }
 
 /// Runs a view until its user leaves, then ends what it began: fetches, the terminal, the node if that is ours.
@@ -125,6 +132,7 @@ pub(super) async fn attend<V: View>(
         said: Vec::new(),
         leaving: None,
         at_once: false,
+        is_warned: false,
     };
     let how = session.run(&mut keys, &mut told).await;
     let Session { mut view, connection, mut jobs, fetches, mut at_once, mut said, offering, under_way, .. } = session;
@@ -159,7 +167,6 @@ impl<V: View> Session<'_, V> {
     ) -> Result<How, Error> {
         let mut stop = signal(SignalKind::from_raw(job::STOP))?;
         let mut go_on = signal(SignalKind::from_raw(job::GO_ON))?;
-        let mut hang_up = signal(SignalKind::hangup())?;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.ask(Action::Watch, Asked::Quiet);
@@ -181,20 +188,28 @@ impl<V: View> Session<'_, V> {
             tokio::select! {
                 biased;
                 () = self.context.cancel.cancelled() => return Ok(How::Interrupted),
-                _ = hang_up.recv() => return Ok(How::Interrupted),
                 key = keys.recv() => {
-                    let Some(key) = key else { return Ok(How::Interrupted) };
+                    let Some(key) = key else {
+                        // The terminal is gone. The signal that says so tells with which exit code to end.
+                        let _ = tokio::time::timeout(HANGS_UP, self.context.cancel.cancelled()).await;
+                        return Ok(How::Interrupted);
+                    };
                     if self.leaving.is_some() {
                         self.at_once |= key.is_interrupt();
                         continue;
                     }
-                    let mut wishes = self.view.key(&key, Instant::now())?;
-                    while let Ok(key) = keys.try_recv() {
-                        wishes.extend(self.view.key(&key, Instant::now())?);
+                    self.press(&key)?;
+                    let mut more = KEYS_AT_ONCE;
+                    while more > 0 && let Ok(key) = keys.try_recv() {
+                        self.press(&key)?;
+                        more -= 1;
                     }
-                    self.see_to(wishes)?;
-                    changed = self.view.draw()?;
-                    drawn = tokio::time::Instant::now();
+                    changed = true;
+                    // A key is seen at once. Of a flood of them, what is seen is a picture now and then.
+                    if drawn.elapsed() >= FRAME {
+                        changed = self.view.draw()?;
+                        drawn = tokio::time::Instant::now();
+                    }
                 }
                 _ = stop.recv() => self.view.suspend()?,
                 _ = go_on.recv() => self.news(&News::Resumed)?,
@@ -227,6 +242,16 @@ impl<V: View> Session<'_, V> {
                 () = until(farewell), if farewell.is_some() => {}
             }
         }
+    }
+
+    fn press(&mut self, key: &Key) -> Result<(), Error> {
+        if self.leaving.is_some() {
+            self.at_once |= key.is_interrupt();
+            return Ok(());
+        }
+        self.is_warned &= key.is_interrupt();
+        let wishes = self.view.key(key, Instant::now())?;
+        self.see_to(wishes)
     }
 
     /// Whether nothing that was said is lost with our own node.
@@ -291,8 +316,8 @@ impl<V: View> Session<'_, V> {
             Asked::Block { user, blocked } => {
                 self.ask(Action::People, Asked::People);
                 News::Note(match blocked {
-                    true => format!("nothing more is taken from {user}; /unignore takes it back"),
-                    false => format!("{user} is heard again"),
+                    true => format!("{user} is ignored; /unignore undoes it"),
+                    false => format!("{user} is no longer ignored"),
                 })
             }
             Asked::Say { .. } | Asked::Offer | Asked::Quiet => return Ok(()),

@@ -7,11 +7,12 @@ use ratatui_core::text::{Line, Span};
 use shared::UserName;
 use shared::limits::CHAT_TEXT_BYTES;
 use shared::safe_text::safe_line;
+use unicode_width::UnicodeWidthStr;
 
 use super::catalogue::Catalogue;
 use super::complete::{self, Completed, Wanted};
 use super::keys::Press;
-use super::line_editor::{Edit, LineEditor};
+use super::line_editor::{Edit, LineEditor, Shown};
 use super::look::Look;
 use super::slash::{self, Back, Slash};
 use super::view::Wish;
@@ -21,6 +22,8 @@ use super::wrap::wrap;
 const TELL_TYPING: Duration = Duration::from_secs(4);
 /// Rows of what Tab found.
 const FOUND_ROWS: usize = 5;
+/// What stands before the line.
+pub(super) const PROMPT: &str = "> ";
 
 /// A line to somebody.
 #[derive(Debug, Default)]
@@ -33,6 +36,14 @@ pub(super) struct Composer {
     is_listed: bool,
     /// The number of a file to fetch as soon as that is so.
     wanted: Option<String>,
+}
+
+/// The line being written, as it is drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct WrittenLine {
+    /// What stands before the cursor.
+    pub(super) before: String,
+    pub(super) after: String,
 }
 
 /// What is shown beside the line.
@@ -89,7 +100,12 @@ impl Composer {
                 self.editor.apply(&Edit::Delete);
                 Composed::Nothing
             }
-            Press::Escape if had_found => Composed::Nothing,
+            // Ctrl-Y brings it back.
+            Press::Interrupt if !self.editor.is_empty() => {
+                self.editor.clear();
+                Composed::Nothing
+            }
+            Press::Escape | Press::Interrupt if had_found => Composed::Nothing,
             _ => Composed::NotMine,
         }
     }
@@ -119,10 +135,17 @@ impl Composer {
         self.catalogue.find(Some(&wanted)).ok().map(|name| Wish::Get { from: with.clone(), name })
     }
 
+    /// As much of the line as fits, around the cursor.
+    pub(super) fn line(&self, columns: usize) -> WrittenLine {
+        let Shown { before, after } = self.editor.view(columns.saturating_sub(2));
+        WrittenLine { before, after }
+    }
+
     /// The line as a row, and in which column the cursor is.
     pub(super) fn row(&self, look: Look, columns: usize) -> (Line<'static>, usize) {
-        let shown = self.editor.view(columns.saturating_sub(2));
-        (Line::from(vec![Span::styled("> ", look.bold()), Span::raw(shown.text)]), 2 + shown.cursor)
+        let WrittenLine { before, after } = self.line(columns);
+        let cursor = PROMPT.width() + before.width();
+        (Line::from(vec![Span::styled(PROMPT, look.bold()), Span::raw(before + &after)]), cursor)
     }
 
     /// What is asked, or was found, in at most so many rows; none when there is nothing.
@@ -224,7 +247,7 @@ impl Composer {
     /// What becomes of a pasted text.
     fn answer(&mut self, press: &Press, text: String, with: &UserName) -> Composed {
         match press {
-            Press::Interrupt | Press::Suspend | Press::Redraw | Press::Resized(_) => return Composed::NotMine,
+            Press::Suspend | Press::Redraw | Press::Resized(_) | Press::Unreadable => return Composed::NotMine,
             Press::Paste(_) => return Composed::Nothing,
             // Whatever else is pressed, nothing is sent.
             _ => self.beside = Beside::Nothing,
@@ -232,8 +255,13 @@ impl Composer {
         match press {
             Press::Submit if text.len() > CHAT_TEXT_BYTES => Composed::Problem(too_long(text.len())),
             Press::Submit => Composed::Wish(Wish::Say { to: with.clone(), text }),
-            Press::Edit(Edit::Insert(key)) if key.eq_ignore_ascii_case("e") => {
-                self.editor.apply(&Edit::Insert(text));
+            Press::Edit(Edit::Insert(keys)) => {
+                let mut keys = keys.chars();
+                if keys.next().is_some_and(|key| key.eq_ignore_ascii_case(&'e')) {
+                    self.editor.apply(&Edit::Insert(text));
+                }
+                // What was typed behind the answer is no part of it.
+                self.editor.apply(&Edit::Insert(keys.as_str().to_owned()));
                 Composed::Nothing
             }
             _ => Composed::Nothing,

@@ -1,13 +1,30 @@
 //! Keys as what they mean.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
-use crossterm::cursor;
-use crossterm::event::{self, Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use tokio::sync::mpsc;
 
+use super::charset::{Charset, locale};
+use super::key_decoder::{KeyDecoder, Typed};
 use super::line_editor::Edit;
+use crate::sys::Keyboard;
+
+/// Presses that wait to be looked at; text counts as one, however much came at once. Beyond, the terminal waits.
+const AHEAD: usize = 256;
+/// Bytes that are read at once.
+const AT_ONCE: usize = 4096;
+/// What follows ESC sooner belongs to it: also over a slow line.
+pub(super) const SOON: Duration = Duration::from_millis(50);
+/// A terminal that didn't tell by then where its cursor is never does.
+const TELLS: Duration = Duration::from_secs(2);
+/// Asks the terminal where its cursor is.
+const ASK: &[u8] = b"\x1b[6n";
+
+/// What a view says once of [`Press::Unreadable`].
+pub(super) const UNREADABLE: &str =
+    "what was typed is not UTF-8 (shown as \u{fffd}): set the terminal's encoding to UTF-8, nothing else is understood";
 
 /// What the user did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,48 +59,133 @@ pub(super) enum Press {
     Help,
     /// Text that came in one piece.
     Paste(String),
-    /// The terminal has another size, or may have; the cursor is in this column and row.
+    /// The terminal has another size, or may have; the cursor is in this column and row, unless that isn't known.
     Resized(Option<(u16, u16)>),
+    /// Bytes came that are no text; marks stand for them.
+    Unreadable,
 }
 
-/// Whether the terminal tells where its cursor is; one that doesn't is not asked again, since asking takes two seconds.
-static TELLS: AtomicBool = AtomicBool::new(true);
-
-/// Where the cursor is, if the terminal tells. Not to be asked while another thread reads keys.
-pub(super) fn cursor_position() -> Option<(u16, u16)> {
-    if !TELLS.load(Ordering::Relaxed) {
-        return None;
-    }
-    let position = cursor::position().ok();
-    TELLS.store(position.is_some(), Ordering::Relaxed);
-    position
-}
-
-/// Starts to read keys on a thread of its own; `placed` is whether it matters where the cursor is.
+/// Starts to read keys on a thread of its own; `placed`, it is told where the cursor is: now, and with each change of size.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When there is no terminal, or no thread to be had.
 pub(super) fn read(placed: bool) -> io::Result<mpsc::Receiver<Key>> {
-    let (keys, receiver) = mpsc::channel(256);
+    let keyboard = Keyboard::open()?;
+    let (keys, receiver) = mpsc::channel(AHEAD);
+    let reader =
+        Reader { keyboard, decoder: KeyDecoder::new(Charset::of_locale(&locale())), keys, place: Place::new(placed) };
+    // It ends with the process: nothing else may read from the terminal meanwhile.
     std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
-        // It ends with the process: a blocked read of a terminal can't be called off.
-        while let Ok(event) = event::read() {
-            if let Some(press) = press(event, placed)
-                && keys.blocking_send(Key(press)).is_err()
-            {
-                return;
-            }
+        if let Err(why) = reader.run() {
+            tracing::debug!("the terminal is gone: {why}");
         }
     })?;
     Ok(receiver)
 }
 
-fn press(event: TerminalEvent, placed: bool) -> Option<Press> {
-    match event {
-        TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => key_press(key),
-        TerminalEvent::Paste(text) => Some(Press::Paste(plain(&text))),
-        TerminalEvent::Resize(..) => Some(Press::Resized(if placed { cursor_position() } else { None })),
-        _ => None,
+struct Reader {
+    keyboard: Keyboard,
+    decoder: KeyDecoder,
+    keys: mpsc::Sender<Key>,
+    place: Place,
+}
+
+/// What is known of the cursor's place.
+#[derive(Debug)]
+enum Place {
+    /// It doesn't matter, or the terminal doesn't tell.
+    NotAsked,
+    Known,
+    /// So many questions are on their way, the last one until then.
+    Asked(usize, Instant),
+}
+
+impl Place {
+    const fn new(matters: bool) -> Self {
+        if matters { Self::Known } else { Self::NotAsked }
+    }
+}
+
+impl Reader {
+    fn run(mut self) -> io::Result<()> {
+        let mut buffer = [0; AT_ONCE];
+        if matches!(self.place, Place::Known) {
+            self.ask()?;
+        }
+        loop {
+            let soon = self.decoder.is_waiting().then_some(SOON);
+            let told = match self.place {
+                Place::Asked(_, until) => Some(until.saturating_duration_since(Instant::now())),
+                Place::NotAsked | Place::Known => None,
+            };
+            let at_most = soon.into_iter().chain(told).min();
+            let looked = self.keyboard.look(&mut buffer, at_most)?;
+            let typed = match looked.read {
+                0 if !looked.is_resized && self.decoder.is_waiting() => self.decoder.give_up(),
+                read => self.decoder.feed(&buffer[..read]),
+            };
+            for typed in typed {
+                if !self.send(typed) {
+                    return Ok(());
+                }
+            }
+            if looked.is_resized {
+                match self.place {
+                    Place::NotAsked if !self.press(Press::Resized(None)) => return Ok(()),
+                    Place::NotAsked => {}
+                    Place::Known | Place::Asked(..) => self.ask()?,
+                }
+            }
+            if matches!(self.place, Place::Asked(_, until) if Instant::now() >= until) {
+                self.place = Place::NotAsked;
+                if !self.press(Press::Resized(None)) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The answer comes among the keys.
+    fn ask(&mut self) -> io::Result<()> {
+        let before = if let Place::Asked(before, _) = self.place { before } else { 0 };
+        self.place = Place::Asked(before + 1, Instant::now() + TELLS);
+        let mut out = io::stdout().lock();
+        out.write_all(ASK).and_then(|()| out.flush())
+    }
+
+    fn send(&mut self, typed: Typed) -> bool {
+        let press = match typed {
+            Typed::Cursor(column, row) => match self.place {
+                // The size changed again since: where the cursor was then doesn't matter.
+                Place::Asked(questions @ 2.., until) => {
+                    self.place = Place::Asked(questions - 1, until);
+                    return true;
+                }
+                Place::Asked(..) => {
+                    self.place = Place::Known;
+                    Some(Press::Resized(Some((column, row))))
+                }
+                Place::NotAsked | Place::Known => None,
+            },
+            typed => press(typed),
+        };
+        press.is_none_or(|press| self.press(press))
+    }
+
+    /// False when nobody listens any more.
+    fn press(&self, press: Press) -> bool {
+        self.keys.blocking_send(Key(press)).is_ok()
+    }
+}
+
+/// What is meant by what was typed, if anything.
+pub(super) fn press(typed: Typed) -> Option<Press> {
+    match typed {
+        Typed::Text(text) => Some(Press::Edit(Edit::Insert(text))),
+        Typed::Key(key) => key_press(key),
+        Typed::Paste(text) => Some(Press::Paste(plain(&text))),
+        Typed::Unreadable => Some(Press::Unreadable),
+        Typed::Cursor(..) => None,
     }
 }
 

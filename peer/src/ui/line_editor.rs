@@ -9,6 +9,8 @@ use unicode_width::UnicodeWidthStr;
 
 /// Lines that Up and Down go through.
 const HISTORY: usize = 100;
+/// Bytes of a line; what goes beyond is left out. No message has a thousandth of it.
+const LINE: usize = 8 << 20;
 
 /// The line being written.
 #[derive(Debug, Default, Clone)]
@@ -50,9 +52,9 @@ pub(super) enum Edit {
 /// What to draw of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {
-    pub(super) text: String,
-    /// In which cell the cursor is.
-    pub(super) cursor: usize,
+    /// What stands before the cursor.
+    pub(super) before: String,
+    pub(super) after: String,
 }
 
 impl LineEditor {
@@ -92,6 +94,12 @@ impl LineEditor {
         line
     }
 
+    /// Cuts the whole line out.
+    pub(super) fn clear(&mut self) {
+        self.cut(0, self.text.len());
+        self.recalled = None;
+    }
+
     /// The line as it is.
     pub(super) fn text(&self) -> &str {
         &self.text
@@ -117,31 +125,31 @@ impl LineEditor {
     /// What to draw in `columns` cells: the part of the line around the cursor.
     pub(super) fn view(&self, columns: usize) -> Shown {
         let columns = columns.max(2);
-        let mut shown = String::new();
-        let mut cursor = 0;
+        let (mut before, mut after) = (Vec::new(), String::new());
+        let mut used = 0;
         // One cell stays free for the cursor itself.
         for cluster in self.text[..self.cursor].graphemes(true).rev() {
             let drawn = drawn(cluster);
-            if cursor + drawn.width() >= columns {
+            if used + drawn.width() >= columns {
                 break;
             }
-            cursor += drawn.width();
-            shown.insert_str(0, &drawn);
+            used += drawn.width();
+            before.push(drawn);
         }
-        let mut used = cursor;
         for cluster in self.text[self.cursor..].graphemes(true) {
             let drawn = drawn(cluster);
             if used + drawn.width() >= columns {
                 break;
             }
             used += drawn.width();
-            shown.push_str(&drawn);
+            after.push_str(&drawn);
         }
-        Shown { text: shown, cursor }
+        Shown { before: before.into_iter().rev().collect(), after }
     }
 
     fn insert(&mut self, text: &str) {
-        let new: String = text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
+        let mut new: String = text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
+        new.truncate(new.floor_char_boundary(LINE.saturating_sub(self.text.len())));
         self.text.insert_str(self.cursor, &new);
         self.cursor += new.len();
         // An accent by itself joins the letter before it, and what follows may join it.
@@ -259,8 +267,9 @@ mod tests {
     }
 
     fn shown(line: &LineEditor, columns: usize) -> (String, usize) {
-        let Shown { text, cursor } = line.view(columns);
-        (text, cursor)
+        let Shown { before, after } = line.view(columns);
+        let cursor = before.width();
+        (before + &after, cursor)
     }
 
     #[test]
@@ -317,7 +326,7 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_shown() {
         let line = editor("a\u{202e}b\nc\u{200b}");
-        assert_eq!(line.view(80).text, "a<U+202E>b␊c<U+200B>");
+        assert_eq!(line.view(80).before, "a<U+202E>b␊c<U+200B>");
     }
 
     #[test]
@@ -377,7 +386,7 @@ mod tests {
                 let at_boundary = line.cursor == line.text.len()
                     || line.text.grapheme_indices(true).any(|(at, _)| at == line.cursor);
                 prop_assert!(at_boundary, "{line:?}");
-                let Shown { text, cursor } = line.view(columns);
+                let (text, cursor) = shown(&line, columns);
                 prop_assert!(text.width() <= columns && cursor < columns, "{text:?} {cursor} in {columns}");
                 prop_assert!(!text.chars().any(char::is_control));
             }

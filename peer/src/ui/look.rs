@@ -2,6 +2,8 @@
 
 use ratatui_core::style::{Color, Modifier, Style};
 
+use super::charset::locale;
+
 /// What a terminal can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
@@ -29,10 +31,7 @@ pub(super) enum Mark {
 impl Look {
     /// Looks at the environment: `color` if that is wanted, Unicode if the locale says so.
     pub fn new(color: bool) -> Self {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        // The first that is set decides, as for every program of the C library.
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
-        Self { color, unicode: is_utf8(&locale) }
+        Self { color, unicode: is_utf8(&locale()) }
     }
 
     pub(super) const fn mark(self, mark: Mark) -> &'static str {

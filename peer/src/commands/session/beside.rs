@@ -117,7 +117,8 @@ pub(super) async fn account(me: Me, of: UserName) -> Done {
     }
 }
 
-async fn look_up(me: &Me, of: &UserName) -> Result<(bool, Vec<UserName>), Error> {
+/// The same, and whose names are like it.
+pub(in crate::commands) async fn look_up(me: &Me, of: &UserName) -> Result<(bool, Vec<UserName>), Error> {
     let mut tracker = me.connect_tracker().await?;
     let known: Result<WhoisReply, TrackerError> = tracker.call(&Request::Whois(Whois::User(of.clone()))).await;
     match known {

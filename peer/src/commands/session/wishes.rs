@@ -67,7 +67,7 @@ impl<V: View> Session<'_, V> {
                 Wish::Leave => self.leave(How::Left),
                 // The second one.
                 Wish::Interrupt if self.leaving.is_some() => self.at_once = true,
-                Wish::Interrupt => self.leave(How::Interrupted),
+                Wish::Interrupt => self.interrupt()?,
             }
         }
         self.tell_what_was_seen();
@@ -97,6 +97,23 @@ impl<V: View> Session<'_, V> {
             self.view.news(&News::Problem(error.to_string()), Instant::now())?;
         }
         Ok(())
+    }
+
+    /// Leaves, but not with the first Ctrl-C while something is on its way that would end with that.
+    fn interrupt(&mut self) -> Result<(), Error> {
+        let (fetches, offers) = (self.fetches.running(), self.offering.len());
+        if self.is_warned || fetches + offers == 0 {
+            self.leave(How::Interrupted);
+            return Ok(());
+        }
+        self.is_warned = true;
+        let what = match (fetches, offers) {
+            (1, 0) => "a fetch is on its way".to_owned(),
+            (fetches, 0) => format!("{fetches} fetches are on their way"),
+            (0, _) => "a file is being hashed to be offered".to_owned(),
+            (fetches, _) => format!("{} files are on their way", fetches + offers),
+        };
+        self.news(&News::Note(format!("{what}: Ctrl-C again stops that and leaves, /stop stops a fetch alone")))
     }
 
     pub(super) fn leave(&mut self, how: How) {

@@ -1,0 +1,91 @@
+//! The charset of the locale, for bytes of the keyboard that aren't UTF-8. Pure, but for the look at the environment.
+
+/// How bytes that aren't UTF-8 are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Charset {
+    /// Not at all: marks stand for them.
+    Utf8,
+    /// ISO 8859-1.
+    Latin1,
+    /// ISO 8859-15.
+    Latin9,
+}
+
+/// The locale that decides about letters, as for every program of the C library: the first variable that is set.
+pub(super) fn locale() -> String {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default()
+}
+
+impl Charset {
+    /// The charset that a locale names. Those of several bytes a letter count as unknown: marks are better than guesses.
+    pub(super) fn of_locale(locale: &str) -> Self {
+        let name: String = locale.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+        let number = name.split_once("iso8859").map(|(_, rest)| {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            &rest[..digits]
+        });
+        match number {
+            Some("1") => Self::Latin1,
+            Some("15") => Self::Latin9,
+            None if name.ends_with("euro") && !name.contains("utf8") => Self::Latin9,
+            _ => Self::Utf8,
+        }
+    }
+
+    /// Bytes that are no UTF-8 as text.
+    pub(super) fn decode(self, bytes: &[u8]) -> Option<String> {
+        match self {
+            Self::Utf8 => None,
+            Self::Latin1 => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
+            Self::Latin9 => Some(bytes.iter().map(|byte| latin9(*byte)).collect()),
+        }
+    }
+
+    /// Text with whatever in it; marks stand for what can't be read.
+    pub(super) fn decode_lossy(self, bytes: &[u8]) -> String {
+        let part = |chunk: std::str::Utf8Chunk<'_>| match chunk.invalid() {
+            [] => chunk.valid().to_owned(),
+            wrong => format!("{}{}", chunk.valid(), self.decode(wrong).unwrap_or_else(|| "\u{fffd}".to_owned())),
+        };
+        bytes.utf8_chunks().map(part).collect()
+    }
+}
+
+const fn latin9(byte: u8) -> char {
+    match byte {
+        0xa4 => '€',
+        0xa6 => 'Š',
+        0xa8 => 'š',
+        0xb4 => 'Ž',
+        0xb8 => 'ž',
+        0xbc => 'Œ',
+        0xbd => 'œ',
+        0xbe => 'Ÿ',
+        other => other as char,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locales_name_their_charset() {
+        for (locale, charset) in [
+            ("pt_BR.ISO-8859-1", Charset::Latin1),
+            ("pt_BR.iso88591", Charset::Latin1),
+            ("de_DE@euro", Charset::Latin9),
+            ("fr_FR.ISO8859-15", Charset::Latin9),
+            ("de_DE.UTF-8@euro", Charset::Utf8),
+            ("et_EE.ISO-8859-10", Charset::Utf8),
+            ("ja_JP.eucJP", Charset::Utf8),
+            ("C", Charset::Utf8),
+            ("", Charset::Utf8),
+        ] {
+            assert_eq!(Charset::of_locale(locale), charset, "{locale}");
+        }
+        assert_eq!(Charset::Latin1.decode_lossy(b"caf\xe9 \xc3\xa9"), "café é");
+        assert_eq!(Charset::Utf8.decode_lossy(b"caf\xe9!"), "caf\u{fffd}!");
+    }
+}
