@@ -13,7 +13,7 @@ fn views(user: &User<'_>) -> [Terminal; 2] {
     let line = open(&["chat", "carol"]);
     line.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
     let full = open(&["ui"]);
-    full.wait_for("people]");
+    full.wait_for("[People, you:");
     full.wait_for("carol");
     [line, full]
 }
@@ -127,7 +127,7 @@ fn what_comes_while_one_looks_back_is_not_read() {
     view.wait_for("bob: are you there?");
     view.wait_for_screen("nothing new", |screen| !screen.text().contains("1 new"));
     view.press(ESCAPE);
-    view.wait_for("people]");
+    view.wait_for("[People, you:");
     leaves(view);
     waits_until_unread(&alice, 0);
 }

@@ -158,7 +158,7 @@ fn nothing_gets_through_for_longer_than_a_link_lasts() {
     let steps = follow(&fetching, back);
     let outcome = fetching.finish();
     scene.is_right(&outcome);
-    outcome.says("bob is gone").says("bob is back");
+    outcome.says("bob went offline").says("bob is back");
     let pause = longest_pause(&steps);
     assert!(pause < Duration::from_secs(12), "it stood still for {pause:?}");
 }

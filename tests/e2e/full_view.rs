@@ -13,7 +13,7 @@ const CTRL_Z: &str = "\u{1a}";
 
 fn open(user: &User<'_>, columns: u16, rows: u16) -> Terminal {
     let view = user.peer(["ui"]).in_terminal(columns, rows);
-    view.wait_for_screen("the people", |screen| screen.is_alternate() && screen.visible().contains("people]"));
+    view.wait_for_screen("the people", |screen| screen.is_alternate() && screen.visible().contains("[People, you:"));
     view
 }
 
@@ -46,7 +46,7 @@ fn people_messages_files_and_transfers_are_there() {
     waits_for_row(&view, "✓", "you: what is it?");
     // Back to bob, and to his files.
     view.press(ESCAPE);
-    view.wait_for("[alice: people]");
+    view.wait_for("[People, you: alice]");
     view.press("\u{1b}[A");
     view.wait_for("bob online");
     view.press(TAB);
@@ -71,11 +71,11 @@ fn peer_alone_is_the_view_in_a_terminal_and_help_without() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     let mut view = alice.peer([""; 0]).in_terminal(80, 12);
-    view.wait_for("[alice: people]");
+    view.wait_for("[People, you: alice]");
     view.press("?");
     view.wait_for("the next pane");
     view.press("x");
-    view.wait_for("[alice: people]");
+    view.wait_for("[People, you: alice]");
     view.press(CTRL_D);
     view.finish().0.exits(0);
     alice.peer([""; 0]).run().exits(2).says("Usage: peer");

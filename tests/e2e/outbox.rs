@@ -16,7 +16,7 @@ fn what_was_written_to_somebody_absent_arrives_once_and_in_order() {
 
     // It leaves with her next node, as soon as he is there, and she sees that it did.
     let hers = alice.serve();
-    hers.wait_for("what waits for bob goes later: bob is offline");
+    hers.wait_for("messages for bob are queued: bob is offline");
     let his = bob.serve();
     his.wait_for("alice: three");
     let said = his.said();
@@ -147,7 +147,7 @@ fn what_waits_for_a_friend_whom_the_tracker_forgot_goes_when_it_knows_them_again
         .exits(0)
         .says("knows no user frank")
         .says("the message waits");
-    hers.wait_for("what waits for frank goes later: the tracker knows no user frank");
+    hers.wait_for("messages for frank are queued: the tracker knows no user frank");
     // A name that nobody ever met is a slip of the hand.
     alice.peer(["chat", "frnak", "hm?"]).run().exits(4).says("knows no user frnak");
     frank.peer(["register", "frank", "--password-file"]).arg(frank.password_file()).run().exits(0);

@@ -144,6 +144,11 @@ impl BackgroundFetches {
         }
     }
 
+    /// How many go on.
+    pub(super) const fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// Where else something is told that is done beside the view.
     pub(super) fn teller(&self) -> mpsc::UnboundedSender<FromFetch> {
         self.tell.clone()
@@ -265,7 +270,7 @@ impl Words {
             }
             FetchEvent::Joined { user } => self.note(format!("{user} has the same and is asked as well")),
             FetchEvent::NotAsked { user, why } => self.note(format!("{user} is not asked: {}", safe_line(why))),
-            FetchEvent::Lost { user, why } => self.note(format!("{user} is gone ({}); calling again", safe_line(why))),
+            FetchEvent::Lost { user, why } => self.note(format!("{user} went offline ({}); retrying", safe_line(why))),
             FetchEvent::Back { user } => self.note(format!("{user} is back")),
             FetchEvent::Banned { user, why } => {
                 let what = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
@@ -317,7 +322,7 @@ impl BrokenOff {
     /// While the view goes on.
     pub(super) fn in_view(&self) -> String {
         let name = safe_line(&self.name);
-        format!("{name}: broken off, {}; /get {name} goes on with it", self.kept())
+        format!("{name}: stopped, {}; /get {name} resumes it", self.kept())
     }
 
     /// When the view is over.
@@ -351,7 +356,7 @@ mod tests {
         let broken =
             |name: &str, bytes, size| BrokenOff { from: "bob".parse().unwrap(), name: name.to_owned(), bytes, size };
         let big = broken("share/big.bin", 12, 100);
-        assert_eq!(big.in_view(), "share/big.bin: broken off, 12 % kept; /get share/big.bin goes on with it");
+        assert_eq!(big.in_view(), "share/big.bin: stopped, 12 % kept; /get share/big.bin resumes it");
         assert_eq!(big.afterwards(), "share/big.bin: 12 % kept; `peer fetch bob share/big.bin` goes on with it");
         let odd = broken("it's $(mine)", 0, 0).afterwards();
         assert!(odd.ends_with(r"`peer fetch bob 'it'\''s $(mine)'` goes on with it"), "{odd}");

@@ -39,7 +39,7 @@ pub(super) fn history(context: &Context, past: &Past) -> Result<(), Error> {
         show(context, &me, stored)?;
     }
     if found.is_empty() {
-        context.output.note("nothing was said that matches");
+        context.output.note("no messages found");
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
     let me = context.me()?;
     let unread = me.profile.unread()?;
     if unread.is_empty() {
-        context.output.note("nothing is unread");
+        context.output.note("no unread messages");
     }
     let is_shown = !is_stdout_closed();
     if !is_shown && !unread.is_empty() {

@@ -1,13 +1,14 @@
 //! Messages as rows of a conversation, the same in both views. Pure.
 
-use ratatui_core::text::{Line, Span};
+use ratatui_core::style::Style;
+use ratatui_core::text::Span;
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 use shared::safe_text::safe_block;
 
 use super::look::{Look, Mark};
+use super::rows::{TextRow, Wrapping, rows};
 use super::text::{date, hour, time};
-use super::wrap::wrap;
 use crate::engine::chat::{Direction, MessageState, StoredMessage};
 
 /// From here on there is room for seconds, and for text that is set in below them.
@@ -51,32 +52,19 @@ impl Entry {
     }
 
     /// Its rows: a mark, the time, who, and the text, whose further rows are set in so that none can pass for another
-    /// message.
-    pub(super) fn rows(&self, with: &UserName, look: Look, columns: usize) -> Vec<Line<'static>> {
+    /// message. `joins` is whether a long word may go from edge to edge.
+    pub(super) fn rows(&self, with: &UserName, look: Look, columns: usize, joins: bool) -> Vec<TextRow> {
         let is_wide = columns >= WIDE;
         let time = if is_wide { time(self.at) } else { hour(self.at) };
         let who = if self.mine { "you" } else { with.as_str() };
         let indent = if is_wide { 4 + time.len() } else { 4 };
         let text = format!("{}{}", safe_block(&self.text).replace('\t', "    "), self.told_written());
-        // The first row begins where the others do not; wrapped as if its head were text.
-        let head = format!("{} {time} {who}: ", look.mark(self.mark));
-        let mut lines = text.split('\n');
-        let first = lines.next().unwrap_or_default();
-        let mut rows = Vec::new();
-        let room = columns.saturating_sub(indent).max(2);
-        let head_room = columns.saturating_sub(unicode_width::UnicodeWidthStr::width(head.as_str()));
-        let (begin, rest) = split_first(first, head_room);
-        rows.push(Line::from(vec![
+        let head = vec![
             Span::styled(look.mark(self.mark), look.mark_style(self.mark)),
             Span::styled(format!(" {time} "), look.dim()),
             Span::styled(format!("{who}: "), if self.mine { look.dim() } else { look.bold() }),
-            Span::raw(begin),
-        ]));
-        let further = rest.into_iter().chain(lines.map(str::to_owned));
-        for line in further {
-            rows.extend(wrap(&line, room).into_iter().map(|row| Line::raw(format!("{}{row}", " ".repeat(indent)))));
-        }
-        rows
+        ];
+        rows(head, &text, Style::new(), Wrapping { columns, indent, joins })
     }
 
     /// The day it is of, as people write it.
@@ -105,17 +93,6 @@ pub(super) const fn mark(state: MessageState) -> Mark {
     }
 }
 
-/// As much of a line as fits beside the head, and what is left of it.
-fn split_first(line: &str, room: usize) -> (String, Option<String>) {
-    if room < 4 && !line.is_empty() {
-        return (String::new(), Some(line.to_owned()));
-    }
-    let mut rows = wrap(line, room).into_iter();
-    let first = rows.next().unwrap_or_default();
-    let rest = line.get(first.len()..).map(str::trim_start).unwrap_or_default().to_owned();
-    (first, Some(rest).filter(|rest| !rest.is_empty()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +104,7 @@ mod tests {
         let row = |ts: i64| {
             let message =
                 ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".to_owned(), offer: None, room: None };
-            Entry::received(&message, 1, noon).rows(&bob, look, 70)[0].to_string()
+            Entry::received(&message, 1, noon).rows(&bob, look, 70, true)[0].line.to_string()
         };
         assert!(row(noon + 60_000).ends_with("bob: hi"), "{}", row(noon + 60_000));
         assert!(row(noon).contains(&time(noon)));

@@ -27,7 +27,7 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::Held { user, why, frozen: true } => {
             format!("what waits for {user} is held back: {}", safe_block(why).replace('\n', "\n    "))
         }
-        Event::Held { user, why, .. } => format!("what waits for {user} goes later: {}", safe_line(why)),
+        Event::Held { user, why, .. } => format!("messages for {user} are queued: {}", safe_line(why)),
         Event::NotStored { from, why } => {
             format!("a message of {from} could not be stored and will come again: {}", safe_line(why))
         }
@@ -37,7 +37,7 @@ pub fn event_line(event: &Event) -> Option<String> {
             format!("{by} fetched {} ({})", safe_line(name.as_str()), size(*all))
         }
         Event::Fetched { by, name, bytes, size: all } => {
-            format!("{by} fetched {} of {} of {}", size(*bytes), size(*all), safe_line(name.as_str()))
+            format!("{by} fetched part of {} ({} of {})", safe_line(name.as_str()), size(*bytes), size(*all))
         }
         Event::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
         Event::Stale { name } => format!("{} changed and is being hashed again", safe_line(name.as_str())),

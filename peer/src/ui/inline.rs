@@ -1,351 +1,368 @@
 //! A few rows at the lower end of the conversation that are drawn again and again, while everything above them is the
-//! terminal's own: its scrollback, its selection.
+//! terminal's own: its scrollback, its selection, its breaking of long words.
 //!
-//! ratatui's inline viewport does the drawing. What it asks the terminal in the middle of things (its size, where the
-//! cursor is) is answered here with what the key reader found out, since only one may read from a terminal.
+//! Nothing is asked in the middle of things, since only the key reader may read from the terminal: what it found out is
+//! told. Rows are written whole from their beginning, and where the cursor stands after the written text the terminal
+//! knows best: how wide a flag or a Devanagari syllable is differs from one to the next.
 
-use std::cell::RefCell;
-use std::ops::Range;
-use std::rc::Rc;
+use std::io::{self, Write};
 
-use ratatui_core::backend::{Backend, ClearType, WindowSize};
-use ratatui_core::buffer::Cell;
 use ratatui_core::layout::{Position, Size};
-use ratatui_core::terminal::{Terminal, TerminalOptions, Viewport};
+use ratatui_core::style::Style;
 use ratatui_core::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use super::composer::{PROMPT, WrittenLine};
+use super::paint;
+use super::rows::TextRow;
+
+/// Puts the cursor where it was saved, saves it.
+const SAVE: &str = "\u{1b}7";
+const RESTORE: &str = "\u{1b}8";
+/// The terminal breaks no row, and does again: what is wider than we think must not take the next one.
+const NO_WRAP: &str = "\u{1b}[?7l";
+const WRAP: &str = "\u{1b}[?7h";
+const TO_END_OF_ROW: &str = "\u{1b}[K";
+const TO_END_OF_SCREEN: &str = "\u{1b}[J";
+const SHOW_CURSOR: &str = "\u{1b}[?25h";
 
 /// The rows at the lower end, and what scrolls by above them.
-pub(super) struct InlineScreen<B: Backend> {
-    surface: Surface<B>,
-    terminal: Terminal<Surface<B>>,
+#[derive(Debug)]
+pub(super) struct InlineScreen<W> {
+    out: W,
+    size: Size,
+    /// The row of the line being written.
     top: u16,
-    height: u16,
+    /// What is drawn from there on.
+    drawn: Option<Drawn>,
     /// Rows that were put above, ever.
     above: u64,
     /// Those before it are no longer where they were put.
     known_from: u64,
-    /// Where in the rows the cursor was left.
-    cursor: Position,
+}
+
+#[derive(Debug)]
+struct Drawn {
+    written: WrittenLine,
+    below: Vec<Line<'static>>,
 }
 
 /// A row that was put above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RowId(u64);
 
-impl<B: Backend> InlineScreen<B> {
-    /// Takes `height` rows from the line that the cursor is in.
-    pub(super) fn open(backend: B, size: Size, cursor: Position, height: u16) -> Result<Self, B::Error> {
-        let surface = Surface(Rc::new(RefCell::new(Facts { backend, size, cursor })));
-        let (terminal, top) = Self::place(&surface, cursor.y, height)?;
-        let cursor = Position::ORIGIN;
-        Ok(Self { surface, terminal, top, height, above: 0, known_from: 0, cursor })
+impl<W: Write> InlineScreen<W> {
+    /// Nothing is drawn before it is known where: see [`InlineScreen::begin_again`].
+    pub(super) const fn new(out: W, size: Size) -> Self {
+        Self { out, size, top: 0, drawn: None, above: 0, known_from: 0 }
     }
 
-    pub(super) fn columns(&self) -> u16 {
-        self.surface.0.borrow().size.width
+    pub(super) const fn size(&self) -> Size {
+        self.size
     }
 
-    /// Rows of the whole screen.
-    pub(super) fn screen_rows(&self) -> u16 {
-        self.surface.0.borrow().size.height
-    }
-
-    /// Puts lines above, for good. They must be no wider than the screen.
-    pub(super) fn insert(&mut self, lines: &[Line<'_>]) -> Result<RowId, B::Error> {
+    /// Puts rows above, for good. What is drawn below has to be drawn again.
+    pub(super) fn insert(&mut self, rows: &[TextRow]) -> io::Result<RowId> {
         let first = RowId(self.above);
-        // More than the screen holds in one go would be drawn beyond its end.
-        let most = usize::from(self.screen_rows().saturating_sub(self.height).max(1));
-        for some in lines.chunks(most) {
-            let rows = u16::try_from(some.len()).unwrap_or(u16::MAX);
-            self.terminal.insert_before(rows, |buffer| {
-                let area = buffer.area;
-                for (y, line) in (area.y..).zip(some) {
-                    buffer.set_line(area.x, y, line, area.width);
-                }
-            })?;
-            let lowest = self.screen_rows().saturating_sub(self.height);
-            self.top = self.top.saturating_add(rows).min(lowest);
-            self.above += u64::from(rows);
+        if rows.is_empty() {
+            return Ok(first);
         }
+        self.clear()?;
+        for row in rows {
+            paint::line(&mut self.out, &row.line, self.size.width.into())?;
+            if !row.goes_on {
+                self.out.write_all(b"\r\n")?;
+            }
+        }
+        let count = u16::try_from(rows.len()).unwrap_or(u16::MAX);
+        self.top = self.top.saturating_add(count).min(self.last_row());
+        self.above += u64::try_from(rows.len()).unwrap_or(0);
         Ok(first)
     }
 
     /// Draws over the beginning of a row that was put above; false when it is no longer on the screen.
-    pub(super) fn patch(&mut self, row: RowId, span: &Span<'_>) -> Result<bool, B::Error> {
+    pub(super) fn patch(&mut self, row: RowId, span: &Span<'_>) -> io::Result<bool> {
         let back = self.above.saturating_sub(row.0);
         if row.0 < self.known_from || back > u64::from(self.top) {
             return Ok(false);
         }
         let y = self.top - u16::try_from(back).unwrap_or(self.top);
-        let cells: Vec<Cell> = span.styled_graphemes(span.style).map(|cluster| styled(&cluster)).collect();
-        let at = (0..self.columns()).zip(&cells).map(|(x, cell)| (x, y, cell));
-        self.surface.draw(at)?;
-        self.surface.set_cursor_position(self.on_screen(self.cursor))?;
+        self.out.write_all(SAVE.as_bytes())?;
+        self.go_to(y)?;
+        paint::styled(&mut self.out, &span.content, span.style)?;
+        self.out.write_all(RESTORE.as_bytes())?;
         Ok(true)
     }
 
-    /// Draws the rows, as many as there are, with the cursor at `cursor` among them.
-    pub(super) fn draw(&mut self, rows: &[Line<'_>], cursor: Position) -> Result<(), B::Error> {
-        let height = u16::try_from(rows.len()).unwrap_or(u16::MAX).clamp(1, self.screen_rows().max(1));
-        if height != self.height {
-            let top = self.top;
-            self.surface.set_cursor_position(Position::new(0, top))?;
-            self.surface.clear_region(ClearType::AfterCursor)?;
-            self.take(top, height)?;
+    /// Draws the line being written and the rows below it, as many as there is room for.
+    pub(super) fn draw(&mut self, prompt: Style, written: WrittenLine, below: Vec<Line<'static>>) -> io::Result<()> {
+        let mut below = below;
+        below.truncate(self.last_row().into());
+        let height = u16::try_from(below.len()).unwrap_or(0) + 1;
+        let had = self.drawn.as_ref().map_or(0, |drawn| u16::try_from(drawn.below.len()).unwrap_or(0) + 1);
+        self.make_room(height)?;
+        let before = self.drawn.take();
+        let is_same_line = before.as_ref().is_some_and(|before| before.written == written);
+        let is_same = |number: usize, row: &Line<'_>| {
+            before.as_ref().and_then(|before| before.below.get(number)).is_some_and(|before| before == row)
+        };
+        if is_same_line && had == height && below.iter().enumerate().all(|(number, row)| is_same(number, row)) {
+            self.drawn = before;
+            return Ok(());
         }
-        self.terminal.draw(|frame| {
-            let area = frame.area();
-            for (y, line) in (area.top()..area.bottom()).zip(rows) {
-                frame.buffer_mut().set_line(area.x, y, line, area.width);
+        self.out.write_all(NO_WRAP.as_bytes())?;
+        if is_same_line {
+            self.out.write_all(SAVE.as_bytes())?;
+        } else {
+            self.go_to(self.top)?;
+            self.out.write_all(TO_END_OF_ROW.as_bytes())?;
+            // In a terminal of one column there is no room for the sign.
+            if self.size.width > 2 {
+                paint::styled(&mut self.out, PROMPT, prompt)?;
             }
-            let (x, y) = (cursor.x.min(area.width.saturating_sub(1)), cursor.y.min(area.height.saturating_sub(1)));
-            frame.set_cursor_position(Position::new(area.x + x, area.y + y));
-        })?;
-        self.cursor = cursor;
+            write!(self.out, "{}{SAVE}{}", written.before, written.after)?;
+        }
+        for (y, (number, row)) in (self.top + 1..).zip(below.iter().enumerate()) {
+            if !is_same(number, row) {
+                self.go_to(y)?;
+                self.out.write_all(TO_END_OF_ROW.as_bytes())?;
+                paint::line(&mut self.out, row, self.size.width.into())?;
+            }
+        }
+        if had > height {
+            self.go_to(self.top + height)?;
+            self.out.write_all(TO_END_OF_SCREEN.as_bytes())?;
+        }
+        write!(self.out, "{WRAP}{RESTORE}")?;
+        self.drawn = Some(Drawn { written, below });
         Ok(())
     }
 
     /// The terminal has another size now, and the cursor is there; unknown where it can't tell.
-    pub(super) fn resized(&mut self, size: Size, cursor: Option<Position>) -> Result<(), B::Error> {
-        let old = std::mem::replace(&mut self.surface.0.borrow_mut().size, size);
-        let at = cursor.unwrap_or_else(|| Position::new(self.cursor.x, self.top.min(size.height.saturating_sub(1))));
-        // The rows were drawn from the cursor's line on. A terminal that wraps again what has become too long for it has
-        // put the cursor further down.
-        let wrapped = if self.cursor.x >= size.width && at.x == self.cursor.x % size.width.max(1) {
-            self.cursor.x / size.width.max(1)
-        } else {
-            0
-        };
-        let top = at.y.saturating_sub(self.cursor.y + wrapped);
+    pub(super) fn resized(&mut self, size: Size, cursor: Option<Position>) -> io::Result<()> {
+        let old = std::mem::replace(&mut self.size, size);
+        let written = self.drawn.as_ref().map_or(0, |drawn| PROMPT.width() + drawn.written.before.width());
+        let written = u16::try_from(written).unwrap_or(u16::MAX);
+        let at = cursor.unwrap_or_else(|| Position::new(written, self.top.min(self.last_row())));
+        // A terminal that wraps again what has become too long for it has put the cursor further down.
+        let columns = size.width.max(1);
+        let wrapped = if written >= columns && at.x == written % columns { written / columns } else { 0 };
+        self.top = at.y.saturating_sub(wrapped).min(self.last_row());
         if old.width != size.width {
             self.known_from = self.above;
         }
-        self.surface.set_cursor_position(Position::new(0, top))?;
-        self.surface.clear_region(ClearType::AfterCursor)?;
-        self.take(top, self.height.min(size.height.max(1)))
+        self.clear()
     }
 
-    /// Somebody else has written to the terminal: begins again below.
-    pub(super) fn begin_again(&mut self, size: Size, cursor: Option<Position>) -> Result<(), B::Error> {
-        self.surface.0.borrow_mut().size = size;
+    /// Somebody else has written to the terminal, or it is new: begins again below.
+    pub(super) fn begin_again(&mut self, size: Size, cursor: Option<Position>) -> io::Result<()> {
+        self.size = size;
         self.known_from = self.above;
-        let bottom = Position::new(1, size.height.saturating_sub(1));
-        let at = cursor.unwrap_or(bottom);
-        self.surface.set_cursor_position(at)?;
-        let mut top = at.y;
+        self.drawn = None;
+        // Where the terminal doesn't tell, the last row is the only one to begin below of that is certainly free.
+        let at = cursor.unwrap_or_else(|| Position::new(1, self.last_row()));
+        self.top = at.y.min(self.last_row());
         if at.x > 0 {
-            self.surface.append_lines(1)?;
-            top = (top + 1).min(size.height.saturating_sub(1));
+            self.go_to(self.top)?;
+            self.out.write_all(b"\r\n")?;
+            self.top = (self.top + 1).min(self.last_row());
         }
-        self.take(top, self.height)
-    }
-
-    /// Takes the rows away; the cursor is left where they began.
-    pub(super) fn close(&mut self) -> Result<(), B::Error> {
-        self.surface.set_cursor_position(Position::new(0, self.top))?;
-        self.surface.clear_region(ClearType::AfterCursor)?;
-        self.surface.show_cursor()
-    }
-
-    fn take(&mut self, top: u16, height: u16) -> Result<(), B::Error> {
-        (self.terminal, self.top) = Self::place(&self.surface, top, height)?;
-        self.height = height;
         Ok(())
     }
 
-    /// A viewport whose first row is `top`, or further up where the screen ends.
-    fn place(surface: &Surface<B>, top: u16, height: u16) -> Result<(Terminal<Surface<B>>, u16), B::Error> {
-        let mut backend = surface.clone();
-        let rows = backend.size()?.height;
-        let at = Position::new(0, top.min(rows.saturating_sub(1)));
-        backend.set_cursor_position(at)?;
-        let terminal = Terminal::with_options(backend, TerminalOptions { viewport: Viewport::Inline(height) })?;
-        Ok((terminal, at.y.min(rows.saturating_sub(height))))
+    /// Takes the rows away; the cursor is left where they began.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        self.clear()?;
+        self.out.write_all(SHOW_CURSOR.as_bytes())
     }
 
-    const fn on_screen(&self, cursor: Position) -> Position {
-        Position::new(cursor.x, self.top + cursor.y)
-    }
-}
-
-fn styled(cluster: &ratatui_core::text::StyledGrapheme<'_>) -> Cell {
-    let mut cell = Cell::default();
-    cell.set_symbol(cluster.symbol).set_style(cluster.style);
-    cell
-}
-
-/// A backend that several terminals may draw to one after another, and that asks nothing.
-struct Surface<B>(Rc<RefCell<Facts<B>>>);
-
-struct Facts<B> {
-    backend: B,
-    size: Size,
-    cursor: Position,
-}
-
-impl<B> Clone for Surface<B> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<B: Backend> Backend for Surface<B> {
-    type Error = B::Error;
-
-    fn draw<'a, I>(&mut self, content: I) -> Result<(), B::Error>
-    where
-        I: Iterator<Item = (u16, u16, &'a Cell)>,
-    {
-        self.0.borrow_mut().backend.draw(content)
+    fn clear(&mut self) -> io::Result<()> {
+        self.drawn = None;
+        self.go_to(self.top)?;
+        self.out.write_all(TO_END_OF_SCREEN.as_bytes())
     }
 
-    fn append_lines(&mut self, n: u16) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.append_lines(n)
+    /// Scrolls what is above up, until so many rows have room from the top on.
+    fn make_room(&mut self, height: u16) -> io::Result<()> {
+        let missing = (self.top + height).saturating_sub(self.size.height.max(1));
+        if missing > 0 {
+            self.go_to(self.last_row())?;
+            self.out.write_all("\n".repeat(missing.into()).as_bytes())?;
+            // What was drawn has moved along.
+            self.top = self.top.saturating_sub(missing);
+        }
+        Ok(())
     }
 
-    fn hide_cursor(&mut self) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.hide_cursor()
+    fn go_to(&mut self, row: u16) -> io::Result<()> {
+        write!(self.out, "\u{1b}[{};1H", u32::from(row) + 1)
     }
 
-    fn show_cursor(&mut self) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.show_cursor()
-    }
-
-    fn get_cursor_position(&mut self) -> Result<Position, B::Error> {
-        Ok(self.0.borrow().cursor)
-    }
-
-    fn set_cursor_position<P: Into<Position>>(&mut self, position: P) -> Result<(), B::Error> {
-        let position = position.into();
-        let mut facts = self.0.borrow_mut();
-        facts.cursor = position;
-        facts.backend.set_cursor_position(position)
-    }
-
-    fn clear(&mut self) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.clear()
-    }
-
-    fn clear_region(&mut self, region: ClearType) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.clear_region(region)
-    }
-
-    fn size(&self) -> Result<Size, B::Error> {
-        Ok(self.0.borrow().size)
-    }
-
-    fn window_size(&mut self) -> Result<WindowSize, B::Error> {
-        self.0.borrow_mut().backend.window_size()
-    }
-
-    fn flush(&mut self) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.flush()
-    }
-
-    fn scroll_region_up(&mut self, region: Range<u16>, lines: u16) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.scroll_region_up(region, lines)
-    }
-
-    fn scroll_region_down(&mut self, region: Range<u16>, lines: u16) -> Result<(), B::Error> {
-        self.0.borrow_mut().backend.scroll_region_down(region, lines)
+    fn last_row(&self) -> u16 {
+        self.size.height.saturating_sub(1)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ratatui_core::backend::TestBackend;
-
     use super::*;
 
-    type Inline = InlineScreen<TestBackend>;
-
-    fn open(columns: u16, rows: u16, at: u16, height: u16) -> Inline {
-        let mut backend = TestBackend::new(columns, rows);
-        backend.set_cursor_position(Position::new(0, at)).unwrap();
-        Inline::open(backend, Size::new(columns, rows), Position::new(0, at), height).unwrap()
+    /// A terminal that wraps, joins and scrolls.
+    struct World {
+        screen: InlineScreen<Vec<u8>>,
+        terminal: vt100::Parser,
     }
 
-    fn lines(texts: &[&str]) -> Vec<Line<'static>> {
-        texts.iter().map(|text| Line::raw((*text).to_owned())).collect()
-    }
+    impl World {
+        fn open(columns: u16, rows: u16, at: u16) -> Self {
+            let mut terminal = vt100::Parser::new(rows, columns, 100);
+            terminal.process("\r\n".repeat(at.into()).as_bytes());
+            let mut screen = InlineScreen::new(Vec::new(), Size::new(columns, rows));
+            screen.begin_again(Size::new(columns, rows), Some(Position::new(0, at))).unwrap();
+            Self { screen, terminal }
+        }
 
-    fn draw(screen: &mut Inline, rows: &[&str]) {
-        screen.draw(&lines(rows), Position::new(2, 0)).unwrap();
-    }
+        fn show(&mut self) {
+            self.terminal.process(&std::mem::take(&mut self.screen.out));
+        }
 
-    fn assert_screen(screen: &Inline, rows: &[&str]) {
-        screen.surface.0.borrow().backend.assert_buffer_lines(rows.iter().copied());
-    }
+        fn draw(&mut self, written: &str, below: &[&str]) {
+            let written = WrittenLine { before: written.to_owned(), after: String::new() };
+            let below = below.iter().map(|text| Line::raw((*text).to_owned())).collect();
+            self.screen.draw(Style::new(), written, below).unwrap();
+            self.show();
+        }
 
-    fn scrollback(screen: &Inline) -> Vec<String> {
-        let facts = screen.surface.0.borrow();
-        let buffer = facts.backend.scrollback();
-        let row = |y| (0..buffer.area.width).map(move |x| buffer[(x, y)].symbol()).collect::<String>();
-        (0..buffer.area.height).map(|y| row(y).trim_end().to_owned()).collect()
+        fn insert(&mut self, texts: &[&str]) -> RowId {
+            let rows: Vec<TextRow> = texts.iter().map(|text| Line::raw((*text).to_owned()).into()).collect();
+            let row = self.screen.insert(&rows).unwrap();
+            self.show();
+            row
+        }
+
+        fn patch(&mut self, row: RowId, text: &str) -> bool {
+            let is_there = self.screen.patch(row, &Span::raw(text.to_owned())).unwrap();
+            self.show();
+            is_there
+        }
+
+        fn resize(&mut self, columns: u16, rows: u16) {
+            self.terminal.screen_mut().set_size(rows, columns);
+            let (y, x) = self.terminal.screen().cursor_position();
+            self.screen.resized(Size::new(columns, rows), Some(Position::new(x, y))).unwrap();
+            self.show();
+        }
+
+        fn rows(&self) -> Vec<String> {
+            let columns = self.terminal.screen().size().1;
+            self.terminal.screen().rows(0, columns).map(|row| row.trim_end().to_owned()).collect()
+        }
+
+        fn all(&mut self) -> Vec<String> {
+            let height = self.terminal.screen().size().0;
+            let mut above = Vec::new();
+            for back in (1..=100).rev() {
+                self.terminal.screen_mut().set_scrollback(back);
+                if self.terminal.screen().scrollback() == back {
+                    above.push(self.rows()[0].clone());
+                }
+            }
+            self.terminal.screen_mut().set_scrollback(0);
+            let rows = self.rows();
+            assert_eq!(rows.len(), usize::from(height));
+            above.into_iter().chain(rows).collect()
+        }
     }
 
     #[test]
     fn what_is_said_goes_into_the_scrollback() {
-        let mut screen = open(8, 4, 0, 2);
-        draw(&mut screen, &["> ", "bob"]);
-        assert_screen(&screen, &[">       ", "bob     ", "        ", "        "]);
-        screen.insert(&lines(&["one"])).unwrap();
-        assert_screen(&screen, &["one     ", ">       ", "bob     ", "        "]);
-        screen.insert(&lines(&["two", "three", "four", "five", "six", "seven"])).unwrap();
-        draw(&mut screen, &["> ", "bob"]);
-        assert_screen(&screen, &["six     ", "seven   ", ">       ", "bob     "]);
-        assert_eq!(scrollback(&screen), ["one", "two", "three", "four", "five"]);
+        let mut world = World::open(8, 4, 0);
+        world.draw("", &["bob"]);
+        assert_eq!(world.rows(), [">", "bob", "", ""]);
+        world.insert(&["one"]);
+        world.draw("", &["bob"]);
+        assert_eq!(world.rows(), ["one", ">", "bob", ""]);
+        world.insert(&["two", "three", "four", "five", "six", "seven"]);
+        world.draw("hi", &["bob"]);
+        assert_eq!(world.all(), ["one", "two", "three", "four", "five", "six", "seven", "> hi", "bob"]);
+        assert_eq!(world.terminal.screen().cursor_position(), (2, 4));
     }
 
     #[test]
     fn rows_come_and_go() {
-        let mut screen = open(8, 5, 0, 2);
-        draw(&mut screen, &["> ", "bob"]);
-        screen.insert(&lines(&["1", "2", "3", "4"])).unwrap();
-        draw(&mut screen, &["> ", "a.bin", "b.bin", "bob"]);
-        assert_screen(&screen, &["4       ", ">       ", "a.bin   ", "b.bin   ", "bob     "]);
-        assert_eq!(scrollback(&screen), ["1", "2", "3"]);
-        draw(&mut screen, &["> ", "bob"]);
-        screen.insert(&lines(&["5"])).unwrap();
-        assert_screen(&screen, &["4       ", "5       ", ">       ", "bob     ", "        "]);
+        let mut world = World::open(8, 5, 0);
+        world.draw("", &["bob"]);
+        world.insert(&["1", "2", "3", "4"]);
+        world.draw("", &["a.bin", "b.bin", "bob"]);
+        assert_eq!(world.all(), ["1", "2", "3", "4", ">", "a.bin", "b.bin", "bob"]);
+        world.draw("", &["bob"]);
+        world.insert(&["5"]);
+        world.draw("", &["bob"]);
+        assert_eq!(world.rows(), ["4", "5", ">", "bob", ""]);
     }
 
     #[test]
     fn a_row_above_is_drawn_over_while_it_can_be_seen() {
-        let mut screen = open(8, 4, 2, 2);
-        draw(&mut screen, &["> ", "bob"]);
-        let row = screen.insert(&lines(&["… hi"])).unwrap();
-        screen.insert(&lines(&["more"])).unwrap();
-        assert!(screen.patch(row, &Span::raw("✓")).unwrap());
-        assert_screen(&screen, &["✓ hi    ", "more    ", ">       ", "bob     "]);
-        screen.insert(&lines(&["again"])).unwrap();
-        assert!(!screen.patch(row, &Span::raw("!")).unwrap());
-        assert_screen(&screen, &["more    ", "again   ", ">       ", "bob     "]);
+        let mut world = World::open(8, 4, 2);
+        world.draw("x", &["bob"]);
+        let row = world.insert(&["… hi"]);
+        world.insert(&["more"]);
+        world.draw("x", &["bob"]);
+        assert!(world.patch(row, "✓"));
+        assert_eq!(world.rows(), ["✓ hi", "more", "> x", "bob"]);
+        assert_eq!(world.terminal.screen().cursor_position(), (2, 3));
+        world.insert(&["again"]);
+        world.draw("x", &["bob"]);
+        assert!(!world.patch(row, "!"));
+        assert_eq!(world.rows(), ["more", "again", "> x", "bob"]);
+    }
+
+    #[test]
+    fn a_long_word_is_one_to_the_terminal() {
+        let mut world = World::open(10, 6, 0);
+        let wrapping = super::super::rows::Wrapping { columns: 10, indent: 2, joins: true };
+        let link = "see http://example.org/x now";
+        let rows = super::super::rows::rows(vec![Span::raw("b: ")], link, Style::new(), wrapping);
+        world.screen.insert(&rows).unwrap();
+        world.draw("", &["bob"]);
+        assert_eq!(world.rows(), ["b: see htt", "p://exampl", "e.org/x", "  now", ">", "bob"]);
+        assert!(world.terminal.screen().contents().starts_with("b: see http://example.org/x\n  now\n"));
+    }
+
+    #[test]
+    fn what_is_wider_than_thought_leaves_nothing() {
+        let mut world = World::open(12, 3, 0);
+        world.draw("नमस्तेनमस्ते", &["bob"]);
+        world.draw("न", &["bob"]);
+        world.draw("ny", &["bob"]);
+        assert_eq!(world.rows(), ["> ny", "bob", ""]);
+        assert_eq!(world.terminal.screen().cursor_position(), (0, 4));
     }
 
     #[test]
     fn another_size_leaves_what_is_above_alone() {
-        let mut screen = open(8, 4, 2, 2);
-        draw(&mut screen, &["> ", "bob"]);
-        let row = screen.insert(&lines(&["… hi"])).unwrap();
-        // Two more rows below; then narrower.
-        screen.surface.0.borrow_mut().backend.resize(8, 6);
-        screen.resized(Size::new(8, 6), Some(Position::new(2, 2))).unwrap();
-        draw(&mut screen, &["> ", "bob"]);
-        assert_screen(&screen, &["        ", "… hi    ", ">       ", "bob     ", "        ", "        "]);
-        assert!(screen.patch(row, &Span::raw("✓")).unwrap());
-        screen.surface.0.borrow_mut().backend.resize(4, 6);
-        screen.resized(Size::new(4, 6), Some(Position::new(2, 2))).unwrap();
-        draw(&mut screen, &["> ", "bob"]);
-        assert!(!screen.patch(row, &Span::raw("!")).unwrap(), "after a reflow nobody knows where it is");
+        let mut world = World::open(8, 4, 2);
+        world.draw("", &["bob"]);
+        let row = world.insert(&["… hi"]);
+        world.draw("", &["bob"]);
+        world.resize(8, 6);
+        world.draw("", &["bob"]);
+        assert!(world.rows().contains(&"… hi".to_owned()) && world.rows().contains(&"bob".to_owned()));
+        assert!(world.patch(row, "✓"));
+        world.resize(4, 6);
+        world.draw("", &["bob"]);
+        assert!(!world.patch(row, "!"), "after a reflow nobody knows where it is");
+        assert_eq!(world.rows().iter().filter(|row| *row == "bob").count(), 1);
     }
 
     #[test]
-    fn a_terminal_of_one_row_is_survived() {
-        let mut screen = open(4, 1, 0, 3);
-        draw(&mut screen, &["> ", "a", "b"]);
-        screen.insert(&lines(&["one", "two"])).unwrap();
-        draw(&mut screen, &["> ", "a", "b"]);
-        assert_screen(&screen, &[">   "]);
+    fn the_smallest_terminals_are_survived() {
+        for (columns, rows) in [(4, 1), (1, 1), (1, 3), (2, 2), (20, 2)] {
+            let mut world = World::open(columns, rows, 0);
+            world.draw("", &["a", "b"]);
+            world.insert(&["one", "two"]);
+            world.draw("x", &["a", "b"]);
+            assert!(world.terminal.screen().cursor_position().0 < rows);
+        }
     }
 }

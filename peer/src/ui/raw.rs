@@ -6,13 +6,12 @@ use std::sync::{Mutex, PoisonError};
 
 use crossterm::cursor::Show;
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
-use crossterm::terminal::{self, EnterAlternateScreen, LeaveAlternateScreen};
+use crossterm::terminal::{self, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{execute, queue};
 use ratatui_core::layout::Size;
-use ratatui_crossterm::CrosstermBackend;
 
 use super::output;
-use crate::sys::job;
+use crate::sys::{job, show_input};
 
 /// Which screen of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +30,8 @@ pub(super) struct RawTerminal {
 
 /// Whether a view has the terminal now.
 static TAKEN: AtomicBool = AtomicBool::new(false);
-
-/// What is drawn with.
-pub(super) type Screen = CrosstermBackend<Pen>;
+/// Whether that is the other screen.
+static ALTERNATE: AtomicBool = AtomicBool::new(false);
 
 impl RawTerminal {
     /// Enters raw mode. What others print on standard error is held back until it is left.
@@ -58,16 +56,20 @@ impl RawTerminal {
         Ok(this)
     }
 
-    /// Takes the terminal again, whatever happened to it meanwhile.
+    /// Takes the terminal again, whatever happened to it meanwhile; false while others have it.
     ///
     /// # Errors
     /// As the terminal says.
-    pub(super) fn retake(&self) -> io::Result<()> {
+    pub(super) fn retake(&self) -> io::Result<bool> {
+        if job::is_in_background() {
+            return Ok(false);
+        }
         // Raw mode is remembered as a fact: it has to be left to be entered.
         terminal::disable_raw_mode()?;
         self.take()?;
         output::hold();
-        ask_for_place()
+        ask_for_place()?;
+        Ok(true)
     }
 
     /// Whether there is a shell that could let us go on after we stopped.
@@ -86,6 +88,7 @@ impl RawTerminal {
 
     fn take(&self) -> io::Result<()> {
         terminal::enable_raw_mode()?;
+        ALTERNATE.store(self.kind == Kind::Alternate, Ordering::SeqCst);
         TAKEN.store(true, Ordering::SeqCst);
         let mut out = io::stdout();
         if self.kind == Kind::Alternate {
@@ -106,9 +109,20 @@ pub(super) fn ask_for_place() -> io::Result<()> {
     job::look_at_size()
 }
 
-/// The terminal's size.
+/// The terminal's size. Consoles that know of none say 0: that is no size but the usual one, until they say more.
 pub(super) fn size() -> Size {
-    terminal::size().map_or(Size::new(80, 24), |(columns, rows)| Size::new(columns.max(1), rows.max(1)))
+    let or = |size: u16, usual: u16| if size == 0 { usual } else { size };
+    terminal::size().map_or(Size::new(80, 24), |(columns, rows)| Size::new(or(columns, 80), or(rows, 24)))
+}
+
+/// Gives the terminal back in whatever state it is, for a process that is about to end without a word.
+pub fn give_back() {
+    show_input();
+    if TAKEN.load(Ordering::SeqCst) && !ALTERNATE.load(Ordering::SeqCst) {
+        // The line being written and what is below it.
+        let _ = io::stdout().write_all(b"\r\x1b[J");
+    }
+    if ALTERNATE.load(Ordering::SeqCst) { leave(Kind::Alternate) } else { leave(Kind::Inline) }
 }
 
 fn leave(kind: Kind) {
@@ -120,7 +134,7 @@ fn leave(kind: Kind) {
     if kind == Kind::Alternate {
         let _ = queue!(out, LeaveAlternateScreen);
     }
-    let _ = execute!(out, DisableBracketedPaste, Show);
+    let _ = execute!(out, DisableBracketedPaste, EnableLineWrap, Show);
     let _ = terminal::disable_raw_mode();
     let _ = out.flush();
     output::release();

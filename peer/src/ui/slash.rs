@@ -51,14 +51,14 @@ pub(super) enum Line {
 /// Every command: its name, what follows it, what it does.
 pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
     ("/get", "N|NAME", "fetch a file that was offered or listed"),
-    ("/stop", "[N|NAME]", "break a fetch off; /get goes on with it"),
+    ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
     ("/offer", "PATH…", "let them fetch a file"),
     ("/files", "[START]", "what they share"),
     ("/who", "", "who is there"),
-    ("/search", "WORDS", "find what was said"),
+    ("/search", "WORDS", "search messages"),
     ("/history", "[N|AGE]", "look further back: so many messages, or 2d"),
-    ("/ignore", "", "take nothing more from them"),
-    ("/unignore", "", "take things from them again"),
+    ("/ignore", "", "ignore this person (same as `peer block`)"),
+    ("/unignore", "", "no longer ignore this person"),
     ("/help", "", "this"),
     ("/quit", "", "leave; so does Ctrl-D"),
 ];

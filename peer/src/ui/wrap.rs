@@ -30,6 +30,27 @@ pub(super) fn cut(text: &str, columns: usize, ellipsis: &str) -> String {
     out
 }
 
+/// The same, with what is left out in the middle: a file is known by how its name begins and by its extension.
+pub(super) fn cut_middle(text: &str, columns: usize, ellipsis: &str) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let room = columns.saturating_sub(ellipsis.width());
+    // More than an extension where there is room for more; an extension that is none may be long.
+    let extension = text.rfind('.').map_or(0, |at| text[at..].width());
+    let tail_room = (room / 3).max(extension + 1).min(room / 2);
+    let mut tail = String::new();
+    let mut used = 0;
+    for cluster in text.graphemes(true).rev().take_while(|cluster| {
+        used += cluster.width();
+        used <= tail_room
+    }) {
+        tail.insert_str(0, cluster);
+    }
+    let head = columns.saturating_sub(tail.width());
+    format!("{}{tail}", cut(text, head, ellipsis))
+}
+
 fn wrap_line(line: &str, columns: usize) -> Vec<String> {
     let mut rows = Vec::new();
     let mut row = String::new();
@@ -62,7 +83,7 @@ fn wrap_line(line: &str, columns: usize) -> Vec<String> {
 }
 
 /// What a line is not broken within, if it can be helped: blanks, what stands between them, and each wide character.
-fn pieces(line: &str) -> impl Iterator<Item = &str> {
+pub(super) fn pieces(line: &str) -> impl Iterator<Item = &str> {
     #[derive(PartialEq)]
     enum Kind {
         Blank,
@@ -108,6 +129,18 @@ mod tests {
         assert_eq!(cut("report.pdf", 7, "…"), "report…");
         assert_eq!(cut("日本語", 4, "…"), "日…");
         assert_eq!(cut("ab", 0, "…"), "");
+    }
+
+    #[test]
+    fn names_keep_both_ends() {
+        assert_eq!(cut_middle("report.pdf", 10, "…"), "report.pdf");
+        assert_eq!(cut_middle("a long name of a song.flac", 15, "…"), "a long n…g.flac");
+        assert_eq!(cut_middle("photos/2026/holiday/IMG_0042.jpeg", 24, "…"), "photos/2026/holi…42.jpeg");
+        assert_eq!(cut_middle("no extension at all", 9, "…"), "no ext…ll");
+        assert_eq!(cut_middle("日本語日本語.txt", 10, "…"), "日本….txt");
+        for columns in 0..20 {
+            assert!(cut_middle("日本語 a long one.tar.gz", columns, "…").width() <= columns, "{columns}");
+        }
     }
 
     proptest! {

@@ -8,9 +8,11 @@ use shared::safe_text::safe_line;
 use unicode_width::UnicodeWidthStr;
 
 use super::model::{Focus, FullView, Overlay, Said};
+use super::painter::{Picture, PlacedLink};
 use super::talk::{Files, Talk};
 use crate::engine::node::control::Person;
 use crate::ui::look::{Look, Mark};
+use crate::ui::rows::{Link, TextRow};
 use crate::ui::slash::COMMANDS;
 use crate::ui::text::size;
 use crate::ui::view::FOUND_AT_ONCE;
@@ -80,20 +82,18 @@ pub(super) fn talk_size(view: &FullView, area: Rect) -> Option<(usize, usize)> {
     Some((columns, usize::from(pane.height).saturating_sub(2 + beside)))
 }
 
-/// Draws all of it; where the cursor is to be, if anywhere.
-pub(super) fn draw(view: &FullView, buffer: &mut Buffer, area: Rect) -> Option<Position> {
+/// Draws all of it.
+pub(super) fn draw(view: &FullView, picture: &mut Picture) {
+    let area = picture.area();
     let layout = Layout::of(area, view.focus, view.transfers.running());
     if let Some(overlay) = &view.overlay {
-        draw_overlay(view, overlay, buffer, Rect { height: area.height.saturating_sub(1), ..area });
+        draw_overlay(view, overlay, picture, Rect { height: area.height.saturating_sub(1), ..area });
         let keys = "PgUp, PgDn, Up, Down: the rest  any other key: back";
-        put(
-            buffer,
-            layout.help,
-            0,
-            &Line::styled(cut(keys, layout.help.width.into(), view.look.ellipsis()), view.look.dim()),
-        );
-        return None;
+        let help = cut(keys, layout.help.width.into(), view.look.ellipsis());
+        put(&mut picture.cells, layout.help, 0, &Line::styled(help, view.look.dim()));
+        return;
     }
+    let buffer = &mut picture.cells;
     if let Some(pane) = layout.people {
         draw_people(view, buffer, pane);
     }
@@ -103,14 +103,14 @@ pub(super) fn draw(view: &FullView, buffer: &mut Buffer, area: Rect) -> Option<P
     if let Some(pane) = layout.transfers {
         draw_transfers(view, buffer, pane);
     }
-    let cursor = layout.talk.and_then(|pane| draw_talk(view, buffer, pane));
     draw_help(view, buffer, layout.help);
-    cursor.filter(|_| view.focus == Focus::Talk)
+    let cursor = layout.talk.and_then(|pane| draw_talk(view, picture, pane));
+    picture.cursor = cursor.filter(|_| view.focus == Focus::Talk);
 }
 
 fn draw_people(view: &FullView, buffer: &mut Buffer, pane: Rect) {
     let look = view.look;
-    title(view, buffer, pane, Focus::People, &format!("{}: people", view.me));
+    title(view, buffer, pane, Focus::People, &format!("People, you: {}", view.me));
     let rows = usize::from(pane.height.saturating_sub(1));
     let chosen = view.people.iter().position(|person| Some(&person.user) == view.chosen.as_ref()).unwrap_or(0);
     let first = chosen.saturating_sub(rows.saturating_sub(1));
@@ -161,9 +161,9 @@ fn about(view: &FullView, person: &Person) -> String {
     text
 }
 
-fn draw_talk(view: &FullView, buffer: &mut Buffer, pane: Rect) -> Option<Position> {
+fn draw_talk(view: &FullView, picture: &mut Picture, pane: Rect) -> Option<Position> {
     let Some(person) = view.chosen_person() else {
-        title(view, buffer, pane, Focus::Talk, "nobody");
+        title(view, &mut picture.cells, pane, Focus::Talk, "nobody");
         return None;
     };
     let word = match person.online {
@@ -183,14 +183,16 @@ fn draw_talk(view: &FullView, buffer: &mut Buffer, pane: Rect) -> Option<Positio
     };
     // What is new comes before what may be cut off.
     let back = if talk.back > 0 { ", looking back" } else { "" };
-    title(view, buffer, pane, Focus::Talk, &format!("{} {word}{ignored}{unread}{back}", person.user));
+    let heading = format!("{} {word}{ignored}{unread}{back}", person.user);
+    title(view, &mut picture.cells, pane, Focus::Talk, &heading);
     let columns = usize::from(pane.width);
     let beside = talk.composer.rows_beside(view.look, columns, 3);
     let room = usize::from(pane.height).saturating_sub(2 + beside.len());
     let rows = talk.rows(&person.user, view.look, columns, room);
     for (y, row) in (1..).zip(&rows) {
-        put(buffer, pane, y, row);
+        put_row(picture, pane, y, row);
     }
+    let buffer = &mut picture.cells;
     if pane.height < 2 {
         return None;
     }
@@ -222,9 +224,17 @@ fn draw_files(view: &FullView, buffer: &mut Buffer, pane: Rect) {
     let files = match talk.map(|talk| &talk.files) {
         Some(Files::Known { files, .. }) => files,
         Some(Files::Asked) => return nothing(buffer, "asking"),
-        Some(Files::Failed) => return nothing(buffer, "they could not be had; Ctrl-R asks again"),
-        _ if is_away => return nothing(buffer, "can be seen when they are online"),
-        _ => return nothing(buffer, "Ctrl-R asks for them"),
+        Some(Files::Failed) => return nothing(buffer, "they could not be had; Ctrl-R: refresh"),
+        _ if is_away => {
+            return nothing(
+                buffer,
+                &format!(
+                    "files appear when {} is online",
+                    view.chosen.as_ref().map_or("somebody", |user| user.as_str())
+                ),
+            );
+        }
+        _ => return nothing(buffer, "Ctrl-R: refresh"),
     };
     if files.is_empty() {
         return nothing(buffer, if of.is_empty() { "nothing is shared" } else { "nothing has such a name" });
@@ -276,7 +286,7 @@ fn draw_help(view: &FullView, buffer: &mut Buffer, row: Rect) {
             &["F1: help", "Enter: send", "Tab: next pane", "PgUp: look back", "Esc: people", "Ctrl-D: leave"]
         }
         Focus::Files if is_part => &["?: help", "Enter: fetch", "Backspace: all files", "Tab: next pane"],
-        Focus::Files => &["?: help", "Enter: fetch", "Tab: next pane", "Ctrl-R: ask again", "Ctrl-D: leave"],
+        Focus::Files => &["?: help", "Enter: fetch", "Tab: next pane", "Ctrl-R: refresh", "Ctrl-D: leave"],
         Focus::Transfers => &["?: help", "Tab: next pane", "Ctrl-D: leave"],
     };
     let mut text = String::new();
@@ -289,29 +299,30 @@ fn draw_help(view: &FullView, buffer: &mut Buffer, row: Rect) {
     put(buffer, row, 0, &Line::styled(text, view.look.dim()));
 }
 
-fn draw_overlay(view: &FullView, overlay: &Overlay, buffer: &mut Buffer, area: Rect) {
+fn draw_overlay(view: &FullView, overlay: &Overlay, picture: &mut Picture, area: Rect) {
     let columns = usize::from(area.width);
     let most = usize::from(area.height.saturating_sub(1));
     let (heading, rows, first) = match overlay {
         Overlay::Help { down } => {
-            let rows = help(columns, view.look);
+            let rows: Vec<TextRow> = help(columns, view.look).into_iter().map(TextRow::from).collect();
             let first = (*down).min(rows.len().saturating_sub(most));
             ("help".to_owned(), rows, first)
         }
         Overlay::Found { with, words, entries, back } => {
             let rows = entries.iter().flat_map(|entry| {
-                let mut rows = entry.rows(with, view.look, columns);
-                rows.insert(0, Line::styled(entry.day(), view.look.dim()));
+                let mut rows = entry.rows(with, view.look, columns, false);
+                rows.insert(0, Line::styled(entry.day(), view.look.dim()).into());
                 rows
             });
-            let rows: Vec<Line<'_>> = rows.collect();
+            let rows: Vec<TextRow> = rows.collect();
             let first = rows.len().saturating_sub(most).saturating_sub(*back);
             (format!("{}: {}", count(entries.len()), safe_line(words)), rows, first)
         }
     };
-    put(buffer, area, 0, &Line::styled(cut(&heading, columns, view.look.ellipsis()), view.look.bold()));
+    let heading = Line::styled(cut(&heading, columns, view.look.ellipsis()), view.look.bold());
+    put(&mut picture.cells, area, 0, &heading);
     for (y, row) in (1..area.height).zip(rows.iter().skip(first)) {
-        put(buffer, area, y, row);
+        put_row(picture, area, y, row);
     }
 }
 
@@ -322,7 +333,7 @@ pub(super) fn help_rows(size: Size, look: Look) -> usize {
 
 fn count(found: usize) -> String {
     match found {
-        0 => "nothing".to_owned(),
+        0 => "no messages found".to_owned(),
         FOUND_AT_ONCE => format!("the last {FOUND_AT_ONCE} found"),
         count => format!("{count} found"),
     }
@@ -336,10 +347,11 @@ fn help(columns: usize, look: Look) -> Vec<Line<'static>> {
         ("PgUp, PgDn", "look back in the conversation"),
         ("Esc", "back to the people"),
         ("Backspace", "in the files: all of them after /files START"),
-        ("Ctrl-R", "ask again who is there, or for the files"),
+        ("Ctrl-R", "refresh people or files"),
         ("?, F1", "this; in the line, F1 or /help"),
         ("anything else", "goes into the line to the chosen person"),
         ("Ctrl-Z", "to the shell; fg comes back"),
+        ("Ctrl-C", "clear the line; leave when it is empty (twice while files are on their way)"),
         ("Ctrl-D, /quit", "leave"),
     ];
     let keys = keys.iter().map(|(key, what)| format!("{key:<16} {what}"));
@@ -369,6 +381,18 @@ fn put(buffer: &mut Buffer, pane: Rect, y: u16, line: &Line<'_>) {
     if y < pane.height && pane.y + y < buffer.area.bottom() {
         buffer.set_line(pane.x, pane.y + y, line, pane.width);
     }
+}
+
+/// The same of a row that may have links.
+fn put_row(picture: &mut Picture, pane: Rect, y: u16, row: &TextRow) {
+    put(&mut picture.cells, pane, y, &row.line);
+    let column = |cell: usize| pane.x + u16::try_from(cell).unwrap_or(u16::MAX).min(pane.width);
+    let placed = row.links.iter().map(|Link { cells: (from, to), target }| PlacedLink {
+        row: pane.y + y,
+        columns: (column(*from), column(*to)),
+        target: target.clone(),
+    });
+    picture.links.extend(placed);
 }
 
 fn mark_row(buffer: &mut Buffer, pane: Rect, y: u16, style: Style) {

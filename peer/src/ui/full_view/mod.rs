@@ -11,6 +11,7 @@
 
 mod draw;
 mod model;
+mod painter;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -18,21 +19,20 @@ mod tests;
 use std::io;
 use std::time::Instant;
 
-use ratatui_core::backend::{Backend, ClearType};
-use ratatui_core::terminal::Terminal;
 use tokio::sync::mpsc;
 
 pub use model::FullView;
 
+use self::painter::{Painter, Picture};
 use super::keys::{self, Key, Press};
 use super::output;
-use super::raw::{Kind, Pen, RawTerminal, Screen, size};
+use super::raw::{Kind, Pen, RawTerminal, size};
 use super::view::{News, View, Wish};
 
 /// The full view in a terminal.
 pub struct FullTerminal {
     model: FullView,
-    terminal: Terminal<Screen>,
+    painter: Painter<Pen>,
     pen: Pen,
     away: bool,
     raw: RawTerminal,
@@ -47,17 +47,19 @@ impl FullTerminal {
         model.fit(size());
         let raw = RawTerminal::enter(Kind::Alternate)?;
         let pen = Pen::default();
-        let terminal = empty_screen(&pen)?;
+        let painter = Painter::new(pen.clone());
         let keys = keys::read(false)?;
-        Ok((Self { model, terminal, pen, away: false, raw }, keys))
+        Ok((Self { model, painter, pen, away: false, raw }, keys))
     }
 }
 
-/// An empty screen to draw on. A terminal's own way to clear asks where the cursor is, which only the key reader may.
-fn empty_screen(pen: &Pen) -> io::Result<Terminal<Screen>> {
-    let mut screen = Screen::new(pen.clone());
-    screen.clear_region(ClearType::All)?;
-    Terminal::new(screen)
+impl FullTerminal {
+    /// Takes the terminal again, unless others have it.
+    fn come_back(&mut self) -> io::Result<()> {
+        self.away = !self.raw.retake()?;
+        self.painter.forget();
+        Ok(())
+    }
 }
 
 impl View for FullTerminal {
@@ -68,7 +70,7 @@ impl View for FullTerminal {
     fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {
         match &key.0 {
             Press::Redraw => {
-                self.terminal = empty_screen(&self.pen)?;
+                self.painter.forget();
                 Ok(Vec::new())
             }
             // Drawing looks at the size by itself.
@@ -78,13 +80,19 @@ impl View for FullTerminal {
     }
 
     fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>> {
-        if matches!(news, News::Resumed) {
-            self.away = false;
-            self.raw.retake()?;
-            self.terminal = empty_screen(&self.pen)?;
-            return Ok(Vec::new());
+        match news {
+            News::Resumed => {
+                self.come_back()?;
+                Ok(Vec::new())
+            }
+            news => {
+                // A shell brings a process to the front that was running behind it without a signal.
+                if self.away && matches!(news, News::Tick) {
+                    self.come_back()?;
+                }
+                Ok(self.model.news(news, now))
+            }
         }
-        Ok(self.model.news(news, now))
     }
 
     fn draw(&mut self) -> io::Result<bool> {
@@ -94,14 +102,11 @@ impl View for FullTerminal {
         for line in output::take_held() {
             self.model.news(&News::Note(line), Instant::now());
         }
-        self.model.fit(size());
-        let model = &self.model;
-        self.terminal.draw(|frame| {
-            let area = frame.area();
-            if let Some(cursor) = draw::draw(model, frame.buffer_mut(), area) {
-                frame.set_cursor_position(cursor);
-            }
-        })?;
+        let size = size();
+        self.model.fit(size);
+        let mut picture = Picture::new(size);
+        draw::draw(&self.model, &mut picture);
+        self.painter.paint(picture)?;
         self.pen.put()?;
         Ok(false)
     }

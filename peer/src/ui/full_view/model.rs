@@ -47,6 +47,8 @@ pub struct FullView {
     asking_people: Asking,
     /// A message could not be stored here; it was said.
     not_stored: bool,
+    /// Something was typed that is no text; it was said.
+    unreadable: bool,
     size: Size,
 }
 
@@ -96,6 +98,7 @@ impl FullView {
             notice: None,
             asking_people: Asking::new(ASK_AGAIN),
             not_stored: false,
+            unreadable: false,
             size: Size::new(80, 24),
         };
         view.meet(people);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ratatui_core::text::Line;
+use ratatui_core::text::{Line, Span};
 use shared::UserName;
 use shared::peer::{FileStat, MessageId};
 use shared::safe_text::safe_block;
@@ -11,7 +11,7 @@ use crate::engine::chat::StoredMessage;
 use crate::ui::composer::Composer;
 use crate::ui::entry::Entry;
 use crate::ui::look::{Look, Mark};
-use crate::ui::wrap::wrap;
+use crate::ui::rows::{TextRow, Wrapping, rows};
 
 /// Rows that are kept of what was said while nobody looked back.
 const KEPT: usize = 2000;
@@ -165,7 +165,7 @@ impl Talk {
     }
 
     /// The last rows, as many as fit, as far back as is wished.
-    pub(super) fn rows(&self, with: &UserName, look: Look, columns: usize, most: usize) -> Vec<Line<'static>> {
+    pub(super) fn rows(&self, with: &UserName, look: Look, columns: usize, most: usize) -> Vec<TextRow> {
         let wanted = self.back + most;
         let mut blocks = Vec::new();
         let mut count = 0;
@@ -176,13 +176,13 @@ impl Talk {
             let mut block = row.lines(with, look, columns);
             for rule in self.rules(place).into_iter().rev() {
                 let dash = if look.unicode { "──" } else { "--" };
-                block.insert(0, Line::styled(format!("{dash} {rule} {dash}"), look.dim()));
+                block.insert(0, Line::styled(format!("{dash} {rule} {dash}"), look.dim()).into());
             }
             count += block.len();
             blocks.push(block);
         }
         let back = self.back.min(count.saturating_sub(most));
-        let all: Vec<Line<'static>> = blocks.into_iter().rev().flatten().collect();
+        let all: Vec<TextRow> = blocks.into_iter().rev().flatten().collect();
         let end = all.len() - back;
         all[end.saturating_sub(most)..end].to_vec()
     }
@@ -256,13 +256,13 @@ impl Talk {
 }
 
 impl Row {
-    fn lines(&self, with: &UserName, look: Look, columns: usize) -> Vec<Line<'static>> {
+    fn lines(&self, with: &UserName, look: Look, columns: usize) -> Vec<TextRow> {
         let plain = |text: &str, style| {
-            let rows = wrap(&safe_block(text).replace('\t', "    "), columns.saturating_sub(2));
-            rows.into_iter().map(|row| Line::styled(format!("  {row}"), style)).collect()
+            let wrapping = Wrapping { columns, indent: 2, joins: false };
+            rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
         };
         match self {
-            Self::Entry(entry) => entry.rows(with, look, columns),
+            Self::Entry(entry) => entry.rows(with, look, columns, false),
             Self::Note(text) => plain(text, look.dim()),
             Self::Problem(text) => plain(&format!("! {text}"), look.problem()),
         }

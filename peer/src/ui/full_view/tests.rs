@@ -1,12 +1,12 @@
 use std::time::Instant;
 
-use ratatui_core::buffer::Buffer;
-use ratatui_core::layout::{Rect, Size};
+use ratatui_core::layout::Size;
 use shared::peer::{ChatMessage, FileStat, MessageId};
 use shared::{ContentHash, Layout, UserName};
 
 use super::draw::draw;
 use super::model::{Focus, FullView};
+use super::painter::Picture;
 use crate::engine::chat::{Direction, MessageState, StoredMessage};
 use crate::engine::event::{Course, Event, Transfer, TransferState};
 use crate::engine::node::control::Person;
@@ -54,9 +54,9 @@ fn insert(text: &str) -> Press {
 }
 
 fn picture(view: &FullView, columns: u16, rows: u16) -> Vec<String> {
-    let area = Rect::new(0, 0, columns, rows);
-    let mut buffer = Buffer::empty(area);
-    draw(view, &mut buffer, area);
+    let mut picture = Picture::new(Size::new(columns, rows));
+    draw(view, &mut picture);
+    let buffer = &picture.cells;
     let row = |y| (0..columns).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
     (0..rows).map(row).collect()
 }
@@ -70,7 +70,7 @@ fn page(view: &mut FullView, seqs: std::ops::Range<i64>) {
 fn everybody_is_there_those_online_first() {
     let view = view(80, 8);
     let rows = picture(&view, 80, 8);
-    assert!(rows[0].starts_with("[alice: people]       bob online"), "{rows:?}");
+    assert!(rows[0].starts_with("[People, you: alice]  bob online"), "{rows:?}");
     assert!(rows[1].starts_with(">● bob"), "{rows:?}");
     assert!(rows[2].starts_with(" ● (12) carol"), "{rows:?}");
     assert!(rows[3].starts_with(" ○ dave"), "{rows:?}");
@@ -136,7 +136,7 @@ fn a_narrow_screen_has_one_pane() {
     let mut view = view(20, 6);
     page(&mut view, 1..4);
     let rows = picture(&view, 20, 6);
-    assert!(rows[0].starts_with("[alice: people]") && rows[1] == ">● bob", "{rows:?}");
+    assert!(rows[0].starts_with("[People, you: alice]") && rows[1] == ">● bob", "{rows:?}");
     press(&mut view, &Press::Submit);
     let rows = picture(&view, 20, 6);
     assert!(rows[0].starts_with("[bob online]") && rows[4] == ">", "{rows:?}");

@@ -28,7 +28,7 @@ use super::inline::{InlineScreen, RowId};
 use super::keys::{self, Key, Press};
 use super::look::Mark;
 use super::output;
-use super::raw::{Kind, Pen, RawTerminal, Screen, ask_for_place, size};
+use super::raw::{Kind, Pen, RawTerminal, ask_for_place, size};
 use super::view::{News, View, Wish};
 
 /// Messages that are put above with one picture: no key waits for more.
@@ -37,7 +37,7 @@ const AT_ONCE: usize = 50;
 /// The line view in a terminal.
 pub struct LineTerminal {
     model: LineView,
-    screen: InlineScreen<Screen>,
+    screen: InlineScreen<Pen>,
     pen: Pen,
     place: Place,
     raw: RawTerminal,
@@ -47,7 +47,7 @@ pub struct LineTerminal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Known,
-    /// Somebody else wrote to the terminal: a new place is found when the terminal tells where the cursor is.
+    /// Somebody else wrote to the terminal: a place is found when the terminal tells where the cursor is.
     Lost,
     /// The terminal is the shell's.
     Away,
@@ -60,18 +60,22 @@ impl LineTerminal {
     /// As the terminal says.
     pub fn open(model: LineView) -> io::Result<(Self, mpsc::Receiver<Key>)> {
         let raw = RawTerminal::enter(Kind::Inline)?;
-        let size = size();
-        let cursor = keys::cursor_position().map(|(x, y)| Position::new(x, y));
         let pen = Pen::default();
-        // Where it doesn't tell, the last row is the only one that is certainly free to begin in.
-        let at = cursor.unwrap_or_else(|| Position::new(0, size.height.saturating_sub(1)));
-        let screen = InlineScreen::open(Screen::new(pen.clone()), size, at, 2)?;
+        let screen = InlineScreen::new(pen.clone(), size());
         let keys = keys::read(true)?;
-        Ok((Self { model, screen, pen, place: Place::Known, raw }, keys))
+        Ok((Self { model, screen, pen, place: Place::Lost, raw }, keys))
+    }
+
+    /// Takes the terminal again, unless others have it.
+    fn come_back(&mut self) -> io::Result<()> {
+        if self.raw.retake()? {
+            self.place = Place::Lost;
+        }
+        Ok(())
     }
 
     fn put_above(&mut self, items: Vec<Item>) -> io::Result<()> {
-        let columns = usize::from(self.screen.columns());
+        let columns = usize::from(self.screen.size().width);
         let mut late = Vec::new();
         for item in items {
             match item {
@@ -120,18 +124,25 @@ impl View for LineTerminal {
     }
 
     fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>> {
-        if matches!(news, News::Resumed) {
-            self.place = Place::Lost;
-            self.raw.retake()?;
-            return Ok(Vec::new());
+        match news {
+            News::Resumed => {
+                self.place = Place::Away;
+                self.come_back()?;
+                Ok(Vec::new())
+            }
+            News::Tick if self.place == Place::Away => {
+                // A shell brings a process to the front that was running behind it without a signal.
+                self.come_back()?;
+                Ok(self.model.news(news, now))
+            }
+            news => Ok(self.model.news(news, now)),
         }
-        Ok(self.model.news(news, now))
     }
 
     fn draw(&mut self) -> io::Result<bool> {
         // With another size, the key reader is about to tell where everything is now.
-        let known = (self.screen.columns(), self.screen.screen_rows());
-        if self.place != Place::Known || (size().width, size().height) != known {
+        let known = self.screen.size();
+        if self.place != Place::Known || size() != known {
             return Ok(false);
         }
         for line in output::take_held() {
@@ -139,8 +150,8 @@ impl View for LineTerminal {
         }
         let items = self.model.take_some(AT_ONCE);
         self.put_above(items)?;
-        let (rows, cursor) = self.model.below(usize::from(known.0), usize::from(known.1));
-        self.screen.draw(&rows, Position::new(cursor, 0))?;
+        let (written, below) = self.model.below(known.width.into(), known.height.into());
+        self.screen.draw(self.model.look().bold(), written, below)?;
         self.pen.put()?;
         Ok(self.model.has_items())
     }

@@ -6,7 +6,7 @@ mod coming;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use ratatui_core::text::Line;
+use ratatui_core::text::{Line, Span};
 use shared::UserName;
 use shared::peer::MessageId;
 use shared::safe_text::safe_block;
@@ -17,17 +17,18 @@ use crate::engine::chat::{Direction, StoredMessage};
 use crate::engine::event::Event;
 use crate::engine::node::control::Person;
 use crate::ui::asking::Asking;
-use crate::ui::composer::{Composed, Composer};
+use crate::ui::composer::{Composed, Composer, WrittenLine};
 use crate::ui::entry::{Entry, mark};
 use crate::ui::events::event_line;
 use crate::ui::inline::RowId;
-use crate::ui::keys::Press;
+use crate::ui::keys::{Press, UNREADABLE};
 use crate::ui::look::{Look, Mark};
+use crate::ui::rows::{TextRow, Wrapping, rows};
 use crate::ui::slash::Back;
 use crate::ui::text::hour;
 use crate::ui::transfers::Transfers;
 use crate::ui::view::{News, Wish};
-use crate::ui::wrap::{cut, wrap};
+use crate::ui::wrap::cut;
 
 /// How long somebody who typed is taken to go on.
 const TYPING: Duration = Duration::from_secs(7);
@@ -71,6 +72,8 @@ pub struct LineView {
     asking_people: Asking,
     /// Somebody's message could not be stored here; it was said.
     not_stored: bool,
+    /// Something was typed that is no text; it was said.
+    unreadable: bool,
 }
 
 /// Whether the other one has an account.
@@ -146,6 +149,7 @@ impl LineView {
             account: Account::Unknown,
             asking_people: Asking::new(ASK_AGAIN),
             not_stored: false,
+            unreadable: false,
         };
         let (unread, waiting) = view.meet(people);
         let is_theirs = |stored: &&StoredMessage| stored.direction == Direction::In;
@@ -229,6 +233,9 @@ impl LineView {
                 Press::Interrupt => return vec![Wish::Interrupt],
                 Press::EndOfInput => return vec![Wish::Leave],
                 Press::Suspend => return vec![Wish::Suspend],
+                Press::Unreadable if !std::mem::replace(&mut self.unreadable, true) => {
+                    self.items.push(Item::Problem(UNREADABLE.to_owned()));
+                }
                 _ => {}
             },
         }
@@ -271,33 +278,31 @@ impl LineView {
         Vec::new()
     }
 
-    /// The rows below, and in which column of the first the cursor is.
-    pub(super) fn below(&self, columns: usize, screen_rows: usize) -> (Vec<Line<'static>>, u16) {
-        let (line, cursor) = self.composer.row(self.look, columns);
+    /// The line being written, and the rows below it.
+    pub(super) fn below(&self, columns: usize, screen_rows: usize) -> (WrittenLine, Vec<Line<'static>>) {
+        let line = self.composer.line(columns);
         let most = screen_rows.saturating_sub(3);
-        let mut rows = vec![line];
-        let beside = self.composer.rows_beside(self.look, columns, most);
-        if beside.is_empty() {
+        let mut rows = self.composer.rows_beside(self.look, columns, most);
+        if rows.is_empty() {
             rows.extend(self.transfers.rows(self.look, columns, TRANSFER_ROWS.min(most)));
         }
-        rows.extend(beside);
-        if screen_rows > rows.len() {
+        if screen_rows > rows.len() + 1 {
             rows.push(status::line(self, columns));
         }
-        (rows, u16::try_from(cursor).unwrap_or(u16::MAX))
+        (line, rows)
     }
 
     /// What an item looks like above.
-    pub(super) fn rows_of(&self, item: &Item, columns: usize) -> Vec<Line<'static>> {
+    pub(super) fn rows_of(&self, item: &Item, columns: usize) -> Vec<TextRow> {
         let plain = |text: &str, style| {
-            let rows = wrap(&safe_block(text).replace('\t', "    "), columns.saturating_sub(2));
-            rows.into_iter().map(|row| Line::styled(format!("  {row}"), style)).collect()
+            let wrapping = Wrapping { columns, indent: 2, joins: true };
+            rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
         };
         match item {
-            Item::Entry(entry) => entry.rows(&self.with, self.look, columns),
+            Item::Entry(entry) => entry.rows(&self.with, self.look, columns, true),
             Item::Rule(text) => {
                 let dash = if self.look.unicode { "──" } else { "--" };
-                vec![Line::styled(cut(&format!("{dash} {text} {dash}"), columns, ""), self.look.dim())]
+                vec![Line::styled(cut(&format!("{dash} {text} {dash}"), columns, ""), self.look.dim()).into()]
             }
             Item::Note(text) => plain(text, self.look.dim()),
             Item::Problem(text) => plain(&format!("! {text}"), self.look.problem()),

@@ -15,7 +15,7 @@ pub(super) fn line(view: &LineView, columns: usize) -> Line<'static> {
     let (sign, word) = match view.online {
         Some(true) => (look.presence(true), "online"),
         Some(false) => (look.presence(false), "offline"),
-        None if view.is_nobody() => (look.presence(false), "no such user"),
+        None if view.is_nobody() => (look.presence(false), "unknown user"),
         None => ("?", "not known to be online"),
     };
     let style = if view.online == Some(true) { look.good() } else { look.dim() };

@@ -40,11 +40,14 @@ fn tell(view: &mut LineView, news: &News) -> Vec<Wish> {
 
 fn above(view: &mut LineView, columns: usize) -> Vec<String> {
     let items = view.take_items();
-    items.iter().flat_map(|item| view.rows_of(item, columns)).map(|row| row.to_string()).collect()
+    items.iter().flat_map(|item| view.rows_of(item, columns)).map(|row| row.line.to_string()).collect()
 }
 
 fn below(view: &LineView, columns: usize) -> Vec<String> {
-    view.below(columns, 24).0.iter().map(|row| row.to_string().trim_end().to_owned()).collect()
+    let (line, below) = view.below(columns, 24);
+    let line = format!("> {}{}", line.before, line.after);
+    let rows = std::iter::once(line).chain(below.iter().map(ToString::to_string));
+    rows.map(|row| row.trim_end().to_owned()).collect()
 }
 
 fn begun() -> LineView {
@@ -239,8 +242,8 @@ fn whether_there_is_such_a_user_is_asked_once() {
     assert_eq!(tell(&mut view, &News::People(Vec::new())), [Wish::Account { of: bob() }]);
     assert_eq!(tell(&mut view, &News::People(Vec::new())), []);
     tell(&mut view, &News::Account { of: bob(), exists: false, like: vec!["bobo".parse().unwrap()] });
-    assert!(above(&mut view, 60).concat().contains("nobody is called bob; did you mean bobo?"));
-    assert!(below(&view, 60)[1].contains("no such user"), "{:?}", below(&view, 60));
+    assert!(above(&mut view, 60).concat().contains("there is no user \"bob\"; did you mean bobo?"));
+    assert!(below(&view, 60)[1].contains("unknown user"), "{:?}", below(&view, 60));
     // They may register at any time.
     let begun = Instant::now();
     let asked = (0..3600).filter(|second| !view.news(&News::Tick, begun + Duration::from_secs(*second)).is_empty());

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Focus, FullView, Overlay};
 use crate::ui::composer::Composed;
 use crate::ui::full_view::draw;
-use crate::ui::keys::Press;
+use crate::ui::keys::{Press, UNREADABLE};
 use crate::ui::line_editor::Edit;
 use crate::ui::view::Wish;
 
@@ -13,12 +13,18 @@ impl FullView {
     pub(in crate::ui::full_view) fn press(&mut self, press: &Press, now: Instant) -> Vec<Wish> {
         self.notice = None;
         match press {
-            Press::Interrupt => return vec![Wish::Interrupt],
+            Press::Interrupt => return self.press_interrupt(now),
             Press::Suspend => return vec![Wish::Suspend],
+            Press::Unreadable => {
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    self.say(UNREADABLE, true);
+                }
+                return Vec::new();
+            }
             _ => {}
         }
         if self.overlay.is_some() {
-            return self.press_overlay(press);
+            return self.press_overlay(press, now);
         }
         if self.focus == Focus::Talk
             && let Some(wishes) = self.press_talk(press, now)
@@ -94,7 +100,19 @@ impl FullView {
         }
     }
 
-    fn press_overlay(&mut self, press: &Press) -> Vec<Wish> {
+    /// Clears what stands in the line, or goes back from what is looked at for a moment; else it is for the whole view.
+    fn press_interrupt(&mut self, now: Instant) -> Vec<Wish> {
+        if self.overlay.is_some() {
+            return self.press_overlay(&Press::Interrupt, now);
+        }
+        let Some(with) = self.chosen.clone() else { return vec![Wish::Interrupt] };
+        match self.talk(&with).composer.press(&Press::Interrupt, &with, false, now) {
+            Composed::NotMine => vec![Wish::Interrupt],
+            _ => Vec::new(),
+        }
+    }
+
+    fn press_overlay(&mut self, press: &Press, now: Instant) -> Vec<Wish> {
         let step = usize::from(self.size.height / 2).max(1);
         let by = match press {
             Press::PageUp => -step.cast_signed(),
@@ -103,7 +121,14 @@ impl FullView {
             Press::Edit(Edit::Newer) => 1,
             _ => {
                 self.overlay = None;
-                return self.chosen.clone().map(|with| self.seen(&with)).unwrap_or_default();
+                let mut wishes = self.chosen.clone().map(|with| self.seen(&with)).unwrap_or_default();
+                // The first key goes back, those that were typed behind it are for what is seen then.
+                if let Press::Edit(Edit::Insert(keys)) = press
+                    && let Some((at, _)) = keys.char_indices().nth(1)
+                {
+                    wishes.extend(self.press(&Press::Edit(Edit::Insert(keys[at..].to_owned())), now));
+                }
+                return wishes;
             }
         };
         match &mut self.overlay {

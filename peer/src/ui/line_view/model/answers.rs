@@ -58,7 +58,7 @@ impl LineView {
     pub(super) fn found(&mut self, words: &str, messages: &[StoredMessage]) {
         let words = safe_line(words);
         if messages.is_empty() {
-            return self.note(format!("nothing with {words}"));
+            return self.note(format!("no results for \"{words}\""));
         }
         self.rule(format!("found: {words}"));
         let left = messages.len().saturating_sub(FOUND);
@@ -100,7 +100,7 @@ impl LineView {
             count => format!("{count} messages"),
         };
         let further = match () {
-            () if is_all => "; that is where it begins",
+            () if is_all => "; that's the beginning of the conversation",
             () if messages.is_empty() => "",
             () => "; /history goes further back",
         };
@@ -129,7 +129,7 @@ impl LineView {
         self.account = Account::Missing;
         let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
         let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
-        self.items.push(Item::Problem(format!("nobody is called {}{meant}", self.with)));
+        self.items.push(Item::Problem(format!("there is no user \"{}\"{meant}", self.with)));
     }
 
     /// Asks who is online when it isn't known of the other one: less and less often.
@@ -154,7 +154,7 @@ impl LineView {
         let commands = COMMANDS.map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
         self.note(format!(
             "{}\n{:<16} a line that begins with /\nTab completes; Ctrl-A E W U K Y, Alt-B F D edit; Up and Down go back; \
-             Ctrl-Z stops, Ctrl-D leaves",
+             Ctrl-C clears the line, and leaves when it is empty; Ctrl-Z goes to the shell, Ctrl-D leaves",
             commands.join("\n"),
             "//"
         ));

@@ -1,0 +1,75 @@
+//! Styled text as bytes for a terminal.
+
+use std::io::{self, Write};
+
+use ratatui_core::style::{Color, Modifier, Style};
+use ratatui_core::text::Line;
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// Puts a line where the cursor is, cut off where `columns` end: the terminal must not break it.
+pub(super) fn line(out: &mut impl Write, line: &Line<'_>, columns: usize) -> io::Result<()> {
+    let mut left = columns;
+    for span in &line.spans {
+        let end = span
+            .content
+            .grapheme_indices(true)
+            .scan(0, |used, (at, cluster)| {
+                *used += cluster.width();
+                (*used <= left).then_some((at + cluster.len(), *used))
+            })
+            .last();
+        let Some((end, used)) = end else { continue };
+        styled(out, &span.content[..end], line.style.patch(span.style))?;
+        left -= used;
+        if end < span.content.len() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Puts text in its style, and ends the style.
+pub(super) fn styled(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
+    let codes = codes(style);
+    if codes.is_empty() {
+        return out.write_all(text.as_bytes());
+    }
+    write!(out, "\u{1b}[{codes}m{text}\u{1b}[0m")
+}
+
+/// What a look may have: see `Look`.
+fn codes(style: Style) -> String {
+    let color = match style.fg {
+        Some(Color::Red) => Some("31"),
+        Some(Color::Green) => Some("32"),
+        Some(Color::Yellow) => Some("33"),
+        _ => None,
+    };
+    let modifiers = [(Modifier::BOLD, "1"), (Modifier::DIM, "2"), (Modifier::REVERSED, "7")];
+    let set = modifiers.into_iter().filter(|(modifier, _)| style.add_modifier.contains(*modifier));
+    let codes: Vec<&str> = set.map(|(_, code)| code).chain(color).collect();
+    codes.join(";")
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui_core::text::Span;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_between_letters() {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let text = Line::from(vec![Span::styled("ab", bold), Span::raw("日本"), Span::raw("x")]);
+        let put = |columns| {
+            let mut out = Vec::new();
+            line(&mut out, &text, columns).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(put(80), "\u{1b}[1mab\u{1b}[0m日本x");
+        assert_eq!(put(5), "\u{1b}[1mab\u{1b}[0m日");
+        assert_eq!(put(1), "\u{1b}[1ma\u{1b}[0m");
+        assert_eq!(put(0), "");
+    }
+}

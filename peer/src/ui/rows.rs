@@ -1,0 +1,250 @@
+//! Text as rows of a terminal, and what a terminal may make of it: a word that it joins again when it is copied, a link
+//! that it opens. Pure.
+
+use std::sync::Arc;
+
+use ratatui_core::style::Style;
+use ratatui_core::text::{Line, Span};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+use super::wrap::pieces;
+
+/// Fewer columns than these are no place to join words over.
+const JOINED_FROM: usize = 8;
+/// Room that a text wants beside its head; with less it begins below.
+const BESIDE_HEAD: usize = 4;
+/// The longest link; browsers take no longer ones.
+const LINK: usize = 2083;
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct TextRow {
+    pub(super) line: Line<'static>,
+    /// It is full, and its last word goes on at the beginning of the next one: the terminal is to break it there itself,
+    /// for it then knows that it is one word.
+    pub(super) goes_on: bool,
+    pub(super) links: Vec<Link>,
+}
+
+/// Part of a row that belongs to a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    /// The first cell, and the one behind the last.
+    pub(super) cells: (usize, usize),
+    /// Printable ASCII.
+    pub(super) target: Arc<str>,
+}
+
+/// How text is broken into rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wrapping {
+    pub(super) columns: usize,
+    /// Where further rows begin.
+    pub(super) indent: usize,
+    /// Whether the rows are the terminal's own lines, so that it may break a word that is longer than a row.
+    pub(super) joins: bool,
+}
+
+impl From<Line<'static>> for TextRow {
+    fn from(line: Line<'static>) -> Self {
+        Self { line, goes_on: false, links: Vec::new() }
+    }
+}
+
+/// `text`, whose line breaks are kept, in rows: it begins behind `head`, and no row but the first does so at the edge,
+/// unless it has nothing but the rest of a word.
+pub(super) fn rows(head: Vec<Span<'static>>, text: &str, style: Style, wrapping: Wrapping) -> Vec<TextRow> {
+    let columns = wrapping.columns.max(2);
+    let indent = wrapping.indent.min(columns - 2);
+    let mut rows = Rows { columns, indent, joins: wrapping.joins, style, done: Vec::new(), row: Row::behind(head) };
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 || (rows.row.used + BESIDE_HEAD > columns && rows.row.used > indent && !line.is_empty()) {
+            rows.end_row(false);
+        }
+        pieces(line).for_each(|piece| rows.piece(piece));
+    }
+    rows.end_row(false);
+    rows.done
+}
+
+struct Rows {
+    columns: usize,
+    indent: usize,
+    joins: bool,
+    style: Style,
+    done: Vec<TextRow>,
+    row: Row,
+}
+
+/// The row being filled.
+#[derive(Default)]
+struct Row {
+    head: Vec<Span<'static>>,
+    text: String,
+    links: Vec<Link>,
+    used: usize,
+    /// It has the end of a joined word, and takes nothing more: a row that begins at the edge has no blanks, so that none
+    /// can pass for a message.
+    is_closed: bool,
+}
+
+impl Row {
+    fn behind(head: Vec<Span<'static>>) -> Self {
+        let used = head.iter().map(Span::width).sum();
+        Self { head, used, ..Self::default() }
+    }
+
+    fn push(&mut self, text: &str, link: Option<&Arc<str>>) {
+        let end = self.used + text.width();
+        if let Some(target) = link {
+            match self.links.last_mut().filter(|last| last.cells.1 == self.used && last.target == *target) {
+                Some(last) => last.cells.1 = end,
+                None => self.links.push(Link { cells: (self.used, end), target: target.clone() }),
+            }
+        }
+        self.text.push_str(text);
+        self.used = end;
+    }
+}
+
+impl Rows {
+    fn end_row(&mut self, goes_on: bool) {
+        let begin = if goes_on || self.indent == 0 { Vec::new() } else { vec![Span::raw(" ".repeat(self.indent))] };
+        let Row { mut head, text, links, .. } = std::mem::replace(&mut self.row, Row::behind(begin));
+        head.push(Span::styled(text, self.style));
+        self.done.push(TextRow { line: Line::from(head), goes_on, links });
+    }
+
+    fn piece(&mut self, piece: &str) {
+        let width = piece.width();
+        let is_blank = piece.trim().is_empty();
+        if self.row.is_closed || self.row.used + width > self.columns {
+            if is_blank {
+                // The blank at which a line is broken is not seen.
+                return self.end_row(false);
+            }
+            if self.row.is_closed {
+                self.end_row(false);
+            }
+        }
+        let link = link_of(piece);
+        if self.row.used + width > self.columns && width > self.columns - self.indent {
+            return self.long(piece, link.as_ref());
+        }
+        if self.row.used + width > self.columns {
+            self.end_row(false);
+        }
+        match link {
+            None => self.row.push(piece, None),
+            Some((start, end, target)) => {
+                self.row.push(&piece[..start], None);
+                self.row.push(&piece[start..end], Some(&target));
+                self.row.push(&piece[end..], None);
+            }
+        }
+    }
+
+    /// A word that no row has room for.
+    fn long(&mut self, piece: &str, link: Option<&(usize, usize, Arc<str>)>) {
+        let joins = self.joins && self.columns >= JOINED_FROM && piece.graphemes(true).all(is_joinable);
+        if joins && self.row.used >= self.columns {
+            self.end_row(false);
+        }
+        for (at, cluster) in piece.grapheme_indices(true) {
+            let is_begun =
+                self.row.used > if self.done.last().is_some_and(|row| row.goes_on) { 0 } else { self.indent };
+            if self.row.used + cluster.width() > self.columns && (is_begun || self.row.used > 0 && joins) {
+                self.end_row(joins);
+            }
+            let target = link.filter(|(start, end, _)| (*start..*end).contains(&at)).map(|(_, _, target)| target);
+            self.row.push(cluster, target);
+        }
+        self.row.is_closed = joins;
+    }
+}
+
+/// Whether a terminal surely breaks between this and the next one where we say so, and nobody takes it for a blank.
+fn is_joinable(cluster: &str) -> bool {
+    cluster.width() == 1 && cluster.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric())
+}
+
+/// Where in a word a link begins and ends, and where it leads.
+fn link_of(word: &str) -> Option<(usize, usize, Arc<str>)> {
+    let start = ["https://", "http://", "ftp://"].into_iter().filter_map(|scheme| word.find(scheme)).min()?;
+    // What ends a sentence, or encloses the link, is no part of it.
+    let link = word[start..].trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}', '>', '"', '\'']);
+    let mut target = String::with_capacity(link.len());
+    for byte in link.bytes() {
+        match byte {
+            b'!'..=b'~' => target.push(char::from(byte)),
+            other => target.push_str(&format!("%{other:02X}")),
+        }
+    }
+    (target.len() <= LINK).then(|| (start, start + link.len(), target.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wrapped(head: &str, text: &str, columns: usize, indent: usize, joins: bool) -> Vec<TextRow> {
+        rows(vec![Span::raw(head.to_owned())], text, Style::new(), Wrapping { columns, indent, joins })
+    }
+
+    fn texts(rows: &[TextRow]) -> Vec<String> {
+        rows.iter().map(|row| format!("{}{}", row.line, if row.goes_on { "\\" } else { "" })).collect()
+    }
+
+    #[test]
+    fn further_rows_are_set_in() {
+        let rows = wrapped("bob: ", "one two three four\nfive", 12, 2, true);
+        assert_eq!(texts(&rows), ["bob: one two", "  three four", "  five"]);
+        let rows = wrapped("a very long name: ", "hi there", 20, 4, true);
+        assert_eq!(texts(&rows), ["a very long name: ", "    hi there"]);
+    }
+
+    #[test]
+    fn a_long_word_goes_from_edge_to_edge_and_stands_alone_at_its_end() {
+        let rows = wrapped("bob: ", "see http://example.org/abcdefgh now", 16, 4, true);
+        assert_eq!(texts(&rows), ["bob: see http://\\", "example.org/abcd\\", "efgh", "    now"]);
+        let rows = wrapped("bob: ", "see http://example.org/abcdefgh now", 16, 4, false);
+        assert_eq!(texts(&rows), ["bob: see http://", "    example.org/", "    abcdefgh now"]);
+        // What may be taken for a blank, or may be as wide as the terminal likes, is not joined.
+        let rows = wrapped("bob: ", &"⠀".repeat(20), 16, 4, true);
+        assert!(rows.iter().all(|row| !row.goes_on), "{:?}", texts(&rows));
+    }
+
+    #[test]
+    fn links_are_known_in_every_row() {
+        let rows = wrapped("", "(http://ex.org/é;x).", 10, 0, false);
+        assert_eq!(texts(&rows), ["(http://ex", ".org/é;x)."]);
+        let target: Arc<str> = "http://ex.org/%C3%A9;x".into();
+        assert_eq!(rows[0].links, [Link { cells: (1, 10), target: target.clone() }]);
+        assert_eq!(rows[1].links, [Link { cells: (0, 8), target }]);
+        assert!(wrapped("", "no link: example.org", 40, 0, false)[0].links.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_fits_and_nothing_but_blanks_is_lost(
+            text in "([a-z/:.]{0,30}|\\PC| |\n){0,12}", columns in 2_usize..40, indent in 0_usize..12, joins: bool,
+        ) {
+            let rows = wrapped("x: ", &text, columns, indent, joins);
+            let mut before = false;
+            for row in &rows {
+                let width = row.line.width();
+                let shown = row.line.to_string();
+                prop_assert!(width <= columns.max(3) || shown.trim_start().graphemes(true).count() == 1, "{shown:?} in {columns}");
+                prop_assert!(!row.goes_on || width == columns, "{shown:?} in {columns}");
+                prop_assert!(!before || !shown.contains(' '), "nothing stands behind the end of a word: {shown:?}");
+                before = row.goes_on;
+            }
+            let seen = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            let all: String = rows.iter().map(|row| row.line.to_string()).collect();
+            prop_assert_eq!(seen(&all), seen(&format!("x: {text}")));
+        }
+    }
+}
