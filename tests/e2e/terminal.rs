@@ -19,7 +19,7 @@ fn held_fetch(lab: &Lab, columns: u16) -> (Terminal, HostilePeer) {
 }
 
 fn is_bar(line: &str) -> bool {
-    ["film.mkv  ", "a long name ", "total, 2 fil"].iter().any(|prefix| line.starts_with(prefix))
+    ["film.mkv ", "a long n", "total, "].iter().any(|prefix| line.starts_with(prefix)) && line.contains('%')
 }
 
 fn bars(screen: &Screen) -> usize {
@@ -31,7 +31,7 @@ fn there_is_a_bar_for_each_file_and_a_total() {
     let lab = Lab::start();
     let (terminal, source) = held_fetch(&lab, 80);
     let screen = terminal.wait_for_screen("three bars", |screen| bars(screen) == 3);
-    for text in ["film.mkv", "a long name of a s", "total, 2 files"] {
+    for text in ["film.mkv", "a long name of a", "long.flac ", "total, 0 of 2 files"] {
         assert!(screen.text().contains(text), "{text}: {}", screen.text());
     }
     source.open_gate();
@@ -53,6 +53,63 @@ fn bars_survive_a_terminal_of_twenty_columns() {
         let (outcome, _) = terminal.finish();
         outcome.exits(0);
     }
+}
+
+#[test]
+fn of_many_files_those_that_come_have_bars_and_those_that_are_here_lines() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let names: Vec<String> = (1..=14).map(|number| format!("number {number:02}.bin")).collect();
+    bob.share(names.iter().map(|name| lab.file(name, 1_000_000)));
+    let node = bob.peer(["serve", "--limit", "5M"]).start();
+    node.wait_for("online as bob");
+    let here = lab.empty_folder("here");
+    let fetch = alice.fetch("bob", names.iter().map(String::as_str), &here).in_terminal(80, 24);
+    let is_line = |line: &String| line.contains("number") && line.ends_with("(1.00 MB)");
+    let is_bar = |line: &String| line.contains("number") && line.contains('%');
+    fetch.wait_for_screen("a bar of the last one, and lines above it", |screen| {
+        let lines = screen.lines();
+        lines.iter().any(|line| is_bar(line) && line.contains("number 14")) && lines.iter().any(is_line)
+    });
+    let screen = fetch.screen();
+    assert!(screen.lines().iter().filter(|line| is_bar(line)).count() <= 8, "{}", screen.text());
+    let (outcome, screen) = fetch.finish();
+    outcome.exits(0);
+    let lines = screen.lines();
+    assert_eq!(lines.iter().filter(|line| is_line(line)).count(), 14, "{}", screen.text());
+    assert!(!lines.iter().any(is_bar), "{}", screen.text());
+    assert!(screen.text().contains("14 files fetched and verified, 14.0 MB"), "{}", screen.text());
+}
+
+#[test]
+fn plain_lines_tell_progress_in_steps_and_everything_once() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("film.mkv", 8_000_000)]);
+    let node = bob.peer(["serve", "--limit", "4M"]).start();
+    node.wait_for("online as bob");
+    for (number, (name, value)) in [("TERM", "dumb"), ("ACCESSIBLE", "1"), ("COLUMNS", "80")].into_iter().enumerate() {
+        let here = lab.empty_folder(format!("here{number}"));
+        let fetch = alice.fetch("bob", ["film.mkv"], &here).env(name, value);
+        let fetch = if name == "COLUMNS" { fetch.arg("--plain") } else { fetch };
+        let (outcome, screen) = fetch.in_terminal(80, 24).finish();
+        // Colour is no picture that is drawn again.
+        assert!(!outcome.exits(0).out().replace("\u{1b}[", "").contains('\u{1b}'), "{outcome}");
+        for line in ["50 %: ", "75 %: ", "film.mkv (8.00 MB)", "1 file fetched and verified"] {
+            assert_eq!(screen.text().matches(line).count(), 1, "{name} {line}: {}", screen.text());
+        }
+    }
+    let mut talk = alice.peer(["--plain", "chat", "bob"]).in_terminal(80, 24);
+    talk.wait_for("each line is a message");
+    talk.press("said plainly\r");
+    node.wait_for("alice: said plainly");
+    bob.peer(["chat", "alice", "heard plainly"]).run().exits(0);
+    talk.wait_for("heard plainly");
+    talk.press("\u{4}");
+    let (outcome, screen) = talk.finish();
+    assert!(!outcome.exits(0).out().contains('\u{1b}'), "{outcome}");
+    assert_eq!(screen.text().matches("said plainly").count(), 1, "{}", screen.text());
+    alice.peer(["--plain", "ui"]).in_terminal(80, 24).finish().0.exits(2);
 }
 
 #[test]
@@ -133,7 +190,7 @@ fn ctrl_c_in_the_middle_is_exit_130_and_the_same_command_goes_on() {
     terminal.press("\u{3}");
     let (outcome, screen) = terminal.finish();
     outcome.exits(130);
-    assert!(screen.text().contains("run the same command again"), "{}", screen.text());
+    assert!(screen.text().contains("run it again to resume"), "{}", screen.text());
     source.open_gate();
     let again = lab.stranger("alice").fetch("mallory", [NAMES[0], NAMES[1]], &lab.join("here")).run();
     again.exits(0).says("resuming at");
@@ -150,7 +207,7 @@ fn a_password_is_asked_for_without_showing_it() {
     terminal.wait_for("Password:");
     terminal.wait_until_secret();
     terminal.press("hidden secret\n");
-    terminal.wait_for("The same again:");
+    terminal.wait_for("Repeat the password:");
     terminal.wait_until_secret();
     terminal.press("hidden secret\n");
     let (outcome, screen) = terminal.finish();
@@ -162,7 +219,7 @@ fn a_password_is_asked_for_without_showing_it() {
     differing.wait_for("Password:");
     differing.wait_until_secret();
     differing.press("one\n");
-    differing.wait_for("The same again:");
+    differing.wait_for("Repeat the password:");
     differing.wait_until_secret();
     differing.press("two\n");
     let (outcome, screen) = differing.finish();

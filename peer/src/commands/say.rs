@@ -1,7 +1,7 @@
 //! `peer chat` without a terminal: one message, or a filter of lines.
 
 use std::collections::HashSet;
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use serde_json::json;
@@ -102,6 +102,9 @@ pub(super) async fn lines(context: &Context, me: &Me, user: &UserName, now: bool
     // What comes from here on is told, even if it comes before there is a node to hear it from.
     let last = look_back(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
     let mut station = Station::open(context, me).await?;
+    if std::io::stdin().is_terminal() {
+        context.output.note(&format!("talking to {user}: each line is a message, Ctrl-D ends"));
+    }
     let filtered = Filter::new(context, me, user, now, last).run(&mut station.client, &mut input).await;
     station.close().await?;
     filtered

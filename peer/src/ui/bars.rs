@@ -1,6 +1,6 @@
 //! Bars for fetching; off a terminal, one line a file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,20 +12,27 @@ use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 
 use super::Output;
-use super::bar_style::{begin_here, done_style, style};
+use super::bar::{Bar, columns, screen_rows};
 use super::json::{file_json, summary_json};
 use super::output::BarsOnTerminal;
+use super::steps::Steps;
 use super::text::{duration, files, rate, size};
 use crate::engine::Error;
 use crate::engine::fetch::{FetchEvent, FileNo, Report, Status, Summary};
 
 /// Files that have a bar of their own at once.
 const BARS: usize = 8;
-/// Above this many files, finished bars don't stay.
-const KEPT: usize = 20;
+/// Of more files than these, only those have a bar that take a while: small ones go by too fast to be looked at.
+const FEW: usize = 20;
+/// A file that takes so long is worth a bar.
+const WORTH_A_BAR: Duration = Duration::from_millis(200);
+/// Rows of the terminal that are left to what scrolls by.
+const SCROLLS: usize = 3;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// A rate is told of what took longer.
 const WORTH_A_RATE: Duration = Duration::from_millis(100);
+/// From so many columns on it is said from whom files come.
+const NAMES_SOURCES: usize = 60;
 
 /// Shows a fetch.
 #[derive(Debug)]
@@ -34,19 +41,27 @@ pub struct FetchBars {
     alone: bool,
     /// Failures that are told only if they turn out not to be the only thing to tell.
     held: Vec<String>,
+    // The bars end before what they are drawn on does.
+    total: Option<Bar>,
+    active: HashMap<FileNo, Active>,
     multi: MultiProgress,
     terminal: Option<BarsOnTerminal>,
     /// Until it is known what there is to fetch.
     spinner: Option<ProgressBar>,
-    total: Option<ProgressBar>,
-    bars: HashMap<FileNo, ProgressBar>,
-    /// Those of which something came. Before, there is no speed to speak of.
-    moving: HashSet<Option<FileNo>>,
+    /// Files that were begun, ever.
+    begun_files: usize,
     /// Who is being fetched from.
     sources: Vec<UserName>,
     files: usize,
+    finished_files: usize,
     bytes: u64,
     done_bytes: u64,
+    steps: Steps,
+    /// Lines of files that are here, to be told together.
+    lines: Vec<String>,
+    lines_told: Instant,
+    /// When bars were given out last.
+    filled: Instant,
     /// What is being looked at of what is there already: its name, and how many of its bytes were hashed.
     checked: Option<(String, u64)>,
     /// Files that are not there because all of it ended early.
@@ -54,6 +69,20 @@ pub struct FetchBars {
     begun: Instant,
     told: Instant,
     failure: Option<std::io::Error>,
+}
+
+/// A file that is begun and not finished.
+#[derive(Debug)]
+struct Active {
+    /// Files are shown in the order in which they were begun.
+    number: usize,
+    name: String,
+    size: u64,
+    bytes: u64,
+    /// Something of it came.
+    moves: bool,
+    begun: Instant,
+    bar: Option<Bar>,
 }
 
 impl FetchBars {
@@ -66,16 +95,21 @@ impl FetchBars {
             output: output.clone(),
             alone,
             held: Vec::new(),
+            total: None,
+            active: HashMap::new(),
             terminal: output.is_animated().then(|| BarsOnTerminal::new(&multi)),
             multi,
             spinner: None,
-            total: None,
-            bars: HashMap::new(),
-            moving: HashSet::new(),
+            begun_files: 0,
             sources: Vec::new(),
             files: 0,
+            finished_files: 0,
             bytes: 0,
             done_bytes: 0,
+            steps: Steps::new(begun),
+            lines: Vec::new(),
+            lines_told: begun,
+            filled: begun,
             checked: None,
             broken_off: 0,
             begun,
@@ -86,6 +120,12 @@ impl FetchBars {
 
     /// Takes an event.
     pub fn show(&mut self, event: &FetchEvent<'_>) {
+        if self.lines_told.elapsed() >= PROGRESS_EVERY {
+            self.tell_lines();
+        }
+        if self.output.is_animated() && self.filled.elapsed() >= PROGRESS_EVERY {
+            self.fill();
+        }
         match event {
             FetchEvent::Connecting { user } => self.connecting(user),
             FetchEvent::Waiting { name } => {
@@ -105,7 +145,10 @@ impl FetchBars {
             FetchEvent::Changed { file, name, bytes } => self.changed(*file, name, *bytes),
             FetchEvent::Lost { user, why } => {
                 self.go(user);
-                self.line(&format!("{user} is gone ({}); calling again, Ctrl-C keeps what is here", safe_line(why)));
+                self.line(&format!(
+                    "{user} went offline ({}); retrying (Ctrl-C stops, nothing is lost)",
+                    safe_line(why)
+                ));
             }
             FetchEvent::Back { user } => {
                 self.come(user);
@@ -121,7 +164,7 @@ impl FetchBars {
             FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
             FetchEvent::Started { file, name, size, resumed } => self.started(*file, name.as_str(), *size, *resumed),
             FetchEvent::Opened { .. } => {}
-            FetchEvent::Verified { file, bytes } => self.advance(Some(*file), *bytes),
+            FetchEvent::Verified { file, bytes } => self.verified(*file, *bytes),
             FetchEvent::Finished { file, report } => self.finished(*file, report),
         }
     }
@@ -192,13 +235,13 @@ impl FetchBars {
 
     /// Takes the bars away.
     pub fn clear(&mut self) {
-        if let Some(total) = self.total.take() {
-            total.finish_and_clear();
+        self.tell_lines();
+        self.active.clear();
+        self.total = None;
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
         }
-        for bar in self.spinner.take().into_iter().chain(self.bars.drain().map(|(_, bar)| bar)) {
-            bar.finish_and_clear();
-        }
-        // What is told from here on comes below the bars that stay.
+        // What is told from here on comes where the bars were.
         self.terminal = None;
     }
 
@@ -243,10 +286,10 @@ impl FetchBars {
                 self.line(&format!("{shown}: verifying what is there…"));
             }
         } else if let Some(file) = file {
-            let bar = self.bar(file, name, bytes);
-            if let Some(bar) = bar {
-                bar.set_message("verifying");
-                bar.set_position(done);
+            self.activate(file, name, bytes);
+            if let Some(bar) = self.bar(file) {
+                bar.set_note("verifying");
+                bar.set_bytes(done, Instant::now());
             }
         } else if let Some(spinner) = &self.spinner {
             spinner.set_message(format!("verifying {shown}, {} of {}", size(done), size(bytes)));
@@ -258,26 +301,78 @@ impl FetchBars {
             let percent = resumed * 100 / bytes.max(1);
             self.line(&format!("{}: resuming at {percent} %", safe_line(name)));
         }
-        self.advance(None, resumed);
-        if let Some(bar) = self.bar(file, name, bytes) {
-            bar.set_message(if resumed > 0 { "resuming" } else { "fetching" });
-            bar.set_position(resumed);
-            begin_here(&bar);
+        self.activate(file, name, bytes);
+        if let Some(active) = self.active.get_mut(&file) {
+            (active.bytes, active.moves) = (resumed, false);
+        }
+        if let Some(bar) = self.bar(file) {
+            bar.set_note("");
+            bar.begin_at(resumed, Instant::now());
+        }
+        self.advance(resumed, true);
+    }
+
+    fn activate(&mut self, file: FileNo, name: &str, size: u64) {
+        let number = self.begun_files;
+        let name = safe_line(name).into_owned();
+        self.active.entry(file).or_insert_with(|| {
+            self.begun_files += 1;
+            Active { number, name, size, bytes: 0, moves: false, begun: Instant::now(), bar: None }
+        });
+    }
+
+    /// The bar of a file. When there are as many as may be, one whose file doesn't move makes room for one whose file does.
+    fn bar(&mut self, file: FileNo) -> Option<&Bar> {
+        let active = self.active.get(&file).filter(|_| self.output.is_animated())?;
+        if active.bar.is_none() {
+            if self.files > FEW && active.begun.elapsed() < WORTH_A_BAR {
+                return None;
+            }
+            let most = BARS.min(screen_rows().saturating_sub(SCROLLS)).max(1);
+            if self.active.values().filter(|active| active.bar.is_some()).count() >= most {
+                let moves = active.moves;
+                let idle = self.active.values_mut().filter(|other| other.bar.is_some() && !other.moves && moves);
+                idle.max_by_key(|other| other.number)?.bar = None;
+            }
+            let label = self.label(&self.active.get(&file)?.name);
+            let active = self.active.get(&file)?;
+            let bar = Bar::new(&self.multi, self.total.as_ref(), self.output.look(), &label, active.size);
+            bar.begin_at(active.bytes, Instant::now());
+            self.active.get_mut(&file)?.bar = Some(bar);
+        }
+        self.active.get(&file)?.bar.as_ref()
+    }
+
+    /// Gives bars to files that have none, as far as there is room: those first that move, and were begun first.
+    fn fill(&mut self) {
+        self.filled = Instant::now();
+        let mut waiting: Vec<(bool, usize, FileNo)> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.bar.is_none())
+            .map(|(file, active)| (!active.moves, active.number, *file))
+            .collect();
+        waiting.sort_unstable();
+        for (_, _, file) in waiting {
+            if self.bar(file).is_none() {
+                break;
+            }
         }
     }
 
-    /// The bar of a file; none when enough others have one, or nothing is animated.
-    fn bar(&mut self, file: FileNo, name: &str, bytes: u64) -> Option<ProgressBar> {
-        if !self.bars.contains_key(&file) && self.output.is_animated() && self.bars.len() < BARS {
-            let bar = ProgressBar::new(bytes).with_style(style(false));
-            let bar = match &self.total {
-                Some(total) => self.multi.insert_before(total, bar),
-                None => self.multi.add(bar),
-            };
-            bar.set_prefix(safe_line(name).into_owned());
-            self.bars.insert(file, bar);
-        }
-        self.bars.get(&file).cloned()
+    /// The name of a file, or of all of them, and from whom it comes.
+    fn label(&self, name: &str) -> String {
+        if self.files > 1 || columns() < NAMES_SOURCES { name.to_owned() } else { format!("{name}{}", self.from()) }
+    }
+
+    fn total_label(&self) -> String {
+        let from = if columns() < NAMES_SOURCES { String::new() } else { self.from() };
+        format!("total, {} of {} files{from}", self.finished_files, self.files)
+    }
+
+    fn from(&self) -> String {
+        let names: Vec<&str> = self.sources.iter().map(UserName::as_str).collect();
+        if names.is_empty() { String::new() } else { format!(" from {}", names.join(", ")) }
     }
 
     fn come(&mut self, user: &UserName) {
@@ -294,11 +389,17 @@ impl FetchBars {
 
     /// On the total, or on the bar of the only file.
     fn name_sources(&self) {
-        let names: Vec<&str> = self.sources.iter().map(UserName::as_str).collect();
-        let message = if names.is_empty() { "waiting".to_owned() } else { format!("from {}", names.join(", ")) };
-        match (&self.total, self.bars.values().next()) {
-            (Some(bar), _) | (None, Some(bar)) => bar.set_message(message),
-            (None, None) => {}
+        let note = if self.sources.is_empty() { "waiting" } else { "" };
+        if let Some(total) = &self.total {
+            total.set_label(&self.total_label());
+            total.set_note(note);
+            return;
+        }
+        for active in self.active.values() {
+            if let Some(bar) = &active.bar {
+                bar.set_label(&self.label(&active.name));
+                bar.set_note(note);
+            }
         }
     }
 
@@ -309,10 +410,9 @@ impl FetchBars {
             spinner.finish_and_clear();
         }
         if self.output.is_animated() && files > 1 {
-            let total = self.multi.add(ProgressBar::new(bytes).with_style(style(true)));
-            total.set_prefix(format!("total, {files} files"));
+            let total = Bar::new(&self.multi, None, self.output.look(), &self.total_label(), bytes);
+            total.begin_at(0, Instant::now());
             self.total = Some(total);
-            self.name_sources();
         }
     }
 
@@ -320,38 +420,46 @@ impl FetchBars {
         self.line(&format!("{} changed at its source meanwhile: fetching it anew", safe_line(name.as_str())));
         self.done_bytes = self.done_bytes.saturating_sub(bytes);
         if let Some(total) = &self.total {
-            total.set_position(self.done_bytes);
+            total.begin_at(self.done_bytes, Instant::now());
         }
-        if let Some(bar) = self.bars.remove(&file) {
-            bar.finish_and_clear();
-        }
+        self.active.remove(&file);
     }
 
-    /// Bytes of a file came, or some were there already.
-    fn advance(&mut self, file: Option<FileNo>, bytes: u64) {
+    /// Bytes of a file came.
+    fn verified(&mut self, file: FileNo, bytes: u64) {
+        if let Some(active) = self.active.get_mut(&file) {
+            active.bytes += bytes;
+            active.moves = true;
+            // Not done before it is durable and has its name.
+            let (now, is_all) = (active.bytes, active.bytes >= active.size);
+            if let Some(bar) = self.bar(file) {
+                bar.set_bytes(now, Instant::now());
+                bar.set_note(if is_all { "verified" } else { "" });
+            }
+        }
+        self.advance(bytes, false);
+    }
+
+    /// Bytes came, or were there before.
+    fn advance(&mut self, bytes: u64, were_there: bool) {
         self.done_bytes += bytes;
         if let Some(total) = &self.total {
-            total.inc(bytes);
-            if bytes > 0 && (file.is_none() || self.moving.insert(None)) {
-                begin_here(total);
-            }
+            let now = Instant::now();
+            if were_there { total.begin_at(self.done_bytes, now) } else { total.set_bytes(self.done_bytes, now) }
         }
-        if let Some((no, bar)) = file.and_then(|file| self.bars.get_key_value(&file)) {
-            bar.inc(bytes);
-            if self.moving.insert(Some(*no)) {
-                begin_here(bar);
-            }
-            if bar.length() == Some(bar.position()) {
-                // Not done before it is durable and has its name.
-                bar.set_message("verified");
-            } else if self.total.is_some() {
-                bar.set_message("fetching");
+        if self.output.is_stepwise()
+            && let Some(percent) = self.steps.reach(self.done_bytes, self.bytes, Instant::now())
+        {
+            self.tell_lines();
+            let done = if self.files > 1 {
+                format!(", {} of {} files", self.finished_files, self.files)
             } else {
-                self.name_sources();
-            }
+                String::new()
+            };
+            self.line(&format!("{percent} %: {} of {}{done}", size(self.done_bytes), size(self.bytes)));
         }
         // What is resumed is told at once: it may be all there is to tell for a while.
-        if self.output.is_json() && (self.told.elapsed() >= PROGRESS_EVERY || file.is_none() && bytes > 0) {
+        if self.output.is_json() && (self.told.elapsed() >= PROGRESS_EVERY || were_there && bytes > 0) {
             self.told = Instant::now();
             let (bytes, total, files) = (self.done_bytes, self.bytes, self.files);
             self.object("progress", &json!({ "phase": "fetching", "bytes": bytes, "total": total, "files": files }));
@@ -359,9 +467,15 @@ impl FetchBars {
     }
 
     fn finished(&mut self, file: Option<FileNo>, report: &Report) {
-        let bar = file.and_then(|file| self.bars.remove(&file));
-        if file.is_some() {
-            self.moving.remove(&file);
+        if let Some(file) = file {
+            self.active.remove(&file);
+            if self.output.is_animated() && self.files <= FEW {
+                self.fill();
+            }
+        }
+        self.finished_files += 1;
+        if let Some(total) = &self.total {
+            total.set_label(&self.total_label());
         }
         self.broken_off += usize::from(matches!(report.status, Status::BrokenOff(_)));
         if self.output.is_json() {
@@ -372,21 +486,14 @@ impl FetchBars {
             // Whoever reads standard output had enough.
             Status::Failed(error) if error.is_closed_pipe() => return,
             // Told once, for all of them.
-            Status::BrokenOff(_) => {
-                if let Some(bar) = bar {
-                    bar.finish_and_clear();
-                }
-                return;
-            }
+            Status::BrokenOff(_) => return,
             Status::Failed(error) => {
-                if let Some(bar) = bar {
-                    bar.finish_and_clear();
-                }
                 let line = format!("{name}: {error}");
                 if self.alone && self.files <= 1 {
                     self.held.push(line);
                     return;
                 }
+                self.tell_lines();
                 return self.output.error(&line);
             }
             Status::Done(path) => format!("{} ({})", shown(path), size(report.size)),
@@ -400,19 +507,18 @@ impl FetchBars {
             Status::Skipped(path) => format!("{} is there already", shown(path)),
             Status::Streamed => format!("{name} ({})", size(report.size)),
         };
-        match bar {
-            Some(bar) if self.files <= KEPT && matches!(report.status, Status::Done(_) | Status::Streamed) => {
-                bar.set_style(done_style());
-                bar.finish_with_message("done");
-            }
-            Some(bar) => {
-                bar.finish_and_clear();
-                if !matches!(report.status, Status::Done(_)) {
-                    self.line(&line);
-                }
-            }
-            None if self.output.is_animated() && matches!(report.status, Status::Done(_)) => {}
-            None => self.line(&line),
+        // A thousand small files are drawn around a few times, not a thousand times.
+        self.lines.push(line);
+        if !self.output.is_animated() || self.lines_told.elapsed() >= PROGRESS_EVERY {
+            self.tell_lines();
+        }
+    }
+
+    /// Tells which files are here, above the bars.
+    fn tell_lines(&mut self) {
+        if !self.lines.is_empty() {
+            self.output.note(&std::mem::take(&mut self.lines).join("\n"));
+            self.lines_told = Instant::now();
         }
     }
 

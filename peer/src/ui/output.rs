@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use shared::safe_text::safe_block;
 
 use super::Look;
-use crate::sys::HiddenControls;
+use crate::sys::{HiddenControls, job};
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct OutputOptions {
     pub json: bool,
     /// Only data and errors.
     pub quiet: bool,
+    /// Plain lines, one after another: nothing is drawn again.
+    pub plain: bool,
     /// When to use colour.
     pub color: ColorChoice,
 }
@@ -44,6 +46,7 @@ struct Facts {
     color_out: bool,
     color_err: bool,
     animated: bool,
+    stepwise: bool,
     /// An object that comes after everything else.
     last: Mutex<Option<(String, Value)>>,
 }
@@ -59,9 +62,13 @@ impl Output {
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && !dumb && !no_color,
         };
-        let animated = err && !dumb && !options.quiet && !options.json;
+        // What people set who have their terminal read to them.
+        let accessible = std::env::var_os("ACCESSIBLE").is_some_and(|value| !value.is_empty() && value != "0");
+        let options = OutputOptions { plain: options.plain || accessible || dumb, ..options };
+        let is_shown = err && !options.quiet && !options.json;
+        let (animated, stepwise) = (is_shown && !options.plain, is_shown && options.plain);
         let (color_out, color_err, last) = (color(out), color(err), Mutex::default());
-        Self { facts: Arc::new(Facts { options, color_out, color_err, animated, last }) }
+        Self { facts: Arc::new(Facts { options, color_out, color_err, animated, stepwise, last }) }
     }
 
     /// Whether data goes out as NDJSON.
@@ -72,6 +79,16 @@ impl Output {
     /// Whether bars may move on standard error.
     pub fn is_animated(&self) -> bool {
         self.facts.animated
+    }
+
+    /// Whether progress is told in steps, a line each.
+    pub fn is_stepwise(&self) -> bool {
+        self.facts.stepwise
+    }
+
+    /// Whether nothing may be drawn again: no views, no bars.
+    pub fn is_plain(&self) -> bool {
+        self.facts.options.plain
     }
 
     /// Whether notes are wanted.
@@ -92,7 +109,9 @@ impl Output {
         let mut out = io::stdout().lock();
         out.write_all(line.as_bytes())?;
         out.write_all(b"\n")?;
-        out.flush()
+        out.flush()?;
+        job::goes_on();
+        Ok(())
     }
 
     /// What is for the terminal itself, not for its reader.
@@ -192,7 +211,10 @@ fn terminal() -> MutexGuard<'static, Terminal> {
 /// A line for standard error, or for the view that has the terminal. Not to be called while bars are suspended.
 pub(super) fn tell(line: &str) {
     // Nobody is left to tell when standard error is closed.
-    let write = || drop(writeln!(io::stderr().lock(), "{line}"));
+    let write = || {
+        let _ = writeln!(io::stderr().lock(), "{line}");
+        job::goes_on();
+    };
     match &mut *terminal() {
         Terminal::View(held) => held.push(line.to_owned()),
         Terminal::Bars(bars) => bars.suspend(write),

@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 use ratatui_core::text::{Line, Span};
 use shared::UserName;
 use shared::safe_text::safe_line;
-use unicode_width::UnicodeWidthStr;
 
 use super::look::Look;
-use super::text::{duration, rate, size};
-use super::wrap::cut;
+use super::progress_row::ProgressRow;
+use super::rate_meter::RateMeter;
+use super::text::size;
+use super::wrap::{cut, cut_middle};
 use crate::engine::event::{Course, Event, Transfer, TransferState};
 
-/// The speed shown is that of the last few seconds.
-const WINDOW: Duration = Duration::from_secs(3);
 /// A transfer that nobody told anything about for so long is over: its process was killed.
 const SILENT: Duration = Duration::from_secs(60);
 /// Ended transfers that are kept to look at.
@@ -24,6 +23,8 @@ const KEPT: usize = 50;
 pub(super) struct Transfers {
     running: Vec<Moving>,
     ended: Vec<Transfer>,
+    /// When something was told last, also that time went by.
+    now: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -31,8 +32,7 @@ struct Moving {
     transfer: Transfer,
     /// It is being hashed to be offered, and doesn't go anywhere yet.
     is_hashed: bool,
-    /// When there were how many bytes: a while ago, and since then.
-    marks: [(Instant, u64); 2],
+    meter: RateMeter,
     heard: Instant,
 }
 
@@ -51,6 +51,7 @@ impl Transfers {
     }
 
     fn take(&mut self, told: &Transfer, now: Instant) {
+        self.now = Some(now);
         let place = self.running.iter().position(|moving| !moving.is_hashed && is_same(&moving.transfer, told));
         match (told.state, place) {
             (TransferState::Running, Some(place)) => self.running[place].advance(told, now),
@@ -82,6 +83,7 @@ impl Transfers {
 
     /// Forgets those that nothing was heard of; true when there were any.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
+        self.now = Some(now);
         let before = self.running.len();
         self.running.retain(|moving| now.saturating_duration_since(moving.heard) < SILENT);
         before != self.running.len()
@@ -100,7 +102,7 @@ impl Transfers {
     pub(super) fn rows(&self, look: Look, columns: usize, most: usize) -> Vec<Line<'static>> {
         let shown = if self.running.len() > most { most.saturating_sub(1) } else { self.running.len() };
         let mut rows: Vec<Line<'static>> =
-            self.running.iter().take(shown).map(|moving| moving.row(look, columns)).collect();
+            self.running.iter().take(shown).map(|moving| moving.row(look, columns, self.now)).collect();
         if shown < self.running.len() && most > 0 {
             let more = format!("  and {} more on their way", self.running.len() - shown);
             rows.push(Line::styled(cut(&more, columns, look.ellipsis()), look.dim()));
@@ -116,55 +118,28 @@ impl Transfers {
 
 impl Moving {
     fn new(told: &Transfer, is_hashed: bool, now: Instant) -> Self {
-        let mark = (now, told.bytes);
-        Self { transfer: told.clone(), is_hashed, marks: [mark, mark], heard: now }
+        let mut meter = RateMeter::default();
+        meter.advance(told.bytes, now);
+        Self { transfer: told.clone(), is_hashed, meter, heard: now }
     }
 
     fn advance(&mut self, told: &Transfer, now: Instant) {
         self.transfer = told.clone();
         self.heard = now;
-        if now.saturating_duration_since(self.marks[1].0) >= WINDOW {
-            self.marks = [self.marks[1], (now, told.bytes)];
-        }
+        self.meter.advance(told.bytes, now);
     }
 
-    fn speed(&self) -> (u64, Duration) {
-        let (since, bytes) = self.marks[0];
-        (self.transfer.bytes.saturating_sub(bytes), self.heard.saturating_duration_since(since))
-    }
-
-    fn row(&self, look: Look, columns: usize) -> Line<'static> {
-        let Transfer { peer, name, direction, bytes, size: all, .. } = &self.transfer;
-        let percent = u128::from(*bytes) * 100 / u128::from(*all).max(1);
-        let (gone, time) = self.speed();
-        let mut right = format!(" {percent:>3}%");
-        if columns >= 40 && !time.is_zero() {
-            right.push_str(&format!(" {:>10}", rate(gone, time)));
-        }
-        if columns >= 60 && gone > 0 {
-            let left = time.mul_f64(f(all.saturating_sub(*bytes)) / f(gone));
-            right.push_str(&format!(" {:>9}", duration(left.min(Duration::from_secs(359_999)))));
-        }
-        let left = columns.saturating_sub(right.width());
-        let bar = if columns >= 60 { left / 3 } else { 0 };
+    fn row(&self, look: Look, columns: usize, now: Option<Instant>) -> Line<'static> {
+        let Transfer { peer, name, direction, bytes, size, .. } = &self.transfer;
         let label = if self.is_hashed {
             format!("hashing {} for {peer}", safe_line(name.as_str()))
         } else {
             label(name.as_str(), peer, *direction, look, columns)
         };
-        let name_room = left.saturating_sub(bar + usize::from(bar > 0));
-        let name = cut(&label, name_room, look.ellipsis());
-        let gap = " ".repeat(left.saturating_sub(name.width() + bar));
-        let full = usize::try_from(u128::try_from(bar).unwrap_or(0) * u128::from(*bytes) / u128::from(*all).max(1));
-        let full = full.unwrap_or(bar).min(bar);
-        let (done, open) = look.bar();
-        Line::from(vec![
-            Span::raw(name),
-            Span::raw(gap),
-            Span::styled(done.repeat(full), look.good()),
-            Span::styled(open.repeat(bar - full), look.dim()),
-            Span::raw(right),
-        ])
+        let now = now.unwrap_or(self.heard);
+        let note = if self.meter.is_stalled(now) { "stalled" } else { "" };
+        let row = ProgressRow { label: &label, bytes: *bytes, size: *size, speed: self.meter.speed(now), note };
+        row.line(look, columns)
     }
 }
 
@@ -177,7 +152,7 @@ fn ended_row(transfer: &Transfer, look: Look, columns: usize) -> Line<'static> {
     let text = format!("{} ({})", label(name.as_str(), peer, *direction, look, columns), size(*bytes));
     Line::from(vec![
         Span::styled(sign, style),
-        Span::styled(format!(" {}", cut(&text, columns.saturating_sub(2), look.ellipsis())), look.dim()),
+        Span::styled(format!(" {}", cut_middle(&text, columns.saturating_sub(2), look.ellipsis())), look.dim()),
     ])
 }
 
@@ -197,13 +172,10 @@ fn is_same(one: &Transfer, other: &Transfer) -> bool {
     one.peer == other.peer && one.name == other.name && one.direction == other.direction
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for a guess of the time that is left")]
-const fn f(bytes: u64) -> f64 {
-    bytes as f64
-}
-
 #[cfg(test)]
 mod tests {
+    use unicode_width::UnicodeWidthStr;
+
     use super::*;
 
     const LOOK: Look = Look { color: false, unicode: true };
@@ -260,22 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn the_speed_is_that_of_the_last_seconds() {
+    fn what_stalls_shows_no_speed() {
         let begun = Instant::now();
         let mut transfers = Transfers::default();
-        for second in 0..60 {
-            // 1 MB/s for a minute, then ten times that.
+        for second in 0..5 {
             transfers.take(&told("a", second * 1_000_000, TransferState::Running), begun + Duration::from_secs(second));
         }
-        for second in 0..9 {
-            let bytes = 60_000_000 + second * 4_000_000;
-            transfers.take(&told("a", bytes, TransferState::Running), begun + Duration::from_secs(60 + second));
-        }
-        assert!(
-            text(&transfers.rows(LOOK, 60, 1))[0].contains("4.00 MB/s"),
-            "{:?}",
-            text(&transfers.rows(LOOK, 60, 1))
-        );
+        let row = |transfers: &Transfers| text(&transfers.rows(LOOK, 60, 1)).concat();
+        assert!(row(&transfers).contains("1.00 MB/s"), "{}", row(&transfers));
+        transfers.expire(begun + Duration::from_secs(9));
+        assert!(row(&transfers).contains("stalled") && !row(&transfers).contains("/s"), "{}", row(&transfers));
     }
 
     #[test]

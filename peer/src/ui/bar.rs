@@ -1,0 +1,123 @@
+//! A bar on standard error. What it shows is set when it changes, and drawn now and then.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::style::ProgressTracker;
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+
+use super::look::Look;
+use super::progress_row::ProgressRow;
+use super::rate_meter::RateMeter;
+
+/// Between two drawings.
+const FRAME: Duration = Duration::from_millis(150);
+
+/// One bar; it is taken away when this is dropped.
+#[derive(Debug)]
+pub(super) struct Bar {
+    bars: MultiProgress,
+    shown: ProgressBar,
+    facts: Arc<Mutex<Facts>>,
+}
+
+#[derive(Debug)]
+struct Facts {
+    label: String,
+    bytes: u64,
+    size: u64,
+    note: &'static str,
+    meter: RateMeter,
+}
+
+impl Bar {
+    /// A bar above `below`, or the last one.
+    pub(super) fn new(bars: &MultiProgress, below: Option<&Self>, look: Look, label: &str, size: u64) -> Self {
+        let meter = RateMeter::default();
+        let facts = Arc::new(Mutex::new(Facts { label: label.to_owned(), bytes: 0, size, note: "", meter }));
+        let row = Row { facts: facts.clone(), look };
+        let style = ProgressStyle::with_template("{row}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(size).with_style(style.with_key("row", row));
+        let shown = match below {
+            Some(below) => bars.insert_before(&below.shown, bar),
+            None => bars.add(bar),
+        };
+        shown.tick();
+        shown.enable_steady_tick(FRAME);
+        Self { bars: bars.clone(), shown, facts }
+    }
+
+    /// So many bytes are there; the first time, from before.
+    pub(super) fn set_bytes(&self, bytes: u64, now: Instant) {
+        let mut facts = lock(&self.facts);
+        facts.bytes = bytes;
+        facts.meter.advance(bytes, now);
+    }
+
+    /// So many bytes are there, from before: they are no speed.
+    pub(super) fn begin_at(&self, bytes: u64, now: Instant) {
+        lock(&self.facts).meter = RateMeter::default();
+        self.set_bytes(bytes, now);
+    }
+
+    /// All that there is to come.
+    pub(super) fn set_size(&self, size: u64) {
+        lock(&self.facts).size = size;
+    }
+
+    pub(super) fn set_label(&self, label: &str) {
+        label.clone_into(&mut lock(&self.facts).label);
+    }
+
+    /// What it does, in a word, while it has no speed.
+    pub(super) fn set_note(&self, note: &'static str) {
+        lock(&self.facts).note = note;
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.shown.finish_and_clear();
+        self.bars.remove(&self.shown);
+    }
+}
+
+/// Columns of the terminal; a console that knows of none says 0.
+pub(super) fn columns() -> usize {
+    crossterm::terminal::size().map_or(80, |(columns, _)| if columns == 0 { 80 } else { columns.into() })
+}
+
+/// Rows of the terminal, likewise.
+pub(super) fn screen_rows() -> usize {
+    crossterm::terminal::size().map_or(24, |(_, rows)| if rows == 0 { 24 } else { rows.into() })
+}
+
+#[derive(Clone)]
+struct Row {
+    facts: Arc<Mutex<Facts>>,
+    look: Look,
+}
+
+impl ProgressTracker for Row {
+    fn clone_box(&self) -> Box<dyn ProgressTracker> {
+        Box::new(self.clone())
+    }
+
+    fn tick(&mut self, _: &ProgressState, _: Instant) {}
+
+    fn reset(&mut self, _: &ProgressState, _: Instant) {}
+
+    fn write(&self, _: &ProgressState, out: &mut dyn Write) {
+        let now = Instant::now();
+        let Facts { label, bytes, size, note, meter } = &*lock(&self.facts);
+        let note = if note.is_empty() && meter.is_stalled(now) && bytes < size { "stalled" } else { note };
+        let row = ProgressRow { label, bytes: *bytes, size: *size, speed: meter.speed(now), note };
+        // It is a string that is written to.
+        let _ = write!(out, "{}", row.line(self.look, columns()));
+    }
+}
+
+fn lock(facts: &Mutex<Facts>) -> MutexGuard<'_, Facts> {
+    facts.lock().unwrap_or_else(PoisonError::into_inner)
+}

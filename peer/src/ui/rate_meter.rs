@@ -1,0 +1,109 @@
+//! How fast something goes: over the last seconds, and not at all when nothing came in them. Pure.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The speed shown is that of so long.
+const WINDOW: Duration = Duration::from_secs(3);
+/// Between two marks.
+const MARK: Duration = Duration::from_millis(200);
+/// Of a shorter time there is no speed to speak of.
+const SPEAKS: Duration = Duration::from_millis(400);
+
+/// Bytes that came in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Speed {
+    pub(super) bytes: u64,
+    pub(super) time: Duration,
+}
+
+/// Measures the speed of something that is told how far it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RateMeter {
+    /// When there were how many bytes; the oldest one is where the window begins.
+    marks: VecDeque<(Instant, u64)>,
+    /// When more came for the last time, and how much there was then.
+    last: Option<(Instant, u64)>,
+}
+
+impl RateMeter {
+    /// So many bytes are there now. Those that are there the first time were there before.
+    pub(super) fn advance(&mut self, bytes: u64, now: Instant) {
+        match self.last {
+            // Begun anew.
+            Some((_, before)) if bytes < before => self.marks.clear(),
+            Some((_, before)) if bytes == before => return,
+            _ => {}
+        }
+        self.last = Some((now, bytes));
+        if self.marks.back().is_none_or(|(marked, _)| now.saturating_duration_since(*marked) >= MARK) {
+            self.marks.push_back((now, bytes));
+        }
+        while self.marks.get(1).is_some_and(|(marked, _)| now.saturating_duration_since(*marked) >= WINDOW) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// The speed, if anything came lately.
+    pub(super) fn speed(&self, now: Instant) -> Option<Speed> {
+        let (came, bytes) = self.last?;
+        let (since, before) = self
+            .marks
+            .iter()
+            .rev()
+            .find(|(marked, _)| now.saturating_duration_since(*marked) >= WINDOW)
+            .or_else(|| self.marks.front())?;
+        let time = now.saturating_duration_since(*since);
+        let is_lately = now.saturating_duration_since(came) < WINDOW;
+        (is_lately && time >= SPEAKS).then(|| Speed { bytes: bytes - before, time })
+    }
+
+    /// Whether something came once, and nothing lately.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        self.last.is_some_and(|(came, _)| now.saturating_duration_since(came) >= WINDOW)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(begun: Instant, ms: u64) -> Instant {
+        begun + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_speed_is_that_of_the_last_seconds() {
+        let begun = Instant::now();
+        let mut meter = RateMeter::default();
+        assert_eq!(meter.speed(begun), None);
+        // 500 bytes were there before; then 1 byte a millisecond, then ten.
+        for ms in 0..10_000 {
+            meter.advance(500 + ms, at(begun, ms));
+        }
+        let per_second = |speed: Speed| u128::from(speed.bytes) * 1000 / speed.time.as_millis();
+        assert!((950..1050).contains(&per_second(meter.speed(at(begun, 10_000)).unwrap())));
+        for ms in 0..5_000 {
+            meter.advance(10_500 + 10 * ms, at(begun, 10_000 + ms));
+        }
+        assert!((9_500..10_500).contains(&per_second(meter.speed(at(begun, 15_000)).unwrap())));
+    }
+
+    #[test]
+    fn what_stalls_has_no_speed() {
+        let begun = Instant::now();
+        let mut meter = RateMeter::default();
+        meter.advance(0, begun);
+        meter.advance(1_000_000, at(begun, 500));
+        assert!(meter.speed(at(begun, 600)).is_some() && !meter.is_stalled(at(begun, 600)));
+        assert!(meter.speed(at(begun, 2_000)).unwrap().time > Duration::from_secs(1), "it sinks");
+        meter.advance(1_000_000, at(begun, 3_400));
+        assert_eq!(meter.speed(at(begun, 3_500)), None);
+        assert!(meter.is_stalled(at(begun, 3_500)));
+        meter.advance(1_500_000, at(begun, 20_000));
+        let speed = meter.speed(at(begun, 20_500)).unwrap();
+        assert!(speed.bytes <= 500_000, "what came long ago is no speed of now: {speed:?}");
+        meter.advance(10, at(begun, 20_600));
+        assert_eq!(meter.speed(at(begun, 20_700)), None, "begun anew");
+    }
+}
