@@ -1,6 +1,10 @@
 //! A password changed by whoever has it: on the terminal, from a file, and beside a running node.
 
-use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use serde_json::{Value, json};
+use tests::files::write;
 use tests::{Invocation, Lab, LabOptions, binaries};
 
 fn tracker(lab: &Lab, words: &[&str]) -> Invocation {
@@ -40,7 +44,7 @@ fn on_a_terminal_it_is_asked_for_and_not_shown() {
     let bob = lab.user("bob");
     let mut terminal = bob.peer(["passwd"]).in_terminal(80, 24);
     for (label, answer) in
-        [("Present password:", "password of bob\n"), ("New password:", "mine\n"), ("The same again:", "another\n")]
+        [("Current password:", "password of bob\n"), ("New password:", "mine\n"), ("Repeat the password:", "another\n")]
     {
         terminal.wait_for(label);
         terminal.wait_until_secret();
@@ -70,4 +74,76 @@ fn beside_a_running_node_the_node_stays_and_other_sessions_end() {
     watching.terminate();
     let seen = watching.finish();
     assert_eq!(seen.exits(143).out().matches("bob").count(), 1, "{seen}");
+}
+
+/// What is typed on one keyboard is what a file of another editor holds.
+#[test]
+fn a_password_is_what_people_see_of_it() {
+    let lab = Lab::start();
+    let alice = lab.stranger("alice");
+    let file = write(lab.join("secret.txt"), "\u{feff}se\u{301}nha\u{a0}boa\r\nsecond line\r\n");
+    let registered = alice.peer(["register", "alice", "--password-file"]).arg(&file).run();
+    registered.exits(0).says("secret.txt can be read by others").says("chmod 600");
+    let mut typed = alice.peer(["login", "alice"]).in_terminal(80, 8);
+    typed.wait_for("Password:");
+    typed.wait_until_secret();
+    typed.press("s\u{e9}nha boa\r");
+    typed.finish().0.exits(0);
+    let old_mac = |text: &str| alice.peer(["login", "alice", "--password-file", "-"]).stdin(text).run();
+    old_mac("s\u{e9}nha boa\rsecond line\r").exits(0);
+    old_mac("se\u{301}nha boa").exits(0);
+    old_mac("senha boa").exits(3);
+    for (content, why) in [(&b"caf\xe9\n"[..], "is not UTF-8"), (b"\xff\xfes\0\n\0", "UTF-16"), (b"\n", "is empty")] {
+        let file = write(lab.join("bad.txt"), content);
+        let refused = alice.peer(["login", "alice", "--password-file"]).arg(&file).run();
+        refused.exits(2).says("bad.txt").says(why);
+    }
+    let folder = alice.peer(["login", "alice", "--password-file"]).arg(lab.empty_folder("a folder")).run();
+    folder.exits(2).says("a folder is a folder");
+    alice.peer(["login", "alice", "--password-file", "missing.txt"]).run().exits(9).says("missing.txt");
+}
+
+/// Passwords were once kept as they came.
+#[test]
+fn an_account_of_before_is_entered_as_before() {
+    let lab = Lab::start();
+    let registered = |user: &str, password: &str| {
+        let mut tracker = TcpStream::connect(lab.address()).unwrap();
+        let request = json!({ "action": "REGISTER", "user": user, "password": password });
+        tracker.write_all(request.to_string().as_bytes()).unwrap();
+        tracker.shutdown(Shutdown::Write).unwrap();
+        let mut reply = String::new();
+        tracker.read_to_string(&mut reply).unwrap();
+        assert!(reply.contains("\"ok\""), "{reply}");
+    };
+    for (user, kept, given) in [
+        ("decomposed", "cafe\u{301}", "caf\u{e9}\n"),
+        ("marked", "\u{feff}old", "\u{feff}old\r\n"),
+        ("carriage", "a\rb", "a\rb\n"),
+    ] {
+        registered(user, kept);
+        let stranger = lab.stranger(user);
+        stranger.peer(["login", user, "--password-file", "-"]).stdin(given).run().exits(0);
+        let change = format!("{}\nmine\n", given.trim_end());
+        if user != "carriage" {
+            stranger.peer(["passwd", "--password-file", "-"]).stdin(change).run().exits(0);
+            stranger.peer(["login", user, "--password-file", "-"]).stdin("mine").run().exits(0);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_password_is_known_before_a_new_one_is_asked_for() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    for node in [None, Some(bob.serve())] {
+        let mut terminal = bob.peer(["passwd"]).in_terminal(80, 10);
+        terminal.wait_for("Current password:");
+        terminal.wait_until_secret();
+        terminal.press("not mine\n");
+        let (outcome, screen) = terminal.finish();
+        outcome.exits(3);
+        assert!(!screen.text().contains("New password:"), "{}", screen.text());
+        drop(node);
+    }
 }

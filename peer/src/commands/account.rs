@@ -1,10 +1,12 @@
 //! `peer register`, `login`, `passwd`, `logout`, `whoami`.
 
 use serde_json::json;
+use shared::tracker::Password;
 use shared::{Fingerprint, UserName};
 
-use super::password::{change_of_password, password};
+use super::password::{change_of_password, new_password, password};
 use super::{Context, PasswordSource};
+use crate::engine::account::PasswordChange;
 use crate::engine::node::control::NodeClient;
 use crate::engine::{Error, account};
 use crate::net::tracker::TrackerAddress;
@@ -14,7 +16,7 @@ pub(super) async fn register(context: &Context, user: UserName, source: &Passwor
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
     let tracker = context.tracker(&profile, &format!("register {user}")).await?;
-    let password = password(context, source, true).await?;
+    let password = new_password(context, source).await?;
     let fingerprint = account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
     tell_account(context, "registered", &user, &tracker, fingerprint)
 }
@@ -28,19 +30,26 @@ pub(super) async fn login(
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
     let tracker = context.tracker(&profile, &format!("login {user}")).await?;
-    let password = password(context, source, false).await?;
-    let fingerprint = account::login(&profile, &tracker, &context.notify(), user.clone(), password, rebind).await?;
+    let passwords = password(context, source).await?;
+    let notify = context.notify();
+    let login = async |password| account::login(&profile, &tracker, &notify, user.clone(), password, rebind).await;
+    let fingerprint = passwords.each(login).await?;
     tell_account(context, "logged in as", &user, &tracker, fingerprint)
 }
 
 /// Through the node where one runs: its session is the one that asks, and stays.
 pub(super) async fn passwd(context: &Context, source: &PasswordSource) -> Result<(), Error> {
     let me = context.me()?;
-    let change = change_of_password(context, source).await?;
-    match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => node.passwd(&change).await?,
-        None => account::passwd(&mut me.connect_tracker().await?, me.user.clone(), change).await?,
-    }
+    let check = async |password: Password| account::check_password(&me, password.clone()).await.map(|()| password);
+    let (current, new) = change_of_password(context, source, check).await?;
+    let change = async |present| {
+        let change = PasswordChange { present, new: new.clone() };
+        match NodeClient::connect(&me.profile).await? {
+            Some(mut node) => node.passwd(&change).await,
+            None => account::passwd(&mut me.connect_tracker().await?, me.user.clone(), change).await,
+        }
+    };
+    current.each(change).await?;
     if context.output.is_json() {
         return Ok(context.output.object("password_changed", &json!({ "user": me.user }))?);
     }

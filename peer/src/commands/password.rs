@@ -1,54 +1,97 @@
 //! Asking for passwords and for consent.
+//!
+//! A password is what people see, not how it is written: one that is typed is the same as one in a file, whatever keyboard
+//! or editor it came from. It is prepared as RFC 8265 has it for passwords (OpaqueString): blanks of other scripts are
+//! blanks, accents are composed. Accounts made before that have their password as it came: that is tried as well.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use shared::limits::PASSWORD_BYTES;
+use shared::safe_text::safe_line;
 use shared::tracker::Password;
+use unicode_normalization::UnicodeNormalization;
 
 use super::{Context, PasswordSource};
-use crate::engine::account::PasswordChange;
-use crate::engine::{Error, blocking};
+use crate::engine::{Error, ErrorKind, blocking};
+use crate::sys::{HiddenInput, job};
+use crate::ui::{Secret, prompt, read_secret};
 
-/// The password, asked for twice when it is a new one.
-pub(super) async fn password(context: &Context, source: &PasswordSource, is_new: bool) -> Result<Password, Error> {
-    let (asking, source) = (context.clone(), source.clone());
-    // Reading may block for ever; an interruption must not.
-    let text = blocking(move || match &source {
-        PasswordSource::File(path) => next_line(&mut *open(path)?),
-        PasswordSource::Prompt => prompt(&asking, is_new),
-    })
-    .await?;
-    checked(&text)
+/// A password as it may be known to the tracker, the likeliest way first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spellings(Vec<Password>);
+
+/// What was typed or read, before it is a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Given {
+    text: String,
+    /// The same as earlier releases had it.
+    as_before: String,
 }
 
-/// The present password and the new one, which is asked for twice.
-pub(super) async fn change_of_password(context: &Context, source: &PasswordSource) -> Result<PasswordChange, Error> {
-    let (asking, source) = (context.clone(), source.clone());
-    blocking(move || match &source {
-        PasswordSource::File(path) => {
-            let mut lines = open(path)?;
-            let present = checked(&next_line(&mut *lines)?)?;
-            let new = next_line(&mut *lines)?;
-            if new.is_empty() {
-                let why = "the second line of the password file has no new password: nothing was done";
-                return Err(Error::Usage(why.to_owned()));
+impl Spellings {
+    /// Does something with the password, and with its other spellings for as long as it is told that it's wrong.
+    pub(super) async fn each<T>(&self, mut attempt: impl AsyncFnMut(Password) -> Result<T, Error>) -> Result<T, Error> {
+        let mut tried = Err(Error::Usage("there is no password".to_owned()));
+        for password in &self.0 {
+            tried = attempt(password.clone()).await;
+            if !matches!(&tried, Err(error) if error.kind() == ErrorKind::NotLoggedIn) {
+                break;
             }
-            Ok(PasswordChange { present, new: checked(&new)? })
+        }
+        tried
+    }
+}
+
+/// The password of an account that exists.
+pub(super) async fn password(context: &Context, source: &PasswordSource) -> Result<Spellings, Error> {
+    let given = match source {
+        PasswordSource::File(path) => first_lines::<1>(context, path).await?.map(spellings),
+        PasswordSource::Prompt => [spellings(ask(context, "Password: ").await?)],
+    };
+    let [spellings] = given;
+    spellings
+}
+
+/// The password of an account that is made, asked for twice.
+pub(super) async fn new_password(context: &Context, source: &PasswordSource) -> Result<Password, Error> {
+    match source {
+        PasswordSource::File(path) => {
+            let [given] = first_lines(context, path).await?;
+            checked(&given.text)
+        }
+        PasswordSource::Prompt => twice(context, "Password: ").await,
+    }
+}
+
+/// The current password and the new one. Asked for, the current one is proved by `check` before the new one is asked for.
+pub(super) async fn change_of_password(
+    context: &Context,
+    source: &PasswordSource,
+    check: impl AsyncFn(Password) -> Result<Password, Error>,
+) -> Result<(Spellings, Password), Error> {
+    match source {
+        PasswordSource::File(path) => {
+            let [current, new] = first_lines(context, path).await?;
+            if new.text.is_empty() {
+                let why = format!("the second line of {} has no new password: nothing was done", shown(path));
+                return Err(Error::Usage(why));
+            }
+            Ok((spellings(current)?, checked(&new.text)?))
         }
         PasswordSource::Prompt => {
-            let present = checked(&prompt_for(&asking, "Present password: ")?)?;
-            let new = checked(&twice(&asking, "New password: ")?)?;
-            Ok(PasswordChange { present, new })
+            let current = spellings(ask(context, "Current password: ").await?)?;
+            let right = current.each(async |password| check(password).await).await?;
+            Ok((Spellings(vec![right]), twice(context, "New password: ").await?))
         }
-    })
-    .await
+    }
 }
 
 /// Asks a question whose answer is yes or no; the end of input means no.
 pub(super) async fn confirm(context: &Context, question: &str) -> Result<bool, Error> {
-    if context.no_input || !io::stdin().is_terminal() {
+    if context.no_input || !io::stdin().is_terminal() || job::is_in_background() {
         return Ok(false);
     }
     context.output.prompt(&format!("{question} [y/N] "));
@@ -60,45 +103,189 @@ pub(super) async fn confirm(context: &Context, question: &str) -> Result<bool, E
     .await
 }
 
-fn prompt(context: &Context, is_new: bool) -> Result<String, Error> {
-    if is_new { twice(context, "Password: ") } else { prompt_for(context, "Password: ") }
-}
-
-fn twice(context: &Context, label: &str) -> Result<String, Error> {
-    let text = prompt_for(context, label)?;
-    if prompt_for(context, "The same again: ")? != text {
+async fn twice(context: &Context, label: &str) -> Result<Password, Error> {
+    let given = ask(context, label).await?;
+    let password = checked(&given.text)?;
+    if ask(context, "Repeat the password: ").await?.text != given.text {
         return Err(Error::Usage("the two passwords differ: nothing was done".to_owned()));
     }
-    Ok(text)
+    Ok(password)
 }
 
-fn prompt_for(context: &Context, label: &str) -> Result<String, Error> {
+async fn ask(context: &Context, label: &str) -> Result<Given, Error> {
+    let instead = "use --password-file FILE, or - for standard input";
     if context.no_input || !io::stdin().is_terminal() {
-        return Err(Error::Usage(
-            "no terminal to ask for the password on: use --password-file FILE, or - for standard input".to_owned(),
-        ));
+        return Err(Error::Usage(format!("no terminal to ask for the password on: {instead}")));
     }
-    rpassword::prompt_password(label).map_err(|why| match why.kind() {
-        io::ErrorKind::Interrupted => Error::Interrupted,
-        _ => why.into(),
+    // Others have the terminal: to ask would stop this process.
+    if job::is_in_background() {
+        return Err(Error::Usage(format!("a process in the background can't ask for the password: {instead}")));
+    }
+    // Shown again however this ends: a thread that reads can't be called off.
+    let hidden = HiddenInput::begin()?;
+    prompt(label)?;
+    let secret = blocking(|| Ok(read_secret()?)).await?;
+    drop(hidden);
+    prompt("\n")?;
+    let nothing = |why: &str| Err(Error::Usage(format!("{why}: nothing was done")));
+    match secret {
+        Secret::Line(line) => Ok(Given::new(&line)),
+        Secret::Unreadable => nothing("what was typed is not UTF-8, set the terminal's encoding to UTF-8"),
+        Secret::Nothing => nothing("no password was given"),
+        Secret::Interrupted => Err(Error::Interrupted),
+    }
+}
+
+/// The first lines of a password file; those that it doesn't have are empty.
+async fn first_lines<const COUNT: usize>(context: &Context, path: &Path) -> Result<[Given; COUNT], Error> {
+    let path = path.to_owned();
+    let output = context.output.clone();
+    // Reading may block for ever; an interruption must not.
+    blocking(move || {
+        if path.as_os_str() == "-" {
+            return lines_of(&mut io::stdin().lock(), &path);
+        }
+        let file = File::open(&path).map_err(Error::disk(&path))?;
+        let facts = file.metadata().map_err(Error::disk(&path))?;
+        if facts.is_dir() {
+            return Err(Error::Usage(format!("the password file {} is a folder", shown(&path))));
+        }
+        let mode = facts.permissions().mode() & 0o777;
+        if facts.is_file() && mode & 0o044 != 0 {
+            let name = shown(&path);
+            output.warning(&format!(
+                "the password file {name} can be read by others (mode {mode:o}): `chmod 600 {name}`"
+            ));
+        }
+        lines_of(&mut BufReader::new(file), &path)
     })
+    .await
+}
+
+fn lines_of<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Result<[Given; COUNT], Error> {
+    let mut given = Vec::with_capacity(COUNT);
+    let mut is_begin = true;
+    while given.len() < COUNT {
+        let line = next_line(reader).map_err(Error::disk(path))?;
+        if is_begin && (line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff")) {
+            return Err(Error::Usage(format!("the password file {} is UTF-16: save it as UTF-8", shown(path))));
+        }
+        let line = String::from_utf8(line)
+            .map_err(|_| Error::Usage(format!("the password file {} is not UTF-8 text", shown(path))))?;
+        let seen = if is_begin { line.trim_start_matches('\u{feff}') } else { &line };
+        // What an editor of any system ends a line with. At a prompt, too, the first of them ends it.
+        let text = seen.split(['\r', '\n']).next().unwrap_or_default();
+        let as_before = line.trim_end_matches(['\r', '\n']);
+        if is_begin && text.is_empty() {
+            return Err(Error::Usage(format!("the first line of the password file {} is empty", shown(path))));
+        }
+        let mut rest = seen[text.len()..].trim_start_matches('\n').trim_start_matches('\r').trim_start_matches('\n');
+        given.push(Given { text: prepared(text), as_before: as_before.to_owned() });
+        // Lines that end as those of old Macs come as one.
+        while given.len() < COUNT && !rest.is_empty() {
+            let text = rest.split(['\r', '\n']).next().unwrap_or_default();
+            given.push(Given::new(text));
+            rest = rest[text.len()..].trim_start_matches(['\r', '\n']);
+        }
+        is_begin = false;
+    }
+    given.try_into().map_err(|_| Error::Internal("a password file has too many lines".to_owned()))
+}
+
+/// The next line with its end, as far as a password could go.
+fn next_line(reader: &mut dyn BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let limit = u64::try_from(2 * PASSWORD_BYTES).unwrap_or(0) + 8;
+    reader.take(limit).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+impl Given {
+    fn new(text: &str) -> Self {
+        Self { text: prepared(text), as_before: text.to_owned() }
+    }
+}
+
+/// Text as a password: OpaqueString of RFC 8265, but that nothing is refused.
+fn prepared(text: &str) -> String {
+    let is_blank =
+        |c: char| matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}');
+    text.chars().map(|c| if is_blank(c) { ' ' } else { c }).nfc().collect()
+}
+
+/// How the tracker may know it: as it is prepared today, as it came, and as keyboards that decompose accents have it.
+fn spellings(given: Given) -> Result<Spellings, Error> {
+    let decomposed: String = given.text.nfd().collect();
+    let mut passwords = vec![checked(&given.text)?];
+    for other in [given.as_before, decomposed] {
+        if let Some(password) = Password::new(&other)
+            && !passwords.contains(&password)
+        {
+            passwords.push(password);
+        }
+    }
+    Ok(Spellings(passwords))
 }
 
 fn checked(text: &str) -> Result<Password, Error> {
     Password::new(text).ok_or_else(|| Error::Usage(format!("a password has 1 to {PASSWORD_BYTES} bytes")))
 }
 
-fn open(path: &Path) -> Result<Box<dyn BufRead>, Error> {
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(io::stdin().lock()));
+fn shown(path: &Path) -> String {
+    if path == PathBuf::from("-") {
+        return "on standard input".to_owned();
     }
-    Ok(Box::new(BufReader::new(File::open(path).map_err(Error::disk(path))?)))
+    safe_line(&path.to_string_lossy()).into_owned()
 }
 
-/// The next line without its end; a password may have spaces at its own ends.
-fn next_line(reader: &mut dyn BufRead) -> Result<String, Error> {
-    let mut line = String::new();
-    let limit = u64::try_from(PASSWORD_BYTES).unwrap_or(0) + 3;
-    reader.take(limit).read_line(&mut line)?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<[Given; 2], Error> {
+        lines_of(&mut &*bytes, Path::new("secret.txt"))
+    }
+
+    fn texts(bytes: &[u8]) -> [String; 2] {
+        read(bytes).unwrap().map(|given| given.text)
+    }
+
+    #[test]
+    fn a_file_holds_what_would_be_typed() {
+        for bytes in [
+            &b"one\ntwo\n"[..],
+            b"one\r\ntwo\r\n",
+            b"one\rtwo\r",
+            b"one\rtwo",
+            b"\xef\xbb\xbfone\ntwo",
+            b"\xef\xbb\xbfone\r\ntwo",
+        ] {
+            assert_eq!(texts(bytes), ["one", "two"], "{bytes:?}");
+        }
+        assert_eq!(texts("cafe\u{301}\u{a0}x\n a b ".as_bytes()), ["caf\u{e9} x", " a b "]);
+        assert_eq!(texts(b"one\n\nthree"), ["one", ""]);
+        assert_eq!(texts(b"one"), ["one", ""]);
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_file() {
+        for bytes in [&b"caf\xe9\n"[..], b"\xff\xfeo\0n\0e\0\n\0", b"", b"\n", b"\r\nx", b"\xef\xbb\xbf\n"] {
+            let error = read(bytes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{bytes:?}");
+            assert!(error.to_string().contains("secret.txt"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_tried_as_it_may_be_known() {
+        let of = |text: &str| spellings(Given::new(text)).unwrap().0;
+        let known = |texts: &[&str]| texts.iter().map(|text| Password::new(text).unwrap()).collect::<Vec<_>>();
+        assert_eq!(of("plain"), known(&["plain"]));
+        assert_eq!(of("caf\u{e9}"), known(&["caf\u{e9}", "cafe\u{301}"]));
+        assert_eq!(of("cafe\u{301}"), known(&["caf\u{e9}", "cafe\u{301}"]));
+        let [marked, _] = read(b"\xef\xbb\xbfold\n").unwrap();
+        assert_eq!(spellings(marked).unwrap().0, known(&["old", "\u{feff}old"]));
+        let [carriage, _] = read(b"a\rb\n").unwrap();
+        assert_eq!(spellings(carriage).unwrap().0, known(&["a", "a\rb"]));
+    }
 }

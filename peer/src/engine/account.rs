@@ -1,11 +1,14 @@
 //! Making, entering and leaving an account.
 
-use shared::tracker::{Credentials, Empty, LoginReply, Password, Presence, Proof, Request};
+use shared::tracker::{
+    CountReply, Credentials, Empty, ErrorCode, FilesMode, LoginReply, Password, Presence, Proof, RegisterFiles, Request,
+};
 use shared::{Fingerprint, UserName};
 
 use super::me::connect_tracker;
-use super::{Error, Notify};
+use super::{Error, Me, Notify};
 use crate::engine::contacts::AskTracker;
+use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Account, Profile};
 
@@ -69,6 +72,23 @@ pub async fn passwd(tracker: &mut impl AskTracker, user: UserName, change: Passw
     let credentials = Credentials { user, password: change.present };
     let Empty {} = tracker.call(&Request::Passwd { credentials, new_password: change.new }).await?;
     Ok(())
+}
+
+/// Proves that a password is the account's, and changes nothing: it goes along with a list of no files, on a connection
+/// that can speak for nobody without it.
+///
+/// # Errors
+/// [`Error::Tracker`]: it is wrong, or the tracker can't be asked.
+pub async fn check_password(me: &Me, password: Password) -> Result<(), Error> {
+    let proof = Proof { token: None, password: Some(password) };
+    let (user, files, mode) = (me.user.clone(), Vec::new(), FilesMode::Add);
+    let request = Request::RegisterFiles(RegisterFiles { user, files, mode, proof });
+    match me.connect_tracker().await?.call::<CountReply>(&request).await {
+        Ok(CountReply { .. }) => Ok(()),
+        // Whoever isn't online has no list: that is looked at when the password was right.
+        Err(TrackerError::Refused { refusal, .. }) if refusal.code == ErrorCode::NotLoggedIn => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Forgets the account on this machine; the identity and the shares stay. A running node goes on until it is stopped.
