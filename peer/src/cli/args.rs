@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shared::tracker::HashText;
 use shared::{FileName, Fingerprint, NewUserName, UserName};
@@ -27,11 +28,11 @@ Exit codes:
   2 usage           5 that file is not shared        10 the destination exists
                     6 refused by the other side      11 an identity changed
                     7 network, time-out, tracker     12 some of several failed
-  130 and 143: interrupted, terminated";
+  129, 130 and 143: the terminal is gone, interrupted, terminated";
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
-#[command(name = "peer", version, after_help = EXIT_CODES, styles = Styles::plain(), max_term_width = 100)]
+#[command(name = "peer", version, after_help = EXIT_CODES, styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
 pub(super) struct Args {
     #[command(flatten)]
     global: Global,
@@ -63,6 +64,9 @@ struct Global {
     /// Never ask anything.
     #[arg(long, global = true)]
     no_input: bool,
+    /// Write plain lines and draw nothing again, for screen readers and logs; so do ACCESSIBLE=1 and TERM=dumb.
+    #[arg(long, global = true)]
+    plain: bool,
     /// When to use colour.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: When,
@@ -96,7 +100,7 @@ enum Subcommands {
     },
     /// Change the account's password; its sessions end, but for this profile's own.
     Passwd {
-        /// File with two lines, the present password and the new one; `-` is standard input.
+        /// File with two lines, the current password and the new one; `-` is standard input.
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
@@ -134,7 +138,7 @@ enum Subcommands {
         /// is forwarded to --port.
         #[arg(long, value_name = "[IP:]PORT", value_parser = forwarded)]
         announce: Option<Forwarded>,
-        /// Send at most this many bytes a second, to all together (10M, 500k).
+        /// Send at most this many bytes a second, to all together (10M, 500k, 10 MB/s).
         #[arg(long, value_name = "RATE", value_parser = rate)]
         limit: Option<u64>,
         /// Send at most this many bytes a second to each peer.
@@ -189,7 +193,7 @@ enum Subcommands {
         /// Ask nobody but the user, and those named with --from.
         #[arg(long)]
         only: bool,
-        /// Receive at most this many bytes a second (10M, 500k).
+        /// Receive at most this many bytes a second (10M, 500k, 10 MB/s).
         #[arg(long, value_name = "RATE", value_parser = rate)]
         limit: Option<u64>,
         /// Wait this long for sources that are gone [default: 90].
@@ -260,7 +264,7 @@ enum Subcommands {
         /// Who.
         user: Option<UserName>,
     },
-    /// Refuse them no longer.
+    /// Unblock somebody.
     Unblock {
         /// Who.
         user: UserName,
@@ -273,7 +277,8 @@ enum Subcommands {
         /// Run no program.
         #[arg(long, conflicts_with = "hook")]
         no_hook: bool,
-        /// The program and its arguments, after --; it is run without a shell.
+        /// The program and its arguments, after --; it is run without a shell. Its environment has VIZINHO_FROM and
+        /// VIZINHO_TEXT, its standard input the text: -- sh -c 'notify-send -- "$VIZINHO_FROM" "$VIZINHO_TEXT"'
         #[arg(last = true, value_name = "CMD")]
         hook: Vec<String>,
     },
@@ -351,7 +356,9 @@ impl Args {
         in_terminal: bool,
     ) -> Result<Self, clap::Error> {
         let command = Self::command().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
-        Self::from_arg_matches(&command.try_get_matches_from(args)?)
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let matches = command.try_get_matches_from(&args).map_err(|error| explained(error, &args))?;
+        Self::from_arg_matches(&matches)
     }
 
     pub(super) const fn verbosity(&self) -> u8 {
@@ -364,7 +371,8 @@ impl Args {
             When::Always => ColorChoice::Always,
             When::Never => ColorChoice::Never,
         };
-        Output::new(OutputOptions { json: self.global.json, quiet: self.global.quiet, color })
+        let Global { json, quiet, plain, .. } = self.global;
+        Output::new(OutputOptions { json, quiet, plain, color })
     }
 
     /// Checks what clap can't.
@@ -379,6 +387,48 @@ impl Args {
         Ok(Configured { context: Context { home, tracker, output, no_input, no_mdns, cancel }, command })
     }
 }
+
+/// Commands of other programs, and ours that does the same.
+const MEANT: [(&str, &str); 14] = [
+    ("get", "peer fetch USER NAME"),
+    ("download", "peer fetch USER NAME"),
+    ("send", "peer offer USER FILE"),
+    ("put", "peer offer USER FILE"),
+    ("upload", "peer share PATH"),
+    ("ls", "peer files USER"),
+    ("who", "peer list"),
+    ("users", "peer list"),
+    ("peers", "peer list"),
+    ("msg", "peer chat USER TEXT"),
+    ("message", "peer chat USER TEXT"),
+    ("status", "peer whoami"),
+    ("search", "peer find WORDS"),
+    ("stop", "peer logout"),
+];
+
+/// An error with what clap doesn't say: which argument isn't text, what a command of other programs is called here.
+fn explained(error: clap::Error, args: &[OsString]) -> clap::Error {
+    match error.kind() {
+        ErrorKind::InvalidUtf8 => {
+            let is_wrong = |(_, arg): &(usize, &OsString)| arg.to_str().is_none();
+            let Some((number, arg)) = args.iter().enumerate().find(is_wrong) else { return error };
+            // As it would be pasted, with its bytes.
+            let shown = arg.as_encoded_bytes().escape_ascii();
+            let why = format!(
+                "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text\n"
+            );
+            Args::command().error(ErrorKind::InvalidUtf8, why)
+        }
+        ErrorKind::InvalidSubcommand => {
+            let Some(ContextValue::String(tried)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+            let Some((_, ours)) = MEANT.iter().find(|(theirs, _)| theirs == tried) else { return error };
+            let why = format!("there is no `peer {tried}`: you may mean `{ours}`; `peer --help` lists all commands\n");
+            Args::command().error(ErrorKind::InvalidSubcommand, why)
+        }
+        _ => error,
+    }
+}
+
 fn default_home() -> Result<PathBuf, Error> {
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders
@@ -393,7 +443,7 @@ fn default_home() -> Result<PathBuf, Error> {
 mod tests {
     use super::*;
     use crate::commands::FetchWanted;
-    use crate::engine::fetch::Destination;
+    use crate::engine::fetch::{Destination, Sources};
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -428,6 +478,44 @@ mod tests {
     }
 
     #[test]
+    fn the_last_of_several_counts_and_lists_go_on() {
+        let read = |args: &[&str]| Args::read(args, false).unwrap();
+        let home = |args: &[&str]| read(args).global.home.unwrap();
+        assert_eq!(home(&["peer", "--home", "a", "--home", "b", "list"]), PathBuf::from("b"));
+        assert_eq!(home(&["peer", "--home", "a", "list", "--home", "b"]), PathBuf::from("b"));
+        assert_eq!(home(&["peer", "list", "--home", "a", "--home", "b"]), PathBuf::from("b"));
+        read(&["peer", "--json", "--json", "--no-input", "--color", "never", "--color", "auto", "list", "--json"]);
+        read(&["peer", "--tracker", "a", "list", "--limit", "1", "--limit", "2", "--tracker", "b"]);
+        match command(&[
+            "peer", "fetch", "bob", "a", "b", "--from", "carol", "--from", "dave,eve", "-j", "1", "-j", "2",
+        ]) {
+            Command::Fetch(FetchWanted::These { request, .. }) => {
+                assert_eq!((request.names.len(), request.streams), (2, 2));
+                assert!(matches!(request.sources, Sources::Also(also) if also.len() == 3));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = Args::read(["peer", "get", "bob", "x"], false).unwrap_err().to_string();
+        assert!(error.contains("`peer fetch USER NAME`"), "{error}");
+        use std::os::unix::ffi::OsStringExt;
+        let args = [b"peer".to_vec(), b"chat".to_vec(), b"bob".to_vec(), b"ol\xe1".to_vec()].map(OsString::from_vec);
+        let error = Args::read(args, false).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("argument 3, \"ol\\xe1\""), "{error}");
+        for (theirs, _) in MEANT {
+            assert_eq!(
+                Args::read(["peer", theirs], false).unwrap_err().kind(),
+                ErrorKind::InvalidSubcommand,
+                "{theirs}"
+            );
+        }
+    }
+
+    #[test]
     fn wrong_words_are_usage_errors() {
         for args in [
             &["peer"] as &[&str],
@@ -445,6 +533,10 @@ mod tests {
             &["peer", "serve", "--announce", "host:1"],
             &["peer", "find"],
             &["peer", "list", "--limit", "0"],
+            &["peer", "list", "--hash", "nonsense"],
+            &["peer", "block", "no such name"],
+            &["peer", "serve", "--announce", "0.0.0.0:1"],
+            &["peer", "serve", "--limit", "fast"],
         ] {
             assert_eq!(Args::read(args.iter(), false).unwrap_err().exit_code(), 2, "{args:?}");
         }

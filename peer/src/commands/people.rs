@@ -1,23 +1,46 @@
 //! `peer block`, `unblock`, `notify`.
 
+use std::time::Duration;
+
 use serde_json::json;
 use shared::UserName;
 
-use super::Context;
+use super::{Context, session};
 use crate::engine::node::control::{Action, NodeClient};
-use crate::engine::{Error, now_s};
+use crate::engine::{Error, ErrorKind, Me, now_s};
+
+/// How long the tracker is asked whether there is somebody.
+const ASKS: Duration = Duration::from_secs(2);
 
 pub(super) async fn block(context: &Context, user: &UserName) -> Result<(), Error> {
     let me = context.me()?;
     if *user == me.user {
-        return Err(Error::Usage("that is you".to_owned()));
+        return Err(Error::Usage(format!("{user} is you: you can't block yourself")));
     }
+    refuse_nobody(&me, user).await?;
     match NodeClient::connect(&me.profile).await? {
         Some(mut node) => node.tell(Action::Block { user: user.clone() }).await?,
         None => me.profile.block(user, now_s()).map(|_| ())?,
     }
-    context.output.note(&format!("{user} is blocked: messages, offers and fetches of theirs are refused"));
+    context.output.note(&format!("blocked {user}: no messages, offers or downloads"));
     Ok(())
+}
+
+/// Blocking nobody blocks nobody: a name that is mistyped is refused, if the tracker can be asked. Whoever was met may have
+/// no account any more.
+async fn refuse_nobody(me: &Me, user: &UserName) -> Result<(), Error> {
+    if me.profile.acquaintances()?.iter().any(|(met, _)| met == user) {
+        return Ok(());
+    }
+    match tokio::time::timeout(ASKS, session::look_up(me, user)).await {
+        Ok(Ok((false, like))) => {
+            let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
+            let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
+            let message = format!("there is no user \"{user}\"{meant}");
+            Err(Error::Told { kind: ErrorKind::Unavailable, message })
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn unblock(context: &Context, user: &UserName) -> Result<(), Error> {
@@ -25,7 +48,7 @@ pub(super) fn unblock(context: &Context, user: &UserName) -> Result<(), Error> {
     if !me.profile.unblock(user)? {
         return Err(Error::Usage(format!("{user} is not blocked: `peer block` shows who is")));
     }
-    context.output.note(&format!("{user} is not blocked any more"));
+    context.output.note(&format!("unblocked {user}"));
     Ok(())
 }
 

@@ -104,7 +104,7 @@ impl Subcommands {
             Self::Unblock { user } => Command::Unblock { user },
             Self::Notify { bell, no_hook, hook } => Command::Notify(NotifyChange {
                 rings: bell.map(|bell| matches!(bell, Switch::On)),
-                hook: Some(hook).filter(|hook| no_hook || !hook.is_empty()),
+                hook: Some(hook).filter(|hook| no_hook || !hook.is_empty()).map(super::values::hook).transpose()?,
             }),
             Self::Events => Command::Events,
             Self::Trust { user: Some(user), replace, yes, .. } => {

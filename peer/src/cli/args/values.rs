@@ -1,6 +1,6 @@
 //! The values that arguments have.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use shared::{ContentHash, FileName};
 use crate::engine::Error;
 use crate::engine::fetch::Destination;
 use crate::engine::node::Forwarded;
-use crate::sys::{Outlet, outlet};
+use crate::sys::{Outlet, is_executable, outlet};
 
 /// Reads where to fetch to: a folder if it is one or ends like one, `-` for standard output, a pipe or a device as a stream;
 /// else what is fetched decides.
@@ -39,11 +39,17 @@ pub(super) fn destination(path: PathBuf) -> Result<Destination, Error> {
 
 /// `40000`, `192.0.2.7:40000` or `[2001:db8::7]:40000`.
 pub(super) fn forwarded(text: &str) -> Result<Forwarded, String> {
-    let wrong = || format!("{text:?} is neither PORT nor IP:PORT");
+    let wrong =
+        || format!("{text:?} is neither PORT nor IP:PORT, such as 40000, 192.0.2.7:40000 or [2001:db8::7]:40000");
     let (ip, port) = match text.parse::<SocketAddr>() {
         Ok(address) => (Some(address.ip()), address.port()),
         Err(_) => (None, text.parse().map_err(|_| wrong())?),
     };
+    if ip.is_some_and(|ip| ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)) {
+        return Err(format!(
+            "{text:?} is no address of one machine: say the one at which others reach this one, or the port alone"
+        ));
+    }
     Ok(Forwarded { ip, port: NonZeroU16::new(port).ok_or_else(wrong)? })
 }
 
@@ -59,32 +65,77 @@ pub(super) fn wanted(words: &[String]) -> Result<Wanted, Error> {
     Words::new(&words.join(" ")).map(Wanted::Words).ok_or_else(none)
 }
 
+/// A hash of whatever kind: those of other programs' clients aren't ours.
 pub(super) fn hash_text(text: &str) -> Result<HashText, String> {
-    HashText::new(text).ok_or_else(|| "a hash has at most 128 characters".to_owned())
+    let is_hash =
+        matches!(text.len(), 32 | 40 | 56 | 64 | 96 | 128) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let wrong = || format!("{text:?} is not a hash: 64 hex digits, as `peer find` and `--json` print them");
+    // What we print is in small letters.
+    let text = text.parse::<ContentHash>().map_or_else(|_| text.to_owned(), |hash| hash.to_string());
+    HashText::new(&text).filter(|_| is_hash).ok_or_else(wrong)
 }
 
 pub(super) fn count(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// `500k`, `10M`, `1G`: bytes a second, in powers of ten as networks count.
+/// `500k`, `10M`, `10 MB/s`, `1.5 MiB`, `80 Mbit/s`: bytes a second, in powers of ten as networks count.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a rate: say 500k, 10M or 1G bytes a second");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match &text[digits.len()..] {
+    let wrong = || format!("{text:?} is not a rate: say 500k, 10M, 10 MB/s or 1G (bytes a second), or 80 Mbit/s");
+    let text = text.trim();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',')).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit_at);
+    let number: f64 = digits.replace(',', ".").parse().map_err(|_| wrong())?;
+    let unit: String = unit.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
+    let (unit, bits) = match unit.strip_suffix("/s").unwrap_or(&unit) {
+        unit if unit.ends_with("bps") => (unit.trim_end_matches("bps"), 8.0),
+        unit if unit.ends_with("bit") => (unit.trim_end_matches("bit"), 8.0),
+        unit => (unit.strip_suffix('b').unwrap_or(unit), 1.0),
+    };
+    let scale = match unit {
         "" => 1.0,
-        "k" | "K" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
+        "k" => 1e3,
+        "m" => 1e6,
+        "g" => 1e9,
+        "ki" => 1024.0,
+        "mi" => 1_048_576.0,
+        "gi" => 1_073_741_824.0,
         _ => return Err(wrong()),
     };
-    let number: f64 = digits.parse().map_err(|_| wrong())?;
-    let rate = number * scale;
+    let rate = number * scale / bits;
     if !(1000.0..=1e12).contains(&rate) {
         return Err(format!("{text} is out of range: at least 1k bytes a second"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, as just checked")]
     Ok(rate as u64)
+}
+
+/// A program that can be run, and its arguments. One that is named by its path is kept by its whole path: the node that
+/// runs it is in another folder.
+pub(super) fn hook(mut argv: Vec<String>) -> Result<Vec<String>, Error> {
+    let Some(program) = argv.first_mut() else { return Ok(argv) };
+    let found = if program.contains('/') {
+        std::path::absolute(&*program).ok().filter(|path| is_program(path))
+    } else {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders).map(|folder| folder.join(&*program)).find(|path| is_program(path))
+    };
+    match found {
+        None if std::path::Path::new(program).exists() && program.contains('/') => {
+            Err(Error::Usage(format!("{program} can't be run: it is a folder, or `chmod +x` is missing")))
+        }
+        None => Err(Error::Usage(format!("there is no program {program}: name one in the PATH, or its whole path"))),
+        Some(path) if program.contains('/') => {
+            let not_text = || Error::Usage("the path of the program is not UTF-8".to_owned());
+            *program = path.into_os_string().into_string().map_err(|_| not_text())?;
+            Ok(argv)
+        }
+        Some(_) => Ok(argv),
+    }
+}
+
+fn is_program(path: &std::path::Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|facts| facts.is_file() && is_executable(&facts))
 }
 
 /// The name of an offer.
@@ -105,8 +156,19 @@ mod tests {
         {
             assert_eq!(forwarded(text), Ok(Forwarded { ip: ip.map(|ip| ip.parse().unwrap()), port }), "{text}");
         }
-        for wrong in ["", "0", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"] {
+        let nobodys = ["0.0.0.0:1", "[::]:1", "224.0.0.251:1", "[ff02::1]:1", "255.255.255.255:1"];
+        for wrong in ["", "0", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"].into_iter().chain(nobodys) {
             assert!(forwarded(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn hashes() {
+        let ours = "AB".repeat(32);
+        assert_eq!(hash_text(&ours).unwrap().as_str(), ours.to_ascii_lowercase());
+        assert!(hash_text(&"d4".repeat(16)).is_ok(), "what other clients register");
+        for wrong in ["", "zzz", "nonsense", "12", &"xy".repeat(32), &"ab".repeat(31)] {
+            assert!(hash_text(wrong).unwrap_err().contains("64 hex digits"), "{wrong:?}");
         }
     }
 
@@ -114,7 +176,15 @@ mod tests {
     fn rates() {
         assert_eq!(rate("10M"), Ok(10_000_000));
         assert_eq!(rate("1.5k"), Ok(1500));
-        for wrong in ["", "M", "10X", "-1k", "0", "1", "NaN", "1e99G"] {
+        for text in
+            ["10MB", "10 MB/s", "10mb", "10MB/s", "10m", "10.0M", "10,0 M", " 10M ", "80 Mbit/s", "80Mbps", "80 mbit"]
+        {
+            assert_eq!(rate(text), Ok(10_000_000), "{text:?}");
+        }
+        assert_eq!((rate("10MiB"), rate("1.5M"), rate("64 KiB/s")), (Ok(10_485_760), Ok(1_500_000), Ok(65_536)));
+        for wrong in
+            ["", "M", "10X", "-1k", "0", "1", "NaN", "1e99G", "10 M B s", "1.2.3M", "M10", "10MB/m", "inf", "10T"]
+        {
             assert!(rate(wrong).is_err(), "{wrong:?}");
         }
     }
