@@ -56,7 +56,7 @@ impl Terminal {
     }
 
     /// Presses keys; their bytes need be no text.
-    pub fn press(&mut self, keys: impl AsRef<[u8]>) {
+    pub fn press(&mut self, keys: &(impl AsRef<[u8]> + ?Sized)) {
         self.process.write(keys);
     }
 

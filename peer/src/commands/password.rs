@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use shared::limits::PASSWORD_BYTES;
 use shared::safe_text::safe_line;
@@ -232,7 +232,7 @@ fn checked(text: &str) -> Result<Password, Error> {
 }
 
 fn shown(path: &Path) -> String {
-    if path == PathBuf::from("-") {
+    if path.as_os_str() == "-" {
         return "on standard input".to_owned();
     }
     safe_line(&path.to_string_lossy()).into_owned()

@@ -29,7 +29,8 @@ pub(super) async fn block(context: &Context, user: &UserName) -> Result<(), Erro
 /// Blocking nobody blocks nobody: a name that is mistyped is refused, if the tracker can be asked. Whoever was met may have
 /// no account any more.
 async fn refuse_nobody(me: &Me, user: &UserName) -> Result<(), Error> {
-    if me.profile.acquaintances()?.iter().any(|(met, _)| met == user) {
+    let is_met = me.profile.acquaintances()?.iter().any(|(met, _)| met == user);
+    if is_met || me.profile.blocked()?.contains(user) {
         return Ok(());
     }
     match tokio::time::timeout(ASKS, session::look_up(me, user)).await {

@@ -55,7 +55,7 @@ impl RateMeter {
             .or_else(|| self.marks.front())?;
         let time = now.saturating_duration_since(*since);
         let is_lately = now.saturating_duration_since(came) < WINDOW;
-        (is_lately && time >= SPEAKS).then(|| Speed { bytes: bytes - before, time })
+        (is_lately && time >= SPEAKS && bytes > *before).then(|| Speed { bytes: bytes - before, time })
     }
 
     /// Whether something came once, and nothing lately.

@@ -157,6 +157,7 @@ impl Pen {
         let mut out = io::stdout().lock();
         let put = out.write_all(&drawn).and_then(|()| out.flush());
         drawn.clear();
+        job::goes_on();
         put
     }
 }

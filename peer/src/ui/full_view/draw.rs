@@ -16,7 +16,7 @@ use crate::ui::rows::{Link, TextRow};
 use crate::ui::slash::COMMANDS;
 use crate::ui::text::size;
 use crate::ui::view::FOUND_AT_ONCE;
-use crate::ui::wrap::{cut, wrap};
+use crate::ui::wrap::{cut, cut_middle, wrap};
 
 /// From so many columns on, people, conversation and files stand side by side.
 const THREE: u16 = 96;
@@ -244,7 +244,8 @@ fn draw_files(view: &FullView, buffer: &mut Buffer, pane: Rect) {
     for (y, (place, file)) in (1..pane.height).zip(files.iter().enumerate().skip(first)) {
         let is_chosen = place == view.file && view.focus == Focus::Files;
         let sign = if is_chosen { ">" } else { " " };
-        let name = cut(&safe_line(file.name.as_str()), usize::from(pane.width).saturating_sub(11), look.ellipsis());
+        let room = usize::from(pane.width).saturating_sub(11);
+        let name = cut_middle(&safe_line(file.name.as_str()), room, look.ellipsis());
         put(buffer, pane, y, &Line::raw(format!("{sign}{:>8} {name}", size(file.size))));
         if is_chosen {
             mark_row(buffer, pane, y, look.selected());
