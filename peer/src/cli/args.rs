@@ -30,6 +30,23 @@ Exit codes:
                     7 network, time-out, tracker     12 some of several failed
   129, 130 and 143: the terminal is gone, interrupted, terminated";
 
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  peer fetch bob report.pdf
+  peer fetch bob photos/ '*.iso' -o ~/from-bob
+  peer fetch bob backup.tar -o - | tar x";
+
+const SHARE_EXAMPLES: &str = "\
+Examples:
+  peer share report.pdf ~/photos
+  peer share build/out.iso --as debian.iso";
+
+const CHAT_EXAMPLES: &str = "\
+Examples:
+  peer chat bob
+  peer chat bob \"lunch?\"
+  uptime | peer chat bob";
+
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
 #[command(name = "peer", version, after_help = EXIT_CODES, styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
@@ -42,6 +59,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Everywhere")]
 struct Global {
     /// The tracker; port 8000 unless given [default: the one used last, else one found on this network].
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "VIZINHO_TRACKER")]
@@ -113,6 +131,7 @@ enum Subcommands {
     /// A folder is shared as it is now: files that come later need another `peer share`. Hidden files, links and what is
     /// no file are left out of a folder unless they are named; profiles and keys always. Exit code 12 when something that
     /// was asked for, or all of it, can't be shared.
+    #[command(after_help = SHARE_EXAMPLES)]
     Share {
         /// Files and folders.
         #[arg(required = true, value_name = "PATH")]
@@ -176,7 +195,8 @@ enum Subcommands {
         #[arg(default_value = "", hide_default_value = true)]
         prefix: String,
     },
-    /// Get files: verified, several at once, resumed where they were left.
+    /// Download files (verified, parallel, resumable).
+    #[command(after_help = FETCH_EXAMPLES)]
     Fetch {
         /// From whom.
         #[arg(required_unless_present = "retry")]
@@ -213,6 +233,7 @@ enum Subcommands {
         if_exists: Option<Existing>,
     },
     /// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
+    #[command(after_help = CHAT_EXAMPLES)]
     Chat {
         /// To whom.
         user: UserName,
