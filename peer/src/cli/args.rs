@@ -1,13 +1,13 @@
 //! The command line.
 
 mod convert;
+mod help;
 mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shared::tracker::HashText;
 use shared::{FileName, Fingerprint, NewUserName, UserName};
@@ -19,33 +19,8 @@ use crate::engine::node::Forwarded;
 use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, Output, OutputOptions, age};
 
+use help::{CHAT_EXAMPLES, EXIT_CODES, FETCH_EXAMPLES, SHARE_EXAMPLES, explained};
 use values::{forwarded, hash_text, rate};
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0 done            3 not logged in, wrong password   8 data was not what it claimed to be
-  1 something else  4 user unknown or offline         9 local disk or file
-  2 usage           5 that file is not shared        10 the destination exists
-                    6 refused by the other side      11 an identity changed
-                    7 network, time-out, tracker     12 some of several failed
-  129, 130 and 143: the terminal is gone, interrupted, terminated";
-
-const FETCH_EXAMPLES: &str = "\
-Examples:
-  peer fetch bob report.pdf
-  peer fetch bob photos/ '*.iso' -o ~/from-bob
-  peer fetch bob backup.tar -o - | tar x";
-
-const SHARE_EXAMPLES: &str = "\
-Examples:
-  peer share report.pdf ~/photos
-  peer share build/out.iso --as debian.iso";
-
-const CHAT_EXAMPLES: &str = "\
-Examples:
-  peer chat bob
-  peer chat bob \"lunch?\"
-  uptime | peer chat bob";
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
@@ -409,47 +384,6 @@ impl Args {
     }
 }
 
-/// Commands of other programs, and ours that does the same.
-const MEANT: [(&str, &str); 14] = [
-    ("get", "peer fetch USER NAME"),
-    ("download", "peer fetch USER NAME"),
-    ("send", "peer offer USER FILE"),
-    ("put", "peer offer USER FILE"),
-    ("upload", "peer share PATH"),
-    ("ls", "peer files USER"),
-    ("who", "peer list"),
-    ("users", "peer list"),
-    ("peers", "peer list"),
-    ("msg", "peer chat USER TEXT"),
-    ("message", "peer chat USER TEXT"),
-    ("status", "peer whoami"),
-    ("search", "peer find WORDS"),
-    ("stop", "peer logout"),
-];
-
-/// An error with what clap doesn't say: which argument isn't text, what a command of other programs is called here.
-fn explained(error: clap::Error, args: &[OsString]) -> clap::Error {
-    match error.kind() {
-        ErrorKind::InvalidUtf8 => {
-            let is_wrong = |(_, arg): &(usize, &OsString)| arg.to_str().is_none();
-            let Some((number, arg)) = args.iter().enumerate().find(is_wrong) else { return error };
-            // As it would be pasted, with its bytes.
-            let shown = arg.as_encoded_bytes().escape_ascii();
-            let why = format!(
-                "argument {number}, \"{shown}\", is not UTF-8 text: a path may be anything, the rest is text\n"
-            );
-            Args::command().error(ErrorKind::InvalidUtf8, why)
-        }
-        ErrorKind::InvalidSubcommand => {
-            let Some(ContextValue::String(tried)) = error.get(ContextKind::InvalidSubcommand) else { return error };
-            let Some((_, ours)) = MEANT.iter().find(|(theirs, _)| theirs == tried) else { return error };
-            let why = format!("there is no `peer {tried}`: you may mean `{ours}`; `peer --help` lists all commands\n");
-            Args::command().error(ErrorKind::InvalidSubcommand, why)
-        }
-        _ => error,
-    }
-}
-
 fn default_home() -> Result<PathBuf, Error> {
     let folders = directories::ProjectDirs::from("", "", "vizinho");
     let folders = folders
@@ -462,6 +396,9 @@ fn default_home() -> Result<PathBuf, Error> {
 }
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
+
+    use super::help::MEANT;
     use super::*;
     use crate::commands::FetchWanted;
     use crate::engine::fetch::{Destination, Sources};

@@ -1,6 +1,5 @@
 //! Bars for fetching; off a terminal, one line a file.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +11,8 @@ use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 
 use super::Output;
-use super::bar::{Bar, columns, screen_rows};
+use super::bar::{Bar, columns};
+use super::file_bars::FileBars;
 use super::json::{file_json, summary_json};
 use super::output::BarsOnTerminal;
 use super::steps::Steps;
@@ -20,14 +20,6 @@ use super::text::{duration, files, rate, size};
 use crate::engine::Error;
 use crate::engine::fetch::{FetchEvent, FileNo, Report, Status, Summary};
 
-/// Files that have a bar of their own at once.
-const BARS: usize = 8;
-/// Of more files than these, only those have a bar that take a while: small ones go by too fast to be looked at.
-const FEW: usize = 20;
-/// A file that takes so long is worth a bar.
-const WORTH_A_BAR: Duration = Duration::from_millis(200);
-/// Rows of the terminal that are left to what scrolls by.
-const SCROLLS: usize = 3;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// A rate is told of what took longer.
 const WORTH_A_RATE: Duration = Duration::from_millis(100);
@@ -43,13 +35,11 @@ pub struct FetchBars {
     held: Vec<String>,
     // The bars end before what they are drawn on does.
     total: Option<Bar>,
-    active: HashMap<FileNo, Active>,
+    file_bars: Option<FileBars>,
     multi: MultiProgress,
     terminal: Option<BarsOnTerminal>,
     /// Until it is known what there is to fetch.
     spinner: Option<ProgressBar>,
-    /// Files that were begun, ever.
-    begun_files: usize,
     /// Who is being fetched from.
     sources: Vec<UserName>,
     files: usize,
@@ -60,8 +50,6 @@ pub struct FetchBars {
     /// Lines of files that are here, to be told together.
     lines: Vec<String>,
     lines_told: Instant,
-    /// When bars were given out last.
-    filled: Instant,
     /// What is being looked at of what is there already: its name, and how many of its bytes were hashed.
     checked: Option<(String, u64)>,
     /// Files that are not there because all of it ended early.
@@ -69,20 +57,6 @@ pub struct FetchBars {
     begun: Instant,
     told: Instant,
     failure: Option<std::io::Error>,
-}
-
-/// A file that is begun and not finished.
-#[derive(Debug)]
-struct Active {
-    /// Files are shown in the order in which they were begun.
-    number: usize,
-    name: String,
-    size: u64,
-    bytes: u64,
-    /// Something of it came.
-    moves: bool,
-    begun: Instant,
-    bar: Option<Bar>,
 }
 
 impl FetchBars {
@@ -96,11 +70,10 @@ impl FetchBars {
             alone,
             held: Vec::new(),
             total: None,
-            active: HashMap::new(),
+            file_bars: output.is_animated().then(|| FileBars::new(&multi, output.look())),
             terminal: output.is_animated().then(|| BarsOnTerminal::new(&multi)),
             multi,
             spinner: None,
-            begun_files: 0,
             sources: Vec::new(),
             files: 0,
             finished_files: 0,
@@ -109,7 +82,6 @@ impl FetchBars {
             steps: Steps::new(begun),
             lines: Vec::new(),
             lines_told: begun,
-            filled: begun,
             checked: None,
             broken_off: 0,
             begun,
@@ -123,8 +95,8 @@ impl FetchBars {
         if self.lines_told.elapsed() >= PROGRESS_EVERY {
             self.tell_lines();
         }
-        if self.output.is_animated() && self.filled.elapsed() >= PROGRESS_EVERY {
-            self.fill();
+        if let Some(bars) = &mut self.file_bars {
+            bars.tick(self.total.as_ref());
         }
         match event {
             FetchEvent::Connecting { user } => self.connecting(user),
@@ -236,7 +208,9 @@ impl FetchBars {
     /// Takes the bars away.
     pub fn clear(&mut self) {
         self.tell_lines();
-        self.active.clear();
+        if let Some(bars) = &mut self.file_bars {
+            bars.clear();
+        }
         self.total = None;
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
@@ -285,12 +259,8 @@ impl FetchBars {
             if is_new {
                 self.line(&format!("{shown}: verifying what is there…"));
             }
-        } else if let Some(file) = file {
-            self.activate(file, name, bytes);
-            if let Some(bar) = self.bar(file) {
-                bar.set_note("verifying");
-                bar.set_bytes(done, Instant::now());
-            }
+        } else if let (Some(file), Some(bars)) = (file, &mut self.file_bars) {
+            bars.check(file, name, bytes, done, self.total.as_ref());
         } else if let Some(spinner) = &self.spinner {
             spinner.set_message(format!("verifying {shown}, {} of {}", size(done), size(bytes)));
         }
@@ -301,78 +271,15 @@ impl FetchBars {
             let percent = resumed * 100 / bytes.max(1);
             self.line(&format!("{}: resuming at {percent} %", safe_line(name)));
         }
-        self.activate(file, name, bytes);
-        if let Some(active) = self.active.get_mut(&file) {
-            (active.bytes, active.moves) = (resumed, false);
-        }
-        if let Some(bar) = self.bar(file) {
-            bar.set_note("");
-            bar.begin_at(resumed, Instant::now());
+        if let Some(bars) = &mut self.file_bars {
+            bars.start(file, name, bytes, resumed, self.total.as_ref());
         }
         self.advance(resumed, true);
     }
 
-    fn activate(&mut self, file: FileNo, name: &str, size: u64) {
-        let number = self.begun_files;
-        let name = safe_line(name).into_owned();
-        self.active.entry(file).or_insert_with(|| {
-            self.begun_files += 1;
-            Active { number, name, size, bytes: 0, moves: false, begun: Instant::now(), bar: None }
-        });
-    }
-
-    /// The bar of a file. When there are as many as may be, one whose file doesn't move makes room for one whose file does.
-    fn bar(&mut self, file: FileNo) -> Option<&Bar> {
-        let active = self.active.get(&file).filter(|_| self.output.is_animated())?;
-        if active.bar.is_none() {
-            if self.files > FEW && active.begun.elapsed() < WORTH_A_BAR {
-                return None;
-            }
-            let most = BARS.min(screen_rows().saturating_sub(SCROLLS)).max(1);
-            if self.active.values().filter(|active| active.bar.is_some()).count() >= most {
-                let moves = active.moves;
-                let idle = self.active.values_mut().filter(|other| other.bar.is_some() && !other.moves && moves);
-                idle.max_by_key(|other| other.number)?.bar = None;
-            }
-            let label = self.label(&self.active.get(&file)?.name);
-            let active = self.active.get(&file)?;
-            let bar = Bar::new(&self.multi, self.total.as_ref(), self.output.look(), &label, active.size);
-            bar.begin_at(active.bytes, Instant::now());
-            self.active.get_mut(&file)?.bar = Some(bar);
-        }
-        self.active.get(&file)?.bar.as_ref()
-    }
-
-    /// Gives bars to files that have none, as far as there is room: those first that move, and were begun first.
-    fn fill(&mut self) {
-        self.filled = Instant::now();
-        let mut waiting: Vec<(bool, usize, FileNo)> = self
-            .active
-            .iter()
-            .filter(|(_, active)| active.bar.is_none())
-            .map(|(file, active)| (!active.moves, active.number, *file))
-            .collect();
-        waiting.sort_unstable();
-        for (_, _, file) in waiting {
-            if self.bar(file).is_none() {
-                break;
-            }
-        }
-    }
-
-    /// The name of a file, or of all of them, and from whom it comes.
-    fn label(&self, name: &str) -> String {
-        if self.files > 1 || columns() < NAMES_SOURCES { name.to_owned() } else { format!("{name}{}", self.from()) }
-    }
-
     fn total_label(&self) -> String {
-        let from = if columns() < NAMES_SOURCES { String::new() } else { self.from() };
+        let from = if columns() < NAMES_SOURCES { String::new() } else { from(&self.sources) };
         format!("total, {} of {} files{from}", self.finished_files, self.files)
-    }
-
-    fn from(&self) -> String {
-        let names: Vec<&str> = self.sources.iter().map(UserName::as_str).collect();
-        if names.is_empty() { String::new() } else { format!(" from {}", names.join(", ")) }
     }
 
     fn come(&mut self, user: &UserName) {
@@ -388,18 +295,18 @@ impl FetchBars {
     }
 
     /// On the total, or on the bar of the only file.
-    fn name_sources(&self) {
+    fn name_sources(&mut self) {
         let note = if self.sources.is_empty() { "waiting" } else { "" };
-        if let Some(total) = &self.total {
-            total.set_label(&self.total_label());
-            total.set_note(note);
-            return;
-        }
-        for active in self.active.values() {
-            if let Some(bar) = &active.bar {
-                bar.set_label(&self.label(&active.name));
-                bar.set_note(note);
+        match (&self.total, &mut self.file_bars) {
+            (Some(total), _) => {
+                total.set_label(&self.total_label());
+                total.set_note(note);
             }
+            (None, Some(bars)) => {
+                let suffix = if columns() < NAMES_SOURCES { String::new() } else { from(&self.sources) };
+                bars.describe(&suffix, note);
+            }
+            (None, None) => {}
         }
     }
 
@@ -409,11 +316,15 @@ impl FetchBars {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
+        if let Some(bars) = &mut self.file_bars {
+            bars.expect(files);
+        }
         if self.output.is_animated() && files > 1 {
             let total = Bar::new(&self.multi, None, self.output.look(), &self.total_label(), bytes);
             total.begin_at(0, Instant::now());
             self.total = Some(total);
         }
+        self.name_sources();
     }
 
     fn changed(&mut self, file: FileNo, name: &FileName, bytes: u64) {
@@ -422,20 +333,15 @@ impl FetchBars {
         if let Some(total) = &self.total {
             total.begin_at(self.done_bytes, Instant::now());
         }
-        self.active.remove(&file);
+        if let Some(bars) = &mut self.file_bars {
+            bars.end(file, self.total.as_ref());
+        }
     }
 
     /// Bytes of a file came.
     fn verified(&mut self, file: FileNo, bytes: u64) {
-        if let Some(active) = self.active.get_mut(&file) {
-            active.bytes += bytes;
-            active.moves = true;
-            // Not done before it is durable and has its name.
-            let (now, is_all) = (active.bytes, active.bytes >= active.size);
-            if let Some(bar) = self.bar(file) {
-                bar.set_bytes(now, Instant::now());
-                bar.set_note(if is_all { "verified" } else { "" });
-            }
+        if let Some(bars) = &mut self.file_bars {
+            bars.advance(file, bytes, self.total.as_ref());
         }
         self.advance(bytes, false);
     }
@@ -467,11 +373,8 @@ impl FetchBars {
     }
 
     fn finished(&mut self, file: Option<FileNo>, report: &Report) {
-        if let Some(file) = file {
-            self.active.remove(&file);
-            if self.output.is_animated() && self.files <= FEW {
-                self.fill();
-            }
+        if let (Some(file), Some(bars)) = (file, &mut self.file_bars) {
+            bars.end(file, self.total.as_ref());
         }
         self.finished_files += 1;
         if let Some(total) = &self.total {
@@ -533,6 +436,12 @@ impl FetchBars {
             self.failure = Some(why);
         }
     }
+}
+
+/// From whom files come, behind a name.
+fn from(sources: &[UserName]) -> String {
+    let names: Vec<&str> = sources.iter().map(UserName::as_str).collect();
+    if names.is_empty() { String::new() } else { format!(" from {}", names.join(", ")) }
 }
 
 /// A path as people write it.

@@ -16,6 +16,7 @@ mod complete;
 mod composer;
 mod entry;
 mod events;
+mod file_bars;
 mod full_view;
 mod inline;
 mod json;
