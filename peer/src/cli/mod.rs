@@ -70,8 +70,8 @@ fn explain(error: &clap::Error) -> ExitCode {
     match printed {
         // Help and version are data, and lost like any other.
         Err(why) if !error.use_stderr() => {
-            let plain = OutputOptions { json: false, quiet: false, color: ColorChoice::Auto };
-            report(&Output::new(plain), &why.into(), 0)
+            let options = OutputOptions { json: false, quiet: false, plain: false, color: ColorChoice::Auto };
+            report(&Output::new(options), &why.into(), 0)
         }
         _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
     }

@@ -24,11 +24,11 @@ pub use folder::{
     make_executable, open_regular,
 };
 pub use hidden_input::{HiddenInput, show_input};
-pub use keyboard::Keyboard;
 pub use interfaces::{
     InterfaceKind, LocalAddress, interface_index, interface_mtu, interface_name, link_local_interfaces,
     local_addresses, source_of_route_to,
 };
+pub use keyboard::Keyboard;
 pub use message::{is_device_failure, is_out_of_descriptors, plain_message};
 pub use network_watch::NetworkWatch;
 pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
