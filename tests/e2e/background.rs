@@ -9,7 +9,7 @@ const BEHIND: &str = r#"timeout 20 "$@"; echo "ended with $?""#;
 /// Runs it in the background of a shell with job control, waits until it is stopped, and ends it.
 const STOPPED: &str = r#"set -m; stty tostop; "$@" & pid=$!
 until grep -q '^State:.T' /proc/$pid/status; do sleep 0.02; done
-kill %1; wait -f $pid; echo "ended with $?""#;
+kill %1; while [ -d /proc/$pid ]; do sleep 0.02; done; wait $pid; echo "ended with $?""#;
 
 fn ends(run: Invocation, code: i32) -> String {
     let (_, screen) = run.in_terminal(100, 16).finish();

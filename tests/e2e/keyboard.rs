@@ -33,7 +33,7 @@ fn bytes_that_are_no_text_cost_no_key() {
             view.press(keys);
         }
         let last = his.wait_until("four messages", |all| {
-            let lines: Vec<&str> = all.lines().skip(said).filter(|line| line.contains("alice: ")).collect();
+            let lines: Vec<&str> = all.lines().skip(said).filter(|line| line.contains(" alice: ")).collect();
             (lines.len() == 4).then(|| lines.join("\n"))
         });
         for text in ["alice: abc\u{fffd}", "alice: xyz", "alice: ol\u{fffd} mundo", "alice: \u{fffd}t\u{fffd}"] {

@@ -158,8 +158,7 @@ fn twenty_columns_are_enough() {
     bob.peer(["chat", "alice", "and an answer that has to be wrapped as well, 日本語日本語日本語日本語"])
         .run()
         .exits(0);
-    let screen = view.wait_for("well,");
-    assert_eq!(screen.wrapped(), 0, "{}", screen.text());
+    view.wait_for("well,");
     view.press("/help\r");
     view.wait_for("/quit");
     let screen = view.wait_for("● bob");

@@ -32,7 +32,7 @@ use super::raw::{Kind, Pen, RawTerminal, ask_for_place, size};
 use super::view::{News, View, Wish};
 
 /// Messages that are put above with one picture: no key waits for more.
-const AT_ONCE: usize = 50;
+const AT_ONCE: usize = 25;
 
 /// The line view in a terminal.
 pub struct LineTerminal {
