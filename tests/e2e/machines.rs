@@ -280,3 +280,85 @@ fn link_local_addresses_alone() {
     at(&alice, &["chat", "bob", "hi", "--now"]).run().exits(0);
     node.wait_for("alice: hi");
 }
+
+/// Bob's node, and how long it took until it was online at `address` after `happens` happened.
+fn online_again(scene: &Scene, node: &Process, address: &str, happens: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    happens();
+    node.wait_for(&format!("online as bob at {address}:"));
+    // What others are told, too.
+    let took = began.elapsed();
+    let listed = scene.lab.stranger_on(&scene.alice, "alice").peer(["--json", "list"]).run();
+    listed.exits(0).prints(&format!("\"{address}\""));
+    took
+}
+
+/// How long a move may keep somebody offline.
+const ONLINE_AGAIN: Duration = Duration::from_millis(3_500);
+
+#[test]
+fn a_node_that_moves_is_online_again_at_once_and_reached() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    let alice = scene.alice();
+    let alices = alice.serve();
+    let node = scene.serve("1G");
+    // There is a link, of each kind.
+    alice.peer(["chat", "bob", "before"]).run().exits(0);
+    node.wait_for("alice: before");
+    let took = online_again(&scene, &node, "10.77.0.5", || {
+        scene.bob.ip("addr del 10.77.0.2/24 dev eth0");
+        scene.bob.add_address("eth0", "10.77.0.5/24");
+    });
+    println!("online again after {took:?}");
+    assert!(took < ONLINE_AGAIN, "{took:?}");
+    let began = Instant::now();
+    alice.peer(["chat", "bob", "after", "--now"]).run().exits(0);
+    node.wait_for("alice: after");
+    let bob = scene.lab.stranger_on(&scene.bob, "bob");
+    bob.peer(["chat", "alice", "from here", "--now"]).run().exits(0);
+    alices.wait_for("bob: from here");
+    println!("talked after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(!node.said().contains("can't be reached"), "{}", node.said());
+}
+
+#[test]
+fn from_wireless_to_cable() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    let _alice = scene.alice();
+    let node = scene.serve("1G");
+    scene.network.plug(&scene.bob, "eth1", &[]);
+    let took = online_again(&scene, &node, "10.77.0.6", || {
+        scene.bob.ip("link set eth0 down");
+        scene.bob.add_address("eth1", "10.77.0.6/24");
+    });
+    println!("online again after {took:?}");
+    assert!(took < ONLINE_AGAIN, "{took:?}");
+}
+
+#[test]
+fn a_cable_that_was_out() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    let node = scene.serve("1G");
+    scene.network.set_cable(&scene.bob, "eth0", false);
+    node.wait_for("can't be reached");
+    let began = Instant::now();
+    scene.network.set_cable(&scene.bob, "eth0", true);
+    node.wait_for_nth("online as bob at ", 2);
+    println!("online again after {:?}", began.elapsed());
+    assert!(began.elapsed() < ONLINE_AGAIN, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_network_that_comes_after_the_node() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    let bob = scene.lab.user_on(&scene.bob, "bob");
+    scene.bob.ip("link set eth0 down");
+    let node = bob.peer(["serve"]).start();
+    node.wait_for("can't be reached");
+    let began = Instant::now();
+    scene.bob.ip("link set eth0 up");
+    node.wait_for("online as bob at 10.77.0.2:");
+    println!("online after {:?}", began.elapsed());
+    assert!(began.elapsed() < ONLINE_AGAIN, "{:?}", began.elapsed());
+}

@@ -71,7 +71,7 @@ pub(super) fn here(addresses: &[SocketAddr]) -> Option<NarrowPath> {
 fn begins_narrow(ip: IpAddr) -> Option<NarrowPath> {
     let (ip, needed) = (ip.to_canonical(), needed_for(ip));
     let mtu = sys::route_mtu(ip).filter(|mtu| *mtu < needed)?;
-    let source = sys::source_of_route_to(ip)?;
+    let source = sys::source_of_route_to((ip, NOBODYS_PORT).into())?;
     let interface = sys::local_addresses().into_iter().find(|local| local.ip == source)?.interface;
     // What a router on the way said of the path counts as well.
     let is_wide = sys::interface_mtu(&interface).is_some_and(|own| own >= needed);

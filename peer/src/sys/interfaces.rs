@@ -1,7 +1,7 @@
 //! The network interfaces of this machine and their addresses.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 /// An address of this machine.
@@ -67,11 +67,11 @@ impl LocalAddress {
     }
 }
 
-/// The address from which packets to `ip` go, by the routes of now; nothing is sent.
-pub fn source_of_route_to(ip: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+/// The address from which packets to `address` go, by the routes of now; nothing is sent.
+pub fn source_of_route_to(address: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((ip, 9)).ok()?;
+    socket.connect(address).ok()?;
     Some(socket.local_addr().ok()?.ip().to_canonical())
 }
 
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(interface_index(&loopback.index.to_string()), Some(loopback.index));
         assert_eq!(interface_name(loopback.index).as_deref(), Some(&*loopback.interface));
         assert_eq!(interface_index("no such interface"), None);
-        assert_eq!(source_of_route_to(loopback.ip), Some(loopback.ip));
+        assert_eq!(source_of_route_to((loopback.ip, 9).into()), Some(loopback.ip));
     }
 
     #[test]

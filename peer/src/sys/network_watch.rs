@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_secs(3);
 /// The kernel tells of one change in several messages: that many are one when they come within this time.
 const SETTLE: Duration = Duration::from_millis(200);
-/// A network that never settles is looked at all the same.
+/// A network that never settles is looked at all the same, this often.
 const SETTLE_AT_MOST: Duration = Duration::from_millis(800);
 /// So much that the time of day is ahead of the time that passed means that the machine slept.
 const SLEPT: Duration = Duration::from_secs(5);

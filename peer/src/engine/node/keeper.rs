@@ -4,6 +4,7 @@
 //! (begins) ─ the tracker is away ───────────────────────────────────────────► waiting
 //! connect ─ RESUME ─ REGISTER_FILES ─ SUBSCRIBE ─► attending ──lost──► waiting (1 s, 2 s … 30 s, jittered) ─┐
 //!    ▲                                               │ leaving: LOGOUT, end                                 │
+//!    ├────────────── at once ◄─── addresses changed ───┤                                                      │
 //!    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
@@ -36,12 +37,16 @@ use crate::net::TrackerError;
 use crate::net::addresses::announced;
 use crate::net::tracker::TrackerLink;
 use crate::profile::Profile;
-use crate::sys;
+use crate::sys::{self, NetworkWatch};
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
 const FILES_PER_REQUEST: usize = 4000;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// For the tracker to answer when something about the network changed: a path that is gone takes everything in silence.
+const PROBE: Duration = Duration::from_secs(2);
+/// For the reply to a heartbeat.
+const HEARTBEAT_REPLY: Duration = Duration::from_secs(10);
 /// Questions that may wait for the keeper.
 const QUESTIONS: usize = 64;
 
@@ -91,12 +96,24 @@ pub(super) struct Keeper {
     key_changes: Arc<AtomicU64>,
     standing: watch::Sender<Standing>,
     suspicion: Suspicion,
+    network: NetworkWatch,
+    /// What the tracker was told of our addresses.
+    announced: Vec<SocketAddr>,
 }
 
 /// Why attending ended.
 enum Ended {
     Leaving,
+    /// The connection or the session has to be made anew, which is nothing to tell anybody.
+    Outdated,
     Lost(TrackerError),
+}
+
+/// How a pause ended.
+enum Paused {
+    Over,
+    NewNetwork,
+    Leaving,
 }
 
 impl AskTracker for TrackerHandle {
@@ -170,6 +187,8 @@ impl Keeper {
             key_changes,
             standing,
             suspicion,
+            network: NetworkWatch::begin(),
+            announced: Vec::new(),
         };
         (keeper, handle)
     }
@@ -190,14 +209,16 @@ impl Keeper {
         };
         // Nobody waits for it when the start was given up.
         let _ = ready.send(());
+        let mut wait = FIRST_WAIT;
         loop {
             let mut link = match present.take() {
                 Some(link) => link,
-                None => match self.come_back().await? {
+                None => match self.come_back(wait).await? {
                     Some(link) => link,
                     None => return Ok(()),
                 },
             };
+            wait = FIRST_WAIT;
             match self.attend(&mut link).await {
                 Ended::Leaving => {
                     let logout = Request::Logout { user: self.me.user.clone(), proof: Proof::default() };
@@ -206,6 +227,7 @@ impl Keeper {
                     }
                     return Ok(());
                 }
+                Ended::Outdated => wait = Duration::ZERO,
                 Ended::Lost(error) => self.lost(&error.to_string()),
             }
         }
@@ -217,10 +239,11 @@ impl Keeper {
     }
 
     /// Connects and becomes present.
-    async fn enter(&self) -> Result<TrackerLink, Error> {
+    async fn enter(&mut self) -> Result<TrackerLink, Error> {
         let mut link = self.me.connect_tracker().await?;
         self.local.send_replace(Some(link.local()));
         let presence = self.presence(link.local().ip().to_canonical());
+        self.announced.clone_from(&presence.addresses);
         let reply: LoginReply = link.call(&Request::Resume(presence)).await?;
         if reply.user != self.me.user {
             let why = format!("it takes our key for {}'s", reply.user);
@@ -274,12 +297,12 @@ impl Keeper {
                     Err(Error::Tracker(error)) if error.code().is_none() => return Ended::Lost(error),
                     Err(error) => tracing::error!("the shares could not be registered: {error}"),
                 },
-                _ = heartbeat.tick() => {
-                    let beat = Request::Heartbeat { user: None, token: None };
-                    if let Err(error) = link.call::<HeartbeatReply>(&beat).await {
-                        return Ended::Lost(error);
-                    }
-                }
+                () = self.network.changed() => if let Err(ended) = self.look_at_network(link).await {
+                    return ended;
+                },
+                _ = heartbeat.tick() => if let Err(ended) = self.beat(link, HEARTBEAT_REPLY).await {
+                    return ended;
+                },
                 event = link.event() => match event {
                     Ok(event) => if let Err(error) = self.follow(event.kind, link).await {
                         return Ended::Lost(error);
@@ -287,6 +310,30 @@ impl Keeper {
                     Err(error) => return Ended::Lost(error),
                 },
             }
+        }
+    }
+
+    /// Looks whether this connection still is the way to the tracker, and whether others are told of the right addresses.
+    async fn look_at_network(&self, link: &mut TrackerLink) -> Result<(), Ended> {
+        self.suspicion.tell(Doubt::Network);
+        let (here, local) = (link.local().ip().to_canonical(), sys::local_addresses());
+        let is_ours = here.is_loopback() || local.iter().any(|one| one.ip == here);
+        let source = link.remote().and_then(sys::source_of_route_to);
+        if !is_ours || source.is_some_and(|source| source != here) || self.presence(here).addresses != self.announced {
+            return Err(Ended::Outdated);
+        }
+        // A cable that was out for long: what was sent meanwhile is sent again only after as long.
+        self.beat(link, PROBE).await
+    }
+
+    /// Renews the presence.
+    async fn beat(&self, link: &mut TrackerLink, patience: Duration) -> Result<(), Ended> {
+        let beat = Request::Heartbeat { user: None, token: None };
+        match link.call_within::<HeartbeatReply>(patience, &beat).await {
+            Ok(HeartbeatReply { .. }) => Ok(()),
+            // The lease ran out while this machine slept.
+            Err(error) if error.code() == Some(ErrorCode::NotLoggedIn) => Err(Ended::Outdated),
+            Err(error) => Err(Ended::Lost(error)),
         }
     }
 
@@ -324,35 +371,48 @@ impl Keeper {
         }
     }
 
-    /// Tries until it is present again; `None` when the node leaves meanwhile.
-    async fn come_back(&mut self) -> Result<Option<TrackerLink>, Error> {
-        let mut wait = FIRST_WAIT;
+    /// Tries until it is present again, first after `wait`; `None` when the node leaves meanwhile.
+    async fn come_back(&mut self, mut wait: Duration) -> Result<Option<TrackerLink>, Error> {
         loop {
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-            if !self.pause(jittered).await {
-                return Ok(None);
+            match self.pause(jittered).await {
+                Paused::Over => {}
+                // Another network, and not the one that failed.
+                Paused::NewNetwork => wait = Duration::ZERO,
+                Paused::Leaving => return Ok(None),
             }
+            let leaving = self.leaving.clone();
             let entered = tokio::select! {
-                () = self.leaving.cancelled() => return Ok(None),
+                () = leaving.cancelled() => return Ok(None),
                 entered = self.enter() => entered,
             };
             match entered {
                 Ok(link) => return Ok(Some(link)),
                 Err(error) if is_final(&error) => return Err(error),
-                Err(error) => tracing::debug!("the tracker is still gone: {error}"),
+                Err(error) => {
+                    // Not told yet where the connection was only to be made anew.
+                    if matches!(*self.standing.borrow(), Standing::Present { .. }) {
+                        self.lost(&error.to_string());
+                    }
+                    tracing::debug!("the tracker is still gone: {error}");
+                }
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
         }
     }
 
-    /// Waits, answering that the tracker is gone; false when the node leaves meanwhile.
-    async fn pause(&mut self, time: Duration) -> bool {
+    /// Waits, answering that the tracker is gone.
+    async fn pause(&mut self, time: Duration) -> Paused {
         let until = tokio::time::sleep(time);
         tokio::pin!(until);
         loop {
             tokio::select! {
-                () = self.leaving.cancelled() => return false,
-                () = &mut until => return true,
+                () = self.leaving.cancelled() => return Paused::Leaving,
+                () = &mut until => return Paused::Over,
+                () = self.network.changed() => {
+                    self.suspicion.tell(Doubt::Network);
+                    return Paused::NewNetwork;
+                }
                 Some(question) = self.questions.recv() => {
                     let address = self.me.tracker.to_string();
                     let _ = question.answer.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
