@@ -17,7 +17,7 @@
 //! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from this address) | `too_large`, closed |
 //! | requests longer than 16 KiB on their way, all together | 128 MiB, of which 34 MiB for one address of the network, 96 MiB for one IPv6 network (/64) | not read on; after 10 s `busy`, the rest of the request is skipped |
 //! | pace of such a request while somebody waits for memory | 64 KiB/s, at most 3 s ahead | the one furthest behind: `busy`, the rest of it is skipped |
-//! | replies gathered before they are written | 64 KiB, and one list that is shared | written first |
+//! | replies gathered before they are written | 64 KiB, and one list that is shared; in plaintext one reply | written first |
 //! | memory kept for a connection that is quiet | 4 KiB for reading, 4 KiB for requests, 4 KiB for replies | given back |
 //!
 //! All of it ends when the place is given to somebody else, see [`crate::server`]. Whatever the tracker ends by itself

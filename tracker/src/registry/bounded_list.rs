@@ -5,6 +5,8 @@
 //!            while there is room       while there is room        while there is room
 //! ```
 
+use std::borrow::Cow;
+
 use shared::UserName;
 
 use super::listing::{View, push_json};
@@ -25,7 +27,7 @@ pub(super) struct BoundedList {
 /// One entry in the making.
 struct Entry<'a> {
     user: &'a UserName,
-    head: Vec<u8>,
+    head: Cow<'a, [u8]>,
     /// How many files there are.
     count: usize,
     /// Whether `file_count` is written, should not all files be.

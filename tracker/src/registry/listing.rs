@@ -4,6 +4,7 @@
 //! who say `cmd`, it is a short one ([`super::bounded_list`]). Lists that are asked for with a filter, a page or without
 //! files are made for the asker, in pieces: others have their turn in between.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -180,9 +181,9 @@ impl Told {
 
 impl View {
     /// Returns an entry up to its list of files.
-    pub(super) fn head(self, user: &UserName, present: &Present) -> Vec<u8> {
+    pub(super) fn head<'a>(self, user: &UserName, present: &'a Present) -> Cow<'a, [u8]> {
         let mut head = match self {
-            Self::Full => return present.head.clone(),
+            Self::Full => return Cow::Borrowed(&present.head),
             Self::Compact => b"{\"user\":".to_vec(),
             Self::Cmd => Vec::with_capacity(128),
         };
@@ -204,7 +205,7 @@ impl View {
             }
             (Self::Full | Self::Compact, None) => {}
         }
-        head
+        head.into()
     }
 
     /// Returns the text between an entry's head and its list of files; `None` when a list that is empty isn't written.

@@ -1,7 +1,10 @@
 //! Texts that programs put together by hand: a path with backslashes, a tab as it is. It is clear what they mean.
 
+/// Bytes that a text may grow by; one that needs more was not written by hand.
+const GROWTH: usize = 1024 * 1024;
+
 /// Returns the JSON text with the strings in it made proper: a backslash that begins no escape stands for itself, and
-/// so does a control character. `None` when there is nothing of the kind.
+/// so does a control character. `None` when there is nothing of the kind, or more than [`GROWTH`] bytes of it.
 pub(super) fn repaired(text: &str) -> Option<String> {
     let (mut repaired, mut copied, mut is_inside) = (String::new(), 0, false);
     let bytes = text.as_bytes();
@@ -30,6 +33,9 @@ pub(super) fn repaired(text: &str) -> Option<String> {
             _ => 1,
         };
         at += length;
+        if repaired.len() > copied + GROWTH {
+            return None;
+        }
     }
     if copied == 0 {
         return None;
@@ -62,6 +68,7 @@ mod tests {
         assert_eq!(read(r#"{"a":"C:\Users\x\files"}"#), "C:\\Users\\x\u{c}iles");
         assert_eq!(read("{\"a\":\"x\ty\\z\u{1}é\"}"), "x\ty\\z\u{1}é");
         assert_eq!(read(r#"{"a":"\u00e9\u12\\"}"#), "é\\u12\\");
+        assert_eq!(repaired(&format!("{{\"a\":\"{}\"}}", "\u{1}".repeat(GROWTH))), None);
         for fine in [r#"{"a":"\\x \" \ud83d"}"#, "{\t\n\"a\": 1}", ""] {
             assert_eq!(repaired(fine), None, "{fine}");
         }

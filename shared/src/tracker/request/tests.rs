@@ -366,6 +366,10 @@ proptest! {
         bytes[at] = to;
         let parsed = parse_object(&bytes, Dialect::Cmd);
         prop_assert!(parsed.id.is_none_or(|id| !id.contains('\n')));
+        if let Ok(request) = parsed.request {
+            let again = serde_json::to_string(&request).unwrap();
+            prop_assert_eq!(parse_request(&again).request, Ok(request));
+        }
     }
 
     #[test]
