@@ -9,21 +9,21 @@ use shared::safe_text::safe_line;
 use super::amount::size;
 use crate::sys::{FolderObstacle, is_device_failure, is_out_of_descriptors, is_out_of_inodes, plain_message};
 
-/// What is missing on a disk that is too full.
+/// The shortage on a disk that is too full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortage {
     /// Room for bytes.
     Bytes {
-        /// How many are needed.
+        /// Needed.
         needed: u64,
-        /// How many are free.
+        /// Free.
         free: u64,
     },
     /// Room for files, whatever their sizes.
     Files {
-        /// How many are needed.
+        /// Needed.
         needed: u64,
-        /// How many can still be made.
+        /// Still to be had.
         free: u64,
     },
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// What keeps files from a folder, and what to do.
+/// Says why a folder takes no files, and what to do.
 pub(super) const fn obstacle_words(obstacle: FolderObstacle) -> &'static str {
     match obstacle {
         FolderObstacle::Removed => "the folder was removed: go to another, or give one with -o",
@@ -86,7 +86,7 @@ pub(super) fn words(path: &Path, why: &io::Error) -> String {
     .to_owned()
 }
 
-/// Whether standard output failed for what its file lies on.
+/// Tells whether standard output failed for what its file lies on.
 pub(super) fn is_of_disk(why: &io::Error) -> bool {
     matches!(
         why.kind(),

@@ -166,7 +166,7 @@ pub enum Error {
     NoRoom {
         /// Where.
         folder: PathBuf,
-        /// What is missing.
+        /// Of bytes or files.
         shortage: Shortage,
     },
     /// The destination is there already.

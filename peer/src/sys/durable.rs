@@ -33,7 +33,7 @@ const EXTEND_AT_ONCE: [u64; 5] = [
     0x6969,      // NFS
 ];
 
-/// What is smaller fits everywhere.
+/// A file that is smaller fits everywhere.
 const PROBED_BYTES: u64 = 1 << 20;
 
 /// That of all file systems that are programs.
@@ -126,7 +126,7 @@ pub fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this is the word of a file system that locks nothing.
+/// Recognises the error of a file system that locks nothing.
 pub fn cannot_lock(why: &io::Error) -> bool {
     let cannot = [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL].map(Errno::raw_os_error);
     why.raw_os_error().is_some_and(|error| cannot.contains(&error))

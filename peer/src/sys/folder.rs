@@ -56,7 +56,7 @@ pub struct FileMark {
     pub mtime: i64,
 }
 
-/// What the disk below a folder still takes.
+/// The room on the disk below a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeRoom {
     /// The file system.
@@ -67,7 +67,7 @@ pub struct FreeRoom {
     pub files: Option<u64>,
 }
 
-/// What keeps files from being put into a folder.
+/// A reason for which a folder takes no files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FolderObstacle {
     /// It was removed; only the handle is left.
@@ -233,7 +233,7 @@ impl Folder {
         }
     }
 
-    /// What the disk still takes here.
+    /// Asks for the room on the disk here.
     ///
     /// # Errors
     /// As the system says.
@@ -265,7 +265,7 @@ impl Folder {
         }
     }
 
-    /// Whether the file `name` may be replaced by another of this user's, as far as the system tells beforehand.
+    /// Tells whether the file `name` may be replaced by another of this user's, as far as the system tells beforehand.
     pub fn may_replace(&self, name: &str) -> bool {
         let kept = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
         if attributes(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).intersects(kept) {
@@ -288,7 +288,7 @@ impl Folder {
         Some(FileMark { device: stat.st_dev, inode: stat.st_ino, size, mtime: stat.st_mtime })
     }
 
-    /// Whether the folder was removed since it was opened.
+    /// Tells whether the folder was removed since it was opened.
     pub fn is_removed(&self) -> bool {
         // Some FUSE systems count no links at all: the kernel's own word as well.
         let link = || std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
@@ -296,7 +296,7 @@ impl Folder {
             && link().is_ok_and(|path| path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"))
     }
 
-    /// Whether nobody else can change the file, which lies here, through another name or as its owner.
+    /// Tells whether nobody else can change the file, which lies here, through another name or as its owner.
     ///
     /// # Errors
     /// As the system says.
@@ -309,7 +309,7 @@ impl Folder {
         Ok(metadata.uid() == rustix::process::geteuid().as_raw() || Some(metadata.uid()) == self.owner_of_new_files())
     }
 
-    /// Who owns what is made here.
+    /// Finds the owner of files that are made here.
     fn owner_of_new_files(&self) -> Option<u32> {
         let name = format!(".vizinho-owner-{}", std::process::id());
         let probe = self.create(&name).ok()?;
@@ -347,7 +347,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Whether a file system that can't hold such a name says this, in a folder that is there.
+/// Recognises the error of a file system that can't hold such a name, in a folder that is there.
 pub fn is_name_refused(why: &io::Error) -> bool {
     // exFAT by FUSE means the name with "no such file", too.
     let refused = [Errno::INVAL, Errno::NAMETOOLONG, Errno::ILSEQ, Errno::NOENT].map(Errno::raw_os_error);

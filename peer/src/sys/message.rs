@@ -14,13 +14,13 @@ pub fn plain_message(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// Whether the process, or the whole system, has no descriptor left.
+/// Tells whether the process, or the whole system, has no descriptor left.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|error| full.contains(&error))
 }
 
-/// Whether a disk or what it hangs on failed.
+/// Tells whether a disk or its connection failed.
 pub fn is_device_failure(error: &io::Error) -> bool {
     let failed = [Errno::IO, Errno::NODEV, Errno::NXIO].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|error| failed.contains(&error))

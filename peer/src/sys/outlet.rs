@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 /// Links that are followed, as the kernel does.
 const LINKS: usize = 40;
 
-/// What stands at a path that is to be written to.
+/// The kind of a path that is to be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outlet {
     /// A file, a folder, or nothing yet.
@@ -46,7 +46,7 @@ pub fn outlet(path: &Path) -> Outlet {
     }
 }
 
-/// Whether standard output was closed when this process began. The standard library then opens `/dev/null` in its place,
+/// Tells whether standard output was closed when this process began. The standard library then opens `/dev/null` in its place,
 /// for reading as well, which a shell's `> /dev/null` never is.
 pub fn is_stdout_closed() -> bool {
     let out = io::stdout();

@@ -7,7 +7,7 @@ pub fn is_full(path: &Path) -> bool {
     rustix::fs::statvfs(&folder_of(path)).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0 && disk.f_files > 0)
 }
 
-/// Whether the disk on which `path` lies holds no further files, whatever room there is for bytes.
+/// Tells whether the disk on which `path` lies holds no further files, whatever room there is for bytes.
 pub fn is_out_of_inodes(path: &Path) -> bool {
     rustix::fs::statvfs(&folder_of(path)).is_ok_and(|disk| disk.f_favail == 0 && disk.f_files > 0)
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::sys::{FileMark, Folder};
 
-/// How far a file system may round times: FAT keeps two seconds.
+/// The seconds to which a file system may round times: those of FAT.
 const ROUNDED_SECONDS: i64 = 2;
 
 /// The files that a fetch put in place.
@@ -15,7 +15,7 @@ pub(super) struct Arrivals {
     inodes: HashSet<(u64, u64)>,
     /// By device, size and time: where each spelling of a name has a number of its own, or numbers change.
     alike: HashSet<(u64, u64, i64)>,
-    /// Whether a device found a file under another case of its name.
+    /// Devices by whether they found a file under another case of its name.
     folds: HashMap<u64, bool>,
 }
 

@@ -229,7 +229,7 @@ impl Spot {
         self.place.path().join(self.name())
     }
 
-    /// Whether it may take the place of a file that is there.
+    /// Tells whether it may take the place of a file that is there.
     pub(super) fn replaces(&self) -> bool {
         self.if_exists == IfExists::Overwrite
     }
@@ -301,7 +301,7 @@ impl Spot {
         Err(Error::Exists(self.path()))
     }
 
-    /// Whether what has this name is to be replaced.
+    /// Decides whether the file of this name is to be replaced.
     fn gives_way(&self, folder: &Folder, name: &str, number: u32, (size, hash): (u64, &ContentHash)) -> bool {
         if self.if_exists != IfExists::Overwrite || self.place.arrivals().has(folder, name) {
             return false;

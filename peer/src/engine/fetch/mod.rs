@@ -325,7 +325,7 @@ pub struct Ended {
 }
 
 impl Destination {
-    /// Whether bytes go there in order, and no file is kept.
+    /// Tells whether bytes go there in order, and no file is kept.
     pub const fn is_stream(&self) -> bool {
         matches!(self, Self::Stream(_) | Self::Stdout)
     }

@@ -9,7 +9,7 @@ use shared::{ContentHash, FileName};
 
 /// With what a partial adds to it, such a name fits where 143 bytes are the most (eCryptfs).
 const SHORT_BYTES: usize = 100;
-/// What Windows, and file systems that come from there, refuse; and control characters.
+/// Characters that Windows, and file systems that come from there, refuse.
 const REFUSED: [char; 8] = ['<', '>', ':', '"', '|', '?', '*', '\\'];
 
 /// How a component of a path is written.

@@ -356,7 +356,7 @@ impl Spot {
     }
 }
 
-/// What lies between `holes`, in bytes.
+/// Lists the ranges of bytes between `holes`.
 fn data_between(holes: &[(u32, u32)], layout: &Layout) -> Vec<Range<u64>> {
     let starts = std::iter::once(0).chain(holes.iter().map(|(_, end)| *end));
     let ends = holes.iter().map(|(start, _)| *start).chain([layout.groups()]);

@@ -38,7 +38,7 @@ struct Below {
     spelled: HashMap<Arc<str>, PathBuf>,
     /// What was there of states of parts; looked at once.
     states: HashMap<Arc<str>, Arc<[String]>>,
-    /// What keeps files from them; looked at once.
+    /// Reasons for which they take no files; looked at once.
     obstacles: HashMap<Arc<str>, Option<Closed>>,
 }
 
@@ -257,7 +257,7 @@ impl Place {
         Error::Closed { folder: self.path(), obstacle: FolderObstacle::Removed }
     }
 
-    /// What the disk still takes there, with the path of the folder that was looked at.
+    /// Asks for the room on the disk there, with the path of the folder that was looked at.
     pub(super) fn free_room(&self) -> Option<(FreeRoom, PathBuf)> {
         let (nearest, path) = self.nearest()?;
         Some((nearest.free_room().ok()?, path))

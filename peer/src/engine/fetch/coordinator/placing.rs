@@ -268,7 +268,7 @@ fn check_room(orders: &[Order]) -> Result<(), Error> {
     disks.into_values().try_for_each(NeededRoom::check)
 }
 
-/// What a fetch needs of one disk.
+/// The room that a fetch needs on one disk.
 struct NeededRoom {
     room: FreeRoom,
     /// A folder there.

@@ -55,7 +55,7 @@ pub(super) struct Order {
     pub(super) spot: Option<Spot>,
     /// Its number in what is reported.
     pub(super) told_as: FileNo,
-    /// What earlier rounds of this fetch brought of it.
+    /// Bytes of it that earlier rounds of this fetch brought.
     pub(super) earlier: EarlierRounds,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct EarlierRounds {
     pub(super) fetched: u64,
     /// Bytes of this version that were there before the fetch; `None` until that is known.
     pub(super) resumed: Option<u64>,
-    /// Who sent them.
+    /// Their senders.
     pub(super) sources: Vec<SourceReport>,
 }
 
@@ -113,7 +113,7 @@ pub(super) enum Outcome {
     Failed { file: FileNo, error: Error },
 }
 
-/// Where a whole file went.
+/// The end of a whole file.
 #[derive(Debug)]
 pub(super) enum FileEnd {
     /// To this path, which is the one that it should have.

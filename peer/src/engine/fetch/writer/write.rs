@@ -64,7 +64,7 @@ enum Target {
     Stream(InOrder),
 }
 
-/// What goes to a stream of a file.
+/// The groups of a file that goes to a stream.
 #[derive(Debug, Default)]
 struct InOrder {
     next: u32,
