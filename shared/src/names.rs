@@ -1,5 +1,8 @@
 //! Names of users and of files. Holding one means that it was checked.
 
+mod matching;
+pub mod stand_in;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +14,16 @@ use crate::account_name::UserNameError;
 use crate::limits::{FILE_NAME_BYTES, FILE_NAME_COMPONENT_BYTES, USER_NAME_BYTES};
 use crate::safe_text::{is_bidi_control, safe_line};
 
+pub use matching::{certain_prefix, composed, decomposed, matching_key, may_be_spelled_otherwise};
+
 /// The name of an account: `[A-Za-z0-9_.-]{1,32}`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(Arc<str>);
 
 /// The name a file is shared under: components joined by `/`, relative, harmless as a path on this side.
 ///
-/// No component is empty, `.` or `..`; no character is a control, bidi control, line separator or `\`.
+/// No component is empty, `.` or `..`; no character is a control, bidi control, line separator or `\`. A file whose own name
+/// is no such name travels under a stand-in ([`stand_in`]).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName(Arc<str>);
 

@@ -47,6 +47,11 @@
 //! An entry of a list that its reader can't take for what it should be, such as a name that is none, stands for itself: the
 //! others of that page are taken all the same.
 //!
+//! A side that lists [`RAW_NAMES`] among its capabilities gives files whose own names can't travel stand-ins for names
+//! ([`crate::names::stand_in`]), and its reader writes such a file under the bytes that the stand-in stands for, where its
+//! file system takes them. To a reader that doesn't know them they are names like all others. The names of a side that
+//! doesn't list it are taken as they are, whatever they look like.
+//!
 //! `ack` is sent after the message was stored. A message may come twice (its sender didn't see the ack); its id tells.
 //! Messages may follow each other without waiting for acks. A sender begins every stream with the oldest message that
 //! was not acked and leaves none out, so that whatever becomes of streams and links, what is new to the receiver comes in
@@ -67,6 +72,9 @@ pub const ALPN: &[u8] = b"vizinho/1";
 
 /// The capability of a side that wants to be told which groups of files are zeros.
 pub const ZEROS: &str = "zeros/1";
+
+/// The capability of a side whose names may be stand-ins.
+pub const RAW_NAMES: &str = "raw_names/1";
 
 /// What the opener of a stream says first, and on request streams again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
