@@ -57,7 +57,7 @@
 //! | `RESUME` | port?, addresses\[\]?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\] |
 //! | `HEARTBEAT` | user?, token? | renews the lease of this connection's user, or of `user` where the connection may speak for it | ttl_s |
 //! | `WHOIS` | user, fingerprint, or like | the binding; with `like`, of the only user whose name differs from it in the case of its letters at most, `bad_request` when it may be one of several (feature `similar_names`); over TLS with a bound certificate | user, fingerprint, online |
-//! | `FIND` | hash or name (words, [`Words`]); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
+//! | `FIND` | hash or name (words, [`Words`], accents and normal forms apart); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | events on this connection from here on; over TLS with a bound certificate | seq, features\[\] |
 //! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
 //!
@@ -212,7 +212,7 @@ use serde::{Deserialize, Serialize};
 pub use dialect::{Dialect, encode_cmd_error, encode_cmd_names, encode_cmd_ok};
 pub use event::{Event, EventKind};
 pub use feature::{Feature, Features};
-pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_lower, words_in, words_of};
+pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_folded, push_lower, words_in, words_of};
 pub use reply::{
     CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, ReplyError, SubscribeReply, WhoisReply,
     encode_error, encode_ok, features_in, parse_reply,

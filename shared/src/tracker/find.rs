@@ -1,15 +1,18 @@
 //! FIND: which present users share a file of this hash, or files with these words in their names.
 //!
-//! The words of a text are its runs of letters and digits, in lower case. A name matches when each word asked for is
-//! the beginning of one of the name's words: `rel 2024` finds `Relatório final-2024.pdf`, `port` doesn't find `report`.
+//! The words of a text are its runs of letters and digits, in lower case and composed form (NFC). A name matches when each
+//! word asked for is the beginning of one of the name's words, whatever their accents and normal forms: `rel 2024` and
+//! `relatório` find `Relatorio final-2024.pdf`, `port` doesn't find `report`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use unicode_normalization::UnicodeNormalization;
 
 use super::HashText;
 use crate::limits::{FILE_NAME_BYTES, FIND_WORDS};
+use crate::names::composed;
 use crate::{FileName, UserName};
 
 /// What to find, one page of it.
@@ -68,11 +71,27 @@ pub struct FoundFile {
     pub hash: HashText,
 }
 
-/// The words of a text: its runs of letters and digits, in lower case.
+/// The words of a text: its runs of letters and digits, in lower case and composed form.
 pub fn words_of(text: &str) -> impl Iterator<Item = String> + use<> {
     let mut lower = String::with_capacity(text.len());
     push_lower(&mut lower, text);
-    words_in(&lower).map(str::to_owned).collect::<Vec<_>>().into_iter()
+    words_in(&composed(&lower)).map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
+/// Appends `text` to `folded` in the form in which words are compared: in lower case and without accents.
+pub fn push_folded(folded: &mut String, text: &str) {
+    if text.is_ascii() {
+        return push_lower(folded, text);
+    }
+    let mut lower = String::with_capacity(text.len());
+    push_lower(&mut lower, text);
+    // Composed again: an accent that is kept is part of its letter in all forms alike.
+    folded.extend(lower.nfd().filter(|c| !is_accent(*c)).nfc());
+}
+
+/// A diacritic of Latin, Greek or Cyrillic letters that is written apart from them.
+const fn is_accent(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}')
 }
 
 /// Appends `text` to `lower` as it is before it is cut into words with [`words_in`].
@@ -88,9 +107,11 @@ pub fn push_lower(lower: &mut String, text: &str) {
     lower.extend(text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c }));
 }
 
-/// The words of a text that [`push_lower`] made.
+/// The words of a text that [`push_lower`] or [`push_folded`] made.
 pub fn words_in(lower: &str) -> impl Iterator<Item = &str> {
-    lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+    // An accent without a composed form ends no word.
+    let words = lower.split(|c: char| !c.is_alphanumeric() && !is_accent(c));
+    words.filter(|word| word.chars().any(|c| c.is_alphanumeric() && !is_accent(c)))
 }
 
 impl Words {
@@ -108,10 +129,21 @@ impl Words {
         self.0.iter().map(String::as_str)
     }
 
+    /// Each of them in the form in which words are compared.
+    pub fn folded(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|word| {
+            let mut folded = String::with_capacity(word.len());
+            push_folded(&mut folded, word);
+            folded
+        })
+    }
+
     /// Whether each of them begins a word of `name`.
     pub fn matches(&self, name: &FileName) -> bool {
-        let in_name: Vec<String> = words_of(name.as_str()).collect();
-        self.0.iter().all(|word| in_name.iter().any(|other| other.starts_with(word.as_str())))
+        let mut folded = String::new();
+        push_folded(&mut folded, name.as_str());
+        let in_name: Vec<&str> = words_in(&folded).collect();
+        self.folded().all(|word| in_name.iter().any(|other| other.starts_with(&word)))
     }
 }
 
@@ -215,6 +247,8 @@ mod tests {
             ("REL 2024", true),
             ("pdf relatório álbum", true),
             ("álbum/relatório", true),
+            ("relatorio album", true),
+            ("RELATO\u{301}RIO", true),
             ("elatório", false),
             ("final 2023", false),
         ] {

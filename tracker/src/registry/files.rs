@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::limits::FILES_PER_USER;
-use shared::tracker::{FilesMode, HashText, SharedFile, Wanted, Words};
+use shared::names::{composed, decomposed};
+use shared::tracker::{FilesMode, HashText, SharedFile, Wanted};
 use shared::{ContentHash, FileName};
 
 use super::texts::Account;
@@ -62,12 +63,13 @@ pub(super) struct FilesText {
 
 /// What to find, in a form in which it is found fast.
 #[derive(Debug)]
-pub(super) struct Sought<'a>(By<'a>);
+pub(super) struct Sought(By);
 
 #[derive(Debug)]
-enum By<'a> {
+enum By {
     Hash(SoughtHash),
-    Words(&'a Words),
+    /// As the index has them.
+    Words(Vec<String>),
 }
 
 /// Chunks in the making, ordered by name.
@@ -197,9 +199,13 @@ impl Files {
         let hash = hash.map(SoughtHash::new);
         let found: Vec<_> = match (name, &hash) {
             (Some(name), hash) => {
-                let chunk = self.chunks.get(self.chunk_of(name.as_str()));
-                let found = chunk.and_then(|chunk| chunk.get(name.as_str()));
-                found.filter(|entry| hash.as_ref().is_none_or(|hash| hash.is_of(entry))).into_iter().collect()
+                let has_hash = |entry: &Entry<'_>| hash.as_ref().is_none_or(|hash| hash.is_of(entry));
+                let mut found = self.named(name.as_str()).filter(has_hash).into_iter().collect::<Vec<_>>();
+                if found.is_empty() {
+                    let others = other_forms(name.as_str());
+                    found.extend(others.iter().filter_map(|other| self.named(other)).filter(has_hash));
+                }
+                found
             }
             (None, Some(hash)) => self.chunks.iter().flat_map(|chunk| chunk.with_hash(hash)).collect(),
             (None, None) => self.entries().collect(),
@@ -217,7 +223,7 @@ impl Files {
     /// looked at is taken from `effort`; soon after that ends the search does, and says behind which file to go on.
     pub(super) fn find(
         &self,
-        sought: &Sought<'_>,
+        sought: &Sought,
         after: Option<&FileName>,
         limit: usize,
         effort: &mut usize,
@@ -247,6 +253,10 @@ impl Files {
             }
         }
         (found, None)
+    }
+
+    fn named(&self, name: &str) -> Option<Entry<'_>> {
+        self.chunks.get(self.chunk_of(name)).and_then(|chunk| chunk.get(name))
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
@@ -281,6 +291,31 @@ impl Files {
         }
         changed.then(|| merged.into())
     }
+}
+
+/// The name with each component in either normal form; of a name with many components that may differ, with all in the
+/// same.
+fn other_forms(name: &str) -> Vec<String> {
+    const LOOKED_UP: usize = 32;
+    if name.is_ascii() {
+        return Vec::new();
+    }
+    let mut forms = vec![String::new()];
+    for component in name.split('/') {
+        let both = [composed(component), decomposed(component)];
+        let tried = if both[0] != both[1] && forms.len() < LOOKED_UP { &both[..] } else { &both[..1] };
+        let mut longer = Vec::with_capacity(forms.len() * tried.len());
+        for form in &forms {
+            let slash = if form.is_empty() { "" } else { "/" };
+            longer.extend(tried.iter().map(|component| format!("{form}{slash}{component}")));
+        }
+        forms = longer;
+    }
+    forms.push(decomposed(name).into_owned());
+    forms.retain(|form| form != name);
+    forms.sort_unstable();
+    forms.dedup();
+    forms
 }
 
 impl Chunks {
@@ -318,11 +353,11 @@ impl Chunks {
     }
 }
 
-impl<'a> Sought<'a> {
-    pub(super) fn new(wanted: &'a Wanted) -> Self {
+impl Sought {
+    pub(super) fn new(wanted: &Wanted) -> Self {
         Self(match wanted {
             Wanted::Hash(hash) => By::Hash(SoughtHash::new(hash)),
-            Wanted::Words(words) => By::Words(words),
+            Wanted::Words(words) => By::Words(words.folded().collect()),
         })
     }
 }

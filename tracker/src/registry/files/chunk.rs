@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Serialize;
-use shared::tracker::{FilesMode, HashText, SharedFile, Words};
+use shared::tracker::{FilesMode, HashText, SharedFile};
 use shared::{ContentHash, FileName};
 
 use super::super::texts::{Account, Text};
@@ -138,9 +138,9 @@ impl Chunk {
     }
 
     /// The files whose names have these words; what was looked at is taken from `effort`.
-    pub(super) fn with_words(&self, words: &Words, effort: &mut usize) -> impl Iterator<Item = Entry<'_>> {
+    pub(super) fn with_words(&self, words: &[String], effort: &mut usize) -> impl Iterator<Item = Entry<'_>> {
         let mut places = Places::all();
-        for word in words.iter() {
+        for word in words {
             places.keep(&self.index.with_prefix(word, effort));
             if places.is_empty() {
                 break;

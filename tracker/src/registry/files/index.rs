@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::mem::size_of_val;
 
-use shared::tracker::{push_lower, words_in};
+use shared::tracker::{push_folded, words_in};
 
 use super::chunk::MOST;
 
@@ -41,7 +41,7 @@ impl Index {
     pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let (mut lower, mut ends) = (String::new(), Vec::new());
         for name in names {
-            push_lower(&mut lower, name);
+            push_folded(&mut lower, name);
             ends.push(lower.len());
         }
         let mut words: HashMap<&str, usize> = HashMap::new();
