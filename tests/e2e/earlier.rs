@@ -323,3 +323,23 @@ fn two_earlier_peers_at_a_new_tracker() {
     let [alice, bob] = ["alice", "bob"].map(|name| lab.stranger(name).with_binaries(earlier).registered());
     live_together(&lab, &alice, &bob);
 }
+
+#[test]
+fn names_that_cannot_travel_are_stand_ins_to_an_earlier_peer_whose_own_are_taken_as_they_are() {
+    let Some(earlier) = earlier::binaries() else { return };
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.stranger("bob").with_binaries(earlier).registered());
+    for name in ["line\nbreak", "\u{5e9}\u{200f}.pdf", "plain"] {
+        files::write(lab.join("hers").join(name), name);
+    }
+    files::write(lab.join("his/a␛0A␛b"), "his");
+    alice.share([lab.join("hers")]);
+    bob.share([lab.join("his")]);
+    let (_hers, _his) = (alice.serve(), bob.serve());
+    let here = lab.empty_folder("here");
+    bob.fetch("alice", ["hers/"], &here).run().exits(0);
+    assert_eq!(files::names_in(here.join("hers")), ["line␛0A␛break", "plain", "\u{5e9}␛E2808F␛.pdf"]);
+    bob.peer(["find", "line"]).run().exits(0).prints("line␛0A␛break");
+    alice.fetch("bob", ["his/"], &here).run().exits(0);
+    assert_eq!(files::names_in(here.join("his")), ["a␛0A␛b"]);
+}

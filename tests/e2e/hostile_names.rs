@@ -5,9 +5,12 @@
 //! names that are an option, a device, a start-up file, too long, or nothing.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use shared::names::stand_in::raw_component;
 use tests::files::{names_in, noise, write};
 use tests::hostile::{HostilePeer, Offer, Trick};
 use tests::{Invocation, Lab, User};
@@ -163,6 +166,45 @@ fn odd_names_stay_below_the_destination() {
         }
         assert!(written >= 5, "{name:?} is a name, if an odd one: {written}");
         assert_eq!(outside(tree(&place.root)), before, "{name:?}");
+    }
+}
+
+#[test]
+fn stand_ins_lead_nowhere_else() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    // Of `.`, `..`, `../x`, paths, NUL, an override, a hidden file; written twice; broken; and some that are what they are.
+    let mut names = [
+        "␛2E␛",
+        "␛2E2E␛",
+        "␛2E2E2F␛escaped",
+        "␛2E␛bashrc",
+        "␛2F746D702F␛escaped",
+        "a␛2F␛escaped",
+        "a␛00␛escaped",
+        "␛E280AE␛escaped",
+        "␛E2909B␛2E2E2F␛E2909B␛escaped",
+        "␛E2909B3041E2909B␛escaped",
+        "␛2E2E␛/escaped",
+        "docs/␛2E2E␛/␛2E2E␛/escaped",
+        "␛1B␛[2Jescaped␛0D0A␛",
+        "docs␛0A␛/␛5C␛escaped",
+        "␛␛2e2e␛escaped",
+    ];
+    names.sort_unstable();
+    let place = place(&lab, "place");
+    let outside =
+        || -> Vec<PathBuf> { tree(&place.root).into_keys().filter(|path| !path.starts_with(&place.here)).collect() };
+    let before = outside();
+    let list: Vec<Value> = names.iter().map(|name| entry(name, b"harm")).collect();
+    let offers = names.iter().map(|name| Offer::new(name, *b"harm")).collect();
+    let _peer = HostilePeer::join(&lab, "mallory", offers, Trick::List(json!(list)));
+    alice.fetch("mallory", ["."], &place.here).run().exits(0).is_plain();
+    assert_eq!(outside(), before);
+    for name in names {
+        let on_disk = name.split('/').map(|one| raw_component(one).into_owned()).collect::<Vec<_>>().join(&b'/');
+        let path = place.here.join(OsStr::from_bytes(&on_disk));
+        assert!(path.is_file(), "{name}: {}", path.display());
     }
 }
 

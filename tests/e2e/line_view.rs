@@ -278,7 +278,7 @@ fn a_file_is_offered_in_the_talk_and_fetched_there() {
     assert_same(bobs.join("the menu.pdf"), &file);
     carol.fetch("alice", ["the menu.pdf"], &lab.empty_folder("of carol")).run().exits(5);
     hers.press("/offer nothing.pdf\r");
-    hers.wait_for("nothing.pdf is not offered");
+    hers.wait_for("nothing.pdf: no such file");
     leaves(hers);
     leaves(his);
 }

@@ -1,7 +1,11 @@
 //! Names that are hard on shells, terminals and file systems.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use tests::Lab;
-use tests::files::{assert_same, names_in, write};
+use tests::files::{assert_content, assert_same, names_in, write};
 
 #[test]
 fn unusual_names_go_through_unchanged() {
@@ -90,12 +94,10 @@ fn a_name_that_can_be_taken_for_another_is_not_to_be_had() {
 }
 
 #[test]
-fn names_that_could_do_harm_are_not_shared_and_shown_harmlessly() {
+fn names_that_turn_the_text_around_them_are_not_shared_and_shown_harmlessly() {
     let lab = Lab::start();
     let bob = lab.user("bob");
-    let harmful =
-        ["line\nbreak", "\u{1b}[2Jclear", "back\\slash", "\u{202e}gpj.exe", "bell\u{7}", "cr\rx", "del\u{7f}"];
-    for name in harmful {
+    for name in ["\u{202e}gpj.exe", "a\u{2066}b", "\u{202a}x"] {
         let path = write(lab.join("of bob").join(name), "x");
         let refused = bob.peer(["share"]).arg(path).run();
         refused.exits(12).says("not shared:").says("can't be shared").is_plain();
@@ -105,16 +107,139 @@ fn names_that_could_do_harm_are_not_shared_and_shown_harmlessly() {
     bob.peer(["shares"]).run().exits(0).prints_exactly("      1 B  of bob/good.txt\n");
 }
 
+/// Names that a file system holds and a line of text doesn't.
+fn raw_names() -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = [
+        b"Icon\r".as_slice(),
+        b"line\nbreak",
+        b"\x1b[2Jclear",
+        b"bell\x07",
+        b"del\x7f",
+        br"back\slash",
+        br"dev-disk-by\x2duuid.swap",
+        b"bad-\xff.txt",
+        b"caf\xe9 au lait.txt",
+        b"\x83\x65\x83\x58\x83\x67.txt",
+        br"bad\dir/inner.txt",
+        b"latin-\xe9/inner.txt",
+    ]
+    .map(<[u8]>::to_vec)
+    .into();
+    // Hebrew, a number with a mark, Persian, Arabic; invisible blanks; what looks like a stand-in.
+    let texts = [
+        "\u{5e9}\u{5dc}\u{5d5}\u{5dd}\u{200f} (1).pdf",
+        "\u{200e}+55 11.vcf",
+        "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}.txt",
+        "\u{61c}\u{627}\u{644}.txt",
+        "ja\u{200b}pan.txt",
+        "a␛0A␛b.txt",
+        "half ␛ open.txt",
+    ];
+    names.extend(texts.map(|text| text.as_bytes().to_vec()));
+    names
+}
+
+fn raw_path(name: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(name))
+}
+
 #[test]
-fn names_that_are_not_text_are_left_out_with_a_message() {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
+fn names_that_cannot_travel_arrive_as_they_are() {
     let lab = Lab::start();
-    let bob = lab.user("bob");
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for name in raw_names() {
+        write(lab.join("names").join(raw_path(&name)), &name);
+    }
+    let shared = bob.share([lab.join("names")]);
+    shared.says("19 files shared").is_plain();
+    assert!(!shared.err().contains("left out"), "{shared}");
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["names/"], &here).run().exits(0).says("19 files fetched").is_plain();
+    for name in raw_names() {
+        assert_content(here.join("names").join(raw_path(&name)), &name);
+    }
+    assert_eq!(names_in(here.join("names")).len(), raw_names().len(), "nothing else is left there");
+    // There already: it is found under the same names.
+    alice.fetch("bob", ["names/"], &here).run().exits(0).says("19 files there already");
+
+    // What is shown can be copied, and what is known can be typed.
+    let listed = alice.peer(["files", "bob"]).run();
+    listed.exits(0).is_plain().prints("line␊break").prints("back\\slash").prints("bad-<FF>.txt").prints("<U+200F>");
+    let out = listed.out();
+    let shown: Vec<&str> = out.lines().map(|line| line.split_at(11).1).collect();
+    assert_eq!(shown.len(), raw_names().len());
+    alice.fetch("bob", shown.iter().copied(), &lab.empty_folder("copied")).run().exits(0).says("19 files fetched");
+    let typed = ["names/line\nbreak", "names/\u{200e}+55 11.vcf", "names/\u{5e9}\u{5dc}\u{5d5}\u{5dd} (1).pdf"];
+    let there = lab.empty_folder("typed");
+    for name in typed {
+        alice.fetch("bob", [name], &there).run().exits(0);
+    }
+    assert_eq!(names_in(&there).len(), 3);
+    // And handed on, they are the same again.
+    alice.peer(["fetch", "bob", "names/", "--share", "-o"]).arg(&here).run().exits(0);
+    let names = |user: &tests::User<'_>| {
+        let shares = user.peer(["--json", "shares"]).run();
+        let names = shares.json().iter().map(|share| share["name"].to_string()).collect::<Vec<_>>();
+        names
+    };
+    assert_eq!(names(&alice), names(&bob));
+}
+
+#[test]
+fn one_file_whose_name_cannot_travel_is_shared_and_offered_under_a_stand_in() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let path = write(lab.join(OsStr::from_bytes(b"bad-\xff.txt")), "x");
-    bob.peer(["share"]).arg(&path).run().exits(12).says("UTF-8");
+    bob.share([&path]);
+    bob.peer(["shares"]).run().exits(0).prints("bad-<FF>.txt").is_plain();
     bob.peer(["share", "--as", "good.txt"]).arg(&path).run().exits(0);
-    bob.peer(["shares"]).run().exits(0).prints("good.txt");
+    bob.peer(["offer", "alice"]).arg(&path).run().exits(0).says("offered bad-<FF>.txt (1 B) to alice").is_plain();
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["bad-<FF>.txt"], &here).run().exits(0);
+    let typed = alice.peer(["fetch", "bob", "-o", "-"]).arg(OsStr::from_bytes(b"bad-\xff.txt")).run();
+    typed.exits(0).prints_exactly("x");
+    assert_content(here.join(raw_path(b"bad-\xff.txt")), b"x");
+    bob.peer(["offer", "alice", "--withdraw", "bad-<FF>.txt"]).run();
+    bob.peer(["unshare", "bad-<FF>.txt"]).run().exits(0);
+    bob.peer(["shares"]).run().exits(0).prints_exactly("      1 B  good.txt\n");
+}
+
+#[test]
+fn names_in_another_normal_form_are_found_everywhere() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (file, folder) = ("cafe\u{301}.txt", "Sa\u{303}o");
+    bob.share([write(lab.join(file), "x"), write(lab.join(folder).join("a\u{301}.txt"), "y").parent().unwrap().into()]);
+    let _node = bob.serve();
+    let asked = [
+        "caf\u{e9}.txt",
+        "caf?.txt",
+        "c*\u{e9}.txt",
+        "S\u{e3}o/",
+        "S\u{e3}o",
+        "S\u{e3}o/\u{e1}.txt",
+        "S\u{e3}o/*",
+        "**/\u{e1}*",
+    ];
+    for (number, asked) in asked.into_iter().enumerate() {
+        let here = lab.empty_folder(format!("here {number}"));
+        alice.fetch("bob", [asked], &here).run().exits(0).says("1 file fetched");
+    }
+    let one = lab.empty_folder("one");
+    alice.fetch("bob", ["caf\u{e9}.txt"], &one.join("new name")).run().exits(0);
+    assert!(one.join("new name").is_file(), "one file is meant, if in another form");
+    alice.peer(["files", "bob", "S\u{e3}o/"]).run().exits(0).prints("a\u{301}.txt");
+    for words in ["caf\u{e9}", "cafe\u{301}", "cafe", "\u{e1}"] {
+        alice.peer(["find", words]).run().exits(0).prints(".txt");
+    }
+    for name in ["caf\u{e9}.txt", "S\u{e3}o/\u{e1}.txt", "S\u{e3}o/a\u{301}.txt"] {
+        alice.peer(["list", "--sharing", name]).run().exits(0).prints("bob");
+    }
+    bob.peer(["offer", "alice", "--as", "re\u{301}sume\u{301}"]).arg(lab.join(file)).run().exits(0);
+    bob.peer(["offer", "alice", "--withdraw", "r\u{e9}sum\u{e9}"]).run().exits(0).says("offer withdrawn");
+    bob.peer(["unshare", "caf\u{e9}.txt", "S\u{e3}o/"]).run().exits(0).says("stopped sharing 2 files");
 }
 
 #[test]

@@ -10,7 +10,12 @@ fn an_offer_is_for_one_person_until_it_is_withdrawn() {
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
     let (hers, his) = (alice.serve(), bob.serve());
     let file = lab.file("my plan.pdf", 3_000_000);
-    alice.peer(["offer", "bob"]).arg(&file).run().exits(0).says("bob may get my plan.pdf");
+    alice
+        .peer(["offer", "bob"])
+        .arg(&file)
+        .run()
+        .exits(0)
+        .says("offered my plan.pdf (3.00 MB) to bob; keep `peer serve` running");
     his.wait_for("alice: offers my plan.pdf (3000000 bytes): peer fetch alice 'my plan.pdf'");
     alice.peer(["offer"]).run().exits(0).prints("bob").prints("my plan.pdf");
     let line = bob.peer(["--json", "history", "alice"]).run().object("message");
@@ -31,7 +36,11 @@ fn an_offer_is_for_one_person_until_it_is_withdrawn() {
 
     alice.peer(["offer", "bob", "--withdraw", "my plan.pdf"]).run().exits(0);
     bob.fetch("alice", ["my plan.pdf"], &lab.empty_folder("there")).run().exits(5);
-    alice.peer(["offer", "bob", "--withdraw", "my plan.pdf"]).run().exits(2).says("is not offered");
+    alice
+        .peer(["offer", "bob", "--withdraw", "my plan.pdf"])
+        .run()
+        .exits(2)
+        .says("you didn't offer my plan.pdf to bob");
     alice.peer(["offer", "bob", "no-such-file"]).run().exits(2).says("no such file");
     drop(hers);
 }

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shared::tracker::HashText;
 use shared::{FileName, Fingerprint, NewUserName, UserName};
@@ -20,7 +21,7 @@ use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, Output, OutputOptions, age};
 
 use help::{CHAT_EXAMPLES, EXIT_CODES, FETCH_EXAMPLES, SHARE_EXAMPLES, explained};
-use values::{forwarded, hash_text, rate};
+use values::{asked_text, file_name, forwarded, hash_text, rate};
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
@@ -112,13 +113,13 @@ enum Subcommands {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
         /// Offer it under another name.
-        #[arg(long = "as", value_name = "NAME")]
+        #[arg(long = "as", value_name = "NAME", value_parser = file_name)]
         name: Option<FileName>,
     },
     /// Stop sharing files or folders.
     Unshare {
         /// Names, folders (docs/) or paths.
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(asked_text))]
         names: Vec<String>,
     },
     /// Show what is shared; files that came into a folder later are not, before another `peer share`.
@@ -144,7 +145,7 @@ enum Subcommands {
         /// Only this user.
         user: Option<UserName>,
         /// Only who shares a file of this name.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = file_name)]
         sharing: Option<FileName>,
         /// Only who shares a file of this hash.
         #[arg(long, value_name = "HASH", value_parser = hash_text)]
@@ -167,7 +168,7 @@ enum Subcommands {
         /// Who.
         user: UserName,
         /// Only names that start with this.
-        #[arg(default_value = "", hide_default_value = true)]
+        #[arg(default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(asked_text))]
         prefix: String,
     },
     /// Download files (verified, parallel, resumable).
@@ -177,7 +178,7 @@ enum Subcommands {
         #[arg(required_unless_present = "retry")]
         user: Option<UserName>,
         /// Names, folders (docs/) and patterns ('*.pdf').
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(asked_text))]
         names: Vec<String>,
         /// Fetch what is missing of the last fetch, to where and as it said; --limit, --patience, -j and --share may differ.
         #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
@@ -249,7 +250,7 @@ enum Subcommands {
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Offer it under another name.
-        #[arg(long = "as", value_name = "NAME", conflicts_with = "withdraw")]
+        #[arg(long = "as", value_name = "NAME", value_parser = file_name, conflicts_with = "withdraw")]
         name: Option<FileName>,
         /// Take back what is offered under these names.
         #[arg(long, requires = "files")]

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shared::UserName;
+use shared::names::matching_key;
 use shared::safe_text::safe_line;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +129,9 @@ impl BackgroundFetches {
     /// # Errors
     /// When there is none, or more than one and no name.
     pub(super) fn stop(&self, from: &UserName, name: Option<&str>) -> Result<(), Error> {
-        let is_meant = |running: &&Running| running.from == *from && name.is_none_or(|name| running.name == name);
+        let key = name.map(matching_key);
+        let is_named = |running: &Running| key.as_ref().is_none_or(|key| matching_key(&running.name) == *key);
+        let is_meant = |running: &&Running| running.from == *from && is_named(running);
         let meant: Vec<&Running> = self.running.iter().filter(is_meant).collect();
         match (&meant[..], name) {
             ([], Some(name)) => Err(Error::Usage(format!("{} is not being fetched here", safe_line(name)))),

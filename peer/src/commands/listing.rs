@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 use shared::UserName;
+use shared::names::stand_in::shown;
 use shared::safe_text::safe_line;
 use shared::tracker::{Find, FoundFile, ListPeers, PeerEntry, Peers, Request, Wanted};
 
@@ -114,7 +115,7 @@ pub(super) async fn find(context: &Context, wanted: Wanted, most: usize) -> Resu
             let fields = json!({ "user": user, "name": name, "size": bytes, "hash": hash, "me": user == me.user });
             return Ok(context.output.object("file", &fields)?);
         }
-        Ok(context.output.data(&format!("{:>9}  {user}  {}", size(bytes), safe_line(name.as_str())))?)
+        Ok(context.output.data(&format!("{:>9}  {user}  {}", size(bytes), shown(name.as_str())))?)
     })
     .await?;
     if found == 0 {
@@ -158,7 +159,7 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
         if context.output.is_json() {
             context.output.object("file", &json!({ "user": user, "name": name, "size": bytes, "hash": hash }))?;
         } else {
-            context.output.data(&format!("{:>9}  {}", size(*bytes), safe_line(name.as_str())))?;
+            context.output.data(&format!("{:>9}  {}", size(*bytes), shown(name.as_str())))?;
         }
     }
     match files.as_slice() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use shared::safe_text::safe_line;
+use shared::names::stand_in::shown;
 use shared::{FileName, UserName};
 
 use super::{Context, ledger, say};
@@ -44,8 +44,9 @@ pub(super) async fn put(
                 json!({ "to": to, "name": name, "size": offer.size, "hash": offer.hash, "id": delivery.message.id });
             context.output.object("offer", &fields)?;
         } else {
-            let (name, bytes) = (safe_line(name.as_str()).into_owned(), size(offer.size));
-            context.output.note(&format!("{to} may get {name} ({bytes}) while a node of this profile runs"));
+            let (name, bytes) = (shown(name.as_str()).into_owned(), size(offer.size));
+            let until = "keep `peer serve` running until it is fetched";
+            context.output.note(&format!("offered {name} ({bytes}) to {to}; {until}"));
         }
         say::tell(context, to, &delivery)?;
     }
@@ -65,12 +66,13 @@ async fn tell(context: &Context, me: &Me, to: &UserName, name: &FileName) -> Res
 pub(super) async fn withdraw(context: &Context, to: &UserName, names: &[FileName]) -> Result<(), Error> {
     let me = context.me()?;
     for name in names {
-        offers::withdraw(&me.profile, to, name)?;
+        let name = offers::name_meant(&me.profile, to, name)?;
+        offers::withdraw(&me.profile, to, &name)?;
         // Nobody is told of what they can't have.
-        for untold in offers::untold(&me.profile, to, name)? {
+        for untold in offers::untold(&me.profile, to, &name)? {
             ledger::take_out(&me, to, untold).await?;
         }
-        context.output.note(&format!("{to} may not get {name} any more"));
+        context.output.note(&format!("offer withdrawn: {}", shown(name.as_str())));
     }
     Ok(())
 }
@@ -86,7 +88,7 @@ pub(super) fn list(context: &Context, to: Option<&UserName>) -> Result<(), Error
                 json!({ "to": user, "name": share.name, "size": share.id.size, "hash": share.hash, "path": path });
             context.output.object("offer", &fields)?;
         } else {
-            let name = safe_line(share.name.as_str());
+            let name = shown(share.name.as_str());
             context.output.data(&format!("{user}  {:>9}  {name}", size(share.id.size)))?;
         }
     }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use shared::names::matching_key;
+
 use crate::ui::News;
 
 /// More than anybody looks through.
@@ -28,7 +30,9 @@ fn list(start: &str) -> Vec<String> {
     let (folder, name) = start.rsplit_once('/').map_or(("", start), |(folder, name)| (&start[..=folder.len()], name));
     let place = if folder.is_empty() { PathBuf::from(".") } else { expanded(Path::new(folder)) };
     let Ok(entries) = std::fs::read_dir(place) else { return Vec::new() };
-    let fits = |entry: &str| entry.starts_with(name) && (name.starts_with('.') || !entry.starts_with('.'));
+    let key = matching_key(name);
+    let begins = |entry: &str| entry.starts_with(name) || matching_key(entry).starts_with(&*key);
+    let fits = |entry: &str| begins(entry) && (name.starts_with('.') || !entry.starts_with('.'));
     let mut paths: Vec<String> = entries
         .flatten()
         .filter_map(|entry| {

@@ -5,7 +5,7 @@ use std::path::{Component, PathBuf};
 
 use serde_json::{Map, Value, json};
 use shared::FileName;
-use shared::safe_text::safe_line;
+use shared::names::stand_in::shown;
 
 use super::Context;
 use crate::engine::node::control::NodeClient;
@@ -180,7 +180,7 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
                 }),
             )
         } else {
-            let name = safe_line(share.name.as_str());
+            let name = shown(share.name.as_str());
             context.output.data(&format!("{:>9}  {name}{}", size(share.id.size), context.output.dim(remark)))
         };
     })?;
@@ -195,7 +195,7 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
             });
             context.output.object("share", &told)?;
         } else {
-            let (name, note) = (safe_line(part.name.as_str()), context.output.dim("  (as far as it is fetched)"));
+            let (name, note) = (shown(part.name.as_str()), context.output.dim("  (as far as it is fetched)"));
             context.output.data(&format!("{:>9}  {name}{note}", size(bytes)))?;
         }
     }

@@ -1,21 +1,35 @@
 //! Looking at what somebody shares, live.
 
+use shared::names::{certain_prefix, matching_key, may_be_spelled_otherwise};
 use shared::peer::{Code, FileStat};
 
 use super::fetch::list;
 use super::{Error, Me, contacts};
 use crate::net::endpoint::Endpoint;
-use crate::net::link::Target;
+use crate::net::link::{Link, Target};
 
-/// Everything that `target` shares under names that start with `prefix`; what can't be a file by the name it has there.
+/// Everything that `target` shares under names that start with `prefix`, or else with what looks the same; what can't be a
+/// file by the name it has there.
 ///
 /// # Errors
 /// [`Error`]: no link, no answer.
 pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
     let endpoint = Endpoint::dialling(&me.identity, None).map_err(|why| Error::link(&target.user, why))?;
     let link = contacts::dial(me, &endpoint, target, &[]).await?;
-    let files = list(&link, prefix).await;
+    let files = list_alike(&link, prefix).await;
     link.close(Code::Done);
     endpoint.drain().await;
     files
+}
+
+/// What is shared under names that start with `prefix`; where nothing is, what looks the same.
+async fn list_alike(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
+    let files = list(link, prefix).await?;
+    if !files.is_empty() || !may_be_spelled_otherwise(prefix) {
+        return Ok(files);
+    }
+    let mut files = list(link, certain_prefix(prefix)).await?;
+    let key = matching_key(prefix);
+    files.retain(|file| file.as_ref().is_ok_and(|file| matching_key(file.name.as_str()).starts_with(&*key)));
+    Ok(files)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shared::account_name::operand;
+use shared::names::stand_in;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
 use shared::tracker::ErrorCode;
@@ -124,7 +125,7 @@ pub enum Error {
         key: Fingerprint,
     },
     /// The user offers no such file.
-    #[error("{user} doesn't share {}: see `peer files {}`", safe_line(.name), operand(user))]
+    #[error("{user} doesn't share {}: see `peer files {}`", stand_in::shown(.name), operand(user))]
     NotShared {
         /// Who.
         user: UserName,
@@ -132,7 +133,7 @@ pub enum Error {
         name: String,
     },
     /// Nobody who is online offers such a file.
-    #[error("nobody who is online shares {}", safe_line(.0))]
+    #[error("nobody who is online shares {}", stand_in::shown(.0))]
     NobodyShares(String),
     /// The file is being hashed again by its owner.
     #[error("{} changed at {user}'s side and is being hashed there again: try again in a moment", safe_line(.name))]

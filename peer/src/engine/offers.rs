@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use shared::names::matching_key;
+use shared::names::stand_in::shown;
 use shared::peer::{MessageId, Offer};
 use shared::{FileName, UserName};
 
 use super::share::hash_path;
-use super::{Error, Me};
+use super::{Error, Me, words};
 use crate::profile::{Profile, Share, StoredMessage};
 
 /// Puts files among what `to` may get, blocking: it hashes them. Gives back what they are offered as.
@@ -27,14 +29,16 @@ pub fn put(
     let mut hashed = Vec::with_capacity(paths.len());
     for path in paths {
         if path.is_dir() {
-            let path = path.to_string_lossy();
+            let word = words(&[&path.to_string_lossy()]);
             return Err(Error::Usage(format!(
-                "{path} is a folder, and only files are offered to one person: name those in it, or let everybody \
-                 fetch it with `peer share {path}`"
+                "folders can't be offered yet: offer its files, or share it with everyone (`peer share {word}`)"
             )));
         }
+        if !path.exists() {
+            return Err(Error::Usage(format!("{}: no such file", path.to_string_lossy())));
+        }
         let one = hash_path(profile, path, name, progress)
-            .map_err(|why| Error::Usage(format!("{} is not offered: {why}", path.to_string_lossy())))?;
+            .map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
         let taken = profile.offer(to, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
         if taken || hashed.iter().any(|other: &crate::profile::HashedShare| elsewhere(&other.share)) {
@@ -60,6 +64,23 @@ pub fn find(me: &Me, to: &UserName, name: &FileName) -> Result<Offer, Error> {
     found.as_ref().map(offer_of).ok_or_else(|| no_such_offer(to, name))
 }
 
+/// The name of the offer that is meant: that one, or one that looks the same.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such offer, or more than one that looks so.
+pub fn name_meant(profile: &Profile, to: &UserName, name: &FileName) -> Result<FileName, Error> {
+    if profile.offer(to, name)?.is_some() {
+        return Ok(name.clone());
+    }
+    let key = matching_key(name.as_str());
+    let offers = profile.offers()?.into_iter().filter(|(user, _)| user == to).map(|(_, share)| share.name);
+    let alike: Vec<FileName> = offers.filter(|offered| matching_key(offered.as_str()) == key).collect();
+    match alike.as_slice() {
+        [only] => Ok(only.clone()),
+        _ => Err(no_such_offer(to, name)),
+    }
+}
+
 /// Takes an offer back.
 ///
 /// # Errors
@@ -83,5 +104,8 @@ fn offer_of(share: &Share) -> Offer {
 }
 
 fn no_such_offer(to: &UserName, name: &FileName) -> Error {
-    Error::Usage(format!("{to} is not offered {name}: `peer offer` shows what is offered to whom"))
+    Error::Usage(format!(
+        "you didn't offer {} to {to}: `peer offer` shows what is offered to whom",
+        shown(name.as_str())
+    ))
 }

@@ -11,8 +11,10 @@
 //! Numbers are little-endian. Manifest and flags are hints. The manifest counts only if it folds to the hash, and a group
 //! only after it was hashed again.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -130,8 +132,8 @@ pub(super) fn add(file: &File, layout: &Layout, group: u32) -> io::Result<()> {
 
 /// Where the state of this part lies.
 pub(super) fn state_path(part: &Path) -> Option<PathBuf> {
-    let name = part.file_name()?.to_str()?.strip_suffix(PART)?;
-    Some(part.with_file_name(format!("{name}{STATE}")))
+    let name = part.file_name()?.as_bytes().strip_suffix(PART.as_bytes())?;
+    Some(part.with_file_name(OsStr::from_bytes(&[name, STATE.as_bytes()].concat())))
 }
 
 fn whole_len(layout: &Layout) -> usize {

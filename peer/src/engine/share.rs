@@ -7,9 +7,14 @@ mod left_out;
 mod tests;
 mod walk;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use shared::names::matching_key;
 use shared::{FileName, UserName};
 
 use super::Error;
@@ -142,34 +147,75 @@ fn put_all(
     Ok(summary)
 }
 
-/// Offers no longer what these texts name: a name, a folder (`docs/`), or a path that is shared. Tells which names.
+/// Stops sharing what these texts name: a name, a folder (`docs/`), or a path that is shared. Tells which names.
 ///
 /// # Errors
 /// [`Error::Usage`] when a text names nothing that is shared; then nothing is changed.
 pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Error> {
     let mut names = Vec::new();
+    let mut folders = BTreeSet::new();
     for text in texts {
         let before = names.len();
-        let folder = format!("{}/", text.trim_end_matches('/'));
-        for_each_share(profile, "", |share| {
-            let below = share.name.as_str().starts_with(&folder);
-            let path = || Path::new(text).canonicalize().is_ok_and(|path| share.path.starts_with(path));
-            if share.name.as_str() == text || below || path() {
-                names.push(share.name);
+        let meant = Meant::new(text);
+        for is_meant in [Meant::is_exactly, Meant::is_alike] {
+            for_each_share(profile, "", |share| {
+                if is_meant(&meant, &share) {
+                    folders.extend(meant.folder_of(share.name.as_str()).map(str::to_owned));
+                    names.push(share.name);
+                }
+            })?;
+            if names.len() > before {
+                break;
             }
-        })?;
-        let folders = profile.remove_folders(text.trim_end_matches('/'))?;
+        }
+        let empty = profile.remove_folders(meant.folder)?;
         let parts = profile.partials()?.into_iter().filter(|part| part.name.as_str() == text);
         for part in parts {
             profile.remove_partial(&part.part)?;
             names.push(part.name);
         }
-        if names.len() == before && folders == 0 {
+        if names.len() == before && empty == 0 {
             return Err(Error::Usage(format!("nothing is shared as {text:?}: `peer shares` shows what is")));
         }
     }
+    for folder in folders {
+        profile.remove_folders(&folder)?;
+    }
     profile.remove_shares(&names)?;
     Ok(names)
+}
+
+/// A name, a folder or a path that somebody typed.
+struct Meant<'a> {
+    text: &'a str,
+    folder: &'a str,
+    path: Option<PathBuf>,
+    key: Cow<'a, str>,
+}
+
+impl<'a> Meant<'a> {
+    fn new(text: &'a str) -> Self {
+        let folder = text.trim_end_matches('/');
+        Self { text, folder, path: Path::new(text).canonicalize().ok(), key: matching_key(folder) }
+    }
+
+    fn is_exactly(&self, share: &Share) -> bool {
+        let below = || share.name.below(self.folder).is_some();
+        let path = || self.path.as_ref().is_some_and(|path| share.path.starts_with(path));
+        share.name.as_str() == self.text || below() || path()
+    }
+
+    /// In another normal form, or as it is shown.
+    fn is_alike(&self, share: &Share) -> bool {
+        let name = share.name.as_str();
+        matching_key(name) == self.key || self.folder_of(name).is_some()
+    }
+
+    /// The folder that is meant, as this name has it.
+    fn folder_of<'b>(&self, name: &'b str) -> Option<&'b str> {
+        let (slash, _) = name.match_indices('/').nth(self.folder.matches('/').count())?;
+        Some(&name[..slash]).filter(|folder| matching_key(folder) == self.key)
+    }
 }
 
 /// Calls `each` with every share whose name starts with `prefix`, in order, a page at a time.
@@ -245,11 +291,17 @@ pub(super) fn hash_path(
     name: Option<&FileName>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<HashedShare, String> {
+    // As it was named, also where that is a link.
+    let named = path.file_name().map(OsStr::to_owned);
     let path = path.canonicalize().map_err(|why| plain_message(&why))?;
-    let own_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let own_name = named.or_else(|| path.file_name().map(OsStr::to_owned));
+    let own_name = own_name.as_deref().map(OsStrExt::as_bytes).unwrap_or_default();
     let name = match name {
         Some(name) => name.clone(),
-        None => own_name.parse().map_err(|why| format!("its name can't be shared: {why}"))?,
+        None => {
+            let unfit = |why| format!("its name can't be shared: {why}: use --as NAME");
+            FileName::from_raw(own_name).map_err(unfit)?
+        }
     };
     let file = open_regular(&path).map_err(|why| plain_message(&why))?;
     if let Some(reason) = PrivateData::of(profile).reason_of_open(&path, &file) {

@@ -1,5 +1,6 @@
 //! Giving a file its name without taking the place of another, on file systems of every kind.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 ///
 /// In this order: `RENAME_NOREPLACE` (local file systems), a hard link (NFS, NTFS by FUSE), a placeholder that only one
 /// can make (exFAT by FUSE, shares without hard links).
-pub(super) fn rename_exclusive(folder: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
+pub(super) fn rename_exclusive(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
     match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         renamed => return Ok(renamed?),
@@ -26,7 +27,7 @@ pub(super) fn rename_exclusive(folder: BorrowedFd<'_>, from: &str, to: &str) -> 
     }
 }
 
-fn rename_over_placeholder(folder: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
+fn rename_over_placeholder(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
     // A missing source must not leave a placeholder behind.
     statat(folder, from, AtFlags::SYMLINK_NOFOLLOW)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -43,7 +44,7 @@ fn rename_over_placeholder(folder: BorrowedFd<'_>, from: &str, to: &str) -> io::
     Err(why.into())
 }
 
-fn is_one_file(folder: BorrowedFd<'_>, one: &str, other: &str) -> bool {
+fn is_one_file(folder: BorrowedFd<'_>, one: &OsStr, other: &OsStr) -> bool {
     let id = |name| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (stat.st_dev, stat.st_ino));
     matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
@@ -58,7 +59,7 @@ mod tests {
     fn a_placeholder_gives_way_and_others_stay() {
         let home = tempfile::tempdir().unwrap();
         let folder = File::open(home.path()).unwrap();
-        let rename = |from: &str, to: &str| rename_over_placeholder(folder.as_fd(), from, to);
+        let rename = |from: &str, to: &str| rename_over_placeholder(folder.as_fd(), from.as_ref(), to.as_ref());
         for (name, content) in [("part", "new"), ("taken", "old")] {
             let mut file = File::create(home.path().join(name)).unwrap();
             io::Write::write_all(&mut file, content.as_bytes()).unwrap();

@@ -1,8 +1,11 @@
 //! Folders by handle: what is done in one can't be led elsewhere by a link that somebody puts on the path.
 
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -12,10 +15,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::path::Arg;
+use shared::names::stand_in::{component_of, raw_component};
 
 use super::exclusive_rename::rename_exclusive;
 
-/// An open folder. Names given to its methods are single components.
+/// An open folder. Names given to its methods are single components in the form in which they travel: a stand-in
+/// ([`shared::names::stand_in`]) names the file whose bytes it stands for.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
@@ -102,6 +107,7 @@ impl Folder {
     /// # Errors
     /// As the system says; `NotADirectory` for a file or a link.
     pub fn enter(&self, name: &str) -> io::Result<Self> {
+        let name: &OsStr = &on_disk(name);
         match rustix::fs::mkdirat(&self.0, name, NEW_FOLDER_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
@@ -109,13 +115,13 @@ impl Folder {
         Ok(Self(open_folder(&self.0, name, OFlags::NOFOLLOW)?))
     }
 
-    /// The names of what is in it that are UTF-8.
+    /// The names of what is in it, in the form in which they travel, as far as they have one.
     ///
     /// # Errors
     /// As the system says.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| match entry {
-            Ok(entry) => entry.file_name().to_str().ok().map(|name| Ok(name.to_owned())),
+            Ok(entry) => component_of(entry.file_name().to_bytes()).map(|name| Ok(name.into_owned())),
             Err(why) => Some(Err(why.into())),
         };
         rustix::fs::Dir::read_from(&self.0)?.filter_map(name).collect()
@@ -126,6 +132,7 @@ impl Folder {
     /// # Errors
     /// As the system says; `NotADirectory` for a file or a link.
     pub fn find(&self, name: &str) -> io::Result<Option<Self>> {
+        let name: &OsStr = &on_disk(name);
         match open_folder(&self.0, name, OFlags::NOFOLLOW) {
             Ok(folder) => Ok(Some(Self(folder))),
             Err(Errno::NOENT) => Ok(None),
@@ -138,6 +145,7 @@ impl Folder {
     /// # Errors
     /// As the system says.
     pub fn open_or_create(&self, name: &str) -> io::Result<File> {
+        let name: &OsStr = &on_disk(name);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         self.open_file(name, flags)
     }
@@ -147,6 +155,7 @@ impl Folder {
     /// # Errors
     /// `AlreadyExists`, or as the system says.
     pub fn create(&self, name: &str) -> io::Result<File> {
+        let name: &OsStr = &on_disk(name);
         self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC)
     }
 
@@ -155,6 +164,7 @@ impl Folder {
     /// # Errors
     /// As the system says.
     pub fn open_existing(&self, name: &str) -> io::Result<File> {
+        let name: &OsStr = &on_disk(name);
         self.open_file(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
     }
 
@@ -163,6 +173,7 @@ impl Folder {
     /// # Errors
     /// As the system says.
     pub fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
+        let name: &OsStr = &on_disk(name);
         match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Entry::File(u64::try_from(stat.st_size).unwrap_or(0)),
@@ -187,6 +198,7 @@ impl Folder {
     /// Bytes of the disk that the file `name` takes; 0 when it isn't there.
     pub fn allocated(&self, name: &str) -> u64 {
         const BLOCK_BYTES: u64 = 512;
+        let name: &OsStr = &on_disk(name);
         let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
         stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES)
     }
@@ -196,6 +208,7 @@ impl Folder {
     /// # Errors
     /// As the system says.
     pub fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
+        let name: &OsStr = &on_disk(name);
         match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => {
                 let open = rustix::fs::fstat(file)?;
@@ -211,6 +224,8 @@ impl Folder {
     /// # Errors
     /// `AlreadyExists`, or as the system says.
     pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let from: &OsStr = &on_disk(from);
+        let to: &OsStr = &on_disk(to);
         rename_exclusive(self.0.as_fd(), from, to)
     }
 
@@ -219,6 +234,8 @@ impl Folder {
     /// # Errors
     /// As the system says.
     pub fn rename_over(&self, from: &str, to: &str) -> io::Result<()> {
+        let from: &OsStr = &on_disk(from);
+        let to: &OsStr = &on_disk(to);
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
 
@@ -227,6 +244,7 @@ impl Folder {
     /// # Errors
     /// As the system says.
     pub fn remove(&self, name: &str) -> io::Result<()> {
+        let name: &OsStr = &on_disk(name);
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
@@ -250,7 +268,7 @@ impl Folder {
         if self.is_removed() {
             return Some(FolderObstacle::Removed);
         }
-        let attributes = attributes(&self.0, "", AtFlags::EMPTY_PATH);
+        let attributes = attributes(&self.0, OsStr::new(""), AtFlags::EMPTY_PATH);
         if attributes.contains(StatxAttributes::IMMUTABLE) {
             return Some(FolderObstacle::Immutable);
         }
@@ -267,6 +285,7 @@ impl Folder {
 
     /// Tells whether the file `name` may be replaced by another of this user's, as far as the system tells beforehand.
     pub fn may_replace(&self, name: &str) -> bool {
+        let name: &OsStr = &on_disk(name);
         let kept = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
         if attributes(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).intersects(kept) {
             return false;
@@ -283,6 +302,7 @@ impl Folder {
 
     /// The mark of the file `name`, if it is there.
     pub fn mark(&self, name: &str) -> Option<FileMark> {
+        let name: &OsStr = &on_disk(name);
         let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         Some(FileMark { device: stat.st_dev, inode: stat.st_ino, size, mtime: stat.st_mtime })
@@ -318,10 +338,18 @@ impl Folder {
         owner.ok()
     }
 
-    fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
+    fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
         let file = File::from(rustix::fs::openat(&self.0, name, flags, NEW_FILE_MODE)?);
         // NONBLOCK kept a fifo from hanging us; only regular files are of use.
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    }
+}
+
+/// The name of a file on the disk, whose name as it travels this is.
+pub fn on_disk(name: &str) -> Cow<'_, OsStr> {
+    match raw_component(name) {
+        Cow::Borrowed(raw) => Cow::Borrowed(OsStr::from_bytes(raw)),
+        Cow::Owned(raw) => Cow::Owned(OsString::from_vec(raw)),
     }
 }
 
@@ -386,7 +414,7 @@ fn open_folder(at: impl AsFd, path: impl Arg + Copy, extra: OFlags) -> rustix::i
     }
 }
 
-fn attributes(folder: &OwnedFd, name: &str, flags: AtFlags) -> StatxAttributes {
+fn attributes(folder: &OwnedFd, name: &OsStr, flags: AtFlags) -> StatxAttributes {
     let stat = rustix::fs::statx(folder, name, flags, StatxFlags::empty());
     stat.map_or(StatxAttributes::empty(), |stat| stat.stx_attributes)
 }

@@ -21,7 +21,7 @@ pub use durable::{cannot_lock, clear, reserve, sync_all};
 pub use file_system::{InodeKey, device, inode_key, is_pseudo};
 pub use folder::{
     Entry, FileId, FileMark, Folder, FolderObstacle, FreeRoom, file_id, is_executable, is_name_refused,
-    make_executable, open_regular,
+    make_executable, on_disk, open_regular,
 };
 pub use hidden_input::{HiddenInput, show_input};
 pub use interfaces::{

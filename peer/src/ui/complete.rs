@@ -1,6 +1,7 @@
 //! What Tab makes of a line. Pure: names and paths are asked for and come later.
 
 use shared::UserName;
+use shared::names::matching_key;
 
 use super::line_editor::LineEditor;
 use super::slash::{COMMANDS, quoted, words};
@@ -82,11 +83,17 @@ fn go_on<'a>(
     written: impl Fn(&str) -> String,
     end: &str,
 ) -> Completed {
-    let fitting: Vec<&str> = there.filter(|one| one.starts_with(start)).collect();
+    let there: Vec<&str> = there.collect();
+    let mut fitting: Vec<&str> = there.iter().copied().filter(|one| one.starts_with(start)).collect();
+    let key = matching_key(start);
+    if fitting.is_empty() {
+        // In another normal form, or as they are shown.
+        fitting.extend(there.into_iter().filter(|one| matching_key(one).starts_with(&*key)));
+    }
     let Some(first) = fitting.first() else { return Completed::Nothing };
     let common = fitting.iter().fold(*first, |common, one| common_start(common, one));
     let is_only = fitting.len() == 1;
-    if common.len() == start.len() && !is_only {
+    if !is_only && (common.len() == start.len() || matching_key(common).len() <= key.len()) {
         return Completed::Several(fitting.into_iter().map(str::to_owned).collect());
     }
     let is_whole = is_only && !common.ends_with('/');
@@ -132,6 +139,7 @@ mod tests {
             Completed::Several(vec!["docs/a.pdf".to_owned(), "docs/b.pdf".to_owned()])
         );
         assert_eq!(tab("/get x", &names).0, Completed::Nothing);
+        assert_eq!(tab("/get caf\u{e9}", &["cafe\u{301}.txt"]).1, "/get cafe\u{301}.txt");
     }
 
     #[test]

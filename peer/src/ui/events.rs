@@ -1,6 +1,7 @@
 //! Events as lines for people.
 
 use shared::account_name::operand;
+use shared::names::stand_in::shown;
 use shared::safe_text::{safe_block, safe_line};
 
 use super::text::size;
@@ -34,13 +35,13 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::Missed { count } => format!("({count} events were not shown)"),
         Event::State { .. } | Event::Typing { .. } | Event::Read { .. } | Event::Transfer(_) => return None,
         Event::Fetched { by, name, bytes, size: all } if bytes >= all => {
-            format!("{by} fetched {} ({})", safe_line(name.as_str()), size(*all))
+            format!("{by} fetched {} ({})", shown(name.as_str()), size(*all))
         }
         Event::Fetched { by, name, bytes, size: all } => {
-            format!("{by} fetched part of {} ({} of {})", safe_line(name.as_str()), size(*bytes), size(*all))
+            format!("{by} fetched part of {} ({} of {})", shown(name.as_str()), size(*bytes), size(*all))
         }
         Event::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
-        Event::Stale { name } => format!("{} changed and is being hashed again", safe_line(name.as_str())),
+        Event::Stale { name } => format!("{} changed and is being hashed again", shown(name.as_str())),
         Event::Notice(notice) => notice_line(notice),
     })
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::json;
-use shared::safe_text::safe_line;
+use shared::names::stand_in;
 
 use super::Output;
 use super::bar::Bar;
@@ -46,7 +46,7 @@ impl ShareBar {
         match event {
             ShareEvent::Found { to_hash, .. } => self.found(*to_hash),
             ShareEvent::Hashing { name, .. } => {
-                self.name = safe_line(name.as_str()).into_owned();
+                self.name = stand_in::shown(name.as_str()).into_owned();
                 if let Some(shown) = &self.shown {
                     shown.bar.set_label(&self.name);
                 }

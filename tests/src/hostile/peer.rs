@@ -190,7 +190,8 @@ async fn accept(endpoint: quinn::Endpoint, user: String, shared: Arc<Shared>) {
 async fn serve(connection: Connection, user: &str, shared: &Arc<Shared>) {
     let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
     let Some(_hello) = Frames::default().next(&mut receive).await else { return };
-    let welcome = json!({ "t": "welcome", "user": user, "agent": "hostile/1", "capabilities": ["answers"] });
+    let welcome =
+        json!({ "t": "welcome", "user": user, "agent": "hostile/1", "capabilities": ["answers", "raw_names/1"] });
     let sent = Arc::new(AtomicUsize::new(0));
     shared.bytes_sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent.clone());
     let said = shared.say(Stage::Hello, welcome, &[], &connection, &mut send).await;

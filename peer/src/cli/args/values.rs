@@ -1,5 +1,6 @@
 //! The values that arguments have.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -138,15 +139,40 @@ fn is_program(path: &std::path::Path) -> bool {
     std::fs::metadata(path).is_ok_and(|facts| facts.is_file() && is_executable(&facts))
 }
 
+/// The name of a file, or what stands in for one that can't travel as it is.
+pub(super) fn file_name(text: &str) -> Result<FileName, String> {
+    text.parse().or_else(|_| FileName::from_raw(text.as_bytes())).map_err(|why| why.to_string())
+}
+
+/// A name, folder or pattern; what isn't UTF-8 in it as it travels.
+pub(super) fn asked_text(text: OsString) -> String {
+    text.into_string().unwrap_or_else(|text| {
+        let raw = text.as_encoded_bytes();
+        let end = if raw.ends_with(b"/") { "/" } else { "" };
+        let name = FileName::from_raw(raw.strip_suffix(b"/").unwrap_or(raw));
+        name.map_or_else(|_| text.to_string_lossy().into_owned(), |name| format!("{name}{end}"))
+    })
+}
+
 /// The name of an offer.
 pub(super) fn offered_name(text: &std::path::Path) -> Result<FileName, Error> {
+    let name = FileName::from_raw(text.as_os_str().as_encoded_bytes());
     let text = text.to_string_lossy();
-    text.parse().map_err(|why| Error::Usage(format!("{text}: {why}")))
+    text.parse().or(name).map_err(|why| Error::Usage(format!("{text}: {why}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_are_not_utf_8_are_asked_for_as_they_travel() {
+        use std::os::unix::ffi::OsStringExt;
+        let text = |raw: &[u8]| asked_text(OsString::from_vec(raw.to_vec()));
+        assert_eq!(text("caf\u{e9}/".as_bytes()), "caf\u{e9}/");
+        assert_eq!(text(b"caf\xe9/"), "caf␛E9␛/");
+        assert_eq!(text(b"*\xff?.txt"), "*␛FF␛?.txt");
+    }
 
     #[test]
     fn forwardings() {

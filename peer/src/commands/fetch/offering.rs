@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::engine::fetch::{Destination, FetchEvent, FileNo, IfExists, Request, Status};
 use crate::profile::{PartialShare, Profile};
+use crate::sys::on_disk;
 
 #[derive(Debug)]
 pub(super) struct Offering {
@@ -48,7 +49,7 @@ impl Offering {
     pub(super) fn take(&mut self, event: &FetchEvent<'_>) {
         match event {
             FetchEvent::Opened { file, stat, name, part } => {
-                let name = offered_name(&self.root, &part.with_file_name(name));
+                let name = offered_name(&self.root, &part.with_file_name(&*on_disk(name)));
                 let (Some(name), Some(layout), Ok(part)) = (name, Layout::of(stat.size), part.canonicalize()) else {
                     return;
                 };
@@ -90,7 +91,7 @@ impl Offering {
 fn offered_name(root: &Path, path: &Path) -> Option<FileName> {
     let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
     let name = below.or_else(|| path.file_name().map(Path::new))?;
-    name.to_str()?.parse().ok()
+    FileName::from_raw(name.as_os_str().as_encoded_bytes()).ok()
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::names::numbered;
+use shared::names::stand_in::component_of;
 use shared::peer::FolderTime;
 use shared::{ContentHash, FileName};
 
@@ -98,10 +100,14 @@ impl Placement {
                     let why = "it is neither a file nor a folder: give another path with -o";
                     return Err(Error::disk(path)(io::Error::other(why)));
                 }
-                let name = path.file_name().and_then(|name| name.to_str());
+                // Exactly that name, whether or not it looks like a stand-in.
+                let name = path.file_name().and_then(|name| {
+                    component_of(name.as_bytes())
+                        .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
+                });
                 let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", path.display())))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                (parent.unwrap_or(Path::new(".")), Some(name.to_owned()))
+                (parent.unwrap_or(Path::new(".")), Some(name))
             }
             Destination::Folder(path) | Destination::FileOrFolder(path) => (path.as_path(), None),
         };
@@ -226,7 +232,7 @@ impl Spot {
 
     /// The path of that, for people.
     pub(super) fn path(&self) -> PathBuf {
-        self.place.path().join(self.name())
+        self.place.path_of(&self.name())
     }
 
     /// Tells whether it may take the place of a file that is there.
@@ -283,7 +289,7 @@ impl Spot {
                 renamed = folder.rename_over(from, &name);
             }
             if !is_taken(&renamed) {
-                renamed.map_err(Error::disk(&self.place.path().join(&name)))?;
+                renamed.map_err(Error::disk(&self.place.path_of(&name)))?;
                 self.place.arrivals().add(folder, &name);
                 let is_own = name == self.wanted.as_str() && !self.place.is_spelled();
                 return Ok(if is_own { Landing::Own(name) } else { Landing::Other(name) });
@@ -294,7 +300,7 @@ impl Spot {
             }
             match self.if_exists {
                 IfExists::Skip => return Ok(Landing::Taken(name)),
-                IfExists::Fail => return Err(Error::Exists(self.place.path().join(name))),
+                IfExists::Fail => return Err(Error::Exists(self.place.path_of(&name))),
                 IfExists::SkipSame | IfExists::Rename | IfExists::Overwrite => {}
             }
         }
@@ -337,7 +343,7 @@ impl Spot {
                 match folder.entry(&name) {
                     Ok(Some(Entry::File(size))) => {
                         if size == wanted.stat.size && is_same(folder, &name, wanted, hashed)? {
-                            return Ok(Some(self.place.path().join(name)));
+                            return Ok(Some(self.place.path_of(&name)));
                         }
                     }
                     Ok(Some(_)) => {}

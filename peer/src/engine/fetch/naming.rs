@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use shared::names::cut;
+use shared::names::stand_in::literal_component;
 use shared::{ContentHash, FileName};
 
 /// With what a partial adds to it, such a name fits where 143 bytes are the most (eCryptfs).
@@ -40,7 +41,8 @@ impl Spelling {
     pub(super) fn of(self, component: &str) -> Cow<'_, str> {
         match self {
             Self::Own => component.into(),
-            Self::Plain => plain(component).into(),
+            // Where the bytes behind a stand-in are refused, the stand-in itself is the name.
+            Self::Plain => literal_component(&plain(component)).into_owned().into(),
             Self::Short => short(component).into(),
         }
     }
@@ -188,6 +190,14 @@ mod tests {
         assert!(short.len() <= SHORT_BYTES && short.ends_with(".tar5"), "{short}");
         assert_ne!(short, Spelling::Short.of(&long.replace("ää", "äö")));
         assert_eq!(Spelling::Short.of("plain.txt"), "plain.txt");
+    }
+
+    #[test]
+    fn a_stand_in_that_is_refused_is_kept_as_it_is() {
+        let plain = Spelling::Plain.of("a:␛0A␛b");
+        assert_eq!(&*shared::names::stand_in::raw_component(&plain), "a_␛0A␛b".as_bytes());
+        assert_eq!(&*shared::names::stand_in::raw_component(&Spelling::Own.of("a␛0A␛b")), b"a\nb");
+        assert!(Spelling::Short.of("a␛0A␛b").is_ascii());
     }
 
     proptest! {

@@ -221,7 +221,7 @@ impl Whole {
 
     /// The path under which it lies until it has its name, for people.
     fn part_path(&self) -> PathBuf {
-        self.spot.place.path().join(&self.part_name)
+        self.spot.place.path_of(&self.part_name)
     }
 
     /// The path of the folder it lies in, for people.
@@ -284,7 +284,7 @@ fn open_alone(folder: &Folder, spot: &Spot, name: &str) -> Result<File, Error> {
         }
         if !folder.holds_alone(&part).map_err(Error::disk(&path))? {
             let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
-            return Err(Error::Disk { path: spot.place.path().join(name), source: why });
+            return Err(Error::Disk { path: spot.place.path_of(name), source: why });
         }
         // Whoever had the lock may have finished and renamed what was opened here.
         if folder.is_named(name, &part).map_err(Error::disk(&path))? {

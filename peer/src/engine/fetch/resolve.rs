@@ -1,11 +1,12 @@
 //! From what the user typed to files: the source's own word, over the pinned link.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 use shared::content::Layout;
-use shared::peer::{Answer, Ask, Code, Entry, FileStat, FolderTime};
+use shared::names::{certain_prefix, matching_key, may_be_spelled_otherwise};
+use shared::peer::{Answer, Ask, Code, Entry, FileStat, FolderTime, RAW_NAMES};
 use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 use tokio::time::Instant;
@@ -65,7 +66,10 @@ pub(super) async fn resolve(
     let several = names.len() > 1;
     for name in names {
         match resolve_one(link, name, patience, report).await {
-            Ok(found) => {
+            Ok(mut found) => {
+                if !link.knows(RAW_NAMES) && name.local.is_none() {
+                    found.take_names_literally();
+                }
                 let mut files = found.files;
                 if several {
                     files.retain(|file| seen.insert(file.stat.name.clone()));
@@ -110,21 +114,36 @@ impl Found {
         }
     }
 
-    /// Asks for the folders whose names start with `prefix` and takes those that are wanted, `below` cut off their local
-    /// paths.
+    /// Asks for the folders whose names start with `prefix` and takes those that are wanted, the first `depth` components
+    /// cut off their local paths.
     async fn take_folders(
         &mut self,
         link: &Link,
         prefix: &str,
         is_wanted: impl Fn(&FileName) -> bool,
-        below: &str,
+        depth: usize,
     ) -> Result<(), Error> {
-        let local = |name: FileName| if below.is_empty() { Some(name) } else { name.below(below) };
+        let local = |name: FileName| match above(name.as_str(), depth) {
+            "" => Some(name),
+            above => name.below(above),
+        };
         let (folders, times) = tokio::try_join!(list_folders(link, prefix), list_folder_times(link, prefix))?;
         self.folders.extend(folders.into_iter().filter(&is_wanted).filter_map(local));
         let times = times.into_iter().filter(|time| is_wanted(&time.name));
         self.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
         Ok(())
+    }
+
+    /// Takes each name for exactly what it is: its source knows no stand-ins.
+    fn take_names_literally(&mut self) {
+        let make_literal = |name: &mut FileName| *name = name.literal();
+        self.files.iter_mut().for_each(|file| make_literal(&mut file.local));
+        self.folders.iter_mut().for_each(make_literal);
+        self.folder_times.iter_mut().for_each(|folder| make_literal(&mut folder.name));
+    }
+
+    const fn is_nothing(&self) -> bool {
+        self.files.is_empty() && self.folders.is_empty() && self.unfit.is_empty()
     }
 
     fn take_unfit(&mut self, user: &UserName, name: &str) {
@@ -140,12 +159,12 @@ async fn resolve_one(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Found, Error> {
     let text = asked.text.as_str();
-    if let Ok(name) = text.parse::<FileName>()
+    // A name that can't travel as it is may be asked for as it is.
+    let name = text.parse::<FileName>().or_else(|_| FileName::from_raw(text.as_bytes()));
+    if let Ok(name) = name
         && let Some(stat) = stat(link, &name, patience, report).await?
     {
-        let file = wanted(link.user(), stat, None)?;
-        let local = asked.local.clone().unwrap_or(file.local);
-        return Ok(Found { files: vec![Wanted { local, ..file }], is_file: true, ..Found::default() });
+        return one_file(link, asked, stat);
     }
     let nothing = || Error::NotShared { user: link.user().clone(), name: text.to_owned() };
     // No name at all is nobody's wish for everything, but an empty variable of a script.
@@ -155,7 +174,7 @@ async fn resolve_one(
     let folder = text.trim_end_matches('/');
     let mut found = Found::default();
     match pattern(text) {
-        Some((prefix, matcher)) => whatever_matches(link, text, &prefix, &matcher, &mut found).await?,
+        Some(pattern) => whatever_matches(link, text, &pattern, &mut found).await?,
         None if folder.is_empty() || folder == "." => {
             // Everything, but as in a shell not what would be hidden here: it could change how programs behave.
             whole_folder(link, "", "", &mut found).await?;
@@ -169,32 +188,86 @@ async fn resolve_one(
             whole_folder(link, folder, above, &mut found).await?;
         }
     }
-    if found.files.is_empty() && found.folders.is_empty() && found.unfit.is_empty() {
-        return Err(nothing());
+    if found.is_nothing() && may_be_spelled_otherwise(text) {
+        found = spelled_otherwise(link, asked, patience, report).await?;
+    }
+    if found.is_nothing() { Err(nothing()) } else { Ok(found) }
+}
+
+fn one_file(link: &Link, asked: &Asked, stat: FileStat) -> Result<Found, Error> {
+    let file = wanted(link.user(), stat, None)?;
+    let local = asked.local.clone().unwrap_or(file.local);
+    Ok(Found { files: vec![Wanted { local, ..file }], is_file: true, ..Found::default() })
+}
+
+/// What is shared under names that look like what was asked for: in another normal form, or as they are shown.
+async fn spelled_otherwise(
+    link: &Link,
+    asked: &Asked,
+    patience: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<Found, Error> {
+    let text = asked.text.as_str();
+    let (folder, prefix) = (text.trim_end_matches('/'), certain_prefix(text).trim_end_matches('/'));
+    let (key, depth) = (matching_key(folder), folder.split('/').count());
+    let is_meant = |name: &str| matching_key(name) == key;
+    let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
+    for stat in list(link, prefix).await?.into_iter().flatten() {
+        if folder.len() == text.len() && is_meant(stat.name.as_str()) {
+            names.push(stat.name);
+        } else if let Some(above) = top(stat.name.as_str(), depth).filter(|above| is_meant(above)) {
+            folders.insert(above.to_owned());
+        }
+    }
+    let empty = list_folders(link, prefix).await?;
+    folders.extend(
+        empty.iter().filter_map(|name| top(&format!("{name}/"), depth).map(str::to_owned)).filter(|top| is_meant(top)),
+    );
+    if let ([name], true) = (names.as_slice(), folders.is_empty())
+        && let Some(stat) = stat(link, name, patience, report).await?
+    {
+        return one_file(link, asked, stat);
+    }
+    let mut found = Found::default();
+    for name in names {
+        if let Some(stat) = stat(link, &name, patience, report).await? {
+            found.files.push(wanted(link.user(), stat, None)?);
+        }
+    }
+    for folder in folders {
+        let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
+        whole_folder(link, &folder, above, &mut found).await?;
     }
     Ok(found)
 }
 
-async fn whatever_matches(
-    link: &Link,
-    text: &str,
-    prefix: &str,
-    matcher: &GlobMatcher,
-    found: &mut Found,
-) -> Result<(), Error> {
-    let below = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+/// The first components of a name, with the slash behind them; nothing where there are none.
+fn above(name: &str, depth: usize) -> &str {
+    top(name, depth).map_or("", |above| &name[..=above.len()])
+}
+
+/// The folder of so many components in which this lies.
+fn top(name: &str, depth: usize) -> Option<&str> {
+    let (slash, _) = name.match_indices('/').nth(depth.checked_sub(1)?)?;
+    Some(&name[..slash])
+}
+
+async fn whatever_matches(link: &Link, text: &str, pattern: &Pattern, found: &mut Found) -> Result<(), Error> {
     let hidden = text.starts_with('.') || text.contains("/.");
-    let matches = |name: &FileName| matcher.is_match(name.as_str()) && (hidden || !is_hidden(name));
-    for entry in list(link, prefix).await? {
+    let matches = |name: &FileName| pattern.matches(name.as_str()) && (hidden || !is_hidden(name));
+    for entry in list(link, &pattern.prefix).await? {
         match entry {
-            Ok(stat) if matches(&stat.name) => found.take(link.user(), stat, below),
-            Err(name) if matcher.is_match(&name) => found.take_unfit(link.user(), &name),
+            Ok(stat) if matches(&stat.name) => {
+                let below = above(stat.name.as_str(), pattern.depth).to_owned();
+                found.take(link.user(), stat, &below);
+            }
+            Err(name) if pattern.matches(&name) => found.take_unfit(link.user(), &name),
             _ => {}
         }
     }
     // What goes down into folders brings those with nothing in them.
     if text.contains("**") {
-        found.take_folders(link, prefix, matches, below).await?;
+        found.take_folders(link, &pattern.prefix, matches, pattern.depth).await?;
     }
     Ok(())
 }
@@ -211,7 +284,7 @@ async fn whole_folder(link: &Link, folder: &str, above: &str, found: &mut Found)
         }
     }
     let is_inside = |name: &FileName| name.as_str() == folder || name.as_str().starts_with(&prefix);
-    found.take_folders(link, folder, is_inside, above).await
+    found.take_folders(link, folder, is_inside, above.matches('/').count()).await
 }
 
 fn is_hidden(name: &FileName) -> bool {
@@ -344,13 +417,68 @@ async fn all_pages<T>(
     }
 }
 
-/// The text before the first wildcard, and a matcher for all of it; `None` for a text without wildcards.
-///
-/// As in a shell, `*` and `?` stop at a slash and `**` doesn't.
-fn pattern(text: &str) -> Option<(String, GlobMatcher)> {
+/// A text with wildcards. As in a shell, `*` and `?` stop at a slash and `**` doesn't.
+#[derive(Debug)]
+struct Pattern {
+    /// How all names begin that it matches.
+    prefix: String,
+    /// Components before the first wildcard.
+    depth: usize,
+    exact: CharGlob,
+    /// The same for names in one normal form and as they are shown.
+    alike: CharGlob,
+}
+
+/// A pattern of which `?` is a whole character; to the library it is a byte.
+#[derive(Debug)]
+struct CharGlob {
+    /// The characters of the pattern that are more than one byte, in order.
+    wide: Vec<char>,
+    matcher: GlobMatcher,
+}
+
+/// A text with wildcards as such; `None` for one without.
+fn pattern(text: &str) -> Option<Pattern> {
     let first = text.find(['*', '?', '[', '{'])?;
-    let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build().ok()?;
-    Some((text[..first].to_owned(), glob.compile_matcher()))
+    let before = &text[..first];
+    let (prefix, depth) = (certain_prefix(before).to_owned(), before.matches('/').count());
+    Some(Pattern { prefix, depth, exact: CharGlob::new(text)?, alike: CharGlob::new(&matching_key(text))? })
+}
+
+impl Pattern {
+    fn matches(&self, name: &str) -> bool {
+        self.exact.is_match(name) || self.alike.is_match(&matching_key(name))
+    }
+}
+
+impl CharGlob {
+    /// Stand for a character that the pattern doesn't have; like those for others, it is in no name.
+    const OTHER: char = '\u{1f}';
+
+    fn new(text: &str) -> Option<Self> {
+        let mut wide: Vec<char> = text.chars().filter(|c| !c.is_ascii()).collect();
+        wide.sort_unstable();
+        wide.dedup();
+        // Of a pattern with more of them than there are bytes for, the last ones are alike.
+        wide.truncate(usize::try_from(u32::from(Self::OTHER)).map_or(0, |count| count - 1));
+        let narrow = narrowed(&wide, text);
+        let glob = GlobBuilder::new(&narrow).literal_separator(true).backslash_escape(false).build().ok()?;
+        Some(Self { wide, matcher: glob.compile_matcher() })
+    }
+
+    fn is_match(&self, name: &str) -> bool {
+        if name.is_ascii() { self.matcher.is_match(name) } else { self.matcher.is_match(narrowed(&self.wide, name)) }
+    }
+}
+
+/// The text with one byte for each character.
+fn narrowed(wide: &[char], text: &str) -> String {
+    let narrow = |c: char| match wide.binary_search(&c) {
+        _ if c.is_ascii() => c,
+        Ok(place) => u8::try_from(place + 1).map_or(CharGlob::OTHER, char::from),
+        Err(_) => CharGlob::OTHER,
+    };
+    text.chars().map(narrow).collect()
 }
 
 #[cfg(test)]
@@ -359,12 +487,20 @@ mod tests {
 
     #[test]
     fn patterns_are_those_of_a_shell() {
-        let matches = |text: &str, name: &str| pattern(text).unwrap().1.is_match(name);
+        let matches = |text: &str, name: &str| pattern(text).unwrap().matches(name);
         assert!(matches("*.pdf", "a.pdf"));
         assert!(!matches("*.pdf", "docs/a.pdf"));
         assert!(matches("docs/**/*.pdf", "docs/x/y/a.pdf"));
         assert!(matches("docs/[ab]?.txt", "docs/a1.txt"));
-        assert_eq!(pattern("docs/sub/x*").unwrap().0, "docs/sub/x");
+        let deep = pattern("docs/sub/x*").unwrap();
+        assert_eq!((deep.prefix.as_str(), above("docs/sub/xy", deep.depth)), ("docs/sub/x", "docs/sub/"));
+        assert!(matches("caf?.txt", "caf\u{e9}.txt") && !matches("caf?.txt", "cafab.txt"));
+        assert!(matches("[\u{e0}-\u{ea}]*", "\u{ea}a") && !matches("?", "\u{65e5}\u{672c}"));
+        // Whatever the normal form is on either side.
+        assert!(matches("caf\u{e9}*", "cafe\u{301}.txt") && matches("caf?.txt", "cafe\u{301}.txt"));
+        assert!(matches("S\u{e3}o/*", "Sa\u{303}o/a.txt") && matches("cafe\u{301}*", "caf\u{e9}.txt"));
+        let other = pattern("S\u{e3}o/*").unwrap();
+        assert_eq!((other.prefix.as_str(), above("Sa\u{303}o/a.txt", other.depth)), ("", "Sa\u{303}o/"));
         assert!(pattern("report.pdf").is_none());
     }
 

@@ -12,7 +12,7 @@ use super::arrivals::Arrivals;
 use super::naming::Spelling;
 use super::partial::is_state;
 use crate::engine::Error;
-use crate::sys::{Folder, FolderObstacle, FreeRoom, is_name_refused};
+use crate::sys::{Folder, FolderObstacle, FreeRoom, is_name_refused, on_disk};
 
 /// Folders below the destination whose handles are kept.
 const OPEN_FOLDERS: usize = 64;
@@ -144,7 +144,7 @@ impl Tree {
             })?;
             let Some((inner, spelled)) = entered else { return Ok(None) };
             is_spelled |= spelled != component;
-            path.push(&spelled);
+            path.push(&*on_disk(&spelled));
             folder = Arc::new(inner);
         }
         // Handles are not free: all are forgotten now and then.
@@ -274,7 +274,14 @@ impl Place {
             return self.tree.path.clone();
         }
         let spelled = self.tree.below().spelled.get(&self.below).cloned();
-        spelled.unwrap_or_else(|| self.tree.path.join(&*self.below))
+        // Not entered yet: as its components would be.
+        let own = || self.below.split('/').fold(self.tree.path.clone(), |path, one| path.join(&*on_disk(one)));
+        spelled.unwrap_or_else(own)
+    }
+
+    /// The path of what has this name in it.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path().join(&*on_disk(name))
     }
 
     /// Whether it couldn't have its own name.

@@ -52,7 +52,7 @@ impl Candidate {
             return Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest });
         }
         report(ShareEvent::Hashing { name: &name, size: id.size });
-        let file = opened.map_err(refusal)?;
+        let file = opened.map_err(|why| refusal(&why))?;
         let hashed = hash_file(&file, &mut |bytes| report(ShareEvent::Hashed(bytes)));
         let (id, hash, manifest) = hashed.map_err(|why| (Omission::NotHashed, why))?;
         Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest })

@@ -46,13 +46,14 @@ fn folders_are_walked_without_hidden_files_and_links() {
     put(&home.data.join("docs/sub/b.txt"), b"");
     put(&home.data.join("docs/.hidden"), b"x");
     put(&home.data.join("docs/new\nline"), b"x");
+    put(&home.data.join("docs/\u{202e}fdp"), b"x");
     put(&home.data.join(".named"), b"x");
     symlink(home.data.join(".named"), home.data.join("docs/link")).unwrap();
     symlink(&home.data, home.data.join("docs/sub/loop")).unwrap();
     let paths = [home.data.join("docs"), home.data.join(".named")];
     let summary = share(&home.profile, &paths, None, &mut quiet).unwrap();
-    assert_eq!(names(&home.profile), [".named", "docs/a.txt", "docs/sub/b.txt"]);
-    assert_eq!((summary.shared, summary.bytes), (3, 2));
+    assert_eq!(names(&home.profile), [".named", "docs/a.txt", "docs/new␛0A␛line", "docs/sub/b.txt"]);
+    assert_eq!((summary.shared, summary.bytes), (4, 3));
     assert_eq!(left_out(&summary), [("hidden", 1), ("link", 2), ("name", 1)]);
     assert_eq!(summary.left_out.failed(), 1, "hidden files and links are left out by design");
 }
@@ -112,7 +113,7 @@ fn a_folder_of_which_nothing_is_shared_is_an_empty_one() {
         fs::create_dir_all(home.data.join(folder)).unwrap();
     }
     put(&home.data.join("docs/hidden/.x"), b"x");
-    put(&home.data.join("docs/refused/back\\slash"), b"x");
+    put(&home.data.join("docs/refused/\u{202e}fdp"), b"x");
     put(&home.data.join("docs/full/x"), b"x");
     symlink("/etc/passwd", home.data.join("docs/links/link")).unwrap();
     let summary = share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
@@ -188,6 +189,20 @@ fn a_changed_share_is_noticed_and_refreshed() {
     assert_eq!(freshness(&after), Freshness::Missing);
     put(&path, b"three");
     assert_eq!(refresh(&home.profile, &after).unwrap().unwrap().hash, after.hash);
+}
+
+#[test]
+fn unshare_finds_names_in_another_normal_form_and_as_they_are_shown() {
+    let home = home();
+    for name in ["docs/cafe\u{301}", "Sa\u{303}o/a", "Sa\u{303}o/b", "docs/a\nb"] {
+        fs::create_dir_all(home.data.join(name).parent().unwrap()).unwrap();
+        put(&home.data.join(name), name.as_bytes());
+    }
+    share(&home.profile, &["docs", "Sa\u{303}o"].map(|name| home.data.join(name)), None, &mut quiet).unwrap();
+    for (text, left) in [("docs/caf\u{e9}", 3), ("S\u{e3}o/", 1), ("docs/a␊b", 0)] {
+        unshare(&home.profile, &[text.to_owned()]).unwrap();
+        assert_eq!(names(&home.profile).len(), left, "{text}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, FileType, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -110,8 +111,8 @@ impl<'a> Walker<'a> {
 
     /// Looks at one file that is to have this name.
     pub(super) fn file(&self, path: &Path, name: FileName) -> Result<Found, Refused> {
-        let metadata = fs::metadata(path).map_err(refusal)?;
-        let path = path.canonicalize().map_err(refusal)?;
+        let metadata = fs::metadata(path).map_err(|why| refusal(&why))?;
+        let path = path.canonicalize().map_err(|why| refusal(&why))?;
         if !metadata.is_file() {
             return Err((Omission::Special, kind_of(metadata.file_type())));
         }
@@ -122,9 +123,9 @@ impl<'a> Walker<'a> {
     fn root(&self, named: &Path, name: Option<&FileName>) -> Result<Root, Refused> {
         let metadata = fs::metadata(named).map_err(|why| match fs::read_link(named) {
             Ok(to) => (Omission::Missing, format!("it is a link to {}, which is not there", to.display())),
-            Err(_) => refusal(why),
+            Err(_) => refusal(&why),
         })?;
-        let path = named.canonicalize().map_err(refusal)?;
+        let path = named.canonicalize().map_err(|why| refusal(&why))?;
         if !metadata.is_file() && !metadata.is_dir() {
             return Err((Omission::Special, kind_of(metadata.file_type())));
         }
@@ -132,15 +133,13 @@ impl<'a> Walker<'a> {
         // As it was named: a link that is followed keeps its name, with a slash behind it as well.
         let base = match (name, named.file_name().or_else(|| path.file_name())) {
             (Some(name), _) => name.as_str().to_owned(),
-            (None, Some(last)) => match last.to_str() {
-                Some(last) => last.to_owned(),
-                None => return Err((Omission::Name, "its name is not UTF-8: use --as NAME".to_owned())),
-            },
+            (None, Some(last)) => {
+                // A folder's name may be all that keeps thousands of files from being shared.
+                let unfit = |why| (Omission::Name, format!("its name can't be shared: {why}: use --as NAME"));
+                FileName::from_raw(last.as_bytes()).map_err(unfit)?.to_string()
+            }
             (None, None) => return Err((Omission::Name, "it has no name: use --as NAME".to_owned())),
         };
-        // A folder's name may be all that keeps thousands of files from being shared.
-        let unfit = |why| (Omission::Name, format!("its name can't be shared: {why}: use --as NAME"));
-        base.parse::<FileName>().map_err(unfit)?;
         Ok(Root { path, base, device: device(&metadata) })
     }
 
@@ -180,9 +179,9 @@ impl<'a> Walker<'a> {
 }
 
 /// The reason for an error of the system.
-pub(super) fn refusal(why: io::Error) -> Refused {
+pub(super) fn refusal(why: &io::Error) -> Refused {
     let omission = if why.kind() == io::ErrorKind::NotFound { Omission::Missing } else { Omission::Unreadable };
-    (omission, plain_message(&why))
+    (omission, plain_message(why))
 }
 
 /// What it would be called, or at least what it is called.
@@ -192,12 +191,13 @@ fn label_of(root: &Root, path: &Path) -> String {
 }
 
 fn name_below(root: &Root, path: &Path) -> Result<FileName, Refused> {
-    let name = match path.strip_prefix(&root.path).ok().and_then(Path::to_str) {
-        Some("") => root.base.clone(),
-        Some(relative) => format!("{}/{relative}", root.base),
-        None => return Err((Omission::Name, "its name is not UTF-8".to_owned())),
-    };
-    name.parse().map_err(|why| (Omission::Name, format!("its name can't be shared: {why}")))
+    let unfit = |why| (Omission::Name, format!("its name can't be shared: {why}"));
+    let relative = path.strip_prefix(&root.path).unwrap_or(path).as_os_str();
+    if relative.is_empty() {
+        return root.base.parse().map_err(unfit);
+    }
+    let below = FileName::from_raw(relative.as_bytes()).map_err(unfit)?;
+    format!("{}/{below}", root.base).parse().map_err(unfit)
 }
 
 fn kind_of(kind: FileType) -> String {

@@ -4,6 +4,7 @@ use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::{Position, Rect, Size};
 use ratatui_core::style::Style;
 use ratatui_core::text::{Line, Span};
+use shared::names::stand_in::shown;
 use shared::safe_text::safe_line;
 use unicode_width::UnicodeWidthStr;
 
@@ -245,7 +246,7 @@ fn draw_files(view: &FullView, buffer: &mut Buffer, pane: Rect) {
         let is_chosen = place == view.file && view.focus == Focus::Files;
         let sign = if is_chosen { ">" } else { " " };
         let room = usize::from(pane.width).saturating_sub(11);
-        let name = cut_middle(&safe_line(file.name.as_str()), room, look.ellipsis());
+        let name = cut_middle(&shown(file.name.as_str()), room, look.ellipsis());
         put(buffer, pane, y, &Line::raw(format!("{sign}{:>8} {name}", size(file.size))));
         if is_chosen {
             mark_row(buffer, pane, y, look.selected());

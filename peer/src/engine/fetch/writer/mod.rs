@@ -34,6 +34,7 @@ use super::courtesy::Courtesy;
 use super::destination::{Landing, Spot};
 use super::plan::SourceNo;
 use crate::engine::Error;
+use crate::sys::on_disk;
 
 /// Jobs that may wait before each thread: small groups go from thread to thread in batches.
 const QUEUE: usize = 64;
@@ -183,9 +184,9 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
 impl FileEnd {
     fn of(folder: &Path, landing: Landing) -> Self {
         match landing {
-            Landing::Own(name) => Self::Placed(folder.join(name)),
-            Landing::Other(name) => Self::Renamed(folder.join(name)),
-            Landing::Taken(name) => Self::Left(folder.join(name)),
+            Landing::Own(name) => Self::Placed(folder.join(&*on_disk(&name))),
+            Landing::Other(name) => Self::Renamed(folder.join(&*on_disk(&name))),
+            Landing::Taken(name) => Self::Left(folder.join(&*on_disk(&name))),
         }
     }
 }

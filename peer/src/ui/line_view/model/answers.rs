@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use shared::UserName;
+use shared::names::stand_in::shown;
 use shared::safe_text::safe_line;
 
 use super::{Account, Item, LineView};
@@ -23,7 +24,7 @@ const FOUND: usize = 20;
 impl LineView {
     pub(super) fn offered(&mut self, name: &str, bytes: u64) {
         let number = self.composer.catalogue_mut().add(name, bytes, true);
-        self.note(format!("/get {number} fetches {} ({})", safe_line(name), size(bytes)));
+        self.note(format!("/get {number} fetches {} ({})", shown(name), size(bytes)));
     }
 
     pub(super) fn list_offer(&mut self, stored: &StoredMessage) {
@@ -37,7 +38,7 @@ impl LineView {
         let listed: Vec<String> = fitting
             .by_ref()
             .take(LISTED)
-            .map(|(number, name, bytes)| format!("{number:>3}  {:>9}  {}", size(bytes), safe_line(name)))
+            .map(|(number, name, bytes)| format!("{number:>3}  {:>9}  {}", size(bytes), shown(name)))
             .collect();
         let more = fitting.count();
         if listed.is_empty() {
