@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use shared::UserName;
 use shared::names::matching_key;
+use shared::names::stand_in;
 use shared::safe_text::safe_line;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -134,10 +135,10 @@ impl BackgroundFetches {
         let is_meant = |running: &&Running| running.from == *from && is_named(running);
         let meant: Vec<&Running> = self.running.iter().filter(is_meant).collect();
         match (&meant[..], name) {
-            ([], Some(name)) => Err(Error::Usage(format!("{} is not being fetched here", safe_line(name)))),
+            ([], Some(name)) => Err(Error::Usage(format!("{} is not being fetched here", stand_in::shown(name)))),
             ([], None) => Err(Error::Usage(format!("nothing is being fetched from {from} here"))),
             ([_, _, ..], None) => {
-                let names: Vec<_> = meant.iter().map(|one| safe_line(&one.name)).collect();
+                let names: Vec<_> = meant.iter().map(|one| stand_in::shown(&one.name)).collect();
                 Err(Error::Usage(format!("which one? /stop NAME: {}", names.join(", "))))
             }
             (meant, _) => {
@@ -269,7 +270,7 @@ impl Words {
                 self.finished(report);
             }
             FetchEvent::Waiting { name } => {
-                self.note(format!("{} changed at the source and is being hashed again there", safe_line(name)));
+                self.note(format!("{} changed at the source and is being hashed again there", stand_in::shown(name)));
             }
             FetchEvent::Joined { user } => self.note(format!("{user} has the same and is asked as well")),
             FetchEvent::NotAsked { user, why } => self.note(format!("{user} is not asked: {}", safe_line(why))),
@@ -296,7 +297,7 @@ impl Words {
     }
 
     fn finished(&self, report: &Report) {
-        let name = safe_line(&report.name).into_owned();
+        let name = stand_in::shown(&report.name).into_owned();
         let bytes = size(report.size);
         match &report.status {
             Status::Done(path) => self.note(format!("{name}: {bytes} fetched and verified, in {}", shown(path))),
@@ -324,13 +325,13 @@ impl Words {
 impl BrokenOff {
     /// While the view goes on.
     pub(super) fn in_view(&self) -> String {
-        let name = safe_line(&self.name);
+        let name = stand_in::shown(&self.name);
         format!("{name}: stopped, {}; /get {name} resumes it", self.kept())
     }
 
     /// When the view is over.
     pub(super) fn afterwards(&self) -> String {
-        format!("{}: {}; `{}` goes on with it", safe_line(&self.name), self.kept(), again(&self.from, &self.name))
+        format!("{}: {}; `{}` goes on with it", stand_in::shown(&self.name), self.kept(), again(&self.from, &self.name))
     }
 
     fn kept(&self) -> String {

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use shared::account_name::operand;
 use shared::names::stand_in;
 use shared::peer::Code;
-use shared::safe_text::safe_line;
 use shared::tracker::ErrorCode;
 use shared::{Fingerprint, UserName};
 
@@ -136,7 +135,7 @@ pub enum Error {
     #[error("nobody who is online shares {}", stand_in::shown(.0))]
     NobodyShares(String),
     /// The file is being hashed again by its owner.
-    #[error("{} changed at {user}'s side and is being hashed there again: try again in a moment", safe_line(.name))]
+    #[error("{} changed at {user}'s side and is being hashed there again: try again in a moment", stand_in::shown(.name))]
     Stale {
         /// Who.
         user: UserName,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use shared::names::numbered;
+use shared::names::stand_in;
 use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
 
@@ -101,7 +102,7 @@ impl FetchBars {
         match event {
             FetchEvent::Connecting { user } => self.connecting(user),
             FetchEvent::Waiting { name } => {
-                self.line(&format!("{} changed at the source and is being hashed again there…", safe_line(name)));
+                self.line(&format!("{} changed at the source and is being hashed again there…", stand_in::shown(name)));
             }
             FetchEvent::Joined { user } => {
                 self.come(user);
@@ -111,7 +112,7 @@ impl FetchBars {
                 self.output.warning(&format!("{user} is not asked: {}", safe_line(why)));
             }
             FetchEvent::Outdated { name } => {
-                let name = safe_line(name.as_str());
+                let name = stand_in::shown(name.as_str());
                 self.line(&format!("{name} changed at its source since: what was kept of it is removed"));
             }
             FetchEvent::Changed { file, name, bytes } => self.changed(*file, name, *bytes),
@@ -248,7 +249,7 @@ impl FetchBars {
         let is_new = before.is_none();
         let done = before.map_or(0, |(_, done)| done) + hashed;
         self.checked = Some((name.to_owned(), done));
-        let shown = safe_line(name);
+        let shown = stand_in::shown(name);
         if self.output.is_json() {
             if self.told.elapsed() >= PROGRESS_EVERY {
                 self.told = Instant::now();
@@ -269,7 +270,7 @@ impl FetchBars {
     fn started(&mut self, file: FileNo, name: &str, bytes: u64, resumed: u64) {
         if resumed > 0 {
             let percent = resumed * 100 / bytes.max(1);
-            self.line(&format!("{}: resuming at {percent} %", safe_line(name)));
+            self.line(&format!("{}: resuming at {percent} %", stand_in::shown(name)));
         }
         if let Some(bars) = &mut self.file_bars {
             bars.start(file, name, bytes, resumed, self.total.as_ref());
@@ -328,7 +329,7 @@ impl FetchBars {
     }
 
     fn changed(&mut self, file: FileNo, name: &FileName, bytes: u64) {
-        self.line(&format!("{} changed at its source meanwhile: fetching it anew", safe_line(name.as_str())));
+        self.line(&format!("{} changed at its source meanwhile: fetching it anew", stand_in::shown(name.as_str())));
         self.done_bytes = self.done_bytes.saturating_sub(bytes);
         if let Some(total) = &self.total {
             total.begin_at(self.done_bytes, Instant::now());
@@ -384,7 +385,7 @@ impl FetchBars {
         if self.output.is_json() {
             return self.object("file", &file_json(report));
         }
-        let name = safe_line(&report.name);
+        let name = stand_in::shown(&report.name);
         let line = match &report.status {
             // Whoever reads standard output had enough.
             Status::Failed(error) if error.is_closed_pipe() => return,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
-use shared::safe_text::safe_line;
+use shared::names::stand_in;
 
 use super::bar::{Bar, screen_rows};
 use super::look::Look;
@@ -127,7 +127,7 @@ impl FileBars {
         let number = self.begun;
         self.active.entry(file).or_insert_with(|| {
             self.begun += 1;
-            let name = safe_line(name).into_owned();
+            let name = stand_in::shown(name).into_owned();
             Active { number, name, size, bytes: 0, moves: false, begun: Instant::now(), bar: None }
         })
     }

@@ -1,5 +1,6 @@
 //! What is not shared, in words for people.
 
+use shared::names::stand_in;
 use shared::safe_text::safe_line;
 
 use crate::engine::share::{Group, LeftOut, Omission};
@@ -28,7 +29,7 @@ pub fn failure_lines(left_out: &LeftOut) -> Vec<String> {
 
 /// The line about one of them.
 pub fn failure_line(name: &str, why: &str) -> String {
-    format!("not shared: {}: {}", safe_line(name), safe_line(why))
+    format!("not shared: {}: {}", stand_in::shown(name), safe_line(why))
 }
 
 /// One line that counts what is never shared with a folder, by reason and with the first names; `None` for nothing.
@@ -38,7 +39,7 @@ pub fn by_design_line(left_out: &LeftOut) -> Option<String> {
 }
 
 fn described(omission: Omission, group: &Group) -> String {
-    let names: Vec<_> = group.examples.iter().map(|example| safe_line(&example.name)).collect();
+    let names: Vec<_> = group.examples.iter().map(|example| stand_in::shown(&example.name)).collect();
     let more = if group.count > names.len() { ", …" } else { "" };
     format!("{} ({}{more})", counted(omission, group.count), names.join(", "))
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ratatui_core::text::{Line, Span};
 use shared::UserName;
-use shared::safe_text::safe_line;
+use shared::names::stand_in;
 
 use super::look::Look;
 use super::progress_row::ProgressRow;
@@ -132,7 +132,7 @@ impl Moving {
     fn row(&self, look: Look, columns: usize, now: Option<Instant>) -> Line<'static> {
         let Transfer { peer, name, direction, bytes, size, .. } = &self.transfer;
         let label = if self.is_hashed {
-            format!("hashing {} for {peer}", safe_line(name.as_str()))
+            format!("hashing {} for {peer}", stand_in::shown(name.as_str()))
         } else {
             label(name.as_str(), peer, *direction, look, columns)
         };
@@ -163,7 +163,7 @@ fn label(name: &str, peer: &UserName, direction: Course, look: Look, columns: us
         (Course::Down, false) => "<",
         (Course::Up, false) => ">",
     };
-    let name = safe_line(name);
+    let name = stand_in::shown(name);
     let word = if direction == Course::Down { "from" } else { "to" };
     if columns >= 60 { format!("{arrow} {name} {word} {peer}") } else { format!("{arrow} {name}") }
 }

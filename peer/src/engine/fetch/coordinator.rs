@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
+use shared::names::stand_in;
 use shared::peer::Code;
-use shared::safe_text::safe_line;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -302,7 +302,11 @@ impl Running<'_> {
     }
 
     fn name(&self, file: FileNo) -> String {
-        self.shared.orders.get(file).map(|order| safe_line(order.stat.name.as_str()).into_owned()).unwrap_or_default()
+        self.shared
+            .orders
+            .get(file)
+            .map(|order| stand_in::shown(order.stat.name.as_str()).into_owned())
+            .unwrap_or_default()
     }
 }
 
