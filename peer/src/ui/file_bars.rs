@@ -14,9 +14,9 @@ use crate::engine::fetch::FileNo;
 const BARS: usize = 8;
 /// Rows of the terminal that are left to what scrolls by.
 const SCROLLS: usize = 3;
-/// Of more files than these, only those have a bar that take a while: small ones go by too fast to be looked at.
+/// Of more files than these, only those have a bar that take a while to come: small ones go by too fast to be looked at.
 const FEW: usize = 20;
-/// A file that takes so long is worth a bar.
+/// A file that takes so long from its first byte on is worth a bar.
 const WORTH_A_BAR: Duration = Duration::from_millis(200);
 /// Between two looks at who could have a bar.
 const FILL: Duration = Duration::from_millis(100);
@@ -27,6 +27,8 @@ pub(super) struct FileBars {
     bars: MultiProgress,
     look: Look,
     active: HashMap<FileNo, Active>,
+    /// How many of them have a bar: there may be a hundred thousand to look through.
+    shown: usize,
     /// Files that were begun, ever.
     begun: usize,
     is_many: bool,
@@ -42,9 +44,8 @@ struct Active {
     name: String,
     size: u64,
     bytes: u64,
-    /// Something of it came.
-    moves: bool,
-    begun: Instant,
+    /// When the first of it came.
+    moves: Option<Instant>,
     bar: Option<Bar>,
 }
 
@@ -52,7 +53,8 @@ impl FileBars {
     /// None yet.
     pub(super) fn new(bars: &MultiProgress, look: Look) -> Self {
         let (active, suffix) = (HashMap::new(), String::new());
-        Self { bars: bars.clone(), look, active, begun: 0, is_many: false, suffix, filled: Instant::now() }
+        let (shown, begun, is_many) = (0, 0, false);
+        Self { bars: bars.clone(), look, active, shown, begun, is_many, suffix, filled: Instant::now() }
     }
 
     /// So many files will come in all.
@@ -63,7 +65,7 @@ impl FileBars {
     /// A file is begun, with so many bytes from before.
     pub(super) fn start(&mut self, file: FileNo, name: &str, size: u64, bytes: u64, total: Option<&Bar>) {
         let active = self.activate(file, name, size);
-        (active.bytes, active.moves) = (bytes, false);
+        (active.bytes, active.moves) = (bytes, None);
         if let Some(bar) = self.bar(file, total) {
             bar.set_note("");
             bar.begin_at(bytes, Instant::now());
@@ -83,7 +85,7 @@ impl FileBars {
     pub(super) fn advance(&mut self, file: FileNo, bytes: u64, total: Option<&Bar>) {
         let Some(active) = self.active.get_mut(&file) else { return };
         active.bytes += bytes;
-        active.moves = true;
+        active.moves.get_or_insert_with(Instant::now);
         // Not done before it is durable and has its name.
         let (bytes, is_all) = (active.bytes, active.bytes >= active.size);
         if let Some(bar) = self.bar(file, total) {
@@ -94,7 +96,8 @@ impl FileBars {
 
     /// A file is here, or is not to be had; its bar goes to another one.
     pub(super) fn end(&mut self, file: FileNo, total: Option<&Bar>) {
-        self.active.remove(&file);
+        let ended = self.active.remove(&file);
+        self.shown -= usize::from(ended.is_some_and(|ended| ended.bar.is_some()));
         if !self.is_many {
             self.fill(total);
         }
@@ -103,6 +106,7 @@ impl FileBars {
     /// Takes all bars away.
     pub(super) fn clear(&mut self) {
         self.active.clear();
+        self.shown = 0;
     }
 
     /// Says this behind each name, and what they wait for.
@@ -128,7 +132,7 @@ impl FileBars {
         self.active.entry(file).or_insert_with(|| {
             self.begun += 1;
             let name = stand_in::shown(name).into_owned();
-            Active { number, name, size, bytes: 0, moves: false, begun: Instant::now(), bar: None }
+            Active { number, name, size, bytes: 0, moves: None, bar: None }
         })
     }
 
@@ -136,20 +140,26 @@ impl FileBars {
     fn bar(&mut self, file: FileNo, total: Option<&Bar>) -> Option<&Bar> {
         let active = self.active.get(&file)?;
         if active.bar.is_none() {
-            if self.is_many && active.begun.elapsed() < WORTH_A_BAR {
+            let moves = active.moves.is_some();
+            if self.is_many && active.moves.is_none_or(|began| began.elapsed() < WORTH_A_BAR) {
                 return None;
             }
-            let moves = active.moves;
             let most = BARS.min(screen_rows().saturating_sub(SCROLLS)).max(1);
-            if self.active.values().filter(|active| active.bar.is_some()).count() >= most {
-                let idle = self.active.values_mut().filter(|other| other.bar.is_some() && !other.moves && moves);
+            if self.shown >= most {
+                // Of many, none has a bar that doesn't move.
+                if !moves || self.is_many {
+                    return None;
+                }
+                let idle = self.active.values_mut().filter(|other| other.bar.is_some() && other.moves.is_none());
                 idle.max_by_key(|other| other.number)?.bar = None;
+                self.shown -= 1;
             }
             let active = self.active.get_mut(&file)?;
             let label = format!("{}{}", active.name, self.suffix);
             let bar = Bar::new(&self.bars, total, self.look, &label, active.size);
             bar.begin_at(active.bytes, Instant::now());
             active.bar = Some(bar);
+            self.shown += 1;
         }
         self.active.get(&file)?.bar.as_ref()
     }
@@ -157,14 +167,13 @@ impl FileBars {
     /// Gives bars to files that have none, as far as there is room: those first that move, and were begun first.
     fn fill(&mut self, total: Option<&Bar>) {
         self.filled = Instant::now();
-        let without = self.active.iter().filter(|(_, active)| active.bar.is_none());
+        let may_have = |active: &Active| active.bar.is_none() && (!self.is_many || active.moves.is_some());
+        let without = self.active.iter().filter(|(_, active)| may_have(active));
         let mut waiting: Vec<(bool, usize, FileNo)> =
-            without.map(|(file, active)| (!active.moves, active.number, *file)).collect();
+            without.map(|(file, active)| (active.moves.is_none(), active.number, *file)).collect();
         waiting.sort_unstable();
         for (_, _, file) in waiting {
-            if self.bar(file, total).is_none() {
-                break;
-            }
+            self.bar(file, total);
         }
     }
 }
