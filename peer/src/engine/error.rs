@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use shared::account_name::operand;
 use shared::names::stand_in;
 use shared::peer::Code;
+use shared::safe_text::safe_line;
 use shared::tracker::ErrorCode;
 use shared::{Fingerprint, UserName};
 
@@ -134,13 +135,47 @@ pub enum Error {
     /// Nobody who is online offers such a file.
     #[error("nobody who is online shares {}", stand_in::shown(.0))]
     NobodyShares(String),
-    /// The file is being hashed again by its owner.
-    #[error("{} changed at {user}'s side and is being hashed there again: try again in a moment", stand_in::shown(.name))]
+    /// The file changed at its owner's side and isn't hashed again yet.
+    #[error("{} can't be had from {user} now: {}; try again when it is at rest", stand_in::shown(.name), safe_line(.why))]
     Stale {
         /// Who.
         user: UserName,
         /// What was asked for.
         name: String,
+        /// In the owner's words.
+        why: String,
+    },
+    /// The file changed again and again while it was fetched.
+    #[error("{} changed {times} times at {user}'s side while it was fetched: try again when it is at rest", stand_in::shown(.name))]
+    KeepsChanging {
+        /// Who.
+        user: UserName,
+        /// What was asked for.
+        name: String,
+        /// How often.
+        times: u32,
+    },
+    /// The file changed while it went to standard output, where nothing can be taken back.
+    #[error(
+        "{} changed at {user}'s side while it was fetched: what was written is of the version before, and not all of \
+         it; run the same command again",
+        stand_in::shown(.name)
+    )]
+    ChangedInStream {
+        /// Who.
+        user: UserName,
+        /// What was asked for.
+        name: String,
+    },
+    /// The file can't be read at its owner's side.
+    #[error("{user} can't send {}: {}", stand_in::shown(.name), safe_line(.why))]
+    Unreadable {
+        /// Who.
+        user: UserName,
+        /// What was asked for.
+        name: String,
+        /// In the owner's words.
+        why: String,
     },
     /// Data is not what it claims to be.
     #[error("{0}")]
@@ -305,8 +340,11 @@ impl Error {
             | Self::UnknownKey { .. }
             | Self::KeyOfAnother { .. }
             | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
-            Self::NotShared { .. } | Self::NobodyShares(_) | Self::Stale { .. } => ErrorKind::NotShared,
-            Self::Integrity(_) => ErrorKind::Integrity,
+            Self::NotShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
+            Self::Unreadable { .. } => ErrorKind::Network,
+            Self::Integrity(_) | Self::Stale { .. } | Self::KeepsChanging { .. } | Self::ChangedInStream { .. } => {
+                ErrorKind::Integrity
+            }
             Self::Disk { .. } | Self::Closed { .. } | Self::NoRoom { .. } => ErrorKind::Disk,
             Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,
             Self::Profile(ProfileError::NodeRuns) | Self::Internal(_) => ErrorKind::Other,
@@ -355,7 +393,8 @@ fn stream_kind(error: &StreamError) -> ErrorKind {
     match error {
         StreamError::Link(error) => link_kind(error),
         StreamError::Reset(code) | StreamError::Answered { code, .. } => match code {
-            Code::NotFound | Code::Stale => ErrorKind::NotShared,
+            Code::NotFound => ErrorKind::NotShared,
+            Code::Stale => ErrorKind::Integrity,
             Code::ShuttingDown | Code::Replaced | Code::Internal => ErrorKind::Network,
             _ => ErrorKind::Refused,
         },

@@ -181,9 +181,9 @@ impl Running<'_> {
                     self.start(file, 0, report);
                 }
             }
-            News::Unavailable { file, code, message } => {
+            News::Unavailable { source, file, code, message } => {
                 let changed = matches!(code, Code::Stale | Code::NotFound);
-                let trouble = Trouble { changed, ..Trouble::of(&self.unavailable(file, code, message)) };
+                let trouble = Trouble { changed, ..Trouble::of(&self.unavailable(source, file, code, message)) };
                 if !self.refusals.get(&file).is_some_and(|earlier| earlier.changed) {
                     self.refusals.insert(file, trouble);
                 }
@@ -292,11 +292,14 @@ impl Running<'_> {
         self.account.settle(Some(self.told_as(file)), told, || asked_again(order), report);
     }
 
-    fn unavailable(&self, file: FileNo, code: Code, message: String) -> Error {
-        let (user, name) = (self.request.from.clone(), self.name(file));
+    fn unavailable(&self, source: SourceNo, file: FileNo, code: Code, why: String) -> Error {
+        let source = usize::try_from(source).ok().and_then(|index| self.sources.get(index));
+        let user = source.map_or_else(|| self.request.from.clone(), |source| source.user.clone());
+        let (name, message) = (self.name(file), why);
         match code {
-            Code::NotFound => Error::NotShared { user, name },
-            Code::Stale => Error::Stale { user, name },
+            Code::NotFound => Error::NotShared { user: self.request.from.clone(), name },
+            Code::Stale => Error::Stale { user, name, why: message },
+            Code::Internal => Error::Unreadable { user, name, why: message },
             code => Error::stream(&user, StreamError::Answered { code, message }),
         }
     }

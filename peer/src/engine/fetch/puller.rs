@@ -21,6 +21,9 @@ use crate::net::stream::{Priority, Receiver, Sender};
 
 /// Requests asked ahead: what keeps small files from waiting for each other.
 const AHEAD_REQUESTS: usize = 64;
+/// How often a source that says it is busy is asked again, and after which pause.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// A puller without work looks again after this, for what others have become late with.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -46,7 +49,7 @@ pub(super) enum News {
     /// A file is being asked for, for the first time.
     Asking { file: FileNo },
     /// A source doesn't have the file, or no longer.
-    Unavailable { file: FileNo, code: Code, message: String },
+    Unavailable { source: SourceNo, file: FileNo, code: Code, message: String },
     /// The source said something that can't be true; it is asked no more.
     Lied { source: SourceNo, about: FileNo },
 }
@@ -75,7 +78,8 @@ impl Pull {
 
 /// Pulls until the plan is done. What was asked for and did not come goes back into the plan.
 pub(super) async fn pull(pull: Arc<Pull>, link: Link, pulse: Arc<Pulse>, source: SourceNo) -> Result<(), StreamError> {
-    let mut puller = Puller { pull: &pull, link: &link, pulse: &pulse, source, stream: None, asked: VecDeque::new() };
+    let (stream, asked) = (None, VecDeque::new());
+    let mut puller = Puller { pull: &pull, link: &link, pulse: &pulse, source, stream, asked, busy: 0 };
     let outcome = puller.run().await;
     puller.give_all_back();
     outcome
@@ -90,6 +94,8 @@ struct Puller<'a> {
     stream: Option<(Option<Sender>, Receiver)>,
     /// Work that was asked for and not yet answered, the oldest first; of a run, what is still to come.
     asked: VecDeque<Work>,
+    /// How often the source said one after the other that it is busy.
+    busy: u32,
 }
 
 impl Puller<'_> {
@@ -202,6 +208,14 @@ impl Puller<'_> {
         let answer = self.pulse.patience().wait(receiver.answer()).await;
         self.pulse.beat(0);
         let answer = match answer {
+            // It is short of something that others give back soon.
+            Err(StreamError::Answered { code: Code::Busy, .. }) if self.busy < BUSY_TRIES => {
+                self.busy += 1;
+                self.asked.pop_front();
+                self.pull.plan().give_back(self.source, work);
+                self.pulse.pause(tokio::time::sleep(BUSY_PAUSE)).await;
+                return Ok(());
+            }
             Err(StreamError::Answered { code, message }) => {
                 self.asked.pop_front();
                 self.pull.plan().give_back(self.source, work);
@@ -210,6 +224,7 @@ impl Puller<'_> {
             }
             answer => answer?,
         };
+        self.busy = 0;
         match *work {
             Work::Manifest(file) => self.take_manifest(file, &answer).await,
             Work::Run { file, start, end } => self.take_run(file, start, end, &answer).await,
@@ -221,7 +236,11 @@ impl Puller<'_> {
         self.stream = None;
         // What is left of the work is in the queue, shorter than it was.
         self.give_all_back();
-        self.unavailable(work, code, format!("the source stopped sending ({code})"));
+        let message = match code {
+            Code::Internal => "reading it failed in the middle".to_owned(),
+            code => format!("the source stopped sending ({code})"),
+        };
+        self.unavailable(work, code, message);
     }
 
     /// The source doesn't have the file after all.
@@ -229,7 +248,7 @@ impl Puller<'_> {
         let (Work::Manifest(file) | Work::Run { file, .. }) = *work;
         self.pull.plan().unavailable(self.source, file);
         self.pull.work.notify_waiters();
-        self.pull.tell(News::Unavailable { file, code, message });
+        self.pull.tell(News::Unavailable { source: self.source, file, code, message });
     }
 
     async fn take_manifest(&mut self, file: FileNo, answer: &Answer) -> Result<(), StreamError> {

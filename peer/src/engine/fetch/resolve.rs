@@ -324,8 +324,11 @@ pub(super) async fn stat(
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_LOOK);
             }
-            Err(StreamError::Answered { code: Code::Stale, .. }) => {
-                return Err(Error::Stale { user: link.user().clone(), name: name.to_string() });
+            Err(StreamError::Answered { code: Code::Stale, message }) => {
+                return Err(Error::Stale { user: link.user().clone(), name: name.to_string(), why: message });
+            }
+            Err(StreamError::Answered { code: Code::Internal, message }) => {
+                return Err(Error::Unreadable { user: link.user().clone(), name: name.to_string(), why: message });
             }
             Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a stat was due"))),
             Err(error) => return Err(Error::stream(link.user(), error)),

@@ -26,7 +26,9 @@ use crate::engine::rate::Bucket;
 use crate::engine::{Error, blocking};
 use crate::net::link::Link;
 
-/// A file that changes more often than this is given up.
+/// A file that changed so often while it was fetched is given up.
+const MOST_CHANGES: u32 = 2;
+/// And one that is asked for so often, whatever its source says of it.
 const ROUNDS: u32 = 5;
 
 /// What is the same in all rounds.
@@ -38,6 +40,8 @@ struct Rounds<'a> {
     in_order: bool,
     account: Account,
     liars: Vec<UserName>,
+    /// How often files had other content than before, by their number in what is reported.
+    changes: HashMap<FileNo, u32>,
 }
 
 impl<'a> Coordinator<'a> {
@@ -59,7 +63,8 @@ impl<'a> Coordinator<'a> {
         };
         let first = first.map_err(|error| Trouble::of(&error));
         let in_order = request.destination.is_stream();
-        let mut rounds = Rounds { caller, request, first, in_order, account: Account::default(), liars: Vec::new() };
+        let (account, liars, changes) = (Account::default(), Vec::new(), HashMap::new());
+        let mut rounds = Rounds { caller, request, first, in_order, account, liars, changes };
         let early = rounds.run(resolved, report, cancel).await.err();
         rounds.account.conclude(request, destination, early)
     }
@@ -266,6 +271,16 @@ impl Rounds<'_> {
                         });
                         // Nothing depends on it.
                         let _ = removed.await;
+                    }
+                    if stat.hash != order.stat.hash {
+                        let times = self.changes.entry(order.told_as).or_default();
+                        *times += 1;
+                        if *times >= MOST_CHANGES {
+                            let (user, name) = (self.request.from.clone(), stat.name.to_string());
+                            let error = Error::KeepsChanging { user, name, times: *times };
+                            self.account.fail_order(&order, error, report);
+                            continue;
+                        }
                     }
                     let earlier = EarlierRounds { resumed, ..order.earlier };
                     orders.push(Order { stat, layout, earlier, ..order });

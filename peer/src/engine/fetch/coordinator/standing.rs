@@ -240,6 +240,11 @@ impl Running<'_> {
         if let Some(trouble) = refusal.clone().filter(|trouble| trouble.changed && !self.in_order) {
             return self.set_aside(file, trouble, report).await;
         }
+        if refusal.as_ref().is_some_and(|trouble| trouble.changed && trouble.kind == ErrorKind::Integrity) {
+            let (name, user) = (self.name(file), self.request.from.clone());
+            let error = Error::ChangedInStream { user, name };
+            return self.fail(file, error, report).await;
+        }
         let trouble = refusal.or_else(|| self.trouble.clone());
         let error = trouble.map_or_else(
             || Error::link(&self.request.from, LinkError::Lost("no source of this file is left".to_owned())),
