@@ -31,6 +31,11 @@ pub fn derive_key(context: &str, secret: &[u8]) -> [u8; 32] {
 /// Few enough to stay in the processor's cache.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
+/// Whether all of these bytes are zeros.
+pub fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|some| some == &ZEROS[..some.len()])
+}
+
 /// The chaining value of one group.
 pub type GroupValue = [u8; 32];
 

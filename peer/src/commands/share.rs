@@ -159,11 +159,12 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
             return;
         }
         let (state, is_private) = (freshness(&share), private.covers(&share));
-        let remark = match state {
-            _ if is_private => "  (never given to anybody: it belongs to a profile or holds a key)",
-            Freshness::Fresh => "",
-            Freshness::Changed => "  (changed since it was hashed)",
-            Freshness::Missing => "  (not there)",
+        let remark = match &state {
+            _ if is_private => "  (never given to anybody: it belongs to a profile or holds a key)".to_owned(),
+            Freshness::Fresh | Freshness::Touched => String::new(),
+            Freshness::Changed { .. } => "  (changed since it was hashed)".to_owned(),
+            Freshness::Missing => "  (not there)".to_owned(),
+            Freshness::Unreadable(why) => format!("  (can't be read: {why})"),
         };
         gone.count(share.name.as_str(), is_private || state == Freshness::Missing);
         outcome = if context.output.is_json() {
@@ -181,7 +182,7 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
             )
         } else {
             let name = shown(share.name.as_str());
-            context.output.data(&format!("{:>9}  {name}{}", size(share.id.size), context.output.dim(remark)))
+            context.output.data(&format!("{:>9}  {name}{}", size(share.id.size), context.output.dim(&remark)))
         };
     })?;
     outcome?;

@@ -2,27 +2,30 @@
 
 mod candidates;
 mod hashing;
+mod known;
 mod left_out;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use shared::names::matching_key;
 use shared::{FileName, UserName};
 
 use super::Error;
 use super::private_data::PrivateData;
-use crate::profile::{HashedShare, Profile, Share};
-use crate::sys::{file_id, is_executable, open_regular, plain_message};
+use crate::profile::{FileHash, HashedShare, Profile, Share};
+use crate::sys::{VersionChange, file_id, is_executable, open_regular, plain_message};
 use candidates::{Candidate, check_files, find_candidates};
+pub use hashing::HashError;
 use hashing::hash_file;
+use known::{HardLinks, known_hash};
 pub use left_out::{Example, Group, LeftOut, Omission};
 
 /// Shares written in one transaction.
@@ -76,10 +79,32 @@ pub struct Summary {
 pub enum Freshness {
     /// As it was hashed.
     Fresh,
-    /// Another version than the one that was hashed.
-    Changed,
-    /// Gone, or unreadable.
+    /// Nothing says that its content changed, but its mode, its links or its inode did: what is sent of it is compared.
+    Touched,
+    /// Its content may be another than the one that was hashed.
+    Changed {
+        /// Whether it is longer now: what was hashed may still be there.
+        grown: bool,
+    },
+    /// Gone.
     Missing,
+    /// There, and the system doesn't let it be looked at, in these words.
+    Unreadable(String),
+}
+
+/// What came of hashing a share again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshOutcome {
+    /// What is recorded is as it was then.
+    Done,
+    /// It is gone. It stays on record, and is offered again when it is back.
+    Gone,
+    /// It changed while it was read.
+    Changing,
+    /// It can't be read, in these words.
+    Unreadable(String),
+    /// It is never served, for this reason.
+    Private(String),
 }
 
 /// Offers files and folders, blocking. Folders are walked, hidden files left out unless named, links followed only if
@@ -123,13 +148,15 @@ fn put_all(
     mut summary: Summary,
     report: &mut dyn FnMut(ShareEvent<'_>),
 ) -> Result<Summary, Error> {
-    let to_hash = candidates.iter().filter(|c| c.known.is_none()).map(|c| c.id.size).sum();
+    let (mut links, mut seen) = (HardLinks::new(), HashSet::new());
+    let is_new =
+        |candidate: &&Candidate| candidate.known.is_none() && candidate.link.is_none_or(|link| seen.insert(link));
+    let to_hash = candidates.iter().filter(is_new).map(|candidate| candidate.id.size).sum();
     report(ShareEvent::Found { files: candidates.len(), to_hash });
     let mut batch = Vec::new();
     let mut unsaved = 0;
     for candidate in candidates {
-        let hashed = candidate.known.is_none();
-        if let Some(fresh) = candidate.into_share(private, &mut summary.left_out, report) {
+        if let Some((fresh, hashed)) = candidate.into_share(private, &mut links, &mut summary.left_out, report) {
             summary.shared += 1;
             summary.unchanged += usize::from(!hashed);
             summary.bytes += fresh.share.id.size;
@@ -238,47 +265,75 @@ pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Shar
 
 /// How a share compares with the disk now.
 pub fn freshness(share: &Share) -> Freshness {
-    match fs::symlink_metadata(&share.path) {
-        Ok(metadata) if metadata.is_file() && file_id(&metadata) == share.id => Freshness::Fresh,
-        Ok(metadata) if metadata.is_file() && open_regular(&share.path).is_ok() => Freshness::Changed,
-        _ => Freshness::Missing,
+    let metadata = match fs::symlink_metadata(&share.path) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        Err(why) if !is_gone(&why) => return Freshness::Unreadable(plain_message(&why)),
+        _ => return Freshness::Missing,
+    };
+    let now = file_id(&metadata);
+    match share.id.change_to(&now) {
+        VersionChange::None => Freshness::Fresh,
+        VersionChange::Attributes => Freshness::Touched,
+        VersionChange::Content => Freshness::Changed { grown: now.size > share.id.size },
     }
 }
 
-/// Hashes a share again after it changed; `None` when it is gone or can't be read now: it stays on record, and is
-/// offered again when it is back.
+/// Whether an error of opening a file says that it isn't there, or that something else is by now.
+pub(super) fn is_gone(why: &io::Error) -> bool {
+    let is_link = why.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    is_link
+        || why.raw_os_error().is_none()
+        || matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Hashes a share again after it changed.
 ///
 /// # Errors
 /// What is wrong with the profile.
-pub fn refresh(profile: &Profile, share: &Share) -> Result<Option<Share>, Error> {
-    Ok(match hash_again(profile, share) {
-        Some(hashed) => {
+pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error> {
+    match hash_again(profile, share) {
+        Ok(hashed) => {
             profile.put_shares(std::slice::from_ref(&hashed))?;
-            Some(hashed.share)
+            Ok(RefreshOutcome::Done)
         }
-        None => None,
-    })
+        Err(outcome) => Ok(outcome),
+    }
 }
 
 /// The same of what is offered to one person.
 ///
 /// # Errors
 /// What is wrong with the profile.
-pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<(), Error> {
-    Ok(hash_again(profile, share).map_or(Ok(()), |hashed| profile.put_offer(to, &hashed))?)
+pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<RefreshOutcome, Error> {
+    match hash_again(profile, share) {
+        Ok(hashed) => {
+            profile.put_offer(to, &hashed)?;
+            Ok(RefreshOutcome::Done)
+        }
+        Err(outcome) => Ok(outcome),
+    }
 }
 
-fn hash_again(profile: &Profile, share: &Share) -> Option<HashedShare> {
-    let private = PrivateData::of(profile);
-    let fresh = open_regular(&share.path).map_err(|why| plain_message(&why)).and_then(|file| {
-        if let Some(reason) = private.reason_of_open(&share.path, &file) {
-            return Err(reason.as_str().to_owned());
-        }
-        let (id, hash, manifest) = hash_file(&file, &mut |_| {})?;
-        let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
-        Ok(HashedShare { share: Share { id, executable, hash, ..share.clone() }, manifest })
-    });
-    fresh.inspect_err(|why| tracing::info!("{} can't be shared now: {why}", share.name)).ok()
+fn hash_again(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOutcome> {
+    let refused = |why: io::Error| {
+        if is_gone(&why) { RefreshOutcome::Gone } else { RefreshOutcome::Unreadable(plain_message(&why)) }
+    };
+    let file = open_regular(&share.path).map_err(refused)?;
+    if let Some(reason) = PrivateData::of(profile).reason_of_open(&share.path, &file) {
+        return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
+    }
+    let hash = hash_file(&file, &mut |_| {}).map_err(|why| match why {
+        HashError::Unreadable(why) => refused(why),
+        HashError::Changing => RefreshOutcome::Changing,
+        why => RefreshOutcome::Unreadable(why.to_string()),
+    })?;
+    let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
+    Ok(hashed_share(share.name.clone(), share.path.clone(), executable, hash))
+}
+
+fn hashed_share(name: FileName, path: PathBuf, executable: bool, known: FileHash) -> HashedShare {
+    let FileHash { id, hash, manifest, zeros } = known;
+    HashedShare { share: Share { name, path, id, executable, hash, zeros }, manifest }
 }
 
 /// A file as it would be shared by itself, hashed unless that was done before.
@@ -309,10 +364,9 @@ pub(super) fn hash_path(
     }
     let metadata = file.metadata().map_err(|why| plain_message(&why))?;
     let executable = is_executable(&metadata);
-    let id = file_id(&metadata);
-    let (id, hash, manifest) = match profile.hashed_before(&path, id).map_err(|why| why.to_string())? {
-        Some((hash, manifest)) => (id, hash, manifest),
-        None => hash_file(&file, progress)?,
+    let hash = match known_hash(profile, &path, &metadata).map_err(|why| why.to_string())? {
+        Some(known) => known,
+        None => hash_file(&file, progress).map_err(|why| why.to_string())?,
     };
-    Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest })
+    Ok(hashed_share(name, path, executable, hash))
 }

@@ -34,7 +34,7 @@ pub use messages::{Direction, Kept, MessageState, StoredMessage};
 pub use outbox::Waiting;
 pub use partials::PartialShare;
 pub use people::Unread;
-pub use shares::{HashedShare, Share, SharePage};
+pub use shares::{FileHash, HashedShare, Share, SharePage};
 
 /// One user's state on one machine. Cheap to clone.
 #[derive(Debug, Clone)]

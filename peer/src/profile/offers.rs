@@ -2,12 +2,11 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use rusqlite::{OptionalExtension, params};
-use shared::content::Manifest;
-use shared::{ContentHash, FileName, Layout, UserName};
+use rusqlite::params;
+use shared::{ContentHash, FileName, UserName};
 
-use super::shares::{COLUMNS, RawShare};
-use super::{HashedShare, Profile, ProfileError, Share, SharePage};
+use super::shares::{COLUMNS, RawShare, stored_zeros};
+use super::{FileHash, HashedShare, Profile, ProfileError, Share, SharePage};
 
 impl Profile {
     /// Offers a file to `to` alone, in place of what they were offered under its name before.
@@ -17,8 +16,9 @@ impl Profile {
     pub fn put_offer(&self, to: &UserName, hashed: &HashedShare) -> Result<(), ProfileError> {
         let HashedShare { share, manifest } = hashed;
         let inserted = self.writer()?.execute(
-            "INSERT OR REPLACE INTO offer (peer, name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT OR REPLACE INTO offer (peer, name, path, size, mtime_ns, inode, executable, hash, manifest, ctime_ns,
+                                           zeros)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 to.as_str(),
                 share.name.as_str(),
@@ -30,6 +30,7 @@ impl Profile {
                 share.hash.as_bytes(),
                 manifest.as_bytes(),
                 share.id.ctime_ns,
+                stored_zeros(&share.zeros),
             ],
         );
         self.sql(inserted).map(|_| ())
@@ -85,27 +86,12 @@ impl Profile {
         rows.into_iter().map(|row| self.checked(row)).collect()
     }
 
-    /// The layout and the manifest of a file that is offered to `to` with this content.
+    /// What was computed for a file that is offered to `to` with this content.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn offered_manifest(
-        &self,
-        to: &UserName,
-        hash: &ContentHash,
-    ) -> Result<Option<(Layout, Manifest)>, ProfileError> {
-        let row: Option<(i64, Vec<u8>)> = {
-            let database = self.database();
-            let query = "SELECT size, manifest FROM offer WHERE hash = ?1 AND peer = ?2 LIMIT 1";
-            let mut query = self.sql(database.prepare_cached(query))?;
-            let row = query.query_row(params![hash.as_bytes(), to.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
-            self.sql(row.optional())?
-        };
-        let Some((size, manifest)) = row else { return Ok(None) };
-        let damaged = || self.damaged(format!("the manifest of {hash}"));
-        let layout = Layout::of(size.cast_unsigned()).ok_or_else(damaged)?;
-        let manifest = Manifest::from_bytes(&layout, &manifest).ok_or_else(damaged)?;
-        Ok(Some((layout, manifest)))
+    pub fn offered_manifest(&self, to: &UserName, hash: &ContentHash) -> Result<Option<FileHash>, ProfileError> {
+        self.one_hash("offer WHERE hash = ?1 AND peer = ?2 LIMIT 1", params![hash.as_bytes(), to.as_str()])
     }
 
     /// As [`Profile::shares_page`], with what is offered to `to` among them, in place of shares of the same names.
@@ -136,7 +122,7 @@ impl Profile {
             let database = self.database();
             let query = format!("SELECT {COLUMNS}, peer FROM offer WHERE {condition} ORDER BY peer, name");
             let mut query = self.sql(database.prepare_cached(&query))?;
-            let rows = query.query_map([value], |row| Ok((RawShare::read(row)?, row.get(8)?)));
+            let rows = query.query_map([value], |row| Ok((RawShare::read(row)?, row.get(9)?)));
             self.sql(self.sql(rows)?.collect())?
         };
         rows.into_iter().map(|(row, user)| Ok((self.user_name(&user)?, self.checked(row)?))).collect()
@@ -145,6 +131,9 @@ impl Profile {
 
 #[cfg(test)]
 mod tests {
+    use shared::content::Manifest;
+    use shared::{Layout, ZeroRuns};
+
     use super::*;
     use crate::sys::FileId;
 
@@ -156,6 +145,7 @@ mod tests {
             id: FileId { size: 3, mtime_ns: 1, ctime_ns: 1, inode: 1 },
             executable: false,
             hash: ContentHash::of(path.as_bytes()),
+            zeros: ZeroRuns::default(),
         };
         HashedShare { share, manifest: Manifest::new(vec![layout.value_of(0, b"abc")]) }
     }

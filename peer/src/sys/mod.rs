@@ -1,9 +1,12 @@
 //! What only one operating system has. Everything outside this module is portable Rust.
 
 mod controls;
+mod descriptors;
 mod durable;
 mod exclusive_rename;
+mod extents;
 mod file_system;
+mod file_version;
 mod folder;
 mod hidden_input;
 mod interfaces;
@@ -17,11 +20,14 @@ mod room;
 mod route;
 
 pub use controls::HiddenControls;
+pub use descriptors::open_files_limit;
 pub use durable::{cannot_lock, clear, reserve, sync_all};
+pub use extents::holes;
 pub use file_system::{InodeKey, device, inode_key, is_pseudo};
+pub use file_version::{FileId, VersionChange, file_id, hard_link, id_of, is_same_file};
 pub use folder::{
-    Entry, FileId, FileMark, Folder, FolderObstacle, FreeRoom, file_id, is_executable, is_name_refused,
-    make_executable, on_disk, open_regular,
+    Entry, FileMark, Folder, FolderObstacle, FreeRoom, is_executable, is_name_refused, make_executable, on_disk,
+    open_regular,
 };
 pub use hidden_input::{HiddenInput, show_input};
 pub use interfaces::{

@@ -428,7 +428,8 @@ async fn register_shares(me: &Me, link: &mut TrackerLink) -> Result<usize, Error
     let files = blocking(move || {
         let (mut files, private) = (Vec::new(), PrivateData::of(&profile));
         for_each_share(&profile, "", |share| {
-            if freshness(&share) == Freshness::Fresh && !private.covers(&share) {
+            // One that changed is being hashed again; until then it has at least its name.
+            if freshness(&share) != Freshness::Missing && !private.covers(&share) {
                 files.push(SharedFile { name: share.name, size: share.id.size, hash: share.hash.into() });
             }
         })?;

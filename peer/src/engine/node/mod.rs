@@ -127,8 +127,9 @@ impl Node {
         let (post, dispatcher) = PostOffice::new(me.clone(), events.clone(), switchboard.clone(), stop.clone());
         let exchange = Exchange { switchboard, post, tracker: tracker.clone(), suspicion };
         let library = Library::new(me.profile.clone(), stale.clone());
+        let proved = library.proved().clone();
         let serving = Serving::new(me.clone(), library, events.clone(), limits);
-        tasks.spawn(refresher::run(me.clone(), stale, tracker.clone(), events.clone(), stop.clone()));
+        tasks.spawn(refresher::run(me.clone(), stale, proved, tracker.clone(), events.clone(), stop.clone()));
         let control = control::Server::bind(me.clone(), exchange.clone(), events.clone(), stop.clone())?;
         let guard = Guard::new(me.clone(), events.clone(), tracker, exchange.clone(), doubts, stop.clone());
         tasks.spawn(guard.run());

@@ -1,25 +1,44 @@
 //! Hashing shares again that changed on the disk.
+//!
+//! A share that can't be hashed now, because it changes all the time or can't be read, is tried again after a pause that
+//! doubles each time, for as long as it is recorded and differs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::FileName;
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::TrackerHandle;
 use crate::engine::event::{Event, Events};
-use crate::engine::serve::StaleShares;
-use crate::engine::share::{self, Freshness, for_each_share, freshness};
-use crate::engine::{Error, Me, blocking};
-use crate::profile::Profile;
+use crate::engine::serve::{ProvedVersions, StaleReason, StaleShares};
+use crate::engine::share::{self, Freshness, RefreshOutcome, for_each_share, freshness};
+use crate::engine::{Error, Me, blocking, now_ns};
+use crate::profile::{Profile, Share};
 
 /// Between two rounds: a file that is being written to is not hashed without end.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Before a share is tried again: after the first time, and at most.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// The shares that could not be hashed, each with when it is tried again and after which pause.
+#[derive(Debug, Default)]
+struct Retries(HashMap<FileName, Retry>);
+
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    due: Instant,
+    pause: Duration,
+    reason: StaleReason,
+}
 
 /// Runs until `stop`: first what changed while no node ran, then what is found to have changed.
 pub(super) async fn run(
     me: Me,
     stale: Arc<StaleShares>,
+    proved: Arc<ProvedVersions>,
     tracker: TrackerHandle,
     events: Events,
     stop: CancellationToken,
@@ -27,26 +46,55 @@ pub(super) async fn run(
     let (profile, changed) = (me.profile.clone(), stale.clone());
     let look = blocking(move || {
         for_each_share(&profile, "", |share| {
-            if freshness(&share) == Freshness::Changed {
-                changed.add(share.name);
+            if matches!(freshness(&share), Freshness::Changed { .. }) {
+                changed.add(share.name, StaleReason::Metadata);
             }
         })
     });
     look.await?;
+    let mut retries = Retries::default();
     loop {
-        let names = tokio::select! {
+        let (names, again) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            names = stale.take() => names,
+            names = stale.take() => (names, false),
+            () = retries.wait() => (retries.take_due(Instant::now()), true),
+            versions = proved.take() => {
+                let profile = me.profile.clone();
+                let recorded = blocking(move || {
+                    let now = now_ns();
+                    let versions = versions.iter().filter(|version| version.id.is_settled_at(now));
+                    Ok(profile.record_versions(versions.map(|version| (&version.name, &version.hash, version.id)))?)
+                });
+                if let Err(error) = recorded.await {
+                    tracing::error!("what was proved of files could not be recorded: {error}");
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
         };
-        for name in names {
-            events.send(Event::Stale { name: name.clone() });
-            let profile = me.profile.clone();
-            let refreshed = blocking(move || refresh_if_needed(&profile, &name));
-            tokio::select! {
+        for (name, reason) in names {
+            if !again && !retries.0.contains_key(&name) {
+                events.send(Event::Stale { name: name.clone() });
+            }
+            let (profile, begun) = (me.profile.clone(), Instant::now());
+            let of = name.clone();
+            let refreshed = blocking(move || refresh_if_needed(&profile, &of, reason));
+            let refreshed = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                refreshed = refreshed => if let Err(error) = refreshed {
+                refreshed = refreshed => refreshed,
+            };
+            match refreshed {
+                Ok(outcome) => {
+                    if let RefreshOutcome::Unreadable(why) = &outcome {
+                        tracing::warn!("{name} changed and can't be hashed again now: {why}");
+                    }
+                    retries.note(&name, &outcome, reason, Instant::now());
+                    stale.refreshed(&name, begun, outcome);
+                }
+                Err(error) => {
                     tracing::error!("a share could not be hashed again: {error}");
-                },
+                    retries.note(&name, &RefreshOutcome::Changing, reason, Instant::now());
+                }
             }
         }
         tracker.shares_changed();
@@ -54,15 +102,67 @@ pub(super) async fn run(
     }
 }
 
+impl Retries {
+    /// What came of hashing a share decides when it is tried again.
+    fn note(&mut self, name: &FileName, outcome: &RefreshOutcome, reason: StaleReason, now: Instant) {
+        let before = self.0.remove(name);
+        if matches!(outcome, RefreshOutcome::Changing | RefreshOutcome::Unreadable(_)) {
+            let pause = before.map_or(FIRST_RETRY, |before| (before.pause * 2).min(LAST_RETRY));
+            self.0.insert(name.clone(), Retry { due: now + pause, pause, reason });
+        }
+    }
+
+    /// Waits until one is due; without end when none will be.
+    async fn wait(&self) {
+        match self.0.values().map(|retry| retry.due).min() {
+            Some(due) => tokio::time::sleep_until(due.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Those that are due. They stay known, so that the next pause is longer.
+    fn take_due(&self, now: Instant) -> HashMap<FileName, StaleReason> {
+        let due = self.0.iter().filter(|(_, retry)| retry.due <= now);
+        due.map(|(name, retry)| (name.clone(), retry.reason)).collect()
+    }
+}
+
 /// The share may have been hashed again since it was found stale, by us or by `peer share`.
-fn refresh_if_needed(profile: &Profile, name: &FileName) -> Result<(), Error> {
+fn refresh_if_needed(profile: &Profile, name: &FileName, reason: StaleReason) -> Result<RefreshOutcome, Error> {
+    let is_due = |share: &Share| match freshness(share) {
+        Freshness::Changed { .. } => true,
+        Freshness::Fresh | Freshness::Touched => reason == StaleReason::Content,
+        // It may be read again, and then it isn't what it was.
+        Freshness::Missing | Freshness::Unreadable(_) => true,
+    };
+    let mut outcome = RefreshOutcome::Done;
     for (user, offered) in profile.offers_named(name)? {
-        if freshness(&offered) == Freshness::Changed {
-            share::refresh_offer(profile, &user, &offered)?;
+        if is_due(&offered) {
+            outcome = share::refresh_offer(profile, &user, &offered)?;
         }
     }
     match profile.share(name)? {
-        Some(now) if freshness(&now) != Freshness::Fresh => share::refresh(profile, &now).map(|_| ()),
-        _ => Ok(()),
+        Some(now) if is_due(&now) => share::refresh(profile, &now),
+        _ => Ok(outcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_hashed_is_tried_again_ever_more_rarely() {
+        let (mut retries, name, start) = (Retries::default(), "a".parse().unwrap(), Instant::now());
+        let mut at = start;
+        for _ in 0..20 {
+            retries.note(&name, &RefreshOutcome::Changing, StaleReason::Metadata, at);
+            assert!(retries.take_due(at).is_empty());
+            at += LAST_RETRY;
+            assert_eq!(retries.take_due(at).len(), 1);
+        }
+        assert!(retries.0[&name].pause == LAST_RETRY);
+        retries.note(&name, &RefreshOutcome::Done, StaleReason::Metadata, at);
+        assert!(retries.take_due(at + LAST_RETRY).is_empty());
     }
 }

@@ -1,53 +1,28 @@
 //! What is shared with everybody or offered to the one who asks, as it is on the disk now.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use shared::limits::{FRAME_BYTES, RANGES_PER_GET};
+use shared::limits::FRAME_BYTES;
 use shared::peer::{Answer, Code, Entry, FileStat, FolderTime};
-use shared::{ContentHash, FileName, GroupSet, Layout, UserName};
-use tokio::sync::Notify;
+use shared::{ContentHash, FileName, GroupSet, Layout, UserName, ZeroRuns};
 
+use super::opening::{Get, OfferedManifest, Opener, Unopened};
 use super::part::Part;
-use super::pieces::Pieces;
-use super::reading::{OpenShare, Proof, Ranges, ReadAhead, version};
-use crate::engine::private_data::PrivateData;
-use crate::engine::share::{Freshness, freshness};
+use super::reading::{OpenShare, ReadFailure};
+use super::stale::{StaleReason, StaleShares, Standing};
+use super::versions::ProvedVersions;
+use crate::engine::share::{Freshness, freshness, is_gone};
 use crate::engine::{Error, blocking};
-use crate::profile::{Profile, ProfileError, Share, SharePage};
-use crate::sys::open_regular;
+use crate::profile::{Profile, Share, SharePage};
+use crate::sys::{open_regular, plain_message};
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
 const PAGE: usize = 200;
 /// Folders of one page.
 const FOLDERS: usize = 500;
-
-/// Shares that are to be hashed again, each once however often it is asked for.
-#[derive(Debug, Default)]
-pub struct StaleShares {
-    names: Mutex<HashSet<FileName>>,
-    added: Notify,
-}
-
-impl StaleShares {
-    /// One more, unless it waits already.
-    pub fn add(&self, name: FileName) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
-        self.added.notify_one();
-    }
-
-    /// All that wait, at least one: waits for it.
-    pub async fn take(&self) -> HashSet<FileName> {
-        loop {
-            let names = std::mem::take(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner));
-            if !names.is_empty() {
-                return names;
-            }
-            self.added.notified().await;
-        }
-    }
-}
 
 /// Why a request gets an error for an answer.
 pub(super) type Refusal = (Code, String);
@@ -55,26 +30,14 @@ pub(super) type Refusal = (Code, String);
 /// What a name stands for.
 enum Named {
     Whole(Share),
-    /// It changed since it was hashed.
-    Stale(Share),
+    /// Its content may be another than the one that was hashed; perhaps it only grew.
+    Changed {
+        share: Share,
+        grown: bool,
+    },
     Part(Part),
+    Unreadable(String),
     Nothing,
-}
-
-/// Why a share could not be opened.
-enum Unopened {
-    /// None of the shares with that content is as it was hashed.
-    Stale(Vec<Share>),
-    Refused(Refusal),
-    Failed(Error),
-}
-
-/// A request for groups of a file.
-#[derive(Debug, Clone)]
-pub(super) struct Get {
-    pub(super) hash: ContentHash,
-    /// Half-open ranges.
-    pub(super) groups: Vec<(u32, u32)>,
 }
 
 /// The shares of a profile, checked against the disk whenever one is asked for.
@@ -83,16 +46,19 @@ pub struct Library {
     profile: Profile,
     /// Shares found to have changed go here, to be hashed again.
     stale: Arc<StaleShares>,
-    pieces: Pieces,
-    /// Never served, whatever the catalogue says.
-    private: Arc<PrivateData>,
+    opener: Opener,
 }
 
 impl Library {
     /// The shares of `profile`; those that changed are sent to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
-        let private = Arc::new(PrivateData::of(&profile));
-        Self { profile, stale, pieces: Pieces::default(), private }
+        let opener = Opener::new(profile.clone());
+        Self { profile, stale, opener }
+    }
+
+    /// Files that were found to be the same although their metadata differ.
+    pub const fn proved(&self) -> &Arc<ProvedVersions> {
+        self.opener.proved()
     }
 
     /// A page of shares, as they are on the disk now.
@@ -100,8 +66,8 @@ impl Library {
     /// # Errors
     /// A code and words for the other side.
     pub async fn list(&self, to: &UserName, prefix: String, cursor: String) -> Result<Answer, Refusal> {
-        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
-        let page = blocking(move || live_page(&profile, &private, &to, &prefix, cursor)).await.map_err(internal)?;
+        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
+        let page = blocking(move || live_page(&profile, &opener, &to, &prefix, cursor)).await.map_err(internal)?;
         let mut files = Vec::with_capacity(page.shares.len());
         let mut more = page.more;
         let mut bytes = 64;
@@ -115,7 +81,7 @@ impl Library {
             }
             files.push(stat);
             if stale {
-                self.report_stale(share.name);
+                self.stale.add(share.name, StaleReason::Metadata);
             }
         }
         let next = files.last().filter(|_| more).map(|last| last.name.to_string());
@@ -154,30 +120,52 @@ impl Library {
     /// # Errors
     /// A code and words for the other side: not shared, or changed.
     pub async fn stat(&self, to: &UserName, name: FileName) -> Result<Answer, Refusal> {
-        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
+        let (profile, opener, to, asks) = (self.profile.clone(), self.opener.clone(), to.clone(), to.clone());
         let found = blocking(move || {
             let found = match profile.offer(&to, &name)? {
                 None => profile.share(&name)?,
                 offered => offered,
             };
-            if found.as_ref().is_some_and(|share| private.covers(share)) {
+            if found.as_ref().is_some_and(|share| opener.is_private(share)) {
                 return Ok(Named::Nothing);
             }
             Ok(match found.map(|share| (freshness(&share), share)) {
-                Some((Freshness::Fresh, share)) => Named::Whole(share),
-                Some((Freshness::Changed, share)) => Named::Stale(share),
+                Some((Freshness::Fresh | Freshness::Touched, share)) => Named::Whole(share),
+                Some((Freshness::Changed { grown }, share)) => match open_regular(&share.path) {
+                    Err(why) if !is_gone(&why) => Named::Unreadable(plain_message(&why)),
+                    _ => Named::Changed { share, grown },
+                },
                 Some((Freshness::Missing, _)) => Named::Nothing,
+                Some((Freshness::Unreadable(why), _)) => Named::Unreadable(why),
                 None => {
                     profile.partials_named(&name)?.into_iter().find_map(Part::open).map_or(Named::Nothing, Named::Part)
                 }
             })
-        })
-        .await;
-        match found.map_err(internal)? {
+        });
+        let found = match found.await.map_err(internal)? {
+            Named::Whole(share) if self.stale.is_disproved(&share.name) => Named::Changed { share, grown: false },
+            found => found,
+        };
+        match found {
             Named::Whole(share) => Ok(Answer::Stat(stat_of(&share))),
             Named::Part(part) => Ok(Answer::Stat(part.stat())),
-            Named::Stale(share) => Err(self.stale(share.name)),
+            Named::Changed { share, grown } => self.describe_changed(&asks, share, grown),
+            Named::Unreadable(why) => Err(refusal(&ReadFailure::Unreadable(why))),
             Named::Nothing => Err(not_found()),
+        }
+    }
+
+    /// A share that changed is described as it was hashed last, if that is no older than the question.
+    fn describe_changed(&self, to: &UserName, share: Share, grown: bool) -> Result<Answer, Refusal> {
+        match self.stale.standing(to, &share.name, grown, Instant::now()) {
+            Standing::Described => Ok(Answer::Stat(stat_of(&share))),
+            Standing::Unreadable(why) => Err(refusal(&ReadFailure::Unreadable(why))),
+            Standing::Waiting => {
+                self.stale.add(share.name, StaleReason::Metadata);
+                Err(refusal(&ReadFailure::Changed))
+            }
+            // It is tried again by itself.
+            Standing::Changing => Err((Code::Stale, "the file changes all the time".to_owned())),
         }
     }
 
@@ -186,26 +174,22 @@ impl Library {
     /// # Errors
     /// A code and words for the other side: not shared.
     pub async fn manifest(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
-        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
+        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
         let found = blocking(move || {
-            let is_served = |shares: Vec<Share>| shares.iter().any(|share| !private.covers(share));
-            if is_served(profile.shares_with_hash(&hash)?)
-                && let Some(shared) = profile.manifest(&hash)?
-            {
-                return Ok(Some(shared));
-            }
-            if is_served(profile.offers_with_hash(&to, &hash)?)
-                && let Some(offered) = profile.offered_manifest(&to, &hash)?
-            {
+            if let Some(offered) = opener.manifest(&to, &hash)? {
                 return Ok(Some(offered));
             }
-            Ok(Part::find(&profile, &hash)?.map(|part| (part.share.layout, part.state.manifest)))
+            Ok(Part::find(&profile, &hash)?.map(|part| OfferedManifest {
+                layout: part.share.layout,
+                manifest: Arc::new(part.state.manifest),
+                zeros: ZeroRuns::default(),
+            }))
         });
         let found = found.await.map_err(internal)?;
-        let (layout, manifest) = found.ok_or_else(not_found)?;
+        let OfferedManifest { layout, manifest, zeros } = found.ok_or_else(not_found)?;
         let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.groups());
         let bytes = Bytes::copy_from_slice(manifest.as_bytes());
-        Ok((Answer::Manifest { hash, size, group_size, groups, zeros: Vec::new() }, bytes))
+        Ok((Answer::Manifest { hash, size, group_size, groups, zeros: zeros.runs().to_vec() }, bytes))
     }
 
     /// Which groups of a file can be had.
@@ -213,12 +197,11 @@ impl Library {
     /// # Errors
     /// A code and words for the other side: not shared.
     pub async fn have(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
-        let (profile, private, to) = (self.profile.clone(), self.private.clone(), to.clone());
+        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
         let found = blocking(move || {
-            let mut shares = profile.shares_with_hash(&hash)?;
-            shares.extend(profile.offers_with_hash(&to, &hash)?);
-            shares.retain(|share| !private.covers(share));
-            if let Some(share) = shares.into_iter().find(|share| freshness(share) == Freshness::Fresh) {
+            let mut recorded = opener.recorded(&to, &hash)?.into_iter().map(|(share, _)| share);
+            let is_same = |share: &Share| matches!(freshness(share), Freshness::Fresh | Freshness::Touched);
+            if let Some(share) = recorded.find(is_same) {
                 return Ok(Layout::of(share.id.size).map(|layout| (layout.groups(), GroupSet::all(layout.groups()))));
             }
             Ok(Part::find(&profile, &hash)?.map(|part| (part.share.layout.groups(), part.state.present)))
@@ -239,8 +222,7 @@ impl Library {
         mut gets: VecDeque<Get>,
         piece_bytes: u64,
     ) -> Result<(Vec<Result<OpenShare, Refusal>>, VecDeque<Get>), Code> {
-        let (profile, pieces, to) = (self.profile.clone(), self.pieces.clone(), to.clone());
-        let private = self.private.clone();
+        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
         let opened = blocking(move || {
             if profile.is_blocked(&to).unwrap_or(true) {
                 return Ok((gets.iter().map(|_| Err(Unopened::Refused(refused()))).collect(), VecDeque::new()));
@@ -250,7 +232,7 @@ impl Library {
             while read < piece_bytes
                 && let Some(get) = gets.pop_front()
             {
-                let open = open_one(&profile, &private, &to, &get, piece_bytes, &pieces);
+                let open = opener.open(&to, &get, piece_bytes);
                 read += open.as_ref().map_or(0, |open| open.bytes);
                 opened.push(open);
             }
@@ -263,22 +245,18 @@ impl Library {
 
     fn refusal(&self, unopened: Unopened) -> Refusal {
         match unopened {
-            Unopened::Stale(shares) => {
-                shares.into_iter().map(|share| self.stale(share.name)).last().unwrap_or_else(not_found)
+            Unopened::Changed(shares) => {
+                shares.into_iter().for_each(|(name, reason)| self.stale.add(name, reason));
+                refusal(&ReadFailure::Changed)
             }
             Unopened::Refused(refusal) => refusal,
             Unopened::Failed(error) => internal(error),
         }
     }
 
-    fn stale(&self, name: FileName) -> Refusal {
-        self.report_stale(name);
-        (Code::Stale, "the file changed and is being hashed again".to_owned())
-    }
-
-    /// Says that a share turned out to have changed while it was sent.
-    pub fn report_stale(&self, name: FileName) {
-        self.stale.add(name);
+    /// Takes the word of whoever sent a share that its content is another than the one that was hashed.
+    pub fn report_changed(&self, name: FileName) {
+        self.stale.add(name, StaleReason::Content);
     }
 }
 
@@ -293,7 +271,7 @@ struct LivePage {
 /// A page of what is there; it is empty only where nothing more is.
 fn live_page(
     profile: &Profile,
-    private: &PrivateData,
+    opener: &Opener,
     to: &UserName,
     prefix: &str,
     mut after: String,
@@ -304,9 +282,10 @@ fn live_page(
             last.name.as_str().clone_into(&mut after);
         }
         let live = |share: Share| match freshness(&share) {
-            _ if private.covers(&share) => None,
-            Freshness::Fresh => Some((share, false)),
-            Freshness::Changed => Some((share, true)),
+            _ if opener.is_private(&share) => None,
+            // Of one that can't be read, whoever wants it hears why.
+            Freshness::Fresh | Freshness::Touched | Freshness::Unreadable(_) => Some((share, false)),
+            Freshness::Changed { .. } => Some((share, true)),
             Freshness::Missing => None,
         };
         let shares: Vec<_> = shares.into_iter().filter_map(live).collect();
@@ -314,58 +293,6 @@ fn live_page(
             return Ok(LivePage { shares, more });
         }
     }
-}
-
-/// Opens a file and reads its first piece.
-fn open_one(
-    profile: &Profile,
-    private: &PrivateData,
-    to: &UserName,
-    get: &Get,
-    piece_bytes: u64,
-    pieces: &Pieces,
-) -> Result<OpenShare, Unopened> {
-    let failed = |error: ProfileError| Unopened::Failed(error.into());
-    let mut shares = profile.shares_with_hash(&get.hash).map_err(failed)?;
-    shares.extend(profile.offers_with_hash(to, &get.hash).map_err(failed)?);
-    shares.retain(|share| !private.covers(share));
-    let fresh = shares.iter().find_map(|share| {
-        let file = open_regular(&share.path).ok().filter(|file| version(file) == Some(share.id));
-        let file = file.filter(|file| private.reason_of_open(&share.path, file).is_none());
-        file.map(|file| (share.clone(), file))
-    });
-    let (name, is_whole, layout, file, proof) = match fresh {
-        Some((share, file)) => {
-            let layout = Layout::of(share.id.size).ok_or_else(|| Unopened::Refused(not_found()))?;
-            (share.name, true, layout, file, Proof::Version(share.id))
-        }
-        None if shares.is_empty() => {
-            let part = Part::find(profile, &get.hash).map_err(failed)?.filter(|part| part.has(&get.groups));
-            let Part { share, file, state } = part.ok_or_else(|| Unopened::Refused(not_found()))?;
-            (share.name, false, share.layout, file, Proof::Groups(share.layout, state.manifest))
-        }
-        None => return Err(Unopened::Stale(shares)),
-    };
-    let ranges = byte_ranges(&layout, &get.groups).map_err(Unopened::Refused)?;
-    let bytes = ranges.iter().map(|(start, end)| end - start).sum();
-    let mut rest = Ranges::new(file, proof, ranges, piece_bytes, pieces.clone());
-    let first = rest.read();
-    Ok(OpenShare { name, hash: get.hash, is_whole, layout, bytes, pieces: ReadAhead::new(first, rest) })
-}
-
-fn byte_ranges(layout: &Layout, ranges: &[(u32, u32)]) -> Result<VecDeque<(u64, u64)>, Refusal> {
-    let wrong = |message: &str| (Code::Protocol, message.to_owned());
-    if ranges.len() > RANGES_PER_GET {
-        return Err(wrong("too many ranges"));
-    }
-    let bytes = |&(start, end): &(u32, u32)| {
-        if start >= end || end > layout.groups() {
-            return Err(wrong("a range is outside the file"));
-        }
-        Ok((layout.offset(start), layout.offset(start) + layout.len_of_range(start, end)))
-    };
-    let ranges: Result<Vec<_>, _> = ranges.iter().map(bytes).collect();
-    Ok(ranges?.into_iter().filter(|(start, end)| start < end).collect())
 }
 
 /// As many of a page's folders as fit a frame, and where the next page begins if there is one.
@@ -399,8 +326,12 @@ fn stat_of(share: &Share) -> FileStat {
         executable: share.executable,
         partial: false,
         stale: false,
-        zero_bytes: 0,
+        zero_bytes: Layout::of(share.id.size).map_or(0, |layout| share.zeros.bytes(&layout)),
     }
+}
+
+fn refusal(failure: &ReadFailure) -> Refusal {
+    (failure.code(), failure.message())
 }
 
 /// What somebody hears who isn't wanted here.
@@ -408,7 +339,7 @@ pub(super) fn refused() -> Refusal {
     (Code::Unauthorised, "refused".to_owned())
 }
 
-fn not_found() -> Refusal {
+pub(super) fn not_found() -> Refusal {
     (Code::NotFound, "no such file is shared".to_owned())
 }
 

@@ -2,24 +2,29 @@
 
 mod gate;
 mod library;
+mod opening;
 mod part;
 mod pieces;
 mod reading;
+mod stale;
 mod uploads;
+mod versions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use shared::UserName;
-use shared::peer::{Answer, Ask, Code};
+use shared::peer::{Answer, Ask, Code, ZEROS};
 use tokio::task::JoinSet;
 
 use gate::Gate;
 pub use gate::Limits;
-use library::{Get, Refusal, refused};
-pub use library::{Library, StaleShares};
-use reading::OpenShare;
-use uploads::Uploads;
+pub use library::Library;
+use library::{Refusal, refused};
+use opening::Get;
+use reading::{OpenShare, ReadFailure};
+pub use stale::{StaleReason, StaleShares};
+use uploads::{Interruption, Uploads};
+pub use versions::{ProvedVersion, ProvedVersions};
 
 use super::chat::Intake;
 use super::event::Events;
@@ -111,7 +116,7 @@ async fn serve_stream(
         }
         let answered = match take_gets(&mut asks) {
             gets if gets.is_empty() => match asks.pop_front() {
-                Some(ask) => answer(serving, link.user(), &mut sender, ask).await,
+                Some(ask) => answer(serving, link, &mut sender, ask).await,
                 None => break,
             },
             gets => send_files(&serving.library, uploads, &mut sender, gets).await,
@@ -208,11 +213,16 @@ async fn send_file(
 ) -> Result<(), StreamError> {
     sender.set_priority(Priority::Bulk);
     let share = open.is_whole.then(|| open.name.clone());
-    let sent = uploads.send(sender, open).await;
-    if let (Some(name), Err(StreamError::Reset(Code::Stale))) = (share, &sent) {
-        library.report_stale(name);
+    let sent = uploads.send(sender, open).await?;
+    let Some(Interruption { failure, answered }) = sent else { return Ok(()) };
+    if let (Some(name), ReadFailure::Changed) = (share, &failure) {
+        library.report_changed(name);
     }
-    sent
+    if answered {
+        Err(StreamError::Reset(failure.code()))
+    } else {
+        refuse(sender, (failure.code(), failure.message())).await
+    }
 }
 
 async fn refuse(sender: &mut Sender, (code, message): Refusal) -> Result<(), StreamError> {
@@ -220,7 +230,9 @@ async fn refuse(sender: &mut Sender, (code, message): Refusal) -> Result<(), Str
 }
 
 /// Answers whatever isn't about data.
-async fn answer(serving: &Serving, user: &UserName, sender: &mut Sender, ask: Ask) -> Result<(), StreamError> {
+async fn answer(serving: &Serving, link: &Link, sender: &mut Sender, ask: Ask) -> Result<(), StreamError> {
+    let user = link.user();
+    let in_words = |answer: Answer| if link.knows(ZEROS) { answer } else { answer.without_zeros() };
     let library = &serving.library;
     // Also over a link that was dialled here, and however long ago.
     if serving.me.profile.is_blocked(user).unwrap_or(true) {
@@ -238,7 +250,7 @@ async fn answer(serving: &Serving, user: &UserName, sender: &mut Sender, ask: As
         }
         Ask::Stat { name } => library.stat(user, name).await,
         Ask::Manifest { hash } => match library.manifest(user, hash).await {
-            Ok((answer, manifest)) => return sender.frame_and_bulk(&answer, manifest, |_| ()).await,
+            Ok((answer, manifest)) => return sender.frame_and_bulk(&in_words(answer), manifest, |_| ()).await,
             Err(refused) => Err(refused),
         },
         Ask::Have { hash } => match library.have(user, hash).await {
@@ -251,7 +263,7 @@ async fn answer(serving: &Serving, user: &UserName, sender: &mut Sender, ask: As
         Ask::Unknown => Err((Code::Protocol, "this version doesn't know that request".to_owned())),
     };
     match answer {
-        Ok(answer) => sender.frame(&answer).await,
+        Ok(answer) => sender.frame(&in_words(answer)).await,
         Err(refusal) => refuse(sender, refusal).await,
     }
 }

@@ -1,24 +1,45 @@
-//! Reading what is sent, ahead of the network and off its thread.
+//! Reading what is sent, ahead of the network and off its thread, and making sure that it is what is offered.
+//!
+//! As long as a file has the metadata that were recorded when it was hashed, nothing is hashed again: that would cost more
+//! than sending it. From the first difference on, each group is compared with the manifest before it is sent. Most of them
+//! are still the same: only the mode changed, or the file only grew.
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::content::Manifest;
+use shared::content::{GroupHasher, GroupValue};
 use shared::peer::Code;
-use shared::{ContentHash, FileName, Layout};
+use shared::{ContentHash, FileName, Layout, Manifest, UserName};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::pieces::Pieces;
-use crate::sys::{FileId, file_id};
+use super::versions::ProvedVersions;
+use crate::profile::Profile;
+use crate::sys::{FileId, id_of, plain_message};
 
 /// Pieces read ahead of the network.
 const READ_AHEAD: usize = 3;
+/// A group up to this size is in memory as a whole when it is compared; of a larger one, its end is held back until then.
+const WHOLE_GROUP_BYTES: u64 = 16 << 20;
+const SKIPPED_AT_ONCE: usize = 1 << 20;
+
+/// Why there is no piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ReadFailure {
+    /// It isn't what is offered any more.
+    Changed,
+    /// The system doesn't let it be read, in these words.
+    Unreadable(String),
+}
 
 /// A piece, or why there is none.
-pub(super) type Read = Result<Bytes, Code>;
+pub(super) type Read = Result<Bytes, ReadFailure>;
 
 /// A file that is being sent: some of its groups, in the order asked for.
 #[derive(Debug)]
@@ -35,24 +56,60 @@ pub(super) struct OpenShare {
     pub(super) pieces: ReadAhead,
 }
 
-/// What proves that what was read is what is offered.
+/// The proof that what was read is what is offered.
 #[derive(Debug)]
-pub(super) enum Proof {
-    /// The file is still the one that was hashed.
-    Version(FileId),
-    /// Each group is hashed again; for a file that is being written to.
-    Groups(Layout, Manifest),
+pub(super) struct Proof {
+    pub(super) layout: Layout,
+    pub(super) manifest: ManifestSource,
+    /// With exactly these metadata, nothing needs to be compared.
+    pub(super) trusted: Option<FileId>,
+    /// Where a file is noted whose groups are all the same though its metadata differ.
+    pub(super) proved: Option<ProofNote>,
+}
+
+/// The manifest of a file, or where it is when it is needed.
+#[derive(Debug)]
+pub(super) enum ManifestSource {
+    Known(Arc<Manifest>),
+    Recorded { profile: Profile, to: UserName, hash: ContentHash },
+}
+
+/// Whose groups are noted, and where.
+#[derive(Debug)]
+pub(super) struct ProofNote {
+    pub(super) name: FileName,
+    pub(super) hash: ContentHash,
+    pub(super) versions: Arc<ProvedVersions>,
 }
 
 /// Parts of an open file that are still to be read.
 #[derive(Debug)]
 pub(super) struct Ranges {
     file: File,
+    path: PathBuf,
     proof: Proof,
+    in_hand: InHand,
     /// Half-open ranges of bytes, each of whole groups, the next one first.
     left: VecDeque<(u64, u64)>,
     piece_bytes: u64,
     buffers: Pieces,
+}
+
+/// The group that is being compared and sent.
+#[derive(Debug)]
+enum InHand {
+    Nothing,
+    /// It is right.
+    Right {
+        group: u32,
+        bytes: Bytes,
+    },
+    /// It is hashed while it is sent, up to this byte of the file.
+    Hashing {
+        group: u32,
+        hasher: Box<GroupHasher>,
+        up_to: u64,
+    },
 }
 
 /// The pieces of an [`OpenShare`] as they are read.
@@ -67,48 +124,162 @@ pub(super) struct ReadAhead {
 #[derive(Debug)]
 enum Rest {
     Nothing,
-    Unread(Ranges),
+    Unread(Box<Ranges>),
     /// A thread reads.
     Reading(mpsc::Receiver<Read>, JoinHandle<()>),
 }
 
+impl ReadFailure {
+    /// The code for the other side.
+    pub(super) const fn code(&self) -> Code {
+        match self {
+            Self::Changed => Code::Stale,
+            Self::Unreadable(_) => Code::Internal,
+        }
+    }
+
+    /// The words for the other side.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Self::Changed => "the file changed and is being hashed again".to_owned(),
+            Self::Unreadable(why) => format!("the file can't be read: {why}"),
+        }
+    }
+}
+
+impl ManifestSource {
+    /// The value of a group.
+    fn value(&mut self, group: u32) -> Option<GroupValue> {
+        if let Self::Recorded { profile, to, hash } = self {
+            // A fault of the database is told where it is asked for more than this.
+            let shared = profile.manifest(hash).ok().flatten();
+            let known = shared.or_else(|| profile.offered_manifest(to, hash).ok().flatten())?;
+            *self = Self::Known(Arc::new(known.manifest));
+        }
+        match self {
+            Self::Known(manifest) => manifest.value(group).copied(),
+            Self::Recorded { .. } => None,
+        }
+    }
+}
+
 impl Ranges {
-    /// These ranges of `file` in pieces of `piece_bytes`.
+    /// These ranges of `file`, which is at `path`, in pieces of `piece_bytes`.
     pub(super) const fn new(
         file: File,
+        path: PathBuf,
         proof: Proof,
         left: VecDeque<(u64, u64)>,
         piece_bytes: u64,
         buffers: Pieces,
     ) -> Self {
-        Self { file, proof, left, piece_bytes, buffers }
+        Self { file, path, proof, in_hand: InHand::Nothing, left, piece_bytes, buffers }
     }
 
-    /// The next bytes; [`Code::Stale`] when they are not what is offered.
+    /// The next bytes.
     pub(super) fn read(&mut self) -> Option<Read> {
-        let (start, end) = self.left.front_mut()?;
-        let piece_bytes = match &self.proof {
-            Proof::Version(_) => self.piece_bytes,
-            Proof::Groups(layout, _) => layout.group_bytes(),
-        };
-        let len = piece_bytes.min(*end - *start);
-        let offset = *start;
-        *start += len;
-        if start == end {
-            self.left.pop_front();
+        let (start, end) = *self.left.front()?;
+        let piece = self.read_piece(start, end);
+        match &piece {
+            Ok(piece) if start + (piece.len() as u64) < end => {
+                self.left.front_mut().into_iter().for_each(|range| range.0 += piece.len() as u64);
+            }
+            _ => drop(self.left.pop_front()),
         }
-        let Ok(len) = usize::try_from(len) else { return Some(Err(Code::Internal)) };
-        let piece = self.buffers.fill(len, |buffer| self.file.read_exact_at(buffer, offset).map_err(|_| Code::Stale));
-        // Checked after the read: what was read before a change was noticed is never sent.
-        Some(piece.and_then(|piece| if self.is_proven(offset, &piece) { Ok(piece) } else { Err(Code::Stale) }))
+        if let Err(ReadFailure::Unreadable(why)) = &piece {
+            tracing::error!("{} can't be read: {why}", self.path.display());
+        }
+        Some(piece)
     }
 
-    fn is_proven(&self, offset: u64, piece: &[u8]) -> bool {
-        match &self.proof {
-            Proof::Version(id) => version(&self.file) == Some(*id),
-            Proof::Groups(layout, manifest) => u32::try_from(offset / layout.group_bytes())
-                .is_ok_and(|group| manifest.value(group) == Some(&layout.value_of(group, piece))),
+    fn read_piece(&mut self, start: u64, end: u64) -> Read {
+        if let Some(id) = self.proof.trusted {
+            let piece = self.bytes(start, self.piece_bytes.min(end - start))?;
+            // Looked at after the read: what was read before a change was noticed is never sent.
+            if self.id()? == Some(id) {
+                return Ok(piece);
+            }
+            self.proof.trusted = None;
         }
+        let layout = self.proof.layout;
+        let group = u32::try_from(start / layout.group_bytes()).unwrap_or(u32::MAX);
+        let end = end.min(start + self.piece_bytes).min(layout.offset(group) + layout.len_of(group));
+        if layout.len_of(group) <= WHOLE_GROUP_BYTES {
+            self.read_compared(group, start, end)
+        } else {
+            self.read_hashed(group, start, end)
+        }
+    }
+
+    /// A piece of a group that was compared as a whole.
+    fn read_compared(&mut self, group: u32, start: u64, end: u64) -> Read {
+        let layout = self.proof.layout;
+        let offset = layout.offset(group);
+        let part = |bytes: &Bytes| match (usize::try_from(start - offset), usize::try_from(end - offset)) {
+            (Ok(start), Ok(end)) => bytes.slice(start..end),
+            // No larger than what is in memory.
+            _ => Bytes::new(),
+        };
+        if let InHand::Right { group: known, bytes } = &self.in_hand
+            && *known == group
+        {
+            return Ok(part(bytes));
+        }
+        let before = self.id()?;
+        let bytes = self.bytes(offset, layout.len_of(group))?;
+        self.compare(group, layout.value_of(group, &bytes))?;
+        if let (Some(id), Some(note)) = (before, &self.proof.proved)
+            && self.id()? == before
+        {
+            note.versions.add(&note.name, &note.hash, &layout, id, group);
+        }
+        let piece = part(&bytes);
+        self.in_hand = InHand::Right { group, bytes };
+        Ok(piece)
+    }
+
+    /// A piece of a group that is too large for that: its last piece comes only when all of it was right.
+    fn read_hashed(&mut self, group: u32, start: u64, end: u64) -> Read {
+        let layout = self.proof.layout;
+        let (mut hasher, mut up_to) = match std::mem::replace(&mut self.in_hand, InHand::Nothing) {
+            InHand::Hashing { group: known, hasher, up_to } if known == group && up_to <= start => (hasher, up_to),
+            _ => (Box::new(layout.hasher(group)), layout.offset(group)),
+        };
+        while up_to < start {
+            let skipped = self.bytes(up_to, (start - up_to).min(SKIPPED_AT_ONCE as u64))?;
+            hasher.update(&skipped);
+            up_to += skipped.len() as u64;
+        }
+        let piece = self.bytes(start, end - start)?;
+        hasher.update(&piece);
+        if end == layout.offset(group) + layout.len_of(group) {
+            self.compare(group, (*hasher).finish())?;
+        } else {
+            self.in_hand = InHand::Hashing { group, hasher, up_to: end };
+        }
+        Ok(piece)
+    }
+
+    fn compare(&mut self, group: u32, value: GroupValue) -> Result<(), ReadFailure> {
+        let expected = self.proof.manifest.value(group);
+        if expected == Some(value) { Ok(()) } else { Err(ReadFailure::Changed) }
+    }
+
+    fn bytes(&self, offset: u64, len: u64) -> Read {
+        let len = usize::try_from(len).map_err(|_| ReadFailure::Unreadable("it is too large".to_owned()))?;
+        self.buffers.fill(len, |buffer| self.file.read_exact_at(buffer, offset)).map_err(|why| failure(&why))
+    }
+
+    fn id(&self) -> Result<Option<FileId>, ReadFailure> {
+        id_of(&self.file).map_err(|why| failure(&why))
+    }
+}
+
+/// What an error of reading means.
+pub(super) fn failure(why: &io::Error) -> ReadFailure {
+    match why.kind() {
+        io::ErrorKind::UnexpectedEof => ReadFailure::Changed,
+        _ => ReadFailure::Unreadable(plain_message(why)),
     }
 }
 
@@ -116,7 +287,7 @@ impl ReadAhead {
     /// `first` and then what is left of `rest`.
     pub(super) fn new(first: Option<Read>, rest: Ranges) -> Self {
         let goes_on = !rest.left.is_empty() && matches!(first, Some(Ok(_)));
-        Self { first, rest: if goes_on { Rest::Unread(rest) } else { Rest::Nothing } }
+        Self { first, rest: if goes_on { Rest::Unread(Box::new(rest)) } else { Rest::Nothing } }
     }
 
     /// Whether nothing is left to be read.
@@ -127,7 +298,7 @@ impl ReadAhead {
     /// The next piece; `None` behind the last. A thread reads the further ones from the first call on.
     pub(super) async fn next(&mut self) -> Option<Read> {
         self.rest = match std::mem::replace(&mut self.rest, Rest::Nothing) {
-            Rest::Unread(ranges) => read_on(ranges),
+            Rest::Unread(ranges) => read_on(*ranges),
             other => other,
         };
         match (self.first.take(), &mut self.rest) {
@@ -157,7 +328,118 @@ fn read_on(mut ranges: Ranges) -> Rest {
     Rest::Reading(ready, reader)
 }
 
-/// What tells one version of a file from another; `None` for what isn't a file.
-pub(super) fn version(file: &File) -> Option<FileId> {
-    file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| file_id(&metadata))
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    struct Case {
+        file: File,
+        content: Vec<u8>,
+        layout: Layout,
+        manifest: Arc<Manifest>,
+    }
+
+    fn case(bytes: u64) -> Case {
+        let content: Vec<u8> = (0..bytes).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let layout = Layout::of(bytes).unwrap();
+        let slice = |group| {
+            let start = usize::try_from(layout.offset(group)).unwrap();
+            &content[start..start + usize::try_from(layout.len_of(group)).unwrap()]
+        };
+        let values = (0..layout.groups()).map(|group| layout.value_of(group, slice(group))).collect();
+        let file = tempfile::tempfile().unwrap();
+        (&file).write_all(&content).unwrap();
+        Case { file, layout, manifest: Arc::new(Manifest::new(values)), content }
+    }
+
+    impl Case {
+        fn ranges(&self, trusted: Option<FileId>, left: &[(u64, u64)], piece_bytes: u64) -> Ranges {
+            let manifest = ManifestSource::Known(self.manifest.clone());
+            let proof = Proof { layout: self.layout, manifest, trusted, proved: None };
+            let file = self.file.try_clone().unwrap();
+            Ranges::new(file, "x".into(), proof, left.iter().copied().collect(), piece_bytes, Pieces::default())
+        }
+
+        fn id(&self) -> Option<FileId> {
+            id_of(&self.file).unwrap()
+        }
+    }
+
+    /// All that is sent, and how it ended.
+    fn all(mut ranges: Ranges) -> (Vec<u8>, Option<ReadFailure>) {
+        let mut sent = Vec::new();
+        while let Some(read) = ranges.read() {
+            match read {
+                Ok(piece) => sent.extend_from_slice(&piece),
+                Err(failure) => return (sent, Some(failure)),
+            }
+        }
+        (sent, None)
+    }
+
+    #[test]
+    fn what_is_sent_is_the_same_whether_it_is_trusted_or_compared() {
+        let case = case(3 * MIB + 5);
+        let ranges = [(0, MIB), (2 * MIB, 3 * MIB + 5)];
+        let expected = [&case.content[..1 << 20], &case.content[2 << 20..]].concat();
+        for piece_bytes in [MIB / 4, 1000, 5 * MIB] {
+            for trusted in [case.id(), None] {
+                assert_eq!(all(case.ranges(trusted, &ranges, piece_bytes)), (expected.clone(), None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_metadata_alone_stops_nothing() {
+        let case = case(2 * MIB);
+        let mut ranges = case.ranges(case.id(), &[(0, 2 * MIB)], MIB / 4);
+        let mut sent = ranges.read().unwrap().unwrap().to_vec();
+        case.file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        case.file.set_len(3 * MIB).unwrap();
+        while let Some(piece) = ranges.read() {
+            sent.extend_from_slice(&piece.unwrap());
+        }
+        assert_eq!(sent, case.content);
+    }
+
+    #[test]
+    fn nothing_of_a_group_that_changed_is_sent() {
+        for trusted in [true, false] {
+            let case = case(4 * MIB);
+            let ranges = case.ranges(case.id().filter(|_| trusted), &[(0, 4 * MIB)], MIB / 4);
+            case.file.write_all_at(b"other", 2 * MIB + 700_000).unwrap();
+            case.file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(all(ranges), (case.content[..2 << 20].to_vec(), Some(ReadFailure::Changed)));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_changed_where_it_was_cut() {
+        let case = case(4 * MIB);
+        let ranges = case.ranges(case.id(), &[(0, 4 * MIB)], MIB / 4);
+        case.file.set_len(MIB + 5).unwrap();
+        assert_eq!(all(ranges), (case.content[..1 << 20].to_vec(), Some(ReadFailure::Changed)));
+    }
+
+    #[test]
+    fn the_end_of_a_large_group_comes_only_when_all_of_it_is_right() {
+        let case = case(2 * MIB);
+        let mut ranges = case.ranges(None, &[], MIB / 4);
+        let read = |ranges: &mut Ranges, quarter: u64| {
+            ranges.read_hashed(1, MIB + quarter * MIB / 4, MIB + (quarter + 1) * MIB / 4)
+        };
+        // From its middle on, as after a change that was noticed there.
+        for quarter in [1, 2, 3] {
+            assert!(read(&mut ranges, quarter).is_ok());
+        }
+        case.file.write_all_at(b"other", MIB + 5).unwrap();
+        for quarter in [0, 1, 2] {
+            assert!(read(&mut ranges, quarter).is_ok());
+        }
+        assert_eq!(read(&mut ranges, 3), Err(ReadFailure::Changed));
+    }
 }

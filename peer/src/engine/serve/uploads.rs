@@ -11,7 +11,7 @@ use shared::peer::{Answer, Code};
 use shared::{ContentHash, FileName, UserName};
 
 use super::gate::{Entry, Gate, Lane};
-use super::reading::OpenShare;
+use super::reading::{OpenShare, ReadFailure};
 use crate::engine::event::{Course, Event, Events, Transfer, TransferState};
 use crate::net::StreamError;
 use crate::net::stream::{Sender, within};
@@ -34,6 +34,14 @@ pub(super) struct Uploads {
     sent: Mutex<HashMap<ContentHash, Sent>>,
 }
 
+/// A file of which something can't be sent.
+#[derive(Debug)]
+pub(super) struct Interruption {
+    pub(super) failure: ReadFailure,
+    /// Whether the other side got the header already, so that only the stream's reset can tell.
+    pub(super) answered: bool,
+}
+
 #[derive(Debug)]
 struct Sent {
     name: FileName,
@@ -53,30 +61,30 @@ impl Uploads {
         &self.user
     }
 
-    /// Sends the header and the groups. What fails in the middle is told by the stream's reset.
-    pub(super) async fn send(&self, sender: &mut Sender, open: OpenShare) -> Result<(), StreamError> {
+    /// Sends the header and the groups, as far as they can be read.
+    pub(super) async fn send(&self, sender: &mut Sender, open: OpenShare) -> Result<Option<Interruption>, StreamError> {
         let OpenShare { name, hash, layout, bytes: total, mut pieces, .. } = open;
         let header = Answer::Data { bytes: total };
-        let (mut outcome, mut bytes) = (Ok(()), 0);
+        let (mut outcome, mut bytes, mut failure) = (Ok(()), 0, None);
         let mut told = Instant::now();
         let moved = |bytes: usize| {
             self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
         };
         while let Some(piece) = pieces.next().await {
-            outcome = match piece {
+            match piece {
                 Ok(piece) => {
                     let begins = bytes == 0;
                     bytes += piece.len() as u64;
                     self.gate.pass(&self.lane, piece.len(), piece.len() as u64 == total).await;
-                    if begins {
+                    outcome = if begins {
                         self.patiently(sender.frame_and_bulk(&header, piece, moved)).await
                     } else {
                         self.patiently(sender.bulk(piece, moved)).await
-                    }
+                    };
                 }
-                Err(code) => Err(StreamError::Reset(code)),
-            };
-            if outcome.is_err() {
+                Err(why) => failure = Some(Interruption { failure: why, answered: bytes > 0 }),
+            }
+            if outcome.is_err() || failure.is_some() {
                 break;
             }
             if told.elapsed() >= TOLD_EVERY {
@@ -84,14 +92,15 @@ impl Uploads {
                 self.tell(hash, &name, bytes, layout.size());
             }
         }
-        if total == 0 && outcome.is_ok() {
+        if total == 0 && outcome.is_ok() && failure.is_none() {
             outcome = self.patiently(sender.frame(&header)).await;
         }
         self.count(hash, name, bytes, layout.size());
-        if !pieces.end().await || (outcome.is_ok() && bytes != total) {
+        let is_short = outcome.is_ok() && failure.is_none() && bytes != total;
+        if !pieces.end().await || is_short {
             return Err(StreamError::Reset(Code::Internal));
         }
-        outcome
+        outcome.map(|()| failure)
     }
 
     /// Bytes of the pieces that files are read and sent in.

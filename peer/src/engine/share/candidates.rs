@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use shared::content::Manifest;
+use shared::FileName;
 use shared::limits::{FILE_SIZE, FILES_PER_USER};
-use shared::{ContentHash, FileName};
 
 use super::Error;
-use super::ShareEvent;
-use super::hashing::hash_file;
+use super::hashing::{HashError, hash_file};
+use super::known::{HardLinks, known_hash, linked_hash};
 use super::left_out::{LeftOut, Omission};
 use super::walk::{Found, Refused, Walked, Walker, refusal};
+use super::{ShareEvent, hashed_share};
 use crate::engine::private_data::PrivateData;
-use crate::profile::{HashedShare, Profile, Share};
-use crate::sys::{FileId, file_id, is_executable, open_regular};
+use crate::profile::{FileHash, HashedShare, Profile};
+use crate::sys::{FileId, file_id, hard_link, is_executable, open_regular};
 
 /// A file that was found and is to be offered.
 pub(super) struct Candidate {
@@ -21,41 +21,56 @@ pub(super) struct Candidate {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
     executable: bool,
-    /// What was hashed before, if it is still the same version.
-    pub(super) known: Option<(ContentHash, Manifest)>,
+    /// Device and inode, if it has several names.
+    pub(super) link: Option<(u64, u64)>,
+    /// What was computed before, if it is still the same version.
+    pub(super) known: Option<FileHash>,
     /// It was named by itself.
     is_named: bool,
 }
 
 impl Candidate {
-    /// Hashes it unless that was done before; counts it if it can't be shared after all.
+    /// Hashes it unless that was done before, under this name or another, and tells whether it had to be; counts it if it
+    /// can't be shared after all.
     pub(super) fn into_share(
         self,
         private: &PrivateData,
+        links: &mut HardLinks,
         left_out: &mut LeftOut,
         report: &mut dyn FnMut(ShareEvent<'_>),
-    ) -> Option<HashedShare> {
+    ) -> Option<(HashedShare, bool)> {
         let (path, name, is_named) = (self.path.clone(), self.name.clone(), self.is_named);
-        let hashed = self.hash(private, report);
+        let hashed = self.hash(private, links, report);
         hashed.map_err(|why| skip(left_out, &path, &name, is_named, why)).ok()
     }
 
-    fn hash(self, private: &PrivateData, report: &mut dyn FnMut(ShareEvent<'_>)) -> Result<HashedShare, Refused> {
-        let Self { name, path, id, executable, known, .. } = self;
+    fn hash(
+        self,
+        private: &PrivateData,
+        links: &mut HardLinks,
+        report: &mut dyn FnMut(ShareEvent<'_>),
+    ) -> Result<(HashedShare, bool), Refused> {
+        let Self { name, path, id, executable, link, known, .. } = self;
         let opened = open_regular(&path);
         if let Ok(file) = &opened
             && let Some(reason) = private.reason_of_open(&path, file)
         {
             return Err((Omission::Private, reason.as_str().to_owned()));
         }
-        if let Some((hash, manifest)) = known {
-            return Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest });
+        if let Some(known) = known.or_else(|| linked_hash(links, link, &id)) {
+            return Ok((hashed_share(name, path, executable, known), false));
         }
         report(ShareEvent::Hashing { name: &name, size: id.size });
         let file = opened.map_err(|why| refusal(&why))?;
         let hashed = hash_file(&file, &mut |bytes| report(ShareEvent::Hashed(bytes)));
-        let (id, hash, manifest) = hashed.map_err(|why| (Omission::NotHashed, why))?;
-        Ok(HashedShare { share: Share { name, path, id, executable, hash }, manifest })
+        let hash = hashed.map_err(|why| match why {
+            HashError::Unreadable(why) => refusal(&why),
+            why => (Omission::NotHashed, why.to_string()),
+        })?;
+        if let Some(link) = link {
+            links.insert(link, hash.clone());
+        }
+        Ok((hashed_share(name, path, executable, hash), true))
     }
 }
 
@@ -174,7 +189,7 @@ fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> 
         let why = format!("{name} is shared from {elsewhere} already: use --as NAME, or unshare that first");
         return Err((Omission::NameTaken, why));
     }
-    let known = profile.hashed_before(&path, id).map_err(broken)?;
-    let executable = is_executable(&metadata);
-    Ok((Candidate { name, path, id, executable, known, is_named }, before.is_some()))
+    let known = known_hash(profile, &path, &metadata).map_err(broken)?;
+    let (executable, link) = (is_executable(&metadata), hard_link(&metadata));
+    Ok((Candidate { name, path, id, executable, link, known, is_named }, before.is_some()))
 }

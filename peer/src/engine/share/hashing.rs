@@ -1,40 +1,243 @@
 //! Hashing a file once, group by group.
 
 use std::fs::File;
-use std::io::Read;
+use std::io;
+use std::os::unix::fs::FileExt;
 
-use shared::content::{GroupValue, Manifest};
-use shared::{ContentHash, Layout};
+use shared::content::{GroupValue, Manifest, is_zeros};
+use shared::{Layout, ZeroRuns};
 
-use crate::sys::{FileId, file_id, plain_message};
+use crate::engine::now_ns;
+use crate::engine::zeros::zero_values;
+use crate::profile::FileHash;
+use crate::sys::{FileId, VersionChange, holes, id_of, plain_message};
 
 const READ_BYTES: usize = 1 << 20;
+/// Read at the beginning of each group that is said to be a hole: file systems were wrong about that before.
+const PROBE_BYTES: usize = 4096;
+/// Groups in holes whose values are computed between two words about it.
+const HOLES_AT_ONCE: usize = 512;
 
-/// Hashes a whole file, group by group, and makes sure that it didn't change meanwhile.
-pub(super) fn hash_file(file: &File, progress: &mut dyn FnMut(u64)) -> Result<(FileId, ContentHash, Manifest), String> {
-    let id = file_id(&file.metadata().map_err(|why| plain_message(&why))?);
-    let layout = Layout::of(id.size).ok_or("it is too large")?;
-    let mut values: Vec<GroupValue> = Vec::new();
-    let mut buffer = vec![0; READ_BYTES.min(usize::try_from(id.size).unwrap_or(READ_BYTES).max(1))];
-    let mut reader = file;
+/// Why a file has no hash.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// The system doesn't let it be read.
+    #[error("{}", plain_message(.0))]
+    Unreadable(#[from] io::Error),
+    /// Its content is another each time it is read.
+    #[error("it changes while it is read: share it again when it is at rest")]
+    Changing,
+    /// Its size has nothing to do with its content: files in /proc and /sys are made up when they are read.
+    #[error("its size is said to be {claimed} bytes, and it has {}: copy it, and share the copy", if *.more { "more" } else { "fewer" })]
+    FalseSize {
+        /// The size that it is said to have.
+        claimed: u64,
+        /// Whether it has more.
+        more: bool,
+    },
+    /// It can't be shared.
+    #[error("{0}")]
+    Refused(&'static str),
+}
+
+/// Hashes a whole file, group by group, as it was at one moment. What is appended meanwhile isn't part of it.
+///
+/// # Errors
+/// [`HashError`].
+pub(super) fn hash_file(file: &File, progress: &mut dyn FnMut(u64)) -> Result<FileHash, HashError> {
+    let begun = now_ns();
+    let before = regular(file)?;
+    let layout = Layout::of(before.size).ok_or(HashError::Refused("it is too large"))?;
+    let read = group_values(file, &layout, progress)?;
+    let more = has_more(file, before.size)?;
+    let changed = before.change_to(&regular(file)?) == VersionChange::Content;
+    let GroupValues { values, zeros } = match read {
+        // Read once more the same, it was all there between the two.
+        Some(read) if changed => group_values(file, &layout, &mut |_| {})?
+            .filter(|again| again.values == read.values)
+            .ok_or(HashError::Changing)?,
+        Some(_) if more => return Err(HashError::FalseSize { claimed: before.size, more: true }),
+        Some(read) => read,
+        None if changed => return Err(HashError::Changing),
+        None => return Err(HashError::FalseSize { claimed: before.size, more: false }),
+    };
+    let manifest = Manifest::new(values);
+    Ok(FileHash { id: before.recorded_at(begun), hash: manifest.fold(), manifest, zeros })
+}
+
+/// Whether the groups at both ends of a file are those of `known`: a cheap doubt where times are coarse.
+pub(super) fn has_same_ends(file: &File, known: &FileHash) -> bool {
+    let Some(layout) = Layout::of(known.id.size) else { return false };
+    let mut buffer = Vec::new();
+    [0, layout.groups() - 1].into_iter().all(|group| {
+        buffer.resize(usize::try_from(layout.len_of(group)).unwrap_or(0), 0);
+        let read = file.read_exact_at(&mut buffer, layout.offset(group));
+        read.is_ok() && known.manifest.value(group) == Some(&layout.value_of(group, &buffer))
+    })
+}
+
+struct GroupValues {
+    values: Vec<GroupValue>,
+    zeros: ZeroRuns,
+}
+
+/// The values of all groups; `None` when the file ends too early.
+fn group_values(file: &File, layout: &Layout, progress: &mut dyn FnMut(u64)) -> Result<Option<GroupValues>, HashError> {
+    let mut zeros = hole_groups(file, layout)?;
+    let mut in_holes = Vec::with_capacity(zeros.len());
+    for some in zeros.chunks(HOLES_AT_ONCE) {
+        in_holes.extend(zero_values(layout, some));
+        progress(some.iter().map(|group| layout.len_of(*group)).sum());
+    }
+    let mut holes = zeros.clone().into_iter().zip(in_holes).peekable();
+    let mut buffer = vec![0; READ_BYTES.min(usize::try_from(layout.size()).unwrap_or(READ_BYTES).max(1))];
+    let mut values = Vec::with_capacity(usize::try_from(layout.groups()).unwrap_or(0));
     for group in 0..layout.groups() {
-        let mut hasher = layout.hasher(group);
-        let mut left = layout.len_of(group);
-        while left > 0 {
-            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let got = reader.read(&mut buffer[..want]).map_err(|why| plain_message(&why))?;
-            if got == 0 {
-                return Err("it became shorter while it was read".to_owned());
+        if let Some((_, value)) = holes.next_if(|(hole, _)| *hole == group) {
+            values.push(value);
+            continue;
+        }
+        let (mut hasher, mut only_zeros) = (layout.hasher(group), true);
+        let (mut at, end) = (layout.offset(group), layout.offset(group) + layout.len_of(group));
+        while at < end {
+            let some = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            match file.read_exact_at(&mut buffer[..some], at) {
+                Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                read => read?,
             }
-            hasher.update(&buffer[..got]);
-            left -= got as u64;
-            progress(got as u64);
+            only_zeros = only_zeros && is_zeros(&buffer[..some]);
+            hasher.update(&buffer[..some]);
+            at += some as u64;
+            progress(some as u64);
+        }
+        if only_zeros {
+            zeros.push(group);
         }
         values.push(hasher.finish());
     }
-    if file_id(&file.metadata().map_err(|why| plain_message(&why))?) != id {
-        return Err("it changed while it was read: share it again".to_owned());
+    zeros.sort_unstable();
+    // The only group of a file comes without a manifest, so that nothing could tell of it.
+    let zeros = if layout.groups() > 1 { ZeroRuns::of(zeros) } else { ZeroRuns::default() };
+    Ok(Some(GroupValues { values, zeros }))
+}
+
+/// The groups that lie in holes with all they have.
+fn hole_groups(file: &File, layout: &Layout) -> io::Result<Vec<u32>> {
+    if layout.groups() == 1 {
+        return Ok(Vec::new());
     }
-    let manifest = Manifest::new(values);
-    Ok((id, manifest.fold(), manifest))
+    let (size, group_bytes) = (layout.size(), layout.group_bytes());
+    let group = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let mut groups = Vec::new();
+    let mut probe = [0; PROBE_BYTES];
+    let tail = size % group_bytes;
+    let least = if tail == 0 { group_bytes } else { tail };
+    for (start, end) in holes(file, size, least) {
+        // The last group is as long as the file lets it be.
+        let behind = if end == size { layout.groups() } else { group(end / group_bytes) };
+        for no in group(start.div_ceil(group_bytes))..behind {
+            let read = file.read_at(&mut probe, layout.offset(no))?;
+            if read > 0 && is_zeros(&probe[..read]) {
+                groups.push(no);
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// Whether something comes behind the bytes that a file is said to have.
+fn has_more(file: &File, size: u64) -> io::Result<bool> {
+    match file.read_at(&mut [0], size) {
+        // A regular file that is empty says so.
+        Err(why) if size == 0 => Err(why),
+        read => Ok(read.is_ok_and(|bytes| bytes > 0)),
+    }
+}
+
+fn regular(file: &File) -> Result<FileId, HashError> {
+    id_of(file)?.ok_or(HashError::Refused("it is not a regular file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn quiet(_: u64) {}
+
+    #[test]
+    fn holes_and_zeros_have_the_hash_of_what_is_read() {
+        let file = tempfile::tempfile().unwrap();
+        let size = (7 << 20) + 70_000;
+        file.set_len(size).unwrap();
+        file.write_all_at(b"data", (2 << 20) + 5).unwrap();
+        // Zeros that were written.
+        file.write_all_at(&[0; 1 << 20], 4 << 20).unwrap();
+        file.write_all_at(&[7], (5 << 20) - 1 + (1 << 20)).unwrap();
+        let mut hashed = 0;
+        let FileHash { hash, manifest, zeros, .. } = hash_file(&file, &mut |bytes| hashed += bytes).unwrap();
+        let mut content = vec![0; usize::try_from(size).unwrap()];
+        file.read_exact_at(&mut content, 0).unwrap();
+        assert_eq!((hash, manifest.fold()), (shared::ContentHash::of(&content), hash));
+        assert_eq!(hashed, size);
+        assert_eq!(zeros.groups().collect::<Vec<_>>(), [0, 1, 3, 4, 6, 7]);
+    }
+
+    #[test]
+    fn an_append_while_it_is_hashed_is_not_part_of_it() {
+        let file = tempfile::tempfile().unwrap();
+        (&file).write_all(&[1; 3 << 20]).unwrap();
+        let mut appended = false;
+        let hashed = hash_file(&file, &mut |_| {
+            if !std::mem::replace(&mut appended, true) {
+                (&file).write_all(b"one line more").unwrap();
+            }
+        });
+        let FileHash { id, hash, .. } = hashed.unwrap();
+        assert_eq!((id.size, hash), (3 << 20, shared::ContentHash::of(&[1; 3 << 20])));
+    }
+
+    #[test]
+    fn what_never_was_there_as_a_whole_has_no_hash() {
+        let file = tempfile::tempfile().unwrap();
+        (&file).write_all(&[1; 3 << 20]).unwrap();
+        let mut round = 1;
+        let hashed = hash_file(&file, &mut |_| {
+            round += 1;
+            file.write_all_at(&[round; 100], 0).unwrap();
+            // Times may be too coarse to tell.
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(round.into());
+            file.set_modified(later).unwrap();
+        });
+        assert!(matches!(hashed, Err(HashError::Changing)), "{hashed:?}");
+        let cut = hash_file(&file, &mut |_| file.set_len(5).unwrap());
+        assert!(matches!(cut, Err(HashError::Changing)), "{cut:?}");
+    }
+
+    #[test]
+    fn files_that_are_made_up_are_not_empty_ones() {
+        for path in ["/proc/self/status", "/proc/cpuinfo"] {
+            let Ok(file) = File::open(path) else { continue };
+            let hashed = hash_file(&file, &mut quiet);
+            assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 0, more: true })), "{path}: {hashed:?}");
+        }
+        if let Ok(file) = File::open("/sys/kernel/mm/transparent_hugepage/enabled") {
+            let hashed = hash_file(&file, &mut quiet);
+            assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 4096, more: false })), "{hashed:?}");
+        }
+        let empty = tempfile::tempfile().unwrap();
+        assert_eq!(hash_file(&empty, &mut quiet).unwrap().hash, shared::ContentHash::of(&[]));
+    }
+
+    #[test]
+    fn a_file_that_was_just_written_is_looked_at_again() {
+        let file = tempfile::tempfile().unwrap();
+        (&file).write_all(b"a").unwrap();
+        let known = hash_file(&file, &mut quiet).unwrap();
+        assert_eq!(known.id.change_to(&id_of(&file).unwrap().unwrap()), VersionChange::Attributes);
+        assert!(has_same_ends(&file, &known));
+        file.write_all_at(b"b", 0).unwrap();
+        assert!(!has_same_ends(&file, &known));
+    }
 }

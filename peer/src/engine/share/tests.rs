@@ -22,7 +22,7 @@ fn home() -> Home {
 }
 
 fn put(path: &Path, content: &[u8]) {
-    std::io::Write::write_all(&mut File::create(path).unwrap(), content).unwrap();
+    io::Write::write_all(&mut File::create(path).unwrap(), content).unwrap();
 }
 
 fn names(profile: &Profile) -> Vec<String> {
@@ -178,17 +178,62 @@ fn a_changed_share_is_noticed_and_refreshed() {
     put(&path, b"one");
     share(&home.profile, std::slice::from_ref(&path), None, &mut quiet).unwrap();
     let before = home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
-    assert_eq!(freshness(&before), Freshness::Fresh);
+    // It is so young that a change right after it could have the same time.
+    assert_eq!(freshness(&before), Freshness::Touched);
     put(&path, b"three");
-    assert_eq!(freshness(&before), Freshness::Changed);
-    let after = refresh(&home.profile, &before).unwrap().unwrap();
+    assert_eq!(freshness(&before), Freshness::Changed { grown: true });
+    assert_eq!(refresh(&home.profile, &before).unwrap(), RefreshOutcome::Done);
+    let now = || home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
+    let after = now();
     assert_eq!(after.hash, ContentHash::of(b"three"));
     fs::remove_file(&path).unwrap();
     assert_eq!(freshness(&after), Freshness::Missing);
-    assert_eq!(refresh(&home.profile, &after).unwrap(), None);
+    assert_eq!(refresh(&home.profile, &after).unwrap(), RefreshOutcome::Gone);
     assert_eq!(freshness(&after), Freshness::Missing);
-    put(&path, b"three");
-    assert_eq!(refresh(&home.profile, &after).unwrap().unwrap().hash, after.hash);
+    put(&path, b"other");
+    assert_eq!(refresh(&home.profile, &after).unwrap(), RefreshOutcome::Done);
+    assert_eq!(now().hash, ContentHash::of(b"other"));
+}
+
+fn hashed_bytes(profile: &Profile, path: &Path) -> u64 {
+    let mut bytes = 0;
+    share(profile, &[path.to_owned()], None, &mut |event| {
+        if let ShareEvent::Hashed(some) = event {
+            bytes += some;
+        }
+    })
+    .unwrap();
+    bytes
+}
+
+#[test]
+fn another_mode_name_or_inode_is_no_other_content() {
+    let home = home();
+    let docs = home.data.join("docs");
+    let (one, two) = (docs.join("one"), docs.join("two"));
+    put(&one, &vec![1; 3 << 20]);
+    put(&docs.join("other"), &vec![2; 2 << 20]);
+    fs::hard_link(&one, &two).unwrap();
+    assert_eq!(hashed_bytes(&home.profile, &docs), 5 << 20, "one file by two names is hashed once");
+    fs::set_permissions(&one, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::hard_link(&one, docs.join("three")).unwrap();
+    fs::rename(&two, docs.join("sub/moved")).unwrap();
+    assert_eq!(hashed_bytes(&home.profile, &docs), 0);
+    let moved = home.data.join("moved");
+    fs::rename(&docs, &moved).unwrap();
+    assert_eq!(hashed_bytes(&home.profile, &moved), 0);
+    // As a backup that is played back, or a file system that numbers its inodes anew.
+    let copy = home.data.join("copy");
+    fs::copy(moved.join("other"), &copy).unwrap();
+    let time = fs::metadata(moved.join("other")).unwrap().modified().unwrap();
+    File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
+    fs::rename(&copy, moved.join("other")).unwrap();
+    let before = home.profile.share(&"moved/other".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(freshness(&before), Freshness::Touched);
+    assert_eq!(hashed_bytes(&home.profile, &moved), 0);
+    // Another file with a name that was another's.
+    put(&moved.join("one"), &vec![3; 3 << 20]);
+    assert_eq!(hashed_bytes(&home.profile, &moved), 3 << 20);
 }
 
 #[test]

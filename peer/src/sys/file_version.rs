@@ -1,0 +1,182 @@
+//! Telling one version of a file from another without reading it.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// A file's size, times and inode: what changes when its content does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// Bytes.
+    pub size: u64,
+    /// Last modification, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Last change of anything about it, nanoseconds since 1970; unlike the modification's time, nobody can set it. 0 where
+    /// it proves nothing: a change could have left the same times.
+    pub ctime_ns: i64,
+    /// The inode's number.
+    pub inode: u64,
+}
+
+/// The difference between two states of a file, as far as its metadata tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionChange {
+    /// The same version of the same file.
+    None,
+    /// Size and modification time are the same: chmod, a new name or link, a copy with its times kept, a network file
+    /// system that numbers its inodes anew. The content may be another only where somebody set the time back.
+    Attributes,
+    /// Size or modification time differ: the content may be another.
+    Content,
+}
+
+/// Times are at least so exact, where anything is behind the second.
+const FINE_STEP_NS: i64 = 50_000_000;
+/// And where nothing is: FAT counts in steps of two seconds.
+const COARSE_STEP_NS: i64 = 2_500_000_000;
+const SECOND_NS: i64 = 1_000_000_000;
+
+impl FileId {
+    /// The change from this state, which was recorded, to `now`.
+    pub fn change_to(&self, now: &Self) -> VersionChange {
+        if (self.size, self.mtime_ns) != (now.size, now.mtime_ns) {
+            VersionChange::Content
+        } else if self.ctime_ns == 0 || self != now {
+            VersionChange::Attributes
+        } else {
+            VersionChange::None
+        }
+    }
+
+    /// This state as it is to be recorded of a file that is read from `now_ns` on. Times that are too young, or in a future
+    /// that a clock was set back from, could be those of a later change as well.
+    #[must_use]
+    pub fn recorded_at(self, now_ns: i64) -> Self {
+        if self.is_settled_at(now_ns) { self } else { Self { ctime_ns: 0, ..self } }
+    }
+
+    /// Whether any change from `now_ns` on leaves other times than these.
+    pub fn is_settled_at(&self, now_ns: i64) -> bool {
+        let step = if self.has_coarse_times() { COARSE_STEP_NS } else { FINE_STEP_NS };
+        self.ctime_ns != 0 && self.mtime_ns.max(self.ctime_ns).saturating_add(step) <= now_ns
+    }
+
+    /// Whether its file system counts in seconds.
+    pub const fn has_coarse_times(&self) -> bool {
+        self.mtime_ns % SECOND_NS == 0 && self.ctime_ns % SECOND_NS == 0
+    }
+}
+
+/// The state of an open file; `None` for what isn't a regular one.
+///
+/// # Errors
+/// As the system says.
+pub fn id_of(file: &File) -> io::Result<Option<FileId>> {
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file().then(|| file_id(&metadata)))
+}
+
+/// The state of the file with this metadata.
+pub fn file_id(metadata: &Metadata) -> FileId {
+    FileId {
+        size: metadata.len(),
+        mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        inode: metadata.ino(),
+    }
+}
+
+/// Where a file with several names lies: device and inode. `None` for one with a single name.
+pub fn hard_link(metadata: &Metadata) -> Option<(u64, u64)> {
+    (metadata.nlink() > 1).then(|| (metadata.dev(), metadata.ino()))
+}
+
+/// Whether both are the same file, perhaps by two names.
+pub fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+const fn nanoseconds(seconds: i64, beyond: i64) -> i64 {
+    seconds.saturating_mul(SECOND_NS).saturating_add(beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids() -> impl Strategy<Value = FileId> {
+        (0_u64..3, -2_i64..3, 0_i64..3, 0_u64..3).prop_map(|(size, mtime_ns, ctime_ns, inode)| FileId {
+            size,
+            mtime_ns,
+            ctime_ns,
+            inode,
+        })
+    }
+
+    proptest! {
+        /// Size and modification time alone decide what may have other content; nothing else is a change of it.
+        #[test]
+        fn size_and_modification_time_decide_first(before in ids(), now in ids()) {
+            let change = before.change_to(&now);
+            let same_content = before.size == now.size && before.mtime_ns == now.mtime_ns;
+            prop_assert_eq!(change == VersionChange::Content, !same_content);
+            let same = before == now && before.ctime_ns != 0;
+            prop_assert_eq!(change == VersionChange::None, same);
+        }
+
+        /// What was recorded too early to tell two versions apart is never taken for proof.
+        #[test]
+        fn young_times_prove_nothing(
+            mtime in -3_000_000_000_i64..3_000_000_000,
+            ctime in 1_i64..3_000_000_000,
+            now in -6_000_000_000_i64..9_000_000_000,
+            coarse: bool,
+        ) {
+            let step = if coarse { 2_000_000_000 } else { 1 };
+            let rounded = |ns: i64| if coarse { (ns / step) * step } else { ns };
+            let id = FileId { size: 1, mtime_ns: rounded(mtime), ctime_ns: rounded(ctime), inode: 1 };
+            // A change at any time from then on has, on this file system, these times.
+            let later = FileId { ctime_ns: rounded(now), mtime_ns: rounded(now), ..id };
+            if id.recorded_at(now).change_to(&id) == VersionChange::None {
+                prop_assert!(id.recorded_at(now).change_to(&later) != VersionChange::None);
+            }
+        }
+    }
+
+    #[test]
+    fn times_settle() {
+        let id = FileId { size: 1, mtime_ns: 5_000_000_007, ctime_ns: 5_000_000_009, inode: 1 };
+        assert!(!id.is_settled_at(5_000_000_010), "it was just written");
+        assert!(id.is_settled_at(5_100_000_000));
+        assert!(!id.is_settled_at(4_000_000_000), "the clock was set back");
+        let coarse = FileId { mtime_ns: 4 * SECOND_NS, ctime_ns: 4 * SECOND_NS, ..id };
+        assert!(!coarse.is_settled_at(6 * SECOND_NS) && coarse.is_settled_at(7 * SECOND_NS));
+        let timeless = FileId { mtime_ns: 0, ctime_ns: 0, ..id };
+        assert!(!timeless.is_settled_at(i64::MAX), "a file system that keeps no times");
+        assert_eq!(timeless.change_to(&timeless), VersionChange::Attributes);
+    }
+
+    #[test]
+    fn an_edit_whose_time_was_set_back_is_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        io::Write::write_all(&mut File::create(&path).unwrap(), b"one").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let before = file.metadata().unwrap();
+        // The system's clock of files ticks every few milliseconds.
+        loop {
+            io::Write::write_all(&mut &file, b"two").unwrap();
+            io::Seek::rewind(&mut &file).unwrap();
+            file.set_modified(before.modified().unwrap()).unwrap();
+            let after = file.metadata().unwrap();
+            if after.ctime_nsec() != before.ctime_nsec() || after.ctime() != before.ctime() {
+                assert_eq!(after.modified().unwrap(), before.modified().unwrap());
+                let change = file_id(&before).change_to(&file_id(&after));
+                assert_eq!(change, VersionChange::Attributes);
+                return;
+            }
+        }
+    }
+}
