@@ -12,6 +12,7 @@ mod attention;
 mod background;
 mod bad_network;
 mod certificates;
+mod changing_files;
 mod chat;
 mod chat_faults;
 mod clocks;

@@ -334,7 +334,7 @@ fn a_file_that_changed_while_no_node_ran_is_hashed_again_at_the_start() {
 }
 
 #[test]
-fn a_file_that_can_no_longer_be_read_is_exit_5() {
+fn a_file_that_can_no_longer_be_read_is_exit_7() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let file = lab.file("a.bin", 10_000);
@@ -343,7 +343,7 @@ fn a_file_that_can_no_longer_be_read_is_exit_5() {
     let node = bob.peer(["serve"]).unprivileged().start();
     node.wait_for("online as bob");
     let here = lab.empty_folder("here");
-    alice.fetch("bob", ["a.bin"], &here).run().exits(5).says("a.bin");
+    alice.fetch("bob", ["a.bin"], &here).run().exits(7).says("a.bin").says("permission denied");
     assert!(names_in(&here).is_empty());
     node.interrupt();
     node.finish().exits(130);
