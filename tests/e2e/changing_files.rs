@@ -72,7 +72,8 @@ fn a_new_mode_or_link_is_no_change() {
     let scene = scene(&lab);
     let link = lab.join("link");
     let touch = |times: u64| {
-        fs::set_permissions(&scene.file, Permissions::from_mode(if times.is_multiple_of(2) { 0o640 } else { 0o644 })).unwrap();
+        fs::set_permissions(&scene.file, Permissions::from_mode(if times.is_multiple_of(2) { 0o640 } else { 0o644 }))
+            .unwrap();
         let _ = fs::remove_file(&link);
         fs::hard_link(&scene.file, &link).unwrap();
     };

@@ -16,6 +16,7 @@ mod changing_files;
 mod chat;
 mod chat_faults;
 mod clocks;
+mod copies;
 mod destinations;
 mod discovery;
 mod earlier;

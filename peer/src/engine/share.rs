@@ -24,7 +24,7 @@ use crate::profile::{FileHash, HashedShare, Profile, Share};
 use crate::sys::{VersionChange, file_id, is_executable, open_regular, plain_message};
 use candidates::{Candidate, check_files, find_candidates};
 pub use hashing::HashError;
-use hashing::hash_file;
+pub(super) use hashing::hash_file;
 use known::{HardLinks, known_hash};
 pub use left_out::{Example, Group, LeftOut, Omission};
 

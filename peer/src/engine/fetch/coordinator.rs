@@ -23,12 +23,14 @@ use crate::net::StreamError;
 use crate::net::link::Link;
 
 mod account;
+mod copies;
 mod ending;
 mod placing;
 mod rounds;
 mod standing;
 
 pub(super) use account::Account;
+use copies::{Copied, Copies, LOCAL};
 use ending::{asked_again, brought, told_of};
 
 /// For the writer to put away what it has after an interruption.
@@ -108,6 +110,11 @@ struct Running<'a> {
     calls: JoinSet<(SourceNo, Result<Link, Error>)>,
     /// Ask again and again those who don't have all of a file yet.
     watches: JoinSet<Result<(), StreamError>>,
+    /// Files that have the content of another one, and wait for it; those that are copied from it.
+    copies: Copies,
+    copying: JoinSet<(FileNo, Copied)>,
+    /// Files that are fetched after all.
+    released: Vec<FileNo>,
     /// How often others who may have it were to be looked for, and were: until then nothing is given up.
     wanted: watch::Sender<u64>,
     sought: u64,
@@ -167,7 +174,9 @@ impl Running<'_> {
                     Ok(link) => self.welcome_back(source, &link, report).await,
                     Err(error) => self.give_up(source, &error, report).await,
                 },
+                Some(Ok((file, copied))) = self.copying.join_next() => self.copied(file, copied, report).await,
             }
+            self.check_released(report).await;
         }
         self.shared.work.notify_waiters();
         self.hear_of_named(others, report, cancel).await;
@@ -221,6 +230,9 @@ impl Running<'_> {
                 }
                 self.start(file, bytes, report);
             }
+            Outcome::Verified { file, bytes, source: LOCAL } => {
+                report(FetchEvent::Verified { file: self.told_as(file), bytes });
+            }
             Outcome::Verified { file, bytes, source } => {
                 if let Some(state) = self.source_mut(source) {
                     state.gone_since = None;
@@ -231,6 +243,10 @@ impl Running<'_> {
                 report(FetchEvent::Verified { file: self.told_as(file), bytes });
             }
             Outcome::Zeros { file, bytes } => report(FetchEvent::Verified { file: self.told_as(file), bytes }),
+            Outcome::Wrong { file, source: LOCAL, .. } => {
+                let error = Error::Integrity(format!("{} changed here while it was copied", self.name(file)));
+                self.fail(file, error, report).await;
+            }
             Outcome::Wrong { file, group, source } => {
                 let why = format!("sent data for {} (group {group}) that doesn't match its hash", self.name(file));
                 {
@@ -261,6 +277,7 @@ impl Running<'_> {
         let progress = self.close(file);
         let Progress { fetched, resumed, .. } = progress;
         order.earlier = brought(Some(&order), &progress, &self.sources);
+        self.pass_on(file, None, report);
         let name = &order.stat.name;
         report(FetchEvent::Changed { file: order.told_as, name, bytes: fetched.saturating_add(resumed) });
         self.changed.push(Changed { order, trouble });
@@ -287,6 +304,11 @@ impl Running<'_> {
 
     fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) {
         let progress = self.close(file);
+        let path = match &status {
+            Status::Done(path) | Status::Renamed(path) => Some(path.clone()),
+            _ => None,
+        };
+        self.pass_on(file, path.as_deref(), report);
         let order = self.shared.orders.get(file);
         let told = told_of(order, &progress, &self.sources, status);
         self.account.settle(Some(self.told_as(file)), told, || asked_again(order), report);

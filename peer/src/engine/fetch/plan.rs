@@ -11,6 +11,8 @@
 //! A source that is still fetching a file itself has only some of its groups, and more of them from time to time: it is
 //! asked for those, and as long as it gets more it may get any.
 //!
+//! A file that is a copy of another one is held until it is known whether that one came.
+//!
 //! What must come in order comes from all sources as well, out of a window that begins at the first group that is still
 //! missing: whatever comes too early has to wait in memory.
 
@@ -101,6 +103,8 @@ struct File {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// It may come otherwise.
+    Held,
     Waiting,
     Manifest,
     Opening,
@@ -166,6 +170,25 @@ impl Plan {
         }
         self.sources.push(Source { usable: true, banned: false, pace: Pace::new(now), waiting });
         Some(source)
+    }
+
+    /// Nobody is asked for a file that nobody was asked for yet, until it is released.
+    pub(super) fn hold(&mut self, no: FileNo) {
+        if self.files[no].stage == Stage::Waiting {
+            self.files[no].stage = Stage::Held;
+        }
+    }
+
+    /// A file that was held is to be asked for.
+    pub(super) fn release(&mut self, no: FileNo) {
+        if self.files[no].stage == Stage::Held {
+            self.files[no].stage = Stage::Waiting;
+            for (source, state) in (0..).zip(&mut self.sources) {
+                if self.files[no].sources & bit(source) != 0 {
+                    state.waiting.push_back(no);
+                }
+            }
+        }
     }
 
     /// What `source` should be asked for next; `None` when there is nothing for it now.
@@ -340,7 +363,7 @@ impl Plan {
         match file.stage {
             Stage::Settled => return,
             // The queues of those who have it pass it over.
-            Stage::Waiting => {}
+            Stage::Held | Stage::Waiting => {}
             Stage::Manifest | Stage::Opening | Stage::Fetching => self.open -= 1,
         }
         if !file.pending.is_empty() {
@@ -439,7 +462,7 @@ impl File {
     /// Whether groups are missing that none of the sources in `hopeful` has.
     fn is_stranded(&self, hopeful: u64) -> bool {
         let all_came = !self.arrived.is_empty() && self.arrived.iter().all(|came| *came);
-        self.stage != Stage::Settled && self.sources & hopeful == 0 && !all_came
+        !matches!(self.stage, Stage::Settled | Stage::Held) && self.sources & hopeful == 0 && !all_came
     }
 }
 

@@ -44,7 +44,7 @@ pub enum HashError {
 ///
 /// # Errors
 /// [`HashError`].
-pub(super) fn hash_file(file: &File, progress: &mut dyn FnMut(u64)) -> Result<FileHash, HashError> {
+pub(in crate::engine) fn hash_file(file: &File, progress: &mut dyn FnMut(u64)) -> Result<FileHash, HashError> {
     let begun = now_ns();
     let before = regular(file)?;
     let layout = Layout::of(before.size).ok_or(HashError::Refused("it is too large"))?;

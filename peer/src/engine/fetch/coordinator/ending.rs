@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::copies::LOCAL;
 use super::{Account, Progress, Reporter, Running, Source, Trouble};
 use crate::engine::Error;
 use crate::engine::fetch::plan::SourceNo;
@@ -20,7 +21,8 @@ pub(super) struct Rest {
 impl Running<'_> {
     /// Ends everything that pulls, and with the last handle to them the writer's threads.
     pub(super) async fn end(self) -> Rest {
-        let Self { shared, mut pullers, mut calls, mut watches, account, progress, sources, .. } = self;
+        let Self { shared, mut pullers, mut calls, mut watches, mut copying, account, progress, sources, .. } = self;
+        copying.shutdown().await;
         calls.shutdown().await;
         watches.shutdown().await;
         pullers.shutdown().await;
@@ -34,6 +36,7 @@ impl Rest {
     /// What the writer still told while it ended.
     pub(super) fn take(&mut self, outcome: Outcome, report: Reporter<'_>) {
         match outcome {
+            Outcome::Verified { source: LOCAL, .. } => {}
             Outcome::Verified { file, bytes, source } => {
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.add(bytes, source);

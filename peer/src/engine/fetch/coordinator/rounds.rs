@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::copies::Copies;
 use super::placing::{self, Placed};
 use super::{Account, Changed, Coordinator, Ending, Progress, Reporter, Running, Trouble, WRITE_OUT};
 use crate::engine::fetch::destination::DiskPlacement;
@@ -161,7 +162,9 @@ impl Rounds<'_> {
         };
         let (caller, request, in_order) = (self.caller, self.request, self.in_order);
         let streams = if in_order { 1 } else { request.streams.max(1) };
-        let plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
+        let mut plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
+        let copies = Copies::among(&orders);
+        copies.waiting().for_each(|file| plan.hold(file));
         let orders = Arc::new(orders);
         let courtesy = caller.courtesy().clone();
         let (writer, mut outcomes, threads) =
@@ -191,6 +194,9 @@ impl Rounds<'_> {
             pullers: JoinSet::new(),
             calls: JoinSet::new(),
             watches: JoinSet::new(),
+            copies,
+            copying: JoinSet::new(),
+            released: Vec::new(),
             wanted: watch::Sender::new(1),
             sought: 0,
             taken: Arc::default(),

@@ -54,6 +54,27 @@ fn runs_grow_with_the_rate_and_the_first_source_leaves_something_for_others() {
 }
 
 #[test]
+fn a_file_that_is_held_is_asked_for_when_it_is_released() {
+    let now = Instant::now();
+    let mut plan = Plan::new([layout(1), layout(1), layout(1)], 1, false);
+    plan.hold(0);
+    plan.hold(1);
+    let source = plan.add_source(all, now).unwrap();
+    assert_eq!(plan.next(source, now), Some(Work::Run { file: 2, start: 0, end: 1 }));
+    assert_eq!(plan.next(source, now), None);
+    plan.release(1);
+    let late = plan.add_source(all, now).unwrap();
+    assert_eq!(plan.next(late, now), Some(Work::Run { file: 1, start: 0, end: 1 }));
+    plan.lose_source(source);
+    plan.lose_source(late);
+    assert_eq!(plan.stranded([]), [1, 2], "what is held may come otherwise");
+    plan.settle(0);
+    plan.settle(1);
+    plan.settle(2);
+    assert!(plan.is_done());
+}
+
+#[test]
 fn in_order_means_one_file_after_another() {
     let now = Instant::now();
     let mut plan = Plan::new([layout(1), layout(1)], 1, true);
