@@ -32,6 +32,14 @@
 //! `error {code, message}`, and the next request is then answered as if nothing had happened. A failure in the middle
 //! of raw bytes resets the stream.
 //!
+//! Groups are sent as they were hashed or not at all. A file may change while it is fetched: at the first group that did, the
+//! `get` is answered by an `error` with [`Code::Stale`], or its stream is reset with it when data went before; groups that are
+//! the same are sent all the same, be it that the file only grew. A `stat` is an `error` with [`Code::Stale`] until the file
+//! is hashed again; whoever asks again hears of the version that was hashed since the first question, even if it isn't the
+//! latest any more. A version that was described can be had after that, too, as long as its bytes are there.
+//! [`Code::Internal`] says in the same places that the file can't be read, which is no change of it; [`Code::Busy`] that it
+//! can't be opened now.
+//!
 //! A file that its peer is still fetching may be shared as well: its `stat` says `partial`, `have` tells which groups can be
 //! had ([`crate::GroupSet`] is the form of the bits) and grows from one question to the next, a `get` of others is answered by
 //! `error` with [`Code::NotFound`]. Whoever doesn't know the question shares only what is whole.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tests::files::{assert_content, assert_same, names_in, noise, write};
 use tests::progress::wait_for_bytes;
-use tests::{Lab, Outcome, Process, User};
+use tests::{Lab, OddMount, Outcome, Process, User};
 
 const SIZE: usize = 6_000_000;
 
@@ -190,6 +190,47 @@ fn what_cannot_be_read_any_more_is_no_change() {
     assert_same(here.join("a.bin"), &file);
     node.interrupt();
     node.finish().exits(130);
+}
+
+#[test]
+fn a_disk_that_fails_is_no_change_and_another_source_helps() {
+    let lab = Lab::start();
+    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    let (behind, mounted) = (lab.empty_folder("behind"), lab.empty_folder("mounted"));
+    let Some(_mount) = OddMount::odd(&mounted, &behind, &["broken"]) else { return };
+    let file = write(behind.join("a.bin"), noise(1, SIZE));
+    bob.share([mounted.join("a.bin")]);
+    let node = bob.serve();
+    write(lab.join("behind.broken"), "");
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["a.bin"], &here).run().exits(7).says("bob can't send a.bin");
+    node.wait_for(&format!("{} can't be read", mounted.join("a.bin").display()));
+    assert!(!node.said().contains("hashed again"), "{}", node.said());
+    carol.share([write(lab.join("carols/a.bin"), fs::read(&file).unwrap())]);
+    let _carols = carol.serve();
+    alice.fetch("bob", ["a.bin"], &here).run().exits(0);
+    assert_same(here.join("a.bin"), &file);
+}
+
+#[test]
+fn a_file_system_that_numbers_its_files_anew_changes_nothing() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (behind, mounted) = (lab.empty_folder("behind"), lab.empty_folder("mounted"));
+    let Some(_mount) = OddMount::odd(&mounted, &behind, &["new-inodes"]) else { return };
+    for name in ["docs/a.bin", "docs/b.txt", "docs/c.txt"] {
+        write(behind.join(name), noise(1, if name.ends_with("bin") { SIZE } else { 5000 }));
+    }
+    bob.share([mounted.join("docs")]);
+    bob.share([mounted.join("docs")]).says("already hashed");
+    let node = bob.serve();
+    let here = lab.empty_folder("here");
+    let fetched = alice.fetch("bob", ["docs/"], &here).run();
+    fetched.exits(0);
+    assert!(!fetched.err().contains("changed"), "{fetched}");
+    assert!(!node.said().contains("hashed again"), "{}", node.said());
+    assert!(!bob.peer(["shares"]).run().exits(0).out().contains("changed"));
+    assert_same(here.join("docs/a.bin"), behind.join("docs/a.bin"));
 }
 
 #[test]

@@ -7,11 +7,14 @@ no-links       no hard links, no RENAME_NOREPLACE, as exFAT has it
 small-files    no file is larger than 2 MiB
 quota          what is written is refused for want of quota
 truncates      BEHIND.truncates notes that a file was made longer by truncate
+broken         while there is a BEHIND.broken, nothing can be read behind the second MiB of a file
+new-inodes     each look at a file finds another number, as on network file systems that forget them
 """
 
 import errno
 import os
 import sys
+import time
 import unicodedata
 
 try:
@@ -44,6 +47,8 @@ class View(Operations):
         stat = os.lstat(self.real(path))
         keys = ("st_mode", "st_ino", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks")
         found = {key: getattr(stat, key) for key in keys}
+        if "new-inodes" in oddities:
+            found["st_ino"] = time.monotonic_ns() // 1000
         found.update(st_atime=stat.st_atime_ns / 1e9, st_mtime=stat.st_mtime_ns / 1e9, st_ctime=stat.st_ctime_ns / 1e9)
         return found
 
@@ -87,6 +92,8 @@ class View(Operations):
         return os.open(self.real(path), os.O_RDWR | os.O_CREAT, mode)
 
     def read(self, path, length, offset, fh):
+        if "broken" in oddities and offset + length > 2 << 20 and os.path.exists(behind + ".broken"):
+            raise FuseOSError(errno.EIO)
         return os.pread(fh, length, offset)
 
     def write(self, path, data, offset, fh):
