@@ -116,7 +116,7 @@ pub fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
         Err(Errno::NXIO) => return Ok(()),
         _ => {}
     }
-    const ZEROS: [u8; 65_536] = [0; 65_536];
+    static ZEROS: [u8; 65_536] = [0; 65_536];
     let mut at = start;
     while at < end {
         let some = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS.len());

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 /// Whether the disk on which `path` lies has no room left; false when that can't be told.
 pub fn is_full(path: &Path) -> bool {
-    rustix::fs::statvfs(&folder_of(path)).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0 && disk.f_files > 0)
+    rustix::fs::statvfs(folder_of(path)).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0 && disk.f_files > 0)
 }
 
 /// Tells whether the disk on which `path` lies holds no further files, whatever room there is for bytes.
 pub fn is_out_of_inodes(path: &Path) -> bool {
-    rustix::fs::statvfs(&folder_of(path)).is_ok_and(|disk| disk.f_favail == 0 && disk.f_files > 0)
+    rustix::fs::statvfs(folder_of(path)).is_ok_and(|disk| disk.f_favail == 0 && disk.f_files > 0)
 }
 
 /// The nearest folder above `path` that is there.

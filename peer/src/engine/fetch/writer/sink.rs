@@ -46,7 +46,7 @@ impl Sink {
 
     /// Writes so many zeros.
     pub(super) fn write_zeros(&mut self, bytes: u64) -> Result<(), Error> {
-        const ZEROS: [u8; 65_536] = [0; 65_536];
+        static ZEROS: [u8; 65_536] = [0; 65_536];
         let mut left = bytes;
         while left > 0 {
             let some = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
