@@ -185,7 +185,7 @@ mod tests {
         file.write_all_at(b"here", 0).unwrap();
         for bytes in [0, 5_000_000, 10] {
             file.set_len(4).unwrap();
-            reserve(&file, bytes, [0..bytes]).unwrap();
+            reserve(&file, bytes, std::iter::once(0..bytes)).unwrap();
             assert!([4, bytes].contains(&file.metadata().unwrap().len()));
         }
     }
