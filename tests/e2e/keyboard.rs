@@ -33,19 +33,20 @@ fn bytes_that_are_no_text_cost_no_key() {
             view.press(keys);
         }
         let last = his.wait_until("four messages", |all| {
-            let lines: Vec<&str> = all.lines().skip(said).filter(|line| line.contains(" alice: ")).collect();
+            let lines: Vec<&str> = all
+                .lines()
+                .skip(said)
+                .filter(|line| line.contains(" alice: ") && !line.contains("first contact"))
+                .collect();
             (lines.len() == 4).then(|| lines.join("\n"))
         });
         for text in ["alice: abc\u{fffd}", "alice: xyz", "alice: ol\u{fffd} mundo", "alice: \u{fffd}t\u{fffd}"] {
             assert!(last.contains(text), "{name}: {last}");
         }
         let screen = view.wait_for("what was typed is not UTF-8");
-        assert_eq!(
-            screen.text().matches("what was typed is not UTF-8").count(),
-            1 + usize::from(name == "ui"),
-            "{name}: {}",
-            screen.text()
-        );
+        let told = screen.text().matches("what was typed is not UTF-8").count();
+        // In the full view the last row says so as well, until the next key.
+        assert!(told == 1 || name == "ui" && told == 2, "{name}: {}", screen.text());
         view.press(CTRL_D);
         view.finish().0.exits(0);
     }
