@@ -54,7 +54,7 @@
 //! | `REGISTER_FILES` | user, files\[{name, size, hash}\]; mode? `replace` (default), `add`, `remove`; token?, password? | what the user shares | count, left_out? |
 //! | `LIST_PEERS` | user?, name?, hash?, limit?, cursor?, with_files? | who is present | peers\[{user, ip, port, addresses, fingerprint, files}\], total, next? |
 //! | `LOGOUT` | user; token?, password? | ends presence, forgets the session's files | |
-//! | `RESUME` | port?, addresses\[\]?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\] |
+//! | `RESUME` | port?, addresses\[\]?, instance?, yields?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\], elsewhere? |
 //! | `HEARTBEAT` | user?, token? | renews the lease of this connection's user, or of `user` where the connection may speak for it | ttl_s |
 //! | `WHOIS` | user, fingerprint, or like | the binding; with `like`, of the only user whose name differs from it in the case of its letters at most, `bad_request` when it may be one of several (feature `similar_names`); over TLS with a bound certificate | user, fingerprint, online |
 //! | `FIND` | hash or name (words, [`Words`], accents and normal forms apart); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
@@ -90,6 +90,7 @@
 //! |---|---|---|
 //! | `partial_files` | tracker | `REGISTER_FILES` keeps the files that are good, and says in `left_out` how many are not |
 //! | `similar_names` | tracker | `WHOIS` takes `like` |
+//! | `instances` | tracker | `RESUME` heeds `instance` and `yields`, and answers with `elsewhere` |
 //!
 //! # Lists of peers
 //!
@@ -159,6 +160,11 @@
 //! client of the exercise stays present until `LOGOUT` or an hour without a request. A new login replaces the old one.
 //! The `ip` listed is the one the socket came from; `addresses` are further candidates.
 //!
+//! A profile that was copied runs twice with one key, and each login replaces the other's. A process names itself by
+//! `instance` (32 hexadecimal digits, random, another one at each start). With `"yields": true` it only comes back: if
+//! another instance is present, that stays, the reply has `elsewhere` (`ip` and `for_s`, the seconds since when), and
+//! the connection is authenticated without being present. Without `yields` it takes the other one's place.
+//!
 //! When an administrator removes or unbinds an account or resets its password, or another certificate takes the place
 //! of its own, its sessions are over and the connections they were made on are closed. `PASSWD` does the same to all
 //! sessions of its user but that of the connection it came on, which goes on with its token, if it has one.
@@ -214,8 +220,8 @@ pub use event::{Event, EventKind};
 pub use feature::{Feature, Features};
 pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_folded, push_lower, words_in, words_of};
 pub use reply::{
-    CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, ReplyError, SubscribeReply, WhoisReply,
-    encode_error, encode_ok, features_in, parse_reply,
+    CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, PresentElsewhere, ReplyError, SubscribeReply,
+    WhoisReply, encode_error, encode_ok, features_in, parse_reply,
 };
 pub use request::{
     Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, RejectedFiles,
@@ -333,3 +339,9 @@ impl From<crate::ContentHash> for HashText {
 pub struct Token([u8; 32]);
 
 crate::hex::hex_text!(Token, 32);
+
+/// A number that tells one process of a peer from another with the same key, made anew whenever one starts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstanceId([u8; 16]);
+
+crate::hex::hex_text!(InstanceId, 16);

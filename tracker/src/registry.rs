@@ -32,6 +32,7 @@
 //! | the plain list in plaintext | 4,095 bytes for the whole reply while all entries fit; files share what entries leave | `file_count`; in the `cmd` dialect also `total` |
 //! | addresses a user | 8, useless ones dropped | refused by the request's parser |
 //! | accounts whose sessions an administrator or another key ended | one number an account | |
+//! | keys whose place another one took | 1,024 | the oldest is forgotten, and its owner told less |
 //! | events of one user | 10 at once, then what became of it each 100 ms | put together |
 //! | `online` of a user whose login changes nothing | one each 10 s | none |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
@@ -43,6 +44,7 @@ mod bounded_list;
 mod events;
 mod files;
 mod finding;
+mod instances;
 mod listing;
 mod login_time;
 mod memory;
@@ -54,11 +56,11 @@ mod tests;
 mod texts;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use shared::tracker::{EventKind, Token};
+use shared::tracker::{EventKind, InstanceId, Token};
 use shared::{Fingerprint, UserName};
 
 pub use addresses::useful_addresses;
@@ -121,6 +123,8 @@ pub struct Registry {
     deadlines: BTreeSet<(Instant, UserName)>,
     bindings: HashMap<UserName, Fingerprint>,
     owners: HashMap<Fingerprint, UserName>,
+    /// Keys whose place another one took, the latest last.
+    former: VecDeque<(Fingerprint, UserName)>,
     events: EventLog,
     /// The plain list's text, as those have it who come over TLS.
     segments: Segments,
@@ -149,6 +153,10 @@ pub struct Registry {
 #[derive(Debug)]
 struct Present {
     session: SessionId,
+    /// The process, if it said which.
+    instance: Option<InstanceId>,
+    /// When it became present.
+    since: Instant,
     ip: IpAddr,
     port: Option<u16>,
     at: LoginTime,
@@ -177,6 +185,7 @@ impl Registry {
             deadlines: BTreeSet::new(),
             bindings: HashMap::new(),
             owners: HashMap::new(),
+            former: VecDeque::new(),
             events: EventLog::new(first_event),
             segments: Segments::new(View::Full, texts.clone()),
             compact_segments: Segments::new(View::Compact, texts.clone()),
@@ -237,7 +246,9 @@ impl Registry {
         let files = Files::default();
         let bound = binding.is_some();
         let (queued, stored, told) = (deadline, deadline, told_before.unwrap_or(now));
-        let present = Present { session, ip, port, at, bound, deadline, queued, stored, told, files, head };
+        let (instance, since) = (None, now);
+        let present =
+            Present { session, instance, since, ip, port, at, bound, deadline, queued, stored, told, files, head };
         self.present.insert(user.clone(), present);
         self.recent.insert(session, user.clone());
         self.segments.added(&user, &self.present);

@@ -15,6 +15,8 @@ pub enum Feature {
     PartialFiles,
     /// A tracker whose `WHOIS` finds a name whatever the case of its letters.
     SimilarNames,
+    /// A tracker that tells the processes with one key apart, and says where another one is present.
+    Instances,
 }
 
 /// A set of features. On the wire it is a list of names, and unknown names are ignored.
@@ -26,13 +28,14 @@ const NAMES_IN_A_LIST: usize = 64;
 
 impl Feature {
     /// Every feature that this version knows.
-    pub const ALL: [Self; 2] = [Self::PartialFiles, Self::SimilarNames];
+    pub const ALL: [Self; 3] = [Self::PartialFiles, Self::SimilarNames, Self::Instances];
 
     /// Returns the feature's name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PartialFiles => "partial_files",
             Self::SimilarNames => "similar_names",
+            Self::Instances => "instances",
         }
     }
 
@@ -136,13 +139,12 @@ mod tests {
 
     #[test]
     fn golden_list_and_unknown_names() {
-        assert_eq!(serde_json::to_string(&Features::all()).unwrap(), r#"["partial_files","similar_names"]"#);
+        let all = r#"["partial_files","similar_names","instances"]"#;
+        assert_eq!(serde_json::to_string(&Features::all()).unwrap(), all);
         let read = |text: &str| serde_json::from_str::<Features>(text).unwrap();
-        assert_eq!(
-            read(r#"["warp", 7, {"a": []}, null, "similar_names", "partial_files", "partial_files"]"#),
-            Features::all()
-        );
-        assert_eq!(read(r#"["partial\u005ffiles"]"#), [Feature::PartialFiles].into_iter().collect());
+        let partial: Features = [Feature::PartialFiles].into_iter().collect();
+        assert_eq!(read(r#"["warp", 7, {"a": []}, null, "partial_files", "partial_files"]"#), partial);
+        assert_eq!(read(r#"["partial\u005ffiles"]"#), partial);
         assert_eq!(read("[]"), Features::default());
         let long = format!("[{}\"partial_files\"]", "\"x\",".repeat(NAMES_IN_A_LIST));
         assert_eq!(read(&long), Features::default());

@@ -27,6 +27,18 @@ pub struct LoginReply {
     /// The tracker's features; empty when it doesn't say.
     #[serde(default, skip_serializing_if = "Features::is_empty")]
     pub features: Features,
+    /// Where another process with this key is present, when this one yielded to it and is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<PresentElsewhere>,
+}
+
+/// Another process's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresentElsewhere {
+    /// Where its socket came from.
+    pub ip: IpAddr,
+    /// For how many seconds: the clocks of both sides may differ.
+    pub for_s: u64,
 }
 
 /// To `REGISTER_FILES`.
@@ -255,7 +267,10 @@ mod tests {
     fn features_are_listed_and_their_absence_is_none() {
         let subscribed = SubscribeReply { seq: 7, features: Features::all() };
         let line = String::from_utf8(encode_ok(None, "events follow", &subscribed).unwrap()).unwrap();
-        assert!(line.ends_with(",\"seq\":7,\"features\":[\"partial_files\",\"similar_names\"]}\n"), "{line}");
+        assert!(
+            line.ends_with(",\"seq\":7,\"features\":[\"partial_files\",\"similar_names\",\"instances\"]}\n"),
+            "{line}"
+        );
         assert_eq!(parse_reply(&line), Ok(subscribed));
         assert_eq!(features_in(&line), Some(Features::all()));
         let old = r#"{"status":"ok","code":"ok","message":"events follow","seq":7}"#;

@@ -16,7 +16,7 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dialect, ErrorCode, Features, Find, HashText, Token};
+use super::{Dialect, ErrorCode, Features, Find, HashText, InstanceId, Token};
 use crate::limits::PASSWORD_BYTES;
 use crate::{FileName, Fingerprint, UserName};
 use fault::Fault;
@@ -95,6 +95,10 @@ pub struct Presence {
     pub port: Option<NonZeroU16>,
     /// At most [`crate::limits::ADDRESSES_PER_USER`] further candidates; those given without a port got `port`.
     pub addresses: Vec<SocketAddr>,
+    /// The process, if it says which: a profile may have been copied.
+    pub instance: Option<InstanceId>,
+    /// Whether a presence of another process stays; it ends otherwise.
+    pub yields: bool,
 }
 
 /// Why the sender may speak for a user, apart from the connection itself.

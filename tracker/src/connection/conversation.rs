@@ -110,6 +110,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     return Ok(Ending::Stop);
                 }
                 Heard::Expelled => {
+                    // Why, if it listens: another key took the place of its own.
+                    self.push_events();
+                    self.outgoing.flush(&mut self.stream).await?;
                     self.close().await?;
                     return Ok(Ending::Expelled);
                 }

@@ -5,6 +5,9 @@ use shared::{Fingerprint, UserName};
 
 use super::{Registry, SessionId};
 
+/// Keys that are remembered after another one took their place.
+pub(super) const FORMER_KEYS: usize = 1024;
+
 impl Registry {
     /// The key the account is bound to.
     pub fn binding(&self, user: &UserName) -> Option<Fingerprint> {
@@ -25,11 +28,24 @@ impl Registry {
         self.owners.insert(fingerprint, user.clone());
         if let Some(old) = old {
             self.owners.remove(&old);
+            self.remember_former(old, user.clone());
             self.expel(user);
             self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
         } else {
             self.end_sessions(user);
         }
+    }
+
+    /// The account that was bound to this key until another one took its place, if that is remembered.
+    pub fn former_owner(&self, fingerprint: &Fingerprint) -> Option<&UserName> {
+        self.former.iter().rev().find(|(key, _)| key == fingerprint).map(|(_, user)| user)
+    }
+
+    fn remember_former(&mut self, key: Fingerprint, user: UserName) {
+        if self.former.len() == FORMER_KEYS {
+            self.former.pop_front();
+        }
+        self.former.push_back((key, user));
     }
 
     /// Takes note that the account is bound to nothing, or is no more. Whoever was this user is expelled.

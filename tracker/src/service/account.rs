@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use shared::account_name::{NewUserName, operand};
-use shared::tracker::{Credentials, ErrorCode, LoginReply, Password, Presence};
+use shared::tracker::{Credentials, ErrorCode, LoginReply, Password, Presence, PresentElsewhere};
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
@@ -83,7 +83,11 @@ impl Service {
 
     pub(super) fn resume(&self, client: &mut Client, presence: &Presence) -> Answered {
         let (user, fingerprint) = self.certified(client)?;
-        if presence.is_some() {
+        let elsewhere = presence.instance.filter(|_| presence.yields).and_then(|instance| {
+            let other = self.with_registry(|registry, now| registry.elsewhere(&user, instance, now));
+            other.map(|(ip, time)| PresentElsewhere { ip, for_s: time.as_secs() })
+        });
+        if presence.is_some() && elsewhere.is_none() {
             self.gate().limits.change(&user, client.ip(), Instant::now())?;
             return self.arrive(client, user, Some(fingerprint), presence);
         }
@@ -101,7 +105,8 @@ impl Service {
         }
         let ttl_s = self.with_registry(|registry, _| registry.lease(true)).as_secs();
         let (observed_ip, features) = (client.ip(), client.offered_features());
-        Ok(Answer::LoggedIn { reply: LoginReply { user, token, ttl_s, observed_ip, features }, again: true })
+        let reply = LoginReply { user, token, ttl_s, observed_ip, features, elsewhere };
+        Ok(Answer::LoggedIn { reply, again: true })
     }
 
     pub(super) async fn passwd(
@@ -180,9 +185,14 @@ impl Service {
             Transport::Certified(fingerprint) => fingerprint,
         };
         let owner = self.owner(Some(fingerprint));
-        owner
-            .map(|user| (user, fingerprint))
-            .ok_or_else(|| refuse(ErrorCode::NotLoggedIn, "no account is bound to this certificate"))
+        owner.map(|user| (user, fingerprint)).ok_or_else(|| {
+            let former = self.with_registry(|registry, _| registry.former_owner(&fingerprint).cloned());
+            let message = match former {
+                Some(user) => format!("the account {user} was moved to another machine"),
+                None => "no account is bound to this certificate".to_owned(),
+            };
+            refuse(ErrorCode::NotLoggedIn, message)
+        })
     }
 
     fn owner(&self, certificate: Option<Fingerprint>) -> Option<UserName> {
@@ -217,7 +227,7 @@ impl Service {
             at: LoginTime::at(SystemTime::now()),
         };
         let login = |registry: &mut Registry, now| -> Result<(SessionId, u64), Refused> {
-            let session = registry.login(arrival, now)?;
+            let session = registry.login_instance(arrival, presence.instance, now)?;
             Ok((session, registry.lease(binding.is_some()).as_secs()))
         };
         let (session, ttl_s) = self.with_registry(login)?;
@@ -226,7 +236,8 @@ impl Service {
             info!(%user, %ip, bound = binding.is_some(), "present");
         }
         let features = client.offered_features();
-        Ok(Answer::LoggedIn { reply: LoginReply { user, token, ttl_s, observed_ip: ip, features }, again: false })
+        let reply = LoginReply { user, token, ttl_s, observed_ip: ip, features, elsewhere: None };
+        Ok(Answer::LoggedIn { reply, again: false })
     }
 }
 

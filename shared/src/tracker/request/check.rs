@@ -13,7 +13,7 @@ use super::{
 };
 use crate::UserName;
 use crate::limits::{ADDRESSES_PER_USER, FILE_SIZE, FILES_PER_USER};
-use crate::tracker::{Dialect, Features, Find, HashText, Token, Wanted, Words};
+use crate::tracker::{Dialect, Features, Find, HashText, InstanceId, Token, Wanted, Words};
 
 const ACTIONS: [&str; 11] = [
     "REGISTER",
@@ -191,7 +191,15 @@ impl<'a> Fields<'a, FileItems<'a>> {
             let wrong = || Fault::Field(Key::Addresses, FieldFault::NotAnAddress(shortened(text).to_owned()));
             whole.or_else(with_port).ok_or_else(wrong)
         };
-        Ok(Presence { port, addresses: addresses.iter().map(parse).collect::<Checked<_>>()? })
+        let addresses = addresses.iter().map(parse).collect::<Checked<_>>()?;
+        Ok(Presence { port, addresses, instance: self.instance()?, yields: self.flag(Key::Yields)?.unwrap_or(false) })
+    }
+
+    fn instance(&self) -> Checked<Option<InstanceId>> {
+        let parse = |text: Cow<'_, str>| {
+            text.parse().map_err(|why| Fault::Field(Key::Instance, FieldFault::Other(format!("{why}"))))
+        };
+        self.given(Key::Instance)?.map(parse).transpose()
     }
 
     /// Returns the texts of a list, or of one text with commas; one more than allowed shows that there are too many.

@@ -35,6 +35,8 @@ pub(super) enum Key {
     WithFiles,
     Since,
     Features,
+    Instance,
+    Yields,
 }
 
 /// The fields of one object. Their values stay text until an action uses them; of several of one name the last counts.
@@ -91,7 +93,7 @@ impl<'a, F> Fields<'a, F> {
 }
 
 impl Key {
-    const COUNT: usize = Self::Features as usize + 1;
+    const COUNT: usize = Self::Yields as usize + 1;
 
     /// Returns the field's name as this dialect has it.
     pub(super) const fn name(self, dialect: Dialect) -> &'static str {
@@ -120,6 +122,8 @@ impl Key {
             Self::WithFiles => "with_files",
             Self::Since => "since",
             Self::Features => "features",
+            Self::Instance => "instance",
+            Self::Yields => "yields",
         }
     }
 
@@ -152,6 +156,8 @@ impl Key {
             "with_files" => Self::WithFiles,
             "since" => Self::Since,
             "features" => Self::Features,
+            "instance" => Self::Instance,
+            "yields" => Self::Yields,
             _ => return None,
         })
     }

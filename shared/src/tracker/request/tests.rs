@@ -28,14 +28,21 @@ fn golden_requests_of_ours() {
     let resume = Request::Resume(Presence {
         port: NonZeroU16::new(4000),
         addresses: vec!["10.0.0.5:4000".parse().unwrap(), "[fe80::1]:4001".parse().unwrap()],
+        ..Presence::default()
     });
-    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names"]}"#;
+    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names","instances"]}"#;
     assert_eq!(serde_json::to_string(&resume).unwrap(), text);
     let first_version = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"]}"#;
     for (text, features) in [(text, Some(Features::all())), (first_version, None)] {
         let parsed = parse_request(text);
         assert_eq!((parsed.request, parsed.features), (Ok(resume.clone()), features));
     }
+    let instance = Some(InstanceId::from_bytes([0xab; 16]));
+    let back = Request::Resume(Presence { port: NonZeroU16::new(1), instance, yields: true, ..Presence::default() });
+    let text = serde_json::to_string(&back).unwrap();
+    let fields = r#""port":1,"instance":"abababababababababababababababab","yields":true"#;
+    assert!(text.contains(fields), "{text}");
+    assert_eq!(parse_request(&text).request, Ok(back));
     let short = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5"]}"#;
     let Ok(Request::Resume(presence)) = parse_request(short).request else { panic!("refused") };
     assert_eq!(presence.addresses, ["10.0.0.5:4000".parse().unwrap()]);
@@ -48,10 +55,8 @@ fn features_count_where_they_belong_and_harm_nowhere() {
         assert!(request.is_ok(), "{text}: {request:?}");
         features
     };
-    assert_eq!(
-        features(r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp"]}"#),
-        Some(Features::all())
-    );
+    let listed = r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp","instances"]}"#;
+    assert_eq!(features(listed), Some(Features::all()));
     assert_eq!(features(r#"{"action":"SUBSCRIBE","features":[]}"#), Some(Features::default()));
     for none in ["null", "\"all\"", "7", "{\"a\":1}"] {
         assert_eq!(features(&format!(r#"{{"action":"SUBSCRIBE","features":{none}}}"#)), None);
@@ -314,8 +319,10 @@ fn requests() -> impl Strategy<Value = Request> {
         move || (token(), proptest::option::of(password())).prop_map(|(token, password)| Proof { token, password });
     let presence = || {
         let address = (any::<[u8; 4]>(), any::<u16>()).prop_map(SocketAddr::from);
-        (proptest::option::of(any::<NonZeroU16>()), proptest::collection::vec(address, 0..=8))
-            .prop_map(|(port, addresses)| Presence { port, addresses })
+        let instance = any::<[u8; 16]>().prop_map(InstanceId::from_bytes);
+        let addresses = proptest::collection::vec(address, 0..=8);
+        (proptest::option::of(any::<NonZeroU16>()), addresses, proptest::option::of(instance), any::<bool>())
+            .prop_map(|(port, addresses, instance, yields)| Presence { port, addresses, instance, yields })
     };
     let file = ("[a-zé \"]{1,20}(/[a-z]{1,9}){0,3}", 0..=FILE_SIZE, "[^\\pC]{0,30}").prop_map(|(name, size, hash)| {
         SharedFile { name: name.parse().unwrap(), size, hash: HashText::new(&hash).unwrap() }

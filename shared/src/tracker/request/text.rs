@@ -94,7 +94,9 @@ impl Credentials {
 impl Presence {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         entry(map, "port", self.port.as_ref())?;
-        entry(map, "addresses", Some(&self.addresses).filter(|list| !list.is_empty()))
+        entry(map, "addresses", Some(&self.addresses).filter(|list| !list.is_empty()))?;
+        entry(map, "instance", self.instance.as_ref())?;
+        entry(map, "yields", self.yields.then_some(true).as_ref())
     }
 }
 

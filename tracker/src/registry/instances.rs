@@ -1,0 +1,39 @@
+//! Processes with one key, of which one at a time is present.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use shared::UserName;
+use shared::tracker::InstanceId;
+
+use super::{Arrival, BindingMoved, Registry, SessionId};
+
+impl Registry {
+    /// As [`Registry::login`], by a process that may say which it is.
+    ///
+    /// # Errors
+    /// As [`Registry::login`].
+    pub fn login_instance(
+        &mut self,
+        arrival: Arrival,
+        instance: Option<InstanceId>,
+        now: Instant,
+    ) -> Result<SessionId, BindingMoved> {
+        let user = arrival.user.clone();
+        let same = self.present.get(&user).filter(|present| present.instance.is_some() && present.instance == instance);
+        let since = same.map_or(now, |present| present.since);
+        let session = self.login(arrival, now)?;
+        if let Some(present) = self.present.get_mut(&user) {
+            (present.instance, present.since) = (instance, since);
+        }
+        Ok(session)
+    }
+
+    /// Returns where another instance of the user is present, and for how long; `None` when none is, or one that
+    /// doesn't say which it is.
+    pub fn elsewhere(&self, user: &UserName, instance: InstanceId, now: Instant) -> Option<(IpAddr, Duration)> {
+        let other = |present: &&super::Present| present.instance.is_some_and(|other| other != instance);
+        let present = self.present.get(user).filter(other)?;
+        Some((present.ip, now.saturating_duration_since(present.since)))
+    }
+}
