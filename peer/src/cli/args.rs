@@ -385,15 +385,20 @@ impl Args {
     }
 }
 
+/// The profile's folder where none is named. Relative, it would be another one in each folder.
 fn default_home() -> Result<PathBuf, Error> {
+    let usage = |why: String| Error::Usage(format!("{why}: give the profile's folder with --home DIR"));
     let folders = directories::ProjectDirs::from("", "", "vizinho");
-    let folders = folders
-        .ok_or_else(|| Error::Usage("there is no home folder: give the profile's with --home DIR".to_owned()))?;
-    if !folders.data_dir().is_absolute() {
-        // It would be another profile in every folder.
-        return Err(Error::Usage("HOME is not an absolute path: set it, or give the profile's with --home DIR".into()));
+    let folders = folders.ok_or_else(|| usage("there is no home folder".to_owned()))?;
+    let data = folders.data_dir();
+    if !data.is_absolute() {
+        return Err(usage(format!("the home folder {} is relative", data.to_string_lossy())));
     }
-    Ok(folders.data_dir().to_owned())
+    let home = directories::BaseDirs::new().map(|folders| folders.home_dir().to_owned());
+    match home.filter(|home| data.starts_with(home)) {
+        Some(home) if !home.is_dir() => Err(usage(format!("there is no home folder {}", home.to_string_lossy()))),
+        _ => Ok(data.to_owned()),
+    }
 }
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use certs::IdentityError;
 use rusqlite::ErrorCode;
 
-use crate::sys::is_full;
+use crate::sys::{is_full, plain_message};
 
 /// Why the profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +53,58 @@ pub enum ProfileError {
     /// The key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The database has nothing in it, and there is a key.
+    #[error(
+        "the profile's database {path} is empty, but its key {key} is there: put back a copy of the database, or remove \
+         the empty file to begin anew with the same key"
+    )]
+    EmptyDatabase {
+        /// The database.
+        path: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// There is no profile in the folder, and none can be made.
+    #[error("can't make a profile in {home} ({}): give another folder with --home DIR", plain_message(.source))]
+    CantMake {
+        /// The folder.
+        home: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others could read whatever is put into the folder.
+    #[error(
+        "{home} can't hold a profile: its file system keeps no permissions (mode {mode:o}), so that others on this \
+         machine could read the secret key; use --home with a folder on another disk, or mount this one with umask=077"
+    )]
+    NoPermissions {
+        /// The folder.
+        home: PathBuf,
+        /// The permissions that a private folder has there.
+        mode: u32,
+    },
     /// Another node has it.
-    #[error("a node of this profile is already running")]
-    NodeRuns,
+    #[error("a node of this profile is already running{}: `peer whoami` shows it, `peer logout` stops it", of_process(*.pid))]
+    NodeRuns {
+        /// Its process, if it said so.
+        pid: Option<u32>,
+    },
+    /// Nothing in the folder can be locked.
+    #[error(
+        "the file system of {home} has no locks ({source}), so that two nodes could run at once: \
+         use --home with a folder on a local disk"
+    )]
+    NoLocks {
+        /// The profile's folder.
+        home: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// Names a process, where it is known.
+fn of_process(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
 /// What is wrong with the database, and what to do about it.
@@ -72,6 +121,10 @@ fn database_words(path: &Path, source: &rusqlite::Error) -> String {
         }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             "it can't be opened for writing: look at its owner and permissions"
+        }
+        Some(ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed | ErrorCode::NoLargeFileSupport) => {
+            "the disk or its file system failed: see what the system says of it (`dmesg`), or use --home with a folder \
+             on a local disk"
         }
         _ => "try again",
     };

@@ -112,8 +112,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn remember_addresses(&self, user: &UserName, addresses: &[SocketAddr]) -> Result<(), ProfileError> {
-        // Nothing is written, and nobody waited for, when it is where it was.
-        if self.friend(user)?.is_none_or(|friend| friend.addresses == addresses) {
+        // Nothing is written, and nobody waited for, when it is where it was; nor where nothing can be written.
+        if self.friend(user)?.is_none_or(|friend| friend.addresses == addresses) || self.is_read_only() {
             return Ok(());
         }
         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();

@@ -1,28 +1,34 @@
 //! One user's state on one machine: identity, account, friends, shares, messages.
 //!
-//! A folder (0700) with `identity/identity.pem`, `profile.db` (SQLite, WAL) and, while a node runs, `node.lock` and
+//! A folder (0700) with `identity/identity.pem`, `profile.db` (SQLite) and, while a node runs, `node.lock` and
 //! `node.sock`. Several processes of one profile may use it at the same time.
+//!
+//! What a file system can't do is done without where that is safe: a journal that is rolled back where there is no memory
+//! to share for a write-ahead log, a socket elsewhere, looks but no changes where nothing can be written. Where nothing
+//! can be locked, or where others could read the key, there is no profile.
 
 mod error;
 mod folders;
+mod forgetting;
 mod friends;
 mod history;
 mod messages;
+mod node_lock;
 mod offers;
 mod outbox;
 mod partials;
 mod people;
+mod place;
 mod schema;
 mod shares;
 mod steady;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use certs::Identity;
+use certs::{Identity, IfMissing, Reliance};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
 
@@ -31,10 +37,16 @@ pub use folders::SharedFolder;
 pub use friends::{Friend, Meeting};
 pub use history::HistoryQuery;
 pub use messages::{Direction, Kept, MessageState, StoredMessage};
+pub use node_lock::{NodeHolder, NodeLock};
 pub use outbox::Waiting;
 pub use partials::PartialShare;
 pub use people::Unread;
 pub use shares::{FileHash, HashedShare, Share, SharePage};
+
+/// The database's name in the profile's folder.
+const DATABASE: &str = "profile.db";
+/// The name of the folder with the key.
+const IDENTITY: &str = "identity";
 
 /// One user's state on one machine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -63,22 +75,43 @@ pub struct Account {
     pub tracker: String,
 }
 
-/// Held by the one node of a profile, and given back by the system whatever becomes of it.
-#[derive(Debug)]
-pub struct NodeLock {
-    _file: File,
-}
+const PUT_SETTING: &str = "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
 
 impl Profile {
-    /// Opens the profile in `home`, made if it isn't there.
+    /// Opens the profile in `home`, made if it isn't there. What is made and can't be used is removed again.
     ///
     /// # Errors
     /// [`ProfileError`].
     pub fn open(home: &Path) -> Result<Self, ProfileError> {
-        let io = |source| ProfileError::Io { path: home.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(io)?;
-        let home = home.canonicalize().map_err(io)?;
-        let database = Mutex::new(schema::open(&home.join("profile.db"))?);
+        match Self::open_existing(home)? {
+            Some(profile) => Ok(profile),
+            None => place::Place::make(home)?.keep_if(Self::open_in),
+        }
+    }
+
+    /// Opens the profile in `home`; `None` when there is none, and nothing is made.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn open_existing(home: &Path) -> Result<Option<Self>, ProfileError> {
+        let database = home.join(DATABASE);
+        let io = |source| ProfileError::Io { path: database.clone(), source };
+        let bytes = match std::fs::metadata(&database) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            Err(source) => return Err(io(source)),
+        };
+        let key = home.join(IDENTITY).join("identity.pem");
+        // The key is made after the database: one without the other is a loss, and no profile that begins.
+        if bytes == 0 && key.exists() {
+            return Err(ProfileError::EmptyDatabase { path: database, key });
+        }
+        Self::open_in(home).map(Some)
+    }
+
+    fn open_in(home: &Path) -> Result<Self, ProfileError> {
+        let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
+        let database = Mutex::new(schema::open(&home.join(DATABASE))?);
         Ok(Self { inner: Arc::new(Inner { home, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
     }
 
@@ -115,15 +148,35 @@ impl Profile {
         &self.inner.home
     }
 
-    /// The identity, made at the first call.
+    /// Whether the profile lies where nothing can be written: it can be looked at.
+    pub fn is_read_only(&self) -> bool {
+        self.database().is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
+    }
+
+    /// Returns the identity; it is made if there is none and no account that belongs to it.
     ///
     /// # Errors
     /// [`ProfileError::Identity`].
     pub fn identity(&self) -> Result<Identity, ProfileError> {
-        Ok(Identity::load_or_create(&self.inner.home.join("identity"))?)
+        let folder = self.inner.home.join(IDENTITY);
+        let Some(Account { user, .. }) = self.account()? else {
+            return Ok(Identity::open(&folder, IfMissing::Create)?);
+        };
+        let reason = format!("the account {user} belongs to it");
+        let otherwise = format!("give the account a new key with `peer login {user} --rebind`");
+        let reliance = Reliance { reason: &reason, otherwise: &otherwise };
+        Ok(Identity::open(&folder, IfMissing::Fail(reliance))?)
     }
 
-    /// Where the running node listens to other processes of this profile.
+    /// Returns the identity, made if there is none, for an account that is to belong to it from now on.
+    ///
+    /// # Errors
+    /// [`ProfileError::Identity`].
+    pub fn identity_or_new(&self) -> Result<Identity, ProfileError> {
+        Ok(Identity::open(&self.inner.home.join(IDENTITY), IfMissing::Create)?)
+    }
+
+    /// Where a node listens to other processes of this profile, if its file system can hold a socket there.
     pub fn socket_path(&self) -> PathBuf {
         self.inner.home.join("node.sock")
     }
@@ -131,16 +184,22 @@ impl Profile {
     /// Becomes the profile's one node.
     ///
     /// # Errors
-    /// [`ProfileError::NodeRuns`], or as the system says.
+    /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or as the system says.
     pub fn lock_node(&self) -> Result<NodeLock, ProfileError> {
-        let path = self.inner.home.join("node.lock");
-        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = opened.map_err(|source| ProfileError::Io { path: path.clone(), source })?;
-        match file.try_lock() {
-            Ok(()) => Ok(NodeLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(ProfileError::NodeRuns),
-            Err(TryLockError::Error(source)) => Err(ProfileError::Io { path, source }),
-        }
+        NodeLock::take(&self.inner.home)
+    }
+
+    /// Whether a node holds the profile.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn is_node_running(&self) -> Result<bool, ProfileError> {
+        node_lock::is_held(&self.inner.home)
+    }
+
+    /// The node that holds the profile, or held it last, as it said itself.
+    pub fn node_holder(&self) -> NodeHolder {
+        node_lock::holder(&self.inner.home)
     }
 
     /// Waits until no node holds the profile, or for some seconds.
@@ -152,14 +211,15 @@ impl Profile {
         const PAUSE: Duration = Duration::from_millis(20);
         let wait = async {
             loop {
-                match self.lock_node() {
-                    Err(ProfileError::NodeRuns) => tokio::time::sleep(PAUSE).await,
-                    Ok(_) => return Ok(()),
+                match self.is_node_running() {
+                    Ok(true) => tokio::time::sleep(PAUSE).await,
+                    Ok(false) => return Ok(()),
                     Err(error) => return Err(error),
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap_or(Err(ProfileError::NodeRuns))
+        let runs = || ProfileError::NodeRuns { pid: self.node_holder().pid };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| Err(runs()))
     }
 
     /// Who this profile is, if it ever registered or logged in.
@@ -177,8 +237,13 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn set_account(&self, account: &Account) -> Result<(), ProfileError> {
-        self.set_setting("user", Some(account.user.as_str()))?;
-        self.set_setting("tracker", Some(&account.tracker))
+        let mut writer = self.writer()?;
+        // Both or none: half an account is none.
+        let transaction = self.sql(writer.transaction())?;
+        for (key, value) in [("user", account.user.as_str()), ("tracker", &account.tracker)] {
+            self.sql(transaction.execute(PUT_SETTING, [key, value]))?;
+        }
+        self.sql(transaction.commit())
     }
 
     /// Forgets who this profile is; the identity stays.
@@ -294,10 +359,7 @@ impl Profile {
     fn set_setting(&self, key: &str, value: Option<&str>) -> Result<(), ProfileError> {
         let writer = self.writer()?;
         let changed = match value {
-            Some(value) => writer.execute(
-                "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
-                [key, value],
-            ),
+            Some(value) => writer.execute(PUT_SETTING, [key, value]),
             None => writer.execute("DELETE FROM setting WHERE key = ?1", [key]),
         };
         self.sql(changed).map(|_| ())
@@ -325,7 +387,7 @@ impl Profile {
         let connection = match connection.get() {
             Some(connection) => connection,
             None => {
-                let opened = Mutex::new(schema::open(&self.inner.home.join("profile.db"))?);
+                let opened = Mutex::new(schema::open(&self.inner.home.join(DATABASE))?);
                 connection.get_or_init(|| opened)
             }
         };
@@ -333,11 +395,11 @@ impl Profile {
     }
 
     fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
-        result.map_err(|source| ProfileError::database(&self.inner.home.join("profile.db"), source))
+        result.map_err(|source| ProfileError::database(&self.inner.home.join(DATABASE), source))
     }
 
     fn damaged(&self, what: String) -> ProfileError {
-        ProfileError::Damaged { path: self.inner.home.join("profile.db"), what }
+        ProfileError::Damaged { path: self.inner.home.join(DATABASE), what }
     }
 }
 
@@ -381,19 +443,9 @@ mod tests {
         // The header and the schema are whole, what lies behind is not.
         let from = bytes.len() - 3 * 4096;
         bytes[from..].fill(0x55);
-        std::io::Write::write_all(&mut File::create(&path).unwrap(), &bytes).unwrap();
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &bytes).unwrap();
         let error = Profile::open(home.path()).unwrap().check(patience).unwrap_err();
         assert!(error.to_string().contains("damaged") && !error.to_string().contains("nothing was changed"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "it is kept as it is");
-    }
-
-    #[test]
-    fn one_node_a_profile() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(home.path()).unwrap();
-        let lock = profile.lock_node().unwrap();
-        assert!(matches!(profile.lock_node(), Err(ProfileError::NodeRuns)));
-        drop(lock);
-        profile.lock_node().unwrap();
     }
 }

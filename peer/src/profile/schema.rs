@@ -1,12 +1,14 @@
 //! The database's schema and its versions.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior};
 
 use super::ProfileError;
+use crate::sys;
 
 /// How long another process may hold the database.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -148,24 +150,52 @@ const V5: &str = "
     CREATE INDEX share_by_inode ON share (inode);
 ";
 
+/// How what is written survives a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journal {
+    /// A write-ahead log, which needs memory that processes share: nobody who reads waits for who writes.
+    WriteAhead,
+    /// A journal that is rolled back, for file systems that share no memory, as those of FUSE and of networks.
+    RolledBack,
+}
+
 /// Opens the database, making or migrating it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
+    match open_with(path, Journal::WriteAhead) {
+        // It may also come from a disk on which it had a log.
+        Err(ProfileError::Database { source, .. }) if has_no_shared_memory(&source) => {
+            tracing::debug!("the file system of {} takes no write-ahead log", path.display());
+            leave_log(path).map_err(|source| ProfileError::database(path, source))?;
+            open_with(path, Journal::RolledBack)
+        }
+        opened => opened,
+    }
+}
+
+fn open_with(path: &Path, journal: Journal) -> Result<Connection, ProfileError> {
     let broken = |source| ProfileError::database(path, source);
     if !path.exists() {
         // SQLite would make it with the umask's mode; messages are nobody else's business.
         let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
         made.map_err(|source| ProfileError::Io { path: path.to_owned(), source })?;
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(broken)?;
-    connection.busy_timeout(PATIENCE).map_err(broken)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    let mut connection = connect(path).map_err(broken)?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found = version(&connection).map_err(broken)?;
     if found > known {
         return Err(ProfileError::TooNew { path: path.to_owned(), found, known });
     }
-    keep_journal(&connection).map_err(broken)?;
+    if connection.is_readonly(MAIN_DB).map_err(broken)? {
+        return match found {
+            found if found == known => Ok(connection),
+            _ => Err(ProfileError::database(path, read_only())),
+        };
+    }
+    // One that was made with another journal is where there is no memory to share, or comes from there. To try again
+    // would fail everybody else who reads it at that moment.
+    if found == 0 && journal == Journal::WriteAhead {
+        keep_log(&connection).map_err(broken)?;
+    }
     connection.pragma_update(None, "synchronous", "FULL").map_err(broken)?;
     if found < known {
         migrate(&mut connection).map_err(broken)?;
@@ -173,17 +203,66 @@ pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     Ok(connection)
 }
 
+/// A connection that can read; on a file system that is mounted for reading only it can do nothing else.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let usual = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let log = path.with_extension("db-wal");
+    let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
+    if sys::is_read_only(path) && !has_log {
+        // Without this word SQLite wants to write its notes beside it; with it, it would overlook a log.
+        let uri = format!("file:{}?immutable=1", uri_of(path));
+        return prepared(Connection::open_with_flags(uri, usual | OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+    }
+    prepared(Connection::open_with_flags(path, usual | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
+}
+
+fn prepared(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// The path as a URI has it.
+fn uri_of(path: &Path) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
+    let escaped = |byte: &u8| {
+        if is_plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    path.as_os_str().as_bytes().iter().map(escaped).collect()
+}
+
+fn read_only() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY), None)
+}
+
 /// Switches to a write-ahead log. Where another process does so at the same moment, SQLite doesn't wait by itself.
-fn keep_journal(connection: &Connection) -> rusqlite::Result<()> {
+fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
-        match connection.pragma_update(None, "journal_mode", "WAL") {
+        // The switch alone doesn't use the memory yet.
+        match connection.pragma_update(None, "journal_mode", "WAL").and_then(|()| version(connection)) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            switched => return switched,
+            switched => return switched.map(|_| ()),
         }
     }
+}
+
+/// Switches to a journal that is rolled back, over a connection of its own: one that once asked for shared memory in vain
+/// does so for ever.
+fn leave_log(path: &Path) -> rusqlite::Result<()> {
+    let connection = connect(path)?;
+    // Alone with the file, SQLite keeps what the log needs in its own memory.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "DELETE")
+}
+
+/// Whether the error says that the file system can't share memory between processes.
+fn has_no_shared_memory(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_SHMLOCK, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE};
+    let none = [SQLITE_IOERR_SHMLOCK, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE];
+    error.sqlite_error().is_some_and(|error| none.contains(&error.extended_code))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

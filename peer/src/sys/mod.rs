@@ -16,6 +16,8 @@ mod message;
 mod network_watch;
 mod outlet;
 pub mod path_text;
+mod private_folder;
+mod process_state;
 mod room;
 mod route;
 
@@ -38,5 +40,7 @@ pub use keyboard::Keyboard;
 pub use message::{is_device_failure, is_out_of_descriptors, plain_message};
 pub use network_watch::NetworkWatch;
 pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
-pub use room::{is_full, is_out_of_inodes};
+pub use private_folder::{has_no_locks, is_this_user, runtime_folder};
+pub use process_state::{command_of, is_stopped};
+pub use room::{is_full, is_out_of_inodes, is_read_only};
 pub use route::route_mtu;

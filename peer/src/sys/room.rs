@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
+
 /// Whether the disk on which `path` lies has no room left; false when that can't be told.
 pub fn is_full(path: &Path) -> bool {
     rustix::fs::statvfs(folder_of(path)).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0 && disk.f_files > 0)
@@ -20,4 +22,10 @@ fn folder_of(path: &Path) -> PathBuf {
         Some(path) if !path.as_os_str().is_empty() => path.to_owned(),
         _ => PathBuf::from("."),
     }
+}
+
+/// Whether the file system on which `path` lies is mounted for reading only; false when that can't be told.
+pub fn is_read_only(path: &Path) -> bool {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
 }

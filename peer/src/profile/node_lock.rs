@@ -1,0 +1,242 @@
+//! The lock of a profile's one node.
+//!
+//! Two locks, both given back by the system whatever becomes of the process: one on the profile's folder itself, which
+//! nobody can replace without moving the whole profile, and one on `node.lock` in it, for file systems that lock no
+//! folders and for versions that know only that one. The file says who holds it: the process number on its first line,
+//! the path of the node's socket on its second.
+//!
+//! A file can be removed and made anew under its holder, so whoever locked it looks whether it is still the one at that
+//! path, and the node looks again and again ([`NodeLock::look`]).
+
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::ProfileError;
+use crate::sys;
+
+const NAME: &str = "node.lock";
+/// Longest text of a lock that is read.
+const TEXT_BYTES: u64 = 8 * 1024;
+/// Times that a lock file which is another one after it was locked is opened again.
+const TRIES: u32 = 10;
+
+/// Held by the one node of a profile.
+#[derive(Debug)]
+pub struct NodeLock {
+    home: PathBuf,
+    /// Nothing where the file system locks no folders.
+    _folder: Option<File>,
+    file: Mutex<File>,
+    socket: Mutex<Option<PathBuf>>,
+}
+
+/// The node that holds a profile, as its lock file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeHolder {
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Where it listens.
+    pub socket: Option<PathBuf>,
+}
+
+/// What became of an attempt to lock.
+enum Locked {
+    Ours,
+    Theirs,
+    /// The file system has no such locks.
+    Unsupported(io::Error),
+}
+
+impl NodeLock {
+    /// Becomes the one node of the profile in `home`.
+    ///
+    /// # Errors
+    /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or as the system says.
+    pub(super) fn take(home: &Path) -> Result<Self, ProfileError> {
+        let folder = File::open(home).map_err(at(home))?;
+        let folder = match lock(&folder, File::try_lock).map_err(at(home))? {
+            Locked::Ours => Some(folder),
+            Locked::Theirs => return Err(runs(home)),
+            Locked::Unsupported(_) => None,
+        };
+        let (file, unsupported) = lock_file(home)?;
+        match unsupported {
+            Some(source) if folder.is_none() => return Err(ProfileError::NoLocks { home: home.to_owned(), source }),
+            _ => {}
+        }
+        let lock = Self { home: home.to_owned(), _folder: folder, file: Mutex::new(file), socket: Mutex::default() };
+        lock.write()?;
+        Ok(lock)
+    }
+
+    /// Records where the node listens.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_socket(&self, socket: &Path) -> Result<(), ProfileError> {
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.to_owned());
+        self.write()
+    }
+
+    /// Looks whether the lock file is still ours, and puts it back when it was removed.
+    ///
+    /// # Errors
+    /// [`ProfileError::NodeRuns`] when another node has locked what is there now, or as the system says.
+    pub fn look(&self) -> Result<(), ProfileError> {
+        let path = self.home.join(NAME);
+        let is_ours = {
+            let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            is_at(&file, &path).map_err(at(&path))?
+        };
+        if is_ours {
+            return Ok(());
+        }
+        let (file, _) = match lock_file(&self.home) {
+            // Some file systems give one file several numbers: what has our own word in it is ours.
+            Err(ProfileError::NodeRuns { pid }) if pid == Some(std::process::id()) => return Ok(()),
+            locked => locked?,
+        };
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        tracing::warn!("{} was removed: it is back", path.display());
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), ProfileError> {
+        let mut text = format!("{}\n", std::process::id()).into_bytes();
+        if let Some(socket) = &*self.socket.lock().unwrap_or_else(PoisonError::into_inner) {
+            text.extend_from_slice(socket.as_os_str().as_bytes());
+            text.push(b'\n');
+        }
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(&text));
+        written.map_err(at(&self.home.join(NAME)))
+    }
+}
+
+/// Whether a node holds the profile in `home`.
+///
+/// # Errors
+/// As the system says.
+pub(super) fn is_held(home: &Path) -> Result<bool, ProfileError> {
+    // Shared: two that look don't keep each other out, and a node that begins at this moment tries again.
+    for path in [home.to_owned(), home.join(NAME)] {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(ProfileError::Io { path, source }),
+        };
+        if let Locked::Theirs = lock(&file, File::try_lock_shared).map_err(at(&path))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The node that held the profile in `home` last; it may be gone.
+pub(super) fn holder(home: &Path) -> NodeHolder {
+    let mut text = Vec::new();
+    let read = File::open(home.join(NAME)).and_then(|file| file.take(TEXT_BYTES).read_to_end(&mut text));
+    if read.is_err() {
+        return NodeHolder::default();
+    }
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let pid = lines.next().and_then(|line| std::str::from_utf8(line).ok()).and_then(|line| line.parse().ok());
+    let socket = lines.next().filter(|line| !line.is_empty());
+    let socket = socket.map(|line| PathBuf::from(std::ffi::OsString::from_vec(line.to_vec())));
+    NodeHolder { pid, socket: socket.filter(|path| path.is_absolute()) }
+}
+
+/// Locks the lock file that is at its path; with why it isn't locked where the file system has no such locks.
+fn lock_file(home: &Path) -> Result<(File, Option<io::Error>), ProfileError> {
+    let path = home.join(NAME);
+    let mut tries = 0..TRIES;
+    loop {
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = opened.map_err(at(&path))?;
+        let unsupported = match lock(&file, File::try_lock).map_err(at(&path))? {
+            Locked::Ours => None,
+            Locked::Theirs => return Err(runs(home)),
+            Locked::Unsupported(why) => Some(why),
+        };
+        // It may have been removed between the two; one that seems to be so again and again has no number to go by.
+        if tries.next().is_none() || is_at(&file, &path).map_err(at(&path))? {
+            return Ok((file, unsupported));
+        }
+    }
+}
+
+fn lock(file: &File, how: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<Locked> {
+    match how(file) {
+        Ok(()) => Ok(Locked::Ours),
+        Err(TryLockError::WouldBlock) => Ok(Locked::Theirs),
+        Err(TryLockError::Error(why)) if sys::has_no_locks(&why) => Ok(Locked::Unsupported(why)),
+        Err(TryLockError::Error(why)) => Err(why),
+    }
+}
+
+/// Whether `file` is what is found at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let key = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    match std::fs::metadata(path) {
+        Ok(there) => Ok(key(&there) == key(&file.metadata()?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn runs(home: &Path) -> ProfileError {
+    ProfileError::NodeRuns { pid: holder(home).pid }
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> ProfileError {
+    move |source| ProfileError::Io { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_a_profile_whatever_becomes_of_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        assert!(!is_held(home).unwrap());
+        let lock = NodeLock::take(home).unwrap();
+        let refused = || matches!(NodeLock::take(home), Err(ProfileError::NodeRuns { .. }));
+        assert!(is_held(home).unwrap() && refused());
+        lock.set_socket(Path::new("/run/x.sock")).unwrap();
+        let here = NodeHolder { pid: Some(std::process::id()), socket: Some("/run/x.sock".into()) };
+        assert_eq!(holder(home), here);
+        std::fs::remove_file(home.join(NAME)).unwrap();
+        assert!(is_held(home).unwrap() && refused());
+        lock.look().unwrap();
+        assert_eq!(holder(home), here);
+        drop(lock);
+        assert!(!is_held(home).unwrap());
+        NodeLock::take(home).unwrap();
+    }
+
+    #[test]
+    fn a_node_of_an_older_version_is_a_node() {
+        let home = tempfile::tempdir().unwrap();
+        let old = File::create(home.path().join(NAME)).unwrap();
+        old.try_lock().unwrap();
+        assert!(is_held(home.path()).unwrap());
+        assert!(matches!(NodeLock::take(home.path()), Err(ProfileError::NodeRuns { pid: None })));
+    }
+
+    #[test]
+    fn a_file_locked_by_another_node_since_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let lock = NodeLock::take(home.path()).unwrap();
+        std::fs::remove_file(home.path().join(NAME)).unwrap();
+        // A version that locks no folders.
+        let other = File::create(home.path().join(NAME)).unwrap();
+        other.try_lock().unwrap();
+        assert!(matches!(lock.look(), Err(ProfileError::NodeRuns { .. })));
+    }
+}
