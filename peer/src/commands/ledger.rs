@@ -69,9 +69,11 @@ pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
 }
 
 async fn mark_read(me: &Me, with: &UserName, up_to: i64) -> Result<(), Error> {
-    match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => node.tell(Action::MarkRead { with: with.clone(), up_to: Some(up_to) }).await,
-        None => Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?),
+    match NodeClient::connect(&me.profile).await {
+        Ok(Some(mut node)) => node.tell(Action::MarkRead { with: with.clone(), up_to: Some(up_to) }).await,
+        // They were shown: whoever watches a node that is stopped hears of it some other time.
+        Ok(None) | Err(Error::NodeStopped { .. }) => Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?),
+        Err(error) => Err(error),
     }
 }
 
@@ -94,7 +96,7 @@ pub(super) fn outbox(context: &Context) -> Result<(), Error> {
         context.output.data(&format!("{id}  {}  {days:>2} d left  {line}{remark}", moment(stored.at)))?;
     }
     if waiting.is_empty() {
-        context.output.note("nothing waits");
+        context.output.note("the outbox is empty");
     }
     Ok(())
 }
@@ -109,7 +111,7 @@ pub(super) async fn drop_waiting(context: &Context, id: &str) -> Result<(), Erro
     let mut named = waiting.iter().filter(|waiting| waiting.stored.message.id.to_string().starts_with(&id));
     let found = match (named.next(), named.next()) {
         (Some(only), None) => &only.stored,
-        (None, _) => return Err(Error::Usage(format!("nothing that waits is called {id}: see `peer outbox`"))),
+        (None, _) => return Err(Error::Usage(format!("no queued message {id} — see `peer outbox`"))),
         (Some(_), Some(_)) => return Err(Error::Usage(format!("{id} begins more than one: give more of it"))),
     };
     if !take_out(&me, &found.peer, found.message.id).await? {

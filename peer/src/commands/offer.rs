@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use shared::names::stand_in::shown;
+use shared::peer::Offer;
 use shared::{FileName, UserName};
 
 use super::{Context, ledger, say};
@@ -36,9 +37,15 @@ pub(super) async fn put(
         failure.map_or(offered, |failure| Err(failure.into()))
     })
     .await?;
-    for offer in offered {
+    for (number, offer) in offered.iter().enumerate() {
         let name = offer.name.clone();
-        let delivery = tell(context, &me, to, &name).await?;
+        let delivery = match tell(context, &me, to, &name).await {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                withdraw_untold(&me, to, offered[number..].to_vec()).await?;
+                return Err(error);
+            }
+        };
         if context.output.is_json() {
             let fields =
                 json!({ "to": to, "name": name, "size": offer.size, "hash": offer.hash, "id": delivery.message.id });
@@ -51,6 +58,18 @@ pub(super) async fn put(
         say::tell(context, to, &delivery)?;
     }
     Ok(())
+}
+
+/// Nobody was told of these, and nobody will be.
+async fn withdraw_untold(me: &Me, to: &UserName, offers: Vec<Offer>) -> Result<(), Error> {
+    let (profile, to) = (me.profile.clone(), to.clone());
+    blocking(move || {
+        for offer in &offers {
+            profile.withdraw_untold(&to, offer)?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn tell(context: &Context, me: &Me, to: &UserName, name: &FileName) -> Result<Delivery, Error> {
@@ -78,7 +97,7 @@ pub(super) async fn withdraw(context: &Context, to: &UserName, names: &[FileName
 }
 
 pub(super) fn list(context: &Context, to: Option<&UserName>) -> Result<(), Error> {
-    let all = context.profile()?.offers()?;
+    let all = context.existing_profile()?.offers()?;
     let mut any = false;
     for (user, share) in all.iter().filter(|(user, _)| to.is_none_or(|to| to == user)) {
         any = true;

@@ -10,6 +10,9 @@ use shared::peer::{ChatMessage, MessageId};
 use super::outbox::steady_clock;
 use super::{Profile, ProfileError};
 
+/// The setting with the last place of a message that was forgotten: no other one is given it.
+pub(super) const FLOOR: &str = "message_floor";
+
 /// Who wrote a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -246,7 +249,10 @@ fn insert(
     };
     let offer = message.offer.as_ref().and_then(|offer| serde_json::to_string(offer).ok());
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO message (peer, direction, id, ts, text, state, at, offer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer) VALUES (1 + max(
+             coalesce((SELECT max(seq) FROM message), 0),
+             coalesce((SELECT CAST(value AS INTEGER) FROM setting WHERE key = ?9), 0)
+         ), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (peer, direction, id) DO NOTHING RETURNING seq",
     )?;
     let row = params![
@@ -257,7 +263,8 @@ fn insert(
         message.text,
         state.as_str(),
         now_ms,
-        offer
+        offer,
+        FLOOR
     ];
     insert.query_row(row, |row| row.get(0)).optional()
 }

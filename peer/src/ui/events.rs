@@ -4,9 +4,9 @@ use shared::account_name::operand;
 use shared::names::stand_in::shown;
 use shared::safe_text::{safe_block, safe_line};
 
-use super::text::size;
+use super::text::{moment, size};
 use crate::engine::Notice;
-use crate::engine::event::Event;
+use crate::engine::event::{Elsewhere, Event};
 
 /// What happened in a node, on one line; `None` for what nobody needs to read.
 pub fn event_line(event: &Event) -> Option<String> {
@@ -15,6 +15,9 @@ pub fn event_line(event: &Event) -> Option<String> {
             format!("online as {user} at {address}, which has to lead to UDP port {port} here")
         }
         Event::Online { user, address, .. } => format!("online as {user} at {address}"),
+        Event::Displaced(elsewhere) => {
+            format!("not online here: {}; `peer serve` takes over here", elsewhere_words(elsewhere))
+        }
         Event::TrackerLost { why } => format!("{}; trying again, known peers can still connect", safe_line(why)),
         Event::SharesChanged { count: 1 } => "1 file is shared now".to_owned(),
         Event::SharesChanged { count } => format!("{count} files are shared now"),
@@ -44,6 +47,12 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::Stale { name } => format!("{} changed and is being hashed again", shown(name.as_str())),
         Event::Notice(notice) => notice_line(notice),
     })
+}
+
+/// Where else an account is online.
+pub fn elsewhere_words(elsewhere: &Elsewhere) -> String {
+    let since = elsewhere.since.map(|since| format!(" since {}", moment(since))).unwrap_or_default();
+    format!("this account is online with the same key at {}{since}, and messages go there", elsewhere.ip)
 }
 
 /// A notice on one line.

@@ -53,27 +53,20 @@ pub(super) fn summary_json(summary: &Summary, error: Option<&Error>, time: Durat
     })
 }
 
-/// A message of a conversation; `me` wrote what went out. The state is one of four, and tells how far it came; a message
-/// of ours that will come no further has `given_up` as well.
+/// A message of a conversation; `me` wrote what went out.
 pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     let StoredMessage { peer, direction, message, state, .. } = stored;
     let from = if *direction == Direction::In { peer } else { me };
-    let reached = if state.is_given_up() { MessageState::Waiting } else { *state };
     let mut value = json!({
         "id": message.id,
         "peer": peer,
         "from": from,
         "ts": message.ts,
         "text": message.text,
-        "state": reached,
+        "state": state,
     });
-    if let Some(object) = value.as_object_mut() {
-        if state.is_given_up() {
-            object.insert("given_up".to_owned(), state.as_str().into());
-        }
-        if let Some(offer) = &message.offer {
-            object.insert("offer".to_owned(), json!(offer));
-        }
+    if let (Some(object), Some(offer)) = (value.as_object_mut(), &message.offer) {
+        object.insert("offer".to_owned(), json!(offer));
     }
     value
 }
@@ -91,6 +84,7 @@ pub fn happening_json(event: &Event, me: &UserName) -> Option<(&'static str, Val
         Event::State { to, id, state, why } => ("ack", json!({ "peer": to, "id": id, "state": state, "why": why })),
         Event::TrackerLost { why } => ("tracker", json!({ "reachable": false, "why": why })),
         Event::Online { .. } => ("tracker", json!({ "reachable": true })),
+        Event::Displaced(elsewhere) => ("tracker", json!({ "reachable": true, "elsewhere": elsewhere })),
         Event::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
         Event::Fetched { by, name, bytes, size } => {
             let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };

@@ -43,7 +43,7 @@ mod wrap;
 
 pub use attention::Notifications;
 pub use bars::FetchBars;
-pub use events::{event_line, message_line, message_lines, notice_line};
+pub use events::{elsewhere_words, event_line, message_line, message_lines, notice_line};
 pub use full_view::{FullTerminal, FullView};
 pub use json::{event_json, file_json, happening_json, message_json};
 pub use keys::Key;

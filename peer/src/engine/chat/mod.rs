@@ -25,6 +25,7 @@ pub use self::visit::{Visit, unreachable_is_offline};
 use super::node::control::Delivery;
 use super::{Error, ErrorKind, Me, blocking, now_ms, words};
 use crate::net::{LinkError, StreamError};
+use crate::profile::Profile;
 pub use crate::profile::{Direction, HistoryQuery, Kept, MessageState, StoredMessage, Unread, Waiting};
 
 /// Makes a message of a text.
@@ -97,6 +98,30 @@ pub async fn store_ours(
 pub async fn settle(me: &Me, to: &UserName, id: MessageId, state: MessageState) -> Result<bool, Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
     blocking(move || Ok(!profile.settle(&to, &[(id, state)])?.is_empty())).await
+}
+
+/// Gives up messages of ours, and with them the offers of which nobody was told. Those to somebody who doesn't exist are
+/// forgotten: nothing was said to anybody. Tells which were given up. Blocking.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn give_up(
+    profile: &Profile,
+    to: &UserName,
+    messages: Vec<ChatMessage>,
+    is_nobody: bool,
+) -> Result<Vec<MessageId>, Error> {
+    let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
+    let given_up = if is_nobody {
+        profile.forget_ours(to, &ids)?
+    } else {
+        let outcomes: Vec<_> = ids.iter().map(|id| (*id, MessageState::Failed)).collect();
+        profile.settle(to, &outcomes)?.into_iter().map(|(id, _)| id).collect()
+    };
+    for offer in messages.into_iter().filter_map(|message| message.offer) {
+        profile.withdraw_untold(to, &offer)?;
+    }
+    Ok(given_up)
 }
 
 /// What becomes of messages that could not be delivered.

@@ -145,7 +145,15 @@ async fn record(
     }
     let outcomes: Vec<_> = settled.iter().map(|settled| (settled.id, settled.state)).collect();
     let (profile, to) = (me.profile.clone(), to.clone());
-    let changed = blocking(move || Ok(profile.settle(&to, &outcomes)?)).await?;
+    let changed = blocking(move || {
+        let changed = profile.settle(&to, &outcomes)?;
+        for (id, _) in changed.iter().filter(|(_, state)| *state == MessageState::Failed) {
+            let offer = profile.message_of_ours(&to, *id)?.and_then(|stored| stored.message.offer);
+            offer.map_or(Ok(false), |offer| profile.withdraw_untold(&to, &offer))?;
+        }
+        Ok(changed)
+    })
+    .await?;
     settled.into_iter().filter(|settled| changed.contains(&(settled.id, settled.state))).for_each(report);
     Ok(())
 }

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::switchboard::Switchboard;
 use crate::engine::chat::ledger::Backoff;
-use crate::engine::chat::{MessageState, Outgoing, Prospect, Settled, is_met, prospect};
+use crate::engine::chat::{MessageState, Outgoing, Prospect, Settled, give_up, is_met, prospect};
 use crate::engine::event::{Event, Events};
 use crate::engine::{Error, ErrorKind, Me, blocking};
 
@@ -224,7 +224,8 @@ impl Courier {
         let prospect = prospect(error, met);
         let is_changed = prospect == Prospect::WhenTrusted;
         if prospect == Prospect::Never {
-            if let Err(error) = self.give_up_all(&why).await {
+            let is_nobody = matches!(error, Error::UnknownUser(_));
+            if let Err(error) = self.give_up_all(&why, is_nobody).await {
                 tracing::error!("what can't be delivered could not be given up: {error}");
             }
             return Verdict::Failed { kind, why };
@@ -257,16 +258,16 @@ impl Courier {
     }
 
     /// Gives up everything that waits: they don't want it, or there is nobody of that name.
-    async fn give_up_all(&self, why: &str) -> Result<(), Error> {
+    async fn give_up_all(&self, why: &str, is_nobody: bool) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), self.desk.user.clone());
         let given_up = blocking(move || {
             let waiting = profile.outbox_of(&user, 0, usize::MAX)?;
-            let outcomes: Vec<_> = waiting.iter().map(|stored| (stored.message.id, MessageState::Failed)).collect();
-            Ok(profile.settle(&user, &outcomes)?)
+            give_up(&profile, &user, waiting.into_iter().map(|stored| stored.message).collect(), is_nobody)
         })
         .await?;
-        for (id, state) in given_up {
-            self.events.send(Event::State { to: self.desk.user.clone(), id, state, why: Some(why.to_owned()) });
+        for id in given_up {
+            let (to, state, why) = (self.desk.user.clone(), MessageState::Failed, Some(why.to_owned()));
+            self.events.send(Event::State { to, id, state, why });
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl PostOffice {
                 chat::waits(message, kind, why)
             }
             Ok(Verdict::Waits { kind, why, .. } | Verdict::Failed { kind, why }) => {
-                self.give_up(to, message.id, &why).await?;
+                self.give_up(to, message, &why).await?;
                 Err(Error::Told { kind, message: why })
             }
             Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
@@ -164,8 +164,9 @@ impl PostOffice {
         Ok(dropped)
     }
 
-    async fn give_up(&self, to: &UserName, id: MessageId, why: &str) -> Result<(), Error> {
-        if chat::settle(&self.me, to, id, MessageState::Failed).await? {
+    async fn give_up(&self, to: &UserName, message: ChatMessage, why: &str) -> Result<(), Error> {
+        let (profile, user) = (self.me.profile.clone(), to.clone());
+        for id in blocking(move || chat::give_up(&profile, &user, vec![message], false)).await? {
             let why = Some(why.to_owned());
             self.events.send(Event::State { to: to.clone(), id, state: MessageState::Failed, why });
         }

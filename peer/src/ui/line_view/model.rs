@@ -351,7 +351,7 @@ impl LineView {
             Event::NotStored { .. } if !std::mem::replace(&mut self.not_stored, true) => {
                 self.items.extend(event_line(event).map(Item::Problem));
             }
-            Event::TrackerLost { .. } | Event::Notice(_) => self.tell(event),
+            Event::TrackerLost { .. } | Event::Displaced(_) | Event::Notice(_) => self.tell(event),
             _ => {}
         }
         Vec::new()
