@@ -7,10 +7,11 @@ use shared::{Fingerprint, UserName};
 use super::password::{change_of_password, new_password, password};
 use super::{Context, PasswordSource};
 use crate::engine::account::PasswordChange;
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::control::{NodeClient, Status};
 use crate::engine::{Error, account};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
+use crate::ui::elsewhere_words;
 
 pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
@@ -58,7 +59,7 @@ pub(super) async fn passwd(context: &Context, source: &PasswordSource) -> Result
 }
 
 pub(super) async fn logout(context: &Context) -> Result<(), Error> {
-    let profile = context.profile()?;
+    let profile = context.existing_profile()?;
     let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
     // Before the node ends: those who listen to it would begin another one of their own.
     account::logout(&profile)?;
@@ -86,6 +87,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
         None => None,
     };
     let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
+    let elsewhere = node.as_ref().and_then(|node| node.elsewhere);
     let address = node.as_ref().and_then(|node| node.address).map(|address| address.to_string());
     if context.output.is_json() {
         return Ok(context.output.object(
@@ -98,11 +100,15 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
                 "shares": shares,
                 "online": address.is_some(),
                 "address": address,
+                "elsewhere": elsewhere,
             }),
         )?);
     }
     let online = match (node, address) {
         (_, Some(address)) => format!("yes, at {address}"),
+        (Some(Status { elsewhere: Some(elsewhere), .. }), None) => {
+            format!("no: {} (`peer serve` takes over here)", elsewhere_words(&elsewhere))
+        }
         (Some(_), None) => "no: a node runs and waits for the tracker".to_owned(),
         (None, None) => "no".to_owned(),
     };

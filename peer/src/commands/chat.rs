@@ -9,7 +9,7 @@ use super::session;
 use super::station::Station;
 use super::{Context, say};
 use crate::engine::chat::{HistoryQuery, StoredMessage};
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::control::{Lifetime, NodeClient};
 use crate::engine::{Error, Me};
 use crate::sys::job;
 use crate::ui::{Key, LineTerminal, LineView};
@@ -64,7 +64,7 @@ async fn cancellable<T>(context: &Context, work: impl Future<Output = Result<T, 
 
 /// A conversation in the terminal, over the running node or one of its own.
 async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Error> {
-    let mut station = Station::open(context, me).await?;
+    let mut station = Station::open(context, me, Lifetime::View).await?;
     let ended = match begin(context, user, &mut station).await {
         Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
         Err(error) => {

@@ -8,7 +8,7 @@ use rand::Rng;
 use super::Context;
 use super::station::Station;
 use crate::engine::chat::ledger::Backoff;
-use crate::engine::node::control::{Action, FromNode};
+use crate::engine::node::control::{Action, FromNode, Lifetime};
 use crate::engine::{Error, ErrorKind, Me};
 use crate::profile::ProfileError;
 
@@ -53,9 +53,29 @@ impl Connection {
         matches!(self, Self::There(station) if station.owns_node())
     }
 
-    /// Looks for another node, or starts one.
-    pub(super) fn seek(&mut self, context: &Context, me: &Me) {
-        *self = Self::Sought(Box::pin(seek(context.clone(), me.clone())));
+    /// Why nothing comes from the node of another process, when that is stopped.
+    pub(super) fn stopped_node(&self) -> Option<Error> {
+        match self {
+            Self::There(station) if !station.owns_node() => {
+                let holder = station.client.holder();
+                holder.is_stopped().then(|| holder.stopped())
+            }
+            _ => None,
+        }
+    }
+
+    /// Looks for another node when this one has ended. A node of our own that was told to make way is no failure.
+    ///
+    /// # Errors
+    /// What a node of our own ended with.
+    pub(super) async fn lose(&mut self, context: &Context, me: &Me) -> Result<(), Error> {
+        let sought = Self::Sought(Box::pin(seek(context.clone(), me.clone())));
+        if let Self::There(station) = std::mem::replace(self, sought)
+            && let Some(ended) = station.own_ending().await
+        {
+            ended?;
+        }
+        Ok(())
     }
 
     /// What comes next. May be cancelled and called again.
@@ -83,15 +103,18 @@ async fn seek(context: Context, me: Me) -> Result<Station, Error> {
     let patience = tokio::time::Instant::now() + GRACE;
     while tokio::time::Instant::now() < patience {
         demand_account(&me)?;
-        if let Some(station) = Station::running(&me).await? {
-            return Ok(station);
+        match Station::running(&me).await {
+            Ok(Some(station)) => return Ok(station),
+            Ok(None) => {}
+            Err(error) if may_pass(&error) => tracing::debug!("the node can't be talked to: {error}"),
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(LOOK).await;
     }
     let mut backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(10));
     loop {
         demand_account(&me)?;
-        match Station::open(&context, &me).await {
+        match Station::open(&context, &me, Lifetime::View).await {
             // The tracker may be gone as well, or whoever has the profile be slow to begin or to end.
             Err(error) if may_pass(&error) => tracing::debug!("still without a node: {error}"),
             found => return found,
@@ -107,5 +130,5 @@ fn demand_account(me: &Me) -> Result<(), Error> {
 }
 
 fn may_pass(error: &Error) -> bool {
-    error.kind() == ErrorKind::Network || matches!(error, Error::Profile(ProfileError::NodeRuns))
+    error.kind() == ErrorKind::Network || matches!(error, Error::Profile(ProfileError::NodeRuns { .. }))
 }

@@ -8,7 +8,7 @@
 //! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch |
 //! | `ack` | `peer`, `id`, `state`: what became of a message of ours (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
 //! | `presence` | `user`, `online` |
-//! | `tracker` | `reachable`, `why?`: who is online is not known while the tracker is away; told when that changes |
+//! | `tracker` | `reachable`, `why?`: who is online is not known while the tracker is away; told when that changes; `elsewhere?`: `ip`, `since?` of a copy of this profile that is online in our place |
 //! | `transfer` | `peer`, `name`, `direction` (`up`, `down`), `bytes`, `size`, `state` (`running`, `done`, `failed`) |
 //! | `done` | `ref`: a command with a `ref` was done; `id?` of the message that it made |
 //! | `error` | `code`, `message`; `ref?` of the command, and `line` when it is none |
@@ -45,7 +45,7 @@ use super::say::stdin_lines;
 use super::station::Station;
 use crate::engine::chat::{self, HistoryQuery};
 use crate::engine::event::Event;
-use crate::engine::node::control::{Action, FromNode, Outcome, Reply};
+use crate::engine::node::control::{Action, FromNode, Lifetime, Outcome, Reply};
 use crate::engine::{Error, ErrorKind, Me};
 use crate::ui::{happening_json, message_json};
 
@@ -86,7 +86,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
     let mut input = stdin_lines()?;
     // What comes from here on is told, even if it comes before there is a node to hear it from.
     let last = last_place(&me)?;
-    let station = Station::open(context, &me).await?;
+    let station = Station::open(context, &me, Lifetime::View).await?;
     let mut listener = Listener {
         context,
         me: &me,
@@ -145,7 +145,7 @@ impl Listener<'_> {
                 heard = self.connection.next() => match heard? {
                     Heard::Node(FromNode::Event(event)) => self.event(&event)?,
                     Heard::Node(FromNode::Reply(reply)) => self.reply(reply)?,
-                    Heard::Lost(why) => self.lost(why)?,
+                    Heard::Lost(why) => self.lost(&why).await?,
                     Heard::Found => self.begin(),
                 },
             }
@@ -168,16 +168,12 @@ impl Listener<'_> {
     }
 
     /// The node has ended: what it didn't answer may be done, or not, and is done once if it is asked for again.
-    fn lost(&mut self, why: Error) -> Result<(), Error> {
-        if self.connection.owns_node() {
-            return Err(why);
-        }
+    async fn lost(&mut self, why: &Error) -> Result<(), Error> {
         tracing::debug!("another node is looked for: {why}");
         let asked = std::mem::take(&mut self.asked).into_values();
         let is_late = |line: &Line| matches!(line.command, Command::Typing { .. });
         self.unsent = asked.filter(|line| !is_late(line)).chain(std::mem::take(&mut self.unsent)).collect();
-        self.connection.seek(self.context, self.me);
-        Ok(())
+        self.connection.lose(self.context, self.me).await
     }
 
     fn command(&mut self, text: &str) -> Result<(), Error> {

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
-use shared::tracker::{ListPeers, Wanted};
+use shared::tracker::{ErrorCode, ListPeers, Wanted};
 use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ pub use self::people::NotifyChange;
 use crate::engine::node::Place;
 use crate::engine::serve::Limits;
 use crate::engine::{Error, Me, Notice, Notify};
+use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
 use crate::ui::{Output, notice_line};
@@ -232,6 +233,24 @@ pub struct Context {
 /// # Errors
 /// [`Error`]; the caller prints it and picks the exit code.
 pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
+    run_any(context, command).await.map_err(|error| signed_out(context, error))
+}
+
+/// Says of whom this machine was signed out, where the tracker says only that it was.
+fn signed_out(context: &Context, error: Error) -> Error {
+    match error {
+        Error::Tracker(TrackerError::Refused { refusal, retry_after }) if refusal.code == ErrorCode::NotLoggedIn => {
+            let account = context.existing_profile().ok().and_then(|profile| profile.account().ok()?);
+            match account {
+                Some(account) => Error::SignedOut { user: account.user, why: refusal.message },
+                None => TrackerError::Refused { refusal, retry_after }.into(),
+            }
+        }
+        error => error,
+    }
+}
+
+async fn run_any(context: &Context, command: Command) -> Result<(), Error> {
     let command = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
         resolved = user_names::resolve(context, command) => resolved?,
@@ -285,12 +304,18 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
 }
 
 impl Context {
+    /// The profile, made if there is none.
     fn profile(&self) -> Result<Profile, Error> {
         Ok(Profile::open(&self.home)?)
     }
 
+    /// The profile, for what makes no sense without one: nothing is made.
+    fn existing_profile(&self) -> Result<Profile, Error> {
+        Profile::open_existing(&self.home)?.ok_or(Error::NotLoggedIn)
+    }
+
     fn me(&self) -> Result<Me, Error> {
-        Me::load(self.profile()?, self.tracker.clone(), self.notify())
+        Me::load(self.existing_profile()?, self.tracker.clone(), self.notify())
     }
 
     /// The tracker that was named, or used last, or is found. `again` is the command that asks.

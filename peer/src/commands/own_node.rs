@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::event::Events;
+use crate::engine::node::control::Lifetime;
 use crate::engine::node::{Node, Place};
 use crate::engine::serve::Limits;
 use crate::engine::{Error, Me};
@@ -23,14 +24,14 @@ impl OwnNode {
     ///
     /// # Errors
     /// As [`Node::start`].
-    pub(super) async fn start(me: &Me) -> Result<Self, Error> {
+    pub(super) async fn start(me: &Me, lifetime: Lifetime) -> Result<Self, Error> {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let (me, token) = (me.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("node".to_owned()).spawn(move || {
             // Nobody waits for it when the view was given up.
-            let _ = end.send(run(&me, &token, ready));
+            let _ = end.send(run(&me, &token, ready, lifetime));
         })?;
         let this = Self { stop, thread: Some(thread), ended };
         match is_ready.await {
@@ -63,12 +64,12 @@ impl Drop for OwnNode {
     }
 }
 
-fn run(me: &Me, stop: &CancellationToken, ready: oneshot::Sender<()>) -> Result<(), Error> {
+fn run(me: &Me, stop: &CancellationToken, ready: oneshot::Sender<()>, lifetime: Lifetime) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let node = tokio::select! {
             () = stop.cancelled() => return Err(Error::Interrupted),
-            node = Node::start(me, Place::default(), Limits::default(), Events::new()) => node?,
+            node = Node::start(me, Place::default(), Limits::default(), Events::new(), lifetime) => node?,
         };
         let inner = node.stop_token();
         let _ = ready.send(());

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, IsTerminal};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,9 +14,10 @@ use super::Context;
 use super::station::Station;
 use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, Prospect, StoredMessage, Visit, prospect};
 use crate::engine::event::Event;
-use crate::engine::node::control::{Action, Delivery, FromNode, NodeClient, Outcome};
+use crate::engine::node::control::{Action, Delivery, FromNode, Lifetime, NodeClient, Outcome};
 use crate::engine::node::{expire, expired_words};
 use crate::engine::{Error, ErrorKind, Me, blocking};
+use crate::sys::job;
 use crate::ui::message_lines;
 
 /// Lines that are stored before the node has said so of the first of them.
@@ -44,8 +46,7 @@ pub(super) fn tell(context: &Context, user: &UserName, delivery: &Delivery) -> R
 
 fn say_it_waits(context: &Context, user: &UserName, why: &str) {
     context.output.note(&format!(
-        "{why}: the message waits and goes as soon as it can while a node of this profile runs (`peer serve`); \
-         `peer outbox` shows what waits for {user}"
+        "{why}: message queued. It goes when {user} can be reached, as long as `peer serve` runs (see `peer outbox`)"
     ));
 }
 
@@ -81,6 +82,8 @@ pub(super) async fn visit(
             Ok(Delivery { message, state: MessageState::Stored, why: None })
         }
         (Some(chat::Settled { refused: Some((_, why)), .. }), _) => {
+            let (profile, to) = (me.profile.clone(), user.clone());
+            blocking(move || chat::give_up(&profile, &to, vec![message], false)).await?;
             Err(Error::Told { kind: ErrorKind::Refused, message: format!("{user} refused it: {why}") })
         }
         (_, Err(error)) => {
@@ -88,7 +91,9 @@ pub(super) async fn visit(
             if prospect(&error, met) == Prospect::Later && !now && chat::may_wait(error.kind(), met, false) {
                 return chat::waits(message, error.kind(), error.to_string());
             }
-            chat::settle(me, user, id, MessageState::Failed).await?;
+            let is_nobody = matches!(error, Error::UnknownUser(_)) && !met;
+            let (profile, to) = (me.profile.clone(), user.clone());
+            blocking(move || chat::give_up(&profile, &to, vec![message], is_nobody)).await?;
             Err(error)
         }
         // Another process of the profile delivered it, or took it out.
@@ -101,7 +106,7 @@ pub(super) async fn lines(context: &Context, me: &Me, user: &UserName, now: bool
     let mut input = stdin_lines()?;
     // What comes from here on is told, even if it comes before there is a node to hear it from.
     let last = look_back(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
-    let mut station = Station::open(context, me).await?;
+    let mut station = Station::open(context, me, Lifetime::Command).await?;
     if std::io::stdin().is_terminal() {
         context.output.note(&format!("talking to {user}: each line is a message, Ctrl-D ends"));
     }
@@ -260,6 +265,11 @@ async fn look_back(me: &Me, query: HistoryQuery) -> Result<Vec<StoredMessage>, E
 /// The lines of standard input, read where reading may block.
 pub(super) fn stdin_lines() -> Result<mpsc::Receiver<std::io::Result<String>>, Error> {
     let (lines, receiver) = mpsc::channel(16);
+    let input = std::io::stdin();
+    if job::is_others(input.as_fd(), input.is_terminal()) {
+        // To read would stop this process, and its node with it: there is no input.
+        return Ok(receiver);
+    }
     // It ends with the input or with the process: a blocked read can't be called off.
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         for line in std::io::stdin().lock().lines() {

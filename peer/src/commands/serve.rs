@@ -1,23 +1,39 @@
 //! `peer serve`.
 
+use std::time::Duration;
+
 use tokio::sync::broadcast;
 
 use super::Context;
 use super::bell::Bell;
 use crate::engine::event::{Event, Events};
+use crate::engine::node::control::{Action, Lifetime, NodeClient};
 use crate::engine::node::{Node, Place};
 use crate::engine::serve::Limits;
-use crate::engine::{Error, now_ms};
+use crate::engine::{Error, Me, now_ms};
+use crate::profile::ProfileError;
 use crate::ui::{Output, event_json, event_line, time};
+
+/// Between two looks whether the node that holds the profile has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What becomes of `peer serve` where a node runs already.
+enum Beside {
+    /// That one ended: this one takes its place.
+    Ended,
+    /// That one goes online again, and nothing else is to be done.
+    WentOnline,
+}
 
 pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Result<(), Error> {
     let me = context.me()?;
     let events = Events::new();
     let mut incoming = events.subscribe();
-    let node = tokio::select! {
+    let started = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
-        node = Node::start(&me, place, limits, events) => node?,
+        started = start(context, &me, place, limits, events) => started?,
     };
+    let Some(node) = started else { return Ok(()) };
     let stop = node.stop_token();
     let running = node.run();
     tokio::pin!(running);
@@ -39,6 +55,52 @@ pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Resu
     };
     ended?;
     if context.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// Starts the node, in place of one that runs for a view or a command only.
+async fn start(
+    context: &Context,
+    me: &Me,
+    place: Place,
+    limits: Limits,
+    events: Events,
+) -> Result<Option<Node>, Error> {
+    loop {
+        match Node::start(me, place, limits, events.clone(), Lifetime::Lasting).await {
+            Err(Error::Profile(ProfileError::NodeRuns { .. })) => match beside(context, me).await? {
+                Beside::Ended => {}
+                Beside::WentOnline => return Ok(None),
+            },
+            started => return started.map(Some),
+        }
+    }
+}
+
+/// Comes to terms with the node that runs.
+async fn beside(context: &Context, me: &Me) -> Result<Beside, Error> {
+    let Some(mut node) = NodeClient::connect(&me.profile).await? else { return Ok(Beside::Ended) };
+    let status = node.status().await?;
+    let pid = status.pid;
+    match status.lifetime {
+        Lifetime::View => {
+            context.output.note(&format!("taking over from the window that was online as {} (process {pid})", me.user));
+            node.tell(Action::HandOver).await?;
+        }
+        Lifetime::Command => {
+            context.output.note(&format!("process {pid} is online as {} until its command ends: waiting", me.user));
+        }
+        Lifetime::Lasting if status.elsewhere.is_some() => {
+            node.tell(Action::GoOnline).await?;
+            context.output.note(&format!("{} goes online here again, in the node that runs (process {pid})", me.user));
+            return Ok(Beside::WentOnline);
+        }
+        Lifetime::Lasting => return Err(ProfileError::NodeRuns { pid: Some(pid) }.into()),
+    }
+    drop(node);
+    while me.profile.is_node_running()? {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(Beside::Ended)
 }
 
 fn tell(output: &Output, event: &Event) -> std::io::Result<()> {

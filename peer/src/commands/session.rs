@@ -88,6 +88,8 @@ struct Session<'a, V> {
     unsaid: Unsaid,
     /// It won't get there before the farewell is over.
     is_held: bool,
+    /// The user knows that the node's process is stopped.
+    is_node_stopped: bool,
     seen: HashMap<UserName, i64>,
     bell: Bell,
     /// What is being hashed to be offered, in words.
@@ -125,6 +127,7 @@ pub(super) async fn attend<V: View>(
         under_way: HashSet::new(),
         unsaid: Unsaid::default(),
         is_held: false,
+        is_node_stopped: false,
         seen: HashMap::new(),
         bell: Bell::default(),
         offering: HashMap::new(),
@@ -156,6 +159,7 @@ pub(super) async fn attend<V: View>(
     let how = how?;
     closed?;
     said.extend(if is_last_node { ending::all_that_waits(me) } else { ending::waits(under_way.len(), &[]) });
+    said.extend(is_last_node.then(|| format!("{} is offline now: `peer serve` stays online", me.user)));
     Ok(Ended { how, said })
 }
 
@@ -211,7 +215,7 @@ impl<V: View> Session<'_, V> {
                         drawn = tokio::time::Instant::now();
                     }
                 }
-                _ = stop.recv() => self.view.suspend()?,
+                _ = stop.recv() => self.suspend()?,
                 _ = go_on.recv() => self.news(&News::Resumed)?,
                 () = tokio::time::sleep_until(drawn + FRAME), if changed => {
                     self.tell_what_was_seen();
@@ -230,12 +234,13 @@ impl<V: View> Session<'_, V> {
                 heard = self.connection.next() => {
                     match heard? {
                         Heard::Node(from) => self.take_from_node(from)?,
-                        Heard::Lost(why) => self.lost(why)?,
+                        Heard::Lost(why) => self.lost(why).await?,
                         Heard::Found => self.found()?,
                     }
                     changed = true;
                 }
                 _ = tick.tick() => {
+                    self.look_at_node()?;
                     self.news(&News::Tick)?;
                     changed = true;
                 }
@@ -266,6 +271,19 @@ impl<V: View> Session<'_, V> {
     fn news(&mut self, news: &News) -> Result<(), Error> {
         let wishes = self.view.news(news, Instant::now())?;
         self.see_to(wishes)
+    }
+
+    /// Tells when another process, which has the node, is stopped, and when it goes on.
+    fn look_at_node(&mut self) -> Result<(), Error> {
+        let stopped = self.connection.stopped_node();
+        if stopped.is_some() == self.is_node_stopped {
+            return Ok(());
+        }
+        self.is_node_stopped = stopped.is_some();
+        match stopped {
+            Some(why) => self.news(&News::Problem(format!("{why}; until then nothing is sent"))),
+            None => self.news(&News::Note("the node goes on".to_owned())),
+        }
     }
 
     fn ask(&mut self, action: Action, asked: Asked) {
@@ -395,11 +413,11 @@ impl<V: View> Session<'_, V> {
     }
 
     /// The node has ended: what it didn't answer may be done, or not.
-    fn lost(&mut self, why: Error) -> Result<(), Error> {
-        if self.connection.owns_node() || self.leaving.is_some() {
+    async fn lost(&mut self, why: Error) -> Result<(), Error> {
+        if self.leaving.is_some() {
             return Err(why);
         }
-        self.connection.seek(self.context, self.me);
+        self.connection.lose(self.context, self.me).await?;
         let mut asked: Vec<(u64, Asked)> = self.asked.drain().collect();
         asked.sort_unstable_by_key(|(id, _)| *id);
         for (_, asked) in asked {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Context;
 use super::own_node::OwnNode;
-use crate::engine::node::control::NodeClient;
+use crate::engine::node::control::{Lifetime, NodeClient};
 use crate::engine::{Error, Me};
 use crate::profile::ProfileError;
 
@@ -21,14 +21,14 @@ pub(super) struct Station {
 }
 
 impl Station {
-    /// Connects to the running node, or starts one.
+    /// Connects to the running node, or starts one that lives so long.
     ///
     /// # Errors
     /// [`Error`]: there is none and none can be started.
-    pub(super) async fn open(context: &Context, me: &Me) -> Result<Self, Error> {
+    pub(super) async fn open(context: &Context, me: &Me, lifetime: Lifetime) -> Result<Self, Error> {
         tokio::select! {
             () = context.cancel.cancelled() => Err(Error::Interrupted),
-            station = Self::find(me) => station,
+            station = Self::find(me, lifetime) => station,
         }
     }
 
@@ -45,6 +45,14 @@ impl Station {
         self.own.is_some()
     }
 
+    /// Takes what the node ended with, when it is ours.
+    pub(super) async fn own_ending(self) -> Option<Result<(), Error>> {
+        match self.own {
+            Some(own) => Some(own.end().await),
+            None => None,
+        }
+    }
+
     /// Ends the node if it is ours, in good order.
     ///
     /// # Errors
@@ -57,22 +65,22 @@ impl Station {
         }
     }
 
-    async fn find(me: &Me) -> Result<Self, Error> {
+    async fn find(me: &Me, lifetime: Lifetime) -> Result<Self, Error> {
         for _ in 0..TRIES {
             if let Some(running) = Self::running(me).await? {
                 return Ok(running);
             }
-            match OwnNode::start(me).await {
+            match OwnNode::start(me, lifetime).await {
                 Ok(own) => {
                     let client = NodeClient::connect(&me.profile).await?;
                     let client = client.ok_or_else(|| Error::Internal("the node did not start".to_owned()))?;
                     return Ok(Self { client, own: Some(own) });
                 }
                 // It has the profile and not yet, or no longer, its socket.
-                Err(Error::Profile(ProfileError::NodeRuns)) => tokio::time::sleep(PAUSE).await,
+                Err(Error::Profile(ProfileError::NodeRuns { .. })) => tokio::time::sleep(PAUSE).await,
                 Err(error) => return Err(error),
             }
         }
-        Err(ProfileError::NodeRuns.into())
+        Err(ProfileError::NodeRuns { pid: me.profile.node_holder().pid }.into())
     }
 }

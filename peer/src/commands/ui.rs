@@ -6,6 +6,7 @@ use super::Context;
 use super::chat::{is_for_people, refuse_in_background};
 use super::session;
 use super::station::Station;
+use crate::engine::node::control::Lifetime;
 use crate::engine::{Error, Me};
 use crate::ui::{FullTerminal, FullView, Key};
 
@@ -17,7 +18,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
     }
     refuse_in_background("ui", "`peer events` and `peer list` need no terminal")?;
     let me = context.me()?;
-    let mut station = Station::open(context, &me).await?;
+    let mut station = Station::open(context, &me, Lifetime::View).await?;
     let ended = match begin(context, &me, &mut station).await {
         Ok((view, keys)) => session::attend(context, &me, view, keys, station).await?,
         Err(error) => {

@@ -9,7 +9,7 @@ use super::me::connect_tracker;
 use super::{Error, Me, Notify};
 use crate::engine::contacts::AskTracker;
 use crate::net::TrackerError;
-use crate::net::tracker::TrackerAddress;
+use crate::net::tracker::{TrackerAddress, TrackerLink};
 use crate::profile::{Account, Profile};
 
 /// Makes an account bound to this profile's key.
@@ -44,15 +44,29 @@ pub async fn login(
     password: Password,
     rebind: bool,
 ) -> Result<Fingerprint, Error> {
-    let identity = profile.identity()?;
+    let identity = if rebind { profile.identity_or_new()? } else { profile.identity()? };
     let mut link = connect_tracker(profile, &identity, tracker, notify).await?;
     let credentials = Credentials { user: user.clone(), password };
     let request = Request::Login { credentials, presence: Presence::default(), rebind };
-    let LoginReply { .. } = link.call(&request).await?;
+    match link.call::<LoginReply>(&request).await {
+        Err(error) if error.code() == Some(ErrorCode::KeyMismatch) => {
+            return Err(elsewhere(&mut link, user, error).await);
+        }
+        reply => drop(reply?),
+    }
     // Nobody can be reached yet: a node says that, when it runs.
     let Empty {} = link.call(&Request::Logout { user: user.clone(), proof: Proof::default() }).await?;
     profile.set_account(&Account { user, tracker: tracker.to_string() })?;
     Ok(identity.fingerprint())
+}
+
+/// Why an account can't be entered with this profile's key: the account has another one, or the key another account.
+async fn elsewhere(link: &mut TrackerLink, user: UserName, error: TrackerError) -> Error {
+    match link.call::<LoginReply>(&Request::Resume(Presence::default())).await {
+        Ok(reply) if reply.user != user => Error::ProfileOf { owner: reply.user },
+        Ok(_) => error.into(),
+        Err(_) => Error::AccountElsewhere { user },
+    }
 }
 
 /// One password in the place of another.

@@ -247,6 +247,8 @@ pub async fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Targe
 pub async fn absent(link: &mut impl AskTracker, user: &UserName) -> Error {
     match whois(link, user).await {
         Err(error) if error.code() == Some(ErrorCode::NotFound) => Error::UnknownUser(user.clone()),
+        // Who asks isn't who they were: that is no word on the other one.
+        Err(error) if error.code() == Some(ErrorCode::NotLoggedIn) => error.into(),
         _ => Error::Offline(user.clone()),
     }
 }
@@ -262,6 +264,7 @@ async fn absent_friend(me: &Me, link: &mut impl AskTracker, user: &UserName) -> 
                 .unwrap_or_else(|error| error)
         }
         (Err(error), _) if error.code() == Some(ErrorCode::NotFound) => Error::UnknownUser(user.clone()),
+        (Err(error), _) if error.code() == Some(ErrorCode::NotLoggedIn) => error.into(),
         _ => Error::Offline(user.clone()),
     }
 }

@@ -29,6 +29,41 @@ pub enum Error {
     /// The tracker said no, can't be reached, or isn't the one it was.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
+    /// The account to be entered has another key than this profile's.
+    #[error("the account {user} is tied to another machine; to move it here: `peer login {user} --rebind`")]
+    AccountElsewhere {
+        /// Whose.
+        user: UserName,
+    },
+    /// This profile's key has another account than the one to be entered.
+    #[error("this profile already belongs to {owner}; use --home DIR for a second account")]
+    ProfileOf {
+        /// Whose it is.
+        owner: UserName,
+    },
+    /// The account has another key than this profile's, since some time.
+    #[error(
+        "the account {user} lives on another machine since {}; `peer login {user} --rebind` moves it back here. If it \
+         wasn't you who moved it, somebody knows your password: move it back and change it with `peer passwd`",
+        local_time(*.since)
+    )]
+    AccountMoved {
+        /// Whose.
+        user: UserName,
+        /// When, milliseconds since 1970 by this machine's clock.
+        since: i64,
+    },
+    /// The tracker doesn't know this profile's key any more.
+    #[error(
+        "this machine was signed out of {user} ({}): `peer login {user} --rebind` brings the account here",
+        shared::safe_text::safe_line(.why)
+    )]
+    SignedOut {
+        /// Of which account.
+        user: UserName,
+        /// In the tracker's words.
+        why: String,
+    },
     /// No tracker is known, and none was found.
     #[error(
         "no tracker was found on this network within {seconds} s, and none runs on this machine: name it with \
@@ -53,7 +88,7 @@ pub enum Error {
         presented: Fingerprint,
     },
     /// The tracker has no such account.
-    #[error("the tracker knows no user {0}: `peer list` shows who is online")]
+    #[error("there is no user \"{0}\": `peer list` shows who is online")]
     UnknownUser(UserName),
     /// Several users may be meant. The text names them.
     #[error("{0}")]
@@ -213,6 +248,34 @@ pub enum Error {
     /// The profile.
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    /// The profile's node is stopped, and answers nobody until it goes on.
+    #[error(
+        "process {pid}{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
+         or end it with `kill -KILL {pid}`", in_quotes(.command.as_deref())
+    )]
+    NodeStopped {
+        /// Its process.
+        pid: u32,
+        /// The command that it runs.
+        command: Option<String>,
+    },
+    /// The profile's node runs and nobody can talk to it.
+    #[error(
+        "{} holds this profile, and its socket {} is gone: wait some seconds until it is put back, or end the process",
+        .pid.map_or_else(|| "a node".to_owned(), |pid| format!("process {pid}")), shown(.socket)
+    )]
+    NodeWithoutSocket {
+        /// Its process.
+        pid: Option<u32>,
+        /// Where it should listen.
+        socket: PathBuf,
+    },
+    /// The running node ended, or says nothing any more.
+    #[error("the running node of this profile: {why}")]
+    NodeGone {
+        /// What became of it.
+        why: String,
+    },
     /// Some of several things failed; each was told when it did.
     #[error("{failed} of {total} failed")]
     Partial {
@@ -326,7 +389,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Usage(_) => ErrorKind::Usage,
-            Self::NotLoggedIn => ErrorKind::NotLoggedIn,
+            Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
             Self::UnknownUser(_)
             | Self::SimilarUsers(_)
@@ -339,6 +402,8 @@ impl Error {
             Self::PeerChanged { .. }
             | Self::UnknownKey { .. }
             | Self::KeyOfAnother { .. }
+            | Self::AccountElsewhere { .. }
+            | Self::ProfileOf { .. }
             | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
             Self::NotShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
             Self::Unreadable { .. } => ErrorKind::Network,
@@ -347,7 +412,8 @@ impl Error {
             }
             Self::Disk { .. } | Self::Closed { .. } | Self::NoRoom { .. } => ErrorKind::Disk,
             Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,
-            Self::Profile(ProfileError::NodeRuns) | Self::Internal(_) => ErrorKind::Other,
+            Self::NodeStopped { .. } | Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
+            Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,
             Self::Profile(_) => ErrorKind::Disk,
             Self::Partial { .. } => ErrorKind::Partial,
             Self::Told { kind, .. } => *kind,
@@ -409,4 +475,15 @@ fn replace_command(user: &UserName, key: &Fingerprint) -> String {
     } else {
         format!("peer trust {user} --replace {key}")
     }
+}
+
+/// The command of a process, behind its number.
+fn in_quotes(command: Option<&str>) -> String {
+    command.map(|command| format!(" ({command})")).unwrap_or_default()
+}
+
+/// A moment by this machine's clock and time zone.
+fn local_time(ms: i64) -> String {
+    let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    moment.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
 }

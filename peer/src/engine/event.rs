@@ -1,6 +1,6 @@
 //! What happens in a node, as its views and the other processes of the profile are told.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub enum Event {
         /// How many files it shares.
         shares: usize,
     },
+    /// The account is online elsewhere with the same key, so this node is not: it waits to be told, or for that to end.
+    Displaced(Elsewhere),
     /// The tracker is gone; the node tries again by itself.
     TrackerLost {
         /// Why.
@@ -138,6 +140,16 @@ pub enum Event {
     },
     /// Something worth saying.
     Notice(Notice),
+}
+
+/// Where else an account is online with the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// At which address.
+    pub ip: IpAddr,
+    /// Since when by this machine's clock, milliseconds since 1970, if the tracker says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
 }
 
 /// A file on its way.

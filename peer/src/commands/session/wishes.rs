@@ -63,7 +63,7 @@ impl<V: View> Session<'_, V> {
                 Wish::Account { of } => drop(self.jobs.spawn(beside::account(self.me.clone(), of))),
                 Wish::Files { of, start } => drop(self.jobs.spawn(beside::files(self.me.clone(), of, start))),
                 Wish::Paths { start } => drop(self.jobs.spawn(beside::paths(start))),
-                Wish::Suspend => self.view.suspend()?,
+                Wish::Suspend => self.suspend()?,
                 Wish::Leave => self.leave(How::Left),
                 // The second one.
                 Wish::Interrupt if self.leaving.is_some() => self.at_once = true,
@@ -114,6 +114,18 @@ impl<V: View> Session<'_, V> {
             (fetches, _) => format!("{} files are on their way", fetches + offers),
         };
         self.news(&News::Note(format!("{what}: Ctrl-C again stops that and leaves, /stop stops a fetch alone")))
+    }
+
+    /// Stops the process, unless its node would stop with it: then nobody would reach the user, and no other process of
+    /// the profile the node.
+    pub(super) fn suspend(&mut self) -> Result<(), Error> {
+        if !self.connection.owns_node() {
+            return Ok(self.view.suspend()?);
+        }
+        let user = &self.me.user;
+        let why = format!("not suspended: this window keeps {user} online (`peer serve` in another one takes over)");
+        self.view.news(&News::Note(why), Instant::now())?;
+        Ok(())
     }
 
     pub(super) fn leave(&mut self, how: How) {

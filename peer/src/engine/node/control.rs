@@ -1,12 +1,12 @@
 //! The node's local socket: how other processes of the profile use it.
 //!
-//! A Unix socket in the profile's folder (0600), JSON lines. The client sends `{"id": n, "do": "...", ...}` and gets
+//! A Unix socket in the profile's folder (0600), or where the lock file says if that can hold none; JSON lines. The client sends `{"id": n, "do": "...", ...}` and gets
 //! `{"id": n, "ok": {...}}` or `{"id": n, "error": {"kind": "...", "message": "..."}}`, in whatever order they are
 //! done; after `watch` also `{"event": "...", ...}` for everything that happens ([`crate::engine::event::Event`]).
 //!
 //! | do | fields | ok |
 //! |---|---|---|
-//! | `status` | | user, address, pid |
+//! | `status` | | user, address?, pid, lifetime, elsewhere?: where the account is online instead |
 //! | `say` | to, text, message? | the stored message, at once; what becomes of it comes as events |
 //! | `deliver` | to, text, now | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
 //! | `drop` | to, message | whether it waited; it is taken out of what waits |
@@ -23,11 +23,22 @@
 //! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
 //! | `passwd` | present, new | nothing; the account's password is another one |
 //! | `shares_changed` | | nothing |
+//! | `go_online` | | nothing; the account is online here, wherever else it was |
+//! | `hand_over` | | nothing; then a node of a view ends, so that a lasting one takes its place; refused by any other |
 //! | `stop` | | nothing; then the node ends |
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | clients at once | 64 | they wait to be taken |
+//! | a command | 256 KiB | the connection ends |
+//! | time until a client hears a first word | 10 s, 2 s of a process that is stopped | an error that names the process |
+//! | time until a removed socket is back | 2 s | |
 
 mod client;
+mod holder;
 mod reported;
 mod server;
+mod socket;
 
 use std::net::SocketAddr;
 
@@ -38,11 +49,12 @@ use shared::tracker::Password;
 use shared::{FileName, UserName};
 
 pub use client::{FromNode, NodeClient};
-pub(super) use server::{Server, remove_socket};
+pub use holder::Holder;
+pub(super) use server::Server;
 
 use crate::engine::ErrorKind;
 use crate::engine::chat::MessageState;
-use crate::engine::event::Transfer;
+use crate::engine::event::{Elsewhere, Transfer};
 use crate::profile::HistoryQuery;
 
 /// What a client sends.
@@ -154,6 +166,10 @@ pub enum Action {
     Watch,
     /// Look at the shares again.
     SharesChanged,
+    /// Be online here, wherever else the account is.
+    GoOnline,
+    /// End if that ends nothing but a view's own node.
+    HandOver,
     /// End the node.
     Stop,
 }
@@ -216,6 +232,25 @@ pub struct Status {
     pub address: Option<SocketAddr>,
     /// Its process.
     pub pid: u32,
+    /// How long it lives.
+    #[serde(default)]
+    pub lifetime: Lifetime,
+    /// Where the account is online instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// How long a node lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifetime {
+    /// Until it is told to end.
+    #[default]
+    Lasting,
+    /// As long as a view, which goes on with another node when there is one.
+    View,
+    /// As long as a command that can't do without this one.
+    Command,
 }
 
 /// Somebody, as the node knows them.

@@ -30,6 +30,8 @@ use crate::sys;
 pub(super) enum Doubt {
     /// Theirs: something was said about their key.
     Of(UserName),
+    /// All of ours: our account is online elsewhere, and what is written to it goes there.
+    Ourselves,
     /// Everybody's: what was said meanwhile was not heard.
     All,
     /// Theirs: they are at these addresses now.
@@ -82,6 +84,12 @@ impl Guard {
                 Some(Doubt::All) => self.look_at_all().await,
                 Some(Doubt::Moved(user, now)) => {
                     self.hang_up_dead(&user, |link| link.is_dialled() && !now.contains(&link.address().ip()));
+                    Ok(())
+                }
+                Some(Doubt::Ourselves) => {
+                    for user in self.exchange.switchboard.users() {
+                        self.exchange.switchboard.hang_up(&user, Code::Replaced);
+                    }
                     Ok(())
                 }
                 Some(Doubt::Network) => {

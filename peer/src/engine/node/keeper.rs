@@ -7,12 +7,17 @@
 //!    ├────────────── at once ◄─── addresses changed ───┤                                                      │
 //!    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! A copy of the profile that runs elsewhere has the same key, and the newest login counts. The node that was replaced
+//! is *displaced*: it stays connected, for what its user asks of it, and is not present. It doesn't take the presence
+//! back, however often its connection is lost, unless it is told to ([`TrackerHandle::go_online`]) or nobody was
+//! present for [`GONE_FOR`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use serde::de::DeserializeOwned;
@@ -20,8 +25,8 @@ use serde_json::Value;
 use shared::UserName;
 use shared::limits::HEARTBEAT_EVERY;
 use shared::tracker::{
-    CountReply, Empty, ErrorCode, EventKind, FilesMode, HeartbeatReply, ListPeers, LoginReply, Peers, Presence, Proof,
-    RegisterFiles, Request, SharedFile, SubscribeReply,
+    CountReply, Empty, ErrorCode, EventKind, Feature, FilesMode, HeartbeatReply, InstanceId, ListPeers, LoginReply,
+    Peers, Presence, Proof, RegisterFiles, Request, SharedFile, SubscribeReply, Whois, WhoisReply,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,10 +34,10 @@ use tokio_util::sync::CancellationToken;
 use super::Forwarded;
 use super::guard::{Doubt, Suspicion};
 use crate::engine::contacts::AskTracker;
-use crate::engine::event::{Event, Events};
+use crate::engine::event::{Elsewhere, Event, Events};
 use crate::engine::private_data::PrivateData;
 use crate::engine::share::{Freshness, for_each_share, freshness};
-use crate::engine::{Error, ErrorKind, Me, blocking};
+use crate::engine::{Error, ErrorKind, Me, blocking, now_ms};
 use crate::net::TrackerError;
 use crate::net::addresses::announced;
 use crate::net::tracker::TrackerLink;
@@ -47,6 +52,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const PROBE: Duration = Duration::from_secs(2);
 /// For the reply to a heartbeat.
 const HEARTBEAT_REPLY: Duration = Duration::from_secs(10);
+/// How long nobody is present as this user before a node that was displaced is so again: a node elsewhere that is
+/// started anew, or loses its network for a moment, is not gone.
+const GONE_FOR: Duration = Duration::from_secs(120);
 /// Questions that may wait for the keeper.
 const QUESTIONS: usize = 64;
 
@@ -58,6 +66,7 @@ pub(super) struct TrackerHandle {
     local: watch::Receiver<Option<SocketAddr>>,
     key_changes: Arc<AtomicU64>,
     standing: watch::Receiver<Standing>,
+    go_online: Arc<Notify>,
 }
 
 /// How the node stands with the tracker.
@@ -68,6 +77,8 @@ pub(super) enum Standing {
         /// Where others find it.
         address: SocketAddr,
     },
+    /// The account is present elsewhere.
+    Displaced(Elsewhere),
     /// The tracker is away; the node tries again by itself.
     Away {
         /// Why.
@@ -99,6 +110,39 @@ pub(super) struct Keeper {
     network: NetworkWatch,
     /// What the tracker was told of our addresses.
     announced: Vec<SocketAddr>,
+    go_online: Arc<Notify>,
+    /// Tells this process from another one with the same key.
+    instance: InstanceId,
+    /// Where and at which port the tracker saw this node last.
+    seen_at: Option<(IpAddr, Option<NonZeroU16>)>,
+    displaced: Option<Displacement>,
+    /// The user wants to be online here, whatever is elsewhere: not heeded yet.
+    is_told: bool,
+}
+
+/// The account is present elsewhere.
+#[derive(Debug, Clone, Copy)]
+struct Displacement {
+    elsewhere: Elsewhere,
+    /// Since when nobody is present.
+    gone: Option<Instant>,
+}
+
+/// It is present.
+#[derive(Debug, Clone, Copy)]
+struct Appeared {
+    /// Where others find it.
+    address: SocketAddr,
+    shares: usize,
+}
+
+/// What becomes of another instance's presence when this one asks for its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// It ends: the user wants to be online here.
+    Takes,
+    /// It stays: this node only comes back.
+    Yields,
 }
 
 /// Why attending ended.
@@ -107,6 +151,14 @@ enum Ended {
     /// The connection or the session has to be made anew, which is nothing to tell anybody.
     Outdated,
     Lost(TrackerError),
+    /// The account isn't this machine's any more.
+    Final(Error),
+}
+
+impl From<TrackerError> for Ended {
+    fn from(error: TrackerError) -> Self {
+        Self::Lost(error)
+    }
 }
 
 /// How a pause ended.
@@ -147,6 +199,16 @@ impl TrackerHandle {
         self.key_changes.load(Ordering::Acquire)
     }
 
+    /// Makes the node present, wherever else the account is.
+    pub(super) fn go_online(&self) {
+        self.go_online.notify_one();
+    }
+
+    /// Whether the account is present elsewhere.
+    pub(super) fn is_displaced(&self) -> bool {
+        matches!(*self.standing.borrow(), Standing::Displaced(_))
+    }
+
     /// How the node stands with the tracker now.
     pub(super) fn standing(&self) -> Standing {
         self.standing.borrow().clone()
@@ -164,7 +226,7 @@ impl Keeper {
         leaving: CancellationToken,
     ) -> (Self, TrackerHandle) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
-        let shares_changed = Arc::new(Notify::new());
+        let (shares_changed, go_online) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (local, has_local) = watch::channel(None);
         let key_changes = Arc::new(AtomicU64::new(0));
         let (standing, stands) = watch::channel(Standing::Away { why: "it was not asked yet".to_owned() });
@@ -174,6 +236,7 @@ impl Keeper {
             local: has_local,
             key_changes: key_changes.clone(),
             standing: stands,
+            go_online: go_online.clone(),
         };
         let keeper = Self {
             me,
@@ -189,6 +252,11 @@ impl Keeper {
             suspicion,
             network: NetworkWatch::begin(),
             announced: Vec::new(),
+            go_online,
+            instance: InstanceId::from_bytes(rand::rng().random()),
+            seen_at: None,
+            displaced: None,
+            is_told: true,
         };
         (keeper, handle)
     }
@@ -199,7 +267,7 @@ impl Keeper {
     /// # Errors
     /// When the tracker is there and doesn't want us.
     pub(super) async fn run(mut self, ready: oneshot::Sender<()>) -> Result<(), Error> {
-        let mut present = match self.enter().await {
+        let mut present = match self.enter(Claim::Takes).await {
             Ok(link) => Some(link),
             Err(error) if error.kind() == ErrorKind::Network => {
                 self.lost(&error.to_string());
@@ -220,6 +288,8 @@ impl Keeper {
             };
             wait = FIRST_WAIT;
             match self.attend(&mut link).await {
+                // A word on the account would be one on who is present elsewhere.
+                Ended::Leaving if self.displaced.is_some() => return Ok(()),
                 Ended::Leaving => {
                     let logout = Request::Logout { user: self.me.user.clone(), proof: Proof::default() };
                     if let Err(error) = link.call::<Empty>(&logout).await {
@@ -229,6 +299,7 @@ impl Keeper {
                 }
                 Ended::Outdated => wait = Duration::ZERO,
                 Ended::Lost(error) => self.lost(&error.to_string()),
+                Ended::Final(error) => return Err(error),
             }
         }
     }
@@ -238,44 +309,87 @@ impl Keeper {
         self.events.send(Event::TrackerLost { why: why.to_owned() });
     }
 
-    /// Connects and becomes present.
-    async fn enter(&mut self) -> Result<TrackerLink, Error> {
+    /// Connects and becomes present, unless the account is present elsewhere and that is to stay.
+    async fn enter(&mut self, claim: Claim) -> Result<TrackerLink, Error> {
         let mut link = self.me.connect_tracker().await?;
         self.local.send_replace(Some(link.local()));
-        let presence = self.presence(link.local().ip().to_canonical());
-        self.announced.clone_from(&presence.addresses);
-        let reply: LoginReply = link.call(&Request::Resume(presence)).await?;
-        if reply.user != self.me.user {
-            let why = format!("it takes our key for {}'s", reply.user);
-            return Err(TrackerError::NotATracker { address: self.me.tracker.to_string(), why }.into());
-        }
-        let shares = register_shares(&self.me, &mut link).await?;
+        let appeared = match self.displaced {
+            Some(Displacement { elsewhere, .. }) if claim == Claim::Yields => {
+                let _: LoginReply = self.resume(&mut link, Presence::default()).await?;
+                self.displaced_by(elsewhere);
+                None
+            }
+            _ => self.appear(&mut link, claim).await?,
+        };
         let SubscribeReply { .. } = link.call(&Request::Subscribe { since: None }).await?;
         // What changed before this, nobody told us.
         self.doubt(Doubt::All);
         self.suspicion.tell(Doubt::Network);
+        // Whoever hears that it is online may rely on its hearing of others.
+        appeared.into_iter().for_each(|appeared| self.tell_online(appeared));
+        Ok(link)
+    }
+
+    /// Becomes present on this connection, or learns that another instance is and stays so.
+    async fn appear(&mut self, link: &mut TrackerLink, claim: Claim) -> Result<Option<Appeared>, Error> {
+        let presence = self.presence(link.local().ip().to_canonical());
+        self.announced.clone_from(&presence.addresses);
+        let presence = Presence { yields: claim == Claim::Yields, ..presence };
+        let port = presence.port;
+        let reply = self.resume(link, presence).await?;
+        if let Some(present) = reply.elsewhere {
+            let since = now_ms().saturating_sub(i64::try_from(present.for_s).unwrap_or(0).saturating_mul(1000));
+            self.displaced_by(Elsewhere { ip: present.ip, since: Some(since) });
+            return Ok(None);
+        }
+        let shares = register_shares(&self.me, link).await?;
         let address = match self.forwarded {
             Some(Forwarded { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
             None => SocketAddr::new(reply.observed_ip, self.port),
         };
+        (self.displaced, self.is_told, self.seen_at) = (None, false, Some((reply.observed_ip, port)));
+        Ok(Some(Appeared { address, shares }))
+    }
+
+    fn tell_online(&self, Appeared { address, shares }: Appeared) {
         self.standing.send_replace(Standing::Present { address });
         self.events.send(Event::Online { user: self.me.user.clone(), address, port: self.port, shares });
-        Ok(link)
+    }
+
+    async fn resume(&mut self, link: &mut TrackerLink, presence: Presence) -> Result<LoginReply, Error> {
+        let reply: LoginReply = match link.call(&Request::Resume(presence)).await {
+            Err(TrackerError::Refused { refusal, .. }) if refusal.code == ErrorCode::NotLoggedIn => {
+                return Err(Error::SignedOut { user: self.me.user.clone(), why: refusal.message });
+            }
+            reply => reply?,
+        };
+        if reply.user != self.me.user {
+            let why = format!("it takes our key for {}'s", reply.user);
+            return Err(TrackerError::NotATracker { address: self.me.tracker.to_string(), why }.into());
+        }
+        Ok(reply)
+    }
+
+    fn displaced_by(&mut self, elsewhere: Elsewhere) {
+        (self.displaced, self.is_told) = (Some(Displacement { elsewhere, gone: None }), false);
+        self.suspicion.tell(Doubt::Ourselves);
+        self.standing.send_replace(Standing::Displaced(elsewhere));
+        self.events.send(Event::Displaced(elsewhere));
     }
 
     /// Where the tracker is to say that we are; `local` is this end of the connection to it.
     fn presence(&self, local: IpAddr) -> Presence {
-        match self.forwarded {
+        let (port, addresses) = match self.forwarded {
             // Our own addresses are behind the forwarding: whoever is told of them would only wait for nothing.
             Some(Forwarded { ip, port }) => {
-                let addresses = ip.map(|ip| SocketAddr::new(ip, port.get())).into_iter().collect();
-                Presence { port: Some(port), addresses }
+                (Some(port), ip.map(|ip| SocketAddr::new(ip, port.get())).into_iter().collect())
             }
             None => {
                 let addresses = announced(&sys::local_addresses(), local, self.port);
-                Presence { port: NonZeroU16::new(self.port), addresses }
+                (NonZeroU16::new(self.port), addresses)
             }
-        }
+        };
+        Presence { port, addresses, instance: Some(self.instance), yields: false }
     }
 
     async fn attend(&mut self, link: &mut TrackerLink) -> Ended {
@@ -292,7 +406,8 @@ impl Keeper {
                         return Ended::Lost(error);
                     }
                 }
-                () = self.shares_changed.notified() => match register_shares(&self.me, link).await {
+                // All of them are told when it is present again.
+                () = self.shares_changed.notified(), if self.displaced.is_none() => match register_shares(&self.me, link).await {
                     Ok(count) => self.events.send(Event::SharesChanged { count }),
                     Err(Error::Tracker(error)) if error.code().is_none() => return Ended::Lost(error),
                     Err(error) => tracing::error!("the shares could not be registered: {error}"),
@@ -300,12 +415,15 @@ impl Keeper {
                 () = self.network.changed() => if let Err(ended) = self.look_at_network(link).await {
                     return ended;
                 },
+                () = self.go_online.notified() => if let Err(ended) = self.reappear(link, Claim::Takes).await {
+                    return ended;
+                },
                 _ = heartbeat.tick() => if let Err(ended) = self.beat(link, HEARTBEAT_REPLY).await {
                     return ended;
                 },
                 event = link.event() => match event {
-                    Ok(event) => if let Err(error) = self.follow(event.kind, link).await {
-                        return Ended::Lost(error);
+                    Ok(event) => if let Err(ended) = self.follow(event.kind, link).await {
+                        return ended;
                     },
                     Err(error) => return Ended::Lost(error),
                 },
@@ -314,31 +432,79 @@ impl Keeper {
     }
 
     /// Looks whether this connection still is the way to the tracker, and whether others are told of the right addresses.
-    async fn look_at_network(&self, link: &mut TrackerLink) -> Result<(), Ended> {
+    async fn look_at_network(&mut self, link: &mut TrackerLink) -> Result<(), Ended> {
         self.suspicion.tell(Doubt::Network);
         let (here, local) = (link.local().ip().to_canonical(), sys::local_addresses());
         let is_ours = here.is_loopback() || local.iter().any(|one| one.ip == here);
         let source = link.remote().and_then(sys::source_of_route_to);
-        if !is_ours || source.is_some_and(|source| source != here) || self.presence(here).addresses != self.announced {
+        let is_told_otherwise = self.displaced.is_none() && self.presence(here).addresses != self.announced;
+        if !is_ours || source.is_some_and(|source| source != here) || is_told_otherwise {
             return Err(Ended::Outdated);
         }
         // A cable that was out for long: what was sent meanwhile is sent again only after as long.
         self.beat(link, PROBE).await
     }
 
-    /// Renews the presence.
-    async fn beat(&self, link: &mut TrackerLink, patience: Duration) -> Result<(), Ended> {
+    /// Renews the presence, or looks what became of it.
+    async fn beat(&mut self, link: &mut TrackerLink, patience: Duration) -> Result<(), Ended> {
+        if let Some(displaced) = self.displaced {
+            let whois = Request::Whois(Whois::User(self.me.user.clone()));
+            let WhoisReply { online, .. } = link.call_within(patience, &whois).await?;
+            let gone = if online { None } else { Some(displaced.gone.unwrap_or_else(Instant::now)) };
+            self.displaced = Some(Displacement { gone, ..displaced });
+            return match gone {
+                Some(gone) if gone.elapsed() >= GONE_FOR => self.reappear(link, Claim::Yields).await,
+                _ => Ok(()),
+            };
+        }
         let beat = Request::Heartbeat { user: None, token: None };
         match link.call_within::<HeartbeatReply>(patience, &beat).await {
             Ok(HeartbeatReply { .. }) => Ok(()),
-            // The lease ran out while this machine slept.
-            Err(error) if error.code() == Some(ErrorCode::NotLoggedIn) => Err(Ended::Outdated),
-            Err(error) => Err(Ended::Lost(error)),
+            Err(error) if error.code() == Some(ErrorCode::NotLoggedIn) => self.look_elsewhere(link).await,
+            Err(error) => Err(error.into()),
         }
     }
 
-    async fn follow(&self, kind: EventKind, link: &mut TrackerLink) -> Result<(), TrackerError> {
+    /// The session is over: because the account is present elsewhere, or for another reason.
+    async fn look_elsewhere(&mut self, link: &mut TrackerLink) -> Result<(), Ended> {
+        if link.features().has(Feature::Instances) {
+            return self.reappear(link, Claim::Yields).await;
+        }
+        let only = ListPeers { user: Some(self.me.user.clone()), with_files: Some(false), ..ListPeers::default() };
+        let listed: Peers = link.call(&Request::ListPeers(only)).await?;
+        let other = listed.peers.into_iter().find(|entry| {
+            let seen_at = Some((entry.ip, entry.port.and_then(NonZeroU16::new)));
+            entry.user == self.me.user && seen_at != self.seen_at
+        });
+        match other {
+            Some(entry) => {
+                let _: LoginReply = self.resume(link, Presence::default()).await.map_err(Ended::of)?;
+                self.displaced_by(Elsewhere { ip: entry.ip, since: None });
+                Ok(())
+            }
+            // The lease ran out while this machine slept.
+            None => Err(Ended::Outdated),
+        }
+    }
+
+    async fn reappear(&mut self, link: &mut TrackerLink, claim: Claim) -> Result<(), Ended> {
+        let appeared = self.appear(link, claim).await.map_err(Ended::of)?;
+        appeared.into_iter().for_each(|appeared| self.tell_online(appeared));
+        Ok(())
+    }
+
+    async fn follow(&mut self, kind: EventKind, link: &mut TrackerLink) -> Result<(), Ended> {
         match kind {
+            EventKind::Online { user, .. } if user == self.me.user => match self.displaced.as_mut() {
+                Some(displaced) => displaced.gone = None,
+                // It may be another one with our key.
+                None => return self.beat(link, HEARTBEAT_REPLY).await,
+            },
+            EventKind::KeyChanged { user, fingerprint } if user == self.me.user => {
+                if fingerprint != Some(self.me.identity.fingerprint()) {
+                    return Err(Ended::Final(self.signed_out(fingerprint.is_some())));
+                }
+            }
             EventKind::Online { user, ip, addresses, .. } => {
                 let now = addresses.iter().map(SocketAddr::ip).chain([ip]).map(|ip| ip.to_canonical()).collect();
                 self.suspicion.tell(Doubt::Moved(user.clone(), now));
@@ -356,6 +522,15 @@ impl Keeper {
             EventKind::Files { .. } | EventKind::Unknown => {}
         }
         Ok(())
+    }
+
+    /// What to say when the account has another key since this moment, or none.
+    fn signed_out(&self, has_moved: bool) -> Error {
+        let user = self.me.user.clone();
+        if has_moved {
+            return Error::AccountMoved { user, since: now_ms() };
+        }
+        Error::SignedOut { user, why: "its account was removed or released from this machine".to_owned() }
     }
 
     /// What was said of keys may no longer hold. Counted before it is told: a link that begins meanwhile is either among
@@ -381,10 +556,10 @@ impl Keeper {
                 Paused::NewNetwork => wait = Duration::ZERO,
                 Paused::Leaving => return Ok(None),
             }
-            let leaving = self.leaving.clone();
+            let (leaving, claim) = (self.leaving.clone(), if self.is_told { Claim::Takes } else { Claim::Yields });
             let entered = tokio::select! {
                 () = leaving.cancelled() => return Ok(None),
-                entered = self.enter() => entered,
+                entered = self.enter(claim) => entered,
             };
             match entered {
                 Ok(link) => return Ok(Some(link)),
@@ -409,6 +584,10 @@ impl Keeper {
             tokio::select! {
                 () = self.leaving.cancelled() => return Paused::Leaving,
                 () = &mut until => return Paused::Over,
+                () = self.go_online.notified() => {
+                    self.is_told = true;
+                    return Paused::Over;
+                }
                 () = self.network.changed() => {
                     self.suspicion.tell(Doubt::Network);
                     return Paused::NewNetwork;
@@ -418,6 +597,18 @@ impl Keeper {
                     let _ = question.answer.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
                 }
             }
+        }
+    }
+}
+
+impl Ended {
+    /// What an error means for the connection on which it came.
+    fn of(error: Error) -> Self {
+        match error {
+            Error::Tracker(error) if error.code().is_none() => Self::Lost(error),
+            error if is_final(&error) => Self::Final(error),
+            Error::Tracker(error) => Self::Lost(error),
+            error => Self::Final(error),
         }
     }
 }
@@ -478,7 +669,7 @@ fn is_final(error: &Error) -> bool {
                     | ErrorCode::Forbidden
             )
         ),
-        Error::Profile(_) => true,
+        Error::SignedOut { .. } | Error::AccountMoved { .. } | Error::Profile(_) => true,
         _ => false,
     }
 }

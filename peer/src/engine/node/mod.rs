@@ -10,8 +10,9 @@
 //!            └ control: other processes of this profile, over a local socket
 //! ```
 //!
-//! All of them are tasks of one set. The end comes in this order: no more callers and no more control, leave the
-//! tracker, close the links, wait for the tasks.
+//! All of them are tasks of one set. Everything that can fail here stands before the tracker hears of the node: the
+//! lock, the database, the UDP socket, the local socket. The end comes in this order: no more callers and no more
+//! control, leave the tracker, close the links, wait for the tasks.
 
 pub mod control;
 mod courier;
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::control::Lifetime;
 use self::directory::Directory;
 use self::guard::{Doubt, Guard, Suspicion};
 use self::keeper::{Keeper, TrackerHandle};
@@ -44,10 +46,14 @@ use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
 use super::{Error, Me, Notice, blocking, hook};
 use crate::net::endpoint::{Call, Endpoint};
 use crate::net::link::{self, Link};
-use crate::profile::NodeLock;
+use crate::profile::{NodeLock, Profile, ProfileError};
 
 /// How long leaving the tracker may take.
 const LEAVE: Duration = Duration::from_secs(2);
+
+/// Times that the lock is tried: somebody who only looks whether it is held has it for a moment.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the database may be looked through for damage before anything is written to it.
 const LOOK_THROUGH: Duration = Duration::from_secs(1);
@@ -93,7 +99,7 @@ pub struct Node {
     dialled: mpsc::UnboundedReceiver<Dialled>,
     leaving: CancellationToken,
     stop: CancellationToken,
-    _lock: NodeLock,
+    _lock: Arc<NodeLock>,
 }
 
 impl Node {
@@ -102,8 +108,14 @@ impl Node {
     ///
     /// # Errors
     /// [`Error`]: another node runs, the tracker doesn't want us, the port is taken.
-    pub async fn start(me: &Me, place: Place, limits: Limits, events: Events) -> Result<Self, Error> {
-        let lock = me.profile.lock_node()?;
+    pub async fn start(
+        me: &Me,
+        place: Place,
+        limits: Limits,
+        events: Events,
+        lifetime: Lifetime,
+    ) -> Result<Self, Error> {
+        let lock = Arc::new(lock_node(&me.profile).await?);
         let profile = me.profile.clone();
         blocking(move || Ok(profile.check(LOOK_THROUGH)?)).await?;
         let me = with_notices_as_events(me, &events);
@@ -117,10 +129,6 @@ impl Node {
         let (suspicion, doubts) = Suspicion::channel();
         let (keeper, tracker) =
             Keeper::new(me.clone(), port, place.forwarded, events.clone(), suspicion.clone(), leaving.clone());
-        let (ready, is_ready) = oneshot::channel();
-        tasks.spawn(keeper.run(ready));
-        let Ok(()) = is_ready.await else { return Err(first_error(&mut tasks).await) };
-
         let (new_links, dialled) = mpsc::unbounded_channel();
         let directory = Arc::new(Directory::new(me.clone(), tracker.clone()));
         let switchboard = Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
@@ -129,11 +137,22 @@ impl Node {
         let library = Library::new(me.profile.clone(), stale.clone());
         let proved = library.proved().clone();
         let serving = Serving::new(me.clone(), library, events.clone(), limits);
+        let control =
+            control::Server::bind(me.clone(), lock.clone(), exchange.clone(), events.clone(), stop.clone(), lifetime)?;
+        // Whoever comes while the tracker is still awaited is answered.
+        tasks.spawn(control.run());
+        let (ready, is_ready) = oneshot::channel();
+        tasks.spawn(keeper.run(ready));
+        tokio::select! {
+            ready = is_ready => if ready.is_err() {
+                return Err(first_error(&mut tasks).await);
+            },
+            // It ends as soon as it runs.
+            () = stop.cancelled() => {}
+        }
         tasks.spawn(refresher::run(me.clone(), stale, proved, tracker.clone(), events.clone(), stop.clone()));
-        let control = control::Server::bind(me.clone(), exchange.clone(), events.clone(), stop.clone())?;
         let guard = Guard::new(me.clone(), events.clone(), tracker, exchange.clone(), doubts, stop.clone());
         tasks.spawn(guard.run());
-        tasks.spawn(control.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(hook::run(me.clone(), events.subscribe(), stop.clone()));
         Ok(Self {
@@ -205,7 +224,6 @@ impl Node {
         self.links.shutdown().await;
         self.tasks.shutdown().await;
         self.endpoint.drain().await;
-        control::remove_socket(&self.me.profile);
         tracing::debug!("the node of {} has ended", self.me.user);
         drop(self.events);
     }
@@ -248,6 +266,16 @@ async fn attend(link: Link, changes: u64, exchange: Exchange, serving: Serving) 
     switchboard.remove(&link);
 }
 
+async fn lock_node(profile: &Profile) -> Result<NodeLock, Error> {
+    let mut tries = 1..LOCK_TRIES;
+    loop {
+        match profile.lock_node() {
+            Err(ProfileError::NodeRuns { .. }) if tries.next().is_some() => tokio::time::sleep(LOCK_PAUSE).await,
+            locked => return Ok(locked?),
+        }
+    }
+}
+
 fn bind(me: &Me, port: Option<u16>) -> Result<Endpoint, Error> {
     let own = |why| Error::link(&me.user, why);
     match (port, me.profile.last_port()?) {
@@ -265,9 +293,12 @@ fn with_notices_as_events(me: &Me, events: &Events) -> Me {
 }
 
 async fn first_error(tasks: &mut JoinSet<Result<(), Error>>) -> Error {
-    match tasks.join_next().await {
-        Some(Ok(Err(error))) => error,
-        Some(Err(failure)) => Error::Internal(failure.to_string()),
-        _ => Error::Internal("the node ended before it was online".to_owned()),
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(failure) => return Error::Internal(failure.to_string()),
+        }
     }
+    Error::Internal("the node ended before it was online".to_owned())
 }

@@ -81,7 +81,9 @@ impl Switchboard {
             found => found?,
         };
         let mut tracker = self.tracker.clone();
-        let dialled = contacts::dial_through(&self.me, &self.endpoint, &mut tracker, &target, &[ANSWERS, ZEROS]).await;
+        // What others write goes to where the account is online.
+        let capabilities: &[&str] = if self.tracker.is_displaced() { &[ZEROS] } else { &[ANSWERS, ZEROS] };
+        let dialled = contacts::dial_through(&self.me, &self.endpoint, &mut tracker, &target, capabilities).await;
         let link = dialled.map_err(unreachable_is_offline)?;
         self.add(&link);
         // Fails only when the node is ending.

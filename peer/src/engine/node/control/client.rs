@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -10,15 +11,24 @@ use serde_json::Value;
 use shared::UserName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
+use super::holder::Holder;
 use super::{Action, Command, Delivery, Flushed, LINE_BYTES, Outcome, Person, REPLY_BYTES, Reply, Status};
 use crate::engine::Error;
 use crate::engine::account::PasswordChange;
 use crate::engine::event::Event;
 use crate::profile::{HistoryQuery, Profile, StoredMessage};
+use crate::sys;
 
 /// Longer than any command takes: a message is dialled, sent and stored within it.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// Longest time for a node that runs to say its first word, however busy the machine is.
+const GREETING: Duration = Duration::from_secs(10);
+/// Longest time for a node that holds the profile to have its socket, as it begins, ends, or puts it back.
+const NO_SOCKET: Duration = Duration::from_secs(6);
+/// Between two looks for a socket.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What may wait to be written.
 const WAITING_BYTES: usize = 16 << 20;
@@ -27,6 +37,8 @@ const WAITING_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub struct NodeClient {
     stream: UnixStream,
+    /// Whom to name when nothing comes.
+    holder: Holder,
     /// What is to be written as soon as there is room.
     outgoing: BytesMut,
     incoming: BytesMut,
@@ -47,31 +59,33 @@ pub enum FromNode {
 }
 
 impl NodeClient {
-    /// Connects to the running node; `None` when none runs.
+    /// Connects to the running node and hears a first word from it; `None` when none runs.
     ///
     /// # Errors
-    /// When one runs and can't be talked to.
+    /// When one runs and can't be talked to: [`Error::NodeStopped`] within two seconds.
     pub async fn connect(profile: &Profile) -> Result<Option<Self>, Error> {
-        let path = profile.socket_path();
-        match UnixStream::connect(&path).await {
-            Ok(stream) => Ok(Some(Self {
-                stream,
-                outgoing: BytesMut::new(),
-                incoming: BytesMut::new(),
-                scanned: 0,
-                held: VecDeque::new(),
-                next_id: 0,
-            })),
-            // A path too long for a socket is invalid input: no node can have bound it.
-            Err(why)
-                if matches!(
-                    why.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput
-                ) =>
-            {
-                Ok(None)
+        let begun = Instant::now();
+        loop {
+            if let Some(stream) = dial(profile).await? {
+                let mut client = Self::new(stream)?;
+                match client.greet().await {
+                    Ok(()) => return Ok(Some(client)),
+                    // It ended at this moment: there is another one, or none.
+                    Err(Error::NodeGone { .. }) if begun.elapsed() < NO_SOCKET => {}
+                    Err(error) => return Err(error),
+                }
             }
-            Err(why) => Err(Error::disk(&path)(why)),
+            if !profile.is_node_running()? {
+                return Ok(None);
+            }
+            let holder = Holder::of(profile.node_holder().pid);
+            if begun.elapsed() >= Holder::PATIENCE && holder.is_stopped() {
+                return Err(holder.stopped());
+            }
+            if begun.elapsed() >= NO_SOCKET {
+                return Err(holder.without_socket(profile));
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -260,8 +274,34 @@ impl NodeClient {
     /// # Errors
     /// [`Error::Told`] with what the node says.
     pub async fn call<T: DeserializeOwned>(&mut self, action: Action) -> Result<T, Error> {
-        let id = self.send(action).await?;
+        self.call_within(PATIENCE, action).await
+    }
+
+    /// The node's process.
+    pub const fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    fn new(stream: UnixStream) -> Result<Self, Error> {
+        let credentials = stream.peer_cred().map_err(|why| gone(&why.to_string()))?;
+        if !sys::is_this_user(credentials.uid()) {
+            let message = format!("the socket of this profile's node belongs to user {}", credentials.uid());
+            return Err(Error::Told { kind: crate::engine::ErrorKind::Refused, message });
+        }
+        let holder = Holder::of(credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0));
+        let (outgoing, incoming, held) = (BytesMut::new(), BytesMut::new(), VecDeque::new());
+        Ok(Self { stream, holder, outgoing, incoming, scanned: 0, held, next_id: 0 })
+    }
+
+    /// Hears a first word: a socket takes connections whatever becomes of the process behind it.
+    async fn greet(&mut self) -> Result<(), Error> {
+        self.call_within::<Status>(GREETING, Action::Status).await.map(|_| ())
+    }
+
+    async fn call_within<T: DeserializeOwned>(&mut self, patience: Duration, action: Action) -> Result<T, Error> {
+        let holder = self.holder.clone();
         let reply = async {
+            let id = self.send(action).await?;
             loop {
                 match self.read().await? {
                     FromNode::Reply(reply) if reply.id == id => return reply.outcome.into_result(),
@@ -270,8 +310,30 @@ impl NodeClient {
                 }
             }
         };
-        let value = tokio::time::timeout(PATIENCE, reply).await.map_err(|_| gone("it doesn't answer"))??;
+        let value = holder.attend(patience, reply).await?;
         serde_json::from_value(value).map_err(|why| gone(&why.to_string()))
+    }
+}
+
+/// A connection to the node's socket; `None` when nobody listens.
+async fn dial(profile: &Profile) -> Result<Option<UnixStream>, Error> {
+    let usual = profile.socket_path();
+    if let Some(stream) = connect_to(&usual).await? {
+        return Ok(Some(stream));
+    }
+    match profile.node_holder().socket.filter(|elsewhere| *elsewhere != usual) {
+        Some(elsewhere) => connect_to(&elsewhere).await,
+        None => Ok(None),
+    }
+}
+
+async fn connect_to(path: &Path) -> Result<Option<UnixStream>, Error> {
+    use io::ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
+    match UnixStream::connect(path).await {
+        Ok(stream) => Ok(Some(stream)),
+        // A path too long for a socket is invalid input: no node can have bound it.
+        Err(why) if matches!(why.kind(), NotFound | ConnectionRefused | InvalidInput) => Ok(None),
+        Err(why) => Err(Error::disk(path)(why)),
     }
 }
 
@@ -289,7 +351,7 @@ impl Outcome {
 }
 
 fn gone(why: &str) -> Error {
-    Error::Told { kind: crate::engine::ErrorKind::Network, message: format!("the running node of this profile: {why}") }
+    Error::NodeGone { why: why.to_owned() }
 }
 
 #[cfg(test)]
@@ -302,14 +364,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_has_much_to_tell_and_reads_nothing_meanwhile_is_heard() {
         let (stream, node) = UnixStream::pair().unwrap();
-        let mut client = NodeClient {
-            stream,
-            outgoing: BytesMut::new(),
-            incoming: BytesMut::new(),
-            scanned: 0,
-            held: VecDeque::new(),
-            next_id: 0,
-        };
+        let mut client = NodeClient::new(stream).unwrap();
         let (reading, mut writing) = node.into_split();
         let told = async {
             for id in 1..=COMMANDS {

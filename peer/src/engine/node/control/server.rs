@@ -1,8 +1,6 @@
 //! The node's side of the local socket.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +8,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::peer::Code;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::reported::Reported;
-use super::{Action, Command, LINE_BYTES, Outcome, Reply, Status};
+use super::socket::ControlSocket;
+use super::{Action, Command, LINE_BYTES, Lifetime, Outcome, Reply, Status};
 use crate::engine::account::{self, PasswordChange};
 use crate::engine::chat;
 use crate::engine::event::{Event, Events};
@@ -25,7 +24,10 @@ use crate::engine::node::guard::Doubt;
 use crate::engine::node::keeper::Standing;
 use crate::engine::node::{Exchange, people};
 use crate::engine::{Error, Me, blocking, now_s, offers};
-use crate::profile::Profile;
+use crate::profile::{NodeLock, ProfileError};
+
+/// Between two looks whether the socket and the lock are still there.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Clients at once: views and scripts of one user.
 const CLIENTS: usize = 64;
@@ -33,7 +35,7 @@ const CLIENTS: usize = 64;
 /// The listening socket and what commands act on.
 #[derive(Debug)]
 pub(in crate::engine::node) struct Server {
-    listener: UnixListener,
+    socket: ControlSocket,
     shared: Arc<Shared>,
 }
 
@@ -43,35 +45,38 @@ struct Shared {
     exchange: Exchange,
     events: Events,
     stop: CancellationToken,
+    lifetime: Lifetime,
 }
 
 impl Server {
-    /// Takes the socket's path; the caller holds the profile's node lock, so what is there is left over.
+    /// Takes the socket's name.
+    ///
+    /// # Errors
+    /// When there is no place for it.
     pub(in crate::engine::node) fn bind(
         me: Me,
+        lock: Arc<NodeLock>,
         exchange: Exchange,
         events: Events,
         stop: CancellationToken,
+        lifetime: Lifetime,
     ) -> Result<Self, Error> {
-        let path = me.profile.socket_path();
-        remove_socket(&me.profile);
-        let listener = UnixListener::bind(&path).map_err(|why| {
-            // A socket's path has at most 108 bytes.
-            let advice = io::Error::new(why.kind(), format!("{why} (is the path too long? choose a shorter --home)"));
-            Error::Disk { path: path.clone(), source: advice }
-        })?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Error::disk(&path))?;
-        let shared = Arc::new(Shared { me, exchange, events, stop });
-        Ok(Self { listener, shared })
+        let socket = ControlSocket::bind(&me.profile, lock)?;
+        Ok(Self { socket, shared: Arc::new(Shared { me, exchange, events, stop, lifetime }) })
     }
 
     /// Serves clients until the node stops.
-    pub(in crate::engine::node) async fn run(self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When another node has the profile.
+    pub(in crate::engine::node) async fn run(mut self) -> Result<(), Error> {
         let mut clients = JoinSet::new();
+        let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
         loop {
             tokio::select! {
                 () = self.shared.stop.cancelled() => break,
-                accepted = self.listener.accept(), if clients.len() < CLIENTS => match accepted {
+                _ = look.tick() => self.socket.look()?,
+                accepted = self.socket.listener().accept(), if clients.len() < CLIENTS => match accepted {
                     Ok((stream, _)) => {
                         clients.spawn(serve_client(stream, self.shared.clone()));
                     }
@@ -91,11 +96,6 @@ impl Server {
         clients.shutdown().await;
         Ok(())
     }
-}
-
-/// Removes what a node that was killed left behind.
-pub(in crate::engine::node) fn remove_socket(profile: &Profile) {
-    let _ = fs::remove_file(profile.socket_path());
 }
 
 async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
@@ -124,11 +124,21 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
                     Action::Watch => {
                         watching.get_or_insert_with(|| shared.events.subscribe());
                         write_line(&mut writer, &ok(command.id, Value::Null)).await?;
-                        if let Standing::Away { why } = shared.exchange.tracker.standing() {
-                            write_line(&mut writer, &Event::TrackerLost { why }).await?;
+                        match shared.exchange.tracker.standing() {
+                            Standing::Away { why } => {
+                                write_line(&mut writer, &Event::TrackerLost { why }).await?;
+                            }
+                            Standing::Displaced(elsewhere) => {
+                                write_line(&mut writer, &Event::Displaced(elsewhere)).await?;
+                            }
+                            Standing::Present { .. } => {}
                         }
                     }
                     Action::Stop => {
+                        write_line(&mut writer, &ok(command.id, Value::Null)).await?;
+                        shared.stop.cancel();
+                    }
+                    Action::HandOver if shared.lifetime == Lifetime::View => {
                         write_line(&mut writer, &ok(command.id, Value::Null)).await?;
                         shared.stop.cancel();
                     }
@@ -244,16 +254,23 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             shared.exchange.tracker.shares_changed();
             Value::Null
         }
+        Action::GoOnline => {
+            shared.exchange.tracker.go_online();
+            Value::Null
+        }
+        Action::HandOver => return Err(ProfileError::NodeRuns { pid: Some(std::process::id()) }.into()),
         Action::Watch | Action::Transfer(_) | Action::Stop => Value::Null,
     })
 }
 
 fn status(shared: &Shared) -> Status {
-    let address = match shared.exchange.tracker.standing() {
-        Standing::Present { address } => Some(address),
-        Standing::Away { .. } => None,
+    let (address, elsewhere) = match shared.exchange.tracker.standing() {
+        Standing::Present { address } => (Some(address), None),
+        Standing::Displaced(elsewhere) => (None, Some(elsewhere)),
+        Standing::Away { .. } => (None, None),
     };
-    Status { user: shared.me.user.clone(), address, pid: std::process::id() }
+    let (user, lifetime) = (shared.me.user.clone(), shared.lifetime);
+    Status { user, address, pid: std::process::id(), lifetime, elsewhere }
 }
 
 const fn ok(id: u64, value: Value) -> Reply {
