@@ -49,11 +49,11 @@ fn a_running_node_of_the_profile_carries_the_messages() {
     // The same link the other way round.
     bob.peer(["chat", "alice", "and back"]).run().exits(0);
     hers.wait_for("bob: and back");
-    alice.peer(["chat", "zoe", "x"]).run().exits(4).says("no user zoe");
+    alice.peer(["chat", "zoe", "x"]).run().exits(4).says("no user \"zoe\"");
     his.interrupt();
     his.finish().exits(130);
     alice.peer(["chat", "--now", "bob", "too late"]).run().exits(4).says("bob is offline");
-    alice.peer(["chat", "bob", "for later"]).run().exits(0).says("bob is offline").says("the message waits");
+    alice.peer(["chat", "bob", "for later"]).run().exits(0).says("bob is offline").says("message queued");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn somebody_who_vanished_is_offline_and_heard_again_when_back() {
     his.finish().exits(137);
     let lost = alice.peer(["chat", "--now", "bob", "into the void"]).run();
     assert!(matches!(lost.code, 4 | 7), "{lost}");
-    alice.peer(["chat", "bob", "second"]).run().exits(0).says("the message waits");
+    alice.peer(["chat", "bob", "second"]).run().exits(0).says("message queued");
     let his = bob.serve();
     alice.peer(["chat", "bob", "third"]).run().exits(0);
     his.wait_for("alice: third");

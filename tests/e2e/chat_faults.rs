@@ -209,7 +209,7 @@ fn nothing_is_acked_that_a_full_disk_could_not_store() {
     his.wait_for("online as bob at ");
     let text = "z".repeat(16 * 1000);
     let lines: String = (0..100).map(|number| format!("{number} {text}\n")).collect();
-    alice.peer(["chat", "bob"]).stdin(lines).run().exits(0).says("the message waits");
+    alice.peer(["chat", "bob"]).stdin(lines).run().exits(0).says("message queued");
     his.wait_for("could not be stored and will come again");
     let stored = |user: &User<'_>| {
         let all = user.peer(["--json", "history", "bob"]).run();
@@ -298,6 +298,6 @@ fn a_node_whose_account_moved_elsewhere_ends_and_says_why() {
     new_bob.peer(["login", "bob", "--rebind", "--password-file"]).arg(bob.password_file()).run().exits(0);
     let new = new_bob.peer(["serve"]).start();
     new.wait_for("online as bob at ");
-    his.finish().exits(3).says("no account is bound to this certificate: run `peer login NAME`");
+    his.finish().exits(3).says("the account bob lives on another machine since ").says("`peer login bob --rebind`");
     assert!(new.is_running());
 }

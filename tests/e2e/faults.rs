@@ -36,7 +36,7 @@ fn somebody_unknown_and_somebody_offline_are_exit_4() {
     let alice = lab.user("alice");
     lab.user("bob");
     for args in [&["fetch", "zoe", "x"][..], &["files", "zoe"], &["chat", "zoe", "hi"]] {
-        alice.peer(args).run().exits(4).says("no user zoe");
+        alice.peer(args).run().exits(4).says("no user \"zoe\"");
     }
     for args in [&["fetch", "bob", "x"][..], &["files", "bob"], &["chat", "--now", "bob", "hi"]] {
         alice.peer(args).run().exits(4).says("bob is offline");

@@ -66,7 +66,7 @@ fn a_caller_with_a_changed_key_is_refused() {
     let new_bob = rebind(&lab, &bob);
     new_bob.peer(["chat", "--now", "alice", "at once"]).run().exits(6).says("your key is not the one").is_plain();
     let waits = new_bob.peer(["chat", "alice", "me again"]).run();
-    waits.exits(0).says("your key is not the one").says("the message waits").is_plain();
+    waits.exits(0).says("your key is not the one").says("message queued").is_plain();
     assert!(!node.said().contains("me again"));
     // It goes when she trusts the new key, and not before.
     alice.peer(["trust", "bob", "--replace", &new_bob.fingerprint(), "--yes"]).run().exits(0);

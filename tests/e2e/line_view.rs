@@ -207,6 +207,7 @@ fn the_terminal_is_given_back() {
 fn ctrl_z_goes_to_the_shell_and_fg_comes_back() {
     let lab = Lab::start();
     let (alice, bob, node) = online_pair(&lab);
+    let _hers = alice.serve();
     // A shell with job control, that says what it sees.
     let script = r#"set -m; "$@"; echo "stopped, $(stty -a | grep -o ' icanon')"; read -r word; echo "read $word"; fg"#;
     let mut view = alice.peer(["chat", "bob"]).through_shell(script).in_terminal(60, 16);

@@ -76,7 +76,7 @@ fn the_list_can_be_narrowed() {
     let hash = found.exits(0).json()[0]["hash"].as_str().unwrap().to_owned();
     assert_eq!(who(&["--hash", &hash]), ["bob 1", "carol 1"]);
     alice.peer(["list", "alice"]).run().exits(4).says("alice is offline");
-    alice.peer(["list", "nobody"]).run().exits(4).says("no user nobody");
+    alice.peer(["list", "nobody"]).run().exits(4).says("no user \"nobody\"");
 }
 
 #[test]

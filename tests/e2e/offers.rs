@@ -63,7 +63,7 @@ fn an_offer_waits_for_somebody_absent_and_follows_its_file() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let file = lab.file("a.bin", 1000);
-    alice.peer(["offer", "bob"]).arg(&file).run().exits(0).says("the message waits");
+    alice.peer(["offer", "bob"]).arg(&file).run().exits(0).says("message queued");
     let (_hers, his) = (alice.serve(), bob.serve());
     his.wait_for("alice: offers a.bin");
     tests::files::write(&file, vec![7; 5000]);
@@ -106,4 +106,23 @@ fn somebody_who_is_blocked_is_refused() {
     his.wait_for("alice: friends again");
     alice.fetch("bob", ["a.txt"], &here).run().exits(0);
     drop(hers);
+}
+
+#[test]
+fn what_is_offered_to_nobody_is_neither_offered_nor_told() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let file = lab.file("a.txt", 10);
+    let looks_untouched = || {
+        alice.peer(["offer"]).run().exits(0).prints_exactly("");
+        alice.peer(["history"]).run().exits(0).prints_exactly("");
+        alice.peer(["outbox"]).run().exits(0).prints_exactly("");
+    };
+    for through_node in [false, true] {
+        let _node = through_node.then(|| alice.serve());
+        alice.peer(["offer", "nobody"]).arg(&file).run().exits(4).says("there is no user \"nobody\"");
+        alice.peer(["chat", "nobody", "hello?"]).run().exits(4).says("there is no user \"nobody\"");
+        alice.peer(["chat", "nobody"]).stdin("one\ntwo\n").run().says("there is no user \"nobody\"");
+        looks_untouched();
+    }
 }

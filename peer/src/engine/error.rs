@@ -56,7 +56,7 @@ pub enum Error {
     /// The tracker doesn't know this profile's key any more.
     #[error(
         "this machine was signed out of {user} ({}): `peer login {user} --rebind` brings the account here",
-        shared::safe_text::safe_line(.why)
+        safe_line(.why)
     )]
     SignedOut {
         /// Of which account.

@@ -1,0 +1,184 @@
+//! A profile's folder that is not as it should be: lost keys, empty databases, file systems that can do less.
+
+use std::path::Path;
+use std::process::Command;
+
+use tests::{Invocation, Lab, User, binaries};
+
+fn key_of(home: &Path) -> std::path::PathBuf {
+    home.join("identity/identity.pem")
+}
+
+#[test]
+fn a_lost_key_is_told_and_not_made_anew() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let old = bob.fingerprint();
+    let key = key_of(bob.home());
+    std::fs::rename(&key, lab.join("away.pem")).unwrap();
+    for args in [&["whoami"][..], &["serve"], &["list"], &["chat", "alice", "hi"], &["share", "away.pem"]] {
+        let told = bob.peer(args).run();
+        if args[0] != "share" {
+            told.exits(9).says(&key.to_string_lossy()).says("is missing").says("put back a copy").is_plain();
+            told.says("peer login bob --rebind");
+        }
+        assert!(!key.exists(), "{told}");
+    }
+    std::fs::write(&key, "").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    bob.peer(["whoami"]).run().exits(9).says("is empty");
+    std::fs::rename(lab.join("away.pem"), &key).unwrap();
+    assert_eq!(bob.fingerprint(), old);
+    // The way out that is named is one.
+    std::fs::remove_file(&key).unwrap();
+    let login = |args: &[&str]| bob.peer(["login", "bob", "--password-file"]).arg(bob.password_file()).args(args).run();
+    login(&[]).exits(9).says("is missing");
+    login(&["--rebind"]).exits(0);
+    assert_ne!(bob.fingerprint(), old);
+}
+
+#[test]
+fn an_empty_database_beside_a_key_is_told() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let database = bob.home().join("profile.db");
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(bob.home().join(format!("profile.db{end}")));
+    }
+    std::fs::write(&database, "").unwrap();
+    for args in [&["whoami"][..], &["shares"], &["serve"]] {
+        bob.peer(args).run().exits(9).says(&database.to_string_lossy()).says("is empty").says("put back a copy");
+    }
+    assert_eq!(std::fs::metadata(&database).unwrap().len(), 0);
+    std::fs::remove_file(&database).unwrap();
+    bob.peer(["whoami"]).run().exits(3);
+}
+
+#[test]
+fn who_only_asks_makes_no_profile() {
+    let lab = Lab::start();
+    let nobody = lab.stranger("nobody");
+    for args in [&["whoami"][..], &["list"], &["history"], &["chat", "bob", "hi"], &["logout"], &["offer"]] {
+        nobody.peer(args).run().exits(3).says("not logged in");
+        assert!(!nobody.home().exists(), "{args:?}");
+    }
+    let without = |home: &str| {
+        let mut run = Invocation::new(binaries::binary("peer"), lab.path()).arg("whoami").env("HOME", home);
+        run = run.env("XDG_DATA_HOME", "relative");
+        run.run()
+    };
+    without("relative").exits(2).says("relative").says("--home DIR");
+    without("/nonexistent/vizinho").exits(2).says("/nonexistent/vizinho").says("--home DIR");
+    assert!(!lab.join("relative").exists() && !Path::new("/nonexistent").exists());
+}
+
+/// A mount that goes with the test.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    /// Runs the command that mounts; `None`, and a word about it, where that doesn't work here.
+    fn by(program: &str, args: &[&str], at: &Path) -> Option<Self> {
+        let done = Command::new(program).args(args).output();
+        match done {
+            Ok(done) if done.status.success() => Some(Self(at.to_owned())),
+            other => {
+                println!("skipped: {program} doesn't mount here ({other:?})");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_profile_that_can_only_be_read_is_looked_at() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _his = bob.serve();
+    alice.share([lab.file("a.txt", 10)]);
+    alice.peer(["chat", "bob", "before"]).run().exits(0);
+    let home = alice.home().to_string_lossy().into_owned();
+    let Some(_mount) = Mount::by("mount", &["--bind", &home, &home], alice.home()) else { return };
+    let remounted = Command::new("mount").args(["-o", "remount,bind,ro", &home]).status().unwrap();
+    assert!(remounted.success());
+    alice.peer(["whoami"]).run().exits(0).prints("user     alice");
+    alice.peer(["list"]).run().exits(0).prints("bob");
+    alice.peer(["history"]).run().exits(0).prints("to bob: before");
+    alice.peer(["shares"]).run().exits(0).prints("a.txt");
+    alice.peer(["outbox"]).run().exits(0);
+    alice.peer(["share"]).arg(lab.file("b.txt", 10)).run().exits(9).says("profile.db");
+    alice.peer(["serve"]).run().exits(9).says("node.lock");
+}
+
+/// A stick with a file system that knows neither sockets, links nor permissions; `None` where there can be none.
+fn stick(lab: &Lab, options: &str) -> Option<(Mount, std::path::PathBuf)> {
+    let (image, at) = (lab.join("stick.img"), lab.empty_folder("stick"));
+    std::fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let made = Command::new("mkfs.exfat").arg(&image).output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        println!("skipped: no mkfs.exfat here");
+        return None;
+    }
+    let (image, place) = (image.to_string_lossy().into_owned(), at.to_string_lossy().into_owned());
+    Some((Mount::by("mount.exfat-fuse", &["-o", options, &image, &place], &at)?, at))
+}
+
+#[test]
+fn a_file_system_that_shows_all_to_everybody_holds_no_profile() {
+    let lab = Lab::start();
+    let Some((_mount, at)) = stick(&lab, "umask=000") else { return };
+    let eve = lab.stranger("eve");
+    let home = at.join("deep/profile");
+    let register = eve.peer(["register", "eve", "--password-file"]).arg(eve.password_file());
+    register.env("VIZINHO_HOME", &home).run().exits(9).says("keeps no permissions").says("--home");
+    assert_eq!(tests::files::names_in(&at), Vec::<String>::new());
+}
+
+#[test]
+fn a_stick_that_is_ours_alone_holds_a_profile() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let Some((_mount, at)) = stick(&lab, "umask=077") else { return };
+    works_at(&lab, &bob, &at.join("profile"));
+}
+
+/// Does with a profile there what one does with profiles.
+fn works_at(lab: &Lab, bob: &User<'_>, home: &Path) {
+    let carol = |args: &[&str]| bob.peer(args).env("VIZINHO_HOME", home);
+    carol(&["register", "carol", "--password-file"]).arg(bob.password_file()).run().exits(0);
+    let node = carol(&["serve"]).start();
+    node.wait_for("online as carol at ");
+    carol(&["whoami"]).run().exits(0).prints("yes, at");
+    carol(&["share"]).arg(lab.file("a.txt", 1000)).run().exits(0);
+    carol(&["serve"]).run().exits(1).says("already running");
+    bob.peer(["chat", "carol", "over there?"]).run().exits(0);
+    node.wait_for("bob: over there?");
+    let here = lab.empty_folder("here");
+    bob.fetch("carol", ["a.txt"], &here).run().exits(0);
+    carol(&["logout"]).run().exits(0);
+    node.finish().exits(0);
+}
+
+#[test]
+fn a_profile_on_a_network_file_system_works() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let (far, at) = (lab.empty_folder("far"), lab.empty_folder("near"));
+    let server = ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server"];
+    let Some(server) = server.into_iter().find(|path| Path::new(path).exists()) else {
+        println!("skipped: no sftp-server here");
+        return;
+    };
+    // In place of ssh: the server itself, on this machine.
+    let ssh = tests::files::write(lab.join("ssh"), format!("#!/bin/sh\nexec {server}\n"));
+    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let from = format!("x:{}", far.display());
+    let (option, at_text) = (format!("ssh_command={}", ssh.display()), at.to_string_lossy().into_owned());
+    let Some(_mount) = Mount::by("sshfs", &[&from, &at_text, "-o", &option], &at) else { return };
+    works_at(&lab, &bob, &at.join("profile"));
+}
