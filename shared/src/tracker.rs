@@ -158,7 +158,10 @@
 //!
 //! A present peer of ours sends `HEARTBEAT` every 30 s; its lease is 90 s, and 10 s after its connection dropped. A
 //! client of the exercise stays present until `LOGOUT` or an hour without a request. A new login replaces the old one.
-//! The `ip` listed is the one the socket came from; `addresses` are further candidates.
+//! The `ip` listed is the one the socket came from; `addresses` are further candidates, the likeliest first. Some of them
+//! are those of other machines as well (every machine with containers has a 172.17.0.1): whoever dials and finds another
+//! key at one of `addresses`, or the key of another account at `ip`, found a wrong address and no changed identity. A
+//! link-local address (fe80::/10) means something on the network on which the tracker is reached.
 //!
 //! A profile that was copied runs twice with one key, and each login replaces the other's. A process names itself by
 //! `instance` (32 hexadecimal digits, random, another one at each start). With `"yields": true` it only comes back: if

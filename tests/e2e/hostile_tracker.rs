@@ -99,7 +99,7 @@ fn another_certificate_than_before_is_exit_11() {
     let refused = alice.peer(["list"]).run().err();
     let advice = refused.lines().find(|line| line.contains("peer trust")).expect("advice").trim().to_owned();
     let words: Vec<&str> = advice.split(' ').skip(1).collect();
-    alice.peer(words).run().exits(0);
+    alice.peer(words).arg("--yes").run().exits(0);
     alice.peer(["list"]).run().exits(0);
     drop(impostor);
 }

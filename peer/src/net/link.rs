@@ -391,3 +391,73 @@ fn peer_fingerprint(connection: &quinn::Connection) -> Option<Fingerprint> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     fingerprint_of_chain(Some(&chain))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OBSERVED: &str = "10.0.0.2:4";
+    const NAMED: &str = "172.17.0.1:4";
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn key(byte: u8) -> Fingerprint {
+        Fingerprint::from_bytes([byte; 32])
+    }
+
+    fn target() -> Target {
+        let (user, fingerprint) = ("bob".parse().unwrap(), key(1));
+        Target { user, fingerprint, addresses: vec![at(OBSERVED), at(NAMED)], observed: Some(at(OBSERVED)) }
+    }
+
+    fn silent(text: &str) -> (SocketAddr, LinkError) {
+        (at(text), LinkError::NoAnswer { addresses: text.to_owned(), within: PATIENCE })
+    }
+
+    fn other(text: &str, presented: Fingerprint) -> (SocketAddr, LinkError) {
+        (at(text), LinkError::OtherKey { address: at(text), expected: key(1), presented })
+    }
+
+    fn told(failures: Vec<(SocketAddr, LinkError)>) -> LinkError {
+        verdict(&target(), key(9), failures, None)
+    }
+
+    #[test]
+    fn somebody_else_at_a_named_address_is_no_answer() {
+        let error = told(vec![silent(OBSERVED), other(NAMED, key(2))]);
+        assert!(matches!(error, LinkError::NoAnswer { .. }), "{error}");
+        assert_eq!(error.to_string(), "no answer from 10.0.0.2:4 (somebody else has 172.17.0.1:4) within 5 s");
+    }
+
+    #[test]
+    fn this_machine_is_nobody() {
+        let error = told(vec![other(OBSERVED, key(9)), silent(NAMED)]);
+        assert!(matches!(error, LinkError::NoAnswer { .. }), "{error}");
+    }
+
+    #[test]
+    fn somebody_else_where_the_tracker_saw_them_is_told() {
+        for failures in [
+            vec![other(OBSERVED, key(2)), other(NAMED, key(3))],
+            vec![silent(NAMED), other(OBSERVED, key(2))],
+            vec![(at(NAMED), LinkError::Protocol("x".to_owned())), other(OBSERVED, key(2))],
+        ] {
+            let error = told(failures);
+            assert!(matches!(error, LinkError::OtherKey { presented, .. } if presented == key(2)), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_said_counts_more_than_silence() {
+        let refused = || LinkError::Refused { code: Code::Busy, message: "later".to_owned() };
+        let error = told(vec![(at(OBSERVED), refused()), silent(NAMED), other(NAMED, key(2))]);
+        assert!(matches!(error, LinkError::Refused { .. }), "{error}");
+        let narrow = NarrowPath::OnTheWay { ip: at(OBSERVED).ip(), needed: 1228 };
+        let error = verdict(&target(), key(9), vec![silent(OBSERVED), silent(NAMED)], Some(narrow.clone()));
+        assert!(matches!(error, LinkError::TooNarrow(told) if told == narrow));
+        let error = verdict(&target(), key(9), vec![(at(OBSERVED), refused())], Some(narrow));
+        assert!(matches!(error, LinkError::Refused { .. }), "{error}");
+    }
+}
