@@ -14,15 +14,24 @@ struct Scene {
 
 impl Scene {
     fn make() -> Option<Self> {
+        Self::at("10.79.0.1/24")
+    }
+
+    fn at(address: &str) -> Option<Self> {
         let mut network = Network::make()?;
-        let here = network.host("here", &["10.79.0.1/24"]);
+        let here = network.host("here", &[address]);
         Some(Self { lab: Lab::without_tracker(), network, here })
     }
 
     fn tracker(&mut self, name: &str, address: &str, args: &[&str]) -> (Process, String) {
-        let host = self.network.host(name, &[&format!("{address}/24")]);
+        let args: Vec<&str> = ["--listen", "0.0.0.0:8000"].into_iter().chain(args.iter().copied()).collect();
+        self.tracker_with(name, &format!("{address}/24"), &args)
+    }
+
+    fn tracker_with(&mut self, name: &str, address: &str, args: &[&str]) -> (Process, String) {
+        let host = self.network.host(name, &[address]);
         let tracker = Invocation::new(binaries::binary("tracker"), self.lab.path());
-        let tracker = tracker.args(["--listen", "0.0.0.0:8000", "--data-dir"]).arg(self.lab.join(name)).args(args);
+        let tracker = tracker.arg("--data-dir").arg(self.lab.join(name)).args(args);
         let process = tracker.on(&host).start();
         process.wait_for("tracker listening on");
         let fingerprint = process.wait_for("fingerprint ");
@@ -97,6 +106,19 @@ fn the_one_tracker_of_a_network_is_found_and_pinned() {
     let deaf = scene.register("bob", &["--no-mdns"]).run();
     deaf.exits(7).says("127.0.0.1:8000");
     assert!(!deaf.err().contains("looking for"), "{deaf}");
+}
+
+#[test]
+fn by_default_a_tracker_is_found_on_a_network_of_either_family() {
+    for (ours, theirs) in [("10.79.0.1/24", "10.79.0.2/24"), ("fd79::1/64", "fd79::2/64")] {
+        let Some(mut scene) = Scene::at(ours) else { return };
+        let (tracker, fingerprint) = scene.tracker_with("tracker", theirs, &[]);
+        tracker.wait_for("tracker listening on 0.0.0.0:8000");
+        tracker.wait_for("tracker listening on [::]:8000");
+        let found = scene.register("alice", &[]).run();
+        found.exits(0).says("looking for one on this network").says(&fingerprint);
+        scene.peer("alice", &["list"]).on(&scene.here).run().exits(0);
+    }
 }
 
 #[test]

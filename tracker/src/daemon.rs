@@ -6,6 +6,7 @@ mod commands;
 mod data_folder;
 mod http;
 mod identity;
+mod listeners;
 mod manager;
 mod reload;
 mod settings;
@@ -45,6 +46,7 @@ pub use settings::{Settings, SettingsError};
 
 use announcement::Announcement;
 use data_folder::DataFolder;
+use listeners::Reachable;
 use reload::Live;
 
 /// Changes how much is logged, and in what form.
@@ -63,7 +65,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Vec<SocketAddr>,
     /// Where everything that lasts is kept.
     pub data_folder: PathBuf,
     /// Presence of a client of the exercise without a request.
@@ -157,7 +159,7 @@ impl From<IdentityError> for DaemonError {
 /// [`DaemonError`].
 pub fn run(settings: Settings, command_line: Vec<OsString>, set_log: SetLog) -> Result<(), DaemonError> {
     let config = settings.args.to_config().ok_or(DaemonError::NoFolder)?;
-    let activated = manager::activated_listener()?;
+    let activated = manager::activated_listeners()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, activated, settings, command_line, set_log));
     // A hash that nobody waits for any more is not worth waiting for either.
@@ -167,7 +169,7 @@ pub fn run(settings: Settings, command_line: Vec<OsString>, set_log: SetLog) -> 
 
 async fn serve(
     config: Config,
-    activated: Option<std::net::TcpListener>,
+    activated: Vec<std::net::TcpListener>,
     settings: Settings,
     command_line: Vec<OsString>,
     set_log: SetLog,
@@ -183,11 +185,14 @@ async fn serve(
     let identity = identity::open(&config.data_folder, &store)?;
     let accounts = Accounts::start(store)?;
     let memory = Memory::open(&config.data_folder.join(PRESENCE))?;
-    let listener = match activated {
-        Some(listener) => TcpListener::from_std(listener)?,
-        None => listen(config.listen).await?,
+    let listeners = if activated.is_empty() {
+        listeners::listen(&config.listen)?
+    } else {
+        activated.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?
     };
-    let (address, fingerprint) = (listener.local_addr()?, identity.fingerprint());
+    let reachable = listeners.iter().map(Reachable::of).collect::<io::Result<Vec<_>>>()?;
+    let addresses: Vec<SocketAddr> = reachable.iter().map(|reachable| reachable.address).collect();
+    let fingerprint = identity.fingerprint();
     let service = Arc::new(Service::start(config.policy(), accounts, memory).await?);
     let mut beside = JoinSet::new();
     if let Some(address) = config.metrics {
@@ -198,7 +203,7 @@ async fn serve(
     let control = Control {
         service: Arc::clone(&service),
         data_folder: config.data_folder.clone(),
-        addresses: vec![address],
+        addresses: addresses.clone(),
         fingerprint,
     };
     match admin::serve(control) {
@@ -213,8 +218,8 @@ async fn serve(
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
     let tracker = Tracker { service, tls, patience, budget: Arc::new(Budget::new()), places };
-    announce(address, fingerprint, &config.data_folder);
-    let announcement = if config.mdns { Announcement::begin(address, fingerprint) } else { None };
+    announce(&addresses, fingerprint, &config.data_folder);
+    let announcement = if config.mdns { Announcement::begin(&reachable, fingerprint) } else { None };
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: closing"),
@@ -222,7 +227,7 @@ async fn serve(
         }
         manager::stopping();
     };
-    server::serve(listener, tracker, shutdown).await;
+    server::serve(listeners.into(), tracker, shutdown).await;
     beside.shutdown().await;
     if let Some(announcement) = announcement {
         announcement.end();
@@ -241,13 +246,6 @@ impl Config {
         };
         Policy { rules, rates: self.rates, registration: self.registration }
     }
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, DaemonError> {
-    TcpListener::bind(address).await.map_err(|why| match why.kind() {
-        io::ErrorKind::AddrInUse => DaemonError::PortInUse(address),
-        _ => DaemonError::Listen { address, why },
-    })
 }
 
 /// Puts the lock's file back when somebody removes it.
@@ -271,16 +269,18 @@ async fn probe_in_time(service: Arc<Service>) {
 }
 
 /// The lines that say the tracker is ready. A closed standard output is nobody's error.
-fn announce(address: SocketAddr, fingerprint: Fingerprint, data_folder: &Path) {
+fn announce(addresses: &[SocketAddr], fingerprint: Fingerprint, data_folder: &Path) {
     let mut stdout = io::stdout().lock();
-    let told = writeln!(stdout, "tracker listening on {address}\nfingerprint {fingerprint}");
+    let lines: String = addresses.iter().map(|address| format!("tracker listening on {address}\n")).collect();
+    let told = writeln!(stdout, "{lines}fingerprint {fingerprint}");
     if let Err(why) = told.and_then(|()| stdout.flush())
         && why.kind() != io::ErrorKind::BrokenPipe
     {
         warn!(%why, "standard output can't be written");
     }
-    manager::ready(&format!("listening on {address}"));
-    info!(%address, %fingerprint, data_folder = %data_folder.display(), "ready");
+    let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    manager::ready(&format!("listening on {addresses}"));
+    info!(%addresses, %fingerprint, data_folder = %data_folder.display(), "ready");
 }
 
 /// As many connections as asked for, if the system gives that many descriptors; else as many as it gives.

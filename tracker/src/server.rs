@@ -1,4 +1,4 @@
-//! The listener and all that it owns.
+//! The listeners and all that they own.
 //!
 //! ```text
 //! serve ─┬─ accept loop: awaits nothing but the next connection
@@ -19,10 +19,11 @@
 
 mod places;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -75,9 +76,45 @@ pub struct Tracker {
     pub places: Arc<Places>,
 }
 
+/// The sockets on which clients come, each having its turn.
+#[derive(Debug)]
+pub struct Listeners {
+    all: Vec<TcpListener>,
+    next: usize,
+}
+
+impl From<Vec<TcpListener>> for Listeners {
+    fn from(all: Vec<TcpListener>) -> Self {
+        Self { all, next: 0 }
+    }
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(only: TcpListener) -> Self {
+        vec![only].into()
+    }
+}
+
+impl Listeners {
+    /// Accepts the next connection. May be cancelled and called again.
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|context| {
+            let count = self.all.len();
+            for at in (self.next..count).chain(0..self.next) {
+                if let Some(Poll::Ready(accepted)) = self.all.get(at).map(|listener| listener.poll_accept(context)) {
+                    self.next = (at + 1) % count;
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 /// Serves clients until `shutdown` is ready, then lets them go.
-pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Future<Output = ()>) {
-    bound_kernel_buffers(&listener);
+pub async fn serve(mut listeners: Listeners, tracker: Tracker, shutdown: impl Future<Output = ()>) {
+    listeners.all.iter().for_each(bound_kernel_buffers);
     let stop = CancellationToken::new();
     let Tracker { service, tls, patience, budget, places } = tracker;
     let tls = TlsAcceptor::from(tls);
@@ -93,7 +130,7 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
             Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
             Some(ended) = refusals.join_next(), if !refusals.is_empty() => note(ended),
             Some(ended) = keeper.join_next(), if !keeper.is_empty() => note(ended),
-            (stream, remote) = next_connection(&listener, &mut not_before) => {
+            (stream, remote) = next_connection(&mut listeners, &mut not_before) => {
                 let place = match places.take(remote.ip(), std::time::Instant::now()) {
                     Ok(place) => place,
                     Err(full) => {
@@ -114,7 +151,7 @@ pub async fn serve(listener: TcpListener, tracker: Tracker, shutdown: impl Futur
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     service.begin_stop();
     stop.cancel();
     refusals.abort_all();
@@ -135,13 +172,13 @@ fn bound_kernel_buffers(listener: &TcpListener) {
 }
 
 /// The next connection, however many accepts fail before.
-async fn next_connection(listener: &TcpListener, not_before: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
+async fn next_connection(listeners: &mut Listeners, not_before: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
         if let Some(time) = *not_before {
             sleep_until(time).await;
             *not_before = None;
         }
-        match listener.accept().await {
+        match listeners.accept().await {
             Ok(accepted) => return accepted,
             Err(why) if is_the_client_s_fault(&why) => debug!(%why, "a connection was gone before it was accepted"),
             Err(why) => {

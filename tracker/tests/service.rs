@@ -152,6 +152,53 @@ fn a_socket_that_was_handed_over_is_used_and_refuses_nobody_meanwhile() {
     second.end();
 }
 
+/// A shell in a network namespace of its own, with loopback; `None` where there are no namespaces to be had.
+fn in_a_network_of_its_own(script: &str) -> Option<Command> {
+    let can = Command::new("unshare").args(["--net", "true"]).output().is_ok_and(|done| done.status.success());
+    if !can {
+        eprintln!("skipped: it needs a network namespace");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", &format!("ip link set lo up && {script} && exec \"$0\" \"$@\""), TRACKER]);
+    Some(command)
+}
+
+#[test]
+fn it_listens_on_both_families_of_addresses_or_on_the_one_there_is() {
+    let folder = TempDir::new().unwrap();
+    let sysctl = |name: &str| format!("echo 1 > /proc/sys/net/ipv6/{name}");
+    for (script, words, expected) in [
+        ("true".to_owned(), "0.0.0.0:0,[::]:0", &["127.0.0.1", "[::1]"][..]),
+        (sysctl("conf/all/disable_ipv6"), "0.0.0.0:0,[::]:0", &["127.0.0.1"]),
+        (sysctl("bindv6only"), "0.0.0.0:0,[::]:0", &["127.0.0.1", "[::1]"]),
+        // One socket for both, whatever the system's habit.
+        (sysctl("bindv6only"), "[::]:0", &["[::1]", "127.0.0.1"]),
+        ("true".to_owned(), "127.0.0.1:0,[::1]:0", &["127.0.0.1", "[::1]"]),
+    ] {
+        let Some(mut command) = in_a_network_of_its_own(&script) else { return };
+        command.args(["--no-mdns", "--listen", words, "--data-dir"]).arg(folder.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let said: Vec<String> = lines.by_ref().take_while(|line| !line.starts_with("fingerprint ")).collect();
+        let ports: Vec<&str> = said.iter().map(|line| line.rsplit_once(':').unwrap().1).collect();
+        assert!(ports.iter().all(|port| *port == ports[0]), "{said:?}");
+        assert_eq!(said.len(), words.split(',').count(), "{said:?}");
+        for host in expected {
+            let ask = format!(
+                "exec 3<>/dev/tcp/{}/{} && printf '{{\"action\":\"LIST_PEERS\"}}' >&3 && head -n1 <&3",
+                host.trim_matches(['[', ']']),
+                ports[0]
+            );
+            let pid = child.id().to_string();
+            let asked = Command::new("nsenter").args(["--net", "--target", &pid, "bash", "-c", &ask]).output().unwrap();
+            assert!(text(&asked.stdout).contains(r#""status":"ok""#), "{words} at {host}: {asked:?}");
+        }
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn accounts_are_administered_while_it_runs() {
     let folder = TempDir::new().unwrap();

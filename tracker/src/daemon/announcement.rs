@@ -3,12 +3,15 @@
 //! TXT: `v` is the protocol's version, `fp` the fingerprint of the tracker's certificate. A hint and no proof: whoever
 //! believes it pins what it chose. Nothing waits for it, and no fault of it stops the tracker.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mdns_sd::{ServiceDaemon, ServiceInfo};
+use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use shared::Fingerprint;
 use tracing::{debug, info};
+
+use super::listeners::{self, Reachable};
 
 /// The service's type.
 const SERVICE: &str = "_vizinho._tcp.local.";
@@ -20,13 +23,24 @@ const GOODBYE: Duration = Duration::from_millis(250);
 /// Announced as long as this lives.
 pub(super) struct Announcement {
     daemon: ServiceDaemon,
-    name: String,
+    names: Vec<String>,
+}
+
+/// The services of one tracker: what it listens on, and nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Place {
+    /// Families of which every address of this machine is reachable.
+    every_v4: bool,
+    every_v6: bool,
+    /// Further addresses.
+    ips: Vec<IpAddr>,
 }
 
 impl Announcement {
     /// Announces a tracker that others can reach; `None` for one that only this machine can, or when it fails.
-    pub(super) fn begin(address: SocketAddr, fingerprint: Fingerprint) -> Option<Self> {
-        if address.ip().to_canonical().is_loopback() {
+    pub(super) fn begin(reachable: &[Reachable], fingerprint: Fingerprint) -> Option<Self> {
+        let places = places(reachable);
+        if places.is_empty() {
             return None;
         }
         // The library counts milliseconds since 1970, and panics where there are none.
@@ -34,7 +48,7 @@ impl Announcement {
             info!(why = "this machine's clock is before 1970", "not announced on the local network");
             return None;
         }
-        match announce(address, fingerprint) {
+        match announce(places, fingerprint) {
             Ok(announcement) => Some(announcement),
             Err(why) => {
                 info!(%why, "not announced on the local network");
@@ -45,27 +59,60 @@ impl Announcement {
 
     /// Says goodbye.
     pub(super) fn end(self) {
-        let unregistered = self.daemon.unregister(&self.name).map(|answer| answer.recv_timeout(GOODBYE));
+        let begun: Vec<_> = self.names.iter().filter_map(|name| self.daemon.unregister(name).ok()).collect();
+        let unregistered = begun.iter().filter(|answer| answer.recv_timeout(GOODBYE).is_ok()).count();
         let ended = self.daemon.shutdown().map(|answer| answer.recv_timeout(GOODBYE));
-        debug!(goodbye = unregistered.is_ok(), ended = ended.is_ok(), "no longer announced");
+        debug!(unregistered, ended = ended.is_ok(), "no longer announced");
     }
 }
 
-fn announce(address: SocketAddr, fingerprint: Fingerprint) -> Result<Announcement, mdns_sd::Error> {
+/// Which addresses others can reach on which port.
+fn places(reachable: &[Reachable]) -> BTreeMap<u16, Place> {
+    let mut places: BTreeMap<u16, Place> = BTreeMap::new();
+    for Reachable { address, is_dual } in reachable.iter().filter(|one| listeners::is_for_others(one.address.ip())) {
+        let place = places.entry(address.port()).or_default();
+        match address.ip() {
+            ip if !ip.is_unspecified() => place.ips.push(ip.to_canonical()),
+            IpAddr::V4(_) => place.every_v4 = true,
+            IpAddr::V6(_) => {
+                place.every_v6 = true;
+                place.every_v4 |= is_dual;
+            }
+        }
+    }
+    places
+}
+
+fn announce(places: BTreeMap<u16, Place>, fingerprint: Fingerprint) -> Result<Announcement, mdns_sd::Error> {
     let daemon = ServiceDaemon::new()?;
     let fingerprint = fingerprint.to_string();
     // Two trackers on one network are told apart by their keys.
     let short = fingerprint.get(..12).unwrap_or_default();
-    let (instance, host) = (format!("Vizinho tracker {short}"), format!("vizinho-{short}.local."));
     let properties = [("v", VERSION), ("fp", fingerprint.as_str())];
-    let everywhere = address.ip().is_unspecified();
-    let ips: &[IpAddr] = if everywhere { &[] } else { &[address.ip()] };
-    let service = ServiceInfo::new(SERVICE, &instance, &host, ips, address.port(), &properties[..])?;
-    let service = if everywhere { service.enable_addr_auto() } else { service };
-    let name = service.get_fullname().to_owned();
-    daemon.register(service)?;
-    info!(name, "announced on the local network");
-    Ok(Announcement { daemon, name })
+    let mut names = Vec::new();
+    for (port, Place { every_v4, every_v6, ips }) in places {
+        // A second port is a service of its own, on a host of its own: each host's addresses are told as a whole.
+        let number = if names.is_empty() { String::new() } else { format!("-{port}") };
+        let (instance, host) = (format!("Vizinho tracker {short}{number}"), format!("vizinho-{short}{number}.local."));
+        let mut service = ServiceInfo::new(SERVICE, &instance, &host, ips.as_slice(), port, &properties[..])?;
+        match (every_v4, every_v6) {
+            (true, true) => service = service.enable_addr_auto(),
+            (true, false) => {
+                service.set_interfaces(vec![IfKind::IPv4]);
+                service = service.enable_addr_auto();
+            }
+            (false, true) => {
+                service.set_interfaces(vec![IfKind::IPv6]);
+                service = service.enable_addr_auto();
+            }
+            (false, false) => {}
+        }
+        let name = service.get_fullname().to_owned();
+        daemon.register(service)?;
+        info!(name, port, "announced on the local network");
+        names.push(name);
+    }
+    Ok(Announcement { daemon, names })
 }
 
 #[cfg(test)]
@@ -74,9 +121,34 @@ mod tests {
 
     #[test]
     fn a_tracker_of_this_machine_alone_is_not_announced() {
-        for address in ["127.0.0.1:8000", "[::1]:8000", "[::ffff:127.0.0.1]:8000"] {
-            let announcement = Announcement::begin(address.parse().unwrap(), Fingerprint::from_bytes([1; 32]));
-            assert!(announcement.is_none());
+        let all = ["127.0.0.1:8000", "[::1]:8000", "[::ffff:127.0.0.1]:8000"].map(|address| at(address, false));
+        assert!(Announcement::begin(&all, Fingerprint::from_bytes([1; 32])).is_none());
+    }
+
+    fn at(address: &str, is_dual: bool) -> Reachable {
+        Reachable { address: address.parse().unwrap(), is_dual }
+    }
+
+    #[test]
+    fn what_is_announced_is_what_is_listened_on() {
+        let place = |every_v4, every_v6, ips: &[&str]| Place {
+            every_v4,
+            every_v6,
+            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        };
+        for (listened, expected) in [
+            (&[at("0.0.0.0:8000", false)][..], vec![(8000, place(true, false, &[]))]),
+            (&[at("[::]:8000", false)], vec![(8000, place(false, true, &[]))]),
+            (&[at("[::]:8000", true)], vec![(8000, place(true, true, &[]))]),
+            (&[at("0.0.0.0:8000", false), at("[::]:8000", false)], vec![(8000, place(true, true, &[]))]),
+            (
+                &[at("10.0.0.1:8000", false), at("127.0.0.1:8000", false), at("[fe80::1%2]:8001", false)],
+                vec![(8000, place(false, false, &["10.0.0.1"])), (8001, place(false, false, &["fe80::1"]))],
+            ),
+            (&[at("0.0.0.0:8000", false), at("[fd00::1]:8000", false)], vec![(8000, place(true, false, &["fd00::1"]))]),
+            (&[at("127.0.0.1:8000", false)], vec![]),
+        ] {
+            assert_eq!(places(listened), expected.into_iter().collect(), "{listened:?}");
         }
     }
 }

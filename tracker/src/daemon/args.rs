@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use shared::limits::LEGACY_LEASE;
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, data_folder};
+use super::{Config, data_folder, listeners};
 use crate::limits::Rates;
 use crate::server::PerAddress;
 use crate::service::Registration;
@@ -147,9 +147,12 @@ struct Options {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
-    /// Address and port to listen on; port 0 takes any free one; a socket that systemd hands over comes first
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8000")]
-    listen: SocketAddr,
+    /// Address and port to listen on, or several; port 0 takes any free one; sockets that systemd hands over come first
+    ///
+    /// Of 0.0.0.0 and [::] with one port, one is enough where the machine has no addresses of the other family.
+    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', default_values = ["0.0.0.0:8000", "[::]:8000"],
+          value_parser = listeners::address)]
+    listen: Vec<SocketAddr>,
 
     /// Folder for accounts and the tracker's key, made if it isn't there
     /// [default: /var/lib/vizinho-tracker for root, else vizinho-tracker in the XDG state folder]
@@ -245,7 +248,7 @@ impl Args {
             None => PerAddress { elsewhere: CONNECTIONS_PER_IP, loopback: max_connections },
         };
         Some(Config {
-            listen: options.listen,
+            listen: options.listen.clone(),
             data_folder: self.data_folder()?,
             legacy_ttl: Duration::from_secs(options.legacy_ttl),
             legacy_auth: !options.no_legacy_auth,
@@ -283,7 +286,13 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::parse_from(["tracker", "--data-dir", "x", "--no-legacy-auth", "--legacy-ttl", "2"]);
         let config = args.to_config().unwrap();
-        assert_eq!(config.listen, "0.0.0.0:8000".parse().unwrap());
+        let both: [SocketAddr; 2] = ["0.0.0.0:8000".parse().unwrap(), "[::]:8000".parse().unwrap()];
+        assert_eq!(config.listen, both);
+        for words in [&["--listen", "0.0.0.0:8000,[::]:8000"][..], &["--listen", "0.0.0.0:8000", "--listen=[::]:8000"]]
+        {
+            let args = Args::parse_from(["tracker", "--data-dir", "x"].iter().chain(words));
+            assert_eq!(args.to_config().unwrap().listen, both);
+        }
         assert_eq!((config.legacy_auth, config.legacy_ttl), (false, Duration::from_secs(2)));
         assert_eq!((config.metrics, config.mdns), (None, true));
         assert!(Args::try_parse_from(["tracker", "--legacy-ttl", "0"]).is_err());

@@ -169,7 +169,7 @@ fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
          {} connections open, {} refused; {} events",
         it.version,
         it.pid,
-        it.address,
+        if it.addresses.is_empty() { it.address.clone() } else { it.addresses.join(", ") },
         it.uptime_s,
         it.fingerprint,
         it.online,

@@ -12,14 +12,17 @@ use tracing::{error, warn};
 
 use crate::service::Service;
 
-/// The listening socket that the service manager handed over, if it did.
-pub(super) fn activated_listener() -> std::io::Result<Option<StdListener>> {
+/// Takes the listening sockets that the service manager handed over, if it did.
+pub(super) fn activated_listeners() -> std::io::Result<Vec<StdListener>> {
     let mut sockets = ListenFd::from_env();
-    let listener = sockets.take_tcp_listener(0)?;
-    if let Some(listener) = &listener {
-        listener.set_nonblocking(true)?;
+    let mut listeners = Vec::new();
+    for at in 0..sockets.len() {
+        if let Some(listener) = sockets.take_tcp_listener(at)? {
+            listener.set_nonblocking(true)?;
+            listeners.push(listener);
+        }
     }
-    Ok(listener)
+    Ok(listeners)
 }
 
 /// Ready to serve.

@@ -15,6 +15,9 @@ use super::Args;
 /// Keys that make no sense in the file.
 const NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
 
+/// Stands between the values of an option that takes several.
+const BETWEEN_VALUES: char = ',';
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -126,8 +129,16 @@ fn read(path: &Path) -> Result<Vec<(String, toml::Value)>, SettingsError> {
         if !known || NOT_IN_FILE.contains(&key.as_str()) {
             return Err(wrong(format!("there is no key {key:?}: each long option is a key, see tracker --help")));
         }
-        if matches!(value, toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_)) {
-            return Err(wrong(format!("{key}: a text, a number, true or false is wanted")));
+        let takes_several = command
+            .get_arguments()
+            .any(|arg| arg.get_long() == Some(key) && arg.get_value_delimiter() == Some(BETWEEN_VALUES));
+        match value {
+            toml::Value::Array(values) if takes_several && values.iter().all(toml::Value::is_str) => {}
+            toml::Value::Array(_) if takes_several => return Err(wrong(format!("{key}: a list of texts is wanted"))),
+            toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_) => {
+                return Err(wrong(format!("{key}: a text, a number, true or false is wanted")));
+            }
+            _ => {}
         }
     }
     Ok(table.into_iter().collect())
@@ -138,14 +149,18 @@ fn as_option(key: &str, value: &toml::Value) -> Option<OsString> {
         toml::Value::Boolean(false) => None,
         toml::Value::Boolean(true) => Some(format!("--{key}").into()),
         toml::Value::String(text) => Some(format!("--{key}={text}").into()),
+        toml::Value::Array(values) => {
+            let all: Vec<&str> = values.iter().filter_map(toml::Value::as_str).collect();
+            Some(format!("--{key}={}", all.join(&BETWEEN_VALUES.to_string())).into())
+        }
         other => Some(format!("--{key}={other}").into()),
     }
 }
 
 fn raw_value(matches: &ArgMatches, id: &str) -> Option<String> {
     // A flag's value is whether it is there.
-    let raw = matches.get_raw(id)?.next()?;
-    Some(raw.to_string_lossy().into_owned())
+    let all: Vec<_> = matches.get_raw(id)?.map(|raw| raw.to_string_lossy()).collect();
+    Some(all.join(&BETWEEN_VALUES.to_string()))
 }
 
 fn as_toml(value: &str) -> String {
@@ -188,7 +203,7 @@ mod tests {
         let config = settings.args.to_config().unwrap();
         assert_eq!(config.legacy_ttl.as_secs(), 8);
         assert_eq!((config.legacy_auth, config.mdns), (false, true));
-        assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
+        assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap()]);
         let text = settings.text();
         for line in [
             r#"data-dir = "from file" # configuration file"#,
@@ -201,6 +216,20 @@ mod tests {
         }
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["legacy-ttl"].as_integer(), Some(8));
+    }
+
+    #[test]
+    fn several_addresses_may_be_listed() {
+        let both = ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()];
+        for content in ["listen = ['127.0.0.1:1', '[::1]:1']", "listen = '127.0.0.1:1,[::1]:1'"] {
+            let settings = with_file(&format!("data-dir = 'x'\n{content}"), &[]).unwrap();
+            assert_eq!(settings.args.to_config().unwrap().listen, both);
+            // What is printed can be put into the file again.
+            let again = with_file(&settings.text(), &[]).unwrap();
+            assert_eq!(again.args.to_config().unwrap().listen, both);
+        }
+        let from_the_command_line = with_file("listen = '127.0.0.1:1'", &["--data-dir=x", "--listen=[::1]:1"]).unwrap();
+        assert_eq!(from_the_command_line.args.to_config().unwrap().listen, both[1..]);
     }
 
     #[test]

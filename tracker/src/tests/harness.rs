@@ -94,7 +94,7 @@ impl World {
         let budget = Arc::new(budget);
         let tracker = Tracker { service: Arc::clone(&service), tls, patience, budget, places };
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, tracker, async move { drop(stopped.await) }));
+        server.spawn(serve(listener.into(), tracker, async move { drop(stopped.await) }));
         Self { address, service, identity, policy, stop: Some(stop), server, folder }
     }
 

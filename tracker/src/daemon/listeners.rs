@@ -1,0 +1,196 @@
+//! The sockets the tracker listens on.
+//!
+//! Each address that was asked for must be had. Only where both families' "every address" are asked for with one port,
+//! as by default, one of them is enough: a machine may have no IPv6, or no IPv4.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, netdevice, socket, sockopt};
+use tokio::net::{TcpListener, TcpSocket};
+use tracing::info;
+
+use super::DaemonError;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How often a free port is sought that all listeners can have.
+const FREE_PORT_TRIES: usize = 16;
+
+/// A socket that listens, and what is reached by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reachable {
+    /// Its address.
+    pub(super) address: SocketAddr,
+    /// Whether an IPv6 socket takes IPv4 as well.
+    pub(super) is_dual: bool,
+}
+
+impl Reachable {
+    pub(super) fn of(listener: &TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let is_dual = address.is_ipv6() && !sockopt::ipv6_v6only(listener)?;
+        Ok(Self { address, is_dual })
+    }
+}
+
+/// Reads `IP:PORT`. The scope of a link-local address may be an interface's name: `[fe80::1%eth0]:8000`.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    scoped(text).ok_or_else(|| {
+        format!("{text:?} is no address and port of this machine, such as 192.0.2.7:8000, [2001:db8::7]:8000 or [fe80::7%eth0]:8000")
+    })
+}
+
+/// Listens on all of these.
+pub(super) fn listen(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, DaemonError> {
+    let mut tries = 1..FREE_PORT_TRIES;
+    loop {
+        match listen_once(wanted, bind) {
+            // The port that was free for the first one wasn't for another.
+            Err(DaemonError::PortInUse(_))
+                if wanted.iter().any(|address| address.port() == 0) && tries.next().is_some() => {}
+            other => return other,
+        }
+    }
+}
+
+fn listen_once(
+    wanted: &[SocketAddr],
+    bind: impl Fn(SocketAddr, bool) -> io::Result<TcpListener>,
+) -> Result<Vec<TcpListener>, DaemonError> {
+    let (mut listeners, mut free_port, mut refused) = (Vec::new(), 0, None);
+    for (at, &asked) in wanted.iter().enumerate() {
+        if wanted[..at].contains(&asked) {
+            continue;
+        }
+        let mut address = asked;
+        if asked.port() == 0 {
+            address.set_port(free_port);
+        }
+        let has_partner = is_everywhere(asked) && wanted.iter().any(|other| is_partner(asked, *other));
+        match bind(address, has_v4(wanted, asked.port())) {
+            Ok(listener) => {
+                if asked.port() == 0 {
+                    free_port = listener.local_addr()?.port();
+                }
+                listeners.push(listener);
+            }
+            Err(why) if has_partner && is_without_family(&why) => {
+                info!(%address, %why, "not to be had on this machine: the other family of addresses is served");
+                refused = refused.or(Some(DaemonError::Listen { address, why }));
+            }
+            Err(why) if why.kind() == io::ErrorKind::AddrInUse => return Err(DaemonError::PortInUse(address)),
+            Err(why) => return Err(DaemonError::Listen { address, why }),
+        }
+    }
+    match refused {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
+/// An IPv6 socket for every address takes IPv4 too, whatever the system's habit, unless another one is to have that.
+fn bind(address: SocketAddr, has_v4: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        sockopt::set_ipv6_v6only(&socket, has_v4)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn is_everywhere(address: SocketAddr) -> bool {
+    address.ip().is_unspecified()
+}
+
+/// Whether the two are every address of the two families, with one port.
+fn is_partner(one: SocketAddr, other: SocketAddr) -> bool {
+    is_everywhere(other) && one.is_ipv4() != other.is_ipv4() && one.port() == other.port()
+}
+
+fn has_v4(wanted: &[SocketAddr], port: u16) -> bool {
+    wanted.iter().any(|address| address.is_ipv4() && address.port() == port)
+}
+
+fn is_without_family(why: &io::Error) -> bool {
+    let codes = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT, Errno::NOPROTOOPT];
+    Errno::from_io_error(why).is_some_and(|code| codes.contains(&code))
+}
+
+fn scoped(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
+    let (ip, interface) = host.split_once('%')?;
+    let (ip, port): (Ipv6Addr, u16) = (ip.parse().ok()?, port.parse().ok()?);
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .or_else(|_| socket(AddressFamily::INET6, SocketType::DGRAM, None))
+        .ok()?;
+    let scope = netdevice::name_to_index(any, interface).ok()?;
+    Some(SocketAddrV6::new(ip, port, 0, scope).into())
+}
+
+/// Whether others on the network can reach it.
+pub(super) fn is_for_others(ip: IpAddr) -> bool {
+    !ip.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| address(text).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn both_families_have_one_port() {
+        let listeners = listen(&addresses(&["0.0.0.0:0", "[::]:0", "0.0.0.0:0"])).unwrap();
+        let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert!(ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
+        assert!(listeners.iter().all(|listener| !Reachable::of(listener).unwrap().is_dual));
+        let taken = addresses(&[&format!("0.0.0.0:{}", ports[0])]);
+        assert!(matches!(listen(&taken), Err(DaemonError::PortInUse(address)) if address == taken[0]));
+    }
+
+    #[tokio::test]
+    async fn of_both_families_one_is_enough() {
+        let only = |is_had: fn(&SocketAddr) -> bool| {
+            move |address: SocketAddr, has_v4| {
+                if is_had(&address) { bind(address, has_v4) } else { Err(Errno::AFNOSUPPORT.into()) }
+            }
+        };
+        let both = addresses(&["0.0.0.0:0", "[::]:0"]);
+        for is_had in [SocketAddr::is_ipv4, SocketAddr::is_ipv6] {
+            let listeners = listen_once(&both, only(is_had)).unwrap();
+            assert_eq!(listeners.len(), 1);
+            assert!(is_had(&listeners[0].local_addr().unwrap()));
+        }
+        assert!(matches!(listen_once(&both, only(|_| false)), Err(DaemonError::Listen { .. })));
+        // Who asks for one of them alone wants that one.
+        let refused = listen_once(&both[1..], only(SocketAddr::is_ipv4));
+        assert!(matches!(refused, Err(DaemonError::Listen { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_can_t_be_had_is_told() {
+        for wrong in [&["192.0.2.7:0"][..], &["127.0.0.1:0", "192.0.2.7:0"]] {
+            let wanted = addresses(wrong);
+            let refused = listen(&wanted);
+            assert!(
+                matches!(refused, Err(DaemonError::Listen { address, .. }) if address.ip() == wanted[wanted.len() - 1].ip())
+            );
+        }
+    }
+
+    #[test]
+    fn a_scope_may_be_a_name_or_a_number() {
+        assert_eq!(address("[fe80::1%lo]:8000"), address("[fe80::1%1]:8000"));
+        for wrong in ["", "8000", "localhost:8000", "[fe80::1%nosuchdevice]:8000", "10.0.0.1", "fe80::1%lo:8000"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+}
