@@ -59,10 +59,10 @@ fn a_name_in_other_letters_is_the_person_whom_it_can_only_mean() {
     // Who is known needs no tracker.
     alice.peer(["history", "bOB"]).run().exits(0).says("this is for bob").prints("hello");
     alice.peer(["trust", "BoB"]).run().exits(0).prints("bob ");
-    alice.peer(["block", "BOB"]).run().exits(0).says("bob is blocked");
-    alice.peer(["unblock", "BOB"]).run().exits(0).says("bob is not blocked");
+    alice.peer(["block", "BOB"]).run().exits(0).says("blocked bob");
+    alice.peer(["unblock", "BOB"]).run().exits(0).says("unblocked bob");
     alice.peer(["offer", "BOB"]).arg(&file).run().exits(0).says(note);
-    alice.peer(["chat", "b0b", "hello"]).run().exits(4).says("no user b0b");
+    alice.peer(["chat", "b0b", "hello"]).run().exits(4).says("b0b");
     alice.peer(["chat", "ALICE", "hello"]).run().exits(2).says("you");
     alice.peer(["--json", "files", "BOB"]).run().exits(0).prints(r#""notice":"other_letters""#);
 }
