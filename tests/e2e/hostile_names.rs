@@ -185,7 +185,7 @@ fn stand_ins_lead_nowhere_else() {
         "␛E280AE␛escaped",
         "␛E2909B␛2E2E2F␛E2909B␛escaped",
         "␛E2909B3041E2909B␛escaped",
-        "␛2E2E␛/escaped",
+        "x␛2E2E␛/escaped",
         "docs/␛2E2E␛/␛2E2E␛/escaped",
         "␛1B␛[2Jescaped␛0D0A␛",
         "docs␛0A␛/␛5C␛escaped",

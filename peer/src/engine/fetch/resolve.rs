@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 use shared::content::Layout;
+use shared::names::stand_in::shown;
 use shared::names::{certain_prefix, matching_key, may_be_spelled_otherwise};
 use shared::peer::{Answer, Ask, Code, Entry, FileStat, FolderTime, RAW_NAMES};
 use shared::safe_text::safe_line;
@@ -210,7 +211,8 @@ async fn spelled_otherwise(
     let text = asked.text.as_str();
     let (folder, prefix) = (text.trim_end_matches('/'), certain_prefix(text).trim_end_matches('/'));
     let (key, depth) = (matching_key(folder), folder.split('/').count());
-    let is_meant = |name: &str| matching_key(name) == key;
+    // A name that would be a stand-in by chance is shown as what it is.
+    let is_meant = |name: &str| matching_key(name) == key || shown(name) == folder;
     let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
     for stat in list(link, prefix).await?.into_iter().flatten() {
         if folder.len() == text.len() && is_meant(stat.name.as_str()) {
