@@ -59,9 +59,8 @@ fn a_class_of_24_is_read_in_one_piece_and_sees_our_peers() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     let folder = lab.path().join("stuff");
-    std::fs::create_dir(&folder).unwrap();
     for number in 0..60 {
-        std::fs::write(folder.join(format!("a rather long name of a file, number {number}.txt")), "x").unwrap();
+        tests::files::write(folder.join(format!("a rather long name of a file, number {number}.txt")), "x");
     }
     alice.share([&folder]);
     let _node = alice.serve();

@@ -180,8 +180,7 @@ fn names_that_cannot_travel_arrive_as_they_are() {
     alice.peer(["fetch", "bob", "names/", "--share", "-o"]).arg(&here).run().exits(0);
     let names = |user: &tests::User<'_>| {
         let shares = user.peer(["--json", "shares"]).run();
-        let names = shares.json().iter().map(|share| share["name"].to_string()).collect::<Vec<_>>();
-        names
+        shares.json().iter().map(|share| share["name"].to_string()).collect::<Vec<_>>()
     };
     assert_eq!(names(&alice), names(&bob));
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use tests::{Invocation, Lab, User, binaries};
+use tests::{Invocation, Lab, User, binaries, files};
 
 fn key_of(home: &Path) -> std::path::PathBuf {
     home.join("identity/identity.pem")
@@ -24,7 +24,7 @@ fn a_lost_key_is_told_and_not_made_anew() {
         }
         assert!(!key.exists(), "{told}");
     }
-    std::fs::write(&key, "").unwrap();
+    files::write(&key, "");
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     bob.peer(["whoami"]).run().exits(9).says("is empty");
     std::fs::rename(lab.join("away.pem"), &key).unwrap();
@@ -45,7 +45,7 @@ fn an_empty_database_beside_a_key_is_told() {
     for end in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(bob.home().join(format!("profile.db{end}")));
     }
-    std::fs::write(&database, "").unwrap();
+    files::write(&database, "");
     for args in [&["whoami"][..], &["shares"], &["serve"]] {
         bob.peer(args).run().exits(9).says(&database.to_string_lossy()).says("is empty").says("put back a copy");
     }
@@ -136,7 +136,7 @@ fn a_file_system_that_shows_all_to_everybody_holds_no_profile() {
     let home = at.join("deep/profile");
     let register = eve.peer(["register", "eve", "--password-file"]).arg(eve.password_file());
     register.env("VIZINHO_HOME", &home).run().exits(9).says("keeps no permissions").says("--home");
-    assert_eq!(tests::files::names_in(&at), Vec::<String>::new());
+    assert_eq!(files::names_in(&at), Vec::<String>::new());
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_profile_on_a_network_file_system_works() {
         return;
     };
     // In place of ssh: the server itself, on this machine.
-    let ssh = tests::files::write(lab.join("ssh"), format!("#!/bin/sh\nexec {server}\n"));
+    let ssh = files::write(lab.join("ssh"), format!("#!/bin/sh\nexec {server}\n"));
     std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let from = format!("x:{}", far.display());
     let (option, at_text) = (format!("ssh_command={}", ssh.display()), at.to_string_lossy().into_owned());

@@ -169,6 +169,7 @@ fn passing_in(table: &str) -> HashSet<IpAddr> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
 
     use super::*;
 
@@ -194,7 +195,8 @@ mod tests {
         for path in ["empty/bridge", "vpn/x", "wlan0"] {
             make(path);
         }
-        fs::write(all.path().join("vpn/uevent"), "DEVTYPE=wireguard\nINTERFACE=vpn\n").unwrap();
+        let uevent = "DEVTYPE=wireguard\nINTERFACE=vpn\n";
+        fs::File::create(all.path().join("vpn/uevent")).unwrap().write_all(uevent.as_bytes()).unwrap();
         make("some/tun_flags");
         for (interface, kind) in [
             ("eth0", InterfaceKind::Ordinary),

@@ -36,8 +36,11 @@ struct Entry<'a> {
     files: Vec<u8>,
     shown: usize,
     /// The text of the file that is next, and those behind it; `None` when no more will be shown.
-    next: Option<(&'a [u8], Box<dyn Iterator<Item = &'a [u8]> + 'a>)>,
+    next: Option<(&'a [u8], FileTexts<'a>)>,
 }
+
+/// The files of one user, each as it stands in the list.
+type FileTexts<'a> = Box<dyn Iterator<Item = &'a [u8]> + 'a>;
 
 impl Registry {
     /// Returns the entries of those who logged in last, as many as fit into `room` bytes, and what of their files does.
@@ -60,7 +63,13 @@ impl Registry {
             entry.is_counted = bytes <= left;
             left -= if entry.is_counted { bytes } else { 0 };
         }
-        while entries.iter_mut().fold(false, |more, entry| entry.show_one(view, &mut left) || more) {}
+        let mut may_show_more = true;
+        while may_show_more {
+            may_show_more = false;
+            for entry in &mut entries {
+                may_show_more |= entry.show_one(view, &mut left);
+            }
+        }
         entries.sort_by(|one, other| one.user.cmp(other.user));
         let mut text = Vec::with_capacity(room - left);
         for entry in &entries {
@@ -90,7 +99,7 @@ impl<'a> Entry<'a> {
             is_counted: false,
             files: Vec::new(),
             shown: 0,
-            next: first.map(|first| (first, Box::new(texts) as Box<dyn Iterator<Item = &'a [u8]>>)),
+            next: first.map(|first| (first, Box::new(texts) as FileTexts<'a>)),
         }
     }
 
