@@ -48,7 +48,7 @@ fn oneself_is_nobody_to_talk_to_or_fetch_from() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     alice.peer(["chat", "alice", "hi"]).run().exits(2).says("that is you");
-    alice.peer(["fetch", "alice", "x"]).run().exits(2).says("that is you");
+    alice.peer(["fetch", "alice", "x"]).run().exits(2).says("alice is you");
 }
 
 #[test]

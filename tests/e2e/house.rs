@@ -105,7 +105,7 @@ fn peer_and_tracker_never_import_each_other() {
 fn shared_is_pure() {
     let mut depends = dependencies(&metadata(), "shared");
     depends.sort();
-    assert_eq!(depends, ["blake3", "serde", "serde_json"]);
+    assert_eq!(depends, ["blake3", "serde", "serde_json", "unicode-normalization"]);
     let io = ["TcpStream", "TcpListener", "UdpSocket", "std::fs", "std::process", "std::thread", "std::env", "tokio"];
     never_names("shared/src", &io);
     never_names("shared/src", &["Instant", "SystemTime", "println", "eprintln"]);

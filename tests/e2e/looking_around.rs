@@ -14,7 +14,7 @@ fn files_are_found_by_words_and_by_hash_wherever_they_are() {
         (&bob, "notes.txt", "notes"),
         (&carol, "old-report.pdf", "a report"),
     ] {
-        owner.share([write(lab.join(owner.name()).join("files").join(name), content)]);
+        owner.share([write(lab.join(format!("files of {}", owner.name())).join(name), content)]);
     }
     let _nodes = (bob.serve(), carol.serve());
 

@@ -82,7 +82,7 @@ fn what_is_left_of_the_password_comes_from_standard_input() {
     let lab = Lab::start();
     let alice = lab.stranger("alice");
     let register = |password: &str| alice.peer(["register", "alice", "--password-file", "-"]).stdin(password);
-    register("").run().exits(2).says("1 to 1024 bytes");
+    register("").run().exits(2).says("is empty");
     register(&"x".repeat(1025)).run().exits(2);
     register(" with spaces \r\nsecond line\n").run().exits(0);
     let login = |password: &str| alice.peer(["login", "alice", "--password-file", "-"]).stdin(password);

@@ -157,7 +157,9 @@ impl Process {
     /// When that is closed.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
-        stdin.write_all(bytes.as_ref()).and_then(|()| stdin.flush()).expect("it reads its standard input");
+        if let Err(why) = stdin.write_all(bytes.as_ref()).and_then(|()| stdin.flush()) {
+            panic!("it doesn't read its standard input: {why}\n$ {}\n-- said so far\n{}", self.what, self.said());
+        }
     }
 
     /// Writes to its standard input from a thread of its own, then ends it: it may read slowly, or not at all.

@@ -104,7 +104,7 @@ fn refusals_are_in_the_words_of_the_dialect_and_name_fields() {
     for (rest, english, portuguese) in [
         (r#"LOGIN","password":"x""#, "the field \"user\" is missing", "falta o campo \"user\""),
         (r#"LOGIN","user":"a","password":"x","porta":70000"#, "port: 70000 is not", "porta: 70000 não está"),
-        (r#"LOGIN","user":"a b","password":"x""#, "the user name \"a b\"", "o nome de usuário \"a b\""),
+        (r#"LOGIN","user":"a b","password":"x""#, "a name can't contain a space", "o nome de usuário \"a b\""),
         (r#"LOGIN","user":"a","password":[]"#, "password: it is not text", "password: não é texto"),
         (r#"LOGIN","user":"a","password":"\udce9""#, "half of a surrogate", "metade de um par"),
         (

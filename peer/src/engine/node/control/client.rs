@@ -328,11 +328,14 @@ async fn dial(profile: &Profile) -> Result<Option<UnixStream>, Error> {
 }
 
 async fn connect_to(path: &Path) -> Result<Option<UnixStream>, Error> {
-    use io::ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, InvalidInput, NotFound, WouldBlock};
     match UnixStream::connect(path).await {
         Ok(stream) => Ok(Some(stream)),
-        // A path too long for a socket is invalid input: no node can have bound it.
-        Err(why) if matches!(why.kind(), NotFound | ConnectionRefused | InvalidInput) => Ok(None),
+        // A path too long for a socket is invalid input: no node can have bound it. A node that is killed resets what it
+        // has not accepted yet, and one that is busy has no room for more: whether one runs is asked of the lock.
+        Err(why) if matches!(why.kind(), NotFound | ConnectionRefused | ConnectionReset | InvalidInput | WouldBlock) => {
+            Ok(None)
+        }
         Err(why) => Err(Error::disk(path)(why)),
     }
 }
