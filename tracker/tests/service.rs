@@ -1,6 +1,10 @@
 //! The real binary as a service: readiness, watchdog, a socket handed over, SIGHUP, the administrator's commands.
 
-#![expect(clippy::unwrap_used, reason = "a test says by a panic what is wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says by a panic what is wrong, and in words what it lacks"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -156,7 +160,7 @@ fn a_socket_that_was_handed_over_is_used_and_refuses_nobody_meanwhile() {
 fn in_a_network_of_its_own(script: &str) -> Option<Command> {
     let can = Command::new("unshare").args(["--net", "true"]).output().is_ok_and(|done| done.status.success());
     if !can {
-        eprintln!("skipped: it needs a network namespace");
+        println!("skipped: it needs a network namespace");
         return None;
     }
     let mut command = Command::new("unshare");

@@ -1,6 +1,8 @@
 //! The terminal while a view has it: raw, and given back however the process ends.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -155,7 +157,8 @@ impl Pen {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        let put = out.write_all(&drawn).and_then(|()| out.flush());
+        // Past standard output's own buffer, which would write the whole lines first and the row being written after them.
+        let put = out.flush().and_then(|()| File::from(out.as_fd().try_clone_to_owned()?).write_all(&drawn));
         drawn.clear();
         job::goes_on();
         put

@@ -333,7 +333,9 @@ async fn connect_to(path: &Path) -> Result<Option<UnixStream>, Error> {
         Ok(stream) => Ok(Some(stream)),
         // A path too long for a socket is invalid input: no node can have bound it. A node that is killed resets what it
         // has not accepted yet, and one that is busy has no room for more: whether one runs is asked of the lock.
-        Err(why) if matches!(why.kind(), NotFound | ConnectionRefused | ConnectionReset | InvalidInput | WouldBlock) => {
+        Err(why)
+            if matches!(why.kind(), NotFound | ConnectionRefused | ConnectionReset | InvalidInput | WouldBlock) =>
+        {
             Ok(None)
         }
         Err(why) => Err(Error::disk(path)(why)),
