@@ -3,8 +3,8 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | addresses announced | [`ADDRESSES_PER_USER`] | the likeliest are |
-//! | interfaces on which a link-local address without one is tried | [`SCOPES`] | the likeliest are |
-//! | addresses of one peer that are dialled | [`DIALLED`] | the likeliest are |
+//! | interfaces on which a link-local address without one is tried | `SCOPES` | the likeliest are |
+//! | addresses of one peer that are dialled | `DIALLED` | the likeliest are |
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
