@@ -22,14 +22,6 @@ fn bob_shares<'a>(lab: &'a Lab, names: &[&str]) -> (User<'a>, Process) {
     (bob, node)
 }
 
-#[track_caller]
-fn statuses(outcome: &Outcome) -> Vec<String> {
-    let files = outcome.exits(0).json().into_iter().filter(|object| object["type"] == "file");
-    let mut statuses: Vec<String> = files.map(|file| file["status"].as_str().unwrap().to_owned()).collect();
-    statuses.sort();
-    statuses
-}
-
 /// Every content arrived, under whatever name, and nothing else is there.
 #[track_caller]
 fn all_arrived(folder: &Path, names: &[&str]) {
@@ -60,7 +52,7 @@ fn nothing_is_lost_on(alice: &User<'_>, here: &Path, names: &[&str]) {
         all_arrived(&here.join("odd"), names);
         let there = names_in(here.join("odd"));
         // Whatever was renamed or spelled otherwise is known again.
-        assert_eq!(statuses(&fetch_all(alice, &here, "skip")), skipped, "after {how}");
+        assert_eq!(fetch_all(alice, &here, "skip").file_statuses(), skipped, "after {how}");
         alice.fetch("bob", ["odd/"], &here).run().exits(0).says(&format!("{} files there already", names.len()));
         fetch_all(alice, &here, "overwrite").exits(0);
         all_arrived(&here.join("odd"), names);

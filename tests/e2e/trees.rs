@@ -5,15 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use tests::files::{assert_content, assert_same, names_in, write};
-use tests::{Lab, Outcome, User};
-
-#[track_caller]
-fn statuses(outcome: &Outcome) -> Vec<String> {
-    let files = outcome.exits(0).json().into_iter().filter(|object| object["type"] == "file");
-    let mut statuses: Vec<String> = files.map(|file| file["status"].as_str().unwrap().to_owned()).collect();
-    statuses.sort();
-    statuses
-}
+use tests::{Lab, User};
 
 fn shared_names(user: &User<'_>) -> Vec<String> {
     let shares = user.peer(["--json", "shares"]).run();
@@ -115,7 +107,7 @@ fn files_that_want_the_same_name_are_told_apart_and_not_fetched_again() {
     };
     let names = ["a/x.txt", "b/x.txt", "c/x.txt", "d/x.txt", "e/x (1).txt"];
     let first = fetch(&names, &[]);
-    assert_eq!(statuses(&first), ["done", "done", "renamed", "renamed", "renamed"]);
+    assert_eq!(first.file_statuses(), ["done", "done", "renamed", "renamed", "renamed"]);
     assert_eq!(first.object("summary")["renamed"], 3);
     let there = names_in(&here);
     assert_eq!(there.len(), 5, "{there:?}");
@@ -124,14 +116,14 @@ fn files_that_want_the_same_name_are_told_apart_and_not_fetched_again() {
     let mut turned = names;
     turned.reverse();
     for names in [names, turned] {
-        assert_eq!(statuses(&fetch(&names, &[])), ["skipped"; 5]);
-        assert_eq!(statuses(&fetch(&names, &["--if-exists", "skip"])), ["skipped"; 5]);
+        assert_eq!(fetch(&names, &[]).file_statuses(), ["skipped"; 5]);
+        assert_eq!(fetch(&names, &["--if-exists", "skip"]).file_statuses(), ["skipped"; 5]);
         fetch(&names, &["--if-exists", "overwrite"]).exits(0);
         assert_eq!(names_in(&here), there);
     }
     // The first one is gone: the others are still known, and one of them has the same content.
     fs::remove_file(here.join("x.txt")).unwrap();
-    assert_eq!(statuses(&fetch(&turned, &[])), ["skipped"; 5]);
+    assert_eq!(fetch(&turned, &[]).file_statuses(), ["skipped"; 5]);
 }
 
 #[test]

@@ -34,6 +34,18 @@ impl Outcome {
         self
     }
 
+    /// Demands success of a fetch with `--json` and returns what became of its files, sorted.
+    ///
+    /// # Panics
+    /// When it failed, or told of a file without saying what became of it.
+    #[track_caller]
+    pub fn file_statuses(&self) -> Vec<String> {
+        let files = self.exits(0).json().into_iter().filter(|object| object["type"] == "file");
+        let mut statuses: Vec<String> = files.map(|file| file["status"].as_str().unwrap().to_owned()).collect();
+        statuses.sort();
+        statuses
+    }
+
     /// Demands that standard error has this text.
     ///
     /// # Panics
