@@ -96,6 +96,7 @@ async fn with_bar(
     share: impl FnOnce(&Profile, &mut dyn FnMut(share::ShareEvent<'_>)) -> Result<Summary, Error> + Send + 'static,
 ) -> Result<Summary, Error> {
     let profile = context.profile()?;
+    find_node(&profile).await?;
     let (sharing, output) = (profile.clone(), context.output.clone());
     let summary = blocking(move || {
         let mut bar = ShareBar::new(&output);
@@ -136,6 +137,7 @@ pub(super) async fn share_fetched(context: &Context, files: Vec<(PathBuf, FileNa
 
 pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), Error> {
     let profile = context.profile()?;
+    find_node(&profile).await?;
     let removed = share::unshare(&profile, names)?;
     tell_node(&profile).await?;
     for name in &removed {
@@ -261,6 +263,11 @@ impl GoneShares {
         let (are, them) = if gone == 1 { ("is", "it") } else { ("are", "them") };
         Some(format!("{} {are} not to be had any more: `peer unshare {which}` forgets {them}", files(gone)))
     }
+}
+
+/// Whether a running node can be told at all, asked before anything is changed behind its back.
+async fn find_node(profile: &Profile) -> Result<(), Error> {
+    NodeClient::connect(profile).await.map(drop)
 }
 
 /// A running node puts the change into the tracker's catalogue.
