@@ -34,13 +34,16 @@ fn whoever_waits_for_a_stopped_node_is_told() {
     let node = bob.serve();
     node.freeze();
     let pid = node.pid().to_string();
-    for args in [&["whoami"][..], &["chat", "alice", "hi"], &["logout"], &["serve"]] {
+    let file = lab.file("late.txt", 10);
+    let share = ["share", file.to_str().unwrap()];
+    for args in [&["whoami"][..], &["chat", "alice", "hi"], &share, &["logout"], &["serve"]] {
         let begun = Instant::now();
         let told = bob.peer(args).run();
         assert!(begun.elapsed() < TOLD_WITHIN, "{:?} {told}", begun.elapsed());
         told.exits(7).says(&pid).says("is stopped").says("fg").says("kill -CONT");
     }
     bob.peer(["list"]).run().exits(0);
+    bob.peer(["shares"]).run().exits(0).says("nothing is shared");
     // Neither socket nor process says a word.
     std::fs::remove_file(bob.home().join("node.sock")).unwrap();
     bob.peer(["logout"]).run().exits(7).says(&pid).says("is stopped");

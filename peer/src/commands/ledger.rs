@@ -9,6 +9,7 @@ use crate::engine::chat::ledger::time_left;
 use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMessage, Waiting};
 use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, Me, now_ms};
+use crate::profile::ProfileError;
 use crate::sys::is_stdout_closed;
 use crate::ui::{message_json, message_line, moment};
 
@@ -72,7 +73,9 @@ async fn mark_read(me: &Me, with: &UserName, up_to: i64) -> Result<(), Error> {
     match NodeClient::connect(&me.profile).await {
         Ok(Some(mut node)) => node.tell(Action::MarkRead { with: with.clone(), up_to: Some(up_to) }).await,
         // They were shown: whoever watches a node that is stopped hears of it some other time.
-        Ok(None) | Err(Error::NodeStopped { .. }) => Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?),
+        Ok(None) | Err(Error::Profile(ProfileError::NodeStopped { .. })) => {
+            Ok(me.profile.mark_read(with, Some(up_to)).map(|_| ())?)
+        }
         Err(error) => Err(error),
     }
 }

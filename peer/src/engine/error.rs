@@ -248,17 +248,6 @@ pub enum Error {
     /// The profile.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// The profile's node is stopped, and answers nobody until it goes on.
-    #[error(
-        "process {pid}{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
-         or end it with `kill -KILL {pid}`", in_quotes(.command.as_deref())
-    )]
-    NodeStopped {
-        /// Its process.
-        pid: u32,
-        /// The command that it runs.
-        command: Option<String>,
-    },
     /// The profile's node runs and nobody can talk to it.
     #[error(
         "{} holds this profile, and its socket {} is gone: wait some seconds until it is put back, or end the process",
@@ -412,7 +401,8 @@ impl Error {
             }
             Self::Disk { .. } | Self::Closed { .. } | Self::NoRoom { .. } => ErrorKind::Disk,
             Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,
-            Self::NodeStopped { .. } | Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
+            Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
+            Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,
             Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,
             Self::Profile(_) => ErrorKind::Disk,
             Self::Partial { .. } => ErrorKind::Partial,
@@ -475,11 +465,6 @@ fn replace_command(user: &UserName, key: &Fingerprint) -> String {
     } else {
         format!("peer trust {user} --replace {key}")
     }
-}
-
-/// The command of a process, behind its number.
-fn in_quotes(command: Option<&str>) -> String {
-    command.map(|command| format!(" ({command})")).unwrap_or_default()
 }
 
 /// A moment by this machine's clock and time zone.

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use certs::IdentityError;
 use rusqlite::ErrorCode;
+use shared::safe_text::safe_line;
 
-use crate::sys::{is_full, plain_message};
+use crate::sys::{command_of, is_full, plain_message};
 
 /// Why the profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,17 @@ pub enum ProfileError {
         /// Its process, if it said so.
         pid: Option<u32>,
     },
+    /// The node that has it is stopped, and answers nobody until it goes on.
+    #[error(
+        "process {pid}{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
+         or end it with `kill -KILL {pid}`", in_quotes(.command.as_deref())
+    )]
+    NodeStopped {
+        /// Its process.
+        pid: u32,
+        /// The command that it runs.
+        command: Option<String>,
+    },
     /// Nothing in the folder can be locked.
     #[error(
         "the file system of {home} has no locks ({source}), so that two nodes could run at once: \
@@ -105,6 +117,11 @@ pub enum ProfileError {
 /// Names a process, where it is known.
 fn of_process(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// The command of a process, behind its number.
+fn in_quotes(command: Option<&str>) -> String {
+    command.map(|command| format!(" ({command})")).unwrap_or_default()
 }
 
 /// What is wrong with the database, and what to do about it.
@@ -132,6 +149,18 @@ fn database_words(path: &Path, source: &rusqlite::Error) -> String {
 }
 
 impl ProfileError {
+    /// That the node's process was stopped, and what to do about it.
+    pub(crate) fn node_stopped(pid: u32) -> Self {
+        let command = command_of(pid).map(|command| safe_line(&command).into_owned());
+        Self::NodeStopped { pid, command }
+    }
+
+    /// Whether somebody else held the database for longer than it was waited for.
+    pub(super) fn is_busy(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    }
+
     /// What `source` says of the database at `path`.
     pub(super) fn database(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();

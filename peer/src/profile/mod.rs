@@ -32,6 +32,8 @@ use certs::{Identity, IfMissing, Reliance};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
 
+use crate::sys;
+
 pub use error::ProfileError;
 pub use folders::SharedFolder;
 pub use friends::{Friend, Meeting};
@@ -45,6 +47,8 @@ pub use shares::{FileHash, HashedShare, Share, SharePage};
 
 /// The database's name in the profile's folder.
 const DATABASE: &str = "profile.db";
+/// How long a write waits for one that belongs to a node that is stopped.
+const BESIDE_STOPPED_NODE: Duration = Duration::from_millis(1500);
 /// The name of the folder with the key.
 const IDENTITY: &str = "identity";
 
@@ -387,15 +391,31 @@ impl Profile {
         let connection = match connection.get() {
             Some(connection) => connection,
             None => {
-                let opened = Mutex::new(schema::open(&self.inner.home.join(DATABASE))?);
-                connection.get_or_init(|| opened)
+                let opened = schema::open(&self.inner.home.join(DATABASE))?;
+                if self.stopped_node().is_some() {
+                    self.sql(opened.busy_timeout(BESIDE_STOPPED_NODE))?;
+                }
+                connection.get_or_init(|| Mutex::new(opened))
             }
         };
         Ok(connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
-        result.map_err(|source| ProfileError::database(&self.inner.home.join(DATABASE), source))
+        result.map_err(|source| {
+            let error = ProfileError::database(&self.inner.home.join(DATABASE), source);
+            if !error.is_busy() {
+                return error;
+            }
+            // A node can be stopped in the middle of a write.
+            self.stopped_node().map_or(error, ProfileError::node_stopped)
+        })
+    }
+
+    /// The process of the node that holds the profile, if it is stopped.
+    fn stopped_node(&self) -> Option<u32> {
+        let pid = self.node_holder().pid.filter(|pid| sys::is_stopped(*pid))?;
+        self.is_node_running().is_ok_and(|runs| runs).then_some(pid)
     }
 
     fn damaged(&self, what: String) -> ProfileError {
@@ -424,6 +444,30 @@ mod tests {
         profile.clear_account().unwrap();
         assert_eq!(profile.account().unwrap(), None);
         assert_eq!(profile.last_tracker().unwrap().as_deref(), Some("10.0.0.1:8000"));
+    }
+
+    #[test]
+    fn a_write_that_waits_for_a_stopped_node_names_it() {
+        let home = tempfile::tempdir().unwrap();
+        Profile::open(home.path()).unwrap();
+        let mut node = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let lock = std::fs::File::create(home.path().join("node.lock")).unwrap();
+        lock.try_lock().unwrap();
+        std::io::Write::write_all(&mut &lock, format!("{}\n", node.id()).as_bytes()).unwrap();
+        let pid = rustix::process::Pid::from_child(&node);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while !sys::is_stopped(node.id()) {
+            assert!(std::time::Instant::now() < until, "a signal takes no time");
+            std::thread::yield_now();
+        }
+        let held = Connection::open(home.path().join(DATABASE)).unwrap();
+        held.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let error = Profile::open(home.path()).unwrap().clear_account().unwrap_err();
+        node.kill().unwrap();
+        node.wait().unwrap();
+        assert!(matches!(&error, ProfileError::NodeStopped { pid, .. } if *pid == node.id()), "{error}");
+        assert!(error.to_string().contains("sleep 600"), "{error}");
     }
 
     #[test]

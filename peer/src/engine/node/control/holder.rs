@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use shared::safe_text::safe_line;
 use tokio::time::Instant;
 
 use crate::engine::Error;
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileError};
 use crate::sys;
 
 /// A node's process.
@@ -33,8 +32,7 @@ impl Holder {
 
     /// That it was stopped, and what to do about it.
     pub fn stopped(&self) -> Error {
-        let pid = self.pid.unwrap_or_default();
-        Error::NodeStopped { pid, command: self.command() }
+        ProfileError::node_stopped(self.pid.unwrap_or_default()).into()
     }
 
     /// That it holds the profile and can't be reached.
@@ -48,7 +46,7 @@ impl Holder {
     /// Waits for something from it, and looks whether it is stopped when nothing comes.
     ///
     /// # Errors
-    /// [`Error::NodeStopped`], or [`Error::NodeGone`] when it takes longer than `patience`.
+    /// [`ProfileError::NodeStopped`], or [`Error::NodeGone`] when it takes longer than `patience`.
     pub(super) async fn attend<T>(
         &self,
         patience: Duration,
@@ -74,11 +72,6 @@ impl Holder {
             }
             (was_stopped, pause) = (is_stopped, Self::LOOK);
         }
-    }
-
-    fn command(&self) -> Option<String> {
-        let command = self.pid.and_then(sys::command_of)?;
-        Some(safe_line(&command).into_owned())
     }
 }
 
