@@ -122,7 +122,7 @@ fn what_is_offered_to_nobody_is_neither_offered_nor_told() {
         let _node = through_node.then(|| alice.serve());
         alice.peer(["offer", "nobody"]).arg(&file).run().exits(4).says("there is no user \"nobody\"");
         alice.peer(["chat", "nobody", "hello?"]).run().exits(4).says("there is no user \"nobody\"");
-        alice.peer(["chat", "nobody"]).stdin("one\ntwo\n").run().says("there is no user \"nobody\"");
+        alice.peer(["chat", "nobody"]).stdin("one\ntwo\n").run().exits(4).says("there is no user \"nobody\"");
         looks_untouched();
     }
 }

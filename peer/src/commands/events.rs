@@ -266,7 +266,7 @@ impl Listener<'_> {
                 let kind = if stored.message.offer.is_some() { "offer" } else { "message" };
                 self.context.output.object(kind, &message_json(&stored, &self.me.user))?;
             } else if !state.is_open() && self.open.remove(&id).is_some() {
-                let settled = Event::State { to: stored.peer, id, state, why: None };
+                let settled = Event::State { to: stored.peer, id, state, why: None, kind: None };
                 if let Some((kind, fields)) = happening_json(&settled, &self.me.user) {
                     self.context.output.object(kind, &fields)?;
                 }

@@ -209,14 +209,14 @@ impl<'a> Filter<'a> {
             }
             // The next one that comes says that all before it was read: what came too fast has to be told first.
             Event::Missed { .. } => self.catch_up(client).await?,
-            Event::State { to, id, state, why } if to == *self.user && !state.is_open() => {
+            Event::State { to, id, state, why, kind } if to == *self.user && !state.is_open() => {
                 if self.context.output.is_json() {
                     self.context
                         .output
                         .object("ack", &json!({ "to": to, "peer": to, "id": id, "state": state, "why": why }))?;
                 }
                 if let (true, Some(message)) = (state.is_given_up(), why) {
-                    self.failure.get_or_insert(Error::Told { kind: ErrorKind::Refused, message });
+                    self.failure.get_or_insert(Error::Told { kind: kind.unwrap_or(ErrorKind::Refused), message });
                 }
             }
             _ => {}

@@ -8,7 +8,7 @@ use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, UserName};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
-use super::Notice;
+use super::{ErrorKind, Notice};
 use super::chat::MessageState;
 use super::talk::Talk;
 
@@ -81,6 +81,9 @@ pub enum Event {
         /// Why, when it was given up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
+        /// What kind of failure that is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<ErrorKind>,
     },
     /// What waits for somebody can't be delivered now; it is tried again by itself.
     Held {

@@ -225,7 +225,7 @@ impl Courier {
         let is_changed = prospect == Prospect::WhenTrusted;
         if prospect == Prospect::Never {
             let is_nobody = matches!(error, Error::UnknownUser(_));
-            if let Err(error) = self.give_up_all(&why, is_nobody).await {
+            if let Err(error) = self.give_up_all(kind, &why, is_nobody).await {
                 tracing::error!("what can't be delivered could not be given up: {error}");
             }
             return Verdict::Failed { kind, why };
@@ -258,7 +258,7 @@ impl Courier {
     }
 
     /// Gives up everything that waits: they don't want it, or there is nobody of that name.
-    async fn give_up_all(&self, why: &str, is_nobody: bool) -> Result<(), Error> {
+    async fn give_up_all(&self, kind: ErrorKind, why: &str, is_nobody: bool) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), self.desk.user.clone());
         let given_up = blocking(move || {
             let waiting = profile.outbox_of(&user, 0, usize::MAX)?;
@@ -267,7 +267,7 @@ impl Courier {
         .await?;
         for id in given_up {
             let (to, state, why) = (self.desk.user.clone(), MessageState::Failed, Some(why.to_owned()));
-            self.events.send(Event::State { to, id, state, why });
+            self.events.send(Event::State { to, id, state, why, kind: Some(kind) });
         }
         Ok(())
     }
@@ -311,5 +311,6 @@ fn report(desk: &Desk, events: &Events, settled: Settled) {
         (_, Some(why)) => desk.tell(id, Verdict::Failed { kind: ErrorKind::Refused, why: why.clone() }),
         _ => {}
     }
-    events.send(Event::State { to: desk.user.clone(), id, state, why });
+    let kind = why.is_some().then_some(ErrorKind::Refused);
+    events.send(Event::State { to: desk.user.clone(), id, state, why, kind });
 }

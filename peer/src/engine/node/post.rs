@@ -88,7 +88,7 @@ impl PostOffice {
                 chat::waits(message, kind, why)
             }
             Ok(Verdict::Waits { kind, why, .. } | Verdict::Failed { kind, why }) => {
-                self.give_up(to, message, &why).await?;
+                self.give_up(to, message, kind, &why).await?;
                 Err(Error::Told { kind, message: why })
             }
             Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
@@ -157,18 +157,18 @@ impl PostOffice {
     pub(super) async fn drop_waiting(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
         let dropped = chat::settle(&self.me, to, id, MessageState::Dropped).await?;
         if dropped {
-            self.events.send(Event::State { to: to.clone(), id, state: MessageState::Dropped, why: None });
+            self.events.send(Event::State { to: to.clone(), id, state: MessageState::Dropped, why: None, kind: None });
             // Whoever waits for it to be delivered is told.
             self.wake_if_open(to);
         }
         Ok(dropped)
     }
 
-    async fn give_up(&self, to: &UserName, message: ChatMessage, why: &str) -> Result<(), Error> {
+    async fn give_up(&self, to: &UserName, message: ChatMessage, kind: ErrorKind, why: &str) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), to.clone());
         for id in blocking(move || chat::give_up(&profile, &user, vec![message], false)).await? {
             let why = Some(why.to_owned());
-            self.events.send(Event::State { to: to.clone(), id, state: MessageState::Failed, why });
+            self.events.send(Event::State { to: to.clone(), id, state: MessageState::Failed, why, kind: Some(kind) });
         }
         Ok(())
     }
@@ -190,7 +190,8 @@ impl PostOffice {
     async fn expire(&self, ran: Duration) -> Result<(), Error> {
         for late in expire(&self.me, ran).await? {
             let why = Some(expired_words(&late));
-            self.events.send(Event::State { to: late.peer, id: late.message.id, state: late.state, why });
+            let (to, id, state) = (late.peer, late.message.id, late.state);
+            self.events.send(Event::State { to, id, state, why, kind: None });
         }
         Ok(())
     }

@@ -204,7 +204,7 @@ impl FullView {
                 self.talk(to).add(Entry::said(message, *seq));
                 self.waits(to, 1);
             }
-            Event::State { to, id, state, why } => {
+            Event::State { to, id, state, why, .. } => {
                 self.talk(to).mark(*id, mark(*state));
                 if !state.is_open() {
                     self.waits(to, -1);

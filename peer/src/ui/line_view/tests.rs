@@ -31,7 +31,7 @@ fn received(from: &str, byte: u8, text: &str) -> News {
 }
 
 fn state(byte: u8, state: MessageState) -> News {
-    News::Event(Event::State { to: bob(), id: MessageId::from_bytes([byte; 16]), state, why: None })
+    News::Event(Event::State { to: bob(), id: MessageId::from_bytes([byte; 16]), state, why: None, kind: None })
 }
 
 fn tell(view: &mut LineView, news: &News) -> Vec<Wish> {
