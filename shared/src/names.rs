@@ -14,7 +14,7 @@ use crate::account_name::UserNameError;
 use crate::limits::{FILE_NAME_BYTES, FILE_NAME_COMPONENT_BYTES, USER_NAME_BYTES};
 use crate::safe_text::{is_bidi_control, safe_line};
 
-pub use matching::{certain_prefix, composed, decomposed, matching_key, may_be_spelled_otherwise};
+pub use matching::{composed, decomposed, matching_key};
 
 /// The name of an account: `[A-Za-z0-9_.-]{1,32}`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -170,12 +170,18 @@ fn names_that_cannot_travel_arrive_as_they_are() {
     let shown: Vec<&str> = out.lines().map(|line| line.split_at(11).1).collect();
     assert_eq!(shown.len(), raw_names().len());
     alice.fetch("bob", shown.iter().copied(), &lab.empty_folder("copied")).run().exits(0).says("19 files fetched");
-    let typed = ["names/line\nbreak", "names/\u{200e}+55 11.vcf", "names/\u{5e9}\u{5dc}\u{5d5}\u{5dd} (1).pdf"];
+    let typed = [
+        "names/line\nbreak",
+        "names/\u{200e}+55 11.vcf",
+        "names/+55 11.vcf",
+        "names/japan.txt",
+        "names/\u{5e9}\u{5dc}\u{5d5}\u{5dd} (1).pdf",
+    ];
     let there = lab.empty_folder("typed");
     for name in typed {
         alice.fetch("bob", [name], &there).run().exits(0);
     }
-    assert_eq!(names_in(&there).len(), 3);
+    assert_eq!(names_in(&there).len(), 4);
     // And handed on, they are the same again.
     alice.peer(["fetch", "bob", "names/", "--share", "-o"]).arg(&here).run().exits(0);
     let names = |user: &tests::User<'_>| {

@@ -55,6 +55,9 @@ fn empty_folders_times_and_modes_come_along() {
         alice.fetch("bob", [asked], &here).run().exits(0).says("there already");
         assert_eq!(fs::metadata(tree.join("new")).unwrap().mode() & 0o111, 0o111, "it is left, and can be run");
     }
+    // As for `cp -r`, what a pattern matches may be a folder.
+    alice.fetch("bob", ["*"], &lab.empty_folder("all")).run().exits(0).says("4 empty folders");
+    assert_eq!(names_in(lab.join("all/tree")).len(), 6);
     let only = alice.fetch("bob", ["tree/empty"], &lab.empty_folder("only")).run();
     only.exits(0).says("1 empty folder");
     assert!(lab.join("only/empty").is_dir());

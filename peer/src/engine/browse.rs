@@ -1,6 +1,6 @@
 //! Looking at what somebody shares, live.
 
-use shared::names::{certain_prefix, matching_key, may_be_spelled_otherwise};
+use shared::names::matching_key;
 use shared::peer::{Code, FileStat};
 
 use super::fetch::list;
@@ -25,10 +25,11 @@ pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<Result<
 /// What is shared under names that start with `prefix`; where nothing is, what looks the same.
 async fn list_alike(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
     let files = list(link, prefix).await?;
-    if !files.is_empty() || !may_be_spelled_otherwise(prefix) {
+    if !files.is_empty() || prefix.is_empty() {
         return Ok(files);
     }
-    let mut files = list(link, certain_prefix(prefix)).await?;
+    // Where in a name something can't be seen isn't known: it may be before all that was typed.
+    let mut files = list(link, "").await?;
     let key = matching_key(prefix);
     files.retain(|file| file.as_ref().is_ok_and(|file| matching_key(file.name.as_str()).starts_with(&*key)));
     Ok(files)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 use shared::content::Layout;
+use shared::names::matching_key;
 use shared::names::stand_in::shown;
-use shared::names::{certain_prefix, matching_key, may_be_spelled_otherwise};
 use shared::peer::{Answer, Ask, Code, Entry, FileStat, FolderTime, RAW_NAMES};
 use shared::safe_text::safe_line;
 use shared::{FileName, UserName};
@@ -159,6 +159,7 @@ async fn resolve_one(
     patience: Duration,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Found, Error> {
+    let asked = &Asked { text: without_detours(&asked.text), local: asked.local.clone() };
     let text = asked.text.as_str();
     // A name that can't travel as it is may be asked for as it is.
     let name = text.parse::<FileName>().or_else(|_| FileName::from_raw(text.as_bytes()));
@@ -189,10 +190,26 @@ async fn resolve_one(
             whole_folder(link, folder, above, &mut found).await?;
         }
     }
-    if found.is_nothing() && may_be_spelled_otherwise(text) {
+    if found.is_nothing() {
         found = spelled_otherwise(link, asked, patience, report).await?;
     }
     if found.is_nothing() { Err(nothing()) } else { Ok(found) }
+}
+
+/// A path as a shell completes it (`./docs//a.txt`) as the name that it leads to.
+fn without_detours(text: &str) -> String {
+    let mut rest = text;
+    while let Some(below) = rest.strip_prefix("./") {
+        rest = below.trim_start_matches('/');
+    }
+    if rest.is_empty() && !text.is_empty() {
+        return ".".to_owned();
+    }
+    let mut clean = rest.to_owned();
+    while clean.contains("//") {
+        clean = clean.replace("//", "/");
+    }
+    clean
 }
 
 fn one_file(link: &Link, asked: &Asked, stat: FileStat) -> Result<Found, Error> {
@@ -209,19 +226,20 @@ async fn spelled_otherwise(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
 ) -> Result<Found, Error> {
     let text = asked.text.as_str();
-    let (folder, prefix) = (text.trim_end_matches('/'), certain_prefix(text).trim_end_matches('/'));
+    let folder = text.trim_end_matches('/');
     let (key, depth) = (matching_key(folder), folder.split('/').count());
     // A name that would be a stand-in by chance is shown as what it is.
     let is_meant = |name: &str| matching_key(name) == key || shown(name) == folder;
     let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
-    for stat in list(link, prefix).await?.into_iter().flatten() {
+    // Where in a name something can't be seen isn't known: it may be before all that was typed.
+    for stat in list(link, "").await?.into_iter().flatten() {
         if folder.len() == text.len() && is_meant(stat.name.as_str()) {
             names.push(stat.name);
         } else if let Some(above) = top(stat.name.as_str(), depth).filter(|above| is_meant(above)) {
             folders.insert(above.to_owned());
         }
     }
-    let empty = list_folders(link, prefix).await?;
+    let empty = list_folders(link, "").await?;
     folders.extend(
         empty.iter().filter_map(|name| top(&format!("{name}/"), depth).map(str::to_owned)).filter(|top| is_meant(top)),
     );
@@ -255,9 +273,25 @@ fn top(name: &str, depth: usize) -> Option<&str> {
 }
 
 async fn whatever_matches(link: &Link, text: &str, pattern: &Pattern, found: &mut Found) -> Result<(), Error> {
+    matches_below(link, text, pattern, &pattern.prefix, found).await?;
+    if found.is_nothing() && !pattern.prefix.is_empty() {
+        // How it begins may be spelled otherwise as well.
+        matches_below(link, text, pattern, "", found).await?;
+    }
+    Ok(())
+}
+
+/// What matches among the names that start with `prefix`.
+async fn matches_below(
+    link: &Link,
+    text: &str,
+    pattern: &Pattern,
+    prefix: &str,
+    found: &mut Found,
+) -> Result<(), Error> {
     let hidden = text.starts_with('.') || text.contains("/.");
-    let matches = |name: &FileName| pattern.matches(name.as_str()) && (hidden || !is_hidden(name));
-    for entry in list(link, &pattern.prefix).await? {
+    let matches = |name: &FileName| pattern.matches_whole(name.as_str()) && (hidden || !is_hidden(name));
+    for entry in list(link, prefix).await? {
         match entry {
             Ok(stat) if matches(&stat.name) => {
                 let below = above(stat.name.as_str(), pattern.depth).to_owned();
@@ -267,11 +301,8 @@ async fn whatever_matches(link: &Link, text: &str, pattern: &Pattern, found: &mu
             _ => {}
         }
     }
-    // What goes down into folders brings those with nothing in them.
-    if text.contains("**") {
-        found.take_folders(link, &pattern.prefix, matches, pattern.depth).await?;
-    }
-    Ok(())
+    // Folders with nothing in them match as well.
+    found.take_folders(link, prefix, matches, pattern.depth).await
 }
 
 /// All that is shared in and below `folder`, its path below the destination being what follows `above`.
@@ -425,7 +456,7 @@ async fn all_pages<T>(
 /// A text with wildcards. As in a shell, `*` and `?` stop at a slash and `**` doesn't.
 #[derive(Debug)]
 struct Pattern {
-    /// How all names begin that it matches.
+    /// How names begin that it matches as they are written.
     prefix: String,
     /// Components before the first wildcard.
     depth: usize,
@@ -446,11 +477,16 @@ struct CharGlob {
 fn pattern(text: &str) -> Option<Pattern> {
     let first = text.find(['*', '?', '[', '{'])?;
     let before = &text[..first];
-    let (prefix, depth) = (certain_prefix(before).to_owned(), before.matches('/').count());
+    let (prefix, depth) = (before.to_owned(), before.matches('/').count());
     Some(Pattern { prefix, depth, exact: CharGlob::new(text)?, alike: CharGlob::new(&matching_key(text))? })
 }
 
 impl Pattern {
+    /// Whether it matches a name, or a folder in which that lies: to name a folder is to name all of it.
+    fn matches_whole(&self, name: &str) -> bool {
+        self.matches(name) || name.match_indices('/').any(|(slash, _)| self.matches(&name[..slash]))
+    }
+
     fn matches(&self, name: &str) -> bool {
         self.exact.is_match(name) || self.alike.is_match(&matching_key(name))
     }
@@ -497,6 +533,8 @@ mod tests {
         assert!(!matches("*.pdf", "docs/a.pdf"));
         assert!(matches("docs/**/*.pdf", "docs/x/y/a.pdf"));
         assert!(matches("docs/[ab]?.txt", "docs/a1.txt"));
+        let brings = |text: &str, name: &str| pattern(text).unwrap().matches_whole(name);
+        assert!(brings("*", "docs/x/a.pdf") && brings("d*/x", "docs/x/a.pdf") && !brings("*.pdf", "docs/a.pdf"));
         let deep = pattern("docs/sub/x*").unwrap();
         assert_eq!((deep.prefix.as_str(), above("docs/sub/xy", deep.depth)), ("docs/sub/x", "docs/sub/"));
         assert!(matches("caf?.txt", "caf\u{e9}.txt") && !matches("caf?.txt", "cafab.txt"));
@@ -505,8 +543,23 @@ mod tests {
         assert!(matches("caf\u{e9}*", "cafe\u{301}.txt") && matches("caf?.txt", "cafe\u{301}.txt"));
         assert!(matches("S\u{e3}o/*", "Sa\u{303}o/a.txt") && matches("cafe\u{301}*", "caf\u{e9}.txt"));
         let other = pattern("S\u{e3}o/*").unwrap();
-        assert_eq!((other.prefix.as_str(), above("Sa\u{303}o/a.txt", other.depth)), ("", "Sa\u{303}o/"));
+        assert_eq!((other.prefix.as_str(), above("Sa\u{303}o/a.txt", other.depth)), ("S\u{e3}o/", "Sa\u{303}o/"));
         assert!(pattern("report.pdf").is_none());
+    }
+
+    #[test]
+    fn a_path_is_the_name_that_it_leads_to() {
+        for (text, name) in [
+            ("./docs//a.txt", "docs/a.txt"),
+            (".//docs/", "docs/"),
+            ("././a", "a"),
+            ("./", "."),
+            (".hidden", ".hidden"),
+            ("/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(without_detours(text), name, "{text:?}");
+        }
     }
 
     #[test]
