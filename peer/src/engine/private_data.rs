@@ -4,7 +4,8 @@
 //! |---|---|
 //! | this profile's folder | by its path, and by device and inode of the folder and of all in it: links, hard links and bind mounts lead to the same inodes |
 //! | another profile's folder, a tracker's data folder | by its content: `identity/identity.pem`, or a database of ours beside a further file of ours |
-//! | a copy of a key, a tracker's backup | by the first bytes of the file |
+//! | a copy of a key, a tracker's backup | by the first bytes of the file; this profile's key anywhere in what is hashed to be shared |
+//! | a copy of a profile's or a tracker's database | by its first bytes and its name, or by the mark that a profile's bears |
 //! | a file that is still being fetched, and its state | by its name, `.NAME.HASH8.part` and `.state` |
 //!
 //! A file is looked at when it is shared and again each time it is served: a catalogue may be older than these rules, and
@@ -17,6 +18,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +28,7 @@ use shared::ContentHash;
 use walkdir::WalkDir;
 
 use super::part_state::{PART, STATE};
-use crate::profile::{Profile, Share};
+use crate::profile::{self, Profile, Share};
 use crate::sys::{InodeKey, inode_key};
 
 /// How long an earlier look holds.
@@ -38,6 +40,8 @@ const KEY_BYTES: u64 = 16 << 10;
 /// The first blocks of a tar archive.
 const HEAD_BYTES: usize = 4096;
 const KEY_BEGINS: &str = "PRIVATE KEY-----";
+/// Names of databases, as profiles and trackers have them.
+const DATABASES: [&str; 3] = ["profile.db", "tracker.db", "presence.db"];
 
 /// The files of one machine that belong to nobody but their owner.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ struct Known {
 #[derive(Debug)]
 struct KeyFile {
     hash: ContentHash,
-    /// The lines of the key itself.
+    /// The first line of the key itself, which has all that is secret of it.
     key: String,
 }
 
@@ -73,6 +77,8 @@ pub enum Privacy {
     DataFolder,
     /// It holds a secret key.
     Key,
+    /// It is a database of a profile or a tracker.
+    Database,
     /// It is a part of a file that is being fetched, or the state of one.
     Part,
 }
@@ -84,6 +90,7 @@ impl Privacy {
             Self::OwnProfile => "it belongs to this profile, which holds your secret key",
             Self::DataFolder => "it belongs to a profile or a tracker, which holds a secret key",
             Self::Key => "it holds a secret key of Vizinho",
+            Self::Database => "it is a database of Vizinho, with messages or passwords in it",
             Self::Part => "it is a part of a file that is being fetched: use `peer fetch --share`",
         }
     }
@@ -120,11 +127,17 @@ impl PrivateData {
     pub fn reason_of_open(&self, path: &Path, file: &File) -> Option<Privacy> {
         // Unreadable is no secret.
         let metadata = file.metadata().ok()?;
-        let holds_key = || {
-            let key = self.known().key.as_ref().map(|own| own.key.clone());
-            holds_key(file, metadata.len(), key.as_deref()).then_some(Privacy::Key)
+        let has_secret = || {
+            let head = head_of(file);
+            let is_key = || holds_key(file, &head, metadata.len(), self.own_key().as_deref());
+            is_key().then_some(Privacy::Key).or_else(|| is_database(path, &head).then_some(Privacy::Database))
         };
-        self.reason(path, &metadata).or_else(holds_key)
+        self.reason(path, &metadata).or_else(has_secret)
+    }
+
+    /// The line of this profile's key file that holds the secret, to be searched for.
+    pub fn own_key(&self) -> Option<String> {
+        self.known().key.as_ref().map(|own| own.key.clone())
     }
 
     fn reason_of_path(&self, mut known: MutexGuard<'_, Known>, path: &Path, is_folder: bool) -> Option<Privacy> {
@@ -150,8 +163,8 @@ impl KeyFile {
     fn of(home: &Path) -> Option<Self> {
         let text = fs::read_to_string(home.join("identity/identity.pem")).ok()?;
         let (_, key) = text.split_once(KEY_BEGINS)?;
-        let key = key.split_once("-----").map(|(key, _)| key.trim().to_owned()).filter(|key| !key.is_empty())?;
-        Some(Self { hash: ContentHash::of(text.as_bytes()), key })
+        let key = key.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("-----"))?;
+        Some(Self { hash: ContentHash::of(text.as_bytes()), key: key.to_owned() })
     }
 }
 
@@ -184,21 +197,41 @@ fn own_inodes(home: &Path) -> HashSet<InodeKey> {
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| inode_key(&metadata)).collect()
 }
 
+/// The first bytes of a file.
+fn head_of(file: &File) -> Vec<u8> {
+    let mut head = vec![0; HEAD_BYTES];
+    // Unreadable is no secret.
+    let read = file.read_at(&mut head, 0).unwrap_or(0);
+    head.truncate(read);
+    head
+}
+
 /// Recognises an identity of this program, of whomever, a copy of `own` key, and the backup of a tracker, which has an
 /// identity in it.
-fn holds_key(file: &File, size: u64, own: Option<&str>) -> bool {
+fn holds_key(file: &File, head: &[u8], size: u64, own: Option<&str>) -> bool {
+    if is_backup(head) {
+        return true;
+    }
     if size > KEY_BYTES {
-        let mut head = [0; HEAD_BYTES];
-        return file.read_exact_at(&mut head, 0).is_ok() && is_backup(&head);
+        return false;
     }
     let mut text = vec![0; usize::try_from(size).unwrap_or(0)];
     // One that is read at another length is being written to, and is looked at again when it is opened to be sent.
     let read = file.read_at(&mut text, 0).unwrap_or(0);
     let text = &text[..read];
-    let has_key = |text: &str| {
-        text.contains(KEY_BEGINS) && (certs::is_identity(text.as_bytes()) || own.is_some_and(|own| text.contains(own)))
-    };
-    is_backup(text) || std::str::from_utf8(text).is_ok_and(has_key)
+    let is_identity = || has(text, KEY_BEGINS.as_bytes()) && certs::is_identity(text);
+    own.is_some_and(|own| has(text, own.as_bytes())) || is_identity()
+}
+
+/// Recognises a database of a profile or a tracker, and the log beside one.
+fn is_database(path: &Path, head: &[u8]) -> bool {
+    const MARK: std::ops::Range<usize> = 68..72;
+    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    let is_ours = |name: &[u8]| DATABASES.iter().any(|ours| ours.as_bytes() == name);
+    if let Some(database) = name.strip_suffix(b"-wal") {
+        return is_ours(database) && head.starts_with(&[0x37, 0x7f, 0x06]);
+    }
+    head.starts_with(b"SQLite format 3\0") && (is_ours(name) || head.get(MARK) == Some(&profile::APPLICATION_ID))
 }
 
 /// A tar archive that begins with the list of what a tracker's backup has.
@@ -271,6 +304,20 @@ mod tests {
         let alone = put(&root.join("stuff/alone"), &text.as_bytes()[text.find("-----BEGIN PRIVATE").unwrap()..]);
         assert_eq!(private.reason_of_open(&alone, &File::open(&alone).unwrap()), Some(Privacy::Key));
         assert_eq!(private.reason_of_open(&doc, &File::open(&doc).unwrap()), None);
+        // Neither other letters nor missing line ends make it another key.
+        let other_letters = [b"caf\xe9\n".as_slice(), text.as_bytes()].concat();
+        for (name, content) in [("letters", other_letters), ("row", text.replace('\n', "").into_bytes())] {
+            let path = put(&root.join("stuff").join(name), &content);
+            assert_eq!(private.reason_of_open(&path, &File::open(&path).unwrap()), Some(Privacy::Key), "{name}");
+        }
+        // A database by itself, whatever it is called, and its log.
+        fs::copy(root.join("stuff/other/profile.db"), root.join("stuff/chats.bak")).unwrap();
+        let log = put(&root.join("stuff/logs/profile.db-wal"), &[0x37, 0x7f, 0x06, 0x82, 0, 0]);
+        for path in [root.join("stuff/chats.bak"), log] {
+            assert_eq!(private.reason_of_open(&path, &File::open(&path).unwrap()), Some(Privacy::Database), "{path:?}");
+        }
+        let theirs = put(&root.join("stuff/theirs.db"), &[b"SQLite format 3\0".as_slice(), &[0; 84]].concat());
+        assert_eq!(private.reason_of_open(&theirs, &File::open(&theirs).unwrap()), None);
     }
 
     #[test]
@@ -278,7 +325,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let text = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nAAAA\n";
         let path = put(&home.path().join("server.pem"), text);
-        assert!(!holds_key(&File::open(path).unwrap(), text.len() as u64, Some("BBBB")));
+        let file = File::open(path).unwrap();
+        assert!(!holds_key(&file, &head_of(&file), text.len() as u64, Some("BBBB")));
     }
 
     #[test]

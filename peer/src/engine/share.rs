@@ -2,6 +2,7 @@
 
 mod candidates;
 mod hashing;
+mod key_search;
 mod known;
 mod left_out;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::sys::{VersionChange, file_id, is_executable, open_regular, plain_mess
 use candidates::{Candidate, check_files, find_candidates};
 pub use hashing::HashError;
 pub(super) use hashing::hash_file;
+pub(super) use key_search::KeySearch;
 use known::{HardLinks, known_hash};
 pub use left_out::{Example, Group, LeftOut, Omission};
 
@@ -103,7 +105,7 @@ pub enum RefreshOutcome {
     Changing,
     /// It can't be read, in these words.
     Unreadable(String),
-    /// It is never served, for this reason.
+    /// It is never served, for this reason, and no longer on record.
     Private(String),
 }
 
@@ -184,7 +186,7 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
     for text in texts {
         let before = names.len();
         let meant = Meant::new(text);
-        for is_meant in [Meant::is_exactly, Meant::is_alike] {
+        for is_meant in [Meant::is_named, Meant::is_at, Meant::is_alike] {
             for_each_share(profile, "", |share| {
                 if is_meant(&meant, &share) {
                     folders.extend(meant.folder_of(share.name.as_str()).map(str::to_owned));
@@ -226,10 +228,13 @@ impl<'a> Meant<'a> {
         Self { text, folder, path: Path::new(text).canonicalize().ok(), key: matching_key(folder) }
     }
 
-    fn is_exactly(&self, share: &Share) -> bool {
-        let below = || share.name.below(self.folder).is_some();
-        let path = || self.path.as_ref().is_some_and(|path| share.path.starts_with(path));
-        share.name.as_str() == self.text || below() || path()
+    fn is_named(&self, share: &Share) -> bool {
+        share.name.as_str() == self.text || share.name.below(self.folder).is_some()
+    }
+
+    /// By its path, where nothing is shared under such a name.
+    fn is_at(&self, share: &Share) -> bool {
+        self.path.as_ref().is_some_and(|path| share.path.starts_with(path))
     }
 
     /// In another normal form, or as it is shown.
@@ -296,6 +301,12 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error
             profile.put_shares(std::slice::from_ref(&hashed))?;
             Ok(RefreshOutcome::Done)
         }
+        // On record it would be listed, asked for, and refused for ever.
+        Err(RefreshOutcome::Private(why)) => {
+            profile.remove_shares([&share.name])?;
+            tracing::error!("{} is not shared any more: {why}", share.name);
+            Ok(RefreshOutcome::Private(why))
+        }
         Err(outcome) => Ok(outcome),
     }
 }
@@ -310,6 +321,11 @@ pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<
             profile.put_offer(to, &hashed)?;
             Ok(RefreshOutcome::Done)
         }
+        Err(RefreshOutcome::Private(why)) => {
+            profile.remove_offer(to, &share.name)?;
+            tracing::error!("{} is not offered to {to} any more: {why}", share.name);
+            Ok(RefreshOutcome::Private(why))
+        }
         Err(outcome) => Ok(outcome),
     }
 }
@@ -319,10 +335,13 @@ fn hash_again(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOu
         if is_gone(&why) { RefreshOutcome::Gone } else { RefreshOutcome::Unreadable(plain_message(&why)) }
     };
     let file = open_regular(&share.path).map_err(refused)?;
-    if let Some(reason) = PrivateData::of(profile).reason_of_open(&share.path, &file) {
+    let private = PrivateData::of(profile);
+    if let Some(reason) = private.reason_of_open(&share.path, &file) {
         return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
     }
-    let hash = hash_file(&file, &mut |_| {}).map_err(|why| match why {
+    let key = private.own_key();
+    let hash = hash_file(&file, &mut KeySearch::new(key.as_deref()), &mut |_| {}).map_err(|why| match why {
+        HashError::HoldsKey => RefreshOutcome::Private(why.to_string()),
         HashError::Unreadable(why) => refused(why),
         HashError::Changing => RefreshOutcome::Changing,
         why => RefreshOutcome::Unreadable(why.to_string()),
@@ -359,14 +378,17 @@ pub(super) fn hash_path(
         }
     };
     let file = open_regular(&path).map_err(|why| plain_message(&why))?;
-    if let Some(reason) = PrivateData::of(profile).reason_of_open(&path, &file) {
+    let private = PrivateData::of(profile);
+    if let Some(reason) = private.reason_of_open(&path, &file) {
         return Err(reason.as_str().to_owned());
     }
+    let key = private.own_key();
+    let mut search = KeySearch::new(key.as_deref());
     let metadata = file.metadata().map_err(|why| plain_message(&why))?;
     let executable = is_executable(&metadata);
     let hash = match known_hash(profile, &path, &metadata).map_err(|why| why.to_string())? {
         Some(known) => known,
-        None => hash_file(&file, progress).map_err(|why| why.to_string())?,
+        None => hash_file(&file, &mut search, progress).map_err(|why| why.to_string())?,
     };
     Ok(hashed_share(name, path, executable, hash))
 }

@@ -43,6 +43,7 @@ pub use node_lock::{NodeHolder, NodeLock};
 pub use outbox::Waiting;
 pub use partials::PartialShare;
 pub use people::Unread;
+pub use schema::APPLICATION_ID;
 pub use shares::{FileHash, HashedShare, Share, SharePage};
 
 /// The database's name in the profile's folder.

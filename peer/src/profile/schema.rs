@@ -14,7 +14,7 @@ use crate::sys;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each entry takes the schema one version further; entries are never changed once released.
-const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
 
 const V1: &str = "
     CREATE TABLE setting (
@@ -149,6 +149,12 @@ const V5: &str = "
     ALTER TABLE offer ADD COLUMN zeros BLOB;
     CREATE INDEX share_by_inode ON share (inode);
 ";
+
+/// The mark in the database's header by which a copy of it is known, whatever it is called ([`APPLICATION_ID`]).
+const V6: &str = "PRAGMA application_id = 1449753198;";
+
+/// What V6 writes at offset 68 (<https://www.sqlite.org/fileformat2.html#application_id>): `Vizn`.
+pub const APPLICATION_ID: [u8; 4] = 1_449_753_198_u32.to_be_bytes();
 
 /// How what is written survives a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,7 +317,7 @@ mod tests {
         .unwrap();
         drop(old);
         let new = open(&path).unwrap();
-        assert_eq!(version(&new).unwrap(), 5);
+        assert_eq!(version(&new).unwrap(), 6);
         let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
         assert_eq!(one("SELECT count(*) FROM folder WHERE name = 'docs/empty' AND empty AND mtime_ns IS NULL"), 1);

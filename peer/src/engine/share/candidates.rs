@@ -7,6 +7,7 @@ use shared::limits::{FILE_SIZE, FILES_PER_USER};
 
 use super::Error;
 use super::hashing::{HashError, hash_file};
+use super::key_search::KeySearch;
 use super::known::{HardLinks, known_hash, linked_hash};
 use super::left_out::{LeftOut, Omission};
 use super::walk::{Found, Refused, Walked, Walker, refusal};
@@ -62,9 +63,12 @@ impl Candidate {
         }
         report(ShareEvent::Hashing { name: &name, size: id.size });
         let file = opened.map_err(|why| refusal(&why))?;
-        let hashed = hash_file(&file, &mut |bytes| report(ShareEvent::Hashed(bytes)));
+        let key = private.own_key();
+        let mut search = KeySearch::new(key.as_deref());
+        let hashed = hash_file(&file, &mut search, &mut |bytes| report(ShareEvent::Hashed(bytes)));
         let hash = hashed.map_err(|why| match why {
             HashError::Unreadable(why) => refusal(&why),
+            HashError::HoldsKey => (Omission::Private, why.to_string()),
             why => (Omission::NotHashed, why.to_string()),
         })?;
         if let Some(link) = link {

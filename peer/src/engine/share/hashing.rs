@@ -7,7 +7,9 @@ use std::os::unix::fs::FileExt;
 use shared::content::{GroupValue, Manifest, is_zeros};
 use shared::{Layout, ZeroRuns};
 
+use super::key_search::KeySearch;
 use crate::engine::now_ns;
+use crate::engine::private_data::Privacy;
 use crate::engine::zeros::zero_values;
 use crate::profile::FileHash;
 use crate::sys::{FileId, VersionChange, holes, id_of, plain_message};
@@ -35,6 +37,9 @@ pub enum HashError {
         /// Whether it has more.
         more: bool,
     },
+    /// Somewhere in it is the secret key that was searched for.
+    #[error("{}", Privacy::Key.as_str())]
+    HoldsKey,
     /// It can't be shared.
     #[error("{0}")]
     Refused(&'static str),
@@ -43,17 +48,21 @@ pub enum HashError {
 /// Hashes a whole file, group by group, as it was at one moment. What is appended meanwhile isn't part of it.
 ///
 /// # Errors
-/// [`HashError`].
-pub(in crate::engine) fn hash_file(file: &File, progress: &mut dyn FnMut(u64)) -> Result<FileHash, HashError> {
+/// [`HashError`]: [`HashError::HoldsKey`] when `search` finds what it is for.
+pub(in crate::engine) fn hash_file(
+    file: &File,
+    search: &mut KeySearch<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<FileHash, HashError> {
     let begun = now_ns();
     let before = regular(file)?;
     let layout = Layout::of(before.size).ok_or(HashError::Refused("it is too large"))?;
-    let read = group_values(file, &layout, progress)?;
+    let read = group_values(file, &layout, search, progress)?;
     let more = has_more(file, before.size)?;
     let changed = before.change_to(&regular(file)?) == VersionChange::Content;
     let GroupValues { values, zeros } = match read {
         // Read once more the same, it was all there between the two.
-        Some(read) if changed => group_values(file, &layout, &mut |_| {})?
+        Some(read) if changed => group_values(file, &layout, search, &mut |_| {})?
             .filter(|again| again.values == read.values)
             .ok_or(HashError::Changing)?,
         Some(_) if more => return Err(HashError::FalseSize { claimed: before.size, more: true }),
@@ -82,7 +91,13 @@ struct GroupValues {
 }
 
 /// The values of all groups; `None` when the file ends too early.
-fn group_values(file: &File, layout: &Layout, progress: &mut dyn FnMut(u64)) -> Result<Option<GroupValues>, HashError> {
+fn group_values(
+    file: &File,
+    layout: &Layout,
+    search: &mut KeySearch<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<GroupValues>, HashError> {
+    search.restart();
     let mut zeros = hole_groups(file, layout)?;
     let mut in_holes = Vec::with_capacity(zeros.len());
     for some in zeros.chunks(HOLES_AT_ONCE) {
@@ -95,6 +110,7 @@ fn group_values(file: &File, layout: &Layout, progress: &mut dyn FnMut(u64)) -> 
     for group in 0..layout.groups() {
         if let Some((_, value)) = holes.next_if(|(hole, _)| *hole == group) {
             values.push(value);
+            search.restart();
             continue;
         }
         let (mut hasher, mut only_zeros) = (layout.hasher(group), true);
@@ -104,6 +120,9 @@ fn group_values(file: &File, layout: &Layout, progress: &mut dyn FnMut(u64)) -> 
             match file.read_exact_at(&mut buffer[..some], at) {
                 Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                 read => read?,
+            }
+            if search.finds_in(&buffer[..some]) {
+                return Err(HashError::HoldsKey);
             }
             only_zeros = only_zeros && is_zeros(&buffer[..some]);
             hasher.update(&buffer[..some]);
@@ -176,7 +195,8 @@ mod tests {
         file.write_all_at(&[0; 1 << 20], 4 << 20).unwrap();
         file.write_all_at(&[7], (5 << 20) - 1 + (1 << 20)).unwrap();
         let mut hashed = 0;
-        let FileHash { hash, manifest, zeros, .. } = hash_file(&file, &mut |bytes| hashed += bytes).unwrap();
+        let FileHash { hash, manifest, zeros, .. } =
+            hash_file(&file, &mut KeySearch::new(None), &mut |bytes| hashed += bytes).unwrap();
         let mut content = vec![0; usize::try_from(size).unwrap()];
         file.read_exact_at(&mut content, 0).unwrap();
         assert_eq!((hash, manifest.fold()), (shared::ContentHash::of(&content), hash));
@@ -189,7 +209,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(&[1; 3 << 20]).unwrap();
         let mut appended = false;
-        let hashed = hash_file(&file, &mut |_| {
+        let hashed = hash_file(&file, &mut KeySearch::new(None), &mut |_| {
             if !std::mem::replace(&mut appended, true) {
                 (&file).write_all(b"one line more").unwrap();
             }
@@ -203,7 +223,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(&[1; 3 << 20]).unwrap();
         let mut round = 1;
-        let hashed = hash_file(&file, &mut |_| {
+        let hashed = hash_file(&file, &mut KeySearch::new(None), &mut |_| {
             round += 1;
             file.write_all_at(&[round; 100], 0).unwrap();
             // Times may be too coarse to tell.
@@ -211,7 +231,7 @@ mod tests {
             file.set_modified(later).unwrap();
         });
         assert!(matches!(hashed, Err(HashError::Changing)), "{hashed:?}");
-        let cut = hash_file(&file, &mut |_| file.set_len(5).unwrap());
+        let cut = hash_file(&file, &mut KeySearch::new(None), &mut |_| file.set_len(5).unwrap());
         assert!(matches!(cut, Err(HashError::Changing)), "{cut:?}");
     }
 
@@ -219,22 +239,25 @@ mod tests {
     fn files_that_are_made_up_are_not_empty_ones() {
         for path in ["/proc/self/status", "/proc/cpuinfo"] {
             let Ok(file) = File::open(path) else { continue };
-            let hashed = hash_file(&file, &mut quiet);
+            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut quiet);
             assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 0, more: true })), "{path}: {hashed:?}");
         }
         if let Ok(file) = File::open("/sys/kernel/mm/transparent_hugepage/enabled") {
-            let hashed = hash_file(&file, &mut quiet);
+            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut quiet);
             assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 4096, more: false })), "{hashed:?}");
         }
         let empty = tempfile::tempfile().unwrap();
-        assert_eq!(hash_file(&empty, &mut quiet).unwrap().hash, shared::ContentHash::of(&[]));
+        assert_eq!(
+            hash_file(&empty, &mut KeySearch::new(None), &mut quiet).unwrap().hash,
+            shared::ContentHash::of(&[])
+        );
     }
 
     #[test]
     fn a_file_that_was_just_written_is_looked_at_again() {
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(b"a").unwrap();
-        let known = hash_file(&file, &mut quiet).unwrap();
+        let known = hash_file(&file, &mut KeySearch::new(None), &mut quiet).unwrap();
         assert_eq!(known.id.change_to(&id_of(&file).unwrap().unwrap()), VersionChange::Attributes);
         assert!(has_same_ends(&file, &known));
         file.write_all_at(b"b", 0).unwrap();

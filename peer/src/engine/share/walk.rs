@@ -122,7 +122,10 @@ impl<'a> Walker<'a> {
 
     fn root(&self, named: &Path, name: Option<&FileName>) -> Result<Root, Refused> {
         let metadata = fs::metadata(named).map_err(|why| match fs::read_link(named) {
-            Ok(to) => (Omission::Missing, format!("it is a link to {}, which is not there", to.display())),
+            Ok(to) if why.kind() == io::ErrorKind::NotFound => {
+                (Omission::Missing, format!("it is a link to {}, which is not there", to.display()))
+            }
+            Ok(to) => (refusal(&why).0, format!("it is a link to {}: {}", to.display(), plain_message(&why))),
             Err(_) => refusal(&why),
         })?;
         let path = named.canonicalize().map_err(|why| refusal(&why))?;

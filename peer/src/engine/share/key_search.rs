@@ -1,0 +1,63 @@
+//! A search for this profile's secret key in whatever is hashed to be shared: in a text with other words, an archive, a
+//! disk image. What is compressed or encoded once more isn't found.
+
+use memchr::memmem::Finder;
+
+/// Looks for one line of a key in bytes that come piece by piece, in order.
+#[derive(Debug)]
+pub(in crate::engine) struct KeySearch<'a> {
+    finder: Option<Finder<'a>>,
+    /// The end of what came last: the key may begin in it.
+    tail: Vec<u8>,
+}
+
+impl<'a> KeySearch<'a> {
+    /// Searches for `key`, or finds nothing where there is none.
+    pub(in crate::engine) fn new(key: Option<&'a str>) -> Self {
+        let finder = key.filter(|key| !key.is_empty()).map(|key| Finder::new(key.as_bytes()));
+        Self { finder, tail: Vec::new() }
+    }
+
+    /// Begins anew: what comes doesn't follow what came.
+    pub(super) fn restart(&mut self) {
+        self.tail.clear();
+    }
+
+    /// Whether the key is in what came, this included.
+    pub(super) fn finds_in(&mut self, bytes: &[u8]) -> bool {
+        let Some(finder) = &self.finder else { return false };
+        let overlap = finder.needle().len() - 1;
+        self.tail.extend_from_slice(&bytes[..overlap.min(bytes.len())]);
+        let found = finder.find(&self.tail).is_some() || finder.find(bytes).is_some();
+        if bytes.len() >= overlap {
+            self.tail.clear();
+            self.tail.extend_from_slice(&bytes[bytes.len() - overlap..]);
+        } else {
+            self.tail.drain(..self.tail.len().saturating_sub(overlap));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_found_wherever_pieces_end(before in 0_usize..40, after in 0_usize..40, piece in 1_usize..50) {
+            let key = "ABCDEFGHIJKLMNOP";
+            let mut whole = vec![b'A'; before];
+            whole.extend_from_slice(key.as_bytes());
+            whole.resize(whole.len() + after, b'x');
+            let mut search = KeySearch::new(Some(key));
+            prop_assert!(whole.chunks(piece).fold(false, |found, piece| search.finds_in(piece) || found));
+            whole[before + 7] = b'!';
+            let mut search = KeySearch::new(Some(key));
+            prop_assert!(!whole.chunks(piece).any(|piece| search.finds_in(piece)));
+            prop_assert!(!KeySearch::new(None).finds_in(&whole));
+        }
+    }
+}
