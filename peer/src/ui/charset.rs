@@ -29,6 +29,7 @@ impl Charset {
             Some("1") => Self::Latin1,
             Some("15") => Self::Latin9,
             None if name.ends_with("euro") && !name.contains("utf8") => Self::Latin9,
+            None if !locale.contains('.') && is_western(locale) => Self::Latin1,
             _ => Self::Utf8,
         }
     }
@@ -50,6 +51,13 @@ impl Charset {
         };
         bytes.utf8_chunks().map(part).collect()
     }
+}
+
+/// Whether the C library has ISO 8859-1 for a locale such as `pt_BR` that names no charset.
+fn is_western(locale: &str) -> bool {
+    const LANGUAGES: [&str; 16] =
+        ["ca", "da", "de", "en", "es", "eu", "fi", "fr", "gl", "is", "it", "nb", "nl", "nn", "pt", "sv"];
+    locale.split_once('_').is_some_and(|(language, _)| LANGUAGES.contains(&language))
 }
 
 const fn latin9(byte: u8) -> char {
@@ -76,6 +84,9 @@ mod tests {
             ("pt_BR.ISO-8859-1", Charset::Latin1),
             ("pt_BR.iso88591", Charset::Latin1),
             ("de_DE@euro", Charset::Latin9),
+            ("pt_BR", Charset::Latin1),
+            ("ja_JP", Charset::Utf8),
+            ("C", Charset::Utf8),
             ("fr_FR.ISO8859-15", Charset::Latin9),
             ("de_DE.UTF-8@euro", Charset::Utf8),
             ("et_EE.ISO-8859-10", Charset::Utf8),

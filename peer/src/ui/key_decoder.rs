@@ -76,14 +76,22 @@ impl KeyDecoder {
         std::mem::take(&mut self.typed)
     }
 
-    /// Returns whether something was begun that may go on. A paste has its end, and is waited for.
-    pub(super) const fn is_waiting(&self) -> bool {
-        !self.letter.is_empty() || !matches!(self.state, State::Text | State::Paste(_))
+    /// Returns whether something was begun that time decides about: a paste has its end, and the rest of a letter in
+    /// UTF-8 comes whenever the line brings it.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_letter_over() || !matches!(self.state, State::Text | State::Paste(_))
+    }
+
+    /// Returns whether a letter that was begun is one of a single byte unless more comes at once.
+    fn is_letter_over(&self) -> bool {
+        !self.letter.is_empty() && self.charset != Charset::Utf8
     }
 
     /// Nothing followed for a while: what was begun is all there is.
     pub(super) fn give_up(&mut self) -> Vec<Typed> {
-        self.end_letter();
+        if self.is_letter_over() {
+            self.end_letter();
+        }
         match std::mem::replace(&mut self.state, State::Text) {
             State::Escape => self.press(KeyCode::Esc, KeyModifiers::NONE),
             paste @ State::Paste(_) => self.state = paste,
@@ -382,6 +390,26 @@ mod tests {
         assert_eq!(typed(b"\xf0\x9f\r"), [text("\u{fffd}"), mark(), enter()]);
         assert_eq!(typed(b"\xe9\x1b[A"), [text("\u{fffd}"), mark(), key(KeyCode::Up)]);
         assert_eq!(typed("olá\r".as_bytes()), [text("olá"), enter()]);
+    }
+
+    #[test]
+    fn a_letter_is_whole_however_slowly_its_bytes_come() {
+        let mut decoder = KeyDecoder::new(Charset::Utf8);
+        let mut all = String::new();
+        for byte in "gap é ção 😀".bytes() {
+            let mut typed = decoder.feed(&[byte]);
+            assert!(!decoder.is_waiting());
+            typed.extend(decoder.give_up());
+            typed.iter().for_each(|one| match one {
+                Typed::Text(text) => all.push_str(text),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(all, "gap é ção 😀");
+        let mut decoder = KeyDecoder::new(Charset::Latin1);
+        assert_eq!(decoder.feed(b"\xe9"), []);
+        assert!(decoder.is_waiting());
+        assert_eq!(decoder.give_up(), [text("é")]);
     }
 
     #[test]
