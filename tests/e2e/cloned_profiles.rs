@@ -76,8 +76,13 @@ fn a_node_of_the_account_that_moved_away_says_so() {
     assert!(!told.err().contains("can't be reached") && !told.out().contains("can't be reached"), "{told}");
     bob.peer(["serve"]).run().exits(3).says("moved to another machine").says("`peer login bob --rebind`");
     bob.peer(["files", "alice"]).run().exits(3).says("signed out of bob").says("`peer login bob --rebind`");
+    // Those who are dialled know only that the key is nobody's.
+    let alice = lab.user("alice");
+    let _hers = alice.serve();
+    for args in [&["chat", "alice", "x"][..], &["fetch", "alice", "x"], &["files", "alice"]] {
+        bob.peer(args).run().exits(3).says("signed out of bob").says("`peer login bob --rebind`");
+    }
     // A profile has one account.
-    lab.user("alice");
     let alices = lab.stranger("alice");
     new.peer(["login", "alice", "--password-file"]).arg(alices.password_file()).run().exits(11).says("belongs to bob");
 }

@@ -129,8 +129,7 @@ pub(super) async fn find(context: &Context, wanted: Wanted, most: usize) -> Resu
 
 pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> Result<(), Error> {
     let me = context.me()?;
-    let mut tracker = me.connect_tracker().await?;
-    let files = match contacts::find_through(&me, &mut tracker, user).await {
+    let files = match contacts::find(&me, user).await {
         Ok(target) => {
             let entries = browse::files(&me, &target, prefix).await?;
             let (listed, mut files) = (entries.len(), Vec::with_capacity(entries.len()));
@@ -148,7 +147,7 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
         // A client of another kind: the tracker's catalogue is all there is.
         Err(Error::Unreachable(_)) => {
             let only = ListPeers { user: Some(user.clone()), ..ListPeers::default() };
-            let peers: Peers = tracker.call(&Request::ListPeers(only)).await?;
+            let peers: Peers = me.connect_tracker().await?.call(&Request::ListPeers(only)).await?;
             let files = peers.peers.into_iter().flat_map(|peer| peer.files);
             let matching = files.filter(|file| file.name.as_str().starts_with(prefix));
             matching.map(|file| (file.name, file.size, file.hash.as_str().to_owned())).collect::<Vec<_>>()

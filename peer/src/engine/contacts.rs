@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::de::DeserializeOwned;
+use shared::peer::Code;
 use shared::tracker::{ErrorCode, ListPeers, PeerEntry, Peers, Request, Whois, WhoisReply};
 use shared::{Fingerprint, UserName};
 
@@ -157,7 +158,9 @@ pub async fn dial(me: &Me, endpoint: &Endpoint, target: &Target, capabilities: &
         Ok(link) => return Ok(link),
         Err(failure) => failure,
     };
-    let LinkError::OtherKey { .. } = failure else { return Err(Error::link(&target.user, failure)) };
+    if !needs_judgement(&failure) {
+        return Err(Error::link(&target.user, failure));
+    }
     match me.connect_tracker().await {
         Ok(mut tracker) => Err(judged(me, &mut tracker, target, failure).await?),
         Err(error) => {
@@ -180,17 +183,32 @@ pub async fn dial_through(
 ) -> Result<Link, Error> {
     match link::dial(endpoint, target, &me.user, capabilities).await {
         Ok(link) => Ok(link),
-        Err(failure @ LinkError::OtherKey { .. }) => Err(judged(me, tracker, target, failure).await?),
+        Err(failure) if needs_judgement(&failure) => Err(judged(me, tracker, target, failure).await?),
         Err(failure) => Err(Error::link(&target.user, failure)),
     }
 }
 
-/// What it means that somebody else answers where the tracker saw the one that was dialled. Somebody we or the tracker
-/// know is there by a wrong address; a key to which the tracker binds the dialled one now has changed; of any other
-/// nobody can tell.
+/// Whether only the tracker can tell what it means.
+const fn needs_judgement(failure: &LinkError) -> bool {
+    matches!(failure, LinkError::OtherKey { .. } | LinkError::Refused { code: Code::Unauthorised, .. })
+}
+
+/// What it means that somebody else answers where the tracker saw the one that was dialled, or that the one doesn't know
+/// us. Somebody we or the tracker know is there by a wrong address; a key to which the tracker binds the dialled one now
+/// has changed; of any other nobody can tell. Whoever isn't known to the tracker any more is told that, and not what
+/// strangers are told.
 async fn judged(me: &Me, tracker: &mut impl AskTracker, target: &Target, failure: LinkError) -> Result<Error, Error> {
     let LinkError::OtherKey { address, presented, expected } = failure else {
-        return Ok(Error::link(&target.user, failure));
+        return match bound_to(tracker, me.identity.fingerprint()).await {
+            Err(Error::Tracker(TrackerError::Refused { refusal, .. })) if refusal.code == ErrorCode::NotLoggedIn => {
+                Ok(Error::SignedOut { user: me.user.clone(), why: refusal.message })
+            }
+            Ok(None) => {
+                let why = "no account belongs to its key any more".to_owned();
+                Ok(Error::SignedOut { user: me.user.clone(), why })
+            }
+            _ => Ok(Error::link(&target.user, failure)),
+        };
     };
     let (profile, user) = (me.profile.clone(), target.user.clone());
     let known = blocking(move || Ok(profile.owner_of_key(&presented, &user)?)).await?;

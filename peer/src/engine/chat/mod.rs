@@ -175,7 +175,7 @@ pub const fn may_wait(kind: ErrorKind, met: bool, is_changed: bool) -> bool {
 /// # Errors
 /// [`Error::Told`] where waiting alone doesn't help: somebody has to look at it.
 pub fn waits(message: ChatMessage, kind: ErrorKind, why: String) -> Result<Delivery, Error> {
-    if kind == ErrorKind::IdentityChanged {
+    if matches!(kind, ErrorKind::IdentityChanged | ErrorKind::NotLoggedIn) {
         return Err(Error::Told { kind, message: format!("{why}\nThe message is queued: see `peer outbox`") });
     }
     Ok(Delivery { message, state: MessageState::Waiting, why: Some(why) })
