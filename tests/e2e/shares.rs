@@ -30,6 +30,14 @@ fn folders_are_walked_hidden_files_and_links_left_out() {
     bob.peer(["unshare", "docs/sub/"]).run().exits(0);
     assert_eq!(shared_names(&bob), [".named", "docs/a.txt"]);
     bob.peer(["unshare", "no-such-thing"]).run().exits(2);
+    // A name comes before a path that is spelled alike.
+    lab.file("here/same.txt", 10);
+    lab.file("there/same.txt", 10);
+    bob.peer(["share", "--as", "other.txt"]).arg(lab.join("here/same.txt")).run().exits(0);
+    bob.peer(["share"]).arg(lab.join("there/same.txt")).run().exits(0);
+    let unshared = bob.peer(["unshare", "same.txt"]).folder(lab.join("here")).run();
+    unshared.exits(0).says("stopped sharing 1 file: same.txt");
+    bob.peer(["unshare", "same.txt"]).folder(lab.join("here")).run().exits(0).says("1 file: other.txt");
 }
 
 #[test]
@@ -132,13 +140,14 @@ fn keys_and_profiles_are_never_given_to_anybody() {
     std::fs::hard_link(&key, lab.join("hard")).unwrap();
     symlink(&key, lab.join("soft")).unwrap();
     write(lab.join("copy"), std::fs::read(&key).unwrap());
+    write(lab.join("archive"), [vec![7; 3_000_000], std::fs::read(&key).unwrap(), vec![7; 100]].concat());
     // Everything: the profiles of three people and the tracker's folder lie in it.
     let shared = bob.peer(["share", "--as", "all"]).arg(lab.path()).run();
     shared.exits(0).says("with secret keys or messages of Vizinho (all/alice/, all/bob/, all/carol/, …)");
     let names = shared_names(&bob);
     assert!(names.contains(&"all/doc.txt".to_owned()), "{names:?}");
     let is_private = |name: &&String| {
-        ["all/bob/", "all/alice/", "all/carol/", "all/tracker/", "all/hard", "all/copy", "all/soft"]
+        ["all/bob/", "all/alice/", "all/carol/", "all/tracker/", "all/hard", "all/copy", "all/soft", "all/archive"]
             .iter()
             .any(|private| name.starts_with(private))
     };
@@ -175,6 +184,22 @@ fn keys_and_profiles_are_never_given_to_anybody() {
     assert!(names_in(&here).iter().all(|name| name != "old" || names_in(here.join("old")).is_empty()));
     alice.fetch("bob", ["all/doc.txt"], &here).run().exits(0);
     bob.peer(["shares"]).run().exits(0).prints("old/key  (never given to anybody");
+}
+
+#[test]
+fn a_share_that_becomes_a_secret_is_one_no_more() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let shared = lab.file("notes/1.txt", 100);
+    bob.peer(["share"]).arg(lab.join("notes")).run().exits(0);
+    let node = bob.serve();
+    std::fs::remove_file(&shared).unwrap();
+    std::fs::copy(bob.home().join("identity/identity.pem"), &shared).unwrap();
+    let here = lab.empty_folder("here");
+    alice.fetch("bob", ["notes/1.txt"], &here).run().exits(5).says("bob doesn't share notes/1.txt");
+    node.wait_for("notes/1.txt is not shared any more: it holds a secret key");
+    assert_eq!(names_in(&here), [""; 0]);
+    alice.peer(["files", "bob"]).run().exits(0).says("bob shares nothing");
 }
 
 #[test]

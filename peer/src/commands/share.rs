@@ -46,7 +46,13 @@ fn outcome_of(summary: &Summary) -> Result<(), Error> {
     let first = summary.left_out.failures().find_map(|(_, group)| group.examples.first());
     match (failed, first) {
         (0, _) if summary.shared == 0 && !summary.left_out.is_empty() => {
-            told("no file is shared: hidden files and links are shared only if they are named".to_owned())
+            let can_be_named = |omission| matches!(omission, Omission::Hidden | Omission::Link);
+            let hint = if summary.left_out.by_design().any(|(omission, _)| can_be_named(omission)) {
+                ": hidden files and links are shared only if they are named"
+            } else {
+                ""
+            };
+            told(format!("no file is shared{hint}"))
         }
         (0, _) => Ok(()),
         (1, Some(only)) => told(failure_line(&only.name, &only.why)),
@@ -145,7 +151,15 @@ pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), E
             context.output.object("unshare", &json!({ "name": name }))?;
         }
     }
-    context.output.note(&format!("stopped sharing {}", files(removed.len())));
+    // A name and a path may be spelled alike: what it was is said.
+    let named = match removed.as_slice() {
+        names @ [_, ..] if names.len() <= GoneShares::NAMED => {
+            let names = names.iter().map(|name| shown(name.as_str())).collect::<Vec<_>>();
+            format!(": {}", names.join(", "))
+        }
+        _ => String::new(),
+    };
+    context.output.note(&format!("stopped sharing {}{named}", files(removed.len())));
     Ok(())
 }
 
