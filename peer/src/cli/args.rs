@@ -213,8 +213,9 @@ enum Subcommands {
     Chat {
         /// To whom.
         user: UserName,
-        /// The message.
-        text: Option<String>,
+        /// The message; several words are one.
+        #[arg(num_args = 1..)]
+        text: Option<Vec<String>>,
         /// Fail when it can't be delivered now, instead of keeping it for later.
         #[arg(long)]
         now: bool,

@@ -67,6 +67,15 @@ pub fn main() -> ExitCode {
 /// Prints help, the version, or what is wrong with the arguments.
 fn explain(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
+    let for_programs = || std::env::args_os().take_while(|argument| argument != "--").any(|word| word == "--json");
+    if error.use_stderr() && for_programs() {
+        let options = OutputOptions { json: true, quiet: false, plain: false, color: ColorChoice::Never };
+        let (output, message) = (Output::new(options), error.to_string());
+        let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // Nobody reads it when the pipe is closed.
+        let _ = output.object("error", &json!({ "code": ErrorKind::Usage.as_str(), "message": message }));
+        let _ = output.close();
+    }
     match printed {
         // Help and version are data, and lost like any other.
         Err(why) if !error.use_stderr() => {

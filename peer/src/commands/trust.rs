@@ -10,7 +10,7 @@ use shared::{Fingerprint, UserName};
 use super::Context;
 use super::password::confirm;
 use crate::engine::node::control::{Action, NodeClient};
-use crate::engine::{Error, contacts, now_s};
+use crate::engine::{Error, Me, contacts, now_s};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Friend;
 use crate::ui::date;
@@ -22,6 +22,7 @@ pub(super) async fn user(
     yes: bool,
 ) -> Result<(), Error> {
     let me = context.me()?;
+    refuse_oneself(&me, user)?;
     if let Some(fingerprint) = replace {
         contacts::check_replacement(&me, user, fingerprint).await?;
         let again = format!("peer trust --yes --replace {fingerprint} {}", operand(user));
@@ -56,6 +57,14 @@ pub(super) async fn user(
     Ok(context.output.data(&format!("{user} {fingerprint} first met {}, {state}", date(first_seen)))?)
 }
 
+/// One's own key is no matter of trust.
+fn refuse_oneself(me: &Me, user: &UserName) -> Result<(), Error> {
+    if *user == me.user {
+        return Err(Error::Usage(format!("{user} is you: `peer whoami` shows your key")));
+    }
+    Ok(())
+}
+
 pub(super) async fn tracker(context: &Context, replace: Option<Fingerprint>, yes: bool) -> Result<(), Error> {
     let profile = context.profile()?;
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
@@ -79,6 +88,7 @@ pub(super) async fn tracker(context: &Context, replace: Option<Fingerprint>, yes
 
 pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Result<(), Error> {
     let me = context.me()?;
+    refuse_oneself(&me, user)?;
     let Some(friend) = me.profile.friend(user)? else {
         return Err(Error::Usage(format!(
             "you haven't connected to {user} yet: `peer trust {}` does, while {user} is online",

@@ -8,9 +8,9 @@ use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, UserName};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
-use super::{ErrorKind, Notice};
 use super::chat::MessageState;
 use super::talk::Talk;
+use super::{ErrorKind, Notice};
 
 /// Events kept for a view that is slow; one that falls further behind misses some.
 const BACKLOG: usize = 4096;

@@ -6,7 +6,7 @@ use certs::IdentityError;
 use rusqlite::ErrorCode;
 use shared::safe_text::safe_line;
 
-use crate::sys::{command_of, is_full, plain_message};
+use crate::sys::{command_of, is_full, is_read_only, plain_message};
 
 /// Why the profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +135,9 @@ fn database_words(path: &Path, source: &rusqlite::Error) -> String {
             // Whatever is damaged may have been found in the middle of something.
             outcome = "";
             "it is damaged: put back a copy, or move it away to begin anew; the key is in a file of its own"
+        }
+        Some(ErrorCode::ReadOnly) if is_read_only(path) => {
+            "its file system can only be read: mount it for writing, or use --home with a folder on another disk"
         }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             "it can't be opened for writing: look at its owner and permissions"

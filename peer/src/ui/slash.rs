@@ -63,6 +63,14 @@ pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
     ("/quit", "", "leave; so does Ctrl-D"),
 ];
 
+/// A name, which may have blanks in it; in quotes as a shell has them where it begins with one.
+fn name(rest: &str) -> Option<String> {
+    let is_quoted = rest.starts_with(['\'', '"']);
+    let mut words = if is_quoted { words(rest) } else { Vec::new() };
+    let quoted = words.pop().filter(|_| words.is_empty()).map(|word| word.text);
+    Some(quoted.unwrap_or_else(|| rest.to_owned())).filter(|name| !name.is_empty())
+}
+
 /// What `line` means; `//` at its start is one `/` to say.
 pub(super) fn parse(line: &str) -> Line {
     let text = line.trim();
@@ -79,7 +87,7 @@ pub(super) fn parse(line: &str) -> Line {
     let rest = rest.trim();
     let needs = |what: &str| Line::Mistake(format!("{command} wants {what}"));
     Line::Command(match command {
-        "/get" => Slash::Get(Some(rest.to_owned()).filter(|rest| !rest.is_empty())),
+        "/get" => Slash::Get(name(rest)),
         "/offer" => {
             let paths: Vec<PathBuf> = words(rest).into_iter().map(|word| PathBuf::from(word.text)).collect();
             if paths.is_empty() {
@@ -95,7 +103,7 @@ pub(super) fn parse(line: &str) -> Line {
             Some(back) => Slash::History(back),
             None => return needs("a number of messages, or an age such as 12h or 2d"),
         },
-        "/stop" => Slash::Stop(Some(rest.to_owned()).filter(|rest| !rest.is_empty())),
+        "/stop" => Slash::Stop(name(rest)),
         "/ignore" => Slash::Ignore,
         "/unignore" => Slash::Unignore,
         "/quit" | "/exit" => Slash::Quit,

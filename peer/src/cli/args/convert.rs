@@ -81,7 +81,7 @@ impl Subcommands {
                 };
                 Command::Fetch(FetchWanted::These { request, share })
             }
-            Self::Chat { user, text, now } => Command::Chat { user, text, now },
+            Self::Chat { user, text, now } => Command::Chat { user, text: text.map(|words| words.join(" ")), now },
             Self::Ui => Command::Ui,
             Self::History { user, since, limit, search } => Command::History(Past {
                 with: user,

@@ -105,7 +105,7 @@ pub(super) fn rate(text: &str) -> Result<u64, String> {
     };
     let rate = number * scale / bits;
     if !(1000.0..=1e12).contains(&rate) {
-        return Err(format!("{text} is out of range: at least 1k bytes a second"));
+        return Err(format!("{text} is out of range: from 1k to 1000G bytes a second"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, as just checked")]
     Ok(rate as u64)

@@ -334,7 +334,9 @@ impl LineView {
             Event::Said { to, message, seq } if *to == self.with => {
                 return self.comes(Entry::said(message, *seq), message);
             }
-            Event::State { to, id, state, why, .. } if *to == self.with => self.settle(*id, mark(*state), why.as_deref()),
+            Event::State { to, id, state, why, .. } if *to == self.with => {
+                self.settle(*id, mark(*state), why.as_deref())
+            }
             Event::Typing { from } if *from == self.with => self.typing = Some(now + TYPING),
             Event::Presence { user, online } if *user == self.with && self.online.replace(*online) != Some(*online) => {
                 self.tell(event);
