@@ -53,6 +53,7 @@ mod profile_folder;
 mod restart;
 mod resume;
 mod seeking;
+mod serving;
 mod shares;
 mod sources;
 mod streams;

@@ -115,19 +115,28 @@ impl Profile {
         self.one_share("name = ?1", name.as_str())
     }
 
-    /// The files that are offered with this content; of many only some.
+    /// Up to `limit` files that are offered with this content, behind the row `after`, each with its row.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn shares_with_hash(&self, hash: &ContentHash) -> Result<Vec<Share>, ProfileError> {
-        let rows: Vec<RawShare> = {
+    pub fn shares_with_hash(
+        &self,
+        hash: &ContentHash,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Share)>, ProfileError> {
+        let rows: Vec<(i64, RawShare)> = {
             let database = self.database();
-            let query = format!("SELECT {COLUMNS} FROM share WHERE hash = ?1 LIMIT 16");
+            // By row: the index of hashes has them in that order.
+            let query =
+                format!("SELECT {COLUMNS}, rowid FROM share WHERE hash = ?1 AND rowid > ?2 ORDER BY rowid LIMIT ?3");
             let mut query = self.sql(database.prepare_cached(&query))?;
-            let rows = query.query_map([hash.as_bytes()], RawShare::read);
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows =
+                query.query_map(params![hash.as_bytes(), after, limit], |row| Ok((row.get(9)?, RawShare::read(row)?)));
             self.sql(self.sql(rows)?.collect())?
         };
-        rows.into_iter().map(|row| self.checked(row)).collect()
+        rows.into_iter().map(|(number, row)| Ok((number, self.checked(row)?))).collect()
     }
 
     /// What was computed for a file that is offered with this content, if any is.
@@ -352,7 +361,9 @@ mod tests {
         let all = hashed.clone().map(|hashed| hashed.share);
         assert_eq!(profile.share_count().unwrap(), 5);
         assert_eq!(profile.share(&all[1].name).unwrap().as_ref(), Some(&all[1]));
-        assert_eq!(profile.shares_with_hash(&all[2].hash).unwrap(), [all[2].clone()]);
+        let found = profile.shares_with_hash(&all[2].hash, 0, 9).unwrap();
+        assert_eq!(found.iter().map(|(_, share)| share).collect::<Vec<_>>(), [&all[2]]);
+        assert_eq!(profile.shares_with_hash(&all[2].hash, found[0].0, 9).unwrap(), []);
         assert_eq!(profile.manifest(&all[2].hash).unwrap().unwrap().manifest, hashed[2].manifest);
         let recorded = FileHash {
             id: all[3].id,

@@ -9,6 +9,7 @@ use shared::limits::FRAME_BYTES;
 use shared::peer::{Answer, Code, Entry, FileStat, FolderTime};
 use shared::{ContentHash, FileName, GroupSet, Layout, UserName, ZeroRuns};
 
+use super::copy_search::{RecordedCopy, Wanted};
 use super::opening::{Get, OfferedManifest, Opener, Unopened};
 use super::part::Part;
 use super::reading::{OpenShare, ReadFailure};
@@ -169,14 +170,19 @@ impl Library {
         }
     }
 
-    /// A file's manifest.
+    /// A file's manifest; the file is described under `name` if it has it.
     ///
     /// # Errors
     /// A code and words for the other side: not shared.
-    pub async fn manifest(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
+    pub async fn manifest(
+        &self,
+        to: &UserName,
+        hash: ContentHash,
+        name: Option<FileName>,
+    ) -> Result<(Answer, Bytes), Refusal> {
         let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
         let found = blocking(move || {
-            if let Some(offered) = opener.manifest(&to, &hash)? {
+            if let Some(offered) = opener.manifest(&to, Wanted { hash: &hash, name: name.as_ref() })? {
                 return Ok(Some(offered));
             }
             Ok(Part::find(&profile, &hash)?.map(|part| OfferedManifest {
@@ -192,16 +198,20 @@ impl Library {
         Ok((Answer::Manifest { hash, size, group_size, groups, zeros: zeros.runs().to_vec() }, bytes))
     }
 
-    /// Which groups of a file can be had.
+    /// Which groups of a file can be had, the one called `name` first.
     ///
     /// # Errors
     /// A code and words for the other side: not shared.
-    pub async fn have(&self, to: &UserName, hash: ContentHash) -> Result<(Answer, Bytes), Refusal> {
+    pub async fn have(
+        &self,
+        to: &UserName,
+        hash: ContentHash,
+        name: Option<FileName>,
+    ) -> Result<(Answer, Bytes), Refusal> {
         let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
         let found = blocking(move || {
-            let mut recorded = opener.recorded(&to, &hash)?.into_iter().map(|(share, _)| share);
-            let is_same = |share: &Share| matches!(freshness(share), Freshness::Fresh | Freshness::Touched);
-            if let Some(share) = recorded.find(is_same) {
+            let wanted = Wanted { hash: &hash, name: name.as_ref() };
+            if let Some((RecordedCopy { share, .. }, true)) = opener.likeliest(&to, wanted)? {
                 return Ok(Layout::of(share.id.size).map(|layout| (layout.groups(), GroupSet::all(layout.groups()))));
             }
             Ok(Part::find(&profile, &hash)?.map(|part| (part.share.layout.groups(), part.state.present)))

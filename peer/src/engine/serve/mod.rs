@@ -1,5 +1,6 @@
 //! Answering other peers: one task a stream, all of them owned by the link they came over.
 
+mod copy_search;
 mod gate;
 mod library;
 mod opening;
@@ -142,7 +143,7 @@ fn take_gets(asks: &mut VecDeque<Ask>) -> VecDeque<Get> {
     let mut gets = VecDeque::new();
     while matches!(asks.front(), Some(Ask::Get { .. })) {
         if let Some(Ask::Get { hash, ranges }) = asks.pop_front() {
-            gets.push_back(Get { hash, groups: ranges });
+            gets.push_back(Get { hash, name: None, groups: ranges });
         }
     }
     gets
@@ -249,11 +250,11 @@ async fn answer(serving: &Serving, link: &Link, sender: &mut Sender, ask: Ask) -
             library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
         }
         Ask::Stat { name } => library.stat(user, name).await,
-        Ask::Manifest { hash } => match library.manifest(user, hash).await {
+        Ask::Manifest { hash } => match library.manifest(user, hash, None).await {
             Ok((answer, manifest)) => return sender.frame_and_bulk(&in_words(answer), manifest, |_| ()).await,
             Err(refused) => Err(refused),
         },
-        Ask::Have { hash } => match library.have(user, hash).await {
+        Ask::Have { hash } => match library.have(user, hash, None).await {
             Ok((answer, groups)) => return sender.frame_and_bulk(&answer, groups, |_| ()).await,
             Err(refused) => Err(refused),
         },

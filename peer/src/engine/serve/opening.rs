@@ -11,6 +11,7 @@ use shared::limits::RANGES_PER_GET;
 use shared::peer::Code;
 use shared::{ContentHash, FileName, Layout, Manifest, UserName, ZeroRuns};
 
+use super::copy_search::{CopySearch, PastSearches, RecordedCopy, Wanted};
 use super::library::{Refusal, not_found};
 use super::part::Part;
 use super::pieces::Pieces;
@@ -19,12 +20,14 @@ use super::stale::StaleReason;
 use super::versions::{ProvedVersions, ServedVersion, ServedVersions};
 use crate::engine::Error;
 use crate::engine::private_data::PrivateData;
-use crate::engine::share::is_gone;
+use crate::engine::share::{Freshness, freshness, is_gone};
 use crate::profile::{FileHash, Profile, ProfileError, Share};
 use crate::sys::{FileId, VersionChange, id_of, is_out_of_descriptors, open_files_limit, open_regular};
 
 /// For a descriptor: those that are in use come free when a few groups were sent.
 const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(5);
+/// Files with another size or time that are kept open for as long as a better one is looked for.
+const DIFFERING: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Between two words about that in the log.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -33,8 +36,16 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(super) struct Get {
     pub(super) hash: ContentHash,
+    /// The name under which it is wanted, if that is known.
+    pub(super) name: Option<FileName>,
     /// Half-open ranges.
     pub(super) groups: Vec<(u32, u32)>,
+}
+
+impl Get {
+    const fn wanted(&self) -> Wanted<'_> {
+        Wanted { hash: &self.hash, name: self.name.as_ref() }
+    }
 }
 
 /// Why no file could be opened.
@@ -52,6 +63,7 @@ pub(super) struct Opener {
     versions: Arc<ServedVersions>,
     proved: Arc<ProvedVersions>,
     pieces: Pieces,
+    searches: Arc<PastSearches>,
     /// Never served, whatever the catalogue says.
     private: Arc<PrivateData>,
     /// When a lack of descriptors was last told.
@@ -68,9 +80,9 @@ pub(super) struct OfferedManifest {
 
 impl Opener {
     pub(super) fn new(profile: Profile) -> Self {
-        let (versions, proved, pieces) = (Arc::default(), Arc::default(), Pieces::default());
+        let (versions, proved, pieces, searches) = (Arc::default(), Arc::default(), Pieces::default(), Arc::default());
         let private = Arc::new(PrivateData::of(&profile));
-        Self { profile, versions, proved, pieces, private, told: Arc::default() }
+        Self { profile, versions, proved, pieces, searches, private, told: Arc::default() }
     }
 
     /// Whether a share is never served, whatever the catalogue says.
@@ -83,15 +95,28 @@ impl Opener {
         &self.proved
     }
 
-    /// The shares that are recorded with this content and that `to` may get; whether only they may.
-    pub(super) fn recorded(
+    /// Finds what is recorded with this content and `to` may get.
+    fn search<'a>(&'a self, to: &'a UserName, wanted: Wanted<'a>) -> CopySearch<'a> {
+        CopySearch::new(&self.profile, &self.private, &self.searches, to, wanted)
+    }
+
+    /// A file that is recorded with this content: the first that is there as it was hashed, else the first of all; and
+    /// whether it is there.
+    pub(super) fn likeliest(
         &self,
         to: &UserName,
-        hash: &ContentHash,
-    ) -> Result<Vec<(Share, Option<UserName>)>, ProfileError> {
-        let shares = self.profile.shares_with_hash(hash)?.into_iter().map(|share| (share, None));
-        let offers = self.profile.offers_with_hash(to, hash)?.into_iter().map(|share| (share, Some(to.clone())));
-        Ok(shares.chain(offers).filter(|(share, _)| !self.is_private(share)).collect())
+        wanted: Wanted<'_>,
+    ) -> Result<Option<(RecordedCopy, bool)>, ProfileError> {
+        let mut search = self.search(to, wanted);
+        let mut first = None;
+        while let Some(copy) = search.next()? {
+            if matches!(freshness(&copy.share), Freshness::Fresh | Freshness::Touched) {
+                search.found(&copy.share.name);
+                return Ok(Some((copy, true)));
+            }
+            first.get_or_insert(copy);
+        }
+        Ok(first.map(|copy| (copy, false)))
     }
 
     /// Versions that are no longer recorded, of files that are still offered.
@@ -115,8 +140,9 @@ impl Opener {
     }
 
     /// The manifest of a file, which is remembered: whoever asks for it wants the groups next.
-    pub(super) fn manifest(&self, to: &UserName, hash: &ContentHash) -> Result<Option<OfferedManifest>, ProfileError> {
-        if let Some((share, offered_to)) = self.recorded(to, hash)?.into_iter().next() {
+    pub(super) fn manifest(&self, to: &UserName, wanted: Wanted<'_>) -> Result<Option<OfferedManifest>, ProfileError> {
+        let hash = wanted.hash;
+        if let Some((RecordedCopy { share, offered_to }, _)) = self.likeliest(to, wanted)? {
             let known = match &offered_to {
                 Some(user) => self.profile.offered_manifest(user, hash)?,
                 None => self.profile.manifest(hash)?,
@@ -140,21 +166,33 @@ impl Opener {
     /// Opens a file and reads its first piece.
     pub(super) fn open(&self, to: &UserName, get: &Get, piece_bytes: u64) -> Result<OpenShare, Unopened> {
         let failed = |error: ProfileError| Unopened::Failed(error.into());
-        let Found { attempts, mut unreadable } = self.find(to, &get.hash)?;
-        let (mut changed, mut outdated) = (Vec::new(), false);
-        for attempt in attempts {
-            let (name, reason) = (attempt.share.name.clone(), attempt.reason);
-            match (self.begin(to, attempt, get, piece_bytes)?, reason) {
-                (Ok(open), _) => return Ok(open),
-                (Err(ReadFailure::Changed), Some(reason)) => changed.push((name, reason)),
-                (Err(ReadFailure::Changed), None) => outdated = true,
-                (Err(ReadFailure::Unreadable(why)), _) => unreadable = Some(ReadFailure::Unreadable(why)),
+        let mut failures = Failures::default();
+        let mut differing = Vec::new();
+        let mut search = self.search(to, get.wanted());
+        while let Some(RecordedCopy { share, .. }) = search.next().map_err(failed)? {
+            let Some(attempt) = self.try_file(share, None, true, &mut failures)? else { continue };
+            if attempt.reason == Some(StaleReason::Metadata) {
+                if differing.len() < DIFFERING {
+                    differing.push(attempt);
+                }
+            } else if let Some(open) = self.begin(to, attempt, get, piece_bytes, &mut failures)? {
+                search.found(&open.name);
+                return Ok(open);
             }
         }
+        self.add_served(to, get, &mut differing, &mut failures)?;
+        for attempt in differing {
+            if let Some(open) = self.begin(to, attempt, get, piece_bytes, &mut failures)? {
+                return Ok(open);
+            }
+        }
+        let Failures { changed, outdated, unreadable } = failures;
         if !changed.is_empty() {
             return Err(Unopened::Changed(changed));
         }
-        if let Some(failure) = unreadable {
+        if let Some((path, why)) = unreadable {
+            tracing::error!("{} can't be read: {why}", path.display());
+            let failure = ReadFailure::Unreadable(why);
             return Err(Unopened::Refused((failure.code(), failure.message())));
         }
         match Part::find(&self.profile, &get.hash).map_err(failed)?.filter(|part| part.has(&get.groups)) {
@@ -164,23 +202,24 @@ impl Opener {
         }
     }
 
-    /// All files that may have this content, the surest first.
-    fn find(&self, to: &UserName, hash: &ContentHash) -> Result<Found, Unopened> {
-        let failed = |error: ProfileError| Unopened::Failed(error.into());
-        let mut found = Found { attempts: Vec::new(), unreadable: None };
-        for (share, _) in self.recorded(to, hash).map_err(failed)? {
-            self.try_file(share, None, true, &mut found)?;
-        }
-        if found.attempts.iter().all(|attempt| attempt.trusted.is_none()) {
-            for ServedVersion { share, manifest, .. } in self.served(to, hash).map_err(failed)? {
-                let known = |attempt: &Attempt| attempt.share.name == share.name && attempt.reason.is_some();
-                if !found.attempts.iter().any(known) {
-                    self.try_file(share, Some(manifest), false, &mut found)?;
-                }
+    /// Adds versions that are no longer recorded, that of the name asked for first.
+    fn add_served(
+        &self,
+        to: &UserName,
+        get: &Get,
+        attempts: &mut Vec<Attempt>,
+        failures: &mut Failures,
+    ) -> Result<(), Unopened> {
+        let mut served = self.served(to, &get.hash).map_err(|error| Unopened::Failed(error.into()))?;
+        served.sort_by_key(|version| Some(&version.share.name) != get.name.as_ref());
+        for ServedVersion { share, manifest, .. } in served {
+            let is_tried = attempts.iter().any(|attempt| attempt.share.name == share.name)
+                || failures.changed.iter().any(|(name, _)| *name == share.name);
+            if !is_tried {
+                attempts.extend(self.try_file(share, Some(manifest), false, failures)?);
             }
         }
-        found.attempts.sort_by_key(|attempt| attempt.trusted.is_none());
-        Ok(found)
+        Ok(())
     }
 
     /// Opens a file; one that isn't there is passed over.
@@ -189,39 +228,41 @@ impl Opener {
         share: Share,
         manifest: Option<Arc<Manifest>>,
         is_recorded: bool,
-        found: &mut Found,
-    ) -> Result<(), Unopened> {
+        failures: &mut Failures,
+    ) -> Result<Option<Attempt>, Unopened> {
         let opened = self.open_patiently(&share.path).and_then(|file| Ok((id_of(&file)?, file)));
         let (id, file) = match opened {
             Ok((Some(id), file)) if self.private.reason_of_open(&share.path, &file).is_none() => (id, file),
-            Ok(_) => return Ok(()),
-            Err(why) if is_gone(&why) => return Ok(()),
+            Ok(_) => return Ok(None),
+            Err(why) if is_gone(&why) => return Ok(None),
             Err(why) if is_out_of_descriptors(&why) => {
                 let message = "too many files are open there: try again later".to_owned();
                 return Err(Unopened::Refused((Code::Busy, message)));
             }
             Err(why) => {
-                tracing::error!("{} can't be read: {why}", share.path.display());
-                found.unreadable = Some(failure(&why));
-                return Ok(());
+                match failure(&why) {
+                    ReadFailure::Changed => failures.outdated = true,
+                    ReadFailure::Unreadable(why) => drop(failures.unreadable.get_or_insert((share.path, why))),
+                }
+                return Ok(None);
             }
         };
         let change = share.id.change_to(&id);
         let reason = if change == VersionChange::Content { StaleReason::Metadata } else { StaleReason::Content };
         let trusted = Some(id).filter(|_| is_recorded && change == VersionChange::None);
-        found.attempts.push(Attempt { share, file, trusted, manifest, reason: is_recorded.then_some(reason) });
-        Ok(())
+        Ok(Some(Attempt { share, file, trusted, manifest, reason: is_recorded.then_some(reason) }))
     }
 
-    /// Reads the first piece of a file, as far as it is what is offered.
+    /// Reads the first piece of a file; `None`, with its reason among the failures, unless it is what is offered.
     fn begin(
         &self,
         to: &UserName,
         attempt: Attempt,
         get: &Get,
         piece_bytes: u64,
-    ) -> Result<Result<OpenShare, ReadFailure>, Unopened> {
-        let Attempt { share, file, trusted, manifest, .. } = attempt;
+        failures: &mut Failures,
+    ) -> Result<Option<OpenShare>, Unopened> {
+        let Attempt { share, file, trusted, manifest, reason } = attempt;
         let layout = Layout::of(share.id.size).ok_or_else(|| Unopened::Refused(not_found()))?;
         let known = match manifest {
             None if layout.groups() == 1 => Some(Arc::new(Manifest::new(vec![*get.hash.as_bytes()]))),
@@ -232,7 +273,16 @@ impl Opener {
         let manifest = known.map_or_else(recorded, ManifestSource::Known);
         let proved = Some(ProofNote { name: share.name.clone(), hash: get.hash, versions: self.proved.clone() });
         let proof = Proof { layout, manifest, trusted, proved };
-        self.read(share.name, true, share.path, file, proof, get, piece_bytes).map_err(Unopened::Refused)
+        let (name, path) = (share.name.clone(), share.path.clone());
+        match self.read(share.name, true, share.path, file, proof, get, piece_bytes).map_err(Unopened::Refused)? {
+            Ok(open) => return Ok(Some(open)),
+            Err(ReadFailure::Changed) => match reason {
+                Some(reason) => failures.changed.push((name, reason)),
+                None => failures.outdated = true,
+            },
+            Err(ReadFailure::Unreadable(why)) => drop(failures.unreadable.get_or_insert((path, why))),
+        }
+        Ok(None)
     }
 
     fn begin_part(&self, part: Part, get: &Get, piece_bytes: u64) -> Result<OpenShare, Unopened> {
@@ -294,11 +344,15 @@ impl Opener {
     }
 }
 
-/// Files that may have what is asked for.
-struct Found {
-    attempts: Vec<Attempt>,
-    /// Why another one can't be read.
-    unreadable: Option<ReadFailure>,
+/// The reasons why files that may have what is asked for weren't sent.
+#[derive(Default)]
+struct Failures {
+    /// Recorded ones that are to be hashed again.
+    changed: Vec<(FileName, StaleReason)>,
+    /// Another version than the recorded one isn't there any more.
+    outdated: bool,
+    /// The first that can't be read, and why.
+    unreadable: Option<(PathBuf, String)>,
 }
 
 /// A file that may have what is asked for.

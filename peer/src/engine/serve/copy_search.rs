@@ -1,0 +1,242 @@
+//! Finding a file by its content among all that are recorded with it, of which any number may be gone.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | recorded files that are in memory at once | 64 | the next are read when none of these will do |
+//! | searches that are remembered | 1,024 contents | they are forgotten: all files of a content are looked through once more |
+//! | looking through all files of a content in vain | once a second | until then only the first 64 are looked at |
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::{ContentHash, FileName, UserName};
+
+use crate::engine::private_data::PrivateData;
+use crate::profile::{Profile, ProfileError, Share};
+
+const AT_ONCE: usize = 64;
+const REMEMBERED: usize = 1024;
+const IN_VAIN_FOR: Duration = Duration::from_secs(1);
+
+/// A content, and the name under which it is wanted, if that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) hash: &'a ContentHash,
+    pub(super) name: Option<&'a FileName>,
+}
+
+/// A file that is recorded with the content that is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RecordedCopy {
+    pub(super) share: Share,
+    /// To whom it is offered; `None` for everybody.
+    pub(super) offered_to: Option<UserName>,
+}
+
+/// The outcomes of earlier searches.
+#[derive(Debug, Default)]
+pub(super) struct PastSearches(Mutex<HashMap<ContentHash, PastSearch>>);
+
+#[derive(Debug)]
+enum PastSearch {
+    /// This one was there.
+    Found(FileName),
+    /// None was, at that time.
+    InVain(Instant),
+}
+
+/// The files that one user may get and that are recorded with one content, one after the other: that of the name asked
+/// for, the one found the last time, what is offered to the user, what is shared.
+#[derive(Debug)]
+pub(super) struct CopySearch<'a> {
+    profile: &'a Profile,
+    private: &'a PrivateData,
+    past: &'a PastSearches,
+    to: &'a UserName,
+    hash: &'a ContentHash,
+    stage: Stage,
+    ready: VecDeque<RecordedCopy>,
+    /// Names that were looked up by themselves.
+    named: Vec<FileName>,
+    /// Files that were given out.
+    seen: usize,
+    /// All that are shared were looked through, not only the first.
+    is_thorough: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Named(Option<FileName>),
+    Past,
+    Offers,
+    Shares {
+        /// The last row that was read.
+        after: i64,
+    },
+    Done,
+}
+
+impl<'a> CopySearch<'a> {
+    pub(super) fn new(
+        profile: &'a Profile,
+        private: &'a PrivateData,
+        past: &'a PastSearches,
+        to: &'a UserName,
+        Wanted { hash, name }: Wanted<'a>,
+    ) -> Self {
+        let stage = Stage::Named(name.cloned());
+        let (ready, named) = (VecDeque::new(), Vec::new());
+        Self { profile, private, past, to, hash, stage, ready, named, seen: 0, is_thorough: false }
+    }
+
+    /// The next file; whether it is there is for the caller to see.
+    pub(super) fn next(&mut self) -> Result<Option<RecordedCopy>, ProfileError> {
+        loop {
+            while let Some(copy) = self.ready.pop_front() {
+                if !self.private.covers(&copy.share) {
+                    self.seen += 1;
+                    return Ok(Some(copy));
+                }
+            }
+            if matches!(self.stage, Stage::Done) {
+                if std::mem::take(&mut self.is_thorough) {
+                    self.past.put(*self.hash, PastSearch::InVain(Instant::now()));
+                }
+                return Ok(None);
+            }
+            self.read_on()?;
+        }
+    }
+
+    /// The file of this name was there: where others had to be passed over, it comes first the next time.
+    pub(super) fn found(&self, name: &FileName) {
+        if self.seen > 1 {
+            self.past.put(*self.hash, PastSearch::Found(name.clone()));
+        }
+    }
+
+    fn read_on(&mut self) -> Result<(), ProfileError> {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Named(name) => {
+                self.look_up(name)?;
+                Stage::Past
+            }
+            Stage::Past => {
+                self.look_up(self.past.found(self.hash))?;
+                Stage::Offers
+            }
+            Stage::Offers => {
+                let offers = self.profile.offers_with_hash(self.to, self.hash)?;
+                let offered_to = Some(self.to.clone());
+                self.add(offers.into_iter().map(|share| RecordedCopy { share, offered_to: offered_to.clone() }));
+                Stage::Shares { after: 0 }
+            }
+            Stage::Shares { after } => {
+                let rows = self.profile.shares_with_hash(self.hash, after, AT_ONCE)?;
+                let (is_full, last) = (rows.len() == AT_ONCE, rows.last().map_or(after, |(row, _)| *row));
+                self.add(rows.into_iter().map(|(_, share)| RecordedCopy { share, offered_to: None }));
+                let is_first = after == 0;
+                self.is_thorough = !is_first;
+                if is_full && !(is_first && self.past.is_in_vain(self.hash, Instant::now())) {
+                    Stage::Shares { after: last }
+                } else {
+                    Stage::Done
+                }
+            }
+            Stage::Done => Stage::Done,
+        };
+        Ok(())
+    }
+
+    /// Adds what has exactly this name, as far as it has the content.
+    fn look_up(&mut self, name: Option<FileName>) -> Result<(), ProfileError> {
+        let Some(name) = name.filter(|name| !self.named.contains(name)) else { return Ok(()) };
+        let offered = self.profile.offer(self.to, &name)?;
+        let offered = offered.map(|share| RecordedCopy { share, offered_to: Some(self.to.clone()) });
+        let shared = self.profile.share(&name)?.map(|share| RecordedCopy { share, offered_to: None });
+        let of_content = |copy: &RecordedCopy| copy.share.hash == *self.hash;
+        self.ready.extend(offered.into_iter().chain(shared).filter(of_content));
+        self.named.push(name);
+        Ok(())
+    }
+
+    fn add(&mut self, copies: impl Iterator<Item = RecordedCopy>) {
+        let named = &self.named;
+        self.ready.extend(copies.filter(|copy| !named.contains(&copy.share.name)));
+    }
+}
+
+impl PastSearches {
+    fn found(&self, hash: &ContentHash) -> Option<FileName> {
+        match self.searches().get(hash) {
+            Some(PastSearch::Found(name)) => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    fn is_in_vain(&self, hash: &ContentHash, now: Instant) -> bool {
+        let searches = self.searches();
+        matches!(searches.get(hash), Some(PastSearch::InVain(at)) if now.duration_since(*at) < IN_VAIN_FOR)
+    }
+
+    fn put(&self, hash: ContentHash, search: PastSearch) {
+        let mut searches = self.searches();
+        if searches.len() >= REMEMBERED && !searches.contains_key(&hash) {
+            // They only save work.
+            searches.clear();
+        }
+        searches.insert(hash, search);
+    }
+
+    fn searches(&self) -> MutexGuard<'_, HashMap<ContentHash, PastSearch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{Layout, Manifest, ZeroRuns};
+
+    use super::*;
+    use crate::profile::HashedShare;
+    use crate::sys::FileId;
+
+    const COPIES: usize = AT_ONCE * 2 + 5;
+
+    fn copy(name: &str) -> HashedShare {
+        let id = FileId { size: 3, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        let (name, path, hash) = (name.parse().unwrap(), format!("/nowhere/{name}").into(), ContentHash::of(b"abc"));
+        let share = Share { name, path, id, executable: false, hash, zeros: ZeroRuns::default() };
+        HashedShare { share, manifest: Manifest::new(vec![Layout::of(3).unwrap().value_of(0, b"abc")]) }
+    }
+
+    #[test]
+    fn all_copies_are_come_to_and_the_right_one_first() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let (private, past) = (PrivateData::of(&profile), PastSearches::default());
+        let to: UserName = "alice".parse().unwrap();
+        let copies: Vec<HashedShare> = (0..COPIES).map(|number| copy(&format!("copy{number}"))).collect();
+        profile.put_shares(&copies).unwrap();
+        profile.put_offer(&to, &copy("offered")).unwrap();
+        let hash = ContentHash::of(b"abc");
+        let search = |name| CopySearch::new(&profile, &private, &past, &to, Wanted { hash: &hash, name });
+        let all = |mut search: CopySearch<'_>| {
+            std::iter::from_fn(|| search.next().unwrap()).map(|copy| copy.share.name.to_string()).collect::<Vec<_>>()
+        };
+
+        let last = copies[COPIES - 1].share.name.clone();
+        let named = all(search(Some(&last)));
+        assert_eq!((named.len(), named[0].as_str(), named[1].as_str()), (COPIES + 1, last.as_str(), "offered"));
+        // In vain: not all of them again at once.
+        assert_eq!(all(search(None)).len(), AT_ONCE + 1);
+        assert_eq!(all(search(Some(&last))).len(), AT_ONCE + 2);
+
+        let mut found = search(Some(&last));
+        found.next().unwrap();
+        found.next().unwrap();
+        found.found(&last);
+        assert_eq!(all(search(None))[0], last.as_str());
+    }
+}
