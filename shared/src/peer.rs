@@ -18,7 +18,7 @@
 //!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?, stale?, zero_bytes?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes a group
 //!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
-//!   │  get {hash, ranges}       ──► data {bytes} + that many bytes: the groups, in the order asked for
+//!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, room?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //! ```
@@ -43,6 +43,10 @@
 //! A file that its peer is still fetching may be shared as well: its `stat` says `partial`, `have` tells which groups can be
 //! had ([`crate::GroupSet`] is the form of the bits) and grows from one question to the next, a `get` of others is answered by
 //! `error` with [`Code::NotFound`]. Whoever doesn't know the question shares only what is whole.
+//!
+//! A file is asked for by its content, which it may share with others. To a side that lists [`GET_NAMES`] among its
+//! capabilities, `get` says as well by which of its names the file is wanted: that one is looked at first, and is what its
+//! owner is told of. Whether the content can be had doesn't depend on it.
 //!
 //! A file of a list that changed since it was hashed is listed as it was, with `stale`: it is being hashed again, and its `stat` is
 //! an `error` with [`Code::Stale`] until that is done.
@@ -83,6 +87,9 @@ pub const ZEROS: &str = "zeros/1";
 
 /// The capability of a side whose names may be stand-ins.
 pub const RAW_NAMES: &str = "raw_names/1";
+
+/// The capability of a side that reads the name in a `get`.
+pub const GET_NAMES: &str = "get_names/1";
 
 /// What the opener of a stream says first, and on request streams again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +147,9 @@ pub enum Ask {
         hash: ContentHash,
         /// Half-open ranges of group indices, sent in this order.
         ranges: Vec<(u32, u32)>,
+        /// The name by which the other side described it; said to those who know [`GET_NAMES`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<FileName>,
     },
     /// Something newer than this version.
     #[serde(other)]

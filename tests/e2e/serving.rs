@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use tests::Lab;
 use tests::files::{assert_same, names_in, write};
+use tests::progress::wait_for_bytes;
+use tests::Lab;
 
 /// More than are looked at together.
 const COPIES: usize = 150;
@@ -11,7 +12,7 @@ const COPIES: usize = 150;
 #[test]
 fn copies_that_are_gone_hide_none_that_is_there() {
     let lab = Lab::start();
-    let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     for number in 0..COPIES {
         write(lab.join(format!("lic/p{number}/LICENSE")), "MIT licence text");
     }
@@ -25,24 +26,14 @@ fn copies_that_are_gone_hide_none_that_is_there() {
     assert_same(here.join("licences/p1/LICENSE"), lab.join("licences/p1/LICENSE"));
     assert_eq!(his.said().matches("alice fetched licences/p7/LICENSE").count(), 1, "{}", his.said());
 
-    // Whoever has the same under another name is asked for the content alone.
-    let other = write(lab.join("other/COPYING"), "MIT licence text");
-    carol.share([&other]);
-    let _hers = carol.serve();
-    fs::remove_file(&other).unwrap();
-    for kept in [COPIES - 1, 0] {
-        for number in (0..COPIES).filter(|number| *number != kept) {
-            let _ = fs::remove_file(lab.join(format!("licences/p{number}/LICENSE")));
-        }
-        let there = lab.empty_folder(format!("there{kept}"));
-        let name = format!("licences/p{kept}/LICENSE");
-        let fetched = alice.fetch("bob", [name.as_str()], &there).run();
-        if kept == 0 {
-            fetched.exits(5)
-        } else {
-            fetched.exits(0)
-        };
+    let is_kept = |number: usize| number == COPIES - 1;
+    for number in (0..COPIES).filter(|number| !is_kept(*number)) {
+        fs::remove_file(lab.join(format!("licences/p{number}/LICENSE"))).unwrap();
     }
+    let there = lab.empty_folder("there");
+    let last = format!("licences/p{}/LICENSE", COPIES - 1);
+    alice.fetch("bob", [last.as_str()], &there).run().exits(0);
+    alice.fetch("bob", ["licences/p7/LICENSE"], &there).run().exits(5).says("bob doesn't share licences/p7/LICENSE");
 }
 
 #[test]
@@ -55,8 +46,9 @@ fn a_file_is_told_by_the_name_it_was_asked_for() {
     }
     bob.share([lab.join("zz-public.txt"), lab.join("bb-public.txt"), lab.join("zz-empty"), lab.join("aa-empty")]);
     let his = bob.serve();
-    let events = bob.peer(["events"]).start();
-    events.wait_for("\"type\":\"status\"");
+    let mut events = bob.peer(["events"]).open_stdin().start();
+    events.write("{\"type\":\"read\",\"from\":\"nobody\",\"ref\":1}\n");
+    events.wait_for("\"type\":\"done\"");
     bob.peer(["offer", "alice"]).arg(lab.join("aa-offered.txt")).run().exits(0);
     for name in names {
         alice.fetch("bob", [name], &lab.empty_folder(format!("of {name}"))).run().exits(0);
@@ -67,4 +59,23 @@ fn a_file_is_told_by_the_name_it_was_asked_for() {
         });
     }
     assert_eq!(his.said().matches("alice fetched").count(), names.len(), "{}", his.said());
+}
+
+#[test]
+fn a_fetch_that_was_broken_off_and_resumed_is_told_as_whole() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let big = lab.file("big", 12_000_000);
+    bob.share([&big]);
+    let his = bob.peer(["serve", "--limit", "4M"]).start();
+    his.wait_for("online as");
+    let here = lab.empty_folder("here");
+    let fetching = alice.peer(["--json", "fetch", "bob", "big", "-o"]).arg(&here).start();
+    wait_for_bytes(&fetching, 1);
+    fetching.interrupt();
+    fetching.finish().exits(130);
+    his.wait_for("alice fetched part of big (");
+    alice.fetch("bob", ["big"], &here).run().exits(0);
+    his.wait_for("alice fetched big (12.0 MB)");
+    assert_eq!(his.said().matches("fetched part of").count(), 1, "{}", his.said());
 }

@@ -22,8 +22,10 @@ fn golden_asks() {
     golden(&Ask::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
     golden(&Ask::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
     golden(&Ask::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
-    let get = Ask::Get { hash, ranges: vec![(0, 3), (7, 8)] };
-    golden(&get, &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
+    let get = |name| Ask::Get { hash, ranges: vec![(0, 3), (7, 8)], name };
+    golden(&get(None), &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
+    let name = Some("a/b".parse().unwrap());
+    golden(&get(name), &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]],"name":"a/b"}}"#));
 }
 
 #[test]
@@ -118,8 +120,11 @@ fn asks() -> impl Strategy<Value = Ask> {
             .prop_map(|(prefix, cursor)| Ask::Files { prefix, cursor }),
         "[a-zé ]{1,20}(/[a-z]{1,9}){0,3}".prop_map(|name| Ask::Stat { name: name.parse().unwrap() }),
         any::<[u8; 32]>().prop_map(|hash| Ask::Have { hash: ContentHash::from_bytes(hash) }),
-        (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9))
-            .prop_map(|(hash, ranges)| Ask::Get { hash: ContentHash::from_bytes(hash), ranges }),
+        (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9)).prop_map(|(hash, ranges)| Ask::Get {
+            hash: ContentHash::from_bytes(hash),
+            ranges,
+            name: None
+        }),
     ]
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
-use shared::peer::{Answer, Ask, Code};
-use shared::{ContentHash, Layout, ZeroRuns};
+use shared::peer::{Answer, Ask, Code, GET_NAMES};
+use shared::{ContentHash, Layout, UserName, ZeroRuns};
 use tokio::sync::{Notify, mpsc};
 
 use super::FileNo;
@@ -33,6 +33,8 @@ const FIRST_SOURCE: SourceNo = 0;
 /// What all pullers share.
 #[derive(Debug)]
 pub(super) struct Pull {
+    /// Whose names the files have.
+    pub(super) from: UserName,
     pub(super) plan: Mutex<Plan>,
     /// Told whenever there may be new work.
     pub(super) work: Notify,
@@ -174,7 +176,11 @@ impl Puller<'_> {
             let (file, ask) = match work {
                 Work::Manifest(file) => (file, Ask::Manifest { hash: self.pull.order(file)?.stat.hash }),
                 Work::Run { file, start, end } => {
-                    (file, Ask::Get { hash: self.pull.order(file)?.stat.hash, ranges: vec![(start, end)] })
+                    let stat = &self.pull.order(file)?.stat;
+                    // To others it may be a secret.
+                    let is_theirs = *self.link.user() == self.pull.from && self.link.knows(GET_NAMES);
+                    let name = is_theirs.then(|| stat.name.clone());
+                    (file, Ask::Get { hash: stat.hash, ranges: vec![(start, end)], name })
                 }
             };
             if matches!(work, Work::Manifest(_) | Work::Run { start: 0, .. }) {

@@ -1,6 +1,7 @@
 //! Answering other peers: one task a stream, all of them owned by the link they came over.
 
 mod copy_search;
+mod deliveries;
 mod gate;
 mod library;
 mod opening;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use shared::peer::{Answer, Ask, Code, ZEROS};
 use tokio::task::JoinSet;
 
+use deliveries::UnfinishedFiles;
 use gate::Gate;
 pub use gate::Limits;
 pub use library::Library;
@@ -50,19 +52,21 @@ pub struct Serving {
     pub events: Events,
     intake: Arc<Intake>,
     gate: Arc<Gate>,
+    unfinished: Arc<UnfinishedFiles>,
 }
 
 impl Serving {
     /// Serves what `library` offers within `limits`.
     pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
         let gate = Arc::new(Gate::new(limits, events.talk().clone()));
-        Self { me, library: Arc::new(library), events, intake: Arc::default(), gate }
+        Self { me, library: Arc::new(library), events, intake: Arc::default(), gate, unfinished: Arc::default() }
     }
 }
 
 /// Serves a link until it ends, and tells why it did.
 pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
-    let uploads = Arc::new(Uploads::new(link.user().clone(), serving.events.clone(), serving.gate.clone()));
+    let (events, gate, unfinished) = (serving.events.clone(), serving.gate.clone(), serving.unfinished.clone());
+    let uploads = Arc::new(Uploads::new(&link, events, gate, unfinished));
     let mut streams = JoinSet::new();
     let talk = serving.events.talk();
     let mut talking = false;
@@ -115,9 +119,9 @@ async fn serve_stream(
         {
             asks.push_back(ask);
         }
-        let answered = match take_gets(&mut asks) {
+        let answered = match take_gets(&mut asks, uploads) {
             gets if gets.is_empty() => match asks.pop_front() {
-                Some(ask) => answer(serving, link, &mut sender, ask).await,
+                Some(ask) => answer(serving, link, uploads, &mut sender, ask).await,
                 None => break,
             },
             gets => send_files(&serving.library, uploads, &mut sender, gets).await,
@@ -139,11 +143,12 @@ async fn serve_stream(
 }
 
 /// The requests for data at the front.
-fn take_gets(asks: &mut VecDeque<Ask>) -> VecDeque<Get> {
+fn take_gets(asks: &mut VecDeque<Ask>, uploads: &Uploads) -> VecDeque<Get> {
     let mut gets = VecDeque::new();
     while matches!(asks.front(), Some(Ask::Get { .. })) {
-        if let Some(Ask::Get { hash, ranges }) = asks.pop_front() {
-            gets.push_back(Get { hash, name: None, groups: ranges });
+        if let Some(Ask::Get { hash, ranges, name }) = asks.pop_front() {
+            let name = name.or_else(|| uploads.described(&hash));
+            gets.push_back(Get { hash, name, groups: ranges });
         }
     }
     gets
@@ -231,7 +236,13 @@ async fn refuse(sender: &mut Sender, (code, message): Refusal) -> Result<(), Str
 }
 
 /// Answers whatever isn't about data.
-async fn answer(serving: &Serving, link: &Link, sender: &mut Sender, ask: Ask) -> Result<(), StreamError> {
+async fn answer(
+    serving: &Serving,
+    link: &Link,
+    uploads: &Uploads,
+    sender: &mut Sender,
+    ask: Ask,
+) -> Result<(), StreamError> {
     let user = link.user();
     let in_words = |answer: Answer| if link.knows(ZEROS) { answer } else { answer.without_zeros() };
     let library = &serving.library;
@@ -249,19 +260,25 @@ async fn answer(serving: &Serving, link: &Link, sender: &mut Sender, ask: Ask) -
         Ask::FolderTimes { prefix, cursor } => {
             library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
         }
-        Ask::Stat { name } => library.stat(user, name).await,
-        Ask::Manifest { hash } => match library.manifest(user, hash, None).await {
+        Ask::Stat { name } => {
+            let answer = library.stat(user, name).await;
+            if let Ok(Answer::Stat(stat)) = &answer {
+                uploads.describe(stat.name.clone(), stat.hash);
+            }
+            answer
+        }
+        Ask::Manifest { hash } => match library.manifest(user, hash, uploads.described(&hash)).await {
             Ok((answer, manifest)) => return sender.frame_and_bulk(&in_words(answer), manifest, |_| ()).await,
             Err(refused) => Err(refused),
         },
-        Ask::Have { hash } => match library.have(user, hash, None).await {
+        Ask::Have { hash } => match library.have(user, hash, uploads.described(&hash)).await {
             Ok((answer, groups)) => return sender.frame_and_bulk(&answer, groups, |_| ()).await,
             Err(refused) => Err(refused),
         },
         Ask::Hello(_) | Ask::Chat {} | Ask::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }
-        Ask::Unknown => Err((Code::Protocol, "this version doesn't know that request".to_owned())),
+        Ask::Unknown => Err((Code::Protocol, format!("{} doesn't know that request", serving.me.user))),
     };
     match answer {
         Ok(answer) => sender.frame(&in_words(answer)).await,

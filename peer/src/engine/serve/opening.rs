@@ -273,9 +273,9 @@ impl Opener {
         let manifest = known.map_or_else(recorded, ManifestSource::Known);
         let proved = Some(ProofNote { name: share.name.clone(), hash: get.hash, versions: self.proved.clone() });
         let proof = Proof { layout, manifest, trusted, proved };
-        let (name, path) = (share.name.clone(), share.path.clone());
+        let (name, path, zeros) = (share.name.clone(), share.path.clone(), share.zeros);
         match self.read(share.name, true, share.path, file, proof, get, piece_bytes).map_err(Unopened::Refused)? {
-            Ok(open) => return Ok(Some(open)),
+            Ok(open) => return Ok(Some(OpenShare { zeros, ..open })),
             Err(ReadFailure::Changed) => match reason {
                 Some(reason) => failures.changed.push((name, reason)),
                 None => failures.outdated = true,
@@ -314,7 +314,8 @@ impl Opener {
             first => first,
         };
         let pieces = ReadAhead::new(first, rest);
-        Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, bytes, pieces }))
+        let (zeros, groups) = (ZeroRuns::default(), get.groups.clone());
+        Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
     }
 
     /// Opens a file, and waits for a descriptor if there is none.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shared::content::{GroupHasher, GroupValue};
 use shared::peer::Code;
-use shared::{ContentHash, FileName, Layout, Manifest, UserName};
+use shared::{ContentHash, FileName, Layout, Manifest, UserName, ZeroRuns};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -51,6 +51,10 @@ pub(super) struct OpenShare {
     pub(super) is_whole: bool,
     /// How it is cut.
     pub(super) layout: Layout,
+    /// Its groups that hold nothing but zeros, as far as they are known.
+    pub(super) zeros: ZeroRuns,
+    /// The groups that were asked for, as half-open ranges.
+    pub(super) groups: Vec<(u32, u32)>,
     /// Bytes that will be sent in all.
     pub(super) bytes: u64,
     pub(super) pieces: ReadAhead,

@@ -175,6 +175,7 @@ impl Rounds<'_> {
         let (news, heard) = mpsc::unbounded_channel();
         let limit = request.limit.map(|limit| tokio::sync::Mutex::new(Bucket::new(limit, Instant::now())));
         let shared = Arc::new(Pull {
+            from: request.from.clone(),
             plan: Mutex::new(plan),
             work: Notify::new(),
             orders: orders.clone(),

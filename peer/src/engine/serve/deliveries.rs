@@ -1,0 +1,260 @@
+//! The groups of files that were sent to somebody: whether a file is theirs, and how much of it. Pure.
+//!
+//! A fetch that breaks off goes on over another link, so what a link left unfinished is kept for the next one. Groups are
+//! counted instead of bytes: those that were lost on the way are asked for again, and the groups of zeros never are.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | files of a link that are unfinished | 1,024 | further ones are told of only when a single request gets all of them |
+//! | files that links left unfinished | 256 | the longest untouched is forgotten: the rest of it is told of as a part |
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shared::{ContentHash, FileName, GroupSet, Layout, UserName, ZeroRuns};
+
+const OF_A_LINK: usize = 1024;
+const LEFT: usize = 256;
+
+/// A file that is sent, under the name it is told by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SentFile {
+    pub(super) name: FileName,
+    pub(super) hash: ContentHash,
+}
+
+/// How far a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) name: FileName,
+    pub(super) bytes: u64,
+    pub(super) size: u64,
+}
+
+/// Files that links left unfinished, the latest last.
+#[derive(Debug, Default)]
+pub(super) struct UnfinishedFiles(Mutex<VecDeque<(UserName, SentFile, GroupSet)>>);
+
+/// What was sent over one link.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    user: UserName,
+    unfinished: Arc<UnfinishedFiles>,
+    files: HashMap<SentFile, Delivery>,
+}
+
+#[derive(Debug)]
+struct Delivery {
+    layout: Layout,
+    /// Groups that were sent over earlier links.
+    before: GroupSet,
+    /// Groups that were sent over this one, or needn't be.
+    now: GroupSet,
+    /// Bytes of the groups in either.
+    bytes: u64,
+    /// It was told that all of it was sent. What comes after that belongs to the same fetch.
+    is_told: bool,
+}
+
+impl Deliveries {
+    pub(super) fn new(user: UserName, unfinished: Arc<UnfinishedFiles>) -> Self {
+        Self { user, unfinished, files: HashMap::new() }
+    }
+
+    /// A request for groups of a file is about to be answered; `zeros` are groups that the other side doesn't ask for. Tells
+    /// how many bytes of the file were sent before.
+    pub(super) fn begin(&mut self, file: &SentFile, layout: &Layout, zeros: &ZeroRuns) -> u64 {
+        if let Some(delivery) = self.files.get(file) {
+            return delivery.bytes;
+        }
+        if layout.groups() == 1 || self.files.len() >= OF_A_LINK {
+            return 0;
+        }
+        let before = self.unfinished.take(&self.user, file).unwrap_or_else(|| GroupSet::none(layout.groups()));
+        let delivery = Delivery::new(*layout, before, zeros);
+        let bytes = delivery.bytes;
+        self.files.insert(file.clone(), delivery);
+        bytes
+    }
+
+    /// Of a request for `ranges` so many bytes were sent. Tells of the file when that was the last of it.
+    pub(super) fn end(
+        &mut self,
+        file: &SentFile,
+        layout: &Layout,
+        ranges: &[(u32, u32)],
+        bytes: u64,
+    ) -> Option<Delivered> {
+        let mut groups = whole_groups(layout, ranges, bytes);
+        let is_complete = match self.files.get_mut(file) {
+            Some(delivery) => {
+                groups.for_each(|group| delivery.insert(group));
+                let is_complete = delivery.is_complete() && !delivery.is_told;
+                delivery.is_told = delivery.is_complete();
+                if delivery.now.is_all() {
+                    // A further request is one of another fetch.
+                    self.files.remove(file);
+                }
+                is_complete
+            }
+            None => layout.groups() == 1 && groups.next().is_some() || bytes > 0 && bytes == layout.size(),
+        };
+        let size = layout.size();
+        is_complete.then(|| Delivered { name: file.name.clone(), bytes: size, size })
+    }
+
+    /// The link ended: tells how far the files are that are unfinished, and keeps that for the next link.
+    pub(super) fn close(&mut self) -> Vec<Delivered> {
+        let unfinished = self.files.drain().filter(|(_, delivery)| !delivery.is_told && delivery.bytes > 0);
+        let told = unfinished.map(|(file, delivery)| {
+            let told = Delivered { name: file.name.clone(), bytes: delivery.bytes, size: delivery.layout.size() };
+            self.unfinished.put(&self.user, file, delivery.all());
+            told
+        });
+        told.collect()
+    }
+}
+
+impl Delivery {
+    fn new(layout: Layout, before: GroupSet, zeros: &ZeroRuns) -> Self {
+        let bytes =
+            (0..layout.groups()).filter(|group| before.contains(*group)).map(|group| layout.len_of(group)).sum();
+        let now = GroupSet::none(layout.groups());
+        let mut delivery = Self { layout, before, now, bytes, is_told: false };
+        zeros.groups().for_each(|group| delivery.insert(group));
+        delivery
+    }
+
+    fn insert(&mut self, group: u32) {
+        if !self.before.contains(group) && !self.now.contains(group) {
+            self.bytes += self.layout.len_of(group);
+        }
+        self.now.insert(group);
+    }
+
+    const fn is_complete(&self) -> bool {
+        self.bytes == self.layout.size()
+    }
+
+    fn all(self) -> GroupSet {
+        let Self { mut before, now, layout, .. } = self;
+        (0..layout.groups()).filter(|group| now.contains(*group)).for_each(|group| before.insert(group));
+        before
+    }
+}
+
+impl UnfinishedFiles {
+    fn put(&self, user: &UserName, file: SentFile, groups: GroupSet) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(of, known, _)| of != user || *known != file);
+        files.push_back((user.clone(), file, groups));
+        if files.len() > LEFT {
+            files.pop_front();
+        }
+    }
+
+    fn take(&self, user: &UserName, file: &SentFile) -> Option<GroupSet> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = files.iter().position(|(of, known, _)| of == user && known == file)?;
+        files.remove(at).map(|(_, _, groups)| groups)
+    }
+}
+
+/// The groups of `ranges` that are whole in their first `bytes` bytes.
+fn whole_groups(layout: &Layout, ranges: &[(u32, u32)], bytes: u64) -> impl Iterator<Item = u32> {
+    let mut left = bytes;
+    ranges.iter().flat_map(|(start, end)| *start..*end).map_while(move |group| {
+        left = left.checked_sub(layout.len_of(group))?;
+        Some(group)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    struct Case {
+        unfinished: Arc<UnfinishedFiles>,
+        file: SentFile,
+        layout: Layout,
+    }
+
+    impl Case {
+        fn new(bytes: u64) -> Self {
+            let file = SentFile { name: "big".parse().unwrap(), hash: ContentHash::of(b"big") };
+            Self { unfinished: Arc::default(), file, layout: Layout::of(bytes).unwrap() }
+        }
+
+        fn link(&self) -> Deliveries {
+            Deliveries::new("alice".parse().unwrap(), self.unfinished.clone())
+        }
+
+        /// Sends ranges whole; tells whether that was the last of the file.
+        fn send(&self, link: &mut Deliveries, ranges: &[(u32, u32)]) -> bool {
+            let bytes = ranges.iter().map(|(start, end)| self.layout.len_of_range(*start, *end)).sum();
+            link.begin(&self.file, &self.layout, &ZeroRuns::default());
+            let told = link.end(&self.file, &self.layout, ranges, bytes);
+            assert!(told.as_ref().is_none_or(|told| told.bytes == self.layout.size()));
+            told.is_some()
+        }
+
+        fn left(&self, mut link: Deliveries) -> Vec<u64> {
+            link.close().iter().map(|told| told.bytes).collect()
+        }
+    }
+
+    #[test]
+    fn a_fetch_over_several_links_is_told_as_one() {
+        let case = Case::new(5 * MIB + 1);
+        let mut link = case.link();
+        assert!(!case.send(&mut link, &[(0, 2), (4, 5)]));
+        // Half of a group is none.
+        assert_eq!(link.end(&case.file, &case.layout, &[(2, 3)], MIB / 2), None);
+        assert_eq!(case.left(link), [3 * MIB]);
+        let mut link = case.link();
+        // What was lost on the way comes again, and after the others.
+        assert_eq!(link.begin(&case.file, &case.layout, &ZeroRuns::default()), 3 * MIB);
+        assert!(!case.send(&mut link, &[(2, 4)]));
+        assert!(case.send(&mut link, &[(5, 6)]));
+        assert!(!case.send(&mut link, &[(1, 2)]));
+        assert_eq!(case.left(link), [0; 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_fetched_again_is_told_again() {
+        let case = Case::new(3 * MIB);
+        let mut link = case.link();
+        assert!(case.send(&mut link, &[(0, 3)]));
+        assert!(!case.send(&mut link, &[(0, 2)]));
+        assert!(case.send(&mut link, &[(2, 3)]));
+        assert_eq!(case.left(link), [0; 0]);
+        let empty = Case::new(0);
+        let mut link = empty.link();
+        assert!(empty.send(&mut link, &[(0, 1)]) && empty.send(&mut link, &[(0, 1)]));
+    }
+
+    #[test]
+    fn zeros_are_not_waited_for() {
+        let case = Case::new(4 * MIB);
+        let mut link = case.link();
+        assert_eq!(link.begin(&case.file, &case.layout, &ZeroRuns::of([1, 2])), 2 * MIB);
+        assert!(!case.send(&mut link, &[(0, 1)]));
+        assert!(case.send(&mut link, &[(3, 4)]));
+    }
+
+    #[test]
+    fn what_is_left_is_forgotten_at_last() {
+        let mut case = Case::new(3 * MIB);
+        for number in 0..=LEFT {
+            case.file.name = format!("big{number}").parse().unwrap();
+            let mut link = case.link();
+            case.send(&mut link, &[(0, 1)]);
+            link.close();
+        }
+        let known = |file: &SentFile| case.link().begin(file, &case.layout, &ZeroRuns::default());
+        assert_eq!(known(&case.file), MIB);
+        assert_eq!(known(&SentFile { name: "big0".parse().unwrap(), ..case.file.clone() }), 0);
+    }
+}
