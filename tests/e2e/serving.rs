@@ -79,3 +79,28 @@ fn a_fetch_that_was_broken_off_and_resumed_is_told_as_whole() {
     his.wait_for("alice fetched big (12.0 MB)");
     assert_eq!(his.said().matches("fetched part of").count(), 1, "{}", his.said());
 }
+
+#[test]
+fn a_file_that_is_no_longer_shared_did_not_change() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (big, other) = (lab.file("big", 12_000_000), lab.file("other", 12_000_000));
+    bob.share([&big, &other]);
+    let his = bob.peer(["serve", "--limit", "4M"]).start();
+    his.wait_for("online as");
+    for (name, is_deleted) in [("big", true), ("other", false)] {
+        let here = lab.empty_folder(format!("here {name}"));
+        let fetching = alice.peer(["--json", "fetch", "bob", name, "-o"]).arg(&here).start();
+        wait_for_bytes(&fetching, 1);
+        if is_deleted {
+            fs::remove_file(&big).unwrap();
+        } else {
+            bob.peer(["unshare", name]).run().exits(0);
+        }
+        let ended = fetching.finish();
+        let said = ended.exits(5).object("file")["message"].as_str().unwrap_or_default().to_owned();
+        assert!(said.starts_with(&format!("bob doesn't share {name} any more; ")), "{ended}");
+        assert!(said.contains(" MB are kept in ") && said.contains(".part: delete it"), "{ended}");
+        assert!(!ended.err().contains("changed"), "{ended}");
+    }
+}

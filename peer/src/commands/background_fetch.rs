@@ -283,6 +283,7 @@ impl Words {
             FetchEvent::Connecting { .. }
             | FetchEvent::Checking { .. }
             | FetchEvent::Opened { .. }
+            | FetchEvent::Paused { .. }
             | FetchEvent::Changed { .. }
             | FetchEvent::Outdated { .. }
             | FetchEvent::Alike { .. } => {}

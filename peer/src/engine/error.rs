@@ -12,6 +12,7 @@ use shared::safe_text::safe_line;
 use shared::tracker::ErrorCode;
 use shared::{Fingerprint, UserName};
 
+use super::amount::size;
 use super::disk_error::{Shortage, is_of_disk, obstacle_words, shown, stream_words, words};
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
@@ -166,6 +167,16 @@ pub enum Error {
         user: UserName,
         /// What was asked for.
         name: String,
+    },
+    /// The user offered the file when its fetch began, and doesn't any more.
+    #[error("{user} doesn't share {} any more{}", stand_in::shown(.name), kept_words(.kept.as_ref()))]
+    NoLongerShared {
+        /// Who.
+        user: UserName,
+        /// What was asked for.
+        name: String,
+        /// Where the part of it lies that was fetched, and how many bytes of it are right.
+        kept: Option<(PathBuf, u64)>,
     },
     /// Nobody who is online offers such a file.
     #[error("nobody who is online shares {}", stand_in::shown(.0))]
@@ -394,7 +405,7 @@ impl Error {
             | Self::AccountElsewhere { .. }
             | Self::ProfileOf { .. }
             | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
-            Self::NotShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
+            Self::NotShared { .. } | Self::NoLongerShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
             Self::Unreadable { .. } => ErrorKind::Network,
             Self::Integrity(_) | Self::Stale { .. } | Self::KeepsChanging { .. } | Self::ChangedInStream { .. } => {
                 ErrorKind::Integrity
@@ -412,6 +423,12 @@ impl Error {
             Self::Terminal(_) => ErrorKind::Other,
         }
     }
+}
+
+fn kept_words(kept: Option<&(PathBuf, u64)>) -> String {
+    kept.map_or_else(String::new, |(part, bytes)| {
+        format!("; {} are kept in {}: delete it if you don't want to go on", size(*bytes), shown(part))
+    })
 }
 
 fn tracker_kind(error: &TrackerError) -> ErrorKind {

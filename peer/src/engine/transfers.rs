@@ -60,7 +60,7 @@ impl Transfers {
                 }
                 None => false,
             },
-            FetchEvent::Changed { file, .. } => {
+            FetchEvent::Paused { file, .. } => {
                 if let Some(running) = self.running.remove(file).filter(|running| running.told.is_some()) {
                     self.followed -= 1;
                     self.ended.push(transfer(&self.from, &running, TransferState::Failed));

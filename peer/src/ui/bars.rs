@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::json;
+use shared::UserName;
 use shared::names::numbered;
 use shared::names::stand_in;
 use shared::safe_text::safe_line;
-use shared::{FileName, UserName};
 
 use super::Output;
 use super::bar::{Bar, columns};
@@ -115,7 +115,11 @@ impl FetchBars {
                 let name = stand_in::shown(name.as_str());
                 self.line(&format!("{name} changed at its source since: what was kept of it is removed"));
             }
-            FetchEvent::Changed { file, name, bytes } => self.changed(*file, name, *bytes),
+            FetchEvent::Paused { file, bytes } => self.paused(*file, *bytes),
+            FetchEvent::Changed { name } => {
+                let name = stand_in::shown(name.as_str());
+                self.line(&format!("{name} changed at its source meanwhile: fetching it anew"));
+            }
             FetchEvent::Lost { user, why } => {
                 self.go(user);
                 self.line(&format!(
@@ -328,8 +332,7 @@ impl FetchBars {
         self.name_sources();
     }
 
-    fn changed(&mut self, file: FileNo, name: &FileName, bytes: u64) {
-        self.line(&format!("{} changed at its source meanwhile: fetching it anew", stand_in::shown(name.as_str())));
+    fn paused(&mut self, file: FileNo, bytes: u64) {
         self.done_bytes = self.done_bytes.saturating_sub(bytes);
         if let Some(total) = &self.total {
             total.begin_at(self.done_bytes, Instant::now());

@@ -61,7 +61,7 @@ impl Offering {
                 }
                 self.changed.notify_one();
             }
-            FetchEvent::Changed { file, .. } => {
+            FetchEvent::Paused { file, .. } => {
                 if let Some(part) = self.parts.remove(file)
                     && let Err(why) = self.profile.remove_partial(&part)
                 {

@@ -270,7 +270,7 @@ impl Running<'_> {
         self.settle(file, Status::Failed(error), report);
     }
 
-    /// A file that changed at its source waits for the next round.
+    /// A file that its source hasn't any more as it was waits for the next round.
     async fn set_aside(&mut self, file: FileNo, trouble: Trouble, report: Reporter<'_>) {
         let Some(mut order) = self.shared.orders.get(file).cloned() else { return };
         self.shared.writer.send(Job::Abandon { file }).await;
@@ -278,8 +278,7 @@ impl Running<'_> {
         let Progress { fetched, resumed, .. } = progress;
         order.earlier = brought(Some(&order), &progress, &self.sources);
         self.pass_on(file, None, report);
-        let name = &order.stat.name;
-        report(FetchEvent::Changed { file: order.told_as, name, bytes: fetched.saturating_add(resumed) });
+        report(FetchEvent::Paused { file: order.told_as, bytes: fetched.saturating_add(resumed) });
         self.changed.push(Changed { order, trouble });
     }
 

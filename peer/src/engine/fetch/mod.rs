@@ -172,15 +172,18 @@ pub enum FetchEvent<'a> {
         /// Where its part lies.
         part: &'a Path,
     },
-    /// It changed at its source: what was verified of it counts no more. It is asked for again as it is then, and then
-    /// either starts again or is finished as a name that led to no file.
-    Changed {
+    /// Nobody has it any more as it was: its source is asked about it again, and then it either starts again or is
+    /// finished as a name that led to no file. What was verified of it doesn't count until then.
+    Paused {
         /// Which.
         file: FileNo,
-        /// Its name at the source.
-        name: &'a FileName,
         /// Bytes of it that were verified.
         bytes: u64,
+    },
+    /// It has another content at its source by now, and starts again with that.
+    Changed {
+        /// Its name at the source.
+        name: &'a FileName,
     },
     /// Further bytes of it were verified.
     Verified {

@@ -330,6 +330,13 @@ pub(super) fn remove_version(spot: &Spot, hash: &ContentHash) {
     }
 }
 
+/// Where the part of this version of a file lies, if there is one.
+pub(super) fn part_of_version(spot: &Spot, hash: &ContentHash) -> Option<PathBuf> {
+    let folder = spot.place.existing().ok()??;
+    let part = format!("{}{PART}", spot.partial_stem(hash));
+    folder.open_existing(&part).is_ok().then(|| spot.path().with_file_name(part))
+}
+
 /// Removes a part and its state, unless a process works on it, or it isn't ours.
 fn remove_unused(folder: &Folder, stem: &str) -> bool {
     let part = format!("{stem}{PART}");

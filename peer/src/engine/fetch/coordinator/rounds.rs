@@ -15,7 +15,7 @@ use super::copies::Copies;
 use super::placing::{self, Placed};
 use super::{Account, Changed, Coordinator, Ending, Progress, Reporter, Running, Trouble, WRITE_OUT};
 use crate::engine::fetch::destination::DiskPlacement;
-use crate::engine::fetch::partial::remove_version;
+use crate::engine::fetch::partial::{part_of_version, remove_version};
 use crate::engine::fetch::plan::Plan;
 use crate::engine::fetch::puller::Pull;
 use crate::engine::fetch::resolve::{self, Resolved, Wanted};
@@ -279,7 +279,7 @@ impl Rounds<'_> {
                         // Nothing depends on it.
                         let _ = removed.await;
                     }
-                    if stat.hash != order.stat.hash {
+                    if is_new {
                         let times = self.changes.entry(order.told_as).or_default();
                         *times += 1;
                         if *times >= MOST_CHANGES {
@@ -288,11 +288,15 @@ impl Rounds<'_> {
                             self.account.fail_order(&order, error, report);
                             continue;
                         }
+                        report(FetchEvent::Changed { name: &stat.name });
                     }
                     let earlier = EarlierRounds { resumed, ..order.earlier };
                     orders.push(Order { stat, layout, earlier, ..order });
                 }
-                Err(error) => self.account.fail_order(&order, error, report),
+                Err(error) => {
+                    let error = no_longer_shared(&order, error).await;
+                    self.account.fail_order(&order, error, report);
+                }
             }
         }
         orders
@@ -373,6 +377,15 @@ impl Rounds<'_> {
         }
         Err(error)
     }
+}
+
+/// What is told of a file that isn't shared any more: what is kept of it, beside that.
+async fn no_longer_shared(order: &Order, error: Error) -> Error {
+    let Error::NotShared { user, name } = error else { return error };
+    let bytes = order.earlier.fetched.saturating_add(order.earlier.resumed.unwrap_or(0));
+    let (spot, hash) = (order.spot.clone().filter(|_| bytes > 0), order.stat.hash);
+    let part = blocking(move || Ok(spot.and_then(|spot| part_of_version(&spot, &hash)))).await;
+    Error::NoLongerShared { user, name, kept: part.ok().flatten().map(|part| (part, bytes)) }
 }
 
 /// How to ask for exactly that file, to go where it was to go.
