@@ -11,6 +11,8 @@ use super::look::Look;
 use super::progress_row::ProgressRow;
 use super::rate_meter::RateMeter;
 
+/// A bar beside one that moved so lately waits for its turn.
+const LATELY: Duration = Duration::from_secs(3);
 /// Between two drawings.
 const FRAME: Duration = Duration::from_millis(150);
 
@@ -29,14 +31,55 @@ struct Facts {
     size: u64,
     note: &'static str,
     meter: RateMeter,
+    /// More came than there was when it began.
+    has_moved: bool,
+}
+
+/// When one of several bars moved last: those beside it that stand still wait for their turn.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastMove(Arc<Mutex<Option<Instant>>>);
+
+impl LastMove {
+    /// One of the bars moves.
+    pub(super) fn put(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn is_lately(&self, now: Instant) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| now.saturating_duration_since(last) < LATELY)
+    }
 }
 
 impl Bar {
-    /// A bar above `below`, or the last one.
-    pub(super) fn new(bars: &MultiProgress, below: Option<&Self>, look: Look, label: &str, size: u64) -> Self {
-        let meter = RateMeter::default();
-        let facts = Arc::new(Mutex::new(Facts { label: label.to_owned(), bytes: 0, size, note: "", meter }));
-        let row = Row { facts: facts.clone(), look };
+    /// A bar that stands for itself.
+    pub(super) fn new(bars: &MultiProgress, look: Look, label: &str, size: u64) -> Self {
+        Self::put(bars, None, look, label, size, None)
+    }
+
+    /// A bar above `below`, or the last one; it is one of those whose moves `last_move` tells.
+    pub(super) fn among(
+        bars: &MultiProgress,
+        below: Option<&Self>,
+        look: Look,
+        label: &str,
+        size: u64,
+        last_move: &LastMove,
+    ) -> Self {
+        Self::put(bars, below, look, label, size, Some(last_move.clone()))
+    }
+
+    fn put(
+        bars: &MultiProgress,
+        below: Option<&Self>,
+        look: Look,
+        label: &str,
+        size: u64,
+        last_move: Option<LastMove>,
+    ) -> Self {
+        let (label, meter) = (label.to_owned(), RateMeter::default());
+        let facts = Arc::new(Mutex::new(Facts { label, bytes: 0, size, note: "", meter, has_moved: false }));
+        let row = Row { facts: facts.clone(), look, last_move };
         let style = ProgressStyle::with_template("{row}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(size).with_style(style.with_key("row", row));
         let shown = match below {
@@ -51,6 +94,7 @@ impl Bar {
     /// So many bytes are there; the first time, from before.
     pub(super) fn set_bytes(&self, bytes: u64, now: Instant) {
         let mut facts = lock(&self.facts);
+        facts.has_moved |= bytes > facts.bytes;
         facts.bytes = bytes;
         facts.meter.advance(bytes, now);
     }
@@ -59,6 +103,7 @@ impl Bar {
     pub(super) fn begin_at(&self, bytes: u64, now: Instant) {
         lock(&self.facts).meter = RateMeter::default();
         self.set_bytes(bytes, now);
+        lock(&self.facts).has_moved = false;
     }
 
     /// All that there is to come.
@@ -97,6 +142,7 @@ pub(super) fn screen_rows() -> usize {
 struct Row {
     facts: Arc<Mutex<Facts>>,
     look: Look,
+    last_move: Option<LastMove>,
 }
 
 impl ProgressTracker for Row {
@@ -110,14 +156,43 @@ impl ProgressTracker for Row {
 
     fn write(&self, _: &ProgressState, out: &mut dyn Write) {
         let now = Instant::now();
-        let Facts { label, bytes, size, note, meter } = &*lock(&self.facts);
-        let note = if note.is_empty() && meter.is_stalled(now) && bytes < size { "stalled" } else { note };
+        let Facts { label, bytes, size, note, meter, has_moved } = &*lock(&self.facts);
+        let is_idle = note.is_empty() && meter.is_stalled(now) && bytes < size;
+        let others_move = self.last_move.as_ref().map(|last| last.is_lately(now));
+        let note = if is_idle { idle_word(*has_moved, others_move) } else { note };
         let row = ProgressRow { label, bytes: *bytes, size: *size, speed: meter.speed(now), note };
         // It is a string that is written to.
         let _ = write!(out, "{}", row.line(self.look, columns()));
     }
 }
 
+/// What a bar says that stands still, beside others or alone.
+const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
+    match others_move {
+        Some(true) => "waiting",
+        Some(false) if !has_moved => "waiting",
+        _ => "stalled",
+    }
+}
+
 fn lock(facts: &Mutex<Facts>) -> MutexGuard<'_, Facts> {
     facts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_turn_has_not_come_is_not_stalled() {
+        assert_eq!(idle_word(false, Some(true)), "waiting");
+        assert_eq!(idle_word(false, Some(false)), "waiting");
+        assert_eq!(idle_word(true, Some(true)), "waiting");
+        assert_eq!(idle_word(true, Some(false)), "stalled");
+        assert_eq!(idle_word(true, None), "stalled");
+        let (last, now) = (LastMove::default(), Instant::now());
+        assert!(!last.is_lately(now));
+        last.put(now);
+        assert!(last.is_lately(now + LATELY / 2) && !last.is_lately(now + LATELY));
+    }
 }

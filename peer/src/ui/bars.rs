@@ -325,7 +325,7 @@ impl FetchBars {
             bars.expect(files);
         }
         if self.output.is_animated() && files > 1 {
-            let total = Bar::new(&self.multi, None, self.output.look(), &self.total_label(), bytes);
+            let total = Bar::new(&self.multi, self.output.look(), &self.total_label(), bytes);
             total.begin_at(0, Instant::now());
             self.total = Some(total);
         }

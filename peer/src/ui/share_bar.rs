@@ -76,7 +76,7 @@ impl ShareBar {
             None => {
                 let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
                 let terminal = BarsOnTerminal::new(&bars);
-                let bar = Bar::new(&bars, None, self.output.look(), &self.name, to_hash);
+                let bar = Bar::new(&bars, self.output.look(), &self.name, to_hash);
                 bar.begin_at(self.bytes, Instant::now());
                 self.shown = Some(Shown { bar, _terminal: terminal });
             }
