@@ -104,3 +104,18 @@ fn a_file_that_is_no_longer_shared_did_not_change() {
         assert!(!ended.err().contains("changed"), "{ended}");
     }
 }
+
+#[test]
+fn an_offer_whose_file_is_gone_is_listed_as_such() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let (_alice, plan) = (lab.user("alice"), lab.file("my plan.pdf", 3000));
+    bob.peer(["offer", "alice"]).arg(&plan).run().exits(0);
+    fs::remove_file(&plan).unwrap();
+    let listed = bob.peer(["offer"]).run();
+    listed
+        .exits(0)
+        .prints("my plan.pdf  (not there)")
+        .says("`peer offer alice --withdraw 'my plan.pdf'` takes it back");
+    assert_eq!(bob.peer(["--json", "offer"]).run().object("offer")["there"], false);
+}

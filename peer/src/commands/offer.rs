@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use shared::account_name::operand;
 use shared::names::stand_in::shown;
 use shared::peer::Offer;
 use shared::{FileName, UserName};
 
+use super::share::remark;
 use super::{Context, ledger, say};
 use crate::engine::chat;
 use crate::engine::node::control::{Action, Delivery, NodeClient};
-use crate::engine::share::ShareEvent;
-use crate::engine::{Error, Me, blocking, offers};
-use crate::ui::{ShareBar, size};
+use crate::engine::private_data::PrivateData;
+use crate::engine::share::{Freshness, ShareEvent, freshness};
+use crate::engine::{Error, Me, blocking, offers, words};
+use crate::ui::{ShareBar, files, size};
 
 pub(super) async fn put(
     context: &Context,
@@ -97,22 +100,43 @@ pub(super) async fn withdraw(context: &Context, to: &UserName, names: &[FileName
 }
 
 pub(super) fn list(context: &Context, to: Option<&UserName>) -> Result<(), Error> {
-    let all = context.existing_profile()?.offers()?;
-    let mut any = false;
+    let profile = context.existing_profile()?;
+    let (all, private) = (profile.offers()?, PrivateData::of(&profile));
+    let (mut any, mut gone) = (false, Vec::new());
     for (user, share) in all.iter().filter(|(user, _)| to.is_none_or(|to| to == user)) {
         any = true;
+        let (state, is_private) = (freshness(share), private.covers(share));
+        let remark = remark(&state, is_private);
+        if is_private || state == Freshness::Missing {
+            gone.push((user, &share.name));
+        }
         if context.output.is_json() {
             let path = share.path.to_string_lossy();
-            let fields =
-                json!({ "to": user, "name": share.name, "size": share.id.size, "hash": share.hash, "path": path });
+            let fields = json!({
+                "to": user, "name": share.name, "size": share.id.size, "hash": share.hash, "path": path,
+                "fresh": remark.is_empty(), "there": state != Freshness::Missing, "private": is_private,
+            });
             context.output.object("offer", &fields)?;
         } else {
             let name = shown(share.name.as_str());
-            context.output.data(&format!("{user}  {:>9}  {name}", size(share.id.size)))?;
+            let remark = context.output.dim(&remark);
+            context.output.data(&format!("{user}  {:>9}  {name}{remark}", size(share.id.size)))?;
         }
     }
     if !any {
         context.output.note("nothing is offered: `peer offer USER FILE` offers a file to one person");
+    }
+    match gone.as_slice() {
+        [] => {}
+        [(user, name)] => context.output.note(&format!(
+            "1 file is not to be had any more: `peer offer {} --withdraw {}` takes it back",
+            operand(user),
+            words(&[name.as_str()])
+        )),
+        gone => context.output.note(&format!(
+            "{} are not to be had any more: `peer offer USER --withdraw NAME` takes one back",
+            files(gone.len())
+        )),
     }
     Ok(())
 }

@@ -175,13 +175,7 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
             return;
         }
         let (state, is_private) = (freshness(&share), private.covers(&share));
-        let remark = match &state {
-            _ if is_private => "  (never given to anybody: it belongs to a profile or holds a key)".to_owned(),
-            Freshness::Fresh | Freshness::Touched => String::new(),
-            Freshness::Changed { .. } => "  (changed since it was hashed)".to_owned(),
-            Freshness::Missing => "  (not there)".to_owned(),
-            Freshness::Unreadable(why) => format!("  (can't be read: {why})"),
-        };
+        let remark = remark(&state, is_private);
         gone.count(share.name.as_str(), is_private || state == Freshness::Missing);
         outcome = if context.output.is_json() {
             context.output.object(
@@ -223,6 +217,17 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
         context.output.note(&advice);
     }
     Ok(())
+}
+
+/// Says behind the name of a file in a list why it can't be had, or not as it was hashed.
+pub(super) fn remark(state: &Freshness, is_private: bool) -> String {
+    match state {
+        _ if is_private => "  (never given to anybody: it belongs to a profile or holds a key)".to_owned(),
+        Freshness::Fresh | Freshness::Touched => String::new(),
+        Freshness::Changed { .. } => "  (changed since it was hashed)".to_owned(),
+        Freshness::Missing => "  (not there)".to_owned(),
+        Freshness::Unreadable(why) => format!("  (can't be read: {why})"),
+    }
 }
 
 /// Shares that nobody can get any more, by the first component of their names.
