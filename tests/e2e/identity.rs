@@ -203,7 +203,7 @@ fn alice_whom_bobs_tracker_does_not_know_is_refused() {
     let alice = hers.user("alice");
     let student = tests::hostile::Caller::dial(bob.node_address(), &certs::Identity::generate().unwrap());
     student.hello("alice");
-    node.wait_for("doesn't know your key");
+    node.wait_for("the tracker doesn't know its key");
     // With the product's own command: her tracker lists a bob at that address with that key.
     let address = bob.node_address();
     let key = bob.fingerprint();

@@ -4,7 +4,7 @@ use std::fs;
 
 use tests::files::{assert_same, names_in, write};
 use tests::progress::wait_for_bytes;
-use tests::Lab;
+use tests::{Lab, Tmpfs};
 
 /// More than are looked at together.
 const COPIES: usize = 150;
@@ -118,4 +118,30 @@ fn an_offer_whose_file_is_gone_is_listed_as_such() {
         .prints("my plan.pdf  (not there)")
         .says("`peer offer alice --withdraw 'my plan.pdf'` takes it back");
     assert_eq!(bob.peer(["--json", "offer"]).run().object("offer")["there"], false);
+}
+
+#[test]
+fn a_full_disk_is_named_as_whose_it_is() {
+    let lab = Lab::start();
+    let (alice, eve) = (lab.user("alice"), lab.stranger("eve"));
+    fs::create_dir_all(eve.home()).unwrap();
+    let Some(_disk) = Tmpfs::mount(eve.home(), "size=3m,mode=700") else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    let eve = eve.registered();
+    let hers = eve.serve();
+    fill(&eve.home().join("filling"));
+    let said = alice.peer(["chat", "eve", "hi"]).run();
+    said.says("eve's disk is full");
+    assert!(!said.err().contains("this side"), "{said}");
+    hers.wait_for("was turned away: the profile's database");
+}
+
+/// Leaves nothing free on a disk.
+fn fill(file: &std::path::Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(file).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    while file.write_all(&[1]).is_ok() {}
 }

@@ -14,6 +14,7 @@ use crate::engine::contacts::{AskTracker, check_key};
 use crate::engine::{Error, Me, blocking};
 use crate::net::TrackerError;
 use crate::net::link::Caller;
+use crate::profile::ProfileError;
 
 /// For the tracker to say who is calling.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,6 +31,16 @@ pub(super) struct Directory {
     known: Mutex<HashMap<Fingerprint, Known>>,
 }
 
+/// Why a caller is turned away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub(super) code: Code,
+    /// Told to the caller.
+    pub(super) to_caller: String,
+    /// Told on this side.
+    pub(super) here: String,
+}
+
 /// What the tracker said of a key.
 #[derive(Debug)]
 struct Known {
@@ -39,13 +50,28 @@ struct Known {
     changes: u64,
 }
 
+impl Rejection {
+    fn new(code: Code, to_caller: impl Into<String>, here: impl Into<String>) -> Self {
+        Self { code, to_caller: to_caller.into(), here: here.into() }
+    }
+
+    /// Of a fault on the side of `me`: the caller learns whose it is, and no paths.
+    fn of_fault(me: &UserName, error: &Error) -> Self {
+        let to_caller = match error {
+            Error::Profile(ProfileError::DiskFull { .. }) => format!("{me}'s disk is full"),
+            _ => format!("a fault on {me}'s side"),
+        };
+        Self::new(Code::Internal, to_caller, error.to_string())
+    }
+}
+
 impl Directory {
     pub(super) fn new(me: Me, tracker: TrackerHandle) -> Self {
         Self { me, tracker, known: Mutex::default() }
     }
 
     /// The user whose key the caller holds, or why it is turned away.
-    pub(super) async fn identify(&self, caller: &Caller) -> Result<UserName, (Code, String)> {
+    pub(super) async fn identify(&self, caller: &Caller) -> Result<UserName, Rejection> {
         let fingerprint = caller.fingerprint();
         let user = match self.remembered(&fingerprint) {
             Some(user) => user,
@@ -64,25 +90,25 @@ impl Directory {
         });
         match is_blocked.await {
             Ok(false) => {}
-            Ok(true) => return Err((Code::Unauthorised, "refused".to_owned())),
+            Ok(true) => return Err(Rejection::new(Code::Unauthorised, "refused", format!("{user} is blocked"))),
             // Until the key is trusted here: what they have to say may wait.
             Err(Error::PeerChanged { .. } | Error::KeyOfAnother { .. }) => {
-                let why = format!("your key is not the one that {} knows of {user}", self.me.user);
-                return Err((Code::Replaced, why));
+                let to_caller = format!("your key is not the one that {} knows of {user}", self.me.user);
+                let here = format!("its key is not the one that is known of {user}");
+                return Err(Rejection::new(Code::Replaced, to_caller, here));
             }
-            Err(error) => {
-                tracing::error!("{error}");
-                return Err((Code::Internal, "a fault on this side".to_owned()));
-            }
+            Err(error) => return Err(Rejection::of_fault(&self.me.user, &error)),
         }
         if caller.hello().user != user {
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
-            return Err((Code::Unauthorised, format!("your key belongs to {user}, not to {claimed}")));
+            let to_caller = format!("your key belongs to {user}, not to {claimed}");
+            let here = format!("its key belongs to {user}, not to {claimed}");
+            return Err(Rejection::new(Code::Unauthorised, to_caller, here));
         }
         Ok(user)
     }
 
-    async fn look_up(&self, fingerprint: Fingerprint) -> Result<UserName, (Code, String)> {
+    async fn look_up(&self, fingerprint: Fingerprint) -> Result<UserName, Rejection> {
         let whois = Request::Whois(Whois::Fingerprint(fingerprint));
         let mut tracker = self.tracker.clone();
         // The caller waits, and not for long; a tracker that hangs is as good as none.
@@ -94,8 +120,8 @@ impl Directory {
         match answer {
             Ok(reply) => Ok(reply.user),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
-                let why = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
-                Err((Code::Unauthorised, why))
+                let to_caller = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
+                Err(Rejection::new(Code::Unauthorised, to_caller, "the tracker doesn't know its key"))
             }
             // Without the tracker, those met before are still known.
             Err(error) => {
@@ -103,8 +129,9 @@ impl Directory {
                 match blocking(move || Ok(profile.friend_with_key(&fingerprint)?)).await {
                     Ok(Some(friend)) => Ok(friend.user),
                     _ => {
-                        tracing::debug!("a caller can't be identified: {error}");
-                        Err((Code::Busy, "the tracker can't be asked who you are: try again later".to_owned()))
+                        let to_caller = format!("{} can't ask the tracker who you are: try again later", self.me.user);
+                        let here = format!("the tracker can't be asked who it is ({error})");
+                        Err(Rejection::new(Code::Busy, to_caller, here))
                     }
                 }
             }

@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::control::Lifetime;
-use self::directory::Directory;
+use self::directory::{Directory, Rejection};
 use self::guard::{Doubt, Guard, Suspicion};
 use self::keeper::{Keeper, TrackerHandle};
 use self::post::PostOffice;
@@ -243,9 +243,9 @@ async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, se
             Ok(link) => attend(link, changes, exchange, serving).await,
             Err(error) => tracing::debug!("a caller is gone: {error}"),
         },
-        Err((code, why)) => {
-            serving.events.send(Event::Refused { address: caller.address(), why: why.clone() });
-            caller.refuse(code, &why).await;
+        Err(Rejection { code, to_caller, here }) => {
+            serving.events.send(Event::Refused { address: caller.address(), why: here });
+            caller.refuse(code, &to_caller).await;
         }
     }
 }
