@@ -7,9 +7,10 @@
 //!
 //! # One port, three first bytes
 //!
-//! A client has 10 s to send the first byte. `0x16` (a TLS record) starts TLS 1.3 with the tracker's self-signed
-//! certificate, client certificate optional, then the same JSON. `{`, white space, NUL or a byte-order mark is
-//! plaintext JSON. Anything else gets one JSON error line, and the connection ends.
+//! A client may be silent for 10 min, before its first byte as between requests; where connections run out, one that
+//! nobody logged in on and that is silent longest makes way. `0x16` (a TLS record) starts TLS 1.3 with the tracker's
+//! self-signed certificate, client certificate optional, then the same JSON; the handshake has 10 s. `{`, white space,
+//! NUL or a byte-order mark is plaintext JSON. Anything else gets one JSON error line, and the connection ends.
 //!
 //! # Certificates
 //!

@@ -8,10 +8,9 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | time to the first byte | 10 s | closed |
 //! | time for the TLS handshake | 10 s | closed |
 //! | time for one request, from its first byte | 30 s; 120 s once logged in | `bad_request`, closed |
-//! | time between requests | 10 min; once logged in the longer of that and `--legacy-ttl` | closed |
+//! | time to the first byte, and between requests | 10 min; once logged in the longer of that and `--legacy-ttl` | closed |
 //! | time for the client to take anything of a reply | 30 s | closed |
 //! | time for the client to take replies | 30 s, and 1 s more for each 64 KiB | closed |
 //! | a request | 16 KiB; 16 MiB once logged in (or where a client of the exercise is logged in from this address) | `too_large`, closed |
@@ -20,7 +19,8 @@
 //! | replies gathered before they are written | 64 KiB, and one list that is shared; in plaintext one reply | written first |
 //! | memory kept for a connection that is quiet | 4 KiB for reading, 4 KiB for requests, 4 KiB for replies | given back |
 //!
-//! All of it ends when the place is given to somebody else, see [`crate::server`]. Whatever the tracker ends by itself
+//! All of it ends when the place is given to somebody else, see [`crate::server`]: silence costs others nothing, and a
+//! person who is asked for a name before anything is sent has the time to type it. Whatever the tracker ends by itself
 //! has a line in the log and a reason in `tracker_closed_total`.
 
 mod budget;
@@ -54,8 +54,6 @@ const LAST_MOMENT: Duration = Duration::from_millis(100);
 /// How long the other side may take for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// The first byte of the connection.
-    pub first_byte: Duration,
     /// The TLS handshake.
     pub handshake: Duration,
     /// A request that has begun.
@@ -64,7 +62,7 @@ pub struct Patience {
     pub large_request: Duration,
     /// Memory for a long request.
     pub room: Duration,
-    /// Silence between requests.
+    /// Silence before the first byte, and between requests.
     pub idle: Duration,
     /// Silence between requests, once logged in.
     pub idle_logged_in: Duration,
@@ -77,7 +75,6 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            first_byte: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
             request: Duration::from_secs(30),
             large_request: Duration::from_secs(120),
@@ -125,8 +122,9 @@ pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context, seat
 async fn talk(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Seat>) -> Ending {
     let _ = stream.set_nodelay(true);
     let mut first = [0; 2];
+    // A person may be asked for a name first. Where places run out, the silent give theirs to others.
     let peeked = tokio::select! {
-        peeked = timeout(context.patience.first_byte, stream.peek(&mut first)) => peeked,
+        peeked = timeout(context.patience.idle, stream.peek(&mut first)) => peeked,
         () = last_moment(&context.stop) => return Ending::Stop,
     };
     match (peeked, first) {

@@ -133,7 +133,7 @@ async fn connections_that_hold_all_places_give_way() {
 #[tokio::test]
 async fn slow_clients_are_let_go() {
     let short = Duration::from_millis(100);
-    let patience = Patience { first_byte: short, handshake: short, request: short, idle: short, ..Patience::default() };
+    let patience = Patience { handshake: short, request: short, idle: short, ..Patience::default() };
     let world = World::with(RULES, patience, 100).await;
     let mut silent = world.plain().await;
     assert!(silent.rest().await.is_empty());
@@ -149,6 +149,34 @@ async fn slow_clients_are_let_go() {
     for reason in ["silent", "slow_request", "quiet", "slow_handshake"] {
         until_closed(&world, reason, 1).await;
     }
+}
+
+#[tokio::test]
+async fn who_connects_first_and_asks_their_user_afterwards_is_waited_for() {
+    let short = Duration::from_millis(50);
+    let patience = Patience { handshake: short, request: short, room: short, write: short, ..Patience::default() };
+    assert!(patience.idle >= Duration::from_secs(600));
+    let world = World::with(RULES, patience, 100).await;
+    let mut thoughtful = world.plain().await;
+    tokio::time::sleep(4 * short).await;
+    assert_eq!(thoughtful.code(&register("bob")).await, "ok");
+    tokio::time::sleep(4 * short).await;
+    assert_eq!(thoughtful.code(&login("bob")).await, "ok");
+}
+
+#[tokio::test]
+async fn those_who_never_said_anything_make_way() {
+    let world = World::with(RULES, Patience::default(), 20).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(world.plain_from([127, 0, 0, 2]).await);
+    }
+    for n in 0..9 {
+        let mut newcomer = world.plain_from([127, 0, 1, n]).await;
+        assert_eq!(newcomer.code(LIST).await, "ok");
+        silent.push(newcomer);
+    }
+    until_closed(&world, "made_way", 9).await;
 }
 
 /// Waits until so many connections ended for this reason.
