@@ -46,7 +46,7 @@
 //!
 //! `{"action": "...", "id": any?, ...}`. `id`, if given, comes back in the reply. Unknown fields are ignored, and so are
 //! fields that the action doesn't use; a field that is `null` is a field that isn't there. Names of fields and actions
-//! may be in upper or lower case; of several fields of one name the last counts.
+//! may be in upper or lower case; of several fields of one name the last counts that isn't `null`.
 //!
 //! | action | fields | what it does | reply has |
 //! |---|---|---|---|
@@ -76,7 +76,8 @@
 //! * Of `files` those are kept that can be. A file that can't (a name that is none, a bare text, no `size`, half of a
 //!   surrogate pair) is left out: the reply has `left_out`, how many there are, and names the first of them with the
 //!   reasons in `message`. Only when none of several can be kept is it an error, and then nothing changes.
-//! * A backslash in a string that begins no escape (`"C:\Users"`), and a control character, stand for themselves.
+//! * A backslash in a string that begins no escape (`"C:\Users"`), and a control character, stand for themselves. `NaN`,
+//!   `Infinity` and `-Infinity` are `null`, as which they count in JSON. A comma before a closing bracket is ignored.
 //! * Bytes that are not UTF-8, and text that is not JSON, cost their request and not the connection.
 //!
 //! # Features

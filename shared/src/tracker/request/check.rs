@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
 use super::bounded::Bounded;
 use super::fault::{Fault, FieldFault, FileFault, RejectedFiles, too_many_files};
 use super::fields::{Fields, FileFields, FileItem, FileItems, Key};
-use super::loose::{Loose, Unfit};
+use super::loose::{Loose, NotUnicode, Unfit};
 use super::{
     Credentials, FilesMode, ListPeers, Password, Presence, Proof, RegisterFiles, Request, SharedFile, Whois, shortened,
 };
@@ -137,9 +140,8 @@ impl<'a> Fields<'a, FileItems<'a>> {
     }
 
     fn loose(&self, key: Key) -> Checked<Loose<'a>> {
-        // It was JSON: what can be wrong now is inside a string.
-        let read = |raw: &'a serde_json::value::RawValue| serde_json::from_str(raw.get());
-        self.value(key).map_or(Ok(Loose::Null), read).map_err(|_| Fault::Field(key, FieldFault::NotUnicode))
+        let value = self.value(key).map_or(Ok(Loose::Null), Loose::read);
+        value.map_err(|NotUnicode| Fault::Field(key, FieldFault::NotUnicode))
     }
 
     fn user(&self) -> Checked<UserName> {
@@ -211,10 +213,13 @@ impl<'a> Fields<'a, FileItems<'a>> {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             return Ok(parts.take(ADDRESSES_PER_USER + 1).map(|part| Cow::Owned(part.to_owned())).collect());
         }
-        let Bounded(list) = serde_json::from_str::<Bounded<Loose<'_>, ADDRESSES_PER_USER>>(raw.get())
-            .map_err(|_| wrong(FieldFault::NotUnicode))?;
-        let texts = list.into_iter().map(|item| item.into_text().map_err(|Unfit| wrong(FieldFault::NotText)));
-        Ok(texts.collect::<Checked<Vec<_>>>()?.into_iter().flatten().collect())
+        let Bounded(list) = serde_json::from_str::<Bounded<&RawValue, ADDRESSES_PER_USER>>(raw.get())
+            .map_err(|_| wrong(FieldFault::NotAList))?;
+        let text = |item: &'a RawValue| {
+            let value = Loose::<IgnoredAny>::read(item).map_err(|NotUnicode| wrong(FieldFault::NotUnicode))?;
+            value.into_text().map_err(|Unfit| wrong(FieldFault::NotText))
+        };
+        Ok(list.into_iter().map(text).collect::<Checked<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     fn register_files(&mut self) -> Checked<(RegisterFiles, RejectedFiles)> {
@@ -304,9 +309,10 @@ impl FileItem<'_> {
     }
 }
 
-impl FileFields<'_> {
+impl FileFields<Loose<'_>> {
     fn check(self, mode: FilesMode) -> Result<SharedFile, (Option<String>, FileFault)> {
         let Self { name, size, hash } = self;
+        let [name, size, hash] = [name, size, hash].map(Option::unwrap_or_default);
         let text = name.into_text().ok().flatten().ok_or((None, FileFault::NoName))?;
         let left_out = |fault| (Some(shown(&text)), fault);
         let name = text.parse().map_err(|why| left_out(FileFault::Name(why)))?;

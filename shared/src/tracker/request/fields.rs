@@ -39,7 +39,8 @@ pub(super) enum Key {
     Yields,
 }
 
-/// The fields of one object. Their values stay text until an action uses them; of several of one name the last counts.
+/// The fields of one object. Their values stay text until an action uses them; of several of one name the
+/// last counts that isn't null.
 #[derive(Debug)]
 pub(super) struct Fields<'a, F> {
     values: [Option<&'a RawValue>; Key::COUNT],
@@ -58,17 +59,17 @@ pub(super) enum FileItems<'a> {
 /// One item of `files`.
 #[derive(Debug)]
 pub(super) enum FileItem<'a> {
-    Value(Loose<'a, FileFields<'a>>),
+    Value(Loose<'a, FileFields<Loose<'a>>>),
     /// Its text, in which a string is no Unicode.
     NotUnicode(&'a str),
 }
 
-/// The fields of one file.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct FileFields<'a> {
-    pub(super) name: Loose<'a>,
-    pub(super) size: Loose<'a>,
-    pub(super) hash: Loose<'a>,
+/// The fields of one file; of several of one name the last counts that isn't null.
+#[derive(Debug, PartialEq)]
+pub(super) struct FileFields<V> {
+    pub(super) name: Option<V>,
+    pub(super) size: Option<V>,
+    pub(super) hash: Option<V>,
 }
 
 impl<'a> Fields<'a, FileItems<'a>> {
@@ -77,7 +78,8 @@ impl<'a> Fields<'a, FileItems<'a>> {
     /// # Errors
     /// When `text` is not JSON.
     pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
-        // A file with a lone surrogate in its name stops this pass; the next one reads each file by itself.
+        // A lone surrogate in a file's name, or a number beyond all bounds, stops this pass; the next one reads each
+        // file by itself.
         serde_json::from_str(text).or_else(|_| {
             let Fields { values, files } = serde_json::from_str::<Fields<'_, &RawValue>>(text)?;
             Ok(Self { values, files: files.map(FileItems::read_each) })
@@ -88,7 +90,7 @@ impl<'a> Fields<'a, FileItems<'a>> {
 impl<'a, F> Fields<'a, F> {
     /// Returns a field's value; `None` when it is missing or null.
     pub(super) fn value(&self, key: Key) -> Option<&'a RawValue> {
-        self.values.get(key as usize).copied().flatten().filter(|value| value.get() != "null")
+        self.values.get(key as usize).copied().flatten()
     }
 }
 
@@ -165,13 +167,26 @@ impl Key {
 
 impl<'a> FileItems<'a> {
     fn read_each(raw: &'a RawValue) -> Self {
-        let Ok(Bounded(list)) = serde_json::from_str::<Bounded<&RawValue, FILES_PER_USER>>(raw.get()) else {
-            return serde_json::from_str(raw.get()).unwrap_or(Self::Other);
-        };
-        let item = |raw: &'a RawValue| {
-            serde_json::from_str(raw.get()).map_or_else(|_| FileItem::NotUnicode(raw.get()), FileItem::Value)
-        };
-        Self::List(list.into_iter().map(item).collect())
+        match serde_json::from_str::<Bounded<&RawValue, FILES_PER_USER>>(raw.get()) {
+            Ok(Bounded(list)) => Self::List(list.into_iter().map(FileItem::read).collect()),
+            Err(_) if raw.get().starts_with('{') => Self::List(vec![FileItem::read(raw)]),
+            Err(_) => Self::Other,
+        }
+    }
+}
+
+impl<'a> FileItem<'a> {
+    fn read(raw: &'a RawValue) -> Self {
+        Self::read_value(raw).map_or(Self::NotUnicode(raw.get()), Self::Value)
+    }
+
+    fn read_value(raw: &'a RawValue) -> Option<Loose<'a, FileFields<Loose<'a>>>> {
+        if !raw.get().starts_with('{') {
+            return Loose::read(raw).ok();
+        }
+        let FileFields { name, size, hash } = serde_json::from_str::<FileFields<&RawValue>>(raw.get()).ok()?;
+        let read = |raw: Option<&'a RawValue>| raw.map(Loose::read).transpose().ok();
+        Some(Loose::Object(FileFields { name: read(name)?, size: read(size)?, hash: read(hash)? }))
     }
 }
 
@@ -193,9 +208,9 @@ impl<'de> Deserialize<'de> for FileItem<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for FileFields<'de> {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for FileFields<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FileFieldsVisitor)
+        deserializer.deserialize_map(FileFieldsVisitor(PhantomData))
     }
 }
 
@@ -213,10 +228,12 @@ impl<'de, F: Deserialize<'de>> Visitor<'de> for FieldsVisitor<F> {
         while let Some(KeyText(key)) = map.next_key()? {
             match key {
                 None => drop(map.next_value::<IgnoredAny>()?),
-                Some(Key::Files) => fields.files = map.next_value()?,
+                Some(Key::Files) => fields.files = map.next_value::<Option<F>>()?.or(fields.files),
                 Some(key) => {
-                    let value = map.next_value()?;
-                    fields.values.get_mut(key as usize).into_iter().for_each(|place| *place = Some(value));
+                    let value: &RawValue = map.next_value()?;
+                    if let Some(place) = fields.values.get_mut(key as usize).filter(|_| value.get() != "null") {
+                        *place = Some(value);
+                    }
                 }
             }
         }
@@ -239,7 +256,7 @@ impl<'de> Visitor<'de> for FileItemsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let file = FileFieldsVisitor.visit_map(map)?;
+        let file = FileFieldsVisitor(PhantomData).visit_map(map)?;
         Ok(FileItems::List(vec![FileItem::Value(Loose::Object(file))]))
     }
 
@@ -264,24 +281,28 @@ impl<'de> Visitor<'de> for FileItemsVisitor {
     }
 }
 
-struct FileFieldsVisitor;
+struct FileFieldsVisitor<V>(PhantomData<V>);
 
-impl<'de> Visitor<'de> for FileFieldsVisitor {
-    type Value = FileFields<'de>;
+impl<'de, V: Deserialize<'de>> Visitor<'de> for FileFieldsVisitor<V> {
+    type Value = FileFields<V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a file")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut file = FileFields::default();
+        let mut file = FileFields { name: None, size: None, hash: None };
         while let Some(key) = map.next_key()? {
-            match key {
-                FileKey::Name => file.name = map.next_value()?,
-                FileKey::Size => file.size = map.next_value()?,
-                FileKey::Hash => file.hash = map.next_value()?,
-                FileKey::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
+            let place = match key {
+                FileKey::Name => &mut file.name,
+                FileKey::Size => &mut file.size,
+                FileKey::Hash => &mut file.hash,
+                FileKey::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *place = map.next_value::<Option<V>>()?.or(place.take());
         }
         Ok(file)
     }

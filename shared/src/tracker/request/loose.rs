@@ -1,4 +1,6 @@
 //! Values as clients in different languages write them: numbers as text, whole numbers as fractions, yes as 1.
+//!
+//! A number beyond what a double holds (`1e400`, or 400 digits) is a number all the same, and stays as it is written.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,6 +8,7 @@ use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// Up to here every whole number is exact as a fraction: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -19,6 +22,8 @@ pub(super) enum Loose<'a, M = IgnoredAny> {
     Whole(u64),
     /// Negative, or written as a fraction.
     Number(f64),
+    /// Beyond what a double holds.
+    Huge(&'a str),
     Text(Cow<'a, str>),
     List,
     Object(M),
@@ -28,12 +33,29 @@ pub(super) enum Loose<'a, M = IgnoredAny> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unfit;
 
+/// A string with half of a surrogate pair in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotUnicode;
+
+impl<'a, M: Deserialize<'a>> Loose<'a, M> {
+    /// Reads a value that is known to be JSON.
+    pub(super) fn read(raw: &'a RawValue) -> Result<Self, NotUnicode> {
+        let text = raw.get();
+        serde_json::from_str(text).or_else(|_| {
+            // Nothing else can be wrong with a number, nor with anything else but a string.
+            let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+            if is_number { Ok(Self::Huge(text)) } else { Err(NotUnicode) }
+        })
+    }
+}
+
 impl<'a, M> Loose<'a, M> {
     /// Returns the text, or the number as text; `None` for null.
     pub(super) fn into_text(self) -> Result<Option<Cow<'a, str>>, Unfit> {
         match self {
             Self::Null => Ok(None),
             Self::Text(text) => Ok(Some(text)),
+            Self::Huge(number) => Ok(Some(number.into())),
             Self::Whole(number) => Ok(Some(number.to_string().into())),
             Self::Number(number) => Ok(Some(number.to_string().into())),
             Self::Flag(_) | Self::List | Self::Object(_) => Err(Unfit),
@@ -50,7 +72,7 @@ impl<'a, M> Loose<'a, M> {
                 "" => Ok(None),
                 text => whole_in(text).map(Some),
             },
-            Self::Flag(_) | Self::List | Self::Object(_) => Err(Unfit),
+            Self::Flag(_) | Self::Huge(_) | Self::List | Self::Object(_) => Err(Unfit),
         }
     }
 
@@ -66,7 +88,7 @@ impl<'a, M> Loose<'a, M> {
                 "false" | "0" | "no" | "nao" | "não" => Ok(Some(false)),
                 _ => Err(Unfit),
             },
-            Self::Whole(_) | Self::Number(_) | Self::List | Self::Object(_) => Err(Unfit),
+            Self::Whole(_) | Self::Number(_) | Self::Huge(_) | Self::List | Self::Object(_) => Err(Unfit),
         }
     }
 }
@@ -143,7 +165,19 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Loose<'_> {
-        serde_json::from_str(text).unwrap()
+        Loose::read(serde_json::from_str(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn numbers_beyond_all_bounds_are_numbers() {
+        let digits = "9".repeat(400);
+        for huge in ["1e400", "-1e400", "1E999", digits.as_str()] {
+            assert_eq!(read(huge), Loose::Huge(huge));
+            assert_eq!((read(huge).whole(), read(huge).flag()), (Err(Unfit), Err(Unfit)), "{huge}");
+            assert_eq!(read(huge).into_text(), Ok(Some(huge.into())));
+        }
+        assert_eq!(read("[1e400, {\"a\": 1e400}]"), Loose::List);
+        assert_eq!(Loose::<IgnoredAny>::read(serde_json::from_str("\"\\ud800\"").unwrap()), Err(NotUnicode));
     }
 
     #[test]

@@ -1,37 +1,37 @@
-//! Texts that programs put together by hand: a path with backslashes, a tab as it is. It is clear what they mean.
+//! Texts that are not quite JSON, though it is clear what they mean: strings put together by hand, with a path's
+//! backslashes or a tab as it is; Python's `NaN`; a comma behind the last element.
+
+use std::borrow::Cow;
 
 /// Bytes that a text may grow by; one that needs more was not written by hand.
 const GROWTH: usize = 1024 * 1024;
 
-/// Returns the JSON text with the strings in it made proper: a backslash that begins no escape stands for itself, and
-/// so does a control character. `None` when there is nothing of the kind, or more than [`GROWTH`] bytes of it.
+/// What Python's `json.dumps` writes for numbers that JSON has no words for.
+const NO_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+
+/// Returns the text as the JSON that it was meant to be. In strings a backslash that begins no escape stands for itself,
+/// and so does a control character; outside of them what is no number is null, and a comma before a closing bracket is
+/// left out. `None` when there is nothing of the kind, or it grows by more than [`GROWTH`] bytes.
 pub(super) fn repaired(text: &str) -> Option<String> {
-    let (mut repaired, mut copied, mut is_inside) = (String::new(), 0, false);
     let bytes = text.as_bytes();
+    let (mut repaired, mut copied, mut is_inside) = (String::new(), 0, false);
+    // The last byte outside of strings that isn't white space.
+    let mut before = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let length = match byte {
-            b'"' => {
-                is_inside = !is_inside;
-                1
-            }
-            b'\\' if is_inside => match escape_length(bytes.get(at..).unwrap_or_default()) {
-                Some(length) => length,
-                None => {
-                    repaired.push_str(text.get(copied..at).unwrap_or_default());
-                    repaired.push_str("\\\\");
-                    copied = at + 1;
-                    1
-                }
-            },
-            0..0x20 if is_inside => {
-                repaired.push_str(text.get(copied..at).unwrap_or_default());
-                repaired.push_str(&format!("\\u{byte:04x}"));
-                copied = at + 1;
-                1
-            }
-            _ => 1,
-        };
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (length, instead) = if is_inside { inside(byte, rest) } else { outside(before, byte, rest) };
+        if let Some(instead) = instead {
+            repaired.push_str(text.get(copied..at).unwrap_or_default());
+            repaired.push_str(&instead);
+            copied = at + length;
+        }
+        if byte == b'"' {
+            is_inside = !is_inside;
+        }
+        if !is_inside && !byte.is_ascii_whitespace() {
+            before = byte;
+        }
         at += length;
         if repaired.len() > copied + GROWTH {
             return None;
@@ -42,6 +42,31 @@ pub(super) fn repaired(text: &str) -> Option<String> {
     }
     repaired.push_str(text.get(copied..).unwrap_or_default());
     Some(repaired)
+}
+
+/// Returns how many bytes of a string belong together, and the text to put in their place.
+fn inside(byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
+    match byte {
+        b'\\' => escape_length(rest).map_or((1, Some("\\\\".into())), |length| (length, None)),
+        0..0x20 => (1, Some(format!("\\u{byte:04x}").into())),
+        _ => (1, None),
+    }
+}
+
+/// The same of what stands between strings.
+fn outside(before: u8, byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
+    match byte {
+        b'N' | b'I' | b'-' if matches!(before, b':' | b',' | b'[') => {
+            let is_here =
+                |word: &&&[u8]| rest.starts_with(word) && !rest.get(word.len()).is_some_and(u8::is_ascii_alphanumeric);
+            NO_NUMBERS.iter().find(is_here).map_or((1, None), |word| (word.len(), Some("null".into())))
+        }
+        b',' if !matches!(before, 0 | b':' | b',' | b'[' | b'{') => {
+            let next = rest.iter().skip(1).find(|next| !next.is_ascii_whitespace());
+            (1, matches!(next, Some(b'}' | b']')).then_some(Cow::Borrowed("")))
+        }
+        _ => (1, None),
+    }
 }
 
 /// Returns the bytes of the escape that begins here; `None` when none does.
@@ -69,6 +94,18 @@ mod tests {
         assert_eq!(read("{\"a\":\"x\ty\\z\u{1}é\"}"), "x\ty\\z\u{1}é");
         assert_eq!(read(r#"{"a":"\u00e9\u12\\"}"#), "é\\u12\\");
         assert_eq!(repaired(&format!("{{\"a\":\"{}\"}}", "\u{1}".repeat(GROWTH))), None);
+        for (text, meant) in [
+            (r#"{"a":NaN}"#, r#"{"a":null}"#),
+            (r#"{"a":[ -Infinity ,Infinity, NaN]}"#, r#"{"a":[ null ,null, null]}"#),
+            ("{\"a\":[1,{\"b\":2 , },\n], }", "{\"a\":[1,{\"b\":2  }\n] }"),
+            (r#"{"a":"NaN,}", }"#, r#"{"a":"NaN,}" }"#),
+            (r#"{"a":"\z",}"#, r#"{"a":"\\z"}"#),
+        ] {
+            assert_eq!(repaired(text).as_deref(), Some(meant), "{text}");
+        }
+        for wrong in ["{\"a\":NaNa}", "{,}", "{\"a\":,}", "[1,,]", "{\"a\":-Infinit}", "{NaN:1}"] {
+            assert!(repaired(wrong).is_none(), "{wrong}");
+        }
         for fine in [r#"{"a":"\\x \" \ud83d"}"#, "{\t\n\"a\": 1}", ""] {
             assert_eq!(repaired(fine), None, "{fine}");
         }

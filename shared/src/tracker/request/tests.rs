@@ -82,6 +82,7 @@ fn whoever_says_cmd_is_answered_so() {
         (r#"{"Cmd":"list_Peers"}"#, Dialect::Cmd, Some("LIST_PEERS")),
         (r#"{"action":" login ","user":"a","password":"x"}"#, Dialect::Action, Some("LOGIN")),
         (r#"{"action":"LIST_PEERS","cmd":null}"#, Dialect::Action, Some("LIST_PEERS")),
+        (r#"{"cmd":"LIST_PEERS","CMD":null,"action":null}"#, Dialect::Cmd, Some("LIST_PEERS")),
         (r#"{"cmd":"LIST_PEERS","action":"LOGOUT"}"#, Dialect::Cmd, Some("LIST_PEERS")),
         (r#"{"cmd":"JOIN_ROOM","room":"r","user":"a","senha":null}"#, Dialect::Cmd, Some("JOIN_ROOM")),
         (r#"{"cmd":"FLY"}"#, Dialect::Cmd, None),
@@ -114,7 +115,7 @@ fn refusals_are_in_the_words_of_the_dialect_and_name_fields() {
         ),
         (r#"FLY""#, "there is no action \"FLY\"", "não existe o comando \"FLY\""),
         (r#"LIST_ROOMS""#, "no rooms", "não tem salas"),
-        (r#"LIST_PEERS",}"#, "the request is not JSON", "o pedido não é JSON"),
+        (r#"LIST_PEERS",]"#, "the request is not JSON", "o pedido não é JSON"),
     ] {
         let (one, other) = (message(&format!(r#"{{"action":"{rest}}}"#)), message(&format!(r#"{{"cmd":"{rest}}}"#)));
         assert!(one.contains(english), "{one}");
@@ -141,6 +142,8 @@ fn values_are_taken_however_a_language_writes_them() {
         r#"{"cmd":"login","user":"a","password":12345,"porta":"5000"}"#,
         r#"{"Cmd":"Login","User":"a","Password":"12345","Porta":5000.0}"#,
         r#"{"action":"LOGIN","user":"a","password":"12345","porta":5e3,"port":null,"porta":" 5000 "}"#,
+        r#"{"action":"LOGIN","user":"a","password":"12345","port":5000,"porta":null,"User":null,}"#,
+        r#"{"action":"LOGIN","user":"a","password":"12345","port":5000,"size":NaN,"limit":1e400}"#,
         r#"{"action":"LOGIN","user":"a","password":"12345","port":5000,"limit":"10","name":7,"files":"none",
             "with_files":"yes","hash":5,"token":7,"mode":{},"cursor":"?","rebind":"no","\u0072oom":"\ud83d"}"#,
     ] {
@@ -236,6 +239,44 @@ fn files_however_a_language_writes_them() {
 }
 
 #[test]
+fn numbers_beyond_all_bounds_are_no_half_characters() {
+    let digits = "9".repeat(400);
+    for huge in ["1e400", "-1e400", &digits] {
+        for (rest, field) in [
+            (format!(r#""LOGIN","user":"a","password":"x","port":{huge}"#), "port"),
+            (format!(r#""LIST_PEERS","limit":{huge}"#), "limit"),
+            (format!(r#""SUBSCRIBE","since":{huge}"#), "since"),
+        ] {
+            let refusal = parse_request(&format!(r#"{{"action":{rest}}}"#)).request.unwrap_err();
+            assert_eq!(refusal.message, format!("{field}: it is not a whole number from 0 on"), "{rest}");
+        }
+        let one = format!(r#"{{"name":"big.iso","size":{huge},"hash":"x"}}"#);
+        let (kept, left_out) = files_of(&format!(r#"[{{"name":"a","size":1,"hash":1e999}},{one}]"#));
+        assert_eq!(kept, [("a".to_owned(), 1, "1e999".to_owned())]);
+        let reasons = left_out.reasons(Dialect::Action);
+        assert!(reasons.starts_with("\"big.iso\" (size: it is not a whole number"), "{reasons}");
+        // Alone, without a list around it.
+        let alone = format!(r#"{{"action":"REGISTER_FILES","user":"a","files":{one}}}"#);
+        let alone = parse_request(&alone).request.unwrap_err().message;
+        assert!(alone.contains("big.iso") && alone.contains("not a whole number"), "{alone}");
+    }
+    let addresses = r#"{"action":"LOGIN","user":"a","password":"x","addresses":[1e400]}"#;
+    assert_eq!(parse_request(addresses).request.unwrap_err().message, "addresses: \"1e400\" is not IP:PORT or IP");
+    let by_hash = parse_request(r#"{"action":"LIST_PEERS","hash":1e400}"#).request.unwrap();
+    assert_eq!(text_of(by_hash)["hash"], "1e400");
+}
+
+#[test]
+fn what_is_no_number_costs_one_file_and_null_erases_nothing() {
+    let (kept, left_out) =
+        files_of(r#"[{"name":"a","size":NaN},{"name":"b","size":2,"Size":null,"hash":-Infinity,},]"#);
+    assert_eq!((kept, left_out.count()), (vec![("b".to_owned(), 2, String::new())], 1));
+    assert_eq!(left_out.reasons(Dialect::Action), "\"a\" (size is missing)");
+    let twice = understood(r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"b","size":2}],"Files":null}"#);
+    assert_eq!(twice["files"][0]["name"], "b");
+}
+
+#[test]
 fn reasons_stay_short() {
     let bad = format!(r#"{{"name":"{}/","size":1,"hash":"x"}}"#, "\\u202e\\u009b".repeat(500));
     let list = format!(r#"[{{"name":"ok","size":1,"hash":""}}{}]"#, format!(",{bad}").repeat(1000));
@@ -261,7 +302,7 @@ fn the_id_is_echoed_even_from_refused_requests() {
 #[test]
 fn refusals_carry_the_right_code() {
     for (text, code) in [
-        (r#"{"action":"LIST_PEERS",}"#, ErrorCode::BadJson),
+        (r#"{"action":"LIST_PEERS",,}"#, ErrorCode::BadJson),
         (r#"{"action":7}"#, ErrorCode::BadRequest),
         (r"{}", ErrorCode::BadRequest),
         (r#"{"action":"list peers"}"#, ErrorCode::UnknownAction),
