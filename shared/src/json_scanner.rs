@@ -114,6 +114,11 @@ impl Objects {
         !matches!(self.state, State::Between { .. })
     }
 
+    /// Returns what lies here of the object that has begun, or of what stands where one should.
+    pub fn pending(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+
     /// The object that has begun will not be handed out, and takes no more memory. Its end is still looked for.
     pub fn skip_object(&mut self) {
         if self.is_inside_object() && self.skipped.is_none() {
@@ -292,6 +297,20 @@ mod tests {
             objects.next_object().err()
         });
         assert_eq!(error, Some(ScanError::TooLarge { limit: 1000 }));
+    }
+
+    #[test]
+    fn what_begins_can_be_looked_at() {
+        let pending = |bytes: &[u8]| {
+            let mut objects = Objects::new(64, 2);
+            objects.extend(bytes);
+            while let Ok(Some(_)) = objects.next_object() {}
+            String::from_utf8_lossy(objects.pending()).into_owned()
+        };
+        assert_eq!(pending(b"{\"a\":1} {\"b\":"), "{\"b\":");
+        assert_eq!(pending(b"{\"a\":1}\0\0\0\x14{\"b\":1}"), "\u{14}{\"b\":1}");
+        assert_eq!(pending(b"{\"b\":[{}]}"), "{\"b\":[{}]}");
+        assert_eq!(pending(b" {\"a\":1}\n"), "");
     }
 
     #[test]

@@ -113,8 +113,9 @@
 //! # The `cmd` dialect
 //!
 //! The clients that were written for the exercise say `cmd` instead of `action`. A request that has `cmd` is answered in
-//! their way, whatever was said before on the connection; one that shows neither word, or isn't JSON, in the way of the
-//! request before it. All actions and fields are the same; what differs is the reply:
+//! their way, whatever was said before on the connection; one that shows neither word in the way of the request before
+//! it. In what can't be read or is not whole, the first of both words that stands between quotes counts. All actions and
+//! fields are the same; what differs is the reply:
 //!
 //! * `{"status": "OK"|"ERROR", "msg": "..."}`, `msg` never empty and in Portuguese; no `code`, `message`,
 //!   `retry_after_ms`, nor the fields of `LOGIN`, `RESUME` and `HEARTBEAT`. `REGISTER_FILES` has `count` and `left_out`.
@@ -230,7 +231,7 @@ pub use reply::{
 };
 pub use request::{
     Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, RejectedFiles,
-    Request, SharedFile, Whois, parse_object, parse_request,
+    Request, SharedFile, Whois, parse_object, parse_request, seeming_dialect,
 };
 
 use crate::limits::HASH_TEXT_CHARS;

@@ -248,8 +248,8 @@ fn parse_text(text: &str, usual: Dialect) -> Parsed {
     }
 }
 
-/// Returns the dialect that an object seems to be in which is no JSON: that of the key that comes first.
-fn seeming_dialect(object: &[u8]) -> Option<Dialect> {
+/// Returns the dialect that an object seems to be in which is no JSON, or not whole: that of the key that comes first.
+pub fn seeming_dialect(object: &[u8]) -> Option<Dialect> {
     const KEYS: [(&[u8], Dialect); 2] = [(b"\"cmd\"", Dialect::Cmd), (b"\"action\"", Dialect::Action)];
     let begin = object.get(..object.len().min(SEARCHED)).unwrap_or_default();
     let place = |key: &[u8]| begin.windows(key.len()).position(|window| window.eq_ignore_ascii_case(key));

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use shared::json_scanner::{Objects, ScanError};
 use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_BYTES_BEFORE_LOGIN};
-use shared::tracker::{ErrorCode, Refusal};
+use shared::tracker::{ErrorCode, Refusal, seeming_dialect};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -210,11 +210,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         if !self.objects.is_inside_object() {
             return;
         }
+        self.note_dialect();
         self.objects.skip_object();
         let refusal = Refusal::new(ErrorCode::Busy, why);
         self.client.refused(None, refusal.code, Duration::ZERO);
         let line = encode_refusal(self.client.dialect(), None, &refusal, Some(BUSY_RETRY_MS));
         self.outgoing.gathered.extend_from_slice(&line);
+    }
+
+    /// Has what can't be read answered in the dialect that it seems to be in.
+    fn note_dialect(&mut self) {
+        if let Some(dialect) = seeming_dialect(self.objects.pending()) {
+            self.client.speaks(dialect);
+        }
     }
 
     fn trust(&mut self) {
@@ -265,6 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     async fn last_word(&mut self, refusal: &Refusal, retry_after_ms: Option<u64>) -> io::Result<()> {
+        self.note_dialect();
         self.client.service().metrics().answered(None, refusal.code.as_str(), Duration::ZERO);
         let line = encode_refusal(self.client.dialect(), None, refusal, retry_after_ms);
         self.outgoing.gathered.extend_from_slice(&line);

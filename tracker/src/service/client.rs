@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Notes the dialect of a request.
-    pub(super) const fn speaks(&mut self, dialect: Dialect) {
+    pub const fn speaks(&mut self, dialect: Dialect) {
         self.dialect = dialect;
     }
 

@@ -245,13 +245,40 @@ async fn what_stands_between_requests_harms_nobody() {
     }
 }
 
+#[tokio::test]
+async fn what_can_t_be_read_is_answered_in_its_own_dialect() {
+    let world = World::new().await;
+    let deep = |word: &str| format!(r#"{{"{word}":"LIST_PEERS","x":{}"#, "[".repeat(1000));
+    let long = |word: &str| format!(r#"{{"{word}":"REGISTER_FILES","x":"{}"#, "x".repeat(20_000));
+    for (first, cmd, action) in [
+        (vec![0, 0, 0, 20], r#"{"cmd":"LIST_PEERS"}"#.to_owned(), r#"{"action":"LIST_PEERS"}"#.to_owned()),
+        (vec![], deep("cmd"), deep("action")),
+        (vec![], long("cmd"), long("action")),
+        (vec![], r#"{"cmd":"LIST_PEERS""#.to_owned(), r#"{"action":"LIST_PEERS""#.to_owned()),
+    ] {
+        for (text, is_cmd) in [(cmd, true), (action, false)] {
+            let mut conn = world.plain().await;
+            conn.send([&first, text.as_bytes()].concat()).await;
+            conn.end().await;
+            let replies = tokio::time::timeout(Duration::from_secs(5), conn.rest()).await.unwrap();
+            assert_eq!(replies.len(), 1, "{text:.40}: {replies:?}");
+            assert_eq!(
+                (&replies[0]["status"] == "ERROR", replies[0]["msg"].is_string()),
+                (is_cmd, is_cmd),
+                "{text:.40}"
+            );
+        }
+    }
+}
+
 /// Sends it, and gets one error that says how it should be, and the end.
 async fn one_error(world: &World, bytes: &[u8]) {
     let mut conn = world.plain().await;
     conn.send(bytes).await;
     let replies = tokio::time::timeout(Duration::from_secs(5), conn.rest()).await.unwrap();
     assert_eq!(replies.len(), 1, "{bytes:?}: {replies:?}");
-    assert!(replies[0]["message"].as_str().unwrap().contains("bare JSON, without a length"), "{replies:?}");
+    let text = replies[0]["msg"].as_str().unwrap();
+    assert!(text.contains("sem comprimento nem cabeçalho"), "{replies:?}");
 }
 
 #[tokio::test]
