@@ -57,7 +57,7 @@
 //! | `LOGOUT` | user; token?, password? | ends presence, forgets the session's files | |
 //! | `RESUME` | port?, addresses\[\]?, instance?, yields?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\], elsewhere? |
 //! | `HEARTBEAT` | user?, token? | renews the lease of this connection's user, or of `user` where the connection may speak for it | ttl_s |
-//! | `WHOIS` | user, fingerprint, or like | the binding; with `like`, of the only user whose name differs from it in the case of its letters at most, `bad_request` when it may be one of several (feature `similar_names`); over TLS with a bound certificate | user, fingerprint, online |
+//! | `WHOIS` | user, fingerprint, or like; features\[\]? | the binding; with `like`, of the only user whose name differs from it in the case of its letters at most, `bad_request` when it may be one of several (feature `similar_names`); over TLS with a bound certificate; an account without a binding is `not_found` to those who don't list `keyless_users` | user, fingerprint?, online |
 //! | `FIND` | hash or name (words, [`Words`], accents and normal forms apart); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | events on this connection from here on; over TLS with a bound certificate | seq, features\[\] |
 //! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
@@ -84,8 +84,8 @@
 //!
 //! The replies to `LOGIN`, `RESUME` and `SUBSCRIBE` carry `features`, a list of the names of what this tracker can do
 //! beyond the protocol's first version: always over TLS, in plaintext only when the request has `features`, so that
-//! replies to clients of the exercise stay short. The client may send its own `features` with these three requests;
-//! the last list that came counts for the connection. Names that a side doesn't know are ignored, a list that is
+//! replies to clients of the exercise stay short. The client may send its own `features` with these three requests
+//! and with `WHOIS`; the last list that came counts for the connection. Names that a side doesn't know are ignored, a list that is
 //! missing is empty, and what the other side doesn't list isn't sent to it.
 //!
 //! | name | listed by | means |
@@ -93,6 +93,7 @@
 //! | `partial_files` | tracker | `REGISTER_FILES` keeps the files that are good, and says in `left_out` how many are not |
 //! | `similar_names` | tracker | `WHOIS` takes `like` |
 //! | `instances` | tracker | `RESUME` heeds `instance` and `yields`, and answers with `elsewhere` |
+//! | `keyless_users` | both | `WHOIS` of an account without a binding is answered, without `fingerprint` |
 //!
 //! # Lists of peers
 //!

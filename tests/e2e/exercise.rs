@@ -155,6 +155,35 @@ fn our_own_peers_see_that_client_and_say_what_they_cannot_do_with_it() {
 }
 
 #[test]
+fn people_without_a_key_are_people_to_every_command() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let mut student = Plain::connect(&lab);
+    for (user, is_online) in [("zecaon", true), ("zecaoff", false)] {
+        student.ok(&json!({ "action": "REGISTER", "user": user, "password": "x" }));
+        if is_online {
+            student.ok(&json!({ "action": "LOGIN", "user": user, "password": "x", "port": 4321 }));
+        }
+    }
+    for (name, user) in [("zecaon", "zecaon"), ("ZECAON", "zecaon"), ("ZecaOff", "zecaoff")] {
+        alice.peer(["block", name]).run().exits(0).says(&format!("blocked {user}"));
+        alice.peer(["unblock", name]).run().exits(0).says(&format!("unblocked {user}"));
+    }
+    alice.peer(["list", "ZECAON"]).run().exits(0).prints("zecaon");
+    alice.peer(["files", "ZECAON"]).run().exits(0).says("zecaon shares nothing");
+    for command in [&["chat", "ZECAON", "hello"][..], &["fetch", "ZECAON", "notes.txt"]] {
+        alice.peer(command.iter()).run().exits(4).says("zecaon is logged in with a client that other peers can't");
+    }
+    for command in [&["chat", "ZECAOFF", "hello"][..], &["fetch", "zecaoff", "notes.txt"], &["files", "zecaoff"]] {
+        alice.peer(command.iter()).run().exits(4).says("zecaoff has only a client that other peers can't connect to");
+    }
+    alice.peer(["list", "zecaoff"]).run().exits(4).says("zecaoff is offline");
+    let _node = alice.serve();
+    alice.peer(["chat", "ZECAOFF", "hello"]).run().exits(4).says("has only a client that other peers can't");
+    alice.peer(["block", "zecaofff"]).run().exits(4).says("there is no user");
+}
+
+#[test]
 fn an_account_with_a_key_cannot_be_entered_in_plaintext() {
     let lab = Lab::start();
     lab.user("alice");

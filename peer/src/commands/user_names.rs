@@ -11,7 +11,7 @@ use shared::tracker::{ErrorCode, Feature, LoginReply, Presence, Request, Whois, 
 
 use super::{Command, Context, FetchWanted, Whose};
 use crate::engine::fetch::Sources;
-use crate::engine::{Error, Me, Notice};
+use crate::engine::{Error, Me, Notice, search};
 use crate::net::TrackerError;
 
 /// Those who may be asked for a name that this profile doesn't know.
@@ -42,6 +42,15 @@ pub(super) async fn resolve(context: &Context, mut command: Command) -> Result<C
         }
     }
     Ok(command)
+}
+
+/// Returns the user whom a name means that was given to a command in its course: the name itself where nobody has it.
+///
+/// # Errors
+/// [`Error::SimilarUsers`] when it may be one of several.
+pub(super) async fn meant(me: &Me, name: UserName) -> Result<UserName, Error> {
+    let known = known_here(me)?;
+    Ok(found(me, &known, Reach::Tracker, &name).await?.unwrap_or(name))
 }
 
 /// The names in a command, and who may be asked for them.
@@ -100,17 +109,56 @@ async fn found(me: &Me, known: &BTreeSet<UserName>, reach: Reach, name: &UserNam
     }
 }
 
-/// The tracker's word: the name itself where somebody has it, else the only one in other letters.
+/// The tracker's word: the name itself where somebody has it, else the only one in other letters. An earlier tracker has
+/// no word on those without a key, and on nobody's in other letters; it lists them while they are online.
 async fn asked(me: &Me, name: &UserName) -> Result<UserName, Error> {
     let mut link = me.connect_tracker().await?;
     // It says with this what it can do; nobody gets present by it.
     let LoginReply { .. } = link.call(&Request::Resume(Presence::default())).await?;
-    let whois = if link.features().has(Feature::SimilarNames) { Whois::Like } else { Whois::User };
+    let features = link.features();
+    let whois = if features.has(Feature::SimilarNames) { Whois::Like } else { Whois::User };
     match link.call::<WhoisReply>(&Request::Whois(whois(name.clone()))).await {
         Ok(reply) => Ok(reply.user),
         Err(TrackerError::Refused { refusal, .. }) if refusal.code == ErrorCode::BadRequest => {
             Err(Error::SimilarUsers(shared::safe_text::safe_line(&refusal.message).into_owned()))
         }
+        Err(error) if error.code() == Some(ErrorCode::NotFound) && !features.has(Feature::KeylessUsers) => {
+            only_one(name, search::names(&mut link).await?)?.ok_or_else(|| error.into())
+        }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the name itself if it is among these, else the only one in other letters.
+///
+/// # Errors
+/// [`Error::SimilarUsers`] when it may be one of several.
+fn only_one(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>, Error> {
+    let mut same: Vec<UserName> = all.into_iter().filter(|other| is_same_but_for_case(name, other)).collect();
+    match same.as_slice() {
+        _ if same.contains(name) => Ok(Some(name.clone())),
+        [] | [_] => Ok(same.pop()),
+        several => {
+            let names: Vec<&str> = several.iter().map(UserName::as_str).collect();
+            Err(Error::SimilarUsers(format!("there is no user {name}, but there are {}: say which", names.join(", "))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_itself_or_the_only_one_in_other_letters() {
+        let all = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<UserName>>();
+        let only_one = |name: &str, names: &[&str]| {
+            only_one(&name.parse().unwrap(), all(names)).map(|user| user.map(|user| user.to_string()))
+        };
+        assert_eq!(only_one("BOB", &["alice", "bob"]).unwrap().as_deref(), Some("bob"));
+        assert_eq!(only_one("Bob", &["BOB", "Bob", "bob"]).unwrap().as_deref(), Some("Bob"));
+        assert_eq!(only_one("zoe", &["alice", "bob"]).unwrap(), None);
+        let ambiguous = only_one("BOB", &["Bob", "bob"]).unwrap_err().to_string();
+        assert!(ambiguous.contains("Bob, bob: say which"), "{ambiguous}");
     }
 }

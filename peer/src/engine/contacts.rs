@@ -47,7 +47,7 @@ impl AskTracker for TrackerLink {
 /// Without the tracker, the record alone.
 ///
 /// # Errors
-/// [`Error::Offline`], [`Error::UnknownUser`], [`Error::PeerChanged`], [`Error::Tracker`].
+/// [`Error::Offline`], [`Error::Keyless`], [`Error::UnknownUser`], [`Error::PeerChanged`], [`Error::Tracker`].
 pub async fn find(me: &Me, user: &UserName) -> Result<Target, Error> {
     match me.connect_tracker().await {
         Ok(mut link) => find_through(me, &mut link, user).await,
@@ -275,7 +275,10 @@ pub async fn absent(link: &mut impl AskTracker, user: &UserName) -> Error {
 async fn absent_friend(me: &Me, link: &mut impl AskTracker, user: &UserName) -> Error {
     match (whois(link, user).await, recorded(me, user).await) {
         (_, Err(error)) => error,
-        (Ok(WhoisReply { fingerprint, .. }), Ok(Some(friend))) if friend.fingerprint != fingerprint => {
+        (Ok(WhoisReply { fingerprint: None, .. }), _) => Error::Keyless(user.clone()),
+        (Ok(WhoisReply { fingerprint: Some(fingerprint), .. }), Ok(Some(friend)))
+            if friend.fingerprint != fingerprint =>
+        {
             let (me, user) = (me.clone(), user.clone());
             blocking(move || changed_key(&me, &user, friend.fingerprint, fingerprint))
                 .await

@@ -100,6 +100,9 @@ pub enum Error {
     /// The user is there, but not with a peer that can be reached.
     #[error("{0} is logged in with a client that other peers can't connect to")]
     Unreachable(UserName),
+    /// The user isn't there, and never was with a peer of ours: nobody could deliver anything to them.
+    #[error("{0} has only a client that other peers can't connect to, and is offline")]
+    Keyless(UserName),
     /// Too much waits for the user already.
     #[error("{0} messages wait for {1} already: `peer outbox` shows them, `peer outbox drop ID` takes one out")]
     OutboxFull(usize, UserName),
@@ -395,6 +398,7 @@ impl Error {
             | Self::SimilarUsers(_)
             | Self::Offline(_)
             | Self::Unreachable(_)
+            | Self::Keyless(_)
             | Self::OutboxFull(..) => ErrorKind::Unavailable,
             Self::Link { source, .. } => link_kind(source),
             Self::Stream { source, .. } => stream_kind(source),

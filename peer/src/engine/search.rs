@@ -1,5 +1,6 @@
 //! Looking around at the tracker, page by page: who is there, and who shares what.
 
+use shared::UserName;
 use shared::tracker::{Find, FindReply, FoundFile, ListPeers, PeerEntry, Peers, Request};
 
 use super::Error;
@@ -8,6 +9,8 @@ use crate::net::TrackerError;
 
 /// Users or files asked for at once.
 const ON_A_PAGE: usize = 1000;
+/// People who are online among whom one is looked for by name.
+const COMPARED: usize = 2000;
 
 /// Shows the users that are wanted, in order, at most `most` of them. Says how many there are in all.
 ///
@@ -32,6 +35,21 @@ pub async fn peers(
             _ => return Ok(total),
         }
     }
+}
+
+/// Returns the names of those who are online, of the first [`COMPARED`] of them.
+///
+/// # Errors
+/// [`Error::Tracker`].
+pub async fn names(link: &mut impl AskTracker) -> Result<Vec<UserName>, Error> {
+    let wanted = ListPeers { with_files: Some(false), ..ListPeers::default() };
+    let mut names = Vec::new();
+    peers(link, wanted, COMPARED, |peer| {
+        names.push(peer.user);
+        Ok(())
+    })
+    .await?;
+    Ok(names)
 }
 
 /// Shows the files that are wanted, ordered by user and name, at most `most` of them. Says whether there are more.

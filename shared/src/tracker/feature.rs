@@ -17,6 +17,8 @@ pub enum Feature {
     SimilarNames,
     /// A tracker that tells the processes with one key apart, and says where another one is present.
     Instances,
+    /// `WHOIS` of an account without a key: a tracker that tells of it, a client that understands it.
+    KeylessUsers,
 }
 
 /// A set of features. On the wire it is a list of names, and unknown names are ignored.
@@ -28,7 +30,7 @@ const NAMES_IN_A_LIST: usize = 64;
 
 impl Feature {
     /// Every feature that this version knows.
-    pub const ALL: [Self; 3] = [Self::PartialFiles, Self::SimilarNames, Self::Instances];
+    pub const ALL: [Self; 4] = [Self::PartialFiles, Self::SimilarNames, Self::Instances, Self::KeylessUsers];
 
     /// Returns the feature's name on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Feature {
             Self::PartialFiles => "partial_files",
             Self::SimilarNames => "similar_names",
             Self::Instances => "instances",
+            Self::KeylessUsers => "keyless_users",
         }
     }
 
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn golden_list_and_unknown_names() {
-        let all = r#"["partial_files","similar_names","instances"]"#;
+        let all = r#"["partial_files","similar_names","instances","keyless_users"]"#;
         assert_eq!(serde_json::to_string(&Features::all()).unwrap(), all);
         let read = |text: &str| serde_json::from_str::<Features>(text).unwrap();
         let partial: Features = [Feature::PartialFiles].into_iter().collect();

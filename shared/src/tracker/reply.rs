@@ -104,8 +104,9 @@ pub struct HeartbeatReply {
 pub struct WhoisReply {
     /// The account.
     pub user: UserName,
-    /// The key it is bound to.
-    pub fingerprint: Fingerprint,
+    /// The key it is bound to; none to those alone who list [`super::Feature::KeylessUsers`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
     /// Whether it is present.
     pub online: bool,
 }
@@ -268,7 +269,9 @@ mod tests {
         let subscribed = SubscribeReply { seq: 7, features: Features::all() };
         let line = String::from_utf8(encode_ok(None, "events follow", &subscribed).unwrap()).unwrap();
         assert!(
-            line.ends_with(",\"seq\":7,\"features\":[\"partial_files\",\"similar_names\",\"instances\"]}\n"),
+            line.ends_with(
+                ",\"seq\":7,\"features\":[\"partial_files\",\"similar_names\",\"instances\",\"keyless_users\"]}\n"
+            ),
             "{line}"
         );
         assert_eq!(parse_reply(&line), Ok(subscribed));
@@ -277,6 +280,17 @@ mod tests {
         assert_eq!(parse_reply(old), Ok(SubscribeReply { seq: 7, features: Features::default() }));
         assert_eq!(features_in(old), None);
         assert_eq!(features_in(r#"{"features":"all"}"#), None);
+    }
+
+    #[test]
+    fn golden_bindings() {
+        let key = Fingerprint::from_bytes([0xab; 32]);
+        for (fingerprint, field) in [(Some(key), format!(r#""fingerprint":"{key}","#)), (None, String::new())] {
+            let reply = WhoisReply { user: "bob".parse().unwrap(), fingerprint, online: true };
+            let text = format!(r#"{{"user":"bob",{field}"online":true}}"#);
+            assert_eq!(serde_json::to_string(&reply).unwrap(), text);
+            assert_eq!(serde_json::from_str::<WhoisReply>(&text).unwrap(), reply);
+        }
     }
 
     #[test]

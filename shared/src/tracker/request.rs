@@ -193,7 +193,7 @@ pub struct Parsed {
     pub dialect: Dialect,
     /// The action's name, when it is one that is known; for logs and counters.
     pub action: Option<&'static str>,
-    /// The client's features, where a `LOGIN`, `RESUME` or `SUBSCRIBE` lists them.
+    /// The client's features, where a `LOGIN`, `RESUME`, `SUBSCRIBE` or `WHOIS` lists them.
     pub features: Option<Features>,
     /// The files of a `REGISTER_FILES` that are not in the request because something is wrong with them.
     pub left_out: RejectedFiles,

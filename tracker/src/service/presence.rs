@@ -5,7 +5,7 @@ use std::time::Instant;
 use shared::UserName;
 use shared::limits::{FILES_PER_USER, PLAIN_REPLY_BYTES};
 use shared::tracker::{
-    Credentials, Dialect, ErrorCode, FilesMode, Find, FindReply, FoundFile, HeartbeatReply, ListPeers, Proof,
+    Credentials, Dialect, ErrorCode, Feature, FilesMode, Find, FindReply, FoundFile, HeartbeatReply, ListPeers, Proof,
     RegisterFiles, RejectedFiles, SharedFile, SubscribeReply, Token, Whois, WhoisReply,
 };
 use tracing::info;
@@ -184,22 +184,30 @@ impl Service {
 
     pub(super) async fn whois(&self, client: &Client, whois: Whois) -> Answered {
         self.certified(client)?;
-        let wanted = match whois {
-            Whois::Like(name) => Whois::User(self.named_like(name).await?),
-            exact => exact,
+        let user = match whois {
+            Whois::User(user) => user,
+            Whois::Like(name) => self.named_like(name).await?,
+            Whois::Fingerprint(fingerprint) => {
+                let found = self.with_registry(|registry, _| {
+                    let user = registry.owner(&fingerprint)?.clone();
+                    let online = registry.is_present(&user);
+                    Some(WhoisReply { user, fingerprint: Some(fingerprint), online })
+                });
+                return found.map(Answer::Binding).ok_or_else(not_bound);
+            }
         };
-        let found = self.with_registry(|registry, _| {
-            let (user, fingerprint) = match &wanted {
-                Whois::User(user) | Whois::Like(user) => (user.clone(), registry.binding(user)?),
-                Whois::Fingerprint(fingerprint) => (registry.owner(fingerprint)?.clone(), *fingerprint),
-            };
-            let online = registry.is_present(&user);
-            Some(WhoisReply { user, fingerprint, online })
-        });
-        match found {
-            Some(reply) => Ok(Answer::Binding(reply)),
-            None => Err(refuse(ErrorCode::NotFound, "no such user is bound to a certificate")),
+        let look = |registry: &mut Registry, _| (registry.binding(&user), registry.is_present(&user));
+        let (fingerprint, online) = self.with_registry(look);
+        let understands_none = client.features().has(Feature::KeylessUsers);
+        if fingerprint.is_none() && !(understands_none && self.has_account(&user).await?) {
+            return Err(not_bound());
         }
+        Ok(Answer::Binding(WhoisReply { user, fingerprint, online }))
+    }
+
+    async fn has_account(&self, user: &UserName) -> Result<bool, Refused> {
+        let name = user.clone();
+        Ok(self.accounts.run(move |store| store.find(&name)).await?.is_some())
     }
 
     /// The name itself where somebody has it, else the only one that differs in the case of its letters.
@@ -352,6 +360,10 @@ fn cut(files: &mut Vec<FoundFile>) -> bool {
     let is_cut = fit < files.len();
     files.truncate(fit);
     is_cut
+}
+
+fn not_bound() -> Refused {
+    refuse(ErrorCode::NotFound, "no such user is bound to a certificate")
 }
 
 fn many_on_their_way() -> Refused {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use certs::Identity;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::tracker::Features;
 
 use super::harness::{Conn, RULES, World, files, login, logout, register};
@@ -171,6 +171,14 @@ async fn whois_tells_bindings_to_those_who_have_one() {
     assert_eq!(by_user["fingerprint"], key.to_string());
     assert_eq!(conn.code(r#"{"action":"WHOIS","user":"legacy"}"#).await, "not_found");
     assert_eq!(conn.code(r#"{"action":"WHOIS","user":"nobody"}"#).await, "not_found");
+    // To those who say that they understand it, an account without a key is one as well.
+    let legacy = r#"{"action":"WHOIS","features":["keyless_users"],"user":"legacy"}"#;
+    let found = conn.ask(legacy).await;
+    assert_eq!((&found["user"], &found["online"]), (&json!("legacy"), &json!(false)), "{found}");
+    assert_eq!(found.get("fingerprint"), None);
+    world.once(&login("legacy")).await;
+    assert_eq!(conn.ask(&legacy.replace("\"user\":\"legacy", "\"like\":\"LEGACY")).await["online"], true);
+    assert_eq!(conn.code(&legacy.replace("\"legacy\"", "\"nobody\"")).await, "not_found");
     let stranger = Identity::generate().unwrap();
     for identity in [None, Some(&stranger)] {
         let mut conn = world.tls(identity).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use shared::tracker::{ErrorCode, ListPeers, Request, Whois, WhoisReply};
+use shared::tracker::{ErrorCode, Request, Whois, WhoisReply};
 use shared::{FileName, UserName};
 use tokio::sync::mpsc;
 
@@ -17,8 +17,6 @@ use crate::ui::News;
 
 /// Between two tellings of how far a file is hashed, and before the first.
 const TELL_HASHING: Duration = Duration::from_millis(200);
-/// Names of people who are online among which a wrong one is looked for.
-const COMPARED: usize = 2000;
 /// Of those that are like it, so many are named.
 const SUGGESTED: usize = 3;
 
@@ -117,7 +115,8 @@ pub(super) async fn account(me: Me, of: UserName) -> Done {
     }
 }
 
-/// The same, and whose names are like it.
+/// The same, and whose names are like it. An earlier tracker has no word on those without a key; it lists them while they
+/// are online.
 pub(in crate::commands) async fn look_up(me: &Me, of: &UserName) -> Result<(bool, Vec<UserName>), Error> {
     let mut tracker = me.connect_tracker().await?;
     let known: Result<WhoisReply, TrackerError> = tracker.call(&Request::Whois(Whois::User(of.clone()))).await;
@@ -126,15 +125,12 @@ pub(in crate::commands) async fn look_up(me: &Me, of: &UserName) -> Result<(bool
         Err(error) if error.code() == Some(ErrorCode::NotFound) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut names: BTreeSet<UserName> = me.profile.acquaintances()?.into_iter().map(|(user, _)| user).collect();
-    let wanted = ListPeers { with_files: Some(false), ..ListPeers::default() };
-    search::peers(&mut tracker, wanted, COMPARED, |peer| {
-        names.insert(peer.user);
-        Ok(())
-    })
-    .await?;
-    names.remove(of);
-    Ok((false, like(of, names)))
+    let online = search::names(&mut tracker).await?;
+    if online.contains(of) {
+        return Ok((true, Vec::new()));
+    }
+    let met = me.profile.acquaintances()?.into_iter().map(|(user, _)| user).filter(|user| user != of);
+    Ok((false, like(of, online.into_iter().chain(met).collect::<BTreeSet<_>>())))
 }
 
 /// Those names that may have been meant, the likeliest first.

@@ -138,7 +138,7 @@ pub enum Prospect {
 /// What becomes of messages that could not be delivered for this reason; `met`: their receiver's key is on record.
 pub const fn prospect(error: &Error, met: bool) -> Prospect {
     match error {
-        Error::UnknownUser(_) | Error::Unreachable(_) if !met => Prospect::Never,
+        Error::UnknownUser(_) | Error::Unreachable(_) | Error::Keyless(_) if !met => Prospect::Never,
         Error::Link { source: LinkError::Refused { code: Code::Unauthorised, .. }, .. }
         | Error::Stream {
             source: StreamError::Answered { code: Code::Unauthorised, .. } | StreamError::Reset(Code::Unauthorised),

@@ -182,7 +182,7 @@ impl Guard {
     async fn ask(&mut self, user: &UserName) -> Word {
         let whois = Request::Whois(Whois::User(user.clone()));
         match self.tracker.call::<WhoisReply>(&whois).await {
-            Ok(reply) => Word::Key(reply.fingerprint),
+            Ok(reply) => reply.fingerprint.map_or(Word::Nobody, Word::Key),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => Word::Nobody,
             Err(error) => {
                 tracing::debug!("the key of {user} can't be asked for: {error}");

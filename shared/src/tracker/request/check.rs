@@ -83,7 +83,7 @@ impl<'a> Fields<'a, FileItems<'a>> {
     /// Returns the client's features, if this is an action that may list them. A list that is none is one that isn't
     /// there.
     pub(super) fn features(&self, action: &str) -> Option<Features> {
-        let may_list = matches!(action, "LOGIN" | "RESUME" | "SUBSCRIBE");
+        let may_list = matches!(action, "LOGIN" | "RESUME" | "SUBSCRIBE" | "WHOIS");
         self.value(Key::Features).filter(|_| may_list).and_then(|raw| serde_json::from_str(raw.get()).ok())
     }
 

@@ -30,7 +30,7 @@ fn golden_requests_of_ours() {
         addresses: vec!["10.0.0.5:4000".parse().unwrap(), "[fe80::1]:4001".parse().unwrap()],
         ..Presence::default()
     });
-    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names","instances"]}"#;
+    let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names","instances","keyless_users"]}"#;
     assert_eq!(serde_json::to_string(&resume).unwrap(), text);
     let first_version = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"]}"#;
     for (text, features) in [(text, Some(Features::all())), (first_version, None)] {
@@ -55,7 +55,8 @@ fn features_count_where_they_belong_and_harm_nowhere() {
         assert!(request.is_ok(), "{text}: {request:?}");
         features
     };
-    let listed = r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp","instances"]}"#;
+    let listed =
+        r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp","instances","keyless_users"]}"#;
     assert_eq!(features(listed), Some(Features::all()));
     assert_eq!(features(r#"{"action":"SUBSCRIBE","features":[]}"#), Some(Features::default()));
     for none in ["null", "\"all\"", "7", "{\"a\":1}"] {

@@ -59,6 +59,7 @@ impl Serialize for Request {
                     Whois::Fingerprint(fingerprint) => map.serialize_entry("fingerprint", fingerprint)?,
                     Whois::Like(user) => map.serialize_entry("like", user)?,
                 }
+                map.serialize_entry("features", &Features::all())?;
             }
             Self::Find(Find { wanted, limit, cursor }) => {
                 map.serialize_entry("action", "FIND")?;
