@@ -1,5 +1,6 @@
 //! One stream of everything that happens, and programs that listen to it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 
@@ -49,6 +50,27 @@ fn a_program_hears_everything_and_answers() {
     events.wait_until("bob is gone", |said| said.lines().find(|line| line.contains("\"online\":false")).map(|_| ()));
     events.interrupt();
     events.finish().exits(130);
+}
+
+#[test]
+fn a_program_s_names_are_taken_as_those_of_commands() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("newbie"));
+    let his = bob.serve();
+    let mut program = alice.peer(["events"]).open_stdin().start();
+    program.write("{\"type\":\"send\",\"to\":\"NEWBIE\",\"text\":\"one\",\"ref\":1}\n");
+    program.write("{\"type\":\"send\",\"to\":\"newbie\",\"text\":\"two\",\"ref\":2}\n");
+    program.write("{\"type\":\"read\",\"from\":\"NewBie\",\"ref\":3}\n");
+    program.write("{\"type\":\"typing\",\"to\":\"NewBie\",\"ref\":4}\n");
+    program.write("{\"type\":\"send\",\"to\":\"ALICE\",\"text\":\"me\",\"ref\":5}\n");
+    let error = next(&program, "error", 1);
+    assert_eq!((&error["ref"], &error["message"]), (&json!(5), &json!("that is you")));
+    assert_eq!(next(&program, "message", 1)["peer"], "newbie");
+    assert_eq!(next(&program, "message", 2)["text"], "two");
+    let done: BTreeSet<u64> = (1..=4).filter_map(|nth| next(&program, "done", nth)["ref"].as_u64()).collect();
+    assert_eq!(done, BTreeSet::from([1, 2, 3, 4]));
+    his.wait_for("alice: one");
+    his.wait_for("alice: two");
 }
 
 #[test]

@@ -21,6 +21,9 @@
 //! | `read` | `from`: what they wrote so far counts as read |
 //! | `typing` | `to` |
 //!
+//! A name in other letters is taken for the only user whom it can mean. When it may be one of several, the command is
+//! answered by an `error` that names them.
+//!
 //! The `id` of a message is 32 hexadecimal digits, made up here unless it is given. Whoever gives it may send the same line
 //! again when they don't know whether it was heard: a message that is there already is not stored twice, and the answer is
 //! the same.
@@ -38,11 +41,13 @@ use serde_json::{Value, json};
 use shared::UserName;
 use shared::peer::MessageId;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::Context;
 use super::connection::{Connection, Heard};
 use super::say::stdin_lines;
 use super::station::Station;
+use super::user_names;
 use crate::engine::chat::{self, HistoryQuery};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, FromNode, Lifetime, Outcome, Reply};
@@ -51,6 +56,8 @@ use crate::ui::{happening_json, message_json};
 
 /// Commands that are under way before another one is read.
 const AHEAD: usize = 64;
+/// Names that are remembered with whom they mean; beyond that all are forgotten.
+const NAMES: usize = 1024;
 
 /// A command of the input.
 #[derive(Debug)]
@@ -77,6 +84,15 @@ enum Command {
     },
 }
 
+impl Command {
+    const fn whom(&mut self) -> &mut UserName {
+        match self {
+            Self::Send { to, .. } | Self::Typing { to } => to,
+            Self::Read { from } => from,
+        }
+    }
+}
+
 fn new_id() -> MessageId {
     MessageId::from_bytes(rand::rng().random())
 }
@@ -96,6 +112,8 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
         watching: None,
         last,
         open: HashMap::new(),
+        names: HashMap::new(),
+        asking: JoinSet::new(),
     };
     let ended = listener.run(&mut input).await;
     // What a node of our own ended with is why this did.
@@ -122,6 +140,10 @@ struct Listener<'a> {
     last: i64,
     /// The places of messages of ours that were told, and not what became of them.
     open: HashMap<MessageId, i64>,
+    /// Names as commands gave them, and whom they mean.
+    names: HashMap<UserName, UserName>,
+    /// The command whose name is being looked up. No other is read meanwhile, so that they stay in their order.
+    asking: JoinSet<(Line, Result<UserName, Error>)>,
 }
 
 impl Listener<'_> {
@@ -129,7 +151,8 @@ impl Listener<'_> {
         self.begin();
         let mut is_open = true;
         loop {
-            let has_room = self.connection.is_there() && self.watching.is_none() && self.asked.len() < AHEAD;
+            let is_free = self.watching.is_none() && self.asking.is_empty() && self.asked.len() < AHEAD;
+            let has_room = self.connection.is_there() && is_free;
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
                 line = input.recv(), if is_open && has_room => match line {
@@ -142,6 +165,10 @@ impl Listener<'_> {
                     Some(Err(why)) => return Err(why.into()),
                     None => is_open = false,
                 },
+                Some(named) = self.asking.join_next() => {
+                    let (line, meant) = named.map_err(|why| Error::Internal(why.to_string()))?;
+                    self.named(line, meant)?;
+                }
                 heard = self.connection.next() => match heard? {
                     Heard::Node(FromNode::Event(event)) => self.event(&event)?,
                     Heard::Node(FromNode::Reply(reply)) => self.reply(reply)?,
@@ -191,7 +218,42 @@ impl Listener<'_> {
         {
             return self.refuse(&r#ref, error.kind(), &error.to_string());
         }
-        self.send(Line { r#ref, command });
+        let mut line = Line { r#ref, command };
+        let name = line.command.whom().clone();
+        match self.names.get(&name) {
+            Some(user) => *line.command.whom() = user.clone(),
+            None => {
+                let me = self.me.clone();
+                self.asking.spawn(async move { (line, user_names::meant(&me, name).await) });
+                return Ok(());
+            }
+        }
+        self.send(line);
+        Ok(())
+    }
+
+    /// Goes on with a command whose name was looked up.
+    fn named(&mut self, mut line: Line, meant: Result<UserName, Error>) -> Result<(), Error> {
+        match meant {
+            Ok(user) => {
+                let asked = std::mem::replace(line.command.whom(), user.clone());
+                if self.names.len() >= NAMES {
+                    self.names.clear();
+                }
+                // A name that nobody has may be somebody's later.
+                if asked != user || self.me.profile.acquaintances()?.iter().any(|(met, _)| *met == user) {
+                    self.names.insert(asked, user);
+                }
+            }
+            Err(error @ Error::SimilarUsers(_)) => return self.refuse(&line.r#ref, error.kind(), &error.to_string()),
+            // Sending it says what is wrong.
+            Err(why) => tracing::debug!("a name can't be looked up: {why}"),
+        }
+        if self.watching.is_some() {
+            self.unsent.push_back(line);
+        } else {
+            self.send(line);
+        }
         Ok(())
     }
 
