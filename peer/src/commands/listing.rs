@@ -129,6 +129,10 @@ pub(super) async fn find(context: &Context, wanted: Wanted, most: usize) -> Resu
 
 pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> Result<(), Error> {
     let me = context.me()?;
+    // One's own key is no contact's.
+    if *user == me.user {
+        return Err(Error::Usage("that is you: `peer shares` shows what you share".to_owned()));
+    }
     let files = match contacts::find(&me, user).await {
         Ok(target) => {
             let entries = browse::files(&me, &target, prefix).await?;
