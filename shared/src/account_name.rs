@@ -35,6 +35,8 @@ use crate::limits::USER_NAME_BYTES;
 use crate::names::NameError;
 use crate::safe_text::safe_line;
 
+/// The largest number that is put behind a name to make another one.
+const MOST_NUMBERED: u32 = 9;
 /// Characters of one name that are read in two ways.
 pub const AMBIGUOUS: usize = 4;
 
@@ -51,7 +53,7 @@ pub struct UserNameError {
 
 /// A reason why a name can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Reason {
+pub(crate) enum Reason {
     /// It is no user name at all.
     Syntax(NameError),
     /// It begins with `.`, `_` or `-`.
@@ -118,12 +120,15 @@ impl UserNameError {
         Self::new(Reason::Syntax(why), text)
     }
 
-    /// Returns the fault of a text that is no user name; `None` of a name that is only not for a new account.
-    pub const fn syntax(&self) -> Option<&NameError> {
-        match &self.reason {
-            Reason::Syntax(why) => Some(why),
-            Reason::Begin | Reason::TwoDots => None,
-        }
+    /// Returns the reason.
+    pub(crate) const fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// Offers this name instead, or none.
+    #[must_use]
+    pub fn offering(self, instead: Option<NewUserName>) -> Self {
+        Self { instead, ..self }
     }
 
     /// Returns a name that a new account may have instead.
@@ -200,6 +205,25 @@ pub fn claims(name: &UserName) -> Vec<Claim> {
     let case = Claim { kind: ClaimKind::Case, key: name.as_str().to_ascii_lowercase() };
     let look = readings(name.as_str()).into_iter().map(|key| Claim { kind: ClaimKind::Look, key });
     std::iter::once(case).chain(look).collect()
+}
+
+/// Returns names for somebody who wants this one: itself, itself in small letters, which are hard to take for others, and
+/// both with numbers. Other accounts may have them.
+pub fn alternatives(name: &UserName) -> Vec<NewUserName> {
+    let Some(NewUserName(wanted)) = NewUserName::suggested_for(name.as_str()) else { return Vec::new() };
+    let mut spellings = vec![wanted.to_string(), wanted.as_str().to_ascii_lowercase()];
+    spellings.dedup();
+    let numbered = (2..=MOST_NUMBERED).flat_map(|number| spellings.iter().map(move |name| with_number(name, number)));
+    let all = spellings.iter().cloned().chain(numbered);
+    all.filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Appends a number, so that it is told apart from one that is there.
+fn with_number(name: &str, number: u32) -> String {
+    let dash = if name.ends_with(|last: char| last.is_ascii_digit()) { "-" } else { "" };
+    let number = format!("{dash}{number}");
+    let kept = name.get(..USER_NAME_BYTES - number.len()).unwrap_or(name);
+    format!("{kept}{number}")
 }
 
 /// Returns whether two names differ in nothing but the case of their letters.
@@ -372,6 +396,20 @@ mod tests {
             assert!(bad.parse::<UserName>().is_ok());
             assert_eq!(bad.parse::<NewUserName>().unwrap_err().reason, why);
         }
+    }
+
+    #[test]
+    fn names_for_somebody_whose_own_is_taken() {
+        let all = |text: &str| -> Vec<String> {
+            alternatives(&name(text)).into_iter().map(|name| name.as_user_name().to_string()).collect()
+        };
+        assert_eq!(all("Iara")[..4], ["Iara", "iara", "Iara2", "iara2"]);
+        assert_eq!(all("joao")[..3], ["joao", "joao2", "joao3"]);
+        assert_eq!(all("aluno1")[..2], ["aluno1", "aluno1-2"]);
+        assert_eq!(all("-x")[..2], ["x", "x2"]);
+        assert_eq!(all(&"x".repeat(32))[1], format!("{}2", "x".repeat(31)));
+        assert_eq!(all("..").len(), 0);
+        assert!(!clash("aluno1", "aluno1-2") && !clash("aluno12", "aluno1-2") && !clash("lara", "iara2"));
     }
 
     #[test]

@@ -149,7 +149,7 @@
 //! `REGISTER` takes a name that begins with a letter or a digit, has no two dots in a row, and can't be taken for that
 //! of another account: not one that differs only by the case of its letters, by dots, dashes and underscores, or by
 //! characters that look alike ([`crate::account_name`]). Else it is `invalid_user` or `user_exists`, and the message
-//! says what to use instead. Older accounts keep their names. Everything but `REGISTER` and `like` takes names as they
+//! says what to use instead: a name that is free, as far as the tracker knows when it says so. Older accounts keep their names. Everything but `REGISTER` and `like` takes names as they
 //! are, byte by byte.
 //!
 //! # Bindings
@@ -232,7 +232,7 @@ pub use reply::{
 };
 pub use request::{
     Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, RejectedFiles,
-    Request, SharedFile, Whois, parse_object, parse_request, seeming_dialect,
+    Request, SharedFile, UnusableName, Whois, parse_object, parse_request, seeming_dialect,
 };
 
 use crate::limits::HASH_TEXT_CHARS;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use shared::account_name::{NewUserName, alternatives};
 use shared::{Fingerprint, UserName};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -146,6 +147,21 @@ pub enum StoreError {
     /// The store itself is in trouble.
     #[error("the account store failed: {0}")]
     Failed(String),
+}
+
+/// Returns a name that is free for somebody who wants this one: itself, or one like it.
+///
+/// # Errors
+/// As [`AccountStore::demand_free`], apart from names that are not free.
+pub fn free_name(store: &mut dyn AccountStore, wanted: &UserName) -> Result<Option<NewUserName>, StoreError> {
+    for name in alternatives(wanted) {
+        match store.demand_free(name.as_user_name()) {
+            Ok(()) => return Ok(Some(name)),
+            Err(StoreError::NameTaken(_) | StoreError::NameLike { .. }) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(None)
 }
 
 /// A store behind a thread that owns it. Dropping this ends the thread, after the work that was waiting.

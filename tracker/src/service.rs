@@ -23,6 +23,7 @@ mod answer;
 mod client;
 mod long_work;
 mod presence;
+mod reason;
 mod refused;
 mod remembering;
 
@@ -32,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shared::tracker::{Dialect, Parsed, RejectedFiles, Request, Token, parse_object};
+use shared::tracker::{Dialect, Parsed, RejectedFiles, Request, Token, UnusableName, parse_object, seeming_dialect};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::info;
@@ -45,9 +46,10 @@ use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{Files, Parts, Registry, Rules, SessionId};
 
 use answer::Answer;
-pub(crate) use answer::encode_refusal;
+pub(crate) use answer::encode_reason;
 use long_work::{LongWork, Turn};
-use refused::{RETRY_AFTER_CHANGE_MS, Refused, busy, changed_meanwhile, refuse};
+pub(crate) use reason::Reason;
+use refused::{RETRY_AFTER_CHANGE_MS, Refused, busy, changed_meanwhile};
 
 pub use administration::AccountError;
 pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
@@ -183,7 +185,15 @@ impl Service {
     /// Answers one request; `object` is one object as the scanner hands it out.
     pub async fn answer(&self, client: &mut Client, object: &[u8]) -> Reply {
         let began = Instant::now();
-        let (Parsed { id, dialect, action, features, left_out, request }, turn) = self.parse(client, object).await;
+        let (parsed, turn) = match self.parse(client, object).await {
+            Ok(parsed) => parsed,
+            Err(why) => {
+                let dialect = seeming_dialect(object).unwrap_or(client.dialect());
+                client.refused(None, why.reason.code(), began.elapsed());
+                return Reply::Line(encode_reason(dialect, None, &why.reason, why.retry_after_ms));
+            }
+        };
+        let Parsed { id, dialect, action, features, left_out, unusable_name, request } = parsed;
         let id = id.as_deref();
         client.speaks(dialect);
         if let Some(features) = features {
@@ -198,11 +208,19 @@ impl Service {
                         client.granted(action, began.elapsed());
                         return reply;
                     }
-                    Err(refused) => (refused.refusal.code, answer::encode_denial(dialect, id, action, &refused)),
+                    Err(Refused { reason, retry_after_ms }) => {
+                        (reason.code(), encode_reason(dialect, id, &reason, retry_after_ms))
+                    }
                 }
             }
             // The parser speaks the request's dialect.
-            Err(refusal) => (refusal.code, answer::encode_own_words(dialect, id, &refusal)),
+            Err(refusal) => {
+                let refusal = match unusable_name {
+                    Some(name) => self.refuse_name(client, name).await.refusal(dialect),
+                    None => refusal,
+                };
+                (refusal.code, answer::encode_own_words(dialect, id, &refusal))
+            }
         };
         self.touch(client);
         client.refused(action, code, began.elapsed());
@@ -313,21 +331,22 @@ impl Service {
     }
 
     /// What a request says; where it is long, its turn at long work goes on.
-    async fn parse(&self, client: &Client, object: &[u8]) -> (Parsed, Option<Turn>) {
+    async fn parse(&self, client: &Client, object: &[u8]) -> Result<(Parsed, Option<Turn>), Refused> {
         let usual = client.dialect();
         if object.len() <= PARSED_AT_ONCE {
-            return (parse_object(object, usual), None);
+            return Ok((parse_object(object, usual), None));
         }
-        let parse = async {
-            let turn = self.long_work.turn().await?;
-            // Copied only now: those who wait need no memory for it.
-            let object = object.to_owned();
-            self.long_work.run(turn, move || parse_object(&object, usual)).await
-        };
-        match parse.await {
-            Ok((parsed, turn)) => (parsed, Some(turn)),
-            Err(why) => (Parsed::unread(usual, Refused::from(why).refusal), None),
-        }
+        let turn = self.long_work.turn().await?;
+        // Copied only now: those who wait need no memory for it.
+        let object = object.to_owned();
+        let (parsed, turn) = self.long_work.run(turn, move || parse_object(&object, usual)).await?;
+        Ok((parsed, Some(turn)))
+    }
+
+    /// A name that REGISTER can't take, offering one that is free as long as REGISTER may be tried.
+    async fn refuse_name(&self, client: &Client, name: UnusableName) -> UnusableName {
+        let may_try = self.gate().limits.registration(client.ip(), Instant::now()).is_ok();
+        if may_try { self.offering_free(name).await } else { name }
     }
 
     async fn act(

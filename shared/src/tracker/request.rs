@@ -20,7 +20,7 @@ use super::{Dialect, ErrorCode, Features, Find, HashText, InstanceId, Token};
 use crate::limits::PASSWORD_BYTES;
 use crate::{FileName, Fingerprint, UserName};
 use fault::Fault;
-pub use fault::RejectedFiles;
+pub use fault::{RejectedFiles, UnusableName};
 use fields::Fields;
 
 /// One checked request.
@@ -197,6 +197,8 @@ pub struct Parsed {
     pub features: Option<Features>,
     /// The files of a `REGISTER_FILES` that are not in the request because something is wrong with them.
     pub left_out: RejectedFiles,
+    /// The name that a `REGISTER` is refused for. The refusal offers another one, which may be somebody's.
+    pub unusable_name: Option<UnusableName>,
     /// The request itself.
     pub request: Result<Request, Refusal>,
 }
@@ -242,9 +244,17 @@ fn parse_text(text: &str, usual: Dialect) -> Parsed {
     match fields.check(action) {
         Ok((request, left_out)) => {
             let features = fields.features(action);
-            Parsed { id, dialect, action: Some(action), features, left_out, request: Ok(request) }
+            let (request, unusable_name) = (Ok(request), None);
+            Parsed { id, dialect, action: Some(action), features, left_out, unusable_name, request }
         }
-        Err(fault) => Parsed { id, action: Some(action), ..Parsed::refused(dialect, &fault) },
+        Err(fault) => {
+            let refused = Parsed::refused(dialect, &fault);
+            let unusable_name = match fault {
+                Fault::User(name) if action == "REGISTER" => Some(name),
+                _ => None,
+            };
+            Parsed { id, action: Some(action), unusable_name, ..refused }
+        }
     }
 }
 
@@ -264,13 +274,15 @@ fn shortened(text: &str) -> &str {
 
 impl Parsed {
     fn refused(dialect: Dialect, fault: &Fault) -> Self {
-        Self::unread(dialect, fault.refusal(dialect))
-    }
-
-    /// Returns what became of an object that nobody could look at.
-    pub fn unread(dialect: Dialect, refusal: Refusal) -> Self {
-        let (id, action, features, left_out) = (None, None, None, RejectedFiles::default());
-        Self { id, dialect, action, features, left_out, request: Err(refusal) }
+        Self {
+            id: None,
+            dialect,
+            action: None,
+            features: None,
+            left_out: RejectedFiles::default(),
+            unusable_name: None,
+            request: Err(fault.refusal(dialect)),
+        }
     }
 }
 

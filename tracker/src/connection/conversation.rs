@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use shared::json_scanner::{Objects, ScanError};
+use shared::json_scanner::Objects;
 use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_BYTES_BEFORE_LOGIN};
-use shared::tracker::{ErrorCode, Refusal, seeming_dialect};
+use shared::tracker::seeming_dialect;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -29,7 +29,7 @@ use super::ending::Ending;
 use super::outgoing::Outgoing;
 use super::{LAST_MOMENT, Patience, Seat};
 use crate::registry::SessionId;
-use crate::service::{Client, Transport, encode_refusal};
+use crate::service::{Client, Reason, Transport, encode_reason};
 
 /// Read at once, at first and while little comes.
 const READ_LITTLE: usize = 4 * 1024;
@@ -89,17 +89,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             self.outgoing.flush(&mut self.stream).await?;
             self.note_what_is_incomplete();
             if !self.has_room().await {
-                self.skip("too many long requests are on their way");
+                self.skip(&Reason::ManyLongRequests);
                 continue;
             }
             match self.wait().await? {
                 Heard::Bytes(count) => self.take(count),
                 Heard::Events => {}
-                Heard::GiveWay => self.skip("the request came too slowly while others waited for its memory"),
+                Heard::GiveWay => self.skip(&Reason::GaveWay),
                 Heard::End if self.objects.is_inside_object() => {
-                    let refusal = Refusal::new(ErrorCode::BadJson, "the connection ended inside a JSON object");
-                    self.last_word(&refusal, None).await?;
-                    return Ok(Ending::Refused(refusal.code));
+                    self.last_word(&Reason::CutOff, None).await?;
+                    return Ok(Ending::Refused(Reason::CutOff.code()));
                 }
                 Heard::End => {
                     self.stream.shutdown().await?;
@@ -117,8 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     return Ok(Ending::Expelled);
                 }
                 Heard::TooSlow if self.objects.is_inside_object() => {
-                    let refusal = Refusal::new(ErrorCode::BadRequest, "the request took too long to arrive");
-                    self.last_word(&refusal, None).await?;
+                    self.last_word(&Reason::SlowRequest, None).await?;
                     return Ok(Ending::SlowRequest);
                 }
                 Heard::TooSlow => {
@@ -136,9 +134,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 Ok(Some(object)) => object,
                 Ok(None) => return Ok(None),
                 Err(error) => {
-                    let refusal = scan_refusal(error);
-                    self.last_word(&refusal, None).await?;
-                    return Ok(Some(Ending::Refused(refusal.code)));
+                    let reason = Reason::Scan(error);
+                    self.last_word(&reason, None).await?;
+                    return Ok(Some(Ending::Refused(reason.code())));
                 }
             };
             self.seat.answering();
@@ -159,8 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 self.outgoing.flush(&mut self.stream).await?;
             }
             if self.client.refusals().is_too_often() {
-                let refusal = Refusal::new(ErrorCode::RateLimited, "too many requests in a row were refused");
-                self.last_word(&refusal, Some(REFUSED_RETRY_MS)).await?;
+                self.last_word(&Reason::RefusedTooOften, Some(REFUSED_RETRY_MS)).await?;
                 return Ok(Some(Ending::RefusedTooOften));
             }
             if let Some(pause) = self.client.refusals().pause() {
@@ -206,15 +203,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     /// The request that is incomplete is answered by this; the rest of it is not kept.
-    fn skip(&mut self, why: &str) {
+    fn skip(&mut self, reason: &Reason) {
         if !self.objects.is_inside_object() {
             return;
         }
         self.note_dialect();
         self.objects.skip_object();
-        let refusal = Refusal::new(ErrorCode::Busy, why);
-        self.client.refused(None, refusal.code, Duration::ZERO);
-        let line = encode_refusal(self.client.dialect(), None, &refusal, Some(BUSY_RETRY_MS));
+        self.client.refused(None, reason.code(), Duration::ZERO);
+        let line = encode_reason(self.client.dialect(), None, reason, Some(BUSY_RETRY_MS));
         self.outgoing.gathered.extend_from_slice(&line);
     }
 
@@ -272,10 +268,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    async fn last_word(&mut self, refusal: &Refusal, retry_after_ms: Option<u64>) -> io::Result<()> {
+    async fn last_word(&mut self, reason: &Reason, retry_after_ms: Option<u64>) -> io::Result<()> {
         self.note_dialect();
-        self.client.service().metrics().answered(None, refusal.code.as_str(), Duration::ZERO);
-        let line = encode_refusal(self.client.dialect(), None, refusal, retry_after_ms);
+        self.client.service().metrics().answered(None, reason.code().as_str(), Duration::ZERO);
+        let line = encode_reason(self.client.dialect(), None, reason, retry_after_ms);
         self.outgoing.gathered.extend_from_slice(&line);
         self.outgoing.flush(&mut self.stream).await?;
         self.close().await
@@ -346,12 +342,4 @@ fn heard(read: io::Result<usize>) -> io::Result<Heard> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Heard::End),
         Err(error) => Err(error),
     }
-}
-
-fn scan_refusal(error: ScanError) -> Refusal {
-    let code = match error {
-        ScanError::NotAnObject(_) => ErrorCode::BadJson,
-        ScanError::TooLarge { .. } | ScanError::TooDeep { .. } => ErrorCode::TooLarge,
-    };
-    Refusal::new(code, error.to_string())
 }

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
-use shared::account_name::{NewUserName, operand};
-use shared::tracker::{Credentials, ErrorCode, LoginReply, Password, Presence, PresentElsewhere};
+use shared::account_name::NewUserName;
+use shared::tracker::{Credentials, LoginReply, Password, Presence, PresentElsewhere, UnusableName};
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
 use super::client::{Client, Transport};
-use super::{Answer, Answered, Refused, Registration, Service, changed_meanwhile, new_token, refuse};
-use crate::accounts::Account;
+use super::{Answer, Answered, Reason, Refused, Registration, Service, changed_meanwhile, new_token};
+use crate::accounts::{Account, StoreError, free_name};
 use crate::passwords::Check;
 use crate::registry::{Arrival, LoginTime, Registry, SessionId, useful_addresses};
 
@@ -29,17 +29,22 @@ impl Service {
         let gate = self.gate();
         gate.limits.registration(client.ip(), Instant::now())?;
         if gate.registration == Registration::Closed {
-            return Err(refuse(ErrorCode::Forbidden, "registration is closed: ask the administrator for an account"));
+            return Err(Reason::RegistrationClosed.into());
         }
-        let user: UserName =
-            NewUserName::try_from(user).map_err(|why| refuse(ErrorCode::InvalidUser, why.to_string()))?.into();
+        let user: UserName = match NewUserName::try_from(user.clone()) {
+            Ok(name) => name.into(),
+            Err(why) => {
+                let unusable = UnusableName::new(user.as_str(), why);
+                return Err(Reason::UnusableName(self.offering_free(unusable).await).into());
+            }
+        };
         let binding = client.certificate();
         if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
             return Err(foreign_certificate(&owner));
         }
         // Asked before the hash, which is dear; that the name is taken is answered anyway.
         let name = user.clone();
-        self.accounts.run(move |store| store.demand_free(&name)).await?;
+        self.demand_free(name).await?;
         let password_hash = self.passwords.hash(&password, client.ip().into()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
         self.accounts.commit(move |store| store.create(&account)).await?;
@@ -48,6 +53,33 @@ impl Service {
         }
         info!(%user, ip = %client.ip(), bound = binding.is_some(), "registered");
         Ok(Answer::Registered(user))
+    }
+
+    /// Refuses a name that isn't free, and names one that is.
+    async fn demand_free(&self, name: UserName) -> Result<(), Refused> {
+        let refused = self.accounts.run(move |store| {
+            let taken = match store.demand_free(&name) {
+                Ok(()) => return Ok(None),
+                Err(taken @ (StoreError::NameTaken(_) | StoreError::NameLike { .. })) => taken,
+                Err(other) => return Err(other),
+            };
+            let free = free_name(store, &name)?.map(UserName::from);
+            Ok(match taken {
+                StoreError::NameTaken(user) => Some(Reason::NameTaken { user, free }),
+                StoreError::NameLike { wanted, taken } => Some(Reason::NameLike { wanted, taken, free }),
+                other => return Err(other),
+            })
+        });
+        refused.await?.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    /// The same name, offering one that is free in place of one that may not be.
+    pub(super) async fn offering_free(&self, name: UnusableName) -> UnusableName {
+        let Some(like) = name.instead().cloned() else { return name };
+        match self.accounts.run(move |store| free_name(store, &like)).await {
+            Ok(free) => name.offering(free),
+            Err(_) => name,
+        }
     }
 
     pub(super) async fn login(
@@ -151,7 +183,7 @@ impl Service {
             if self.lines().may_tell(ip, "wrong user or password") {
                 warn!(%user, %ip, "wrong user or password");
             }
-            refuse(ErrorCode::AuthFailed, "wrong user or password")
+            Reason::WrongPassword.into()
         })
     }
 
@@ -176,22 +208,14 @@ impl Service {
     /// The account that the connection's certificate is bound to.
     pub(super) fn certified(&self, client: &Client) -> Result<(UserName, Fingerprint), Refused> {
         let fingerprint = match client.transport() {
-            Transport::Plain => {
-                return Err(refuse(ErrorCode::TlsRequired, "this action needs TLS with a client certificate"));
-            }
-            Transport::Tls => {
-                return Err(refuse(ErrorCode::NotLoggedIn, "this action needs a client certificate"));
-            }
+            Transport::Plain => return Err(Reason::NeedsTls.into()),
+            Transport::Tls => return Err(Reason::NeedsCertificate.into()),
             Transport::Certified(fingerprint) => fingerprint,
         };
         let owner = self.owner(Some(fingerprint));
         owner.map(|user| (user, fingerprint)).ok_or_else(|| {
             let former = self.with_registry(|registry, _| registry.former_owner(&fingerprint).cloned());
-            let message = match former {
-                Some(user) => format!("the account {user} was moved to another machine"),
-                None => "no account is bound to this certificate".to_owned(),
-            };
-            refuse(ErrorCode::NotLoggedIn, message)
+            former.map_or(Reason::NoAccountOfKey, Reason::MovedAway).into()
         })
     }
 
@@ -252,18 +276,9 @@ fn decide(
     match (bound, transport) {
         (None, Transport::Plain | Transport::Tls) => Ok(Binding::Stays(None)),
         (Some(_), Transport::Plain) => Err(tls_required(user)),
-        (Some(_), Transport::Tls) => {
-            Err(refuse(ErrorCode::KeyMismatch, format!("{user}'s account is tied to a key: connect with it")))
-        }
+        (Some(_), Transport::Tls) => Err(Reason::TiedToKey(user.clone()).into()),
         (Some(bound), Transport::Certified(shown)) if shown == bound => Ok(Binding::Stays(Some(bound))),
-        (Some(_), Transport::Certified(_)) if !rebind => Err(refuse(
-            ErrorCode::KeyMismatch,
-            format!(
-                "{user}'s account is tied to another computer: to move it here, `peer login --rebind {}` \
-                 (on the wire: \"rebind\": true)",
-                operand(user)
-            ),
-        )),
+        (Some(_), Transport::Certified(_)) if !rebind => Err(Reason::TiedToComputer(user.clone()).into()),
         (old, Transport::Certified(new)) => match owner_of_shown {
             Some(owner) => Err(foreign_certificate(owner)),
             None => Ok(Binding::Becomes { old, new }),
@@ -272,17 +287,17 @@ fn decide(
 }
 
 pub(super) fn tls_required(user: &UserName) -> Refused {
-    let message = format!("{user}'s account is tied to a key and can't be used in plaintext: connect with TLS");
-    refuse(ErrorCode::TlsRequired, message)
+    Reason::TlsRequired(user.clone()).into()
 }
 
 fn foreign_certificate(owner: &UserName) -> Refused {
-    let message = format!("this computer's key already belongs to {owner}: use --home DIR for a second account");
-    refuse(ErrorCode::KeyMismatch, message)
+    Reason::KeyOf(owner.clone()).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::tracker::ErrorCode;
+
     use super::*;
 
     fn key(n: u8) -> Fingerprint {
@@ -293,7 +308,7 @@ mod tests {
     fn which_login_binds() {
         let (alice, bob): (UserName, UserName) = ("alice".parse().unwrap(), "bob".parse().unwrap());
         let decide = |transport, bound, owner, rebind| {
-            decide(&bob, transport, bound, owner, rebind).map_err(|refused| refused.refusal.code)
+            decide(&bob, transport, bound, owner, rebind).map_err(|refused| refused.reason.code())
         };
         let certified = Transport::Certified(key(1));
         let first = Ok(Binding::Becomes { old: None, new: key(1) });

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 use shared::UserName;
-use shared::limits::FILES_PER_USER;
 use shared::tracker::{
-    CountReply, Dialect, Empty, ErrorCode, FindReply, HeartbeatReply, LoginReply, Refusal, RejectedFiles,
-    SubscribeReply, WhoisReply, encode_cmd_error, encode_cmd_ok, encode_error, encode_ok,
+    CountReply, Dialect, Empty, FindReply, HeartbeatReply, LoginReply, Refusal, RejectedFiles, SubscribeReply,
+    WhoisReply, encode_cmd_error, encode_cmd_ok, encode_error, encode_ok,
 };
 
+use super::reason::Reason;
 use super::refused::{Refused, internal};
 use super::{LIST_END, Reply};
 use crate::registry::Parts;
@@ -132,36 +132,25 @@ pub(super) fn list_head(dialect: Dialect, id: Option<&str>, online: usize) -> Re
     Ok(head)
 }
 
-/// Writes a refusal that was made for clients of the `action` dialect.
-pub(crate) fn encode_refusal(
+/// Writes a refusal in the words of `dialect`.
+pub(crate) fn encode_reason(
     dialect: Dialect,
     id: Option<&str>,
-    refusal: &Refusal,
+    reason: &Reason,
     retry_after_ms: Option<u64>,
 ) -> Vec<u8> {
+    let text = reason.text(dialect, retry_after_ms);
     match dialect {
-        Dialect::Action => encode_error(id, refusal, retry_after_ms),
-        Dialect::Cmd => encode_cmd_error(id, &portuguese(refusal.code, retry_after_ms)),
-    }
-}
-
-/// Writes a refusal of an action that was understood.
-pub(super) fn encode_denial(dialect: Dialect, id: Option<&str>, action: Option<&str>, refused: &Refused) -> Vec<u8> {
-    match (dialect, action, refused.refusal.code) {
-        (Dialect::Cmd, Some("REGISTER"), ErrorCode::Forbidden) => {
-            encode_cmd_error(id, "o registro está fechado: peça uma conta a quem administra o servidor")
-        }
-        _ => encode_refusal(dialect, id, &refused.refusal, refused.retry_after_ms),
+        Dialect::Action => encode_error(id, &Refusal::new(reason.code(), text), retry_after_ms),
+        Dialect::Cmd => encode_cmd_error(id, &text),
     }
 }
 
 /// Writes a refusal that is in the words of `dialect` already.
 pub(super) fn encode_own_words(dialect: Dialect, id: Option<&str>, refusal: &Refusal) -> Vec<u8> {
-    match (dialect, refusal.code) {
-        // Of the tracker and not of the request.
-        (_, ErrorCode::Internal) => encode_refusal(dialect, id, refusal, None),
-        (Dialect::Action, _) => encode_error(id, refusal, None),
-        (Dialect::Cmd, _) => encode_cmd_error(id, &refusal.message),
+    match dialect {
+        Dialect::Action => encode_error(id, refusal, None),
+        Dialect::Cmd => encode_cmd_error(id, &refusal.message),
     }
 }
 
@@ -169,38 +158,5 @@ fn line<T: Serialize>(dialect: Dialect, id: Option<&str>, text: &str, body: &T) 
     match dialect {
         Dialect::Action => encode_ok(id, text, body),
         Dialect::Cmd => encode_cmd_ok(id, text, body),
-    }
-}
-
-fn portuguese(code: ErrorCode, retry_after_ms: Option<u64>) -> String {
-    let text = match code {
-        ErrorCode::BadJson => "o servidor esperava um objeto JSON em UTF-8, sem comprimento nem cabeçalho antes dele",
-        ErrorCode::BadRequest => "o pedido não pôde ser lido",
-        ErrorCode::UnknownAction => "esse comando não existe",
-        ErrorCode::InvalidUser => {
-            "esse nome de usuário não serve: use de 1 a 32 de A-Z a-z 0-9 _ . -, começando com letra ou dígito"
-        }
-        ErrorCode::InvalidPassword => "essa senha não serve",
-        ErrorCode::UserExists => "Usuário já existe: escolha outro nome",
-        ErrorCode::AuthFailed => "Usuário ou senha incorretos",
-        ErrorCode::NotLoggedIn => "esse usuário não está online: faça LOGIN primeiro",
-        ErrorCode::Forbidden => "isso não é permitido: esta conexão não fala por esse usuário",
-        ErrorCode::TlsRequired => "essa conta tem uma chave e só entra com TLS: use outro nome de usuário",
-        ErrorCode::KeyMismatch => "essa conta está ligada a outra chave",
-        ErrorCode::RateLimited => {
-            "tentativas demais (o servidor limita com --rate-limit-logins e --rate-limit-registrations)"
-        }
-        ErrorCode::Busy => "o servidor está ocupado",
-        ErrorCode::TooLarge => {
-            return format!(
-                "o pedido é grande demais: no máximo {FILES_PER_USER} arquivos e 16 MiB, e 16 KiB sem LOGIN"
-            );
-        }
-        ErrorCode::NotFound => "não encontrado",
-        ErrorCode::Internal | ErrorCode::Unknown => "o servidor falhou: quem o administra vê no log por quê",
-    };
-    match retry_after_ms {
-        Some(ms) => format!("{text}: tente de novo em {} s", ms.div_ceil(1000).max(1)),
-        None => text.to_owned(),
     }
 }

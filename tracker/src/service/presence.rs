@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use shared::UserName;
-use shared::limits::{FILES_PER_USER, PLAIN_REPLY_BYTES};
+use shared::limits::PLAIN_REPLY_BYTES;
 use shared::tracker::{
-    Credentials, Dialect, ErrorCode, Feature, FilesMode, Find, FindReply, FoundFile, HeartbeatReply, ListPeers, Proof,
+    Credentials, Dialect, Feature, FilesMode, Find, FindReply, FoundFile, HeartbeatReply, ListPeers, Proof,
     RegisterFiles, RejectedFiles, SharedFile, SubscribeReply, Token, Whois, WhoisReply,
 };
 use tracing::info;
@@ -14,7 +14,7 @@ use super::account::tls_required;
 use super::answer::list_head;
 use super::client::Client;
 use super::long_work::Turn;
-use super::{Answer, Answered, Refused, Service, busy, refuse};
+use super::{Answer, Answered, Reason, Refused, Service, busy};
 use crate::registry::{
     Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Page, Parts, Position, Registry, SessionId, View,
     behind_last,
@@ -127,7 +127,7 @@ impl Service {
                 return count;
             }
         }
-        Err(busy("the list was changed in the meantime", super::RETRY_AFTER_CHANGE_MS))
+        Err(busy(Reason::ListChanged, super::RETRY_AFTER_CHANGE_MS))
     }
 
     pub(super) async fn logout(&self, client: &mut Client, user: UserName, proof: Proof) -> Answered {
@@ -166,10 +166,10 @@ impl Service {
                     Authority::IfPasswordIsRight => return Err(denied(user, Denial::NotLoggedIn)),
                     Authority::Denied(denial) => return Err(denied(user, denial)),
                 },
-                (None, None, None) => return Err(refuse(ErrorCode::NotLoggedIn, "log in first, or send the token")),
+                (None, None, None) => return Err(Reason::NoSession.into()),
             };
             if user.is_some_and(|user| user != name) {
-                return Err(refuse(ErrorCode::Forbidden, "that token is somebody else's"));
+                return Err(Reason::ForeignToken.into());
             }
             if registry.binding(&name).is_some() && !client.is_secure() {
                 return Err(tls_required(&name));
@@ -216,12 +216,9 @@ impl Service {
         let mut all = self.accounts.run(move |store| store.named_like(&wanted)).await?;
         match all.len() {
             _ if all.contains(&name) => Ok(name),
-            0 => Err(refuse(ErrorCode::NotFound, format!("there is no user {name}, nor one in other letters"))),
+            0 => Err(Reason::NobodyLike(name).into()),
             1 => Ok(all.swap_remove(0)),
-            _ => {
-                let names = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                Err(refuse(ErrorCode::BadRequest, format!("there is no user {name}, but there are {names}: say which")))
-            }
+            _ => Err(Reason::Several { name, all }.into()),
         }
     }
 
@@ -301,7 +298,7 @@ fn put_files(
 }
 
 fn not_online(user: &UserName) -> Refused {
-    refuse(ErrorCode::NotLoggedIn, format!("{user} is not online: LOGIN first"))
+    Reason::NotOnline(user.clone()).into()
 }
 
 /// The session that may speak for `user`, once a password in the claim is known to be right.
@@ -316,35 +313,22 @@ fn speaker(registry: &Registry, user: &UserName, claim: &Claim<'_>) -> Result<Se
 
 fn denied(user: &UserName, denial: Denial) -> Refused {
     match denial {
-        Denial::NotLoggedIn => {
-            refuse(ErrorCode::NotLoggedIn, format!("log in as {user} first, or send its token or password"))
-        }
+        Denial::NotLoggedIn => Reason::NotLoggedInAs(user.clone()).into(),
         Denial::SessionEnded(ended) => ended_refusal(user, ended),
-        Denial::Forbidden => {
-            refuse(ErrorCode::Forbidden, format!("you are not {user}: log in as {user}, or send its token or password"))
-        }
+        Denial::Forbidden => Reason::NotUser(user.clone()).into(),
         Denial::TlsRequired => tls_required(user),
     }
 }
 
 fn ended_refusal(user: &UserName, ended: Ended) -> Refused {
-    let message = match ended {
-        Ended::Replaced => format!("this session of {user} was replaced by a newer login"),
-        Ended::Over => format!("this session of {user} is over: log in again"),
-        Ended::NotPresent => format!("this session of {user} is not present: RESUME with a port first"),
-    };
-    refuse(ErrorCode::NotLoggedIn, message)
+    Reason::SessionEnded(user.clone(), ended).into()
 }
 
 fn files_refused(user: &UserName, why: FilesRefused) -> Refused {
     match why {
-        FilesRefused::TooMany => {
-            refuse(ErrorCode::TooLarge, format!("{user} may share at most {FILES_PER_USER} files"))
-        }
+        FilesRefused::TooMany => Reason::TooManyFiles(user.clone()).into(),
         FilesRefused::TooManyOnTheirWay => many_on_their_way(),
-        FilesRefused::CatalogueFull => {
-            busy("the tracker's catalogue is full: share less, or try later", CATALOGUE_RETRY_MS)
-        }
+        FilesRefused::CatalogueFull => busy(Reason::CatalogueFull, CATALOGUE_RETRY_MS),
     }
 }
 
@@ -363,9 +347,9 @@ fn cut(files: &mut Vec<FoundFile>) -> bool {
 }
 
 fn not_bound() -> Refused {
-    refuse(ErrorCode::NotFound, "no such user is bound to a certificate")
+    Reason::NotBound.into()
 }
 
-fn many_on_their_way() -> Refused {
-    busy("too many long lists are on their way to those who read slowly", REPLIES_RETRY_MS)
+const fn many_on_their_way() -> Refused {
+    busy(Reason::ManyLists, REPLIES_RETRY_MS)
 }

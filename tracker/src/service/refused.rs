@@ -1,10 +1,9 @@
 //! What a request that is not granted is answered with, and what of inside is told outside.
 
-use shared::tracker::{ErrorCode, Refusal};
-
 use super::long_work::NotDone;
+use super::reason::Reason;
 use crate::accounts::StoreError;
-use crate::limits::{Limited, TooOften};
+use crate::limits::TooOften;
 use crate::passwords::PasswordError;
 use crate::registry::BindingMoved;
 
@@ -16,26 +15,22 @@ const RETRY_AFTER_FULL_MS: u64 = 60_000;
 /// A request that was not granted.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    pub(super) refusal: Refusal,
+    pub(super) reason: Reason,
     pub(super) retry_after_ms: Option<u64>,
 }
 
-pub(super) fn refuse(code: ErrorCode, message: impl Into<String>) -> Refused {
-    Refusal::new(code, message).into()
-}
-
-pub(super) fn busy(message: &str, retry_after_ms: u64) -> Refused {
-    Refused { refusal: Refusal::new(ErrorCode::Busy, message), retry_after_ms: Some(retry_after_ms) }
+pub(super) const fn busy(reason: Reason, retry_after_ms: u64) -> Refused {
+    Refused { reason, retry_after_ms: Some(retry_after_ms) }
 }
 
 pub(super) fn internal(why: &dyn std::fmt::Display) -> Refused {
     tracing::error!(%why, "a request failed");
-    refuse(ErrorCode::Internal, "the tracker could not do it: its log says why")
+    Reason::Internal.into()
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after_ms: None }
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, retry_after_ms: None }
     }
 }
 
@@ -48,18 +43,14 @@ impl From<NotDone> for Refused {
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
-            why @ (StoreError::NameTaken(_) | StoreError::NameLike { .. }) => {
-                refuse(ErrorCode::UserExists, why.to_string())
-            }
-            StoreError::KeyTaken => {
-                refuse(ErrorCode::KeyMismatch, "this certificate already belongs to another account")
-            }
+            StoreError::NameTaken(user) => Reason::NameTaken { user, free: None }.into(),
+            StoreError::NameLike { wanted, taken } => Reason::NameLike { wanted, taken, free: None }.into(),
+            StoreError::KeyTaken => Reason::KeyTaken.into(),
             StoreError::NoAccount | StoreError::Changed => changed_meanwhile(),
-            StoreError::Busy => busy("too many changes are waiting", 1000),
+            StoreError::Busy => busy(Reason::ManyChanges, 1000),
             StoreError::Full => {
                 tracing::error!("the disk with the accounts is full");
-                let message = "the tracker's disk is full and nothing was changed: whoever runs it has to make room";
-                busy(message, RETRY_AFTER_FULL_MS)
+                busy(Reason::DiskFull, RETRY_AFTER_FULL_MS)
             }
             StoreError::Failed(why) => internal(&why),
         }
@@ -71,7 +62,7 @@ impl From<PasswordError> for Refused {
         match error {
             PasswordError::Busy { retry_after } => {
                 let ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-                busy("too many passwords are being checked", ms)
+                busy(Reason::ManyPasswords, ms)
             }
             PasswordError::Failed(why) => internal(&why),
         }
@@ -80,20 +71,9 @@ impl From<PasswordError> for Refused {
 
 impl From<TooOften> for Refused {
     fn from(TooOften { limit, wait }: TooOften) -> Self {
-        let (what, option) = match limit {
-            Limited::GuessesAtUser => ("wrong passwords for this user from this address", Some("logins")),
-            Limited::Guesses => ("wrong passwords from this address", Some("logins")),
-            Limited::Passwords => ("logins of this user from this address", Some("logins")),
-            Limited::Registrations => ("new accounts from this address", Some("registrations")),
-            Limited::Changes => ("changes of one user from this address", None),
-        };
         // Rounded up: who comes back then is not too early.
         let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let mut message = format!("too many {what}: try again in {} s", ms.div_ceil(1000));
-        if let Some(option) = option {
-            message += &format!("; the tracker's --rate-limit-{option} says how many are taken");
-        }
-        Self { refusal: Refusal::new(ErrorCode::RateLimited, message), retry_after_ms: Some(ms) }
+        Self { reason: Reason::TooOften(limit), retry_after_ms: Some(ms) }
     }
 }
 
@@ -103,6 +83,6 @@ impl From<BindingMoved> for Refused {
     }
 }
 
-pub(super) fn changed_meanwhile() -> Refused {
-    busy("the account was changed in the meantime", RETRY_AFTER_CHANGE_MS)
+pub(super) const fn changed_meanwhile() -> Refused {
+    busy(Reason::AccountChanged, RETRY_AFTER_CHANGE_MS)
 }

@@ -246,6 +246,35 @@ async fn what_stands_between_requests_harms_nobody() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_told_as_it_is() {
+    let world = World::new().await;
+    let mut ana = Student::of(&world).await;
+    ana.arrives("Joao", 5001).await;
+    for (name, said) in [
+        ("a..b", "dois pontos seguidos; use a.b,"),
+        ("--help", "começa com letra ou dígito; use help,"),
+        (".x", "use x,"),
+        ("-Joao", "use Joao2,"),
+        ("João", "use Joao2,"),
+        ("李雷", "use letras de a a z"),
+        ("Joao", "Usuário já existe: escolha outro nome, por exemplo Joao2, ou faça LOGIN como Joao"),
+        ("J0AO", "o nome J0AO pode ser confundido com Joao, que já existe"),
+    ] {
+        let told = ana.error(json!({"cmd": "REGISTER", "user": name, "password": "x"})).await;
+        assert!(told.contains(said), "{name}: {told}");
+    }
+    assert!(ana.error(json!({"cmd": "WHOIS", "user": "Joao"})).await.contains("TLS"));
+    let mut elsewhere = world.plain_from([127, 0, 0, 2]).await;
+    let told = elsewhere.ask(r#"{"cmd":"REGISTER_FILES","user":"Joao","files":[]}"#).await;
+    assert!(told["msg"].as_str().unwrap().contains("esta conexão não entrou como Joao"), "{told}");
+    let told = elsewhere.ask(r#"{"cmd":"LOGOUT","user":"Joao"}"#).await;
+    assert!(!told["msg"].as_str().unwrap().contains("não está online"), "{told}");
+    elsewhere.send(format!(r#"{{"cmd":"LIST_PEERS","x":{}{}}}"#, "[".repeat(17), "]".repeat(17))).await;
+    let told = &elsewhere.rest().await[0];
+    assert!(told["msg"].as_str().unwrap().contains("mais de 16 níveis"), "{told}");
+}
+
+#[tokio::test]
 async fn what_can_t_be_read_is_answered_in_its_own_dialect() {
     let world = World::new().await;
     let deep = |word: &str| format!(r#"{{"{word}":"LIST_PEERS","x":{}"#, "[".repeat(1000));

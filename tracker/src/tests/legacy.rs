@@ -181,6 +181,22 @@ async fn names_that_can_t_be_used_come_with_one_that_can() {
         let message = reply["message"].as_str().unwrap();
         assert!(reply["code"] == code && message.contains(offered), "{name}: {reply}");
     }
+    // What is offered is free.
+    for name in ["Joao", "Lara", "aluno1"] {
+        assert_eq!(world.once(&register(name)).await["code"], "ok");
+    }
+    for (name, code, offered) in [
+        ("João", "invalid_user", "use Joao2, for example"),
+        ("Joao", "user_exists", "choose another, for example Joao2, or log in as Joao"),
+        ("JOAO", "user_exists", "taken for Joao, which is somebody's: choose another, for example JOAO2"),
+        ("Iara", "user_exists", "taken for Lara, which is somebody's: choose another, for example iara"),
+        ("aluno1", "user_exists", "for example aluno1-2"),
+    ] {
+        let reply = world.once(&register(name)).await;
+        assert!(reply["code"] == code && reply["message"].as_str().unwrap().contains(offered), "{name}: {reply}");
+    }
+    assert_eq!(world.once(&register("Joao2")).await["code"], "ok");
+    assert!(world.once(&register("João")).await["message"].as_str().unwrap().contains("use Joao3"));
     // Logging in is exact.
     assert_eq!(world.once(&login("BOB")).await["code"], "auth_failed");
     assert_eq!(world.once(&login("bob")).await["code"], "ok");

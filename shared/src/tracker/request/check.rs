@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::bounded::Bounded;
-use super::fault::{Fault, FieldFault, FileFault, RejectedFiles, too_many_files};
+use super::fault::{Fault, FieldFault, FileFault, RejectedFiles, UnusableName, too_many_files};
 use super::fields::{Fields, FileFields, FileItem, FileItems, Key};
 use super::loose::{Loose, NotUnicode, Unfit};
 use super::{
@@ -329,7 +329,7 @@ impl FileFields<Loose<'_>> {
 }
 
 fn user_name(text: &str) -> Checked<UserName> {
-    text.parse().map_err(|why| Fault::User { text: shortened(text).to_owned(), why })
+    text.parse().map_err(|why| Fault::User(UnusableName::new(text, why)))
 }
 
 fn hash_text(text: &str) -> Checked<HashText> {

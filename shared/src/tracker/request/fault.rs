@@ -2,7 +2,8 @@
 
 use super::fields::Key;
 use super::{Refusal, shortened};
-use crate::account_name::UserNameError;
+use crate::UserName;
+use crate::account_name::{NewUserName, Reason, UserNameError};
 use crate::limits::{FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, HASH_TEXT_CHARS, PASSWORD_BYTES};
 use crate::names::NameError;
 use crate::tracker::{Dialect, ErrorCode};
@@ -24,15 +25,19 @@ pub(super) enum Fault {
     /// An action of the exercise's rooms.
     NoRooms,
     Missing(Key),
-    User {
-        text: String,
-        why: UserNameError,
-    },
+    User(UnusableName),
     Password,
     Field(Key, FieldFault),
     TooMany(Key, usize),
     EitherOr(Key, Key),
     NoFileKept(RejectedFiles),
+}
+
+/// A text that can't be a user's name, or not a new one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableName {
+    text: String,
+    why: UserNameError,
 }
 
 /// Something wrong with one field.
@@ -87,7 +92,7 @@ impl Fault {
         match self {
             Self::NotUtf8 | Self::NotJson { .. } => ErrorCode::BadJson,
             Self::UnknownAction(_) | Self::NoRooms => ErrorCode::UnknownAction,
-            Self::User { .. } => ErrorCode::InvalidUser,
+            Self::User(_) => ErrorCode::InvalidUser,
             Self::Password => ErrorCode::InvalidPassword,
             Self::TooMany(..) => ErrorCode::TooLarge,
             Self::NoAction | Self::Missing(_) | Self::Field(..) | Self::EitherOr(..) | Self::NoFileKept(_) => {
@@ -109,7 +114,7 @@ impl Fault {
             }
             Self::NoRooms => "this tracker has no rooms".to_owned(),
             Self::Missing(key) => format!("the field {:?} is missing", name(key)),
-            Self::User { why, .. } => why.to_string(),
+            Self::User(name) => name.text(Dialect::Action),
             Self::Password => format!("a password has 1 to {PASSWORD_BYTES} bytes"),
             Self::Field(key, fault) => format!("{}: {}", name(key), fault.english()),
             Self::TooMany(key, most) => format!("{}: at most {most}", name(key)),
@@ -131,23 +136,51 @@ impl Fault {
             }
             Self::NoRooms => "este servidor ainda não tem salas".to_owned(),
             Self::Missing(key) => format!("falta o campo {:?}", name(key)),
-            Self::User { text, why } => {
-                let (text, fault) = (shortened(text), why.syntax().map_or_else(String::new, name_fault));
-                match why.instead() {
-                    Some(instead) => {
-                        format!("o nome de usuário {text:?} não serve: {fault}; use {instead}, por exemplo")
-                    }
-                    None => {
-                        format!("o nome de usuário {text:?} não serve: {fault}; use de 1 a 32 de A-Z a-z 0-9 _ . -")
-                    }
-                }
-            }
+            Self::User(name) => name.text(Dialect::Cmd),
             Self::Password => format!("a senha deve ter de 1 a {PASSWORD_BYTES} bytes"),
             Self::Field(key, fault) => format!("{}: {}", name(key), fault.portuguese()),
             Self::TooMany(key, most) => format!("{}: no máximo {most}", name(key)),
             Self::EitherOr(one, other) => format!("informe {} ou {}, e não ambos", name(one), name(other)),
             Self::NoFileKept(left_out) => format!("nenhum arquivo foi aceito: {}", left_out.reasons(Dialect::Cmd)),
         }
+    }
+}
+
+impl UnusableName {
+    /// The name that was given, and what is wrong with it.
+    pub fn new(text: &str, why: UserNameError) -> Self {
+        Self { text: shortened(text).to_owned(), why }
+    }
+
+    /// Returns the name that is offered instead.
+    pub fn instead(&self) -> Option<&UserName> {
+        self.why.instead()
+    }
+
+    /// Offers this name instead, or none.
+    #[must_use]
+    pub fn offering(self, instead: Option<NewUserName>) -> Self {
+        Self { why: self.why.offering(instead), ..self }
+    }
+
+    /// Returns the refusal in the words of `dialect`.
+    pub fn refusal(&self, dialect: Dialect) -> Refusal {
+        Refusal::new(ErrorCode::InvalidUser, self.text(dialect))
+    }
+
+    fn text(&self, dialect: Dialect) -> String {
+        let Self { text, why } = self;
+        let fault = match (dialect, why.reason()) {
+            (Dialect::Action, _) => return why.to_string(),
+            (Dialect::Cmd, Reason::Syntax(why)) => name_fault(why),
+            (Dialect::Cmd, Reason::Begin) => "um nome novo começa com letra ou dígito".to_owned(),
+            (Dialect::Cmd, Reason::TwoDots) => "um nome novo não tem dois pontos seguidos".to_owned(),
+        };
+        let advice = match why.instead() {
+            Some(instead) => format!("use {instead}, por exemplo"),
+            None => "use letras de a a z, dígitos, e _ . - entre eles".to_owned(),
+        };
+        format!("o nome de usuário {text:?} não serve: {fault}; {advice}")
     }
 }
 
