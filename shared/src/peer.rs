@@ -15,7 +15,7 @@
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
 //!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
 //!   │  folder_times {prefix?, cursor?} ─► folder_times {folders, next?}   of all, {name, mtime, mtime_ns?} each
-//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, partial?, stale?, zero_bytes?}
+//!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, owner_only?, partial?, stale?, zero_bytes?}
 //!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes a group
 //!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
@@ -56,6 +56,9 @@
 //! against the manifest ([`Layout::zero_value`]) and needs not `get` those groups, nor store them. A group that was claimed
 //! and doesn't have the value of zeros is a lie like any other.
 //!
+//! To whoever says [`OWNER_ONLY`], `stat` and `file_list` tell by `owner_only` that nobody but its owner may read a file on
+//! that machine. The receiver makes it so for the file that it writes, from its first byte on.
+//!
 //! An entry of a list that its reader can't take for what it should be, such as a name that is none, stands for itself: the
 //! others of that page are taken all the same.
 //!
@@ -87,6 +90,9 @@ pub const ZEROS: &str = "zeros/1";
 
 /// The capability of a side whose names may be stand-ins.
 pub const RAW_NAMES: &str = "raw_names/1";
+
+/// The capability of a side that keeps files from others as their owners do.
+pub const OWNER_ONLY: &str = "owner_only/1";
 
 /// The capability of a side that reads the name in a `get`.
 pub const GET_NAMES: &str = "get_names/1";
@@ -269,6 +275,9 @@ pub struct FileStat {
     /// Whether its owner may execute it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
+    /// Whether nobody but its owner may read it there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owner_only: bool,
     /// Whether its owner is still fetching it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
@@ -303,6 +312,7 @@ impl FileStat {
             mtime: 0,
             mtime_ns: 0,
             executable: false,
+            owner_only: false,
             partial: false,
             stale: false,
             zero_bytes: 0,
@@ -316,6 +326,21 @@ impl FileStat {
 }
 
 impl Answer {
+    /// As it is said to somebody who doesn't know [`OWNER_ONLY`].
+    #[must_use]
+    pub fn without_owner_only(mut self) -> Self {
+        match &mut self {
+            Self::Stat(stat) => stat.owner_only = false,
+            Self::FileList { files, .. } => files.iter_mut().for_each(|file| {
+                if let Entry::Fit(stat) = file {
+                    stat.owner_only = false;
+                }
+            }),
+            _ => {}
+        }
+        self
+    }
+
     /// As it is said to somebody who doesn't know [`ZEROS`].
     #[must_use]
     pub fn without_zeros(mut self) -> Self {

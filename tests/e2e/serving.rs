@@ -1,6 +1,7 @@
 //! What a peer that serves finds of what it shares, and what it says of those who fetch it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use tests::files::{assert_same, names_in, write};
 use tests::progress::wait_for_bytes;
@@ -136,6 +137,32 @@ fn a_full_disk_is_named_as_whose_it_is() {
     said.says("eve's disk is full");
     assert!(!said.err().contains("this side"), "{said}");
     hers.wait_for("was turned away: the profile's database");
+}
+
+#[test]
+fn a_file_of_its_owner_alone_arrives_as_one() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    // Small, of several groups, and a copy of one that everybody may read.
+    let files =
+        [("key", 300, 0o600), ("read only", 300_001, 0o400), ("tool", 3_000_000, 0o700), ("open", 3_000_000, 0o644)];
+    for (name, size, mode) in files {
+        let path = lab.join("papers").join(name);
+        write(&path, tests::files::noise(size as u64, size));
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    }
+    bob.share([lab.join("papers")]);
+    let _his = bob.serve();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let here = lab.empty_folder("here");
+    let open = mode(&write(lab.join("fresh"), "as the umask has it"));
+    alice.fetch("bob", ["papers/"], &here).run().exits(0);
+    let arrived = files.map(|(name, ..)| mode(&here.join("papers").join(name)));
+    assert_eq!(arrived, [0o600, 0o600, 0o700, open]);
+    // As it is now, without being hashed again.
+    fs::set_permissions(lab.join("papers/open"), Permissions::from_mode(0o600)).unwrap();
+    alice.fetch("bob", ["papers/open"], &lab.empty_folder("there")).run().exits(0);
+    assert_eq!(mode(&lab.join("there/open")), 0o600);
 }
 
 /// Leaves nothing free on a disk.

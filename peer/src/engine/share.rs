@@ -22,7 +22,7 @@ use shared::{FileName, UserName};
 use super::Error;
 use super::private_data::PrivateData;
 use crate::profile::{FileHash, HashedShare, Profile, Share};
-use crate::sys::{VersionChange, file_id, is_executable, open_regular, plain_message};
+use crate::sys::{self, VersionChange, file_id, is_executable, open_regular, plain_message};
 use candidates::{Candidate, check_files, find_candidates};
 pub use hashing::HashError;
 pub(super) use hashing::hash_file;
@@ -281,6 +281,11 @@ pub fn freshness(share: &Share) -> Freshness {
         VersionChange::Attributes => Freshness::Touched,
         VersionChange::Content => Freshness::Changed { grown: now.size > share.id.size },
     }
+}
+
+/// Whether nobody but its owner may read a share now.
+pub(super) fn is_owner_only(share: &Share) -> bool {
+    fs::symlink_metadata(&share.path).is_ok_and(|metadata| sys::is_owner_only(&metadata))
 }
 
 /// Whether an error of opening a file says that it isn't there, or that something else is by now.

@@ -8,7 +8,7 @@ use certs::{ServerPin, fingerprint_of_chain};
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use shared::limits::AGENT_BYTES;
-use shared::peer::{Answer, Ask, Code, GET_NAMES, Hello, RAW_NAMES, ZEROS};
+use shared::peer::{Answer, Ask, Code, GET_NAMES, Hello, OWNER_ONLY, RAW_NAMES, ZEROS};
 use shared::{Fingerprint, UserName};
 
 use super::addresses::without_scope;
@@ -68,7 +68,8 @@ pub const ANSWERS: &str = "answers";
 
 /// What this side says of itself.
 fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
-    let capabilities = capabilities.iter().chain(&[RAW_NAMES, GET_NAMES]).map(|text| (*text).to_owned()).collect();
+    let capabilities =
+        capabilities.iter().chain(&[RAW_NAMES, GET_NAMES, OWNER_ONLY]).map(|text| (*text).to_owned()).collect();
     Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).to_owned(), capabilities }
 }
 
@@ -372,7 +373,7 @@ async fn greet(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
 
 /// Of the other side's capabilities, those that mean something here: it may say as many as fit a frame.
 fn known(mut capabilities: Vec<String>) -> Vec<String> {
-    capabilities.retain(|text| [ANSWERS, GET_NAMES, RAW_NAMES, ZEROS].contains(&text.as_str()));
+    capabilities.retain(|text| [ANSWERS, GET_NAMES, OWNER_ONLY, RAW_NAMES, ZEROS].contains(&text.as_str()));
     capabilities.sort_unstable();
     capabilities.dedup();
     capabilities

@@ -374,6 +374,11 @@ pub fn is_executable(metadata: &Metadata) -> bool {
     metadata.mode() & 0o100 != 0
 }
 
+/// Whether nobody but the file's owner may read it.
+pub fn is_owner_only(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o044 == 0
+}
+
 /// Lets everybody who may read the file execute it as well; never more than that, whatever the other side says.
 ///
 /// # Errors
@@ -381,6 +386,15 @@ pub fn is_executable(metadata: &Metadata) -> bool {
 pub fn make_executable(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.mode() & 0o777;
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode | ((mode & 0o444) >> 2)))?)
+}
+
+/// Leaves a file to its owner alone.
+///
+/// # Errors
+/// As the system says.
+pub fn make_owner_only(file: &File) -> io::Result<()> {
+    let mode = file.metadata()?.mode() & 0o700;
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
 }
 
 /// Opens a folder; one that may be written to and not read, such as a drop box, as well.

@@ -28,8 +28,8 @@ pub use extents::holes;
 pub use file_system::{InodeKey, device, inode_key, is_pseudo};
 pub use file_version::{FileId, VersionChange, file_id, hard_link, id_of, is_same_file};
 pub use folder::{
-    Entry, FileMark, Folder, FolderObstacle, FreeRoom, is_executable, is_name_refused, make_executable, on_disk,
-    open_regular,
+    Entry, FileMark, Folder, FolderObstacle, FreeRoom, is_executable, is_name_refused, is_owner_only, make_executable,
+    make_owner_only, on_disk, open_regular,
 };
 pub use hidden_input::{HiddenInput, show_input};
 pub use interfaces::{

@@ -59,6 +59,15 @@ fn golden_answers() {
     golden(&Answer::Stat(stat.clone()), &text);
     let plain = Answer::Stat(FileStat { zero_bytes: 0, ..stat });
     assert_eq!(serde_json::from_str::<Answer>(&text).unwrap().without_zeros(), plain);
+    let private = FileStat { owner_only: true, ..FileStat::new("a".parse().unwrap(), hash, &layout) };
+    let text = format!(
+        r#"{{"t":"stat","name":"a","size":5242880,"hash":"{ones}","group_size":1048576,"mtime":0,"owner_only":true}}"#
+    );
+    golden(&Answer::Stat(private.clone()), &text);
+    let open = FileStat { owner_only: false, ..private.clone() };
+    assert_eq!(Answer::Stat(private.clone()).without_owner_only(), Answer::Stat(open.clone()));
+    let list = |stat| Answer::FileList { files: vec![Entry::Fit(stat)], next: None };
+    assert_eq!(list(private).without_owner_only(), list(open));
     let offer = Some(Offer { name: "a/b".parse().unwrap(), size: 5, hash });
     golden(
         &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, room: None }),

@@ -19,7 +19,7 @@ use shared::{ContentHash, GroupSet, Layout, ZeroRuns};
 use super::destination::{Landing, Spot};
 use crate::engine::Error;
 use crate::engine::part_state::{self, Origin, PART, PartState, STATE};
-use crate::sys::{Folder, cannot_lock, clear, is_name_refused, make_executable, reserve};
+use crate::sys::{Folder, cannot_lock, clear, is_name_refused, make_executable, make_owner_only, reserve};
 
 /// Of a partial's name, what isn't the file's own: two dots, eight digits, the longer ending.
 const EXTRA_BYTES: usize = 1 + 1 + 8 + STATE.len();
@@ -75,6 +75,10 @@ impl Partial {
     ) -> Result<Self, Error> {
         let folder = spot.place.folder()?;
         let (part, spot) = open_spelled(&folder, spot, &stat.hash)?;
+        if stat.owner_only {
+            // Before there is anything in it. Where files have no modes, it is as private as the folder.
+            let _ = make_owner_only(&part);
+        }
         let stem = spot.partial_stem(&stat.hash);
         let part_name = format!("{stem}{PART}");
         let path = spot.path();

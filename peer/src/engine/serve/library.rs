@@ -15,7 +15,7 @@ use super::part::Part;
 use super::reading::{OpenShare, ReadFailure};
 use super::stale::{StaleReason, StaleShares, Standing};
 use super::versions::ProvedVersions;
-use crate::engine::share::{Freshness, freshness, is_gone};
+use crate::engine::share::{Freshness, freshness, is_gone, is_owner_only};
 use crate::engine::{Error, blocking};
 use crate::profile::{Profile, Share, SharePage};
 use crate::sys::{open_regular, plain_message};
@@ -72,8 +72,8 @@ impl Library {
         let mut files = Vec::with_capacity(page.shares.len());
         let mut more = page.more;
         let mut bytes = 64;
-        for (share, stale) in page.shares {
-            let stat = FileStat { stale, ..stat_of(&share) };
+        for LiveShare { share, stale, owner_only } in page.shares {
+            let stat = FileStat { stale, ..stat_of(&share, owner_only) };
             // Names may be long and full of characters that JSON escapes.
             bytes += 224 + stat.name.as_str().len() * 2;
             if bytes > FRAME_BYTES {
@@ -128,9 +128,10 @@ impl Library {
                 offered => offered,
             };
             if found.as_ref().is_some_and(|share| opener.is_private(share)) {
-                return Ok(Named::Nothing);
+                return Ok((Named::Nothing, false));
             }
-            Ok(match found.map(|share| (freshness(&share), share)) {
+            let owner_only = found.as_ref().is_some_and(is_owner_only);
+            let named = match found.map(|share| (freshness(&share), share)) {
                 Some((Freshness::Fresh | Freshness::Touched, share)) => Named::Whole(share),
                 Some((Freshness::Changed { grown }, share)) => match open_regular(&share.path) {
                     Err(why) if !is_gone(&why) => Named::Unreadable(plain_message(&why)),
@@ -141,25 +142,27 @@ impl Library {
                 None => {
                     profile.partials_named(&name)?.into_iter().find_map(Part::open).map_or(Named::Nothing, Named::Part)
                 }
-            })
+            };
+            Ok((named, owner_only))
         });
-        let found = match found.await.map_err(internal)? {
+        let (found, owner_only) = found.await.map_err(internal)?;
+        let found = match found {
             Named::Whole(share) if self.stale.is_disproved(&share.name) => Named::Changed { share, grown: false },
             found => found,
         };
         match found {
-            Named::Whole(share) => Ok(Answer::Stat(stat_of(&share))),
+            Named::Whole(share) => Ok(Answer::Stat(stat_of(&share, owner_only))),
             Named::Part(part) => Ok(Answer::Stat(part.stat())),
-            Named::Changed { share, grown } => self.describe_changed(&asks, share, grown),
+            Named::Changed { share, grown } => self.describe_changed(&asks, share, grown, owner_only),
             Named::Unreadable(why) => Err(refusal(&ReadFailure::Unreadable(why))),
             Named::Nothing => Err(not_found()),
         }
     }
 
     /// A share that changed is described as it was hashed last, if that is no older than the question.
-    fn describe_changed(&self, to: &UserName, share: Share, grown: bool) -> Result<Answer, Refusal> {
+    fn describe_changed(&self, to: &UserName, share: Share, grown: bool, owner_only: bool) -> Result<Answer, Refusal> {
         match self.stale.standing(to, &share.name, grown, Instant::now()) {
-            Standing::Described => Ok(Answer::Stat(stat_of(&share))),
+            Standing::Described => Ok(Answer::Stat(stat_of(&share, owner_only))),
             Standing::Unreadable(why) => Err(refusal(&ReadFailure::Unreadable(why))),
             Standing::Waiting => {
                 self.stale.add(share.name, StaleReason::Metadata);
@@ -272,10 +275,17 @@ impl Library {
 
 /// Some shares as they are on the disk now.
 struct LivePage {
-    /// Each with whether it changed since it was hashed.
-    shares: Vec<(Share, bool)>,
+    shares: Vec<LiveShare>,
     /// Whether there are more behind the last.
     more: bool,
+}
+
+struct LiveShare {
+    share: Share,
+    /// It changed since it was hashed.
+    stale: bool,
+    /// Nobody else may read it here.
+    owner_only: bool,
 }
 
 /// A page of what is there; it is empty only where nothing more is.
@@ -291,12 +301,16 @@ fn live_page(
         if let Some(last) = shares.last() {
             last.name.as_str().clone_into(&mut after);
         }
-        let live = |share: Share| match freshness(&share) {
-            _ if opener.is_private(&share) => None,
-            // Of one that can't be read, whoever wants it hears why.
-            Freshness::Fresh | Freshness::Touched | Freshness::Unreadable(_) => Some((share, false)),
-            Freshness::Changed { .. } => Some((share, true)),
-            Freshness::Missing => None,
+        let live = |share: Share| {
+            let stale = match freshness(&share) {
+                _ if opener.is_private(&share) => return None,
+                // Of one that can't be read, whoever wants it hears why.
+                Freshness::Fresh | Freshness::Touched | Freshness::Unreadable(_) => false,
+                Freshness::Changed { .. } => true,
+                Freshness::Missing => return None,
+            };
+            let owner_only = is_owner_only(&share);
+            Some(LiveShare { share, stale, owner_only })
         };
         let shares: Vec<_> = shares.into_iter().filter_map(live).collect();
         if !shares.is_empty() || !more {
@@ -324,7 +338,7 @@ fn seconds(ns: i64) -> (i64, u32) {
     (ns.div_euclid(1_000_000_000), u32::try_from(ns.rem_euclid(1_000_000_000)).unwrap_or(0))
 }
 
-fn stat_of(share: &Share) -> FileStat {
+fn stat_of(share: &Share, owner_only: bool) -> FileStat {
     let (mtime, mtime_ns) = seconds(share.id.mtime_ns);
     FileStat {
         name: share.name.clone(),
@@ -334,6 +348,7 @@ fn stat_of(share: &Share) -> FileStat {
         mtime,
         mtime_ns,
         executable: share.executable,
+        owner_only,
         partial: false,
         stale: false,
         zero_bytes: Layout::of(share.id.size).map_or(0, |layout| share.zeros.bytes(&layout)),

@@ -15,7 +15,7 @@ mod versions;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use shared::peer::{Answer, Ask, Code, ZEROS};
+use shared::peer::{Answer, Ask, Code, OWNER_ONLY, ZEROS};
 use tokio::task::JoinSet;
 
 use deliveries::UnfinishedFiles;
@@ -244,7 +244,10 @@ async fn answer(
     ask: Ask,
 ) -> Result<(), StreamError> {
     let user = link.user();
-    let in_words = |answer: Answer| if link.knows(ZEROS) { answer } else { answer.without_zeros() };
+    let in_words = |answer: Answer| {
+        let answer = if link.knows(ZEROS) { answer } else { answer.without_zeros() };
+        if link.knows(OWNER_ONLY) { answer } else { answer.without_owner_only() }
+    };
     let library = &serving.library;
     // Also over a link that was dialled here, and however long ago.
     if serving.me.profile.is_blocked(user).unwrap_or(true) {

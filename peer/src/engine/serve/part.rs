@@ -7,7 +7,7 @@ use shared::peer::FileStat;
 
 use crate::engine::part_state::{PartState, state_path};
 use crate::profile::{PartialShare, Profile, ProfileError};
-use crate::sys::open_regular;
+use crate::sys::{is_owner_only, open_regular};
 
 /// Larger groups are not sent before their file is whole: each is hashed in memory first.
 const GROUP_BYTES: u64 = 16 << 20;
@@ -48,6 +48,7 @@ impl Part {
     /// How it is described to others.
     pub(super) fn stat(&self) -> FileStat {
         let PartialShare { name, layout, mtime, executable, hash, .. } = self.share.clone();
-        FileStat { mtime, executable, partial: true, ..FileStat::new(name, hash, &layout) }
+        let owner_only = self.file.metadata().is_ok_and(|metadata| is_owner_only(&metadata));
+        FileStat { mtime, executable, owner_only, partial: true, ..FileStat::new(name, hash, &layout) }
     }
 }
