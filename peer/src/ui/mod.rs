@@ -25,6 +25,7 @@ mod keys;
 mod left_out;
 mod line_editor;
 mod line_view;
+mod links;
 mod look;
 mod output;
 mod paint;

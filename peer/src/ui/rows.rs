@@ -8,14 +8,13 @@ use ratatui_core::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
+use super::links::{FoundLink, links_in};
 use super::wrap::pieces;
 
 /// Fewer columns than these are no place to join words over.
 const JOINED_FROM: usize = 8;
 /// Room that a text wants beside its head; with less it begins below.
 const BESIDE_HEAD: usize = 4;
-/// The longest link; browsers take no longer ones.
-const LINK: usize = 2083;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,7 +61,13 @@ pub(super) fn rows(head: Vec<Span<'static>>, text: &str, style: Style, wrapping:
         if number > 0 || (rows.row.used + BESIDE_HEAD > columns && rows.row.used > indent && !line.is_empty()) {
             rows.end_row(false);
         }
-        pieces(line).for_each(|piece| rows.piece(piece));
+        // Found before the text is broken: a row may end anywhere in a link.
+        let links = links_in(line);
+        let mut at = 0;
+        for piece in pieces(line) {
+            rows.piece(piece, &links_of(piece, at, &links));
+            at += piece.len();
+        }
     }
     rows.end_row(false);
     rows.done
@@ -116,7 +121,7 @@ impl Rows {
         self.done.push(TextRow { line: Line::from(head), goes_on, links });
     }
 
-    fn piece(&mut self, piece: &str) {
+    fn piece(&mut self, piece: &str, links: &[FoundLink]) {
         let width = piece.width();
         let is_blank = piece.trim().is_empty();
         if self.row.is_closed || self.row.used + width > self.columns {
@@ -128,25 +133,23 @@ impl Rows {
                 self.end_row(false);
             }
         }
-        let link = link_of(piece);
         if self.row.used + width > self.columns && width > self.columns - self.indent {
-            return self.long(piece, link.as_ref());
+            return self.long(piece, links);
         }
         if self.row.used + width > self.columns {
             self.end_row(false);
         }
-        match link {
-            None => self.row.push(piece, None),
-            Some((start, end, target)) => {
-                self.row.push(&piece[..start], None);
-                self.row.push(&piece[start..end], Some(&target));
-                self.row.push(&piece[end..], None);
-            }
+        let mut done = 0;
+        for FoundLink { range, target } in links {
+            self.row.push(&piece[done..range.start], None);
+            self.row.push(&piece[range.clone()], Some(target));
+            done = range.end;
         }
+        self.row.push(&piece[done..], None);
     }
 
     /// A word that no row has room for.
-    fn long(&mut self, piece: &str, link: Option<&(usize, usize, Arc<str>)>) {
+    fn long(&mut self, piece: &str, links: &[FoundLink]) {
         let joins = self.joins && self.columns >= JOINED_FROM && piece.graphemes(true).all(is_joinable);
         if joins && self.row.used >= self.columns {
             self.end_row(false);
@@ -157,31 +160,26 @@ impl Rows {
             if self.row.used + cluster.width() > self.columns && (is_begun || self.row.used > 0 && joins) {
                 self.end_row(joins);
             }
-            let target = link.filter(|(start, end, _)| (*start..*end).contains(&at)).map(|(_, _, target)| target);
+            let target = links.iter().find(|link| link.range.contains(&at)).map(|link| &link.target);
             self.row.push(cluster, target);
         }
         self.row.is_closed = joins;
     }
 }
 
+/// The parts of links that are in a piece of the text, which begins at this place.
+fn links_of(piece: &str, at: usize, links: &[FoundLink]) -> Vec<FoundLink> {
+    let end = at + piece.len();
+    let part = |link: &FoundLink| {
+        let range = link.range.start.max(at) - at..link.range.end.min(end).max(at) - at;
+        FoundLink { range, target: link.target.clone() }
+    };
+    links.iter().filter(|link| link.range.start < end && link.range.end > at).map(part).collect()
+}
+
 /// Whether a terminal surely breaks between this and the next one where we say so, and nobody takes it for a blank.
 fn is_joinable(cluster: &str) -> bool {
     cluster.width() == 1 && cluster.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric())
-}
-
-/// Where in a word a link begins and ends, and where it leads.
-fn link_of(word: &str) -> Option<(usize, usize, Arc<str>)> {
-    let start = ["https://", "http://", "ftp://"].into_iter().filter_map(|scheme| word.find(scheme)).min()?;
-    // What ends a sentence, or encloses the link, is no part of it.
-    let link = word[start..].trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}', '>', '"', '\'']);
-    let mut target = String::with_capacity(link.len());
-    for byte in link.bytes() {
-        match byte {
-            b'!'..=b'~' => target.push(char::from(byte)),
-            other => target.push_str(&format!("%{other:02X}")),
-        }
-    }
-    (target.len() <= LINK).then(|| (start, start + link.len(), target.into()))
 }
 
 #[cfg(test)]
@@ -225,6 +223,13 @@ mod tests {
         assert_eq!(rows[0].links, [Link { cells: (1, 10), target: target.clone() }]);
         assert_eq!(rows[1].links, [Link { cells: (0, 8), target }]);
         assert!(wrapped("", "no link: example.org", 40, 0, false)[0].links.is_empty());
+        // The text may be broken between any two of these letters.
+        for joins in [false, true] {
+            let rows = wrapped("", "見て https://a.example/日本語/kkk です", 10, 0, joins);
+            let target = "https://a.example/%E6%97%A5%E6%9C%AC%E8%AA%9E/kkk";
+            let links: Vec<&Link> = rows.iter().flat_map(|row| &row.links).collect();
+            assert!(links.len() > 2 && links.iter().all(|link| *link.target == *target), "{links:?}");
+        }
     }
 
     proptest! {
