@@ -5,14 +5,15 @@
 
 mod beside;
 mod ending;
+mod saying;
 mod unsaid;
 mod wishes;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use shared::UserName;
-use shared::peer::MessageId;
+use shared::peer::{ChatMessage, MessageId};
+use shared::{FileName, UserName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,13 +22,13 @@ use self::beside::Done;
 pub(super) use self::beside::look_up;
 use self::ending::How;
 pub(super) use self::ending::{Ended, say_goodbye};
-use self::unsaid::Unsaid;
+use self::unsaid::UnsaidMessages;
 use super::Context;
 use super::background_fetch::{BackgroundFetches, FromFetch};
 use super::bell::Bell;
 use super::connection::{Connection, Heard};
 use super::station::Station;
-use crate::engine::chat::{Direction, HistoryQuery, StoredMessage};
+use crate::engine::chat::{Direction, StoredMessage};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, FromNode, Outcome, Reply};
 use crate::engine::{Error, Me};
@@ -43,15 +44,12 @@ const HANGS_UP: Duration = Duration::from_millis(200);
 /// For what is said to arrive before the node it goes through ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Messages among which those are looked for that may have been stored by a node that ended.
-const UNSAID_AMONG: usize = 10_000;
-
 /// What a reply of the node is to.
 #[derive(Debug)]
 enum Asked {
     Say {
         to: UserName,
-        text: String,
+        message: ChatMessage,
     },
     People,
     History {
@@ -61,7 +59,6 @@ enum Asked {
     CatchUp {
         with: UserName,
     },
-    Unsaid,
     Found {
         with: UserName,
         words: String,
@@ -71,7 +68,10 @@ enum Asked {
         blocked: bool,
     },
     /// What is lost if our own node ends before.
-    Offer,
+    Offer {
+        to: UserName,
+        name: FileName,
+    },
     Quiet,
 }
 
@@ -85,7 +85,11 @@ struct Session<'a, V> {
     fetches: BackgroundFetches,
     /// What was said here and is not stored over there.
     under_way: HashSet<MessageId>,
-    unsaid: Unsaid,
+    unsaid: UnsaidMessages,
+    /// The first of them is being stored.
+    is_storing: bool,
+    /// The user knows that it can't be stored.
+    is_unstored_told: bool,
     /// It won't get there before the farewell is over.
     is_held: bool,
     /// The user knows that the node's process is stopped.
@@ -125,7 +129,9 @@ pub(super) async fn attend<V: View>(
         jobs: JoinSet::new(),
         fetches,
         under_way: HashSet::new(),
-        unsaid: Unsaid::default(),
+        unsaid: UnsaidMessages::default(),
+        is_storing: false,
+        is_unstored_told: false,
         is_held: false,
         is_node_stopped: false,
         seen: HashMap::new(),
@@ -138,6 +144,7 @@ pub(super) async fn attend<V: View>(
         is_warned: false,
     };
     let how = session.run(&mut keys, &mut told).await;
+    let lost = session.store_rest().await;
     let Session { mut view, connection, mut jobs, fetches, mut at_once, mut said, offering, under_way, .. } = session;
     if at_once {
         said.extend(fetches.give_up());
@@ -147,17 +154,21 @@ pub(super) async fn attend<V: View>(
             () = interrupted(&mut keys) => at_once = true,
         }
     }
+    said.extend(lost);
     said.extend(offering.into_values().map(|what| format!("not offered, it was still being hashed: {what}")));
     jobs.shutdown().await;
     let closed = view.close();
     drop(view);
     let is_last_node = connection.owns_node();
-    if !at_once {
-        // What a node of our own ended with is why the view did.
-        connection.close().await?;
-    }
-    let how = how?;
-    closed?;
+    // What a node of our own ended with is why the view did.
+    let node_ended = if at_once { Ok(()) } else { connection.close().await };
+    let how = match node_ended.and(how).and_then(|how| Ok(closed.map(|()| how)?)) {
+        Ok(how) => how,
+        Err(error) => {
+            said.iter().for_each(|line| context.output.note(line));
+            return Err(error);
+        }
+    };
     said.extend(if is_last_node { ending::all_that_waits(me) } else { ending::waits(under_way.len(), &[]) });
     said.extend(is_last_node.then(|| format!("{} is offline now: `peer serve` stays online", me.user)));
     Ok(Ended { how, said })
@@ -241,6 +252,7 @@ impl<V: View> Session<'_, V> {
                 }
                 _ = tick.tick() => {
                     self.look_at_node()?;
+                    self.store_next();
                     self.news(&News::Tick)?;
                     changed = true;
                 }
@@ -261,7 +273,7 @@ impl<V: View> Session<'_, V> {
 
     /// Whether nothing that was said is lost with our own node.
     fn has_said_all(&self) -> bool {
-        let is_said = |asked: &Asked| matches!(asked, Asked::Say { .. } | Asked::Offer);
+        let is_said = |asked: &Asked| matches!(asked, Asked::Say { .. } | Asked::Offer { .. });
         let is_saying = || !self.unsaid.is_empty() || self.asked.values().any(is_said);
         self.offering.is_empty()
             && (self.is_held || !is_saying())
@@ -286,10 +298,14 @@ impl<V: View> Session<'_, V> {
         }
     }
 
-    fn ask(&mut self, action: Action, asked: Asked) {
-        if let Some(id) = self.connection.send(action) {
-            self.asked.insert(id, asked);
-        }
+    /// Has the node do something; false when there is none that takes it.
+    fn ask(&mut self, action: Action, asked: Asked) -> bool {
+        let id = self.connection.send(action);
+        id.is_some_and(|id| self.asked.insert(id, asked).is_none())
+    }
+
+    fn problem(&mut self, what: String) -> Result<(), Error> {
+        self.news(&News::Problem(what))
     }
 
     fn take_from_node(&mut self, from: FromNode) -> Result<(), Error> {
@@ -322,12 +338,6 @@ impl<V: View> Session<'_, V> {
             Asked::CatchUp { with } => {
                 News::CaughtUp { with, messages: self.look_at(serde_json::from_value(value).map_err(wrong)?) }
             }
-            Asked::Unsaid => {
-                let messages: Vec<StoredMessage> = serde_json::from_value(value).map_err(wrong)?;
-                let again = self.unsaid.take(&messages);
-                again.into_iter().for_each(|(to, text)| self.say(to, text));
-                return Ok(());
-            }
             Asked::Found { with, words } => {
                 News::Found { with, words, messages: serde_json::from_value(value).map_err(wrong)? }
             }
@@ -338,7 +348,7 @@ impl<V: View> Session<'_, V> {
                     false => format!("{user} is no longer ignored"),
                 })
             }
-            Asked::Say { .. } | Asked::Offer | Asked::Quiet => return Ok(()),
+            Asked::Say { .. } | Asked::Offer { .. } | Asked::Quiet => return Ok(()),
         };
         self.news(&news)
     }
@@ -346,11 +356,9 @@ impl<V: View> Session<'_, V> {
     /// What is on its way when the user leaves.
     fn follow(&mut self, event: &Event) {
         match event {
-            Event::Said { message, seq, .. } => {
-                self.unsaid.stored(*seq);
+            Event::Said { message, .. } => {
                 self.under_way.insert(message.id);
             }
-            Event::Received { seq, .. } => self.unsaid.stored(*seq),
             Event::State { id, state, .. } if !state.is_open() => {
                 self.under_way.remove(id);
             }
@@ -362,7 +370,6 @@ impl<V: View> Session<'_, V> {
     /// The same, from the history.
     fn look_at(&mut self, messages: Vec<StoredMessage>) -> Vec<StoredMessage> {
         for stored in &messages {
-            self.unsaid.stored(stored.seq);
             if stored.direction == Direction::Out && !stored.state.is_open() {
                 self.under_way.remove(&stored.message.id);
             }
@@ -376,13 +383,11 @@ impl<V: View> Session<'_, V> {
             Done::Offered { number, to, offered } => {
                 self.offering.remove(&number);
                 match offered {
-                    Ok(names) => names.into_iter().for_each(|name| {
-                        self.ask(Action::Offer { to: to.clone(), name, wait: false }, Asked::Offer);
-                    }),
-                    Err(error) => return self.news(&News::Problem(error.to_string())),
+                    Ok(names) => names.into_iter().try_for_each(|name| self.say_offer(to.clone(), name)),
+                    Err(error) => self.problem(error.to_string()),
                 }
-                Ok(())
             }
+            Done::Stored { message, stored } => self.stored(&message, stored),
             Done::Nothing => Ok(()),
         }
     }
@@ -414,16 +419,12 @@ impl<V: View> Session<'_, V> {
 
     /// The node has ended: what it didn't answer may be done, or not.
     async fn lost(&mut self, why: Error) -> Result<(), Error> {
-        if self.leaving.is_some() {
-            return Err(why);
-        }
+        tracing::debug!("the node has ended: {why}");
+        self.take_back_unanswered();
+        self.store_next();
         self.connection.lose(self.context, self.me).await?;
-        let mut asked: Vec<(u64, Asked)> = self.asked.drain().collect();
-        asked.sort_unstable_by_key(|(id, _)| *id);
-        for (_, asked) in asked {
-            if let Asked::Say { to, text } = asked {
-                self.unsaid.push(to, text);
-            }
+        if self.leaving.is_some() {
+            return Ok(());
         }
         self.news(&News::Note("the node that was running has ended: looking for another one".to_owned()))
     }
@@ -432,10 +433,9 @@ impl<V: View> Session<'_, V> {
     fn found(&mut self) -> Result<(), Error> {
         self.ask(Action::Watch, Asked::Quiet);
         self.ask(Action::People, Asked::People);
-        if !self.unsaid.is_empty() {
-            let query = HistoryQuery { after: Some(self.unsaid.since()), ..HistoryQuery::last(UNSAID_AMONG) };
-            self.ask(Action::History(query), Asked::Unsaid);
-        }
+        self.store_next();
+        // It may have looked through the outbox before the last of what was said was in it.
+        self.ask(Action::Wake { user: None }, Asked::Quiet);
         self.news(&News::Event(Event::Missed { count: 0 }))?;
         let whose = if self.connection.owns_node() { "a node of its own" } else { "the node that runs now" };
         self.news(&News::Note(format!("this view goes on with {whose}")))

@@ -55,5 +55,5 @@ pub use output::{ColorChoice, LogLine, Output, OutputOptions};
 pub use raw::give_back;
 pub use secret::{Secret, prompt, read_secret};
 pub use share_bar::ShareBar;
-pub use text::{age, date, files, moment, size, time};
+pub use text::{age, date, excerpt, files, moment, size, time};
 pub use view::{CAUGHT_UP_AT_ONCE, FOUND_AT_ONCE, News, View, Wish};

@@ -4,12 +4,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use shared::safe_text::safe_line;
 
 pub use crate::engine::amount::size;
+
+/// Characters by which a text is recognised.
+const EXCERPT: usize = 40;
 
 /// `1 file`, `2 files`.
 pub fn files(count: usize) -> String {
     if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+/// Returns the beginning of a text, in quotes, by which a person recognises it.
+pub fn excerpt(text: &str) -> String {
+    let line = safe_line(text);
+    let mut beginning: String = line.chars().take(EXCERPT).collect();
+    if beginning.len() < line.len() {
+        beginning.push('…');
+    }
+    format!("\"{beginning}\"")
 }
 
 /// How fast, for people.

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use shared::peer::ChatMessage;
 use shared::tracker::{ErrorCode, Request, Whois, WhoisReply};
 use shared::{FileName, UserName};
 use tokio::sync::mpsc;
 
 use super::super::background_fetch::FromFetch;
 use super::super::paths as written;
+use crate::engine::chat::{self, StoredMessage};
 use crate::engine::event::{Course, Transfer, TransferState};
 use crate::engine::{Error, Me, blocking, browse, contacts, offers, search};
 use crate::net::TrackerError;
@@ -29,7 +31,18 @@ pub(super) enum Done {
         to: UserName,
         offered: Result<Vec<FileName>, Error>,
     },
+    /// A message is stored, or not.
+    Stored {
+        message: ChatMessage,
+        stored: Result<StoredMessage, Error>,
+    },
     Nothing,
+}
+
+/// Stores a message of ours, which the next node sends.
+pub(super) async fn store(me: Me, to: UserName, message: ChatMessage) -> Done {
+    let stored = chat::store_ours(&me, &to, message.clone(), |_| {}).await;
+    Done::Stored { message, stored }
 }
 
 /// What somebody shares, by asking them.

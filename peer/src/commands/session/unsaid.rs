@@ -1,84 +1,66 @@
-//! What was said to a node that ended before it told whether it stored that. Pure.
+//! Messages that no node is known to have stored, in the order in which they were written. Pure.
+
+use std::collections::VecDeque;
 
 use shared::UserName;
+use shared::peer::{ChatMessage, MessageId};
 
-use crate::engine::chat::{Direction, StoredMessage};
-
-/// Things said, in their order.
+/// A queue of messages that are still to be stored. Storing one twice is harmless: its id tells.
 #[derive(Debug, Default)]
-pub(super) struct Unsaid {
-    waiting: Vec<(UserName, String)>,
-    /// The place of the last message that is known to be stored.
-    last: i64,
-    /// The same when the first of these was said.
-    since: i64,
+pub(super) struct UnsaidMessages {
+    waiting: VecDeque<(UserName, ChatMessage)>,
 }
 
-impl Unsaid {
-    /// A message is known to be stored.
-    pub(super) fn stored(&mut self, seq: i64) {
-        self.last = self.last.max(seq);
+impl UnsaidMessages {
+    /// Adds a message behind the others.
+    pub(super) fn push(&mut self, to: UserName, message: ChatMessage) {
+        self.waiting.push_back((to, message));
     }
 
-    /// Whatever of it is stored is behind this place.
-    pub(super) const fn since(&self) -> i64 {
-        self.since
+    /// Adds messages that were written before the others, in their order.
+    pub(super) fn put_before(&mut self, earlier: Vec<(UserName, ChatMessage)>) {
+        earlier.into_iter().rev().for_each(|message| self.waiting.push_front(message));
     }
 
-    /// It may be stored, or not.
-    pub(super) fn push(&mut self, to: UserName, text: String) {
-        if self.waiting.is_empty() {
-            self.since = self.last;
-        }
-        self.waiting.push((to, text));
+    /// Returns the message that is to be stored next.
+    pub(super) fn first(&self) -> Option<&(UserName, ChatMessage)> {
+        self.waiting.front()
     }
 
-    /// Whether there is nothing.
-    pub(super) const fn is_empty(&self) -> bool {
+    /// Forgets a message that is stored, or never will be.
+    pub(super) fn remove(&mut self, id: MessageId) {
+        self.waiting.retain(|(_, message)| message.id != id);
+    }
+
+    /// Tells whether nothing is to be stored.
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-    }
-
-    /// What was not stored and is to be said again, given the messages behind [`Unsaid::since`].
-    pub(super) fn take(&mut self, stored: &[StoredMessage]) -> Vec<(UserName, String)> {
-        let mut ours: Vec<&StoredMessage> =
-            stored.iter().filter(|stored| stored.direction == Direction::Out && stored.seq > self.since).collect();
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.retain(|(to, text)| {
-            // As it is composed, without its line end.
-            let text = text.trim_end_matches(['\r', '\n']);
-            let place = ours.iter().position(|stored| stored.peer == *to && stored.message.text == text);
-            place.map(|place| ours.remove(place)).is_none()
-        });
-        waiting
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::peer::{ChatMessage, MessageId};
-
     use super::*;
-    use crate::engine::chat::MessageState;
-
-    fn stored(seq: i64, text: &str) -> StoredMessage {
-        let id = MessageId::from_bytes(i128::from(seq).to_be_bytes());
-        let message = ChatMessage { id, ts: 0, text: text.to_owned(), offer: None, room: None };
-        let (direction, state) = (Direction::Out, MessageState::Waiting);
-        StoredMessage { seq, peer: "bob".parse().unwrap(), direction, message, state, at: 0 }
-    }
 
     #[test]
-    fn only_what_was_not_stored_is_said_again() {
+    fn the_order_is_that_of_writing() {
         let bob: UserName = "bob".parse().unwrap();
-        let mut unsaid = Unsaid::default();
-        unsaid.stored(5);
-        for text in ["ok", "ok", "and\n", "so on"] {
-            unsaid.push(bob.clone(), text.to_owned());
+        let message = |byte: u8| {
+            let id = MessageId::from_bytes([byte; 16]);
+            (bob.clone(), ChatMessage { id, ts: 0, text: byte.to_string(), offer: None, room: None })
+        };
+        let mut unsaid = UnsaidMessages::default();
+        let (to, third) = message(3);
+        unsaid.push(to, third);
+        // The node ended without an answer to these.
+        unsaid.put_before(vec![message(1), message(2)]);
+        unsaid.remove(message(2).1.id);
+        let mut order = Vec::new();
+        while let Some((_, first)) = unsaid.first().cloned() {
+            order.push(first.text);
+            unsaid.remove(first.id);
         }
-        // Also what happens before it is looked at.
-        unsaid.stored(8);
-        let there = [stored(4, "so on"), stored(6, "ok"), stored(7, "and")];
-        assert_eq!(unsaid.take(&there), [(bob.clone(), "ok".to_owned()), (bob, "so on".to_owned())]);
+        assert_eq!(order, ["1", "3"]);
         assert!(unsaid.is_empty());
     }
 }

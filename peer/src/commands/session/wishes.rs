@@ -17,9 +17,13 @@ impl<V: View> Session<'_, V> {
     pub(super) fn see_to(&mut self, wishes: Vec<Wish>) -> Result<(), Error> {
         for wish in wishes {
             match wish {
-                Wish::Say { to, text } => self.say(to, text),
-                Wish::Typing { to } => self.ask(Action::Typing { to }, Asked::Quiet),
-                Wish::People => self.ask(Action::People, Asked::People),
+                Wish::Say { to, text } => {
+                    #[cfg(debug_assertions)]
+                    panic_if_told(&text);
+                    self.say(to, &text)?;
+                }
+                Wish::Typing { to } => drop(self.ask(Action::Typing { to }, Asked::Quiet)),
+                Wish::People => drop(self.ask(Action::People, Asked::People)),
                 Wish::History { with, before, age, limit } => {
                     let since = age.map(|age| now_ms().saturating_sub(age));
                     let query = HistoryQuery { before, since, ..HistoryQuery::with(&with, limit) };
@@ -72,17 +76,6 @@ impl<V: View> Session<'_, V> {
         }
         self.tell_what_was_seen();
         Ok(())
-    }
-
-    pub(super) fn say(&mut self, to: UserName, text: String) {
-        #[cfg(debug_assertions)]
-        panic_if_told(&text);
-        // What was said before comes before.
-        if self.connection.is_there() && self.unsaid.is_empty() {
-            self.ask(Action::Say { to: to.clone(), text: text.clone(), message: None }, Asked::Say { to, text });
-        } else {
-            self.unsaid.push(to, text);
-        }
     }
 
     pub(super) fn offer(&mut self, to: UserName, paths: Vec<PathBuf>) {
