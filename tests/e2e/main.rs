@@ -35,6 +35,7 @@ mod hostile_peer;
 mod hostile_tracker;
 mod house;
 mod identity;
+mod interruptions;
 mod keyboard;
 mod kill_loop;
 mod leaving;

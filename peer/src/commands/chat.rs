@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::session;
 use super::station::Station;
-use super::{Context, say};
+use super::{Context, filter, say};
 use crate::engine::chat::{HistoryQuery, StoredMessage};
 use crate::engine::node::control::{Lifetime, NodeClient};
 use crate::engine::{Error, Me};
@@ -25,12 +25,12 @@ pub(super) async fn run(context: &Context, user: &UserName, text: Option<&str>, 
         return Err(Error::Usage("that is you".to_owned()));
     }
     match text {
-        Some(text) => cancellable(context, say::one(context, &me, user, text, now)).await,
+        Some(text) => say::one(context, &me, user, text, now).await,
         None if is_for_people(context) => {
             refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
             converse(context, &me, user).await
         }
-        None => say::lines(context, &me, user, now).await,
+        None => filter::run(context, &me, user, now).await,
     }
 }
 

@@ -98,18 +98,41 @@ impl Connection {
     }
 }
 
-async fn seek(context: Context, me: Me) -> Result<Station, Error> {
+/// Finds another node when the one in use has ended: the one that is started in its place, else one of our own.
+///
+/// # Errors
+/// [`Error`]: there is none, and none can be started.
+pub(super) async fn another(context: &Context, me: &Me, lifetime: Lifetime) -> Result<Station, Error> {
+    let restarted = tokio::select! {
+        () = context.cancel.cancelled() => return Err(Error::Interrupted),
+        restarted = restarted(me) => restarted?,
+    };
+    match restarted {
+        Some(station) => Ok(station),
+        None => Station::open(context, me, lifetime).await,
+    }
+}
+
+/// Waits for the node that is started in the place of the one that ended.
+async fn restarted(me: &Me) -> Result<Option<Station>, Error> {
     // One that is started again, as services are, comes back: whoever takes its place would keep it out.
     let patience = tokio::time::Instant::now() + GRACE;
     while tokio::time::Instant::now() < patience {
-        demand_account(&me)?;
-        match Station::running(&me).await {
-            Ok(Some(station)) => return Ok(station),
+        demand_account(me)?;
+        match Station::running(me).await {
+            Ok(Some(station)) => return Ok(Some(station)),
             Ok(None) => {}
             Err(error) if may_pass(&error) => tracing::debug!("the node can't be talked to: {error}"),
             Err(error) => return Err(error),
         }
         tokio::time::sleep(LOOK).await;
+    }
+    Ok(None)
+}
+
+async fn seek(context: Context, me: Me) -> Result<Station, Error> {
+    if let Some(station) = restarted(&me).await? {
+        return Ok(station);
     }
     let mut backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(10));
     loop {

@@ -13,6 +13,9 @@ use crate::profile::ProfileError;
 use crate::sys::is_stdout_closed;
 use crate::ui::{message_json, message_line, moment};
 
+/// Digits of a message's id by which it is named.
+pub(super) const SHORT_ID: usize = 8;
+
 /// What of the past is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Past {
@@ -92,7 +95,7 @@ pub(super) fn outbox(context: &Context) -> Result<(), Error> {
             context.output.object("outbox", &object)?;
             continue;
         }
-        let id = &stored.message.id.to_string()[..8];
+        let id = &stored.message.id.to_string()[..SHORT_ID];
         let remark = if *frozen { format!("  (held back: the key of {} changed)", stored.peer) } else { String::new() };
         let line = message_line(&format!("to {}", stored.peer), &stored.message.text);
         let days = left.as_secs().div_ceil(24 * 3600);

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `status` | | user, address?, pid, lifetime, elsewhere?: where the account is online instead |
 //! | `say` | to, text, message? | the stored message, at once; what becomes of it comes as events |
-//! | `deliver` | to, text, now | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
+//! | `deliver` | to, text, now, message? | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
 //! | `drop` | to, message | whether it waited; it is taken out of what waits |
 //! | `offer` | to, name, wait | as `say` or `deliver`, of a file that is offered to them |
 //! | `flush` | to | why?: why what waits for them did not go, if it didn't |
@@ -109,6 +109,9 @@ pub enum Action {
         /// Give it up when it can't be delivered now.
         #[serde(default)]
         now: bool,
+        /// Its id, for who may have to take it back, or to say it again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<MessageId>,
     },
     /// Try what waits for somebody, and tell how that went.
     Flush {

@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::UserName;
+use shared::peer::ChatMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -109,8 +110,9 @@ impl NodeClient {
     ///
     /// # Errors
     /// [`Error::Told`] with what the node says.
-    pub async fn deliver(&mut self, to: &UserName, text: &str, now: bool) -> Result<Delivery, Error> {
-        self.call(Action::Deliver { to: to.clone(), text: text.to_owned(), now }).await
+    pub async fn deliver(&mut self, to: &UserName, message: &ChatMessage, now: bool) -> Result<Delivery, Error> {
+        let (text, message) = (message.text.clone(), Some(message.id));
+        self.call(Action::Deliver { to: to.clone(), text, now, message }).await
     }
 
     /// Tries what waits for somebody, and tells why it did not go if it didn't.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::peer::Code;
+use shared::peer::{ChatMessage, Code, MessageId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -188,13 +188,11 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
     let (me, post) = (&shared.me, &shared.exchange.post);
     Ok(match action {
         Action::Status => json!(status(shared)),
-        Action::Say { to, text, message } => {
-            let mut composed = chat::compose(&text)?;
-            composed.id = message.unwrap_or(composed.id);
-            json!(post.say(&to, composed).await?)
-        }
+        Action::Say { to, text, message } => json!(post.say(&to, composed(&text, message)?).await?),
         Action::Drop { to, message } => json!(post.drop_waiting(&to, message).await?),
-        Action::Deliver { to, text, now } => json!(post.deliver(&to, chat::compose(&text)?, now).await?),
+        Action::Deliver { to, text, now, message } => {
+            json!(post.deliver(&to, composed(&text, message)?, now).await?)
+        }
         Action::Offer { to, name, wait } => {
             let message = chat::compose_offer(&me.user, offers::find(me, &to, &name)?);
             if wait { json!(post.deliver(&to, message, false).await?) } else { json!(post.say(&to, message).await?) }
@@ -261,6 +259,12 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
         Action::HandOver => return Err(ProfileError::NodeRuns { pid: Some(std::process::id()) }.into()),
         Action::Watch | Action::Transfer(_) | Action::Stop => Value::Null,
     })
+}
+
+/// Makes a message of a text, with that id if one is given.
+fn composed(text: &str, id: Option<MessageId>) -> Result<ChatMessage, Error> {
+    let message = chat::compose(text)?;
+    Ok(ChatMessage { id: id.unwrap_or(message.id), ..message })
 }
 
 fn status(shared: &Shared) -> Status {

@@ -1,0 +1,210 @@
+//! Messages whose sending is interrupted: by the end of the node, of the view, or by Ctrl-C. Each is kept and told, or taken
+//! back and told.
+
+use tests::{Lab, Process, Terminal, User};
+
+const CTRL_C: &str = "\u{3}";
+const CTRL_D: &str = "\u{4}";
+
+/// How a view is left, and the exit code of that.
+type Way = (&'static str, fn(&mut Terminal), i32);
+
+const WAYS: [Way; 3] = [
+    ("Ctrl-D", |view| view.press(&format!("LOST by Ctrl-D\r{CTRL_D}")), 0),
+    ("Ctrl-C", |view| view.press(&format!("LOST by Ctrl-C\r{CTRL_C}")), 130),
+    (
+        "SIGTERM",
+        |view| {
+            view.press("LOST by SIGTERM\r");
+            view.wait_for("you: LOST by SIGTERM");
+            view.process().terminate();
+        },
+        143,
+    ),
+];
+
+fn ends(node: Process) {
+    node.terminate();
+    node.finish().exits(143);
+}
+
+fn waits(user: &User<'_>) -> String {
+    user.peer(["outbox"]).run().exits(0).out()
+}
+
+/// Waits until a message is in the outbox; no event tells that to a process that is elsewhere.
+fn until_queued(user: &User<'_>, text: &str) {
+    let deadline = std::time::Instant::now() + tests::PATIENCE;
+    while !waits(user).contains(text) {
+        assert!(std::time::Instant::now() < deadline, "{text} is never queued");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_is_said_without_a_node_is_kept_however_the_view_is_left() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let his = bob.serve();
+    alice.peer(["chat", "bob", "hi"]).run().exits(0);
+    for (number, arguments) in [&["chat", "bob"][..], &["ui"]].into_iter().enumerate() {
+        for (name, leave, code) in WAYS {
+            let hers = alice.serve();
+            let mut view = alice.peer(arguments).in_terminal(100, 16);
+            if arguments == ["ui"] {
+                view.wait_for("● bob");
+                view.press("\r");
+                view.wait_for("[bob online]");
+            } else {
+                view.wait_for("talking to bob");
+            }
+            ends(hers);
+            view.wait_for("the node that was running has ended");
+            leave(&mut view);
+            let (outcome, screen) = view.finish();
+            outcome.exits(code);
+            let text = format!("LOST by {name}");
+            assert!(waits(&alice).contains(&text), "{arguments:?}, {name}: {}", screen.text());
+            assert!(screen.text().contains("1 message waits"), "{arguments:?}, {name}: {}", screen.text());
+            let hers = alice.serve();
+            his.wait_for_nth(&format!("alice: {text}"), number + 1);
+            ends(hers);
+        }
+    }
+}
+
+#[test]
+fn what_is_said_without_a_node_is_seen_at_once_and_goes_once_and_in_order() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (hers, his) = (alice.serve(), bob.serve());
+    let mut view = alice.peer(["chat", "bob"]).in_terminal(80, 16);
+    view.wait_for("talking to bob");
+    view.press("zero\r");
+    his.wait_for("alice: zero");
+    ends(hers);
+    view.wait_for("the node that was running has ended");
+    view.press("one\rtwo\r");
+    let screen = view.wait_for_screen("both, waiting", |screen| {
+        ["you: one", "you: two"]
+            .iter()
+            .all(|text| screen.lines().iter().any(|line| line.starts_with('…') && line.ends_with(text)))
+    });
+    assert!(!screen.text().contains("this view goes on with"), "{}", screen.text());
+    view.press("three\r");
+    view.wait_for("this view goes on with");
+    view.press("four\r");
+    his.wait_for("alice: four");
+    view.wait_for_screen("all of them stored", |screen| {
+        screen.lines().iter().filter(|line| line.starts_with('✓') && line.contains("you: ")).count() == 5
+    });
+    let said = his.said();
+    let order: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once(" alice: ")?.1)).collect();
+    assert_eq!(order, ["zero", "one", "two", "three", "four"], "{said}");
+    view.press(CTRL_D);
+    let screen = view.finish().1;
+    for text in order {
+        assert_eq!(screen.text().matches(&format!("you: {text}")).count(), 1, "{}", screen.text());
+    }
+}
+
+#[test]
+fn a_stopped_node_loses_nothing_that_was_told_to_it() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (hers, his) = (alice.serve(), bob.serve());
+    let mut view = alice.peer(["chat", "bob"]).in_terminal(80, 16);
+    view.wait_for("talking to bob");
+    hers.freeze();
+    view.press(&format!("while it is stopped\r{CTRL_D}"));
+    view.finish().0.exits(0);
+    hers.kill();
+    hers.finish().exits(137);
+    assert!(waits(&alice).contains("while it is stopped"), "{}", waits(&alice));
+    let _hers = alice.serve();
+    his.wait_for("alice: while it is stopped");
+}
+
+#[test]
+fn a_message_that_was_to_go_now_is_taken_back_at_ctrl_c() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let his = bob.serve();
+    alice.peer(["chat", "bob", "hi"]).run().exits(0);
+    his.freeze();
+    for has_node in [false, true] {
+        let hers = has_node.then(|| alice.serve());
+        for (ends, code) in [(Process::interrupt as fn(&Process), 130), (Process::terminate, 143)] {
+            let sending = alice.peer(["chat", "bob", "now or never", "--now"]).start();
+            until_queued(&alice, "now or never");
+            ends(&sending);
+            sending.finish().exits(code).says("interrupted: the message was given up");
+            assert_eq!(waits(&alice), "");
+        }
+        let sending = alice.peer(["chat", "bob", "whenever"]).start();
+        until_queued(&alice, "whenever");
+        sending.interrupt();
+        sending.finish().exits(130).says("the message stays queued (`peer outbox drop ");
+        let queued = waits(&alice);
+        assert_eq!(queued.lines().count(), 1, "{queued}");
+        let id = queued.split_whitespace().next().unwrap().to_owned();
+        alice.peer(["outbox", "drop", &id]).run().exits(0);
+        if let Some(hers) = hers {
+            is_killed(hers);
+        }
+    }
+    his.thaw();
+    alice.peer(["chat", "bob", "afterwards"]).run().exits(0);
+    his.wait_for("alice: afterwards");
+    alice.peer(["history", "bob"]).run().exits(0).prints("now or never  (dropped)");
+}
+
+fn is_killed(node: Process) {
+    node.kill();
+    node.finish().exits(137);
+}
+
+#[test]
+fn a_filter_goes_on_when_its_node_ends() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let (hers, his) = (alice.serve(), bob.serve());
+    let mut filter = alice.peer(["chat", "bob"]).open_stdin().start();
+    filter.write("one\n");
+    his.wait_for("alice: one");
+    ends(hers);
+    filter.write("two\nthree\n");
+    filter.wait_for("going on with another one");
+    his.wait_for("alice: three");
+    filter.write("four\n");
+    filter.close_stdin();
+    filter.finish().exits(0);
+    let said = his.said();
+    let order: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once(" alice: ")?.1)).collect();
+    assert_eq!(order, ["one", "two", "three", "four"], "{said}");
+    assert_eq!(waits(&alice), "");
+}
+
+#[test]
+fn a_filter_without_any_node_queues_its_lines_and_says_so() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let his = bob.serve();
+    let tracker = lab.take_tracker();
+    for (now, words) in [(false, "2 messages are queued (`peer outbox`)"), (true, "not sent: \"two\"")] {
+        let hers = alice.serve();
+        let mut filter = alice.peer(["chat", "bob"]).args(now.then_some("--now")).open_stdin().start();
+        filter.write("one\n");
+        his.wait_for_nth(" alice: one", 1 + usize::from(now));
+        // Nor can there be another one.
+        tracker.freeze();
+        is_killed(hers);
+        filter.write("two\nthree\n");
+        filter.close_stdin();
+        let outcome = filter.finish();
+        outcome.exits(7).says(words);
+        tracker.thaw();
+        assert_eq!(waits(&alice).lines().count(), if now { 0 } else { 2 });
+        alice.peer(["chat", "bob", "in between"]).run().exits(0);
+    }
+}
