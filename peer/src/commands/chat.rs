@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 
 use shared::UserName;
-use tokio::sync::mpsc;
 
+use super::say::stdin_lines;
 use super::session;
 use super::station::Station;
 use super::{Context, filter, say};
@@ -12,7 +12,7 @@ use crate::engine::chat::{HistoryQuery, StoredMessage};
 use crate::engine::node::control::{Lifetime, NodeClient};
 use crate::engine::{Error, Me};
 use crate::sys::job;
-use crate::ui::{Key, LineTerminal, LineView};
+use crate::ui::{LineTerminal, LineView, PlainTerminal};
 
 /// Messages of the past that a conversation begins with.
 const SHOWN_BEFORE: usize = 20;
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, user: &UserName, text: Option<&str>, 
     }
     match text {
         Some(text) => say::one(context, &me, user, text, now).await,
-        None if is_for_people(context) => {
+        None if !now && is_interactive(context) => {
             refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
             converse(context, &me, user).await
         }
@@ -34,11 +34,16 @@ pub(super) async fn run(context: &Context, user: &UserName, text: Option<&str>, 
     }
 }
 
-/// Whether a view can be shown: on a terminal that can move its cursor.
+/// Whether a person reads and writes: on a terminal, whatever that can do.
+pub(super) fn is_interactive(context: &Context) -> bool {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    is_terminal && !context.no_input && !context.output.is_json()
+}
+
+/// Whether a view can be drawn: on a terminal that can move its cursor.
 pub(super) fn is_for_people(context: &Context) -> bool {
     let is_unknown = std::env::var_os("TERM").is_none_or(|term| term.is_empty());
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    is_terminal && !is_unknown && !context.output.is_plain() && !context.no_input && !context.output.is_json()
+    is_interactive(context) && !is_unknown && !context.output.is_plain()
 }
 
 /// A view in the background would be stopped as soon as it touched the terminal, and with it a node that it owns.
@@ -65,26 +70,32 @@ async fn cancellable<T>(context: &Context, work: impl Future<Output = Result<T, 
 /// A conversation in the terminal, over the running node or one of its own.
 async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Error> {
     let mut station = Station::open(context, me, Lifetime::View).await?;
-    let ended = match begin(context, user, &mut station).await {
-        Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
+    let model = match begin(context, user, &mut station).await {
+        Ok(model) => model,
         Err(error) => {
             station.close().await?;
             return Err(error);
         }
     };
+    let ended = if is_for_people(context) {
+        match LineTerminal::open(model) {
+            Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
+            Err(why) => return station.close().await.and(Err(why.into())),
+        }
+    } else {
+        match stdin_lines().and_then(|lines| Ok(PlainTerminal::open(model, user, context.output.clone(), lines)?)) {
+            Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
+            Err(error) => return station.close().await.and(Err(error)),
+        }
+    };
     session::say_goodbye(context, &ended)
 }
 
-async fn begin(
-    context: &Context,
-    user: &UserName,
-    station: &mut Station,
-) -> Result<(LineTerminal, mpsc::Receiver<Key>), Error> {
+async fn begin(context: &Context, user: &UserName, station: &mut Station) -> Result<LineView, Error> {
     let client = &mut station.client;
     let people = cancellable(context, client.people()).await?;
     let (before, unread_from) = cancellable(context, past(client, user)).await?;
-    let model = LineView::new(context.output.look(), user, &people, &before, unread_from);
-    Ok(LineTerminal::open(model)?)
+    Ok(LineView::new(context.output.look(), user, &people, &before, unread_from))
 }
 
 /// What a conversation begins with: what is unread, or the end of it, and a little before that; and where the unread

@@ -57,14 +57,15 @@ impl Output {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        // What people set who have their terminal read to them.
+        let accessible = std::env::var_os("ACCESSIBLE").is_some_and(|value| !value.is_empty() && value != "0");
+        let plain = options.plain || accessible || dumb;
         let color = |terminal: bool| match options.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => terminal && !dumb && !no_color,
+            ColorChoice::Auto => terminal && !plain && !no_color,
         };
-        // What people set who have their terminal read to them.
-        let accessible = std::env::var_os("ACCESSIBLE").is_some_and(|value| !value.is_empty() && value != "0");
-        let options = OutputOptions { plain: options.plain || accessible || dumb, ..options };
+        let options = OutputOptions { plain, ..options };
         let is_shown = err && !options.quiet && !options.json;
         let (animated, stepwise) = (is_shown && !options.plain, is_shown && options.plain);
         let (color_out, color_err, last) = (color(out), color(err), Mutex::default());

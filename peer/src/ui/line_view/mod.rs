@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 pub use model::LineView;
 
-use self::model::Item;
+pub(super) use self::model::Item;
 use super::inline::{InlineScreen, RowId};
 use super::keys::{self, Key, Press};
 use super::look::Mark;

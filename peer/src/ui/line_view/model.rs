@@ -103,7 +103,7 @@ struct Open {
 
 /// Something to be put above, or a mark to be drawn over.
 #[derive(Debug, Clone)]
-pub(super) enum Item {
+pub(in crate::ui) enum Item {
     Entry(Entry),
     /// Between two days, or before what is new.
     Rule(String),
@@ -180,11 +180,11 @@ impl LineView {
     }
 
     /// What came since the past was looked at is told by nobody else.
-    pub(super) fn begin(&mut self) -> Vec<Wish> {
+    pub(in crate::ui) fn begin(&mut self) -> Vec<Wish> {
         vec![self.catch_up()]
     }
 
-    pub(super) fn take_items(&mut self) -> Vec<Item> {
+    pub(in crate::ui) fn take_items(&mut self) -> Vec<Item> {
         std::mem::take(&mut self.items)
     }
 
@@ -214,7 +214,7 @@ impl LineView {
         }
     }
 
-    pub(super) fn press(&mut self, press: &Press, now: Instant) -> Vec<Wish> {
+    pub(in crate::ui) fn press(&mut self, press: &Press, now: Instant) -> Vec<Wish> {
         match self.composer.press(press, &self.with, self.online == Some(true), now) {
             Composed::Nothing => {}
             Composed::Wish(wish) => return vec![wish],
@@ -242,7 +242,7 @@ impl LineView {
         Vec::new()
     }
 
-    pub(super) fn news(&mut self, news: &News, now: Instant) -> Vec<Wish> {
+    pub(in crate::ui) fn news(&mut self, news: &News, now: Instant) -> Vec<Wish> {
         match news {
             News::Event(event) => return self.event(event, now),
             News::People(people) => {
@@ -293,7 +293,7 @@ impl LineView {
     }
 
     /// What an item looks like above.
-    pub(super) fn rows_of(&self, item: &Item, columns: usize) -> Vec<TextRow> {
+    pub(in crate::ui) fn rows_of(&self, item: &Item, columns: usize) -> Vec<TextRow> {
         let plain = |text: &str, style| {
             let wrapping = Wrapping { columns, indent: 2, joins: true };
             rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
@@ -335,7 +335,7 @@ impl LineView {
                 return self.comes(Entry::said(message, *seq), message);
             }
             Event::State { to, id, state, why, .. } if *to == self.with => {
-                self.settle(*id, mark(*state), why.as_deref())
+                self.settle(*id, mark(*state), why.as_deref());
             }
             Event::Typing { from } if *from == self.with => self.typing = Some(now + TYPING),
             Event::Presence { user, online } if *user == self.with && self.online.replace(*online) != Some(*online) => {
