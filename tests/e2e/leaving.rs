@@ -30,11 +30,13 @@ fn leaving_says_what_is_kept_of_a_fetch() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let _node = slow_node(&lab, &bob);
-    for (keys, code, folder) in [(CTRL_D, 0, "left"), (CTRL_C, 130, "broken off")] {
+    let ways =
+        [("/quit\r", 0, "quit", None), (CTRL_D, 0, "left", Some("Ctrl-D")), (CTRL_C, 130, "off", Some("Ctrl-C"))];
+    for (keys, code, folder, key) in ways {
         let mut view = fetching(&lab, &alice, folder);
         view.press(keys);
-        if keys == CTRL_C {
-            view.wait_for("Ctrl-C again stops that and leaves");
+        if let Some(key) = key {
+            view.wait_for(&format!("{key} again stops that and leaves"));
             view.press(keys);
         }
         let (outcome, screen) = view.finish();
@@ -131,4 +133,27 @@ fn a_folder_is_not_offered_and_it_is_said_why() {
     view.wait_for("bob doesn't share 1");
     view.press(CTRL_D);
     view.finish().0.exits(0);
+}
+
+#[test]
+fn who_fetches_from_a_view_is_named_before_that_is_left() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    alice.share([lab.file("big.bin", 60_000_000)]);
+    for (arguments, keys, name) in [(&["chat", "bob"][..], CTRL_D, "Ctrl-D"), (&["ui"], CTRL_C, "Ctrl-C")] {
+        let mut view = alice.peer(arguments).in_terminal(120, 16);
+        view.wait_for(if arguments == ["ui"] { "People" } else { "talking to bob" });
+        let fetch = bob
+            .peer(["--json", "fetch", "alice", "big.bin", "--limit", "4M", "-o"])
+            .arg(lab.empty_folder(name))
+            .start();
+        tests::progress::wait_for_bytes(&fetch, 1);
+        view.wait_for_screen("the upload", |screen| screen.text().contains("big.bin"));
+        view.press(keys);
+        view.wait_for(&format!("bob is fetching big.bin from you: {name} again leaves and stops that"));
+        view.press(keys);
+        view.finish().0.exits(if keys == CTRL_D { 0 } else { 130 });
+        fetch.interrupt();
+        fetch.finish();
+    }
 }

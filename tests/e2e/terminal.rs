@@ -102,7 +102,7 @@ fn plain_lines_tell_progress_in_steps_and_everything_once() {
         }
     }
     let mut talk = alice.peer(["--plain", "chat", "bob"]).in_terminal(80, 24);
-    talk.wait_for("each line is a message");
+    talk.wait_for("talking to bob; /help shows what there is");
     talk.press("said plainly\r");
     node.wait_for("alice: said plainly");
     bob.peer(["chat", "alice", "heard plainly"]).run().exits(0);
@@ -111,7 +111,64 @@ fn plain_lines_tell_progress_in_steps_and_everything_once() {
     let (outcome, screen) = talk.finish();
     assert!(!outcome.exits(0).out().contains('\u{1b}'), "{outcome}");
     assert_eq!(screen.text().matches("said plainly").count(), 1, "{}", screen.text());
-    alice.peer(["--plain", "ui"]).in_terminal(80, 24).finish().0.exits(2);
+    let (outcome, screen) = alice.peer(["ui"]).env("ACCESSIBLE", "1").in_terminal(80, 24).finish();
+    assert!(!outcome.exits(2).out().contains('\u{1b}'), "{outcome}");
+    let text = screen.text().replace('\n', " ");
+    assert!(text.contains("ACCESSIBLE=1") && text.contains("`peer chat USER`"), "{text}");
+}
+
+#[test]
+fn plain_lines_know_the_commands() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("big.bin", 3_000_000), lab.file("small.txt", 10)]);
+    let node = bob.serve();
+    let here = lab.empty_folder("here");
+    let mut talk = alice.peer(["chat", "bob"]).folder(&here).env("ACCESSIBLE", "1").in_terminal(100, 40);
+    talk.wait_for("talking to bob");
+    talk.press("/help\n");
+    talk.wait_for("/stop");
+    talk.press("/files\n");
+    talk.wait_for("small.txt");
+    talk.press("/get big.bin\n");
+    talk.wait_for("./big.bin");
+    tests::files::assert_same(here.join("big.bin"), lab.join("big.bin"));
+    talk.press("/nosuch\n");
+    talk.wait_for("there is no /nosuch");
+    talk.press("//etc is a path\n");
+    node.wait_for("alice: /etc is a path");
+    talk.press("/search path\n");
+    talk.wait_for("found: path");
+    talk.press("/quit\n");
+    let (outcome, screen) = talk.finish();
+    assert!(!outcome.exits(0).out().contains('\u{1b}'), "{outcome}");
+    assert!(!node.said().contains("nosuch") && !node.said().contains("help"), "{}", node.said());
+    // The echo of the keys and what was found; the message itself isn't said again.
+    assert_eq!(screen.text().matches("/etc is a path").count(), 2, "{}", screen.text());
+    // Into a pipe, lines are lines.
+    alice.peer(["chat", "bob"]).stdin("/help\n").run().exits(0);
+    node.wait_for("alice: /help");
+}
+
+#[test]
+fn plain_lines_tell_what_waits_and_when_it_goes() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = bob.serve();
+    alice.peer(["chat", "bob", "hi"]).run().exits(0);
+    node.terminate();
+    node.finish().exits(143);
+    let mut talk = alice.peer(["--plain", "chat", "bob"]).in_terminal(80, 24);
+    talk.wait_for("talking to bob");
+    talk.press("one\ntwo\n");
+    talk.wait_for("message queued");
+    let node = bob.serve();
+    node.wait_for("alice: two");
+    talk.wait_for("delivered: what was queued for bob");
+    talk.press("\u{4}");
+    let (outcome, screen) = talk.finish();
+    outcome.exits(0);
+    assert_eq!(screen.text().matches("message queued").count(), 1, "{}", screen.text());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod beside;
 mod ending;
 mod saying;
 mod unsaid;
+mod uploads;
 mod wishes;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ pub(super) use self::beside::look_up;
 use self::ending::How;
 pub(super) use self::ending::{Ended, say_goodbye};
 use self::unsaid::UnsaidMessages;
+use self::uploads::RunningUploads;
 use super::Context;
 use super::background_fetch::{BackgroundFetches, FromFetch};
 use super::bell::Bell;
@@ -94,6 +96,8 @@ struct Session<'a, V> {
     is_held: bool,
     /// The user knows that the node's process is stopped.
     is_node_stopped: bool,
+    /// What ends for others when our own node does.
+    uploads: RunningUploads,
     seen: HashMap<UserName, i64>,
     bell: Bell,
     /// What is being hashed to be offered, in words.
@@ -134,6 +138,7 @@ pub(super) async fn attend<V: View>(
         is_unstored_told: false,
         is_held: false,
         is_node_stopped: false,
+        uploads: RunningUploads::default(),
         seen: HashMap::new(),
         bell: Bell::default(),
         offering: HashMap::new(),
@@ -266,7 +271,7 @@ impl<V: View> Session<'_, V> {
             self.at_once |= key.is_interrupt();
             return Ok(());
         }
-        self.is_warned &= key.is_interrupt();
+        self.is_warned &= key.leaves();
         let wishes = self.view.key(key, Instant::now())?;
         self.see_to(wishes)
     }
@@ -355,6 +360,7 @@ impl<V: View> Session<'_, V> {
 
     /// What is on its way when the user leaves.
     fn follow(&mut self, event: &Event) {
+        self.uploads.hear(event, Instant::now());
         match event {
             Event::Said { message, .. } => {
                 self.under_way.insert(message.id);

@@ -35,6 +35,11 @@ impl Key {
     pub fn is_interrupt(&self) -> bool {
         self.0 == Press::Interrupt
     }
+
+    /// Whether it is Ctrl-C or Ctrl-D, which leave a view.
+    pub fn leaves(&self) -> bool {
+        matches!(self.0, Press::Interrupt | Press::EndOfInput)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

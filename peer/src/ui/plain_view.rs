@@ -133,7 +133,9 @@ impl View for PlainTerminal {
     }
 
     fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {
-        let wishes = self.model.press(&key.0, now);
+        // The input has ended: nothing could be answered any more.
+        let is_over = key.0 == Press::EndOfInput;
+        let wishes = if is_over { vec![Wish::Leave] } else { self.model.press(&key.0, now) };
         for wish in &wishes {
             if let Wish::Say { text, .. } = wish {
                 self.echoed.push_back(text.clone());

@@ -113,8 +113,10 @@ pub enum Wish {
     },
     /// To go back to the shell for a while.
     Suspend,
-    /// To leave.
+    /// To leave, whatever is on its way.
     Leave,
+    /// To leave, by the end of the input.
+    EndOfInput,
     /// To break off.
     Interrupt,
 }

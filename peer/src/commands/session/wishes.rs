@@ -71,7 +71,8 @@ impl<V: View> Session<'_, V> {
                 Wish::Leave => self.leave(How::Left),
                 // The second one.
                 Wish::Interrupt if self.leaving.is_some() => self.at_once = true,
-                Wish::Interrupt => self.interrupt()?,
+                Wish::Interrupt => self.leave_unless_busy(How::Interrupted)?,
+                Wish::EndOfInput => self.leave_unless_busy(How::Left)?,
             }
         }
         self.tell_what_was_seen();
@@ -92,21 +93,32 @@ impl<V: View> Session<'_, V> {
         Ok(())
     }
 
-    /// Leaves, but not with the first Ctrl-C while something is on its way that would end with that.
-    fn interrupt(&mut self) -> Result<(), Error> {
+    /// Leaves, but not with the first Ctrl-C or Ctrl-D while something is on its way that would end with that.
+    fn leave_unless_busy(&mut self, how: How) -> Result<(), Error> {
         let (fetches, offers) = (self.fetches.running(), self.offering.len());
-        if self.is_warned || fetches + offers == 0 {
-            self.leave(How::Interrupted);
+        let uploads = self.uploads.words(Instant::now()).filter(|_| self.connection.owns_node());
+        if self.is_warned || (fetches + offers == 0 && uploads.is_none()) {
+            self.leave(how);
             return Ok(());
         }
         self.is_warned = true;
-        let what = match (fetches, offers) {
-            (1, 0) => "a fetch is on its way".to_owned(),
-            (fetches, 0) => format!("{fetches} fetches are on their way"),
-            (0, _) => "a file is being hashed to be offered".to_owned(),
-            (fetches, _) => format!("{} files are on their way", fetches + offers),
+        let ours = match (fetches, offers) {
+            (0, 0) => None,
+            (1, 0) => Some("a fetch is on its way".to_owned()),
+            (fetches, 0) => Some(format!("{fetches} fetches are on their way")),
+            (0, _) => Some("a file is being hashed to be offered".to_owned()),
+            (fetches, _) => Some(format!("{} files are on their way", fetches + offers)),
         };
-        self.news(&News::Note(format!("{what}: Ctrl-C again stops that and leaves, /stop stops a fetch alone")))
+        let key = if how == How::Interrupted { "Ctrl-C" } else { "Ctrl-D" };
+        self.news(&News::Note(match (ours, uploads) {
+            (Some(ours), None) => {
+                format!("{ours}: {key} again stops that and leaves, /stop stops a fetch alone")
+            }
+            (ours, uploads) => {
+                let all: Vec<String> = uploads.into_iter().chain(ours).collect();
+                format!("{}: {key} again leaves and stops that", all.join(", and "))
+            }
+        }))
     }
 
     /// Stops the process, unless its node would stop with it: then nobody would reach the user, and no other process of

@@ -231,7 +231,7 @@ impl LineView {
             Composed::NotMine => match press {
                 Press::Help => self.help(),
                 Press::Interrupt => return vec![Wish::Interrupt],
-                Press::EndOfInput => return vec![Wish::Leave],
+                Press::EndOfInput => return vec![Wish::EndOfInput],
                 Press::Suspend => return vec![Wish::Suspend],
                 Press::Unreadable if !std::mem::replace(&mut self.unreadable, true) => {
                     self.items.push(Item::Problem(UNREADABLE.to_owned()));

@@ -32,7 +32,7 @@ impl FullView {
             return wishes;
         }
         match press {
-            Press::EndOfInput => vec![Wish::Leave],
+            Press::EndOfInput => vec![Wish::EndOfInput],
             Press::Help => self.show(Overlay::Help { down: 0 }),
             Press::Tab => self.turn(1),
             Press::BackTab => self.turn(-1),
