@@ -208,3 +208,34 @@ fn a_filter_without_any_node_queues_its_lines_and_says_so() {
         alice.peer(["chat", "bob", "in between"]).run().exits(0);
     }
 }
+
+#[test]
+fn an_interrupted_share_says_how_far_it_went() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    // Sparse in nothing: the second takes a while, however fast the disk is.
+    lab.file("folder/1 small.bin", 3_000_000);
+    let large = lab.join("folder/2 large.bin");
+    let noise = tests::files::noise(7, 4 << 20);
+    let mut file = std::fs::File::create(&large).unwrap();
+    (0..300).for_each(|_| std::io::Write::write_all(&mut file, &noise).unwrap());
+    lab.file("folder/3 last.bin", 3_000_000);
+    let sharing = alice.peer(["share"]).arg(lab.join("folder")).in_terminal(100, 10);
+    sharing.wait_for("2 large.bin");
+    sharing.process().interrupt();
+    let (outcome, screen) = sharing.finish();
+    outcome.exits(130);
+    let text = screen.text();
+    assert!(text.contains("interrupted: 1 of 3 files shared; run it again to go on"), "{text}");
+    assert!(!screen.visible().contains('%'), "the bar is gone: {text}");
+    let shares = alice.peer(["shares"]).run();
+    shares.exits(0).prints("1 small.bin");
+    assert_eq!(shares.out().lines().count(), 1, "{shares}");
+
+    let sharing = alice.peer(["--json", "share"]).arg(lab.join("folder")).start();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    sharing.terminate();
+    let outcome = sharing.finish();
+    let summary = outcome.exits(143).object("summary");
+    assert_eq!((summary["shared"].as_u64(), summary["code"].as_str()), (Some(1), Some("interrupted")), "{outcome}");
+}

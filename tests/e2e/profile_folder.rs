@@ -182,3 +182,20 @@ fn a_profile_on_a_network_file_system_works() {
     let Some(_mount) = Mount::by("sshfs", &[&from, &at_text, "-o", &option], &at) else { return };
     works_at(&lab, &bob, &at.join("profile"));
 }
+
+#[test]
+fn whoever_only_looks_leaves_no_profile_behind() {
+    let lab = Lab::start();
+    let stranger = lab.stranger("nobody");
+    for (command, code) in [
+        (&["shares"][..], 0),
+        (&["unshare", "x"], 2),
+        (&["notify"], 3),
+        (&["history"], 3),
+        (&["list"], 3),
+        (&["inbox"], 3),
+    ] {
+        stranger.peer(command).run().exits(code);
+        assert!(!stranger.home().exists(), "{command:?}");
+    }
+}

@@ -264,6 +264,8 @@ async fn run_any(context: &Context, command: Command) -> Result<(), Error> {
         Command::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
         Command::Ui => return ui::run(context).await,
         Command::Events => return events::run(context).await,
+        Command::Share { paths, name } => return share::share(context, paths, name).await,
+        Command::Offer { to, paths, name } => return offer::put(context, &to, paths, name).await,
         command => command,
     };
     tokio::select! {
@@ -279,7 +281,6 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Passwd { passwords } => account::passwd(context, &passwords).await,
         Command::Logout => account::logout(context).await,
         Command::Whoami => account::whoami(context).await,
-        Command::Share { paths, name } => share::share(context, paths, name).await,
         Command::Unshare { names } => share::unshare(context, &names).await,
         Command::Shares => share::shares(context),
         Command::List { wanted, most } => listing::list(context, wanted, most).await,
@@ -292,16 +293,19 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Inbox => ledger::inbox(context).await,
         Command::Outbox => ledger::outbox(context),
         Command::OutboxDrop { id } => ledger::drop_waiting(context, &id).await,
-        Command::Offer { to, paths, name } => offer::put(context, &to, paths, name).await,
         Command::Withdraw { to, names } => offer::withdraw(context, &to, &names).await,
         Command::Offers { to } => offer::list(context, to.as_ref()),
         Command::Block { user } => people::block(context, &user).await,
         Command::Unblock { user } => people::unblock(context, &user),
         Command::Blocked => people::blocked(context),
         Command::Notify(change) => people::notify(context, &change),
-        Command::Fetch(_) | Command::Serve { .. } | Command::Chat { .. } | Command::Events | Command::Ui => {
-            Err(Error::Internal("this command runs by itself".to_owned()))
-        }
+        Command::Fetch(_)
+        | Command::Serve { .. }
+        | Command::Chat { .. }
+        | Command::Events
+        | Command::Ui
+        | Command::Share { .. }
+        | Command::Offer { .. } => Err(Error::Internal("this command runs by itself".to_owned())),
     }
 }
 

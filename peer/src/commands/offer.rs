@@ -1,5 +1,6 @@
 //! `peer offer`.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -8,7 +9,7 @@ use shared::names::stand_in::shown;
 use shared::peer::Offer;
 use shared::{FileName, UserName};
 
-use super::share::remark;
+use super::share::{remark, unless_stuck};
 use super::{Context, ledger, say};
 use crate::engine::chat;
 use crate::engine::node::control::{Action, Delivery, NodeClient};
@@ -27,22 +28,34 @@ pub(super) async fn put(
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
-    let (profile, user, output) = (me.profile.clone(), to.clone(), context.output.clone());
-    let offered = blocking(move || {
+    let (profile, user, output, cancel) =
+        (me.profile.clone(), to.clone(), context.output.clone(), context.cancel.clone());
+    let offering = blocking(move || {
         let mut bar = ShareBar::new(&output);
         let sizes = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len());
         bar.show(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
         let mut failure = None;
         let offered = offers::put(&profile, &user, &paths, name.as_ref(), &mut |bytes| {
             failure = bar.show(&ShareEvent::Hashed(bytes)).err().or(failure.take());
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.end();
         failure.map_or(offered, |failure| Err(failure.into()))
-    })
-    .await?;
+    });
+    let offered = match unless_stuck(context, offering).await {
+        Err(Error::Interrupted) => {
+            context.output.note("interrupted: nothing was offered; run it again to offer it");
+            return Err(Error::Interrupted);
+        }
+        offered => offered?,
+    };
     for (number, offer) in offered.iter().enumerate() {
         let name = offer.name.clone();
-        let delivery = match tell(context, &me, to, &name).await {
+        let told = tokio::select! {
+            told = tell(context, &me, to, &name) => told,
+            () = context.cancel.cancelled() => return Err(interrupted(context, &me, to, &offered[number..]).await),
+        };
+        let delivery = match told {
             Ok(delivery) => delivery,
             Err(error) => {
                 withdraw_untold(&me, to, offered[number..].to_vec()).await?;
@@ -61,6 +74,24 @@ pub(super) async fn put(
         say::tell(context, to, &delivery)?;
     }
     Ok(())
+}
+
+/// Says what becomes of offers whose telling was interrupted: the first may be told already, or waits; of the others nobody
+/// learns.
+async fn interrupted(context: &Context, me: &Me, to: &UserName, offers: &[Offer]) -> Error {
+    if let Some((first, rest)) = offers.split_first() {
+        if let Err(why) = withdraw_untold(me, to, rest.to_vec()).await {
+            context.output.warning(&why.to_string());
+        }
+        let name = shown(first.name.as_str());
+        let word = words(&[to.as_str(), first.name.as_str()]);
+        let more = if rest.is_empty() { String::new() } else { format!("; {} not offered", files(rest.len())) };
+        context.output.note(&format!(
+            "interrupted: {name} is offered, and {to} is told of it as soon as they can be (`peer offer --withdraw {word}` \
+             takes it back){more}"
+        ));
+    }
+    Error::Interrupted
 }
 
 /// Nobody was told of these, and nobody will be.

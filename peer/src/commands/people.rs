@@ -78,7 +78,11 @@ pub struct NotifyChange {
 }
 
 pub(super) fn notify(context: &Context, change: &NotifyChange) -> Result<(), Error> {
-    let profile = context.profile()?;
+    let profile = match change {
+        // Whoever only looks leaves no folder behind.
+        NotifyChange { rings: None, hook: None } => context.existing_profile()?,
+        _ => context.profile()?,
+    };
     if let Some(rings) = change.rings {
         profile.set_rings(rings)?;
     }

@@ -1,7 +1,9 @@
 //! `peer share`, `unshare`, `shares`.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Component, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use shared::FileName;
@@ -15,6 +17,11 @@ use crate::engine::{Error, ErrorKind, blocking, words};
 use crate::profile::Profile;
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, files, size};
 
+const NOTHING_SHARED: &str = "nothing is shared: `peer share PATH` offers a file or a folder";
+
+/// Longest time for work to notice that it is interrupted.
+const STOPPING: Duration = Duration::from_secs(2);
+
 pub(super) async fn share(context: &Context, paths: Vec<PathBuf>, name: Option<FileName>) -> Result<(), Error> {
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file or folder".to_owned()));
@@ -22,7 +29,10 @@ pub(super) async fn share(context: &Context, paths: Vec<PathBuf>, name: Option<F
     let paths: Vec<PathBuf> = paths.into_iter().map(as_the_shell_has_it).collect();
     let summary =
         with_bar(context, move |profile, report| share::share(profile, &paths, name.as_ref(), report)).await?;
-    let outcome = outcome_of(&summary);
+    let outcome = match summary.broken_off {
+        Some(_) => Err(Error::Interrupted),
+        None => outcome_of(&summary),
+    };
     if context.output.is_json() {
         context.output.object_at_the_end("summary", summary_json(&summary, outcome.as_ref().err()));
     } else {
@@ -77,6 +87,7 @@ fn summary_json(summary: &Summary, error: Option<&Error>) -> Value {
         "unchanged": summary.unchanged,
         "bytes": summary.bytes,
         "failed": summary.left_out.failed(),
+        "found": summary.broken_off,
         "left_out": counts,
         "left_out_first": all().map(names).collect::<Map<_, _>>(),
         "code": error.map(|error| error.kind().as_str()),
@@ -89,35 +100,65 @@ fn tell_summary(context: &Context, summary: &Summary) {
         failure_lines(&summary.left_out).iter().for_each(|line| context.output.note(line));
     }
     by_design_line(&summary.left_out).iter().for_each(|line| context.output.note(line));
-    if summary.shared > 0 {
+    if let Some(found) = summary.broken_off {
+        context.output.note(&interrupted_words(summary.shared, found));
+    } else if summary.shared > 0 {
         context.output.note(&sum_up(summary));
     } else if summary.left_out.is_empty() {
         context.output.note("no file is there yet: share the folder again when there is one");
     }
 }
 
-/// Hashes with a bar and lets the node know.
+/// Says how far it went, and how to go on.
+fn interrupted_words(shared: usize, found: usize) -> String {
+    format!("interrupted: {shared} of {} shared; run it again to go on", files(found))
+}
+
+/// Hashes with a bar and lets the node know. An interruption ends it at the next piece of a file; what was hashed before is
+/// shared.
 async fn with_bar(
     context: &Context,
-    share: impl FnOnce(&Profile, &mut dyn FnMut(share::ShareEvent<'_>)) -> Result<Summary, Error> + Send + 'static,
+    share: impl FnOnce(&Profile, &mut share::Report<'_>) -> Result<Summary, Error> + Send + 'static,
 ) -> Result<Summary, Error> {
     let profile = context.profile()?;
-    find_node(&profile).await?;
-    let (sharing, output) = (profile.clone(), context.output.clone());
-    let summary = blocking(move || {
+    tokio::select! {
+        () = context.cancel.cancelled() => return Err(Error::Interrupted),
+        found = find_node(&profile) => found?,
+    }
+    let (sharing, output, cancel) = (profile.clone(), context.output.clone(), context.cancel.clone());
+    let sharing = blocking(move || {
         let mut bar = ShareBar::new(&output);
         let mut failure = None;
         let summary = share(&sharing, &mut |event| {
             if failure.is_none() {
                 failure = bar.show(&event).err();
             }
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.end();
         failure.map_or(summary, |failure| Err(failure.into()))
-    })
-    .await?;
-    tell_node(&profile).await?;
+    });
+    let summary = unless_stuck(context, sharing).await?;
+    let told = tell_node(&profile);
+    match summary.broken_off {
+        // The node looks through the shares by itself, later.
+        Some(_) => drop(tokio::time::timeout(STOPPING, told).await),
+        None => told.await?,
+    }
     Ok(summary)
+}
+
+/// Waits for work that notices an interruption by itself, but not for ever: a disk may hang, or a folder be endless.
+pub(super) async fn unless_stuck<T>(
+    context: &Context,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = context.cancel.cancelled() => {}
+    }
+    tokio::time::timeout(STOPPING, work).await.unwrap_or(Err(Error::Interrupted))
 }
 
 /// Offers what was fetched, under these names. What goes wrong with that is told and no more: the files are here.
@@ -125,12 +166,8 @@ pub(super) async fn share_fetched(context: &Context, files: Vec<(PathBuf, FileNa
     if files.is_empty() {
         return;
     }
-    let shared = with_bar(context, move |profile, report| share::share_files(profile, files, report));
-    let shared = tokio::select! {
-        () = context.cancel.cancelled() => Err(Error::Interrupted),
-        shared = shared => shared,
-    };
-    match shared {
+    match with_bar(context, move |profile, report| share::share_files(profile, files, report)).await {
+        Ok(Summary { shared, broken_off: Some(found), .. }) => context.output.note(&interrupted_words(shared, found)),
         Ok(summary) if !context.output.is_json() => {
             failure_lines(&summary.left_out).iter().for_each(|line| context.output.note(line));
             context.output.note(&sum_up(&summary));
@@ -142,7 +179,9 @@ pub(super) async fn share_fetched(context: &Context, files: Vec<(PathBuf, FileNa
 }
 
 pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), Error> {
-    let profile = context.profile()?;
+    let Some(profile) = Profile::open_existing(&context.home)? else {
+        return Err(Error::Usage(NOTHING_SHARED.to_owned()));
+    };
     find_node(&profile).await?;
     let removed = share::unshare(&profile, names)?;
     tell_node(&profile).await?;
@@ -164,7 +203,10 @@ pub(super) async fn unshare(context: &Context, names: &[String]) -> Result<(), E
 }
 
 pub(super) fn shares(context: &Context) -> Result<(), Error> {
-    let profile = context.profile()?;
+    let Some(profile) = Profile::open_existing(&context.home)? else {
+        context.output.note(NOTHING_SHARED);
+        return Ok(());
+    };
     let private = PrivateData::of(&profile);
     let mut outcome = Ok(());
     let mut any = false;
@@ -211,7 +253,7 @@ pub(super) fn shares(context: &Context) -> Result<(), Error> {
         }
     }
     if !any {
-        context.output.note("nothing is shared: `peer share PATH` offers a file or a folder");
+        context.output.note(NOTHING_SHARED);
     }
     if let Some(advice) = gone.advice() {
         context.output.note(&advice);

@@ -7,21 +7,21 @@ use shared::names::stand_in::shown;
 use shared::peer::{MessageId, Offer};
 use shared::{FileName, UserName};
 
-use super::share::hash_path;
+use super::share::{Progress, hash_path};
 use super::{Error, Me, words};
 use crate::profile::{Profile, Share, StoredMessage};
 
 /// Puts files among what `to` may get, blocking: it hashes them. Gives back what they are offered as.
 ///
 /// # Errors
-/// [`Error::Usage`] when something is no file, can't be read, or would take another offer's name; then nothing is
-/// offered that was not before.
+/// [`Error::Usage`] when something is no file, can't be read, or would take another offer's name, [`Error::Interrupted`]
+/// when `progress` breaks it off; then nothing is offered that was not before.
 pub fn put(
     profile: &Profile,
     to: &UserName,
     paths: &[PathBuf],
     name: Option<&FileName>,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut Progress<'_>,
 ) -> Result<Vec<Offer>, Error> {
     if name.is_some() && paths.len() > 1 {
         return Err(Error::Usage("--as names one file".to_owned()));
@@ -37,8 +37,18 @@ pub fn put(
         if !path.exists() {
             return Err(Error::Usage(format!("{}: no such file", path.to_string_lossy())));
         }
-        let one = hash_path(profile, path, name, progress)
-            .map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
+        let mut is_broken_off = false;
+        let mut follow = |bytes| {
+            let flow = progress(bytes);
+            is_broken_off = flow.is_break();
+            flow
+        };
+        let hashed_path = hash_path(profile, path, name, &mut follow);
+        if is_broken_off {
+            return Err(Error::Interrupted);
+        }
+        let one =
+            hashed_path.map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
         let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
         let taken = profile.offer(to, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
         if taken || hashed.iter().any(|other: &crate::profile::HashedShare| elsewhere(&other.share)) {

@@ -12,6 +12,7 @@ mod walk;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -25,7 +26,7 @@ use crate::profile::{FileHash, HashedShare, Profile, Share};
 use crate::sys::{self, VersionChange, file_id, is_executable, open_regular, plain_message};
 use candidates::{Candidate, check_files, find_candidates};
 pub use hashing::HashError;
-pub(super) use hashing::hash_file;
+pub(super) use hashing::{Progress, hash_file, unfollowed};
 pub(super) use key_search::KeySearch;
 use known::{HardLinks, known_hash};
 pub use left_out::{Example, Group, LeftOut, Omission};
@@ -74,7 +75,12 @@ pub struct Summary {
     pub bytes: u64,
     /// Named or found, and not offered.
     pub left_out: LeftOut,
+    /// Of so many files, when it was broken off: the others were not looked at.
+    pub broken_off: Option<usize>,
 }
+
+/// Whoever follows the sharing of files: told of it, and able to break it off.
+pub type Report<'a> = dyn FnMut(ShareEvent<'_>) -> ControlFlow<()> + 'a;
 
 /// How a share compares with the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +118,8 @@ pub enum RefreshOutcome {
 /// Offers files and folders, blocking. Folders are walked, hidden files left out unless named, links followed only if
 /// named, private files never taken.
 ///
-/// A file offered before under that name from elsewhere is not replaced.
+/// A file offered before under that name from elsewhere is not replaced. What was hashed before `report` breaks it off is
+/// offered.
 ///
 /// # Errors
 /// What is wrong with the profile; what is wrong with a file leaves it out.
@@ -120,7 +127,7 @@ pub fn share(
     profile: &Profile,
     paths: &[PathBuf],
     name: Option<&FileName>,
-    report: &mut dyn FnMut(ShareEvent<'_>),
+    report: &mut Report<'_>,
 ) -> Result<Summary, Error> {
     let (mut summary, private) = (Summary::default(), PrivateData::of(profile));
     let candidates = find_candidates(profile, &private, paths, name, &mut summary.left_out)?;
@@ -136,7 +143,7 @@ pub fn share(
 pub fn share_files(
     profile: &Profile,
     files: Vec<(PathBuf, FileName)>,
-    report: &mut dyn FnMut(ShareEvent<'_>),
+    report: &mut Report<'_>,
 ) -> Result<Summary, Error> {
     let (mut summary, private) = (Summary::default(), PrivateData::of(profile));
     let candidates = check_files(profile, &private, files, &mut summary.left_out)?;
@@ -148,22 +155,30 @@ fn put_all(
     private: &PrivateData,
     candidates: Vec<Candidate>,
     mut summary: Summary,
-    report: &mut dyn FnMut(ShareEvent<'_>),
+    report: &mut Report<'_>,
 ) -> Result<Summary, Error> {
     let (mut links, mut seen) = (HardLinks::new(), HashSet::new());
     let is_new =
         |candidate: &&Candidate| candidate.known.is_none() && candidate.link.is_none_or(|link| seen.insert(link));
     let to_hash = candidates.iter().filter(is_new).map(|candidate| candidate.id.size).sum();
-    report(ShareEvent::Found { files: candidates.len(), to_hash });
+    let found = candidates.len();
+    let mut flow = report(ShareEvent::Found { files: found, to_hash });
     let mut batch = Vec::new();
     let mut unsaved = 0;
     for candidate in candidates {
-        if let Some((fresh, hashed)) = candidate.into_share(private, &mut links, &mut summary.left_out, report) {
+        if flow.is_break() {
+            break;
+        }
+        let mut follow = |event: ShareEvent<'_>| {
+            flow = report(event);
+            flow
+        };
+        if let Some((fresh, hashed)) = candidate.into_share(private, &mut links, &mut summary.left_out, &mut follow) {
             summary.shared += 1;
             summary.unchanged += usize::from(!hashed);
             summary.bytes += fresh.share.id.size;
             unsaved += if hashed { fresh.share.id.size } else { 0 };
-            report(ShareEvent::Shared { share: &fresh.share, hashed });
+            flow = report(ShareEvent::Shared { share: &fresh.share, hashed });
             batch.push(fresh);
         }
         if batch.len() == BATCH || unsaved >= BATCH_BYTES {
@@ -173,6 +188,7 @@ fn put_all(
         }
     }
     profile.put_shares(&batch)?;
+    summary.broken_off = flow.is_break().then_some(found);
     Ok(summary)
 }
 
@@ -345,7 +361,7 @@ fn hash_again(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOu
         return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
     }
     let key = private.own_key();
-    let hash = hash_file(&file, &mut KeySearch::new(key.as_deref()), &mut |_| {}).map_err(|why| match why {
+    let hash = hash_file(&file, &mut KeySearch::new(key.as_deref()), &mut unfollowed).map_err(|why| match why {
         HashError::HoldsKey => RefreshOutcome::Private(why.to_string()),
         HashError::Unreadable(why) => refused(why),
         HashError::Changing => RefreshOutcome::Changing,
@@ -368,7 +384,7 @@ pub(super) fn hash_path(
     profile: &Profile,
     path: &Path,
     name: Option<&FileName>,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut Progress<'_>,
 ) -> Result<HashedShare, String> {
     // As it was named, also where that is a link.
     let named = path.file_name().map(OsStr::to_owned);

@@ -1,6 +1,7 @@
 //! What is done beside a view, because it takes its time.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,10 @@ pub(super) async fn offer(
     let put = blocking(move || {
         let paths: Vec<PathBuf> = paths.iter().map(|path| written::expanded(path)).collect();
         let mut hashing = Hashing::of(&user, &paths, tell);
-        offers::put(&me.profile, &user, &paths, None, &mut |bytes| hashing.goes_on(bytes))
+        offers::put(&me.profile, &user, &paths, None, &mut |bytes| {
+            hashing.goes_on(bytes);
+            ControlFlow::Continue(())
+        })
     });
     let offered = put.await.map(|offered| offered.into_iter().map(|offer| offer.name).collect());
     Done::Offered { number, to, offered }

@@ -11,7 +11,7 @@ use super::key_search::KeySearch;
 use super::known::{HardLinks, known_hash, linked_hash};
 use super::left_out::{LeftOut, Omission};
 use super::walk::{Found, Refused, Walked, Walker, refusal};
-use super::{ShareEvent, hashed_share};
+use super::{Report, ShareEvent, hashed_share};
 use crate::engine::private_data::PrivateData;
 use crate::profile::{FileHash, HashedShare, Profile};
 use crate::sys::{FileId, file_id, hard_link, is_executable, open_regular};
@@ -30,6 +30,13 @@ pub(super) struct Candidate {
     is_named: bool,
 }
 
+/// Why a file is not offered after all.
+enum Unshared {
+    Refused(Refused),
+    /// Whoever followed broke it off.
+    BrokenOff,
+}
+
 impl Candidate {
     /// Hashes it unless that was done before, under this name or another, and tells whether it had to be; counts it if it
     /// can't be shared after all.
@@ -38,38 +45,47 @@ impl Candidate {
         private: &PrivateData,
         links: &mut HardLinks,
         left_out: &mut LeftOut,
-        report: &mut dyn FnMut(ShareEvent<'_>),
+        report: &mut Report<'_>,
     ) -> Option<(HashedShare, bool)> {
         let (path, name, is_named) = (self.path.clone(), self.name.clone(), self.is_named);
-        let hashed = self.hash(private, links, report);
-        hashed.map_err(|why| skip(left_out, &path, &name, is_named, why)).ok()
+        match self.hash(private, links, report) {
+            Ok(shared) => Some(shared),
+            Err(Unshared::Refused(why)) => {
+                skip(left_out, &path, &name, is_named, why);
+                None
+            }
+            Err(Unshared::BrokenOff) => None,
+        }
     }
 
     fn hash(
         self,
         private: &PrivateData,
         links: &mut HardLinks,
-        report: &mut dyn FnMut(ShareEvent<'_>),
-    ) -> Result<(HashedShare, bool), Refused> {
+        report: &mut Report<'_>,
+    ) -> Result<(HashedShare, bool), Unshared> {
         let Self { name, path, id, executable, link, known, .. } = self;
         let opened = open_regular(&path);
         if let Ok(file) = &opened
             && let Some(reason) = private.reason_of_open(&path, file)
         {
-            return Err((Omission::Private, reason.as_str().to_owned()));
+            return Err(Unshared::Refused((Omission::Private, reason.as_str().to_owned())));
         }
         if let Some(known) = known.or_else(|| linked_hash(links, link, &id)) {
             return Ok((hashed_share(name, path, executable, known), false));
         }
-        report(ShareEvent::Hashing { name: &name, size: id.size });
-        let file = opened.map_err(|why| refusal(&why))?;
+        if report(ShareEvent::Hashing { name: &name, size: id.size }).is_break() {
+            return Err(Unshared::BrokenOff);
+        }
+        let file = opened.map_err(|why| Unshared::Refused(refusal(&why)))?;
         let key = private.own_key();
         let mut search = KeySearch::new(key.as_deref());
         let hashed = hash_file(&file, &mut search, &mut |bytes| report(ShareEvent::Hashed(bytes)));
         let hash = hashed.map_err(|why| match why {
-            HashError::Unreadable(why) => refusal(&why),
-            HashError::HoldsKey => (Omission::Private, why.to_string()),
-            why => (Omission::NotHashed, why.to_string()),
+            HashError::BrokenOff => Unshared::BrokenOff,
+            HashError::Unreadable(why) => Unshared::Refused(refusal(&why)),
+            HashError::HoldsKey => Unshared::Refused((Omission::Private, why.to_string())),
+            why => Unshared::Refused((Omission::NotHashed, why.to_string())),
         })?;
         if let Some(link) = link {
             links.insert(link, hash.clone());

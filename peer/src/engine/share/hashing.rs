@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
 use shared::content::{GroupValue, Manifest, is_zeros};
@@ -43,6 +44,17 @@ pub enum HashError {
     /// It can't be shared.
     #[error("{0}")]
     Refused(&'static str),
+    /// Whoever followed it broke it off.
+    #[error("its hashing was broken off")]
+    BrokenOff,
+}
+
+/// Whoever follows the hashing of a file: told of its bytes, and able to break it off.
+pub(in crate::engine) type Progress<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
+
+/// Nobody follows.
+pub(in crate::engine) const fn unfollowed(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// Hashes a whole file, group by group, as it was at one moment. What is appended meanwhile isn't part of it.
@@ -52,7 +64,7 @@ pub enum HashError {
 pub(in crate::engine) fn hash_file(
     file: &File,
     search: &mut KeySearch<'_>,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut Progress<'_>,
 ) -> Result<FileHash, HashError> {
     let begun = now_ns();
     let before = regular(file)?;
@@ -62,7 +74,7 @@ pub(in crate::engine) fn hash_file(
     let changed = before.change_to(&regular(file)?) == VersionChange::Content;
     let GroupValues { values, zeros } = match read {
         // Read once more the same, it was all there between the two.
-        Some(read) if changed => group_values(file, &layout, search, &mut |_| {})?
+        Some(read) if changed => group_values(file, &layout, search, &mut unfollowed)?
             .filter(|again| again.values == read.values)
             .ok_or(HashError::Changing)?,
         Some(_) if more => return Err(HashError::FalseSize { claimed: before.size, more: true }),
@@ -95,14 +107,14 @@ fn group_values(
     file: &File,
     layout: &Layout,
     search: &mut KeySearch<'_>,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut Progress<'_>,
 ) -> Result<Option<GroupValues>, HashError> {
     search.restart();
     let mut zeros = hole_groups(file, layout)?;
     let mut in_holes = Vec::with_capacity(zeros.len());
     for some in zeros.chunks(HOLES_AT_ONCE) {
         in_holes.extend(zero_values(layout, some));
-        progress(some.iter().map(|group| layout.len_of(*group)).sum());
+        go_on(progress(some.iter().map(|group| layout.len_of(*group)).sum()))?;
     }
     let mut holes = zeros.clone().into_iter().zip(in_holes).peekable();
     let mut buffer = vec![0; READ_BYTES.min(usize::try_from(layout.size()).unwrap_or(READ_BYTES).max(1))];
@@ -127,7 +139,7 @@ fn group_values(
             only_zeros = only_zeros && is_zeros(&buffer[..some]);
             hasher.update(&buffer[..some]);
             at += some as u64;
-            progress(some as u64);
+            go_on(progress(some as u64))?;
         }
         if only_zeros {
             zeros.push(group);
@@ -138,6 +150,13 @@ fn group_values(
     // The only group of a file comes without a manifest, so that nothing could tell of it.
     let zeros = if layout.groups() > 1 { ZeroRuns::of(zeros) } else { ZeroRuns::default() };
     Ok(Some(GroupValues { values, zeros }))
+}
+
+const fn go_on(flow: ControlFlow<()>) -> Result<(), HashError> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(HashError::BrokenOff),
+    }
 }
 
 /// The groups that lie in holes with all they have.
@@ -183,8 +202,6 @@ mod tests {
 
     use super::*;
 
-    fn quiet(_: u64) {}
-
     #[test]
     fn holes_and_zeros_have_the_hash_of_what_is_read() {
         let file = tempfile::tempfile().unwrap();
@@ -195,8 +212,11 @@ mod tests {
         file.write_all_at(&[0; 1 << 20], 4 << 20).unwrap();
         file.write_all_at(&[7], (5 << 20) - 1 + (1 << 20)).unwrap();
         let mut hashed = 0;
-        let FileHash { hash, manifest, zeros, .. } =
-            hash_file(&file, &mut KeySearch::new(None), &mut |bytes| hashed += bytes).unwrap();
+        let FileHash { hash, manifest, zeros, .. } = hash_file(&file, &mut KeySearch::new(None), &mut |bytes| {
+            hashed += bytes;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         let mut content = vec![0; usize::try_from(size).unwrap()];
         file.read_exact_at(&mut content, 0).unwrap();
         assert_eq!((hash, manifest.fold()), (shared::ContentHash::of(&content), hash));
@@ -213,6 +233,7 @@ mod tests {
             if !std::mem::replace(&mut appended, true) {
                 (&file).write_all(b"one line more").unwrap();
             }
+            ControlFlow::Continue(())
         });
         let FileHash { id, hash, .. } = hashed.unwrap();
         assert_eq!((id.size, hash), (3 << 20, shared::ContentHash::of(&[1; 3 << 20])));
@@ -229,9 +250,13 @@ mod tests {
             // Times may be too coarse to tell.
             let later = std::time::SystemTime::now() + std::time::Duration::from_secs(round.into());
             file.set_modified(later).unwrap();
+            ControlFlow::Continue(())
         });
         assert!(matches!(hashed, Err(HashError::Changing)), "{hashed:?}");
-        let cut = hash_file(&file, &mut KeySearch::new(None), &mut |_| file.set_len(5).unwrap());
+        let cut = hash_file(&file, &mut KeySearch::new(None), &mut |_| {
+            file.set_len(5).unwrap();
+            ControlFlow::Continue(())
+        });
         assert!(matches!(cut, Err(HashError::Changing)), "{cut:?}");
     }
 
@@ -239,16 +264,16 @@ mod tests {
     fn files_that_are_made_up_are_not_empty_ones() {
         for path in ["/proc/self/status", "/proc/cpuinfo"] {
             let Ok(file) = File::open(path) else { continue };
-            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut quiet);
+            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut unfollowed);
             assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 0, more: true })), "{path}: {hashed:?}");
         }
         if let Ok(file) = File::open("/sys/kernel/mm/transparent_hugepage/enabled") {
-            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut quiet);
+            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut unfollowed);
             assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 4096, more: false })), "{hashed:?}");
         }
         let empty = tempfile::tempfile().unwrap();
         assert_eq!(
-            hash_file(&empty, &mut KeySearch::new(None), &mut quiet).unwrap().hash,
+            hash_file(&empty, &mut KeySearch::new(None), &mut unfollowed).unwrap().hash,
             shared::ContentHash::of(&[])
         );
     }
@@ -257,7 +282,7 @@ mod tests {
     fn a_file_that_was_just_written_is_looked_at_again() {
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(b"a").unwrap();
-        let known = hash_file(&file, &mut KeySearch::new(None), &mut quiet).unwrap();
+        let known = hash_file(&file, &mut KeySearch::new(None), &mut unfollowed).unwrap();
         assert_eq!(known.id.change_to(&id_of(&file).unwrap().unwrap()), VersionChange::Attributes);
         assert!(has_same_ends(&file, &known));
         file.write_all_at(b"b", 0).unwrap();

@@ -31,7 +31,9 @@ fn names(profile: &Profile) -> Vec<String> {
     names
 }
 
-fn quiet(_: ShareEvent<'_>) {}
+fn quiet(_: ShareEvent<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
 
 /// How many were left out, by reason.
 fn left_out(summary: &Summary) -> Vec<(&'static str, usize)> {
@@ -95,13 +97,13 @@ fn private_files_are_never_shared_by_whatever_way() {
     for named in [key, home.data.join("link"), home.data.join("other/profile.db"), home.data.join("docs/hard")] {
         let summary = share(&home.profile, std::slice::from_ref(&named), None, &mut quiet).unwrap();
         assert_eq!((summary.shared, left_out(&summary)), (0, vec![("private", 1)]), "{}", named.display());
-        let offered = hash_path(&home.profile, &named, None, &mut |_| {});
+        let offered = hash_path(&home.profile, &named, None, &mut unfollowed);
         assert!(offered.is_err(), "{}", named.display());
     }
     for named in ["docs/copy", "docs/.a.01234567.part"].map(|name| home.data.join(name)) {
         let file = vec![(named.clone(), "x".parse().unwrap())];
         assert_eq!(left_out(&share_files(&home.profile, file, &mut quiet).unwrap()), [("private", 1)]);
-        assert!(hash_path(&home.profile, &named, None, &mut |_| {}).is_err());
+        assert!(hash_path(&home.profile, &named, None, &mut unfollowed).is_err());
     }
     assert_eq!(names(&home.profile), ["all/data/docs/a", "all/docs/a"]);
 }
@@ -146,6 +148,7 @@ fn what_did_not_change_is_not_hashed_again() {
             if let ShareEvent::Hashed(some) = event {
                 bytes += some;
             }
+            ControlFlow::Continue(())
         })
         .unwrap();
         bytes
@@ -201,9 +204,32 @@ fn hashed_bytes(profile: &Profile, path: &Path) -> u64 {
         if let ShareEvent::Hashed(some) = event {
             bytes += some;
         }
+        ControlFlow::Continue(())
     })
     .unwrap();
     bytes
+}
+
+#[test]
+fn what_was_hashed_before_an_interruption_is_shared() {
+    let home = home();
+    for name in ["a", "b", "c"] {
+        put(&home.data.join("docs").join(name), &vec![name.as_bytes()[0]; 3 << 20]);
+    }
+    let mut bytes = 0;
+    // In the middle of the second file.
+    let summary = share(&home.profile, &[home.data.join("docs")], None, &mut |event| {
+        if let ShareEvent::Hashed(some) = event {
+            bytes += some;
+        }
+        if bytes > 4 << 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .unwrap();
+    assert_eq!((summary.shared, summary.broken_off), (1, Some(3)));
+    assert!(summary.left_out.is_empty());
+    assert_eq!(names(&home.profile).len(), 1);
+    let again = share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
+    assert_eq!((again.shared, again.unchanged, again.broken_off), (3, 1, None));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::engine::fetch::FileNo;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::puller::Pull;
 use crate::engine::fetch::writer::{Job, Order};
-use crate::engine::share::{KeySearch, hash_file};
+use crate::engine::share::{KeySearch, hash_file, unfollowed};
 use crate::engine::{Error, blocking};
 use crate::profile::FileHash;
 
@@ -152,7 +152,7 @@ fn open(order: Option<&Order>, path: &Path) -> Result<(File, FileHash), Error> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(gone)?;
     let file = folder.open_existing(name).map_err(Error::disk(path))?;
     let known =
-        hash_file(&file, &mut KeySearch::new(None), &mut |_| {}).map_err(|why| Error::Internal(why.to_string()))?;
+        hash_file(&file, &mut KeySearch::new(None), &mut unfollowed).map_err(|why| Error::Internal(why.to_string()))?;
     if known.hash == order.stat.hash { Ok((file, known)) } else { Err(gone()) }
 }
 
