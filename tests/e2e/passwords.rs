@@ -147,3 +147,21 @@ fn a_wrong_password_is_known_before_a_new_one_is_asked_for() {
         drop(node);
     }
 }
+
+#[test]
+fn what_was_typed_before_the_prompt_is_no_password() {
+    let lab = Lab::start();
+    let stranger = lab.stranger("bob");
+    // A shell waits until something was typed that nobody asked for.
+    let script = r#"echo ready; while ! read -r -t 0; do sleep 0.02; done; exec "$@""#;
+    let mut terminal = stranger.peer(["register", "bob"]).through_shell(script).in_terminal(80, 12);
+    terminal.wait_for("ready");
+    terminal.press("typed too early\n");
+    terminal.wait_for("Password:");
+    terminal.wait_until_secret();
+    terminal.press("s3cret word\n");
+    terminal.wait_for("Repeat the password:");
+    terminal.press("s3cret word\n");
+    terminal.finish().0.exits(0);
+    stranger.peer(["login", "bob", "--password-file", "-"]).stdin("s3cret word").run().exits(0);
+}

@@ -16,7 +16,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{Context, PasswordSource};
 use crate::engine::{Error, ErrorKind, blocking};
-use crate::sys::{HiddenInput, job};
+use crate::sys::{HiddenInput, TypedAhead, drop_typed_ahead, job};
 use crate::ui::{Secret, prompt, read_secret};
 
 /// A password as it may be known to the tracker, the likeliest way first.
@@ -49,7 +49,7 @@ impl Spellings {
 pub(super) async fn password(context: &Context, source: &PasswordSource) -> Result<Spellings, Error> {
     let given = match source {
         PasswordSource::File(path) => first_lines::<1>(context, path).await?.map(spellings),
-        PasswordSource::Prompt => [spellings(ask(context, "Password: ").await?)],
+        PasswordSource::Prompt => [spellings(ask(context, "Password: ", TypedAhead::Dropped).await?)],
     };
     let [spellings] = given;
     spellings
@@ -82,7 +82,7 @@ pub(super) async fn change_of_password(
             Ok((spellings(current)?, checked(&new.text)?))
         }
         PasswordSource::Prompt => {
-            let current = spellings(ask(context, "Current password: ").await?)?;
+            let current = spellings(ask(context, "Current password: ", TypedAhead::Dropped).await?)?;
             let right = current.each(async |password| check(password).await).await?;
             Ok((Spellings(vec![right]), twice(context, "New password: ").await?))
         }
@@ -94,6 +94,8 @@ pub(super) async fn confirm(context: &Context, question: &str) -> Result<bool, E
     if context.no_input || !io::stdin().is_terminal() || job::is_in_background() {
         return Ok(false);
     }
+    // A key that was pressed before is no answer.
+    drop_typed_ahead()?;
     context.output.prompt(&format!("{question} [y/N] "));
     blocking(|| {
         let mut answer = String::new();
@@ -104,15 +106,15 @@ pub(super) async fn confirm(context: &Context, question: &str) -> Result<bool, E
 }
 
 async fn twice(context: &Context, label: &str) -> Result<Password, Error> {
-    let given = ask(context, label).await?;
+    let given = ask(context, label, TypedAhead::Dropped).await?;
     let password = checked(&given.text)?;
-    if ask(context, "Repeat the password: ").await?.text != given.text {
+    if ask(context, "Repeat the password: ", TypedAhead::Kept).await?.text != given.text {
         return Err(Error::Usage("the two passwords differ: nothing was done".to_owned()));
     }
     Ok(password)
 }
 
-async fn ask(context: &Context, label: &str) -> Result<Given, Error> {
+async fn ask(context: &Context, label: &str, typed_ahead: TypedAhead) -> Result<Given, Error> {
     let instead = "use --password-file FILE, or - for standard input";
     if context.no_input || !io::stdin().is_terminal() {
         return Err(Error::Usage(format!("no terminal to ask for the password on: {instead}")));
@@ -122,7 +124,7 @@ async fn ask(context: &Context, label: &str) -> Result<Given, Error> {
         return Err(Error::Usage(format!("a process in the background can't ask for the password: {instead}")));
     }
     // Shown again however this ends: a thread that reads can't be called off.
-    let hidden = HiddenInput::begin()?;
+    let hidden = HiddenInput::begin(typed_ahead)?;
     prompt(label)?;
     let secret = blocking(|| Ok(read_secret()?)).await?;
     drop(hidden);

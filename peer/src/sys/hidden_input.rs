@@ -3,29 +3,50 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 
 use super::job;
 
 /// How the terminal was, while it is hidden what is typed.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
+/// The fate of what was typed before it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypedAhead {
+    /// It was meant for something else.
+    Dropped,
+    /// It is the answer to a question that follows another one at once.
+    Kept,
+}
+
+/// Throws away what was typed and not read.
+///
+/// # Errors
+/// As the terminal says.
+pub fn drop_typed_ahead() -> io::Result<()> {
+    Ok(tcflush(job::terminal()?, QueueSelector::IFlush)?)
+}
+
 /// What is typed isn't shown, and comes key by key, until this is dropped.
 #[derive(Debug)]
 pub struct HiddenInput(());
 
 impl HiddenInput {
-    /// Begins.
+    /// Begins. What was typed before, and shown, is thrown away or kept.
     ///
     /// # Errors
     /// As the terminal says.
-    pub fn begin() -> io::Result<Self> {
+    pub fn begin(typed_ahead: TypedAhead) -> io::Result<Self> {
         let terminal = job::terminal()?;
         let modes = tcgetattr(&terminal)?;
         let mut hidden = modes.clone();
         hidden.local_modes -= LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
-        tcsetattr(&terminal, OptionalActions::Now, &hidden)?;
+        let when = match typed_ahead {
+            TypedAhead::Dropped => OptionalActions::Flush,
+            TypedAhead::Kept => OptionalActions::Now,
+        };
+        tcsetattr(&terminal, when, &hidden)?;
         Ok(Self(()))
     }
 }

@@ -31,7 +31,7 @@ pub use folder::{
     Entry, FileMark, Folder, FolderObstacle, FreeRoom, is_executable, is_name_refused, is_owner_only, make_executable,
     make_owner_only, on_disk, open_regular,
 };
-pub use hidden_input::{HiddenInput, show_input};
+pub use hidden_input::{HiddenInput, TypedAhead, drop_typed_ahead, show_input};
 pub use interfaces::{
     InterfaceKind, LocalAddress, interface_index, interface_mtu, interface_name, link_local_interfaces,
     local_addresses, source_of_route_to,
