@@ -99,7 +99,7 @@ fn what_is_said_without_a_node_is_seen_at_once_and_goes_once_and_in_order() {
         screen.lines().iter().filter(|line| line.starts_with('✓') && line.contains("you: ")).count() == 5
     });
     let said = his.said();
-    let order: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once(" alice: ")?.1)).collect();
+    let order: Vec<&str> = said.lines().filter_map(|line| line.get(8..)?.strip_prefix(" alice: ")).collect();
     assert_eq!(order, ["zero", "one", "two", "three", "four"], "{said}");
     view.press(CTRL_D);
     let screen = view.finish().1;
@@ -180,7 +180,7 @@ fn a_filter_goes_on_when_its_node_ends() {
     filter.close_stdin();
     filter.finish().exits(0);
     let said = his.said();
-    let order: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once(" alice: ")?.1)).collect();
+    let order: Vec<&str> = said.lines().filter_map(|line| line.get(8..)?.strip_prefix(" alice: ")).collect();
     assert_eq!(order, ["one", "two", "three", "four"], "{said}");
     assert_eq!(waits(&alice), "");
 }
@@ -188,24 +188,23 @@ fn a_filter_goes_on_when_its_node_ends() {
 #[test]
 fn a_filter_without_any_node_queues_its_lines_and_says_so() {
     let lab = Lab::start();
-    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let bob = lab.user("bob");
     let his = bob.serve();
-    let tracker = lab.take_tracker();
-    for (now, words) in [(false, "2 messages are queued (`peer outbox`)"), (true, "not sent: \"two\"")] {
-        let hers = alice.serve();
-        let mut filter = alice.peer(["chat", "bob"]).args(now.then_some("--now")).open_stdin().start();
+    for (name, now, words) in
+        [("alice", false, "2 messages are queued (`peer outbox`)"), ("carol", true, "not sent: \"two\"")]
+    {
+        let user = lab.user(name);
+        let hers = user.serve();
+        let mut filter = user.peer(["chat", "bob"]).args(now.then_some("--now")).open_stdin().start();
         filter.write("one\n");
-        his.wait_for_nth(" alice: one", 1 + usize::from(now));
-        // Nor can there be another one.
-        tracker.freeze();
-        is_killed(hers);
+        his.wait_for(&format!(" {name}: one"));
+        hers.freeze();
         filter.write("two\nthree\n");
         filter.close_stdin();
-        let outcome = filter.finish();
-        outcome.exits(7).says(words);
-        tracker.thaw();
-        assert_eq!(waits(&alice).lines().count(), if now { 0 } else { 2 });
-        alice.peer(["chat", "bob", "in between"]).run().exits(0);
+        // Who isn't logged in any more has no other node.
+        lab.sqlite(user.home(), "DELETE FROM setting WHERE key = 'user'");
+        is_killed(hers);
+        filter.finish().exits(3).says("not logged in").says(words);
     }
 }
 

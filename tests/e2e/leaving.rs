@@ -63,7 +63,7 @@ fn a_fetch_is_stopped_without_leaving() {
     view.wait_for("nothing is being fetched from bob here");
     view.press("/get a film.mkv\r");
     view.wait_for("a film.mkv from bob");
-    view.press(CTRL_D);
+    view.press("/quit\r");
     view.finish().0.exits(0);
 }
 
@@ -111,6 +111,8 @@ fn what_is_hashed_is_seen_and_an_offer_is_not_dropped_without_a_word() {
     view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
     view.press("/offer huge.img\r");
     view.wait_for("hashing huge.img for bob");
+    view.press(CTRL_D);
+    view.wait_for("a file is being hashed to be offered: Ctrl-D again");
     view.press(CTRL_D);
     let (outcome, screen) = view.finish();
     outcome.exits(0);

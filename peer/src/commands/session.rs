@@ -426,9 +426,18 @@ impl<V: View> Session<'_, V> {
     /// The node has ended: what it didn't answer may be done, or not.
     async fn lost(&mut self, why: Error) -> Result<(), Error> {
         tracing::debug!("the node has ended: {why}");
+        let catching_up = self.asked.values().filter_map(|asked| match asked {
+            Asked::CatchUp { with } => Some(with.clone()),
+            _ => None,
+        });
+        let catching_up: Vec<UserName> = catching_up.collect();
         self.take_back_unanswered();
         self.store_next();
         self.connection.lose(self.context, self.me).await?;
+        // What is said meanwhile would be held back until that is answered; it is asked for again.
+        for with in catching_up {
+            self.news(&News::CaughtUp { with, messages: Vec::new() })?;
+        }
         if self.leaving.is_some() {
             return Ok(());
         }

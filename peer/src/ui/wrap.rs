@@ -51,6 +51,31 @@ pub(super) fn cut_middle(text: &str, columns: usize, ellipsis: &str) -> String {
     format!("{}{tail}", cut(text, head, ellipsis))
 }
 
+/// The same of a name among others: where those would look alike, what they have in common at the beginning is left out.
+pub(super) fn cut_apart<'a>(
+    text: &str,
+    others: impl Iterator<Item = &'a str>,
+    columns: usize,
+    ellipsis: &str,
+) -> String {
+    let plain = cut_middle(text, columns, ellipsis);
+    if plain == text {
+        return plain;
+    }
+    let alike = others.filter(|other| *other != text && cut_middle(other, columns, ellipsis) == plain);
+    let common = |other: &str| -> usize {
+        let pairs = text.graphemes(true).zip(other.graphemes(true));
+        pairs.take_while(|(one, another)| one == another).map(|(one, _)| one.len()).sum()
+    };
+    match alike.map(common).max() {
+        Some(common) if common > 0 && columns > ellipsis.width() => {
+            let rest = cut_middle(&text[common..], columns - ellipsis.width(), ellipsis);
+            format!("{ellipsis}{rest}")
+        }
+        _ => plain,
+    }
+}
+
 fn wrap_line(line: &str, columns: usize) -> Vec<String> {
     let mut rows = Vec::new();
     let mut row = String::new();
@@ -121,6 +146,17 @@ mod tests {
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
         assert_eq!(wrap("日本語", 5), ["日本", "語"]);
         assert_eq!(wrap("a\n\nb", 5), ["a", "", "b"]);
+    }
+
+    #[test]
+    fn names_of_a_series_are_told_apart() {
+        let names = ["Relatorio janeiro final.pdf", "Relatorio fevereiro final.pdf", "x.pdf"];
+        let cut = |columns| names.map(|name| cut_apart(name, names.into_iter(), columns, "…"));
+        assert_eq!(cut(12), ["…jane…l.pdf", "…feve…l.pdf", "x.pdf"]);
+        assert_eq!(cut(60), names);
+        for columns in 0..40 {
+            assert!(cut(columns).iter().all(|name| name.width() <= columns), "{columns}: {:?}", cut(columns));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::ui::rows::{Link, TextRow};
 use crate::ui::slash::COMMANDS;
 use crate::ui::text::size;
 use crate::ui::view::FOUND_AT_ONCE;
-use crate::ui::wrap::{cut, cut_middle, wrap};
+use crate::ui::wrap::{cut, cut_apart, wrap};
 
 /// From so many columns on, people, conversation and files stand side by side.
 const THREE: u16 = 96;
@@ -89,7 +89,9 @@ pub(super) fn draw(view: &FullView, picture: &mut Picture) {
     let layout = Layout::of(area, view.focus, view.transfers.running());
     if let Some(overlay) = &view.overlay {
         draw_overlay(view, overlay, picture, Rect { height: area.height.saturating_sub(1), ..area });
-        let keys = "PgUp, PgDn, Up, Down: the rest  any other key: back";
+        // How to get back is what has to be seen.
+        let keys = "any other key: back  PgUp, PgDn, Up, Down: the rest";
+        let keys = if usize::from(layout.help.width) < keys.width() { "any other key: back" } else { keys };
         let help = cut(keys, layout.help.width.into(), view.look.ellipsis());
         put(&mut picture.cells, layout.help, 0, &Line::styled(help, view.look.dim()));
         return;
@@ -242,11 +244,13 @@ fn draw_files(view: &FullView, buffer: &mut Buffer, pane: Rect) {
     }
     let rows = usize::from(pane.height.saturating_sub(1));
     let first = view.file.saturating_sub(rows.saturating_sub(1));
+    let names: Vec<_> = files.iter().skip(first).take(rows).map(|file| shown(file.name.as_str())).collect();
     for (y, (place, file)) in (1..pane.height).zip(files.iter().enumerate().skip(first)) {
         let is_chosen = place == view.file && view.focus == Focus::Files;
         let sign = if is_chosen { ">" } else { " " };
         let room = usize::from(pane.width).saturating_sub(11);
-        let name = cut_middle(&shown(file.name.as_str()), room, look.ellipsis());
+        let among = names.iter().map(|name| &**name);
+        let name = cut_apart(&shown(file.name.as_str()), among, room, look.ellipsis());
         put(buffer, pane, y, &Line::raw(format!("{sign}{:>8} {name}", size(file.size))));
         if is_chosen {
             mark_row(buffer, pane, y, look.selected());
@@ -354,7 +358,8 @@ fn help(columns: usize, look: Look) -> Vec<Line<'static>> {
         ("anything else", "goes into the line to the chosen person"),
         ("Ctrl-Z", "to the shell; fg comes back"),
         ("Ctrl-C", "clear the line; leave when it is empty (twice while files are on their way)"),
-        ("Ctrl-D, /quit", "leave"),
+        ("Ctrl-D", "leave when the line is empty (twice while files are on their way)"),
+        ("/quit", "leave at once"),
     ];
     let keys = keys.iter().map(|(key, what)| format!("{key:<16} {what}"));
     let mark = |mark| look.mark(mark);

@@ -272,6 +272,7 @@ fn all_of_the_help_can_be_seen_on_a_small_screen() {
     for _ in 0..100 {
         view.fit(Size::new(20, 12));
         seen.push_str(&picture(&view, 20, 12).join("\n"));
+        assert_eq!(picture(&view, 20, 12)[11], "any other key: back");
         press(&mut view, &Press::Edit(Edit::Newer));
     }
     assert!(seen.contains("/quit") && seen.contains("/unignore") && seen.contains("Shift-Tab"), "{seen}");
