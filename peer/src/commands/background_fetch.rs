@@ -38,6 +38,8 @@ pub(super) enum FromFetch {
     BrokenOff(BrokenOff),
     /// A file is hashed to be offered, or no longer.
     Hashing(Transfer),
+    /// All files of the fetch of this number were told of: it only takes leave of its sources.
+    AllTold(u64),
     /// The fetch of this number has ended.
     Ended(u64),
 }
@@ -75,6 +77,8 @@ struct Running {
     from: UserName,
     name: String,
     cancel: CancellationToken,
+    /// Nothing is lost with it any more.
+    is_all_told: bool,
 }
 
 impl BackgroundFetches {
@@ -110,10 +114,11 @@ impl BackgroundFetches {
         let alive = self.alive.clone();
         self.begun += 1;
         let number = self.begun;
-        let running = Running { number, from: from.clone(), name: name.to_owned(), cancel: cancel.clone() };
+        let (from, name, is_all_told) = (from.clone(), name.to_owned(), false);
+        let running = Running { number, from, name, cancel: cancel.clone(), is_all_told };
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             let ended = Ending(number, tell.clone());
-            if let Err(error) = run(&me, &request, &cancel, &tell) {
+            if let Err(error) = run(number, &me, &request, &cancel, &tell) {
                 // The view is gone when nobody listens.
                 let _ = tell.send(FromFetch::Problem(error.to_string()));
             }
@@ -148,14 +153,20 @@ impl BackgroundFetches {
         }
     }
 
-    /// How many go on.
-    pub(super) const fn running(&self) -> usize {
-        self.running.len()
+    /// How many would lose something if they ended now.
+    pub(super) fn running(&self) -> usize {
+        self.running.iter().filter(|running| !running.is_all_told).count()
     }
 
     /// Where else something is told that is done beside the view.
     pub(super) fn teller(&self) -> mpsc::UnboundedSender<FromFetch> {
         self.tell.clone()
+    }
+
+    /// All files of one of them were told of.
+    pub(super) fn all_told(&mut self, number: u64) {
+        let told = self.running.iter_mut().filter(|running| running.number == number);
+        told.for_each(|running| running.is_all_told = true);
     }
 
     /// One of them has ended.
@@ -183,7 +194,7 @@ impl BackgroundFetches {
                 FromFetch::BrokenOff(broken_off) => said.push(broken_off.afterwards()),
                 FromFetch::Note(text) | FromFetch::Problem(text) => said.push(text),
                 FromFetch::Ended(number) => running.retain(|one| one.number != number),
-                FromFetch::Transfer(_) | FromFetch::Hashing(_) => {}
+                FromFetch::Transfer(_) | FromFetch::Hashing(_) | FromFetch::AllTold(_) => {}
             }
         }
         said.extend(running.iter().map(|one| format!("`{}` goes on with what is kept", again(&one.from, &one.name))));
@@ -207,6 +218,7 @@ impl Drop for Ending {
 }
 
 fn run(
+    number: u64,
     me: &Me,
     request: &Request,
     cancel: &CancellationToken,
@@ -214,7 +226,7 @@ fn run(
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let telling = Telling::new(&request.from);
-    let mut words = Words { tell: tell.clone(), sizes: HashMap::new(), bytes: 0, size: 0 };
+    let mut words = Words { number, tell: tell.clone(), files: None, sizes: HashMap::new(), bytes: 0, size: 0 };
     let mut told = false;
     let mut report = |event: FetchEvent<'_>| {
         telling.take(&event);
@@ -243,6 +255,10 @@ fn run(
 
 /// Says what a person should read of what a fetch reports.
 struct Words {
+    /// The fetch's.
+    number: u64,
+    /// Files that were not told of; nothing while it isn't known how many there are.
+    files: Option<usize>,
     tell: mpsc::UnboundedSender<FromFetch>,
     /// Of the files on their way, what is still to come.
     sizes: HashMap<FileNo, u64>,
@@ -254,7 +270,7 @@ struct Words {
 impl Words {
     fn take(&mut self, event: &FetchEvent<'_>) {
         match event {
-            FetchEvent::Resolved { bytes, .. } => self.size = *bytes,
+            FetchEvent::Resolved { files, bytes } => (self.files, self.size) = (Some(*files), *bytes),
             FetchEvent::Started { file, size, resumed, .. } => {
                 self.sizes.insert(*file, size.saturating_sub(*resumed));
                 self.bytes += resumed;
@@ -268,6 +284,10 @@ impl Words {
                 let left = file.and_then(|file| self.sizes.remove(&file)).unwrap_or(report.size);
                 self.bytes += if matches!(report.status, Status::Failed(_) | Status::BrokenOff(_)) { 0 } else { left };
                 self.finished(report);
+                self.files = self.files.map(|files| files.saturating_sub(1));
+                if self.files.is_none_or(|files| files == 0) {
+                    self.send(FromFetch::AllTold(self.number));
+                }
             }
             FetchEvent::Waiting { name } => {
                 self.note(format!("{} changed at the source and is being hashed again there", stand_in::shown(name)));

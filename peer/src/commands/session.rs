@@ -416,6 +416,10 @@ impl<V: View> Session<'_, V> {
                 Ok(())
             }
             FromFetch::BrokenOff(broken_off) => self.news(&News::Note(broken_off.in_view())),
+            FromFetch::AllTold(number) => {
+                self.fetches.all_told(number);
+                Ok(())
+            }
             FromFetch::Ended(number) => {
                 self.fetches.ended(number);
                 Ok(())
