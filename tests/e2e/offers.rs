@@ -16,7 +16,7 @@ fn an_offer_is_for_one_person_until_it_is_withdrawn() {
         .run()
         .exits(0)
         .says("offered my plan.pdf (3.00 MB) to bob; keep `peer serve` running");
-    his.wait_for("alice: offers my plan.pdf (3000000 bytes): peer fetch alice 'my plan.pdf'");
+    his.wait_for("alice: offers my plan.pdf (3.00 MB): peer fetch alice 'my plan.pdf'");
     alice.peer(["offer"]).run().exits(0).prints("bob").prints("my plan.pdf");
     let line = bob.peer(["--json", "history", "alice"]).run().object("message");
     assert_eq!((&line["offer"]["name"], &line["offer"]["size"]), (&json!("my plan.pdf"), &json!(3_000_000)));

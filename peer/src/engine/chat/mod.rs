@@ -22,6 +22,7 @@ use shared::peer::{ChatMessage, Code, MessageId, Offer};
 pub use self::outgoing::{Outgoing, Settled};
 pub use self::receive::{Intake, receive};
 pub use self::visit::{Visit, unreachable_is_offline};
+use super::amount::size;
 use super::node::control::Delivery;
 use super::{Error, ErrorKind, Me, blocking, now_ms, words};
 use crate::net::{LinkError, StreamError};
@@ -48,8 +49,9 @@ pub fn compose(text: &str) -> Result<ChatMessage, Error> {
 
 /// The line of a conversation that tells of a file.
 pub fn compose_offer(me: &UserName, offer: Offer) -> ChatMessage {
-    let (name, size) = (offer.name.as_str(), offer.size);
-    let text = format!("offers {name} ({size} bytes): peer fetch {}", words(&[me.as_str(), name]));
+    // For people; the exact size travels beside the text.
+    let (name, size) = (offer.name.as_str(), size(offer.size));
+    let text = format!("offers {name} ({size}): peer fetch {}", words(&[me.as_str(), name]));
     message(text, Some(offer))
 }
 
@@ -192,7 +194,7 @@ mod tests {
             let offer = Offer { name: name.parse().unwrap(), size: 5, hash };
             compose_offer(&"alice".parse().unwrap(), offer).text
         };
-        assert_eq!(offer("a/b.pdf"), "offers a/b.pdf (5 bytes): peer fetch alice a/b.pdf");
-        assert_eq!(offer("it's $x"), r"offers it's $x (5 bytes): peer fetch alice 'it'\''s $x'");
+        assert_eq!(offer("a/b.pdf"), "offers a/b.pdf (5 B): peer fetch alice a/b.pdf");
+        assert_eq!(offer("it's $x"), r"offers it's $x (5 B): peer fetch alice 'it'\''s $x'");
     }
 }
