@@ -66,6 +66,44 @@ fn standard_output_has_many_names() {
 }
 
 #[test]
+fn a_descriptor_is_shared_with_whoever_has_it() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let _bob = bob_is_there(&lab);
+    let script = |script: &str| {
+        let fetch = alice.peer(["-q", "fetch", "bob", "a.txt"]).folder(lab.path()).through_shell(script).run();
+        fetch.exits(0);
+    };
+    script(r#"exec 3>three; echo first >&3; "$@" -o /dev/fd/3; code=$?; echo second >&3; exit $code"#);
+    assert_content(lab.join("three"), b"first\nthis is a.txtsecond\n");
+    script(r#"exec 2>err; echo first >&2; "$@" -o /dev/stderr; code=$?; echo second >&2; exit $code"#);
+    assert_content(lab.join("err"), b"first\nthis is a.txtsecond\n");
+    let read_only = r#"exec 3<three; exec "$@" -o /dev/fd/3"#;
+    let refused = alice.peer(["fetch", "bob", "a.txt"]).folder(lab.path()).through_shell(read_only).run();
+    refused.exits(9).says("for reading only").is_plain();
+    assert_content(lab.join("three"), b"first\nthis is a.txtsecond\n");
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_named() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let _bob = bob_is_there(&lab);
+    let pipe = lab.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let fetch = || alice.peer(["fetch", "bob", "a.txt", "-o"]).arg(&pipe).start();
+    let told = format!("waiting for a reader of {}", pipe.display());
+    let fetching = fetch();
+    fetching.wait_for(&told);
+    assert_content(&pipe, b"this is a.txt");
+    fetching.finish().exits(0);
+    let interrupted = fetch();
+    interrupted.wait_for(&told);
+    interrupted.interrupt();
+    interrupted.finish().exits(130);
+}
+
+#[test]
 fn what_takes_no_bytes_is_refused_before_anything_is_fetched() {
     let lab = Lab::start();
     let alice = lab.user("alice");
@@ -83,6 +121,8 @@ fn what_takes_no_bytes_is_refused_before_anything_is_fetched() {
     if Path::new("/dev/loop0").exists() {
         refused(Path::new("/dev/loop0"), "it is a disk");
     }
+    let without_terminal = alice.peer(["fetch", "bob", "a.txt", "-o", "/dev/tty"]).through_shell(r#"exec setsid "$@""#);
+    without_terminal.run().exits(9).says("this process has no terminal").is_plain();
     let closed = r#"exec "$@" >&-"#;
     let outcome = alice.peer(["fetch", "bob", "a.txt", "-o", "-"]).through_shell(closed).run();
     outcome.exits(9).says("standard output: it is closed");

@@ -305,6 +305,7 @@ impl Words {
             | FetchEvent::Opened { .. }
             | FetchEvent::Paused { .. }
             | FetchEvent::Changed { .. }
+            | FetchEvent::AwaitsReader { .. }
             | FetchEvent::Outdated { .. }
             | FetchEvent::Alike { .. } => {}
         }

@@ -2,10 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// Links that are followed, as the kernel does.
 const LINKS: usize = 40;
@@ -29,6 +32,11 @@ pub fn outlet(path: &Path) -> Outlet {
     if descriptor.as_ref().is_some_and(|(is_own, number)| *is_own && number == "1") {
         return Outlet::Stdout;
     }
+    if let Some((true, number)) = &descriptor
+        && !is_inherited(number)
+    {
+        return Outlet::Unusable("that descriptor isn't open");
+    }
     let Ok(metadata) = std::fs::metadata(path) else {
         return if descriptor.is_some() { Outlet::Unusable("that descriptor isn't open") } else { Outlet::Files };
     };
@@ -37,8 +45,10 @@ pub fn outlet(path: &Path) -> Outlet {
         Outlet::Unusable("it is a socket")
     } else if kind.is_block_device() {
         Outlet::Unusable("it is a disk")
-    } else if kind.is_char_device() && is_terminal(path) {
-        Outlet::Unusable("it is a terminal")
+    } else if kind.is_char_device()
+        && let Some(why) = unusable_device(path)
+    {
+        Outlet::Unusable(why)
     } else if kind.is_char_device() || kind.is_fifo() || (descriptor.is_some() && !kind.is_dir()) {
         Outlet::Stream
     } else {
@@ -55,23 +65,76 @@ pub fn is_stdout_closed() -> bool {
     is_null && rustix::fs::fcntl_getfl(&out).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
-/// Opens a stream for writing; waits at a pipe until somebody reads from it.
+/// Opens a stream for writing; `None` for a pipe that nobody reads from yet.
 ///
 /// # Errors
 /// As the system says; when a file has taken its place.
-pub fn open_stream(path: &Path) -> io::Result<File> {
+pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
+    let descriptor = descriptor(path);
+    if let Some((true, number)) = &descriptor {
+        if !is_inherited(number) {
+            return Err(io::Error::other("that descriptor isn't open: give another with -o"));
+        }
+        if let Some(file) = duplicate(number)? {
+            return Ok(Some(file));
+        }
+    }
     // A file that a descriptor leads to is added to: what it had stays.
-    let file = OpenOptions::new().append(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(path)?;
-    if file.metadata()?.is_file() && descriptor(path).is_none() {
+    let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
+    let file = match OpenOptions::new().append(true).custom_flags(flags).open(path) {
+        Err(why) if is(&why, Errno::NXIO) && std::fs::metadata(path).is_ok_and(|path| path.file_type().is_fifo()) => {
+            return Ok(None);
+        }
+        file => file?,
+    };
+    if file.metadata()?.is_file() && descriptor.is_none() {
         return Err(io::Error::other("it is a file by now: run the same command again"));
     }
-    Ok(file)
+    // Not to be waited for only while it was opened.
+    rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(Some(file))
 }
 
-fn is_terminal(path: &Path) -> bool {
+/// Duplicates a descriptor of this process: opened anew, a file would have a position of its own, and whoever has this
+/// descriptor as well would write over what was added. `None` where the system doesn't do that.
+fn duplicate(number: &str) -> io::Result<Option<File>> {
+    let Ok(number) = number.parse() else { return Ok(None) };
+    let taken =
+        pidfd_open(getpid(), PidfdFlags::empty()).and_then(|this| pidfd_getfd(this, number, PidfdGetfdFlags::empty()));
+    let descriptor = match taken {
+        Ok(descriptor) => descriptor,
+        // Before Linux 5.6, and in some containers.
+        Err(Errno::NOSYS | Errno::PERM) if number == 2 => io::stderr().as_fd().try_clone_to_owned()?,
+        Err(Errno::NOSYS | Errno::PERM) => return Ok(None),
+        Err(why) => return Err(why.into()),
+    };
+    if (rustix::fs::fcntl_getfl(&descriptor)? & OFlags::ACCMODE) == OFlags::RDONLY {
+        return Err(io::Error::other("that descriptor is open for reading only: give one for writing"));
+    }
+    Ok(Some(File::from(descriptor)))
+}
+
+/// Tells whether this process got the descriptor from the one that started it: its own are closed in programs that it
+/// starts.
+fn is_inherited(number: &str) -> bool {
+    let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else { return true };
+    let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    flags.is_none_or(|flags| !OFlags::from_bits_retain(flags).contains(OFlags::CLOEXEC))
+}
+
+/// Looks for what makes a device useless for bytes.
+fn unusable_device(path: &Path) -> Option<&'static str> {
     let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
-    let opened = OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path);
-    opened.is_ok_and(|file| io::IsTerminal::is_terminal(&file))
+    match OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) => io::IsTerminal::is_terminal(&file).then_some("it is a terminal"),
+        Err(why) if is(&why, Errno::NXIO) && path == Path::new("/dev/tty") => Some("this process has no terminal"),
+        Err(why) if is(&why, Errno::NXIO) || is(&why, Errno::NODEV) => Some("no device is behind it"),
+        Err(_) => None,
+    }
+}
+
+fn is(why: &io::Error, errno: Errno) -> bool {
+    why.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// The descriptor that `path` is, such as `/dev/stdout`, `/dev/fd/63` or `/proc/self/fd/1`: whether it is this process's,
@@ -132,13 +195,19 @@ mod tests {
             assert_eq!(outlet(Path::new(path)), Outlet::Stdout, "{path}");
         }
         assert_eq!(outlet(Path::new("/proc/self/fd/9999")), Outlet::Unusable("that descriptor isn't open"));
-        let file = File::options().append(true).open(at("file")).unwrap();
-        let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
+        let own = File::create(at("file")).unwrap();
+        let path = |file: &dyn AsRawFd| PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
+        assert_eq!(outlet(&path(&own)), Outlet::Unusable("that descriptor isn't open"), "it is nobody's but ours");
+        // As a shell leaves it to what it starts.
+        let mut inherited = File::from(rustix::io::dup(&own).unwrap());
+        let path = path(&inherited);
         assert_eq!(outlet(&path), Outlet::Stream);
         for text in ["one", "two"] {
-            io::Write::write_all(&mut open_stream(&path).unwrap(), text.as_bytes()).unwrap();
+            io::Write::write_all(&mut open_stream(&path).unwrap().unwrap(), text.as_bytes()).unwrap();
         }
-        assert_eq!(std::fs::read(at("file")).unwrap(), b"onetwo");
+        io::Write::write_all(&mut inherited, b"three").unwrap();
+        assert_eq!(std::fs::read(at("file")).unwrap(), b"onetwothree");
         assert!(open_stream(&at("file")).is_err());
+        assert!(open_stream(&at("pipe")).unwrap().is_none(), "nobody reads from it");
     }
 }

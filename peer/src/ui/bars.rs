@@ -104,6 +104,10 @@ impl FetchBars {
             FetchEvent::Waiting { name } => {
                 self.line(&format!("{} changed at the source and is being hashed again there…", stand_in::shown(name)));
             }
+            FetchEvent::AwaitsReader { path } => {
+                let path = path.to_string_lossy();
+                self.line(&format!("waiting for a reader of {} (Ctrl-C ends)", safe_line(&path)));
+            }
             FetchEvent::Joined { user } => {
                 self.come(user);
                 self.line(&format!("{user} has the same and is asked as well"));

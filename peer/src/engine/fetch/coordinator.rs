@@ -242,6 +242,7 @@ impl Running<'_> {
                 }
                 report(FetchEvent::Verified { file: self.told_as(file), bytes });
             }
+            Outcome::AwaitsReader { path } => report(FetchEvent::AwaitsReader { path: &path }),
             Outcome::Zeros { file, bytes } => report(FetchEvent::Verified { file: self.told_as(file), bytes }),
             Outcome::Wrong { file, source: LOCAL, .. } => {
                 let error = Error::Integrity(format!("{} changed here while it was copied", self.name(file)));

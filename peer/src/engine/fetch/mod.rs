@@ -218,6 +218,11 @@ pub enum FetchEvent<'a> {
     },
     /// A source is gone; it is called again.
     Lost {
+    /// Nothing moves until somebody reads from the pipe that it goes to.
+    AwaitsReader {
+        /// The pipe.
+        path: &'a Path,
+    },
         /// Who.
         user: &'a UserName,
         /// Why.

@@ -49,7 +49,7 @@ impl Rest {
                     progress.resumed = bytes;
                 }
             }
-            Outcome::Wrong { .. } | Outcome::Hashed { .. } | Outcome::Zeros { .. } => {}
+            Outcome::Wrong { .. } | Outcome::Hashed { .. } | Outcome::Zeros { .. } | Outcome::AwaitsReader { .. } => {}
         }
     }
 

@@ -110,6 +110,8 @@ pub(super) enum Outcome {
     Wrong { file: FileNo, group: u32, source: SourceNo },
     /// The file is whole and where it should go.
     Finished { file: FileNo, end: FileEnd },
+    /// Nobody reads from the pipe that all of it goes to.
+    AwaitsReader { path: PathBuf },
     /// The disk or the stream failed.
     Failed { file: FileNo, error: Error },
 }

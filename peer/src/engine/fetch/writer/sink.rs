@@ -3,10 +3,19 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
+use super::Outcome;
 use crate::engine::Error;
 use crate::engine::fetch::Destination;
 use crate::sys::open_stream;
+
+/// A pipe without a reader is told of after this time.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks for a reader.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The stream that all files of a fetch go to, one after another.
 #[derive(Debug)]
@@ -26,8 +35,8 @@ impl Sink {
         }
     }
 
-    /// Writes all of it.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes all of it. `outcomes` is told of a pipe that nobody reads.
+    pub(super) fn write(&mut self, bytes: &[u8], outcomes: &mpsc::UnboundedSender<Outcome>) -> Result<(), Error> {
         match self {
             Self::Stdout => {
                 let mut out = io::stdout().lock();
@@ -37,7 +46,7 @@ impl Sink {
             Self::Path(path, file) => {
                 let written = match file {
                     Some(file) => file.write_all(bytes),
-                    None => open_stream(path).and_then(|opened| file.insert(opened).write_all(bytes)),
+                    None => open(path, outcomes).and_then(|opened| file.insert(opened).write_all(bytes)),
                 };
                 written.map_err(|why| refused(path, why))
             }
@@ -45,15 +54,34 @@ impl Sink {
     }
 
     /// Writes so many zeros.
-    pub(super) fn write_zeros(&mut self, bytes: u64) -> Result<(), Error> {
+    pub(super) fn write_zeros(&mut self, bytes: u64, outcomes: &mpsc::UnboundedSender<Outcome>) -> Result<(), Error> {
         static ZEROS: [u8; 65_536] = [0; 65_536];
         let mut left = bytes;
         while left > 0 {
             let some = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
-            self.write(&ZEROS[..some])?;
+            self.write(&ZEROS[..some], outcomes)?;
             left -= some as u64;
         }
         Ok(())
+    }
+}
+
+/// Opens a stream; waits at a pipe until somebody reads from it, or nobody wants to know any more.
+fn open(path: &Path, outcomes: &mpsc::UnboundedSender<Outcome>) -> io::Result<File> {
+    let begun = Instant::now();
+    let mut is_told = false;
+    loop {
+        if let Some(file) = open_stream(path)? {
+            return Ok(file);
+        }
+        if outcomes.is_closed() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        if !is_told && begun.elapsed() >= TOLD_AFTER {
+            is_told = outcomes.send(Outcome::AwaitsReader { path: path.to_owned() }).is_ok();
+        }
+        // The system tells of a reader only to whoever waits in `open`, and that hangs without a word.
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

@@ -7,7 +7,7 @@ use shared::{GroupSet, Layout, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::check::{Checked, Right};
-use super::{Buffers, Desk, FileEnd, Group, Outcome, Sink};
+use super::{Desk, FileEnd, Group, Outcome, Sink};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::{Partial, Whole, Written};
@@ -138,7 +138,7 @@ impl Writer {
             let Ok(bytes) = self.desk.order(file).map(|order| order.layout.len_of(*group)) else { return };
             let written = match self.targets.get_mut(&file) {
                 Some(Target::Disk(partial)) => partial.write_zeros(*group),
-                Some(Target::Stream(stream)) => stream.take_zeros(*group, &self.desk.buffers, &mut self.sink),
+                Some(Target::Stream(stream)) => stream.take_zeros(*group, &self.desk, &mut self.sink),
                 None => Ok(Written::Twice),
             };
             if matches!(written, Ok(Written::Some | Written::Last)) {
@@ -164,7 +164,7 @@ impl Writer {
         let Group { group, ref bytes, .. } = *right.get();
         let written = match self.targets.get_mut(&file) {
             Some(Target::Disk(partial)) => partial.write(group, bytes),
-            Some(Target::Stream(stream)) => return stream.take(right, groups, &self.desk.buffers, &mut self.sink),
+            Some(Target::Stream(stream)) => return stream.take(right, groups, &self.desk, &mut self.sink),
             None => Ok(Written::Twice),
         };
         self.desk.buffers.give_back(right.into_buffer());
@@ -209,34 +209,34 @@ impl Writer {
 }
 
 impl InOrder {
-    fn take(&mut self, right: Right, groups: u32, buffers: &Buffers, sink: &mut Sink) -> Result<Written, Error> {
+    fn take(&mut self, right: Right, groups: u32, desk: &Desk, sink: &mut Sink) -> Result<Written, Error> {
         let group = right.get().group;
         if group < self.next || self.early.contains_key(&group) {
-            buffers.give_back(right.into_buffer());
+            desk.buffers.give_back(right.into_buffer());
             return Ok(Written::Twice);
         }
         self.early.insert(group, right.without_room());
-        self.write_out(groups, buffers, sink)
+        self.write_out(groups, desk, sink)
     }
 
-    fn take_zeros(&mut self, group: u32, buffers: &Buffers, sink: &mut Sink) -> Result<Written, Error> {
+    fn take_zeros(&mut self, group: u32, desk: &Desk, sink: &mut Sink) -> Result<Written, Error> {
         let Some((layout, zeros)) = &mut self.zeros else { return Ok(Written::Twice) };
         if group < self.next || zeros.contains(group) {
             return Ok(Written::Twice);
         }
         zeros.insert(group);
         let groups = layout.groups();
-        self.write_out(groups, buffers, sink)
+        self.write_out(groups, desk, sink)
     }
 
     /// Writes what has its turn.
-    fn write_out(&mut self, groups: u32, buffers: &Buffers, sink: &mut Sink) -> Result<Written, Error> {
+    fn write_out(&mut self, groups: u32, desk: &Desk, sink: &mut Sink) -> Result<Written, Error> {
         loop {
             if let Some(right) = self.early.remove(&self.next) {
-                sink.write(&right.get().bytes)?;
-                buffers.give_back(right.into_buffer());
+                sink.write(&right.get().bytes, &desk.outcomes)?;
+                desk.buffers.give_back(right.into_buffer());
             } else if let Some((layout, _)) = self.zeros.as_ref().filter(|(_, zeros)| zeros.contains(self.next)) {
-                sink.write_zeros(layout.len_of(self.next))?;
+                sink.write_zeros(layout.len_of(self.next), &desk.outcomes)?;
             } else {
                 break;
             }
