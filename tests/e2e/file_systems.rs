@@ -235,3 +235,29 @@ fn holes_stay_holes() {
     assert_same(here.join("disk.img"), &image);
     assert!(fs::metadata(here.join("disk.img")).unwrap().blocks() * 512 < 20 << 20);
 }
+
+#[test]
+fn room_for_holes_is_needed_where_there_are_none() {
+    let lab = Lab::start();
+    let stick = lab.empty_folder("stick");
+    let Some(_mount) = OddMount::exfat(&stick) else { return };
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let image = lab.file("disk.img", 2_000_000);
+    fs::File::options().write(true).open(&image).and_then(|file| file.set_len(400 << 20)).unwrap();
+    bob.share([&image]);
+    let _node = bob.serve();
+    alice.fetch("bob", ["disk.img"], &stick).run().exits(9).says("need 419 MB").is_plain();
+    assert!(names_in(&stick).is_empty(), "{:?}", names_in(&stick));
+}
+
+#[test]
+fn a_folder_whose_name_cannot_be_is_named() {
+    let lab = Lab::start();
+    let stick = lab.empty_folder("stick");
+    let Some(_mount) = OddMount::exfat(&stick) else { return };
+    let (alice, _bob) = (lab.user("alice"), bob_shares(&lab, &["a"]));
+    for into in ["di:r/", "di:r/deeper/", "good/di:r/"] {
+        let refused = alice.fetch("bob", ["odd/a"], &stick.join(into)).run();
+        refused.exits(9).says("can't hold the name di:r").says("-o").is_plain();
+    }
+}

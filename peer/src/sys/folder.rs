@@ -250,6 +250,19 @@ impl Folder {
         Ok(FreeRoom { device: rustix::fs::fstat(&self.0)?.st_dev, bytes, files })
     }
 
+    /// Tells whether files here take no room for their holes; true where that can't be tried.
+    pub fn keeps_holes(&self) -> bool {
+        const PROBE_BYTES: u64 = 1 << 20;
+        const BLOCK_BYTES: u64 = 512;
+        let name = format!(".vizinho-holes-{}", std::process::id());
+        let Ok(probe) = self.create(&name) else { return true };
+        let taken =
+            probe.set_len(PROBE_BYTES).and_then(|()| probe.metadata()).map(|probe| probe.blocks() * BLOCK_BYTES);
+        // Named by this process alone: what stays of it is replaced by nobody.
+        let _ = self.remove(&name);
+        taken.map_or(true, |taken| taken < PROBE_BYTES / 2)
+    }
+
     /// Looks for what keeps files from being put here, as far as the system tells beforehand.
     pub fn obstacle(&self) -> Option<FolderObstacle> {
         if self.is_removed() {

@@ -1,6 +1,7 @@
 //! The destination and the folders below it, by handles.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,6 +10,7 @@ use shared::UserName;
 use shared::peer::FolderTime;
 
 use super::arrivals::Arrivals;
+use shared::safe_text::safe_line;
 use super::naming::Spelling;
 use super::partial::is_state;
 use crate::engine::Error;
@@ -120,7 +122,7 @@ impl Tree {
         if let Some(root) = self.root.get() {
             return Ok(root.clone());
         }
-        std::fs::create_dir_all(&self.path).map_err(Error::disk(&self.path))?;
+        std::fs::create_dir_all(&self.path).map_err(|why| self.not_made(why))?;
         let root = Folder::open(&self.path).map_err(Error::disk(&self.path))?;
         Ok(self.root.get_or_init(|| Arc::new(root)).clone())
     }
@@ -150,6 +152,21 @@ impl Tree {
         // Handles are not free: all are forgotten now and then.
         if known.open.len() >= OPEN_FOLDERS {
             known.open.clear();
+    /// The error of a root that can't be made; names the component that the file system refuses.
+    fn not_made(&self, why: io::Error) -> Error {
+        let is_odd = |component: &OsStr| component.to_str().is_some_and(|name| Spelling::Plain.of(name) != name);
+        let missing = self.path.ancestors().take_while(|path| !path.is_dir()).last();
+        let refused = missing.and_then(Path::file_name).filter(|name| is_name_refused(&why) && is_odd(name));
+        match refused {
+            Some(name) => {
+                let name = safe_line(&name.to_string_lossy()).into_owned();
+                let why = format!("this file system can't hold the name {name}: give another folder with -o");
+                Error::disk(&self.path)(io::Error::other(why))
+            }
+            None => Error::disk(&self.path)(why),
+        }
+    }
+
         }
         known.open.insert(below.clone(), folder.clone());
         if is_spelled {
@@ -257,10 +274,62 @@ impl Place {
         Error::Closed { folder: self.path(), obstacle: FolderObstacle::Removed }
     }
 
-    /// Asks for the room on the disk there, with the path of the folder that was looked at.
-    pub(super) fn free_room(&self) -> Option<(FreeRoom, PathBuf)> {
+    /// Asks for the room on the disk there, with the folder that was looked at and its path.
+    pub(super) fn free_room(&self) -> Option<(FreeRoom, Arc<Folder>, PathBuf)> {
         let (nearest, path) = self.nearest()?;
-        Some((nearest.free_room().ok()?, path))
+        Some((nearest.free_room().ok()?, nearest, path))
+    }
+
+    /// Remembers that this fetch put the file of this name in place here.
+    pub(super) fn add_arrival(&self, folder: &Folder, name: &str) {
+        let below = self.below_root();
+        self.tree.arrivals().add(folder, &below, name);
+    }
+
+    /// Tells whether the name stands for a file that this fetch put in place, here or elsewhere.
+    pub(super) fn has_arrival(&self, folder: &Folder, name: &str) -> bool {
+        let below = self.below_root();
+        self.tree.arrivals().has(folder, &below, name, || self.lists(folder, name))
+    }
+
+    /// Tells whether `folder`, its own, lists the name as it is spelled, and so does each folder above; true where that can't
+    /// be told.
+    pub(super) fn lists(&self, folder: &Folder, name: &str) -> bool {
+        let name = on_disk(name);
+        folder.names().map_or(true, |names| names.iter().any(|listed| on_disk(listed) == name)) && self.is_listed()
+    }
+
+    /// The same by the names that were there when the folder was looked at first: it isn't listed for each of its files.
+    pub(super) fn listed(&self, folder: &Folder, name: &str) -> bool {
+        let known = self.tree.below().names.clone().filter(|(below, _)| *below == self.below);
+        let names = match known {
+            Some((_, names)) => names,
+            None => {
+                let Ok(names) = folder.names() else { return true };
+                let names: Arc<HashSet<_>> = Arc::new(names.iter().map(|name| on_disk(name).into_owned()).collect());
+                self.tree.below().names = Some((self.below.clone(), names.clone()));
+                names
+            }
+        };
+        names.contains(&*on_disk(name)) && self.is_listed()
+    }
+
+    /// Tells whether its folders are listed as they are spelled here.
+    fn is_listed(&self) -> bool {
+        if self.below.is_empty() {
+            return true;
+        }
+        if let Some(known) = self.tree.below().listed.get(&self.below) {
+            return *known;
+        }
+        let above = self.below.rsplit_once('/').map_or("", |(above, _)| above);
+        let above = Self::new(self.tree.clone(), above.into());
+        let path = self.path();
+        let names = above.existing().ok().flatten().and_then(|folder| folder.names().ok());
+        let has = |names: Vec<String>| names.iter().any(|listed| Some(&*on_disk(listed)) == path.file_name());
+        let is_listed = names.is_none_or(has) && above.is_listed();
+        self.tree.below().listed.insert(self.below.clone(), is_listed);
+        is_listed
     }
 
     /// The files that this fetch put in place, here or elsewhere.

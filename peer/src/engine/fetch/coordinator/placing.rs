@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use shared::FileName;
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use crate::engine::fetch::resolve::{Resolved, Wanted};
 use crate::engine::fetch::writer::{EarlierRounds, Order};
 use crate::engine::fetch::{Asked, FetchEvent, Report, Request};
 use crate::engine::{Error, Shortage, blocking};
-use crate::sys::{FolderObstacle, FreeRoom};
+use crate::sys::{Folder, FolderObstacle, FreeRoom};
 
 /// Groups for a stream stay in memory until they are verified.
 const STREAMED_GROUP_BYTES: u64 = 64 << 20;
@@ -251,16 +252,19 @@ fn check_room(orders: &[Order]) -> Result<(), Error> {
         let known = folders.get(spot.place.below()).copied();
         let device = known.unwrap_or_else(|| {
             let looked = spot.place.free_room();
-            let device = looked.as_ref().map(|(room, _)| room.device);
-            if let Some((room, folder)) = looked {
-                disks.entry(room.device).or_insert_with(|| NeededRoom { room, folder, bytes: 0, files: 0 });
+            let device = looked.as_ref().map(|(room, ..)| room.device);
+            if let Some((room, folder, path)) = looked {
+                let new = || NeededRoom { room, folder, path, bytes: 0, bytes_with_holes: 0, files: 0 };
+                disks.entry(room.device).or_insert_with(new);
             }
             folders.insert(spot.place.below().to_owned(), device);
             device
         });
         if let Some(needed) = device.and_then(|device| disks.get_mut(&device)) {
             let held = if order.layout.groups() > 1 { held_bytes(spot, &order.stat.hash) } else { 0 };
-            needed.bytes = needed.bytes.saturating_add(order.stat.data_bytes().saturating_sub(held));
+            let add = |sum: u64, bytes: u64| sum.saturating_add(bytes.saturating_sub(held));
+            needed.bytes = add(needed.bytes, order.stat.data_bytes());
+            needed.bytes_with_holes = add(needed.bytes_with_holes, order.stat.size);
             // What is replaced makes room for what replaces it.
             needed.files += u64::from(held == 0 && !spot.replaces());
         }
@@ -271,20 +275,27 @@ fn check_room(orders: &[Order]) -> Result<(), Error> {
 /// The room that a fetch needs on one disk.
 struct NeededRoom {
     room: FreeRoom,
-    /// A folder there.
-    folder: PathBuf,
+    /// A folder there, and its path.
+    folder: Arc<Folder>,
+    path: PathBuf,
     bytes: u64,
     files: u64,
 }
 
 impl NeededRoom {
     fn check(self) -> Result<(), Error> {
-        let Self { room, folder, bytes, files } = self;
+        let Self { room, folder, path, bytes, bytes_with_holes, files } = self;
         let shortage = match (room.bytes, room.files) {
             (Some(free), _) if free < bytes => Shortage::Bytes { needed: bytes, free },
             (_, Some(free)) if free < files => Shortage::Files { needed: files, free },
+    /// Where holes take room as well.
+    bytes_with_holes: u64,
             _ => return Ok(()),
         };
-        Err(Error::NoRoom { folder, shortage })
+        Err(Error::NoRoom { folder: path, shortage })
     }
 }
+            // Only where it matters: to find out, a file is made.
+            (Some(free), _) if free < bytes_with_holes && !folder.keeps_holes() => {
+                Shortage::Bytes { needed: bytes_with_holes, free }
+            }
