@@ -24,8 +24,11 @@ use crate::sys::{Folder, cannot_lock, clear, is_name_refused, make_executable, m
 /// Of a partial's name, what isn't the file's own: two dots, eight digits, the longer ending.
 const EXTRA_BYTES: usize = 1 + 1 + 8 + STATE.len();
 
-/// Of that of a twin: a tilde and its number.
-const TWIN_BYTES: usize = 1 + 10;
+/// Of one with a tag: a tilde and eight digits.
+const TAG_BYTES: usize = 1 + 8;
+
+/// Zeros within a group become a hole in blocks of this size: smaller ones save little and cut files into pieces.
+const HOLE_BYTES: usize = 64 * 1024;
 
 /// A file that is being put together.
 #[derive(Debug)]
@@ -143,11 +146,7 @@ impl Partial {
     /// Writes a group that was found right. One of zeros becomes a hole.
     pub(super) fn write(&mut self, group: u32, bytes: &[u8]) -> Result<Written, Error> {
         let offset = self.layout.offset(group);
-        let is_hole = is_zero(bytes);
-        self.add(group, |part| match is_hole {
-            true => clear(part, offset..offset + bytes.len() as u64),
-            false => part.write_all_at(bytes, offset),
-        })
+        self.add(group, |part| write_with_holes(part, bytes, offset))
     }
 
     /// Takes a group that is known to hold nothing but zeros.
@@ -403,6 +402,31 @@ fn recheck(
     manifest: &Manifest,
     hints: &GroupSet,
     hashed: &mut dyn FnMut(u64),
+/// Writes `bytes` there; whole blocks of zeros take no room, whatever was there before.
+fn write_with_holes(part: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut at = offset;
+    // Blocks of one kind go together.
+    let mut left = bytes;
+    for (len, is_hole) in bytes.chunks(HOLE_BYTES).map(|block| (block.len(), is_zero(block))).fold(Vec::new(), joined) {
+        let (run, rest) = left.split_at(len);
+        match is_hole {
+            true => clear(part, at..at + len as u64)?,
+            false => part.write_all_at(run, at)?,
+        }
+        at += len as u64;
+        left = rest;
+    }
+    Ok(())
+}
+
+fn joined(mut runs: Vec<(usize, bool)>, (len, is_hole): (usize, bool)) -> Vec<(usize, bool)> {
+    match runs.last_mut() {
+        Some((last, kind)) if *kind == is_hole => *last += len,
+        _ => runs.push((len, is_hole)),
+    }
+    runs
+}
+
 ) -> GroupSet {
     let mut there = GroupSet::none(layout.groups());
     let mut buffer = Vec::new();

@@ -249,3 +249,31 @@ fn zeros_become_holes_wherever_they_come_from() {
     let taken = std::fs::metadata(&path).unwrap().blocks() * 512;
     assert!(taken <= (17 << 20) + 65_536, "{taken}");
 }
+
+#[test]
+fn zeros_within_a_group_become_holes_over_what_was_there() {
+    use std::os::unix::fs::MetadataExt;
+
+    let file = tempfile::tempfile().unwrap();
+    let mut bytes = vec![0; 1 << 20];
+    bytes[300_000] = 1;
+    bytes[(1 << 20) - 1] = 2;
+    file.write_all_at(&vec![7; 2 << 20], 0).unwrap();
+    write_with_holes(&file, &bytes, 1 << 20).unwrap();
+    write_with_holes(&file, &bytes[..100_000], 0).unwrap();
+    let mut found = vec![9; 1 << 20];
+    file.read_exact_at(&mut found, 1 << 20).unwrap();
+    assert!(found == bytes);
+    file.read_exact_at(&mut found, 0).unwrap();
+    assert!(found[..100_000].iter().all(|byte| *byte == 0) && found[100_000..].iter().all(|byte| *byte == 7));
+    file.sync_all().unwrap();
+    assert!(file.metadata().unwrap().blocks() * 512 <= (1 << 20) + 300_000);
+}
+
+#[test]
+fn noise_costs_nothing_for_being_looked_at() {
+    let noise: Vec<u8> =
+        (0..1 << 20).map(|at: u32| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap() | 1).collect();
+    let runs = noise.chunks(HOLE_BYTES).map(|block| (block.len(), is_zero(block))).fold(Vec::new(), joined);
+    assert_eq!(runs, [(1 << 20, false)], "it is one write");
+}
