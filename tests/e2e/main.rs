@@ -17,6 +17,7 @@ mod chat;
 mod chat_faults;
 mod clocks;
 mod cloned_profiles;
+mod colliding_names;
 mod copies;
 mod destinations;
 mod discovery;

@@ -109,6 +109,7 @@ impl BackgroundFetches {
             limit: None,
             patience: PATIENCE,
             folder_times: Vec::new(),
+            arrived: Vec::new(),
         };
         let (me, cancel, tell) = (self.me.clone(), self.cancel.child_token(), self.tell.clone());
         let alive = self.alive.clone();

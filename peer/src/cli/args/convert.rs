@@ -78,6 +78,7 @@ impl Subcommands {
                     limit,
                     patience: seconds(patience.unwrap_or(PATIENCE_S)),
                     folder_times: Vec::new(),
+                    arrived: Vec::new(),
                 };
                 Command::Fetch(FetchWanted::These { request, share })
             }

@@ -2,7 +2,9 @@
 //! spells their names.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
+use super::collisions::collision_key;
 use crate::sys::{FileMark, Folder};
 
 /// The seconds to which a file system may round times: those of FAT.
@@ -17,25 +19,35 @@ pub(super) struct Arrivals {
     alike: HashSet<(u64, u64, i64)>,
     /// Devices by whether they found a file under another case of its name.
     folds: HashMap<u64, bool>,
+    /// Paths below the destination by [`collision_key`]: a folder may be spelled otherwise as well, and then neither
+    /// numbers nor the list of the names in it tell its files apart.
+    paths: HashMap<String, Vec<Box<str>>>,
 }
 
 impl Arrivals {
-    /// Remembers the file that just got this name.
-    pub(super) fn add(&mut self, folder: &Folder, name: &str) {
-        if let Some(FileMark { device, inode, size, mtime }) = folder.mark(name) {
-            self.inodes.insert((device, inode));
-            self.alike.insert((device, size, mtime));
-            if let Some(other) = other_case(name).filter(|_| !self.folds.contains_key(&device)) {
-                self.folds.insert(device, folder.mark(&other).is_some());
-            }
+    /// Remembers the file that has this name in `folder`, which is at this path below the destination.
+    pub(super) fn add(&mut self, folder: &Folder, below: &Path, name: &str) {
+        let Some(FileMark { device, inode, size, mtime }) = folder.mark(name) else { return };
+        self.inodes.insert((device, inode));
+        self.alike.insert((device, size, mtime));
+        if let Some(other) = other_case(name).filter(|_| !self.folds.contains_key(&device)) {
+            self.folds.insert(device, folder.mark(&other).is_some());
         }
+        let path = path_text(below, name);
+        self.paths.entry(collision_key(&path)).or_default().push(path.into());
     }
 
-    /// Tells whether this name stands for one of them. In doubt it does: the cost is another name.
-    pub(super) fn has(&self, folder: &Folder, name: &str) -> bool {
+    /// Tells whether this name stands for one of them; `is_listed`, whether it and its folders are listed as they are
+    /// spelled here. In doubt it does: the cost is another name.
+    pub(super) fn has(&self, folder: &Folder, below: &Path, name: &str, is_listed: impl Fn() -> bool) -> bool {
         let Some(FileMark { device, inode, size, mtime }) = folder.mark(name) else { return false };
         if self.inodes.contains(&(device, inode)) {
             return true;
+        }
+        let path = path_text(below, name);
+        if let Some(paths) = self.paths.get(&collision_key(&path)) {
+            // One that is listed as it is written is a file of its own.
+            return paths.iter().any(|arrived| **arrived == *path) || !is_listed();
         }
         // Without this, folders of very many files of one size would be listed for each.
         if self.folds.get(&device) == Some(&false) {
@@ -43,8 +55,15 @@ impl Arrivals {
         }
         let mut times = (-ROUNDED_SECONDS..=ROUNDED_SECONDS).map(|off| mtime.saturating_add(off));
         let is_alike = times.any(|mtime| self.alike.contains(&(device, size, mtime)));
-        // A name that the folder lists as it is written stands for a file of its own.
+        // Whatever the folder is called: among names that are listed in it, a file is the one that is listed.
         is_alike && !folder.names().is_ok_and(|names| names.iter().any(|listed| listed == name))
+    }
+}
+
+fn path_text(below: &Path, name: &str) -> String {
+    match below.to_string_lossy() {
+        below if below.is_empty() => name.to_owned(),
+        below => format!("{below}/{name}"),
     }
 }
 
@@ -71,10 +90,28 @@ mod tests {
             fs::File::create(home.path().join(name)).unwrap();
         }
         let mut arrivals = Arrivals::default();
-        assert!(!arrivals.has(&folder, "one"));
-        arrivals.add(&folder, "one");
+        let below = Path::new("");
+        let has = |arrivals: &Arrivals, name: &str| arrivals.has(&folder, below, name, || true);
+        assert!(!has(&arrivals, "one"));
+        arrivals.add(&folder, below, "one");
         fs::hard_link(home.path().join("one"), home.path().join("ONE")).unwrap();
-        assert!(arrivals.has(&folder, "one") && arrivals.has(&folder, "ONE"));
-        assert!(!arrivals.has(&folder, "other") && !arrivals.has(&folder, "nothing"));
+        assert!(has(&arrivals, "one") && has(&arrivals, "ONE"));
+        assert!(!has(&arrivals, "other") && !has(&arrivals, "nothing"));
+    }
+
+    #[test]
+    fn a_file_is_known_in_a_folder_of_another_spelling() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::open(home.path()).unwrap();
+        for (name, content) in [("first", "1"), ("second", "22"), ("third", "333")] {
+            fs::write(home.path().join(name), content).unwrap();
+        }
+        let mut arrivals = Arrivals::default();
+        arrivals.add(&folder, Path::new("D/Sub"), "first");
+        // As where each spelling has a number and even a size of its own.
+        fs::rename(home.path().join("second"), home.path().join("FIRST")).unwrap();
+        assert!(arrivals.has(&folder, Path::new("D/sub"), "FIRST", || false));
+        assert!(!arrivals.has(&folder, Path::new("D/sub"), "FIRST", || true), "it is listed as that");
+        assert!(!arrivals.has(&folder, Path::new("D/sub"), "third", || false));
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use shared::peer::FileStat;
 use shared::{FileName, Layout, UserName};
 
+use super::collisions::PartTag;
 use super::partial::is_state;
 use super::resolve::Wanted;
 use super::{Destination, Request};
@@ -29,9 +30,10 @@ pub(super) fn known_before(request: &Request) -> Option<Wanted> {
         Destination::Stream(_) | Destination::Stdout => return None,
     };
     let folder = Folder::open(folder).ok()?;
-    let prefix = format!(".{local}.");
+    let prefixes = [format!(".{local}."), format!(".{local}~{}.", PartTag::of(local).text)];
     let names = folder.names().ok()?;
-    let states = names.iter().filter(|state| state.starts_with(&prefix) && is_state(state));
+    let is_of = |state: &&String| is_state(state) && prefixes.iter().any(|prefix| state.starts_with(prefix));
+    let states = names.iter().filter(is_of);
     let (stat, layout) = states.filter_map(|state| read(&folder, state, &name, &request.from)).next()?;
     Some(Wanted { stat, layout, local: local.parse().ok()? })
 }

@@ -31,7 +31,7 @@ mod standing;
 
 pub(super) use account::Account;
 use copies::{Copied, Copies, LOCAL};
-use ending::{asked_again, brought, told_of};
+use ending::{asked_again, brought, remember, told_of};
 
 /// For the writer to put away what it has after an interruption.
 const WRITE_OUT: Duration = Duration::from_secs(2);
@@ -310,6 +310,7 @@ impl Running<'_> {
         };
         self.pass_on(file, path.as_deref(), report);
         let order = self.shared.orders.get(file);
+        remember(&mut self.account, order, &status);
         let told = told_of(order, &progress, &self.sources, status);
         self.account.settle(Some(self.told_as(file)), told, || asked_again(order), report);
     }

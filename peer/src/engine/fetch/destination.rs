@@ -2,7 +2,7 @@
 //!
 //! Looking at it makes nothing: folders come when it is decided that something goes into them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +14,8 @@ use shared::names::stand_in::component_of;
 use shared::peer::FolderTime;
 use shared::{ContentHash, FileName};
 
-use super::naming::{Claims, Spelling, twins};
+use super::collisions::{CollisionGroup, Collisions, PartTag};
+use super::naming::{Claims, Spelling};
 use super::resolve::{Resolved, Wanted};
 use super::tree::{Dated, Place, Tree};
 use super::{Destination, IfExists, Request};
@@ -39,8 +40,7 @@ pub(super) struct DiskPlacement {
     name: Option<String>,
     if_exists: IfExists,
     claims: Claims,
-    /// Names that some file systems take for earlier ones.
-    twins: HashMap<FileName, u32>,
+    collisions: Collisions,
     /// Paths of folders below the destination: files of one folder share it.
     folders: HashSet<Arc<str>>,
 }
@@ -53,8 +53,10 @@ pub(super) struct Spot {
     spelling: Spelling,
     /// Where its numbering begins: other files of the same fetch have what comes before.
     first: u32,
-    /// Tells its partial from that of another file with the same content whose name differs only by case; 0 for the first.
-    pub(super) twin: u32,
+    /// Files of the same fetch that have its path on some file systems.
+    collision: Option<Arc<CollisionGroup>>,
+    /// What has its first name is no reason not to fetch it, and stays.
+    passes_first: bool,
     if_exists: IfExists,
 }
 
@@ -76,6 +78,28 @@ enum WantedName {
     Last(FileName),
     /// Another one.
     Chosen(Box<str>),
+}
+
+/// What was found under the first name of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    /// Nothing, or something that isn't in its way.
+    Free,
+    /// Something that is left, and the file isn't fetched.
+    Left,
+    /// Something that is of another file of this fetch or of another name: the file takes another one.
+    Passed,
+}
+
+/// What has a name when a file is to get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occupant {
+    /// A file that the new one replaces.
+    GivesWay,
+    /// Something for which the file takes another name.
+    Other,
+    /// Something for which the file isn't put in place at all.
+    Obstacle,
 }
 
 /// What was found where a file should go.
@@ -113,9 +137,10 @@ impl Placement {
         };
         let tree = Arc::new(Tree::find(folder.to_owned(), request.from.clone())?);
         let claims = Claims::new(resolved.wanted.iter().map(|wanted| &wanted.local));
-        let twins = twins(resolved.wanted.iter().map(|wanted| &wanted.local));
+        tree.recall(&request.arrived);
+        let collisions = Collisions::among(&resolved.wanted);
         let (if_exists, folders) = (request.if_exists, HashSet::new());
-        let disk = DiskPlacement { tree, name, if_exists, claims, twins, folders };
+        let disk = DiskPlacement { tree, name, if_exists, claims, collisions, folders };
         Ok(Self::Disk(Box::new(disk)))
     }
 }
@@ -136,8 +161,9 @@ impl DiskPlacement {
         };
         let contested = claimed.is_some_and(|local| self.claims.is_contested(local));
         let (spelling, if_exists) = (Spelling::Own, self.if_exists);
-        let twin = claimed.and_then(|local| self.twins.get(local)).copied().unwrap_or(0);
-        let mut spot = Spot { place, wanted: name, spelling, first: 0, twin, if_exists };
+        let collision = claimed.and_then(|local| self.collisions.of(local)).cloned();
+        let contested = contested || collision.is_some();
+        let mut spot = Spot { place, wanted: name, spelling, first: 0, collision, passes_first: false, if_exists };
         let folder = spot.place.existing()?;
         if let Some(folder) = &folder
             && if_exists == IfExists::SkipSame
@@ -147,8 +173,10 @@ impl DiskPlacement {
         }
         spot.first = claimed.map_or(0, |local| self.claims.claim(local));
         if let Some(folder) = &folder {
-            if let Some(path) = spot.look(folder)? {
-                return Ok(Vacancy::Skip(path));
+            match spot.look(folder, wanted, hashed)? {
+                Finding::Left => return Ok(Vacancy::Skip(spot.path())),
+                Finding::Passed => spot.passes_first = true,
+                Finding::Free => {}
             }
             // It is there if an earlier fetch had to give it another name.
             if matches!(if_exists, IfExists::Skip | IfExists::Fail)
@@ -160,12 +188,22 @@ impl DiskPlacement {
         spot.place.closed().map_or(Ok(Vacancy::Free(spot)), |closed| Err(closed.into()))
     }
 
+    /// Tells whether other files of this fetch have that path on some file systems.
+    pub(super) fn collides(&self, local: &FileName) -> bool {
+        self.collisions.of(local).is_some()
+    }
+
     /// Makes the destination, where it isn't there.
     pub(super) fn make(&self) -> Result<(), Error> {
         self.tree.root().map(|_| ())
     }
 
-    /// Makes a folder with nothing in it.
+    /// Folders that have to be there before a file takes their path.
+    pub(super) fn colliding_folders(&self) -> Vec<FileName> {
+        self.collisions.folders().to_vec()
+    }
+
+    /// Makes a folder.
     pub(super) fn make_folder(&mut self, local: &FileName) -> Result<(), Error> {
         self.place(local.as_str()).folder().map(|_| ())
     }
@@ -200,29 +238,63 @@ impl Spot {
     #[cfg(test)]
     pub(super) fn alone(path: &Path, name: &str, from: shared::UserName) -> Self {
         let (place, wanted) = (Place::alone(path, from), WantedName::Chosen(name.into()));
-        Self { place, wanted, spelling: Spelling::Own, first: 0, twin: 0, if_exists: IfExists::SkipSame }
+        let if_exists = IfExists::SkipSame;
+        Self { place, wanted, spelling: Spelling::Own, first: 0, collision: None, passes_first: false, if_exists }
     }
 
-    /// Looks at what has its name in its folder; tells the path of what is to be left there.
-    fn look(&self, folder: &Folder) -> Result<Option<PathBuf>, Error> {
-        let path = self.path();
-        let entry = match folder.entry(&self.name()) {
+    /// Looks at what has its first name in its folder.
+    fn look(&self, folder: &Folder, wanted: &Wanted, hashed: Hashed<'_>) -> Result<Finding, Error> {
+        let (name, path) = (self.name(), self.path());
+        let entry = match folder.entry(&name) {
             Err(why) if is_name_refused(&why) => None,
             entry => entry.map_err(Error::disk(&path))?,
         };
-        match (entry, self.if_exists) {
-            (None, _) | (Some(_), IfExists::Rename | IfExists::SkipSame) => Ok(None),
-            (Some(_), IfExists::Skip) => Ok(Some(path)),
-            (Some(Entry::File(_)), IfExists::Overwrite) if folder.may_replace(&self.name()) => Ok(None),
-            (Some(Entry::File(_)), IfExists::Overwrite) => {
+        let Some(entry) = entry else { return Ok(Finding::Free) };
+        if self.place.has_arrival(folder, &name) {
+            return Ok(Finding::Passed);
+        }
+        match (self.if_exists, entry) {
+            (IfExists::Rename | IfExists::SkipSame, _) => Ok(Finding::Free),
+            (IfExists::Skip, _) => {
+                let content = (wanted.stat.size, &wanted.stat.hash);
+                let is_passed =
+                    !self.place.listed(folder, &name) || self.is_of_other(folder, &name, content, hashed)?;
+                Ok(if is_passed { Finding::Passed } else { Finding::Left })
+            }
+            (IfExists::Overwrite, Entry::File(_)) if folder.may_replace(&name) => Ok(Finding::Free),
+            (IfExists::Overwrite, Entry::File(_)) => {
                 let why = "it can't be replaced: it is somebody else's, or protected with chattr; \
                            give another folder with -o, or --if-exists rename";
                 Err(Error::disk(&path)(io::Error::new(io::ErrorKind::PermissionDenied, why)))
             }
-            (Some(Entry::Folder | Entry::Other), IfExists::Overwrite) | (Some(_), IfExists::Fail) => {
-                Err(Error::Exists(path))
-            }
+            // A folder of another spelling is in the way of no file of this name, but where the two are one.
+            (IfExists::Overwrite, Entry::Folder) if !self.place.listed(folder, &name) => Ok(Finding::Passed),
+            (IfExists::Overwrite | IfExists::Fail, _) => Err(Error::Exists(path)),
         }
+    }
+
+    /// Tells whether the file `name` has the content of another file of this fetch, which may have been put there by an
+    /// earlier one.
+    fn is_of_other(
+        &self,
+        folder: &Folder,
+        name: &str,
+        (size, hash): (u64, &ContentHash),
+        hashed: Hashed<'_>,
+    ) -> Result<bool, Error> {
+        let (Some(group), WantedName::Last(local)) = (&self.collision, &self.wanted) else { return Ok(false) };
+        let Ok(Some(Entry::File(there))) = folder.entry(name) else { return Ok(false) };
+        if self.spelling != Spelling::Own && group.is_name_of_other(local, name) {
+            return Ok(true);
+        }
+        let others: Vec<ContentHash> =
+            group.others_named(local, hash, name).filter(|(size, _)| *size == there).map(|(_, hash)| hash).collect();
+        let may_be_own = there == size;
+        if others.is_empty() {
+            return Ok(false);
+        }
+        let found = folder.open_existing(name).ok().map(|file| hash_of(&file, hashed)).transpose()?.flatten();
+        Ok(found.is_some_and(|found| others.contains(&found) && !(may_be_own && found == *hash)))
     }
 
     /// The first name that it tries to get.
@@ -233,6 +305,19 @@ impl Spot {
     /// The path of that, for people.
     pub(super) fn path(&self) -> PathBuf {
         self.place.path_of(&self.name())
+    }
+
+    /// Tells its partial from those of other names that have the same content.
+    pub(super) fn part_tag(&self, hash: &ContentHash) -> PartTag {
+        match (&self.collision, &self.wanted) {
+            (Some(group), WantedName::Last(local)) => group.part_tag(local, hash),
+            _ => PartTag::of(self.wanted.as_str()),
+        }
+    }
+
+    /// Tells whether other files of this fetch have its path on some file systems.
+    pub(super) const fn collides(&self) -> bool {
+        self.collision.is_some()
     }
 
     /// Tells whether it may take the place of a file that is there.
@@ -279,46 +364,91 @@ impl Spot {
     }
 
     fn put_as_spelled(&self, folder: &Folder, from: &str, content: (u64, &ContentHash)) -> Result<Landing, Error> {
+        if let Some(name) = self.earlier_name(folder, content) {
+            folder.rename_over(from, &name).map_err(Error::disk(&self.place.path_of(&name)))?;
+            self.place.add_arrival(folder, &name);
+            return Ok(Landing::Other(name));
+        }
         for number in self.first..RENAMES {
             let name = self.numbered(self.spelling, number);
             let mut renamed = folder.rename_new(from, &name);
             let is_taken = |renamed: &io::Result<()>| {
                 renamed.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::AlreadyExists)
             };
-            if is_taken(&renamed) && self.gives_way(folder, &name, number, content) {
-                renamed = folder.rename_over(from, &name);
+            let mut occupant = Occupant::Other;
+            if is_taken(&renamed) {
+                occupant = self.occupant(folder, &name, number, content)?;
+                if occupant == Occupant::GivesWay {
+                    renamed = folder.rename_over(from, &name);
+                }
             }
             if !is_taken(&renamed) {
                 renamed.map_err(Error::disk(&self.place.path_of(&name)))?;
-                self.place.arrivals().add(folder, &name);
+                self.place.add_arrival(folder, &name);
                 let is_own = name == self.wanted.as_str() && !self.place.is_spelled();
                 return Ok(if is_own { Landing::Own(name) } else { Landing::Other(name) });
             }
-            // What this fetch put there is no reason not to fetch another file.
-            if self.place.arrivals().has(folder, &name) {
-                continue;
-            }
-            match self.if_exists {
-                IfExists::Skip => return Ok(Landing::Taken(name)),
-                IfExists::Fail => return Err(Error::Exists(self.place.path_of(&name))),
-                IfExists::SkipSame | IfExists::Rename | IfExists::Overwrite => {}
+            match (occupant, self.if_exists) {
+                (Occupant::Obstacle, IfExists::Skip) => return Ok(Landing::Taken(name)),
+                (Occupant::Obstacle, IfExists::Fail) => return Err(Error::Exists(self.place.path_of(&name))),
+                _ => {}
             }
         }
         Err(Error::Exists(self.path()))
     }
 
-    /// Decides whether the file of this name is to be replaced.
-    fn gives_way(&self, folder: &Folder, name: &str, number: u32, (size, hash): (u64, &ContentHash)) -> bool {
-        if self.if_exists != IfExists::Overwrite || self.place.arrivals().has(folder, name) {
-            return false;
+    /// Finds the name under which an earlier fetch had to put the same content because its own is another file's here:
+    /// that is to be replaced, and not that other file.
+    fn earlier_name(&self, folder: &Folder, content: (u64, &ContentHash)) -> Option<String> {
+        let own = self.name();
+        let is_file = |name: &String| matches!(folder.entry(name), Ok(Some(Entry::File(_))));
+        let group = self.collision.as_ref().filter(|_| self.if_exists == IfExists::Overwrite && is_file(&own))?;
+        let is_respelled = |local: &FileName| self.spelling != Spelling::Own && group.is_name_of_other(local, &own);
+        let is_others = matches!(&self.wanted, WantedName::Last(local) if is_respelled(local));
+        if !is_others && self.place.lists(folder, &own) {
+            return None;
         }
-        // Nobody asked for another name's file to be replaced; one that an earlier fetch had to put there is the same.
-        let is_same = || {
-            let file =
-                folder.open_existing(name).ok().filter(|_| folder.entry(name).ok() == Some(Some(Entry::File(size))));
-            file.and_then(|file| hash_of(&file, &mut |_| Ok(())).ok().flatten()).is_some_and(|found| found == *hash)
-        };
-        number == self.first || is_same()
+        let names = (self.first + 1..RENAMES).map(|number| self.numbered(self.spelling, number));
+        let mut there = names.take_while(is_file);
+        there.find(|name| {
+            let there = folder.mark(name).map(|mark| mark.size);
+            there.is_some_and(|there| is_content(folder, name, there, content)) && !self.place.has_arrival(folder, name)
+        })
+    }
+
+    /// Decides what becomes of the file because something has the name of this number.
+    fn occupant(
+        &self,
+        folder: &Folder,
+        name: &str,
+        number: u32,
+        content: (u64, &ContentHash),
+    ) -> Result<Occupant, Error> {
+        let is_first = number == self.first;
+        let is_passed = is_first && self.passes_first && self.spelling == Spelling::Own;
+        if is_passed || self.place.has_arrival(folder, name) {
+            return Ok(Occupant::Other);
+        }
+        let entry = folder.entry(name).ok().flatten();
+        let is_own_folder =
+            entry == Some(Entry::Folder) && self.collision.as_ref().is_some_and(|group| group.has_folder());
+        Ok(match self.if_exists {
+            _ if is_own_folder => Occupant::Other,
+            IfExists::SkipSame | IfExists::Rename => Occupant::Other,
+            IfExists::Overwrite => match entry {
+                // Nobody asked for another name's file to be replaced; one that an earlier fetch had to put there is the same.
+                Some(Entry::File(size)) if is_first || is_content(folder, name, size, content) => Occupant::GivesWay,
+                _ => Occupant::Other,
+            },
+            // Only its own name was asked about, where that can be told from others.
+            IfExists::Skip | IfExists::Fail if !is_first => Occupant::Other,
+            IfExists::Skip
+                if !self.place.lists(folder, name) || self.is_of_other(folder, name, content, &mut |_| Ok(()))? =>
+            {
+                Occupant::Other
+            }
+            IfExists::Skip | IfExists::Fail => Occupant::Obstacle,
+        })
     }
 
     fn numbered(&self, spelling: Spelling, number: u32) -> String {
@@ -366,6 +496,12 @@ fn is_same(folder: &Folder, name: &str, wanted: &Wanted, hashed: Hashed<'_>) -> 
         let _ = make_executable(&file);
     }
     Ok(is_same)
+}
+
+/// Tells whether the file `name`, of `there` bytes, has this size and hash.
+fn is_content(folder: &Folder, name: &str, there: u64, (size, hash): (u64, &ContentHash)) -> bool {
+    let read = |file: File| hash_of(&file, &mut |_| Ok(())).ok().flatten();
+    there == size && folder.open_existing(name).ok().and_then(read).is_some_and(|found| found == *hash)
 }
 
 /// `None` when it can't be read.

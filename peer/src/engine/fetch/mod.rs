@@ -11,6 +11,7 @@
 
 mod arrivals;
 mod before;
+mod collisions;
 mod coordinator;
 mod courtesy;
 mod destination;
@@ -65,6 +66,19 @@ pub struct Request {
     /// The times of folders that an earlier attempt made, by their paths below the destination: they are set at the end.
     #[serde(default)]
     pub folder_times: Vec<FolderTime>,
+    /// Files that an earlier attempt put in place and that some file systems take for what is missing: they stay.
+    #[serde(default)]
+    pub arrived: Vec<ArrivedFile>,
+}
+
+/// A file that was put in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrivedFile {
+    /// Its path below the destination.
+    #[serde(with = "path_text")]
+    pub path: PathBuf,
+    /// Its bytes.
+    pub size: u64,
 }
 
 /// Something that is asked for.
@@ -204,6 +218,11 @@ pub enum FetchEvent<'a> {
         /// What was asked for.
         name: &'a str,
     },
+    /// Nothing moves until somebody reads from the pipe that it goes to.
+    AwaitsReader {
+        /// The pipe.
+        path: &'a Path,
+    },
     /// Somebody else has the same content and is asked as well.
     Joined {
         /// Who.
@@ -218,11 +237,6 @@ pub enum FetchEvent<'a> {
     },
     /// A source is gone; it is called again.
     Lost {
-    /// Nothing moves until somebody reads from the pipe that it goes to.
-    AwaitsReader {
-        /// The pipe.
-        path: &'a Path,
-    },
         /// Who.
         user: &'a UserName,
         /// Why.

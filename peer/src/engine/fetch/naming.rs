@@ -104,20 +104,6 @@ pub(super) fn folded(name: &str) -> String {
     if name.is_ascii() { name.to_ascii_lowercase() } else { name.nfkc().flat_map(char::to_lowercase).collect() }
 }
 
-/// Numbers the names that such a file system would take for an earlier one; those that it wouldn't are not in it.
-pub(super) fn twins<'a>(locals: impl IntoIterator<Item = &'a FileName>) -> HashMap<FileName, u32> {
-    let mut seen: HashMap<String, (&str, u32)> = HashMap::new();
-    let mut twins = HashMap::new();
-    for local in locals {
-        let (first, count) = seen.entry(folded(local.as_str())).or_insert((local.as_str(), 0));
-        if *first != local.as_str() && !twins.contains_key(local) {
-            *count += 1;
-            twins.insert(local.clone(), *count);
-        }
-    }
-    twins
-}
-
 fn plain(component: &str) -> String {
     let mut text = component.replace(|c: char| REFUSED.contains(&c) || c.is_control(), "_");
     let kept = text.trim_end_matches(['.', ' ']).len();
@@ -162,14 +148,6 @@ mod tests {
         let mut claims = Claims::new(&names);
         let numbers: Vec<u32> = names.iter().map(|name| claims.claim(name)).collect();
         assert_eq!(numbers, [0, 2, 0, 3, 1, 0, 0], "what one file wants, and what is a folder, nobody else gets");
-    }
-
-    #[test]
-    fn names_that_some_systems_take_for_one_are_numbered() {
-        let names = names(&["README", "a", "Readme", "readme", "a", "cafe\u{301}", "caf\u{e9}"]);
-        let twins = twins(&names);
-        let numbers: Vec<u32> = names.iter().map(|name| twins.get(name).copied().unwrap_or(0)).collect();
-        assert_eq!(numbers, [0, 0, 1, 2, 0, 0, 1]);
     }
 
     #[test]

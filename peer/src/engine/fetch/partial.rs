@@ -16,6 +16,7 @@ use shared::names::cut;
 use shared::peer::FileStat;
 use shared::{ContentHash, GroupSet, Layout, ZeroRuns};
 
+use super::collisions::PartTag;
 use super::destination::{Landing, Spot};
 use crate::engine::Error;
 use crate::engine::part_state::{self, Origin, PART, PartState, STATE};
@@ -77,12 +78,11 @@ impl Partial {
         hashed: &mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
         let folder = spot.place.folder()?;
-        let (part, spot) = open_spelled(&folder, spot, &stat.hash)?;
+        let Opened { part, spot, stem } = open_spelled(&folder, spot, &stat.hash, layout.groups() > 1)?;
         if stat.owner_only {
             // Before there is anything in it. Where files have no modes, it is as private as the folder.
             let _ = make_owner_only(&part);
         }
-        let stem = spot.partial_stem(&stat.hash);
         let part_name = format!("{stem}{PART}");
         let path = spot.path();
         let mut present = vec![false; usize::try_from(layout.groups()).unwrap_or(0)];
@@ -143,7 +143,7 @@ impl Partial {
         self.missing == 0
     }
 
-    /// Writes a group that was found right. One of zeros becomes a hole.
+    /// Writes a group that was found right. Zeros in it become holes.
     pub(super) fn write(&mut self, group: u32, bytes: &[u8]) -> Result<Written, Error> {
         let offset = self.layout.offset(group);
         self.add(group, |part| write_with_holes(part, bytes, offset))
@@ -255,20 +255,34 @@ impl Whole {
 /// Bytes of the disk that an earlier attempt at this file holds already.
 pub(super) fn held_bytes(spot: &Spot, hash: &ContentHash) -> u64 {
     let folder = spot.place.existing().ok().flatten();
-    folder.map_or(0, |folder| folder.allocated(&format!("{}{PART}", spot.partial_stem(hash))))
+    let held = |folder: &Folder, stem: &String| folder.allocated(&format!("{stem}{PART}"));
+    folder.map_or(0, |folder| spot.partial_stems(hash).iter().map(|stem| held(&folder, stem)).max().unwrap_or(0))
 }
 
-/// Opens or makes the partial of a file, under a name that the file system takes; with the spot for that name.
-fn open_spelled(folder: &Folder, spot: &Spot, hash: &ContentHash) -> Result<(File, Spot), Error> {
+/// An open partial.
+struct Opened {
+    part: File,
+    /// For the name that the file system takes.
+    spot: Spot,
+    /// Its name and that of its state, without their endings.
+    stem: String,
+}
+
+/// Opens or makes the partial of a file, under a name that the file system takes. `may_be_there` says that an earlier
+/// attempt can have left something worth looking for.
+fn open_spelled(folder: &Folder, spot: &Spot, hash: &ContentHash, may_be_there: bool) -> Result<Opened, Error> {
     let mut spot = spot.clone();
     loop {
-        let name = format!("{}{PART}", spot.partial_stem(hash));
-        match open_alone(folder, &spot, &name) {
+        let mut stems = spot.partial_stems(hash);
+        let is_there = |stem: &String| folder.entry(&format!("{stem}{PART}")).is_ok_and(|entry| entry.is_some());
+        let found = if may_be_there && stems.len() > 1 { stems.iter().position(is_there) } else { None };
+        let stem = stems.swap_remove(found.unwrap_or(stems.len() - 1));
+        match open_alone(folder, &spot, &format!("{stem}{PART}")) {
             Err(_) if folder.is_removed() => return Err(spot.place.removed()),
             Err(Error::Disk { source, .. }) if is_name_refused(&source) && spot.respelled().is_some() => {
                 spot = spot.respelled().unwrap_or(spot);
             }
-            opened => return Ok((opened?, spot)),
+            opened => return Ok(Opened { part: opened?, spot, stem }),
         }
     }
 }
@@ -309,9 +323,8 @@ fn open_state(folder: &Folder, name: &str) -> Option<File> {
 pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
     let Ok(Some(folder)) = spot.place.existing() else { return false };
     let own = spot.name();
-    let prefix = format!(".{}.", cut(&own, 255 - EXTRA_BYTES));
     // Of another file when it isn't all of the name.
-    if prefix.len() != own.len() + 2 {
+    if cut(&own, 255 - EXTRA_BYTES) != own {
         return false;
     }
     let outdated = |stem: &&str| {
@@ -319,25 +332,31 @@ pub(super) fn remove_outdated(spot: &Spot, hash: &ContentHash) -> bool {
         else {
             return false;
         };
-        state.0 != *hash && spot.partial_stem(&state.0) == **stem && state.1.user == *spot.place.from()
+        state.0 != *hash
+            && spot.partial_stems(&state.0).iter().any(|own| own == stem)
+            && state.1.user == *spot.place.from()
     };
     let states = spot.place.states();
-    let stems = states.iter().filter(|name| name.starts_with(&prefix)).filter_map(|name| name.strip_suffix(STATE));
+    let prefixes = [format!(".{own}."), format!(".{own}~")];
+    let is_own = |name: &&String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let stems = states.iter().filter(is_own).filter_map(|name| name.strip_suffix(STATE));
     stems.filter(outdated).filter(|stem| remove_unused(&folder, stem)).count() > 0
 }
 
 /// Removes what was fetched of a version of this file that is no more.
 pub(super) fn remove_version(spot: &Spot, hash: &ContentHash) {
     if let Ok(Some(folder)) = spot.place.existing() {
-        remove_unused(&folder, &spot.partial_stem(hash));
+        for stem in spot.partial_stems(hash) {
+            remove_unused(&folder, &stem);
+        }
     }
 }
 
 /// Where the part of this version of a file lies, if there is one.
 pub(super) fn part_of_version(spot: &Spot, hash: &ContentHash) -> Option<PathBuf> {
     let folder = spot.place.existing().ok()??;
-    let part = format!("{}{PART}", spot.partial_stem(hash));
-    folder.open_existing(&part).is_ok().then(|| spot.path().with_file_name(part))
+    let mut parts = spot.partial_stems(hash).into_iter().map(|stem| format!("{stem}{PART}"));
+    parts.find(|part| folder.open_existing(part).is_ok()).map(|part| spot.path().with_file_name(part))
 }
 
 /// Removes a part and its state, unless a process works on it, or it isn't ours.
@@ -354,15 +373,25 @@ pub(super) fn is_state(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(STATE)
 }
 
+/// The name of the partial of `name` with this content and of the state, without their endings.
+pub(super) fn partial_stem(name: &str, tag: Option<&PartTag>, hash: &ContentHash) -> String {
+    let (name, hash) = (cut(name, 255 - EXTRA_BYTES), hash.to_string());
+    let hash = cut(&hash, 8);
+    match tag {
+        None => format!(".{name}.{hash}"),
+        Some(PartTag { text, .. }) => format!(".{}~{text}.{hash}", cut(name, 255 - EXTRA_BYTES - TAG_BYTES)),
+    }
+}
+
 impl Spot {
-    /// The name of its partial and of the state, without their endings.
-    fn partial_stem(&self, hash: &ContentHash) -> String {
-        let (name, hash) = (self.name(), hash.to_string());
-        let (name, hash) = (cut(&name, 255 - EXTRA_BYTES), cut(&hash, 8));
-        match self.twin {
-            0 => format!(".{name}.{hash}"),
-            twin => format!(".{}~{twin}.{hash}", cut(name, 255 - EXTRA_BYTES - TWIN_BYTES)),
-        }
+    /// The names that its partial and the state may have, without their endings; the last one is that of a new partial.
+    ///
+    /// Names that a file system takes for one, of files with one content, are told apart by a tag that depends on nothing
+    /// but the name: a later run finds what an earlier one left, whatever else either is asked for.
+    fn partial_stems(&self, hash: &ContentHash) -> Vec<String> {
+        let (name, tag) = (self.name(), self.part_tag(hash));
+        let tagged = partial_stem(&name, Some(&tag), hash);
+        if tag.is_needed { vec![tagged] } else { vec![tagged, partial_stem(&name, None, hash)] }
     }
 }
 
@@ -371,6 +400,31 @@ fn data_between(holes: &[(u32, u32)], layout: &Layout) -> Vec<Range<u64>> {
     let starts = std::iter::once(0).chain(holes.iter().map(|(_, end)| *end));
     let ends = holes.iter().map(|(start, _)| *start).chain([layout.groups()]);
     starts.zip(ends).map(|(start, end)| layout.offset(start)..layout.offset(end)).collect()
+}
+
+/// Writes `bytes` there; whole blocks of zeros take no room, whatever was there before.
+fn write_with_holes(part: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut at = offset;
+    // Blocks of one kind go together.
+    let mut left = bytes;
+    for (len, is_hole) in bytes.chunks(HOLE_BYTES).map(|block| (block.len(), is_zero(block))).fold(Vec::new(), joined) {
+        let (run, rest) = left.split_at(len);
+        match is_hole {
+            true => clear(part, at..at + len as u64)?,
+            false => part.write_all_at(run, at)?,
+        }
+        at += len as u64;
+        left = rest;
+    }
+    Ok(())
+}
+
+fn joined(mut runs: Vec<(usize, bool)>, (len, is_hole): (usize, bool)) -> Vec<(usize, bool)> {
+    match runs.last_mut() {
+        Some((last, kind)) if *kind == is_hole => *last += len,
+        _ => runs.push((len, is_hole)),
+    }
+    runs
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
@@ -402,31 +456,6 @@ fn recheck(
     manifest: &Manifest,
     hints: &GroupSet,
     hashed: &mut dyn FnMut(u64),
-/// Writes `bytes` there; whole blocks of zeros take no room, whatever was there before.
-fn write_with_holes(part: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let mut at = offset;
-    // Blocks of one kind go together.
-    let mut left = bytes;
-    for (len, is_hole) in bytes.chunks(HOLE_BYTES).map(|block| (block.len(), is_zero(block))).fold(Vec::new(), joined) {
-        let (run, rest) = left.split_at(len);
-        match is_hole {
-            true => clear(part, at..at + len as u64)?,
-            false => part.write_all_at(run, at)?,
-        }
-        at += len as u64;
-        left = rest;
-    }
-    Ok(())
-}
-
-fn joined(mut runs: Vec<(usize, bool)>, (len, is_hole): (usize, bool)) -> Vec<(usize, bool)> {
-    match runs.last_mut() {
-        Some((last, kind)) if *kind == is_hole => *last += len,
-        _ => runs.push((len, is_hole)),
-    }
-    runs
-}
-
 ) -> GroupSet {
     let mut there = GroupSet::none(layout.groups());
     let mut buffer = Vec::new();

@@ -3,14 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use shared::UserName;
+use shared::names::stand_in::component_of;
 use shared::peer::FolderTime;
-
-use super::arrivals::Arrivals;
 use shared::safe_text::safe_line;
+
+use super::ArrivedFile;
+use super::arrivals::Arrivals;
 use super::naming::Spelling;
 use super::partial::is_state;
 use crate::engine::Error;
@@ -42,6 +45,10 @@ struct Below {
     states: HashMap<Arc<str>, Arc<[String]>>,
     /// Reasons for which they take no files; looked at once.
     obstacles: HashMap<Arc<str>, Option<Closed>>,
+    /// Whether they are listed as they are spelled here; looked at once.
+    listed: HashMap<Arc<str>, bool>,
+    /// The names in the folder that was looked at last, as they were then.
+    names: Option<(Arc<str>, Arc<HashSet<OsString>>)>,
 }
 
 /// A folder that takes no files, and why.
@@ -107,6 +114,24 @@ impl Tree {
         nearest.or_else(|| Folder::open(Path::new(".")).ok().map(|folder| (Arc::new(folder), PathBuf::from("."))))
     }
 
+    /// Remembers files that an earlier attempt put in place, as far as they are still there.
+    pub(super) fn recall(&self, arrived: &[ArrivedFile]) {
+        for ArrivedFile { path, size } in arrived {
+            let is_below = path.components().all(|component| matches!(component, Component::Normal(_)));
+            let (Some(below), Some(name)) =
+                (path.parent(), path.file_name().and_then(|name| component_of(name.as_bytes())))
+            else {
+                continue;
+            };
+            if let Ok(folder) = Folder::open(&self.path.join(below))
+                && is_below
+                && folder.mark(&name).is_some_and(|mark| mark.size == *size)
+            {
+                self.arrivals().add(&folder, below, &name);
+            }
+        }
+    }
+
     /// Opens the root if it is there.
     pub(super) fn find(path: PathBuf, from: UserName) -> Result<Self, Error> {
         let root = match Folder::open(&path) {
@@ -125,6 +150,21 @@ impl Tree {
         std::fs::create_dir_all(&self.path).map_err(|why| self.not_made(why))?;
         let root = Folder::open(&self.path).map_err(Error::disk(&self.path))?;
         Ok(self.root.get_or_init(|| Arc::new(root)).clone())
+    }
+
+    /// The error of a root that can't be made; names the component that the file system refuses.
+    fn not_made(&self, why: io::Error) -> Error {
+        let is_odd = |component: &OsStr| component.to_str().is_some_and(|name| Spelling::Plain.of(name) != name);
+        let missing = self.path.ancestors().take_while(|path| !path.is_dir()).last();
+        let refused = missing.and_then(Path::file_name).filter(|name| is_name_refused(&why) && is_odd(name));
+        match refused {
+            Some(name) => {
+                let name = safe_line(&name.to_string_lossy()).into_owned();
+                let why = format!("this file system can't hold the name {name}: give another folder with -o");
+                Error::disk(&self.path)(io::Error::other(why))
+            }
+            None => Error::disk(&self.path)(why),
+        }
     }
 
     /// Opens the folder `below`, made if it isn't there and is to be; no link is followed on the way.
@@ -152,21 +192,6 @@ impl Tree {
         // Handles are not free: all are forgotten now and then.
         if known.open.len() >= OPEN_FOLDERS {
             known.open.clear();
-    /// The error of a root that can't be made; names the component that the file system refuses.
-    fn not_made(&self, why: io::Error) -> Error {
-        let is_odd = |component: &OsStr| component.to_str().is_some_and(|name| Spelling::Plain.of(name) != name);
-        let missing = self.path.ancestors().take_while(|path| !path.is_dir()).last();
-        let refused = missing.and_then(Path::file_name).filter(|name| is_name_refused(&why) && is_odd(name));
-        match refused {
-            Some(name) => {
-                let name = safe_line(&name.to_string_lossy()).into_owned();
-                let why = format!("this file system can't hold the name {name}: give another folder with -o");
-                Error::disk(&self.path)(io::Error::other(why))
-            }
-            None => Error::disk(&self.path)(why),
-        }
-    }
-
         }
         known.open.insert(below.clone(), folder.clone());
         if is_spelled {
@@ -332,9 +357,10 @@ impl Place {
         is_listed
     }
 
-    /// The files that this fetch put in place, here or elsewhere.
-    pub(super) fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
-        self.tree.arrivals()
+    /// Its path below the destination as it is on the disk.
+    fn below_root(&self) -> PathBuf {
+        let path = self.path();
+        path.strip_prefix(&self.tree.path).map_or_else(|_| PathBuf::from(&*self.below), Path::to_owned)
     }
 
     /// Its path, for people.

@@ -1,9 +1,13 @@
 //! What became of the files: counts, the first error, and what to ask for again.
 
+use std::path::PathBuf;
+
 use shared::peer::FolderTime;
 
 use super::{Reporter, Trouble};
-use crate::engine::fetch::{Asked, Destination, Ended, FetchEvent, FileNo, Report, Request, Status, Summary};
+use crate::engine::fetch::{
+    ArrivedFile, Asked, Destination, Ended, FetchEvent, FileNo, Report, Request, Status, Summary,
+};
 use crate::engine::{Error, ErrorKind};
 
 /// Sums up while files are settled.
@@ -16,6 +20,8 @@ pub(in crate::engine::fetch) struct Account {
     numbered: FileNo,
     /// Of folders that are wanted as well.
     folder_times: Vec<FolderTime>,
+    /// Files in place whose path some file systems take for that of others.
+    arrived: Vec<(PathBuf, u64)>,
 }
 
 /// What isn't there.
@@ -61,6 +67,11 @@ impl Account {
     /// Folders whose times are to be set when all is done, be it by a later attempt.
     pub(super) fn remember_times(&mut self, times: Vec<FolderTime>) {
         self.folder_times = times;
+    }
+
+    /// A file that is in place is not to give way to what a later attempt brings.
+    pub(super) fn remember_arrival(&mut self, path: PathBuf, size: u64) {
+        self.arrived.push((path, size));
     }
 
     /// A file is settled; `again` says how to ask for it, should that be needed.
@@ -117,7 +128,7 @@ impl Account {
 
     /// One that failed alone is the error, and so is a closed pipe; of several, how many. `early` is what ended it all.
     pub(super) fn conclude(self, request: &Request, destination: Destination, early: Option<Error>) -> Ended {
-        let Self { summary, first_error, left, folder_times, .. } = self;
+        let Self { summary, first_error, left, folder_times, arrived, .. } = self;
         let total = summary.total();
         let error = early.or_else(|| {
             first_error.map(|error| match total {
@@ -135,7 +146,14 @@ impl Account {
                 Left::These(left) if left.is_empty() => return None,
                 Left::These(left) => left,
             };
-            Some(Request { names, destination, folder_times, ..request.clone() })
+            let mut kept = request.arrived.clone();
+            if let Destination::Folder(root) = &destination {
+                let below = |(path, size): (PathBuf, u64)| {
+                    Some(ArrivedFile { path: path.strip_prefix(root).ok()?.to_owned(), size })
+                };
+                kept.extend(arrived.into_iter().filter_map(below));
+            }
+            Some(Request { names, destination, folder_times, arrived: kept, ..request.clone() })
         });
         Ended { summary, error, rest }
     }
@@ -147,7 +165,7 @@ impl Report {
     }
 
     /// It was there already.
-    pub(super) const fn skipped(name: String, size: u64, path: std::path::PathBuf) -> Self {
+    pub(super) const fn skipped(name: String, size: u64, path: PathBuf) -> Self {
         Self::unfetched(name, size, Status::Skipped(path))
     }
 }

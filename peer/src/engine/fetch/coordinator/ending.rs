@@ -68,6 +68,7 @@ impl Rest {
         }
         let progress = self.progress.get_mut(file).map(std::mem::take).unwrap_or_default();
         let order = self.orders.get(file);
+        remember(&mut self.account, order, &status);
         let told = told_of(order, &progress, &self.sources, status);
         self.account.settle(order.map(|order| order.told_as), told, || asked_again(order), report);
     }
@@ -104,6 +105,16 @@ impl From<FileEnd> for Status {
             FileEnd::Left(path) => Self::Skipped(path),
             FileEnd::Streamed => Self::Streamed,
         }
+    }
+}
+
+/// Remembers a file that is in place, where the file system may take it for another one that isn't yet.
+pub(super) fn remember(account: &mut Account, order: Option<&Order>, status: &Status) {
+    if let Status::Done(path) | Status::Renamed(path) | Status::Skipped(path) = status
+        && let Some(Order { spot: Some(spot), layout, .. }) = order
+        && spot.collides()
+    {
+        account.remember_arrival(path.clone(), layout.size());
     }
 }
 

@@ -102,7 +102,13 @@ impl Placed {
             return Ok(());
         }
         let count = folders.len();
-        let (failed, disk) = blocking(move || make_folders(disk, folders)).await?;
+        // A file that takes the path of a folder of others would keep all of those out.
+        let colliding = if self.orders.is_empty() { Vec::new() } else { disk.colliding_folders() };
+        let made = blocking(move || {
+            let (_, disk) = make_folders(disk, colliding)?;
+            make_folders(disk, folders)
+        });
+        let (failed, disk) = made.await?;
         self.disk = Some(disk);
         self.account.add_folders(count - failed.len());
         for (name, error) in failed {
@@ -146,7 +152,7 @@ impl Placed {
                     report(FetchEvent::Outdated { name: &stat.name });
                 }
                 let (name, size) = (stat.name.to_string(), stat.size);
-                let again = || Some(Asked { text: stat.name.to_string(), local: Some(local) });
+                let again = || Some(Asked { text: stat.name.to_string(), local: Some(local.clone()) });
                 match vacancy {
                     Ok(Vacancy::Free(spot)) => {
                         let told_as = self.account.next_number();
@@ -154,6 +160,9 @@ impl Placed {
                         self.orders.push(Order { stat, layout, spot: Some(spot), told_as, earlier });
                     }
                     Ok(Vacancy::Skip(path)) => {
+                        if disk.collides(&local) {
+                            self.account.remember_arrival(path.clone(), size);
+                        }
                         self.account.settle(None, Report::skipped(name, size, path), || None, report);
                     }
                     Err(Error::Closed { folder, obstacle }) => closed.push((name, size, again(), folder, obstacle)),
@@ -279,6 +288,8 @@ struct NeededRoom {
     folder: Arc<Folder>,
     path: PathBuf,
     bytes: u64,
+    /// Where holes take room as well.
+    bytes_with_holes: u64,
     files: u64,
 }
 
@@ -287,15 +298,13 @@ impl NeededRoom {
         let Self { room, folder, path, bytes, bytes_with_holes, files } = self;
         let shortage = match (room.bytes, room.files) {
             (Some(free), _) if free < bytes => Shortage::Bytes { needed: bytes, free },
+            // Only where it matters: to find out, a file is made.
+            (Some(free), _) if free < bytes_with_holes && !folder.keeps_holes() => {
+                Shortage::Bytes { needed: bytes_with_holes, free }
+            }
             (_, Some(free)) if free < files => Shortage::Files { needed: files, free },
-    /// Where holes take room as well.
-    bytes_with_holes: u64,
             _ => return Ok(()),
         };
         Err(Error::NoRoom { folder: path, shortage })
     }
 }
-            // Only where it matters: to find out, a file is made.
-            (Some(free), _) if free < bytes_with_holes && !folder.keeps_holes() => {
-                Shortage::Bytes { needed: bytes_with_holes, free }
-            }

@@ -120,7 +120,7 @@ fn what_lies_in_the_place_of_a_state_is_neither_written_to_nor_in_the_way() {
         let elsewhere = tempfile::tempdir_in(case.home.path()).unwrap();
         let important = elsewhere.path().join("important");
         File::create(&important).unwrap().write_all(b"important").unwrap();
-        let state = case.home.path().join(format!("{}{STATE}", case.spot("x").partial_stem(&case.stat.hash)));
+        let state = case.home.path().join(format!("{}{STATE}", partial_stem("x", None, &case.stat.hash)));
         match kind {
             "hard link" => std::fs::hard_link(&important, &state).unwrap(),
             "link" => std::os::unix::fs::symlink(&important, &state).unwrap(),
@@ -165,6 +165,28 @@ fn what_is_left_of_other_versions_goes_and_of_other_people_stays() {
     drop(begin("carol"));
     assert!(!remove_outdated(&new.spot("x"), &new.stat.hash), "it is somebody else's");
     assert_eq!(left(&new), 2);
+}
+
+#[test]
+fn a_partial_with_the_tag_of_its_name_is_gone_on_with() {
+    let case = case(3 << 20);
+    let mut partial = case.open("x").unwrap();
+    case.write(&mut partial, 1);
+    drop(partial);
+    let (plain, tagged) =
+        (partial_stem("x", None, &case.stat.hash), partial_stem("x", Some(&PartTag::of("x")), &case.stat.hash));
+    for ending in [PART, STATE] {
+        let at = |stem: &str| case.home.path().join(format!("{stem}{ending}"));
+        std::fs::rename(at(&plain), at(&tagged)).unwrap();
+    }
+    assert!(held_bytes(&case.spot("x"), &case.stat.hash) > 0);
+    let mut partial = case.open("x").unwrap();
+    assert_eq!(partial.present(), [false, true, false]);
+    for group in [0, 2] {
+        case.write(&mut partial, group);
+    }
+    finish(partial);
+    assert_eq!(case.files(), ["x"]);
 }
 
 #[test]
