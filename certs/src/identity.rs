@@ -12,7 +12,7 @@ use crate::config::provider;
 use crate::storage::{self, StorageError};
 use crate::verify::fingerprint_of;
 
-const FILE: &str = "identity.pem";
+pub(crate) const FILE: &str = "identity.pem";
 
 /// An Ed25519 key with a self-signed certificate.
 pub struct Identity {
@@ -159,7 +159,7 @@ impl Identity {
         PrivateKeyDer::Pkcs8(self.key.clone_key())
     }
 
-    fn from_pem(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_pem(bytes: &[u8]) -> Result<Self, String> {
         let certificate = CertificateDer::from_pem_slice(bytes).map_err(|why| incomplete("certificate", &why))?;
         let key = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| incomplete("secret key", &why))?;
         let fingerprint = fingerprint_of(&certificate).map_err(|why| why.to_string())?;
@@ -185,7 +185,7 @@ impl fmt::Debug for Identity {
 }
 
 /// A new identity and its PEM form.
-fn generate() -> Result<(Identity, String), IdentityError> {
+pub(crate) fn generate() -> Result<(Identity, String), IdentityError> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
     // No names of hosts or people: the fingerprint is the name. Valid for as long as a certificate can say (RFC 5280,
     // section 4.1.2.5): versions before this one look at dates, and clocks on a LAN are often wrong.

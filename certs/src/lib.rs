@@ -10,6 +10,7 @@
 
 mod config;
 mod identity;
+mod replacement;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use config::{TlsError, peer_client, peer_server, server_name, tracker_client, tracker_server};
 pub use identity::{Identity, IdentityError, IfMissing, Reliance, is_identity};
+pub use replacement::Replacement;
 pub use rustls;
 pub use shared::Fingerprint;
 pub use storage::StorageError;

@@ -96,14 +96,14 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A folder that can't be synced is one of a file system that syncs names by itself, or never.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         Err(error) if is_unsupported(&error) => Ok(()),
         other => other,
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
     matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput | TooManyLinks)
 }
@@ -124,7 +124,7 @@ fn check_mode(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), S
     Ok(())
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> StorageError {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> StorageError {
     move |source| StorageError::Io { path: path.to_owned(), source }
 }
 

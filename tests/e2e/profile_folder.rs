@@ -38,6 +38,44 @@ fn a_lost_key_is_told_and_not_made_anew() {
 }
 
 #[test]
+fn a_damaged_key_is_put_aside_and_a_new_one_counts_once_the_account_has_it() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let (old, key) = (bob.fingerprint(), key_of(bob.home()));
+    let whole = std::fs::read(&key).unwrap();
+    let rebind = |password: &str| {
+        bob.peer(["login", "bob", "--rebind", "--password-file", "-"]).stdin(format!("{password}\n")).run()
+    };
+    let password = std::fs::read_to_string(bob.password_file()).unwrap();
+    let is_lost = || {
+        bob.peer(["whoami"]).run().exits(9).says("`peer login bob --rebind`");
+        let names = std::fs::read_dir(key.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(!names.into_iter().any(|name| name.to_string_lossy().ends_with(".new")));
+    };
+    let mut before = old;
+    for (number, bytes) in [&b""[..], &[0; 119], &whole[..whole.len() / 2]].into_iter().enumerate() {
+        files::write(&key, bytes);
+        is_lost();
+        rebind("wrong").exits(3);
+        is_lost();
+        let nowhere = bob.peer(["--tracker", "127.0.0.1:1", "login", "bob", "--rebind", "--password-file"]);
+        nowhere.arg(bob.password_file()).run().exits(7);
+        is_lost();
+        let aside = format!("{}.damaged-{}", key.canonicalize().unwrap().display(), number + 1);
+        rebind(password.trim_end()).exits(0).says(&format!("the damaged key is kept as {aside}")).is_plain();
+        assert_eq!(std::fs::read(aside).unwrap(), bytes);
+        let now = bob.fingerprint();
+        assert_ne!(now, before);
+        before = now;
+    }
+    std::fs::remove_file(&key).unwrap();
+    rebind("wrong").exits(3);
+    is_lost();
+    rebind(password.trim_end()).exits(0);
+    let _node = bob.serve();
+}
+
+#[test]
 fn an_empty_database_beside_a_key_is_told() {
     let lab = Lab::start();
     let bob = lab.user("bob");

@@ -6,11 +6,11 @@ use shared::tracker::{
 use shared::{Fingerprint, UserName};
 
 use super::me::connect_tracker;
-use super::{Error, Me, Notify};
+use super::{Error, Me, Notice, Notify};
 use crate::engine::contacts::AskTracker;
 use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerLink};
-use crate::profile::{Account, Profile};
+use crate::profile::{Account, IdentityToBind, Profile};
 
 /// Makes an account bound to this profile's key.
 ///
@@ -32,7 +32,7 @@ pub async fn register(
 }
 
 /// Enters an account that exists, binding it to this profile's key when it isn't bound; `rebind` takes another key's
-/// place.
+/// place. A key that has to be made for that becomes the profile's when the account is bound to it, and not before.
 ///
 /// # Errors
 /// [`Error::Tracker`]: wrong password, or bound to another key.
@@ -44,20 +44,36 @@ pub async fn login(
     password: Password,
     rebind: bool,
 ) -> Result<Fingerprint, Error> {
-    let identity = if rebind { profile.identity_or_new()? } else { profile.identity()? };
-    let mut link = connect_tracker(profile, &identity, tracker, notify).await?;
+    let to_bind = if rebind { profile.identity_to_bind()? } else { IdentityToBind::Kept(profile.identity()?) };
+    let fingerprint = to_bind.identity().fingerprint();
+    let mut link = match connect_tracker(profile, to_bind.identity(), tracker, notify).await {
+        Ok(link) => link,
+        Err(error) => {
+            to_bind.discard()?;
+            return Err(error);
+        }
+    };
     let credentials = Credentials { user: user.clone(), password };
     let request = Request::Login { credentials, presence: Presence::default(), rebind };
     match link.call::<LoginReply>(&request).await {
         Err(error) if error.code() == Some(ErrorCode::KeyMismatch) => {
+            to_bind.discard()?;
             return Err(elsewhere(&mut link, user, error).await);
         }
+        Err(error @ TrackerError::Refused { .. }) => {
+            to_bind.discard()?;
+            return Err(error.into());
+        }
+        // The account may be bound all the same: the next attempt shows the same key.
         reply => drop(reply?),
+    }
+    if let Some(aside) = to_bind.commit()? {
+        notify(Notice::KeyPutAside { path: aside.to_string_lossy().into_owned() });
     }
     // Nobody can be reached yet: a node says that, when it runs.
     let Empty {} = link.call(&Request::Logout { user: user.clone(), proof: Proof::default() }).await?;
     profile.set_account(&Account { user, tracker: tracker.to_string() })?;
-    Ok(identity.fingerprint())
+    Ok(fingerprint)
 }
 
 /// Why an account can't be entered with this profile's key: the account has another one, or the key another account.

@@ -30,6 +30,11 @@ pub enum Notice {
         /// The user who is meant.
         user: UserName,
     },
+    /// A key that can't be read is kept beside the new one that took its place.
+    KeyPutAside {
+        /// Where.
+        path: String,
+    },
     /// The tracker can't be asked; what is on record is used.
     WithoutTracker {
         /// Why.

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use certs::{Identity, IfMissing, Reliance};
+use certs::{Identity, IdentityError, IfMissing, Reliance, Replacement};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
 
@@ -78,6 +78,47 @@ pub struct Account {
     pub user: UserName,
     /// The tracker it is registered with, `HOST:PORT`.
     pub tracker: String,
+}
+
+/// The identity that an account is to be bound to.
+#[derive(Debug)]
+pub enum IdentityToBind {
+    /// The one that the profile has.
+    Kept(Identity),
+    /// One that takes its place once the account is bound to it.
+    New(Replacement),
+}
+
+impl IdentityToBind {
+    /// Returns the identity.
+    pub const fn identity(&self) -> &Identity {
+        match self {
+            Self::Kept(identity) => identity,
+            Self::New(replacement) => replacement.identity(),
+        }
+    }
+
+    /// Makes it the profile's; returns where the key that was there before is kept.
+    ///
+    /// # Errors
+    /// [`ProfileError::Identity`].
+    pub fn commit(self) -> Result<Option<PathBuf>, ProfileError> {
+        match self {
+            Self::Kept(_) => Ok(None),
+            Self::New(replacement) => Ok(replacement.commit()?),
+        }
+    }
+
+    /// Leaves the profile as it was: the account isn't bound to it.
+    ///
+    /// # Errors
+    /// [`ProfileError::Identity`].
+    pub fn discard(self) -> Result<(), ProfileError> {
+        match self {
+            Self::Kept(_) => Ok(()),
+            Self::New(replacement) => Ok(replacement.discard()?),
+        }
+    }
 }
 
 const PUT_SETTING: &str = "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
@@ -173,12 +214,18 @@ impl Profile {
         Ok(Identity::open(&folder, IfMissing::Fail(reliance))?)
     }
 
-    /// Returns the identity, made if there is none, for an account that is to belong to it from now on.
+    /// Returns the identity for an account that is to belong to it from now on: a new one where the one that is kept is
+    /// missing, empty or damaged.
     ///
     /// # Errors
     /// [`ProfileError::Identity`].
-    pub fn identity_or_new(&self) -> Result<Identity, ProfileError> {
-        Ok(Identity::open(&self.inner.home.join(IDENTITY), IfMissing::Create)?)
+    pub fn identity_to_bind(&self) -> Result<IdentityToBind, ProfileError> {
+        let folder = self.inner.home.join(IDENTITY);
+        match Identity::load(&folder) {
+            Ok(Some(identity)) => Ok(IdentityToBind::Kept(identity)),
+            Ok(None) | Err(IdentityError::Damaged { .. }) => Ok(IdentityToBind::New(Replacement::begin(&folder)?)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Where a node listens to other processes of this profile, if its file system can hold a socket there.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use certs::Identity;
+use certs::{Identity, Replacement};
 
 use super::{CommandError, say};
 use crate::accounts::SqliteStore;
@@ -10,25 +10,21 @@ use crate::backup::{DATABASE, IDENTITY, KEY};
 use crate::daemon::data_folder::DataFolder;
 use crate::sqlite_file;
 
-/// The ending of a damaged key's name when another takes its place.
-const DAMAGED: &str = ".damaged";
-
 pub(super) fn key(folder: &Path) -> Result<(), CommandError> {
     let _locked = DataFolder::lock(folder)?;
     let keys = folder.join(IDENTITY);
-    let path = keys.join(KEY);
     match Identity::load(&keys) {
-        Ok(Some(_)) => return Err(CommandError::NotLost(path)),
-        Ok(None) => {}
-        // Kept: somebody may still make something of it.
-        Err(certs::IdentityError::Damaged { .. }) => {
-            let aside = keys.join(format!("{KEY}{DAMAGED}"));
-            std::fs::rename(&path, aside).map_err(|why| CommandError::File { path, why })?;
-        }
+        Ok(Some(_)) => return Err(CommandError::NotLost(keys.join(KEY))),
+        Ok(None) | Err(certs::IdentityError::Damaged { .. }) => {}
         Err(other) => return Err(other.into()),
     }
-    let fingerprint = Identity::load_or_create(&keys)?.fingerprint();
-    say(&format!("made a new key with the fingerprint {fingerprint}"))
+    let replacement = Replacement::begin(&keys)?;
+    let fingerprint = replacement.identity().fingerprint();
+    let kept = match replacement.commit()? {
+        Some(aside) => format!("; the damaged one is kept as {}", aside.display()),
+        None => String::new(),
+    };
+    say(&format!("made a new key with the fingerprint {fingerprint}{kept}"))
 }
 
 pub(super) fn accounts(folder: &Path) -> Result<(), CommandError> {
