@@ -11,6 +11,7 @@
 
 mod sqlite;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -144,6 +145,9 @@ pub enum StoreError {
     /// There is no room for it on the disk.
     #[error("the tracker's disk is full")]
     Full,
+    /// Its file is not there any more: what would be written now would be gone at the next start.
+    #[error("the account database {} was removed or replaced while the tracker ran", .0.display())]
+    Lost(PathBuf),
     /// The store itself is in trouble.
     #[error("the account store failed: {0}")]
     Failed(String),
@@ -278,7 +282,7 @@ impl Watch {
     fn committed(&self, why: Option<&StoreError>, took: Duration) {
         let trouble = match why {
             None => None,
-            Some(why @ (StoreError::Full | StoreError::Failed(_))) => Some(why.to_string()),
+            Some(why @ (StoreError::Full | StoreError::Lost(_) | StoreError::Failed(_))) => Some(why.to_string()),
             Some(_) => return,
         };
         if let Some(metrics) = self.metrics.get() {

@@ -29,15 +29,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
-use crate::accounts::{Accounts, OpenError, SqliteStore, StoreError};
+use crate::accounts::{Accounts, OpenError, StoreError};
 use crate::admin::{self, Control};
-use crate::backup::{DATABASE, PRESENCE};
+use crate::backup::PRESENCE;
 use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::{Memory, MemoryError};
 use crate::registry::Rules;
 use crate::server::{self, PerAddress, Places, Tracker};
 use crate::service::{Policy, Registration, Service, StartError};
+use crate::sqlite_file::FilePlace;
 
 pub use args::{Args, Command, Export, LogFormat, Part, UserCommand};
 pub use commands::{CommandError, run as command};
@@ -58,7 +59,7 @@ const OTHER_DESCRIPTORS: u64 = 128;
 /// How often the account store is tried again after a change could not be stored.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 
-/// How often the tracker looks whether its lock's file is still there.
+/// How often the tracker looks whether its lock's file and its account database are still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the daemon runs with, checked.
@@ -112,6 +113,12 @@ pub enum DaemonError {
     /// The accounts in it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The account database went while the tracker ran.
+    #[error(
+        "the account database {0} was removed or replaced while the tracker ran: put back a copy of it (`tracker restore \
+         FILE`), or begin without accounts with `tracker new accounts`"
+    )]
+    AccountsLost(PathBuf),
     /// The memory of who was present.
     #[error("{0}; check the data folder's permissions and the space on its disk")]
     Memory(#[from] MemoryError),
@@ -140,6 +147,13 @@ pub enum DaemonError {
     /// The system refuses a thread, a signal handler or the like.
     #[error("the system refuses what the tracker needs: {0}")]
     System(#[from] io::Error),
+}
+
+impl DaemonError {
+    /// Whether what is on the disk went.
+    pub const fn is_disk(&self) -> bool {
+        matches!(self, Self::AccountsLost(_))
+    }
 }
 
 impl From<IdentityError> for DaemonError {
@@ -178,10 +192,11 @@ async fn serve(
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     let places = Arc::new(Places::new(affordable(config.max_connections), config.per_address));
-    let folder = Arc::new(DataFolder::lock(&config.data_folder)?);
+    let folder = DataFolder::lock(&config.data_folder)?;
     folder.prepare()?;
     // The accounts before the key: a key without accounts then shows that they were lost.
-    let store = SqliteStore::open(&config.data_folder.join(DATABASE))?;
+    let store = folder.open_accounts()?;
+    let place = store.place();
     let identity = identity::open(&config.data_folder, &store)?;
     let accounts = Accounts::start(store)?;
     let memory = Memory::open(&config.data_folder.join(PRESENCE))?;
@@ -214,16 +229,17 @@ async fn serve(
     beside.spawn(live.follow(hangup, settings, command_line));
     beside.spawn(manager::feed_watchdog(Arc::clone(&service)));
     beside.spawn(probe_in_time(Arc::clone(&service)));
-    beside.spawn(keep_lock_in_time(Arc::clone(&folder)));
     let tls = Arc::new(certs::tracker_server(&identity)?);
     let patience = Patience::default();
     let tracker = Tracker { service, tls, patience, budget: Arc::new(Budget::new()), places };
     announce(&addresses, fingerprint, &config.data_folder);
     let announcement = if config.mdns { Announcement::begin(&reachable, fingerprint) } else { None };
-    let shutdown = async move {
+    let mut lost = None;
+    let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: closing"),
             _ = interrupt.recv() => info!("SIGINT: closing"),
+            path = watch_folder(&folder, &place) => lost = Some(path),
         }
         manager::stopping();
     };
@@ -232,7 +248,7 @@ async fn serve(
     if let Some(announcement) = announcement {
         announcement.end();
     }
-    Ok(())
+    lost.map_or(Ok(()), |path| Err(DaemonError::AccountsLost(path)))
 }
 
 impl Config {
@@ -248,12 +264,19 @@ impl Config {
     }
 }
 
-/// Puts the lock's file back when somebody removes it.
-async fn keep_lock_in_time(folder: Arc<DataFolder>) {
+/// Puts the lock's file back when somebody removes it. Ends when the account database is gone, which can't be put back;
+/// one that is away for a moment only (a backup, a file system that is mounted anew) is waited for.
+async fn watch_folder(folder: &DataFolder, accounts: &FilePlace) -> PathBuf {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_lost = false;
     loop {
         ticks.tick().await;
+        let is_lost = accounts.is_lost();
+        if is_lost && was_lost {
+            return accounts.path().to_owned();
+        }
+        was_lost = is_lost;
         folder.keep_lock();
     }
 }

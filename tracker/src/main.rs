@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 use tracker::daemon::{self, LogFormat, SetLog, Settings, SettingsError};
 
-/// What can't be written: the same code as of `peer`.
+/// What can't be written, or is lost: the same code as of `peer`.
 const DISK: u8 = 9;
 
 fn main() -> ExitCode {
@@ -45,7 +45,10 @@ fn main() -> ExitCode {
     let set_log = begin_log(&settings);
     match daemon::run(settings, command_line, set_log) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => failed(&why.to_string()),
+        Err(why) => {
+            let failure = failed(&why.to_string());
+            if why.is_disk() { ExitCode::from(DISK) } else { failure }
+        }
     }
 }
 

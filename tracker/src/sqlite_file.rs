@@ -3,7 +3,8 @@
 //! A write-ahead log needs memory that processes share through a file, which some network and FUSE file systems don't
 //! give. There the rollback journal does the same work, only slower.
 
-use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use tracing::info;
 
 /// How long to wait for another connection that holds the file.
 const BUSY: Duration = Duration::from_secs(5);
+/// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
+const HEADER_BYTES: u64 = 100;
 
 /// Opens a database, made if there is none, with a write-ahead log where the file system can have one.
 ///
@@ -36,12 +39,62 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     }
 }
 
-/// Whether nothing was ever written to the database: no file, or one without content, and no log either.
+/// Returns whether there is no database: no file, or one too short for a header. A log alone is none: SQLite begins it
+/// after the header is written, and throws it away where there is none.
 pub(crate) fn is_void(path: &Path) -> bool {
-    let has_content = |path: PathBuf| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    let mut log = OsString::from(path);
-    log.push("-wal");
-    !has_content(path.to_owned()) && !has_content(log.into())
+    path.metadata().map_or(true, |metadata| metadata.len() < HEADER_BYTES)
+}
+
+/// The place of a database that is open, to notice when it is no longer there.
+#[derive(Debug, Clone)]
+pub(crate) struct FilePlace {
+    path: PathBuf,
+    /// Device and inode; `None` where the file system may number its files anew.
+    id: Option<(u64, u64)>,
+}
+
+impl FilePlace {
+    /// Returns the place of the database at `path`, which was opened just now.
+    pub(crate) fn of(path: &Path) -> Self {
+        let id = path.metadata().ok().filter(|_| has_steady_inodes(path)).map(|file| (file.dev(), file.ino()));
+        Self { path: path.to_owned(), id }
+    }
+
+    /// Returns whether the file was removed, moved away or replaced: then nothing that is written to it is there at the
+    /// next start. A place that can't be looked at proves nothing.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self.path.metadata() {
+            Ok(there) => self.id.is_some_and(|id| id != (there.dev(), there.ino())),
+            Err(why) => matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
+    }
+
+    /// Returns the path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The file systems of Linux whose files keep their numbers for as long as they are there (`statfs(2)`). Those of networks
+/// and of FUSE may number a file anew while it is open.
+const STEADY: [i64; 9] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683e, // btrfs
+    0x0102_1994, // tmpfs
+    0x794c_7630, // overlayfs
+    0xf2f5_2010, // f2fs
+    0x2fc1_2fc1, // zfs
+    0xca45_1a4e, // bcachefs
+    0x3153_464a, // jfs
+];
+
+fn has_steady_inodes(path: &Path) -> bool {
+    let Ok(file_system) = rustix::fs::statfs(path) else { return false };
+    // Its type differs between architectures; the kinds have 32 bits.
+    #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, trivial_numeric_casts, reason = "see above")]
+    let kind = file_system.f_type as i64 & 0xffff_ffff;
+    STEADY.contains(&kind)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -89,12 +142,38 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_was_removed_or_replaced_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let db = open(&path).unwrap();
+        let place = FilePlace::of(&path);
+        db.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
+        assert!(!place.is_lost());
+        let away = folder.path().join("away");
+        std::fs::rename(&path, &away).unwrap();
+        assert!(place.is_lost());
+        std::fs::rename(&away, &path).unwrap();
+        assert!(!place.is_lost(), "it is back");
+        std::fs::remove_file(&path).unwrap();
+        drop(open(&path).unwrap());
+        assert_eq!(place.is_lost(), has_steady_inodes(&path), "another one is in its place");
+        // Where numbers may change, they prove nothing.
+        let place = FilePlace { id: None, ..place };
+        assert!(!place.is_lost());
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(place.is_lost());
+    }
+
+    #[test]
     fn what_a_log_holds_is_there_without_shared_memory() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         assert!(is_void(&path));
-        drop(std::fs::File::create(&path).unwrap());
-        assert!(is_void(&path));
+        for len in [0, 1, 99] {
+            std::fs::File::create(&path).unwrap().set_len(len).unwrap();
+            assert!(is_void(&path));
+        }
+        std::fs::remove_file(&path).unwrap();
         let db = open(&path).unwrap();
         assert_eq!(mode(&db), "wal");
         db.execute_batch("CREATE TABLE t (n INTEGER); INSERT INTO t VALUES (7)").unwrap();
@@ -104,7 +183,7 @@ mod tests {
             std::fs::copy(folder.path().join(format!("db{ending}")), copied).unwrap();
         }
         let copy = folder.path().join("copy");
-        assert!(!is_void(&copy));
+        assert!(!is_void(&copy), "the header is there before the log");
         let db = with_rollback_journal(&copy).unwrap();
         assert_eq!(mode(&db), "truncate");
         // Others may read it meanwhile.

@@ -7,7 +7,7 @@ use shared::account_name::{Claim, claims};
 use shared::{Fingerprint, UserName};
 
 use super::{Account, AccountStore, StoreError};
-use crate::sqlite_file;
+use crate::sqlite_file::{self, FilePlace};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
 const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [
@@ -39,6 +39,7 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [
 #[derive(Debug)]
 pub struct SqliteStore {
     db: Connection,
+    place: FilePlace,
 }
 
 /// Why the file can't be used. Every message says what to do.
@@ -102,7 +103,7 @@ impl SqliteStore {
         for (version, migration) in MIGRATIONS.iter().enumerate().skip(found) {
             migrate(&mut db, version + 1, *migration).map_err(failed)?;
         }
-        Ok(Self { db })
+        Ok(Self { db, place: FilePlace::of(path) })
     }
 
     /// Returns whether there is no account.
@@ -114,12 +115,20 @@ impl SqliteStore {
         self.db.query_row(any, [], |row| row.get::<_, bool>(0)).map(|any| !any).map_err(failed)
     }
 
+    /// Returns the place of its file.
+    pub(crate) fn place(&self) -> FilePlace {
+        self.place.clone()
+    }
+
     /// Looks at all of a file that is to become the account database, and counts its accounts.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn check(path: &Path) -> Result<usize, OpenError> {
         let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
+        if sqlite_file::is_void(path) {
+            return Err(damaged("it is empty".to_owned()));
+        }
         let mut store = Self::open(path)?;
         let verdict: String = store
             .db
@@ -180,6 +189,7 @@ impl AccountStore for SqliteStore {
     }
 
     fn set_password(&mut self, user: &UserName, old: &str, new: &str) -> Result<(), StoreError> {
+        self.demand_place()?;
         let mut update = self
             .db
             .prepare_cached("UPDATE account SET password_hash = ?3 WHERE user = ?1 AND password_hash = ?2")
@@ -188,6 +198,7 @@ impl AccountStore for SqliteStore {
     }
 
     fn bind(&mut self, user: &UserName, old: Option<Fingerprint>, new: Fingerprint) -> Result<(), StoreError> {
+        self.demand_place()?;
         let mut update = self
             .db
             .prepare_cached("UPDATE account SET fingerprint = ?3 WHERE user = ?1 AND fingerprint IS ?2")
@@ -223,18 +234,26 @@ impl AccountStore for SqliteStore {
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {
+        self.demand_place()?;
         // Written even when it is the same, and so a commit like any other.
         self.db.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(failed)
     }
 }
 
 impl SqliteStore {
+    /// Refuses to write to a file that is no longer at its place.
+    fn demand_place(&self) -> Result<(), StoreError> {
+        if self.place.is_lost() { Err(StoreError::Lost(self.place.path().to_owned())) } else { Ok(()) }
+    }
+
     /// Begins a change that nobody else's change comes in between.
     fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        self.demand_place()?;
         self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)
     }
 
     fn change_one(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
+        self.demand_place()?;
         let rows = self.db.prepare_cached(sql).and_then(|mut change| change.execute(params)).map_err(failed)?;
         if rows == 1 { Ok(()) } else { Err(StoreError::NoAccount) }
     }
@@ -348,6 +367,26 @@ mod tests {
         let level: u32 = store.db.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
         let mode: String = store.db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!((level, mode.as_str()), (2, "wal"));
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_file_that_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        let bob = account("bob", None);
+        store.create(&bob).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let lost = |done: Result<(), StoreError>| assert!(matches!(done, Err(StoreError::Lost(_))), "{done:?}");
+        lost(store.create(&account("eve", None)));
+        lost(store.set_password(&bob.user, &bob.password_hash, "new"));
+        lost(store.reset_password(&bob.user, "new"));
+        lost(store.bind(&bob.user, None, key(1)));
+        lost(store.unbind(&bob.user));
+        lost(store.remove(&bob.user));
+        lost(store.probe());
+        assert_eq!(store.find(&bob.user).unwrap(), Some(bob));
+        assert!(!path.exists());
     }
 
     #[test]

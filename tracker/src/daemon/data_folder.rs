@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+use super::CommandError;
+use crate::accounts::{OpenError, SqliteStore};
 use crate::backup::{self, DATABASE, IDENTITY, KEY, PRESENCE};
 use crate::folder_lock::{FolderLock, LockError, private_file};
 use crate::sqlite_file;
@@ -43,16 +45,27 @@ pub enum DataFolderError {
         /// The process, in words; nothing where it is not known.
         by: String,
     },
-    /// There is a key, and no accounts.
+    /// A tracker ran on it, and its accounts are gone.
     #[error(
-        "the account database {database} is {state}, but the tracker's key is there: put back a copy of it \
-         (`tracker restore FILE`), or begin without accounts with `tracker new accounts`"
+        "the account database {database} is {state}: put back a copy of it (`tracker restore FILE`), or begin without \
+         accounts with `tracker new accounts`"
     )]
     NoAccounts {
         /// The file that should have them.
         database: PathBuf,
-        /// "missing" or "empty".
-        state: &'static str,
+        /// "empty", or "missing" and what is there.
+        state: String,
+    },
+    /// Others could read what is put into it.
+    #[error(
+        "others on this machine could read the secret key in {path}, for its file system keeps no permissions \
+         (mode {mode:o}); choose another folder with --data-dir"
+    )]
+    NoPermissions {
+        /// The folder.
+        path: PathBuf,
+        /// The permissions that a private folder has there.
+        mode: u32,
     },
 }
 
@@ -67,7 +80,15 @@ impl DataFolder {
     /// Makes the folder if need be, closes it to others, and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, DataFolderError> {
         let unusable = |why| DataFolderError::Unusable { path: path.to_owned(), why };
+        let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let made: Vec<PathBuf> = missing.map(Into::into).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let mode = mode_kept(path).map_err(unusable)?;
+        if mode & 0o077 != 0 {
+            // Only what has nothing in it goes.
+            made.iter().for_each(|path| drop(std::fs::remove_dir(path)));
+            return Err(DataFolderError::NoPermissions { path: path.to_owned(), mode });
+        }
         let mode = path.metadata().map_err(unusable)?.permissions().mode();
         if mode & 0o077 != 0 {
             if is_ours(path).map_err(unusable)? {
@@ -108,11 +129,31 @@ impl DataFolder {
         Ok(())
     }
 
-    /// Makes the account database's file, private and empty.
-    pub(super) fn make_database(&self) -> Result<PathBuf, DataFolderError> {
+    /// Opens the account database of a folder that is ready. A new one that can't be begun, as on a full disk, goes again:
+    /// it would be taken for one that was lost.
+    pub(super) fn open_accounts(&self) -> Result<SqliteStore, OpenError> {
+        let database = self.path.join(DATABASE);
+        SqliteStore::open(&database).inspect_err(|_| {
+            if sqlite_file::is_void(&database) {
+                // What can't be removed is told at the next start.
+                self.remove_database();
+                let _ = std::fs::remove_file(self.path.join(PRESENCE));
+            }
+        })
+    }
+
+    /// Begins without accounts. What is left of a database that has none goes.
+    pub(super) fn begin_accounts(&self) -> Result<SqliteStore, CommandError> {
+        self.remove_database();
         let database = self.path.join(DATABASE);
         private_file(&database).map_err(|why| DataFolderError::Unusable { path: self.path.clone(), why })?;
-        Ok(database)
+        Ok(self.open_accounts()?)
+    }
+
+    fn remove_database(&self) {
+        for ending in ["", "-journal", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.path.join(format!("{DATABASE}{ending}")));
+        }
     }
 
     /// Sees that the lock can still be found by others.
@@ -120,15 +161,25 @@ impl DataFolder {
         self.lock.keep();
     }
 
-    /// Refuses a key without accounts: they were lost, for the accounts are made before the key.
+    /// Refuses a folder whose accounts were lost. The account database is the first file that a tracker makes, so that any
+    /// other one without it tells of a loss, and so does one that is there and empty.
     fn demand_accounts(&self) -> Result<(), DataFolderError> {
         let database = self.path.join(DATABASE);
-        let key = self.path.join(IDENTITY).join(KEY);
-        if !sqlite_file::is_void(&database) || !key.metadata().is_ok_and(|key| key.len() > 0) {
+        if !sqlite_file::is_void(&database) {
             return Ok(());
         }
-        let state = if database.exists() { "empty" } else { "missing" };
-        Err(DataFolderError::NoAccounts { database, state })
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        if is_there(&database) {
+            return Err(DataFolderError::NoAccounts { database, state: "empty".to_owned() });
+        }
+        let others = [Path::new(IDENTITY).join(KEY), PRESENCE.into(), format!("{DATABASE}-wal").into()];
+        match others.iter().find(|name| is_there(&self.path.join(name))) {
+            Some(name) => {
+                let state = format!("missing, but {} is there", name.display());
+                Err(DataFolderError::NoAccounts { database, state })
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -139,6 +190,14 @@ pub(super) fn default_folder() -> Option<PathBuf> {
     }
     let folders = directories::ProjectDirs::from("", "", "vizinho-tracker")?;
     Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned())
+}
+
+/// The permissions that a private folder in `path` really has.
+fn mode_kept(path: &Path) -> io::Result<u32> {
+    let probe = tempfile::Builder::new().prefix(".probe-").permissions(Permissions::from_mode(0o700)).tempdir_in(path)?;
+    let mode = probe.path().metadata()?.permissions().mode() & 0o777;
+    probe.close()?;
+    Ok(mode)
 }
 
 /// Whether the folder holds nothing, or a tracker's database: a folder like `/tmp` must not be closed to others.
@@ -166,6 +225,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
         let lock = open(&path).unwrap();
+        drop(lock.open_accounts().unwrap());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         let error = open(&path).unwrap_err();
         assert!(matches!(&error, DataFolderError::InUse { .. }));
@@ -178,19 +238,34 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_accounts_is_told() {
+    fn accounts_that_were_lost_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let (path, database) = (folder.path(), folder.path().join(DATABASE));
+        let told = |state: &str| {
+            let error = open(path).unwrap_err().to_string();
+            let expected = format!("the account database {} is {state}: ", database.display());
+            assert!(error.starts_with(&expected) && error.contains("tracker restore"), "{error}");
+        };
+        let lose = || {
+            for ending in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(path.join(format!("{DATABASE}{ending}")));
+            }
+        };
+        drop(open(path).unwrap().open_accounts().unwrap());
         open(path).unwrap();
-        // Nothing was ever there: it may begin again.
-        open(path).unwrap();
-        certs::Identity::load_or_create(&path.join(IDENTITY)).unwrap();
-        assert!(matches!(open(path), Err(DataFolderError::NoAccounts { state: "empty", .. })));
-        std::fs::remove_file(&database).unwrap();
-        let error = open(path).unwrap_err().to_string();
-        assert!(error.contains("tracker.db is missing") && error.contains("tracker restore"), "{error}");
+        for len in [0, 1, 99] {
+            File::create(&database).unwrap().set_len(len).unwrap();
+            told("empty");
+            drop(DataFolder::lock(path).unwrap().begin_accounts().unwrap());
+            open(path).unwrap();
+        }
+        lose();
+        told(&format!("missing, but {PRESENCE} is there"));
         assert!(!database.exists());
-        drop(crate::accounts::SqliteStore::open(&database).unwrap());
+        certs::Identity::load_or_create(&path.join(IDENTITY)).unwrap();
+        std::fs::remove_file(path.join(PRESENCE)).unwrap();
+        told(&format!("missing, but {IDENTITY}/{KEY} is there"));
+        std::fs::remove_dir_all(path.join(IDENTITY)).unwrap();
         open(path).unwrap();
     }
 
@@ -199,10 +274,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(File::create(folder.path().join("something else")).unwrap());
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        let _lock = open(folder.path()).unwrap();
+        let lock = open(folder.path()).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(folder.path()), 0o755);
-        drop(crate::accounts::SqliteStore::open(&folder.path().join(DATABASE)).unwrap());
+        drop(lock.open_accounts().unwrap());
         assert_eq!(mode(&folder.path().join(DATABASE)), 0o600);
     }
 }

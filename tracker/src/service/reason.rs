@@ -73,6 +73,7 @@ pub(crate) enum Reason {
     ManyChanges,
     ManyPasswords,
     DiskFull,
+    AccountsLost,
     Internal,
 }
 
@@ -108,7 +109,8 @@ impl Reason {
             | Self::AccountChanged
             | Self::ManyChanges
             | Self::ManyPasswords
-            | Self::DiskFull => ErrorCode::Busy,
+            | Self::DiskFull
+            | Self::AccountsLost => ErrorCode::Busy,
             Self::Internal => ErrorCode::Internal,
         }
     }
@@ -206,6 +208,9 @@ impl Reason {
             Self::ManyChanges => "too many changes are waiting",
             Self::ManyPasswords => "too many passwords are being checked",
             Self::DiskFull => "the tracker's disk is full and nothing was changed: whoever runs it has to make room",
+            Self::AccountsLost => {
+                "the tracker lost its accounts and nothing was changed: whoever runs it has to look at it"
+            }
             _ => "the tracker could not do it: its log says why",
         }
     }
@@ -294,6 +299,7 @@ impl Reason {
             Self::ManyChanges => "mudanças demais estão esperando",
             Self::ManyPasswords => "senhas demais estão sendo verificadas",
             Self::DiskFull => "o disco do servidor está cheio e nada mudou: quem o administra precisa abrir espaço",
+            Self::AccountsLost => "o servidor perdeu as contas e nada mudou: quem o administra precisa ver isso",
             _ => "o servidor falhou: quem o administra vê no log por quê",
         }
     }

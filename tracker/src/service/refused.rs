@@ -52,6 +52,10 @@ impl From<StoreError> for Refused {
                 tracing::error!("the disk with the accounts is full");
                 busy(Reason::DiskFull, RETRY_AFTER_FULL_MS)
             }
+            StoreError::Lost(path) => {
+                tracing::error!(path = %path.display(), "the account database was removed or replaced");
+                busy(Reason::AccountsLost, RETRY_AFTER_FULL_MS)
+            }
             StoreError::Failed(why) => internal(&why),
         }
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use certs::{Identity, Replacement};
 
 use super::{CommandError, say};
-use crate::accounts::SqliteStore;
 use crate::backup::{DATABASE, IDENTITY, KEY};
 use crate::daemon::data_folder::DataFolder;
 use crate::sqlite_file;
@@ -33,6 +32,6 @@ pub(super) fn accounts(folder: &Path) -> Result<(), CommandError> {
     if !sqlite_file::is_void(&database) {
         return Err(CommandError::NotLost(database));
     }
-    drop(SqliteStore::open(&locked.make_database()?)?);
+    drop(locked.begin_accounts()?);
     say("there are no accounts now: everybody has to register again")
 }
