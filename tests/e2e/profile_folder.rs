@@ -92,6 +92,60 @@ fn an_empty_database_beside_a_key_is_told() {
     bob.peer(["whoami"]).run().exits(3);
 }
 
+/// Removes a database with all that SQLite keeps beside it.
+fn remove_database(path: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+    }
+}
+
+#[test]
+fn a_database_of_one_byte_is_none_and_no_beginning() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let database = bob.home().join("profile.db");
+    std::fs::remove_dir_all(bob.home().join("identity")).unwrap();
+    remove_database(&database);
+    files::write(&database, "\n");
+    let told = bob.peer(["whoami"]).run();
+    told.exits(9).says(&database.to_string_lossy()).says("is empty: put back a copy").says("begin anew").is_plain();
+    assert!(!told.err().contains("same key"), "{told}");
+    bob.peer(["login", "bob", "--password-file"]).arg(bob.password_file()).run().exits(9);
+    assert_eq!(std::fs::read(&database).unwrap(), b"\n");
+    std::fs::remove_file(&database).unwrap();
+    bob.peer(["whoami"]).run().exits(3);
+}
+
+#[test]
+fn a_node_takes_nothing_for_a_database_that_was_removed_and_ends() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let node = bob.serve();
+    alice.peer(["chat", "bob", "before"]).run().exits(0);
+    node.wait_for("alice: before");
+    remove_database(&bob.home().join("profile.db"));
+    let said = alice.peer(["chat", "bob", "after"]).run();
+    said.exits(0).says("queued");
+    node.finish().exits(9).says("profile.db was removed or replaced").is_plain();
+    alice.peer(["outbox"]).run().exits(0).prints("after");
+    assert!(!bob.home().join("profile.db").exists(), "nothing was made in its place");
+}
+
+#[test]
+fn a_key_of_somebody_else_is_named() {
+    let lab = Lab::start();
+    let (bob, carol) = (lab.user("bob"), lab.user("carol"));
+    std::fs::copy(key_of(bob.home()), key_of(carol.home())).unwrap();
+    let words = format!("{} belongs to bob, not carol", key_of(&carol.home().canonicalize().unwrap()).display());
+    carol.peer(["serve"]).run().exits(11).says(&words).says("`peer login carol --rebind`").is_plain();
+    let login = carol.peer(["login", "carol", "--password-file"]).arg(carol.password_file()).run();
+    login.exits(11).says(&words);
+    // What is said of a key that is lost is not that it stays.
+    std::fs::remove_file(key_of(carol.home())).unwrap();
+    carol.peer(["logout"]).run().exits(0).says("its key is lost").says("`peer login carol --rebind`");
+    bob.peer(["logout"]).run().exits(0).says("the key and the shares stay");
+}
+
 #[test]
 fn who_only_asks_makes_no_profile() {
     let lab = Lab::start();
@@ -164,6 +218,18 @@ fn stick(lab: &Lab, options: &str) -> Option<(Mount, std::path::PathBuf)> {
     }
     let (image, place) = (image.to_string_lossy().into_owned(), at.to_string_lossy().into_owned());
     Some((Mount::by("mount.exfat-fuse", &["-o", options, &image, &place], &at)?, at))
+}
+
+#[test]
+fn a_file_system_that_shows_all_to_everybody_holds_no_tracker() {
+    let lab = Lab::without_tracker();
+    let Some((_mount, at)) = stick(&lab, "umask=000") else { return };
+    for folder in [at.clone(), at.join("deep/tracker")] {
+        let tracker = Invocation::new(binaries::binary("tracker"), lab.path());
+        let refused = tracker.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(folder).run();
+        refused.exits(1).says("keeps no permissions").says("--data-dir");
+        assert_eq!(std::fs::read_dir(&at).unwrap().count(), 0, "nothing is left there");
+    }
 }
 
 #[test]

@@ -54,16 +54,26 @@ pub enum ProfileError {
     /// The key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The database has nothing in it, and there is a key.
+    /// The database has nothing in it.
     #[error(
-        "the profile's database {path} is empty, but its key {key} is there: put back a copy of the database, or remove \
-         the empty file to begin anew with the same key"
+        "the profile's database {path} is empty{}: put back a copy of the database, or remove the empty file to begin anew{}",
+        .key.as_ref().map(|key| format!(", but its key {} is there", key.display())).unwrap_or_default(),
+        if .key.is_some() { " with the same key" } else { "" }
     )]
     EmptyDatabase {
         /// The database.
         path: PathBuf,
-        /// The key.
-        key: PathBuf,
+        /// The key, if there is one.
+        key: Option<PathBuf>,
+    },
+    /// The database is not the one any more that is open.
+    #[error(
+        "the profile's database {path} was removed or replaced while a node or another command used it: put it back, or \
+         a copy of it, and start again"
+    )]
+    DatabaseLost {
+        /// The database.
+        path: PathBuf,
     },
     /// There is no profile in the folder, and none can be made.
     #[error("can't make a profile in {home} ({}): give another folder with --home DIR", plain_message(.source))]

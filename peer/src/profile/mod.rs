@@ -7,6 +7,7 @@
 //! to share for a write-ahead log, a socket elsewhere, looks but no changes where nothing can be written. Where nothing
 //! can be locked, or where others could read the key, there is no profile.
 
+mod database_place;
 mod error;
 mod folders;
 mod forgetting;
@@ -23,7 +24,6 @@ mod schema;
 mod shares;
 mod steady;
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
@@ -33,6 +33,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
 
 use crate::sys;
+
+use database_place::DatabasePlace;
 
 pub use error::ProfileError;
 pub use folders::SharedFolder;
@@ -52,6 +54,8 @@ const DATABASE: &str = "profile.db";
 const BESIDE_STOPPED_NODE: Duration = Duration::from_millis(1500);
 /// The name of the folder with the key.
 const IDENTITY: &str = "identity";
+/// The key's name in it.
+const KEY: &str = "identity.pem";
 
 /// One user's state on one machine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,6 +66,7 @@ pub struct Profile {
 #[derive(Debug)]
 struct Inner {
     home: PathBuf,
+    place: DatabasePlace,
     /// For looks at what is shared and who is known.
     database: Mutex<Connection>,
     /// For looks at messages, which may take longer.
@@ -140,25 +145,22 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn open_existing(home: &Path) -> Result<Option<Self>, ProfileError> {
-        let database = home.join(DATABASE);
-        let io = |source| ProfileError::Io { path: database.clone(), source };
-        let bytes = match std::fs::metadata(&database) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-            Err(source) => return Err(io(source)),
-        };
-        let key = home.join(IDENTITY).join("identity.pem");
-        // The key is made after the database: one without the other is a loss, and no profile that begins.
-        if bytes == 0 && key.exists() {
-            return Err(ProfileError::EmptyDatabase { path: database, key });
-        }
-        Self::open_in(home).map(Some)
+        if database_place::is_there(home)? { Self::open_in(home).map(Some) } else { Ok(None) }
     }
 
     fn open_in(home: &Path) -> Result<Self, ProfileError> {
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
         let database = Mutex::new(schema::open(&home.join(DATABASE))?);
-        Ok(Self { inner: Arc::new(Inner { home, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
+        let place = DatabasePlace::of(home.join(DATABASE));
+        Ok(Self { inner: Arc::new(Inner { home, place, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
+    }
+
+    /// Demands that the database that is open is the one at its path.
+    ///
+    /// # Errors
+    /// [`ProfileError::DatabaseLost`].
+    pub fn demand_database(&self) -> Result<(), ProfileError> {
+        self.inner.place.demand()
     }
 
     /// Looks through the database for damage, for at most `patience`: what is not found by then may show later.
@@ -226,6 +228,16 @@ impl Profile {
             Ok(None) | Err(IdentityError::Damaged { .. }) => Ok(IdentityToBind::New(Replacement::begin(&folder)?)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The file of the key.
+    pub fn key_path(&self) -> PathBuf {
+        self.inner.home.join(IDENTITY).join(KEY)
+    }
+
+    /// Whether there is a key that can be used.
+    pub fn has_key(&self) -> bool {
+        Identity::load(&self.inner.home.join(IDENTITY)).is_ok_and(|key| key.is_some())
     }
 
     /// Where a node listens to other processes of this profile, if its file system can hold a socket there.
@@ -428,7 +440,11 @@ impl Profile {
     }
 
     /// The connection for whatever is written.
+    ///
+    /// # Errors
+    /// [`ProfileError::DatabaseLost`] when that would be lost.
     fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+        self.demand_database()?;
         self.opened(&self.inner.writer)
     }
 
@@ -439,6 +455,8 @@ impl Profile {
         let connection = match connection.get() {
             Some(connection) => connection,
             None => {
+                // To open it would make another one.
+                self.demand_database()?;
                 let opened = schema::open(&self.inner.home.join(DATABASE))?;
                 if self.stopped_node().is_some() {
                     self.sql(opened.busy_timeout(BESIDE_STOPPED_NODE))?;

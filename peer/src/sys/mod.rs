@@ -20,12 +20,13 @@ mod private_folder;
 mod process_state;
 mod room;
 mod route;
+mod time_zone;
 
 pub use controls::HiddenControls;
 pub use descriptors::open_files_limit;
 pub use durable::{cannot_lock, clear, reserve, sync_all};
 pub use extents::holes;
-pub use file_system::{InodeKey, device, inode_key, is_pseudo};
+pub use file_system::{InodeKey, device, has_steady_inodes, inode_key, is_pseudo};
 pub use file_version::{FileId, VersionChange, file_id, hard_link, id_of, is_same_file};
 pub use folder::{
     Entry, FileMark, Folder, FolderObstacle, FreeRoom, is_executable, is_name_refused, is_owner_only, make_executable,
@@ -44,3 +45,4 @@ pub use private_folder::{has_no_locks, is_this_user, runtime_folder};
 pub use process_state::{command_of, is_stopped};
 pub use room::{is_full, is_out_of_inodes, is_read_only};
 pub use route::route_mtu;
+pub use time_zone::time_zone;

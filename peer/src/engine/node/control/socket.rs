@@ -25,6 +25,8 @@ pub(super) struct ControlSocket {
     id: (u64, u64),
     profile: Profile,
     lock: Arc<NodeLock>,
+    /// The database was not at its place at the last look.
+    was_database_lost: bool,
 }
 
 impl ControlSocket {
@@ -36,7 +38,7 @@ impl ControlSocket {
         let (listener, path) = listen(profile)?;
         let id = id_of(&path).map_err(Error::disk(&path))?;
         lock.set_socket(&path)?;
-        Ok(Self { listener, path, id, profile: profile.clone(), lock })
+        Ok(Self { listener, path, id, profile: profile.clone(), lock, was_database_lost: false })
     }
 
     /// Where clients come.
@@ -44,11 +46,19 @@ impl ControlSocket {
         &self.listener
     }
 
-    /// Looks whether the lock and the socket are still there, and puts back what is not.
+    /// Looks whether the database, the lock and the socket are still there, and puts back what can be put back.
     ///
     /// # Errors
-    /// When another node has the profile.
+    /// When another node has the profile, or the database is gone. One that is away for a moment only (a backup, a file
+    /// system that is mounted anew) is waited for; nothing is written meanwhile.
     pub(super) fn look(&mut self) -> Result<(), Error> {
+        let database = self.profile.demand_database();
+        if self.was_database_lost {
+            database?;
+            self.was_database_lost = false;
+        } else {
+            self.was_database_lost = database.is_err();
+        }
         self.lock.look()?;
         if id_of(&self.path).is_ok_and(|id| id == self.id) {
             return Ok(());

@@ -1,0 +1,173 @@
+//! The database's place in the file system: whether there is one, and whether it is still the one that is open.
+
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{DATABASE, IDENTITY, KEY, ProfileError, node_lock};
+use crate::sys::{InodeKey, has_steady_inodes, inode_key};
+
+/// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
+const HEADER_BYTES: u64 = 100;
+/// How long another process may take from the file to its header.
+const BEING_MADE: Duration = Duration::from_secs(3);
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Looks whether there is a database in `home`.
+///
+/// # Errors
+/// [`ProfileError::EmptyDatabase`] for one that lost its content, [`ProfileError::DatabaseLost`] for one that was removed
+/// under the node that runs, or as the system says.
+pub(super) fn is_there(home: &Path) -> Result<bool, ProfileError> {
+    let (path, begun) = (home.join(DATABASE), Instant::now());
+    loop {
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                // Another one in its place would be taken for the node's.
+                return if node_lock::is_held(home).unwrap_or(false) {
+                    Err(ProfileError::DatabaseLost { path })
+                } else {
+                    Ok(false)
+                };
+            }
+            Err(source) => return Err(ProfileError::Io { path, source }),
+        };
+        if metadata.len() >= HEADER_BYTES {
+            return Ok(true);
+        }
+        if begun.elapsed() >= BEING_MADE || !is_young(&metadata) {
+            let key = Some(home.join(IDENTITY).join(KEY)).filter(|key| key.exists());
+            return Err(ProfileError::EmptyDatabase { path, key });
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Whether another process may be making it. The clock may have been set back since it was made.
+fn is_young(metadata: &Metadata) -> bool {
+    metadata.modified().is_ok_and(|at| at.elapsed().map_or(true, |age| age < BEING_MADE))
+}
+
+/// The place of a database that is open.
+#[derive(Debug)]
+pub(super) struct DatabasePlace {
+    path: PathBuf,
+    /// `None` where the file system may number its files anew.
+    inode: Option<InodeKey>,
+}
+
+impl DatabasePlace {
+    /// Returns the place of the database at `path`, which was opened just now.
+    pub(super) fn of(path: PathBuf) -> Self {
+        let inode = fs::metadata(&path).ok().filter(|_| has_steady_inodes(&path)).map(|metadata| inode_key(&metadata));
+        Self { path, inode }
+    }
+
+    /// Demands that the file was not removed, moved away or replaced: what is written to it then is lost. A place that
+    /// can't be looked at proves nothing.
+    ///
+    /// # Errors
+    /// [`ProfileError::DatabaseLost`].
+    pub(super) fn demand(&self) -> Result<(), ProfileError> {
+        let is_lost = match fs::metadata(&self.path) {
+            Ok(metadata) => self.inode.is_some_and(|inode| inode != inode_key(&metadata)),
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        };
+        if is_lost { Err(ProfileError::DatabaseLost { path: self.path.clone() }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+
+    /// A file of so many bytes that was written long ago.
+    fn put(path: &Path, len: u64) {
+        let file = fs::File::create(path).unwrap();
+        file.set_len(len).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    }
+
+    #[test]
+    fn a_database_without_a_header_is_a_loss_with_a_key_or_without() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(DATABASE);
+        for has_key in [false, true] {
+            for len in [0, 1, 99] {
+                put(&path, len);
+                let error = Profile::open(home.path()).unwrap_err();
+                assert!(
+                    matches!(&error, ProfileError::EmptyDatabase { key, .. } if key.is_some() == has_key),
+                    "{error}"
+                );
+                assert_eq!(error.to_string().contains("with the same key"), has_key);
+                assert_eq!(fs::metadata(&path).unwrap().len(), len);
+            }
+            fs::remove_file(&path).unwrap();
+            Profile::open(home.path()).unwrap().identity().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_database_that_another_process_makes_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(DATABASE);
+        drop(fs::File::create(&path).unwrap());
+        std::thread::scope(|scope| {
+            let opened = scope.spawn(|| Profile::open(home.path()).map(drop));
+            super::super::schema::open(&path).unwrap();
+            opened.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_database_that_was_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(DATABASE);
+        for was_written in [true, false] {
+            let profile = Profile::open(home.path()).unwrap();
+            if was_written {
+                profile.set_last_port(7).unwrap();
+            }
+            profile.demand_database().unwrap();
+            for ending in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(home.path().join(format!("{DATABASE}{ending}")));
+            }
+            for lost in [profile.set_last_port(8), profile.demand_database(), profile.ledger().map(drop)] {
+                if !was_written || lost.is_err() {
+                    assert!(matches!(lost, Err(ProfileError::DatabaseLost { .. })), "{lost:?}");
+                }
+            }
+            assert!(profile.set_last_port(8).is_err());
+            assert!(!path.exists(), "none is made in its place");
+        }
+    }
+
+    #[test]
+    fn another_database_in_its_place_is_not_the_one_that_is_open() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, away) = (home.path().join(DATABASE), home.path().join("away"));
+        let profile = Profile::open(home.path()).unwrap();
+        fs::rename(&path, &away).unwrap();
+        put(&path, 4096);
+        assert_eq!(profile.demand_database().is_err(), has_steady_inodes(&path));
+        fs::rename(&away, &path).unwrap();
+        profile.demand_database().unwrap();
+        // Where numbers may change, they prove nothing.
+        DatabasePlace { path: path.clone(), inode: None }.demand().unwrap();
+    }
+
+    #[test]
+    fn no_database_is_made_under_a_node_that_runs() {
+        let home = tempfile::tempdir().unwrap();
+        let lock = Profile::open(home.path()).unwrap().lock_node().unwrap();
+        fs::remove_file(home.path().join(DATABASE)).unwrap();
+        assert!(matches!(Profile::open(home.path()), Err(ProfileError::DatabaseLost { .. })));
+        drop(lock);
+        Profile::open(home.path()).unwrap();
+    }
+}
