@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use shared::safe_text::safe_line;
 
 pub use crate::engine::amount::size;
+use crate::sys::time_zone;
 
 /// Characters by which a text is recognised.
 const EXCERPT: usize = 40;
@@ -86,7 +86,7 @@ pub fn age(text: &str) -> Result<i64, String> {
 fn local(ms: i64, format: &str) -> String {
     // Another one's clock may say anything.
     let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    moment.to_zoned(TimeZone::system()).strftime(format).to_string()
+    moment.to_zoned(time_zone()).strftime(format).to_string()
 }
 
 #[cfg(test)]
