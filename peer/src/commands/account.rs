@@ -67,7 +67,12 @@ pub(super) async fn logout(context: &Context) -> Result<(), Error> {
         profile.set_account(&account)?;
         return Err(error);
     }
-    context.output.note(&format!("logged out {}; the key and the shares stay on this machine", account.user));
+    let user = account.user;
+    context.output.note(&if profile.has_key() {
+        format!("logged out {user}; the key and the shares stay on this machine")
+    } else {
+        format!("logged out {user}; the shares stay on this machine, its key is lost: `peer login {user} --rebind` makes another")
+    });
     Ok(())
 }
 

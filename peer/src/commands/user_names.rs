@@ -97,7 +97,7 @@ async fn found(me: &Me, known: &BTreeSet<UserName>, reach: Reach, name: &UserNam
         match asked(me, name).await {
             Ok(user) if user == *name => return Ok(None),
             Ok(user) => return Ok(Some(user)),
-            Err(Error::SimilarUsers(why)) => return Err(Error::SimilarUsers(why)),
+            Err(error @ (Error::SimilarUsers(_) | Error::KeyOfAnotherAccount { .. })) => return Err(error),
             Err(why) => tracing::debug!("the tracker doesn't say who {name} is: {why}"),
         }
     }
@@ -114,7 +114,8 @@ async fn found(me: &Me, known: &BTreeSet<UserName>, reach: Reach, name: &UserNam
 async fn asked(me: &Me, name: &UserName) -> Result<UserName, Error> {
     let mut link = me.connect_tracker().await?;
     // It says with this what it can do; nobody gets present by it.
-    let LoginReply { .. } = link.call(&Request::Resume(Presence::default())).await?;
+    let reply: LoginReply = link.call(&Request::Resume(Presence::default())).await?;
+    me.demand_own(&reply.user)?;
     let features = link.features();
     let whois = if features.has(Feature::SimilarNames) { Whois::Like } else { Whois::User };
     match link.call::<WhoisReply>(&Request::Whois(whois(name.clone()))).await {

@@ -58,7 +58,7 @@ pub async fn login(
     match link.call::<LoginReply>(&request).await {
         Err(error) if error.code() == Some(ErrorCode::KeyMismatch) => {
             to_bind.discard()?;
-            return Err(elsewhere(&mut link, user, error).await);
+            return Err(elsewhere(profile, &mut link, user, error).await);
         }
         Err(error @ TrackerError::Refused { .. }) => {
             to_bind.discard()?;
@@ -77,8 +77,12 @@ pub async fn login(
 }
 
 /// Why an account can't be entered with this profile's key: the account has another one, or the key another account.
-async fn elsewhere(link: &mut TrackerLink, user: UserName, error: TrackerError) -> Error {
+async fn elsewhere(profile: &Profile, link: &mut TrackerLink, user: UserName, error: TrackerError) -> Error {
+    let is_of_profile = profile.account().is_ok_and(|account| account.is_some_and(|account| account.user == user));
     match link.call::<LoginReply>(&Request::Resume(Presence::default())).await {
+        Ok(LoginReply { user: owner, .. }) if owner != user && is_of_profile => {
+            Error::KeyOfAnotherAccount { path: profile.key_path(), owner, user }
+        }
         Ok(reply) if reply.user != user => Error::ProfileOf { owner: reply.user },
         Ok(_) => error.into(),
         Err(_) => Error::AccountElsewhere { user },

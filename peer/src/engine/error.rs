@@ -16,7 +16,7 @@ use super::amount::size;
 use super::disk_error::{Shortage, is_of_disk, obstacle_words, shown, stream_words, words};
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
-use crate::sys::FolderObstacle;
+use crate::sys::{FolderObstacle, time_zone};
 
 /// Why something was not done. Every message says what to do next where there is something to be done.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,20 @@ pub enum Error {
     ProfileOf {
         /// Whose it is.
         owner: UserName,
+    },
+    /// The key in the profile's folder is that of another account than the profile's.
+    #[error(
+        "the key {} belongs to {owner}, not {user}: put back the key of {user}, or move this one away and give {user} a \
+         new one with `peer login {user} --rebind`",
+        shown(.path)
+    )]
+    KeyOfAnotherAccount {
+        /// The key's file.
+        path: PathBuf,
+        /// Whose key it is.
+        owner: UserName,
+        /// Whose profile it is.
+        user: UserName,
     },
     /// The account has another key than this profile's, since some time.
     #[error(
@@ -408,6 +422,7 @@ impl Error {
             | Self::KeyOfAnother { .. }
             | Self::AccountElsewhere { .. }
             | Self::ProfileOf { .. }
+            | Self::KeyOfAnotherAccount { .. }
             | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
             Self::NotShared { .. } | Self::NoLongerShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
             Self::Unreadable { .. } => ErrorKind::Network,
@@ -491,5 +506,5 @@ fn replace_command(user: &UserName, key: &Fingerprint) -> String {
 /// A moment by this machine's clock and time zone.
 fn local_time(ms: i64) -> String {
     let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-    moment.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+    moment.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M").to_string()
 }

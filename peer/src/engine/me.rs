@@ -40,6 +40,18 @@ impl Me {
         Ok(Self { profile, identity, user: account.user, tracker, notify })
     }
 
+    /// Demands that the account that the tracker knows this profile's key by is the profile's.
+    ///
+    /// # Errors
+    /// [`Error::KeyOfAnotherAccount`].
+    pub fn demand_own(&self, owner: &UserName) -> Result<(), Error> {
+        if *owner == self.user {
+            return Ok(());
+        }
+        let (path, owner, user) = (self.profile.key_path(), owner.clone(), self.user.clone());
+        Err(Error::KeyOfAnotherAccount { path, owner, user })
+    }
+
     /// A connection to the tracker, whose key must be the one on record.
     ///
     /// # Errors

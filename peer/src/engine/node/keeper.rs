@@ -363,10 +363,7 @@ impl Keeper {
             }
             reply => reply?,
         };
-        if reply.user != self.me.user {
-            let why = format!("it takes our key for {}'s", reply.user);
-            return Err(TrackerError::NotATracker { address: self.me.tracker.to_string(), why }.into());
-        }
+        self.me.demand_own(&reply.user)?;
         Ok(reply)
     }
 
@@ -669,7 +666,10 @@ fn is_final(error: &Error) -> bool {
                     | ErrorCode::Forbidden
             )
         ),
-        Error::SignedOut { .. } | Error::AccountMoved { .. } | Error::Profile(_) => true,
+        Error::SignedOut { .. }
+        | Error::AccountMoved { .. }
+        | Error::KeyOfAnotherAccount { .. }
+        | Error::Profile(_) => true,
         _ => false,
     }
 }
