@@ -295,3 +295,57 @@ fn a_tracker_that_finds_no_room_to_begin_says_so() {
     disk.make_room();
     drop(start(lab.path(), &disk.0.join("data")));
 }
+
+#[test]
+fn accounts_that_are_removed_end_the_tracker_and_none_are_made() {
+    let lab = Lab::start();
+    drop(lab.user("alice"));
+    let data = lab.join("tracker");
+    let mut client = Client::connect(lab.address()).unwrap();
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(data.join(format!("tracker.db{ending}")));
+    }
+    // Until it ends it says no.
+    match client.ask(&register("bob")) {
+        Ok(reply) => {
+            assert_eq!(reply["code"], "busy", "{reply}");
+            assert!(reply["message"].as_str().unwrap().contains("lost its accounts"), "{reply}");
+        }
+        Err(why) => assert_eq!(why.kind(), io::ErrorKind::UnexpectedEof, "{why}"),
+    }
+    lab.take_tracker().finish().exits(9).says("tracker.db was removed or replaced").says("tracker restore");
+    for _ in 0..2 {
+        let again = lab.tracker_invocation("127.0.0.1:0").run();
+        again.exits(1).says("tracker.db is missing, but identity/identity.pem is there").is_plain();
+    }
+    for (removed, there) in [("identity", "presence.db"), ("presence.db", "")] {
+        let path = data.join(removed);
+        let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        if !there.is_empty() {
+            lab.tracker_invocation("127.0.0.1:0").run().exits(1).says(&format!("missing, but {there} is there"));
+        }
+    }
+    for content in ["", "\n"] {
+        tests::files::write(data.join("tracker.db"), content);
+        lab.tracker_invocation("127.0.0.1:0").run().exits(1).says("tracker.db is empty").says("tracker new accounts");
+    }
+    let tracker = Invocation::new(binaries::binary("tracker"), lab.path());
+    tracker.args(["new", "accounts", "--data-dir"]).arg(&data).run().exits(0);
+    lab.tracker_invocation("127.0.0.1:0").start().wait_for("tracker listening on ");
+}
+
+#[test]
+fn who_asks_a_tracker_that_is_stopped_is_told_so() {
+    let lab = Lab::start();
+    let process = lab.take_tracker();
+    process.freeze();
+    for command in [&["status"][..], &["user", "list"], &["export", "peers"], &["backup", "copy.tar"]] {
+        let tracker = Invocation::new(binaries::binary("tracker"), lab.path());
+        let told = tracker.args(command).arg("--data-dir").arg(lab.join("tracker")).run();
+        told.exits(1).says(&format!("process {} holds the data folder", process.pid())).says("is stopped").is_plain();
+        told.says(&format!("`kill -CONT {}`", process.pid()));
+    }
+    process.thaw();
+    let tracker = Invocation::new(binaries::binary("tracker"), lab.path());
+    tracker.args(["status", "--data-dir"]).arg(lab.join("tracker")).run().exits(0);
+}

@@ -93,6 +93,13 @@ pub(crate) fn holder(folder: &Path) -> Option<u32> {
     std::fs::read_to_string(folder.join(FILE)).ok()?.trim().parse().ok()
 }
 
+/// Returns whether a process was stopped (Ctrl-Z, SIGSTOP) and doesn't go on by itself; false when that can't be told.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    // The state stands behind the program's name, which may have anything in it.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+}
+
 /// Returns whether a tracker runs on the folder. The lock is taken for a moment at most, and only shared.
 pub(crate) fn is_locked(folder: &Path) -> bool {
     [folder.to_owned(), folder.join(FILE)].iter().any(|path| {

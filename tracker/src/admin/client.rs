@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::place::Place;
 use super::{Answer, Command};
-use crate::folder_lock::{holder, is_locked};
+use crate::folder_lock::{holder, is_locked, is_stopped};
 
 /// How long the tracker may take: a backup of many accounts takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long nothing may come before the tracker's process is looked at, and between two looks.
+const BEFORE_LOOK: Duration = Duration::from_millis(1500);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// How long a tracker that runs may take to put back a socket that somebody removed, or to begin.
 const PUT_BACK: Duration = Duration::from_secs(3);
@@ -31,6 +35,17 @@ pub enum AdminError {
         folder: PathBuf,
         /// The process, in words; nothing where it is not known.
         by: String,
+    },
+    /// One runs there, and its process is stopped.
+    #[error(
+        "process {pid} holds the data folder {folder} and is stopped: continue it with `kill -CONT {pid}`, or end it with \
+         `kill -KILL {pid}`"
+    )]
+    Stopped {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process.
+        pid: u32,
     },
     /// Not for everybody.
     #[error("only the tracker's own user and root may ask the tracker on {0}: try sudo")]
@@ -95,6 +110,11 @@ impl BackupStream {
 fn converse(data_folder: &Path, command: &Command) -> Result<(serde_json::Value, BufReader<UnixStream>), AdminError> {
     let (answer, reader) = exchange(data_folder, command).map_err(|why| {
         let folder = data_folder.to_owned();
+        if why.kind() == io::ErrorKind::TimedOut
+            && let Some(pid) = stopped_holder(data_folder)
+        {
+            return AdminError::Stopped { folder, pid };
+        }
         match why.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused if is_locked(data_folder) => {
                 let by = holder(data_folder).map_or_else(String::new, |pid| format!(" (process {pid})"));
@@ -138,18 +158,45 @@ fn connect(data_folder: &Path) -> io::Result<UnixStream> {
     })
 }
 
+/// Returns the process that holds the folder, if it is stopped.
+fn stopped_holder(data_folder: &Path) -> Option<u32> {
+    holder(data_folder).filter(|pid| is_stopped(*pid))
+}
+
+/// Reads the answer's line. A tracker that is stopped is not waited for: it would say nothing until it goes on.
+fn read_answer(reader: &mut BufReader<UnixStream>, data_folder: &Path) -> io::Result<Vec<u8>> {
+    let (mut answer, begun, mut was_stopped) = (Vec::new(), Instant::now(), false);
+    reader.get_ref().set_read_timeout(Some(BEFORE_LOOK))?;
+    loop {
+        match reader.read_until(b'\n', &mut answer) {
+            Err(why) if matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                let is_stopped = stopped_holder(data_folder).is_some();
+                if begun.elapsed() >= PATIENCE || (is_stopped && was_stopped) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                // At two looks: not for a moment only.
+                was_stopped = is_stopped;
+                reader.get_ref().set_read_timeout(Some(BETWEEN_LOOKS))?;
+            }
+            read => {
+                read?;
+                reader.get_ref().set_read_timeout(Some(PATIENCE))?;
+                return Ok(answer);
+            }
+        }
+    }
+}
+
 fn exchange(data_folder: &Path, command: &Command) -> io::Result<(Answer, BufReader<UnixStream>)> {
     let mut stream = connect_in_time(data_folder)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    let mut answer = String::new();
     let mut reader = BufReader::new(stream);
-    reader.read_line(&mut answer)?;
+    let answer = read_answer(&mut reader, data_folder)?;
     if answer.is_empty() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    Ok((serde_json::from_str(&answer)?, reader))
+    Ok((serde_json::from_slice(&answer)?, reader))
 }

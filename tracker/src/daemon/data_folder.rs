@@ -194,7 +194,8 @@ pub(super) fn default_folder() -> Option<PathBuf> {
 
 /// The permissions that a private folder in `path` really has.
 fn mode_kept(path: &Path) -> io::Result<u32> {
-    let probe = tempfile::Builder::new().prefix(".probe-").permissions(Permissions::from_mode(0o700)).tempdir_in(path)?;
+    let probe =
+        tempfile::Builder::new().prefix(".probe-").permissions(Permissions::from_mode(0o700)).tempdir_in(path)?;
     let mode = probe.path().metadata()?.permissions().mode() & 0o777;
     probe.close()?;
     Ok(mode)
