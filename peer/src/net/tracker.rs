@@ -80,7 +80,7 @@ impl TrackerLink {
             let config = certs::tracker_client(Some(identity), &pin);
             async move {
                 let config = config.map_err(|why| Failure::Unreachable(why.to_string()))?;
-                connect_to(address, config, &pin).await
+                connect_to(address, config, &pin, known.is_some()).await
             }
         });
         let Connected { stream, local, fingerprint } =
@@ -215,6 +215,7 @@ async fn connect_to(
     address: SocketAddr,
     config: rustls::ClientConfig,
     pin: &Arc<ServerPin>,
+    is_known: bool,
 ) -> Result<Connected, Failure> {
     let unreachable = |why: io::Error| Failure::Unreachable(plain_message(&why));
     let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
@@ -231,8 +232,17 @@ async fn connect_to(
     if let Some(presented) = pin.mismatch() {
         return Err(Failure::OtherKey(presented));
     }
+    let late = |_| {
+        let s = CONNECT.as_secs();
+        // A tracker that was met before may be stopped, or very busy.
+        if is_known {
+            Failure::Unreachable(format!("it doesn't answer within {s} s"))
+        } else {
+            Failure::NotATracker(format!("it doesn't answer to TLS within {s} s"))
+        }
+    };
     let stream = handshake
-        .map_err(|_| Failure::NotATracker("it doesn't answer to TLS".to_owned()))?
+        .map_err(late)?
         .map_err(|why| Failure::NotATracker(format!("its TLS handshake fails ({})", plain_message(&why))))?;
     let no_key = || Failure::NotATracker("it showed no certificate".to_owned());
     Ok(Connected { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
