@@ -67,9 +67,9 @@ impl Replacement {
     /// [`IdentityError::Storage`]; then the next attempt goes on with the same identity.
     pub fn commit(self) -> Result<Option<PathBuf>, IdentityError> {
         let (new, path) = (self.folder.join(NEW), self.folder.join(FILE));
-        if Identity::load(&self.folder).is_ok_and(|there| {
-            there.is_some_and(|there| there.fingerprint() == self.identity.fingerprint())
-        }) {
+        if Identity::load(&self.folder)
+            .is_ok_and(|there| there.is_some_and(|there| there.fingerprint() == self.identity.fingerprint()))
+        {
             // Another attempt came first.
             remove_if_there(&new)?;
             return Ok(None);

@@ -122,7 +122,36 @@ fn what_is_offered_to_nobody_is_neither_offered_nor_told() {
         let _node = through_node.then(|| alice.serve());
         alice.peer(["offer", "nobody"]).arg(&file).run().exits(4).says("there is no user \"nobody\"");
         alice.peer(["chat", "nobody", "hello?"]).run().exits(4).says("there is no user \"nobody\"");
-        alice.peer(["chat", "nobody"]).stdin("one\ntwo\n").run().exits(4).says("there is no user \"nobody\"");
+        for lines in ["one\n", "one\ntwo\n"] {
+            alice.peer(["chat", "nobody"]).stdin(lines).run().exits(4).says("there is no user \"nobody\"");
+            let told = alice.peer(["--json", "chat", "nobody"]).stdin(lines).run();
+            assert_eq!(told.exits(4).object("error")["code"], json!("unavailable"), "{told}");
+        }
         looks_untouched();
     }
+}
+
+#[test]
+fn what_could_not_go_to_somebody_never_met_leaves_nothing() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let file = lab.file("f", 10);
+    lab.kill_tracker();
+    alice.peer(["chat", "bob", "hi"]).run().exits(7);
+    alice.peer(["offer", "bob"]).arg(&file).run().exits(7);
+    alice.peer(["history", "bob"]).run().exits(0).prints_exactly("");
+    alice.peer(["outbox"]).run().exits(0).prints_exactly("");
+    alice.peer(["offer"]).run().exits(0).prints_exactly("");
+}
+
+#[test]
+fn an_offer_to_somebody_who_is_blocked_says_so() {
+    let lab = Lab::start();
+    let (alice, _carol) = (lab.user("alice"), lab.user("carol"));
+    let file = lab.file("f", 10);
+    alice.peer(["block", "carol"]).run().exits(0);
+    alice.peer(["offer", "carol"]).arg(&file).run().says("you block carol").says("`peer unblock carol`");
+    alice.peer(["unblock", "carol"]).run().exits(0);
+    let offered = alice.peer(["offer", "carol"]).arg(&file).run();
+    assert!(!offered.err().contains("you block"), "{offered}");
 }

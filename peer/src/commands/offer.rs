@@ -28,6 +28,9 @@ pub(super) async fn put(
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
+    if me.profile.is_blocked(to)? {
+        context.output.warning(&format!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`"));
+    }
     let (profile, user, output, cancel) =
         (me.profile.clone(), to.clone(), context.output.clone(), context.cancel.clone());
     let offering = blocking(move || {
@@ -52,7 +55,7 @@ pub(super) async fn put(
     for (number, offer) in offered.iter().enumerate() {
         let name = offer.name.clone();
         let told = tokio::select! {
-            told = tell(context, &me, to, &name) => told,
+            told = say::patiently(context, to, tell(context, &me, to, &name)) => told,
             () = context.cancel.cancelled() => return Err(interrupted(context, &me, to, &offered[number..]).await),
         };
         let delivery = match told {

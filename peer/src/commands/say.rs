@@ -18,6 +18,9 @@ use crate::engine::node::{expire, expired_words};
 use crate::engine::{Error, ErrorKind, Me, blocking};
 use crate::sys::job;
 
+/// What is done within this time needs no word in between.
+const MOMENT: Duration = Duration::from_secs(2);
+
 /// Says one thing; what can't go now waits, unless it is to go `now` or not at all. An interruption takes it back then.
 pub(super) async fn one(context: &Context, me: &Me, user: &UserName, text: &str, now: bool) -> Result<(), Error> {
     let message = chat::compose(text)?;
@@ -34,7 +37,7 @@ pub(super) async fn one(context: &Context, me: &Me, user: &UserName, text: &str,
     };
     let delivery = tokio::select! {
         () = context.cancel.cancelled() => None,
-        delivery = delivering => Some(delivery?),
+        delivery = patiently(context, user, delivering) => Some(delivery?),
     };
     match delivery {
         Some(delivery) => tell(context, user, &delivery),
@@ -102,14 +105,39 @@ pub(super) async fn visit(
             if prospect(&error, met) == Prospect::Later && !now && chat::may_wait(error.kind(), met, false) {
                 return chat::waits(message, error.kind(), error.to_string());
             }
-            let is_nobody = matches!(error, Error::UnknownUser(_)) && !met;
             let (profile, to) = (me.profile.clone(), user.clone());
-            blocking(move || chat::give_up(&profile, &to, vec![message], is_nobody)).await?;
+            // Nothing was said to somebody who was never met.
+            blocking(move || chat::give_up(&profile, &to, vec![message], !met)).await?;
             Err(error)
         }
-        // Another process of the profile delivered it, or took it out.
-        (_, Ok(())) => Ok(Delivery { message, state: MessageState::Stored, why: None }),
+        (_, Ok(())) => settled_elsewhere(me, user, message).await,
     }
+}
+
+/// Tells what another process of the profile did with a message: delivered it, gave it up or took it out.
+async fn settled_elsewhere(me: &Me, user: &UserName, message: ChatMessage) -> Result<Delivery, Error> {
+    let (profile, to, id) = (me.profile.clone(), user.clone(), message.id);
+    match blocking(move || Ok(profile.state_of_ours(&to, id)?)).await? {
+        Some(MessageState::Stored) => Ok(Delivery { message, state: MessageState::Stored, why: None }),
+        Some(state) if state.is_open() => {
+            chat::waits(message, ErrorKind::Unavailable, format!("{user} didn't take it yet"))
+        }
+        _ => Err(Error::Told {
+            kind: ErrorKind::Unavailable,
+            message: format!("the message to {user} was given up or taken out by another command"),
+        }),
+    }
+}
+
+/// Says what is waited for when that takes longer than a moment.
+pub(super) async fn patiently<T>(context: &Context, user: &UserName, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(MOMENT) => {}
+    }
+    context.output.note(&format!("waiting for {user} or the tracker to answer"));
+    work.await
 }
 
 /// The lines of standard input, read where reading may block.

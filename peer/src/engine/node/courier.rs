@@ -248,7 +248,9 @@ impl Courier {
                 Ok(Some(MessageState::Stored)) => self.desk.tell(id, Verdict::Stored),
                 Ok(Some(state)) if state.is_given_up() => {
                     let why = format!("it was given up ({})", state.as_str());
-                    self.desk.tell(id, Verdict::Failed { kind: ErrorKind::Other, why });
+                    // By whom it was taken out, nobody here knows.
+                    let kind = if state == MessageState::Dropped { ErrorKind::Other } else { ErrorKind::Unavailable };
+                    self.desk.tell(id, Verdict::Failed { kind, why });
                 }
                 // Not stored yet, or stored since: the next attempt is about it.
                 Ok(_) => {}

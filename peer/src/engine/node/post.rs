@@ -87,8 +87,12 @@ impl PostOffice {
             Ok(Verdict::Waits { kind, why, met, is_changed }) if !now && chat::may_wait(kind, met, is_changed) => {
                 chat::waits(message, kind, why)
             }
-            Ok(Verdict::Waits { kind, why, .. } | Verdict::Failed { kind, why }) => {
-                self.give_up(to, message, kind, &why).await?;
+            Ok(Verdict::Waits { kind, why, met, .. }) => {
+                self.give_up(to, message, kind, &why, !met).await?;
+                Err(Error::Told { kind, message: why })
+            }
+            Ok(Verdict::Failed { kind, why }) => {
+                self.give_up(to, message, kind, &why, false).await?;
                 Err(Error::Told { kind, message: why })
             }
             Err(oneshot::error::RecvError { .. }) => Err(Error::Internal("the node is ending".to_owned())),
@@ -164,9 +168,16 @@ impl PostOffice {
         Ok(dropped)
     }
 
-    async fn give_up(&self, to: &UserName, message: ChatMessage, kind: ErrorKind, why: &str) -> Result<(), Error> {
+    async fn give_up(
+        &self,
+        to: &UserName,
+        message: ChatMessage,
+        kind: ErrorKind,
+        why: &str,
+        is_nobody: bool,
+    ) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), to.clone());
-        for id in blocking(move || chat::give_up(&profile, &user, vec![message], false)).await? {
+        for id in blocking(move || chat::give_up(&profile, &user, vec![message], is_nobody)).await? {
             let why = Some(why.to_owned());
             self.events.send(Event::State { to: to.clone(), id, state: MessageState::Failed, why, kind: Some(kind) });
         }
@@ -191,7 +202,7 @@ impl PostOffice {
         for late in expire(&self.me, ran).await? {
             let why = Some(expired_words(&late));
             let (to, id, state) = (late.peer, late.message.id, late.state);
-            self.events.send(Event::State { to, id, state, why, kind: None });
+            self.events.send(Event::State { to, id, state, why, kind: Some(ErrorKind::Unavailable) });
         }
         Ok(())
     }
