@@ -155,3 +155,17 @@ fn an_offer_to_somebody_who_is_blocked_says_so() {
     let offered = alice.peer(["offer", "carol"]).arg(&file).run();
     assert!(!offered.err().contains("you block"), "{offered}");
 }
+
+#[test]
+fn an_offer_whose_message_is_taken_out_is_none() {
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
+    for through_node in [false, true] {
+        let _node = through_node.then(|| alice.serve());
+        alice.peer(["offer", "bob"]).arg(lab.file("f", 10)).run().exits(0).says("queued");
+        let waiting = alice.peer(["--json", "outbox"]).run().object("outbox");
+        let taken = alice.peer(["outbox", "drop", waiting["id"].as_str().unwrap()]).run();
+        taken.exits(0).says("the message to bob will not be sent, and its file isn't offered to them any more");
+        alice.peer(["offer"]).run().exits(0).prints_exactly("");
+    }
+}

@@ -123,7 +123,12 @@ pub(super) async fn drop_waiting(context: &Context, id: &str) -> Result<(), Erro
     if !take_out(&me, &found.peer, found.message.id).await? {
         return Err(Error::Usage("it was delivered just now".to_owned()));
     }
-    context.output.note(&format!("the message to {} will not be sent", found.peer));
+    let to = &found.peer;
+    let withdrawn = match &found.message.offer {
+        Some(offer) if me.profile.offer(to, &offer.name)?.is_none() => ", and its file isn't offered to them any more",
+        _ => "",
+    };
+    context.output.note(&format!("the message to {to} will not be sent{withdrawn}"));
     Ok(())
 }
 
@@ -132,7 +137,7 @@ pub(super) async fn drop_waiting(context: &Context, id: &str) -> Result<(), Erro
 pub(super) async fn take_out(me: &Me, to: &UserName, id: MessageId) -> Result<bool, Error> {
     match NodeClient::connect(&me.profile).await? {
         Some(mut node) => node.call(Action::Drop { to: to.clone(), message: id }).await,
-        None => chat::settle(me, to, id, MessageState::Dropped).await,
+        None => chat::take_out(me, to, id).await,
     }
 }
 

@@ -85,7 +85,7 @@ async fn outcome(me: &Me, to: &UserName, id: MessageId, now: bool) -> Result<Out
                     // Whoever has the node, the outbox is the profile's.
                     Err(why) => {
                         tracing::debug!("the node doesn't take the message out: {why}");
-                        chat::settle(me, to, id, MessageState::Dropped).await?
+                        chat::take_out(me, to, id).await?
                     }
                 };
                 if taken {

@@ -93,13 +93,26 @@ pub async fn store_ours(
     .await
 }
 
-/// Records what became of one message of ours; false when it didn't wait any more.
+/// Takes one message of ours out of what waits, and with it an offer that was sent to nobody; false when it didn't wait any
+/// more.
 ///
 /// # Errors
 /// What is wrong with the profile.
-pub async fn settle(me: &Me, to: &UserName, id: MessageId, state: MessageState) -> Result<bool, Error> {
+pub async fn take_out(me: &Me, to: &UserName, id: MessageId) -> Result<bool, Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
-    blocking(move || Ok(!profile.settle(&to, &[(id, state)])?.is_empty())).await
+    blocking(move || {
+        let before = profile.message_of_ours(&to, id)?;
+        if profile.settle(&to, &[(id, MessageState::Dropped)])?.is_empty() {
+            return Ok(false);
+        }
+        // Of one that went out, its receiver may know.
+        let unsent = before.filter(|stored| stored.state == MessageState::Waiting);
+        if let Some(offer) = unsent.and_then(|stored| stored.message.offer) {
+            profile.withdraw_untold(&to, &offer)?;
+        }
+        Ok(true)
+    })
+    .await
 }
 
 /// Gives up messages of ours, and with them the offers of which nobody was told. Those to somebody who doesn't exist are

@@ -159,7 +159,7 @@ impl PostOffice {
     /// # Errors
     /// What is wrong with the profile.
     pub(super) async fn drop_waiting(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
-        let dropped = chat::settle(&self.me, to, id, MessageState::Dropped).await?;
+        let dropped = chat::take_out(&self.me, to, id).await?;
         if dropped {
             self.events.send(Event::State { to: to.clone(), id, state: MessageState::Dropped, why: None, kind: None });
             // Whoever waits for it to be delivered is told.
@@ -216,7 +216,11 @@ pub async fn expire(me: &Me, ran: Duration) -> Result<Vec<StoredMessage>, Error>
     let profile = me.profile.clone();
     blocking(move || {
         let now = profile.look_at_outbox_clock(now_ms(), ran)?;
-        Ok(profile.expire_outbox(ledger::given_up_before(now), now)?)
+        let late = profile.expire_outbox(ledger::given_up_before(now), now)?;
+        for StoredMessage { peer, message, .. } in &late {
+            message.offer.as_ref().map_or(Ok(false), |offer| profile.withdraw_untold(peer, offer))?;
+        }
+        Ok(late)
     })
     .await
 }
