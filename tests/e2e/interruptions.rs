@@ -198,6 +198,7 @@ fn a_filter_without_any_node_queues_its_lines_and_says_so() {
         let mut filter = user.peer(["chat", "bob"]).args(now.then_some("--now")).open_stdin().start();
         filter.write("one\n");
         his.wait_for(&format!(" {name}: one"));
+        crate::chat_faults::until_delivered(&user);
         // Who isn't logged in any more has no other node.
         lab.sqlite(user.home(), "DELETE FROM setting WHERE key = 'user'");
         hers.freeze();
