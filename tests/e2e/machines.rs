@@ -253,6 +253,34 @@ fn a_name_with_an_address_that_leads_nowhere() {
 }
 
 #[test]
+fn a_name_with_a_dead_address_and_a_new_key_says_how_to_take_it() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    scene.alice.add_address("eth0", "fd77::1/64");
+    scene.alice.ip("-6 neigh add fd77::dead lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+    scene.alice.add_names("fd77::dead tracker.lan\n10.77.0.9 tracker.lan\n");
+    let host = scene.network.host_called("tracker").unwrap();
+    let tracker = |data: &str| {
+        let run = Invocation::new(tests::binaries::binary("tracker"), scene.lab.path());
+        let process =
+            run.args(["--listen", "10.77.0.9:8100", "--data-dir"]).arg(scene.lab.join(data)).on(&host).start();
+        process.wait_for("tracker listening on ");
+        process
+    };
+    let first = tracker("first");
+    let alice = scene.lab.stranger_on(&scene.alice, "alice");
+    let at = |args: &[&str]| alice.peer(["--tracker", "tracker.lan:8100"]).args(args);
+    at(&["register", "alice", "--password-file"]).arg(alice.password_file()).run().exits(0);
+    first.terminate();
+    first.finish();
+    let _second = tracker("second");
+    let refused = at(&["list"]).run();
+    let line = refused.exits(7).says("peer trust --the-tracker --replace ").err().to_owned();
+    let key = line.split("--replace ").nth(1).and_then(|rest| rest.split('`').next()).expect("a key");
+    at(&["trust", "--the-tracker", "--replace", key, "--yes"]).run().exits(0);
+    at(&["list"]).run().exits(0);
+}
+
+#[test]
 fn link_local_addresses_alone() {
     let Some(scene) = scene(["10.77.0.9/24", "fe80::2/64", "fe80::1/64"], 300_000) else { return };
     // A tracker beside that of the scene, which nobody here can reach.
@@ -361,4 +389,64 @@ fn a_network_that_comes_after_the_node() {
     node.wait_for("online as bob at 10.77.0.2:");
     println!("online after {:?}", began.elapsed());
     assert!(began.elapsed() < ONLINE_AGAIN, "{:?}", began.elapsed());
+}
+
+#[test]
+fn containers_that_come_and_go_are_nothing_to_tell() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    let alice = scene.alice();
+    let hers = alice.serve();
+    add_docker(&scene.bob);
+    let node = scene.serve("1G");
+    hers.wait_for("bob is online");
+    for _ in 0..3 {
+        scene.bob.ip("link add veth1 type veth peer name veth2");
+        scene.bob.ip("link set veth1 master docker0 up");
+        // As if it were in a container: nothing of it is this machine's.
+        scene.bob.ip("link set veth2 addrgenmode none up");
+        // So long the kernel takes to tell all of it, and the node to look at it.
+        std::thread::sleep(Duration::from_millis(1_200));
+        scene.bob.ip("link del veth1");
+    }
+    // Another network behind another bridge.
+    scene.bob.ip("link add br-1 type bridge");
+    scene.bob.ip("addr add 172.18.0.1/16 dev br-1");
+    scene.bob.ip("link set br-1 up");
+    std::thread::sleep(Duration::from_millis(1_200));
+    // What changes something for others is told them, without a word where the way here stays.
+    scene.network.plug(&scene.bob, "eth1", &["10.78.0.2/24"]);
+    let bob = scene.lab.stranger_on(&scene.bob, "bob");
+    let until = Instant::now() + Duration::from_secs(10);
+    while !alice.peer(["--json", "list"]).run().exits(0).out().contains("10.78.0.2:") {
+        assert!(Instant::now() < until, "the new address is never told");
+    }
+    alice.peer(["chat", "bob", "all the time"]).run().exits(0);
+    node.wait_for("alice: all the time");
+    bob.peer(["whoami"]).run().exits(0).prints("yes, at 10.77.0.2:");
+    let count = |said: &str, text: &str| said.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(count(&node.said(), "online as bob at "), 1, "{}", node.said());
+    // Once for the new address, which links may have to be moved to.
+    assert!(count(&hers.said(), "bob is online") <= 2, "{}", hers.said());
+}
+
+#[test]
+fn an_address_that_changes_while_the_tracker_is_dialled() {
+    let Some(scene) = scene(V4, 10_000) else { return };
+    let node = scene.serve("1G");
+    // The tracker is dialled from an address that goes, by a cable on which nothing comes back.
+    scene.network.set_cable(&scene.bob, "eth0", false);
+    scene.bob.ip("neigh replace 10.77.0.9 lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+    scene.network.plug(&scene.bob, "eth1", &["10.77.1.2/24"]);
+    scene.bob.ip("route add 10.77.0.9/32 via 10.77.1.1 dev eth1");
+    scene.bob.ip("neigh replace 10.77.1.1 lladdr 02:00:00:00:00:98 dev eth1 nud permanent");
+    scene.bob.ip("addr del 10.77.0.2/24 dev eth0");
+    std::thread::sleep(Duration::from_millis(2_000));
+    let took = online_again(&scene, &node, "10.77.0.6", || {
+        scene.bob.ip("link del eth1");
+        scene.bob.ip("neigh flush all");
+        scene.network.set_cable(&scene.bob, "eth0", true);
+        scene.bob.add_address("eth0", "10.77.0.6/24");
+    });
+    println!("online again after {took:?}");
+    assert!(took < ONLINE_AGAIN, "{took:?}");
 }

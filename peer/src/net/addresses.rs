@@ -6,6 +6,7 @@
 //! | interfaces on which a link-local address without one is tried | `SCOPES` | the likeliest are |
 //! | addresses of one peer that are dialled | `DIALLED` | the likeliest are |
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use shared::limits::ADDRESSES_PER_USER;
@@ -21,10 +22,13 @@ const DIALLED: usize = 16;
 /// and of bridges that lead to nobody but this machine's own containers.
 ///
 /// Of each interface the lasting addresses come first, families in turn. A link-local address is of use to nobody who can
-/// have another one of the same interface.
+/// have another one of the same interface, and that of an inner bridge to nobody at all.
 pub fn announced(local: &[LocalAddress], route: IpAddr, port: u16) -> Vec<SocketAddr> {
     let is_announced = |one: &&LocalAddress| {
-        let has_better = || local.iter().any(|other| other.index == one.index && !is_link_local(other.ip));
+        let has_better = || {
+            let is_better = |other: &LocalAddress| other.index == one.index && !is_link_local(other.ip);
+            one.kind == InterfaceKind::Inner || local.iter().any(is_better)
+        };
         one.kind != InterfaceKind::Loopback && !one.ip.is_loopback() && !(is_link_local(one.ip) && has_better())
     };
     let mut all: Vec<&LocalAddress> = local.iter().filter(is_announced).collect();
@@ -46,6 +50,22 @@ pub fn announced(local: &[LocalAddress], route: IpAddr, port: u16) -> Vec<Socket
     }
     addresses.truncate(ADDRESSES_PER_USER);
     addresses
+}
+
+/// Returns those of this machine's addresses by which others reach it, in no order: inner bridges come and go with every
+/// container, and the order is no more than a hint, so that neither is worth a word to others.
+pub fn outer(announced: &[SocketAddr], local: &[LocalAddress]) -> BTreeSet<SocketAddr> {
+    let is_inner = |ip: IpAddr| local.iter().any(|one| one.kind == InterfaceKind::Inner && one.ip == ip);
+    announced.iter().copied().filter(|address| !is_inner(address.ip())).collect()
+}
+
+/// Returns the ways by which this machine reaches others: its interfaces with a carrier, and their addresses. What was
+/// sent by one that is gone, or before one came, may be answered by nobody.
+pub fn ways_out(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
+    let is_way = |one: &&LocalAddress| {
+        one.is_running && !matches!(one.kind, InterfaceKind::Inner | InterfaceKind::Loopback) && !one.ip.is_loopback()
+    };
+    local.iter().filter(is_way).map(|one| (one.index, one.ip)).collect()
 }
 
 /// The addresses of a peer in the order in which they are dialled: where the tracker saw it first, then what it
@@ -120,7 +140,7 @@ mod tests {
     fn local(ip: &str, index: u32, kind: InterfaceKind) -> LocalAddress {
         let (ip, prefix) = ip.split_once('/').unwrap_or((ip, "64"));
         let (ip, prefix) = (ip.parse().unwrap(), prefix.parse().unwrap());
-        LocalAddress { ip, prefix, interface: format!("if{index}"), index, kind, is_lasting: true }
+        LocalAddress { ip, prefix, interface: format!("if{index}"), index, kind, is_lasting: true, is_running: true }
     }
 
     fn machine() -> Vec<LocalAddress> {
@@ -150,6 +170,33 @@ mod tests {
         let announced = announced(&machine(), "192.168.1.7".parse().unwrap(), 9);
         let expected = ["192.168.1.7:9", "10.0.0.7:9", "[fd00::7]:9", "10.8.0.2:9", "172.17.0.1:9", "192.168.122.1:9"];
         assert_eq!(texts(&announced), expected);
+    }
+
+    #[test]
+    fn containers_that_come_and_go_change_no_address() {
+        let (before, route) = (machine(), "10.0.0.7".parse().unwrap());
+        let announce = |local: &[LocalAddress]| outer(&announced(local, route, 9), local);
+        // A container's end of its cable, and the order in which the system tells of everything.
+        let mut now = machine();
+        now.push(local("fe80::42", 9, InterfaceKind::Inner));
+        now.rotate_left(4);
+        assert_eq!(announce(&before), announce(&now));
+        assert_eq!(ways_out(&before), ways_out(&now));
+        assert!(!announced(&now, route, 9).iter().any(|address| address.to_string() == "[fe80::42]:9"));
+        now.retain(|one| one.index != 3);
+        now.push(local("172.18.0.1/16", 10, InterfaceKind::Inner));
+        assert_eq!(announce(&before), announce(&now));
+        now.push(local("192.168.7.7/24", 11, InterfaceKind::Ordinary));
+        assert_ne!(announce(&before), announce(&now));
+        assert_ne!(ways_out(&before), ways_out(&now));
+    }
+
+    #[test]
+    fn an_interface_without_a_carrier_is_no_way_out() {
+        let with = machine();
+        let mut without = machine();
+        without.iter_mut().filter(|one| one.index == 2).for_each(|one| one.is_running = false);
+        assert_ne!(ways_out(&with), ways_out(&without));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct LocalAddress {
     pub kind: InterfaceKind,
     /// It is not one of those that IPv6 replaces every few hours (RFC 8981), and not about to go.
     pub is_lasting: bool,
+    /// Its interface has a carrier: packets leave it.
+    pub is_running: bool,
 }
 
 /// The kinds of interfaces, those behind which other machines of the network are likeliest first.
@@ -28,8 +30,8 @@ pub enum InterfaceKind {
     Ordinary,
     /// A tunnel, as of a VPN.
     Tunnel,
-    /// A bridge between this machine and its own containers or virtual machines. Many machines have one with the same
-    /// addresses.
+    /// A bridge between this machine and its own containers or virtual machines, or a port of a bridge. Many machines
+    /// have one with the same addresses.
     Inner,
     /// This machine alone.
     Loopback,
@@ -49,8 +51,8 @@ pub fn local_addresses() -> Vec<LocalAddress> {
             if_addrs::IfAddr::V4(v4) => v4.prefixlen,
             if_addrs::IfAddr::V6(v6) => v6.prefixlen,
         };
-        let (index, is_lasting) = (one.index.unwrap_or(0), !passing.contains(&ip));
-        LocalAddress { ip, prefix, interface: one.name, index, kind, is_lasting }
+        let (index, is_lasting, is_running) = (one.index.unwrap_or(0), !passing.contains(&ip), one.is_oper_up());
+        LocalAddress { ip, prefix, interface: one.name, index, kind, is_lasting, is_running }
     };
     all.into_iter().map(local).collect()
 }
@@ -119,6 +121,10 @@ fn kind_in(all: &Path, interface: &str) -> InterfaceKind {
     let has = |name: &str, file: &str| all.join(name).join(file).exists();
     if has(interface, "tun_flags") {
         return InterfaceKind::Tunnel;
+    }
+    // What comes in at a bridge's port is the bridge's: an address of the port itself reaches nobody.
+    if has(interface, "brport") {
+        return InterfaceKind::Inner;
     }
     let uevent = std::fs::read_to_string(all.join(interface).join("uevent")).unwrap_or_default();
     if uevent.lines().any(|line| line == "DEVTYPE=wireguard") {
@@ -192,7 +198,7 @@ mod tests {
         for path in ["eth0/device", "docker0/bridge", "docker0/brif/veth1", "veth1", "br0/bridge", "br0/brif/eth0"] {
             make(path);
         }
-        for path in ["empty/bridge", "vpn/x", "wlan0"] {
+        for path in ["empty/bridge", "vpn/x", "wlan0", "veth2/brport"] {
             make(path);
         }
         let uevent = "DEVTYPE=wireguard\nINTERFACE=vpn\n";
@@ -203,6 +209,7 @@ mod tests {
             ("wlan0", InterfaceKind::Ordinary),
             ("br0", InterfaceKind::Ordinary),
             ("docker0", InterfaceKind::Inner),
+            ("veth2", InterfaceKind::Inner),
             ("empty", InterfaceKind::Inner),
             ("vpn", InterfaceKind::Tunnel),
             ("some", InterfaceKind::Tunnel),
@@ -231,6 +238,7 @@ mod tests {
             index: 2,
             kind: InterfaceKind::Ordinary,
             is_lasting: true,
+            is_running: true,
         };
         assert!(one("172.17.0.1", 16).has_in_network("172.17.200.3".parse().unwrap()));
         assert!(!one("172.17.0.1", 16).has_in_network("172.18.0.1".parse().unwrap()));

@@ -39,7 +39,7 @@ pub use interfaces::{
 };
 pub use keyboard::Keyboard;
 pub use message::{is_device_failure, is_out_of_descriptors, plain_message};
-pub use network_watch::NetworkWatch;
+pub use network_watch::{NetworkChange, NetworkWatch};
 pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
 pub use private_folder::{has_no_locks, is_this_user, runtime_folder};
 pub use process_state::{command_of, is_stopped};

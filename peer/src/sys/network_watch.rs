@@ -14,6 +14,15 @@ const SETTLE_AT_MOST: Duration = Duration::from_millis(800);
 /// So much that the time of day is ahead of the time that passed means that the machine slept.
 const SLEPT: Duration = Duration::from_secs(5);
 
+/// The kinds of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkChange {
+    /// Interfaces, addresses or routes may be others.
+    Links,
+    /// The machine slept: whatever was under way may be over for the other side.
+    Slept,
+}
+
 /// Tells when something about the network may have changed.
 #[derive(Debug)]
 pub struct NetworkWatch {
@@ -39,7 +48,7 @@ impl NetworkWatch {
     }
 
     /// Waits until something may have changed and things have settled. May be cancelled and called again.
-    pub async fn changed(&mut self) {
+    pub async fn changed(&mut self) -> NetworkChange {
         loop {
             let message = async {
                 match &self.messages {
@@ -50,12 +59,15 @@ impl NetworkWatch {
             tokio::select! {
                 () = message => {
                     self.settle().await;
-                    return;
+                    return NetworkChange::Links;
                 }
                 () = tokio::time::sleep(LOOK) => {
                     let before = std::mem::replace(&mut self.looked, Looked::now());
-                    if self.messages.is_none() || self.looked.slept_since(before) {
-                        return;
+                    if self.looked.slept_since(before) {
+                        return NetworkChange::Slept;
+                    }
+                    if self.messages.is_none() {
+                        return NetworkChange::Links;
                     }
                 }
             }
@@ -167,7 +179,7 @@ mod tests {
     async fn without_messages_every_look_counts() {
         let mut watch = NetworkWatch { messages: None, looked: Looked::now() };
         let began = Instant::now();
-        watch.changed().await;
+        assert_eq!(watch.changed().await, NetworkChange::Links);
         assert_eq!(began.elapsed(), LOOK);
     }
 }

@@ -81,7 +81,11 @@ impl Guard {
             };
             let looked = match doubt {
                 Some(Doubt::Of(user)) => self.look_at(&user, true).await,
-                Some(Doubt::All) => self.look_at_all().await,
+                Some(Doubt::All) => {
+                    let looked = self.look_at_all().await;
+                    // Whoever came meanwhile was not heard of either.
+                    looked.and(self.exchange.post.wake_all().await)
+                }
                 Some(Doubt::Moved(user, now)) => {
                     self.hang_up_dead(&user, |link| link.is_dialled() && !now.contains(&link.address().ip()));
                     Ok(())

@@ -13,6 +13,7 @@
 //! back, however often its connection is lost, unless it is told to ([`TrackerHandle::go_online`]) or nobody was
 //! present for [`GONE_FOR`].
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -39,10 +40,10 @@ use crate::engine::private_data::PrivateData;
 use crate::engine::share::{Freshness, for_each_share, freshness};
 use crate::engine::{Error, ErrorKind, Me, blocking, now_ms};
 use crate::net::TrackerError;
-use crate::net::addresses::announced;
+use crate::net::addresses::{announced, outer, ways_out};
 use crate::net::tracker::TrackerLink;
 use crate::profile::Profile;
-use crate::sys::{self, NetworkWatch};
+use crate::sys::{self, NetworkChange, NetworkWatch};
 
 /// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
 const FILES_PER_REQUEST: usize = 4000;
@@ -107,9 +108,8 @@ pub(super) struct Keeper {
     key_changes: Arc<AtomicU64>,
     standing: watch::Sender<Standing>,
     suspicion: Suspicion,
-    network: NetworkWatch,
-    /// What the tracker was told of our addresses.
-    announced: Vec<SocketAddr>,
+    /// The addresses that the tracker was told, those apart that lead to nobody else.
+    announced: BTreeSet<SocketAddr>,
     go_online: Arc<Notify>,
     /// Tells this process from another one with the same key.
     instance: InstanceId,
@@ -161,6 +161,16 @@ impl From<TrackerError> for Ended {
     }
 }
 
+/// What is done next on the connection to the tracker.
+enum Step {
+    Answer(Question),
+    TellShares,
+    LookAtNetwork,
+    GoOnline,
+    Beat,
+    Follow(EventKind),
+}
+
 /// How a pause ended.
 enum Paused {
     Over,
@@ -170,12 +180,11 @@ enum Paused {
 
 impl AskTracker for TrackerHandle {
     async fn call<T: DeserializeOwned + Send>(&mut self, request: &Request) -> Result<T, TrackerError> {
-        let gone =
-            || TrackerError::Unreachable { address: "the tracker".to_owned(), why: "the node is ending".to_owned() };
+        let gone = |why: &str| TrackerError::Unreachable { address: "the tracker".to_owned(), why: why.to_owned() };
         let (answer, answered) = oneshot::channel();
         let question = Question { request: request.clone(), answer };
-        self.questions.send(question).await.map_err(|_| gone())?;
-        let value = answered.await.map_err(|_| gone())??;
+        self.questions.send(question).await.map_err(|_| gone("the node is ending"))?;
+        let value = answered.await.map_err(|_| gone("the connection to it was given up"))??;
         let malformed = |why: serde_json::Error| TrackerError::NotATracker {
             address: "the tracker".to_owned(),
             why: why.to_string(),
@@ -250,8 +259,7 @@ impl Keeper {
             key_changes,
             standing,
             suspicion,
-            network: NetworkWatch::begin(),
-            announced: Vec::new(),
+            announced: BTreeSet::new(),
             go_online,
             instance: InstanceId::from_bytes(rand::rng().random()),
             seen_at: None,
@@ -281,13 +289,13 @@ impl Keeper {
         loop {
             let mut link = match present.take() {
                 Some(link) => link,
-                None => match self.come_back(wait).await? {
+                None => match self.come_back(&mut network, wait).await? {
                     Some(link) => link,
                     None => return Ok(()),
                 },
             };
             wait = FIRST_WAIT;
-            match self.attend(&mut link).await {
+            match self.attend(&mut network, &mut link).await {
                 // A word on the account would be one on who is present elsewhere.
                 Ended::Leaving if self.displaced.is_some() => return Ok(()),
                 Ended::Leaving => {
@@ -333,7 +341,7 @@ impl Keeper {
     /// Becomes present on this connection, or learns that another instance is and stays so.
     async fn appear(&mut self, link: &mut TrackerLink, claim: Claim) -> Result<Option<Appeared>, Error> {
         let presence = self.presence(link.local().ip().to_canonical());
-        self.announced.clone_from(&presence.addresses);
+        self.announced = outer(&presence.addresses, &sys::local_addresses());
         let presence = Presence { yields: claim == Claim::Yields, ..presence };
         let port = presence.port;
         let reply = self.resume(link, presence).await?;
@@ -352,7 +360,10 @@ impl Keeper {
     }
 
     fn tell_online(&self, Appeared { address, shares }: Appeared) {
-        self.standing.send_replace(Standing::Present { address });
+        let now = Standing::Present { address };
+        if self.standing.send_replace(now.clone()) == now {
+            return;
+        }
         self.events.send(Event::Online { user: self.me.user.clone(), address, port: self.port, shares });
     }
 
@@ -389,57 +400,75 @@ impl Keeper {
         Presence { port, addresses, instance: Some(self.instance), yields: false }
     }
 
-    async fn attend(&mut self, link: &mut TrackerLink) -> Ended {
+    async fn attend(&mut self, network: &mut NetworkWatch, link: &mut TrackerLink) -> Ended {
         let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
+        let suspicion = self.suspicion.clone();
         loop {
-            tokio::select! {
+            let step = tokio::select! {
                 () = self.leaving.cancelled() => return Ended::Leaving,
-                Some(Question { request, answer }) = self.questions.recv() => {
-                    let result = link.call(&request).await;
-                    let lost = result.as_ref().err().filter(|error| error.code().is_none()).cloned();
-                    // Whoever asked may have given up.
-                    let _ = answer.send(result);
-                    if let Some(error) = lost {
-                        return Ended::Lost(error);
-                    }
-                }
+                Some(question) = self.questions.recv() => Step::Answer(question),
                 // All of them are told when it is present again.
-                () = self.shares_changed.notified(), if self.displaced.is_none() => match register_shares(&self.me, link).await {
-                    Ok(count) => self.events.send(Event::SharesChanged { count }),
-                    Err(Error::Tracker(error)) if error.code().is_none() => return Ended::Lost(error),
-                    Err(error) => tracing::error!("the shares could not be registered: {error}"),
-                },
-                () = self.network.changed() => if let Err(ended) = self.look_at_network(link).await {
-                    return ended;
-                },
-                () = self.go_online.notified() => if let Err(ended) = self.reappear(link, Claim::Takes).await {
-                    return ended;
-                },
-                _ = heartbeat.tick() => if let Err(ended) = self.beat(link, HEARTBEAT_REPLY).await {
-                    return ended;
-                },
+                () = self.shares_changed.notified(), if self.displaced.is_none() => Step::TellShares,
+                _ = network.changed() => {
+                    suspicion.tell(Doubt::Network);
+                    Step::LookAtNetwork
+                }
+                () = self.go_online.notified() => Step::GoOnline,
+                _ = heartbeat.tick() => Step::Beat,
                 event = link.event() => match event {
-                    Ok(event) => if let Err(ended) = self.follow(event.kind, link).await {
-                        return ended;
-                    },
+                    Ok(event) => Step::Follow(event.kind),
                     Err(error) => return Ended::Lost(error),
                 },
+            };
+            // A reply that comes the old way may never come: what waits for one is given up with the connection.
+            match unless_moved(network, &suspicion, self.take(step, link)).await {
+                Some(Ok(())) => {}
+                Some(Err(ended)) => return ended,
+                None => return Ended::Outdated,
             }
+        }
+    }
+
+    async fn take(&mut self, step: Step, link: &mut TrackerLink) -> Result<(), Ended> {
+        match step {
+            Step::Answer(Question { request, answer }) => {
+                let result = link.call(&request).await;
+                let lost = result.as_ref().err().filter(|error| error.code().is_none()).cloned();
+                // Whoever asked may have given up.
+                let _ = answer.send(result);
+                lost.map_or(Ok(()), |error| Err(Ended::Lost(error)))
+            }
+            Step::TellShares => match register_shares(&self.me, link).await {
+                Ok(count) => {
+                    self.events.send(Event::SharesChanged { count });
+                    Ok(())
+                }
+                Err(Error::Tracker(error)) if error.code().is_none() => Err(Ended::Lost(error)),
+                Err(error) => {
+                    tracing::error!("the shares could not be registered: {error}");
+                    Ok(())
+                }
+            },
+            Step::LookAtNetwork => self.look_at_network(link).await,
+            Step::GoOnline => self.reappear(link, Claim::Takes).await,
+            Step::Beat => self.beat(link, HEARTBEAT_REPLY).await,
+            Step::Follow(kind) => self.follow(kind, link).await,
         }
     }
 
     /// Looks whether this connection still is the way to the tracker, and whether others are told of the right addresses.
     async fn look_at_network(&mut self, link: &mut TrackerLink) -> Result<(), Ended> {
-        self.suspicion.tell(Doubt::Network);
         let (here, local) = (link.local().ip().to_canonical(), sys::local_addresses());
         let is_ours = here.is_loopback() || local.iter().any(|one| one.ip == here);
         let source = link.remote().and_then(sys::source_of_route_to);
-        let is_told_otherwise = self.displaced.is_none() && self.presence(here).addresses != self.announced;
-        if !is_ours || source.is_some_and(|source| source != here) || is_told_otherwise {
+        if !is_ours || source.is_some_and(|source| source != here) {
             return Err(Ended::Outdated);
         }
         // A cable that was out for long: what was sent meanwhile is sent again only after as long.
-        self.beat(link, PROBE).await
+        self.beat(link, PROBE).await?;
+        let is_told_otherwise =
+            self.displaced.is_none() && outer(&self.presence(here).addresses, &local) != self.announced;
+        if is_told_otherwise { self.reappear(link, Claim::Yields).await } else { Ok(()) }
     }
 
     /// Renews the presence, or looks what became of it.
@@ -544,19 +573,28 @@ impl Keeper {
     }
 
     /// Tries until it is present again, first after `wait`; `None` when the node leaves meanwhile.
-    async fn come_back(&mut self, mut wait: Duration) -> Result<Option<TrackerLink>, Error> {
+    async fn come_back(
+        &mut self,
+        network: &mut NetworkWatch,
+        mut wait: Duration,
+    ) -> Result<Option<TrackerLink>, Error> {
         loop {
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-            match self.pause(jittered).await {
+            match self.pause(network, jittered).await {
                 Paused::Over => {}
                 // Another network, and not the one that failed.
                 Paused::NewNetwork => wait = Duration::ZERO,
                 Paused::Leaving => return Ok(None),
             }
             let (leaving, claim) = (self.leaving.clone(), if self.is_told { Claim::Takes } else { Claim::Yields });
+            let suspicion = self.suspicion.clone();
             let entered = tokio::select! {
                 () = leaving.cancelled() => return Ok(None),
-                entered = self.enter(claim) => entered,
+                entered = unless_moved(network, &suspicion, self.enter(claim)) => entered,
+            };
+            let Some(entered) = entered else {
+                wait = Duration::ZERO;
+                continue;
             };
             match entered {
                 Ok(link) => return Ok(Some(link)),
@@ -574,7 +612,7 @@ impl Keeper {
     }
 
     /// Waits, answering that the tracker is gone.
-    async fn pause(&mut self, time: Duration) -> Paused {
+    async fn pause(&mut self, network: &mut NetworkWatch, time: Duration) -> Paused {
         let until = tokio::time::sleep(time);
         tokio::pin!(until);
         loop {
@@ -585,7 +623,7 @@ impl Keeper {
                     self.is_told = true;
                     return Paused::Over;
                 }
-                () = self.network.changed() => {
+                _ = network.changed() => {
                     self.suspicion.tell(Doubt::Network);
                     return Paused::NewNetwork;
                 }
@@ -606,6 +644,28 @@ impl Ended {
             error if is_final(&error) => Self::Final(error),
             Error::Tracker(error) => Self::Lost(error),
             error => Self::Final(error),
+        }
+    }
+}
+
+/// Does some work that waits for the tracker; gives it up, `None`, when this machine reaches others by other ways than when
+/// it began, or slept.
+async fn unless_moved<T>(
+    network: &mut NetworkWatch,
+    suspicion: &Suspicion,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let ways = ways_out(&sys::local_addresses());
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            change = network.changed() => {
+                suspicion.tell(Doubt::Network);
+                if change == NetworkChange::Slept || ways_out(&sys::local_addresses()) != ways {
+                    return None;
+                }
+            }
         }
     }
 }
