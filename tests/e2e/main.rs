@@ -57,6 +57,7 @@ mod resume;
 mod seeking;
 mod serving;
 mod shares;
+mod silent_tracker;
 mod sources;
 mod streams;
 mod terminal;

@@ -1,6 +1,7 @@
 //! Finding people: who is online, and where and with which key one of them can be reached.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use shared::peer::Code;
@@ -12,10 +13,15 @@ use super::{Error, Me, Notice, blocking, now_s};
 use crate::net::addresses::{dialled, without_scope};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link, Target};
-use crate::net::tracker::{TrackerLink, candidates};
+use crate::net::tracker::{TrackerLink, candidates, silent_words};
 use crate::net::{LinkError, TrackerError};
 use crate::profile::{Friend, Meeting};
 use crate::sys;
+
+/// For the tracker to say where somebody is whose addresses are on record: those are likely enough to be right.
+const PATIENCE_WITH_RECORD: Duration = Duration::from_secs(2);
+/// For the tracker to say where somebody is of whom nothing else is known.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whoever can put a question to the tracker: a connection, or a node that keeps one.
 pub trait AskTracker: Send {
@@ -44,19 +50,46 @@ impl AskTracker for TrackerLink {
 
 /// Where `user` can be reached, and the key that must be there: the tracker's word, checked against the record.
 ///
-/// Without the tracker, the record alone.
+/// Without the tracker, or with one that says nothing, the record alone.
 ///
 /// # Errors
 /// [`Error::Offline`], [`Error::Keyless`], [`Error::UnknownUser`], [`Error::PeerChanged`], [`Error::Tracker`].
 pub async fn find(me: &Me, user: &UserName) -> Result<Target, Error> {
-    match me.connect_tracker().await {
-        Ok(mut link) => find_through(me, &mut link, user).await,
+    let asked = async { find_through(me, &mut me.connect_tracker().await?, user).await };
+    or_recorded(me, user, asked).await
+}
+
+/// As [`find`], over a connection that is there.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_or_recorded(me: &Me, link: &mut impl AskTracker, user: &UserName) -> Result<Target, Error> {
+    or_recorded(me, user, find_through(me, link, user)).await
+}
+
+/// The tracker's word, or the record where that doesn't come or not in time.
+async fn or_recorded(
+    me: &Me,
+    user: &UserName,
+    asked: impl Future<Output = Result<Target, Error>>,
+) -> Result<Target, Error> {
+    let is_recorded = recorded(me, user).await?.is_some_and(|friend| !friend.addresses.is_empty());
+    let patience = if is_recorded { PATIENCE_WITH_RECORD } else { PATIENCE };
+    let found = match tokio::time::timeout(patience, asked).await {
+        Ok(found) => found,
+        Err(_) => Err(silent(me, patience)),
+    };
+    match found {
         Err(error) if is_unreachable(&error) => from_record(me, user, error).await,
-        Err(error) => Err(error),
+        found => found,
     }
 }
 
-/// The same over a connection that is there.
+fn silent(me: &Me, patience: Duration) -> Error {
+    TrackerError::Unreachable { address: me.tracker.to_string(), why: silent_words(patience) }.into()
+}
+
+/// The tracker's word alone, over a connection that is there.
 ///
 /// # Errors
 /// As [`find`].
@@ -214,9 +247,13 @@ async fn judged(me: &Me, tracker: &mut impl AskTracker, target: &Target, failure
     let known = blocking(move || Ok(profile.owner_of_key(&presented, &user)?)).await?;
     let owner = match known {
         Some(owner) => Some(owner),
-        None => match bound_to(tracker, presented).await {
-            Ok(owner) => owner,
-            Err(error) => {
+        None => match tokio::time::timeout(PATIENCE, bound_to(tracker, presented)).await {
+            Ok(Ok(owner)) => owner,
+            Err(_) => {
+                tracing::info!("the tracker doesn't say whose key it is");
+                None
+            }
+            Ok(Err(error)) => {
                 tracing::info!("the tracker can't be asked whose key it is: {error}");
                 None
             }
@@ -249,7 +286,7 @@ async fn bound_to(tracker: &mut impl AskTracker, key: Fingerprint) -> Result<Opt
 ///
 /// # Errors
 /// `error` when nothing is on record.
-pub async fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Target, Error> {
+async fn from_record(me: &Me, user: &UserName, error: Error) -> Result<Target, Error> {
     match recorded(me, user).await? {
         Some(friend) if !friend.addresses.is_empty() => {
             (me.notify)(Notice::WithoutTracker { why: error.to_string() });

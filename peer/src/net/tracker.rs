@@ -80,7 +80,7 @@ impl TrackerLink {
             let config = certs::tracker_client(Some(identity), &pin);
             async move {
                 let config = config.map_err(|why| Failure::Unreachable(why.to_string()))?;
-                connect_to(address, config, &pin, known.is_some()).await
+                connect_to(address, config, &pin).await
             }
         });
         let Connected { stream, local, fingerprint } =
@@ -215,7 +215,6 @@ async fn connect_to(
     address: SocketAddr,
     config: rustls::ClientConfig,
     pin: &Arc<ServerPin>,
-    is_known: bool,
 ) -> Result<Connected, Failure> {
     let unreachable = |why: io::Error| Failure::Unreachable(plain_message(&why));
     let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
@@ -232,20 +231,26 @@ async fn connect_to(
     if let Some(presented) = pin.mismatch() {
         return Err(Failure::OtherKey(presented));
     }
-    let late = |_| {
-        let s = CONNECT.as_secs();
-        // A tracker that was met before may be stopped, or very busy.
-        if is_known {
-            Failure::Unreachable(format!("it doesn't answer within {s} s"))
-        } else {
-            Failure::NotATracker(format!("it doesn't answer to TLS within {s} s"))
-        }
-    };
-    let stream = handshake
-        .map_err(late)?
-        .map_err(|why| Failure::NotATracker(format!("its TLS handshake fails ({})", plain_message(&why))))?;
+    let stream =
+        handshake.map_err(|_| Failure::Unreachable(silent_words(CONNECT)))?.map_err(|why| failed_handshake(&why))?;
     let no_key = || Failure::NotATracker("it showed no certificate".to_owned());
     Ok(Connected { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
+}
+
+/// Says that somebody takes connections and says nothing: the system does so for a program that is stopped.
+pub fn silent_words(patience: Duration) -> String {
+    format!("it takes connections but doesn't answer within {} s (stopped or overloaded?)", patience.as_secs())
+}
+
+/// What a handshake that failed says of the other end: only words that aren't those of TLS show that it is something else.
+fn failed_handshake(why: &io::Error) -> Failure {
+    match why.kind() {
+        io::ErrorKind::UnexpectedEof => Failure::Unreachable("it takes connections and closes them at once".to_owned()),
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+            Failure::NotATracker(format!("its TLS handshake fails ({})", plain_message(why)))
+        }
+        _ => Failure::Unreachable(plain_message(why)),
+    }
 }
 
 /// What the failures of all its addresses say of a tracker.

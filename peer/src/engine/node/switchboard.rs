@@ -11,7 +11,6 @@ use super::keeper::TrackerHandle;
 use crate::engine::chat::unreachable_is_offline;
 use crate::engine::contacts;
 use crate::engine::{Error, Me};
-use crate::net::TrackerError;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ANSWERS, Link};
 
@@ -74,12 +73,7 @@ impl Switchboard {
         }
         // Read before asking: a change that comes meanwhile makes the answer one to doubt.
         let changes = self.tracker.key_changes();
-        let target = match contacts::find_through(&self.me, &mut self.tracker.clone(), user).await {
-            Err(Error::Tracker(error @ TrackerError::Unreachable { .. })) => {
-                contacts::from_record(&self.me, user, error.into()).await?
-            }
-            found => found?,
-        };
+        let target = contacts::find_or_recorded(&self.me, &mut self.tracker.clone(), user).await?;
         let mut tracker = self.tracker.clone();
         // What others write goes to where the account is online.
         let capabilities: &[&str] = if self.tracker.is_displaced() { &[ZEROS] } else { &[ANSWERS, ZEROS] };
