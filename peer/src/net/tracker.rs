@@ -275,6 +275,10 @@ fn error_of(
         let why = match failure {
             Failure::Unreachable(why) => why,
             Failure::NotATracker(why) => format!("not a Vizinho tracker: {why}"),
+            Failure::OtherKey(presented) if known.is_some() => format!(
+                "another tracker, with the key {presented} (if whoever runs yours says that this is its new key, run \
+                 `peer trust --the-tracker --replace {presented}`)"
+            ),
             Failure::OtherKey(presented) => format!("another tracker, with the key {presented}"),
         };
         if is_named { format!("{at}: {why}") } else { why }
