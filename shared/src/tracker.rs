@@ -135,7 +135,8 @@
 //! # Replies
 //!
 //! `{"status": "ok"|"error", "code": "...", "message": "...", ...}`: all three always, `code` is `"ok"` or an
-//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`. A long request for which
+//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`; `not_logged_in`
+//! carries `moved_for_s` where another key took the place of the one shown, so many seconds ago. A long request for which
 //! there is no memory is answered with `busy` before all of it has come, without its `id`; the rest of it is skipped.
 //!
 //! # Who may speak for `user` in `REGISTER_FILES` and `LOGOUT`

@@ -8,6 +8,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | work waiting for the store's thread | `QUEUE` | `busy` |
+//! | keys whose place others took | [`crate::registry::FORMER_KEYS`] | the oldest is forgotten, and its owner told less |
 
 mod sqlite;
 
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::metrics::{Metrics, Store};
+use crate::registry::FormerKey;
 
 pub use sqlite::{OpenError, SqliteStore};
 
@@ -82,6 +84,18 @@ pub trait AccountStore: Send {
     /// # Errors
     /// [`StoreError::Changed`] when it isn't `old` any more, [`StoreError::KeyTaken`], [`StoreError::Failed`].
     fn bind(&mut self, user: &UserName, old: Option<Fingerprint>, new: Fingerprint) -> Result<(), StoreError>;
+
+    /// Remembers a key whose place another one took; of more than [`crate::registry::FORMER_KEYS`] the latest.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn remember_former(&mut self, former: &FormerKey) -> Result<(), StoreError>;
+
+    /// All keys whose place others took, the latest last.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn former_keys(&mut self) -> Result<Vec<FormerKey>, StoreError>;
 
     /// Makes the account's hash this one, whatever it was.
     ///

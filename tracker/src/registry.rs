@@ -65,6 +65,7 @@ use shared::{Fingerprint, UserName};
 
 pub use addresses::useful_addresses;
 pub use authority::{Authority, Claim, Denial, LoggedIn};
+pub use bindings::{FORMER_KEYS, FormerKey};
 pub use events::{Backlog, KEPT_EVENTS};
 pub use files::{Files, FilesRefused};
 pub use finding::{Finding, Lists, Position, behind_last};
@@ -123,8 +124,8 @@ pub struct Registry {
     deadlines: BTreeSet<(Instant, UserName)>,
     bindings: HashMap<UserName, Fingerprint>,
     owners: HashMap<Fingerprint, UserName>,
-    /// Keys whose place another one took, the latest last.
-    former: VecDeque<(Fingerprint, UserName)>,
+    /// Keys whose place others took, the latest last.
+    former: VecDeque<FormerKey>,
     events: EventLog,
     /// The plain list's text, as those have it who come over TLS.
     segments: Segments,

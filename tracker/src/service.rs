@@ -161,6 +161,11 @@ impl Service {
         for (user, binding) in &known {
             binding.iter().for_each(|fingerprint| registry.bind(user, *fingerprint));
         }
+        accounts
+            .run(|store| store.former_keys())
+            .await?
+            .into_iter()
+            .for_each(|former| registry.remember_former(former));
         remembering::revive(&mut registry, &memory, &known);
         let first_event = registry.last_event();
         Ok(Self {

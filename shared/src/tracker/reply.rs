@@ -176,6 +176,9 @@ pub fn encode_error(id: Option<&str>, refusal: &Refusal, retry_after_ms: Option<
     if let Some(ms) = retry_after_ms {
         line.extend_from_slice(format!(",\"retry_after_ms\":{ms}").as_bytes());
     }
+    if let Some(s) = refusal.moved_for_s {
+        line.extend_from_slice(format!(",\"moved_for_s\":{s}").as_bytes());
+    }
     line.extend_from_slice(b"}\n");
     line
 }
@@ -228,6 +231,8 @@ pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
         message: String,
         #[serde(default)]
         retry_after_ms: Option<u64>,
+        #[serde(default)]
+        moved_for_s: Option<u64>,
     }
     #[derive(Deserialize, PartialEq)]
     #[serde(rename_all = "snake_case")]
@@ -239,7 +244,7 @@ pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
     let head: Head = serde_json::from_str(line).map_err(malformed)?;
     if head.status == Status::Error {
         let code = head.code.unwrap_or(ErrorCode::Unknown);
-        let refusal = Refusal::new(code, head.message);
+        let refusal = Refusal { moved_for_s: head.moved_for_s, ..Refusal::new(code, head.message) };
         return Err(ReplyError::Refused { refusal, retry_after_ms: head.retry_after_ms });
     }
     serde_json::from_str(line).map_err(malformed)
@@ -322,6 +327,10 @@ mod tests {
         let refusal = Refusal::new(ErrorCode::RateLimited, "slow down");
         let line = String::from_utf8(encode_error(None, &refusal, Some(5))).unwrap();
         assert_eq!(parse_reply::<Empty>(&line), Err(ReplyError::Refused { refusal, retry_after_ms: Some(5) }));
+        let moved = Refusal { moved_for_s: Some(90), ..Refusal::new(ErrorCode::NotLoggedIn, "bob was moved") };
+        let line = String::from_utf8(encode_error(None, &moved, None)).unwrap();
+        assert!(line.ends_with(",\"message\":\"bob was moved\",\"moved_for_s\":90}\n"), "{line}");
+        assert_eq!(parse_reply::<Empty>(&line), Err(ReplyError::Refused { refusal: moved, retry_after_ms: None }));
         assert!(matches!(parse_reply::<Empty>("HTTP/1.1 400"), Err(ReplyError::Malformed(_))));
         assert!(matches!(parse_reply::<CountReply>(r#"{"status":"ok"}"#), Err(ReplyError::Malformed(_))));
     }

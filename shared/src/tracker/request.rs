@@ -182,6 +182,9 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// For people: what is wrong and what to do.
     pub message: String,
+    /// For how many seconds the account has had another key in the place of the one shown, where that is why: the clocks
+    /// of both sides may differ.
+    pub moved_for_s: Option<u64>,
 }
 
 /// What became of one object.
@@ -289,7 +292,7 @@ impl Parsed {
 impl Refusal {
     /// A refusal with this code and message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), moved_for_s: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The accounts in one SQLite file, in WAL mode, synced at every commit.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
 use shared::account_name::{Claim, claims};
@@ -32,6 +33,17 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [
             CREATE INDEX account_user_nocase ON account (user COLLATE NOCASE);",
         )?;
         claim_what_is_free(step)
+    },
+    |step| {
+        step.execute_batch(
+            "CREATE TABLE former_key (
+                fingerprint BLOB NOT NULL PRIMARY KEY CHECK (length(fingerprint) = 32),
+                user TEXT NOT NULL,
+                -- When another key took its place, milliseconds since 1970.
+                moved_ms INTEGER NOT NULL
+            ) STRICT, WITHOUT ROWID;
+            CREATE INDEX former_key_moved ON former_key (moved_ms);",
+        )
     },
 ];
 
@@ -207,6 +219,32 @@ impl AccountStore for SqliteStore {
         changed_one(update.execute(params![user.as_str(), old, new.as_bytes()]).map_err(|error| taken(error, user))?)
     }
 
+    fn remember_former(&mut self, former: &FormerKey) -> Result<(), StoreError> {
+        let moved_ms = former.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let moved_ms = i64::try_from(moved_ms).unwrap_or(i64::MAX);
+        let (key, user) = (former.fingerprint.as_bytes(), former.user.as_str());
+        let step = self.begin()?;
+        step.execute("INSERT OR REPLACE INTO former_key VALUES (?1, ?2, ?3)", params![key, user, moved_ms])
+            .map_err(failed)?;
+        let oldest = "DELETE FROM former_key WHERE fingerprint IN
+                      (SELECT fingerprint FROM former_key ORDER BY moved_ms DESC LIMIT -1 OFFSET ?1)";
+        step.execute(oldest, [FORMER_KEYS]).map_err(failed)?;
+        step.commit().map_err(failed)
+    }
+
+    fn former_keys(&mut self) -> Result<Vec<FormerKey>, StoreError> {
+        let sql = "SELECT fingerprint, user, moved_ms FROM former_key ORDER BY moved_ms";
+        let mut query = self.db.prepare(sql).map_err(failed)?;
+        let columns = |row: &Row<'_>| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?));
+        let rows = query.query_map([], columns).map_err(failed)?;
+        rows.map(|row| {
+            let (fingerprint, user, moved_ms) = row.map_err(failed)?;
+            let since = UNIX_EPOCH + Duration::from_millis(u64::try_from(moved_ms).unwrap_or(0));
+            Ok(FormerKey { fingerprint: Fingerprint::from_bytes(fingerprint), user: parsed_user(&user)?, since })
+        })
+        .collect()
+    }
+
     fn reset_password(&mut self, user: &UserName, new: &str) -> Result<(), StoreError> {
         self.change_one("UPDATE account SET password_hash = ?2 WHERE user = ?1", [user.as_str(), new])
     }
@@ -222,6 +260,7 @@ impl AccountStore for SqliteStore {
             return Err(StoreError::NoAccount);
         }
         step.execute("DELETE FROM name_claim WHERE user = ?1", [user.as_str()]).map_err(failed)?;
+        step.execute("DELETE FROM former_key WHERE user = ?1", [user.as_str()]).map_err(failed)?;
         // Of older accounts that are like each other, only one had the claim.
         claim_what_is_free(&step).map_err(failed)?;
         step.commit().map_err(failed)
@@ -478,6 +517,33 @@ mod tests {
     }
 
     #[test]
+    fn keys_whose_place_others_took_are_remembered_for_as_long_as_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        store.create(&account("bob", None)).unwrap();
+        let former = |n: u16| {
+            let mut bytes = [0; 32];
+            bytes[..2].copy_from_slice(&n.to_be_bytes());
+            let since = UNIX_EPOCH + Duration::from_millis(1_000_000 + u64::from(n));
+            FormerKey { fingerprint: Fingerprint::from_bytes(bytes), user: bob.clone(), since }
+        };
+        store.remember_former(&former(1)).unwrap();
+        store.remember_former(&former(2)).unwrap();
+        drop(store);
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.former_keys().unwrap(), [former(1), former(2)]);
+        let all = u16::try_from(FORMER_KEYS).unwrap();
+        store.db.execute_batch("PRAGMA synchronous = OFF").unwrap();
+        (3..=all + 2).for_each(|n| store.remember_former(&former(n)).unwrap());
+        let kept = store.former_keys().unwrap();
+        assert_eq!((kept.len(), &kept[0], kept.last()), (FORMER_KEYS, &former(3), Some(&former(all + 2))));
+        store.remove(&bob).unwrap();
+        assert_eq!(store.former_keys().unwrap(), []);
+    }
+
+    #[test]
     fn a_probe_is_written_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
@@ -499,7 +565,7 @@ mod tests {
         let newer = folder.path().join("newer");
         drop(SqliteStore::open(&newer).unwrap());
         Connection::open(&newer).unwrap().pragma_update(None, "user_version", 9).unwrap();
-        assert!(matches!(SqliteStore::open(&newer), Err(OpenError::TooNew { found: 9, known: 2, .. })));
+        assert!(matches!(SqliteStore::open(&newer), Err(OpenError::TooNew { found: 9, known: 3, .. })));
         assert!(matches!(SqliteStore::open(&folder.path().join("no/db")), Err(OpenError::Unusable { .. })));
     }
 }

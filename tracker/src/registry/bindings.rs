@@ -1,12 +1,25 @@
 //! Which account belongs to which key, and what ends when that changes.
 
+use std::time::SystemTime;
+
 use shared::tracker::EventKind;
 use shared::{Fingerprint, UserName};
 
 use super::{Registry, SessionId};
 
-/// Keys that are remembered after another one took their place.
-pub(super) const FORMER_KEYS: usize = 1024;
+/// Keys that are remembered after others took their place.
+pub const FORMER_KEYS: usize = 1024;
+
+/// A key whose place another one took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerKey {
+    /// The key.
+    pub fingerprint: Fingerprint,
+    /// The account that was bound to it.
+    pub user: UserName,
+    /// When the other one took its place.
+    pub since: SystemTime,
+}
 
 impl Registry {
     /// The key the account is bound to.
@@ -28,7 +41,6 @@ impl Registry {
         self.owners.insert(fingerprint, user.clone());
         if let Some(old) = old {
             self.owners.remove(&old);
-            self.remember_former(old, user.clone());
             self.expel(user);
             self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
         } else {
@@ -36,16 +48,17 @@ impl Registry {
         }
     }
 
-    /// The account that was bound to this key until another one took its place, if that is remembered.
-    pub fn former_owner(&self, fingerprint: &Fingerprint) -> Option<&UserName> {
-        self.former.iter().rev().find(|(key, _)| key == fingerprint).map(|(_, user)| user)
+    /// The key as it was bound until another one took its place, if that is remembered.
+    pub fn former_key(&self, fingerprint: &Fingerprint) -> Option<&FormerKey> {
+        self.former.iter().rev().find(|former| former.fingerprint == *fingerprint)
     }
 
-    fn remember_former(&mut self, key: Fingerprint, user: UserName) {
+    /// Takes note that another key took this one's place, which is already stored.
+    pub fn remember_former(&mut self, former: FormerKey) {
         if self.former.len() == FORMER_KEYS {
             self.former.pop_front();
         }
-        self.former.push_back((key, user));
+        self.former.push_back(former);
     }
 
     /// Takes note that the account is bound to nothing, or is no more. Whoever was this user is expelled.

@@ -10,9 +10,9 @@ use tracing::{info, warn};
 
 use super::client::{Client, Transport};
 use super::{Answer, Answered, Reason, Refused, Registration, Service, changed_meanwhile, new_token};
-use crate::accounts::{Account, StoreError, free_name};
+use crate::accounts::{Account, AccountStore, StoreError, free_name};
 use crate::passwords::Check;
-use crate::registry::{Arrival, LoginTime, Registry, SessionId, useful_addresses};
+use crate::registry::{Arrival, FormerKey, LoginTime, Registry, SessionId, useful_addresses};
 
 /// What a login with the right password does about the binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +104,22 @@ impl Service {
             Binding::Stays(binding) => binding,
             Binding::Becomes { old, new } => {
                 let name = user.clone();
-                self.accounts.commit(move |store| store.bind(&name, old, new)).await?;
-                self.with_registry(|registry, _| registry.bind(&user, new));
+                let since = SystemTime::now();
+                let former = old.map(|fingerprint| FormerKey { fingerprint, user: user.clone(), since });
+                let remembered = former.clone();
+                let bound = move |store: &mut dyn AccountStore| {
+                    store.bind(&name, old, new)?;
+                    if let Some(Err(why)) = remembered.map(|former| store.remember_former(&former)) {
+                        // The binding holds; only its former owner is told less after a restart.
+                        warn!(%why, "a former key is not stored");
+                    }
+                    Ok(())
+                };
+                self.accounts.commit(bound).await?;
+                self.with_registry(|registry, _| {
+                    registry.bind(&user, new);
+                    former.into_iter().for_each(|former| registry.remember_former(former));
+                });
                 info!(%user, %new, first = old.is_none(), "bound to a certificate");
                 Some(new)
             }
@@ -214,8 +228,12 @@ impl Service {
         };
         let owner = self.owner(Some(fingerprint));
         owner.map(|user| (user, fingerprint)).ok_or_else(|| {
-            let former = self.with_registry(|registry, _| registry.former_owner(&fingerprint).cloned());
-            former.map_or(Reason::NoAccountOfKey, Reason::MovedAway).into()
+            let former = self.with_registry(|registry, _| registry.former_key(&fingerprint).cloned());
+            let moved = |FormerKey { user, since, .. }| {
+                let moved_for_s = since.elapsed().unwrap_or_default().as_secs();
+                Reason::MovedAway { user, moved_for_s }
+            };
+            former.map_or(Reason::NoAccountOfKey, moved).into()
         })
     }
 

@@ -141,7 +141,10 @@ pub(crate) fn encode_reason(
 ) -> Vec<u8> {
     let text = reason.text(dialect, retry_after_ms);
     match dialect {
-        Dialect::Action => encode_error(id, &Refusal::new(reason.code(), text), retry_after_ms),
+        Dialect::Action => {
+            let refusal = Refusal { moved_for_s: reason.moved_for_s(), ..Refusal::new(reason.code(), text) };
+            encode_error(id, &refusal, retry_after_ms)
+        }
         Dialect::Cmd => encode_cmd_error(id, &text),
     }
 }

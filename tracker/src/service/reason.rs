@@ -48,7 +48,11 @@ pub(crate) enum Reason {
     NeedsCertificate,
     NoAccountOfKey,
     /// The key was this account's once.
-    MovedAway(UserName),
+    MovedAway {
+        user: UserName,
+        /// For how many seconds it has had another one.
+        moved_for_s: u64,
+    },
     /// The account has a key, and none was shown.
     TiedToKey(UserName),
     /// The account has a key, and another was shown.
@@ -95,7 +99,7 @@ impl Reason {
             Self::TlsRequired(_) | Self::NeedsTls => ErrorCode::TlsRequired,
             Self::NeedsCertificate
             | Self::NoAccountOfKey
-            | Self::MovedAway(_)
+            | Self::MovedAway { .. }
             | Self::NotOnline(_)
             | Self::NotLoggedInAs(_)
             | Self::SessionEnded(..)
@@ -112,6 +116,14 @@ impl Reason {
             | Self::DiskFull
             | Self::AccountsLost => ErrorCode::Busy,
             Self::Internal => ErrorCode::Internal,
+        }
+    }
+
+    /// Returns for how many seconds the account of the key shown has had another one, where that is the reason.
+    pub(super) const fn moved_for_s(&self) -> Option<u64> {
+        match self {
+            Self::MovedAway { moved_for_s, .. } => Some(*moved_for_s),
+            _ => None,
         }
     }
 
@@ -159,7 +171,7 @@ impl Reason {
             Self::TlsRequired(user) => {
                 format!("{user}'s account is tied to a key and can't be used in plaintext: connect with TLS")
             }
-            Self::MovedAway(user) => format!("the account {user} was moved to another machine"),
+            Self::MovedAway { user, .. } => format!("the account {user} was moved to another machine"),
             Self::TiedToKey(user) => format!("{user}'s account is tied to a key: connect with it"),
             Self::TiedToComputer(user) => format!(
                 "{user}'s account is tied to another computer: to move it here, `peer login --rebind {}` \
@@ -246,7 +258,7 @@ impl Reason {
             Self::TlsRequired(user) => {
                 format!("a conta {user} tem uma chave e só entra com TLS: use outro nome de usuário")
             }
-            Self::MovedAway(user) => format!("a conta {user} foi levada para outro computador"),
+            Self::MovedAway { user, .. } => format!("a conta {user} foi levada para outro computador"),
             Self::TiedToKey(user) => format!("a conta {user} está ligada a uma chave: conecte com ela"),
             Self::TiedToComputer(user) => format!(
                 "a conta {user} está ligada a outro computador: para trazê-la, `peer login --rebind {}` \
