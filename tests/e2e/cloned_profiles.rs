@@ -62,26 +62,62 @@ fn of_two_copies_the_later_one_is_online_until_the_other_is_told_to_be() {
     drop((hers, copy));
 }
 
+/// Whatever the old machine does, it says that the account is elsewhere, since when, and what that may mean.
+#[track_caller]
+fn says_since_when(bob: &User<'_>) {
+    const MOVED: &str = "the account bob lives on another machine since 20";
+    for args in [&["serve"][..], &["files", "alice"], &["chat", "alice", "hi", "--now"], &["fetch", "alice", "x"]] {
+        bob.peer(args).run().exits(3).says(MOVED).says("wasn't you").says("`peer login bob --rebind`");
+    }
+    let who = bob.peer(["whoami"]).run();
+    who.exits(0).prints("user     bob").prints(MOVED).prints("wasn't you");
+    let who = bob.peer(["--json", "whoami"]).run().exits(0).object("account");
+    assert!(who["signed_out"].as_str().is_some_and(|text| text.starts_with(MOVED)), "{who}");
+    bob.peer(["events"]).run().exits(3).says(MOVED);
+}
+
+#[test]
+fn an_account_that_moved_while_its_machine_was_off_says_so_after_a_restart_of_the_tracker() {
+    let mut lab = Lab::with_restarts();
+    {
+        let bob = lab.user("bob");
+        let new = lab.stranger("new-machine");
+        let login = new.peer(["login", "bob", "--rebind", "--password-file"]).arg(bob.password_file());
+        login.run().exits(0);
+        says_since_when(&bob);
+    }
+    lab.kill_tracker();
+    lab.start_tracker();
+    let bob = lab.stranger("bob");
+    says_since_when(&bob);
+    // And back again.
+    bob.peer(["login", "bob", "--rebind", "--password-file"]).arg(bob.password_file()).run().exits(0);
+    bob.serve();
+    lab.stranger("new-machine").peer(["serve"]).run().exits(3).says("lives on another machine since 20");
+}
+
 #[test]
 fn a_node_of_the_account_that_moved_away_says_so() {
     let lab = Lab::start();
     let bob = lab.user("bob");
     let his = bob.serve();
+    let mut heard = bob.peer(["events"]).open_stdin().start();
+    heard.write("{\"type\":\"read\",\"from\":\"alice\",\"ref\":1}\n");
+    heard.wait_for("\"done\"");
     let new = lab.stranger("new-machine");
     let login = |args: &[&str]| new.peer(["login", "bob", "--password-file"]).arg(bob.password_file()).args(args).run();
     login(&[]).exits(11).says("tied to another machine").says("`peer login bob --rebind`").is_plain();
     login(&["--rebind"]).exits(0);
+    heard.wait_for("account_moved");
+    heard.finish().exits(3).says("lives on another machine since ");
     let told = his.finish();
     told.exits(3).says("the account bob lives on another machine since ").says("wasn't you");
     assert!(!told.err().contains("can't be reached") && !told.out().contains("can't be reached"), "{told}");
-    bob.peer(["serve"]).run().exits(3).says("moved to another machine").says("`peer login bob --rebind`");
-    bob.peer(["files", "alice"]).run().exits(3).says("signed out of bob").says("`peer login bob --rebind`");
+    says_since_when(&bob);
     // Those who are dialled know only that the key is nobody's.
     let alice = lab.user("alice");
     let _hers = alice.serve();
-    for args in [&["chat", "alice", "x"][..], &["fetch", "alice", "x"], &["files", "alice"]] {
-        bob.peer(args).run().exits(3).says("signed out of bob").says("`peer login bob --rebind`");
-    }
+    says_since_when(&bob);
     // A profile has one account.
     let alices = lab.stranger("alice");
     new.peer(["login", "alice", "--password-file"]).arg(alices.password_file()).run().exits(11).says("belongs to bob");

@@ -1,5 +1,7 @@
 //! `peer register`, `login`, `passwd`, `logout`, `whoami`.
 
+use std::time::Duration;
+
 use serde_json::json;
 use shared::tracker::Password;
 use shared::{Fingerprint, UserName};
@@ -12,6 +14,9 @@ use crate::engine::{Error, account};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
 use crate::ui::elsewhere_words;
+
+/// For the tracker to say whether this machine still is the account's; without its word all is as far as it is known here.
+const ASKED_FOR: Duration = Duration::from_secs(1);
 
 pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
@@ -91,6 +96,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
         Some(mut node) => Some(node.status().await?),
         None => None,
     };
+    let loss = if node.is_none() { account::loss(&me, ASKED_FOR).await } else { None };
     let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
     let elsewhere = node.as_ref().and_then(|node| node.elsewhere);
     let address = node.as_ref().and_then(|node| node.address).map(|address| address.to_string());
@@ -106,6 +112,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
                 "online": address.is_some(),
                 "address": address,
                 "elsewhere": elsewhere,
+                "signed_out": loss.map(|loss| loss.to_string()),
             }),
         )?);
     }
@@ -115,7 +122,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
             format!("no: {} (`peer serve` takes over here)", elsewhere_words(&elsewhere))
         }
         (Some(_), None) => "no: a node runs and waits for the tracker".to_owned(),
-        (None, None) => "no".to_owned(),
+        (None, None) => loss.map_or_else(|| "no".to_owned(), |loss| format!("no: {loss}")),
     };
     for (label, value) in [
         ("user", me.user.to_string()),

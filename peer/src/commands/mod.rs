@@ -244,7 +244,7 @@ fn signed_out(context: &Context, error: Error) -> Error {
         Error::Tracker(TrackerError::Refused { refusal, retry_after }) if refusal.code == ErrorCode::NotLoggedIn => {
             let account = context.existing_profile().ok().and_then(|profile| profile.account().ok()?);
             match account {
-                Some(account) => Error::SignedOut { user: account.user, why: refusal.message },
+                Some(account) => Error::signed_out(account.user, refusal),
                 None => TrackerError::Refused { refusal, retry_after }.into(),
             }
         }

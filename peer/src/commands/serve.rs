@@ -111,6 +111,8 @@ fn tell(output: &Output, event: &Event) -> std::io::Result<()> {
     match event {
         // The one line that scripts wait for.
         Event::Online { .. } => output.data(&line),
+        // What the node ends with says it, and more.
+        Event::AccountMoved { .. } => Ok(()),
         _ if output.is_quiet() => Ok(()),
         _ => output.data(&format!("{} {line}", output.dim(&time(now_ms())))),
     }

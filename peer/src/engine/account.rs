@@ -1,7 +1,10 @@
 //! Making, entering and leaving an account.
 
+use std::time::Duration;
+
 use shared::tracker::{
-    CountReply, Credentials, Empty, ErrorCode, FilesMode, LoginReply, Password, Presence, Proof, RegisterFiles, Request,
+    CountReply, Credentials, Empty, ErrorCode, FilesMode, LoginReply, Password, Presence, Proof, RegisterFiles,
+    Request, Whois, WhoisReply,
 };
 use shared::{Fingerprint, UserName};
 
@@ -122,6 +125,21 @@ pub async fn check_password(me: &Me, password: Password) -> Result<(), Error> {
         // Whoever isn't online has no list: that is looked at when the password was right.
         Err(TrackerError::Refused { refusal, .. }) if refusal.code == ErrorCode::NotLoggedIn => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks the tracker, for at most `patience`, whether this profile's key still is the account's; `None` where it is, or
+/// nobody says otherwise.
+pub async fn loss(me: &Me, patience: Duration) -> Option<Error> {
+    let ask = async {
+        let whois = Request::Whois(Whois::Fingerprint(me.identity.fingerprint()));
+        me.connect_tracker().await?.call::<WhoisReply>(&whois).await.map_err(Error::from)
+    };
+    match tokio::time::timeout(patience, ask).await {
+        Ok(Err(Error::Tracker(TrackerError::Refused { refusal, .. }))) if refusal.code == ErrorCode::NotLoggedIn => {
+            Some(Error::signed_out(me.user.clone(), refusal))
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => None,
     }
 }
 

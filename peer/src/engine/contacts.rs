@@ -234,7 +234,7 @@ async fn judged(me: &Me, tracker: &mut impl AskTracker, target: &Target, failure
     let LinkError::OtherKey { address, presented, expected } = failure else {
         return match bound_to(tracker, me.identity.fingerprint()).await {
             Err(Error::Tracker(TrackerError::Refused { refusal, .. })) if refusal.code == ErrorCode::NotLoggedIn => {
-                Ok(Error::SignedOut { user: me.user.clone(), why: refusal.message })
+                Ok(Error::signed_out(me.user.clone(), refusal))
             }
             Ok(None) => {
                 let why = "no account belongs to its key any more".to_owned();

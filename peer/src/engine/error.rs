@@ -9,7 +9,7 @@ use shared::account_name::operand;
 use shared::names::stand_in;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
-use shared::tracker::ErrorCode;
+use shared::tracker::{ErrorCode, Refusal};
 use shared::{Fingerprint, UserName};
 
 use super::amount::size;
@@ -374,6 +374,17 @@ impl ErrorKind {
 }
 
 impl Error {
+    /// What it means that the tracker doesn't know this profile's key, which is on record as that of `user`.
+    pub fn signed_out(user: UserName, refusal: Refusal) -> Self {
+        match refusal.moved_for_s {
+            Some(ago) => {
+                let ago_ms = i64::try_from(ago).unwrap_or(i64::MAX).saturating_mul(1000);
+                Self::AccountMoved { user, since: now_ms().saturating_sub(ago_ms) }
+            }
+            None => Self::SignedOut { user, why: refusal.message },
+        }
+    }
+
     /// An error of a link to `user`.
     pub fn link(user: &UserName, source: LinkError) -> Self {
         match source {

@@ -32,6 +32,13 @@ pub enum Event {
     },
     /// The account is online elsewhere with the same key, so this node is not: it waits to be told, or for that to end.
     Displaced(Elsewhere),
+    /// The account has another key than this node's since some time: the node ends.
+    AccountMoved {
+        /// Whose.
+        user: UserName,
+        /// When, milliseconds since 1970 by this machine's clock.
+        since: i64,
+    },
     /// The tracker is gone; the node tries again by itself.
     TrackerLost {
         /// Why.

@@ -18,6 +18,9 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::Displaced(elsewhere) => {
             format!("not online here: {}; `peer serve` takes over here", elsewhere_words(elsewhere))
         }
+        Event::AccountMoved { user, since } => {
+            format!("the account {user} lives on another machine since {}", moment(*since))
+        }
         Event::TrackerLost { why } => format!("{}; trying again, known peers can still connect", safe_line(why)),
         Event::SharesChanged { count: 1 } => "1 file is shared now".to_owned(),
         Event::SharesChanged { count } => format!("{count} files are shared now"),

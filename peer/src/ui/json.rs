@@ -85,6 +85,7 @@ pub fn happening_json(event: &Event, me: &UserName) -> Option<(&'static str, Val
         Event::TrackerLost { why } => ("tracker", json!({ "reachable": false, "why": why })),
         Event::Online { .. } => ("tracker", json!({ "reachable": true })),
         Event::Displaced(elsewhere) => ("tracker", json!({ "reachable": true, "elsewhere": elsewhere })),
+        Event::AccountMoved { user, since } => ("account_moved", json!({ "user": user, "since": since })),
         Event::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
         Event::Fetched { by, name, bytes, size } => {
             let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };

@@ -275,7 +275,22 @@ impl Keeper {
     /// # Errors
     /// When the tracker is there and doesn't want us.
     pub(super) async fn run(mut self, ready: oneshot::Sender<()>) -> Result<(), Error> {
-        let mut present = match self.enter(Claim::Takes).await {
+        let ended = self.keep(ready).await;
+        if let Err(Error::AccountMoved { user, since }) = &ended {
+            self.events.send(Event::AccountMoved { user: user.clone(), since: *since });
+        }
+        ended
+    }
+
+    async fn keep(&mut self, ready: oneshot::Sender<()>) -> Result<(), Error> {
+        let mut network = NetworkWatch::begin();
+        let entered = loop {
+            let suspicion = self.suspicion.clone();
+            if let Some(entered) = unless_moved(&mut network, &suspicion, self.enter(Claim::Takes)).await {
+                break entered;
+            }
+        };
+        let mut present = match entered {
             Ok(link) => Some(link),
             Err(error) if error.kind() == ErrorKind::Network => {
                 self.lost(&error.to_string());
@@ -370,7 +385,7 @@ impl Keeper {
     async fn resume(&mut self, link: &mut TrackerLink, presence: Presence) -> Result<LoginReply, Error> {
         let reply: LoginReply = match link.call(&Request::Resume(presence)).await {
             Err(TrackerError::Refused { refusal, .. }) if refusal.code == ErrorCode::NotLoggedIn => {
-                return Err(Error::SignedOut { user: self.me.user.clone(), why: refusal.message });
+                return Err(Error::signed_out(self.me.user.clone(), refusal));
             }
             reply => reply?,
         };

@@ -29,6 +29,9 @@ use crate::profile::{NodeLock, ProfileError};
 /// Between two looks whether the socket and the lock are still there.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// For clients to be told what was still to be said when the node ends.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Clients at once: views and scripts of one user.
 const CLIENTS: usize = 64;
 
@@ -93,6 +96,8 @@ impl Server {
                 },
             }
         }
+        let told = async { while clients.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_WORDS, told).await;
         clients.shutdown().await;
         Ok(())
     }
@@ -158,6 +163,13 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
                 write_line(&mut writer, &reply).await?;
             }
             event = next_event(&mut watching) => write_line(&mut writer, &event).await?,
+            () = shared.stop.cancelled() => {
+                // Why the node ends may be among them.
+                while let Some(event) = watching.as_mut().and_then(event_here) {
+                    write_line(&mut writer, &event).await?;
+                }
+                return Ok(());
+            }
         }
     }
     // The client said all it had to say; it still gets its answers.
