@@ -76,8 +76,18 @@ async fn start(
     }
 }
 
-/// Comes to terms with the node that runs.
+/// As [`come_to_terms`]; a node that ends in the middle of it has ended.
 async fn beside(context: &Context, me: &Me) -> Result<Beside, Error> {
+    match come_to_terms(context, me).await {
+        Err(Error::NodeGone { .. }) if !me.profile.is_node_running()? => Ok(Beside::Ended),
+        // Another one took its place at that moment: that is the one to come to terms with.
+        Err(Error::NodeGone { .. }) => come_to_terms(context, me).await,
+        outcome => outcome,
+    }
+}
+
+/// Comes to terms with the node that runs.
+async fn come_to_terms(context: &Context, me: &Me) -> Result<Beside, Error> {
     let Some(mut node) = NodeClient::connect(&me.profile).await? else { return Ok(Beside::Ended) };
     let status = node.status().await?;
     let pid = status.pid;
