@@ -1,9 +1,11 @@
 //! A profile's folder that is not as it should be: lost keys, empty databases, file systems that can do less.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use tests::{Invocation, Lab, User, binaries, files};
+use tests::{Invocation, Lab, OddMount, User, binaries, files};
 
 fn key_of(home: &Path) -> std::path::PathBuf {
     home.join("identity/identity.pem")
@@ -302,4 +304,125 @@ fn whoever_only_looks_leaves_no_profile_behind() {
         stranger.peer(command).run().exits(code);
         assert!(!stranger.home().exists(), "{command:?}");
     }
+}
+
+/// Somebody else's program that holds a profile's database in the middle of a write, until it is dropped.
+struct DatabaseHolder(std::process::Child);
+
+impl DatabaseHolder {
+    const SCRIPT: &str = "import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute('BEGIN IMMEDIATE')
+print('held', flush=True)
+time.sleep(600)";
+
+    /// `None`, and a word about it, where there is no python3.
+    fn of(home: &Path) -> Option<Self> {
+        let database = home.join("profile.db");
+        let child = Command::new("python3").args(["-c", Self::SCRIPT]).arg(database).stdout(Stdio::piped()).spawn();
+        let Ok(mut child) = child else {
+            println!("skipped: no python3 here");
+            return None;
+        };
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        Some(Self(child))
+    }
+
+    fn stop(&self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::STOP)
+            .unwrap();
+    }
+}
+
+impl Drop for DatabaseHolder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_stopped_process_that_holds_the_database_is_named_at_once() {
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
+    alice.share([lab.file("x", 10)]);
+    let Some(holder) = DatabaseHolder::of(alice.home()) else { return };
+    holder.stop();
+    let named = format!("process {} (python3 -c import sqlite3", holder.0.id());
+    for args in [&["unshare", "x"][..], &["chat", "bob", "hi"], &["serve"]] {
+        let began = Instant::now();
+        let held = alice.peer(args).run();
+        held.exits(7).says(&named).says("is stopped").says(&format!("`kill -CONT {}`", holder.0.id()));
+        println!("{args:?} after {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(6), "{args:?}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn whoever_waits_for_the_database_says_so_and_can_be_ended() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    alice.share([lab.file("x", 10)]);
+    let Some(holder) = DatabaseHolder::of(alice.home()) else { return };
+    let named = format!("waiting for process {} (python3", holder.0.id());
+    for (signal, code) in [(rustix::process::Signal::TERM, 143), (rustix::process::Signal::INT, 130)] {
+        let waiting = alice.peer(["unshare", "x"]).start();
+        waiting.wait_for(&named);
+        let began = Instant::now();
+        waiting.send(signal);
+        waiting.finish().exits(code);
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+    let waiting = alice.peer(["unshare", "x"]).start();
+    waiting.wait_for(&named);
+    drop(holder);
+    waiting.finish().exits(0);
+    alice.peer(["shares"]).run().exits(0).prints_exactly("");
+}
+
+#[test]
+fn a_file_system_without_locks_holds_neither_a_profile_nor_a_tracker() {
+    let lab = Lab::start();
+    let (behind, at) = (lab.empty_folder("behind"), lab.empty_folder("at"));
+    let Some(_mount) = OddMount::odd(&at, &behind, &["no-locks"]) else { return };
+    let eve = lab.stranger("eve");
+    let began = Instant::now();
+    let register = eve.peer(["register", "eve", "--password-file"]).arg(eve.password_file());
+    let refused = register.env("VIZINHO_HOME", at.join("profile")).run();
+    refused.exits(9).says("has no locks").says("use --home with a folder on a local disk");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    let tracker = Invocation::new(binaries::binary("tracker"), lab.path());
+    let tracker = tracker.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(at.join("tracker")).run();
+    tracker.exits(1).says("without locks").says("--data-dir");
+}
+
+#[test]
+fn too_few_descriptors_are_named_and_cost_nothing() {
+    let lab = Lab::start();
+    let (alice, _bob) = (lab.user("alice"), lab.user("bob"));
+    let limited =
+        |limit: u32, invocation: Invocation| invocation.through_shell(&format!("ulimit -n {limit}; exec \"$@\"")).run();
+    for limit in (8..24).step_by(3) {
+        let run = limited(limit, alice.peer(["chat", "bob", "hi"]));
+        assert!(!run.err().contains("permissions") && !run.err().contains("damaged"), "{limit}: {run}");
+    }
+    alice.peer(["history"]).run().exits(0);
+    lab.take_tracker().kill();
+    let data = lab.join("tracker");
+    let before = files::names_in(&data);
+    for limit in [10, 12, 14, 16] {
+        let tracker = Invocation::new(binaries::binary("tracker"), lab.path());
+        let tracker = tracker.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+        let script = format!("ulimit -n {limit}; exec timeout 1 \"$@\"");
+        let run = tracker.through_shell(&script).run();
+        assert!(!run.err().contains("put aside"), "{limit}: {run}");
+    }
+    let after = files::names_in(&data);
+    assert!(
+        before.iter().all(|name| after.contains(name) || name.ends_with("-shm") || name.ends_with("-wal")),
+        "{before:?} {after:?}"
+    );
+    assert!(!after.iter().any(|name| name.contains("aside") || name.contains("damaged")), "{after:?}");
 }

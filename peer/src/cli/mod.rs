@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::args::{Args, Configured};
 use crate::commands;
 use crate::engine::{Error, ErrorKind};
+use crate::profile::tell_waits_with;
 use crate::sys::job;
 use crate::ui::{ColorChoice, LogLine, Output, OutputOptions, give_back};
 
@@ -37,6 +38,8 @@ pub fn main() -> ExitCode {
     start_log(args.verbosity());
     let cancel = CancellationToken::new();
     let output = args.output();
+    let told = output.clone();
+    tell_waits_with(move |words| told.note(words));
     let Configured { context, command } = match args.configure(output.clone(), cancel.clone()) {
         Ok(configured) => configured,
         Err(error) => return report(&output, &error, 0),
@@ -60,7 +63,15 @@ pub fn main() -> ExitCode {
     runtime.shutdown_timeout(Duration::ZERO);
     match result.and_then(|()| Ok(output.close()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&output, &error, signalled.load(Ordering::Relaxed)),
+        Err(error) => report(&output, &error, signalled_by(&signalled)),
+    }
+}
+
+/// The signal that ended the command; one that came while everything waited was heard by nobody else.
+fn signalled_by(heard: &AtomicU8) -> u8 {
+    match heard.load(Ordering::Relaxed) {
+        0 => job::asked_to_end().unwrap_or(0),
+        heard => heard,
     }
 }
 
@@ -102,7 +113,8 @@ impl Signals {
             let wanted = numbers.iter().filter(|number| is_wanted(**number));
             wanted.map(|number| Ok((*number, signal(SignalKind::from_raw(*number))?))).collect::<std::io::Result<_>>()
         };
-        let orderly = handled(&[job::INTERRUPT, job::TERMINATE, job::HANG_UP])?;
+        let orderly: Vec<(i32, Signal)> = handled(&[job::INTERRUPT, job::TERMINATE, job::HANG_UP])?;
+        job::note_requests_to_end(&orderly.iter().map(|(number, _)| *number).collect::<Vec<_>>())?;
         Ok(Self { orderly, fatal: handled(&job::FATAL)? })
     }
 

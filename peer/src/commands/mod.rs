@@ -44,6 +44,7 @@ use crate::engine::{Error, Me, Notice, Notify};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
+use crate::sys::job;
 use crate::ui::{Output, notice_line};
 
 /// A command with checked arguments.
@@ -235,7 +236,11 @@ pub struct Context {
 /// # Errors
 /// [`Error`]; the caller prints it and picks the exit code.
 pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
-    run_any(context, command).await.map_err(|error| signed_out(context, error))
+    match run_any(context, command).await {
+        // Given up because the user didn't want to wait any longer.
+        Err(Error::Profile(error)) if error.is_busy() && job::asked_to_end().is_some() => Err(Error::Interrupted),
+        ended => ended.map_err(|error| signed_out(context, error)),
+    }
 }
 
 /// Says of whom this machine was signed out, where the tracker says only that it was.

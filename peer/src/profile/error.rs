@@ -6,7 +6,8 @@ use certs::IdentityError;
 use rusqlite::ErrorCode;
 use shared::safe_text::safe_line;
 
-use crate::sys::{command_of, is_full, is_read_only, plain_message};
+use super::busy;
+use crate::sys::{command_of, is_full, is_read_only, is_without_descriptors, open_files_limit, plain_message};
 
 /// Why the profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +101,7 @@ pub enum ProfileError {
         /// Its process, if it said so.
         pid: Option<u32>,
     },
-    /// The node that has it is stopped, and answers nobody until it goes on.
+    /// The process that has it, most often a node, is stopped, and answers nobody until it goes on.
     #[error(
         "process {pid}{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
          or end it with `kill -KILL {pid}`", in_quotes(.command.as_deref())
@@ -110,6 +111,29 @@ pub enum ProfileError {
         pid: u32,
         /// The command that it runs.
         command: Option<String>,
+    },
+    /// Another process held the database for longer than it was waited for.
+    #[error(
+        "process {pid}{} holds the profile's database {path}; nothing was changed: wait until it is done, or end it with \
+         `kill {pid}`, and try again", in_quotes(.command.as_deref())
+    )]
+    Held {
+        /// The database.
+        path: PathBuf,
+        /// The process.
+        pid: u32,
+        /// The command that it runs.
+        command: Option<String>,
+    },
+    /// Too many files are open to open the database.
+    #[error(
+        "the profile's database {path} can't be opened: too many open files{}; raise the limit with `ulimit -n 4096` and \
+         run the same command again",
+        limit_words()
+    )]
+    TooManyOpen {
+        /// Which.
+        path: PathBuf,
     },
     /// Nothing in the folder can be locked.
     #[error(
@@ -122,6 +146,10 @@ pub enum ProfileError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+fn limit_words() -> String {
+    open_files_limit().map(|limit| format!(" ({limit} at once)")).unwrap_or_default()
 }
 
 /// Names a process, where it is known.
@@ -169,9 +197,29 @@ impl ProfileError {
     }
 
     /// Whether somebody else held the database for longer than it was waited for.
-    pub(super) fn is_busy(&self) -> bool {
-        let Self::Database { source, .. } = self else { return false };
-        matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+            }
+            Self::Held { .. } | Self::NodeStopped { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Why the database at `path` is held, as far as that can be found out.
+    fn held(path: PathBuf, source: rusqlite::Error) -> Self {
+        if let (Some(source), Some(home)) = (busy::without_locks(&path), path.parent()) {
+            return Self::NoLocks { home: home.to_owned(), source };
+        }
+        match busy::holder(&path) {
+            Some(holder) if holder.is_stopped => Self::node_stopped(holder.pid),
+            Some(busy::Holder { pid, command, .. }) => {
+                let command = command.map(|command| safe_line(&command).into_owned());
+                Self::Held { path, pid, command }
+            }
+            None => Self::Database { path, source },
+        }
     }
 
     /// What `source` says of the database at `path`.
@@ -179,6 +227,10 @@ impl ProfileError {
         let path = path.to_owned();
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            Some(ErrorCode::DatabaseBusy) => Self::held(path, source),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_without_descriptors() => {
+                Self::TooManyOpen { path }
+            }
             // What SQLite keeps in memory that it shares is a file as well, and fails in other words.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(&path) => Self::DiskFull { path },
             _ => Self::Database { path, source },

@@ -7,6 +7,7 @@
 //! to share for a write-ahead log, a socket elsewhere, looks but no changes where nothing can be written. Where nothing
 //! can be locked, or where others could read the key, there is no profile.
 
+mod busy;
 mod database_place;
 mod error;
 mod folders;
@@ -32,10 +33,9 @@ use certs::{Identity, IdentityError, IfMissing, Reliance, Replacement};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
 
-use crate::sys;
-
 use database_place::DatabasePlace;
 
+pub use busy::tell_waits_with;
 pub use error::ProfileError;
 pub use folders::SharedFolder;
 pub use friends::{Friend, Meeting};
@@ -50,8 +50,6 @@ pub use shares::{FileHash, HashedShare, Share, SharePage};
 
 /// The database's name in the profile's folder.
 const DATABASE: &str = "profile.db";
-/// How long a write waits for one that belongs to a node that is stopped.
-const BESIDE_STOPPED_NODE: Duration = Duration::from_millis(1500);
 /// The name of the folder with the key.
 const IDENTITY: &str = "identity";
 /// The key's name in it.
@@ -458,9 +456,6 @@ impl Profile {
                 // To open it would make another one.
                 self.demand_database()?;
                 let opened = schema::open(&self.inner.home.join(DATABASE))?;
-                if self.stopped_node().is_some() {
-                    self.sql(opened.busy_timeout(BESIDE_STOPPED_NODE))?;
-                }
                 connection.get_or_init(|| Mutex::new(opened))
             }
         };
@@ -468,20 +463,7 @@ impl Profile {
     }
 
     fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
-        result.map_err(|source| {
-            let error = ProfileError::database(&self.inner.home.join(DATABASE), source);
-            if !error.is_busy() {
-                return error;
-            }
-            // A node can be stopped in the middle of a write.
-            self.stopped_node().map_or(error, ProfileError::node_stopped)
-        })
-    }
-
-    /// The process of the node that holds the profile, if it is stopped.
-    fn stopped_node(&self) -> Option<u32> {
-        let pid = self.node_holder().pid.filter(|pid| sys::is_stopped(*pid))?;
-        self.is_node_running().is_ok_and(|runs| runs).then_some(pid)
+        result.map_err(|source| ProfileError::database(&self.inner.home.join(DATABASE), source))
     }
 
     fn damaged(&self, what: String) -> ProfileError {
@@ -492,6 +474,7 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys;
 
     #[test]
     fn account_and_pins_are_kept() {

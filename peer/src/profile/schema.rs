@@ -3,15 +3,11 @@
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior};
 
-use super::ProfileError;
+use super::{ProfileError, busy};
 use crate::sys;
-
-/// How long another process may hold the database.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each entry takes the schema one version further; entries are never changed once released.
 const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
@@ -217,13 +213,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     if sys::is_read_only(path) && !has_log {
         // Without this word SQLite wants to write its notes beside it; with it, it would overlook a log.
         let uri = format!("file:{}?immutable=1", uri_of(path));
-        return prepared(Connection::open_with_flags(uri, usual | OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+        return prepared(path, Connection::open_with_flags(uri, usual | OpenFlags::SQLITE_OPEN_READ_ONLY)?);
     }
-    prepared(Connection::open_with_flags(path, usual | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
+    prepared(path, Connection::open_with_flags(path, usual | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
-fn prepared(connection: Connection) -> rusqlite::Result<Connection> {
-    connection.busy_timeout(PATIENCE)?;
+fn prepared(path: &Path, connection: Connection) -> rusqlite::Result<Connection> {
+    busy::wait_patiently(&connection, path)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
@@ -243,13 +239,11 @@ fn read_only() -> rusqlite::Error {
 
 /// Switches to a write-ahead log. Where another process does so at the same moment, SQLite doesn't wait by itself.
 fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
-    let until = Instant::now() + PATIENCE;
+    let mut steps = 0;
     loop {
         // The switch alone doesn't use the memory yet.
         match connection.pragma_update(None, "journal_mode", "WAL").and_then(|()| version(connection)) {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && busy::wait(steps) => steps += 1,
             switched => return switched.map(|_| ()),
         }
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_process};
@@ -33,6 +33,28 @@ pub const FATAL: [i32; 6] = [
 
 /// Set while this process was stopped for touching the terminal of others, and has not written anything since.
 static STOPPED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// The signal by which this process was asked to end, 0 before that.
+static ASKED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// Takes note of signals that ask this process to end, at once and wherever it is: in the middle of a wait that holds up
+/// everything else as well.
+///
+/// # Errors
+/// As the system says.
+pub fn note_requests_to_end(signals: &[i32]) -> io::Result<()> {
+    let asked = ASKED.get_or_init(Arc::default);
+    for signal in signals {
+        flag::register_usize(*signal, asked.clone(), usize::try_from(*signal).unwrap_or(0))?;
+    }
+    Ok(())
+}
+
+/// The signal by which this process was asked to end, if it was.
+pub fn asked_to_end() -> Option<u8> {
+    let signal = ASKED.get()?.load(Ordering::Relaxed);
+    u8::try_from(signal).ok().filter(|signal| *signal != 0)
+}
 
 /// Stops this process; returns when it goes on.
 ///

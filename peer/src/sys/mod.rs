@@ -23,7 +23,7 @@ mod route;
 mod time_zone;
 
 pub use controls::HiddenControls;
-pub use descriptors::open_files_limit;
+pub use descriptors::{is_without_descriptors, open_files_limit};
 pub use durable::{cannot_lock, clear, reserve, sync_all};
 pub use extents::holes;
 pub use file_system::{InodeKey, device, has_steady_inodes, inode_key, is_pseudo};

@@ -8,6 +8,7 @@ small-files    no file is larger than 2 MiB
 quota          what is written is refused for want of quota
 truncates      BEHIND.truncates notes that a file was made longer by truncate
 broken         while there is a BEHIND.broken, nothing can be read behind the second MiB of a file
+no-locks       nothing can be locked by byte ranges (ENOLCK), which is how SQLite locks
 new-inodes     each look at a file finds another number, as on network file systems that forget them
 """
 
@@ -119,5 +120,13 @@ class View(Operations):
     def release(self, path, fh):
         os.close(fh)
 
+
+def no_lock(self, path, fh, cmd, lock):
+    raise FuseOSError(errno.ENOLCK)
+
+
+# A view that has the operation is asked for every lock; otherwise the system does them all.
+if "no-locks" in oddities:
+    View.lock = no_lock
 
 FUSE(View(), mountpoint, foreground=True, nothreads=False, use_ino=True, allow_other=os.geteuid() == 0)

@@ -1,0 +1,245 @@
+//! Waiting for a database that another process holds: in short steps, so that whoever is asked to end does, and with a
+//! word about whom is waited for.
+//!
+//! Who holds it stands in the system's table of locks. To ask for the lock itself would want the file opened once more,
+//! and to close that again would give up all locks that SQLite has on it in this process (fcntl(2)).
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | a wait for the database | `PATIENCE` | an error that names the holder |
+//! | the same when the holder is stopped | `STOPPED_FOR` | as above |
+//! | the same when this process is asked to end | `ONCE_ENDING` | as above |
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
+
+use super::node_lock;
+use crate::sys::{self, command_of, job};
+
+/// How long another process may hold the database.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one that is stopped may.
+const STOPPED_FOR: Duration = Duration::from_millis(1500);
+/// How long one may when this process is asked to end: most hold it for some milliseconds.
+const ONCE_ENDING: Duration = Duration::from_millis(500);
+/// From when on it is told who is waited for.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(20);
+/// When it is looked whether the file system has locks at all: SQLite takes one without for a file that is locked.
+const LOCKS_LOOKED_AT: Duration = Duration::from_millis(200);
+
+/// Databases of this process, as a rule one.
+static DATABASES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Tells the user whom is waited for.
+static TELL: OnceLock<Box<dyn Fn(&str) + Send + Sync>> = OnceLock::new();
+
+/// A process that holds a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) pid: u32,
+    pub(super) command: Option<String>,
+    pub(super) is_stopped: bool,
+}
+
+/// Sets what tells the user that a wait takes long.
+pub fn tell_waits_with(tell: impl Fn(&str) + Send + Sync + 'static) {
+    // Only the first counts: a process has one user.
+    let _ = TELL.set(Box::new(tell));
+}
+
+/// Waits for the database at `path` in this module's way wherever `connection` finds it held.
+pub(super) fn wait_patiently(connection: &rusqlite::Connection, path: &Path) -> rusqlite::Result<()> {
+    databases().insert(path.to_owned());
+    connection.busy_handler(Some(wait))
+}
+
+/// Waits one step of a wait that has gone on for so many; false when that is enough.
+pub(super) fn wait(steps: i32) -> bool {
+    let waited = STEP * u32::try_from(steps).unwrap_or(u32::MAX);
+    let goes_on = may_go_on(waited);
+    if goes_on {
+        std::thread::sleep(STEP);
+    }
+    goes_on
+}
+
+/// Whether a wait that has lasted so long goes on; tells of it when it is time to.
+fn may_go_on(waited: Duration) -> bool {
+    // Counted in steps: each of these moments comes once.
+    let is_moment = |moment: Duration| (moment..moment + STEP).contains(&waited);
+    if waited >= PATIENCE || (waited >= ONCE_ENDING && job::asked_to_end().is_some()) {
+        return false;
+    }
+    let each_second = waited >= STOPPED_FOR && (waited.as_millis() - STOPPED_FOR.as_millis()) % 1000 < STEP.as_millis();
+    let (looks_for_locks, tells) = (is_moment(LOCKS_LOOKED_AT), is_moment(TOLD_AFTER));
+    if !(each_second || looks_for_locks || tells) {
+        return true;
+    }
+    let all = databases().clone();
+    if looks_for_locks && all.iter().any(|path| without_locks(path).is_some()) {
+        return false;
+    }
+    if each_second && all.iter().filter_map(|path| holder(path)).any(|holder| holder.is_stopped) {
+        return false;
+    }
+    if tells && let Some((path, holder)) = all.iter().find_map(|path| Some((path, holder(path)?))) {
+        tell(&format!("waiting for {}, which holds {}", holder.words(), path.display()));
+    }
+    true
+}
+
+fn tell(words: &str) {
+    match TELL.get() {
+        Some(tell) => tell(words),
+        None => tracing::info!("{words}"),
+    }
+}
+
+fn databases() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
+    DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Holder {
+    fn of(pid: u32) -> Self {
+        Self { pid, command: command_of(pid), is_stopped: sys::is_stopped(pid) }
+    }
+
+    /// The process for people.
+    pub(super) fn words(&self) -> String {
+        let command = self.command.as_deref().map(|command| shared::safe_text::safe_line(command).into_owned());
+        format!("process {}{}", self.pid, command.map(|command| format!(" ({command})")).unwrap_or_default())
+    }
+}
+
+/// The other process that holds the database at `path`, if that can be found out.
+pub(super) fn holder(path: &Path) -> Option<Holder> {
+    let in_table = || {
+        let table = fs::read_to_string("/proc/locks").ok()?;
+        let files = [(Part::Database, path.to_owned()), (Part::Memory, beside(path, "-shm"))];
+        let files = files.into_iter().filter_map(|(part, path)| Some((part, fs::metadata(&path).ok()?, path)));
+        files.into_iter().find_map(|(part, metadata, path)| {
+            let device = (major(metadata.dev()), minor(metadata.dev()));
+            let held = held_in(&table, part, metadata.ino());
+            // Some file systems have other numbers there than they tell.
+            let is_there = |lock: &&Lock| lock.device == device || has_open(lock.pid, &path);
+            held.iter().filter(|lock| lock.pid != std::process::id()).find(is_there).map(|lock| Holder::of(lock.pid))
+        })
+    };
+    // A node may be stopped where no table of locks can be read.
+    let stopped_node = || {
+        let home = path.parent()?;
+        let pid = node_lock::holder(home).pid.filter(|pid| sys::is_stopped(*pid))?;
+        node_lock::is_held(home).is_ok_and(|is_held| is_held).then(|| Holder::of(pid))
+    };
+    in_table().or_else(stopped_node)
+}
+
+/// Why nothing beside `path` can be locked, if that is so.
+pub(super) fn without_locks(path: &Path) -> Option<io::Error> {
+    // Not the database itself: see the module.
+    let probe = beside(path, &format!("-lock-{}", std::process::id()));
+    let opened = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&probe);
+    let locked = opened.and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?));
+    // What is left is an empty file, and swept up by the next look.
+    let _ = fs::remove_file(&probe);
+    locked.err().filter(sys::has_no_locks)
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// The files of a database in which locks stand for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Database,
+    /// What the processes of a write-ahead log share.
+    Memory,
+}
+
+/// One line of the system's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lock {
+    pid: u32,
+    device: (u32, u32),
+}
+
+/// The locks in the system's table that keep others from writing to a database, of whose files one has this inode.
+fn held_in(table: &str, part: Part, inode: u64) -> Vec<Lock> {
+    // Bytes that SQLite locks: in the database from its pending byte on; in the memory to write, to put the log into the
+    // database, and to recover (os_unix.c, wal.c).
+    let (first, last) = match part {
+        Part::Database => (0x4000_0000, 0x4000_0000 + 511),
+        Part::Memory => (120, 122),
+    };
+    let lock = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        // A line with an arrow is of somebody who waits.
+        if words.next()? != "POSIX" || words.nth(1)? != "WRITE" {
+            return None;
+        }
+        let pid = words.next()?.parse().ok().filter(|pid| *pid > 0)?;
+        let mut file = words.next()?.split(':');
+        let mut hexadecimal = || u32::from_str_radix(file.next()?, 16).ok();
+        let device = (hexadecimal()?, hexadecimal()?);
+        let is_it = file.next()?.parse::<u64>().ok()? == inode;
+        let begin: u64 = words.next()?.parse().ok()?;
+        let end: u64 = words.next().map(|end| end.parse().unwrap_or(u64::MAX))?;
+        (is_it && begin <= last && end >= first).then_some(Lock { pid, device })
+    };
+    table.lines().filter_map(lock).collect()
+}
+
+fn has_open(pid: u32, path: &Path) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|open| open == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+1: FLOCK  ADVISORY  WRITE 30900 fe:00:7 0 EOF
+2: POSIX  ADVISORY  READ 12 fe:00:7 128 128
+3: POSIX  ADVISORY  WRITE 13 fe:00:7 120 120
+3: -> POSIX  ADVISORY  WRITE 14 fe:00:7 120 120
+4: POSIX  ADVISORY  WRITE 15 fe:00:8 120 120
+5: POSIX  ADVISORY  WRITE 16 fe:00:9 1073741824 1073742335
+6: POSIX  ADVISORY  WRITE 17 103:02:9 0 EOF
+7: POSIX  ADVISORY  WRITE -1 fe:00:9 0 EOF
+8: OFDLCK ADVISORY  WRITE -1 fe:00:7 0 EOF";
+
+    #[test]
+    fn who_keeps_others_from_writing_stands_in_the_table() {
+        let lock = |pid, device| Lock { pid, device };
+        assert_eq!(held_in(TABLE, Part::Memory, 7), [lock(13, (0xfe, 0))]);
+        assert_eq!(held_in(TABLE, Part::Memory, 8), [lock(15, (0xfe, 0))]);
+        assert_eq!(held_in(TABLE, Part::Database, 7), []);
+        assert_eq!(held_in(TABLE, Part::Database, 9), [lock(16, (0xfe, 0)), lock(17, (0x103, 2))]);
+        assert_eq!(held_in("rubbish\n1: POSIX", Part::Database, 9), []);
+    }
+
+    #[test]
+    fn a_wait_ends() {
+        assert!(may_go_on(Duration::ZERO) && may_go_on(Duration::from_secs(5)));
+        assert!(!may_go_on(PATIENCE));
+    }
+
+    #[test]
+    fn a_usual_file_system_has_locks_and_keeps_nothing_of_the_look() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(without_locks(&home.path().join("profile.db")).is_none());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+}
