@@ -153,7 +153,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Whether the system says that there are no locks.
-fn is_without_locks(why: &io::Error) -> bool {
+pub(crate) fn is_without_locks(why: &io::Error) -> bool {
     let codes = [Errno::NOLCK, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::IO];
     Errno::from_io_error(why).is_some_and(|code| codes.contains(&code))
 }

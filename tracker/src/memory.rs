@@ -29,7 +29,7 @@ use shared::tracker::{PeerEntry, SharedFile, Token};
 use tracing::warn;
 
 use crate::registry::{Change, Files, LoginTime, Remembered, Revived};
-use crate::sqlite_file;
+use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
 /// The schema's version; the contents of one that is not known are not worth keeping.
 const VERSION: u32 = 3;
@@ -82,6 +82,10 @@ impl Memory {
     /// When not even a new one can be made.
     pub fn open(path: &Path) -> Result<Self, MemoryError> {
         let db = open(path).or_else(|why| {
+            // The file is not to blame.
+            if sqlite_file::is_without_descriptors() {
+                return Err(MemoryError(format!("{}: {TOO_MANY_OPEN}", path.display())));
+            }
             warn!(path = %path.display(), %why, "who was present is forgotten: the file is put aside");
             put_aside(path);
             open(path)

@@ -9,8 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 use tracing::info;
 
+use crate::folder_lock::{is_without_locks, private_file};
+
+/// Said where a file can't be opened for want of descriptors.
+pub(crate) const TOO_MANY_OPEN: &str =
+    "too many open files; raise the limit with `ulimit -n 4096` (LimitNOFILE= in a unit) and start the tracker again";
 /// How long to wait for another connection that holds the file.
 const BUSY: Duration = Duration::from_secs(5);
 /// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
@@ -31,7 +38,7 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     match with_log() {
         Ok((db, true)) => Ok(db),
         Ok((db, false)) => told_of(path, db),
-        Err(why) if may_want_of_shared_memory(&why) => match with_rollback_journal(path) {
+        Err(why) if may_want_of_shared_memory(&why) && !is_without_descriptors() => match with_rollback_journal(path) {
             Ok(db) => told_of(path, db),
             Err(_) => Err(why),
         },
@@ -95,6 +102,25 @@ fn has_steady_inodes(path: &Path) -> bool {
     #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, trivial_numeric_casts, reason = "see above")]
     let kind = file_system.f_type as i64 & 0xffff_ffff;
     STEADY.contains(&kind)
+}
+
+/// Why SQLite can't lock anything in the folder, if that is so: it takes a file system without locks for one on which
+/// somebody else has the lock.
+pub(crate) fn without_locks(folder: &Path) -> Option<io::Error> {
+    let probe = folder.join(format!(".lock-{}", std::process::id()));
+    let locked = private_file(&probe).and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?));
+    // An empty file that is left behind harms nobody.
+    let _ = std::fs::remove_file(&probe);
+    locked.err().filter(is_without_locks)
+}
+
+/// Whether this process has no descriptor left, which SQLite tells as a file that it can't open.
+pub(crate) fn is_without_descriptors() -> bool {
+    let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    // SQLite opens two at once, and may have given one back by now.
+    let opened: Vec<_> = (0..2).map(|_| std::fs::File::open("/")).collect();
+    let is_full = |why: &io::Error| why.raw_os_error().is_some_and(|why| full.contains(&why));
+    opened.iter().any(|opened| opened.as_ref().is_err_and(is_full))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -8,10 +8,11 @@ use shared::account_name::{Claim, claims};
 use shared::{Fingerprint, UserName};
 
 use super::{Account, AccountStore, StoreError};
-use crate::sqlite_file::{self, FilePlace};
+use crate::registry::{FORMER_KEYS, FormerKey};
+use crate::sqlite_file::{self, FilePlace, TOO_MANY_OPEN};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
-const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [
+const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 3] = [
     |step| {
         step.execute_batch(
             "CREATE TABLE account (
@@ -80,6 +81,12 @@ pub enum OpenError {
         found: usize,
         /// Ours.
         known: usize,
+    },
+    /// No descriptor is left to open it.
+    #[error("can't use the account database {path}: {TOO_MANY_OPEN}")]
+    TooManyOpen {
+        /// The file.
+        path: PathBuf,
     },
     /// It can't be opened, read or written.
     #[error(
@@ -371,6 +378,9 @@ fn taken(error: rusqlite::Error, user: &UserName) -> StoreError {
 
 fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let (path, why) = (path.to_owned(), error.to_string());
+    if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && sqlite_file::is_without_descriptors() {
+        return OpenError::TooManyOpen { path };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, why },
         _ => OpenError::Unusable { path, why },
@@ -501,22 +511,6 @@ mod tests {
     }
 
     #[test]
-    fn what_an_administrator_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = SqliteStore::open(&folder.path().join("db")).unwrap();
-        let (bob, eve): (UserName, UserName) = ("bob".parse().unwrap(), "eve".parse().unwrap());
-        store.create(&account("bob", Some(key(1)))).unwrap();
-        for missing in [store.reset_password(&eve, "x"), store.unbind(&eve), store.remove(&eve)] {
-            assert!(matches!(missing, Err(StoreError::NoAccount)));
-        }
-        store.reset_password(&bob, "new").unwrap();
-        store.unbind(&bob).unwrap();
-        assert_eq!(store.hashes().unwrap(), [(bob.clone(), "new".to_owned())]);
-        store.remove(&bob).unwrap();
-        assert_eq!(store.all().unwrap(), []);
-    }
-
-    #[test]
     fn keys_whose_place_others_took_are_remembered_for_as_long_as_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
@@ -541,6 +535,22 @@ mod tests {
         assert_eq!((kept.len(), &kept[0], kept.last()), (FORMER_KEYS, &former(3), Some(&former(all + 2))));
         store.remove(&bob).unwrap();
         assert_eq!(store.former_keys().unwrap(), []);
+    }
+
+    #[test]
+    fn what_an_administrator_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&folder.path().join("db")).unwrap();
+        let (bob, eve): (UserName, UserName) = ("bob".parse().unwrap(), "eve".parse().unwrap());
+        store.create(&account("bob", Some(key(1)))).unwrap();
+        for missing in [store.reset_password(&eve, "x"), store.unbind(&eve), store.remove(&eve)] {
+            assert!(matches!(missing, Err(StoreError::NoAccount)));
+        }
+        store.reset_password(&bob, "new").unwrap();
+        store.unbind(&bob).unwrap();
+        assert_eq!(store.hashes().unwrap(), [(bob.clone(), "new".to_owned())]);
+        store.remove(&bob).unwrap();
+        assert_eq!(store.all().unwrap(), []);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::archive::{ArchiveError, unpack};
 use super::{DATABASE, IDENTITY, KEY, PRESENCE, sweep};
 use crate::accounts::{OpenError, SqliteStore};
 use crate::memory::Memory;
+use crate::sqlite_file::TOO_MANY_OPEN;
 
 /// Where a backup is unpacked and checked.
 pub(super) const DRAFT: &str = "restore.tmp";
@@ -184,6 +185,7 @@ fn check(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint>), Re
                 format!("a newer tracker made it (schema {found}, this one knows {known}): use that one")
             }
             OpenError::Unusable { why, .. } => format!("its accounts can't be read: {why}"),
+            OpenError::TooManyOpen { .. } => format!("its accounts can't be read: {TOO_MANY_OPEN}"),
         };
         RestoreError::Accounts { path: path(), why }
     })?;

@@ -97,6 +97,9 @@ impl DataFolder {
                 warn!(path = %path.display(), "others may look into the data folder: give the tracker one of its own");
             }
         }
+        if let Some(why) = sqlite_file::without_locks(path) {
+            return Err(DataFolderError::NoLocks { path: path.to_owned(), why });
+        }
         let lock = FolderLock::take(path).map_err(|why| {
             let path = path.to_owned();
             match why {
