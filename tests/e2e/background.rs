@@ -11,6 +11,16 @@ const STOPPED: &str = r#"set -m; stty tostop; "$@" & pid=$!
 until grep -q '^State:.T' /proc/$pid/status; do sleep 0.02; done
 kill %1; while [ -d /proc/$pid ]; do sleep 0.02; done; wait $pid; echo "ended with $?""#;
 
+/// Runs it in front, lets another process stop it, sends it to the background, and ends it there.
+const SENT_BACK: &str = r#"set -m
+(pid=; until pid=$(pgrep -P $$ -x peer) && [ -e "$READY" ]; do sleep 0.02; done; kill -STOP $pid) &
+"$@"; bg %2 >/dev/null; pid=$(pgrep -P $$ -x peer)
+until grep -q '^State:.S' /proc/$pid/status; do sleep 0.02; done
+kill -TERM $pid
+for n in $(seq 250); do [ -d /proc/$pid ] && ! grep -q '^State:.[TZ]' /proc/$pid/status || break; sleep 0.02; done
+grep -q '^State:.T' /proc/$pid/status 2>/dev/null && { echo "it is stopped"; kill -KILL $pid; }
+wait"#;
+
 fn ends(run: Invocation, code: i32) -> String {
     let (_, screen) = run.in_terminal(100, 16).finish();
     assert!(screen.text().contains(&format!("ended with {code}")), "{}", screen.text());
@@ -37,6 +47,22 @@ fn what_is_stopped_for_writing_can_be_ended() {
     let lab = Lab::start();
     let bob = lab.user("bob");
     ends(bob.peer(["serve"]).through_shell(STOPPED), 143);
+}
+
+#[test]
+fn a_view_in_the_background_ends_when_it_is_told_to() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let _his = bob.serve();
+    for words in [&["ui"][..], &["chat", "bob"]] {
+        let ready = lab.join(format!("ready-{}", words[0]));
+        let view = alice.peer(words).env("READY", &ready).through_shell(SENT_BACK).in_terminal(90, 14);
+        view.wait_for_screen("a view", |screen| screen.has_mode("2004") && screen.text().contains("bob"));
+        std::fs::write(&ready, "").unwrap();
+        let (_, screen) = view.finish();
+        // The shell tells it before it is asked.
+        assert!(screen.text().contains("Exit 143"), "{words:?}: {}", screen.text());
+    }
 }
 
 #[test]

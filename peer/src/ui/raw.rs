@@ -119,6 +119,11 @@ pub(super) fn size() -> Size {
 
 /// Gives the terminal back in whatever state it is, for a process that is about to end without a word.
 pub fn give_back() {
+    if job::is_in_background() {
+        // Others have the terminal and set it as they need it: to touch it would stop this process instead.
+        TAKEN.store(false, Ordering::SeqCst);
+        return;
+    }
     show_input();
     if TAKEN.load(Ordering::SeqCst) && !ALTERNATE.load(Ordering::SeqCst) {
         // The line being written and what is below it.
@@ -130,6 +135,11 @@ pub fn give_back() {
 fn leave(kind: Kind) {
     // Once: to leave the other screen again would put the cursor where it was before, over what was printed since.
     if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    if job::is_in_background() {
+        // Others have the terminal and set it as they need it: to touch it would stop this process instead.
+        output::release();
         return;
     }
     let mut out = io::stdout();
