@@ -226,3 +226,22 @@ fn a_tracker_on_a_taken_port_says_so_and_the_first_one_stays() {
     second.says("tracker:");
     lab.user("alice").peer(["list"]).run().exits(0);
 }
+
+#[test]
+fn a_fetch_with_few_descriptors_brings_every_file() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for number in 0..60 {
+        files::write(lab.join(format!("many/{number}.bin")), files::noise(number, 3000));
+    }
+    for number in 0..6 {
+        files::write(lab.join(format!("many/large{number}.bin")), files::noise(100 + number, 3 << 20));
+    }
+    bob.share([lab.join("many")]);
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    let fetch = alice.peer(["fetch", "bob", "many/", "-j", "8", "-o"]).arg(&here);
+    fetch.through_shell("ulimit -n 40; exec \"$@\"").run().exits(0);
+    assert_eq!(names_in(&here.join("many")).len(), 66);
+    assert_same(here.join("many/large5.bin"), lab.join("many/large5.bin"));
+}

@@ -14,9 +14,10 @@ use shared::{Fingerprint, UserName};
 
 use super::amount::size;
 use super::disk_error::{Shortage, is_of_disk, obstacle_words, shown, stream_words, words};
+use super::now_ms;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
-use crate::sys::{FolderObstacle, time_zone};
+use crate::sys::{FolderObstacle, is_out_of_descriptors, time_zone};
 
 /// Why something was not done. Every message says what to do next where there is something to be done.
 #[derive(Debug, thiserror::Error)]
@@ -406,6 +407,11 @@ impl Error {
     /// An error of the file or folder at `path`.
     pub fn disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Disk { path: path.to_owned(), source }
+    }
+
+    /// Whether a file could not be opened because too many are open.
+    pub fn is_for_want_of_descriptors(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if is_out_of_descriptors(source))
     }
 
     /// Whether whoever read standard output had enough, which is no error to anybody.

@@ -81,6 +81,8 @@ pub(super) struct Plan {
     /// Manifests that were asked for: of which file, from whom, when.
     manifests: Vec<(FileNo, SourceNo, Instant)>,
     open: usize,
+    /// Files of several groups that may be open at once.
+    open_at_most: usize,
     unsettled: usize,
     streams: u32,
     /// One file after another, group by group.
@@ -153,9 +155,15 @@ impl Plan {
             flying: Vec::new(),
             manifests: Vec::new(),
             open: 0,
+            open_at_most: if in_order { 1 } else { OPEN_FILES },
             streams: u32::try_from(streams).unwrap_or(u32::MAX).max(1),
             in_order,
         }
+    }
+
+    /// Fewer files of several groups are open at once where there are few descriptors.
+    pub(super) fn limit_open_files(&mut self, at_most: usize) {
+        self.open_at_most = self.open_at_most.min(at_most).max(1);
     }
 
     /// A source of the files that `has` says; `None` when there are too many sources.

@@ -163,6 +163,7 @@ impl Rounds<'_> {
         let (caller, request, in_order) = (self.caller, self.request, self.in_order);
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let mut plan = Plan::new(orders.iter().map(|order| order.layout), streams, in_order);
+        plan.limit_open_files(writer::files_at_once());
         let copies = Copies::among(&orders);
         copies.waiting().for_each(|file| plan.hold(file));
         let orders = Arc::new(orders);

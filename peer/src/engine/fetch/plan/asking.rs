@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FIRST_BYTES, FileNo, Flying, OPEN_FILES, Plan, RUN_BYTES, RUN_TIME, SourceNo, Stage, Work, bit, index};
+use super::{FIRST_BYTES, FileNo, Flying, Plan, RUN_BYTES, RUN_TIME, SourceNo, Stage, Work, bit, index};
 
 /// Groups that can be asked for, all of them in the same range of [`File::pending`].
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +27,7 @@ impl Plan {
     /// Begins a waiting file, unless enough files are open.
     pub(super) fn begin(&mut self, no: FileNo, source: SourceNo, now: Instant) -> Option<Work> {
         let single = self.files[no].layout.groups() == 1;
-        let limit = if self.in_order { 1 } else { OPEN_FILES };
+        let limit = self.open_at_most;
         if self.open >= limit && (!single || self.in_order) {
             return None;
         }

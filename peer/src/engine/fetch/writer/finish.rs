@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Desk, FileEnd, Outcome, WHOLE};
+use super::{Desk, FileEnd, Outcome, WHOLE, with_descriptors};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::Whole;
@@ -23,7 +23,7 @@ pub(super) fn run(desk: &Desk, mut whole: mpsc::Receiver<(FileNo, Whole)>) {
 /// The content first, then the names, then the folders: a name never stands for content that a power cut could take.
 fn finish(desk: &Desk, batch: Vec<(FileNo, Whole)>) {
     let fail = |file: FileNo, error: Error| desk.tell(Outcome::Failed { file, error });
-    let stamped = keep(batch, |_, whole| whole.stamp(), fail);
+    let stamped = keep(batch, |_, whole| with_descriptors(|| whole.stamp()), fail);
     let files: Vec<_> = stamped.iter().map(|(_, whole)| whole.file()).collect();
     let mut synced = sync_all(&files).into_iter();
     let durable =
@@ -31,7 +31,11 @@ fn finish(desk: &Desk, batch: Vec<(FileNo, Whole)>) {
     let mut placed = Vec::with_capacity(durable.len());
     let named = keep(
         durable,
-        |file, whole| whole.put_in_place().map(|landing| placed.push((file, whole.folder_path(), landing))),
+        |file, whole| {
+            let landing = with_descriptors(|| whole.put_in_place())?;
+            placed.push((file, whole.folder_path(), landing));
+            Ok(())
+        },
         fail,
     );
     let mut folders: Vec<&Arc<Folder>> = named.iter().map(|(_, whole)| whole.folder()).collect();

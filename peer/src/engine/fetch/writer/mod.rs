@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
 use shared::peer::FileStat;
@@ -34,7 +35,7 @@ use super::courtesy::Courtesy;
 use super::destination::{Landing, Spot};
 use super::plan::SourceNo;
 use crate::engine::Error;
-use crate::sys::on_disk;
+use crate::sys::{on_disk, open_files_limit};
 
 /// Jobs that may wait before each thread: small groups go from thread to thread in batches.
 const QUEUE: usize = 64;
@@ -42,6 +43,9 @@ const QUEUE: usize = 64;
 const ROOM_KIB: u32 = 3 * 1024;
 /// Whole files that may wait for being made durable together; each holds a descriptor or two.
 const WHOLE: usize = 64;
+/// How long a file waits for a descriptor where none is left, and between two tries.
+const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(10);
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
 /// Room made for a group before its first byte.
 const RESERVED_BYTES: usize = 4 << 20;
 /// Emptied buffers that are kept for reuse.
@@ -168,7 +172,7 @@ pub(super) fn start(
     let desk = Desk { orders, closed, outcomes, buffers: buffers.clone(), courtesy };
     let (jobs, unchecked) = mpsc::channel(QUEUE);
     let (to_write, checked) = mpsc::channel(QUEUE);
-    let (to_finish, whole) = mpsc::channel(WHOLE);
+    let (to_finish, whole) = mpsc::channel(WHOLE.min(files_at_once()));
     let (check, write, finish) = (desk.clone(), desk.clone(), desk);
     let threads = Threads([
         thread("check", move || check::run(&check, unchecked, &to_write))?,
@@ -177,6 +181,29 @@ pub(super) fn start(
     ]);
     let room = Arc::new(Semaphore::new(usize::try_from(ROOM_KIB).unwrap_or(1)));
     Ok((WriterHandle { jobs, room, buffers }, told, threads))
+}
+
+/// Returns how many files may wait open at each place where they do, by the limit on open files.
+pub(super) fn files_at_once() -> usize {
+    /// For everything else: sockets, databases, folders.
+    const OTHERS: u64 = 24;
+    /// Two descriptors a file; files are being fetched, wait to be finished, and are finished.
+    const A_FILE: u64 = 8;
+    let limit = open_files_limit().unwrap_or(u64::MAX);
+    usize::try_from(limit.saturating_sub(OTHERS) / A_FILE).unwrap_or(usize::MAX).max(1)
+}
+
+/// Does something that needs descriptors. Where none is left it waits for those that others give back.
+fn with_descriptors<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let until = Instant::now() + DESCRIPTOR_PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if error.is_for_want_of_descriptors() && Instant::now() < until => {
+                std::thread::sleep(DESCRIPTOR_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -7,7 +7,7 @@ use shared::{GroupSet, Layout, ZeroRuns};
 use tokio::sync::mpsc;
 
 use super::check::{Checked, Right};
-use super::{Desk, FileEnd, Group, Outcome, Sink};
+use super::{Desk, FileEnd, Group, Outcome, Sink, with_descriptors};
 use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial::{Partial, Whole, Written};
@@ -76,7 +76,7 @@ struct InOrder {
 
 impl Writer {
     fn open(&mut self, file: FileNo, manifest: &Manifest, zeros: &ZeroRuns) {
-        match self.target(file, Some((manifest, zeros))) {
+        match with_descriptors(|| self.target(file, Some((manifest, zeros)))) {
             Ok(target) => {
                 let (mut present, bytes, whole, part) = match &target {
                     Target::Disk(partial) => {
@@ -158,7 +158,7 @@ impl Writer {
     fn write(&mut self, file: FileNo, right: Right) -> Result<Written, Error> {
         let groups = self.desk.order(file)?.layout.groups();
         if groups == 1 && !self.targets.contains_key(&file) {
-            let target = self.target(file, None)?;
+            let target = with_descriptors(|| self.target(file, None))?;
             self.targets.insert(file, target);
         }
         let Group { group, ref bytes, .. } = *right.get();
