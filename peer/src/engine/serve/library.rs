@@ -134,11 +134,17 @@ impl Library {
             let named = match found.map(|share| (freshness(&share), share)) {
                 Some((Freshness::Fresh | Freshness::Touched, share)) => Named::Whole(share),
                 Some((Freshness::Changed { grown }, share)) => match open_regular(&share.path) {
-                    Err(why) if !is_gone(&why) => Named::Unreadable(plain_message(&why)),
+                    Err(why) if !is_gone(&why) => {
+                        opener.faults().tell(&share.path, &why);
+                        Named::Unreadable(plain_message(&why))
+                    }
                     _ => Named::Changed { share, grown },
                 },
                 Some((Freshness::Missing, _)) => Named::Nothing,
-                Some((Freshness::Unreadable(why), _)) => Named::Unreadable(why),
+                Some((Freshness::Unreadable(why), share)) => {
+                    opener.faults().tell(&share.path, &why);
+                    Named::Unreadable(why)
+                }
                 None => {
                     profile.partials_named(&name)?.into_iter().find_map(Part::open).map_or(Named::Nothing, Named::Part)
                 }
@@ -163,7 +169,10 @@ impl Library {
     fn describe_changed(&self, to: &UserName, share: Share, grown: bool, owner_only: bool) -> Result<Answer, Refusal> {
         match self.stale.standing(to, &share.name, grown, Instant::now()) {
             Standing::Described => Ok(Answer::Stat(stat_of(&share, owner_only))),
-            Standing::Unreadable(why) => Err(refusal(&ReadFailure::Unreadable(why))),
+            Standing::Unreadable(why) => {
+                self.opener.faults().tell(&share.path, &why);
+                Err(refusal(&ReadFailure::Unreadable(why)))
+            }
             Standing::Waiting => {
                 self.stale.add(share.name, StaleReason::Metadata);
                 Err(refusal(&ReadFailure::Changed))

@@ -7,6 +7,7 @@ mod library;
 mod opening;
 mod part;
 mod pieces;
+mod read_faults;
 mod reading;
 mod stale;
 mod uploads;

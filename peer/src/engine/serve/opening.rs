@@ -15,6 +15,7 @@ use super::copy_search::{CopySearch, PastSearches, RecordedCopy, Wanted};
 use super::library::{Refusal, not_found};
 use super::part::Part;
 use super::pieces::Pieces;
+use super::read_faults::ReadFaultLog;
 use super::reading::{ManifestSource, OpenShare, Proof, ProofNote, Ranges, ReadAhead, ReadFailure, failure};
 use super::stale::StaleReason;
 use super::versions::{ProvedVersions, ServedVersion, ServedVersions};
@@ -68,6 +69,7 @@ pub(super) struct Opener {
     private: Arc<PrivateData>,
     /// When a lack of descriptors was last told.
     told: Arc<Mutex<Option<Instant>>>,
+    faults: ReadFaultLog,
 }
 
 /// What proves a file that is offered.
@@ -82,12 +84,18 @@ impl Opener {
     pub(super) fn new(profile: Profile) -> Self {
         let (versions, proved, pieces, searches) = (Arc::default(), Arc::default(), Pieces::default(), Arc::default());
         let private = Arc::new(PrivateData::of(&profile));
-        Self { profile, versions, proved, pieces, searches, private, told: Arc::default() }
+        let faults = ReadFaultLog::default();
+        Self { profile, versions, proved, pieces, searches, private, told: Arc::default(), faults }
     }
 
     /// Whether a share is never served, whatever the catalogue says.
     pub(super) fn is_private(&self, share: &Share) -> bool {
         self.private.covers(share)
+    }
+
+    /// Files that can't be read, as they are told.
+    pub(super) const fn faults(&self) -> &ReadFaultLog {
+        &self.faults
     }
 
     /// Files that were found to be the same although their metadata differ.
@@ -191,7 +199,7 @@ impl Opener {
             return Err(Unopened::Changed(changed));
         }
         if let Some((path, why)) = unreadable {
-            tracing::error!("{} can't be read: {why}", path.display());
+            self.faults.tell(&path, &why);
             let failure = ReadFailure::Unreadable(why);
             return Err(Unopened::Refused((failure.code(), failure.message())));
         }
@@ -308,7 +316,8 @@ impl Opener {
         let layout = proof.layout;
         let ranges = byte_ranges(&layout, &get.groups)?;
         let bytes = ranges.iter().map(|(start, end)| end - start).sum();
-        let mut rest = Ranges::new(file, path, proof, ranges, piece_bytes, self.pieces.clone());
+        let (buffers, faults) = (self.pieces.clone(), self.faults.clone());
+        let mut rest = Ranges::new(file, path, proof, ranges, piece_bytes, buffers, faults);
         let first = match rest.read() {
             Some(Err(failure)) => return Ok(Err(failure)),
             first => first,

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::pieces::Pieces;
+use super::read_faults::ReadFaultLog;
 use super::versions::ProvedVersions;
 use crate::profile::Profile;
 use crate::sys::{FileId, id_of, plain_message};
@@ -97,6 +98,7 @@ pub(super) struct Ranges {
     left: VecDeque<(u64, u64)>,
     piece_bytes: u64,
     buffers: Pieces,
+    faults: ReadFaultLog,
 }
 
 /// The group that is being compared and sent.
@@ -176,8 +178,9 @@ impl Ranges {
         left: VecDeque<(u64, u64)>,
         piece_bytes: u64,
         buffers: Pieces,
+        faults: ReadFaultLog,
     ) -> Self {
-        Self { file, path, proof, in_hand: InHand::Nothing, left, piece_bytes, buffers }
+        Self { file, path, proof, in_hand: InHand::Nothing, left, piece_bytes, buffers, faults }
     }
 
     /// The next bytes.
@@ -191,7 +194,7 @@ impl Ranges {
             _ => drop(self.left.pop_front()),
         }
         if let Err(ReadFailure::Unreadable(why)) = &piece {
-            tracing::error!("{} can't be read: {why}", self.path.display());
+            self.faults.tell(&self.path, why);
         }
         Some(piece)
     }
@@ -365,7 +368,8 @@ mod tests {
             let manifest = ManifestSource::Known(self.manifest.clone());
             let proof = Proof { layout: self.layout, manifest, trusted, proved: None };
             let file = self.file.try_clone().unwrap();
-            Ranges::new(file, "x".into(), proof, left.iter().copied().collect(), piece_bytes, Pieces::default())
+            let (left, faults) = (left.iter().copied().collect(), ReadFaultLog::default());
+            Ranges::new(file, "x".into(), proof, left, piece_bytes, Pieces::default(), faults)
         }
 
         fn id(&self) -> Option<FileId> {

@@ -1,0 +1,56 @@
+//! Files that can't be read, told in the log: each once a minute, however often and by however many it is asked for.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | files that are remembered as told | `REMEMBERED` | all are forgotten, and told again |
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often one file is told of.
+const EVERY: Duration = Duration::from_secs(60);
+/// Files that are remembered.
+const REMEMBERED: usize = 1024;
+
+/// A log of files that can't be read. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReadFaultLog(Arc<Mutex<HashMap<PathBuf, Instant>>>);
+
+impl ReadFaultLog {
+    /// Tells that a file can't be read, unless it was told lately.
+    pub(super) fn tell(&self, path: &Path, why: impl std::fmt::Display) {
+        if self.is_news(path, Instant::now()) {
+            tracing::error!("{} can't be read: {why}", path.display());
+        }
+    }
+
+    fn is_news(&self, path: &Path, now: Instant) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(path).is_some_and(|then| now.saturating_duration_since(*then) < EVERY) {
+            return false;
+        }
+        if told.len() >= REMEMBERED {
+            told.clear();
+        }
+        told.insert(path.to_owned(), now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_is_told_of_once_a_minute() {
+        let (log, begin) = (ReadFaultLog::default(), Instant::now());
+        let (film, book) = (Path::new("/disk/film"), Path::new("/disk/book"));
+        assert!(log.is_news(film, begin) && log.is_news(book, begin));
+        assert!(!log.is_news(film, begin + EVERY / 2));
+        assert!(log.is_news(film, begin + EVERY));
+        (0..2 * REMEMBERED).for_each(|n| drop(log.is_news(&PathBuf::from(n.to_string()), begin)));
+        assert!(log.0.lock().unwrap().len() <= REMEMBERED);
+    }
+}
