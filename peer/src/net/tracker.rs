@@ -74,7 +74,7 @@ impl TrackerLink {
     ) -> Result<Self, TrackerError> {
         let text = address.to_string();
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
-        let addresses = address.resolve().await.map_err(unreachable)?;
+        let addresses = address.resolve(known.is_some()).await.map_err(unreachable)?;
         let connected = first_success(&addresses, STAGGER, |address| {
             let pin = known.map_or_else(ServerPin::first_contact, ServerPin::exactly);
             let config = certs::tracker_client(Some(identity), &pin);
@@ -270,7 +270,8 @@ fn error_of(
         }
         _ => {}
     }
-    let is_named = address.is_name();
+    // Addresses that nobody wrote are told apart.
+    let is_named = address.is_name() || failures.len() > 1;
     let words = |(at, failure): (SocketAddr, Failure)| {
         let why = match failure {
             Failure::Unreachable(why) => why,

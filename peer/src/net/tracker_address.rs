@@ -9,7 +9,7 @@ use shared::limits::TRACKER_PORT;
 use tokio::net::TcpStream;
 
 use super::race::{families_in_turn, first_success};
-use crate::sys;
+use crate::sys::{self, LocalAddress};
 
 /// For a name to be resolved, and for a connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
@@ -113,6 +113,14 @@ fn link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<Host, String> {
     }
 }
 
+/// A link-local address on the interface that was named, then on the others that have such addresses.
+fn on_interfaces(address: SocketAddrV6, named: Option<u32>, local: &[LocalAddress]) -> Vec<SocketAddr> {
+    let others = sys::link_local_interfaces(local).into_iter().map(|(index, _)| index);
+    let scopes = named.into_iter().chain(others.filter(|index| Some(*index) != named));
+    let on = |scope| SocketAddr::from(SocketAddrV6::new(*address.ip(), address.port(), 0, scope));
+    scopes.map(on).take(ADDRESSES_OF_A_NAME).collect()
+}
+
 fn without_interface(ip: Ipv6Addr) -> String {
     let local = sys::local_addresses();
     let interfaces = sys::link_local_interfaces(&local);
@@ -146,7 +154,7 @@ impl TrackerAddress {
 
     /// Whether something listens there.
     pub async fn takes_connections(&self) -> bool {
-        let Ok(addresses) = self.resolve().await else { return false };
+        let Ok(addresses) = self.resolve(false).await else { return false };
         let connected = first_success(&addresses, STAGGER, |address| async move {
             tokio::time::timeout(CONNECT, TcpStream::connect(address)).await.map_err(|_| ())?.map_err(|_| ())
         });
@@ -158,22 +166,37 @@ impl TrackerAddress {
         matches!(self.host, Host::Name(_))
     }
 
-    /// The addresses to try, the likeliest first, at least one.
+    /// The addresses to try, the likeliest first, at least one. A link-local address whose key `is_known` is tried on the
+    /// other interfaces, too: a machine that goes from cable to wireless reaches the same tracker by another one.
     ///
     /// # Errors
     /// Why there are none, for people.
-    pub(super) async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+    pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, String> {
         match &self.host {
             Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
-            Host::LinkLocal { ip, interface } => match sys::interface_index(interface) {
-                Some(scope) => Ok(vec![SocketAddrV6::new(*ip, self.port, 0, scope).into()]),
-                None => Err(format!("there is no interface {interface}; {}", without_interface(*ip))),
-            },
+            Host::LinkLocal { ip, interface } => {
+                let named = sys::interface_index(interface);
+                let local = if is_known { sys::local_addresses() } else { Vec::new() };
+                match on_interfaces(SocketAddrV6::new(*ip, self.port, 0, 0), named, &local) {
+                    none if none.is_empty() => {
+                        Err(format!("there is no interface {interface}; {}", without_interface(*ip)))
+                    }
+                    some => Ok(some),
+                }
+            }
             Host::Name(name) => {
                 let resolved = tokio::time::timeout(CONNECT, tokio::net::lookup_host((name.as_str(), self.port))).await;
                 let resolved =
                     resolved.map_err(|_| format!("its name is not resolved within {} s", CONNECT.as_secs()))?;
-                let mut addresses = families_in_turn(resolved.map_err(|why| sys::plain_message(&why))?);
+                let local = sys::local_addresses();
+                let resolved = resolved.map_err(|why| sys::plain_message(&why))?.flat_map(|address| match address {
+                    // Files of hosts and resolvers know no interfaces.
+                    SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+                        on_interfaces(v6, None, &local)
+                    }
+                    address => vec![address],
+                });
+                let mut addresses = families_in_turn(resolved);
                 addresses.truncate(ADDRESSES_OF_A_NAME);
                 if addresses.is_empty() { Err("its name has no address".to_owned()) } else { Ok(addresses) }
             }
@@ -256,6 +279,29 @@ mod tests {
         assert!(why.contains("[fd00::1]:8000 or [fd00::1:8000]:8000"), "{why}");
         // Without brackets there is nothing else that it could be.
         assert_eq!("1:2:3:4:5:6:7:8000".parse::<TrackerAddress>().unwrap().to_string(), "[1:2:3:4:5:6:7:8000]:8000");
+    }
+
+    #[test]
+    fn a_link_local_address_is_tried_on_all_interfaces_the_named_one_first() {
+        let local = |index, ip: &str| LocalAddress {
+            ip: ip.parse().unwrap(),
+            prefix: 64,
+            interface: format!("if{index}"),
+            index,
+            kind: sys::InterfaceKind::Ordinary,
+            is_lasting: true,
+            is_running: true,
+        };
+        let all = [local(2, "fe80::1"), local(3, "10.0.0.1"), local(4, "fe80::1")];
+        let texts = |named, local: &[LocalAddress]| {
+            let address = "[fe80::9]:8000".parse().unwrap();
+            on_interfaces(address, named, local).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(Some(4), &all), ["[fe80::9%4]:8000", "[fe80::9%2]:8000"]);
+        // The one that was named is gone.
+        assert_eq!(texts(None, &all), ["[fe80::9%2]:8000", "[fe80::9%4]:8000"]);
+        assert_eq!(texts(Some(4), &[]), ["[fe80::9%4]:8000"]);
+        assert!(texts(None, &[]).is_empty());
     }
 
     proptest! {
