@@ -294,6 +294,7 @@ async fn probe_in_time(service: Arc<Service>) {
 /// The lines that say the tracker is ready. A closed standard output is nobody's error.
 fn announce(addresses: &[SocketAddr], fingerprint: Fingerprint, data_folder: &Path) {
     let mut stdout = io::stdout().lock();
+    let addresses: Vec<String> = addresses.iter().map(|address| listeners::shown(*address)).collect();
     let lines: String = addresses.iter().map(|address| format!("tracker listening on {address}\n")).collect();
     let told = writeln!(stdout, "{lines}fingerprint {fingerprint}");
     if let Err(why) = told.and_then(|()| stdout.flush())
@@ -301,7 +302,7 @@ fn announce(addresses: &[SocketAddr], fingerprint: Fingerprint, data_folder: &Pa
     {
         warn!(%why, "standard output can't be written");
     }
-    let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let addresses = addresses.join(", ");
     manager::ready(&format!("listening on {addresses}"));
     info!(%addresses, %fingerprint, data_folder = %data_folder.display(), "ready");
 }

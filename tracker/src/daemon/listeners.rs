@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket, sockopt};
@@ -37,8 +38,12 @@ impl Reachable {
 
 /// Reads `IP:PORT`. The scope of a link-local address may be an interface's name: `[fe80::1%eth0]:8000`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
+    match text.parse() {
+        Ok(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            return Err(without_scope(v6));
+        }
+        Ok(address) => return Ok(address),
+        Err(_) => {}
     }
     scoped(text).ok_or_else(|| {
         format!("{text:?} is no address and port of this machine, such as 192.0.2.7:8000, [2001:db8::7]:8000 or [fe80::7%eth0]:8000")
@@ -122,14 +127,44 @@ fn is_without_family(why: &io::Error) -> bool {
     Errno::from_io_error(why).is_some_and(|code| codes.contains(&code))
 }
 
+fn without_scope(address: SocketAddrV6) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    // Linux lists address and interface, the first and the last word of a line.
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let all: Vec<(Ipv6Addr, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let bits = u128::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
+            Some((Ipv6Addr::from_bits(bits), line.split_whitespace().last()?))
+        })
+        .collect();
+    let own = all.iter().find(|(one, _)| one == ip);
+    let name = own.or_else(|| all.iter().find(|(one, _)| one.is_unicast_link_local())).map_or("eth0", |(_, name)| name);
+    format!("{ip} needs the interface it is on: write [{ip}%{name}]:{port}")
+}
+
+/// An address as people write it, the scope of a link-local one by its interface's name.
+pub(super) fn shown(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+            let name = any_socket().and_then(|any| netdevice::index_to_name(any, v6.scope_id()).ok());
+            name.map_or_else(|| v6.to_string(), |name| format!("[{}%{name}]:{}", v6.ip(), v6.port()))
+        }
+        address => address.to_string(),
+    }
+}
+
+fn any_socket() -> Option<OwnedFd> {
+    let any = |family| socket(family, SocketType::DGRAM, None);
+    any(AddressFamily::INET).or_else(|_| any(AddressFamily::INET6)).ok()
+}
+
 fn scoped(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.strip_prefix('[')?.split_once("]:")?;
     let (ip, interface) = host.split_once('%')?;
     let (ip, port): (Ipv6Addr, u16) = (ip.parse().ok()?, port.parse().ok()?);
-    let any = socket(AddressFamily::INET, SocketType::DGRAM, None)
-        .or_else(|_| socket(AddressFamily::INET6, SocketType::DGRAM, None))
-        .ok()?;
-    let scope = netdevice::name_to_index(any, interface).ok()?;
+    let by_number = || interface.parse().ok();
+    let scope = netdevice::name_to_index(any_socket()?, interface).ok().or_else(by_number)?;
     Some(SocketAddrV6::new(ip, port, 0, scope).into())
 }
 
@@ -189,6 +224,10 @@ mod tests {
     #[test]
     fn a_scope_may_be_a_name_or_a_number() {
         assert_eq!(address("[fe80::1%lo]:8000"), address("[fe80::1%1]:8000"));
+        assert_eq!(shown(address("[fe80::1%1]:8000").unwrap()), "[fe80::1%lo]:8000");
+        assert_eq!(shown(address("[2001:db8::1]:8000").unwrap()), "[2001:db8::1]:8000");
+        let unclear = address("[fe80::1]:8100").unwrap_err();
+        assert!(unclear.contains("write [fe80::1%") && unclear.ends_with("]:8100"), "{unclear}");
         for wrong in ["", "8000", "localhost:8000", "[fe80::1%nosuchdevice]:8000", "10.0.0.1", "fe80::1%lo:8000"] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
