@@ -8,19 +8,37 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// The folder in which this user's programs put their sockets, made if it isn't there: in `$XDG_RUNTIME_DIR`, else in
-/// the folder for temporary files.
+/// The folder in which this user's programs put their sockets, made if it isn't there: in `$XDG_RUNTIME_DIR`, where that
+/// usually is, in the folder for temporary files, or where that usually is: the first that can be had.
 ///
 /// # Errors
-/// As the system says, or when somebody else could get at what is in it.
+/// As the system says, or when somebody else could get at what is in it; each folder that was tried is named.
 pub fn runtime_folder() -> io::Result<PathBuf> {
-    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(given) = given
-        && let Ok(folder) = private_folder(given.join("vizinho"))
-    {
-        return Ok(folder);
+    let (user, given) = (geteuid().as_raw(), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
+    let given = given.filter(|path| path.is_absolute()).map(|path| path.join("vizinho"));
+    let usual = Path::new("/run/user").join(user.to_string()).join("vizinho");
+    let own = format!("vizinho-{user}");
+    let others = [usual, std::env::temp_dir().join(&own), Path::new("/tmp").join(&own)];
+    first_private(given.into_iter().chain(others))
+}
+
+fn first_private(candidates: impl IntoIterator<Item = PathBuf>) -> io::Result<PathBuf> {
+    let (mut tried, mut refusals, mut kind) = (Vec::new(), Vec::new(), io::ErrorKind::NotFound);
+    for path in candidates {
+        if tried.contains(&path) {
+            continue;
+        }
+        match private_folder(path.clone()) {
+            Ok(folder) => return Ok(folder),
+            Err(why) => {
+                kind = why.kind();
+                refusals.push(format!("{}: {}", path.display(), super::plain_message(&why)));
+                tried.push(path);
+            }
+        }
     }
-    private_folder(std::env::temp_dir().join(format!("vizinho-{}", geteuid().as_raw())))
+    let words = format!("no folder for sockets can be had ({}); set XDG_RUNTIME_DIR to one", refusals.join("; "));
+    Err(io::Error::new(kind, words))
 }
 
 /// Whether a socket's other end is a process of this user, or of the administrator.
@@ -43,7 +61,7 @@ fn private_folder(path: PathBuf) -> io::Result<PathBuf> {
     if is_private(&path)? {
         return Ok(path);
     }
-    let why = format!("{} belongs to somebody else, or others can get into it", path.display());
+    let why = "it belongs to somebody else, or others can get into it";
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
@@ -68,6 +86,11 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         assert!(private_folder(path.clone()).is_err());
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+        let (missing, wrong) = (home.path().join("no/run"), home.path().join("file"));
+        std::fs::File::create(&wrong).unwrap();
+        assert_eq!(first_private([missing.clone(), wrong.clone(), path.clone()]).unwrap(), path);
+        let refused = first_private([missing.clone(), wrong.clone(), missing.clone()]).unwrap_err().to_string();
+        assert!([&missing, &wrong].iter().all(|path| refused.contains(&*path.to_string_lossy())), "{refused}");
         symlink(&path, home.path().join("link")).unwrap();
         assert!(private_folder(home.path().join("link")).is_err());
     }
