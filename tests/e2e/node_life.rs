@@ -74,6 +74,29 @@ fn serve_takes_over_from_a_conversation_which_goes_on() {
 }
 
 #[test]
+fn of_two_that_take_over_at_once_one_does() {
+    let lab = Lab::start();
+    let (_alice, bob) = (lab.user("alice"), lab.user("bob"));
+    let mut view = bob.peer(["chat", "alice"]).in_terminal(80, 20);
+    view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
+    let mut nodes = [bob.peer(["serve"]).start(), bob.peer(["serve"]).start()];
+    let until = std::time::Instant::now() + tests::PATIENCE;
+    // One of the two tells it, and nobody knows which.
+    while nodes.iter().all(tests::Process::is_running) {
+        assert!(std::time::Instant::now() < until, "{} {}", nodes[0].said(), nodes[1].said());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    if nodes[1].is_running() {
+        nodes.reverse();
+    }
+    let [winner, loser] = nodes;
+    loser.finish().exits(1).says("already running");
+    winner.wait_for("online as bob at ");
+    view.press("\u{4}");
+    view.finish().0.exits(0);
+}
+
+#[test]
 fn serve_waits_for_a_command_that_needs_its_own_node() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
