@@ -432,6 +432,7 @@ fn containers_that_come_and_go_are_nothing_to_tell() {
 #[test]
 fn an_address_that_changes_while_the_tracker_is_dialled() {
     let Some(scene) = scene(V4, 10_000) else { return };
+    let _alice = scene.alice();
     let node = scene.serve("1G");
     // The tracker is dialled from an address that goes, by a cable on which nothing comes back.
     scene.network.set_cable(&scene.bob, "eth0", false);

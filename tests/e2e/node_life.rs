@@ -80,11 +80,11 @@ fn of_two_that_take_over_at_once_one_does() {
     let mut view = bob.peer(["chat", "alice"]).in_terminal(80, 20);
     view.wait_for_screen("an empty line", |screen| screen.cursor_line() == ">");
     let mut nodes = [bob.peer(["serve"]).start(), bob.peer(["serve"]).start()];
-    let until = std::time::Instant::now() + tests::PATIENCE;
+    let until = Instant::now() + tests::PATIENCE;
     // One of the two tells it, and nobody knows which.
     while nodes.iter().all(tests::Process::is_running) {
-        assert!(std::time::Instant::now() < until, "{} {}", nodes[0].said(), nodes[1].said());
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(Instant::now() < until, "{} {}", nodes[0].said(), nodes[1].said());
+        std::thread::sleep(Duration::from_millis(10));
     }
     if nodes[1].is_running() {
         nodes.reverse();

@@ -107,7 +107,8 @@ async fn come_to_terms(context: &Context, me: &Me) -> Result<Beside, Error> {
         Lifetime::Lasting => return Err(ProfileError::NodeRuns { pid: Some(pid) }.into()),
     }
     drop(node);
-    while me.profile.is_node_running()? {
+    // Another one may take its place first, and is not waited for.
+    while me.profile.is_node_running()? && me.profile.node_holder().pid == Some(pid) {
         tokio::time::sleep(LOOK).await;
     }
     Ok(Beside::Ended)
