@@ -258,7 +258,7 @@ mod tests {
             let dialled = dialled(&addresses, &all, None);
             prop_assert!(dialled.len() <= DIALLED);
             for list in [announced, dialled] {
-                let distinct: std::collections::BTreeSet<_> = list.iter().collect();
+                let distinct: BTreeSet<_> = list.iter().collect();
                 prop_assert_eq!(distinct.len(), list.len());
             }
         }
