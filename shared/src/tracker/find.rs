@@ -2,7 +2,8 @@
 //!
 //! The words of a text are its runs of letters and digits, in lower case and composed form (NFC). A name matches when each
 //! word asked for is the beginning of one of the name's words, whatever their accents and normal forms: `rel 2024` and
-//! `relatório` find `Relatorio final-2024.pdf`, `port` doesn't find `report`.
+//! `relatório` find `Relatorio final-2024.pdf`, `port` doesn't find `report`. Of scripts that write no blanks between words
+//! each character is a word of a name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -75,7 +76,7 @@ pub struct FoundFile {
 pub fn words_of(text: &str) -> impl Iterator<Item = String> + use<> {
     let mut lower = String::with_capacity(text.len());
     push_lower(&mut lower, text);
-    words_in(&composed(&lower)).map(str::to_owned).collect::<Vec<_>>().into_iter()
+    runs_in(&composed(&lower)).map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
 /// Appends `text` to `folded` in the form in which words are compared: in lower case and without accents.
@@ -107,8 +108,62 @@ pub fn push_lower(lower: &mut String, text: &str) {
     lower.extend(text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c }));
 }
 
-/// The words of a text that [`push_lower`] or [`push_folded`] made.
+/// The words of a text that [`push_lower`] or [`push_folded`] made, cut where a name may be found: also around each
+/// character of a script without blanks.
 pub fn words_in(lower: &str) -> impl Iterator<Item = &str> {
+    runs_in(lower).flat_map(|run| {
+        let mut rest = run;
+        std::iter::from_fn(move || {
+            let first = rest.chars().next()?;
+            let end = if is_word_by_itself(first) {
+                // With the accents that belong to it.
+                let behind = first.len_utf8();
+                rest[behind..].find(|c| !is_mark(c)).map_or(rest.len(), |marks| behind + marks)
+            } else {
+                rest.find(is_word_by_itself).unwrap_or(rest.len())
+            };
+            let (word, behind) = rest.split_at(end);
+            rest = behind;
+            Some(word)
+        })
+    })
+}
+
+/// A character of a script that writes no blanks between words: Thai to Myanmar, Khmer, Kana, Han.
+const fn is_word_by_itself(c: char) -> bool {
+    matches!(
+        c,
+        '\u{e01}'..='\u{e30}'
+            | '\u{e81}'..='\u{eb0}'
+            | '\u{1000}'..='\u{102a}'
+            | '\u{1780}'..='\u{17b3}'
+            | '\u{3041}'..='\u{3096}'
+            | '\u{30a1}'..='\u{30fa}'
+            | '\u{3400}'..='\u{4dbf}'
+            | '\u{4e00}'..='\u{9fff}'
+            | '\u{f900}'..='\u{faff}'
+            | '\u{ff66}'..='\u{ff9d}'
+            | '\u{20000}'..='\u{3fffd}'
+    )
+}
+
+/// A vowel sign or an accent of such a script.
+const fn is_mark(c: char) -> bool {
+    is_accent(c)
+        || matches!(
+            c,
+            '\u{e31}'..='\u{e3a}'
+                | '\u{e47}'..='\u{e4e}'
+                | '\u{eb1}'..='\u{ece}'
+                | '\u{102b}'..='\u{103e}'
+                | '\u{17b4}'..='\u{17d3}'
+                | '\u{3099}'..='\u{309c}'
+                | '\u{ff9e}'..='\u{ff9f}'
+        )
+}
+
+/// The runs of letters and digits of such a text.
+fn runs_in(lower: &str) -> impl Iterator<Item = &str> {
     // An accent without a composed form ends no word.
     let words = lower.split(|c: char| !c.is_alphanumeric() && !is_accent(c));
     words.filter(|word| word.chars().any(|c| c.is_alphanumeric() && !is_accent(c)))
@@ -129,12 +184,12 @@ impl Words {
         self.0.iter().map(String::as_str)
     }
 
-    /// Each of them in the form in which words are compared.
+    /// Each of them in the form in which words are compared, and cut as those of names are.
     pub fn folded(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|word| {
+        self.0.iter().flat_map(|word| {
             let mut folded = String::with_capacity(word.len());
             push_folded(&mut folded, word);
-            folded
+            words_in(&folded).map(str::to_owned).collect::<Vec<_>>()
         })
     }
 
@@ -254,6 +309,17 @@ mod tests {
         ] {
             assert_eq!(Words::new(text).unwrap().matches(&name), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn where_no_blanks_are_written_each_character_begins_a_word() {
+        let name: FileName = "会议记录2024最终 การประชุม.txt".parse().unwrap();
+        for (text, expected) in
+            [("会议", true), ("记录", true), ("2024", true), ("记录 2024", true), ("ประชุม", true), ("日本", false)]
+        {
+            assert_eq!(Words::new(text).unwrap().matches(&name), expected, "{text}");
+        }
+        assert_eq!(Words::new("会议记录").unwrap().to_string(), "会议记录", "older trackers hear it as it was typed");
     }
 
     #[test]
