@@ -103,7 +103,7 @@ fn names_that_lead_out_of_a_share_are_not_shared() {
     let _node = bob.serve();
     let here = lab.empty_folder("here");
     let absolute = lab.join("secret.txt").to_string_lossy().into_owned();
-    for name in ["../secret.txt", "pub/../../secret.txt", "/etc/passwd", &absolute, "pub//there.txt", "./x", "\n"] {
+    for name in ["../secret.txt", "pub/../../secret.txt", "/etc/passwd", &absolute, "pub//../../secret.txt", "./x", "\n"] {
         alice.fetch("bob", [name], &here).run().exits(5).is_plain();
     }
     assert!(names_in(&here).is_empty());
