@@ -82,6 +82,12 @@ fn all_arrive(alice: &User<'_>, here: &Path, asked: &str, files: &[(&str, &str)]
     }
 }
 
+/// FILE.bin, and a larger File.bin: while that comes, progress is told several times.
+fn offer(name: &str) -> Offer {
+    let size = if name == "FILE.bin" { 3_000_000 } else { 20_000_000 };
+    Offer::new(name, noise(u64::from(name.as_bytes()[1]), size))
+}
+
 #[test]
 fn folders_that_differ_by_case_keep_each_others_files() {
     let files = [
@@ -138,7 +144,7 @@ fn what_an_interrupted_fetch_put_in_place_stays() {
         let lab = Lab::start();
         let alice = lab.user("alice");
         let names = ["FILE.bin", "File.bin"];
-        let offers = names.map(|name| Offer::new(name, noise(u64::from(name.as_bytes()[1]), 3_000_000)));
+        let offers = names.map(|name| offer(name));
         let contents_wanted: Vec<Vec<u8>> = offers.iter().map(|offer| offer.content().to_vec()).collect();
         let source = HostilePeer::join(&lab, "mallory", offers.into(), Trick::Gate);
         let Some((here, _mount)) = folding(&lab).next() else { return };
@@ -168,7 +174,7 @@ fn parts_of_names_that_differ_by_case_are_gone_on_with() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     let names = ["FILE.bin", "File.bin"];
-    let offers = names.map(|name| Offer::new(name, noise(u64::from(name.as_bytes()[1]), 3_000_000)));
+    let offers = names.map(|name| offer(name));
     let content = offers[1].content().to_vec();
     let source = HostilePeer::join(&lab, "mallory", offers.into(), Trick::Gate);
     let here = lab.empty_folder("here");
