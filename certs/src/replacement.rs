@@ -193,7 +193,7 @@ mod tests {
         again.discard().unwrap();
         assert_eq!(names(&folder), [NEW], "the first may be known to somebody");
         let again = Replacement::begin(&folder).unwrap();
-        std::fs::remove_file(folder.join(NEW)).unwrap();
+        fs::remove_file(folder.join(NEW)).unwrap();
         first.commit().unwrap();
         assert_eq!(again.commit().unwrap(), None);
         assert_eq!(Identity::load(&folder).unwrap().unwrap().fingerprint(), fingerprint);

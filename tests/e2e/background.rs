@@ -58,7 +58,7 @@ fn a_view_in_the_background_ends_when_it_is_told_to() {
         let ready = lab.join(format!("ready-{}", words[0]));
         let view = alice.peer(words).env("READY", &ready).through_shell(SENT_BACK).in_terminal(90, 14);
         view.wait_for_screen("a view", |screen| screen.has_mode("2004") && screen.text().contains("bob"));
-        std::fs::write(&ready, "").unwrap();
+        drop(std::fs::File::create(&ready).unwrap());
         let (_, screen) = view.finish();
         // The shell tells it before it is asked.
         assert!(screen.text().contains("Exit 143"), "{words:?}: {}", screen.text());

@@ -116,7 +116,12 @@ fn a_database_that_is_locked_damaged_or_newer_is_named_and_kept() {
     let locked = rusqlite::Connection::open(&path).unwrap();
     let version: i64 = locked.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     locked.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    alice.peer(["chat", "bob", "hi"]).run().exits(9).says("holds the profile's database").says(&std::process::id().to_string());
+    alice
+        .peer(["chat", "bob", "hi"])
+        .run()
+        .exits(9)
+        .says("holds the profile's database")
+        .says(&std::process::id().to_string());
     locked.execute_batch("ROLLBACK; PRAGMA user_version = 99").unwrap();
     drop(locked);
     alice.peer(["chat", "bob", "hi"]).run().exits(9).says("made by a newer version").says("use that version");

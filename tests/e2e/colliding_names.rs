@@ -144,7 +144,7 @@ fn what_an_interrupted_fetch_put_in_place_stays() {
         let lab = Lab::start();
         let alice = lab.user("alice");
         let names = ["FILE.bin", "File.bin"];
-        let offers = names.map(|name| offer(name));
+        let offers = names.map(offer);
         let contents_wanted: Vec<Vec<u8>> = offers.iter().map(|offer| offer.content().to_vec()).collect();
         let source = HostilePeer::join(&lab, "mallory", offers.into(), Trick::Gate);
         let Some((here, _mount)) = folding(&lab).next() else { return };
@@ -174,7 +174,7 @@ fn parts_of_names_that_differ_by_case_are_gone_on_with() {
     let lab = Lab::start();
     let alice = lab.user("alice");
     let names = ["FILE.bin", "File.bin"];
-    let offers = names.map(|name| offer(name));
+    let offers = names.map(offer);
     let content = offers[1].content().to_vec();
     let source = HostilePeer::join(&lab, "mallory", offers.into(), Trick::Gate);
     let here = lab.empty_folder("here");

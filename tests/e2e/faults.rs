@@ -103,7 +103,9 @@ fn names_that_lead_out_of_a_share_are_not_shared() {
     let _node = bob.serve();
     let here = lab.empty_folder("here");
     let absolute = lab.join("secret.txt").to_string_lossy().into_owned();
-    for name in ["../secret.txt", "pub/../../secret.txt", "/etc/passwd", &absolute, "pub//../../secret.txt", "./x", "\n"] {
+    for name in
+        ["../secret.txt", "pub/../../secret.txt", "/etc/passwd", &absolute, "pub//../../secret.txt", "./x", "\n"]
+    {
         alice.fetch("bob", [name], &here).run().exits(5).is_plain();
     }
     assert!(names_in(&here).is_empty());
@@ -242,6 +244,6 @@ fn a_fetch_with_few_descriptors_brings_every_file() {
     let here = lab.empty_folder("here");
     let fetch = alice.peer(["fetch", "bob", "many/", "-j", "8", "-o"]).arg(&here);
     fetch.through_shell("ulimit -n 40; exec \"$@\"").run().exits(0);
-    assert_eq!(names_in(&here.join("many")).len(), 66);
+    assert_eq!(names_in(here.join("many")).len(), 66);
     assert_same(here.join("many/large5.bin"), lab.join("many/large5.bin"));
 }

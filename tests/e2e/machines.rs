@@ -274,7 +274,7 @@ fn a_name_with_a_dead_address_and_a_new_key_says_how_to_take_it() {
     first.finish();
     let _second = tracker("second");
     let refused = at(&["list"]).run();
-    let line = refused.exits(7).says("peer trust --the-tracker --replace ").err().to_owned();
+    let line = refused.exits(7).says("peer trust --the-tracker --replace ").err();
     let key = line.split("--replace ").nth(1).and_then(|rest| rest.split('`').next()).expect("a key");
     at(&["trust", "--the-tracker", "--replace", key, "--yes"]).run().exits(0);
     at(&["list"]).run().exits(0);

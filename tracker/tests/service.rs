@@ -352,9 +352,11 @@ fn a_key_or_accounts_that_are_gone_are_never_made_anew_by_themselves() {
     daemon.end();
     assert!(text(&tracker(path, &["new", "key"]).stderr).contains("identity.pem is there"));
     assert!(text(&tracker(path, &["new", "accounts"]).stderr).contains("tracker.db is there"));
+    let misspelled = tracker(&path.join("misspelled"), &["new", "key"]);
+    assert!(text(&misspelled.stderr).contains("there is no folder") && !path.join("misspelled").exists());
     write(&key, &pem[..200]);
     let made = tracker(path, &["new", "key"]);
-    assert!(made.status.success() && path.join("identity/identity.pem.damaged").exists(), "{}", text(&made.stderr));
+    assert!(made.status.success() && path.join("identity/identity.pem.damaged-1").exists(), "{}", text(&made.stderr));
     std::fs::remove_file(&database).unwrap();
     assert!(tracker(path, &["new", "accounts"]).status.success());
     let daemon = Daemon::on(path);

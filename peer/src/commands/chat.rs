@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, user: &UserName, text: Option<&str>, 
         return Err(Error::Usage("that is you".to_owned()));
     }
     match text {
-        Some(text) => say::one(context, &me, user, text, now).await,
+        Some(text) => Box::pin(say::one(context, &me, user, text, now)).await,
         None if !now && is_interactive(context) => {
             refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
             converse(context, &me, user).await

@@ -270,7 +270,7 @@ async fn run_any(context: &Context, command: Command) -> Result<(), Error> {
         Command::Ui => return ui::run(context).await,
         Command::Events => return events::run(context).await,
         Command::Share { paths, name } => return share::share(context, paths, name).await,
-        Command::Offer { to, paths, name } => return offer::put(context, &to, paths, name).await,
+        Command::Offer { to, paths, name } => return Box::pin(offer::put(context, &to, paths, name)).await,
         command => command,
     };
     tokio::select! {

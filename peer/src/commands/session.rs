@@ -389,7 +389,7 @@ impl<V: View> Session<'_, V> {
             Done::Offered { number, to, offered } => {
                 self.offering.remove(&number);
                 match offered {
-                    Ok(names) => names.into_iter().try_for_each(|name| self.say_offer(to.clone(), name)),
+                    Ok(names) => names.iter().try_for_each(|name| self.say_offer(to.clone(), name)),
                     Err(error) => self.problem(error.to_string()),
                 }
             }

@@ -39,7 +39,9 @@ const LOCKS_LOOKED_AT: Duration = Duration::from_millis(200);
 /// Databases of this process, as a rule one.
 static DATABASES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Tells the user whom is waited for.
-static TELL: OnceLock<Box<dyn Fn(&str) + Send + Sync>> = OnceLock::new();
+static TELL: OnceLock<Tell> = OnceLock::new();
+
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A process that holds a database.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -54,6 +54,9 @@ pub enum CommandError {
     /// There is nothing to begin anew.
     #[error("{0} is there: move it away first, if another is to take its place")]
     NotLost(PathBuf),
+    /// There is no data folder.
+    #[error("there is no folder {0}: name the tracker's with --data-dir DIR")]
+    NoDataFolder(PathBuf),
     /// The key.
     #[error(transparent)]
     Identity(#[from] IdentityError),

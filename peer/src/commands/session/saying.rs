@@ -32,7 +32,7 @@ impl<V: View> Session<'_, V> {
     }
 
     /// Tells somebody of a file that is offered to them.
-    pub(super) fn say_offer(&mut self, to: UserName, name: FileName) -> Result<(), Error> {
+    pub(super) fn say_offer(&mut self, to: UserName, name: &FileName) -> Result<(), Error> {
         let is_sent = self.unsaid.is_empty() && self.connection.is_there() && {
             let action = Action::Offer { to: to.clone(), name: name.clone(), wait: false };
             self.ask(action, Asked::Offer { to: to.clone(), name: name.clone() })
@@ -40,7 +40,7 @@ impl<V: View> Session<'_, V> {
         if is_sent {
             return Ok(());
         }
-        match offers::find(self.me, &to, &name) {
+        match offers::find(self.me, &to, name) {
             Ok(offer) => self.keep(to, chat::compose_offer(&self.me.user, offer)),
             Err(error) => return self.problem(error.to_string()),
         }

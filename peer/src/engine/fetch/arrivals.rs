@@ -104,7 +104,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
         for (name, content) in [("first", "1"), ("second", "22"), ("third", "333")] {
-            fs::write(home.path().join(name), content).unwrap();
+            std::io::Write::write_all(&mut fs::File::create(home.path().join(name)).unwrap(), content.as_bytes())
+                .unwrap();
         }
         let mut arrivals = Arrivals::default();
         arrivals.add(&folder, Path::new("D/Sub"), "first");

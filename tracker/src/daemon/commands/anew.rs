@@ -10,6 +10,7 @@ use crate::daemon::data_folder::DataFolder;
 use crate::sqlite_file;
 
 pub(super) fn key(folder: &Path) -> Result<(), CommandError> {
+    demand_folder(folder)?;
     let _locked = DataFolder::lock(folder)?;
     let keys = folder.join(IDENTITY);
     match Identity::load(&keys) {
@@ -26,7 +27,13 @@ pub(super) fn key(folder: &Path) -> Result<(), CommandError> {
     say(&format!("made a new key with the fingerprint {fingerprint}{kept}"))
 }
 
+/// Where no folder is nothing was lost: its path is misspelled.
+fn demand_folder(folder: &Path) -> Result<(), CommandError> {
+    if folder.is_dir() { Ok(()) } else { Err(CommandError::NoDataFolder(folder.to_owned())) }
+}
+
 pub(super) fn accounts(folder: &Path) -> Result<(), CommandError> {
+    demand_folder(folder)?;
     let locked = DataFolder::lock(folder)?;
     let database = folder.join(DATABASE);
     if !sqlite_file::is_void(&database) {
