@@ -37,7 +37,7 @@ pub async fn peers(
     }
 }
 
-/// Returns the names of those who are online, of the first [`COMPARED`] of them.
+/// Returns the names of those who are online, of the first `COMPARED` of them.
 ///
 /// # Errors
 /// [`Error::Tracker`].

@@ -63,7 +63,7 @@ impl NodeClient {
     /// Connects to the running node and hears a first word from it; `None` when none runs.
     ///
     /// # Errors
-    /// When one runs and can't be talked to: [`ProfileError::NodeStopped`] within two seconds.
+    /// When one runs and can't be talked to: [`ProfileError::NodeStopped`](crate::profile::ProfileError::NodeStopped) within two seconds.
     pub async fn connect(profile: &Profile) -> Result<Option<Self>, Error> {
         let begun = Instant::now();
         loop {
