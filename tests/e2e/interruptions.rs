@@ -6,17 +6,17 @@ use tests::{Lab, Process, Terminal, User};
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";
 
-/// How a view is left, and the exit code of that.
-type Way = (&'static str, fn(&mut Terminal), i32);
+/// How a view is left in which something was said just now, and the exit code of that.
+type Way = (&'static str, fn(&mut Terminal, &str), i32);
 
 const WAYS: [Way; 3] = [
-    ("Ctrl-D", |view| view.press(&format!("LOST by Ctrl-D\r{CTRL_D}")), 0),
-    ("Ctrl-C", |view| view.press(&format!("LOST by Ctrl-C\r{CTRL_C}")), 130),
+    ("Ctrl-D", |view, text| view.press(&format!("{text}\r{CTRL_D}")), 0),
+    ("Ctrl-C", |view, text| view.press(&format!("{text}\r{CTRL_C}")), 130),
     (
         "SIGTERM",
-        |view| {
-            view.press("LOST by SIGTERM\r");
-            view.wait_for("you: LOST by SIGTERM");
+        |view, text| {
+            view.press(&format!("{text}\r"));
+            view.wait_for(&format!("you: {text}"));
             view.process().terminate();
         },
         143,
@@ -47,7 +47,7 @@ fn what_is_said_without_a_node_is_kept_however_the_view_is_left() {
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let his = bob.serve();
     alice.peer(["chat", "bob", "hi"]).run().exits(0);
-    for (number, arguments) in [&["chat", "bob"][..], &["ui"]].into_iter().enumerate() {
+    for arguments in [&["chat", "bob"][..], &["ui"]] {
         for (name, leave, code) in WAYS {
             let hers = alice.serve();
             let mut view = alice.peer(arguments).in_terminal(100, 16);
@@ -60,14 +60,15 @@ fn what_is_said_without_a_node_is_kept_however_the_view_is_left() {
             }
             ends(hers);
             view.wait_for("the node that was running has ended");
-            leave(&mut view);
+            // Another one each time: what was said before is on the screen as well.
+            let text = format!("LOST by {name} in {}", arguments[0]);
+            leave(&mut view, &text);
             let (outcome, screen) = view.finish();
             outcome.exits(code);
-            let text = format!("LOST by {name}");
             assert!(waits(&alice).contains(&text), "{arguments:?}, {name}: {}", screen.text());
             assert!(screen.text().contains("1 message waits"), "{arguments:?}, {name}: {}", screen.text());
             let hers = alice.serve();
-            his.wait_for_nth(&format!("alice: {text}"), number + 1);
+            his.wait_for(&format!("alice: {text}"));
             ends(hers);
         }
     }
