@@ -242,6 +242,25 @@ fn a_closed_pipe_is_no_error() {
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_holds_up_no_node() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for number in 0..2500 {
+        tests::files::write(lab.join(format!("many/{number}")), "x");
+    }
+    bob.share([lab.join("many")]);
+    // After its first line there is no reader, and the pipe stays.
+    let unread = r#"exec "$@" > >(head -n 1 >&2; exec sleep 20)"#;
+    let node = bob.peer(["serve"]).through_shell(unread).start();
+    node.wait_for("online as bob");
+    alice.fetch("bob", ["many/"], &lab.empty_folder("here")).run().exits(0).says("2500 files fetched");
+    bob.peer(["whoami"]).run().exits(0).prints("yes, at");
+    alice.peer(["chat", "--now", "bob", "are you there?"]).run().exits(0);
+    node.terminate();
+    node.finish().exits(143);
+}
+
+#[test]
 fn ctrl_c_in_the_middle_is_exit_130_and_the_same_command_goes_on() {
     let lab = Lab::start();
     let (mut terminal, source) = held_fetch(&lab, 80);

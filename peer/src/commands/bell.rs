@@ -3,10 +3,9 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use super::Context;
 use crate::engine::Me;
 use crate::engine::event::Event;
-use crate::ui::Notifications;
+use crate::ui::{Notifications, Output};
 
 /// Between two calls: whoever writes a hundred times a second calls no louder than others.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -22,9 +21,9 @@ impl Bell {
     ///
     /// # Errors
     /// As standard output says.
-    pub(super) fn hear(&mut self, context: &Context, me: &Me, event: &Event) -> std::io::Result<()> {
+    pub(super) fn hear(&mut self, output: &Output, me: &Me, event: &Event) -> std::io::Result<()> {
         let Event::Received { from, message, .. } = event else { return Ok(()) };
-        let is_heard = std::io::stdout().is_terminal() && !context.output.is_quiet() && !context.output.is_json();
+        let is_heard = std::io::stdout().is_terminal() && !output.is_quiet() && !output.is_json();
         if !is_heard || self.rang.is_some_and(|rang| rang.elapsed() < PAUSE) {
             return Ok(());
         }
@@ -32,6 +31,6 @@ impl Bell {
         if !me.profile.rings().unwrap_or(false) {
             return Ok(());
         }
-        context.output.raw(&Notifications::here().call(from.as_str(), &message.text))
+        output.raw(&Notifications::here().call(from.as_str(), &message.text))
     }
 }

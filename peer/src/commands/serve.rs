@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 use super::Context;
 use super::bell::Bell;
@@ -17,6 +17,9 @@ use crate::ui::{Output, event_json, event_line, time};
 /// Between two looks whether the node that holds the profile has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// For the last events to be read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// What becomes of `peer serve` where a node runs already.
 enum Beside {
     /// That one ended: this one takes its place.
@@ -28,31 +31,26 @@ enum Beside {
 pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Result<(), Error> {
     let me = context.me()?;
     let events = Events::new();
-    let mut incoming = events.subscribe();
+    let incoming = events.subscribe();
     let started = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
         started = start(context, &me, place, limits, events) => started?,
     };
     let Some(node) = started else { return Ok(()) };
+    let mut told = tell_all(context.output.clone(), me.clone(), incoming)?;
     let stop = node.stop_token();
-    let running = node.run();
-    tokio::pin!(running);
-    // A closed pipe ends the talking, not the serving.
-    let mut is_heard = true;
-    let mut bell = Bell::default();
-    let ended = loop {
-        tokio::select! {
-            ended = &mut running => break ended,
-            () = context.cancel.cancelled(), if !stop.is_cancelled() => stop.cancel(),
-            event = incoming.recv() => match event {
-                Ok(event) if is_heard => is_heard = tell(&context.output, &event).and_then(|()| bell.hear(context, &me, &event)).is_ok(),
-                Ok(_) | Err(broadcast::error::RecvError::Closed) => {}
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    context.output.note(&format!("({missed} events were not shown)"));
-                }
-            },
+    let ended = {
+        let running = node.run();
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => break ended,
+                () = context.cancel.cancelled(), if !stop.is_cancelled() => stop.cancel(),
+            }
         }
     };
+    // The last words; whoever reads none of them is not waited for.
+    let _ = tokio::time::timeout(LAST_WORDS, &mut told).await;
     ended?;
     if context.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
@@ -112,6 +110,35 @@ async fn come_to_terms(context: &Context, me: &Me) -> Result<Beside, Error> {
         tokio::time::sleep(LOOK).await;
     }
     Ok(Beside::Ended)
+}
+
+/// Tells what happens, from a thread of its own: a pipe that nobody reads holds up the words and not the node. Beyond the
+/// events that are kept for it, those that were not shown are counted. Ends with the node's events.
+///
+/// # Errors
+/// As the system says.
+fn tell_all(output: Output, me: Me, mut incoming: broadcast::Receiver<Event>) -> Result<oneshot::Receiver<()>, Error> {
+    let (is_over, over) = oneshot::channel();
+    let tell_all = move || {
+        let mut bell = Bell::default();
+        loop {
+            match incoming.blocking_recv() {
+                // A closed pipe ends the talking, not the serving.
+                Ok(event) => match tell(&output, &event).and_then(|()| bell.hear(&output, &me, &event)) {
+                    Ok(()) => {}
+                    Err(_) => break,
+                },
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    output.note(&format!("({missed} events were not shown)"));
+                }
+                Err(broadcast::error::RecvError::Closed) => break,
+            }
+        }
+        // The node may be gone.
+        let _ = is_over.send(());
+    };
+    std::thread::Builder::new().name("events".to_owned()).spawn(tell_all)?;
+    Ok(over)
 }
 
 fn tell(output: &Output, event: &Event) -> std::io::Result<()> {

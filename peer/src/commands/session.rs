@@ -317,7 +317,7 @@ impl<V: View> Session<'_, V> {
         match from {
             FromNode::Event(event) => {
                 self.follow(&event);
-                self.bell.hear(self.context, self.me, &event)?;
+                self.bell.hear(&self.context.output, self.me, &event)?;
                 self.news(&News::Event(event))
             }
             FromNode::Reply(reply) => self.take_reply(reply),
