@@ -46,7 +46,7 @@ async fn context() -> Context {
     let tls = TlsAcceptor::from(Arc::new(certs::tracker_server(&identity).expect("TLS")));
     let service = Arc::new(Service::start(policy, accounts, memory).await.expect("a service"));
     let soon = Duration::from_millis(5);
-    let patience = Patience { first_byte: soon, handshake: soon, request: soon, linger: soon, ..Patience::default() };
+    let patience = Patience { idle: soon, handshake: soon, request: soon, linger: soon, ..Patience::default() };
     Context { service, tls, patience, budget: Arc::new(Budget::new()), stop: CancellationToken::new() }
 }
 
