@@ -19,6 +19,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
+use shared::safe_text::safe_line;
 
 use super::node_lock;
 use crate::sys::{self, command_of, job};
@@ -47,6 +48,7 @@ type Tell = Box<dyn Fn(&str) + Send + Sync>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) pid: u32,
+    /// What it runs, as it can be shown.
     pub(super) command: Option<String>,
     pub(super) is_stopped: bool,
 }
@@ -93,9 +95,16 @@ fn may_go_on(waited: Duration) -> bool {
         return false;
     }
     if tells && let Some((path, holder)) = all.iter().find_map(|path| Some((path, holder(path)?))) {
-        tell(&format!("waiting for {}, which holds {}", holder.words(), path.display()));
+        let words = process_words(holder.pid, holder.command.as_deref());
+        tell(&format!("waiting for {words}, which holds {}", path.display()));
     }
     true
+}
+
+/// A process for people, with its command where that is known.
+pub(super) fn process_words(pid: u32, command: Option<&str>) -> String {
+    let command = command.map(|command| format!(" ({command})")).unwrap_or_default();
+    format!("process {pid}{command}")
 }
 
 fn tell(words: &str) {
@@ -110,14 +119,10 @@ fn databases() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
 }
 
 impl Holder {
-    fn of(pid: u32) -> Self {
-        Self { pid, command: command_of(pid), is_stopped: sys::is_stopped(pid) }
-    }
-
-    /// The process for people.
-    pub(super) fn words(&self) -> String {
-        let command = self.command.as_deref().map(|command| shared::safe_text::safe_line(command).into_owned());
-        format!("process {}{}", self.pid, command.map(|command| format!(" ({command})")).unwrap_or_default())
+    /// The process with this number.
+    pub(super) fn of(pid: u32) -> Self {
+        let command = command_of(pid).map(|command| safe_line(&command).into_owned());
+        Self { pid, command, is_stopped: sys::is_stopped(pid) }
     }
 }
 

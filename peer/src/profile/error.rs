@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use certs::IdentityError;
 use rusqlite::ErrorCode;
-use shared::safe_text::safe_line;
 
 use super::busy;
-use crate::sys::{command_of, is_full, is_read_only, is_without_descriptors, open_files_limit, plain_message};
+use crate::sys::{is_full, is_read_only, is_without_descriptors, open_files_limit, plain_message};
 
 /// Why the profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +102,8 @@ pub enum ProfileError {
     },
     /// The process that has it, most often a node, is stopped, and answers nobody until it goes on.
     #[error(
-        "process {pid}{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
-         or end it with `kill -KILL {pid}`", in_quotes(.command.as_deref())
+        "{} holds this profile and is stopped: continue it with `fg` in its terminal or `kill -CONT {pid}`, \
+         or end it with `kill -KILL {pid}`", busy::process_words(*.pid, .command.as_deref())
     )]
     NodeStopped {
         /// Its process.
@@ -114,8 +113,8 @@ pub enum ProfileError {
     },
     /// Another process held the database for longer than it was waited for.
     #[error(
-        "process {pid}{} holds the profile's database {path}; nothing was changed: wait until it is done, or end it with \
-         `kill {pid}`, and try again", in_quotes(.command.as_deref())
+        "{} holds the profile's database {path}; nothing was changed: wait until it is done, or end it with \
+         `kill {pid}`, and try again", busy::process_words(*.pid, .command.as_deref())
     )]
     Held {
         /// The database.
@@ -157,11 +156,6 @@ fn of_process(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
-/// The command of a process, behind its number.
-fn in_quotes(command: Option<&str>) -> String {
-    command.map(|command| format!(" ({command})")).unwrap_or_default()
-}
-
 /// What is wrong with the database, and what to do about it.
 fn database_words(path: &Path, source: &rusqlite::Error) -> String {
     let mut outcome = "; nothing was changed";
@@ -192,7 +186,7 @@ fn database_words(path: &Path, source: &rusqlite::Error) -> String {
 impl ProfileError {
     /// That the node's process was stopped, and what to do about it.
     pub(crate) fn node_stopped(pid: u32) -> Self {
-        let command = command_of(pid).map(|command| safe_line(&command).into_owned());
+        let busy::Holder { pid, command, .. } = busy::Holder::of(pid);
         Self::NodeStopped { pid, command }
     }
 
@@ -213,11 +207,8 @@ impl ProfileError {
             return Self::NoLocks { home: home.to_owned(), source };
         }
         match busy::holder(&path) {
-            Some(holder) if holder.is_stopped => Self::node_stopped(holder.pid),
-            Some(busy::Holder { pid, command, .. }) => {
-                let command = command.map(|command| safe_line(&command).into_owned());
-                Self::Held { path, pid, command }
-            }
+            Some(busy::Holder { pid, command, is_stopped: true }) => Self::NodeStopped { pid, command },
+            Some(busy::Holder { pid, command, .. }) => Self::Held { path, pid, command },
             None => Self::Database { path, source },
         }
     }
