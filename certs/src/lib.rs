@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod config;
+mod file_place;
 mod identity;
 mod replacement;
 mod storage;
@@ -17,6 +18,7 @@ mod tests;
 mod verify;
 
 pub use config::{TlsError, peer_client, peer_server, server_name, tracker_client, tracker_server};
+pub use file_place::{FilePlace, file_system_kind, has_steady_inodes};
 pub use identity::{Identity, IdentityError, IfMissing, Reliance, is_identity};
 pub use replacement::Replacement;
 pub use rustls;

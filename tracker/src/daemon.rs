@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::{IdentityError, StorageError, TlsError};
+use certs::{FilePlace, IdentityError, StorageError, TlsError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::Fingerprint;
 use shared::limits::{LEASE, LEASE_AFTER_DROP};
@@ -38,7 +38,6 @@ use crate::memory::{Memory, MemoryError};
 use crate::registry::Rules;
 use crate::server::{self, PerAddress, Places, Tracker};
 use crate::service::{Policy, Registration, Service, StartError};
-use crate::sqlite_file::FilePlace;
 
 pub use args::{Args, Command, Export, LogFormat, Part, UserCommand};
 pub use commands::{CommandError, run as command};

@@ -4,8 +4,7 @@
 //! give. There the rollback journal does the same work, only slower.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
@@ -50,58 +49,6 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
 /// after the header is written, and throws it away where there is none.
 pub(crate) fn is_void(path: &Path) -> bool {
     path.metadata().map_or(true, |metadata| metadata.len() < HEADER_BYTES)
-}
-
-/// The place of a database that is open, to notice when it is no longer there.
-#[derive(Debug, Clone)]
-pub(crate) struct FilePlace {
-    path: PathBuf,
-    /// Device and inode; `None` where the file system may number its files anew.
-    id: Option<(u64, u64)>,
-}
-
-impl FilePlace {
-    /// Returns the place of the database at `path`, which was opened just now.
-    pub(crate) fn of(path: &Path) -> Self {
-        let id = path.metadata().ok().filter(|_| has_steady_inodes(path)).map(|file| (file.dev(), file.ino()));
-        Self { path: path.to_owned(), id }
-    }
-
-    /// Returns whether the file was removed, moved away or replaced: then nothing that is written to it is there at the
-    /// next start. A place that can't be looked at proves nothing.
-    pub(crate) fn is_lost(&self) -> bool {
-        match self.path.metadata() {
-            Ok(there) => self.id.is_some_and(|id| id != (there.dev(), there.ino())),
-            Err(why) => matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-        }
-    }
-
-    /// Returns the path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// The file systems of Linux whose files keep their numbers for as long as they are there (`statfs(2)`). Those of networks
-/// and of FUSE may number a file anew while it is open.
-const STEADY: [i64; 9] = [
-    0xef53,      // ext2, ext3, ext4
-    0x5846_5342, // xfs
-    0x9123_683e, // btrfs
-    0x0102_1994, // tmpfs
-    0x794c_7630, // overlayfs
-    0xf2f5_2010, // f2fs
-    0x2fc1_2fc1, // zfs
-    0xca45_1a4e, // bcachefs
-    0x3153_464a, // jfs
-];
-
-fn has_steady_inodes(path: &Path) -> bool {
-    let Ok(file_system) = rustix::fs::statfs(path) else { return false };
-    // Its type differs between architectures; the kinds have 32 bits.
-    #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, trivial_numeric_casts, reason = "see above")]
-    let kind = file_system.f_type as i64 & 0xffff_ffff;
-    STEADY.contains(&kind)
 }
 
 /// Why SQLite can't lock anything in the folder, if that is so: it takes a file system without locks for one on which
@@ -161,6 +108,8 @@ fn may_want_of_shared_memory(why: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use certs::{FilePlace, has_steady_inodes};
+
     use super::*;
 
     fn mode(db: &Connection) -> String {
@@ -183,9 +132,6 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         drop(open(&path).unwrap());
         assert_eq!(place.is_lost(), has_steady_inodes(&path), "another one is in its place");
-        // Where numbers may change, they prove nothing.
-        let place = FilePlace { id: None, ..place };
-        assert!(!place.is_lost());
         std::fs::remove_dir_all(folder.path()).unwrap();
         assert!(place.is_lost());
     }

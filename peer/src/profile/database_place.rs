@@ -1,12 +1,11 @@
-//! The database's place in the file system: whether there is one, and whether it is still the one that is open.
+//! The database's place in the file system: whether there is one.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{DATABASE, IDENTITY, KEY, ProfileError, node_lock};
-use crate::sys::{InodeKey, has_steady_inodes, inode_key};
 
 /// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
 const HEADER_BYTES: u64 = 100;
@@ -51,37 +50,10 @@ fn is_young(metadata: &Metadata) -> bool {
     metadata.modified().is_ok_and(|at| at.elapsed().map_or(true, |age| age < BEING_MADE))
 }
 
-/// The place of a database that is open.
-#[derive(Debug)]
-pub(super) struct DatabasePlace {
-    path: PathBuf,
-    /// `None` where the file system may number its files anew.
-    inode: Option<InodeKey>,
-}
-
-impl DatabasePlace {
-    /// Returns the place of the database at `path`, which was opened just now.
-    pub(super) fn of(path: PathBuf) -> Self {
-        let inode = fs::metadata(&path).ok().filter(|_| has_steady_inodes(&path)).map(|metadata| inode_key(&metadata));
-        Self { path, inode }
-    }
-
-    /// Demands that the file was not removed, moved away or replaced: what is written to it then is lost. A place that
-    /// can't be looked at proves nothing.
-    ///
-    /// # Errors
-    /// [`ProfileError::DatabaseLost`].
-    pub(super) fn demand(&self) -> Result<(), ProfileError> {
-        let is_lost = match fs::metadata(&self.path) {
-            Ok(metadata) => self.inode.is_some_and(|inode| inode != inode_key(&metadata)),
-            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
-        };
-        if is_lost { Err(ProfileError::DatabaseLost { path: self.path.clone() }) } else { Ok(()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use certs::has_steady_inodes;
+
     use super::*;
     use crate::profile::Profile;
 
@@ -157,8 +129,6 @@ mod tests {
         assert_eq!(profile.demand_database().is_err(), has_steady_inodes(&path));
         fs::rename(&away, &path).unwrap();
         profile.demand_database().unwrap();
-        // Where numbers may change, they prove nothing.
-        DatabasePlace { path: path.clone(), inode: None }.demand().unwrap();
     }
 
     #[test]

@@ -29,11 +29,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use certs::{Identity, IdentityError, IfMissing, Reliance, Replacement};
+use certs::{FilePlace, Identity, IdentityError, IfMissing, Reliance, Replacement};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::{Fingerprint, UserName};
-
-use database_place::DatabasePlace;
 
 pub use busy::tell_waits_with;
 pub use error::ProfileError;
@@ -64,7 +62,8 @@ pub struct Profile {
 #[derive(Debug)]
 struct Inner {
     home: PathBuf,
-    place: DatabasePlace,
+    /// The database's.
+    place: FilePlace,
     /// For looks at what is shared and who is known.
     database: Mutex<Connection>,
     /// For looks at messages, which may take longer.
@@ -149,7 +148,7 @@ impl Profile {
     fn open_in(home: &Path) -> Result<Self, ProfileError> {
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
         let database = Mutex::new(schema::open(&home.join(DATABASE))?);
-        let place = DatabasePlace::of(home.join(DATABASE));
+        let place = FilePlace::of(&home.join(DATABASE));
         Ok(Self { inner: Arc::new(Inner { home, place, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
     }
 
@@ -158,7 +157,8 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::DatabaseLost`].
     pub fn demand_database(&self) -> Result<(), ProfileError> {
-        self.inner.place.demand()
+        let place = &self.inner.place;
+        if place.is_lost() { Err(ProfileError::DatabaseLost { path: place.path().to_owned() }) } else { Ok(()) }
     }
 
     /// Looks through the database for damage, for at most `patience`: what is not found by then may show later.

@@ -33,20 +33,6 @@ const PSEUDO: [i64; 24] = [
     0x9fa1,      // openpromfs
 ];
 
-/// The file systems of Linux whose files keep their numbers for as long as they are there. Those of networks and of FUSE
-/// may number a file anew while it is open.
-const STEADY: [i64; 9] = [
-    0xef53,      // ext2, ext3, ext4
-    0x5846_5342, // xfs
-    0x9123_683e, // btrfs
-    0x0102_1994, // tmpfs
-    0x794c_7630, // overlayfs
-    0xf2f5_2010, // f2fs
-    0x2fc1_2fc1, // zfs
-    0xca45_1a4e, // bcachefs
-    0x3153_464a, // jfs
-];
-
 /// The inode that a path leads to, by whatever name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InodeKey {
@@ -76,20 +62,7 @@ pub fn device(metadata: &Metadata) -> u64 {
 /// # Errors
 /// As the system says.
 pub fn is_pseudo(path: &Path) -> io::Result<bool> {
-    Ok(PSEUDO.contains(&kind_at(path)?))
-}
-
-/// Whether a file at `path` keeps its inode's number for as long as it is there.
-pub fn has_steady_inodes(path: &Path) -> bool {
-    kind_at(path).is_ok_and(|kind| STEADY.contains(&kind))
-}
-
-fn kind_at(path: &Path) -> io::Result<i64> {
-    let kind = rustix::fs::statfs(path)?.f_type;
-    // Its type differs between architectures; the kinds have 32 bits.
-    #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, trivial_numeric_casts, reason = "see above")]
-    let kind = kind as i64 & 0xffff_ffff;
-    Ok(kind)
+    Ok(PSEUDO.contains(&certs::file_system_kind(path)?))
 }
 
 #[cfg(test)]

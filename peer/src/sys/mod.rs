@@ -26,7 +26,7 @@ pub use controls::HiddenControls;
 pub use descriptors::{is_without_descriptors, open_files_limit};
 pub use durable::{cannot_lock, clear, reserve, sync_all};
 pub use extents::holes;
-pub use file_system::{InodeKey, device, has_steady_inodes, inode_key, is_pseudo};
+pub use file_system::{InodeKey, device, inode_key, is_pseudo};
 pub use file_version::{FileId, VersionChange, file_id, hard_link, id_of, is_same_file};
 pub use folder::{
     Entry, FileMark, Folder, FolderObstacle, FreeRoom, is_executable, is_name_refused, is_owner_only, make_executable,

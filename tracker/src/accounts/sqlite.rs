@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use certs::FilePlace;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
 use shared::account_name::{Claim, claims};
 use shared::{Fingerprint, UserName};
 
 use super::{Account, AccountStore, StoreError};
 use crate::registry::{FORMER_KEYS, FormerKey};
-use crate::sqlite_file::{self, FilePlace, TOO_MANY_OPEN};
+use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
 const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 3] = [
