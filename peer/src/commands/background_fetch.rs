@@ -38,7 +38,7 @@ pub(super) enum FromFetch {
     BrokenOff(BrokenOff),
     /// A file is hashed to be offered, or no longer.
     Hashing(Transfer),
-    /// All files of the fetch of this number were told of: it only takes leave of its sources.
+    /// What comes next tells of the last file of the fetch of this number: then it only takes leave of its sources.
     AllTold(u64),
     /// The fetch of this number has ended.
     Ended(u64),
@@ -118,12 +118,15 @@ impl BackgroundFetches {
         let (from, name, is_all_told) = (from.clone(), name.to_owned(), false);
         let running = Running { number, from, name, cancel: cancel.clone(), is_all_told };
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
-            let ended = Ending(number, tell.clone());
-            if let Err(error) = run(number, &me, &request, &cancel, &tell) {
+            let ending = Ending(number, tell.clone());
+            let last_word = run(number, &me, &request, &cancel, &tell);
+            // Whoever reads why it has ended may leave at once, and is not to be told that it goes on.
+            drop(ending);
+            if let Some(last_word) = last_word {
                 // The view is gone when nobody listens.
-                let _ = tell.send(FromFetch::Problem(error.to_string()));
+                let _ = tell.send(last_word);
             }
-            drop((ended, alive));
+            drop(alive);
         })?;
         self.threads.retain(|thread| !thread.is_finished());
         self.threads.push(thread);
@@ -218,14 +221,18 @@ impl Drop for Ending {
     }
 }
 
+/// Fetches; gives back what is to be said of its end.
 fn run(
     number: u64,
     me: &Me,
     request: &Request,
     cancel: &CancellationToken,
     tell: &mpsc::UnboundedSender<FromFetch>,
-) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+) -> Option<FromFetch> {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Some(FromFetch::Problem(error.to_string())),
+    };
     let telling = Telling::new(&request.from);
     let mut words = Words { number, tell: tell.clone(), files: None, sizes: HashMap::new(), bytes: 0, size: 0 };
     let mut told = false;
@@ -241,16 +248,13 @@ fn run(
     let ended = runtime.block_on(telling.during(hears, fetch(me, request, &mut report, cancel)));
     match ended.error {
         // What went wrong with one of several was told when it did.
-        Some(Error::Partial { .. }) | None => Ok(()),
-        Some(Error::Interrupted) => {
-            words.broken_off(request);
-            Ok(())
-        }
+        Some(Error::Partial { .. }) | None => None,
+        Some(Error::Interrupted) => Some(FromFetch::BrokenOff(words.broken_off(request))),
         Some(error) if told => {
             tracing::debug!("{error}");
-            Ok(())
+            None
         }
-        Some(error) => Err(error),
+        Some(error) => Some(FromFetch::Problem(error.to_string())),
     }
 }
 
@@ -284,11 +288,12 @@ impl Words {
             FetchEvent::Finished { file, report } => {
                 let left = file.and_then(|file| self.sizes.remove(&file)).unwrap_or(report.size);
                 self.bytes += if matches!(report.status, Status::Failed(_) | Status::BrokenOff(_)) { 0 } else { left };
-                self.finished(report);
                 self.files = self.files.map(|files| files.saturating_sub(1));
+                // Whoever reads of the last one may leave at once.
                 if self.files.is_none_or(|files| files == 0) {
                     self.send(FromFetch::AllTold(self.number));
                 }
+                self.finished(report);
             }
             FetchEvent::Waiting { name } => {
                 self.note(format!("{} changed at the source and is being hashed again there", stand_in::shown(name)));
@@ -312,11 +317,9 @@ impl Words {
         }
     }
 
-    fn broken_off(&self, request: &Request) {
+    fn broken_off(&self, request: &Request) -> BrokenOff {
         let names: Vec<&str> = request.names.iter().map(|asked| asked.text.as_str()).collect();
-        let name = names.join(" ");
-        let (from, bytes, size) = (request.from.clone(), self.bytes, self.size);
-        self.send(FromFetch::BrokenOff(BrokenOff { from, name, bytes, size }));
+        BrokenOff { from: request.from.clone(), name: names.join(" "), bytes: self.bytes, size: self.size }
     }
 
     fn finished(&self, report: &Report) {
