@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -135,7 +136,8 @@ impl Process {
                 let why = if left.is_zero() { "did not come in time" } else { "can't come any more" };
                 let (said, status) = (state.said(), state.status);
                 drop(state);
-                panic!("{wanted} {why}\n$ {}\n-- {status:?}, said so far\n{said}", self.what);
+                let threads = self.threads();
+                panic!("{wanted} {why}\n$ {}\n-- {status:?}, said so far\n{said}\n{threads}", self.what);
             }
             state = self.watch.wait(state, left);
         }
@@ -149,6 +151,21 @@ impl Process {
     /// Whether it still runs.
     pub fn is_running(&self) -> bool {
         self.watch.lock().status.is_none()
+    }
+
+    /// What its threads are doing, a line each: for a test that waited in vain.
+    pub(crate) fn threads(&self) -> String {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid));
+        let Ok(threads) = std::fs::read_dir(tasks) else { return "-- it is gone".to_owned() };
+        let read = |thread: &Path, name| std::fs::read_to_string(thread.join(name)).unwrap_or_default();
+        let line = |thread: &Path| {
+            let status = read(thread, "status");
+            let state = status.lines().find(|line| line.starts_with("State:")).unwrap_or_default().to_owned();
+            let (name, syscall) = (read(thread, "comm"), read(thread, "syscall"));
+            format!("{} {state} in {} {}\n", name.trim(), read(thread, "wchan"), syscall.trim())
+        };
+        let lines: String = threads.flatten().map(|thread| line(&thread.path())).collect();
+        format!("-- its threads\n{lines}")
     }
 
     /// Writes to its standard input.
@@ -234,7 +251,8 @@ impl Process {
             if left.is_zero() {
                 let said = state.said();
                 drop(state);
-                panic!("it did not end within {patience:?}\n$ {}\n-- said so far\n{said}", self.what);
+                let threads = self.threads();
+                panic!("it did not end within {patience:?}\n$ {}\n-- said so far\n{said}\n{threads}", self.what);
             }
             state = self.watch.wait(state, left);
         }

@@ -101,7 +101,8 @@ impl Terminal {
     pub fn wait_until_cooked(&self) {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !self.is_cooked() {
-            assert!(std::time::Instant::now() < deadline, "the terminal stays raw\n{}", self.screen().visible());
+            let is_late = std::time::Instant::now() >= deadline;
+            assert!(!is_late, "the terminal stays raw\n{}\n{}", self.screen().visible(), self.process.threads());
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
