@@ -153,10 +153,11 @@ impl Invocation {
         self.configure(Command::new(&self.program))
     }
 
-    /// The same run below `setsid`, which makes the terminal on standard input the controlling one.
+    /// The same run below `setsid`, which makes the terminal on standard input the controlling one, and with no signal
+    /// ignored: a script ignores some in whatever it starts in the background, such as these tests.
     pub(crate) fn command_with_terminal(&self) -> Command {
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(&self.program);
+        command.args(["--ctty", "env", "--default-signal"]).arg(&self.program);
         self.configure(command)
     }
 
