@@ -61,10 +61,16 @@ fn a_line_that_is_no_text_costs_no_other_line() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let node = bob.serve();
-    let input: &[u8] = b"before\nol\xe1, latin\nbehind\n";
-    alice.peer(["chat", "bob"]).stdin(input).run().exits(2).says("not UTF-8");
+    let mut input = b"before\nol\xe1, latin\n".to_vec();
+    input.extend_from_slice(&b"long ".repeat(5_000));
+    input.extend_from_slice(b"\nbehind\n");
+    let sent = alice.peer(["chat", "bob"]).stdin(&input).run();
+    sent.exits(2).says("a line was not sent (\"ol\u{fffd}, latin\"): it is not UTF-8").says("(\"long long ");
     node.wait_for("alice: behind");
     assert!(node.said().contains("alice: before") && !node.said().contains("latin"), "{}", node.said());
+    let in_western_letters = alice.peer(["chat", "bob"]).env("LC_ALL", "pt_BR.ISO-8859-1");
+    in_western_letters.stdin(b"ol\xe1, latin\n").run().exits(0);
+    node.wait_for("alice: olá, latin");
 }
 
 #[test]

@@ -139,6 +139,9 @@ fn plain_lines_know_the_commands() {
     node.wait_for("alice: /etc is a path");
     talk.press("/search path\n");
     talk.wait_for("found: path");
+    talk.press(b"ol\xe1, latin\n");
+    node.wait_for("alice: ol\u{fffd}, latin");
+    talk.wait_for("what was typed is not UTF-8");
     talk.press("/quit\n");
     let (outcome, screen) = talk.finish();
     assert!(!outcome.exits(0).out().contains('\u{1b}'), "{outcome}");

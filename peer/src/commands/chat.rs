@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 
 use shared::UserName;
 
-use super::say::stdin_lines;
 use super::session;
 use super::station::Station;
 use super::{Context, filter, say};
@@ -12,7 +11,7 @@ use crate::engine::chat::{HistoryQuery, StoredMessage};
 use crate::engine::node::control::{Lifetime, NodeClient};
 use crate::engine::{Error, Me};
 use crate::sys::job;
-use crate::ui::{LineTerminal, LineView, PlainTerminal};
+use crate::ui::{LineTerminal, LineView, PlainTerminal, input_lines};
 
 /// Messages of the past that a conversation begins with.
 const SHOWN_BEFORE: usize = 20;
@@ -83,9 +82,9 @@ async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Err
             Err(why) => return station.close().await.and(Err(why.into())),
         }
     } else {
-        match stdin_lines().and_then(|lines| Ok(PlainTerminal::open(model, user, context.output.clone(), lines)?)) {
+        match input_lines().and_then(|lines| PlainTerminal::open(model, user, context.output.clone(), lines)) {
             Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
-            Err(error) => return station.close().await.and(Err(error)),
+            Err(why) => return station.close().await.and(Err(why.into())),
         }
     };
     session::say_goodbye(context, &ended)

@@ -45,14 +45,13 @@ use tokio::task::JoinSet;
 
 use super::Context;
 use super::connection::{Connection, Heard};
-use super::say::stdin_lines;
 use super::station::Station;
 use super::user_names;
 use crate::engine::chat::{self, HistoryQuery};
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, FromNode, Lifetime, Outcome, Reply};
 use crate::engine::{Error, ErrorKind, Me};
-use crate::ui::{happening_json, message_json};
+use crate::ui::{InputLine, happening_json, input_lines, message_json};
 
 /// Commands that are under way before another one is read.
 const AHEAD: usize = 64;
@@ -99,7 +98,7 @@ fn new_id() -> MessageId {
 
 pub(super) async fn run(context: &Context) -> Result<(), Error> {
     let me = context.me()?;
-    let mut input = stdin_lines()?;
+    let mut input = input_lines()?;
     // What comes from here on is told, even if it comes before there is a node to hear it from.
     let last = last_place(&me)?;
     let station = Station::open(context, &me, Lifetime::View).await?;
@@ -147,7 +146,7 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    async fn run(&mut self, input: &mut mpsc::Receiver<std::io::Result<String>>) -> Result<(), Error> {
+    async fn run(&mut self, input: &mut mpsc::Receiver<std::io::Result<InputLine>>) -> Result<(), Error> {
         self.begin();
         let mut is_open = true;
         loop {
@@ -156,12 +155,11 @@ impl Listener<'_> {
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
                 line = input.recv(), if is_open && has_room => match line {
-                    Some(Ok(line)) if line.trim().is_empty() => {}
-                    Some(Ok(line)) => self.command(&line)?,
-                    // Input that is no text is an error of one line.
-                    Some(Err(why)) if why.kind() == std::io::ErrorKind::InvalidData => {
-                        self.bad(&Value::Null, "", &why.to_string())?;
+                    Some(Ok(line)) if line.has_marks => {
+                        self.bad(&Value::Null, &line.text, "it is not UTF-8")?;
                     }
+                    Some(Ok(line)) if line.text.trim().is_empty() => {}
+                    Some(Ok(line)) => self.command(&line.text)?,
                     Some(Err(why)) => return Err(why.into()),
                     None => is_open = false,
                 },

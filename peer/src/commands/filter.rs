@@ -12,7 +12,7 @@ use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::mpsc;
 
-use super::say::{say_it_waits, stdin_lines};
+use super::say::say_it_waits;
 use super::station::Station;
 use super::take_back::interrupted;
 use super::{Context, connection};
@@ -20,7 +20,7 @@ use crate::engine::chat::{self, Direction, HistoryQuery, MessageState, StoredMes
 use crate::engine::event::Event;
 use crate::engine::node::control::{Action, FromNode, Lifetime, NodeClient, Outcome};
 use crate::engine::{Error, ErrorKind, Me, blocking};
-use crate::ui::{excerpt, message_lines};
+use crate::ui::{InputLine, excerpt, input_lines, message_lines};
 
 /// Lines that are stored before the node has said so of the first of them.
 const AHEAD: usize = 64;
@@ -29,11 +29,11 @@ const AHEAD: usize = 64;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The lines of standard input, as they come.
-type Lines = mpsc::Receiver<std::io::Result<String>>;
+type Lines = mpsc::Receiver<std::io::Result<InputLine>>;
 
 /// Filters until the input has ended and was tried.
 pub(super) async fn run(context: &Context, me: &Me, user: &UserName, now: bool) -> Result<(), Error> {
-    let mut input = stdin_lines()?;
+    let mut input = input_lines()?;
     // What comes from here on is told, even if it comes before there is a node to hear it from.
     let last = look_back(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
     let station = Station::open(context, me, Lifetime::Command).await?;
@@ -43,15 +43,16 @@ pub(super) async fn run(context: &Context, me: &Me, user: &UserName, now: bool) 
     Filter::new(context, me, user, now, last).run(station, &mut input).await
 }
 
-/// A line of the input; one that is no text is an error of that line alone.
-fn as_text(line: std::io::Result<String>) -> std::io::Result<Result<String, Error>> {
-    match line {
-        Ok(line) => Ok(Ok(line)),
-        Err(why) if why.kind() == std::io::ErrorKind::InvalidData => {
-            Ok(Err(Error::Usage("a line that is not UTF-8 was not sent".to_owned())))
-        }
-        Err(why) => Err(why),
-    }
+/// Makes a message of a line.
+///
+/// # Errors
+/// What is wrong with the line alone, and which one it is: the others are sent.
+fn message_of(line: &InputLine) -> Result<ChatMessage, Error> {
+    let composed = match line.has_marks {
+        true => Err(Error::Usage("it is not UTF-8".to_owned())),
+        false => chat::compose(&line.text),
+    };
+    composed.map_err(|why| Error::Usage(format!("a line was not sent ({}): {why}", excerpt(&line.text))))
 }
 
 /// The filter of lines.
@@ -126,8 +127,8 @@ impl<'a> Filter<'a> {
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
                 line = input.recv(), if self.is_open && self.under_way.len() < ahead => {
-                    match line.map(as_text).transpose()? {
-                        Some(line) => self.line(client, line)?,
+                    match line.transpose()? {
+                        Some(line) => self.line(client, &line)?,
                         None => self.is_open = false,
                     }
                 }
@@ -140,12 +141,12 @@ impl<'a> Filter<'a> {
         }
     }
 
-    fn line(&mut self, client: &mut NodeClient, line: Result<String, Error>) -> Result<(), Error> {
-        if line.as_ref().is_ok_and(|line| line.trim().is_empty()) {
+    fn line(&mut self, client: &mut NodeClient, line: &InputLine) -> Result<(), Error> {
+        if line.text.trim().is_empty() {
             return Ok(());
         }
         self.said = true;
-        match line.and_then(|line| chat::compose(&line)) {
+        match message_of(line) {
             Ok(message) => self.send(client, message)?,
             Err(error) => {
                 // This line is lost, the others are not.
@@ -271,7 +272,7 @@ impl<'a> Filter<'a> {
         let unsent = match self.now {
             true => match self.again.pop_front() {
                 Some(message) => Some(message.text),
-                None => input.try_recv().ok().and_then(Result::ok),
+                None => input.try_recv().ok().and_then(Result::ok).map(|line| line.text),
             },
             false => self.store_lines(input).await,
         };
@@ -294,10 +295,10 @@ impl<'a> Filter<'a> {
             let message = match self.again.pop_front() {
                 Some(message) => message,
                 None => match tokio::time::timeout(PAUSE, input.recv()).await {
-                    Ok(Some(Ok(line))) => match chat::compose(&line) {
+                    Ok(Some(Ok(line))) => match message_of(&line) {
                         Ok(message) => message,
-                        Err(_) if line.trim().is_empty() => continue,
-                        Err(_) => return Some(line),
+                        Err(_) if line.text.trim().is_empty() => continue,
+                        Err(_) => return Some(line.text),
                     },
                     Ok(Some(Err(_))) | Err(_) => return None,
                     Ok(None) => {

@@ -1,14 +1,11 @@
 //! `peer chat` with one message, and what all messages without a view have in common.
 
 use std::cell::Cell;
-use std::io::{BufRead, IsTerminal};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use serde_json::json;
 use shared::UserName;
 use shared::peer::ChatMessage;
-use tokio::sync::mpsc;
 
 use super::Context;
 use super::take_back::interrupted;
@@ -16,7 +13,6 @@ use crate::engine::chat::{self, MessageState, Prospect, StoredMessage, Visit, pr
 use crate::engine::node::control::{Delivery, NodeClient};
 use crate::engine::node::{expire, expired_words};
 use crate::engine::{Error, ErrorKind, Me, blocking};
-use crate::sys::job;
 
 /// What is done within this time needs no word in between.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -108,7 +104,7 @@ pub(super) async fn visit(
             let (profile, to) = (me.profile.clone(), user.clone());
             // Nothing was said to somebody who was never met.
             blocking(move || chat::give_up(&profile, &to, vec![message], !met)).await?;
-            Err(error)
+            Err(chat::not_kept(error.kind(), error.to_string()))
         }
         (_, Ok(())) => settled_elsewhere(me, user, message).await,
     }
@@ -138,23 +134,4 @@ pub(super) async fn patiently<T>(context: &Context, user: &UserName, work: impl 
     }
     context.output.note(&format!("waiting for {user} or the tracker to answer"));
     work.await
-}
-
-/// The lines of standard input, read where reading may block.
-pub(super) fn stdin_lines() -> Result<mpsc::Receiver<std::io::Result<String>>, Error> {
-    let (lines, receiver) = mpsc::channel(16);
-    let input = std::io::stdin();
-    if job::is_others(input.as_fd(), input.is_terminal()) {
-        // To read would stop this process, and its node with it: there is no input.
-        return Ok(receiver);
-    }
-    // It ends with the input or with the process: a blocked read can't be called off.
-    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            if lines.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(receiver)
 }

@@ -11,6 +11,7 @@ use shared::peer::MessageId;
 use shared::safe_text::safe_block;
 use tokio::sync::mpsc;
 
+use super::input_lines::InputLine;
 use super::keys::{Key, Press};
 use super::line_editor::Edit;
 use super::line_view::{Item, LineView};
@@ -46,7 +47,7 @@ impl PlainTerminal {
         model: LineView,
         with: &UserName,
         output: Output,
-        lines: mpsc::Receiver<io::Result<String>>,
+        lines: mpsc::Receiver<io::Result<InputLine>>,
     ) -> io::Result<(Self, mpsc::Receiver<Key>)> {
         let keys = typed(lines)?;
         let this = Self {
@@ -166,23 +167,21 @@ impl View for PlainTerminal {
 }
 
 /// Turns lines into what pressing their letters would be.
-fn typed(mut lines: mpsc::Receiver<io::Result<String>>) -> io::Result<mpsc::Receiver<Key>> {
+fn typed(mut lines: mpsc::Receiver<io::Result<InputLine>>) -> io::Result<mpsc::Receiver<Key>> {
     let (keys, receiver) = mpsc::channel(AHEAD);
     // It ends with the input or with the process.
     std::thread::Builder::new().name("lines".to_owned()).spawn(move || {
         while let Some(line) = lines.blocking_recv() {
-            let presses = match line {
+            let Ok(line) = line else { break };
+            let presses = [
                 // What was too long to be sent stays in the line otherwise.
-                Ok(line) => vec![
-                    Press::Edit(Edit::End),
-                    Press::Edit(Edit::CutToStart),
-                    Press::Edit(Edit::Insert(line)),
-                    Press::Submit,
-                ],
-                Err(why) if why.kind() == io::ErrorKind::InvalidData => vec![Press::Unreadable],
-                Err(_) => break,
-            };
-            if presses.into_iter().any(|press| keys.blocking_send(Key(press)).is_err()) {
+                Press::Edit(Edit::End),
+                Press::Edit(Edit::CutToStart),
+                Press::Edit(Edit::Insert(line.text)),
+                Press::Submit,
+            ];
+            let told = line.has_marks.then_some(Press::Unreadable);
+            if told.into_iter().chain(presses).any(|press| keys.blocking_send(Key(press)).is_err()) {
                 return;
             }
         }
