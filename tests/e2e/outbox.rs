@@ -122,9 +122,16 @@ fn a_changed_key_holds_back_what_waits_until_it_is_trusted() {
     hers.wait_for("what waits for bob is held back: the identity of bob changed");
     alice.peer(["outbox"]).run().exits(0).prints("held back: the key of bob changed");
     assert!(!new.said().contains("a secret"));
+    let said = || alice.peer(["chat", "bob", "said meanwhile"]).run();
+    said().exits(11).says("The message was not sent and is not kept: send it again after that");
+    hers.interrupt();
+    hers.finish().exits(130);
+    said().exits(11).says("The message was not sent and is not kept: send it again after that");
+    let _hers = alice.serve();
     let key = new_bob.fingerprint();
     alice.peer(["trust", "bob", "--replace", &key, "--yes"]).run().exits(0);
     new.wait_for("alice: a secret for the old bob");
+    assert!(!new.said().contains("said meanwhile"), "{}", new.said());
     // Its ack may still be on the way.
     crate::chat_faults::until_delivered(&alice);
 }

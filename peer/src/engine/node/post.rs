@@ -89,7 +89,7 @@ impl PostOffice {
             }
             Ok(Verdict::Waits { kind, why, met, .. }) => {
                 self.give_up(to, message, kind, &why, !met).await?;
-                Err(Error::Told { kind, message: why })
+                Err(chat::not_kept(kind, why))
             }
             Ok(Verdict::Failed { kind, why }) => {
                 self.give_up(to, message, kind, &why, false).await?;
