@@ -28,8 +28,8 @@ pub(super) async fn put(
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
-    if me.profile.is_blocked(to)? {
-        context.output.warning(&format!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`"));
+    if let Some(warning) = offers::warning(&me.profile, to)? {
+        context.output.warning(&warning);
     }
     let (profile, user, output, cancel) =
         (me.profile.clone(), to.clone(), context.output.clone(), context.cancel.clone());

@@ -11,6 +11,12 @@ use super::share::{Progress, hash_path};
 use super::{Error, Me, words};
 use crate::profile::{Profile, Share, StoredMessage};
 
+/// Warns of an offer that can't be fetched, blocking: its receiver is blocked.
+pub fn warning(profile: &Profile, to: &UserName) -> Result<Option<String>, Error> {
+    let is_blocked = profile.is_blocked(to)?;
+    Ok(is_blocked.then(|| format!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`")))
+}
+
 /// Puts files among what `to` may get, blocking: it hashes them. Gives back what they are offered as.
 ///
 /// # Errors

@@ -70,6 +70,10 @@ pub(super) async fn offer(
     let user = to.clone();
     let put = blocking(move || {
         let paths: Vec<PathBuf> = paths.iter().map(|path| written::expanded(path)).collect();
+        if let Some(warning) = offers::warning(&me.profile, &user)? {
+            // The view is gone when nobody listens.
+            let _ = tell.send(FromFetch::Problem(warning));
+        }
         let mut hashing = Hashing::of(&user, &paths, tell);
         offers::put(&me.profile, &user, &paths, None, &mut |bytes| {
             hashing.goes_on(bytes);
