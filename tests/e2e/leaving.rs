@@ -138,6 +138,35 @@ fn a_folder_is_not_offered_and_it_is_said_why() {
 }
 
 #[test]
+fn plain_lines_ask_before_a_fetch_is_given_up() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([lab.file("big.bin", 48_000_000)]);
+    let node = bob.peer(["serve", "--limit", "4M"]).start();
+    node.wait_for("online as bob");
+    let here = lab.empty_folder("here");
+    let mut talk = alice.peer(["--plain", "chat", "bob"]).folder(&here).in_terminal(100, 30);
+    talk.wait_for("talking to bob");
+    talk.press("/get big.bin\n");
+    talk.wait_for("25 % of ");
+    talk.press(CTRL_C);
+    talk.wait_for("a fetch is on its way: Ctrl-C again stops that and leaves");
+    talk.press("still here\n");
+    node.wait_for("alice: still here");
+    talk.press(CTRL_C);
+    talk.wait_for_screen("the question again", |screen| screen.text().matches("Ctrl-C again stops").count() == 2);
+    talk.press(CTRL_C);
+    let (outcome, screen) = talk.finish();
+    outcome.exits(130);
+    assert!(screen.text().contains("`peer fetch bob big.bin` goes on with it"), "{}", screen.text());
+    // With nothing under way there is nothing to ask.
+    let mut talk = alice.peer(["--plain", "chat", "bob"]).in_terminal(100, 30);
+    talk.wait_for("talking to bob");
+    talk.press(CTRL_C);
+    talk.finish().0.exits(130);
+}
+
+#[test]
 fn who_fetches_from_a_view_is_named_before_that_is_left() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -142,6 +142,12 @@ fn plain_lines_know_the_commands() {
     talk.press(b"ol\xe1, latin\n");
     node.wait_for("alice: ol\u{fffd}, latin");
     talk.wait_for("what was typed is not UTF-8");
+    talk.press("/offer big.bin\n");
+    node.wait_for("alice: offers big.bin");
+    talk.press("/ignore\n");
+    talk.wait_for("bob is ignored");
+    talk.press("/offer big.bin\n");
+    talk.wait_for("you block bob, who can't fetch what you offer");
     talk.press("/quit\n");
     let (outcome, screen) = talk.finish();
     assert!(!outcome.exits(0).out().contains('\u{1b}'), "{outcome}");

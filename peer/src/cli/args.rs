@@ -18,7 +18,7 @@ use crate::commands::{Command, Context};
 use crate::engine::Error;
 use crate::engine::node::Forwarded;
 use crate::net::tracker::TrackerAddress;
-use crate::ui::{ColorChoice, Output, OutputOptions, age};
+use crate::ui::{ColorChoice, Interrupts, Output, OutputOptions, age};
 
 use help::{CHAT_EXAMPLES, EXIT_CODES, FETCH_EXAMPLES, SHARE_EXAMPLES, explained};
 use values::{asked_text, file_name, forwarded, hash_text, rate};
@@ -382,7 +382,7 @@ impl Args {
         };
         let command = self.command.unwrap_or(Subcommands::Ui).into_command()?;
         let Global { tracker, no_input, no_mdns, .. } = self.global;
-        Ok(Configured { context: Context { home, tracker, output, no_input, no_mdns, cancel }, command })
+        Ok(Configured { context: Context { home, tracker, output, no_input, no_mdns, cancel, interrupts: Interrupts::default() }, command })
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::args::{Args, Configured};
-use crate::commands;
+use crate::commands::{self, Context};
 use crate::engine::{Error, ErrorKind};
 use crate::profile::tell_waits_with;
 use crate::sys::job;
@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
         let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = commands::run(&context, command) => result,
-            second = signals.second(&cancel, &signalled) => second,
+            second = signals.second(&context, &signalled) => second,
         }
     });
     // What still blocks a thread, such as a read of standard input, ends with the process.
@@ -118,9 +118,9 @@ impl Signals {
         Ok(Self { orderly, fatal: handled(&job::FATAL)? })
     }
 
-    /// The first signal asks for an orderly end; the second gives up on it. One that is fatal ends the process as it does
-    /// by itself, once the terminal is as it was before.
-    async fn second(self, cancel: &CancellationToken, signalled: &AtomicU8) -> Result<(), Error> {
+    /// The first signal asks for an orderly end; the second gives up on it. Ctrl-C asks a view first, if there is one that
+    /// wants to know. A signal that is fatal ends the process as it does by itself, once the terminal is as it was before.
+    async fn second(self, context: &Context, signalled: &AtomicU8) -> Result<(), Error> {
         let (tell, mut told) = mpsc::unbounded_channel();
         let is_fatal = |number: i32| job::FATAL.contains(&number);
         let waiting = self.orderly.into_iter().chain(self.fatal).map(|(number, mut signal)| {
@@ -140,9 +140,13 @@ impl Signals {
                 give_back();
                 job::end_by(number);
             }
+            if number == job::INTERRUPT && context.interrupts.tell() {
+                job::goes_on_after_all();
+                continue;
+            }
             asked += 1;
             signalled.store(u8::try_from(number).unwrap_or(0), Ordering::Relaxed);
-            cancel.cancel();
+            context.cancel.cancel();
         }
         waiting.abort_all();
         Err(Error::Interrupted)

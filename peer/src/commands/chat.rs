@@ -82,7 +82,8 @@ async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Err
             Err(why) => return station.close().await.and(Err(why.into())),
         }
     } else {
-        match input_lines().and_then(|lines| PlainTerminal::open(model, user, context.output.clone(), lines)) {
+        let open = |lines| PlainTerminal::open(model, user, context.output.clone(), lines, &context.interrupts);
+        match input_lines().and_then(open) {
             Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
             Err(why) => return station.close().await.and(Err(why.into())),
         }

@@ -45,7 +45,7 @@ use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
 use crate::sys::job;
-use crate::ui::{Output, notice_line};
+use crate::ui::{Interrupts, Output, notice_line};
 
 /// A command with checked arguments.
 #[derive(Debug)]
@@ -227,8 +227,10 @@ pub struct Context {
     pub no_input: bool,
     /// Whether no tracker is looked for on the local network.
     pub no_mdns: bool,
-    /// Cancelled at the first Ctrl-C.
+    /// Cancelled at the first Ctrl-C, unless a view takes that as a key.
     pub cancel: CancellationToken,
+    /// The view that does.
+    pub interrupts: Interrupts,
 }
 
 /// Runs a command to its end.

@@ -50,6 +50,13 @@ pub fn note_requests_to_end(signals: &[i32]) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes no note of the last request: whoever it was told to decides.
+pub fn goes_on_after_all() {
+    if let Some(asked) = ASKED.get() {
+        asked.store(0, Ordering::Relaxed);
+    }
+}
+
 /// The signal by which this process was asked to end, if it was.
 pub fn asked_to_end() -> Option<u8> {
     let signal = ASKED.get()?.load(Ordering::Relaxed);

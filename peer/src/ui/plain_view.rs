@@ -12,6 +12,7 @@ use shared::safe_text::safe_block;
 use tokio::sync::mpsc;
 
 use super::input_lines::InputLine;
+use super::interrupts::Interrupts;
 use super::keys::{Key, Press};
 use super::line_editor::Edit;
 use super::line_view::{Item, LineView};
@@ -42,14 +43,16 @@ pub struct PlainTerminal {
 }
 
 impl PlainTerminal {
-    /// Shows a conversation in lines; `lines` are what is typed, and end with the input.
+    /// Shows a conversation in lines; `lines` are what is typed, and end with the input. The terminal makes a signal of
+    /// Ctrl-C, which is a key here.
     pub fn open(
         model: LineView,
         with: &UserName,
         output: Output,
         lines: mpsc::Receiver<io::Result<InputLine>>,
+        interrupts: &Interrupts,
     ) -> io::Result<(Self, mpsc::Receiver<Key>)> {
-        let keys = typed(lines)?;
+        let keys = typed(lines, interrupts)?;
         let this = Self {
             with: with.clone(),
             model,
@@ -167,8 +170,12 @@ impl View for PlainTerminal {
 }
 
 /// Turns lines into what pressing their letters would be.
-fn typed(mut lines: mpsc::Receiver<io::Result<InputLine>>) -> io::Result<mpsc::Receiver<Key>> {
+fn typed(
+    mut lines: mpsc::Receiver<io::Result<InputLine>>,
+    interrupts: &Interrupts,
+) -> io::Result<mpsc::Receiver<Key>> {
     let (keys, receiver) = mpsc::channel(AHEAD);
+    interrupts.become_keys(&keys);
     // It ends with the input or with the process.
     std::thread::Builder::new().name("lines".to_owned()).spawn(move || {
         while let Some(line) = lines.blocking_recv() {
