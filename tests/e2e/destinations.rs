@@ -206,6 +206,56 @@ fn a_full_disk_is_exit_9_and_space_helps() {
 }
 
 #[test]
+fn many_small_files_take_more_than_their_bytes() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for number in 0..600 {
+        write(lab.join(format!("notes/{number}")), format!("note {number}"));
+    }
+    bob.share([lab.join("notes")]);
+    let _node = bob.serve();
+    let here = lab.empty_folder("here");
+    let Some(_mounted) = Tmpfs::mount(&here, "size=1m") else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    let full = fetch(&alice, &["notes/"], &here).run();
+    full.exits(9).says("not enough space").says("need 2.46 MB");
+    assert_eq!(full.err().matches("space").count(), 2, "one disk, one message: {full}");
+}
+
+#[test]
+fn a_disk_that_others_fill_up_ends_a_fetch_of_many_files_with_one_error() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    for number in 0..500 {
+        write(lab.join(format!("notes/{number}")), format!("{number:04}").repeat(1024));
+    }
+    bob.share([lab.join("notes")]);
+    let node = bob.peer(["serve", "--limit", "600K"]).start();
+    node.wait_for("online as bob");
+    let here = lab.empty_folder("here");
+    let Some(_mounted) = Tmpfs::mount(&here, "size=4m") else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    let fetching = fetch(&alice, &["notes/"], &here).start();
+    fetching.wait_for_nth("(4.10 kB)", 20);
+    let other = here.join("other");
+    // To the last byte: the system says when that is.
+    let _ = fs::File::create(&other).and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file));
+    let full = fetching.finish();
+    full.exits(9).is_plain();
+    assert_eq!(full.err().matches("the disk is full").count(), 1, "{full}");
+    fs::remove_file(&other).unwrap();
+    node.interrupt();
+    node.finish().exits(130);
+    let _node = bob.serve();
+    fetch(&alice, &["notes/", "--if-exists", "skip"], &here).run().exits(0);
+    assert_same(here.join("notes/499"), lab.join("notes/499"));
+}
+
+#[test]
 fn a_disk_that_fills_up_in_the_middle_is_exit_9_and_the_rest_comes_later() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));

@@ -382,7 +382,10 @@ impl Args {
         };
         let command = self.command.unwrap_or(Subcommands::Ui).into_command()?;
         let Global { tracker, no_input, no_mdns, .. } = self.global;
-        Ok(Configured { context: Context { home, tracker, output, no_input, no_mdns, cancel, interrupts: Interrupts::default() }, command })
+        Ok(Configured {
+            context: Context { home, tracker, output, no_input, no_mdns, cancel, interrupts: Interrupts::default() },
+            command,
+        })
     }
 }
 

@@ -414,6 +414,12 @@ impl Error {
         matches!(self, Self::Disk { source, .. } if is_out_of_descriptors(source))
     }
 
+    /// Returns whether there is no room for anything else either.
+    pub fn is_disk_full(&self) -> bool {
+        let is_full = |why: &io::Error| matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Self::Disk { source, .. } if is_full(source))
+    }
+
     /// Whether whoever read standard output had enough, which is no error to anybody.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Terminal(why) if why.kind() == io::ErrorKind::BrokenPipe)

@@ -57,6 +57,21 @@ pub struct FreeRoom {
     pub bytes: Option<u64>,
     /// Files that may still be made; `None` where it doesn't count them.
     pub files: Option<u64>,
+    /// Bytes of the smallest piece of the disk that a file takes, as far as that is sure.
+    pub block: u64,
+}
+
+/// The most that is taken for sure: file systems of networks name their largest transfer.
+const BLOCK: u64 = 4096;
+/// Btrfs keeps small files in its tree, many to a block.
+const BTRFS: i64 = 0x9123_683E;
+
+impl FreeRoom {
+    /// The room that a file with so many bytes takes.
+    pub const fn taken_by(&self, bytes: u64) -> u64 {
+        let block = if self.block == 0 { 1 } else { self.block };
+        bytes.div_ceil(block).saturating_mul(block)
+    }
 }
 
 /// A reason for which a folder takes no files.
@@ -247,7 +262,9 @@ impl Folder {
         // Pseudo file systems, and some by FUSE, have no size at all.
         let bytes = (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize));
         let files = (stat.f_files > 0).then_some(stat.f_favail);
-        Ok(FreeRoom { device: rustix::fs::fstat(&self.0)?.st_dev, bytes, files })
+        let is_btrfs = rustix::fs::fstatfs(&self.0).is_ok_and(|stat| i64::try_from(stat.f_type) == Ok(BTRFS));
+        let block = if is_btrfs { 1 } else { stat.f_frsize.min(BLOCK) };
+        Ok(FreeRoom { device: rustix::fs::fstat(&self.0)?.st_dev, bytes, files, block })
     }
 
     /// Tells whether files here take no room for their holes; true where that can't be tried.
@@ -426,6 +443,15 @@ fn attributes(folder: &OwnedFd, name: &OsStr, flags: AtFlags) -> StatxAttributes
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_takes_whole_blocks() {
+        let room = |block| FreeRoom { device: 1, bytes: None, files: None, block };
+        assert_eq!([0, 1, 4096, 4097].map(|bytes| room(4096).taken_by(bytes)), [0, 4096, 4096, 8192]);
+        assert_eq!([0, 1, 4097].map(|bytes| room(1).taken_by(bytes)), [0, 1, 4097]);
+        assert_eq!(room(0).taken_by(5), 5);
+        assert_eq!(room(4096).taken_by(u64::MAX), u64::MAX);
+    }
 
     #[test]
     fn links_are_not_followed() {

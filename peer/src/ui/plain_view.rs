@@ -170,10 +170,7 @@ impl View for PlainTerminal {
 }
 
 /// Turns lines into what pressing their letters would be.
-fn typed(
-    mut lines: mpsc::Receiver<io::Result<InputLine>>,
-    interrupts: &Interrupts,
-) -> io::Result<mpsc::Receiver<Key>> {
+fn typed(mut lines: mpsc::Receiver<io::Result<InputLine>>, interrupts: &Interrupts) -> io::Result<mpsc::Receiver<Key>> {
     let (keys, receiver) = mpsc::channel(AHEAD);
     interrupts.become_keys(&keys);
     // It ends with the input or with the process.

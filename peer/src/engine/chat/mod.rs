@@ -200,7 +200,9 @@ pub fn waits(message: ChatMessage, kind: ErrorKind, why: String) -> Result<Deliv
 pub fn not_kept(kind: ErrorKind, why: String) -> Error {
     let message = match kind {
         // There is something to be done first, after which one might expect it to go by itself.
-        ErrorKind::IdentityChanged => format!("{why}\nThe message was not sent and is not kept: send it again after that"),
+        ErrorKind::IdentityChanged => {
+            format!("{why}\nThe message was not sent and is not kept: send it again after that")
+        }
         _ => why,
     };
     Error::Told { kind, message }

@@ -78,6 +78,8 @@ enum Ending {
     WriterFailed,
     /// Somebody who was named isn't who they were.
     Changed(Error),
+    /// There is no room for what is left.
+    DiskFull(Error),
 }
 
 /// An error that may be told of several files.
@@ -128,6 +130,8 @@ struct Running<'a> {
     refusals: HashMap<FileNo, Trouble>,
     /// Files that are to be asked about again, by their names.
     changed: Vec<Changed>,
+    /// The error of the first file for which there was no room.
+    disk_full: Option<Error>,
     account: Account,
 }
 
@@ -145,6 +149,9 @@ impl Running<'_> {
             // Behind a stream that broke off, nothing else makes sense.
             if self.in_order && self.account.first_error().is_some() {
                 return Ending::Settled;
+            }
+            if let Some(error) = self.disk_full.take() {
+                return Ending::DiskFull(error);
             }
             tokio::select! {
                 biased;
@@ -265,6 +272,10 @@ impl Running<'_> {
 
     async fn fail(&mut self, file: FileNo, error: Error, report: Reporter<'_>) {
         if self.shared.plan().is_settled(file) {
+            return;
+        }
+        if error.is_disk_full() {
+            self.disk_full.get_or_insert(error);
             return;
         }
         self.shared.writer.send(Job::Abandon { file }).await;

@@ -43,6 +43,10 @@ impl Rest {
                 }
             }
             Outcome::Finished { file, end } => self.settle(file, end.into(), report),
+            // Told once, for all of them.
+            Outcome::Failed { file, error } if error.is_disk_full() => {
+                self.settle(file, Status::BrokenOff(error), report);
+            }
             Outcome::Failed { file, error } => self.settle(file, Status::Failed(error), report),
             Outcome::Opened { file, bytes, .. } => {
                 if let Some(progress) = self.progress.get_mut(file) {

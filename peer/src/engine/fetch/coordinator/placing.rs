@@ -271,7 +271,7 @@ fn check_room(orders: &[Order]) -> Result<(), Error> {
         });
         if let Some(needed) = device.and_then(|device| disks.get_mut(&device)) {
             let held = if order.layout.groups() > 1 { held_bytes(spot, &order.stat.hash) } else { 0 };
-            let add = |sum: u64, bytes: u64| sum.saturating_add(bytes.saturating_sub(held));
+            let add = |sum: u64, bytes: u64| sum.saturating_add(needed.room.taken_by(bytes.saturating_sub(held)));
             needed.bytes = add(needed.bytes, order.stat.data_bytes());
             needed.bytes_with_holes = add(needed.bytes_with_holes, order.stat.size);
             // What is replaced makes room for what replaces it.

@@ -206,6 +206,7 @@ impl Rounds<'_> {
             trouble: None,
             refusals: HashMap::new(),
             changed: Vec::new(),
+            disk_full: None,
             account: std::mem::take(&mut self.account),
         };
         running.liars.iter().for_each(|user| running.taken.add(user.clone()));
@@ -229,7 +230,7 @@ impl Rounds<'_> {
         let joined = blocking(move || threads.join());
         let early = match ending {
             Ending::Settled => joined.await.err(),
-            Ending::Changed(error) => Some(joined.await.err().unwrap_or(error)),
+            Ending::Changed(error) | Ending::DiskFull(error) => Some(joined.await.err().unwrap_or(error)),
             Ending::WriterFailed => {
                 Some(joined.await.err().unwrap_or_else(|| Error::Internal("the writer ended too early".to_owned())))
             }
