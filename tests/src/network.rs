@@ -1,5 +1,6 @@
 //! Machines that are none: network namespaces, each with interfaces of its own, joined by a switch.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -130,6 +131,21 @@ impl Host {
     /// Names that are known there, as lines of /etc/hosts.
     pub fn add_names(&self, lines: &str) {
         crate::files::write(self.settings().join("hosts"), lines);
+    }
+
+    /// Does something there: the sockets that `work` makes belong to that machine, whoever uses them later.
+    ///
+    /// # Panics
+    /// When the machine is gone, or `work` panics.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let place = std::fs::File::open(Path::new("/run/netns").join(&self.namespace)).expect("the machine is there");
+        // A thread of its own: it never comes back from there.
+        let there = || {
+            let network = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(place.as_fd(), network).expect("root may go there");
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(there).join().expect("the work there succeeds"))
     }
 
     /// What `ip netns exec` puts in place of the files in /etc.
