@@ -41,7 +41,7 @@ impl Scene {
     /// A run of `peer` with a profile of this name that knows no tracker.
     fn peer(&self, profile: &str, args: &[&str]) -> Invocation {
         let peer = Invocation::new(binaries::binary("peer"), self.lab.path());
-        peer.env("VIZINHO_HOME", self.lab.join(profile)).args(args)
+        peer.env("VIZINHO_HOME", self.lab.join(profile)).env("VIZINHO_ACCEPT_NEW", "1").args(args)
     }
 
     fn register(&self, user: &str, more: &[&str]) -> Invocation {

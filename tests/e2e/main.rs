@@ -28,6 +28,7 @@ mod exercise;
 mod faults;
 mod fetch_json;
 mod file_systems;
+mod first_contact;
 mod full_view;
 mod history;
 mod hostile_caller;

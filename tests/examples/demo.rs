@@ -25,11 +25,15 @@ fn main() -> ExitCode {
     let lab = Lab::start();
     shown(&format!("tracker listening on {}", lab.address()));
 
-    say("Alice and Bob each make an account: one command, a password, and a key that stays on their machine.");
+    say(
+        "Alice and Bob each make an account: one command, with the tracker's key from the line that it printed, and a password.",
+    );
+    let tracker_key = lab.tracker_key();
     let (alice, bob) = (lab.stranger("alice"), lab.stranger("bob"));
     for user in [&alice, &bob] {
         let password = user.password_file();
-        run(user, &["register", user.name(), "--password-file", text(&password)]);
+        let register = ["register", user.name(), "--tracker-key", &tracker_key, "--password-file", text(&password)];
+        run(user, &register);
     }
 
     say("Bob shares a document, a film of 200 MB and a folder of pictures; each is hashed once.");

@@ -149,6 +149,17 @@ impl Lab {
         &self.address
     }
 
+    /// The tracker's key.
+    ///
+    /// # Panics
+    /// When there is no tracker.
+    #[track_caller]
+    pub fn tracker_key(&self) -> String {
+        let tracker = self.tracker.lock().unwrap();
+        let line = tracker.as_ref().expect("the tracker runs").wait_for("fingerprint ");
+        line.trim_start_matches("fingerprint ").to_owned()
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -246,12 +257,19 @@ impl User<'_> {
         let peer = Invocation::new(&self.program, self.lab.path())
             .env("VIZINHO_HOME", &self.home)
             .env("VIZINHO_TRACKER", self.lab.address())
+            // Nobody is there to be asked. What is tested about first contacts takes it back.
+            .env("VIZINHO_ACCEPT_NEW", "1")
             .args(args);
         // Last: what is run there is the whole of it.
         match &self.host {
             Some(host) => peer.on(host),
             None => peer,
         }
+    }
+
+    /// A run of `peer` in which the first contact with a tracker is asked about.
+    pub fn cautious_peer(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Invocation {
+        self.peer(args).env("VIZINHO_ACCEPT_NEW", "0")
     }
 
     /// Shares files and folders.

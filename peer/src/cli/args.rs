@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shared::tracker::HashText;
 use shared::{FileName, Fingerprint, NewUserName, UserName};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::{Command, Context};
 use crate::engine::Error;
 use crate::engine::node::Forwarded;
+use crate::engine::tracker_key::KeyPolicy;
 use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, Interrupts, Output, OutputOptions, age};
 
@@ -40,6 +41,13 @@ struct Global {
     /// The tracker; port 8000 unless given [default: the one used last, else one found on this network].
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "VIZINHO_TRACKER")]
     tracker: Option<TrackerAddress>,
+    /// Its key, as it prints it when it starts: no other is talked to, and nobody is asked at the first contact.
+    #[arg(long, global = true, value_name = "FINGERPRINT", env = "VIZINHO_TRACKER_KEY")]
+    tracker_key: Option<Fingerprint>,
+    /// Take the key that a tracker shows at the first contact, without a question; later it may not change. Whoever is on
+    /// the network can be that tracker: prefer --tracker-key.
+    #[arg(long, global = true, env = "VIZINHO_ACCEPT_NEW", value_parser = FalseyValueParser::new())]
+    accept_new: bool,
     /// The profile's folder [default: vizinho in the XDG data folder].
     #[arg(long, global = true, value_name = "DIR", env = "VIZINHO_HOME")]
     home: Option<PathBuf>,
@@ -381,11 +389,15 @@ impl Args {
             None => default_home()?,
         };
         let command = self.command.unwrap_or(Subcommands::Ui).into_command()?;
-        let Global { tracker, no_input, no_mdns, .. } = self.global;
-        Ok(Configured {
-            context: Context { home, tracker, output, no_input, no_mdns, cancel, interrupts: Interrupts::default() },
-            command,
-        })
+        let Global { tracker, tracker_key, accept_new, no_input, no_mdns, .. } = self.global;
+        let key_policy = match tracker_key {
+            Some(key) => KeyPolicy::Only(key),
+            None if accept_new => KeyPolicy::AcceptNew,
+            None => KeyPolicy::Ask,
+        };
+        let interrupts = Interrupts::default();
+        let context = Context { home, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
+        Ok(Configured { context, command })
     }
 }
 

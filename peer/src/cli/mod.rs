@@ -163,8 +163,13 @@ fn report(output: &Output, error: &Error, signalled: u8) -> ExitCode {
         output.error(&error.to_string());
     }
     if output.is_json() {
+        let mut fields = json!({ "code": kind.as_str(), "message": error.to_string() });
+        if let Error::KeyToConfirm { address, fingerprint, .. } = error {
+            fields["tracker"] = json!(address);
+            fields["fingerprint"] = json!(fingerprint);
+        }
         // Nobody reads it when the pipe is closed.
-        let _ = output.object("error", &json!({ "code": kind.as_str(), "message": error.to_string() }));
+        let _ = output.object("error", &fields);
         let _ = output.close();
     }
     ExitCode::from(match kind {

@@ -6,6 +6,7 @@ use serde_json::json;
 use shared::tracker::Password;
 use shared::{Fingerprint, UserName};
 
+use super::first_contact::{self, TrackerChoice};
 use super::password::{change_of_password, new_password, password};
 use super::{Context, PasswordSource};
 use crate::engine::account::PasswordChange;
@@ -21,7 +22,7 @@ const ASKED_FOR: Duration = Duration::from_secs(1);
 pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
-    let tracker = context.tracker(&profile, &format!("register {user}")).await?;
+    let tracker = context.tracker_for_password(&profile, &format!("register {user}")).await?;
     let password = new_password(context, source).await?;
     let fingerprint = account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
     tell_account(context, "registered", &user, &tracker, fingerprint)
@@ -35,7 +36,7 @@ pub(super) async fn login(
 ) -> Result<(), Error> {
     let profile = context.profile()?;
     refuse_beside_node(&profile).await?;
-    let tracker = context.tracker(&profile, &format!("login {user}")).await?;
+    let tracker = context.tracker_for_password(&profile, &format!("login {user}")).await?;
     let passwords = password(context, source).await?;
     let notify = context.notify();
     let login = async |password| account::login(&profile, &tracker, &notify, user.clone(), password, rebind).await;
@@ -46,6 +47,8 @@ pub(super) async fn login(
 /// Through the node where one runs: its session is the one that asks, and stays.
 pub(super) async fn passwd(context: &Context, source: &PasswordSource) -> Result<(), Error> {
     let me = context.me()?;
+    let place = TrackerChoice { address: me.tracker.clone(), announced: None, policy: context.key_policy };
+    first_contact::confirm(context, &me.profile, &place, "passwd").await?;
     let check = async |password: Password| account::check_password(&me, password.clone()).await.map(|()| password);
     let (current, new) = change_of_password(context, source, check).await?;
     let change = async |present| {

@@ -3,17 +3,18 @@
 use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::Context;
+use super::first_contact::TrackerChoice;
 use crate::engine::{Error, blocking, neighbourhood};
 use crate::net::discovery::Announced;
 use crate::net::tracker::TrackerAddress;
-use crate::profile::Profile;
 
 /// The one tracker of this network, or the one that is chosen; else one on this machine. `again` is the command that
 /// asks, for whoever is to run it again with a tracker named.
-pub(super) async fn tracker(context: &Context, profile: &Profile, again: &str) -> Result<TrackerAddress, Error> {
+pub(super) async fn tracker(context: &Context, again: &str) -> Result<TrackerChoice, Error> {
+    let place = |address, announced| TrackerChoice { address, announced, policy: context.key_policy };
     let here = TrackerAddress::on_this_machine();
     if context.no_mdns {
-        return Ok(here);
+        return Ok(place(here, None));
     }
     context.output.note("no tracker is known yet: looking for one on this network");
     let found = neighbourhood::trackers().await.unwrap_or_else(|why| {
@@ -21,13 +22,12 @@ pub(super) async fn tracker(context: &Context, profile: &Profile, again: &str) -
         Vec::new()
     });
     let (address, announced) = match found.as_slice() {
-        [] if here.takes_connections().await => return Ok(here),
+        [] if here.takes_connections().await => return Ok(place(here, None)),
         [] => return Err(Error::NoTracker { seconds: neighbourhood::LISTEN_FOR.as_secs() }),
         [only] => only,
         several => several.get(choice(context, several, again).await?).ok_or(Error::Interrupted)?,
     };
-    neighbourhood::choose(profile, address, announced, &context.notify()).await?;
-    Ok(address.clone())
+    Ok(place(address.clone(), Some(announced.fingerprint)))
 }
 
 /// The number of the one that the person at the terminal chooses.

@@ -9,6 +9,7 @@ mod discover;
 pub mod events;
 mod fetch;
 mod filter;
+mod first_contact;
 mod ledger;
 mod listing;
 mod offer;
@@ -36,10 +37,12 @@ use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
 pub use self::fetch::{Differently, FetchWanted};
+use self::first_contact::TrackerChoice;
 pub use self::ledger::Past;
 pub use self::people::NotifyChange;
 use crate::engine::node::Place;
 use crate::engine::serve::Limits;
+use crate::engine::tracker_key::KeyPolicy;
 use crate::engine::{Error, Me, Notice, Notify};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
@@ -221,6 +224,8 @@ pub struct Context {
     pub home: PathBuf,
     /// The tracker, if it was named.
     pub tracker: Option<TrackerAddress>,
+    /// What was said of its key.
+    pub key_policy: KeyPolicy,
     /// Where text goes.
     pub output: Output,
     /// Whether nothing may be asked.
@@ -328,15 +333,18 @@ impl Context {
     }
 
     fn me(&self) -> Result<Me, Error> {
-        Me::load(self.existing_profile()?, self.tracker.clone(), self.notify())
+        Me::load(self.existing_profile()?, self.tracker.clone(), self.key_policy, self.notify())
     }
 
-    /// The tracker that was named, or used last, or is found. `again` is the command that asks.
-    async fn tracker(&self, profile: &Profile, again: &str) -> Result<TrackerAddress, Error> {
-        match self.known_tracker(profile)? {
-            Some(known) => Ok(known),
-            None => discover::tracker(self, profile, again).await,
-        }
+    /// The tracker that was named, or used last, or is found; its key is confirmed, so that a password may go there.
+    /// `again` is the command that asks.
+    async fn tracker_for_password(&self, profile: &Profile, again: &str) -> Result<TrackerAddress, Error> {
+        let place = match self.known_tracker(profile)? {
+            Some(address) => TrackerChoice { address, announced: None, policy: self.key_policy },
+            None => discover::tracker(self, again).await?,
+        };
+        first_contact::confirm(self, profile, &place, again).await?;
+        Ok(place.address)
     }
 
     /// The tracker that was named, or used last.

@@ -12,7 +12,7 @@ use super::password::confirm;
 use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, Me, contacts, now_s};
 use crate::net::tracker::TrackerAddress;
-use crate::profile::Friend;
+use crate::profile::{Friend, KeyStanding, KnownTracker};
 use crate::ui::date;
 
 pub(super) async fn user(
@@ -74,16 +74,25 @@ pub(super) async fn tracker(context: &Context, replace: Option<Fingerprint>, yes
         if !is_sure(context, &question, yes, &again).await? {
             return Ok(());
         }
-        profile.pin_tracker(&address, fingerprint)?;
+        profile.replace_tracker_key(&address, &fingerprint)?;
         context.output.note(&format!("the key of the tracker {address} is {fingerprint} from now on"));
         return Ok(());
     }
-    let known = profile.tracker_pin(&address)?;
+    let known = profile.tracker_at(&address)?;
+    let fingerprint = known.map(|known| known.fingerprint);
+    let is_confirmed = known.map(|known| known.standing == KeyStanding::Confirmed);
     if context.output.is_json() {
-        return Ok(context.output.object("trust", &json!({ "tracker": address, "fingerprint": known }))?);
+        let fields = json!({ "tracker": address, "fingerprint": fingerprint, "confirmed": is_confirmed });
+        return Ok(context.output.object("trust", &fields)?);
     }
-    let known = known.map_or_else(|| "not met yet".to_owned(), |known| known.to_string());
-    Ok(context.output.data(&format!("{address} {known}"))?)
+    let standing = match known {
+        None => "not met yet".to_owned(),
+        Some(KnownTracker { fingerprint, standing: KeyStanding::Confirmed }) => format!("{fingerprint} confirmed"),
+        Some(KnownTracker { fingerprint, standing: KeyStanding::Seen }) => {
+            format!("{fingerprint} seen, not confirmed: no password goes there")
+        }
+    };
+    Ok(context.output.data(&format!("{address} {standing}"))?)
 }
 
 pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Result<(), Error> {

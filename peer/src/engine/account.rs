@@ -1,4 +1,5 @@
-//! Making, entering and leaving an account.
+//! Making, entering and leaving an account. Its password goes to a tracker whose key is confirmed
+//! ([`super::tracker_key`]), and to nobody else.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use shared::tracker::{
 };
 use shared::{Fingerprint, UserName};
 
-use super::me::connect_tracker;
+use super::tracker_key::{self, KeyPolicy};
 use super::{Error, Me, Notice, Notify};
 use crate::engine::contacts::AskTracker;
 use crate::net::TrackerError;
@@ -27,7 +28,7 @@ pub async fn register(
     password: Password,
 ) -> Result<Fingerprint, Error> {
     let identity = profile.identity()?;
-    let mut link = connect_tracker(profile, &identity, tracker, notify).await?;
+    let mut link = tracker_key::connect(profile, &identity, tracker, KeyPolicy::Ask, notify).await?;
     let request = Request::Register(Credentials { user: user.clone(), password });
     let Empty {} = link.call(&request).await?;
     profile.set_account(&Account { user, tracker: tracker.to_string() })?;
@@ -49,7 +50,7 @@ pub async fn login(
 ) -> Result<Fingerprint, Error> {
     let to_bind = if rebind { profile.identity_to_bind()? } else { IdentityToBind::Kept(profile.identity()?) };
     let fingerprint = to_bind.identity().fingerprint();
-    let mut link = match connect_tracker(profile, to_bind.identity(), tracker, notify).await {
+    let mut link = match tracker_key::connect(profile, to_bind.identity(), tracker, KeyPolicy::Ask, notify).await {
         Ok(link) => link,
         Err(error) => {
             to_bind.discard()?;

@@ -103,6 +103,58 @@ pub enum Error {
         /// The key that was shown.
         presented: Fingerprint,
     },
+    /// The tracker has another key than the one that was given for it.
+    #[error(
+        "the tracker {address} doesn't have the key that was given for it\n  given: {expected}\n  shown: {presented}\n\
+         Nothing was sent. Somebody may be pretending to be the tracker: look at the line that it printed when it started, \
+         or ask whoever runs it"
+    )]
+    OtherTrackerKey {
+        /// Where.
+        address: String,
+        /// The key that was given.
+        expected: Fingerprint,
+        /// The key that was shown.
+        presented: Fingerprint,
+    },
+    /// The key that was given for the tracker isn't the one on record.
+    #[error(
+        "the tracker {address} is on record with another key than --tracker-key says\n  on record: {known}\n  \
+         given:     {given}\nNothing was sent. If whoever runs it says that it has a new key, run\n  \
+         peer trust --the-tracker --replace {given} --tracker {address}"
+    )]
+    KeyAgainstRecord {
+        /// Where.
+        address: String,
+        /// The key on record, which was confirmed.
+        known: Fingerprint,
+        /// The key that was given.
+        given: Fingerprint,
+    },
+    /// Nobody said yet that the tracker's key is the right one, and nobody can be asked.
+    #[error(
+        "this is the first contact with the tracker {address}, and nobody can be asked here whether its key is right\n  \
+         its key: {fingerprint}\nNo password was sent. If that is the key in the line that the tracker printed when it \
+         started, run\n  peer {again} --tracker {address} --tracker-key {fingerprint}\n\
+         or add --accept-new (VIZINHO_ACCEPT_NEW=1) to take the first key that is shown"
+    )]
+    KeyToConfirm {
+        /// Where.
+        address: String,
+        /// The key that was shown.
+        fingerprint: Fingerprint,
+        /// The command, without its options.
+        again: String,
+    },
+    /// Somebody said that the tracker's key is the wrong one.
+    #[error(
+        "the tracker {address} was not trusted, and no password was sent: ask whoever runs the tracker for the line that it \
+         printed when it started"
+    )]
+    KeyDeclined {
+        /// Where.
+        address: String,
+    },
     /// The tracker has no such account.
     #[error("there is no user \"{0}\": `peer list` shows who is online")]
     UnknownUser(UserName),
@@ -428,7 +480,7 @@ impl Error {
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Usage(_) => ErrorKind::Usage,
+            Self::Usage(_) | Self::KeyToConfirm { .. } => ErrorKind::Usage,
             Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
             Self::UnknownUser(_)
@@ -446,6 +498,9 @@ impl Error {
             | Self::AccountElsewhere { .. }
             | Self::ProfileOf { .. }
             | Self::KeyOfAnotherAccount { .. }
+            | Self::OtherTrackerKey { .. }
+            | Self::KeyAgainstRecord { .. }
+            | Self::KeyDeclined { .. }
             | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
             Self::NotShared { .. } | Self::NoLongerShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
             Self::Unreadable { .. } => ErrorKind::Network,
@@ -477,6 +532,7 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
     match error {
         TrackerError::Unreachable { .. } | TrackerError::NotATracker { .. } => ErrorKind::Network,
         TrackerError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
+        TrackerError::Unconfirmed { .. } => ErrorKind::Usage,
         TrackerError::Refused { refusal, .. } => match refusal.code {
             ErrorCode::AuthFailed | ErrorCode::NotLoggedIn | ErrorCode::TlsRequired => ErrorKind::NotLoggedIn,
             ErrorCode::KeyMismatch => ErrorKind::IdentityChanged,

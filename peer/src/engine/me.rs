@@ -5,10 +5,11 @@ use std::sync::Arc;
 use certs::Identity;
 use shared::UserName;
 
-use super::{Error, Notice, Notify};
+use super::tracker_key::{self, KeyPolicy};
+use super::{Error, Notify};
 use crate::net::TrackerError;
 use crate::net::tracker::{TrackerAddress, TrackerLink};
-use crate::profile::Profile;
+use crate::profile::{KeyStanding, Profile, ProfileError};
 
 /// The acting user. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Me {
     pub user: UserName,
     /// The tracker.
     pub tracker: TrackerAddress,
+    /// What was said of its key.
+    pub key_policy: KeyPolicy,
     /// Where notices go.
     pub notify: Notify,
 }
@@ -30,14 +33,19 @@ impl Me {
     ///
     /// # Errors
     /// [`Error::NotLoggedIn`], or what is wrong with the profile.
-    pub fn load(profile: Profile, tracker: Option<TrackerAddress>, notify: Notify) -> Result<Self, Error> {
+    pub fn load(
+        profile: Profile,
+        tracker: Option<TrackerAddress>,
+        key_policy: KeyPolicy,
+        notify: Notify,
+    ) -> Result<Self, Error> {
         let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
         let tracker = match tracker {
             Some(tracker) => tracker,
             None => account.tracker.parse().map_err(Error::Usage)?,
         };
         let identity = Arc::new(profile.identity()?);
-        Ok(Self { profile, identity, user: account.user, tracker, notify })
+        Ok(Self { profile, identity, user: account.user, tracker, key_policy, notify })
     }
 
     /// Demands that the account that the tracker knows this profile's key by is the profile's.
@@ -55,9 +63,14 @@ impl Me {
     /// A connection to the tracker, whose key must be the one on record.
     ///
     /// # Errors
-    /// [`Error::Tracker`].
+    /// [`Error::Tracker`], [`Error::OtherTrackerKey`], [`Error::KeyAgainstRecord`].
     pub async fn connect_tracker(&self) -> Result<TrackerLink, Error> {
-        connect_tracker(&self.profile, &self.identity, &self.tracker, &self.notify).await
+        tracker_key::connect(&self.profile, &self.identity, &self.tracker, self.key_policy, &self.notify).await
+    }
+
+    /// Whether the key of the tracker at the other end was confirmed since that connection began.
+    pub(super) fn is_tracker_confirmed(&self, link: &TrackerLink) -> Result<bool, ProfileError> {
+        Ok(self.profile.tracker_key_standing(&link.fingerprint())? == Some(KeyStanding::Confirmed))
     }
 }
 
@@ -65,23 +78,6 @@ impl std::fmt::Debug for Me {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Me").field("user", &self.user).field("tracker", &self.tracker).finish_non_exhaustive()
     }
-}
-
-/// A connection to the tracker at `address`; at the first meeting its key goes on record.
-pub(super) async fn connect_tracker(
-    profile: &Profile,
-    identity: &Identity,
-    address: &TrackerAddress,
-    notify: &Notify,
-) -> Result<TrackerLink, Error> {
-    let text = address.to_string();
-    let known = profile.tracker_pin(&text)?;
-    let link = TrackerLink::connect(address, identity, known).await?;
-    if known.is_none() {
-        profile.pin_tracker(&text, link.fingerprint())?;
-        notify(Notice::NewTracker { address: text, fingerprint: link.fingerprint() });
-    }
-    Ok(link)
 }
 
 /// Whether the tracker can't be asked at all, as opposed to having said no.

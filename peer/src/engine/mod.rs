@@ -26,6 +26,7 @@ pub mod serve;
 pub mod share;
 mod shell_words;
 pub mod talk;
+pub mod tracker_key;
 pub mod transfers;
 mod zeros;
 

@@ -119,6 +119,17 @@ pub enum TrackerError {
         /// The key that was shown.
         presented: Fingerprint,
     },
+    /// A secret was to go to it, and nobody said that its key is the right one.
+    #[error(
+        "the key of the tracker {address} isn't confirmed, so no password goes there\n  its key: {fingerprint}\n\
+         If whoever runs it says that this is its key, run\n  peer trust --the-tracker --replace {fingerprint}"
+    )]
+    Unconfirmed {
+        /// As the user named it.
+        address: String,
+        /// Its key.
+        fingerprint: Fingerprint,
+    },
     /// It said no.
     #[error("{}{}", safe_line(&.refusal.message), way_out(.refusal.code))]
     Refused {
@@ -136,6 +147,11 @@ impl TrackerError {
             Self::Refused { refusal, .. } => Some(refusal.code),
             _ => None,
         }
+    }
+
+    /// Whether the connection on which it came is of no more use.
+    pub const fn ends_connection(&self) -> bool {
+        !matches!(self, Self::Refused { .. } | Self::Unconfirmed { .. })
     }
 }
 

@@ -1,4 +1,17 @@
 //! The client of the tracker: TLS over TCP, JSON lines.
+//!
+//! # Where secrets go
+//!
+//! A secret ([`Request::carries_secret`]) goes only over a connection whose key was confirmed ([`KeyDemand::Confirmed`],
+//! [`TrackerLink::confirm`]); [`TrackerLink::call`] refuses all others before a byte of it is written. Everything else
+//! may go to a key that was only seen.
+//!
+//! The password itself is sent, inside TLS, and neither OPAQUE nor SCRAM with channel binding is spoken. SCRAM hands
+//! whoever poses as the tracker something to guess passwords by, and its crate is the last user of ring 0.16. OPAQUE
+//! does not, but costs 20 further crates (curve25519-dalek, voprf, elliptic-curve …), a second verifier for each
+//! account beside the Argon2id one that clients of the exercise, `tracker user add` and browsers need, and a migration
+//! at which every password is sent once more. What it would save is one message a machine: after LOGIN it is the key
+//! that proves who somebody is. A confirmed key says the same of the tracker, for all that follows as well.
 
 use std::collections::VecDeque;
 use std::io;
@@ -43,6 +56,19 @@ pub struct TrackerLink {
     fingerprint: Fingerprint,
     local: SocketAddr,
     features: Features,
+    /// Whether the key is the right one, and no more than the one that was shown.
+    is_confirmed: bool,
+}
+
+/// What is demanded of a tracker's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyDemand {
+    /// Nothing: the first meeting.
+    Nothing,
+    /// The key that was seen there before, or is announced; nobody said that it is the right one.
+    Seen(Fingerprint),
+    /// The key that somebody said is the right one.
+    Confirmed(Fingerprint),
 }
 
 /// Why one of a tracker's addresses leads nowhere.
@@ -61,7 +87,7 @@ struct Connected {
 }
 
 impl TrackerLink {
-    /// Connects, showing `identity`; `known` is the tracker's key on record, `None` at the first meeting.
+    /// Connects, showing `identity` if there is one.
     ///
     /// All addresses of a name are tried, a little apart; the first that has the key wins.
     ///
@@ -69,15 +95,16 @@ impl TrackerLink {
     /// [`TrackerError::Unreachable`], [`TrackerError::NotATracker`] or [`TrackerError::IdentityChanged`].
     pub async fn connect(
         address: &TrackerAddress,
-        identity: &Identity,
-        known: Option<Fingerprint>,
+        identity: Option<&Identity>,
+        demand: KeyDemand,
     ) -> Result<Self, TrackerError> {
+        let known = demand.key();
         let text = address.to_string();
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
         let addresses = address.resolve(known.is_some()).await.map_err(unreachable)?;
         let connected = first_success(&addresses, STAGGER, |address| {
             let pin = known.map_or_else(ServerPin::first_contact, ServerPin::exactly);
-            let config = certs::tracker_client(Some(identity), &pin);
+            let config = certs::tracker_client(identity, &pin);
             async move {
                 let config = config.map_err(|why| Failure::Unreachable(why.to_string()))?;
                 connect_to(address, config, &pin).await
@@ -86,8 +113,18 @@ impl TrackerLink {
         let Connected { stream, local, fingerprint } =
             connected.await.map_err(|failures| error_of(address, known, failures))?;
         let (incoming, events) = (Vec::new(), VecDeque::new());
-        let features = Features::default();
-        Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local, features })
+        let (features, is_confirmed) = (Features::default(), matches!(demand, KeyDemand::Confirmed(_)));
+        Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local, features, is_confirmed })
+    }
+
+    /// Whether somebody said that the tracker's key is the right one.
+    pub const fn is_confirmed(&self) -> bool {
+        self.is_confirmed
+    }
+
+    /// Says that the tracker's key is the right one: secrets may go there.
+    pub const fn confirm(&mut self) {
+        self.is_confirmed = true;
     }
 
     /// The tracker's key.
@@ -114,7 +151,8 @@ impl TrackerLink {
     /// Sends a request and waits for its reply; events that come before it are kept.
     ///
     /// # Errors
-    /// [`TrackerError::Refused`] when the tracker says no; otherwise the connection is of no more use.
+    /// [`TrackerError::Refused`] when the tracker says no, [`TrackerError::Unconfirmed`] when a secret may not go there;
+    /// otherwise the connection is of no more use.
     pub async fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, TrackerError> {
         self.call_within(REPLY, request).await
     }
@@ -128,6 +166,9 @@ impl TrackerLink {
         patience: Duration,
         request: &Request,
     ) -> Result<T, TrackerError> {
+        if request.carries_secret() && !self.is_confirmed {
+            return Err(TrackerError::Unconfirmed { address: self.address.clone(), fingerprint: self.fingerprint });
+        }
         let mut line = serde_json::to_vec(request).map_err(|why| self.garbled(&why.to_string()))?;
         line.push(b'\n');
         let exchange = async {
@@ -208,6 +249,16 @@ impl TrackerLink {
 
     fn garbled(&self, why: &str) -> TrackerError {
         TrackerError::NotATracker { address: self.address.clone(), why: why.to_owned() }
+    }
+}
+
+impl KeyDemand {
+    /// Returns the one key that is taken, if not any is.
+    pub const fn key(self) -> Option<Fingerprint> {
+        match self {
+            Self::Nothing => None,
+            Self::Seen(key) | Self::Confirmed(key) => Some(key),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod place;
 mod schema;
 mod shares;
 mod steady;
+mod trackers;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use certs::{FilePlace, Identity, IdentityError, IfMissing, Reliance, Replacement};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
-use shared::{Fingerprint, UserName};
+use shared::UserName;
 
 pub use busy::tell_waits_with;
 pub use error::ProfileError;
@@ -45,6 +46,7 @@ pub use partials::PartialShare;
 pub use people::Unread;
 pub use schema::APPLICATION_ID;
 pub use shares::{FileHash, HashedShare, Share, SharePage};
+pub use trackers::{KeyStanding, KnownTracker};
 
 /// The database's name in the profile's folder.
 const DATABASE: &str = "profile.db";
@@ -324,24 +326,6 @@ impl Profile {
         self.setting("tracker")
     }
 
-    /// The key on record of the tracker at `address`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
-    pub fn tracker_pin(&self, address: &str) -> Result<Option<Fingerprint>, ProfileError> {
-        self.setting(&format!("tracker_pin {address}"))?
-            .map(|text| text.parse().map_err(|_| self.damaged(format!("the tracker's fingerprint {text:?}"))))
-            .transpose()
-    }
-
-    /// Records the key of the tracker at `address`.
-    ///
-    /// # Errors
-    /// [`ProfileError`].
-    pub fn pin_tracker(&self, address: &str, fingerprint: Fingerprint) -> Result<(), ProfileError> {
-        self.set_setting(&format!("tracker_pin {address}"), Some(&fingerprint.to_string()))
-    }
-
     /// The UDP port that the node had last, so that others find it there again.
     ///
     /// # Errors
@@ -477,19 +461,15 @@ mod tests {
     use crate::sys;
 
     #[test]
-    fn account_and_pins_are_kept() {
+    fn the_account_is_kept() {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(&home.path().join("p")).unwrap();
         assert_eq!(profile.account().unwrap(), None);
         let account = Account { user: "alice".parse().unwrap(), tracker: "10.0.0.1:8000".into() };
         profile.set_account(&account).unwrap();
-        let pin = Fingerprint::from_bytes([7; 32]);
-        profile.pin_tracker("10.0.0.1:8000", pin).unwrap();
         drop(profile);
         let profile = Profile::open(&home.path().join("p")).unwrap();
         assert_eq!(profile.account().unwrap(), Some(account));
-        assert_eq!(profile.tracker_pin("10.0.0.1:8000").unwrap(), Some(pin));
-        assert_eq!(profile.tracker_pin("10.0.0.2:8000").unwrap(), None);
         profile.clear_account().unwrap();
         assert_eq!(profile.account().unwrap(), None);
         assert_eq!(profile.last_tracker().unwrap().as_deref(), Some("10.0.0.1:8000"));

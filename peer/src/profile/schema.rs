@@ -10,7 +10,7 @@ use super::{ProfileError, busy};
 use crate::sys;
 
 /// Each entry takes the schema one version further; entries are never changed once released.
-const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
+const MIGRATIONS: [&str; 7] = [V1, V2, V3, V4, V5, V6, V7];
 
 const V1: &str = "
     CREATE TABLE setting (
@@ -152,6 +152,25 @@ const V6: &str = "PRAGMA application_id = 1449753198;";
 /// What V6 writes at offset 68 (<https://www.sqlite.org/fileformat2.html#application_id>): `Vizn`.
 pub const APPLICATION_ID: [u8; 4] = 1_449_753_198_u32.to_be_bytes();
 
+/// Trackers by their keys. An account's password went to the tracker of its account, and so that one's key counts as
+/// confirmed; what else was met was only seen.
+const V7: &str = "
+    CREATE TABLE tracker_key (
+        fingerprint TEXT PRIMARY KEY,
+        confirmed INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE tracker_address (
+        address TEXT PRIMARY KEY,
+        fingerprint TEXT NOT NULL REFERENCES tracker_key (fingerprint)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO tracker_key (fingerprint, confirmed)
+        SELECT value, max(key = 'tracker_pin ' || coalesce((SELECT value FROM setting WHERE key = 'tracker'), ''))
+        FROM setting WHERE key GLOB 'tracker_pin *' GROUP BY value;
+    INSERT INTO tracker_address (address, fingerprint)
+        SELECT substr(key, length('tracker_pin ') + 1), value FROM setting WHERE key GLOB 'tracker_pin *';
+    DELETE FROM setting WHERE key GLOB 'tracker_pin *';
+";
+
 /// How what is written survives a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Journal {
@@ -270,13 +289,17 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    migrate_to(connection, MIGRATIONS.len())
+}
+
+fn migrate_to(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have migrated while this one waited for the lock.
     let from = usize::try_from(version(&transaction)?).unwrap_or(0);
-    for migration in MIGRATIONS.iter().skip(from) {
+    for migration in MIGRATIONS.iter().take(to).skip(from) {
         transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    transaction.pragma_update(None, "user_version", to)?;
     transaction.commit()
 }
 
@@ -311,13 +334,45 @@ mod tests {
         .unwrap();
         drop(old);
         let new = open(&path).unwrap();
-        assert_eq!(version(&new).unwrap(), 6);
+        assert_eq!(version(&new).unwrap(), 7);
         let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
         assert_eq!(one("SELECT count(*) FROM folder WHERE name = 'docs/empty' AND empty AND mtime_ns IS NULL"), 1);
         assert_eq!(one("SELECT rowid FROM message_words WHERE message_words MATCH 'orcamento'"), 1);
         assert_eq!(one("SELECT seq FROM outbox WHERE peer = 'bob' AND since = 7"), 3);
         assert_eq!(one("SELECT read_up_to FROM conversation WHERE peer = 'bob' AND unread = 0"), 3);
+    }
+
+    #[test]
+    fn the_trackers_of_earlier_versions_are_kept_by_key() {
+        let pins = "INSERT INTO setting VALUES
+            ('tracker_pin 10.0.0.1:8000', 'aa'), ('tracker_pin tracker.lan:8000', 'aa'),
+            ('tracker_pin 10.0.0.66:8000', 'bb'), ('bell', 'off');";
+        let account = "INSERT INTO setting VALUES ('tracker', '10.0.0.1:8000'), ('user', 'alice');";
+        // What is left of an account after `peer logout`: its password went there all the same.
+        let logged_out = "INSERT INTO setting VALUES ('tracker', '10.0.0.1:8000');";
+        let elsewhere = "INSERT INTO setting VALUES ('tracker', '10.0.0.9:8000'), ('user', 'alice');";
+        for (settings, confirmed) in [(account, 1), (logged_out, 1), (elsewhere, 0), ("", 0)] {
+            let home = tempfile::tempdir().unwrap();
+            let path = home.path().join("profile.db");
+            let mut old = Connection::open(&path).unwrap();
+            migrate_to(&mut old, 6).unwrap();
+            old.execute_batch(pins).unwrap();
+            old.execute_batch(settings).unwrap();
+            drop(old);
+            let new = open(&path).unwrap();
+            let rows = |query: &str| {
+                let mut query = new.prepare(query).unwrap();
+                let rows =
+                    query.query_map([], |row| Ok(format!("{} {}", row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+                rows.unwrap().map(Result::unwrap).collect::<Vec<_>>()
+            };
+            let keys = rows("SELECT fingerprint, CAST(confirmed AS TEXT) FROM tracker_key ORDER BY 1");
+            assert_eq!(keys, [format!("aa {confirmed}"), "bb 0".to_owned()], "{settings}");
+            let addresses = rows("SELECT address, fingerprint FROM tracker_address ORDER BY 1");
+            assert_eq!(addresses, ["10.0.0.1:8000 aa", "10.0.0.66:8000 bb", "tracker.lan:8000 aa"]);
+            assert!(rows("SELECT key, value FROM setting WHERE key LIKE '%pin%'").is_empty());
+        }
     }
 
     #[test]

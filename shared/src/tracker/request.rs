@@ -75,6 +75,21 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it holds a secret: whatever lets its reader act as the user elsewhere or later, which is a password or a
+    /// session's token. The key is none that travels: RESUME is proved by a signature over this one handshake.
+    pub const fn carries_secret(&self) -> bool {
+        match self {
+            Self::Register(_) | Self::Login { .. } | Self::Passwd { .. } => true,
+            Self::RegisterFiles(RegisterFiles { proof, .. }) | Self::Logout { proof, .. } => {
+                proof.token.is_some() || proof.password.is_some()
+            }
+            Self::Heartbeat { token, .. } => token.is_some(),
+            Self::ListPeers(_) | Self::Resume(_) | Self::Whois(_) | Self::Find(_) | Self::Subscribe { .. } => false,
+        }
+    }
+}
+
 /// A user and the password that proves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {

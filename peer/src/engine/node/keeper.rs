@@ -447,8 +447,11 @@ impl Keeper {
     async fn take(&mut self, step: Step, link: &mut TrackerLink) -> Result<(), Ended> {
         match step {
             Step::Answer(Question { request, answer }) => {
+                if request.carries_secret() && self.me.is_tracker_confirmed(link).unwrap_or(false) {
+                    link.confirm();
+                }
                 let result = link.call(&request).await;
-                let lost = result.as_ref().err().filter(|error| error.code().is_none()).cloned();
+                let lost = result.as_ref().err().filter(|error| error.ends_connection()).cloned();
                 // Whoever asked may have given up.
                 let _ = answer.send(result);
                 lost.map_or(Ok(()), |error| Err(Ended::Lost(error)))
@@ -742,6 +745,8 @@ fn is_final(error: &Error) -> bool {
             )
         ),
         Error::SignedOut { .. }
+        | Error::OtherTrackerKey { .. }
+        | Error::KeyAgainstRecord { .. }
         | Error::AccountMoved { .. }
         | Error::KeyOfAnotherAccount { .. }
         | Error::Profile(_) => true,

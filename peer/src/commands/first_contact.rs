@@ -1,0 +1,147 @@
+//! The first contact with a tracker: somebody says that its key is the right one before a password goes there.
+
+use std::io::{self, BufRead, IsTerminal, Read};
+
+use shared::Fingerprint;
+
+use super::Context;
+use crate::engine::tracker_key::{KeyCheck, KeyPolicy};
+use crate::engine::{Error, blocking};
+use crate::net::tracker::TrackerAddress;
+use crate::profile::Profile;
+use crate::sys::{drop_typed_ahead, job};
+
+/// Bytes of an answer that are read: the line that a tracker prints fits several times.
+const ANSWER_BYTES: u64 = 1024;
+
+/// What somebody answers when a key is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum KeyAnswer {
+    Yes,
+    No,
+    Key(Fingerprint),
+    Unclear,
+}
+
+/// A tracker that a password is to go to.
+#[derive(Debug)]
+pub(super) struct TrackerChoice {
+    /// Where it is.
+    pub(super) address: TrackerAddress,
+    /// The key that was announced there.
+    pub(super) announced: Option<Fingerprint>,
+    /// What was said of its key.
+    pub(super) policy: KeyPolicy,
+}
+
+/// Demands that the key of the tracker there is confirmed; asks where it isn't. `again` is the command that is to run
+/// again where nobody can be asked.
+///
+/// # Errors
+/// [`Error::KeyToConfirm`], [`Error::KeyDeclined`], and those of [`KeyCheck::unconfirmed_key`].
+pub(super) async fn confirm(
+    context: &Context,
+    profile: &Profile,
+    place: &TrackerChoice,
+    again: &str,
+) -> Result<(), Error> {
+    let TrackerChoice { address, announced, policy } = place;
+    let check = KeyCheck { profile, address, announced: *announced, policy: *policy };
+    let Some(key) = check.unconfirmed_key(&context.notify()).await? else { return Ok(()) };
+    let address = address.to_string();
+    if !can_ask(context) {
+        return Err(Error::KeyToConfirm { address, fingerprint: key, again: again.to_owned() });
+    }
+    let mut question = question(&address, &key);
+    loop {
+        match answer(context, &question).await?.as_deref().map_or(KeyAnswer::No, understood) {
+            KeyAnswer::Yes => break,
+            KeyAnswer::Key(given) if given == key => break,
+            KeyAnswer::Key(expected) => return Err(Error::OtherTrackerKey { address, expected, presented: key }),
+            KeyAnswer::No => return Err(Error::KeyDeclined { address }),
+            KeyAnswer::Unclear => "Please answer yes or no, or paste\nthe key: ".clone_into(&mut question),
+        }
+    }
+    check.confirm(key, &context.notify())
+}
+
+/// Whether somebody is there to answer.
+pub(super) fn can_ask(context: &Context) -> bool {
+    !(context.no_input || context.output.is_json() || !io::stdin().is_terminal() || job::is_in_background())
+}
+
+/// Asks, and reads one line; `None` at the end of input.
+pub(super) async fn answer(context: &Context, question: &str) -> Result<Option<String>, Error> {
+    // A key that was pressed before is no answer.
+    drop_typed_ahead()?;
+    context.output.prompt(question);
+    blocking(|| {
+        let mut line = String::new();
+        let read = io::stdin().lock().take(ANSWER_BYTES).read_line(&mut line)?;
+        Ok((read > 0).then_some(line))
+    })
+    .await
+}
+
+/// Finds a key in what somebody pasted: the key, in groups or in one piece, or the line that the tracker printed.
+pub(super) fn pasted_key(text: &str) -> Option<Fingerprint> {
+    let whole: String = text.split_whitespace().collect();
+    let in_line = || text.split(|c: char| c.is_whitespace() || c == '=').find_map(|word| word.parse().ok());
+    whole.parse().ok().or_else(in_line)
+}
+
+/// A key as it is easiest to compare by eye, in two rows.
+pub(super) fn rows(key: &Fingerprint) -> String {
+    let text = key.to_string();
+    let quarters: Vec<&str> = (0..4).filter_map(|quarter| text.get(quarter * 16..(quarter + 1) * 16)).collect();
+    quarters.chunks(2).map(|row| format!("  {}\n", row.join(" "))).collect()
+}
+
+/// No line is longer than 40 columns.
+fn question(address: &str, key: &Fingerprint) -> String {
+    format!(
+        "First contact with the tracker\n  {address}\nIts key is\n{}\
+         Only the right tracker may get your\npassword. It prints its key when it\nstarts, behind --tracker-key: look\n\
+         there, or ask whoever runs it.\nIs it the same key? [yes/no/paste it] ",
+        rows(key)
+    )
+}
+
+fn understood(text: &str) -> KeyAnswer {
+    match text.trim() {
+        "yes" | "Yes" | "YES" => KeyAnswer::Yes,
+        "no" | "No" | "NO" | "n" | "N" => KeyAnswer::No,
+        text => pasted_key(text).map_or(KeyAnswer::Unclear, KeyAnswer::Key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        let key = Fingerprint::from_bytes([0xab; 32]);
+        let line = format!("  peer register NAME --tracker 10.0.0.2:8000 --tracker-key {key}\n");
+        let joined = format!("--tracker-key={key}");
+        let upper = key.to_string().to_uppercase();
+        for pasted in [&key.to_string(), &rows(&key), &line, &joined, &upper] {
+            assert_eq!(understood(pasted), KeyAnswer::Key(key), "{pasted}");
+        }
+        assert_eq!(understood("yes\n"), KeyAnswer::Yes);
+        for no in ["no\n", " No \r\n", "n\n"] {
+            assert_eq!(understood(no), KeyAnswer::No);
+        }
+        // One key pressed by habit is no consent.
+        for unclear in ["", "\n", "y\n", "1\n", "ab\n", &key.to_string()[1..]] {
+            assert_eq!(understood(unclear), KeyAnswer::Unclear, "{unclear:?}");
+        }
+    }
+
+    #[test]
+    fn the_question_fits_into_a_narrow_terminal() {
+        let question = question("192.168.100.200:8000", &Fingerprint::from_bytes([0xab; 32]));
+        assert!(question.lines().all(|line| line.chars().count() <= 40), "{question}");
+        assert!(question.lines().count() <= 12, "{question}");
+    }
+}
