@@ -142,7 +142,8 @@ mod registry {
     use shared::UserName;
     use shared::limits::FILES_PER_USER;
     use shared::tracker::{FilesMode, HashText, ListPeers, SharedFile, Token};
-    use tracker::registry::{Arrival, Files, LoginTime, Page, Registry, Rules, View};
+    use tracker::limits::Origin;
+    use tracker::registry::{Arrival, Files, LoginTime, Registry, Rules, View};
 
     const USERS: u32 = 1_000;
     const FILES_EACH: usize = 20;
@@ -164,7 +165,7 @@ mod registry {
         let ip = [10, 0, 0, 1].into();
         let token = Token::from_bytes(token);
         let (user, addresses, at) = (user(number), Vec::new(), LoginTime::at_unix_ms(0));
-        let arrival = Arrival { user, ip, port: Some(4000), addresses, token, binding: None, at };
+        let arrival = Arrival { user, ip, from: Origin::of(ip), port: Some(4000), addresses, token, binding: None, at };
         registry.login(arrival, Instant::now()).unwrap();
     }
 
@@ -204,16 +205,16 @@ mod registry {
         let mut files = [shared_files(1), shared_files(FILES_EACH)].map(Files::from_list).into_iter().cycle();
         bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
             registry.set_files(&user(500), FilesMode::Replace, &files.next().unwrap()).unwrap();
-            registry.plain_list()
+            registry.plain_list(Origin::of([10, 0, 0, 2].into()))
         });
     }
 
     #[divan::bench]
     fn list_by_pages(bencher: Bencher<'_, '_>) {
-        let registry = with_everybody();
+        let mut registry = with_everybody();
         let wanted = ListPeers { name: Some("photos/2024/img_000019.jpg".parse().unwrap()), ..ListPeers::default() };
         bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
-            let mut page = Page::new(View::Full);
+            let mut page = registry.page(View::Full, Origin::of([10, 0, 0, 2].into()));
             while registry.add_to_page(&wanted, &mut page) {}
             page.end()
         });

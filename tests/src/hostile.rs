@@ -6,6 +6,7 @@
 mod caller;
 mod offer;
 mod peer;
+mod plain;
 mod session;
 mod tracker;
 mod wire;
@@ -13,5 +14,6 @@ mod wire;
 pub use caller::{Caller, Ending};
 pub use offer::Offer;
 pub use peer::{HostilePeer, Stage, Trick};
+pub use plain::PlainSession;
 pub use session::Session;
 pub use tracker::{HostileTracker, say_and_stay};

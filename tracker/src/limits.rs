@@ -26,7 +26,6 @@ mod origin;
 mod refusals;
 
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -119,98 +118,96 @@ impl Limits {
     ///
     /// # Errors
     /// [`TooOften`], and then nothing is charged as a guess.
-    pub fn attempt(&self, user: &UserName, ip: IpAddr, now: Instant) -> Result<(), TooOften> {
-        let from = self.seen_from(user, ip);
-        let guesses = self.guesses_by_others(user, ip);
-        take(self.passwords.as_ref(), user, from, now).map_err(|wait| TooOften { limit: Limited::Passwords, wait })?;
-        take(guesses, &(), from, now).map_err(|wait| TooOften { limit: Limited::Guesses, wait })?;
-        take(self.guesses_at_user.as_ref(), user, from, now).map_err(|wait| {
-            give_back(guesses, &(), from);
+    pub fn attempt(&self, user: &UserName, from: Origin, now: Instant) -> Result<(), TooOften> {
+        let (guesses, payer) = (self.guesses_by_others(user, from), self.seen_from(user, from));
+        take(self.passwords.as_ref(), user, payer, now).map_err(|wait| TooOften { limit: Limited::Passwords, wait })?;
+        take(guesses, &(), payer, now).map_err(|wait| TooOften { limit: Limited::Guesses, wait })?;
+        take(self.guesses_at_user.as_ref(), user, payer, now).map_err(|wait| {
+            give_back(guesses, &(), payer);
             TooOften { limit: Limited::GuessesAtUser, wait }
         })
     }
 
     /// The attempt was never looked at: it is no guess.
-    pub fn forgive(&self, user: &UserName, ip: IpAddr) {
-        let from = self.seen_from(user, ip);
-        give_back(self.guesses_by_others(user, ip), &(), from);
-        give_back(self.guesses_at_user.as_ref(), user, from);
+    pub fn forgive(&self, user: &UserName, from: Origin) {
+        let payer = self.seen_from(user, from);
+        give_back(self.guesses_by_others(user, from), &(), payer);
+        give_back(self.guesses_at_user.as_ref(), user, payer);
     }
 
     /// The attempt was with the right password.
-    pub fn was_right(&self, user: &UserName, ip: IpAddr) {
-        self.forgive(user, ip);
-        self.known.insert(user, Origin::of(ip));
+    pub fn was_right(&self, user: &UserName, from: Origin) {
+        self.forgive(user, from);
+        self.known.insert(user, from);
     }
 
     /// Charges one REGISTER.
     ///
     /// # Errors
     /// [`TooOften`].
-    pub fn registration(&self, ip: IpAddr, now: Instant) -> Result<(), TooOften> {
+    pub fn registration(&self, from: Origin, now: Instant) -> Result<(), TooOften> {
         let limit = Limited::Registrations;
-        take(self.registrations.as_ref(), &(), From::of(ip), now).map_err(|wait| TooOften { limit, wait })
+        take(self.registrations.as_ref(), &(), Payer::of(from), now).map_err(|wait| TooOften { limit, wait })
     }
 
     /// Charges one change of what others hear of the user, by somebody who may speak for it.
     ///
     /// # Errors
     /// [`TooOften`].
-    pub fn change(&self, user: &UserName, ip: IpAddr, now: Instant) -> Result<(), TooOften> {
-        let changed = self.changes_of_user.take(user, From::of(ip), now);
+    pub fn change(&self, user: &UserName, from: Origin, now: Instant) -> Result<(), TooOften> {
+        let changed = self.changes_of_user.take(user, Payer::of(from), now);
         let too_often = |wait| TooOften { limit: Limited::Changes, wait };
-        changed.and_then(|()| self.changes.take(&(), From::of(ip), now)).map_err(too_often)
+        changed.and_then(|()| self.changes.take(&(), Payer::of(from), now)).map_err(too_often)
     }
 
-    /// What the address may guess at all users together; `None` for a user who is at home there.
-    fn guesses_by_others(&self, user: &UserName, ip: IpAddr) -> Option<&Tier<()>> {
-        self.guesses.as_ref().filter(|_| !self.known.has(user, Origin::of(ip)))
+    /// What the origin may guess at all users together; `None` for a user who is at home there.
+    fn guesses_by_others(&self, user: &UserName, from: Origin) -> Option<&Tier<()>> {
+        self.guesses.as_ref().filter(|_| !self.known.has(user, from))
     }
 
-    fn seen_from(&self, user: &UserName, ip: IpAddr) -> From {
-        let from = From::of(ip);
-        if self.known.has(user, Origin::of(ip)) { From { network: None, ..from } } else { from }
+    fn seen_from(&self, user: &UserName, from: Origin) -> Payer {
+        let payer = Payer::of(from);
+        if self.known.has(user, from) { Payer { network: None, ..payer } } else { payer }
     }
 }
 
 /// What an attempt is charged to.
 #[derive(Debug, Clone, Copy)]
-struct From {
-    address: IpAddr,
+struct Payer {
+    origin: Origin,
     network: Option<Network>,
 }
 
-impl From {
-    fn of(ip: IpAddr) -> Self {
-        let origin = Origin::of(ip);
-        Self { address: origin.address(), network: origin.network() }
+impl Payer {
+    fn of(origin: Origin) -> Self {
+        Self { origin, network: origin.network() }
     }
 }
 
-/// One limit for each address, and one for each IPv6 network.
+/// One limit for each origin, and one for each IPv6 network.
 #[derive(Debug)]
 struct Tier<K: Hash + Eq + Clone> {
-    addresses: Buckets<(K, IpAddr)>,
+    origins: Buckets<(K, Origin)>,
     networks: Buckets<(K, Network)>,
 }
 
 impl<K: Hash + Eq + Clone> Tier<K> {
     fn new(quota: Quota, now: Instant) -> Self {
         let networks = Buckets::new(times(quota, ADDRESSES_PER_NETWORK), now);
-        Self { addresses: Buckets::new(quota, now), networks }
+        Self { origins: Buckets::new(quota, now), networks }
     }
 
-    fn take(&self, key: &K, from: From, now: Instant) -> Result<(), Duration> {
-        let address = (key.clone(), from.address);
-        self.addresses.take(&address, now)?;
-        from.network.map_or(Ok(()), |network| {
-            self.networks.take(&(key.clone(), network), now).inspect_err(|_| self.addresses.give_back(&address))
+    fn take(&self, key: &K, payer: Payer, now: Instant) -> Result<(), Duration> {
+        let origin = (key.clone(), payer.origin);
+        self.origins.take(&origin, now)?;
+        payer.network.map_or(Ok(()), |network| {
+            self.networks.take(&(key.clone(), network), now).inspect_err(|_| self.origins.give_back(&origin))
         })
     }
 
-    fn give_back(&self, key: &K, from: From) {
-        self.addresses.give_back(&(key.clone(), from.address));
-        if let Some(network) = from.network {
+    fn give_back(&self, key: &K, payer: Payer) {
+        self.origins.give_back(&(key.clone(), payer.origin));
+        if let Some(network) = payer.network {
             self.networks.give_back(&(key.clone(), network));
         }
     }
@@ -234,18 +231,20 @@ fn times(quota: Quota, times: NonZeroU32) -> Quota {
     quicker.allow_burst(quota.burst_size().saturating_mul(times))
 }
 
-fn take<K: Hash + Eq + Clone>(tier: Option<&Tier<K>>, key: &K, from: From, now: Instant) -> Result<(), Duration> {
-    tier.map_or(Ok(()), |tier| tier.take(key, from, now))
+fn take<K: Hash + Eq + Clone>(tier: Option<&Tier<K>>, key: &K, payer: Payer, now: Instant) -> Result<(), Duration> {
+    tier.map_or(Ok(()), |tier| tier.take(key, payer, now))
 }
 
-fn give_back<K: Hash + Eq + Clone>(tier: Option<&Tier<K>>, key: &K, from: From) {
+fn give_back<K: Hash + Eq + Clone>(tier: Option<&Tier<K>>, key: &K, payer: Payer) {
     if let Some(tier) = tier {
-        tier.give_back(key, from);
+        tier.give_back(key, payer);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -254,8 +253,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn ip(text: &str) -> Origin {
+        Origin::of(text.parse().unwrap())
     }
 
     fn limits(now: Instant) -> Limits {
@@ -318,7 +317,8 @@ mod tests {
         let (limits, bob, home) = (limits(now), name("bob"), ip("fd00:1::b:b:b"));
         limits.attempt(&bob, home, now).unwrap();
         limits.was_right(&bob, home);
-        let guesses = (0..100_000_u32).map(|n| IpAddr::from((0xfd00_0001_u128 << 96 | u128::from(n)).to_be_bytes()));
+        let address = |n: u32| IpAddr::from((0xfd00_0001_u128 << 96 | u128::from(n)).to_be_bytes());
+        let guesses = (0..100_000).map(|n| Origin::of(address(n)));
         let allowed = guesses.filter(|from| limits.attempt(&bob, *from, now).is_ok()).count();
         assert_eq!(allowed, 16 * 50);
         assert!(limits.attempt(&bob, ip("fd00:1::5:5"), now).is_err());

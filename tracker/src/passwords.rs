@@ -224,6 +224,7 @@ fn failed(why: &dyn std::fmt::Display) -> PasswordError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Origin;
 
     const HERE: Asker = Asker::Administrator;
 
@@ -269,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn beyond_the_queue_it_is_busy_at_once_except_for_the_administrator() {
         let passwords = Passwords::with_bounds(1, 1).unwrap();
-        let (secret, there) = (password("x"), Asker::from("10.0.0.2".parse::<std::net::IpAddr>().unwrap()));
+        let (secret, there) = (password("x"), Asker::Client(Origin::of("10.0.0.2".parse().unwrap())));
         let (first, second, third, fourth) = tokio::join!(
             passwords.hash(&secret, there),
             passwords.hash(&secret, there),

@@ -22,8 +22,8 @@
 //! | presence after its connection dropped | 10 s; legacy: unchanged | as above |
 //! | sessions a user is present with | 1 | the older one is over |
 //! | files a user | 100,000 | `too_large`, nothing changed |
-//! | memory of all files of all users, their texts and words as they were allocated | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
-//! | lists that have changed since, while somebody is still reading them, and pages made for one asker | counted with the catalogue; and a quarter of `--max-catalogue-mib` | other lists of files are `busy`; from a half on LIST_PEERS and FIND, too |
+//! | memory of all files of all users, their texts and words as they were allocated, of lists that have changed while somebody is still reading them, and of pages made for one asker | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
+//! | the part of it that a user, an origin and an IPv6 network have | the table in `registry::room` | `busy` |
 //! | words of a file's name that it is found by | all of them, about 3 times the name's bytes in memory | |
 //! | users looked at for FIND or a page of LIST_PEERS in one hold of the lock | 256 | others have their turn, then the next 256 |
 //! | FIND between two turns of others, the lock not held | about 32,768 names and words looked at | others have their turn, then the next |
@@ -48,6 +48,7 @@ mod instances;
 mod listing;
 mod login_time;
 mod memory;
+mod room;
 mod segments;
 mod sessions;
 mod sharing;
@@ -74,11 +75,12 @@ pub use login_time::LoginTime;
 pub use memory::{Change, Remembered, Revived};
 pub use sessions::{BindingMoved, Ended, SessionId};
 
+use crate::limits::Origin;
 use events::EventLog;
 use memory::Marks;
+use room::{CatalogueRoom, ListSize};
 use segments::Segments;
 use sessions::Session;
-use texts::Account;
 
 /// How long presence lasts, and whether an IP address proves anything.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +104,8 @@ pub struct Arrival {
     pub user: UserName,
     /// Where the socket came from.
     pub ip: IpAddr,
+    /// Where the client is.
+    pub from: Origin,
     /// Where it wants to be reached.
     pub port: Option<u16>,
     /// Further candidates.
@@ -137,18 +141,15 @@ pub struct Registry {
     /// The newest session at the time that a user was last expelled.
     expelled: HashMap<UserName, SessionId>,
     last_expulsion: SessionId,
-    catalogue_bytes: usize,
-    /// Bytes of the texts in the catalogue.
-    catalogue_text: usize,
-    /// Texts that are told, and those that are still being told.
-    texts: Account,
+    /// The memory of lists of files and of texts that are told.
+    room: CatalogueRoom,
     /// Users whose state is not stored yet.
     marked: Marks,
     is_stopping: bool,
     /// Long lists of those who went.
     discarded: Vec<Files>,
-    /// How many clients of the exercise are present from each address.
-    legacy_at: HashMap<IpAddr, usize>,
+    /// How many clients of the exercise are present from each origin.
+    legacy_at: HashMap<Origin, usize>,
 }
 
 #[derive(Debug)]
@@ -159,6 +160,7 @@ struct Present {
     /// When it became present.
     since: Instant,
     ip: IpAddr,
+    from: Origin,
     port: Option<u16>,
     at: LoginTime,
     bound: bool,
@@ -177,7 +179,6 @@ struct Present {
 impl Registry {
     /// Nobody present, the events numbered from `first_event`, which should be above all that an earlier process used.
     pub fn new(rules: Rules, first_event: u64) -> Self {
-        let texts = Account::default();
         Self {
             rules,
             present: BTreeMap::new(),
@@ -188,15 +189,13 @@ impl Registry {
             owners: HashMap::new(),
             former: VecDeque::new(),
             events: EventLog::new(first_event),
-            segments: Segments::new(View::Full, texts.clone()),
-            compact_segments: Segments::new(View::Compact, texts.clone()),
+            segments: Segments::new(View::Full),
+            compact_segments: Segments::new(View::Compact),
             recent: BTreeMap::new(),
             last_session: 0,
             expelled: HashMap::new(),
             last_expulsion: SessionId::default(),
-            catalogue_bytes: 0,
-            catalogue_text: 0,
-            texts,
+            room: CatalogueRoom::new(),
             marked: Marks::default(),
             is_stopping: false,
             discarded: Vec::new(),
@@ -233,7 +232,7 @@ impl Registry {
     /// # Errors
     /// [`BindingMoved`] when the account is bound otherwise than the authentication relied on.
     pub fn login(&mut self, arrival: Arrival, now: Instant) -> Result<SessionId, BindingMoved> {
-        let Arrival { user, ip, port, addresses, token, binding, at } = arrival;
+        let Arrival { user, ip, from, port, addresses, token, binding, at } = arrival;
         let session = self.attach(user.clone(), token, binding)?;
         let head = listing::entry_head(&user, ip, port, &addresses, binding);
         let old = self.forget_presence(&user);
@@ -248,14 +247,28 @@ impl Registry {
         let bound = binding.is_some();
         let (queued, stored, told) = (deadline, deadline, told_before.unwrap_or(now));
         let (instance, since) = (None, now);
-        let present =
-            Present { session, instance, since, ip, port, at, bound, deadline, queued, stored, told, files, head };
+        let present = Present {
+            session,
+            instance,
+            since,
+            ip,
+            from,
+            port,
+            at,
+            bound,
+            deadline,
+            queued,
+            stored,
+            told,
+            files,
+            head,
+        };
         self.present.insert(user.clone(), present);
         self.recent.insert(session, user.clone());
         self.segments.added(&user, &self.present);
         self.compact_segments.added(&user, &self.present);
         if !bound {
-            *self.legacy_at.entry(ip).or_default() += 1;
+            *self.legacy_at.entry(from).or_default() += 1;
         }
         self.mark(&user, true);
         if told_before.is_none() {
@@ -332,9 +345,9 @@ impl Registry {
         self.present.values().map(|present| present.files.len()).sum()
     }
 
-    /// Whether a client of the exercise is present from this address.
-    pub fn has_legacy_from(&self, ip: IpAddr) -> bool {
-        self.rules.legacy_auth && self.legacy_at.contains_key(&ip)
+    /// Whether a client of the exercise is present from there.
+    pub fn has_legacy_from(&self, from: Origin) -> bool {
+        self.rules.legacy_auth && self.legacy_at.contains_key(&from)
     }
 
     /// The number of the last event.
@@ -366,11 +379,10 @@ impl Registry {
         self.segments.removed(user);
         self.compact_segments.removed(user);
         self.recent.remove(&present.session);
-        self.catalogue_bytes -= present.files.bytes();
-        self.catalogue_text -= present.files.text_bytes();
+        self.room.replace(present.from, present.files.size(), ListSize::default());
         self.discard(present.files.clone());
         if !present.bound
-            && let Entry::Occupied(mut count) = self.legacy_at.entry(present.ip)
+            && let Entry::Occupied(mut count) = self.legacy_at.entry(present.from)
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

@@ -28,7 +28,6 @@ mod refused;
 mod remembering;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -39,7 +38,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::accounts::{Accounts, StoreError};
-use crate::limits::{LeftOut, Limits, Lines, Rates};
+use crate::limits::{LeftOut, Limits, Lines, Origin, Rates};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
@@ -207,7 +206,7 @@ impl Service {
         let (code, line) = match request {
             Ok(request) => {
                 let answered = self.act(client, id, request, left_out, turn).await;
-                match answered.and_then(|answer| self.encode(dialect, id, answer)) {
+                match answered.and_then(|answer| self.encode(dialect, id, answer, client.from())) {
                     Ok(reply) => {
                         self.touch(client);
                         client.granted(action, began.elapsed());
@@ -257,10 +256,10 @@ impl Service {
         }
     }
 
-    /// Whether a client of the exercise is logged in from this address: then a connection of its own may bring a
+    /// Whether a client of the exercise is logged in from there: then a connection of its own may bring a
     /// long list of files without a login of its own.
-    pub fn has_legacy_from(&self, ip: IpAddr) -> bool {
-        self.with_registry(|registry, _| registry.has_legacy_from(ip))
+    pub fn has_legacy_from(&self, from: Origin) -> bool {
+        self.with_registry(|registry, _| registry.has_legacy_from(from))
     }
 
     /// What is counted.
@@ -350,7 +349,7 @@ impl Service {
 
     /// A name that REGISTER can't take, offering one that is free as long as REGISTER may be tried.
     async fn refuse_name(&self, client: &Client, name: UnusableName) -> UnusableName {
-        let may_try = self.gate().limits.registration(client.ip(), Instant::now()).is_ok();
+        let may_try = self.gate().limits.registration(client.from(), Instant::now()).is_ok();
         if may_try { self.offering_free(name).await } else { name }
     }
 
@@ -383,11 +382,11 @@ impl Service {
     }
 
     /// Writes the answer. A long line is kept account of as long as it is on its way.
-    fn encode(&self, dialect: Dialect, id: Option<&str>, answer: Answer) -> Result<Reply, Refused> {
+    fn encode(&self, dialect: Dialect, id: Option<&str>, answer: Answer, asker: Origin) -> Result<Reply, Refused> {
         Ok(match answer.encode(dialect, id)? {
             Reply::Line(mut line) if line.len() > COUNTED && line.ends_with(LIST_END) => {
                 line.truncate(line.len() - LIST_END.len());
-                let fields = [self.with_registry(|registry, _| registry.counted(line))].into();
+                let fields = [self.with_registry(|registry, _| registry.counted(line, asker))].into();
                 Reply::List { head: Vec::new(), fields }
             }
             reply => reply,

@@ -96,7 +96,7 @@ impl Budget {
         let from_there = taken.by_address.get(&from).copied().unwrap_or_default();
         let network = from.network().map(|it| (it, taken.by_network.get(&it).copied().unwrap_or_default()));
         // Proxies and forwarders come from this machine itself.
-        let from_one = if from.address().is_loopback() { self.in_all } else { self.from_one };
+        let from_one = if from.is_loopback() { self.in_all } else { self.from_one };
         // Whatever one network does, others have a quarter.
         let from_network = (self.in_all - self.in_all / 4).max(from_one);
         if from_there + more > from_one {

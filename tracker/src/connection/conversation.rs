@@ -185,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             return;
         }
         self.begun = Some(Instant::now());
-        if !self.is_trusted && self.client.service().has_legacy_from(self.client.ip()) {
+        if !self.is_trusted && self.client.service().has_legacy_from(self.client.from()) {
             self.trust();
         }
     }

@@ -1,32 +1,71 @@
 //! Where a client is.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Where a client is: its address, and the IPv6 network of which it may have any number of addresses.
+use shared::Fingerprint;
+
+/// Where a client is: its address, and the IPv6 network of which it may have any number of addresses; or a person behind
+/// a door.
 ///
 /// On a local network everybody is in the same network of 2^64 addresses, so that each address counts alone; and one
 /// machine may take as many of them as it likes, so that all of them together count as well, with a wider bound.
+///
+/// A door is a machine through which many people come and that the administrator trusts to tell them apart: behind it
+/// each person counts alone, as if each had an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Origin {
-    address: IpAddr,
+pub struct Origin(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Kind {
+    Address(IpAddr),
+    Person(Person),
 }
+
+/// A person behind a door, by the hash of the door's key and of what the door calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Person([u8; 16]);
 
 impl Origin {
     /// The address, however it was written.
     pub const fn of(ip: IpAddr) -> Self {
-        Self { address: ip.to_canonical() }
+        Self(Kind::Address(ip.to_canonical()))
     }
 
-    /// The address.
-    pub const fn address(self) -> IpAddr {
-        self.address
+    /// The person whom the door with this key calls so.
+    pub fn behind(door: Fingerprint, person: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 person behind a door v1");
+        hasher.update(door.as_bytes()).update(person.as_bytes());
+        let mut hash = [0; 16];
+        hasher.finalize_xof().fill(&mut hash);
+        Self(Kind::Person(Person(hash)))
+    }
+
+    /// Whether it is this machine itself: proxies and forwarders come from here.
+    pub const fn is_loopback(self) -> bool {
+        matches!(self.0, Kind::Address(ip) if ip.is_loopback())
     }
 
     /// The IPv6 network, unless it is this machine itself.
     pub fn network(self) -> Option<Network> {
-        match self.address {
-            IpAddr::V6(v6) if !v6.is_loopback() => Some(Network(v6.to_bits() >> 64 << 64)),
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        match self.0 {
+            Kind::Address(IpAddr::V6(v6)) if !v6.is_loopback() => Some(Network(v6.to_bits() >> 64 << 64)),
+            Kind::Address(_) | Kind::Person(_) => None,
+        }
+    }
+}
+
+impl From<IpAddr> for Origin {
+    fn from(ip: IpAddr) -> Self {
+        Self::of(ip)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Address(ip) => write!(f, "{ip}"),
+            Kind::Person(Person(hash)) => write!(f, "person {:032x}", u128::from_be_bytes(hash)),
         }
     }
 }
@@ -35,8 +74,8 @@ impl Origin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network(u128);
 
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/64", Ipv6Addr::from_bits(self.0))
     }
 }
@@ -59,5 +98,15 @@ mod tests {
         assert_ne!(origin("fe80::1"), origin("fe80::2"));
         assert_eq!(origin("::ffff:10.0.0.1"), origin("10.0.0.1"));
         assert_eq!((origin("10.0.0.1").network(), origin("::1").network()), (None, None));
+    }
+
+    #[test]
+    fn people_behind_doors_are_told_apart() {
+        let (one, other) = (Fingerprint::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32]));
+        assert_eq!(Origin::behind(one, "ana"), Origin::behind(one, "ana"));
+        assert_ne!(Origin::behind(one, "ana"), Origin::behind(one, "bia"));
+        assert_ne!(Origin::behind(one, "ana"), Origin::behind(other, "ana"));
+        assert_ne!(Origin::behind(one, "10.0.0.1"), origin("10.0.0.1"));
+        assert_eq!(Origin::behind(one, "2001:db8::5").network(), None);
     }
 }

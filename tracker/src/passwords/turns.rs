@@ -1,7 +1,6 @@
 //! Whose password is next.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -46,9 +45,9 @@ struct Queue<T> {
     round: VecDeque<Origin>,
 }
 
-impl From<IpAddr> for Asker {
-    fn from(ip: IpAddr) -> Self {
-        Self::Client(Origin::of(ip))
+impl From<Origin> for Asker {
+    fn from(origin: Origin) -> Self {
+        Self::Client(origin)
     }
 }
 

@@ -1,17 +1,16 @@
 //! Who may speak for a user in REGISTER_FILES and LOGOUT.
 //!
 //! In this order: this connection logged in as that user; a valid token; the password; and, only for accounts without
-//! a binding, the IP address that logged in within the lease. A bound account is never reachable in plaintext.
+//! a binding, the origin that logged in within the lease: an address, or a person behind a door. A bound account is never reachable in plaintext.
 //!
 //! The address stands for a client of the exercise that uses a connection for each request. A connection on which
 //! somebody logged in is no such one, whether that session is over or not: it speaks by its address for nobody else.
-
-use std::net::IpAddr;
 
 use shared::UserName;
 use shared::tracker::Token;
 
 use super::{Ended, Present, Registry, SessionId};
+use crate::limits::Origin;
 
 /// What a request and its connection bring along.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +21,8 @@ pub struct Claim<'a> {
     pub logged_in: &'a LoggedIn,
     /// Whether the connection is TLS.
     pub is_secure: bool,
-    /// Where the connection came from.
-    pub ip: IpAddr,
+    /// Where the client is.
+    pub from: Origin,
     /// The request's token.
     pub token: Option<Token>,
     /// Whether the request has a password, right or wrong.
@@ -106,7 +105,7 @@ impl Registry {
         }
         let present = self.present.get(user);
         let is_somebody_else = claim.logged_in.has_other_than(user);
-        let same_address = |present: &&Present| self.rules.legacy_auth && !present.bound && present.ip == claim.ip;
+        let same_address = |present: &&Present| self.rules.legacy_auth && !present.bound && present.from == claim.from;
         if let Some(present) = present.filter(same_address).filter(|_| !is_somebody_else) {
             return Authority::Session(present.session);
         }

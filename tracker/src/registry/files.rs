@@ -17,6 +17,7 @@ use shared::names::{composed, decomposed};
 use shared::tracker::{FilesMode, HashText, SharedFile, Wanted};
 use shared::{ContentHash, FileName};
 
+use super::room::ListSize;
 use super::texts::Account;
 use chunk::{Chunk, Draft, Entry, MOST, MOST_BYTES, SoughtHash};
 
@@ -46,7 +47,9 @@ pub enum FilesRefused {
     TooMany,
     /// Together with everybody else's they would take more memory than [`super::Rules`] allow.
     CatalogueFull,
-    /// Too many lists that have changed are still being read.
+    /// With it the user, or the origin, would have more of that memory than its part.
+    BeyondPart,
+    /// Too many lists of this origin that have changed are still being read.
     TooManyOnTheirWay,
 }
 
@@ -167,6 +170,11 @@ impl Files {
             Some(files) if files.len() > FILES_PER_USER => Err(FilesRefused::TooMany),
             changed => Ok(changed),
         }
+    }
+
+    /// What they take of the catalogue's memory.
+    pub(super) const fn size(&self) -> ListSize {
+        ListSize { bytes: self.bytes(), text: self.text_bytes }
     }
 
     /// From now on their texts are counted.

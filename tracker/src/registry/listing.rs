@@ -18,6 +18,7 @@ use super::bounded_list::write_count;
 use super::files::FilesText;
 use super::texts::Account;
 use super::{Files, Present, Registry};
+use crate::limits::Origin;
 
 /// The fields of a LIST_PEERS reply, no brace around them: `"peers":[...],"total":n`, and `,"next":"user"` when there
 /// is more. The parts may belong to many replies at once.
@@ -92,25 +93,25 @@ impl Registry {
         all.flatten().filter_map(entry).collect()
     }
 
-    /// The plain list: everybody, with files.
-    pub fn plain_list(&mut self) -> Parts {
-        self.segments.list(&self.present)
+    /// The plain list: everybody, with files. What is made for it is made for this asker.
+    pub fn plain_list(&mut self, asker: Origin) -> Parts {
+        self.segments.list(&self.present, &self.room.account(asker))
     }
 
     /// Returns the list that is wanted if it is one that needs no page. In plaintext it has at most `room` bytes as long
     /// as all entries fit; in the `cmd` dialect it always has.
-    pub fn ready_list(&mut self, view: View, wanted: &ListPeers, room: usize) -> Option<Parts> {
+    pub fn ready_list(&mut self, view: View, wanted: &ListPeers, room: usize, asker: Origin) -> Option<Parts> {
         let with_files = wanted.with_files != Some(false);
         match view {
-            View::Full => wanted.is_plain().then(|| self.plain_list()),
+            View::Full => wanted.is_plain().then(|| self.plain_list(asker)),
             View::Compact | View::Cmd if wanted.with_files == Some(true) || !wanted.is_everybody() => None,
-            View::Compact => Some(self.compact_list(room, with_files)),
+            View::Compact => Some(self.compact_list(room, with_files, asker)),
             View::Cmd => Some(self.cmd_list(room, with_files)),
         }
     }
 
     /// Returns everybody, with as many files as there is room for.
-    fn compact_list(&mut self, room: usize, with_files: bool) -> Parts {
+    fn compact_list(&mut self, room: usize, with_files: bool, asker: Origin) -> Parts {
         let (begin, end) = (View::Compact.opening(), View::Compact.ending(Some(self.present.len())));
         let room = room.saturating_sub(begin.len() + end.len());
         if self.may_fit(room) {
@@ -119,7 +120,7 @@ impl Registry {
                 return [[begin, &list.text, &end].concat().into()].into();
             }
         }
-        self.compact_segments.list(&self.present)
+        self.compact_segments.list(&self.present, &self.room.account(asker))
     }
 
     /// Returns as many of those who logged in last as there is room for, and their files.
@@ -140,7 +141,6 @@ impl Registry {
     /// Looks at some more users for `page`; says whether there are any left to look at.
     pub fn add_to_page(&self, wanted: &ListPeers, page: &mut Page) -> bool {
         let is_filtered = wanted.name.is_some() || wanted.hash.is_some();
-        page.account = self.texts.clone();
         if wanted.user.is_none() && !is_filtered {
             page.total = self.present.len();
         }
@@ -244,13 +244,13 @@ impl View {
 }
 
 impl Page {
-    /// Nobody was looked at.
-    pub fn new(view: View) -> Self {
+    /// Nobody was looked at; what is made is counted in `account`.
+    pub(super) fn new(view: View, account: Account) -> Self {
         Self {
             view,
             parts: Vec::new(),
             text: view.opening().to_vec(),
-            account: Account::default(),
+            account,
             own: 0,
             users: 0,
             total: 0,

@@ -11,6 +11,7 @@ use shared::UserName;
 use shared::tracker::{PeerEntry, Token};
 
 use super::{Arrival, Files, LoginTime, Registry};
+use crate::limits::Origin;
 
 /// One user's state since it was last taken.
 #[derive(Debug, Clone)]
@@ -89,11 +90,12 @@ impl Registry {
     pub fn revive(&mut self, revived: Revived, now: Instant) -> bool {
         let Revived { entry, files, token, remaining, at } = revived;
         let PeerEntry { user, ip, port, addresses, fingerprint: binding, files: _, file_count: _ } = entry;
-        let arrival = Arrival { user: user.clone(), ip, port, addresses, token, binding, at };
+        // Who came through a door names themselves anew.
+        let arrival = Arrival { user: user.clone(), ip, from: Origin::of(ip), port, addresses, token, binding, at };
         if self.present.contains_key(&user) || self.login(arrival, now).is_err() {
             return false;
         }
-        if !files.is_empty() && self.put_files(&user, files).is_err() {
+        if !files.is_empty() && !self.restore_files(&user, files) {
             tracing::warn!(%user, "the files shared before don't fit any more");
         }
         // Peers of ours lost their connection and need a moment to come back; others say nothing by themselves.

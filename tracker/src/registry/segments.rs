@@ -18,7 +18,7 @@ use super::Present;
 use super::bounded_list::write_count;
 use super::files::COPIED;
 use super::listing::{Parts, View, push_json};
-use super::texts::Account;
+use super::texts::{Account, Text};
 
 /// Users in one segment.
 const MOST: usize = 64;
@@ -33,9 +33,6 @@ pub(super) struct Segments {
     by_start: BTreeMap<Option<UserName>, Segment>,
     /// All of it, until something changes.
     whole: Option<Parts>,
-    /// Bytes of the texts that were made here.
-    text_bytes: usize,
-    account: Account,
 }
 
 #[derive(Debug, Default)]
@@ -43,30 +40,24 @@ struct Segment {
     users: usize,
     /// Each entry with a comma before it.
     text: Option<Vec<Bytes>>,
-    /// Bytes of it that were made here.
-    own: usize,
+    /// The texts of it that were made here.
+    own: Vec<Arc<Text>>,
+    /// The account of the asker for whom they were made.
+    maker: Account,
 }
 
 type Users = BTreeMap<UserName, Present>;
 
 impl Segments {
-    /// What is made is counted in `account`.
-    pub(super) fn new(view: View, account: Account) -> Self {
-        Self { view, by_start: BTreeMap::from([(None, Segment::default())]), whole: None, text_bytes: 0, account }
-    }
-
-    /// Bytes of the texts that are ready, without those of long lists, which are kept elsewhere.
-    pub(super) const fn text_bytes(&self) -> usize {
-        self.text_bytes
+    pub(super) fn new(view: View) -> Self {
+        Self { view, by_start: BTreeMap::from([(None, Segment::default())]), whole: None }
     }
 
     /// What is told of this user is no longer what it was.
     pub(super) fn changed(&mut self, user: &UserName) {
         self.whole = None;
         let Some((_, segment)) = self.around(user) else { return };
-        segment.text = None;
-        let own = std::mem::take(&mut segment.own);
-        self.text_bytes -= own;
+        segment.retire();
     }
 
     /// This user is among `users` now.
@@ -98,25 +89,24 @@ impl Segments {
         }
         let before = self.by_start.range_mut((Bound::Unbounded, Bound::Excluded(&start))).next_back();
         if let Some((_, before)) = before.filter(|(_, before)| before.users + users <= MOST) {
-            self.text_bytes -= before.own;
-            *before = Segment { users: before.users + users, ..Segment::default() };
+            before.retire();
+            before.users += users;
             self.by_start.remove(&start);
         }
     }
 
-    /// The whole list of `users`.
-    pub(super) fn list(&mut self, users: &Users) -> Parts {
+    /// The whole list of `users`. What has to be made for it is counted in `asker` once it is outdated.
+    pub(super) fn list(&mut self, users: &Users, asker: &Account) -> Parts {
         if let Some(whole) = &self.whole {
             return Arc::clone(whole);
         }
         let mut parts = vec![Bytes::from_static(b"\"peers\":[")];
-        for (start, Segment { users: count, text, own }) in &mut self.by_start {
+        for (start, Segment { users: count, text, own, maker }) in &mut self.by_start {
             parts.extend_from_slice(text.get_or_insert_with(|| {
                 let begin = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
                 let users = users.range::<UserName, _>((begin, Bound::Unbounded)).take(*count);
-                let text = text_of(self.view, users, &self.account, own);
-                self.text_bytes += *own;
-                text
+                *maker = asker.clone();
+                text_of(self.view, users, own)
             }));
         }
         if let Some(first) = parts.get_mut(1) {
@@ -134,17 +124,25 @@ impl Segments {
     }
 }
 
-/// The text, counted in `account`; says how many bytes of it were made.
+impl Segment {
+    /// Counts what is outdated now, for as long as somebody still has it.
+    fn retire(&mut self) {
+        self.text = None;
+        self.own.drain(..).for_each(|text| text.count_in(&self.maker));
+    }
+}
+
+/// The text; adds to `own` what of it was made.
 fn text_of<'a>(
     view: View,
     users: impl Iterator<Item = (&'a UserName, &'a Present)>,
-    account: &Account,
-    own: &mut usize,
+    own: &mut Vec<Arc<Text>>,
 ) -> Vec<Bytes> {
     let (mut parts, mut text) = (Vec::new(), Vec::new());
-    let mut counted = |text: &mut Vec<u8>| {
-        *own += text.len();
-        account.counted(std::mem::take(text))
+    let mut made = |text: &mut Vec<u8>| {
+        let (text, bytes) = Text::new(std::mem::take(text));
+        own.push(text);
+        bytes
     };
     for (user, present) in users {
         text.push(b',');
@@ -156,7 +154,7 @@ fn text_of<'a>(
                 write_count(&mut text, present.files.len());
             }
         } else if present.files.text_bytes() > COPIED {
-            parts.push(counted(&mut text));
+            parts.push(made(&mut text));
             parts.extend(present.files.text());
         } else {
             present.files.text().for_each(|part| text.extend_from_slice(&part));
@@ -164,7 +162,7 @@ fn text_of<'a>(
         text.push(b'}');
     }
     if !text.is_empty() {
-        parts.push(counted(&mut text));
+        parts.push(made(&mut text));
     }
     parts
 }
@@ -180,6 +178,9 @@ mod tests {
 
     use super::super::{Arrival, Files, LoginTime, Registry, Rules};
     use super::*;
+    use crate::limits::Origin;
+
+    const ASKER: Origin = Origin::of(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST));
 
     fn registry() -> Registry {
         let long = Duration::from_secs(1000);
@@ -195,7 +196,8 @@ mod tests {
         let token = Token::from_bytes(rand::random());
         let (user, ip) = (name(n), Ipv4Addr::LOCALHOST.into());
         let at = LoginTime::at_unix_ms(0);
-        let arrival = Arrival { user, ip, port: None, addresses: Vec::new(), token, binding: None, at };
+        let arrival =
+            Arrival { user, ip, from: Origin::of(ip), port: None, addresses: Vec::new(), token, binding: None, at };
         registry.login(arrival, Instant::now()).unwrap();
     }
 
@@ -207,7 +209,7 @@ mod tests {
     }
 
     fn listed(registry: &mut Registry) -> Peers {
-        let text = registry.plain_list().concat();
+        let text = registry.plain_list(ASKER).concat();
         serde_json::from_str(&format!("{{{}}}", String::from_utf8(text).unwrap())).unwrap()
     }
 
@@ -263,10 +265,10 @@ mod tests {
     fn a_change_makes_only_its_own_segment_anew() {
         let mut registry = registry();
         (0..5000).for_each(|n| login(&mut registry, n));
-        let before = registry.plain_list();
-        assert!(Arc::ptr_eq(&before, &registry.plain_list()));
+        let before = registry.plain_list(ASKER);
+        assert!(Arc::ptr_eq(&before, &registry.plain_list(ASKER)));
         share(&mut registry, 2500, 3);
-        let after = registry.plain_list();
+        let after = registry.plain_list(ASKER);
         let kept = |part: &&Bytes| after.iter().any(|other| other.as_ptr() == part.as_ptr());
         // All but the changed segment and the end.
         assert_eq!(before.iter().filter(kept).count(), before.len() - 2);
@@ -278,7 +280,7 @@ mod tests {
         let mut registry = registry();
         login(&mut registry, 1);
         share(&mut registry, 1, u16::MAX);
-        let list = registry.plain_list();
+        let list = registry.plain_list(ASKER);
         let text = registry.present.get_mut(&name(1)).unwrap().files.text().nth(1).unwrap();
         assert!(list.iter().any(|part| part.as_ptr() == text.as_ptr()));
         assert_eq!(listed(&mut registry).peers, registry.peers());

@@ -4,13 +4,8 @@ use bytes::Bytes;
 use shared::UserName;
 use shared::tracker::{EventKind, FilesMode};
 
-use super::{Files, FilesRefused, Registry};
-
-/// The part of the catalogue's memory that texts on their way may take so that there may be more of them by changes of
-/// lists of files.
-const ON_THEIR_WAY_FOR_CHANGES: usize = 4;
-/// The same, for more of them by other requests.
-const ON_THEIR_WAY_FOR_REPLIES: usize = 2;
+use super::{Files, FilesRefused, Page, Registry, View};
+use crate::limits::Origin;
 
 impl Registry {
     /// Changes what the user shares; says how many files that makes, or `None` when the user is not present.
@@ -35,20 +30,32 @@ impl Registry {
     /// # Errors
     /// [`FilesRefused`], and then nothing changed.
     pub fn put_files(&mut self, user: &UserName, after: Files) -> Result<Option<usize>, FilesRefused> {
-        let on_their_way = self.on_their_way();
-        let Some(present) = self.present.get_mut(user) else { return Ok(None) };
-        let others = self.catalogue_bytes - present.files.bytes();
+        let capacity = self.rules.catalogue_bytes;
+        let Some(present) = self.present.get(user) else { return Ok(None) };
+        let from = present.from;
         // What doesn't grow is taken even when it is full, so that it can become less full.
-        let grows = after.bytes() > present.files.bytes();
-        if grows && others + after.bytes() + on_their_way > self.rules.catalogue_bytes {
-            return Err(FilesRefused::CatalogueFull);
-        }
-        if !after.is_empty() && on_their_way > self.rules.catalogue_bytes / ON_THEIR_WAY_FOR_CHANGES {
+        self.room.may_grow(from, present.files.size(), after.size(), capacity)?;
+        if !after.is_empty() && !self.room.may_send(from, capacity) {
             return Err(FilesRefused::TooManyOnTheirWay);
         }
-        after.count_in(&self.texts);
-        self.catalogue_bytes = others + after.bytes();
-        self.catalogue_text = self.catalogue_text - present.files.text_bytes() + after.text_bytes();
+        let count = after.len();
+        self.hold_files(user, after);
+        Ok(Some(count))
+    }
+
+    /// Puts a list back that was taken before the process began, whoever has which part now; says whether it fits.
+    pub(super) fn restore_files(&mut self, user: &UserName, files: Files) -> bool {
+        let fits = self.room.has_space(files.size(), self.rules.catalogue_bytes);
+        if fits {
+            self.hold_files(user, files);
+        }
+        fits
+    }
+
+    fn hold_files(&mut self, user: &UserName, after: Files) {
+        let Some(present) = self.present.get_mut(user) else { return };
+        after.count_in(&self.room.account(present.from));
+        self.room.replace(present.from, present.files.size(), after.size());
         let count = after.len();
         let before = std::mem::replace(&mut present.files, after);
         self.discard(before);
@@ -56,7 +63,6 @@ impl Registry {
         self.segments.changed(user);
         self.compact_segments.changed(user);
         self.events.push(EventKind::Files { user: user.clone(), count });
-        Ok(Some(count))
     }
 
     /// What the user shares, if it is present.
@@ -71,23 +77,22 @@ impl Registry {
 
     /// About how much memory all files of all users take.
     pub const fn catalogue_bytes(&self) -> usize {
-        self.catalogue_bytes
+        self.room.list_bytes()
     }
 
-    /// A text for one asker, counted as long as it is on its way.
-    pub fn counted(&self, text: Vec<u8>) -> Bytes {
-        self.texts.counted(text)
+    /// A text for an asker at this origin, counted as long as it is on its way.
+    pub fn counted(&mut self, text: Vec<u8>, asker: Origin) -> Bytes {
+        self.room.account(asker).counted(text)
     }
 
-    /// Whether another long reply may be made; those that were made are read too slowly.
-    pub fn has_room_for_replies(&self) -> bool {
-        self.on_their_way() <= self.rules.catalogue_bytes / ON_THEIR_WAY_FOR_REPLIES
+    /// Whether another long reply may be made for this origin; those that were made are read too slowly.
+    pub fn has_room_for_replies(&self, asker: Origin) -> bool {
+        self.room.may_send(asker, self.rules.catalogue_bytes)
     }
 
-    /// Bytes of texts that somebody has and that are not what is told now.
-    pub(super) fn on_their_way(&self) -> usize {
-        let told = self.catalogue_text + self.segments.text_bytes() + self.compact_segments.text_bytes();
-        self.texts.bytes().saturating_sub(told)
+    /// An empty page for an asker at this origin.
+    pub fn page(&mut self, view: View, asker: Origin) -> Page {
+        Page::new(view, self.room.account(asker))
     }
 
     /// What takes a while to be thrown away is left to others.

@@ -24,6 +24,10 @@ fn name(text: &str) -> UserName {
     text.parse().unwrap()
 }
 
+fn from_ip(ip: [u8; 4]) -> Origin {
+    Origin::of(ip.into())
+}
+
 fn key(n: u8) -> Fingerprint {
     Fingerprint::from_bytes([n; 32])
 }
@@ -53,7 +57,7 @@ impl World {
         token[..2].copy_from_slice(&self.tokens.to_be_bytes());
         let token = Token::from_bytes(token);
         let at = LoginTime::at_unix_ms(i64::from(self.tokens) * 1000);
-        Arrival { user, ip: ip.into(), port: Some(4000), addresses: Vec::new(), token, binding, at }
+        Arrival { user, ip: ip.into(), from: from_ip(ip), port: Some(4000), addresses: Vec::new(), token, binding, at }
     }
 
     fn login(&mut self, user: &str, ip: [u8; 4]) -> SessionId {
@@ -73,9 +77,9 @@ impl World {
 
     fn list_text(&mut self, wanted: &ListPeers) -> String {
         if wanted.is_plain() {
-            return String::from_utf8(self.registry.plain_list().concat()).unwrap();
+            return String::from_utf8(self.registry.plain_list(from_ip(ALICE_IP)).concat()).unwrap();
         }
-        let mut page = Page::new(View::Full);
+        let mut page = self.registry.page(View::Full, from_ip(ALICE_IP));
         while self.registry.add_to_page(wanted, &mut page) {}
         String::from_utf8(page.end().concat()).unwrap()
     }
@@ -104,7 +108,7 @@ impl World {
 
 fn from(ip: [u8; 4]) -> Claim<'static> {
     let logged_in = &LoggedIn::Nobody;
-    Claim { sessions: &[], logged_in, is_secure: false, ip: ip.into(), token: None, has_password: false }
+    Claim { sessions: &[], logged_in, is_secure: false, from: from_ip(ip), token: None, has_password: false }
 }
 
 #[test]
@@ -251,7 +255,7 @@ fn the_address_proves_nothing_when_told_so() {
     let mut world = World::new(Rules { legacy_auth: false, ..RULES });
     world.login("alice", ALICE_IP);
     assert_eq!(world.authority("alice", &from(ALICE_IP)), Authority::Denied(Denial::NotLoggedIn));
-    assert!(!world.registry.has_legacy_from(ALICE_IP.into()));
+    assert!(!world.registry.has_legacy_from(from_ip(ALICE_IP)));
 }
 
 #[test]
@@ -329,23 +333,32 @@ fn a_login_that_changes_nothing_is_no_event_unless_the_user_may_have_been_away()
 }
 
 #[test]
-fn a_full_catalogue_takes_no_more_until_somebody_leaves() {
+fn a_catalogue_that_fills_takes_no_more_until_somebody_leaves() {
     let file = |name: &str| SharedFile { name: name.parse().unwrap(), size: 1, hash: HashText::new("1").unwrap() };
-    let catalogue_bytes = Files::from_list(vec![file("a"), file("b")]).bytes();
-    let mut world = World::new(Rules { catalogue_bytes, ..RULES });
-    world.login("alice", ALICE_IP);
-    world.login("bob", BOB_IP);
-    assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
     let one = Files::from_list(vec![file("c")]);
-    let full = Err(FilesRefused::CatalogueFull);
-    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Add, &one), full);
-    assert_eq!(world.registry.set_files(&name("bob"), FilesMode::Replace, &one), full);
-    assert_eq!(world.share("alice", &[("z", "1"), ("y", "1")]), Some(2));
-    world.registry.logout(&name("alice"));
-    assert_eq!(world.share("bob", &[("c", "1")]), Some(1));
-    world.login("bob", BOB_IP);
-    world.login("alice", ALICE_IP);
-    assert_eq!(world.share("alice", &[("a", "1"), ("b", "1")]), Some(2));
+    let mut world = World::new(Rules { catalogue_bytes: 16 * one.bytes(), ..RULES });
+    let mut users = (1_u8..).map(|n| {
+        let user = format!("u{n}");
+        (name(&user), user, [10, 0, 0, n])
+    });
+    let mut sharing = Vec::new();
+    let refused = loop {
+        let (user, text, ip) = users.next().unwrap();
+        world.login(&text, ip);
+        match world.registry.set_files(&user, FilesMode::Replace, &one) {
+            Ok(count) => assert_eq!(count, Some(1)),
+            Err(why) => {
+                assert_eq!(why, FilesRefused::BeyondPart);
+                break user;
+            }
+        }
+        sharing.push(user);
+    };
+    assert!((8..16).contains(&sharing.len()), "{}", sharing.len());
+    assert!(world.registry.is_present(&refused), "a refused list costs no presence");
+    assert_eq!(world.share("u1", &[("d", "1")]), Some(1), "what doesn't grow is taken");
+    world.registry.logout(&sharing[1]);
+    assert_eq!(world.registry.set_files(&refused, FilesMode::Add, &one), Ok(Some(1)));
 }
 
 #[test]
@@ -366,7 +379,7 @@ fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
         let mut readers = Vec::new();
         let refused = (10..99).find_map(|size| {
             let changed = world.registry.set_files(&alice, FilesMode::Replace, &list(size));
-            readers.push(world.registry.plain_list());
+            readers.push(world.registry.plain_list(from_ip(BOB_IP)));
             changed.err()
         });
         assert_eq!(refused, Some(FilesRefused::TooManyOnTheirWay));
@@ -374,12 +387,17 @@ fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
         assert!((catalogue_bytes / 4..catalogue_bytes / 2).contains(&held), "{held} of {catalogue_bytes}");
         assert_eq!(world.registry.set_files(&alice, FilesMode::Replace, &Files::default()), Ok(Some(0)));
         drop(readers);
-        assert_eq!(world.registry.on_their_way(), 0);
+        assert_eq!(world.registry.room.on_their_way(), 0);
     }
-    let page = world.registry.counted(vec![0; catalogue_bytes / 2 + 1]);
-    assert!(!world.registry.has_room_for_replies());
+    // Who doesn't read is refused, and nobody else.
+    let page = world.registry.counted(vec![0; catalogue_bytes / 4 + 1], from_ip(BOB_IP));
+    assert!(!world.registry.has_room_for_replies(from_ip(BOB_IP)));
+    assert!(world.registry.has_room_for_replies(from_ip(ALICE_IP)));
     drop(page);
-    assert!(world.registry.has_room_for_replies());
+    let page = world.registry.counted(vec![0; catalogue_bytes / 2 + 1], from_ip(BOB_IP));
+    assert!(!world.registry.has_room_for_replies(from_ip(BOB_IP)));
+    drop(page);
+    assert!(world.registry.has_room_for_replies(from_ip(BOB_IP)));
 }
 
 #[test]
@@ -485,10 +503,10 @@ proptest! {
             let registry = &world.registry;
             prop_assert_eq!(registry.present.len(), registry.deadlines.len());
             let bytes: usize = registry.present.values().map(|present| present.files.bytes()).sum();
-            prop_assert_eq!(registry.catalogue_bytes, bytes);
+            prop_assert_eq!(registry.catalogue_bytes(), bytes);
             let legacy = registry.present.values().filter(|present| !present.bound).count();
             prop_assert_eq!(registry.legacy_at.values().sum::<usize>(), legacy);
-            prop_assert_eq!(registry.has_legacy_from(ALICE_IP.into()), legacy > 0);
+            prop_assert_eq!(registry.has_legacy_from(from_ip(ALICE_IP)), legacy > 0);
             prop_assert_eq!(registry.present.len(), registry.sessions.len());
             prop_assert_eq!(registry.tokens.len(), registry.sessions.len());
             prop_assert_eq!(registry.owners.len(), registry.bindings.len());

@@ -6,9 +6,15 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-/// The bytes of all counted texts that somebody has.
+/// The bytes of all counted texts that somebody has. An account may be part of another one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Account(Arc<AtomicUsize>);
+pub(super) struct Account(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicUsize,
+    within: Option<Account>,
+}
 
 /// A text that may be counted, from some moment on until nobody has it any more.
 #[derive(Debug)]
@@ -20,8 +26,18 @@ pub(super) struct Text {
 struct Shared(Arc<Text>);
 
 impl Account {
+    /// An account whose texts are counted in `whole` as well.
+    pub(super) fn within(whole: &Self) -> Self {
+        Self(Arc::new(Counts { bytes: AtomicUsize::new(0), within: Some(whole.clone()) }))
+    }
+
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody else has this account, or a text that is counted in it.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// A text that is counted from its beginning.
@@ -29,6 +45,14 @@ impl Account {
         let (text, bytes) = Text::new(text);
         text.count_in(self);
         bytes
+    }
+
+    fn each(&self, change: impl Fn(&AtomicUsize) -> usize) {
+        let mut next = Some(self);
+        while let Some(Self(counts)) = next {
+            change(&counts.bytes);
+            next = counts.within.as_ref();
+        }
     }
 }
 
@@ -42,7 +66,7 @@ impl Text {
     /// From now on it is counted; in one account only, and once.
     pub(super) fn count_in(&self, account: &Account) {
         if self.counted_in.get().is_none() && self.counted_in.set(account.clone()).is_ok() {
-            account.0.fetch_add(self.text.len(), Ordering::Relaxed);
+            account.each(|bytes| bytes.fetch_add(self.text.len(), Ordering::Relaxed));
         }
     }
 }
@@ -55,8 +79,8 @@ impl AsRef<[u8]> for Shared {
 
 impl Drop for Text {
     fn drop(&mut self) {
-        if let Some(Account(bytes)) = self.counted_in.get() {
-            bytes.fetch_sub(self.text.len(), Ordering::Relaxed);
+        if let Some(account) = self.counted_in.get() {
+            account.each(|bytes| bytes.fetch_sub(self.text.len(), Ordering::Relaxed));
         }
     }
 }

@@ -123,7 +123,7 @@ impl Drop for Place {
 impl Taken {
     fn full(&self, from: Origin) -> Option<Full> {
         let PerAddress { elsewhere, loopback } = self.per_address;
-        let per_address = if from.address().is_loopback() { loopback } else { elsewhere };
+        let per_address = if from.is_loopback() { loopback } else { elsewhere };
         let from_network = from.network().and_then(|network| self.by_network.get(&network)).copied();
         // Whatever one network does, others have a quarter.
         let per_network = (self.limit - self.limit / 4).max(per_address.min(self.limit));

@@ -1,6 +1,5 @@
 //! REGISTER, LOGIN, RESUME, PASSWD: accounts, and which certificate they belong to.
 
-use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use shared::account_name::NewUserName;
@@ -11,6 +10,7 @@ use tracing::{info, warn};
 use super::client::{Client, Transport};
 use super::{Answer, Answered, Reason, Refused, Registration, Service, changed_meanwhile, new_token};
 use crate::accounts::{Account, AccountStore, StoreError, free_name};
+use crate::limits::Origin;
 use crate::passwords::Check;
 use crate::registry::{Arrival, FormerKey, LoginTime, Registry, SessionId, useful_addresses};
 
@@ -27,7 +27,7 @@ impl Service {
     pub(super) async fn register(&self, client: &Client, credentials: Credentials) -> Answered {
         let Credentials { user, password } = credentials;
         let gate = self.gate();
-        gate.limits.registration(client.ip(), Instant::now())?;
+        gate.limits.registration(client.from(), Instant::now())?;
         if gate.registration == Registration::Closed {
             return Err(Reason::RegistrationClosed.into());
         }
@@ -45,7 +45,7 @@ impl Service {
         // Asked before the hash, which is dear; that the name is taken is answered anyway.
         let name = user.clone();
         self.demand_free(name).await?;
-        let password_hash = self.passwords.hash(&password, client.ip().into()).await?;
+        let password_hash = self.passwords.hash(&password, client.from().into()).await?;
         let account = Account { user: user.clone(), password_hash, binding };
         self.accounts.commit(move |store| store.create(&account)).await?;
         if let Some(fingerprint) = binding {
@@ -134,7 +134,7 @@ impl Service {
             other.map(|(ip, time)| PresentElsewhere { ip, for_s: time.as_secs() })
         });
         if presence.is_some() && elsewhere.is_none() {
-            self.gate().limits.change(&user, client.ip(), Instant::now())?;
+            self.gate().limits.change(&user, client.from(), Instant::now())?;
             return self.arrive(client, user, Some(fingerprint), presence);
         }
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
@@ -164,8 +164,8 @@ impl Service {
         let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
         self.demand_tls_if_bound(client, &user)?;
         // As dear as a guess, though it is none: every connection will look whether its sessions are over.
-        self.gate().limits.attempt(&user, client.ip(), Instant::now())?;
-        let new = self.passwords.hash(&new_password, client.ip().into()).await?;
+        self.gate().limits.attempt(&user, client.from(), Instant::now())?;
+        let new = self.passwords.hash(&new_password, client.from().into()).await?;
         let name = user.clone();
         self.accounts.commit(move |store| store.set_password(&name, &old, &new)).await?;
         let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
@@ -181,17 +181,17 @@ impl Service {
     /// The account, if that is its password. Wrong password and unknown user get the same answer after the same time.
     pub(super) async fn authenticate(&self, client: &Client, credentials: Credentials) -> Result<Account, Refused> {
         let Credentials { user, password } = credentials;
-        let (ip, gate) = (client.ip(), self.gate());
-        gate.limits.attempt(&user, ip, Instant::now()).inspect_err(|_| {
+        let (ip, from, gate) = (client.ip(), client.from(), self.gate());
+        gate.limits.attempt(&user, from, Instant::now()).inspect_err(|_| {
             if self.lines().may_tell(ip, "too many passwords") {
                 warn!(%user, %ip, "too many passwords");
             }
         })?;
-        let checked = self.check(&user, &password, ip).await;
+        let checked = self.check(&user, &password, from).await;
         match checked {
-            Ok(Some(_)) => gate.limits.was_right(&user, ip),
+            Ok(Some(_)) => gate.limits.was_right(&user, from),
             Ok(None) => {}
-            Err(_) => gate.limits.forgive(&user, ip),
+            Err(_) => gate.limits.forgive(&user, from),
         }
         checked?.ok_or_else(|| {
             if self.lines().may_tell(ip, "wrong user or password") {
@@ -201,11 +201,11 @@ impl Service {
         })
     }
 
-    async fn check(&self, user: &UserName, password: &Password, ip: IpAddr) -> Result<Option<Account>, Refused> {
+    async fn check(&self, user: &UserName, password: &Password, from: Origin) -> Result<Option<Account>, Refused> {
         let name = user.clone();
         let account = self.accounts.run(move |store| store.find(&name)).await?;
         let stored = account.as_ref().map(|account| account.password_hash.as_str());
-        let check = self.passwords.check(password, stored, ip.into()).await?;
+        let check = self.passwords.check(password, stored, from.into()).await?;
         Ok(match (check, account) {
             (Check::Right, Some(account)) => Some(account),
             (Check::RightRehashed(new), Some(account)) => Some(self.store_rehashed(account, new).await),
@@ -262,6 +262,7 @@ impl Service {
         let arrival = Arrival {
             user: user.clone(),
             ip,
+            from: client.from(),
             port: presence.port.map(Into::into),
             addresses: useful_addresses(&presence.addresses, ip),
             token,

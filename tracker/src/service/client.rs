@@ -9,7 +9,7 @@ use shared::{Fingerprint, UserName};
 use tracing::info;
 
 use super::Service;
-use crate::limits::Refusals;
+use crate::limits::{Origin, Refusals};
 use crate::registry::{Backlog, Claim, LoggedIn, SessionId};
 
 /// Live sessions that one connection may hold.
@@ -33,6 +33,7 @@ pub enum Transport {
 pub struct Client {
     service: Arc<Service>,
     ip: IpAddr,
+    from: Origin,
     transport: Transport,
     /// The sessions made here, the newest last; some may be over.
     sessions: Vec<(UserName, SessionId)>,
@@ -63,6 +64,7 @@ impl Client {
         Self {
             service,
             ip: ip.to_canonical(),
+            from: Origin::of(ip),
             transport,
             sessions: Vec::new(),
             logged_in: LoggedIn::default(),
@@ -87,6 +89,11 @@ impl Client {
     /// Where the connection came from.
     pub const fn ip(&self) -> IpAddr {
         self.ip
+    }
+
+    /// Where the client is, as what it may do is counted.
+    pub const fn from(&self) -> Origin {
+        self.from
     }
 
     /// How it is protected.
@@ -203,7 +210,7 @@ impl Client {
             sessions: &self.sessions,
             logged_in: &self.logged_in,
             is_secure: self.is_secure(),
-            ip: self.ip,
+            from: self.from,
             token: proof.token,
             has_password: proof.password.is_some(),
         }

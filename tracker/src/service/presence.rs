@@ -16,7 +16,7 @@ use super::client::Client;
 use super::long_work::Turn;
 use super::{Answer, Answered, Reason, Refused, Service, busy};
 use crate::registry::{
-    Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Page, Parts, Position, Registry, SessionId, View,
+    Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Parts, Position, Registry, SessionId, View,
     behind_last,
 };
 
@@ -41,7 +41,7 @@ const FILES_ON_A_PAGE_AT_MOST: usize = 1000;
 
 impl Service {
     pub(super) async fn list_peers(&self, client: &Client, id: Option<&str>, wanted: &ListPeers) -> Answered {
-        self.with_registry(|registry, _| registry.has_room_for_replies())
+        self.with_registry(|registry, _| registry.has_room_for_replies(client.from()))
             .then_some(())
             .ok_or_else(many_on_their_way)?;
         let head = list_head(client.dialect(), id, self.with_registry(|registry, _| registry.present_count()))?;
@@ -51,16 +51,16 @@ impl Service {
             (Dialect::Action, false) => View::Compact,
             (Dialect::Action, true) => View::Full,
         };
-        let fields = self.with_registry(|registry, _| registry.ready_list(view, wanted, room));
+        let fields = self.with_registry(|registry, _| registry.ready_list(view, wanted, room, client.from()));
         let fields = match fields {
             Some(fields) => fields,
-            None => self.page(view, wanted).await,
+            None => self.page(client, view, wanted).await,
         };
         Ok(Answer::Peers { head, fields })
     }
 
-    async fn page(&self, view: View, wanted: &ListPeers) -> Parts {
-        let mut page = Page::new(view);
+    async fn page(&self, client: &Client, view: View, wanted: &ListPeers) -> Parts {
+        let mut page = self.with_registry(|registry, _| registry.page(view, client.from()));
         while self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page)) {
             // Others have their turn between two pieces.
             tokio::task::yield_now().await;
@@ -77,7 +77,7 @@ impl Service {
     ) -> Answered {
         let RegisterFiles { user, files, mode, proof } = request;
         self.check_authority(client, &user, &proof).await?;
-        self.gate().limits.change(&user, client.ip(), Instant::now())?;
+        self.gate().limits.change(&user, client.from(), Instant::now())?;
         let (changes, turn) = self.prepared(files, turn).await?;
         let count = self.change_files(&user, mode, &changes, &client.claim(&proof), turn).await?;
         Ok(Answer::Files { user, count, left_out })
@@ -132,7 +132,7 @@ impl Service {
 
     pub(super) async fn logout(&self, client: &mut Client, user: UserName, proof: Proof) -> Answered {
         self.check_authority(client, &user, &proof).await?;
-        self.gate().limits.change(&user, client.ip(), Instant::now())?;
+        self.gate().limits.change(&user, client.from(), Instant::now())?;
         let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let was_present = self.with_registry(|registry, _| {
             // Checked again: the password took its time, and only this look and the change are one step.
@@ -224,7 +224,7 @@ impl Service {
 
     pub(super) async fn find(&self, client: &Client, find: &Find) -> Answered {
         self.certified(client)?;
-        self.with_registry(|registry, _| registry.has_room_for_replies())
+        self.with_registry(|registry, _| registry.has_room_for_replies(client.from()))
             .then_some(())
             .ok_or_else(many_on_their_way)?;
         let limit = find.limit.unwrap_or(FILES_ON_A_PAGE).clamp(1, FILES_ON_A_PAGE_AT_MOST);
@@ -329,6 +329,7 @@ fn files_refused(user: &UserName, why: FilesRefused) -> Refused {
         FilesRefused::TooMany => Reason::TooManyFiles(user.clone()).into(),
         FilesRefused::TooManyOnTheirWay => many_on_their_way(),
         FilesRefused::CatalogueFull => busy(Reason::CatalogueFull, CATALOGUE_RETRY_MS),
+        FilesRefused::BeyondPart => busy(Reason::CataloguePart, CATALOGUE_RETRY_MS),
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) enum Reason {
     TooManyFiles(UserName),
     ManyLists,
     CatalogueFull,
+    /// More than the user's, or the origin's, part of the catalogue.
+    CataloguePart,
     ListChanged,
     AccountChanged,
     ManyChanges,
@@ -109,6 +111,7 @@ impl Reason {
             | Self::GaveWay
             | Self::ManyLists
             | Self::CatalogueFull
+            | Self::CataloguePart
             | Self::ListChanged
             | Self::AccountChanged
             | Self::ManyChanges
@@ -215,6 +218,7 @@ impl Reason {
             Self::NotBound => "no such user is bound to a certificate",
             Self::ManyLists => "too many long lists are on their way to those who read slowly",
             Self::CatalogueFull => "the tracker's catalogue is full: share less, or try later",
+            Self::CataloguePart => "this is more than your part of the tracker's catalogue: share less, or try later",
             Self::ListChanged => "the list was changed in the meantime",
             Self::AccountChanged => "the account was changed in the meantime",
             Self::ManyChanges => "too many changes are waiting",
@@ -306,6 +310,7 @@ impl Reason {
             Self::NotBound => "nenhum usuário assim está ligado a um certificado",
             Self::ManyLists => "listas longas demais estão a caminho de quem lê devagar",
             Self::CatalogueFull => "o catálogo do servidor está cheio: compartilhe menos",
+            Self::CataloguePart => "isso é mais que a sua parte do catálogo do servidor: compartilhe menos",
             Self::ListChanged => "a lista mudou enquanto isso",
             Self::AccountChanged => "a conta mudou enquanto isso",
             Self::ManyChanges => "mudanças demais estão esperando",

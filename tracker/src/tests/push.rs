@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::harness::{Conn, RULES, World, register};
 use crate::connection::Patience;
+use crate::limits::Origin;
 use crate::registry::{Arrival, KEPT_EVENTS, LoginTime};
 
 const SUBSCRIBERS: usize = 300;
@@ -43,7 +44,7 @@ fn stir(world: &World, count: usize) {
             // Long lines fill the sockets' buffers sooner.
             let addresses = vec!["[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap(); 16];
             let at = LoginTime::at_unix_ms(0);
-            let arrival = Arrival { user, ip, port: None, addresses, token, binding: None, at };
+            let arrival = Arrival { user, ip, from: Origin::of(ip), port: None, addresses, token, binding: None, at };
             registry.login(arrival, now).unwrap();
         });
     }

@@ -31,7 +31,7 @@ impl World {
     }
 
     fn ready_for(&mut self, view: View, wanted: &ListPeers, room: usize) -> (Value, usize) {
-        let text = self.registry.ready_list(view, wanted, room).unwrap().concat();
+        let text = self.registry.ready_list(view, wanted, room, from_ip(BOB_IP)).unwrap().concat();
         (serde_json::from_str(&format!("{{{}}}", String::from_utf8(text.clone()).unwrap())).unwrap(), text.len())
     }
 }
@@ -122,7 +122,7 @@ fn golden_entries() {
     let arrival = Arrival { port: None, ..world.arrival("alice", ALICE_IP) };
     world.registry.login(arrival, world.now).unwrap();
     let text = |world: &mut World, view, wanted: &ListPeers| {
-        String::from_utf8(world.registry.ready_list(view, wanted, ROOM).unwrap().concat()).unwrap()
+        String::from_utf8(world.registry.ready_list(view, wanted, ROOM, from_ip(BOB_IP)).unwrap().concat()).unwrap()
     };
     let all = ListPeers::default();
     assert_eq!(
@@ -139,8 +139,11 @@ fn golden_entries() {
     assert_eq!(text(&mut world, View::Cmd, &all), format!(r#""peers":{{{alice}[]}},{bob}{file}}}}}"#));
     let none = ListPeers { with_files: Some(false), ..ListPeers::default() };
     assert_eq!(text(&mut world, View::Cmd, &none), format!(r#""peers":{{{alice}[]}},{bob}[],"file_count":1}}}}"#));
-    assert_eq!(world.registry.ready_list(View::Cmd, &ListPeers { limit: Some(1), ..all.clone() }, ROOM), None);
-    let mut page = Page::new(View::Cmd);
+    assert_eq!(
+        world.registry.ready_list(View::Cmd, &ListPeers { limit: Some(1), ..all.clone() }, ROOM, from_ip(BOB_IP)),
+        None
+    );
+    let mut page = world.registry.page(View::Cmd, from_ip(BOB_IP));
     let only = ListPeers { user: Some(name("bob")), ..all };
     while world.registry.add_to_page(&only, &mut page) {}
     let page = String::from_utf8(page.end().concat()).unwrap();
