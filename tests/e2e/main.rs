@@ -34,6 +34,7 @@ mod history;
 mod hostile_caller;
 mod hostile_names;
 mod hostile_peer;
+mod hostile_sharers;
 mod hostile_tracker;
 mod house;
 mod identity;

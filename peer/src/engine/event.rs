@@ -49,6 +49,11 @@ pub enum Event {
         /// How many now.
         count: usize,
     },
+    /// The tracker doesn't list what is shared; it is asked again by itself. Whoever knows a name can fetch it meanwhile.
+    SharesRefused {
+        /// Why.
+        why: String,
+    },
     /// Somebody else came or went.
     Presence {
         /// Who.

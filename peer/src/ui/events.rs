@@ -24,6 +24,12 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::TrackerLost { why } => format!("{}; trying again, known peers can still connect", safe_line(why)),
         Event::SharesChanged { count: 1 } => "1 file is shared now".to_owned(),
         Event::SharesChanged { count } => format!("{count} files are shared now"),
+        Event::SharesRefused { why } => {
+            format!(
+                "the tracker does not list what you share ({}); trying again, peers can still fetch it",
+                safe_line(why)
+            )
+        }
         Event::Presence { user, online: true } => format!("{user} is online"),
         Event::Presence { user, online: false } => format!("{user} went offline"),
         Event::Received { from, message, .. } => message_line(from.as_str(), &message.text),

@@ -8,6 +8,8 @@
 //!    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! A list of shares that the tracker refuses is tried again while the node attends, see [`super::catalogue`].
+//!
 //! A copy of the profile that runs elsewhere has the same key, and the newest login counts. The node that was replaced
 //! is *displaced*: it stays connected, for what its user asks of it, and is not present. It doesn't take the presence
 //! back, however often its connection is lost, unless it is told to ([`TrackerHandle::go_online`]) or nobody was
@@ -26,27 +28,24 @@ use serde_json::Value;
 use shared::UserName;
 use shared::limits::HEARTBEAT_EVERY;
 use shared::tracker::{
-    CountReply, Empty, ErrorCode, EventKind, Feature, FilesMode, HeartbeatReply, InstanceId, ListPeers, LoginReply,
-    Peers, Presence, Proof, RegisterFiles, Request, SharedFile, SubscribeReply, Whois, WhoisReply,
+    Empty, ErrorCode, EventKind, Feature, HeartbeatReply, InstanceId, ListPeers, LoginReply, Peers, Presence, Proof,
+    Request, SubscribeReply, Whois, WhoisReply,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::Forwarded;
+use super::catalogue::{ListRetry, is_only_the_list, register_shares, words_of};
 use super::guard::{Doubt, Suspicion};
 use crate::engine::contacts::AskTracker;
 use crate::engine::event::{Elsewhere, Event, Events};
-use crate::engine::private_data::PrivateData;
-use crate::engine::share::{Freshness, for_each_share, freshness};
-use crate::engine::{Error, ErrorKind, Me, blocking, now_ms};
+use crate::engine::{Error, ErrorKind, Me, now_ms};
 use crate::net::TrackerError;
 use crate::net::addresses::{announced, outer, ways_out};
 use crate::net::tracker::TrackerLink;
-use crate::profile::Profile;
 use crate::sys::{self, NetworkChange, NetworkWatch};
 
-/// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
-const FILES_PER_REQUEST: usize = 4000;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// For the tracker to answer when something about the network changed: a path that is gone takes everything in silence.
@@ -116,6 +115,7 @@ pub(super) struct Keeper {
     /// Where and at which port the tracker saw this node last.
     seen_at: Option<(IpAddr, Option<NonZeroU16>)>,
     displaced: Option<Displacement>,
+    list_retry: ListRetry,
     /// The user wants to be online here, whatever is elsewhere: not heeded yet.
     is_told: bool,
 }
@@ -129,11 +129,23 @@ struct Displacement {
 }
 
 /// It is present.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Appeared {
     /// Where others find it.
     address: SocketAddr,
-    shares: usize,
+    listing: Listing,
+}
+
+/// What became of the list of shares.
+#[derive(Debug)]
+enum Listing {
+    /// So many are listed.
+    Taken(usize),
+    /// The tracker refused it and is asked again.
+    Refused {
+        /// Why, where that is news.
+        news: Option<String>,
+    },
 }
 
 /// What becomes of another instance's presence when this one asks for its own.
@@ -264,6 +276,7 @@ impl Keeper {
             instance: InstanceId::from_bytes(rand::rng().random()),
             seen_at: None,
             displaced: None,
+            list_retry: ListRetry::default(),
             is_told: true,
         };
         (keeper, handle)
@@ -365,21 +378,45 @@ impl Keeper {
             self.displaced_by(Elsewhere { ip: present.ip, since: Some(since) });
             return Ok(None);
         }
-        let shares = register_shares(&self.me, link).await?;
+        let listing = self.register_shares(link).await?;
         let address = match self.forwarded {
             Some(Forwarded { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
             None => SocketAddr::new(reply.observed_ip, self.port),
         };
         (self.displaced, self.is_told, self.seen_at) = (None, false, Some((reply.observed_ip, port)));
-        Ok(Some(Appeared { address, shares }))
+        Ok(Some(Appeared { address, listing }))
     }
 
-    fn tell_online(&self, Appeared { address, shares }: Appeared) {
-        let now = Standing::Present { address };
-        if self.standing.send_replace(now.clone()) == now {
-            return;
+    /// Tells the tracker what is shared. A list that it refuses is tried again later, and is no error.
+    async fn register_shares(&mut self, link: &mut TrackerLink) -> Result<Listing, Error> {
+        match register_shares(&self.me, link).await {
+            Ok(count) => {
+                self.list_retry.taken();
+                Ok(Listing::Taken(count))
+            }
+            Err(error) if is_only_the_list(&error) => {
+                let (why, retry_after) = words_of(&error);
+                tracing::info!("the tracker refused the list of shares: {why}");
+                let is_news = self.list_retry.refused(retry_after, Instant::now());
+                Ok(Listing::Refused { news: is_news.then_some(why) })
+            }
+            Err(error) => Err(error),
         }
-        self.events.send(Event::Online { user: self.me.user.clone(), address, port: self.port, shares });
+    }
+
+    fn tell_online(&self, Appeared { address, listing }: Appeared) {
+        let now = Standing::Present { address };
+        if self.standing.send_replace(now.clone()) != now {
+            let shares = if let Listing::Taken(count) = listing { count } else { 0 };
+            self.events.send(Event::Online { user: self.me.user.clone(), address, port: self.port, shares });
+        }
+        self.tell_refused(listing);
+    }
+
+    fn tell_refused(&self, listing: Listing) {
+        if let Listing::Refused { news: Some(why) } = listing {
+            self.events.send(Event::SharesRefused { why });
+        }
     }
 
     async fn resume(&mut self, link: &mut TrackerLink, presence: Presence) -> Result<LoginReply, Error> {
@@ -419,11 +456,13 @@ impl Keeper {
         let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
         let suspicion = self.suspicion.clone();
         loop {
+            let list_due = self.list_retry.due().filter(|_| self.displaced.is_none());
             let step = tokio::select! {
                 () = self.leaving.cancelled() => return Ended::Leaving,
                 Some(question) = self.questions.recv() => Step::Answer(question),
                 // All of them are told when it is present again.
                 () = self.shares_changed.notified(), if self.displaced.is_none() => Step::TellShares,
+                () = sleep_until(list_due.unwrap_or_else(Instant::now).into()), if list_due.is_some() => Step::TellShares,
                 _ = network.changed() => {
                     suspicion.tell(Doubt::Network);
                     Step::LookAtNetwork
@@ -456,9 +495,13 @@ impl Keeper {
                 let _ = answer.send(result);
                 lost.map_or(Ok(()), |error| Err(Ended::Lost(error)))
             }
-            Step::TellShares => match register_shares(&self.me, link).await {
-                Ok(count) => {
+            Step::TellShares => match self.register_shares(link).await {
+                Ok(Listing::Taken(count)) => {
                     self.events.send(Event::SharesChanged { count });
+                    Ok(())
+                }
+                Ok(refused) => {
+                    self.tell_refused(refused);
                     Ok(())
                 }
                 Err(Error::Tracker(error)) if error.code().is_none() => Err(Ended::Lost(error)),
@@ -686,48 +729,6 @@ async fn unless_moved<T>(
             }
         }
     }
-}
-
-/// Puts the shares that are on the disk as they were hashed into the tracker's catalogue; tells how many.
-async fn register_shares(me: &Me, link: &mut TrackerLink) -> Result<usize, Error> {
-    let profile = me.profile.clone();
-    let files = blocking(move || {
-        let (mut files, private) = (Vec::new(), PrivateData::of(&profile));
-        for_each_share(&profile, "", |share| {
-            // One that changed is being hashed again; until then it has at least its name.
-            if freshness(&share) != Freshness::Missing && !private.covers(&share) {
-                files.push(SharedFile { name: share.name, size: share.id.size, hash: share.hash.into() });
-            }
-        })?;
-        files.extend(offered_parts(&profile)?);
-        Ok(files)
-    })
-    .await?;
-    let total = files.len();
-    let mut mode = FilesMode::Replace;
-    let mut files = files.into_iter();
-    loop {
-        let some: Vec<SharedFile> = files.by_ref().take(FILES_PER_REQUEST).collect();
-        if some.is_empty() && mode == FilesMode::Add {
-            return Ok(total);
-        }
-        let request = RegisterFiles { user: me.user.clone(), files: some, mode, proof: Proof::default() };
-        let CountReply { .. } = link.call(&Request::RegisterFiles(request)).await?;
-        mode = FilesMode::Add;
-    }
-}
-
-/// Parts of files that are still being fetched; those that were given up since are forgotten.
-fn offered_parts(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
-    let mut files: Vec<SharedFile> = Vec::new();
-    for part in profile.partials()? {
-        if !part.part.exists() {
-            profile.remove_partial(&part.part)?;
-        } else if profile.share(&part.name)?.is_none() && files.last().is_none_or(|last| last.name != part.name) {
-            files.push(SharedFile { name: part.name, size: part.layout.size(), hash: part.hash.into() });
-        }
-    }
-    Ok(files)
 }
 
 /// Whether trying again can't help: the tracker is there and doesn't want us.

@@ -14,6 +14,7 @@
 //! lock, the database, the UDP socket, the local socket. The end comes in this order: no more callers and no more
 //! control, leave the tracker, close the links, wait for the tasks.
 
+mod catalogue;
 pub mod control;
 mod courier;
 mod directory;

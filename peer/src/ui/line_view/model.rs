@@ -353,7 +353,9 @@ impl LineView {
             Event::NotStored { .. } if !std::mem::replace(&mut self.not_stored, true) => {
                 self.items.extend(event_line(event).map(Item::Problem));
             }
-            Event::TrackerLost { .. } | Event::Displaced(_) | Event::Notice(_) => self.tell(event),
+            Event::TrackerLost { .. } | Event::SharesRefused { .. } | Event::Displaced(_) | Event::Notice(_) => {
+                self.tell(event);
+            }
             _ => {}
         }
         Vec::new()
