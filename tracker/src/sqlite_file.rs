@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
@@ -73,6 +74,10 @@ pub(crate) fn is_without_descriptors() -> bool {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
+    // Whoever made a backup may be an enemy: what its schema says does nothing but keep data.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.pragma_update(None, "cell_size_check", true)?;
     Ok(db)
 }
 
@@ -114,6 +119,16 @@ mod tests {
 
     fn mode(db: &Connection) -> String {
         db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_schema_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let db = open(&path).unwrap();
+        assert!(db.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+        assert_eq!(db.query_row("PRAGMA trusted_schema", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        assert_eq!(mode(&db), "wal");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior};
 
 use super::{ProfileError, busy};
@@ -239,6 +240,10 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 fn prepared(path: &Path, connection: Connection) -> rusqlite::Result<Connection> {
     busy::wait_patiently(&connection, path)?;
+    // Whoever made the file may not be its owner: what its schema says does nothing but keep data.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
@@ -306,6 +311,14 @@ fn migrate_to(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_schema_is_not_trusted() {
+        let home = tempfile::tempdir().unwrap();
+        let connection = open(&home.path().join("profile.db")).unwrap();
+        assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+        assert_eq!(connection.pragma_query_value(None, "trusted_schema", |row| row.get::<_, i64>(0)).unwrap(), 0);
+    }
 
     #[test]
     fn a_newer_schema_is_left_alone() {
