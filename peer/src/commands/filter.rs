@@ -12,7 +12,7 @@ use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::mpsc;
 
-use super::say::say_it_waits;
+use super::say::{MOMENT, say_it_waits, say_what_is_waited_for};
 use super::station::Station;
 use super::take_back::interrupted;
 use super::{Context, connection};
@@ -111,6 +111,7 @@ impl<'a> Filter<'a> {
     async fn filter(&mut self, client: &mut NodeClient, input: &mut Lines) -> Result<Outcome, Error> {
         client.tell(Action::Watch).await?;
         self.catch_up(client).await?;
+        let mut is_patient = true;
         loop {
             let ahead = if self.now { 1 } else { AHEAD };
             while self.under_way.len() < ahead
@@ -124,6 +125,7 @@ impl<'a> Filter<'a> {
                 }
                 self.flush = Some(client.send(Action::Flush { to: self.user.clone() }).await?);
             }
+            let is_waiting = is_patient && !self.is_open;
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
                 line = input.recv(), if self.is_open && self.under_way.len() < ahead => {
@@ -137,6 +139,10 @@ impl<'a> Filter<'a> {
                     FromNode::Reply(reply) => self.reply(reply.id, reply.outcome)?,
                     FromNode::Event(event) => self.event(event, client).await?,
                 },
+                () = tokio::time::sleep(MOMENT), if is_waiting => {
+                    is_patient = false;
+                    say_what_is_waited_for(self.context, self.user);
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::engine::node::{expire, expired_words};
 use crate::engine::{Error, ErrorKind, Me, blocking};
 
 /// What is done within this time needs no word in between.
-const MOMENT: Duration = Duration::from_secs(2);
+pub(super) const MOMENT: Duration = Duration::from_secs(2);
 
 /// Says one thing; what can't go now waits, unless it is to go `now` or not at all. An interruption takes it back then.
 pub(super) async fn one(context: &Context, me: &Me, user: &UserName, text: &str, now: bool) -> Result<(), Error> {
@@ -132,6 +132,10 @@ pub(super) async fn patiently<T>(context: &Context, user: &UserName, work: impl 
         done = &mut work => return done,
         () = tokio::time::sleep(MOMENT) => {}
     }
-    context.output.note(&format!("waiting for {user} or the tracker to answer"));
+    say_what_is_waited_for(context, user);
     work.await
+}
+
+pub(super) fn say_what_is_waited_for(context: &Context, user: &UserName) {
+    context.output.note(&format!("waiting for {user} or the tracker to answer"));
 }

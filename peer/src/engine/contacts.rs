@@ -232,11 +232,13 @@ const fn needs_judgement(failure: &LinkError) -> bool {
 /// strangers are told.
 async fn judged(me: &Me, tracker: &mut impl AskTracker, target: &Target, failure: LinkError) -> Result<Error, Error> {
     let LinkError::OtherKey { address, presented, expected } = failure else {
-        return match bound_to(tracker, me.identity.fingerprint()).await {
-            Err(Error::Tracker(TrackerError::Refused { refusal, .. })) if refusal.code == ErrorCode::NotLoggedIn => {
+        return match tokio::time::timeout(PATIENCE, bound_to(tracker, me.identity.fingerprint())).await {
+            Ok(Err(Error::Tracker(TrackerError::Refused { refusal, .. })))
+                if refusal.code == ErrorCode::NotLoggedIn =>
+            {
                 Ok(Error::signed_out(me.user.clone(), refusal))
             }
-            Ok(None) => {
+            Ok(Ok(None)) => {
                 let why = "no account belongs to its key any more".to_owned();
                 Ok(Error::SignedOut { user: me.user.clone(), why })
             }
