@@ -7,6 +7,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use shared::Fingerprint;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::provider;
 use crate::storage::{self, StorageError};
@@ -178,6 +179,12 @@ pub fn is_identity(pem: &[u8]) -> bool {
     Identity::from_pem(pem).is_ok_and(is_ours)
 }
 
+impl Drop for Identity {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
@@ -185,7 +192,7 @@ impl fmt::Debug for Identity {
 }
 
 /// A new identity and its PEM form.
-pub(crate) fn generate() -> Result<(Identity, String), IdentityError> {
+pub(crate) fn generate() -> Result<(Identity, Zeroizing<String>), IdentityError> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
     // No names of hosts or people: the fingerprint is the name. Valid for as long as a certificate can say (RFC 5280,
     // section 4.1.2.5): versions before this one look at dates, and clocks on a LAN are often wrong.
@@ -195,7 +202,8 @@ pub(crate) fn generate() -> Result<(Identity, String), IdentityError> {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, "vizinho");
     let certificate = params.self_signed(&key)?;
-    let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+    let secret = Zeroizing::new(key.serialize_pem());
+    let pem = Zeroizing::new(format!("{}{}", certificate.pem(), *secret));
     let identity = Identity::from_pem(pem.as_bytes()).map_err(|why| IdentityError::Damaged {
         path: PathBuf::from("(in memory)"),
         why,
@@ -234,7 +242,7 @@ mod tests {
     fn an_identity_is_recognised_by_its_content() {
         let (_, pem) = generate().unwrap();
         assert!(is_identity(pem.as_bytes()));
-        assert!(is_identity(format!("my key:\n{pem}\n").as_bytes()));
+        assert!(is_identity(format!("my key:\n{}\n", *pem).as_bytes()));
         assert!(!is_identity(&pem.as_bytes()[..pem.len() / 2]));
         assert!(!is_identity(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     }

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod config;
+mod core_dump;
 mod file_place;
 mod identity;
 mod replacement;
@@ -18,6 +19,7 @@ mod tests;
 mod verify;
 
 pub use config::{TlsError, peer_client, peer_server, server_name, tracker_client, tracker_server};
+pub use core_dump::forbid_core_dumps;
 pub use file_place::{FilePlace, file_system_kind, has_steady_inodes};
 pub use identity::{Identity, IdentityError, IfMissing, Reliance, is_identity};
 pub use replacement::Replacement;

@@ -13,6 +13,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::identity::{FILE, Identity, IdentityError};
 use crate::storage::{self, StorageError};
 
@@ -25,7 +27,7 @@ const DAMAGED: &str = ".damaged-";
 pub struct Replacement {
     folder: PathBuf,
     identity: Identity,
-    pem: Vec<u8>,
+    pem: Zeroizing<Vec<u8>>,
     /// Another attempt may have left it, and somebody may know it since.
     is_of_this_attempt: bool,
 }

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 /// Why a secret can't be read or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -39,10 +41,10 @@ pub enum StorageError {
 }
 
 /// Largest secret that is read.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// The content of `folder/name`, or `None` when there is no such file.
-pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
+pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StorageError> {
     let path = folder.join(name);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -51,8 +53,9 @@ pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Vec<u8>>,
     };
     check_mode(folder, &fs::metadata(folder).map_err(at(folder))?, 0o700)?;
     check_mode(&path, &file.metadata().map_err(at(&path))?, 0o600)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(at(&path))?;
+    // So large from the start that it is never moved: what a vector leaves behind is overwritten by nobody.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
+    file.take(MAX_BYTES as u64).read_to_end(&mut bytes).map_err(at(&path))?;
     Ok(Some(bytes))
 }
 
@@ -140,7 +143,7 @@ mod tests {
         let folder = home.path().join("private");
         create_private(&folder, "key", b"secret").unwrap();
         create_private(&folder, "key", b"other").unwrap();
-        assert_eq!(read_private(&folder, "key").unwrap().unwrap(), b"secret");
+        assert_eq!(*read_private(&folder, "key").unwrap().unwrap(), b"secret");
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(folder.join("key")).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    certs::forbid_core_dumps();
     peer::cli::main()
 }

@@ -13,6 +13,7 @@ use tracker::daemon::{self, LogFormat, SetLog, Settings, SettingsError};
 const DISK: u8 = 9;
 
 fn main() -> ExitCode {
+    certs::forbid_core_dumps();
     let command_line: Vec<OsString> = std::env::args_os().collect();
     let settings = match Settings::resolve(&command_line) {
         Ok(settings) => settings,

@@ -13,6 +13,7 @@ use shared::limits::PASSWORD_BYTES;
 use shared::safe_text::safe_line;
 use shared::tracker::Password;
 use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
 
 use super::{Context, PasswordSource};
 use crate::engine::{Error, ErrorKind, blocking};
@@ -26,9 +27,9 @@ pub(super) struct Spellings(Vec<Password>);
 /// What was typed or read, before it is a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Given {
-    text: String,
+    text: Zeroizing<String>,
     /// The same as earlier releases had it.
-    as_before: String,
+    as_before: Zeroizing<String>,
 }
 
 impl Spellings {
@@ -172,9 +173,9 @@ fn lines_of<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Result
         if is_begin && (line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff")) {
             return Err(Error::Usage(format!("the password file {} is UTF-16: save it as UTF-8", shown(path))));
         }
-        let line = String::from_utf8(line)
+        let line = str::from_utf8(&line)
             .map_err(|_| Error::Usage(format!("the password file {} is not UTF-8 text", shown(path))))?;
-        let seen = if is_begin { line.trim_start_matches('\u{feff}') } else { &line };
+        let seen = if is_begin { line.trim_start_matches('\u{feff}') } else { line };
         // What an editor of any system ends a line with. At a prompt, too, the first of them ends it.
         let text = seen.split(['\r', '\n']).next().unwrap_or_default();
         let as_before = line.trim_end_matches(['\r', '\n']);
@@ -182,7 +183,7 @@ fn lines_of<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Result
             return Err(Error::Usage(format!("the first line of the password file {} is empty", shown(path))));
         }
         let mut rest = seen[text.len()..].trim_start_matches('\n').trim_start_matches('\r').trim_start_matches('\n');
-        given.push(Given { text: prepared(text), as_before: as_before.to_owned() });
+        given.push(Given { text: prepared(text), as_before: Zeroizing::new(as_before.to_owned()) });
         // Lines that end as those of old Macs come as one.
         while given.len() < COUNT && !rest.is_empty() {
             let text = rest.split(['\r', '\n']).next().unwrap_or_default();
@@ -195,8 +196,8 @@ fn lines_of<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Result
 }
 
 /// The next line with its end, as far as a password could go.
-fn next_line(reader: &mut dyn BufRead) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
+fn next_line(reader: &mut dyn BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::new());
     let limit = u64::try_from(2 * PASSWORD_BYTES).unwrap_or(0) + 8;
     reader.take(limit).read_until(b'\n', &mut line)?;
     Ok(line)
@@ -204,20 +205,20 @@ fn next_line(reader: &mut dyn BufRead) -> io::Result<Vec<u8>> {
 
 impl Given {
     fn new(text: &str) -> Self {
-        Self { text: prepared(text), as_before: text.to_owned() }
+        Self { text: prepared(text), as_before: Zeroizing::new(text.to_owned()) }
     }
 }
 
 /// Text as a password: OpaqueString of RFC 8265, but that nothing is refused.
-fn prepared(text: &str) -> String {
+fn prepared(text: &str) -> Zeroizing<String> {
     let is_blank =
         |c: char| matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}');
-    text.chars().map(|c| if is_blank(c) { ' ' } else { c }).nfc().collect()
+    Zeroizing::new(text.chars().map(|c| if is_blank(c) { ' ' } else { c }).nfc().collect())
 }
 
 /// How the tracker may know it: as it is prepared today, as it came, and as keyboards that decompose accents have it.
 fn spellings(given: Given) -> Result<Spellings, Error> {
-    let decomposed: String = given.text.nfd().collect();
+    let decomposed: Zeroizing<String> = Zeroizing::new(given.text.nfd().collect());
     let mut passwords = vec![checked(&given.text)?];
     for other in [given.as_before, decomposed] {
         if let Some(password) = Password::new(&other)
@@ -249,7 +250,7 @@ mod tests {
     }
 
     fn texts(bytes: &[u8]) -> [String; 2] {
-        read(bytes).unwrap().map(|given| given.text)
+        read(bytes).unwrap().map(|given| given.text.to_string())
     }
 
     #[test]

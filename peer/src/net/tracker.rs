@@ -30,6 +30,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use zeroize::Zeroizing;
 
 use super::TrackerError;
 use super::race::first_success;
@@ -169,7 +170,8 @@ impl TrackerLink {
         if request.carries_secret() && !self.is_confirmed {
             return Err(TrackerError::Unconfirmed { address: self.address.clone(), fingerprint: self.fingerprint });
         }
-        let mut line = serde_json::to_vec(request).map_err(|why| self.garbled(&why.to_string()))?;
+        let line = serde_json::to_vec(request).map_err(|why| self.garbled(&why.to_string()))?;
+        let mut line = Zeroizing::new(line);
         line.push(b'\n');
         let exchange = async {
             let written = async {

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use zeroize::Zeroizing;
+
 use super::charset::{Charset, locale};
 use super::key_decoder::KeyDecoder;
 use super::keys::{Press, SOON, press};
@@ -12,7 +14,7 @@ use crate::sys::Keyboard;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Secret {
     /// A line.
-    Line(String),
+    Line(Zeroizing<String>),
     /// A line with bytes in it that are no text.
     Unreadable,
     /// Nothing: the end of the input.
@@ -72,7 +74,7 @@ impl Reading {
             match press {
                 Press::Edit(edit) => self.line.apply(&edit),
                 Press::Submit if self.unreadable => return Some(Secret::Unreadable),
-                Press::Submit => return Some(Secret::Line(self.line.take())),
+                Press::Submit => return Some(Secret::Line(Zeroizing::new(self.line.take()))),
                 Press::EndOfInput if self.line.is_empty() => return Some(Secret::Nothing),
                 Press::Interrupt => return Some(Secret::Interrupted),
                 Press::Unreadable => self.unreadable = true,
@@ -94,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_line_ends_whatever_is_in_it() {
-        let line = |text: &str| Some(Secret::Line(text.to_owned()));
+        let line = |text: &str| Some(Secret::Line(Zeroizing::new(text.to_owned())));
         assert_eq!(typed(b"s3cret\n"), line("s3cret"));
         assert_eq!(typed("sénha\r".as_bytes()), line("sénha"));
         assert_eq!(typed(b"wrong\x15right\x1b[Dx\x7f\n"), line("right"));

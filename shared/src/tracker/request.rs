@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::{Dialect, ErrorCode, Features, Find, HashText, InstanceId, Token};
 use crate::limits::PASSWORD_BYTES;
@@ -99,9 +100,9 @@ pub struct Credentials {
     pub password: Password,
 }
 
-/// 1 to [`PASSWORD_BYTES`] bytes, never shown.
+/// 1 to [`PASSWORD_BYTES`] bytes, never shown, and overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(Box<str>);
+pub struct Password(Zeroizing<Box<str>>);
 
 /// Where a user says it can be reached, beside the address its socket came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -322,7 +323,7 @@ impl std::error::Error for Refusal {}
 impl Password {
     /// Takes 1 to [`PASSWORD_BYTES`] bytes.
     pub fn new(text: &str) -> Option<Self> {
-        (1..=PASSWORD_BYTES).contains(&text.len()).then(|| Self(text.into()))
+        (1..=PASSWORD_BYTES).contains(&text.len()).then(|| Self(Zeroizing::new(text.into())))
     }
 
     /// The password itself.

@@ -47,6 +47,7 @@ use serde_json::Value;
 use shared::peer::{ChatMessage, MessageId};
 use shared::tracker::Password;
 use shared::{FileName, UserName};
+use zeroize::Zeroize;
 
 pub use client::{FromNode, NodeClient};
 pub use holder::Holder;
@@ -180,7 +181,7 @@ pub enum Action {
 /// A password on its way to the node, never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct Secret(Box<str>);
 
 impl Secret {
     /// The password, if it can be one.
@@ -191,7 +192,13 @@ impl Secret {
 
 impl From<&Password> for Secret {
     fn from(password: &Password) -> Self {
-        Self(password.reveal().to_owned())
+        Self(password.reveal().into())
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
