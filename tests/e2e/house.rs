@@ -105,7 +105,7 @@ fn peer_and_tracker_never_import_each_other() {
 fn shared_is_pure() {
     let mut depends = dependencies(&metadata(), "shared");
     depends.sort();
-    assert_eq!(depends, ["blake3", "serde", "serde_json", "unicode-normalization"]);
+    assert_eq!(depends, ["blake3", "serde", "serde_json", "unicode-normalization", "zeroize"]);
     let io = ["TcpStream", "TcpListener", "UdpSocket", "std::fs", "std::process", "std::thread", "std::env", "tokio"];
     never_names("shared/src", &io);
     never_names("shared/src", &["Instant", "SystemTime", "println", "eprintln"]);
@@ -144,6 +144,59 @@ fn quinn_proto_has_no_known_faults() {
     };
     let versions: Vec<Vec<u64>> = built_in().iter().filter_map(version).collect();
     assert!(!versions.is_empty() && versions.iter().all(|version| *version >= vec![0, 11, 19]), "{versions:?}");
+}
+
+/// Licences that ask for no more than their text beside the programs.
+const LICENCES: [&str; 14] = [
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "ISC",
+    "LLVM-exception",
+    "MPL-2.0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+    "0BSD",
+];
+
+#[test]
+fn what_is_built_in_may_be_given_away() {
+    let tree = ["tree", "--locked", "-p", "peer", "-p", "tracker", "-e", "normal,build", "--prefix", "none"];
+    let outcome = cargo(&[&tree[..], &["--format", "{p}|{l}"]].concat());
+    let is_free = |licence: &str| {
+        let words = licence.split(|c: char| c.is_whitespace() || "()/".contains(c)).filter(|word| !word.is_empty());
+        licence != ""
+            && words.filter(|word| !matches!(*word, "OR" | "AND" | "WITH")).all(|word| LICENCES.contains(&word))
+    };
+    let listed = outcome.out();
+    let licences: Vec<(&str, &str)> = listed.lines().filter_map(|line| line.split_once('|')).collect();
+    assert!(licences.iter().any(|(crate_, _)| crate_.starts_with("rustls v")), "{licences:?}");
+    let other: Vec<_> = licences.iter().filter(|(_, licence)| !is_free(licence.trim_end_matches(" (*)"))).collect();
+    assert!(other.is_empty(), "licences to look at: {other:?}");
+}
+
+#[test]
+fn dependencies_come_from_one_registry_with_their_checksums() {
+    let lock = std::fs::read_to_string(workspace().join("Cargo.lock")).expect("a lock file");
+    let mut registries = std::collections::BTreeSet::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let value = |key: &str| package.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        let name = value("name").expect("a name").trim_matches('"');
+        match value("source") {
+            Some(source) => {
+                assert!(source.starts_with("\"registry+"), "{name} comes from {source}");
+                assert!(value("checksum").is_some_and(|sum| sum.len() == 66), "{name} has no checksum");
+                registries.insert(source);
+            }
+            None => assert!(workspace().join(name).join("Cargo.toml").is_file(), "{name} comes from nowhere"),
+        }
+    }
+    assert_eq!(registries.len(), 1, "{registries:?}");
 }
 
 #[test]
