@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::limits::FRAME_BYTES;
 
 const LENGTH_BYTES: usize = 4;
+/// Memory that a decoder keeps while it holds nothing.
+const KEPT_BYTES: usize = 4096;
 
 /// Why bytes are not a frame, or a value can't be one. The stream it came from can't go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +76,24 @@ impl Decoder {
         let Some(body) = rest.get(..len) else { return Ok(None) };
         let message = serde_json::from_slice(body).map_err(|error| FrameError::Malformed(error.to_string()))?;
         self.start += LENGTH_BYTES + len;
+        if self.is_empty() {
+            // Many streams live for long after one long frame.
+            self.buffer.clear();
+            self.buffer.shrink_to(KEPT_BYTES);
+            self.start = 0;
+        }
         Ok(Some(message))
+    }
+
+    /// Returns how many bytes are held that belong to no frame yet taken.
+    pub const fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Returns the whole length of the next frame with its prefix, once that is known.
+    pub fn frame_len(&self) -> Option<usize> {
+        let (prefix, _) = self.pending().split_first_chunk::<LENGTH_BYTES>()?;
+        Some(usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX).saturating_add(LENGTH_BYTES))
     }
 
     /// How many further bytes the next frame needs, as far as is known yet; never 0 before the frame is whole.
@@ -123,6 +142,19 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&json!({"t": "typing"}), &mut bytes).unwrap();
         assert_eq!(bytes, b"\0\0\0\x0e{\"t\":\"typing\"}");
+    }
+
+    #[test]
+    fn memory_of_a_long_frame_is_given_back() {
+        let mut bytes = Vec::new();
+        encode(&json!({ "text": "x".repeat(60_000) }), &mut bytes).unwrap();
+        let mut decoder = Decoder::default();
+        decoder.extend(&bytes[..5]);
+        assert_eq!((decoder.len(), decoder.frame_len()), (5, Some(bytes.len())));
+        decoder.extend(&bytes[5..]);
+        decoder.next_frame::<Value>().unwrap().unwrap();
+        assert!(decoder.is_empty() && decoder.frame_len().is_none());
+        assert!(decoder.buffer.capacity() <= KEPT_BYTES);
     }
 
     #[test]
