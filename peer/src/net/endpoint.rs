@@ -15,13 +15,17 @@ use quinn::{
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::LinkError;
+use super::handshake_places::{HandshakePlace, HandshakePlaces};
 use super::socket::{BatchingRuntime, BatchingSocket};
 use crate::sys;
 
-/// Streams that the other side may have open at once.
-const MAX_STREAMS: u32 = 64;
+/// Streams that the other side may have open at once, and before it is identified.
+const MAX_STREAMS: u32 = 32;
+const STREAMS_OF_STRANGER: u32 = 1;
 /// What one bulk stream may have in flight towards us.
 const STREAM_WINDOW: u32 = 3 << 20;
 /// Less than this starves a stream even on a slow network.
@@ -32,9 +36,14 @@ const LINK_WINDOW: u32 = 24 << 20;
 /// What a link may have in flight, in either direction, while it makes room for others: the queue on a path of 100 Mbit/s
 /// is then 5 ms long, and a path of 1 Gbit/s is still full.
 const SMALL_WINDOW: u32 = 64 * 1024;
-/// What a caller may have in flight towards us, on a stream and on the link.
-const CALLER_STREAM_WINDOW: u32 = 256 * 1024;
-const CALLER_LINK_WINDOW: u32 = 1 << 20;
+/// What the other side of a node's link may have in flight towards us, on a stream and on the link: questions and messages,
+/// never bulk.
+const NODE_STREAM_WINDOW: u32 = 64 * 1024;
+const NODE_LINK_WINDOW: u32 = 256 * 1024;
+/// The same for each of very many links.
+const CROWDED_LINK_WINDOW: u32 = 64 * 1024;
+/// The same before it is identified: a hello.
+const STRANGER_WINDOW: u32 = 8 * 1024;
 /// What we keep in memory until it is acknowledged.
 const SEND_WINDOW: u64 = 8 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -47,10 +56,8 @@ const MAX_UDP_PAYLOAD: u16 = 65_527;
 /// Packets on loopback: two of these are one segmented send of 64 kB.
 const LOOPBACK_MTU: u16 = 32_000;
 const INITIAL_WINDOW: u64 = 256 * 1024;
-/// Callers that are not identified yet before further ones must prove their address (RFC 9000, section 8.1.2), and
-/// before they are turned away.
-const STRANGERS_BEFORE_RETRY: usize = 64;
-const STRANGERS: usize = 256;
+/// Callers that are turned away and hear why, at once.
+const FAREWELLS: usize = 64;
 /// First packets that wait to be looked at.
 const MAX_INCOMING: usize = 1024;
 
@@ -63,20 +70,19 @@ pub struct Endpoint {
     stream_window: u32,
     /// New links have little under way.
     makes_room: Arc<AtomicBool>,
-    /// Counted by its clones: each caller that is not identified yet holds one.
-    strangers: Arc<()>,
+    places: HandshakePlaces,
+    farewells: Arc<Semaphore>,
 }
 
 /// A call that came in; its handshake is under way.
 #[derive(Debug)]
 pub struct Call {
     pub(super) connecting: quinn::Connecting,
-    pub(super) stranger: Stranger,
+    pub(super) place: HandshakePlace,
+    /// When its first packet was looked at.
+    pub(super) begun: Instant,
+    pub(super) farewells: Arc<Semaphore>,
 }
-
-/// Held until the caller is identified or gone.
-#[derive(Debug)]
-pub(super) struct Stranger(#[expect(dead_code, reason = "its life is what counts")] Arc<()>);
 
 impl Endpoint {
     /// For a process that only dials; with `limit` bytes a second that it wants to receive, its windows are made to
@@ -94,7 +100,8 @@ impl Endpoint {
             server: None,
             stream_window,
             makes_room: Arc::default(),
-            strangers: Arc::default(),
+            places: HandshakePlaces::default(),
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
         })
     }
 
@@ -121,7 +128,8 @@ impl Endpoint {
             server: Some(crypto),
             stream_window: STREAM_WINDOW,
             makes_room: Arc::default(),
-            strangers: Arc::default(),
+            places: HandshakePlaces::default(),
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
         })
     }
 
@@ -138,6 +146,11 @@ impl Endpoint {
         &self.identity
     }
 
+    /// Whether others may call it.
+    pub const fn accepts(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// Starts a handshake with whoever is at `address`, demanding what `pin` demands.
     ///
     /// # Errors
@@ -146,9 +159,11 @@ impl Endpoint {
         let crypto = QuicClientConfig::try_from(certs::peer_client(&self.identity, pin)?);
         let mut config = ClientConfig::new(Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?));
         let mut transport = transport(Some(address));
-        transport.stream_receive_window(self.stream_window.into());
-        transport.receive_window(link_window(self.makes_room.load(Ordering::Relaxed)).into());
-        if self.server.is_none() {
+        if self.server.is_some() {
+            transport.stream_receive_window(NODE_STREAM_WINDOW.into()).receive_window(NODE_LINK_WINDOW.into());
+        } else {
+            transport.stream_receive_window(self.stream_window.into());
+            transport.receive_window(link_window(self.makes_room.load(Ordering::Relaxed)).into());
             // Nobody here would ever read what the other side opens.
             transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
             // The dialler's packets tell the other side that our address changed: the sooner the better.
@@ -172,19 +187,17 @@ impl Endpoint {
         let server = self.server.as_ref()?;
         loop {
             let incoming = self.inner.accept().await?;
-            let strangers = Arc::strong_count(&self.strangers);
-            if strangers > STRANGERS {
-                incoming.refuse();
-                continue;
-            }
-            if strangers > STRANGERS_BEFORE_RETRY && incoming.may_retry() {
+            if self.places.are_many() && incoming.may_retry() {
                 // Fails only for one that was validated, which may_retry excludes.
                 let _ = incoming.retry();
                 continue;
             }
-            let config = server_config(server, Some(incoming.remote_address()));
-            match incoming.accept_with(Arc::new(config)) {
-                Ok(connecting) => return Some(Call { connecting, stranger: Stranger(self.strangers.clone()) }),
+            let (from, begun) = (incoming.remote_address(), Instant::now());
+            match incoming.accept_with(Arc::new(server_config(server, Some(from)))) {
+                Ok(connecting) => {
+                    let (place, farewells) = (self.places.enter(from.ip()), self.farewells.clone());
+                    return Some(Call { connecting, place, begun, farewells });
+                }
                 Err(why) => tracing::debug!("an incoming handshake failed at once: {why}"),
             }
         }
@@ -209,6 +222,13 @@ impl std::fmt::Debug for Endpoint {
 
 pub(super) const fn link_window(makes_room: bool) -> u32 {
     if makes_room { SMALL_WINDOW } else { LINK_WINDOW }
+}
+
+/// Lets a caller that was identified do what the other side of a link may; less where there are very many links.
+pub(super) fn open_up(connection: &quinn::Connection, is_crowded: bool) {
+    let window = if is_crowded { CROWDED_LINK_WINDOW } else { NODE_LINK_WINDOW };
+    connection.set_receive_window(window.into());
+    connection.set_max_concurrent_bi_streams(MAX_STREAMS.into());
 }
 
 pub(super) const fn send_window(makes_room: bool) -> u64 {
@@ -253,8 +273,8 @@ fn server_config(crypto: &Arc<QuicServerConfig>, remote: Option<SocketAddr>) -> 
     let mut config = ServerConfig::with_crypto(crypto.clone());
     config.max_incoming(MAX_INCOMING);
     let mut transport = transport(remote);
-    // Whoever calls sends questions and messages, never bulk: strangers can't make us hold more than this.
-    transport.stream_receive_window(CALLER_STREAM_WINDOW.into()).receive_window(CALLER_LINK_WINDOW.into());
+    transport.stream_receive_window(NODE_STREAM_WINDOW.into()).receive_window(STRANGER_WINDOW.into());
+    transport.max_concurrent_bidi_streams(STREAMS_OF_STRANGER.into());
     config.transport_config(Arc::new(transport));
     config
 }

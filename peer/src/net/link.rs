@@ -1,7 +1,8 @@
 //! An authenticated connection between two peers, after hello and welcome.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use certs::{ServerPin, fingerprint_of_chain};
@@ -10,18 +11,24 @@ use rustls::pki_types::CertificateDer;
 use shared::limits::AGENT_BYTES;
 use shared::peer::{Answer, Ask, Code, GET_NAMES, Hello, OWNER_ONLY, RAW_NAMES, ZEROS};
 use shared::{Fingerprint, UserName};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::addresses::without_scope;
-use super::endpoint::{Call, Endpoint, Stranger, link_window, send_window};
+use super::endpoint::{Call, Endpoint, link_window, open_up, send_window};
+use super::frame_receiver::{FrameAllowance, FrameReceiver};
+use super::handshake_places::HandshakePlace;
 use super::narrow::{self, NarrowPath};
 use super::race::first_success;
 use super::stream::{Priority, Receiver, Sender, within};
 use super::{LinkError, StreamError};
 
-/// For a handshake, and again for hello and welcome.
+/// For a handshake, and again for hello and welcome; a caller has it once for all of them.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Between one address and the next: the first that answers wins (RFC 8305 calls this happy eyeballs).
 const STAGGER: Duration = Duration::from_millis(150);
+/// For a caller that is turned away to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// So long nobody answered when the cause begins to be looked for.
 const LONG: Duration = Duration::from_secs(2);
 
@@ -31,6 +38,17 @@ pub struct Link {
     connection: quinn::Connection,
     peer: Arc<Peer>,
     dialled: bool,
+    /// Files come over it.
+    takes_bulk: bool,
+    activity: Arc<LinkActivity>,
+}
+
+/// What goes on over a link, as far as it says who may have its place.
+#[derive(Debug)]
+struct LinkActivity {
+    carries_chat: AtomicBool,
+    /// Since when the other side has no stream open that is served here.
+    quiet_since: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -60,7 +78,17 @@ pub struct Caller {
     fingerprint: Fingerprint,
     hello: Hello,
     sender: Sender,
-    _stranger: Stranger,
+    place: HandshakePlace,
+    begun: Instant,
+    farewells: Arc<Semaphore>,
+}
+
+/// A caller of whom it is known who it is.
+#[derive(Debug)]
+pub struct IdentifiedCaller {
+    link: Link,
+    sender: Sender,
+    farewells: Arc<Semaphore>,
 }
 
 /// Said by a side that answers requests and takes messages; a process that only fetches doesn't.
@@ -87,7 +115,8 @@ pub async fn dial(
 ) -> Result<Link, LinkError> {
     let connection = race(endpoint, target).await?;
     let peer = Peer { user: target.user.clone(), fingerprint: target.fingerprint, capabilities: Vec::new() };
-    let mut link = Link { connection, peer: Arc::new(peer), dialled: true };
+    let takes_bulk = !endpoint.accepts();
+    let mut link = Link { connection, peer: Arc::new(peer), dialled: true, takes_bulk, activity: Arc::default() };
     let greeted = within(PATIENCE, greet(&link, hello_of(me.clone(), capabilities))).await;
     match greeted {
         Ok(capabilities) => {
@@ -112,18 +141,39 @@ pub async fn dial(
 /// # Errors
 /// [`LinkError`]; the connection is closed.
 pub async fn receive(call: Call) -> Result<Caller, LinkError> {
-    let Call { connecting, stranger } = call;
-    let timeout = || LinkError::NoAnswer { addresses: "the caller".to_owned(), within: PATIENCE };
-    let connection = tokio::time::timeout(PATIENCE, connecting).await.map_err(|_| timeout())??;
-    let refuse = |error: LinkError| {
-        connection.close(VarInt::from_u32(Code::Protocol.into()), b"");
-        error
-    };
-    let fingerprint =
-        peer_fingerprint(&connection).ok_or_else(|| refuse(LinkError::Protocol("no certificate".into())))?;
-    let hello = tokio::time::timeout(PATIENCE, read_hello(&connection)).await.map_err(|_| refuse(timeout()))?;
-    let (hello, sender) = hello.map_err(refuse)?;
-    Ok(Caller { connection, fingerprint, hello, sender, _stranger: stranger })
+    let Call { connecting, place, begun, farewells } = call;
+    let connection = in_time(begun, &place, async { Ok(connecting.await?) }).await?;
+    let heard = in_time(begun, &place, async {
+        let no_key = || LinkError::Protocol("no certificate".into());
+        let fingerprint = peer_fingerprint(&connection).ok_or_else(no_key)?;
+        let (hello, sender) = read_hello(&connection).await?;
+        Ok((fingerprint, hello, sender))
+    });
+    match heard.await {
+        Ok((fingerprint, hello, sender)) => {
+            Ok(Caller { connection, fingerprint, hello, sender, place, begun, farewells })
+        }
+        Err(error) => {
+            connection.close(VarInt::from_u32(Code::Protocol.into()), b"");
+            Err(error)
+        }
+    }
+}
+
+/// Waits for something that a caller owes, as long as it has time and its place.
+async fn in_time<T>(
+    begun: Instant,
+    place: &HandshakePlace,
+    due: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    tokio::select! {
+        biased;
+        done = timeout_at(begun + PATIENCE, due) => {
+            let late = || LinkError::NoAnswer { addresses: "the caller".to_owned(), within: PATIENCE };
+            done.unwrap_or_else(|_| Err(late()))
+        }
+        () = place.lost() => Err(LinkError::Lost("too many callers at once".to_owned())),
+    }
 }
 
 impl Caller {
@@ -142,28 +192,83 @@ impl Caller {
         without_scope(self.connection.remote_address())
     }
 
-    /// Lets the caller in as `user`, which somebody trusted says it is.
+    /// Finds out who it is, as long as it has time.
     ///
     /// # Errors
-    /// [`LinkError`] when it is gone already.
-    pub async fn welcome(mut self, user: UserName, me: UserName) -> Result<Link, LinkError> {
-        let sent = self.sender.frame(&Answer::Welcome(hello_of(me, &[ANSWERS, ZEROS]))).await;
-        sent.map_err(|error| LinkError::Lost(error.to_string()))?;
-        self.sender.finish();
-        let capabilities = known(self.hello.capabilities);
-        let peer = Arc::new(Peer { user, fingerprint: self.fingerprint, capabilities });
-        Ok(Link { connection: self.connection, peer, dialled: false })
+    /// [`LinkError`] when that takes too long.
+    pub async fn identified<T>(&self, identify: impl Future<Output = T>) -> Result<T, LinkError> {
+        in_time(self.begun, &self.place, async { Ok(identify.await) }).await
+    }
+
+    /// The caller as `user`, which somebody trusted says it is.
+    pub fn identified_as(self, user: UserName) -> IdentifiedCaller {
+        let Self { connection, fingerprint, hello, sender, farewells, .. } = self;
+        let peer = Arc::new(Peer { user, fingerprint, capabilities: known(hello.capabilities) });
+        let link = Link { connection, peer, dialled: false, takes_bulk: false, activity: Arc::default() };
+        IdentifiedCaller { link, sender, farewells }
     }
 
     /// Turns the caller away, in words.
-    pub async fn refuse(mut self, code: Code, message: &str) {
-        let answer = Answer::Error { code, message: message.to_owned() };
-        if self.sender.frame(&answer).await.is_ok() {
-            self.sender.finish();
-            // The caller closes when it has read why; one that doesn't is closed on.
-            let _ = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
+    pub async fn refuse(self, code: Code, message: &str) {
+        let Self { connection, sender, place, farewells, .. } = self;
+        // Others come meanwhile.
+        drop(place);
+        turn_away(&connection, sender, &farewells, code, message).await;
+    }
+}
+
+impl IdentifiedCaller {
+    /// The link to it.
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Lets the caller in; where there are very many links, to do less at once.
+    ///
+    /// # Errors
+    /// [`LinkError`] when it is gone already, or doesn't take it.
+    pub async fn welcome(self, me: UserName, is_crowded: bool) -> Result<Link, LinkError> {
+        let Self { link, mut sender, .. } = self;
+        open_up(&link.connection, is_crowded);
+        let welcome = Answer::Welcome(hello_of(me, &[ANSWERS, ZEROS]));
+        if let Err(error) = within(PATIENCE, sender.frame(&welcome)).await {
+            link.close(Code::Protocol);
+            return Err(LinkError::Lost(error.to_string()));
         }
-        self.connection.close(VarInt::from_u32(code.into()), message.as_bytes());
+        sender.finish();
+        Ok(link)
+    }
+
+    /// Turns the caller away, in words.
+    pub async fn refuse(self, code: Code, message: &str) {
+        turn_away(&self.link.connection, self.sender, &self.farewells, code, message).await;
+    }
+}
+
+async fn turn_away(
+    connection: &quinn::Connection,
+    mut sender: Sender,
+    farewells: &Semaphore,
+    code: Code,
+    message: &str,
+) {
+    if let Ok(_farewell) = farewells.try_acquire() {
+        let answer = Answer::Error { code, message: message.to_owned() };
+        let told = async {
+            if sender.frame(&answer).await.is_ok() {
+                sender.finish();
+                // The caller closes when it has read why; one that doesn't is closed on.
+                connection.closed().await;
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, told).await;
+    }
+    connection.close(VarInt::from_u32(code.into()), message.as_bytes());
+}
+
+impl Default for LinkActivity {
+    fn default() -> Self {
+        Self { carries_chat: AtomicBool::new(false), quiet_since: Mutex::new(Some(Instant::now())) }
     }
 }
 
@@ -209,6 +314,9 @@ impl Link {
     /// # Errors
     /// [`StreamError`] when the link is gone.
     pub async fn open(&self, first: &Ask, priority: Priority) -> Result<(Sender, Receiver), StreamError> {
+        if matches!(first, Ask::Chat {}) {
+            self.note_chat();
+        }
         let (send, receive) = self.connection.open_bi().await?;
         let (mut sender, receiver) = (Sender::new(send), Receiver::new(receive));
         sender.set_priority(priority);
@@ -216,13 +324,38 @@ impl Link {
         Ok((sender, receiver))
     }
 
-    /// The next stream that the other side opens.
+    /// The next stream that the other side opens; its frames count towards `allowance`.
     ///
     /// # Errors
     /// [`LinkError`] when the link is gone.
-    pub async fn accept(&self) -> Result<(Sender, Receiver), LinkError> {
+    pub async fn accept(&self, allowance: &FrameAllowance) -> Result<(Sender, FrameReceiver), LinkError> {
         let (send, receive) = self.connection.accept_bi().await?;
-        Ok((Sender::new(send), Receiver::new(receive)))
+        Ok((Sender::new(send), FrameReceiver::new(receive, allowance.clone())))
+    }
+
+    /// Notes that a conversation goes over it.
+    pub fn note_chat(&self) {
+        self.activity.carries_chat.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a conversation goes over it, or went.
+    pub fn carries_chat(&self) -> bool {
+        self.activity.carries_chat.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether streams are served over it.
+    pub fn note_streams(&self, is_served: bool) {
+        let mut quiet_since = self.activity.quiet_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_served {
+            *quiet_since = None;
+        } else {
+            quiet_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Since when no stream is served over it; `None` while one is.
+    pub fn quiet_since(&self) -> Option<Instant> {
+        *self.activity.quiet_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One request, one answer, on a stream of its own.
@@ -242,7 +375,7 @@ impl Link {
     /// as much as fits again.
     pub fn make_room(&self, room: bool) {
         self.connection.set_send_window(send_window(room));
-        if self.dialled {
+        if self.takes_bulk {
             self.connection.set_receive_window(link_window(room).into());
         }
     }
@@ -381,7 +514,7 @@ fn known(mut capabilities: Vec<String>) -> Vec<String> {
 
 async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, Sender), LinkError> {
     let (send, receive) = connection.accept_bi().await?;
-    let first = Receiver::new(receive).frame().await;
+    let first = FrameReceiver::new(receive, FrameAllowance::of_stranger()).frame().await;
     match first.map_err(|error| LinkError::Protocol(error.to_string()))? {
         Some(Ask::Hello(hello)) if hello.agent.len() <= AGENT_BYTES => Ok((hello, Sender::new(send))),
         _ => Err(LinkError::Protocol("a hello was due".to_owned())),

@@ -1,7 +1,8 @@
 //! The wire: QUIC to other peers, TLS to the tracker.
 //!
 //! [`endpoint`] owns the UDP socket and the transport's settings; [`link`] is one authenticated connection to a peer,
-//! after hello and welcome; [`stream`] carries frames and bulk data on it; [`tracker`] is the client of the tracker, and
+//! after hello and welcome; [`stream`] carries frames and bulk data on it,
+//! [`frame_receiver`] reads what others ask; [`tracker`] is the client of the tracker, and
 //! [`discovery`] hears of trackers that nobody named; [`addresses`] puts addresses in the order in which they are tried.
 //! Nothing here knows what a file share, a conversation or a terminal is.
 
@@ -9,6 +10,8 @@ pub mod addresses;
 pub mod discovery;
 pub mod endpoint;
 mod error;
+pub mod frame_receiver;
+mod handshake_places;
 pub mod link;
 mod narrow;
 mod race;

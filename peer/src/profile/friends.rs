@@ -83,6 +83,17 @@ impl Profile {
         self.friend_where("user = ?1", user.as_str())
     }
 
+    /// Whether the owner of this profile ever wrote to `user`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn has_written_to(&self, user: &UserName) -> Result<bool, ProfileError> {
+        let database = self.database();
+        let query = "SELECT EXISTS (SELECT 1 FROM message WHERE peer = ?1 AND direction = 'out')";
+        let written = self.sql(database.prepare_cached(query))?.query_row([user.as_str()], |row| row.get(0));
+        self.sql(written)
+    }
+
     /// Who of those met before has this key.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use crate::engine::event::{Event, Events};
 use crate::engine::rate::{Bucket, pause};
 use crate::engine::{blocking, now_ms};
 use crate::net::StreamError;
-use crate::net::stream::{Receiver, Sender};
+use crate::net::frame_receiver::FrameReceiver;
+use crate::net::stream::Sender;
 
 /// Messages stored with one write to the disk.
 const BATCH: usize = 256;
@@ -56,7 +57,7 @@ pub async fn receive(
     intake: &Intake,
     events: &Events,
     mut sender: Sender,
-    mut receiver: Receiver,
+    mut receiver: FrameReceiver,
 ) -> Result<(), StreamError> {
     let mut typed: Option<Instant> = None;
     while let Some(first) = receiver.frame().await? {

@@ -31,6 +31,14 @@ pub(super) struct Directory {
     known: Mutex<HashMap<Fingerprint, Known>>,
 }
 
+/// A caller of whom it is known who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KnownCaller {
+    pub(super) user: UserName,
+    /// Whether our user ever wrote to them.
+    pub(super) is_written_to: bool,
+}
+
 /// Why a caller is turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rejection {
@@ -71,7 +79,7 @@ impl Directory {
     }
 
     /// The user whose key the caller holds, or why it is turned away.
-    pub(super) async fn identify(&self, caller: &Caller) -> Result<UserName, Rejection> {
+    pub(super) async fn identify(&self, caller: &Caller) -> Result<KnownCaller, Rejection> {
         let fingerprint = caller.fingerprint();
         let user = match self.remembered(&fingerprint) {
             Some(user) => user,
@@ -84,13 +92,13 @@ impl Directory {
             }
         };
         let (me, whose) = (self.me.clone(), user.clone());
-        let is_blocked = blocking(move || {
+        let standing = blocking(move || {
             check_key(&me, &whose, fingerprint)?;
-            Ok(me.profile.is_blocked(&whose)?)
+            Ok((me.profile.is_blocked(&whose)?, me.profile.has_written_to(&whose)?))
         });
-        match is_blocked.await {
-            Ok(false) => {}
-            Ok(true) => return Err(Rejection::new(Code::Unauthorised, "refused", format!("{user} is blocked"))),
+        let is_written_to = match standing.await {
+            Ok((false, is_written_to)) => is_written_to,
+            Ok((true, _)) => return Err(Rejection::new(Code::Unauthorised, "refused", format!("{user} is blocked"))),
             // Until the key is trusted here: what they have to say may wait.
             Err(Error::PeerChanged { .. } | Error::KeyOfAnother { .. }) => {
                 let to_caller = format!("your key is not the one that {} knows of {user}", self.me.user);
@@ -98,14 +106,14 @@ impl Directory {
                 return Err(Rejection::new(Code::Replaced, to_caller, here));
             }
             Err(error) => return Err(Rejection::of_fault(&self.me.user, &error)),
-        }
+        };
         if caller.hello().user != user {
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
             let to_caller = format!("your key belongs to {user}, not to {claimed}");
             let here = format!("its key belongs to {user}, not to {claimed}");
             return Err(Rejection::new(Code::Unauthorised, to_caller, here));
         }
-        Ok(user)
+        Ok(KnownCaller { user, is_written_to })
     }
 
     async fn look_up(&self, fingerprint: Fingerprint) -> Result<UserName, Rejection> {

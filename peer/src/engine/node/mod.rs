@@ -20,6 +20,7 @@ mod courier;
 mod directory;
 mod guard;
 mod keeper;
+mod link_admission;
 mod people;
 mod post;
 mod refresher;
@@ -36,7 +37,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::control::Lifetime;
-use self::directory::{Directory, Rejection};
+use self::directory::{Directory, KnownCaller, Rejection};
 use self::guard::{Doubt, Guard, Suspicion};
 use self::keeper::{Keeper, TrackerHandle};
 use self::post::PostOffice;
@@ -46,7 +47,7 @@ use super::event::{Event, Events};
 use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
 use super::{Error, Me, Notice, blocking, hook};
 use crate::net::endpoint::{Call, Endpoint};
-use crate::net::link::{self, Link};
+use crate::net::link::{self, IdentifiedCaller, Link};
 use crate::profile::{NodeLock, Profile, ProfileError};
 
 /// How long leaving the tracker may take.
@@ -239,14 +240,41 @@ async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, se
         }
     };
     let changes = exchange.tracker.key_changes();
-    match directory.identify(&caller).await {
-        Ok(user) => match caller.welcome(user, serving.me.user.clone()).await {
-            Ok(link) => attend(link, changes, exchange, serving).await,
-            Err(error) => tracing::debug!("a caller is gone: {error}"),
-        },
-        Err(Rejection { code, to_caller, here }) => {
+    match caller.identified(directory.identify(&caller)).await {
+        Ok(Ok(KnownCaller { user, is_written_to })) => {
+            let caller = caller.identified_as(user);
+            if let Some(link) = let_in(caller, is_written_to, &exchange, &serving.me).await {
+                attend(link, changes, exchange, serving).await;
+            }
+        }
+        Ok(Err(Rejection { code, to_caller, here })) => {
             serving.events.send(Event::Refused { address: caller.address(), why: here });
             caller.refuse(code, &to_caller).await;
+        }
+        Err(error) => {
+            tracing::debug!("a caller was not identified: {error}");
+            let message = format!("{} is busy: try again later", serving.me.user);
+            caller.refuse(Code::Busy, &message).await;
+        }
+    }
+}
+
+/// Welcomes a caller, if there is room for its link.
+async fn let_in(caller: IdentifiedCaller, is_written_to: bool, exchange: &Exchange, me: &Me) -> Option<Link> {
+    let link = caller.link().clone();
+    if !exchange.switchboard.admit(&link, is_written_to) {
+        tracing::debug!("{} has too many links", link.user());
+        let message = format!("there are too many links to {}: try again later", me.user);
+        caller.refuse(Code::Busy, &message).await;
+        return None;
+    }
+    let is_crowded = exchange.switchboard.is_crowded();
+    match caller.welcome(me.user.clone(), is_crowded).await {
+        Ok(link) => Some(link),
+        Err(error) => {
+            tracing::debug!("a caller is gone: {error}");
+            exchange.switchboard.remove(&link);
+            None
         }
     }
 }
@@ -254,7 +282,6 @@ async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, se
 /// Serves a link for as long as it lasts; so many changes of keys there had been when its key was looked at.
 async fn attend(link: Link, changes: u64, exchange: Exchange, serving: Serving) {
     let Exchange { switchboard, post, tracker, suspicion } = exchange;
-    switchboard.add(&link);
     if tracker.key_changes() != changes {
         suspicion.tell(Doubt::Of(link.user().clone()));
     }

@@ -1,13 +1,15 @@
 //! The node's links.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::UserName;
 use shared::peer::{Code, ZEROS};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::keeper::TrackerHandle;
+use super::link_admission::{Admission, LinkFacts, admit};
 use crate::engine::chat::unreachable_is_offline;
 use crate::engine::contacts;
 use crate::engine::{Error, Me};
@@ -22,8 +24,20 @@ pub(super) struct Switchboard {
     tracker: TrackerHandle,
     /// Links that were dialled here and must be served like those that came in.
     dialled: mpsc::UnboundedSender<Dialled>,
-    links: Mutex<HashMap<UserName, Vec<Link>>>,
+    links: Mutex<HashMap<UserName, Vec<HeldLink>>>,
 }
+
+/// A link in its place.
+#[derive(Debug, Clone)]
+struct HeldLink {
+    link: Link,
+    since: Instant,
+    /// Whether the one on its other side was written to.
+    is_known: bool,
+}
+
+/// Links from which on each may have less under way.
+const CROWD: usize = 64;
 
 /// A link that was dialled here.
 #[derive(Debug)]
@@ -43,24 +57,50 @@ impl Switchboard {
         Self { me, endpoint, tracker, dialled, links: Mutex::default() }
     }
 
-    /// A link may be used from now on, unless it is to a process that answers nothing.
-    pub(super) fn add(&self, link: &Link) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_user = links.entry(link.user().clone()).or_default();
-        if !of_user.iter().any(|other| other.is_same(link)) {
-            of_user.push(link.clone());
+    /// Puts a link that came in among the others, perhaps in the place of another one; false when there is no room for it.
+    pub(super) fn admit(&self, link: &Link, is_known: bool) -> bool {
+        let now = Instant::now();
+        let mut links = self.links();
+        let decision = {
+            let came_in = links.values().flatten().filter(|entry| !entry.link.is_dialled());
+            let mut came_in: Vec<&HeldLink> = came_in.collect();
+            came_in.sort_by_key(|entry| entry.since);
+            let facts: Vec<_> = came_in.iter().enumerate().map(|(id, entry)| entry.facts(id)).collect();
+            match admit(&facts, link.user(), is_known, now) {
+                Admission::Instead(id) => Admission::Instead(came_in.get(id).map(|entry| entry.link.clone())),
+                Admission::Room => Admission::Room,
+                Admission::Full => Admission::Full,
+            }
+        };
+        match decision {
+            Admission::Room => {}
+            Admission::Instead(given_up) => {
+                if let Some(given_up) = given_up {
+                    tracing::debug!("a link of {} ends for one of {}", given_up.user(), link.user());
+                    given_up.close(Code::Busy);
+                    remove(&mut links, &given_up);
+                }
+            }
+            Admission::Full => return false,
         }
+        links.entry(link.user().clone()).or_default().push(HeldLink { link: link.clone(), since: now, is_known });
+        true
+    }
+
+    /// Puts a link among the others that was dialled here.
+    fn add(&self, link: &Link) {
+        let entry = HeldLink { link: link.clone(), since: Instant::now(), is_known: true };
+        self.links().entry(link.user().clone()).or_default().push(entry);
     }
 
     /// A link has ended.
     pub(super) fn remove(&self, link: &Link) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_user) = links.get_mut(link.user()) {
-            of_user.retain(|other| !other.is_same(link));
-            if of_user.is_empty() {
-                links.remove(link.user());
-            }
-        }
+        remove(&mut self.links(), link);
+    }
+
+    /// Whether there are so many links that a new one may have less under way.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.links().values().map(Vec::len).sum::<usize>() >= CROWD
     }
 
     /// A link to `user`: one that is there, or a new one.
@@ -87,25 +127,26 @@ impl Switchboard {
 
     /// A link to `user` that is there.
     pub(super) fn existing_link(&self, user: &UserName) -> Option<Link> {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.get(user).and_then(|all| all.iter().rev().find(|link| link.answers() && !link.is_closed()).cloned())
+        let links = self.links();
+        let mut of_user = links.get(user)?.iter().rev().map(|entry| &entry.link);
+        of_user.find(|link| link.answers() && !link.is_closed()).cloned()
     }
 
     /// Ends all links to `user`.
     pub(super) fn hang_up(&self, user: &UserName, code: Code) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(user).unwrap_or_default();
-        links.iter().for_each(|link| link.close(code));
+        let links = self.links().remove(user).unwrap_or_default();
+        links.iter().for_each(|entry| entry.link.close(code));
     }
 
     /// Ends those of the links to `user` that are meant; false when there are none.
     pub(super) fn hang_up_those(&self, user: &UserName, code: Code, is_meant: impl Fn(&Link) -> bool) -> bool {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links();
         let Some(of_user) = links.get_mut(user) else { return false };
         let before = of_user.len();
-        of_user.retain(|link| {
-            let stays = !is_meant(link);
+        of_user.retain(|entry| {
+            let stays = !is_meant(&entry.link);
             if !stays {
-                link.close(code);
+                entry.link.close(code);
             }
             stays
         });
@@ -114,12 +155,36 @@ impl Switchboard {
 
     /// Everybody to whom there is a link.
     pub(super) fn users(&self) -> Vec<UserName> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.links().keys().cloned().collect()
     }
 
     /// Whether there is a link to `user`.
     pub(super) fn is_linked(&self, user: &UserName) -> bool {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.get(user).is_some_and(|all| !all.is_empty())
+        self.links().get(user).is_some_and(|all| !all.is_empty())
+    }
+
+    fn links(&self) -> MutexGuard<'_, HashMap<UserName, Vec<HeldLink>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HeldLink {
+    fn facts<Id>(&self, id: Id) -> LinkFacts<'_, Id> {
+        LinkFacts {
+            id,
+            user: self.link.user(),
+            is_known: self.is_known,
+            carries_chat: self.link.carries_chat(),
+            quiet_since: self.link.quiet_since(),
+        }
+    }
+}
+
+fn remove(links: &mut HashMap<UserName, Vec<HeldLink>>, link: &Link) {
+    if let Some(of_user) = links.get_mut(link.user()) {
+        of_user.retain(|entry| !entry.link.is_same(link));
+        if of_user.is_empty() {
+            links.remove(link.user());
+        }
     }
 }

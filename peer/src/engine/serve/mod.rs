@@ -1,5 +1,6 @@
 //! Answering other peers: one task a stream, all of them owned by the link they came over.
 
+mod allowance;
 mod copy_search;
 mod deliveries;
 mod gate;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use shared::peer::{Answer, Ask, Code, OWNER_ONLY, ZEROS};
 use tokio::task::JoinSet;
 
+use allowance::{StreamPermit, UserAllowance, UserAllowances};
 use deliveries::UnfinishedFiles;
 use gate::Gate;
 pub use gate::Limits;
@@ -33,12 +35,11 @@ pub use versions::{ProvedVersion, ProvedVersions};
 use super::chat::Intake;
 use super::event::Events;
 use super::{Me, chat};
+use crate::net::frame_receiver::FrameReceiver;
 use crate::net::link::Link;
-use crate::net::stream::{Priority, Receiver, Sender, is_breach};
+use crate::net::stream::{Priority, Sender, is_breach};
 use crate::net::{LinkError, StreamError};
 
-/// Streams of one link that are served at once.
-const STREAMS_PER_LINK: usize = 64;
 /// Requests of one stream that are looked at together.
 const ASKS_AT_ONCE: usize = 32;
 
@@ -54,13 +55,15 @@ pub struct Serving {
     intake: Arc<Intake>,
     gate: Arc<Gate>,
     unfinished: Arc<UnfinishedFiles>,
+    allowances: Arc<UserAllowances>,
 }
 
 impl Serving {
     /// Serves what `library` offers within `limits`.
     pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
         let gate = Arc::new(Gate::new(limits, events.talk().clone()));
-        Self { me, library: Arc::new(library), events, intake: Arc::default(), gate, unfinished: Arc::default() }
+        let (intake, unfinished, allowances) = (Arc::default(), Arc::default(), Arc::default());
+        Self { me, library: Arc::new(library), events, intake, gate, unfinished, allowances }
     }
 }
 
@@ -68,6 +71,7 @@ impl Serving {
 pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
     let (events, gate, unfinished) = (serving.events.clone(), serving.gate.clone(), serving.unfinished.clone());
     let uploads = Arc::new(Uploads::new(&link, events, gate, unfinished));
+    let allowance = serving.allowances.of(link.user());
     let mut streams = JoinSet::new();
     let talk = serving.events.talk();
     let mut talking = false;
@@ -77,22 +81,29 @@ pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
                 talking = !talking;
                 link.make_room(talking);
             }
-            accepted = link.accept(), if streams.len() < STREAMS_PER_LINK => match accepted {
+            (permit, accepted) = accept(&link, &allowance) => match accepted {
                 Ok((sender, receiver)) => {
                     let (link, serving, uploads) = (link.clone(), serving.clone(), uploads.clone());
-                    streams.spawn(async move { serve_stream(&link, &serving, &uploads, sender, receiver).await });
+                    link.note_streams(true);
+                    streams.spawn(async move {
+                        let _permit = permit;
+                        serve_stream(&link, &serving, &uploads, sender, receiver).await
+                    });
                 }
                 Err(ended) => break ended,
             },
-            Some(finished) = streams.join_next() => match finished {
-                Ok(Err(error)) if is_breach(&error) => {
-                    tracing::info!("{}: {error}", link.user());
-                    link.close(Code::Protocol);
+            Some(finished) = streams.join_next() => {
+                link.note_streams(!streams.is_empty());
+                match finished {
+                    Ok(Err(error)) if is_breach(&error) => {
+                        tracing::info!("{}: {error}", link.user());
+                        link.close(Code::Protocol);
+                    }
+                    Ok(Err(error)) => tracing::debug!("{}: a stream ended: {error}", link.user()),
+                    Ok(Ok(())) => {}
+                    Err(failure) => tracing::error!("{}: a stream's task failed: {failure}", link.user()),
                 }
-                Ok(Err(error)) => tracing::debug!("{}: a stream ended: {error}", link.user()),
-                Ok(Ok(())) => {}
-                Err(failure) => tracing::error!("{}: a stream's task failed: {failure}", link.user()),
-            },
+            }
         }
     };
     streams.shutdown().await;
@@ -100,15 +111,28 @@ pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
     ended
 }
 
+async fn accept(
+    link: &Link,
+    allowance: &UserAllowance,
+) -> (StreamPermit, Result<(Sender, FrameReceiver), LinkError>) {
+    // Whoever ends the link is heard whether there is one or not.
+    let permit = tokio::select! {
+        permit = allowance.stream() => permit,
+        ended = link.closed() => return (StreamPermit::none(), Err(ended)),
+    };
+    (permit, link.accept(&allowance.frames).await)
+}
+
 async fn serve_stream(
     link: &Link,
     serving: &Serving,
     uploads: &Uploads,
     mut sender: Sender,
-    mut receiver: Receiver,
+    mut receiver: FrameReceiver,
 ) -> Result<(), StreamError> {
     let Some(first) = receiver.frame().await? else { return Ok(()) };
     if matches!(first, Ask::Chat {}) {
+        link.note_chat();
         sender.set_priority(Priority::Chat);
         return chat::receive(link.user(), &serving.me, &serving.intake, &serving.events, sender, receiver).await;
     }
