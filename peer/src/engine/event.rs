@@ -148,6 +148,14 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// More callers were turned away than were told of one by one.
+    RefusedMore {
+        /// How many, within ten seconds.
+        count: u64,
+        /// From where; of several addresses if it is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<IpAddr>,
+    },
     /// A shared file is no longer what it was.
     Stale {
         /// Which.

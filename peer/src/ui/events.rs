@@ -53,6 +53,12 @@ pub fn event_line(event: &Event) -> Option<String> {
             format!("{by} fetched part of {} ({} of {})", shown(name.as_str()), size(*bytes), size(*all))
         }
         Event::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
+        Event::RefusedMore { count, from: Some(from) } => {
+            format!("{count} more callers at {from} were turned away within 10 seconds")
+        }
+        Event::RefusedMore { count, from: None } => {
+            format!("{count} more callers at other addresses were turned away within 10 seconds")
+        }
         Event::Stale { name } => format!("{} changed and is being hashed again", shown(name.as_str())),
         Event::Notice(notice) => notice_line(notice),
     })

@@ -1,4 +1,10 @@
 //! Who is calling: the certificate decides, the tracker gives it a name, the record confirms it.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | questions to the tracker about keys that are on no record | one at a time, and only while nothing else is to be asked | they wait; a caller waits no longer than 2 s |
+//! | keys whose users are remembered | 4,096, for 10 s | all are forgotten |
+//! | keys that are remembered to be nobody's | 4,096, for 3 s | all are forgotten |
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,8 +15,8 @@ use shared::safe_text::safe_line;
 use shared::tracker::{ErrorCode, Request, Whois, WhoisReply};
 use shared::{Fingerprint, UserName};
 
-use super::keeper::TrackerHandle;
-use crate::engine::contacts::{AskTracker, check_key};
+use super::keeper::{Asker, TrackerHandle};
+use crate::engine::contacts::check_key;
 use crate::engine::{Error, Me, blocking};
 use crate::net::TrackerError;
 use crate::net::link::Caller;
@@ -20,7 +26,9 @@ use crate::profile::ProfileError;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the tracker's word is taken without asking again, unless it says sooner that a key changed.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
-/// More than this many remembered callers, and all are forgotten.
+/// How long a key is taken for nobody's: its owner may register meanwhile.
+const NOBODY_FOR: Duration = Duration::from_secs(3);
+/// More than this many remembered keys, and all are forgotten.
 const MAX_KNOWN: usize = 4096;
 
 /// Names for keys.
@@ -29,6 +37,8 @@ pub(super) struct Directory {
     me: Me,
     tracker: TrackerHandle,
     known: Mutex<HashMap<Fingerprint, Known>>,
+    /// Apart from the others: of these there can be any number.
+    nobodys: Mutex<HashMap<Fingerprint, Instant>>,
 }
 
 /// A caller of whom it is known who it is.
@@ -75,7 +85,7 @@ impl Rejection {
 
 impl Directory {
     pub(super) fn new(me: Me, tracker: TrackerHandle) -> Self {
-        Self { me, tracker, known: Mutex::default() }
+        Self { me, tracker, known: Mutex::default(), nobodys: Mutex::default() }
     }
 
     /// The user whose key the caller holds, or why it is turned away.
@@ -117,32 +127,41 @@ impl Directory {
     }
 
     async fn look_up(&self, fingerprint: Fingerprint) -> Result<UserName, Rejection> {
+        let nobodys = || {
+            let to_caller = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
+            Rejection::new(Code::Unauthorised, to_caller, "the tracker doesn't know its key")
+        };
+        if self.is_nobodys(&fingerprint) {
+            return Err(nobodys());
+        }
+        let profile = self.me.profile.clone();
+        let friend = blocking(move || Ok(profile.friend_with_key(&fingerprint)?)).await.unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            None
+        });
+        let asker = if friend.is_some() { Asker::KnownCaller } else { Asker::Stranger };
         let whois = Request::Whois(Whois::Fingerprint(fingerprint));
-        let mut tracker = self.tracker.clone();
         // The caller waits, and not for long; a tracker that hangs is as good as none.
         let answer: Result<WhoisReply, TrackerError> =
-            tokio::time::timeout(PATIENCE, tracker.call(&whois)).await.unwrap_or_else(|_| {
+            tokio::time::timeout(PATIENCE, self.tracker.call_for(asker, &whois)).await.unwrap_or_else(|_| {
                 let why = format!("no answer within {} s", PATIENCE.as_secs());
                 Err(TrackerError::Unreachable { address: self.me.tracker.to_string(), why })
             });
         match answer {
             Ok(reply) => Ok(reply.user),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
-                let to_caller = format!("the tracker of {} doesn't know your key: register there first", self.me.user);
-                Err(Rejection::new(Code::Unauthorised, to_caller, "the tracker doesn't know its key"))
+                self.remember_nobodys(fingerprint);
+                Err(nobodys())
             }
             // Without the tracker, those met before are still known.
-            Err(error) => {
-                let profile = self.me.profile.clone();
-                match blocking(move || Ok(profile.friend_with_key(&fingerprint)?)).await {
-                    Ok(Some(friend)) => Ok(friend.user),
-                    _ => {
-                        let to_caller = format!("{} can't ask the tracker who you are: try again later", self.me.user);
-                        let here = format!("the tracker can't be asked who it is ({error})");
-                        Err(Rejection::new(Code::Busy, to_caller, here))
-                    }
+            Err(error) => match friend {
+                Some(friend) => Ok(friend.user),
+                None => {
+                    let to_caller = format!("{} can't ask the tracker who you are: try again later", self.me.user);
+                    let here = format!("the tracker can't be asked who it is ({error})");
+                    Err(Rejection::new(Code::Busy, to_caller, here))
                 }
-            }
+            },
         }
     }
 
@@ -151,6 +170,19 @@ impl Directory {
         let changes = self.tracker.key_changes();
         let holds = |known: &&Known| known.changes == changes && known.since.elapsed() < KNOWN_FOR;
         known.get(fingerprint).filter(holds).map(|known| known.user.clone())
+    }
+
+    fn is_nobodys(&self, fingerprint: &Fingerprint) -> bool {
+        let nobodys = self.nobodys.lock().unwrap_or_else(PoisonError::into_inner);
+        nobodys.get(fingerprint).is_some_and(|since| since.elapsed() < NOBODY_FOR)
+    }
+
+    fn remember_nobodys(&self, fingerprint: Fingerprint) {
+        let mut nobodys = self.nobodys.lock().unwrap_or_else(PoisonError::into_inner);
+        if nobodys.len() >= MAX_KNOWN {
+            nobodys.clear();
+        }
+        nobodys.insert(fingerprint, Instant::now());
     }
 
     fn remember(&self, fingerprint: Fingerprint, what: Known) {

@@ -57,11 +57,18 @@ const HEARTBEAT_REPLY: Duration = Duration::from_secs(10);
 const GONE_FOR: Duration = Duration::from_secs(120);
 /// Questions that may wait for the keeper.
 const QUESTIONS: usize = 64;
+/// The same of strangers: there are never more callers that are not identified yet.
+const STRANGERS: usize = 256;
+/// Strangers' keys that were nobody's, one after another, before something is asked that the tracker grants: to earlier
+/// trackers a "no" is a refusal, and many in a row make them answer late.
+const NOBODYS_IN_A_ROW: u32 = 50;
 
 /// Puts questions to the tracker over the keeper's connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct TrackerHandle {
     questions: mpsc::Sender<Question>,
+    /// Those that strangers make us ask: they wait for all others.
+    strangers: mpsc::Sender<Question>,
     shares_changed: Arc<Notify>,
     local: watch::Receiver<Option<SocketAddr>>,
     key_changes: Arc<AtomicU64>,
@@ -86,6 +93,15 @@ pub(super) enum Standing {
     },
 }
 
+/// For whom the tracker is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Somebody whose key is on record.
+    KnownCaller,
+    /// Anybody: there may be any number of these.
+    Stranger,
+}
+
 #[derive(Debug)]
 struct Question {
     request: Request,
@@ -101,6 +117,9 @@ pub(super) struct Keeper {
     events: Events,
     leaving: CancellationToken,
     questions: mpsc::Receiver<Question>,
+    strangers: mpsc::Receiver<Question>,
+    /// Questions of strangers since something else was asked for certain.
+    nobodys: u32,
     shares_changed: Arc<Notify>,
     /// This end of the last connection to the tracker.
     local: watch::Sender<Option<SocketAddr>>,
@@ -176,6 +195,7 @@ impl From<TrackerError> for Ended {
 /// What is done next on the connection to the tracker.
 enum Step {
     Answer(Question),
+    AnswerStranger(Question),
     TellShares,
     LookAtNetwork,
     GoOnline,
@@ -192,16 +212,7 @@ enum Paused {
 
 impl AskTracker for TrackerHandle {
     async fn call<T: DeserializeOwned + Send>(&mut self, request: &Request) -> Result<T, TrackerError> {
-        let gone = |why: &str| TrackerError::Unreachable { address: "the tracker".to_owned(), why: why.to_owned() };
-        let (answer, answered) = oneshot::channel();
-        let question = Question { request: request.clone(), answer };
-        self.questions.send(question).await.map_err(|_| gone("the node is ending"))?;
-        let value = answered.await.map_err(|_| gone("the connection to it was given up"))??;
-        let malformed = |why: serde_json::Error| TrackerError::NotATracker {
-            address: "the tracker".to_owned(),
-            why: why.to_string(),
-        };
-        serde_json::from_value(value).map_err(malformed)
+        ask(&self.questions, request).await
     }
 
     fn local(&self) -> Option<SocketAddr> {
@@ -209,7 +220,35 @@ impl AskTracker for TrackerHandle {
     }
 }
 
+/// Puts a question where the keeper takes it from, and waits for the reply.
+async fn ask<T: DeserializeOwned>(questions: &mpsc::Sender<Question>, request: &Request) -> Result<T, TrackerError> {
+    let gone = |why: &str| TrackerError::Unreachable { address: "the tracker".to_owned(), why: why.to_owned() };
+    let (answer, answered) = oneshot::channel();
+    let question = Question { request: request.clone(), answer };
+    questions.send(question).await.map_err(|_| gone("the node is ending"))?;
+    let value = answered.await.map_err(|_| gone("the connection to it was given up"))??;
+    let malformed =
+        |why: serde_json::Error| TrackerError::NotATracker { address: "the tracker".to_owned(), why: why.to_string() };
+    serde_json::from_value(value).map_err(malformed)
+}
+
 impl TrackerHandle {
+    /// Asks something for somebody who calls.
+    ///
+    /// # Errors
+    /// As [`AskTracker::call`].
+    pub(super) async fn call_for<T: DeserializeOwned>(
+        &self,
+        asker: Asker,
+        request: &Request,
+    ) -> Result<T, TrackerError> {
+        let queue = match asker {
+            Asker::KnownCaller => &self.questions,
+            Asker::Stranger => &self.strangers,
+        };
+        ask(queue, request).await
+    }
+
     /// Says that the shares in the profile are no longer those in the catalogue.
     pub(super) fn shares_changed(&self) {
         self.shares_changed.notify_one();
@@ -247,12 +286,14 @@ impl Keeper {
         leaving: CancellationToken,
     ) -> (Self, TrackerHandle) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
+        let (strangers_sender, strangers) = mpsc::channel(STRANGERS);
         let (shares_changed, go_online) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (local, has_local) = watch::channel(None);
         let key_changes = Arc::new(AtomicU64::new(0));
         let (standing, stands) = watch::channel(Standing::Away { why: "it was not asked yet".to_owned() });
         let handle = TrackerHandle {
             questions: sender,
+            strangers: strangers_sender,
             shares_changed: shares_changed.clone(),
             local: has_local,
             key_changes: key_changes.clone(),
@@ -266,6 +307,8 @@ impl Keeper {
             events,
             leaving,
             questions,
+            strangers,
+            nobodys: 0,
             shares_changed,
             local,
             key_changes,
@@ -460,6 +503,7 @@ impl Keeper {
             let step = tokio::select! {
                 () = self.leaving.cancelled() => return Ended::Leaving,
                 Some(question) = self.questions.recv() => Step::Answer(question),
+                Some(question) = self.strangers.recv(), if self.questions.is_empty() => Step::AnswerStranger(question),
                 // All of them are told when it is present again.
                 () = self.shares_changed.notified(), if self.displaced.is_none() => Step::TellShares,
                 () = sleep_until(list_due.unwrap_or_else(Instant::now).into()), if list_due.is_some() => Step::TellShares,
@@ -485,15 +529,21 @@ impl Keeper {
 
     async fn take(&mut self, step: Step, link: &mut TrackerLink) -> Result<(), Ended> {
         match step {
-            Step::Answer(Question { request, answer }) => {
-                if request.carries_secret() && self.me.is_tracker_confirmed(link).unwrap_or(false) {
+            Step::Answer(question) => {
+                if question.request.carries_secret() && self.me.is_tracker_confirmed(link).unwrap_or(false) {
                     link.confirm();
                 }
-                let result = link.call(&request).await;
-                let lost = result.as_ref().err().filter(|error| error.ends_connection()).cloned();
-                // Whoever asked may have given up.
-                let _ = answer.send(result);
-                lost.map_or(Ok(()), |error| Err(Ended::Lost(error)))
+                answer(question, link).await
+            }
+            Step::AnswerStranger(question) if question.answer.is_closed() => Ok(()),
+            Step::AnswerStranger(question) => {
+                answer(question, link).await?;
+                self.nobodys += 1;
+                if self.nobodys >= NOBODYS_IN_A_ROW {
+                    self.nobodys = 0;
+                    self.beat(link, HEARTBEAT_REPLY).await?;
+                }
+                Ok(())
             }
             Step::TellShares => match self.register_shares(link).await {
                 Ok(Listing::Taken(count)) => {
@@ -688,7 +738,12 @@ impl Keeper {
                     self.suspicion.tell(Doubt::Network);
                     return Paused::NewNetwork;
                 }
-                Some(question) = self.questions.recv() => {
+                Some(question) = async {
+                    tokio::select! {
+                        question = self.questions.recv() => question,
+                        question = self.strangers.recv() => question,
+                    }
+                } => {
                     let address = self.me.tracker.to_string();
                     let _ = question.answer.send(Err(TrackerError::Unreachable { address, why: "the connection was lost".to_owned() }));
                 }
@@ -707,6 +762,15 @@ impl Ended {
             error => Self::Final(error),
         }
     }
+}
+
+/// Puts a question to the tracker, and the reply where it is waited for.
+async fn answer(Question { request, answer }: Question, link: &mut TrackerLink) -> Result<(), Ended> {
+    let result = link.call(&request).await;
+    let lost = result.as_ref().err().filter(|error| error.ends_connection()).cloned();
+    // Whoever asked may have given up.
+    let _ = answer.send(result);
+    lost.map_or(Ok(()), |error| Err(Ended::Lost(error)))
 }
 
 /// Does some work that waits for the tracker; gives it up, `None`, when this machine reaches others by other ways than when

@@ -24,16 +24,18 @@ mod link_admission;
 mod people;
 mod post;
 mod refresher;
+mod refusal_digest;
 mod switchboard;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::peer::Code;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::control::Lifetime;
@@ -42,6 +44,7 @@ use self::guard::{Doubt, Guard, Suspicion};
 use self::keeper::{Keeper, TrackerHandle};
 use self::post::PostOffice;
 pub use self::post::{expire, expired_words};
+use self::refusal_digest::{RefusalDigest, UntoldCallers, WINDOW};
 use self::switchboard::{Dialled, Switchboard};
 use super::event::{Event, Events};
 use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
@@ -99,6 +102,7 @@ pub struct Node {
     tasks: JoinSet<Result<(), Error>>,
     links: JoinSet<()>,
     dialled: mpsc::UnboundedReceiver<Dialled>,
+    refusals: Arc<Mutex<RefusalDigest>>,
     leaving: CancellationToken,
     stop: CancellationToken,
     _lock: Arc<NodeLock>,
@@ -167,6 +171,7 @@ impl Node {
             tasks,
             links: JoinSet::new(),
             dialled,
+            refusals: Arc::new(Mutex::new(RefusalDigest::new(Instant::now()))),
             leaving,
             stop,
             _lock: lock,
@@ -183,8 +188,10 @@ impl Node {
     /// # Errors
     /// What it could not go on for.
     pub async fn run(mut self) -> Result<(), Error> {
+        let mut look = tokio::time::interval(WINDOW);
         let outcome = loop {
             tokio::select! {
+                _ = look.tick() => self.tell_untold_callers(),
                 () = self.stop.cancelled() => break Ok(()),
                 call = self.endpoint.accept() => {
                     let Some(call) = call else {
@@ -195,6 +202,7 @@ impl Node {
                         self.directory.clone(),
                         self.exchange.clone(),
                         self.serving.clone(),
+                        self.refusals.clone(),
                     ));
                 }
                 Some(Dialled { link, changes }) = self.dialled.recv() => {
@@ -216,6 +224,13 @@ impl Node {
         outcome
     }
 
+    fn tell_untold_callers(&self) {
+        let untold = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take_due(Instant::now());
+        for UntoldCallers { count, from } in untold {
+            self.events.send(Event::RefusedMore { count, from });
+        }
+    }
+
     async fn shut_down(mut self) {
         self.stop.cancel();
         // The keeper says LOGOUT, so that nobody dials us any more.
@@ -231,7 +246,13 @@ impl Node {
     }
 }
 
-async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, serving: Serving) {
+async fn take_call(
+    call: Call,
+    directory: Arc<Directory>,
+    exchange: Exchange,
+    serving: Serving,
+    refusals: Arc<Mutex<RefusalDigest>>,
+) {
     let caller = match link::receive(call).await {
         Ok(caller) => caller,
         Err(error) => {
@@ -248,7 +269,10 @@ async fn take_call(call: Call, directory: Arc<Directory>, exchange: Exchange, se
             }
         }
         Ok(Err(Rejection { code, to_caller, here })) => {
-            serving.events.send(Event::Refused { address: caller.address(), why: here });
+            let address = caller.address();
+            if refusals.lock().unwrap_or_else(PoisonError::into_inner).note(address.ip()) {
+                serving.events.send(Event::Refused { address, why: here });
+            }
             caller.refuse(code, &to_caller).await;
         }
         Err(error) => {
