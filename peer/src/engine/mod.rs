@@ -11,6 +11,7 @@ pub mod contacts;
 mod disk_error;
 mod error;
 pub mod event;
+mod fair_places;
 pub mod fetch;
 pub mod hook;
 mod me;

@@ -1,7 +1,7 @@
 //! An authenticated connection between two peers, after hello and welcome.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,10 +43,13 @@ pub struct Link {
     activity: Arc<LinkActivity>,
 }
 
-/// What goes on over a link, as far as it says who may have its place.
+/// What goes on over a link, as far as it says who may have its place and how much may be under way.
 #[derive(Debug)]
 struct LinkActivity {
     carries_chat: AtomicBool,
+    makes_room: AtomicBool,
+    /// Of what all links may have under way.
+    send_share: AtomicU64,
     /// Since when the other side has no stream open that is served here.
     quiet_since: Mutex<Option<Instant>>,
 }
@@ -96,8 +99,11 @@ pub const ANSWERS: &str = "answers";
 
 /// What this side says of itself.
 fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
-    let capabilities =
-        capabilities.iter().chain(&[RAW_NAMES, GET_NAMES, OWNER_ONLY]).map(|text| (*text).to_owned()).collect();
+    let capabilities = capabilities
+        .iter()
+        .chain(&[RAW_NAMES, GET_NAMES, OWNER_ONLY])
+        .map(|text| (*text).to_owned())
+        .collect();
     Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).to_owned(), capabilities }
 }
 
@@ -268,7 +274,12 @@ async fn turn_away(
 
 impl Default for LinkActivity {
     fn default() -> Self {
-        Self { carries_chat: AtomicBool::new(false), quiet_since: Mutex::new(Some(Instant::now())) }
+        Self {
+            carries_chat: AtomicBool::new(false),
+            makes_room: AtomicBool::new(false),
+            send_share: AtomicU64::new(u64::MAX),
+            quiet_since: Mutex::new(Some(Instant::now())),
+        }
     }
 }
 
@@ -374,10 +385,23 @@ impl Link {
     /// From now on, has little under way in either direction, so that others on the same path don't queue behind it; or
     /// as much as fits again.
     pub fn make_room(&self, room: bool) {
-        self.connection.set_send_window(send_window(room));
+        self.activity.makes_room.store(room, Ordering::Relaxed);
+        self.set_send_window();
         if self.takes_bulk {
             self.connection.set_receive_window(link_window(room).into());
         }
+    }
+
+    /// From now on, has no more than this under way to the other side.
+    pub fn share_send_window(&self, share: u64) {
+        if self.activity.send_share.swap(share, Ordering::Relaxed) != share {
+            self.set_send_window();
+        }
+    }
+
+    fn set_send_window(&self) {
+        let share = self.activity.send_share.load(Ordering::Relaxed);
+        self.connection.set_send_window(send_window(self.activity.makes_room.load(Ordering::Relaxed)).min(share));
     }
 
     /// Ends the link. What was sent and not yet received is lost: only the last receiver may call this.
@@ -506,7 +530,8 @@ async fn greet(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
 
 /// Of the other side's capabilities, those that mean something here: it may say as many as fit a frame.
 fn known(mut capabilities: Vec<String>) -> Vec<String> {
-    capabilities.retain(|text| [ANSWERS, GET_NAMES, OWNER_ONLY, RAW_NAMES, ZEROS].contains(&text.as_str()));
+    capabilities
+        .retain(|text| [ANSWERS, GET_NAMES, OWNER_ONLY, RAW_NAMES, ZEROS].contains(&text.as_str()));
     capabilities.sort_unstable();
     capabilities.dedup();
     capabilities

@@ -3,17 +3,20 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | streams of one user that are served | 48, and one more for each of their links | the next one is served when another has ended |
+//! | answers of one user that are looked up or written, those with data apart | 4, of them 1 page of a list | one after another |
 //! | memory of frames | [`crate::net::frame_receiver`] | |
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::UserName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::net::frame_receiver::FrameAllowance;
 
 const STREAMS_PER_USER: usize = 48;
+const ANSWERS_PER_USER: usize = 4;
+const LISTS_PER_USER: usize = 1;
 
 /// The allowances of those who have links.
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ pub(super) struct UserAllowances(Mutex<HashMap<UserName, Arc<UserAllowance>>>);
 pub(super) struct UserAllowance {
     pub(super) frames: FrameAllowance,
     streams: Arc<Semaphore>,
+    answers: Semaphore,
+    lists: Semaphore,
 }
 
 /// Held as long as a stream is served.
@@ -38,7 +43,8 @@ impl UserAllowances {
         users.retain(|_, allowance| Arc::strong_count(allowance) > 1);
         let new = || {
             let streams = Arc::new(Semaphore::new(STREAMS_PER_USER));
-            Arc::new(UserAllowance { frames: FrameAllowance::of_user(), streams })
+            let (answers, lists) = (Semaphore::new(ANSWERS_PER_USER), Semaphore::new(LISTS_PER_USER));
+            Arc::new(UserAllowance { frames: FrameAllowance::of_user(), streams, answers, lists })
         };
         users.entry(user.clone()).or_insert_with(new).clone()
     }
@@ -56,5 +62,12 @@ impl UserAllowance {
     pub(super) async fn stream(&self) -> StreamPermit {
         // It is never closed.
         StreamPermit(self.streams.clone().acquire_owned().await.ok())
+    }
+
+    /// Waits until one more question may be answered, perhaps with a page of a list.
+    pub(super) async fn answer(&self, is_list: bool) -> [Option<SemaphorePermit<'_>>; 2] {
+        // First the one of which there are fewer: those that wait for it keep nothing else.
+        let list = if is_list { self.lists.acquire().await.ok() } else { None };
+        [list, self.answers.acquire().await.ok()]
     }
 }

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::UserName;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::upload_places::UploadPlaces;
 use crate::engine::rate::{Bucket, pause};
 use crate::engine::talk::{BESIDE_TALK, Talk};
 
@@ -24,18 +24,13 @@ pub struct Limits {
     pub per_peer: Option<u64>,
 }
 
-/// Files that are sent at once, to all peers together.
-const PLACES: usize = 32;
-/// And to one peer; the others are for the others.
-const PLACES_PER_PEER: usize = 8;
-/// Beside them each link has a place of its own, so that none is silent for what others fetch; as long as they last.
-const PLACES_OF_LINKS: usize = 96;
-/// Small files that are sent to one peer at once while none of its places is free.
-const SMALL_PER_PEER: usize = 4;
 const PIECE_BYTES: u64 = 256 * 1024;
 const MIN_PIECE_BYTES: u64 = 1024;
-/// While people talk: what is sent in a moment that no message would notice.
-const PIECE_BYTES_BESIDE_TALK: u64 = 64 * 1024;
+/// While people talk: what is sent in a moment that no message would notice. And while there are many files, so that all of
+/// them together take little memory.
+const SMALL_PIECE_BYTES: u64 = 64 * 1024;
+/// Requests for data of one peer that are answered at once.
+const REQUESTS_PER_PEER: usize = 24;
 
 /// Where every piece passes before it is sent.
 #[derive(Debug)]
@@ -45,8 +40,7 @@ pub(super) struct Gate {
     talk: Talk,
     beside_talk: tokio::sync::Mutex<Bucket>,
     peers: Mutex<HashMap<UserName, Arc<Lane>>>,
-    places: Arc<Semaphore>,
-    places_of_links: Arc<Semaphore>,
+    places: UploadPlaces,
 }
 
 /// One peer's way through the gate.
@@ -55,29 +49,15 @@ pub(super) struct Lane {
     bucket: tokio::sync::Mutex<Option<Bucket>>,
     /// Of the pieces of large files, only one waits at the bucket.
     turn: tokio::sync::Mutex<()>,
-    places: Arc<Semaphore>,
-    small: Semaphore,
+    /// Requests that are answered at once.
+    requests: Semaphore,
 }
-
-/// One link's ways to a place.
-#[derive(Debug)]
-pub(super) struct Entry {
-    gate: Arc<Gate>,
-    lane: Arc<Lane>,
-    own: Arc<Semaphore>,
-}
-
-/// A place among what is sent at once; free again when it is dropped.
-#[derive(Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "held, not looked at")] [OwnedSemaphorePermit; 2]);
 
 impl Gate {
     pub(super) fn new(limits: Limits, talk: Talk) -> Self {
         let total = limits.total.map(|total| tokio::sync::Mutex::new(Bucket::new(total, now())));
         let beside_talk = tokio::sync::Mutex::new(Bucket::smooth(BESIDE_TALK, now()));
-        let places = Arc::new(Semaphore::new(PLACES));
-        let places_of_links = Arc::new(Semaphore::new(PLACES_OF_LINKS));
-        Self { limits, total, talk, beside_talk, peers: Mutex::default(), places, places_of_links }
+        Self { limits, total, talk, beside_talk, peers: Mutex::default(), places: UploadPlaces::new() }
     }
 
     /// The way of a peer, the same for all its links.
@@ -90,17 +70,22 @@ impl Gate {
             Arc::new(Lane {
                 bucket: tokio::sync::Mutex::new(bucket),
                 turn: tokio::sync::Mutex::default(),
-                places: Arc::new(Semaphore::new(PLACES_PER_PEER)),
-                small: Semaphore::new(SMALL_PER_PEER),
+                requests: Semaphore::new(REQUESTS_PER_PEER),
             })
         };
         peers.entry(user.clone()).or_insert_with(new).clone()
     }
 
+    /// The places of those who are sent files.
+    pub(super) const fn places(&self) -> &UploadPlaces {
+        &self.places
+    }
+
     /// Bytes of the pieces that pass: small enough that a tight limit doesn't look like silence.
     pub(super) fn piece_bytes(&self) -> u64 {
         let tightest = [self.limits.total, self.limits.per_peer].into_iter().flatten().min();
-        let most = if self.talk.is_on() { PIECE_BYTES_BESIDE_TALK } else { PIECE_BYTES };
+        let is_tight = self.talk.is_on() || self.places.are_many();
+        let most = if is_tight { SMALL_PIECE_BYTES } else { PIECE_BYTES };
         tightest.map_or(most, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, most))
     }
 
@@ -129,43 +114,10 @@ impl Gate {
     }
 }
 
-impl Entry {
-    /// The ways of one more link to the peer of `lane`.
-    pub(super) fn new(gate: Arc<Gate>, lane: Arc<Lane>) -> Self {
-        Self { gate, lane, own: Arc::new(Semaphore::new(1)) }
-    }
-
-    /// A place, if one is free.
-    pub(super) fn place_now(&self) -> Option<Place> {
-        let now = |[first, second]: [&Arc<Semaphore>; 2]| {
-            Some(Place([first.clone().try_acquire_owned().ok()?, second.clone().try_acquire_owned().ok()?]))
-        };
-        now(self.own()).or_else(|| now(self.common()))
-    }
-
-    /// Waits for a place. None of them is ever closed, so there always is one.
-    pub(super) async fn place(&self) -> Option<Place> {
-        let wait = async |[first, second]: [&Arc<Semaphore>; 2]| {
-            Some(Place([first.clone().acquire_owned().await.ok()?, second.clone().acquire_owned().await.ok()?]))
-        };
-        tokio::select! {
-            biased;
-            place = wait(self.own()) => place,
-            place = wait(self.common()) => place,
-        }
-    }
-
-    /// Waits until one more small file may be sent to this peer.
-    pub(super) async fn small(&self) -> Option<SemaphorePermit<'_>> {
-        self.lane.small.acquire().await.ok()
-    }
-
-    fn own(&self) -> [&Arc<Semaphore>; 2] {
-        [&self.own, &self.gate.places_of_links]
-    }
-
-    fn common(&self) -> [&Arc<Semaphore>; 2] {
-        [&self.lane.places, &self.gate.places]
+impl Lane {
+    /// Waits until one more request for data may be answered.
+    pub(super) async fn request(&self) -> Option<SemaphorePermit<'_>> {
+        self.requests.acquire().await.ok()
     }
 }
 
@@ -199,20 +151,6 @@ mod tests {
         let silent = Instant::now();
         pieces(1000).await;
         assert_eq!(silent.elapsed(), std::time::Duration::ZERO, "they fell silent");
-    }
-
-    #[tokio::test]
-    async fn whatever_others_send_a_link_has_a_place() {
-        let gate = Arc::new(Gate::new(Limits::default(), Talk::default()));
-        let mut held = Vec::new();
-        let mut fill = |user: &str| {
-            let entry = Entry::new(gate.clone(), gate.lane(&user.parse().unwrap()));
-            let places: Vec<Place> = std::iter::from_fn(|| entry.place_now()).collect();
-            let count = places.len();
-            held.push((entry, places));
-            count
-        };
-        assert_eq!(["alice", "alice", "bob", "carol", "dave", "erin"].map(&mut fill), [9, 1, 9, 9, 9, 1]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,12 +11,15 @@ mod pieces;
 mod read_faults;
 mod reading;
 mod stale;
+mod upload_places;
 mod uploads;
 mod versions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use shared::UserName;
 use shared::peer::{Answer, Ask, Code, OWNER_ONLY, ZEROS};
 use tokio::task::JoinSet;
 
@@ -29,17 +32,21 @@ use library::{Refusal, refused};
 use opening::Get;
 use reading::{OpenShare, ReadFailure};
 pub use stale::{StaleReason, StaleShares};
+use upload_places::UploadTurn;
 use uploads::{Interruption, Uploads};
 pub use versions::{ProvedVersion, ProvedVersions};
 
 use super::chat::Intake;
 use super::event::Events;
+use super::fair_places::{FairPlaces, PlaceBounds};
 use super::{Me, chat};
 use crate::net::frame_receiver::FrameReceiver;
 use crate::net::link::Link;
 use crate::net::stream::{Priority, Sender, is_breach};
 use crate::net::{LinkError, StreamError};
 
+/// Looks at the profile and the disk that others make this side take: one that hangs keeps a thread.
+const LOOKS: PlaceBounds = PlaceBounds { total: 64, per_key: 4 };
 /// Requests of one stream that are looked at together.
 const ASKS_AT_ONCE: usize = 32;
 
@@ -56,6 +63,7 @@ pub struct Serving {
     gate: Arc<Gate>,
     unfinished: Arc<UnfinishedFiles>,
     allowances: Arc<UserAllowances>,
+    looks: FairPlaces<UserName>,
 }
 
 impl Serving {
@@ -63,7 +71,8 @@ impl Serving {
     pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
         let gate = Arc::new(Gate::new(limits, events.talk().clone()));
         let (intake, unfinished, allowances) = (Arc::default(), Arc::default(), Arc::default());
-        Self { me, library: Arc::new(library), events, intake, gate, unfinished, allowances }
+        let (library, looks) = (Arc::new(library), FairPlaces::new(LOOKS));
+        Self { me, library, events, intake, gate, unfinished, allowances, looks }
     }
 }
 
@@ -84,10 +93,11 @@ pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
             (permit, accepted) = accept(&link, &allowance) => match accepted {
                 Ok((sender, receiver)) => {
                     let (link, serving, uploads) = (link.clone(), serving.clone(), uploads.clone());
+                    let allowance = allowance.clone();
                     link.note_streams(true);
                     streams.spawn(async move {
                         let _permit = permit;
-                        serve_stream(&link, &serving, &uploads, sender, receiver).await
+                        serve_stream(&link, &serving, &uploads, &allowance, sender, receiver).await
                     });
                 }
                 Err(ended) => break ended,
@@ -111,10 +121,7 @@ pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
     ended
 }
 
-async fn accept(
-    link: &Link,
-    allowance: &UserAllowance,
-) -> (StreamPermit, Result<(Sender, FrameReceiver), LinkError>) {
+async fn accept(link: &Link, allowance: &UserAllowance) -> (StreamPermit, Result<(Sender, FrameReceiver), LinkError>) {
     // Whoever ends the link is heard whether there is one or not.
     let permit = tokio::select! {
         permit = allowance.stream() => permit,
@@ -127,6 +134,7 @@ async fn serve_stream(
     link: &Link,
     serving: &Serving,
     uploads: &Uploads,
+    allowance: &UserAllowance,
     mut sender: Sender,
     mut receiver: FrameReceiver,
 ) -> Result<(), StreamError> {
@@ -146,10 +154,10 @@ async fn serve_stream(
         }
         let answered = match take_gets(&mut asks, uploads) {
             gets if gets.is_empty() => match asks.pop_front() {
-                Some(ask) => answer(serving, link, uploads, &mut sender, ask).await,
+                Some(ask) => answer(serving, link, uploads, allowance, &mut sender, ask).await,
                 None => break,
             },
-            gets => send_files(&serving.library, uploads, &mut sender, gets).await,
+            gets => send_files(serving, uploads, &mut sender, gets).await,
         };
         match answered {
             // The code tells the other side what became of the file.
@@ -180,29 +188,29 @@ fn take_gets(asks: &mut VecDeque<Ask>, uploads: &Uploads) -> VecDeque<Get> {
 }
 
 async fn send_files(
-    library: &Library,
+    serving: &Serving,
     uploads: &Uploads,
     sender: &mut Sender,
     mut gets: VecDeque<Get>,
 ) -> Result<(), StreamError> {
+    let _request = uploads.request().await;
     while !gets.is_empty() {
         // For one large file, or for small ones that are read already; then others have their turn.
-        let _place = match uploads.entry().place_now() {
-            Some(place) => Some(place),
+        let mut turn = match uploads.places().large_now(uploads.user()) {
+            Some(turn) => turn,
             None => {
-                send_small(library, uploads, sender, &mut gets).await?;
+                send_small(serving, uploads, sender, &mut gets).await?;
                 if gets.is_empty() {
                     break;
                 }
-                uploads.entry().place().await
+                uploads.places().large(uploads.user()).await
             }
         };
-        let (opened, rest) =
-            library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)?;
+        let (opened, rest) = open(serving, uploads, gets).await?;
         gets = rest;
         for opened in opened {
             match opened {
-                Ok(open) => send_file(library, uploads, sender, open).await?,
+                Ok(open) => send_file(&serving.library, uploads, sender, open, &mut turn).await?,
                 // Nor may one that reads no answer keep the place.
                 Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
             }
@@ -213,18 +221,19 @@ async fn send_files(
 
 /// Sends the files at the front of `gets` that are read in one piece, which don't wait for a place behind large ones.
 async fn send_small(
-    library: &Library,
+    serving: &Serving,
     uploads: &Uploads,
     sender: &mut Sender,
     gets: &mut VecDeque<Get>,
 ) -> Result<(), StreamError> {
     loop {
-        let _small = uploads.entry().small().await;
-        let opening = library.open(uploads.user(), gets.clone(), uploads.piece_bytes()).await;
-        let (opened, rest) = opening.map_err(StreamError::Reset)?;
+        let mut turn = uploads.places().small(uploads.user()).await;
+        let (opened, rest) = open(serving, uploads, gets.clone()).await?;
         for opened in opened {
             match opened {
-                Ok(open) if open.pieces.is_all_here() => send_file(library, uploads, sender, open).await?,
+                Ok(open) if open.pieces.is_all_here() => {
+                    send_file(&serving.library, uploads, sender, open, &mut turn).await?;
+                }
                 Ok(_) => return Ok(()),
                 Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
             }
@@ -236,15 +245,25 @@ async fn send_small(
     }
 }
 
+async fn open(
+    serving: &Serving,
+    uploads: &Uploads,
+    gets: VecDeque<Get>,
+) -> Result<(Vec<Result<OpenShare, Refusal>>, VecDeque<Get>), StreamError> {
+    let _look = serving.looks.take(uploads.user()).await;
+    serving.library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
+}
+
 async fn send_file(
     library: &Library,
     uploads: &Uploads,
     sender: &mut Sender,
     open: OpenShare,
+    turn: &mut UploadTurn<'_>,
 ) -> Result<(), StreamError> {
     sender.set_priority(Priority::Bulk);
     let share = open.is_whole.then(|| open.name.clone());
-    let sent = uploads.send(sender, open).await?;
+    let sent = uploads.send(sender, open, turn).await?;
     let Some(Interruption { failure, answered }) = sent else { return Ok(()) };
     if let (Some(name), ReadFailure::Changed) = (share, &failure) {
         library.report_changed(name);
@@ -265,6 +284,7 @@ async fn answer(
     serving: &Serving,
     link: &Link,
     uploads: &Uploads,
+    allowance: &UserAllowance,
     sender: &mut Sender,
     ask: Ask,
 ) -> Result<(), StreamError> {
@@ -273,43 +293,61 @@ async fn answer(
         let answer = if link.knows(ZEROS) { answer } else { answer.without_zeros() };
         if link.knows(OWNER_ONLY) { answer } else { answer.without_owner_only() }
     };
-    let library = &serving.library;
+    // Until the answer is taken: who reads none has few of them here.
+    let _answer = allowance.answer(is_about_lists(&ask)).await;
+    let answered = {
+        let _look = serving.looks.take(user).await;
+        look_up(serving, link, uploads, ask).await?
+    };
+    match answered {
+        Ok((answer, bytes)) if bytes.is_empty() => uploads.patiently(sender.frame(&in_words(answer))).await,
+        Ok((answer, bytes)) => {
+            uploads.patiently(sender.frame_and_bulk(&in_words(answer), bytes, |count| uploads.note_moved(count))).await
+        }
+        Err(refusal) => uploads.patiently(refuse(sender, refusal)).await,
+    }
+}
+
+/// Whether a question makes this side go through many shares.
+const fn is_about_lists(ask: &Ask) -> bool {
+    matches!(ask, Ask::Files { .. } | Ask::Folders { .. } | Ask::FolderTimes { .. })
+}
+
+/// The answer to a question, and the bytes behind it.
+async fn look_up(
+    serving: &Serving,
+    link: &Link,
+    uploads: &Uploads,
+    ask: Ask,
+) -> Result<Result<(Answer, Bytes), Refusal>, StreamError> {
+    let (user, library) = (link.user(), &serving.library);
     // Also over a link that was dialled here, and however long ago.
     if serving.me.profile.is_blocked(user).unwrap_or(true) {
-        return refuse(sender, refused()).await;
+        return Ok(Err(refused()));
     }
-    let answer = match ask {
+    let alone = |answer: Result<Answer, Refusal>| answer.map(|answer| (answer, Bytes::new()));
+    Ok(match ask {
         Ask::Files { prefix, cursor } => {
-            library.list(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
+            alone(library.list(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
         Ask::Folders { prefix, cursor } => {
-            library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
+            alone(library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
         Ask::FolderTimes { prefix, cursor } => {
-            library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await
+            alone(library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
         Ask::Stat { name } => {
             let answer = library.stat(user, name).await;
             if let Ok(Answer::Stat(stat)) = &answer {
                 uploads.describe(stat.name.clone(), stat.hash);
             }
-            answer
+            alone(answer)
         }
-        Ask::Manifest { hash } => match library.manifest(user, hash, uploads.described(&hash)).await {
-            Ok((answer, manifest)) => return sender.frame_and_bulk(&in_words(answer), manifest, |_| ()).await,
-            Err(refused) => Err(refused),
-        },
-        Ask::Have { hash } => match library.have(user, hash, uploads.described(&hash)).await {
-            Ok((answer, groups)) => return sender.frame_and_bulk(&answer, groups, |_| ()).await,
-            Err(refused) => Err(refused),
-        },
+        Ask::Manifest { hash } => library.manifest(user, hash, uploads.described(&hash)).await,
+        Ask::Have { hash } => library.have(user, hash, uploads.described(&hash)).await,
         Ask::Hello(_) | Ask::Chat {} | Ask::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }
         Ask::Unknown => Err((Code::Protocol, format!("{} doesn't know that request", serving.me.user))),
-    };
-    match answer {
-        Ok(answer) => sender.frame(&in_words(answer)).await,
-        Err(refusal) => refuse(sender, refusal).await,
-    }
+    })
 }

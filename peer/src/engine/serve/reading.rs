@@ -94,7 +94,9 @@ pub(super) struct Ranges {
     path: PathBuf,
     proof: Proof,
     in_hand: InHand,
-    /// Half-open ranges of bytes, each of whole groups, the next one first.
+    /// Half-open ranges of bytes, each of whole groups, in the order in which they are read.
+    all: Vec<(u64, u64)>,
+    /// What is left of them, the next one first.
     left: VecDeque<(u64, u64)>,
     piece_bytes: u64,
     buffers: Pieces,
@@ -124,6 +126,8 @@ pub(super) struct ReadAhead {
     /// Read while the file was being opened: of a small file, that is all.
     first: Option<Read>,
     rest: Rest,
+    /// Bytes of the pieces that were taken.
+    taken: u64,
 }
 
 /// What comes behind the first piece.
@@ -131,8 +135,10 @@ pub(super) struct ReadAhead {
 enum Rest {
     Nothing,
     Unread(Box<Ranges>),
+    /// The thread that read has failed.
+    Failed,
     /// A thread reads.
-    Reading(mpsc::Receiver<Read>, JoinHandle<()>),
+    Reading(mpsc::Receiver<Read>, JoinHandle<Box<Ranges>>),
 }
 
 impl ReadFailure {
@@ -171,7 +177,7 @@ impl ManifestSource {
 
 impl Ranges {
     /// These ranges of `file`, which is at `path`, in pieces of `piece_bytes`.
-    pub(super) const fn new(
+    pub(super) fn new(
         file: File,
         path: PathBuf,
         proof: Proof,
@@ -180,7 +186,19 @@ impl Ranges {
         buffers: Pieces,
         faults: ReadFaultLog,
     ) -> Self {
-        Self { file, path, proof, in_hand: InHand::Nothing, left, piece_bytes, buffers, faults }
+        let all = left.iter().copied().collect();
+        Self { file, path, proof, in_hand: InHand::Nothing, all, left, piece_bytes, buffers, faults }
+    }
+
+    /// Goes back to where `taken` bytes had been read.
+    fn go_back(&mut self, mut taken: u64) {
+        self.in_hand = InHand::Nothing;
+        let rest = |&(start, end): &(u64, u64)| {
+            let skipped = taken.min(end - start);
+            taken -= skipped;
+            (start + skipped < end).then_some((start + skipped, end))
+        };
+        self.left = self.all.iter().filter_map(rest).collect();
     }
 
     /// The next bytes.
@@ -294,7 +312,24 @@ impl ReadAhead {
     /// `first` and then what is left of `rest`.
     pub(super) fn new(first: Option<Read>, rest: Ranges) -> Self {
         let goes_on = !rest.left.is_empty() && matches!(first, Some(Ok(_)));
-        Self { first, rest: if goes_on { Rest::Unread(Box::new(rest)) } else { Rest::Nothing } }
+        Self { first, rest: if goes_on { Rest::Unread(Box::new(rest)) } else { Rest::Nothing }, taken: 0 }
+    }
+
+    /// Lets nothing be read ahead for now: neither a thread nor memory is kept until the next piece is asked for.
+    pub(super) async fn park(&mut self) {
+        self.rest = match std::mem::replace(&mut self.rest, Rest::Nothing) {
+            Rest::Reading(ready, reader) => {
+                drop(ready);
+                match reader.await {
+                    Ok(mut ranges) => {
+                        ranges.go_back(self.taken);
+                        Rest::Unread(ranges)
+                    }
+                    Err(_) => Rest::Failed,
+                }
+            }
+            other => other,
+        };
     }
 
     /// Whether nothing is left to be read.
@@ -308,17 +343,26 @@ impl ReadAhead {
             Rest::Unread(ranges) => read_on(*ranges),
             other => other,
         };
-        match (self.first.take(), &mut self.rest) {
+        let piece = match (self.first.take(), &mut self.rest) {
             (None, Rest::Reading(ready, _)) => ready.recv().await,
             (first, _) => first,
+        };
+        if let Some(Ok(piece)) = &piece {
+            self.taken += piece.len() as u64;
         }
+        piece
     }
 
     /// Waits until nothing is read any more; false when the reader failed.
     pub(super) async fn end(self) -> bool {
-        let Rest::Reading(ready, reader) = self.rest else { return true };
-        drop(ready);
-        reader.await.is_ok()
+        match self.rest {
+            Rest::Reading(ready, reader) => {
+                drop(ready);
+                reader.await.is_ok()
+            }
+            Rest::Nothing | Rest::Unread(_) => true,
+            Rest::Failed => false,
+        }
     }
 }
 
@@ -328,9 +372,10 @@ fn read_on(mut ranges: Ranges) -> Rest {
         while let Some(piece) = ranges.read() {
             let last = piece.is_err();
             if pieces.blocking_send(piece).is_err() || last {
-                return;
+                break;
             }
         }
+        Box::new(ranges)
     });
     Rest::Reading(ready, reader)
 }
@@ -449,5 +494,30 @@ mod tests {
             assert!(read(&mut ranges, quarter).is_ok());
         }
         assert_eq!(read(&mut ranges, 3), Err(ReadFailure::Changed));
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_goes_on_where_it_was() {
+        for (bytes, trusted) in [(5 * MIB + 3, true), (5 * MIB + 3, false)] {
+            let case = case(bytes);
+            let left = [(MIB, 3 * MIB), (4 * MIB, bytes)];
+            let mut ranges = case.ranges(case.id().filter(|_| trusted), &left, MIB / 8);
+            let first = ranges.read();
+            let mut pieces = ReadAhead::new(first, ranges);
+            let (mut sent, mut count) = (Vec::new(), 0);
+            while let Some(piece) = pieces.next().await {
+                sent.extend_from_slice(&piece.unwrap());
+                count += 1;
+                if count % 3 == 0 {
+                    pieces.park().await;
+                    pieces.park().await;
+                }
+            }
+            let whole = |at: u64| usize::try_from(at).unwrap();
+            let expected: Vec<u8> =
+                left.iter().flat_map(|(start, end)| &case.content[whole(*start)..whole(*end)]).copied().collect();
+            assert!(sent == expected, "{} of {} bytes", sent.len(), expected.len());
+            assert!(pieces.end().await);
+        }
     }
 }

@@ -7,16 +7,19 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use shared::peer::{Answer, Code, ZEROS};
 use shared::{ContentHash, FileName, UserName, ZeroRuns};
+use tokio::sync::SemaphorePermit;
 
 use super::deliveries::{Delivered, Deliveries, SentFile, UnfinishedFiles};
-use super::gate::{Entry, Gate, Lane};
-use super::reading::{OpenShare, ReadFailure};
+use super::gate::{Gate, Lane};
+use super::reading::{OpenShare, ReadAhead, ReadFailure};
+use super::upload_places::{UploadPlaces, UploadTurn};
 use crate::engine::event::{Course, Event, Events, Transfer, TransferState};
 use crate::net::StreamError;
 use crate::net::link::Link;
@@ -24,6 +27,10 @@ use crate::net::stream::{Sender, within};
 
 /// How long the other side may take nothing.
 const SILENCE: Duration = Duration::from_secs(30);
+/// And how long it may take over one piece, whatever moves beside it.
+const PIECE_TIME: Duration = Duration::from_secs(60);
+/// How often it is looked whether others wait.
+const LOOK: Duration = Duration::from_millis(250);
 /// How often it is told how far a file is.
 const TOLD_EVERY: Duration = Duration::from_millis(500);
 
@@ -39,7 +46,7 @@ pub(super) struct Uploads {
     events: Events,
     gate: Arc<Gate>,
     lane: Arc<Lane>,
-    entry: Entry,
+    link: Link,
     /// Bytes of pieces that are on their way, on all streams.
     moved: AtomicU64,
     sent: Mutex<Deliveries>,
@@ -60,10 +67,10 @@ impl Uploads {
     pub(super) fn new(link: &Link, events: Events, gate: Arc<Gate>, unfinished: Arc<UnfinishedFiles>) -> Self {
         let (user, knows_zeros) = (link.user().clone(), link.knows(ZEROS));
         let lane = gate.lane(&user);
-        let entry = Entry::new(gate.clone(), lane.clone());
+        let link = link.clone();
         let sent = Mutex::new(Deliveries::new(user.clone(), unfinished));
         let (moved, described) = (AtomicU64::new(0), Mutex::default());
-        Self { user, knows_zeros, events, gate, lane, entry, moved, sent, described }
+        Self { user, knows_zeros, events, gate, lane, link, moved, sent, described }
     }
 
     /// To whom.
@@ -71,28 +78,33 @@ impl Uploads {
         &self.user
     }
 
-    /// Sends the header and the groups, as far as they can be read.
-    pub(super) async fn send(&self, sender: &mut Sender, open: OpenShare) -> Result<Option<Interruption>, StreamError> {
+    /// Sends the header and the groups, as far as they can be read, while `turn` lets it.
+    pub(super) async fn send(
+        &self,
+        sender: &mut Sender,
+        open: OpenShare,
+        turn: &mut UploadTurn<'_>,
+    ) -> Result<Option<Interruption>, StreamError> {
         let OpenShare { name, hash, layout, zeros, groups, bytes: total, mut pieces, .. } = open;
         let (file, zeros) = (SentFile { name, hash }, if self.knows_zeros { zeros } else { ZeroRuns::default() });
         let before = self.sent().begin(&file, &layout, &zeros);
         let header = Answer::Data { bytes: total };
         let (mut outcome, mut bytes, mut failure) = (Ok(()), 0, None);
         let mut told = Instant::now();
-        let moved = |bytes: usize| {
-            self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
-        };
-        while let Some(piece) = pieces.next().await {
+        loop {
+            if turn.yields() {
+                pieces.park().await;
+            }
+            turn.regain().await;
+            self.link.share_send_window(self.gate.places().send_window(u64::MAX));
+            let Some(piece) = pieces.next().await else { break };
             match piece {
                 Ok(piece) => {
                     let begins = bytes == 0;
                     bytes += piece.len() as u64;
                     self.gate.pass(&self.lane, piece.len(), piece.len() as u64 == total).await;
-                    outcome = if begins {
-                        self.patiently(sender.frame_and_bulk(&header, piece, moved)).await
-                    } else {
-                        self.patiently(sender.bulk(piece, moved)).await
-                    };
+                    let header = begins.then_some(&header);
+                    outcome = self.write(sender, header, piece, turn, &mut pieces).await;
                 }
                 Err(why) => failure = Some(Interruption { failure: why, answered: bytes > 0 }),
             }
@@ -116,30 +128,76 @@ impl Uploads {
         outcome.map(|()| failure)
     }
 
+    /// Writes one piece, behind the header if that is due. Others may have the place meanwhile; nothing is read then.
+    async fn write(
+        &self,
+        sender: &mut Sender,
+        header: Option<&Answer>,
+        piece: Bytes,
+        turn: &mut UploadTurn<'_>,
+        pieces: &mut ReadAhead,
+    ) -> Result<(), StreamError> {
+        // One that is slow beside others is seen from outside of the write.
+        let taken = AtomicUsize::new(0);
+        let moved = |bytes: usize| {
+            self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+            taken.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let write = async {
+            match header {
+                Some(header) => sender.frame_and_bulk(header, piece, moved).await,
+                None => sender.bulk(piece, moved).await,
+            }
+        };
+        let mut write = pin!(self.patiently(write));
+        loop {
+            let written = tokio::time::timeout(LOOK, write.as_mut()).await;
+            turn.note_moved(taken.swap(0, Ordering::Relaxed));
+            if let Ok(written) = written {
+                return written;
+            }
+            if turn.yields() {
+                pieces.park().await;
+            }
+        }
+    }
+
     /// Bytes of the pieces that files are read and sent in.
     pub(super) fn piece_bytes(&self) -> u64 {
         self.gate.piece_bytes()
     }
 
-    /// Its ways to a place among what is sent at once.
-    pub(super) const fn entry(&self) -> &Entry {
-        &self.entry
+    /// The places of those who are sent files.
+    pub(super) fn places(&self) -> &UploadPlaces {
+        self.gate.places()
+    }
+
+    /// Waits until one more request for data of this user may be answered.
+    pub(super) async fn request(&self) -> Option<SemaphorePermit<'_>> {
+        self.lane.request().await
     }
 
     /// Waits for a write as long as anything moves over the link: its streams wait for each other before a slow network.
-    /// But one that never reads must not keep its place.
+    /// But one that never reads must not keep what it holds, nor one that reads next to nothing.
     pub(super) async fn patiently<T>(
         &self,
         write: impl Future<Output = Result<T, StreamError>>,
     ) -> Result<T, StreamError> {
         let mut write = pin!(write);
+        let begun = Instant::now();
         loop {
             let before = self.moved.load(Ordering::Relaxed);
             match within(SILENCE, async { Ok(write.as_mut().await) }).await {
-                Err(StreamError::Timeout(_)) if self.moved.load(Ordering::Relaxed) != before => {}
+                Err(StreamError::Timeout(_))
+                    if self.moved.load(Ordering::Relaxed) != before && begun.elapsed() < PIECE_TIME => {}
                 written => return written?,
             }
         }
+    }
+
+    /// Counts bytes of an answer that are on their way.
+    pub(super) fn note_moved(&self, bytes: usize) {
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Remembers the name by which a file was described: whoever asks for its content next wants that one.
