@@ -51,6 +51,9 @@
 //! A file of a list that changed since it was hashed is listed as it was, with `stale`: it is being hashed again, and its `stat` is
 //! an `error` with [`Code::Stale`] until that is done.
 //!
+//! A page of `file_list` may end before it is full, and `next` is then the name that was looked at last. To whoever says
+//! [`EMPTY_PAGES`] it may have no files at all: what is shared is gone from the disk there, and there is more behind it.
+//!
 //! To whoever says [`ZEROS`] in its `hello` or `welcome`, `manifest` tells which groups hold nothing but zeros, as half-open
 //! ranges in order ([`crate::ZeroRuns`]), and `stat` and `file_list` how many bytes these are. The receiver checks the claim
 //! against the manifest ([`Layout::zero_value`]) and needs not `get` those groups, nor store them. A group that was claimed
@@ -96,6 +99,9 @@ pub const OWNER_ONLY: &str = "owner_only/1";
 
 /// The capability of a side that reads the name in a `get`.
 pub const GET_NAMES: &str = "get_names/1";
+
+/// The capability of a side that goes on behind a page of files that has none.
+pub const EMPTY_PAGES: &str = "empty_pages/1";
 
 /// What the opener of a stream says first, and on request streams again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

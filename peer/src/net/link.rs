@@ -9,7 +9,7 @@ use certs::{ServerPin, fingerprint_of_chain};
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use shared::limits::AGENT_BYTES;
-use shared::peer::{Answer, Ask, Code, GET_NAMES, Hello, OWNER_ONLY, RAW_NAMES, ZEROS};
+use shared::peer::{Answer, Ask, Code, EMPTY_PAGES, GET_NAMES, Hello, OWNER_ONLY, RAW_NAMES, ZEROS};
 use shared::{Fingerprint, UserName};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -101,7 +101,7 @@ pub const ANSWERS: &str = "answers";
 fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
     let capabilities = capabilities
         .iter()
-        .chain(&[RAW_NAMES, GET_NAMES, OWNER_ONLY])
+        .chain(&[RAW_NAMES, GET_NAMES, OWNER_ONLY, EMPTY_PAGES])
         .map(|text| (*text).to_owned())
         .collect();
     Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).to_owned(), capabilities }
@@ -531,7 +531,7 @@ async fn greet(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
 /// Of the other side's capabilities, those that mean something here: it may say as many as fit a frame.
 fn known(mut capabilities: Vec<String>) -> Vec<String> {
     capabilities
-        .retain(|text| [ANSWERS, GET_NAMES, OWNER_ONLY, RAW_NAMES, ZEROS].contains(&text.as_str()));
+        .retain(|text| [ANSWERS, EMPTY_PAGES, GET_NAMES, OWNER_ONLY, RAW_NAMES, ZEROS].contains(&text.as_str()));
     capabilities.sort_unstable();
     capabilities.dedup();
     capabilities

@@ -25,6 +25,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// More files than one user can share can't be in a listing.
 const MAX_FILES: usize = shared::limits::FILES_PER_USER;
+/// Pages without files that a source may send one after another.
+const EMPTY_PAGES_IN_A_ROW: u32 = 1000;
 
 /// A file that is wanted.
 #[derive(Debug, Clone)]
@@ -376,11 +378,12 @@ pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Res
     let (mut sender, mut receiver) = within(PAGE, link.open(&ask(None), Priority::Request)).await.map_err(failed)?;
     let mut all: Vec<Result<FileStat, String>> = Vec::new();
     let mut last: Option<FileName> = None;
+    let (mut cursor, mut empty_pages): (Option<String>, u32) = (None, 0);
     loop {
         let Answer::FileList { files, next } = within(PAGE, receiver.answer()).await.map_err(failed)? else {
             return Err(failed(StreamError::Unexpected("a list of files was due")));
         };
-        let advanced = !files.is_empty();
+        let is_empty = files.is_empty();
         for entry in files.into_iter().map(Entry::checked) {
             if let Ok(FileStat { name, .. }) = &entry {
                 let in_order = last.as_ref().is_none_or(|last| name > last);
@@ -394,6 +397,10 @@ pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Res
         if all.len() > MAX_FILES {
             return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
         }
+        // Behind an empty page it goes on all the same, as long as it does.
+        empty_pages = if is_empty { empty_pages + 1 } else { 0 };
+        let advanced = !is_empty || empty_pages <= EMPTY_PAGES_IN_A_ROW && next > cursor;
+        cursor.clone_from(&next);
         match next {
             Some(next) if advanced => within(PAGE, sender.frame(&ask(Some(next)))).await.map_err(failed)?,
             Some(_) => return Err(failed(StreamError::Unexpected("a list that doesn't go on"))),

@@ -1,4 +1,9 @@
 //! What is shared with everybody or offered to the one who asks, as it is on the disk now.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | shares that are looked at for one page | 1,000, 200 at a time | the page ends; for a reader that takes no empty page, others have the disk in between |
+//! | folders that are remembered to be gone | 64, for 5 s | looked for again |
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +15,7 @@ use shared::peer::{Answer, Code, Entry, FileStat, FolderTime};
 use shared::{ContentHash, FileName, GroupSet, Layout, UserName, ZeroRuns};
 
 use super::copy_search::{RecordedCopy, Wanted};
+use super::gone_folders::GoneFolders;
 use super::opening::{Get, OfferedManifest, Opener, Unopened};
 use super::part::Part;
 use super::reading::{OpenShare, ReadFailure};
@@ -22,6 +28,8 @@ use crate::sys::{open_regular, plain_message};
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
 const PAGE: usize = 200;
+/// Shares that are looked at for one answer, however few of them are there.
+const LOOKED_AT: usize = 1000;
 /// Folders of one page.
 const FOLDERS: usize = 500;
 
@@ -48,13 +56,14 @@ pub struct Library {
     /// Shares found to have changed go here, to be hashed again.
     stale: Arc<StaleShares>,
     opener: Opener,
+    gone: Arc<GoneFolders>,
 }
 
 impl Library {
     /// The shares of `profile`; those that changed are sent to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
         let opener = Opener::new(profile.clone());
-        Self { profile, stale, opener }
+        Self { profile, stale, opener, gone: Arc::default() }
     }
 
     /// Files that were found to be the same although their metadata differ.
@@ -62,15 +71,32 @@ impl Library {
         self.opener.proved()
     }
 
-    /// A page of shares, as they are on the disk now.
+    /// A page of shares, as they are on the disk now; for a reader that goes on behind one, perhaps an empty page.
     ///
     /// # Errors
     /// A code and words for the other side.
-    pub async fn list(&self, to: &UserName, prefix: String, cursor: String) -> Result<Answer, Refusal> {
-        let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
-        let page = blocking(move || live_page(&profile, &opener, &to, &prefix, cursor)).await.map_err(internal)?;
+    pub async fn list(
+        &self,
+        to: &UserName,
+        prefix: String,
+        cursor: String,
+        reads_empty_pages: bool,
+    ) -> Result<Answer, Refusal> {
+        let (mut after, mut looked_at) = (cursor, 0);
+        let page = loop {
+            let look = (self.profile.clone(), self.opener.clone(), self.gone.clone());
+            let (to, prefix, cursor) = (to.clone(), prefix.clone(), after);
+            // Each look for itself: nothing else waits for more than one.
+            let page = blocking(move || live_page(&look, &to, &prefix, cursor)).await.map_err(internal)?;
+            looked_at += PAGE;
+            let ends = !page.more || !page.shares.is_empty() || (reads_empty_pages && looked_at >= LOOKED_AT);
+            if ends {
+                break page;
+            }
+            after = page.last;
+        };
         let mut files = Vec::with_capacity(page.shares.len());
-        let mut more = page.more;
+        let (mut last, mut more) = (page.last, page.more);
         let mut bytes = 64;
         for LiveShare { share, stale, owner_only } in page.shares {
             let stat = FileStat { stale, ..stat_of(&share, owner_only) };
@@ -78,6 +104,7 @@ impl Library {
             bytes += 224 + stat.name.as_str().len() * 2;
             if bytes > FRAME_BYTES {
                 more = true;
+                last = files.last().map_or(last, |last: &FileStat| last.name.to_string());
                 break;
             }
             files.push(stat);
@@ -85,7 +112,7 @@ impl Library {
                 self.stale.add(share.name, StaleReason::Metadata);
             }
         }
-        let next = files.last().filter(|_| more).map(|last| last.name.to_string());
+        let next = more.then_some(last);
         Ok(Answer::FileList { files: files.into_iter().map(Entry::Fit).collect(), next })
     }
 
@@ -285,7 +312,9 @@ impl Library {
 /// Some shares as they are on the disk now.
 struct LivePage {
     shares: Vec<LiveShare>,
-    /// Whether there are more behind the last.
+    /// The name that was looked at last.
+    last: String,
+    /// Whether there are more behind it.
     more: bool,
 }
 
@@ -297,35 +326,33 @@ struct LiveShare {
     owner_only: bool,
 }
 
-/// A page of what is there; it is empty only where nothing more is.
+/// What is there of the next shares.
 fn live_page(
-    profile: &Profile,
-    opener: &Opener,
+    (profile, opener, gone): &(Profile, Opener, Arc<GoneFolders>),
     to: &UserName,
     prefix: &str,
-    mut after: String,
+    after: String,
 ) -> Result<LivePage, Error> {
-    loop {
-        let SharePage { shares, more } = profile.page_for(to, prefix, &after, PAGE)?;
-        if let Some(last) = shares.last() {
-            last.name.as_str().clone_into(&mut after);
+    let SharePage { shares, more } = profile.page_for(to, prefix, &after, PAGE)?;
+    let last = shares.last().map_or(after, |last| last.name.to_string());
+    let live = |share: Share| {
+        if gone.covers(&share.path, Instant::now()) {
+            return None;
         }
-        let live = |share: Share| {
-            let stale = match freshness(&share) {
-                _ if opener.is_private(&share) => return None,
-                // Of one that can't be read, whoever wants it hears why.
-                Freshness::Fresh | Freshness::Touched | Freshness::Unreadable(_) => false,
-                Freshness::Changed { .. } => true,
-                Freshness::Missing => return None,
-            };
-            let owner_only = is_owner_only(&share);
-            Some(LiveShare { share, stale, owner_only })
+        let stale = match freshness(&share) {
+            Freshness::Missing => {
+                gone.note_missing(&share.path, Instant::now());
+                return None;
+            }
+            _ if opener.is_private(&share) => return None,
+            // Of one that can't be read, whoever wants it hears why.
+            Freshness::Fresh | Freshness::Touched | Freshness::Unreadable(_) => false,
+            Freshness::Changed { .. } => true,
         };
-        let shares: Vec<_> = shares.into_iter().filter_map(live).collect();
-        if !shares.is_empty() || !more {
-            return Ok(LivePage { shares, more });
-        }
-    }
+        let owner_only = is_owner_only(&share);
+        Some(LiveShare { share, stale, owner_only })
+    };
+    Ok(LivePage { shares: shares.into_iter().filter_map(live).collect(), last, more })
 }
 
 /// As many of a page's folders as fit a frame, and where the next page begins if there is one.

@@ -4,6 +4,7 @@ mod allowance;
 mod copy_search;
 mod deliveries;
 mod gate;
+mod gone_folders;
 mod library;
 mod opening;
 mod part;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::UserName;
-use shared::peer::{Answer, Ask, Code, OWNER_ONLY, ZEROS};
+use shared::peer::{Answer, Ask, Code, EMPTY_PAGES, OWNER_ONLY, ZEROS};
 use tokio::task::JoinSet;
 
 use allowance::{StreamPermit, UserAllowance, UserAllowances};
@@ -328,7 +329,9 @@ async fn look_up(
     let alone = |answer: Result<Answer, Refusal>| answer.map(|answer| (answer, Bytes::new()));
     Ok(match ask {
         Ask::Files { prefix, cursor } => {
-            alone(library.list(user, prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+            let reads_empty_pages = link.knows(EMPTY_PAGES);
+            let (prefix, cursor) = (prefix.unwrap_or_default(), cursor.unwrap_or_default());
+            alone(library.list(user, prefix, cursor, reads_empty_pages).await)
         }
         Ask::Folders { prefix, cursor } => {
             alone(library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)

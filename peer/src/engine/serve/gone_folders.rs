@@ -1,0 +1,68 @@
+//! Folders that are gone with all that was in them: an unplugged disk, a moved tree. Whoever asks for a list then costs a look
+//! at each share, unless it is remembered.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a folder is taken to be gone without another look.
+const GONE_FOR: Duration = Duration::from_secs(5);
+const REMEMBERED: usize = 64;
+
+/// Folders that were found to be gone, the highest of each tree.
+#[derive(Debug, Default)]
+pub(super) struct GoneFolders(Mutex<HashMap<PathBuf, Instant>>);
+
+impl GoneFolders {
+    /// Whether what is at `path` can't be there.
+    pub(super) fn covers(&self, path: &Path, now: Instant) -> bool {
+        let folders = self.folders();
+        // Most often there are none.
+        !folders.is_empty()
+            && path
+                .ancestors()
+                .skip(1)
+                .any(|folder| folders.get(folder).is_some_and(|since| now.saturating_duration_since(*since) < GONE_FOR))
+    }
+
+    /// What is at `path` isn't there: remembers the highest folder above it that is gone as well. Blocking: it looks at the
+    /// disk.
+    pub(super) fn note_missing(&self, path: &Path, now: Instant) {
+        let missing = path.ancestors().skip(1).take_while(|folder| folder.symlink_metadata().is_err());
+        let Some(highest) = missing.last() else { return };
+        let mut folders = self.folders();
+        folders.retain(|_, since| now.saturating_duration_since(*since) < GONE_FOR);
+        if folders.len() < REMEMBERED {
+            folders.insert(highest.to_owned(), now);
+        }
+    }
+
+    fn folders(&self) -> MutexGuard<'_, HashMap<PathBuf, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_gone_is_looked_for_once() {
+        let home = tempfile::tempdir().unwrap();
+        let (gone, now) = (GoneFolders::default(), Instant::now());
+        let disk = home.path().join("disk");
+        let film = disk.join("films/old/film.mkv");
+        assert!(!gone.covers(&film, now));
+        gone.note_missing(&film, now);
+        assert!(gone.covers(&film, now) && gone.covers(&disk.join("other"), now));
+        assert!(!gone.covers(&home.path().join("file"), now) && !gone.covers(&disk, now));
+        assert!(!gone.covers(&film, now + GONE_FOR), "it may be plugged in again");
+        std::fs::create_dir_all(disk.join("films")).unwrap();
+        gone.note_missing(&film, now + GONE_FOR);
+        assert!(gone.covers(&film, now + GONE_FOR) && !gone.covers(&disk.join("other"), now + GONE_FOR));
+        // The file alone is no folder.
+        gone.note_missing(&home.path().join("file"), now);
+        assert_eq!(gone.folders().len(), 1);
+    }
+}
