@@ -4,6 +4,7 @@
 //! wrong is only what their name says.
 
 mod caller;
+mod crowd;
 mod offer;
 mod peer;
 mod plain;
@@ -12,6 +13,7 @@ mod tracker;
 mod wire;
 
 pub use caller::{Caller, Ending};
+pub use crowd::Crowd;
 pub use offer::Offer;
 pub use peer::{HostilePeer, Stage, Trick};
 pub use plain::PlainSession;

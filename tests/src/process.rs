@@ -84,6 +84,16 @@ impl Process {
         self.pid
     }
 
+    /// Returns how many mebibytes of it are in memory.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+    }
+
     /// Waits until it has said `text`, on either stream, and gives back that line.
     ///
     /// # Panics

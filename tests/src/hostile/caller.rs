@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::Session;
-use super::wire::{Frames, HUGE_HEAD, frame, open, rubbish};
+use super::wire::{Frames, HUGE_HEAD, begun_frame, frame, open, rubbish};
 use crate::{Lab, PATIENCE};
 
 /// A link to a node, below the protocol.
@@ -98,6 +98,11 @@ impl Caller {
     /// Begins a frame of 4 GiB.
     pub fn send_huge_frame(&self) -> Ending {
         self.send(&HUGE_HEAD)
+    }
+
+    /// Begins a frame on a stream of its own, and gives back what comes of it.
+    pub fn begin_frame(&self) -> Ending {
+        self.send(&begun_frame(100))
     }
 
     /// Opens a stream of conversation, says this and gives back what comes.
@@ -197,7 +202,7 @@ impl Caller {
     }
 }
 
-fn ending(error: &ConnectionError) -> Ending {
+pub(super) fn ending(error: &ConnectionError) -> Ending {
     match error {
         ConnectionError::ApplicationClosed(close) => Ending::Closed(close.error_code.into_inner()),
         other => Ending::Lost(other.to_string()),

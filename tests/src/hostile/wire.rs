@@ -22,6 +22,13 @@ pub(super) fn rubbish() -> Vec<u8> {
     bytes
 }
 
+/// The first `bytes` bytes of the longest frame that is allowed.
+pub(super) fn begun_frame(bytes: usize) -> Vec<u8> {
+    let mut begun = 65_536_u32.to_be_bytes().to_vec();
+    begun.resize(bytes, b' ');
+    begun
+}
+
 /// The head of a frame that would have 4 GiB.
 pub(super) const HUGE_HEAD: [u8; 8] = [0xff, 0xff, 0xff, 0xff, b'{', b'"', b't', b'"'];
 
