@@ -8,11 +8,12 @@ mod http;
 mod identity;
 mod listeners;
 mod manager;
+mod ready_lines;
 mod reload;
 mod settings;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -290,17 +291,14 @@ async fn probe_in_time(service: Arc<Service>) {
     }
 }
 
-/// The lines that say the tracker is ready. A closed standard output is nobody's error.
+/// Says to everybody who waits for it that the tracker is ready. A closed standard output is nobody's error.
 fn announce(addresses: &[SocketAddr], fingerprint: Fingerprint, data_folder: &Path) {
-    let mut stdout = io::stdout().lock();
-    let addresses: Vec<String> = addresses.iter().map(|address| listeners::shown(*address)).collect();
-    let lines: String = addresses.iter().map(|address| format!("tracker listening on {address}\n")).collect();
-    let told = writeln!(stdout, "{lines}fingerprint {fingerprint}");
-    if let Err(why) = told.and_then(|()| stdout.flush())
+    if let Err(why) = ready_lines::print(addresses, &fingerprint)
         && why.kind() != io::ErrorKind::BrokenPipe
     {
         warn!(%why, "standard output can't be written");
     }
+    let addresses: Vec<String> = addresses.iter().map(|address| listeners::shown(*address)).collect();
     let addresses = addresses.join(", ");
     manager::ready(&format!("listening on {addresses}"));
     info!(%addresses, %fingerprint, data_folder = %data_folder.display(), "ready");

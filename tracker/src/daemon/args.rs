@@ -19,9 +19,10 @@ const CONNECTIONS_PER_IP: usize = 1024;
 
 /// Keeps track of who is online on this network and what they share.
 ///
-/// Without a command it runs the tracker: it prints `tracker listening on ADDRESS:PORT` and its certificate's
-/// fingerprint when it is ready; logs go to standard error. SIGTERM or SIGINT ends it in good order, SIGHUP reads the
-/// configuration file again. The commands ask the tracker that runs on the same data folder.
+/// Without a command it runs the tracker: it prints `tracker listening on ADDRESS:PORT`, its certificate's fingerprint
+/// and the command with which people make their accounts when it is ready; logs go to standard error. SIGTERM or SIGINT
+/// ends it in good order, SIGHUP reads the configuration file again. The commands ask the tracker that runs on the same
+/// data folder.
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version, max_term_width = 100, subcommand_help_heading = "Commands")]
 pub struct Args {

@@ -13,6 +13,7 @@ use shared::limits::PASSWORD_BYTES;
 use super::args::{Command, Export, Part, UserCommand};
 use super::data_folder::DataFolderError;
 use super::settings::Settings;
+use super::{listeners, ready_lines};
 use crate::accounts::OpenError;
 use crate::admin::{self, AdminError, Status, UserLine};
 use crate::backup::RestoreError;
@@ -165,16 +166,19 @@ fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
         return say_json(&value);
     }
     let it: Status = serde_json::from_value(value)?;
+    let addresses = if it.addresses.is_empty() { vec![it.address.clone()] } else { it.addresses.clone() };
+    let listening: Vec<_> = addresses.iter().filter_map(|text| listeners::address(text).ok()).collect();
     say(&format!(
-        "tracker {} (process {}) at {} for {} s\nfingerprint {}\n\
+        "tracker {} (process {}) at {} for {} s\nfingerprint {}\naccounts are made with {}\n\
          {} of {} users online, {} sessions, {} subscribers\n\
          {} files shared, about {} KiB of memory\n\
          {} connections open, {} refused; {} events",
         it.version,
         it.pid,
-        if it.addresses.is_empty() { it.address.clone() } else { it.addresses.join(", ") },
+        addresses.join(", "),
         it.uptime_s,
         it.fingerprint,
+        ready_lines::register_command(&listening, &it.fingerprint),
         it.online,
         it.users,
         it.sessions,
