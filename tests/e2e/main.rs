@@ -32,6 +32,7 @@ mod first_contact;
 mod full_view;
 mod history;
 mod hostile_caller;
+mod hostile_discovery;
 mod hostile_links;
 mod hostile_names;
 mod hostile_peer;

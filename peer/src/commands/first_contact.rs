@@ -1,18 +1,25 @@
 //! The first contact with a tracker: somebody says that its key is the right one before a password goes there.
 
 use std::io::{self, BufRead, IsTerminal, Read};
+use std::sync::Arc;
 
 use shared::Fingerprint;
 
 use super::Context;
 use crate::engine::tracker_key::{KeyCheck, KeyPolicy};
-use crate::engine::{Error, blocking};
+use crate::engine::{Error, Notify, blocking};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
 use crate::sys::{drop_typed_ahead, job};
 
 /// Bytes of an answer that are read: the line that a tracker prints fits several times.
 const ANSWER_BYTES: u64 = 1024;
+
+/// What to compare a key with, and why. No line is longer than 40 columns.
+pub(super) const ADVICE: &str = "Only the right tracker may get your
+password. When it started, it printed
+its key after --tracker-key. Compare:
+look there, or ask whoever runs it.";
 
 /// What somebody answers when a key is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +69,9 @@ pub(super) async fn confirm(
             KeyAnswer::Unclear => "Please answer yes or no, or paste\nthe key: ".clone_into(&mut question),
         }
     }
-    check.confirm(key, &context.notify())
+    // What was shown and answered needs no further word.
+    let in_silence: Notify = Arc::new(|_| {});
+    check.confirm(key, &in_silence)
 }
 
 /// Whether somebody is there to answer.
@@ -101,8 +110,7 @@ pub(super) fn rows(key: &Fingerprint) -> String {
 fn question(address: &str, key: &Fingerprint) -> String {
     format!(
         "First contact with the tracker\n  {address}\nIts key is\n{}\
-         Only the right tracker may get your\npassword. It prints its key when it\nstarts, behind --tracker-key: look\n\
-         there, or ask whoever runs it.\nIs it the same key? [yes/no/paste it] ",
+         {ADVICE}\nIs it the same key? [yes/no/paste it] ",
         rows(key)
     )
 }

@@ -82,12 +82,15 @@ pub enum Error {
     },
     /// No tracker is known, and none was found.
     #[error(
-        "no tracker was found on this network within {seconds} s, and none runs on this machine: name it with \
-         --tracker HOST[:PORT]"
+        "no tracker{} was found on this network within {seconds} s, and none runs on this machine: name it with \
+         --tracker HOST[:PORT]",
+        .key.map_or_else(String::new, |key| format!(" with the key {key}"))
     )]
     NoTracker {
         /// How long it was looked for.
         seconds: u64,
+        /// The one key that was looked for.
+        key: Option<Fingerprint>,
     },
     /// What was announced as a tracker isn't the one that was announced.
     #[error(
