@@ -9,7 +9,7 @@
 //! | RESUME with a port, REGISTER_FILES and LOGOUT of one user from one address | 100 a second, 2,000 at once | `rate_limited` |
 //! | RESUME with a port, REGISTER_FILES and LOGOUT from one address | 5 times as many | `rate_limited` |
 //! | each of these from all addresses of one IPv6 network (/64) together | 16 times as much as from one of them | `rate_limited` |
-//! | requests refused in a row on one connection; `busy` and `rate_limited` count for ten | 100, then one each 100 ms; 1,000 | one `rate_limited` line, closed |
+//! | requests refused in a row on one connection; `busy` and `rate_limited` count for ten, `not_found` is an answer | 100, then one each 100 ms; 1,000 | one `rate_limited` line, closed |
 //! | log lines of one kind about one address, and of all | 20 and 500 in 10 s | counted, and told in one line |
 //! | keys remembered | 65,536 for each of these | those that are nearest to being free again are forgotten |
 //!

@@ -21,7 +21,8 @@ impl Refusals {
     /// A request was answered: granted, or refused with this.
     pub const fn note(&mut self, refused: Option<ErrorCode>) {
         self.0 = match refused {
-            None => 0,
+            // That there is no such thing is what was asked.
+            None | Some(ErrorCode::NotFound) => 0,
             Some(ErrorCode::Busy | ErrorCode::RateLimited) => self.0.saturating_add(WAIT_WAS_TOLD),
             Some(_) => self.0.saturating_add(1),
         };
@@ -41,6 +42,15 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_there_is_nothing_is_no_refusal() {
+        let mut refusals = Refusals::default();
+        for _ in 0..10_000 {
+            refusals.note(Some(ErrorCode::NotFound));
+            assert_eq!(refusals, Refusals::default());
+        }
+    }
 
     #[test]
     fn whoever_doesn_t_listen_is_slowed_down_and_then_let_go() {
