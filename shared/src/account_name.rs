@@ -14,14 +14,15 @@
 //! A *reading* is the skeleton of the name in the sense of UTS 39, restricted to what a name may hold. Made so, in this
 //! order:
 //!
-//! 1. `.`, `_` and `-` are left out, but between two digits each of them becomes a `.`: `v1-2` is not `v12`;
-//! 2. `1` and capital `I` are read as `l` or as `i`, each for itself: that gives more than one reading;
+//! 1. `.`, `_` and `-`, one or several in a row, are left out, but between two digits they become a `.`: `v1-2` is not
+//!    `v12`. Between two that look like digits (`l`, `i` and `o`, too) they are read in both ways, as in `vl-2`;
+//! 2. `1` and capital `I` are read as `l` or as `i`, each for itself;
 //! 3. letters become small, and `0` becomes `o`;
-//! 4. `rn` becomes `m`, and `vv` becomes `w`.
+//! 4. `m` becomes `rn`, and `w` becomes `vv`.
 //!
 //! So `a11ce` and `aIice` claim a key of `alice`, and `iara` none of `lara`, which only `Iara` does. Of more than
-//! [`AMBIGUOUS`] characters that can be read in two ways, the rest is read as `l`, so that a name has at most 16
-//! readings.
+//! [`AMBIGUOUS`] characters that can be read in two ways, all of the rest are read in the first way, or all in the
+//! second, so that a name has at most 32 readings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -289,38 +290,64 @@ const fn in_ascii(c: char) -> &'static str {
 }
 
 fn readings(name: &str) -> Vec<String> {
-    let mut readings = vec![String::new()];
-    let (mut before, mut ambiguous) = (None, 0);
-    let mut characters = name.chars().peekable();
-    while let Some(c) = characters.next() {
-        let read: &[char] = match c {
-            '.' | '_' | '-' => {
-                let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-                if is_digit(before) && is_digit(characters.peek().copied()) { &['.'] } else { &[] }
-            }
-            '1' | 'I' if ambiguous < AMBIGUOUS => {
-                ambiguous += 1;
-                &['l', 'i']
-            }
-            '1' | 'I' => &['l'],
-            '0' => &['o'],
-            other => &[other.to_ascii_lowercase()],
-        };
-        before = Some(c);
-        if let [first, second] = read {
-            readings = readings.iter().flat_map(|text| [format!("{text}{first}"), format!("{text}{second}")]).collect();
-        } else {
-            readings.iter_mut().for_each(|text| text.extend(read));
-        }
-    }
-    let mut readings: Vec<String> = readings
-        .into_iter()
-        .map(|text| text.replace("rn", "m").replace("vv", "w"))
-        .filter(|text| !text.is_empty())
-        .collect();
+    let mut readings: Vec<String> = [0, 1].into_iter().flat_map(|rest| readings_with(name, rest)).collect();
+    readings.retain(|text| !text.is_empty());
     readings.sort();
     readings.dedup();
     readings
+}
+
+/// Returns the readings in which what is read in two ways beyond [`AMBIGUOUS`] is read in the first or the second of them.
+fn readings_with(name: &str, rest: usize) -> Vec<String> {
+    let (mut readings, mut ambiguous) = (vec![String::new()], 0);
+    let mut before = None;
+    for (at, c) in name.char_indices() {
+        let small = c.to_ascii_lowercase();
+        let mut bytes = [0; 4];
+        let itself = [&*small.encode_utf8(&mut bytes)];
+        let read: &[&str] = match c {
+            // Several in a row are one.
+            '.' | '_' | '-' if name.get(..at).is_some_and(|text| text.ends_with(is_separator)) => &[""],
+            '.' | '_' | '-' => {
+                let next = name.get(at..).and_then(|text| text.chars().find(|c| !is_separator(*c)));
+                separator_readings(before, next)
+            }
+            '1' | 'I' => &["l", "i"],
+            '0' => &["o"],
+            'm' | 'M' => &["rn"],
+            'w' | 'W' => &["vv"],
+            _ => &itself,
+        };
+        if !is_separator(c) {
+            before = Some(c);
+        }
+        if let [first, second] = read
+            && ambiguous < AMBIGUOUS
+        {
+            ambiguous += 1;
+            readings = readings.iter().flat_map(|text| [format!("{text}{first}"), format!("{text}{second}")]).collect();
+        } else if let Some(read) = read.get(rest).or(read.first()) {
+            readings.iter_mut().for_each(|text| text.push_str(read));
+        }
+    }
+    readings
+}
+
+/// Returns the readings of what stands between two characters: it tells numbers apart, and what may be one from them.
+fn separator_readings(before: Option<char>, next: Option<char>) -> &'static [&'static str] {
+    let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    let is_like_digit = |c: Option<char>| is_digit(c) || c.is_some_and(|c| "lioLIO".contains(c));
+    if is_digit(before) && is_digit(next) {
+        &["."]
+    } else if is_like_digit(before) && is_like_digit(next) {
+        &["", "."]
+    } else {
+        &[""]
+    }
+}
+
+const fn is_separator(c: char) -> bool {
+    matches!(c, '.' | '_' | '-')
 }
 
 #[cfg(test)]
@@ -349,7 +376,13 @@ mod tests {
             ("maria.silva", &["mariasilva", "maria_silva", "Maria-Silva"]),
             ("iara", &["1ara", "Iara", "IARA"]),
             ("lara", &["1ara", "Iara", "LARA"]),
-            ("v1-2", &["v1.2", "V1_2", "vl-2"][..2]),
+            ("v1-2", &["v1.2", "V1_2", "vl-2", "vI.2", "v1--2", "v1._2"]),
+            ("aluno1-1", &["alunol-1", "aluno1-l", "alunoI_I", "aluno1.-1"]),
+            ("paulo.oliveira", &["paulooliveira", "paul0.oliveira", "paulo-0liveira"]),
+            ("vw", &["vvv", "wv", "V-W"]),
+            ("mrn", &["rnm", "rnrn", "mm"]),
+            ("iiiiiii", &["1iiiiii", "1IIIIII", "I1I1I1I"]),
+            ("lllllll", &["1IIIIII", "I1I1I1I"]),
         ] {
             for other in others {
                 assert!(clash(one, other) && clash(other, one), "{one} and {other}");
@@ -384,7 +417,7 @@ mod tests {
         let of = |kind: &'static str, key: &str| (kind, key.to_owned());
         assert_eq!(keys("Bob.1"), [of("case", "bob.1"), of("look", "bobi"), of("look", "bobl")]);
         assert_eq!(keys("-"), [of("case", "-")]);
-        assert_eq!(keys(&"1".repeat(32)).len(), 1 + (1 << AMBIGUOUS));
+        assert_eq!(keys(&"1".repeat(32)).len(), 1 + (2 << AMBIGUOUS));
     }
 
     #[test]
@@ -473,7 +506,7 @@ mod tests {
             for other in [text.to_ascii_lowercase(), text.to_ascii_uppercase()] {
                 prop_assert!(clash(&text, &other));
             }
-            prop_assert!(claims(&name(&text)).len() <= 1 + (1 << AMBIGUOUS));
+            prop_assert!(claims(&name(&text)).len() <= 1 + (2 << AMBIGUOUS));
         }
     }
 }

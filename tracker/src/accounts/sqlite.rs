@@ -13,7 +13,7 @@ use crate::registry::{FORMER_KEYS, FormerKey};
 use crate::sqlite_file::{self, TOO_MANY_OPEN};
 
 /// The steps that bring the schema from version `n` to `n + 1`, in order. Never change one that was released: append.
-const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 3] = [
+const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 4] = [
     |step| {
         step.execute_batch(
             "CREATE TABLE account (
@@ -46,6 +46,11 @@ const MIGRATIONS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 3] = [
             ) STRICT, WITHOUT ROWID;
             CREATE INDEX former_key_moved ON former_key (moved_ms);",
         )
+    },
+    // Names are read in another way than before.
+    |step| {
+        step.execute("DELETE FROM name_claim WHERE kind = 'look'", [])?;
+        claim_what_is_free(step)
     },
 ];
 
@@ -512,6 +517,34 @@ mod tests {
     }
 
     #[test]
+    fn accounts_of_version_3_claim_what_looks_like_them_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.create(&account("vl-2", None)).unwrap();
+        store.create(&account("mary", None)).unwrap();
+        drop(store);
+        // As version 3 had them.
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "DELETE FROM name_claim WHERE kind = 'look';
+            INSERT INTO name_claim VALUES ('look', 'vl2', 'vl-2'), ('look', 'mary', 'mary');
+            PRAGMA user_version = 3;",
+        )
+        .unwrap();
+        drop(old);
+        let mut store = SqliteStore::open(&path).unwrap();
+        for (wanted, taken) in [("v1-2", "vl-2"), ("rnary", "mary"), ("MARY", "mary")] {
+            let created = store.create(&account(wanted, None));
+            assert!(
+                matches!(&created, Err(StoreError::NameLike { taken: it, .. }) if it.as_str() == taken),
+                "{created:?}"
+            );
+        }
+        store.create(&account("bob", None)).unwrap();
+    }
+
+    #[test]
     fn keys_whose_place_others_took_are_remembered_for_as_long_as_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
@@ -576,7 +609,7 @@ mod tests {
         let newer = folder.path().join("newer");
         drop(SqliteStore::open(&newer).unwrap());
         Connection::open(&newer).unwrap().pragma_update(None, "user_version", 9).unwrap();
-        assert!(matches!(SqliteStore::open(&newer), Err(OpenError::TooNew { found: 9, known: 3, .. })));
+        assert!(matches!(SqliteStore::open(&newer), Err(OpenError::TooNew { found: 9, known: 4, .. })));
         assert!(matches!(SqliteStore::open(&folder.path().join("no/db")), Err(OpenError::Unusable { .. })));
     }
 }
