@@ -35,6 +35,11 @@ pub const REQUEST_DEPTH: usize = 16;
 /// Largest line a peer takes from a tracker: every user's full catalogue would be far below it.
 pub const REPLY_BYTES: usize = 256 * 1024 * 1024;
 
+/// First UDP port at which peers are dialled: those below belong to services of their machines.
+pub const FIRST_USER_PORT: u16 = 1024;
+/// Longest text by which a door calls a person.
+pub const PERSON_BYTES: usize = 128;
+
 /// How often a peer tells the tracker that it is still there.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
 /// How long presence lasts without a word from the peer.

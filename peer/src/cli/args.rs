@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use shared::limits::FIRST_USER_PORT;
 use shared::tracker::HashText;
 use shared::{FileName, Fingerprint, NewUserName, UserName};
 use tokio_util::sync::CancellationToken;
@@ -134,11 +135,11 @@ enum Subcommands {
     Shares,
     /// Be online: serve the shares, take messages, show both.
     Serve {
-        /// The UDP port [default: the one of last time, else any].
-        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        /// The UDP port, 1024 or above [default: the one of last time, else any].
+        #[arg(long, value_parser = clap::value_parser!(u16).range(i64::from(FIRST_USER_PORT)..))]
         port: Option<u16>,
         /// Where others find this node instead of at its own addresses: a port of the router or container host that
-        /// is forwarded to --port.
+        /// is forwarded to --port. An address beyond the local network has to be allowed by the tracker.
         #[arg(long, value_name = "[IP:]PORT", value_parser = forwarded)]
         announce: Option<Forwarded>,
         /// Send at most this many bytes a second, to all together (10M, 500k, 10 MB/s).
@@ -509,7 +510,9 @@ mod tests {
             &["peer", "trust", "bob", "--replace", "12"],
             &["peer", "--tracker", "a b", "list"],
             &["peer", "serve", "--port", "0"],
+            &["peer", "serve", "--port", "1023"],
             &["peer", "serve", "--announce", "0"],
+            &["peer", "serve", "--announce", "192.0.2.7:443"],
             &["peer", "serve", "--announce", "host:1"],
             &["peer", "find"],
             &["peer", "list", "--limit", "0"],

@@ -5,11 +5,12 @@
 //! | addresses announced | [`ADDRESSES_PER_USER`] | the likeliest are |
 //! | interfaces on which a link-local address without one is tried | `SCOPES` | the likeliest are |
 //! | addresses of one peer that are dialled | `DIALLED` | the likeliest are |
+//! | ports that are dialled | [`FIRST_USER_PORT`] and above: those below belong to services of other kinds | not dialled |
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use shared::limits::ADDRESSES_PER_USER;
+use shared::limits::{ADDRESSES_PER_USER, FIRST_USER_PORT};
 
 use crate::sys::{InterfaceKind, LocalAddress, link_local_interfaces};
 
@@ -83,8 +84,9 @@ pub fn dialled(addresses: &[SocketAddr], local: &[LocalAddress], near: Option<So
         }
     };
     let observed = addresses.first().copied();
+    let dialable = addresses.iter().copied().filter(|address| address.port() >= FIRST_USER_PORT);
     let (last, first): (Vec<SocketAddr>, Vec<SocketAddr>) =
-        addresses.iter().copied().partition(|address| Some(*address) != observed && leads_here(address.ip(), local));
+        dialable.partition(|address| Some(*address) != observed && leads_here(address.ip(), local));
     for address in first.into_iter().chain(last) {
         match address {
             SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
@@ -221,12 +223,25 @@ mod tests {
 
     #[test]
     fn what_leads_here_is_dialled_last() {
-        let theirs = parsed(&["10.0.0.9:4", "172.17.0.1:4", "10.0.0.7:4", "172.17.0.5:4", "[fd00::9]:4", "10.0.0.9:4"]);
-        let order = ["10.0.0.9:4", "[fd00::9]:4", "172.17.0.1:4", "10.0.0.7:4", "172.17.0.5:4"];
+        let theirs = parsed(&[
+            "10.0.0.9:4000",
+            "172.17.0.1:4000",
+            "10.0.0.7:4000",
+            "172.17.0.5:4000",
+            "[fd00::9]:4000",
+            "10.0.0.9:4000",
+        ]);
+        let order = ["10.0.0.9:4000", "[fd00::9]:4000", "172.17.0.1:4000", "10.0.0.7:4000", "172.17.0.5:4000"];
         assert_eq!(texts(&dialled(&theirs, &machine(), None)), order);
         // Somebody on this machine.
-        let here = parsed(&["10.0.0.7:4", "172.17.0.1:4"]);
+        let here = parsed(&["10.0.0.7:4000", "172.17.0.1:4000"]);
         assert_eq!(dialled(&here, &machine(), None), here);
+    }
+
+    #[test]
+    fn ports_of_services_are_not_dialled() {
+        let theirs = parsed(&["10.0.0.9:53", "10.0.0.9:1023", "10.0.0.9:1024"]);
+        assert_eq!(texts(&dialled(&theirs, &machine(), None)), ["10.0.0.9:1024"]);
     }
 
     #[test]
@@ -238,11 +253,11 @@ mod tests {
             local("fe80::7", 4, InterfaceKind::Ordinary),
             local("127.0.0.1/8", 1, InterfaceKind::Loopback),
         ];
-        let theirs = parsed(&["[fe80::9]:4"]);
+        let theirs = parsed(&["[fe80::9]:4000"]);
         let near = |text: &str| Some(text.parse().unwrap());
-        assert_eq!(texts(&dialled(&theirs, &two, near("[fe80::7%4]:8000"))), ["[fe80::9%4]:4"]);
-        assert_eq!(texts(&dialled(&theirs, &two, near("10.0.0.7:5"))), ["[fe80::9%2]:4"]);
-        let all = ["[fe80::9%2]:4", "[fe80::9%4]:4", "[fe80::9%3]:4"];
+        assert_eq!(texts(&dialled(&theirs, &two, near("[fe80::7%4]:8000"))), ["[fe80::9%4]:4000"]);
+        assert_eq!(texts(&dialled(&theirs, &two, near("10.0.0.7:5"))), ["[fe80::9%2]:4000"]);
+        let all = ["[fe80::9%2]:4000", "[fe80::9%4]:4000", "[fe80::9%3]:4000"];
         assert_eq!(texts(&dialled(&theirs, &two, near("127.0.0.1:5"))), all);
         assert_eq!(texts(&dialled(&theirs, &two, None)), all);
         assert!(dialled(&theirs, &[], None).is_empty());

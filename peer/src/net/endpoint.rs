@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::LinkError;
 use super::handshake_places::{HandshakePlace, HandshakePlaces};
 use super::socket::{BatchingRuntime, BatchingSocket};
+use super::unanswered::Unanswered;
 use crate::sys;
 
 /// Streams that the other side may have open at once, and before it is identified.
@@ -72,6 +73,7 @@ pub struct Endpoint {
     makes_room: Arc<AtomicBool>,
     places: HandshakePlaces,
     farewells: Arc<Semaphore>,
+    unanswered: Arc<Unanswered>,
 }
 
 /// A call that came in; its handshake is under way.
@@ -91,7 +93,8 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError::Local`] when there is no socket to be had.
     pub fn dialling(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
-        let inner = bind(0, EndpointConfig::default(), None)?;
+        let unanswered = Arc::default();
+        let inner = bind(0, EndpointConfig::default(), None, &unanswered)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
         Ok(Self {
@@ -102,6 +105,7 @@ impl Endpoint {
             makes_room: Arc::default(),
             places: HandshakePlaces::default(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
+            unanswered,
         })
     }
 
@@ -121,7 +125,8 @@ impl Endpoint {
         let [a, b, c, d, e, f, g, h, ..] = identity.derive_secret("vizinho 2026 connection id key v1");
         let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-        let inner = bind(port, config, Some(server_config(&crypto, None)))?;
+        let unanswered = Arc::default();
+        let inner = bind(port, config, Some(server_config(&crypto, None)), &unanswered)?;
         Ok(Self {
             inner,
             identity: identity.clone(),
@@ -130,6 +135,7 @@ impl Endpoint {
             makes_room: Arc::default(),
             places: HandshakePlaces::default(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
+            unanswered,
         })
     }
 
@@ -151,7 +157,8 @@ impl Endpoint {
         self.server.is_some()
     }
 
-    /// Starts a handshake with whoever is at `address`, demanding what `pin` demands.
+    /// Starts a handshake with whoever is at `address`, demanding what `pin` demands. Until somebody answers, little is
+    /// sent there.
     ///
     /// # Errors
     /// [`LinkError`] when it can't even be started.
@@ -170,6 +177,9 @@ impl Endpoint {
             transport.keep_alive_interval(Some(KEEP_ALIVE_DIALLING));
         }
         config.transport_config(Arc::new(transport));
+        if !self.unanswered.dial(address, std::time::Instant::now()) {
+            return Err(LinkError::Local("too many addresses are being dialled at once".to_owned()));
+        }
         self.inner
             .connect_with(config, address, &certs::server_name().to_str())
             .map_err(|why| LinkError::Local(why.to_string()))
@@ -235,7 +245,12 @@ pub(super) const fn send_window(makes_room: bool) -> u64 {
     if makes_room { SMALL_WINDOW as u64 } else { SEND_WINDOW }
 }
 
-fn bind(port: u16, config: EndpointConfig, server: Option<ServerConfig>) -> Result<quinn::Endpoint, LinkError> {
+fn bind(
+    port: u16,
+    config: EndpointConfig,
+    server: Option<ServerConfig>,
+    unanswered: &Arc<Unanswered>,
+) -> Result<quinn::Endpoint, LinkError> {
     let socket = bind_dual_stack(port).or_else(|_| bind_one(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
     let socket = socket.map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
     // Send buffers stay at their default: large ones make chat wait behind bulk data in the kernel.
@@ -251,7 +266,7 @@ fn bind(port: u16, config: EndpointConfig, server: Option<ServerConfig>) -> Resu
     }
     let mut config = config;
     config.max_udp_payload_size(MAX_UDP_PAYLOAD).map_err(|why| LinkError::Local(why.to_string()))?;
-    let socket = Arc::new(BatchingSocket::new(TokioRuntime.wrap_udp_socket(socket.into())?));
+    let socket = Arc::new(BatchingSocket::new(TokioRuntime.wrap_udp_socket(socket.into())?, unanswered.clone()));
     let runtime = Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone() });
     Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
 }

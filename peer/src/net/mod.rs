@@ -19,6 +19,7 @@ mod socket;
 pub mod stream;
 pub mod tracker;
 mod tracker_address;
+mod unanswered;
 
 pub use error::{LinkError, StreamError, TrackerError};
 pub use narrow::NarrowPath;

@@ -20,6 +20,8 @@ use std::time::Instant;
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
 
+use super::unanswered::Unanswered;
+
 /// The largest UDP payload over IPv4; with segmentation offload the kernel counts the whole burst.
 const MAX_BURST_BYTES: usize = 65_507;
 /// Segments that every kernel with segmentation offload takes in one call (`UDP_MAX_SEGMENTS`).
@@ -33,6 +35,8 @@ pub(super) struct BatchingSocket {
     /// Of the size of those that were sent last, how many fit one call: what quinn makes beyond that would grow cold in the
     /// cache before it is sent.
     fitting: AtomicUsize,
+    /// The addresses that get little until they answer.
+    unanswered: Arc<Unanswered>,
 }
 
 /// Segments to one address that were not sent yet.
@@ -47,10 +51,10 @@ struct Burst {
 }
 
 impl BatchingSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, unanswered: Arc<Unanswered>) -> Self {
         let nowhere = SocketAddr::from(([0; 4], 0));
         let held = Burst { destination: nowhere, ecn: None, src_ip: None, segment: 0, bytes: Vec::new() };
-        Self { fitting: AtomicUsize::new(inner.max_transmit_segments()), inner, held: Mutex::new(held) }
+        Self { fitting: AtomicUsize::new(inner.max_transmit_segments()), inner, held: Mutex::new(held), unanswered }
     }
 
     /// Sends what waits.
@@ -68,6 +72,37 @@ impl BatchingSocket {
             held.bytes.clear();
         }
         Ok(())
+    }
+
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let mut held = self.held();
+        let len = transmit.contents.len();
+        // Segments that are all whole may be followed by more; a short one ends what was to be sent.
+        let segment = transmit.segment_size.filter(|segment| *segment > 0);
+        if let Some(segment) = segment {
+            // Never one alone: nothing would tell that smaller ones come again.
+            self.fitting.store((MAX_BURST_BYTES / segment).max(2), Ordering::Relaxed);
+        }
+        let goes_on = segment.is_some_and(|segment| len.is_multiple_of(segment) && len * 2 <= MAX_BURST_BYTES);
+        if !held.takes(transmit) {
+            self.send_held(&mut held)?;
+            let Some(segment) = segment.filter(|_| goes_on) else {
+                return match segment {
+                    Some(segment) if len > MAX_BURST_BYTES => self.send_in_pieces(transmit, segment),
+                    _ => self.inner.try_send(transmit),
+                };
+            };
+            held.begin(transmit, segment);
+        }
+        held.bytes.extend_from_slice(transmit.contents);
+        if goes_on && held.has_room_for(len) {
+            return Ok(());
+        }
+        // It is taken now; if the socket is full, it goes with whatever comes next, or when there is room.
+        match self.send_held(&mut held) {
+            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
+            _ => Ok(()),
+        }
     }
 
     fn send_in_pieces(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
@@ -123,34 +158,11 @@ impl AsyncUdpSocket for BatchingSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let mut held = self.held();
-        let len = transmit.contents.len();
-        // Segments that are all whole may be followed by more; a short one ends what was to be sent.
-        let segment = transmit.segment_size.filter(|segment| *segment > 0);
-        if let Some(segment) = segment {
-            // Never one alone: nothing would tell that smaller ones come again.
-            self.fitting.store((MAX_BURST_BYTES / segment).max(2), Ordering::Relaxed);
-        }
-        let goes_on = segment.is_some_and(|segment| len.is_multiple_of(segment) && len * 2 <= MAX_BURST_BYTES);
-        if !held.takes(transmit) {
-            self.send_held(&mut held)?;
-            let Some(segment) = segment.filter(|_| goes_on) else {
-                return match segment {
-                    Some(segment) if len > MAX_BURST_BYTES => self.send_in_pieces(transmit, segment),
-                    _ => self.inner.try_send(transmit),
-                };
-            };
-            held.begin(transmit, segment);
-        }
-        held.bytes.extend_from_slice(transmit.contents);
-        if goes_on && held.has_room_for(len) {
+        let datagrams = transmit.segment_size.map_or(1, |segment| transmit.contents.len().div_ceil(segment.max(1)));
+        if !self.unanswered.may_send(transmit.destination, datagrams, Instant::now) {
             return Ok(());
         }
-        // It is taken now; if the socket is full, it goes with whatever comes next, or when there is room.
-        match self.send_held(&mut held) {
-            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
-            _ => Ok(()),
-        }
+        self.send(transmit).inspect_err(|_| self.unanswered.not_sent(transmit.destination, datagrams))
     }
 
     fn poll_recv(
@@ -159,7 +171,11 @@ impl AsyncUdpSocket for BatchingSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, meta)
+        let received = self.inner.poll_recv(cx, bufs, meta);
+        if let Poll::Ready(Ok(count)) = &received {
+            meta.iter().take(*count).for_each(|datagram| self.unanswered.heard(datagram.addr));
+        }
+        received
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use shared::limits::FIND_WORDS;
+use shared::limits::{FIND_WORDS, FIRST_USER_PORT};
 use shared::tracker::{HashText, Wanted, Words};
 use shared::{ContentHash, FileName};
 
@@ -51,7 +51,11 @@ pub(super) fn forwarded(text: &str) -> Result<Forwarded, String> {
             "{text:?} is no address of one machine: say the one at which others reach this one, or the port alone"
         ));
     }
-    Ok(Forwarded { ip, port: NonZeroU16::new(port).ok_or_else(wrong)? })
+    let port = NonZeroU16::new(port).ok_or_else(wrong)?;
+    if port.get() < FIRST_USER_PORT {
+        return Err(format!("nobody dials port {port}: forward one from {FIRST_USER_PORT} to 65535"));
+    }
+    Ok(Forwarded { ip, port })
 }
 
 /// By what to find files: one hash, or words.
@@ -183,7 +187,9 @@ mod tests {
             assert_eq!(forwarded(text), Ok(Forwarded { ip: ip.map(|ip| ip.parse().unwrap()), port }), "{text}");
         }
         let nobodys = ["0.0.0.0:1", "[::]:1", "224.0.0.251:1", "[ff02::1]:1", "255.255.255.255:1"];
-        for wrong in ["", "0", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"].into_iter().chain(nobodys) {
+        for wrong in
+            ["", "0", "1023", "65536", "192.0.2.7", "192.0.2.7:0", "host:1", "1:2:3"].into_iter().chain(nobodys)
+        {
             assert!(forwarded(wrong).is_err(), "{wrong:?}");
         }
     }

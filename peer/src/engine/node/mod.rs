@@ -32,6 +32,7 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shared::limits::FIRST_USER_PORT;
 use shared::peer::Code;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -330,7 +331,9 @@ async fn lock_node(profile: &Profile) -> Result<NodeLock, Error> {
 
 fn bind(me: &Me, port: Option<u16>) -> Result<Endpoint, Error> {
     let own = |why| Error::link(&me.user, why);
-    match (port, me.profile.last_port()?) {
+    // Earlier versions took ports at which nobody dials any more.
+    let last = me.profile.last_port()?.filter(|last| *last >= FIRST_USER_PORT);
+    match (port, last) {
         (Some(port), _) => Endpoint::accepting(&me.identity, port).map_err(own),
         (None, Some(last)) => {
             Endpoint::accepting(&me.identity, last).or_else(|_| Endpoint::accepting(&me.identity, 0)).map_err(own)
