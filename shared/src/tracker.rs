@@ -61,6 +61,7 @@
 //! | `FIND` | hash or name (words, [`Words`], accents and normal forms apart); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | events on this connection from here on; over TLS with a bound certificate | seq, features\[\] |
 //! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
+//! | `FORWARDED` | for | from a door: the connection is that person's from here on, see [below](#doors); over TLS with the door's certificate, before anybody logs in on the connection | |
 //!
 //! `porta` is another name for `port`.
 //!
@@ -153,6 +154,16 @@
 //! says what to use instead: a name that is free, as far as the tracker knows when it says so. Older accounts keep their names. Everything but `REGISTER` and `like` takes names as they
 //! are, byte by byte.
 //!
+//! # Doors
+//!
+//! What is bounded for each address is bounded for everybody behind it together. A *door* is a machine through which
+//! many people come and that tells them apart: its key is named by whoever runs the tracker (`--trusted-door`). It
+//! proves that key by the certificate it shows in TLS, opens a connection for each person, and sends `FORWARDED` with
+//! `for`, what it calls the person (1 to 128 bytes: an account of its own, an address; of an IPv6 address the /64).
+//! From there on the connection counts as that person's alone, as if they had an address of their own, and as one that
+//! shows no certificate: the door's key is never bound to an account of somebody behind it. The `ip` that is listed
+//! stays the door's. Any other key, a second `FORWARDED`, or one after a login is `forbidden`.
+//!
 //! # Bindings
 //!
 //! A binding says that an account belongs to a certificate's [`crate::Fingerprint`]. It comes only from the certificate
@@ -167,6 +178,12 @@
 //! are those of other machines as well (every machine with containers has a 172.17.0.1): whoever dials and finds another
 //! key at one of `addresses`, or the key of another account at `ip`, found a wrong address and no changed identity. A
 //! link-local address (fe80::/10) means something on the network on which the tracker is reached.
+//!
+//! Whoever dials a user sends packets to what that user names, so that `addresses` lead nowhere but to the local
+//! network: private, link-local and carrier-shared addresses (RFC 1918, 4193, 3927, 6598) are passed on, the one the
+//! tracker sees, those of its IPv6 network, and what whoever runs the tracker allows (`--allow-announce`). Others are
+//! dropped without a word, and so are ports below 1024. Who names one that matters looks with `LIST_PEERS` whether it is
+//! listed.
 //!
 //! A profile that was copied runs twice with one key, and each login replaces the other's. A process names itself by
 //! `instance` (32 hexadecimal digits, random, another one at each start). With `"yields": true` it only comes back: if
@@ -205,6 +222,7 @@
 //! | size | 0 to 2^53 - 1 | the file is left out |
 //! | files of one user | 100,000 | `too_large` |
 //! | addresses of one user | 8 | `too_large` |
+//! | `for` | 1 to 128 bytes | `bad_request` |
 //! | files that are named among those left out | 3, 40 characters each | counted |
 //! | a reply to `LIST_PEERS` without fields, in plaintext | 4,095 bytes as long as all entries fit; in the `cmd` dialect always | `file_count`, `total` |
 //! | words to find | 16 | `bad_request` |
@@ -232,8 +250,8 @@ pub use reply::{
     WhoisReply, encode_error, encode_ok, features_in, parse_reply,
 };
 pub use request::{
-    Credentials, FilesMode, ListPeers, Parsed, Password, Presence, Proof, Refusal, RegisterFiles, RejectedFiles,
-    Request, SharedFile, UnusableName, Whois, parse_object, parse_request, seeming_dialect,
+    Credentials, FilesMode, ListPeers, Parsed, Password, PersonText, Presence, Proof, Refusal, RegisterFiles,
+    RejectedFiles, Request, SharedFile, UnusableName, Whois, parse_object, parse_request, seeming_dialect,
 };
 
 use crate::limits::HASH_TEXT_CHARS;

@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::limits::Origin;
+use crate::server::Place;
 use crate::service::{Client, Service, Transport};
 pub use budget::Budget;
 use conversation::Conversation;
@@ -103,10 +104,11 @@ pub struct Context {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context, seat: Arc<Seat>) {
+pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context, place: Place) {
     let (ip, service) = (remote.ip().to_canonical(), Arc::clone(&context.service));
+    let seat = place.seat();
     let ending = tokio::select! {
-        ending = talk(stream, ip, context, Arc::clone(&seat)) => ending,
+        ending = talk(stream, ip, context, place) => ending,
         () = seat.must_go() => Ending::MadeWay,
     };
     service.metrics().closed(ending.reason());
@@ -119,7 +121,7 @@ pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context, seat
     }
 }
 
-async fn talk(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Seat>) -> Ending {
+async fn talk(stream: TcpStream, ip: IpAddr, context: Context, place: Place) -> Ending {
     let _ = stream.set_nodelay(true);
     let mut first = [0; 2];
     // A person may be asked for a name first. Where places run out, the silent give theirs to others.
@@ -130,8 +132,8 @@ async fn talk(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Seat>) 
     match (peeked, first) {
         (Ok(Ok(0)), _) => Ending::Client,
         // A TLS record, whose next byte is its version's; or the length of a request in four bytes, the lowest first.
-        (Ok(Ok(1)), [0x16, _]) | (Ok(Ok(_)), [0x16, 0x03]) => talk_tls(stream, ip, context, seat).await,
-        (Ok(Ok(_)), _) => conversation(stream, ip, Transport::Plain, context, seat).run().await,
+        (Ok(Ok(1)), [0x16, _]) | (Ok(Ok(_)), [0x16, 0x03]) => talk_tls(stream, ip, context, place).await,
+        (Ok(Ok(_)), _) => conversation(stream, ip, Transport::Plain, context, place).run().await,
         (Ok(Err(why)), _) => Ending::Broken(why),
         (Err(_), _) => Ending::Silent,
     }
@@ -143,7 +145,7 @@ async fn last_moment(stop: &CancellationToken) {
     sleep(LAST_MOMENT).await;
 }
 
-async fn talk_tls(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Seat>) -> Ending {
+async fn talk_tls(stream: TcpStream, ip: IpAddr, context: Context, place: Place) -> Ending {
     let handshake = timeout(context.patience.handshake, context.tls.accept(stream));
     let handshake = tokio::select! {
         handshake = handshake => handshake,
@@ -157,12 +159,12 @@ async fn talk_tls(stream: TcpStream, ip: IpAddr, context: Context, seat: Arc<Sea
     let certificate = certs::fingerprint_of_chain(stream.get_ref().1.peer_certificates());
     let transport = certificate.map_or(Transport::Tls, Transport::Certified);
     // A TLS stream is large, and idle connections are many.
-    conversation(Box::new(stream), ip, transport, context, seat).run().await
+    conversation(Box::new(stream), ip, transport, context, place).run().await
 }
 
-fn conversation<S>(stream: S, ip: IpAddr, transport: Transport, context: Context, seat: Arc<Seat>) -> Conversation<S> {
+fn conversation<S>(stream: S, ip: IpAddr, transport: Transport, context: Context, place: Place) -> Conversation<S> {
     let client = Client::new(context.service, ip, transport);
     let objects = shared::json_scanner::Objects::new(REQUEST_BYTES_BEFORE_LOGIN, REQUEST_DEPTH);
     let share = context.budget.share(Origin::of(ip));
-    Conversation::new(stream, client, objects, share, seat, context.patience, context.stop)
+    Conversation::new(stream, client, objects, share, place, context.patience, context.stop)
 }

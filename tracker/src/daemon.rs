@@ -36,7 +36,7 @@ use crate::backup::PRESENCE;
 use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::{Memory, MemoryError};
-use crate::registry::Rules;
+use crate::registry::{AddressBlock, Rules};
 use crate::server::{self, PerAddress, Places, Tracker};
 use crate::service::{Policy, Registration, Service, StartError};
 
@@ -81,6 +81,10 @@ pub struct Config {
     pub rates: Rates,
     /// Who may make an account.
     pub registration: Registration,
+    /// Keys of machines through which many people come and that tell them apart.
+    pub doors: Vec<Fingerprint>,
+    /// Addresses beyond the local network that may be passed on.
+    pub announced: Vec<AddressBlock>,
     /// About how much memory all shared files' entries may take.
     pub catalogue_bytes: usize,
     /// Where to serve metrics.
@@ -260,7 +264,8 @@ impl Config {
             legacy_auth: self.legacy_auth,
             catalogue_bytes: self.catalogue_bytes,
         };
-        Policy { rules, rates: self.rates, registration: self.registration }
+        let (doors, announced) = (self.doors.clone(), self.announced.clone());
+        Policy { rules, rates: self.rates, registration: self.registration, doors, announced }
     }
 }
 

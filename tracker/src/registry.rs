@@ -30,7 +30,7 @@
 //! | a page of LIST_PEERS or FIND | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
 //! | the plain list in plaintext | 4,095 bytes for the whole reply while all entries fit; files share what entries leave | `file_count`; in the `cmd` dialect also `total` |
-//! | addresses a user | 8, useless ones dropped | refused by the request's parser |
+//! | addresses a user | 8, and where they lead: the table in `registry::addresses` | refused by the request's parser; dropped |
 //! | accounts whose sessions an administrator or another key ended | one number an account | |
 //! | keys whose place another one took | 1,024 | the oldest is forgotten, and its owner told less |
 //! | events of one user | 10 at once, then what became of it each 100 ms | put together |
@@ -64,7 +64,7 @@ use std::time::{Duration, Instant};
 use shared::tracker::{EventKind, InstanceId, Token};
 use shared::{Fingerprint, UserName};
 
-pub use addresses::useful_addresses;
+pub use addresses::{AddressBlock, NoAddressBlock, useful_addresses};
 pub use authority::{Authority, Claim, Denial, LoggedIn};
 pub use bindings::{FORMER_KEYS, FormerKey};
 pub use events::{Backlog, KEPT_EVENTS};

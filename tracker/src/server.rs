@@ -11,7 +11,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | connections | `--max-connections` | the quietest that nobody logged in on gives way: of the address that holds most, if that is more than the newcomer's, or after 5 s; else one `busy` line, closed |
-//! | connections from one address | `--max-connections-per-ip` | likewise |
+//! | connections from one address, or of one person behind a door | `--max-connections-per-ip` | likewise |
 //! | connections from one IPv6 network (/64) | three quarters of `--max-connections` | likewise |
 //! | memory of the kernel for one connection | 512 KiB each way | not written, not read on |
 //! | connections being told `busy` | `REFUSALS` | closed |
@@ -40,7 +40,7 @@ use tracing::{debug, error, info, warn};
 use crate::connection::{self, Budget, Context, Patience};
 use crate::service::Service;
 
-pub use places::{Full, PerAddress, Places};
+pub use places::{Full, PerAddress, Place, Places};
 
 /// Connections over the cap that are told so in full; for those beyond, the line is only tried.
 const REFUSALS: usize = 64;
@@ -142,11 +142,11 @@ pub async fn serve(mut listeners: Listeners, tracker: Tracker, shutdown: impl Fu
                         continue;
                     }
                 };
-                let (context, seat) = (context.clone(), place.seat());
+                let context = context.clone();
                 let counted = Counted::new(&service);
                 connections.spawn(async move {
-                    connection::serve(stream, remote, context, seat).await;
-                    drop((place, counted));
+                    connection::serve(stream, remote, context, place).await;
+                    drop(counted);
                 });
             }
         }

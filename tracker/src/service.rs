@@ -32,6 +32,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use shared::Fingerprint;
 use shared::tracker::{Dialect, Parsed, RejectedFiles, Request, Token, UnusableName, parse_object, seeming_dialect};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -42,7 +43,7 @@ use crate::limits::{LeftOut, Limits, Lines, Origin, Rates};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
-use crate::registry::{Files, Parts, Registry, Rules, SessionId};
+use crate::registry::{AddressBlock, Files, Parts, Registry, Rules, SessionId};
 
 use answer::Answer;
 pub(crate) use answer::encode_reason;
@@ -85,7 +86,7 @@ pub struct Service {
 }
 
 /// What the service goes by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// Of presence.
     pub rules: Rules,
@@ -93,6 +94,10 @@ pub struct Policy {
     pub rates: Rates,
     /// Who may make an account.
     pub registration: Registration,
+    /// Keys of machines through which many people come and that tell them apart.
+    pub doors: Vec<Fingerprint>,
+    /// Addresses beyond the local network that may be passed on.
+    pub announced: Vec<AddressBlock>,
 }
 
 /// Who may make an account.
@@ -110,6 +115,8 @@ struct Gate {
     rates: Rates,
     limits: Arc<Limits>,
     registration: Registration,
+    doors: Vec<Fingerprint>,
+    announced: Vec<AddressBlock>,
     legacy_lease: Duration,
 }
 
@@ -364,6 +371,7 @@ impl Service {
         match request {
             Request::ListPeers(wanted) => self.list_peers(client, id, &wanted).await,
             Request::Heartbeat { user, token } => self.heartbeat(client, user, token),
+            Request::Forwarded { person } => self.forwarded(client, &person),
             Request::Whois(whois) => self.whois(client, whois).await,
             Request::Find(find) => self.find(client, &find).await,
             Request::Subscribe { since } => self.subscribe(client, since),
@@ -410,8 +418,8 @@ impl Service {
 impl Gate {
     fn new(policy: Policy) -> Self {
         let limits = Arc::new(Limits::new(policy.rates, Instant::now()));
-        let Policy { rules, rates, registration } = policy;
-        Self { rates, limits, registration, legacy_lease: rules.legacy_lease }
+        let Policy { rules, rates, registration, doors, announced } = policy;
+        Self { rates, limits, registration, doors, announced, legacy_lease: rules.legacy_lease }
     }
 }
 

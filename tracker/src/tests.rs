@@ -3,6 +3,7 @@
 mod administration;
 mod bounds;
 mod cmd;
+mod doors;
 mod harness;
 mod legacy;
 mod protection;

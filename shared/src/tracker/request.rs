@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Dialect, ErrorCode, Features, Find, HashText, InstanceId, Token};
-use crate::limits::PASSWORD_BYTES;
+use crate::limits::{PASSWORD_BYTES, PERSON_BYTES};
 use crate::{FileName, Fingerprint, UserName};
 use fault::Fault;
 pub use fault::{RejectedFiles, UnusableName};
@@ -67,6 +67,11 @@ pub enum Request {
         /// The last event already seen.
         since: Option<u64>,
     },
+    /// Says who is behind the door that this connection comes from.
+    Forwarded {
+        /// What the door calls them.
+        person: PersonText,
+    },
     /// Changes a password.
     Passwd {
         /// Who, and the old password.
@@ -86,7 +91,12 @@ impl Request {
                 proof.token.is_some() || proof.password.is_some()
             }
             Self::Heartbeat { token, .. } => token.is_some(),
-            Self::ListPeers(_) | Self::Resume(_) | Self::Whois(_) | Self::Find(_) | Self::Subscribe { .. } => false,
+            Self::ListPeers(_)
+            | Self::Resume(_)
+            | Self::Whois(_)
+            | Self::Find(_)
+            | Self::Subscribe { .. }
+            | Self::Forwarded { .. } => false,
         }
     }
 }
@@ -103,6 +113,10 @@ pub struct Credentials {
 /// 1 to [`PASSWORD_BYTES`] bytes, never shown, and overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<Box<str>>);
+
+/// A text by which a door tells one person from others: 1 to [`PERSON_BYTES`] bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonText(Box<str>);
 
 /// Where a user says it can be reached, beside the address its socket came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -328,6 +342,18 @@ impl Password {
 
     /// The password itself.
     pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PersonText {
+    /// Takes 1 to [`PERSON_BYTES`] bytes.
+    pub fn new(text: &str) -> Option<Self> {
+        (1..=PERSON_BYTES).contains(&text.len()).then(|| Self(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

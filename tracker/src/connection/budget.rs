@@ -215,6 +215,11 @@ impl Share {
         });
     }
 
+    /// From now on counts for this origin, beginning with nothing.
+    pub fn move_to(&mut self, from: Origin) {
+        *self = self.budget.share(from);
+    }
+
     /// The request is whole: it is the tracker that takes its time now.
     pub fn is_whole(&self) {
         self.budget.with_holder(self, |holder| holder.behind_at = None);

@@ -28,7 +28,9 @@ use super::budget::Share;
 use super::ending::Ending;
 use super::outgoing::Outgoing;
 use super::{LAST_MOMENT, Patience, Seat};
+use crate::limits::Origin;
 use crate::registry::SessionId;
+use crate::server::{Full, Place};
 use crate::service::{Client, Reason, Transport, encode_reason};
 
 /// Read at once, at first and while little comes.
@@ -46,7 +48,10 @@ pub(super) struct Conversation<S> {
     objects: Objects,
     /// Of the memory for long requests.
     share: Share,
+    place: Place,
     seat: Arc<Seat>,
+    /// Where the connection is counted.
+    from: Origin,
     patience: Patience,
     stop: CancellationToken,
     events: watch::Receiver<u64>,
@@ -151,6 +156,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             if self.client.has_logged_in() || self.client.is_subscribed() {
                 self.seat.know();
             }
+            if self.client.from() != self.from && self.move_to(self.client.from()).is_err() {
+                self.last_word(&Reason::NoPlace, Some(BUSY_RETRY_MS)).await?;
+                return Ok(Some(Ending::NoPlace));
+            }
             self.outgoing.put(&mut self.stream, reply).await?;
             if self.client.transport() == Transport::Plain {
                 // The exercise's clients read a reply in one piece, and parse that.
@@ -168,6 +177,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                 }
             }
         }
+    }
+
+    /// Counts the connection for whom it turned out to be.
+    fn move_to(&mut self, from: Origin) -> Result<(), Full> {
+        self.from = from;
+        self.share.move_to(from);
+        self.place.move_to(from)
     }
 
     /// Puts the events that are due where replies are gathered; says whether there may be more.
@@ -293,7 +309,7 @@ impl<S> Conversation<S> {
         client: Client,
         objects: Objects,
         share: Share,
-        seat: Arc<Seat>,
+        place: Place,
         patience: Patience,
         stop: CancellationToken,
     ) -> Self {
@@ -301,10 +317,12 @@ impl<S> Conversation<S> {
             stream,
             events: client.service().watch_events(),
             expulsions: client.service().watch_expulsions(),
+            from: client.from(),
             client,
             objects,
             share,
-            seat,
+            seat: place.seat(),
+            place,
             patience,
             stop,
             outgoing: Outgoing::new(patience.write),

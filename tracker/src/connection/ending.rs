@@ -37,6 +37,9 @@ pub(super) enum Ending {
     /// Replies not taken.
     #[error("it didn't take its replies")]
     Unread,
+    /// No place for somebody behind a door.
+    #[error("whoever is behind the door has too many connections")]
+    NoPlace,
     /// Too many requests in a row that were refused.
     #[error("too many of its requests in a row were refused")]
     RefusedTooOften,
@@ -62,6 +65,7 @@ impl Ending {
             Self::Quiet => "quiet",
             Self::SlowRequest => "slow_request",
             Self::Unread => "unread",
+            Self::NoPlace => "no_place",
             Self::RefusedTooOften => "refused_too_often",
             Self::Refused(_) => "no_request",
             Self::Broken(_) => "broken",

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use shared::Fingerprint;
 use shared::limits::LEGACY_LEASE;
 use tracing::level_filters::LevelFilter;
 
 use super::{Config, data_folder, listeners};
 use crate::limits::Rates;
+use crate::registry::AddressBlock;
 use crate::server::PerAddress;
 use crate::service::Registration;
 
@@ -191,7 +193,17 @@ struct Options {
     #[arg(long, value_name = "WHO", default_value = "open")]
     registration: RegistrationArg,
 
-    /// Memory that the list of all users' files may take
+    /// Key of a machine through which many people come, or of several: the people behind it are counted each for themselves
+    ///
+    /// It shows the key by its certificate in TLS, and names each person with FORWARDED.
+    #[arg(long, value_name = "FINGERPRINT", value_delimiter = ',')]
+    trusted_door: Vec<Fingerprint>,
+
+    /// Addresses beyond the local network at which peers may be found, or several: `peer serve --announce` names them
+    #[arg(long, value_name = "NET", value_delimiter = ',')]
+    allow_announce: Vec<AddressBlock>,
+
+    /// Memory that the list of all users' files may take; the fuller it is, the less one user or address may have of it
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     max_catalogue_mib: u32,
 
@@ -263,6 +275,8 @@ impl Args {
                 RegistrationArg::Open => Registration::Open,
                 RegistrationArg::Closed => Registration::Closed,
             },
+            doors: options.trusted_door.clone(),
+            announced: options.allow_announce.clone(),
             catalogue_bytes: count(options.max_catalogue_mib).saturating_mul(1 << 20),
             metrics: options.metrics,
             mdns: !options.no_mdns,

@@ -41,6 +41,7 @@ impl Live {
         // Taken apart, so that what is added to it is not forgotten here, or in the policy.
         let Config { listen: _, data_folder: _, metrics: _, mdns: _, .. } = &config;
         let Config { legacy_ttl: _, legacy_auth: _, rates: _, registration: _, catalogue_bytes: _, .. } = &config;
+        let Config { doors: _, announced: _, .. } = &config;
         let Config { max_connections, per_address, .. } = config;
         self.service.set_policy(config.policy());
         self.places.set_limits(affordable(max_connections), per_address);
@@ -79,6 +80,8 @@ mod tests {
         let other = |key: &str| match key {
             "listen" | "metrics" => format!("--{key}=127.0.0.1:1"),
             "registration" => format!("--{key}=closed"),
+            "trusted-door" => format!("--{key}={}", "ab".repeat(32)),
+            "allow-announce" => format!("--{key}=192.0.2.0/24"),
             "log" => format!("--{key}=error"),
             "log-format" => format!("--{key}=json"),
             "data-dir" => format!("--{key}=elsewhere"),

@@ -108,6 +108,21 @@ impl Places {
 }
 
 impl Place {
+    /// Counts the connection for this origin from now on, which its client turned out to be at.
+    ///
+    /// # Errors
+    /// [`Full`], and then it has no place any more.
+    pub fn move_to(&mut self, from: Origin) -> Result<(), Full> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else has the place already.
+        if taken.remove(self.number, self.from).is_none() {
+            return Ok(());
+        }
+        taken.full(from).map_or(Ok(()), Err)?;
+        (self.number, self.from) = (taken.add(from, Arc::clone(&self.seat)), from);
+        Ok(())
+    }
+
     /// For the connection that has it.
     pub fn seat(&self) -> Arc<Seat> {
         Arc::clone(&self.seat)
@@ -229,6 +244,23 @@ mod tests {
         places.set_limits(9, PerAddress { elsewhere: 3, loopback: 4 });
         held.push(from("10.0.0.2").unwrap());
         held.clear();
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn people_behind_a_door_have_places_of_their_own() {
+        let now = Instant::now();
+        let places = Places::new(100, PerAddress { elsewhere: 2, loopback: 100 });
+        let person = |name: &str| Origin::behind(shared::Fingerprint::from_bytes([7; 32]), name);
+        let mut all = Vec::new();
+        for name in ["ana", "bia", "ana", "bia", "caio"] {
+            let mut place = places.take(ip("10.0.0.1"), now).unwrap();
+            place.move_to(person(name)).unwrap();
+            all.push(place);
+        }
+        let mut third = places.take(ip("10.0.0.1"), now).unwrap();
+        assert_eq!(third.move_to(person("ana")), Err(Full::FromThere));
+        drop((all, third));
         assert!(is_empty(&places));
     }
 

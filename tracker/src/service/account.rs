@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use shared::account_name::NewUserName;
-use shared::tracker::{Credentials, LoginReply, Password, Presence, PresentElsewhere, UnusableName};
+use shared::tracker::{Credentials, LoginReply, Password, PersonText, Presence, PresentElsewhere, UnusableName};
 use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
@@ -155,6 +155,21 @@ impl Service {
         Ok(Answer::LoggedIn { reply, again: true })
     }
 
+    /// From now on the connection is that of the person whom the door calls so.
+    pub(super) fn forwarded(&self, client: &mut Client, person: &PersonText) -> Answered {
+        let door = match client.transport() {
+            Transport::Plain => return Err(Reason::NeedsTls.into()),
+            // Nobody comes through two doors: a person's connection shows no certificate.
+            Transport::Tls => return Err(Reason::NeedsCertificate.into()),
+            Transport::Certified(fingerprint) => fingerprint,
+        };
+        if !self.gate().doors.contains(&door) || client.has_logged_in() || client.is_subscribed() {
+            return Err(Reason::NoDoor.into());
+        }
+        client.forward(door, person);
+        Ok(Answer::Forwarded)
+    }
+
     pub(super) async fn passwd(
         &self,
         client: &mut Client,
@@ -264,7 +279,7 @@ impl Service {
             ip,
             from: client.from(),
             port: presence.port.map(Into::into),
-            addresses: useful_addresses(&presence.addresses, ip),
+            addresses: useful_addresses(&presence.addresses, ip, &self.gate().announced),
             token,
             binding,
             at: LoginTime::at(SystemTime::now()),

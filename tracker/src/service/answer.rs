@@ -36,6 +36,7 @@ pub(super) enum Answer {
         user: UserName,
         was_present: bool,
     },
+    Forwarded,
     Alive(HeartbeatReply),
     Binding(WhoisReply),
     Found(FindReply),
@@ -53,9 +54,11 @@ impl Answer {
             Self::Peers { head, fields } => return Ok(Reply::List { head, fields }),
             Self::LoggedIn { reply, .. } if dialect == Dialect::Action => line(dialect, id, &text, &reply),
             // Clients that say cmd have no use for a token.
-            Self::Registered(_) | Self::LoggedIn { .. } | Self::PasswordChanged | Self::LoggedOut { .. } => {
-                line(dialect, id, &text, &Empty {})
-            }
+            Self::Registered(_)
+            | Self::LoggedIn { .. }
+            | Self::PasswordChanged
+            | Self::LoggedOut { .. }
+            | Self::Forwarded => line(dialect, id, &text, &Empty {}),
             Self::Files { count, left_out, .. } => {
                 line(dialect, id, &text, &CountReply { count, left_out: left_out.count() })
             }
@@ -85,6 +88,7 @@ impl Answer {
             Self::Peers { .. } => String::new(),
             Self::LoggedOut { user, was_present: true } => format!("goodbye, {user}"),
             Self::LoggedOut { user, was_present: false } => format!("{user} was not online"),
+            Self::Forwarded => "you are somebody behind this door now".to_owned(),
             Self::Alive(_) => "still here".to_owned(),
             Self::Binding(_) => "found".to_owned(),
             Self::Found(reply) if reply.files.len() == 1 => "1 file found".to_owned(),
@@ -109,6 +113,7 @@ impl Answer {
             Self::Peers { .. } => String::new(),
             Self::LoggedOut { was_present: true, .. } => "Logout realizado com sucesso".to_owned(),
             Self::LoggedOut { user, was_present: false } => format!("{user} não estava online"),
+            Self::Forwarded => "Esta conexão agora é de uma pessoa atrás desta porta".to_owned(),
             Self::Alive(_) => "Heartbeat recebido".to_owned(),
             Self::Binding(_) => "Encontrado".to_owned(),
             Self::Found(reply) => format!("Arquivos encontrados: {}", reply.files.len()),

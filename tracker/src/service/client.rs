@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::tracker::{Dialect, ErrorCode, Features, Proof};
+use shared::tracker::{Dialect, ErrorCode, Features, PersonText, Proof};
 use shared::{Fingerprint, UserName};
 use tracing::info;
 
@@ -110,7 +110,7 @@ impl Client {
     pub fn refused(&mut self, action: Option<&'static str>, code: ErrorCode, took: Duration) {
         self.refusals.note(Some(code));
         self.service.metrics().answered(action, code.as_str(), took);
-        if self.service.lines().may_tell(self.ip, code.as_str()) {
+        if code != ErrorCode::NotFound && self.service.lines().may_tell(self.ip, code.as_str()) {
             info!(ip = %self.ip, action = action.unwrap_or("?"), %code, "refused");
         }
     }
@@ -119,6 +119,12 @@ impl Client {
     pub(super) fn granted(&mut self, action: Option<&'static str>, took: Duration) {
         self.refusals.note(None);
         self.service.metrics().answered(action, "ok", took);
+    }
+
+    /// From now on stands for the person whom this door calls so, and for no certificate.
+    pub(super) fn forward(&mut self, door: Fingerprint, person: &PersonText) {
+        self.from = Origin::behind(door, person.as_str());
+        self.transport = Transport::Tls;
     }
 
     /// Returns the dialect of the last request; what shows no dialect of its own is answered in it.

@@ -19,6 +19,8 @@ pub(crate) enum Reason {
     CutOff,
     SlowRequest,
     RefusedTooOften,
+    /// There is no place for the connection of somebody behind a door.
+    NoPlace,
     /// There is no memory for a long request.
     ManyLongRequests,
     /// A long request that didn't come on gave its memory to others.
@@ -46,6 +48,8 @@ pub(crate) enum Reason {
     /// The action is for those with a certificate.
     NeedsTls,
     NeedsCertificate,
+    /// The certificate's key is no door's, or the connection is somebody's already.
+    NoDoor,
     NoAccountOfKey,
     /// The key was this account's once.
     MovedAway {
@@ -95,7 +99,7 @@ impl Reason {
             Self::RefusedTooOften | Self::TooOften(_) => ErrorCode::RateLimited,
             Self::UnusableName(_) => ErrorCode::InvalidUser,
             Self::NameTaken { .. } | Self::NameLike { .. } => ErrorCode::UserExists,
-            Self::RegistrationClosed | Self::NotUser(_) | Self::ForeignToken => ErrorCode::Forbidden,
+            Self::RegistrationClosed | Self::NotUser(_) | Self::ForeignToken | Self::NoDoor => ErrorCode::Forbidden,
             Self::WrongPassword => ErrorCode::AuthFailed,
             Self::KeyOf(_) | Self::KeyTaken | Self::TiedToKey(_) | Self::TiedToComputer(_) => ErrorCode::KeyMismatch,
             Self::TlsRequired(_) | Self::NeedsTls => ErrorCode::TlsRequired,
@@ -109,6 +113,7 @@ impl Reason {
             Self::NotBound | Self::NobodyLike(_) => ErrorCode::NotFound,
             Self::ManyLongRequests
             | Self::GaveWay
+            | Self::NoPlace
             | Self::ManyLists
             | Self::CatalogueFull
             | Self::CataloguePart
@@ -206,12 +211,14 @@ impl Reason {
             Self::SlowRequest => "the request took too long to arrive",
             Self::RefusedTooOften => "too many requests in a row were refused",
             Self::ManyLongRequests => "too many long requests are on their way",
+            Self::NoPlace => "there are too many connections of this person",
             Self::GaveWay => "the request came too slowly while others waited for its memory",
             Self::RegistrationClosed => "registration is closed: ask the administrator for an account",
             Self::WrongPassword => "wrong user or password",
             Self::KeyTaken => "this certificate already belongs to another account",
             Self::NeedsTls => "this action needs TLS with a client certificate",
             Self::NeedsCertificate => "this action needs a client certificate",
+            Self::NoDoor => "this key is no trusted door, or the connection is somebody's already",
             Self::NoAccountOfKey => "no account is bound to this certificate",
             Self::NoSession => "log in first, or send the token",
             Self::ForeignToken => "that token is somebody else's",
@@ -298,12 +305,14 @@ impl Reason {
             Self::SlowRequest => "o pedido demorou demais para chegar",
             Self::RefusedTooOften => "pedidos recusados demais, um depois do outro",
             Self::ManyLongRequests => "pedidos longos demais estão a caminho",
+            Self::NoPlace => "conexões demais desta pessoa",
             Self::GaveWay => "o pedido chegou devagar demais enquanto outros esperavam pela memória dele",
             Self::RegistrationClosed => "o registro está fechado: peça uma conta a quem administra o servidor",
             Self::WrongPassword => "Usuário ou senha incorretos",
             Self::KeyTaken => "esse certificado já é de outra conta",
             Self::NeedsTls => "esse comando precisa de TLS com um certificado de cliente",
             Self::NeedsCertificate => "esse comando precisa de um certificado de cliente",
+            Self::NoDoor => "essa chave não é de uma porta de confiança, ou a conexão já é de alguém",
             Self::NoAccountOfKey => "nenhuma conta está ligada a esse certificado",
             Self::NoSession => "faça LOGIN primeiro, ou informe user",
             Self::ForeignToken => "esse token é de outra pessoa",

@@ -35,6 +35,8 @@ pub(crate) const POLICY: Policy = Policy {
     rules: RULES,
     rates: Rates { logins: NonZeroU32::new(20), registrations: NonZeroU32::new(100) },
     registration: Registration::Open,
+    doors: Vec::new(),
+    announced: Vec::new(),
 };
 
 const PER_ADDRESS: PerAddress = PerAddress { elsewhere: 100, loopback: usize::MAX };
@@ -84,7 +86,7 @@ impl World {
     ) -> Self {
         let store = SqliteStore::open(&folder.path().join("db")).unwrap();
         let memory = Memory::open(&folder.path().join("presence.db")).unwrap();
-        let service = Arc::new(Service::start(policy, Accounts::start(store).unwrap(), memory).await.unwrap());
+        let service = Arc::new(Service::start(policy.clone(), Accounts::start(store).unwrap(), memory).await.unwrap());
         let identity = Identity::generate().unwrap();
         let tls = Arc::new(certs::tracker_server(&identity).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -11,8 +11,9 @@ use crate::connection::Patience;
 use crate::limits::Rates;
 use crate::service::{Policy, Registration};
 
-const STRICT: Policy =
-    Policy { rates: Rates { logins: NonZeroU32::new(4), registrations: NonZeroU32::new(2) }, ..POLICY };
+fn strict() -> Policy {
+    Policy { rates: Rates { logins: NonZeroU32::new(4), registrations: NonZeroU32::new(2) }, ..POLICY }
+}
 
 fn wrong(user: &str) -> String {
     login(user).replace("s3nha", "wrong")
@@ -20,7 +21,7 @@ fn wrong(user: &str) -> String {
 
 #[tokio::test]
 async fn guesses_are_limited_where_they_come_from_and_nowhere_else() {
-    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    let world = World::with_policy(strict(), Patience::default(), 100).await;
     let mut here = world.plain().await;
     for user in ["alice", "bob"] {
         assert_eq!(here.code(&register(user)).await, "ok");
@@ -45,7 +46,7 @@ async fn guesses_are_limited_where_they_come_from_and_nowhere_else() {
 
 #[tokio::test]
 async fn a_class_behind_one_address_goes_on_while_one_of_it_guesses() {
-    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    let world = World::with_policy(strict(), Patience::default(), 100).await;
     let mut conn = world.plain().await;
     for user in ["alice", "bob", "carol"] {
         conn.code(&register(user)).await;
@@ -61,7 +62,7 @@ async fn a_class_behind_one_address_goes_on_while_one_of_it_guesses() {
 
 #[tokio::test]
 async fn many_guesses_at_once_win_nothing() {
-    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    let world = World::with_policy(strict(), Patience::default(), 100).await;
     world.once(&register("bob")).await;
     let mut guesses = JoinSet::new();
     for _ in 0..40 {
@@ -76,7 +77,7 @@ async fn many_guesses_at_once_win_nothing() {
 
 #[tokio::test]
 async fn registrations_are_limited_by_address() {
-    let world = World::with_policy(STRICT, Patience::default(), 100).await;
+    let world = World::with_policy(strict(), Patience::default(), 100).await;
     let mut here = world.plain().await;
     for n in 0..10 {
         assert_eq!(here.code(&register(&format!("u{n}"))).await, "ok");

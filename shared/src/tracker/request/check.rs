@@ -12,13 +12,14 @@ use super::fault::{Fault, FieldFault, FileFault, RejectedFiles, UnusableName, to
 use super::fields::{Fields, FileFields, FileItem, FileItems, Key};
 use super::loose::{Loose, NotUnicode, Unfit};
 use super::{
-    Credentials, FilesMode, ListPeers, Password, Presence, Proof, RegisterFiles, Request, SharedFile, Whois, shortened,
+    Credentials, FilesMode, ListPeers, Password, PersonText, Presence, Proof, RegisterFiles, Request, SharedFile,
+    Whois, shortened,
 };
 use crate::UserName;
 use crate::limits::{ADDRESSES_PER_USER, FILE_SIZE, FILES_PER_USER};
 use crate::tracker::{Dialect, Features, Find, HashText, InstanceId, Token, Wanted, Words};
 
-const ACTIONS: [&str; 11] = [
+const ACTIONS: [&str; 12] = [
     "REGISTER",
     "LOGIN",
     "REGISTER_FILES",
@@ -30,6 +31,7 @@ const ACTIONS: [&str; 11] = [
     "FIND",
     "SUBSCRIBE",
     "PASSWD",
+    "FORWARDED",
 ];
 /// Those of them that the exercise has.
 const OF_THE_EXERCISE: usize = 6;
@@ -111,6 +113,7 @@ impl<'a> Fields<'a, FileItems<'a>> {
             "PASSWD" => {
                 Request::Passwd { credentials: self.credentials()?, new_password: self.password(Key::NewPassword)? }
             }
+            "FORWARDED" => Request::Forwarded { person: self.person()? },
             _ => return Err(Fault::NoRooms),
         };
         Ok((request, RejectedFiles::default()))
@@ -160,6 +163,11 @@ impl<'a> Fields<'a, FileItems<'a>> {
     fn password(&self, key: Key) -> Checked<Password> {
         let text = self.text(key)?.ok_or(Fault::Missing(key))?;
         Password::new(&text).ok_or(Fault::Password)
+    }
+
+    fn person(&self) -> Checked<PersonText> {
+        let text = self.given(Key::For)?.ok_or(Fault::Missing(Key::For))?;
+        PersonText::new(&text).ok_or(Fault::Field(Key::For, FieldFault::NotAPerson))
     }
 
     fn token(&self) -> Checked<Option<Token>> {

@@ -4,7 +4,9 @@ use super::fields::Key;
 use super::{Refusal, shortened};
 use crate::UserName;
 use crate::account_name::{NewUserName, Reason, UserNameError};
-use crate::limits::{FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, HASH_TEXT_CHARS, PASSWORD_BYTES};
+use crate::limits::{
+    FILE_NAME_BYTES, FILE_SIZE, FILES_PER_USER, FIND_WORDS, HASH_TEXT_CHARS, PASSWORD_BYTES, PERSON_BYTES,
+};
 use crate::names::NameError;
 use crate::tracker::{Dialect, ErrorCode};
 
@@ -54,6 +56,7 @@ pub(super) enum FieldFault {
     NotAName(NameError),
     NotAHash,
     NotWords,
+    NotAPerson,
     /// Something that only this tracker's own replies could have held; the reason is English.
     Other(String),
 }
@@ -198,6 +201,7 @@ impl FieldFault {
             Self::NotAName(why) => why.to_string(),
             Self::NotAHash => format!("at most {HASH_TEXT_CHARS} characters, no controls"),
             Self::NotWords => format!("1 to {FIND_WORDS} words of letters and digits, {FILE_NAME_BYTES} bytes in all"),
+            Self::NotAPerson => format!("1 to {PERSON_BYTES} bytes"),
             Self::Other(why) => why.clone(),
         }
     }
@@ -217,6 +221,7 @@ impl FieldFault {
             Self::NotWords => {
                 format!("de 1 a {FIND_WORDS} palavras de letras e dígitos, no máximo {FILE_NAME_BYTES} bytes")
             }
+            Self::NotAPerson => format!("de 1 a {PERSON_BYTES} bytes"),
             Self::Other(_) => "não serve".to_owned(),
         }
     }

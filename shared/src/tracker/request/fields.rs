@@ -37,6 +37,7 @@ pub(super) enum Key {
     Features,
     Instance,
     Yields,
+    For,
 }
 
 /// The fields of one object. Their values stay text until an action uses them; of several of one name the
@@ -95,7 +96,7 @@ impl<'a, F> Fields<'a, F> {
 }
 
 impl Key {
-    const COUNT: usize = Self::Yields as usize + 1;
+    const COUNT: usize = Self::For as usize + 1;
 
     /// Returns the field's name as this dialect has it.
     pub(super) const fn name(self, dialect: Dialect) -> &'static str {
@@ -126,6 +127,7 @@ impl Key {
             Self::Features => "features",
             Self::Instance => "instance",
             Self::Yields => "yields",
+            Self::For => "for",
         }
     }
 
@@ -160,6 +162,7 @@ impl Key {
             "features" => Self::Features,
             "instance" => Self::Instance,
             "yields" => Self::Yields,
+            "for" => Self::For,
             _ => return None,
         })
     }

@@ -335,6 +335,8 @@ fn refusals_carry_the_right_code() {
         (r#"{"action":"WHOIS"}"#, ErrorCode::BadRequest),
         (r#"{"action":"WHOIS","fingerprint":"12"}"#, ErrorCode::BadRequest),
         (r#"{"action":"LOGOUT","user":"a","token":"short"}"#, ErrorCode::BadRequest),
+        (r#"{"action":"FORWARDED"}"#, ErrorCode::BadRequest),
+        (r#"{"action":"FORWARDED","for":""}"#, ErrorCode::BadRequest),
     ] {
         assert_eq!(refused(text), code, "{text}");
     }
@@ -386,6 +388,7 @@ fn requests() -> impl Strategy<Value = Request> {
         user().prop_map(|user| Request::Whois(Whois::User(user))),
         user().prop_map(|user| Request::Whois(Whois::Like(user))),
         proptest::option::of(any::<u64>()).prop_map(|since| Request::Subscribe { since }),
+        ".{1,30}".prop_map(|text| Request::Forwarded { person: PersonText::new(&text).unwrap() }),
         (credentials(), password())
             .prop_map(|(credentials, new_password)| Request::Passwd { credentials, new_password }),
     ]

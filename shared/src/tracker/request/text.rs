@@ -47,6 +47,10 @@ impl Serialize for Request {
                 presence.write(&mut map)?;
                 map.serialize_entry("features", &Features::all())?;
             }
+            Self::Forwarded { person } => {
+                map.serialize_entry("action", "FORWARDED")?;
+                map.serialize_entry("for", person.as_str())?;
+            }
             Self::Heartbeat { user, token } => {
                 map.serialize_entry("action", "HEARTBEAT")?;
                 entry(&mut map, "user", user.as_ref())?;
