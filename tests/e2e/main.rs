@@ -31,6 +31,7 @@ mod file_systems;
 mod first_contact;
 mod full_view;
 mod history;
+mod hostile_addresses;
 mod hostile_caller;
 mod hostile_discovery;
 mod hostile_links;

@@ -54,6 +54,11 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// The tracker doesn't tell others of the address at which the user wants to be found.
+    AddressDropped {
+        /// Which.
+        address: SocketAddr,
+    },
     /// Somebody else came or went.
     Presence {
         /// Who.

@@ -30,6 +30,10 @@ pub fn event_line(event: &Event) -> Option<String> {
                 safe_line(why)
             )
         }
+        Event::AddressDropped { address } => format!(
+            "the tracker does not tell others of {address}: whoever runs it allows that with `tracker --allow-announce {}`",
+            address.ip()
+        ),
         Event::Presence { user, online: true } => format!("{user} is online"),
         Event::Presence { user, online: false } => format!("{user} went offline"),
         Event::Received { from, message, .. } => message_line(from.as_str(), &message.text),

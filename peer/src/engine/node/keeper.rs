@@ -135,6 +135,8 @@ pub(super) struct Keeper {
     seen_at: Option<(IpAddr, Option<NonZeroU16>)>,
     displaced: Option<Displacement>,
     list_retry: ListRetry,
+    /// Whether the user was told that others don't hear of the address that was named.
+    has_told_dropped: bool,
     /// The user wants to be online here, whatever is elsewhere: not heeded yet.
     is_told: bool,
 }
@@ -320,6 +322,7 @@ impl Keeper {
             seen_at: None,
             displaced: None,
             list_retry: ListRetry::default(),
+            has_told_dropped: false,
             is_told: true,
         };
         (keeper, handle)
@@ -421,6 +424,7 @@ impl Keeper {
             self.displaced_by(Elsewhere { ip: present.ip, since: Some(since) });
             return Ok(None);
         }
+        self.look_at_announcement(link, reply.observed_ip).await?;
         let listing = self.register_shares(link).await?;
         let address = match self.forwarded {
             Some(Forwarded { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
@@ -428,6 +432,25 @@ impl Keeper {
         };
         (self.displaced, self.is_told, self.seen_at) = (None, false, Some((reply.observed_ip, port)));
         Ok(Some(Appeared { address, listing }))
+    }
+
+    /// Looks whether others are told of the address that the user named, and says so once when they are not.
+    async fn look_at_announcement(&mut self, link: &mut TrackerLink, observed: IpAddr) -> Result<(), Error> {
+        let Some(Forwarded { ip: Some(ip), port }) = self.forwarded.filter(|_| !self.has_told_dropped) else {
+            return Ok(());
+        };
+        let named = SocketAddr::new(ip.to_canonical(), port.get());
+        if observed.to_canonical() == named.ip() {
+            return Ok(());
+        }
+        let only = ListPeers { user: Some(self.me.user.clone()), with_files: Some(false), ..ListPeers::default() };
+        let listed: Peers = link.call(&Request::ListPeers(only)).await?;
+        let is_listed = listed.peers.iter().any(|entry| entry.user == self.me.user && entry.addresses.contains(&named));
+        if !is_listed {
+            self.has_told_dropped = true;
+            self.events.send(Event::AddressDropped { address: named });
+        }
+        Ok(())
     }
 
     /// Tells the tracker what is shared. A list that it refuses is tried again later, and is no error.
