@@ -125,7 +125,7 @@
 //!   [{"name", "size", "hash"}], "file_count"?}}, "total"?}`. `porta` is 0 when there is none; `login_time` is
 //!   `2024-05-31T13:05:09` in the tracker's local time; `files` may be `[]`.
 //! * Without fields (`"with_files": false` aside) that list is always below 4,096 bytes, also over TLS: beyond what fits
-//!   it has those who logged in last, and says `total`. Files share what entries leave as they do in plaintext; where
+//!   it has those who logged in last, the addresses they come from in turn, and says `total`. Files share what entries leave as they do in plaintext; where
 //!   not even counts have room `file_count` is missing. 24 peers always fit: with names of 32 bytes they take 3,842
 //!   bytes with the longest IPv6 addresses (where not all counts have room) and 3,266 with IPv4 addresses. A list
 //!   that was asked for with any other field has pages.

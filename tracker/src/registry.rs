@@ -21,6 +21,8 @@
 //! | presence | 90 s without a word; legacy: `--legacy-ttl` | absent, files forgotten, `offline` |
 //! | presence after its connection dropped | 10 s; legacy: unchanged | as above |
 //! | sessions a user is present with | 1 | the older one is over |
+//! | users present from one origin, this machine itself apart | 1,024; 16 times as many from one IPv6 network (/64) | `busy` |
+//! | sessions from one origin | those of its connections, see `service` | |
 //! | files a user | 100,000 | `too_large`, nothing changed |
 //! | memory of all files of all users, their texts and words as they were allocated, of lists that have changed while somebody is still reading them, and of pages made for one asker | `--max-catalogue-mib` | `busy`, nothing changed; lists that shrink are taken |
 //! | the part of it that a user, an origin and an IPv6 network have | the table in `registry::room` | `busy` |
@@ -29,7 +31,7 @@
 //! | FIND between two turns of others, the lock not held | about 32,768 names and words looked at | others have their turn, then the next |
 //! | a page of LIST_PEERS or FIND | 256 KiB (one entry more than fits in any case) | the page ends, `next` |
 //! | files of one user listed by name or hash | 1,000 | `file_count` says how many there are |
-//! | the plain list in plaintext | 4,095 bytes for the whole reply while all entries fit; files share what entries leave | `file_count`; in the `cmd` dialect also `total` |
+//! | the plain list in plaintext | 4,095 bytes for the whole reply while all entries fit; files share what entries leave | `file_count`; in the `cmd` dialect also `total`, and origins take turns |
 //! | addresses a user | 8, and where they lead: the table in `registry::addresses` | refused by the request's parser; dropped |
 //! | accounts whose sessions an administrator or another key ended | one number an account | |
 //! | keys whose place another one took | 1,024 | the oldest is forgotten, and its owner told less |
@@ -48,6 +50,7 @@ mod instances;
 mod listing;
 mod login_time;
 mod memory;
+mod recent;
 mod room;
 mod segments;
 mod sessions;
@@ -78,9 +81,15 @@ pub use sessions::{BindingMoved, Ended, SessionId};
 use crate::limits::Origin;
 use events::EventLog;
 use memory::Marks;
+use recent::RecentLogins;
 use room::{CatalogueRoom, ListSize};
 use segments::Segments;
-use sessions::Session;
+use sessions::{Session, TokenKey};
+
+/// Users who are present from one origin.
+const PRESENT_AT_ORIGIN: usize = 1024;
+/// Users who are present from one IPv6 network.
+const PRESENT_IN_NETWORK: usize = 16 * PRESENT_AT_ORIGIN;
 
 /// How long presence lasts, and whether an IP address proves anything.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +133,7 @@ pub struct Registry {
     rules: Rules,
     present: BTreeMap<UserName, Present>,
     sessions: HashMap<SessionId, Session>,
-    tokens: HashMap<Token, SessionId>,
+    tokens: HashMap<TokenKey, SessionId>,
     deadlines: BTreeSet<(Instant, UserName)>,
     bindings: HashMap<UserName, Fingerprint>,
     owners: HashMap<Fingerprint, UserName>,
@@ -135,8 +144,7 @@ pub struct Registry {
     segments: Segments,
     /// The same without files, as those have it who come in plaintext.
     compact_segments: Segments,
-    /// Those who are present, the one who logged in last at the end.
-    recent: BTreeMap<SessionId, UserName>,
+    recent: RecentLogins,
     last_session: u64,
     /// The newest session at the time that a user was last expelled.
     expelled: HashMap<UserName, SessionId>,
@@ -191,7 +199,7 @@ impl Registry {
             events: EventLog::new(first_event),
             segments: Segments::new(View::Full),
             compact_segments: Segments::new(View::Compact),
-            recent: BTreeMap::new(),
+            recent: RecentLogins::default(),
             last_session: 0,
             expelled: HashMap::new(),
             last_expulsion: SessionId::default(),
@@ -264,7 +272,7 @@ impl Registry {
             head,
         };
         self.present.insert(user.clone(), present);
-        self.recent.insert(session, user.clone());
+        self.recent.add(from, session, user.clone());
         self.segments.added(&user, &self.present);
         self.compact_segments.added(&user, &self.present);
         if !bound {
@@ -325,6 +333,15 @@ impl Registry {
         self.present.contains_key(user)
     }
 
+    /// Whether the user may become present from there: not when too many others are.
+    pub fn has_place_for(&self, user: &UserName, from: Origin) -> bool {
+        let is_here = self.present.get(user).is_some_and(|present| present.from == from);
+        let in_network = from.network().map_or(0, |network| self.recent.count_in(network));
+        let is_free = self.recent.count(from) < PRESENT_AT_ORIGIN && in_network < PRESENT_IN_NETWORK;
+        // Proxies and forwarders come from this machine.
+        is_here || from.is_loopback() || is_free
+    }
+
     /// The session the user is present by.
     pub fn presence(&self, user: &UserName) -> Option<SessionId> {
         self.present.get(user).map(|present| present.session)
@@ -378,7 +395,7 @@ impl Registry {
         let present = self.present.remove(user)?;
         self.segments.removed(user);
         self.compact_segments.removed(user);
-        self.recent.remove(&present.session);
+        self.recent.remove(present.from, present.session);
         self.room.replace(present.from, present.files.size(), ListSize::default());
         self.discard(present.files.clone());
         if !present.bound

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use shared::tracker::EventKind;
 use shared::{Fingerprint, UserName};
 
+use super::sessions::TokenKey;
 use super::{Registry, SessionId};
 
 /// Keys that are remembered after others took their place.
@@ -96,9 +97,11 @@ impl Registry {
         let session = session?;
         self.last_session += 1;
         let renewed = self.newest_session();
-        self.tokens.insert(session.token, renewed);
+        self.tokens.insert(TokenKey::from(&session.token), renewed);
         self.sessions.insert(renewed, session);
         if let Some(present) = self.present.get_mut(user).filter(|_| is_presence) {
+            self.recent.remove(present.from, present.session);
+            self.recent.add(present.from, renewed, user.clone());
             present.session = renewed;
         }
         Some(renewed)

@@ -1,8 +1,9 @@
 //! Lists of peers that fit into so many bytes: the readers of the exercise's clients take a reply in one piece of 4,096.
 //!
 //! ```text
-//! entries, newest login first ─► counts of files ─► files, one of each peer in turn ─► ordered by name
-//!            while there is room       while there is room        while there is room
+//! entries, origins in turn, ─► counts of files ─► files, one of each peer in turn ─► ordered by name
+//! newest login first
+//!    while there is room      while there is room        while there is room
 //! ```
 
 use std::borrow::Cow;
@@ -43,11 +44,12 @@ struct Entry<'a> {
 type FileTexts<'a> = Box<dyn Iterator<Item = &'a [u8]> + 'a>;
 
 impl Registry {
-    /// Returns the entries of those who logged in last, as many as fit into `room` bytes, and what of their files does.
+    /// Returns the entries of those who logged in last, origins in turn, as many as fit into `room` bytes, and what of
+    /// their files does.
     pub(super) fn bounded_list(&self, view: View, room: usize, with_files: bool) -> BoundedList {
         let mut left = room;
         let mut entries = Vec::new();
-        for user in self.recent.values().rev() {
+        for user in self.recent.in_turn() {
             let Some(present) = self.present.get(user) else { continue };
             let entry = Entry::new(view, user, present, with_files);
             // The comma before it.

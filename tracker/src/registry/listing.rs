@@ -123,7 +123,7 @@ impl Registry {
         self.compact_segments.list(&self.present, &self.room.account(asker))
     }
 
-    /// Returns as many of those who logged in last as there is room for, and their files.
+    /// Returns as many of those who logged in last as there is room for, origins in turn, and their files.
     fn cmd_list(&self, room: usize, with_files: bool) -> Parts {
         let total = self.present.len();
         let list_with = |end: Vec<u8>| {

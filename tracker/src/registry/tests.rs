@@ -401,6 +401,21 @@ fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
 }
 
 #[test]
+fn many_accounts_at_one_origin_are_bounded() {
+    let mut world = World::new(RULES);
+    for n in 0..PRESENT_AT_ORIGIN {
+        let user = format!("m{n}");
+        assert!(world.registry.has_place_for(&name(&user), from_ip(ALICE_IP)));
+        world.login(&user, ALICE_IP);
+    }
+    assert!(!world.registry.has_place_for(&name("one-more"), from_ip(ALICE_IP)));
+    assert!(world.registry.has_place_for(&name("m7"), from_ip(ALICE_IP)), "who is there may come again");
+    assert!(world.registry.has_place_for(&name("one-more"), from_ip(BOB_IP)));
+    world.registry.logout(&name("m7"));
+    assert!(world.registry.has_place_for(&name("one-more"), from_ip(ALICE_IP)));
+}
+
+#[test]
 fn who_changes_all_the_time_is_stored_after_those_who_waited() {
     let mut world = World::new(RULES);
     for user in ["a", "b", "zed"] {
@@ -509,6 +524,7 @@ proptest! {
             prop_assert_eq!(registry.has_legacy_from(from_ip(ALICE_IP)), legacy > 0);
             prop_assert_eq!(registry.present.len(), registry.sessions.len());
             prop_assert_eq!(registry.tokens.len(), registry.sessions.len());
+            prop_assert_eq!(registry.recent.len(), registry.present.len());
             prop_assert_eq!(registry.owners.len(), registry.bindings.len());
             for (user, present) in &registry.present {
                 prop_assert!(registry.deadlines.contains(&(present.queued, user.clone())));

@@ -115,6 +115,32 @@ fn beyond_what_fits_the_exercise_s_dialect_lists_who_came_last_and_ours_everybod
 }
 
 #[test]
+fn many_accounts_at_one_address_push_nobody_out() {
+    let mut world = World::new(RULES);
+    for n in 0..20 {
+        world.login(&format!("honest-{n}"), [10, 0, 1, n]);
+    }
+    for n in 0..500 {
+        world.login(&format!("{n:0>32}"), ALICE_IP);
+    }
+    let (list, _) = world.ready(View::Cmd, ROOM);
+    let listed = list["peers"].as_object().unwrap();
+    assert_eq!((0..20).filter(|n| listed.contains_key(&format!("honest-{n}"))).count(), 20);
+    assert!(listed.len() > 24, "{}", listed.len());
+}
+
+#[test]
+fn whoever_changed_the_password_is_listed_once() {
+    let mut world = World::new(RULES);
+    let session = world.login("bob", BOB_IP);
+    world.registry.expel_others(&name("bob"), Some(session)).unwrap();
+    world.registry.logout(&name("bob"));
+    world.login("bob", BOB_IP);
+    let (list, _) = world.ready(View::Compact, ROOM);
+    assert_eq!(list["peers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn golden_entries() {
     let mut world = World::new(RULES);
     world.login("bob", BOB_IP);
