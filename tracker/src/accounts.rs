@@ -8,10 +8,14 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | work waiting for the store's thread | `QUEUE` | `busy` |
+//! | of that, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
 //! | keys whose place others took | [`crate::registry::FORMER_KEYS`] | the oldest is forgotten, and its owner told less |
 
 mod sqlite;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -22,13 +26,19 @@ use shared::{Fingerprint, UserName};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
+use crate::limits::{Network, Origin};
 use crate::metrics::{Metrics, Store};
 use crate::registry::FormerKey;
+use crate::turns::Asker;
 
 pub use sqlite::{OpenError, SqliteStore};
 
 /// Work that may wait for the store's thread.
 const QUEUE: usize = 1024;
+/// Work of one origin that may wait.
+const OF_ORIGIN: usize = QUEUE / 8;
+/// Work of one IPv6 network that may wait: whatever it does, others have a quarter.
+const OF_NETWORK: usize = QUEUE - QUEUE / 4;
 
 /// One account.
 #[derive(Clone, PartialEq, Eq)]
@@ -188,6 +198,24 @@ pub struct Accounts {
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
     watch: Arc<Watch>,
+    waiting: Arc<Waiting>,
+}
+
+/// How much work waits for whom.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<WaitingWork>);
+
+#[derive(Debug, Default)]
+struct WaitingWork {
+    by_origin: HashMap<Origin, usize>,
+    by_network: HashMap<Network, usize>,
+}
+
+/// A place in the queue for somebody's work, free again when this is dropped.
+#[derive(Debug)]
+struct QueuePlace {
+    waiting: Arc<Waiting>,
+    from: Origin,
 }
 
 /// What is known of how the store does.
@@ -212,7 +240,7 @@ impl Accounts {
                 work(&mut store);
             }
         })?;
-        Ok(Self { work: Some(work), thread: Some(thread), watch: Arc::default() })
+        Ok(Self { work: Some(work), thread: Some(thread), watch: Arc::default(), waiting: Arc::default() })
     }
 
     /// From now on tells `metrics` how long each piece of work took.
@@ -226,9 +254,10 @@ impl Accounts {
     /// `job`'s own, [`StoreError::Busy`], or [`StoreError::Failed`] when the thread is gone.
     pub async fn run<T: Send + 'static>(
         &self,
+        asker: Asker,
         job: impl FnOnce(&mut dyn AccountStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.queue(job, |watch, _, took| watch.read(took)).await
+        self.queue(asker, job, |watch, _, took| watch.read(took)).await
     }
 
     /// Lets the thread do `job`, which changes something. Once it waits in the queue it is done, even if the caller
@@ -238,9 +267,10 @@ impl Accounts {
     /// `job`'s own, [`StoreError::Busy`], or [`StoreError::Failed`] when the thread is gone.
     pub async fn commit<T: Send + 'static>(
         &self,
+        asker: Asker,
         job: impl FnOnce(&mut dyn AccountStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.queue(job, |watch, done, took| watch.committed(done.as_ref().err(), took)).await
+        self.queue(asker, job, |watch, done, took| watch.committed(done.as_ref().err(), took)).await
     }
 
     /// Why the last change could not be stored; `None` when it could, or there was none yet.
@@ -264,13 +294,19 @@ impl Accounts {
 
     async fn queue<T: Send + 'static>(
         &self,
+        asker: Asker,
         job: impl FnOnce(&mut dyn AccountStore) -> Result<T, StoreError> + Send + 'static,
         note: impl FnOnce(&Watch, &Result<T, StoreError>, Duration) + Send + 'static,
     ) -> Result<T, StoreError> {
         let gone = || StoreError::Failed("its thread is gone".to_owned());
         let (answer, answered) = oneshot::channel();
+        let place = match asker {
+            Asker::Administrator => None,
+            Asker::Client(from) => Some(Waiting::place(&self.waiting, from).ok_or(StoreError::Busy)?),
+        };
         let watch = Arc::clone(&self.watch);
         let work: Work = Box::new(move |store| {
+            drop(place);
             let began = Instant::now();
             let done = job(store);
             note(&watch, &done, began.elapsed());
@@ -281,6 +317,44 @@ impl Accounts {
             Ok(()) => answered.await.map_err(|_| gone())?,
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(gone()),
+        }
+    }
+}
+
+impl Waiting {
+    fn place(waiting: &Arc<Self>, from: Origin) -> Option<QueuePlace> {
+        let mut work = waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_origin = work.by_origin.get(&from).copied().unwrap_or_default();
+        let network = from.network().map(|it| (it, work.by_network.get(&it).copied().unwrap_or_default()));
+        // Proxies and forwarders come from this machine itself.
+        let most = if from.is_loopback() { QUEUE } else { OF_ORIGIN };
+        if of_origin >= most || network.is_some_and(|(_, count)| count >= OF_NETWORK) {
+            return None;
+        }
+        work.by_origin.insert(from, of_origin + 1);
+        if let Some((network, count)) = network {
+            work.by_network.insert(network, count + 1);
+        }
+        drop(work);
+        Some(QueuePlace { waiting: Arc::clone(waiting), from })
+    }
+}
+
+impl Drop for QueuePlace {
+    fn drop(&mut self) {
+        let mut work = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        less(&mut work.by_origin, self.from);
+        if let Some(network) = self.from.network() {
+            less(&mut work.by_network, network);
+        }
+    }
+}
+
+fn less<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }
@@ -337,7 +411,7 @@ mod tests {
     async fn of_many_who_register_one_name_exactly_one_wins() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
-        let attempts = (0..20).map(|_| accounts.commit(|store| store.create(&account("bob"))));
+        let attempts = (0..20).map(|_| accounts.commit(Asker::Administrator, |store| store.create(&account("bob"))));
         let mut won = 0;
         for attempt in attempts.collect::<Vec<_>>() {
             match attempt.await {
@@ -353,11 +427,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
         let (hold, held) = std::sync::mpsc::channel::<()>();
-        let mut first = Box::pin(accounts.run(move |_| held.recv().map_err(|_| StoreError::Changed)));
+        let mut first =
+            Box::pin(accounts.run(Asker::Administrator, move |_| held.recv().map_err(|_| StoreError::Changed)));
         assert!(poll_once(first.as_mut()).await.is_none());
         let mut jobs = Vec::new();
         let busy = loop {
-            let mut job = Box::pin(accounts.run(|_| Ok(())));
+            let mut job = Box::pin(accounts.run(Asker::Administrator, |_| Ok(())));
             match poll_once(job.as_mut()).await {
                 Some(answer) => break answer,
                 None => jobs.push(job),
@@ -373,20 +448,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_fills_the_queue_fills_their_own_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let mut first =
+            Box::pin(accounts.run(Asker::Administrator, move |_| held.recv().map_err(|_| StoreError::Changed)));
+        assert!(poll_once(first.as_mut()).await.is_none());
+        let from = |n: u16| Asker::Client(Origin::of([0xfd00, 0, 0, 0, 0, 0, 0, n].into()));
+        let mut jobs = Vec::new();
+        for n in 0..QUEUE {
+            let mut job = Box::pin(accounts.run(from(1 + n as u16 / 256), |_| Ok(())));
+            if poll_once(job.as_mut()).await.is_none() {
+                jobs.push(job);
+            }
+        }
+        assert_eq!(jobs.len(), 4 * OF_ORIGIN);
+        let mut elsewhere = Box::pin(accounts.run(Asker::Client(Origin::of([10, 0, 0, 1].into())), |_| Ok(())));
+        assert!(poll_once(elsewhere.as_mut()).await.is_none());
+        assert!(hold.send(()).is_ok() && first.as_mut().await.is_ok() && elsewhere.as_mut().await.is_ok());
+        for job in jobs {
+            assert!(job.await.is_ok());
+        }
+        assert!(accounts.run(from(1), |_| Ok(())).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn trouble_lasts_until_something_is_stored() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
         assert_eq!(accounts.trouble(), None);
-        let full = accounts.commit(|_| Err::<(), _>(StoreError::Full)).await;
+        let full = accounts.commit(Asker::Administrator, |_| Err::<(), _>(StoreError::Full)).await;
         assert!(matches!(full, Err(StoreError::Full)));
         // A refusal for what was asked, and a read, say nothing about the disk.
-        assert!(accounts.commit(|_| Err::<(), _>(StoreError::NameTaken(account("bob").user))).await.is_err());
-        assert!(accounts.run(|store| store.all()).await.is_ok());
+        assert!(
+            accounts
+                .commit(Asker::Administrator, |_| Err::<(), _>(StoreError::NameTaken(account("bob").user)))
+                .await
+                .is_err()
+        );
+        assert!(accounts.run(Asker::Administrator, |store| store.all()).await.is_ok());
         assert!(accounts.trouble().unwrap().contains("disk is full"));
-        accounts.commit(|store| store.probe()).await.unwrap();
+        accounts.commit(Asker::Administrator, |store| store.probe()).await.unwrap();
         assert_eq!(accounts.trouble(), None);
         assert!(accounts.is_alive().await);
-        let panicked = accounts.run(|_| -> Result<(), _> { panic!("as a bug would") }).await;
+        let panicked = accounts.run(Asker::Administrator, |_| -> Result<(), _> { panic!("as a bug would") }).await;
         assert!(matches!(panicked, Err(StoreError::Failed(_))));
         assert!(!accounts.is_alive().await);
     }

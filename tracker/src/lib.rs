@@ -39,3 +39,4 @@ pub mod service;
 mod sqlite_file;
 #[cfg(test)]
 mod tests;
+mod turns;

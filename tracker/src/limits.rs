@@ -6,12 +6,33 @@
 //! | wrong passwords from one address | 50 times as many; users who gave their right password from there lately don't count | `rate_limited` |
 //! | passwords for one user from one address, right or wrong | 15 times as many, twice that at once | `rate_limited` |
 //! | REGISTER from one address | `--rate-limit-registrations` a minute, 5 times that at once | `rate_limited` |
+//! | accounts made from one address | 20 times as many a day, and at once | `rate_limited` |
 //! | RESUME with a port, REGISTER_FILES and LOGOUT of one user from one address | 100 a second, 2,000 at once | `rate_limited` |
 //! | RESUME with a port, REGISTER_FILES and LOGOUT from one address | 5 times as many | `rate_limited` |
 //! | each of these from all addresses of one IPv6 network (/64) together | 16 times as much as from one of them | `rate_limited` |
 //! | requests refused in a row on one connection; `busy` and `rate_limited` count for ten, `not_found` is an answer | 100, then one each 100 ms; 1,000 | one `rate_limited` line, closed |
 //! | log lines of one kind about one address, and of all | 20 and 500 in 10 s | counted, and told in one line |
 //! | keys remembered | 65,536 for each of these | those that are nearest to being free again are forgotten |
+//!
+//! # Forty people behind one address
+//!
+//! A class behind one router (NAT) is one origin, with the usual options as follows. Behind a door that tells them apart
+//! (`--trusted-door`), each of them has all of it.
+//!
+//! | limit of an address | for each of forty people |
+//! |---|---|
+//! | wrong passwords | 20 a minute for each user; 1,000 a minute and 2,500 at once for all together. One of them who guesses more keeps others from logging in by password there, but not those who did so lately, nor anybody who resumes by key |
+//! | REGISTER, accounts a day | 12 at once, then 2 a minute; 50 accounts a day |
+//! | changes | 12 a second |
+//! | connections ([`crate::server`]) | 25 |
+//! | users present, sessions ([`crate::registry`]) | 25 users; 16 sessions on each connection |
+//! | subscriptions | one on each connection |
+//! | long requests on their way ([`crate::connection`]) | 850 KiB at once, the next waits |
+//! | lists of files (the table in `registry::room`) | 6 MiB of the 512, about 20,000 files; the floor in any case while there is room |
+//! | long replies on their way (the same table) | 3 MiB that are not read |
+//! | passwords ([`crate::passwords`]), searches ([`crate::service`]) | one turn of forty for each turn of any other address |
+//! | work for the account store ([`crate::accounts`]) | 3 pieces at once |
+//! | the short list of the exercise | their entries take turns with those of other addresses; 24 always fit |
 //!
 //! An attempt is charged before the password is looked at, so that many at a time win nothing, and a right password
 //! gets back what it was charged as a guess. Nothing is counted for a user alone: guessing at somebody's account from
@@ -48,6 +69,9 @@ const PASSWORDS_PER_GUESS: NonZeroU32 = number(15);
 const CHANGES_A_SECOND: NonZeroU32 = number(100);
 /// Changes of one user from one address at once.
 const CHANGES_AT_ONCE: NonZeroU32 = number(2000);
+/// Accounts that an address may make in a day for each REGISTER that it has a minute.
+const ACCOUNTS_A_DAY: NonZeroU32 = number(20);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much an IPv6 network has for each that one of its addresses has.
 const ADDRESSES_PER_NETWORK: NonZeroU32 = number(16);
 
@@ -67,6 +91,7 @@ pub struct Limits {
     guesses: Option<Tier<()>>,
     passwords: Option<Tier<UserName>>,
     registrations: Option<Tier<()>>,
+    accounts: Option<Tier<()>>,
     changes_of_user: Tier<UserName>,
     changes: Tier<()>,
     known: Known,
@@ -92,6 +117,8 @@ pub enum Limited {
     Passwords,
     /// New accounts from one address.
     Registrations,
+    /// New accounts from one address within a day.
+    Accounts,
     /// Changes of what others hear of one user.
     Changes,
 }
@@ -102,12 +129,14 @@ impl Limits {
         let logins =
             |times: NonZeroU32, halves_at_once: u32| rates.logins.map(|rate| a_minute(rate, times, halves_at_once));
         let registrations = rates.registrations.map(|rate| a_minute(rate, NonZeroU32::MIN, 10));
+        let accounts = rates.registrations.and_then(|rate| a_day(rate.saturating_mul(ACCOUNTS_A_DAY)));
         let changes = Quota::per_second(CHANGES_A_SECOND).allow_burst(CHANGES_AT_ONCE);
         Self {
             guesses_at_user: logins(NonZeroU32::MIN, 5).map(|quota| Tier::new(quota, now)),
             guesses: logins(GUESSES_PER_ADDRESS, 5).map(|quota| Tier::new(quota, now)),
             passwords: logins(PASSWORDS_PER_GUESS, 4).map(|quota| Tier::new(quota, now)),
             registrations: registrations.map(|quota| Tier::new(quota, now)),
+            accounts: accounts.map(|quota| Tier::new(quota, now)),
             changes_of_user: Tier::new(changes, now),
             changes: Tier::new(times(changes, USERS_PER_ADDRESS), now),
             known: Known::default(),
@@ -148,6 +177,20 @@ impl Limits {
     pub fn registration(&self, from: Origin, now: Instant) -> Result<(), TooOften> {
         let limit = Limited::Registrations;
         take(self.registrations.as_ref(), &(), Payer::of(from), now).map_err(|wait| TooOften { limit, wait })
+    }
+
+    /// Charges one account that is to be made.
+    ///
+    /// # Errors
+    /// [`TooOften`].
+    pub fn account(&self, from: Origin, now: Instant) -> Result<(), TooOften> {
+        let limit = Limited::Accounts;
+        take(self.accounts.as_ref(), &(), Payer::of(from), now).map_err(|wait| TooOften { limit, wait })
+    }
+
+    /// The account was not made.
+    pub fn no_account(&self, from: Origin) {
+        give_back(self.accounts.as_ref(), &(), Payer::of(from));
     }
 
     /// Charges one change of what others hear of the user, by somebody who may speak for it.
@@ -224,6 +267,10 @@ fn a_minute(rate: NonZeroU32, times: NonZeroU32, halves_at_once: u32) -> Quota {
     let a_minute = rate.saturating_mul(times);
     let at_once = NonZeroU32::new(a_minute.get().saturating_mul(halves_at_once) / 2).unwrap_or(a_minute);
     Quota::per_minute(a_minute).allow_burst(at_once)
+}
+
+fn a_day(accounts: NonZeroU32) -> Option<Quota> {
+    Some(Quota::with_period(DAY / accounts.get())?.allow_burst(accounts))
 }
 
 fn times(quota: Quota, times: NonZeroU32) -> Quota {
@@ -365,6 +412,19 @@ mod tests {
         assert_eq!(limits.registration(ip("10.0.0.2"), now), Ok(()));
         now += 60 * SECOND;
         assert_eq!((0..1000).filter(|_| limits.registration(here, now).is_ok()).count(), 60);
+    }
+
+    #[test]
+    fn one_address_makes_so_many_accounts_a_day() {
+        let mut now = Instant::now();
+        let (limits, here) = (limits(now), ip("10.0.0.1"));
+        assert_eq!((0..5000).filter(|_| limits.account(here, now).is_ok()).count(), 1200);
+        assert_eq!(limits.account(here, now).unwrap_err().limit, Limited::Accounts);
+        limits.no_account(here);
+        assert_eq!(limits.account(here, now), Ok(()));
+        assert_eq!(limits.account(ip("10.0.0.2"), now), Ok(()));
+        now += DAY;
+        assert_eq!((0..5000).filter(|_| limits.account(here, now).is_ok()).count(), 1200);
     }
 
     #[test]

@@ -17,8 +17,6 @@
 //! The turn moves into the blocking task: a client that goes away can't make room for more hashes than cores. An
 //! unknown user costs a hash too, against a dummy, so that neither answer nor time tells whether a name exists.
 
-mod turns;
-
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +26,8 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use shared::tracker::Password;
 use tokio::runtime::{Builder, Runtime};
 
-pub use turns::Asker;
-use turns::Turns;
+pub use crate::turns::Asker;
+use crate::turns::Turns;
 
 /// Hashes that may wait, for each core.
 const WAITING_PER_CORE: usize = 128;

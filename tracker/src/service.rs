@@ -14,6 +14,8 @@
 //! | live sessions made on one connection | [`SESSIONS_PER_CONNECTION`] | the oldest is treated as if its connection dropped |
 //! | attempts with a password, and REGISTER | [`crate::limits`] | `rate_limited` |
 //! | a disk that takes nothing | | `busy` for changes of accounts, which did not happen; everything else goes on |
+//! | pieces of FIND, and of LIST_PEERS with fields, at a time | `SEARCHES`; origins have their turns one after another | they wait |
+//! | those that wait | `SEARCHES_WAITING` | the newest of the origin that has most waiting: `busy` |
 //! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on the thread for long work, one after another |
 //! | work on a list of files on the runtime's threads | `FILES_AT_ONCE` files, `BYTES_AT_ONCE` bytes gone through | on the thread for long work; the registry's lock is held only to put the new list in the old one's place |
 
@@ -44,6 +46,7 @@ use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{AddressBlock, Files, Parts, Registry, Rules, SessionId};
+use crate::turns::{Asker, Turns};
 
 use answer::Answer;
 pub(crate) use answer::encode_reason;
@@ -56,6 +59,11 @@ pub use client::{Client, SESSIONS_PER_CONNECTION, Transport};
 
 /// Requests longer than this many bytes are parsed on the thread for long work.
 const PARSED_AT_ONCE: usize = 64 * 1024;
+
+/// Pieces of FIND, and of LIST_PEERS with fields, that are worked on at a time.
+const SEARCHES: usize = 2;
+/// Those that wait.
+const SEARCHES_WAITING: usize = 4096;
 
 /// Lines longer than this are counted as long as they are on their way.
 const COUNTED: usize = 16 * 1024;
@@ -75,6 +83,8 @@ pub struct Service {
     memory_fails: AtomicBool,
     /// What is made of a long request takes several times the memory of its text.
     long_work: LongWork,
+    /// Turns at going through lists of files.
+    searches: Arc<Turns>,
     /// Held while presence is stored.
     remembering: Arc<tokio::sync::Mutex<()>>,
     /// The number of the last event: subscribers wait for it to change.
@@ -161,14 +171,14 @@ impl Service {
     pub async fn start(policy: Policy, accounts: Accounts, memory: Memory) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         accounts.measure_with(Arc::clone(&metrics));
-        let known: HashMap<_, _> = accounts.run(|store| store.all()).await?.into_iter().collect();
+        let known: HashMap<_, _> = accounts.run(Asker::Administrator, |store| store.all()).await?.into_iter().collect();
         let first_event = first_event();
         let mut registry = Registry::new(policy.rules, first_event);
         for (user, binding) in &known {
             binding.iter().for_each(|fingerprint| registry.bind(user, *fingerprint));
         }
         accounts
-            .run(|store| store.former_keys())
+            .run(Asker::Administrator, |store| store.former_keys())
             .await?
             .into_iter()
             .for_each(|former| registry.remember_former(former));
@@ -186,6 +196,7 @@ impl Service {
             first_event,
             memory_fails: AtomicBool::new(false),
             long_work: LongWork::start()?,
+            searches: Arc::new(Turns::new(SEARCHES, SEARCHES_WAITING, 0)),
             remembering: Arc::default(),
             last_event: watch::Sender::new(first_event),
             due_event: watch::Sender::new(None),
@@ -357,7 +368,7 @@ impl Service {
     /// A name that REGISTER can't take, offering one that is free as long as REGISTER may be tried.
     async fn refuse_name(&self, client: &Client, name: UnusableName) -> UnusableName {
         let may_try = self.gate().limits.registration(client.from(), Instant::now()).is_ok();
-        if may_try { self.offering_free(name).await } else { name }
+        if may_try { self.offering_free(client, name).await } else { name }
     }
 
     async fn act(

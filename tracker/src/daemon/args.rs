@@ -185,7 +185,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     rate_limit_logins: u32,
 
-    /// Registrations a minute from one IP address; five times that at once; 0 for no limit
+    /// Registrations a minute from one IP address; five times that at once, and twenty times that a day; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     rate_limit_registrations: u32,
 

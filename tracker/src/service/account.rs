@@ -8,11 +8,14 @@ use shared::{Fingerprint, UserName};
 use tracing::{info, warn};
 
 use super::client::{Client, Transport};
-use super::{Answer, Answered, Reason, Refused, Registration, Service, changed_meanwhile, new_token};
+use super::{Answer, Answered, Reason, Refused, Registration, Service, busy, changed_meanwhile, new_token};
 use crate::accounts::{Account, AccountStore, StoreError, free_name};
 use crate::limits::Origin;
 use crate::passwords::Check;
 use crate::registry::{Arrival, FormerKey, LoginTime, Registry, SessionId, useful_addresses};
+
+/// When to try again after too many were present from one origin.
+const CROWDED_RETRY_MS: u64 = 60_000;
 
 /// What a login with the right password does about the binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ impl Service {
             Ok(name) => name.into(),
             Err(why) => {
                 let unusable = UnusableName::new(user.as_str(), why);
-                return Err(Reason::UnusableName(self.offering_free(unusable).await).into());
+                return Err(Reason::UnusableName(self.offering_free(client, unusable).await).into());
             }
         };
         let binding = client.certificate();
@@ -44,10 +47,10 @@ impl Service {
         }
         // Asked before the hash, which is dear; that the name is taken is answered anyway.
         let name = user.clone();
-        self.demand_free(name).await?;
-        let password_hash = self.passwords.hash(&password, client.from().into()).await?;
-        let account = Account { user: user.clone(), password_hash, binding };
-        self.accounts.commit(move |store| store.create(&account)).await?;
+        self.demand_free(client, name).await?;
+        gate.limits.account(client.from(), Instant::now())?;
+        let made = self.make_account(client, &user, &password, binding).await;
+        made.inspect_err(|_| gate.limits.no_account(client.from()))?;
         if let Some(fingerprint) = binding {
             self.with_registry(|registry, _| registry.bind(&user, fingerprint));
         }
@@ -55,9 +58,21 @@ impl Service {
         Ok(Answer::Registered(user))
     }
 
+    async fn make_account(
+        &self,
+        client: &Client,
+        user: &UserName,
+        password: &Password,
+        binding: Option<Fingerprint>,
+    ) -> Result<(), Refused> {
+        let password_hash = self.passwords.hash(password, client.from().into()).await?;
+        let account = Account { user: user.clone(), password_hash, binding };
+        Ok(self.accounts.commit(client.from().into(), move |store| store.create(&account)).await?)
+    }
+
     /// Refuses a name that isn't free, and names one that is.
-    async fn demand_free(&self, name: UserName) -> Result<(), Refused> {
-        let refused = self.accounts.run(move |store| {
+    async fn demand_free(&self, client: &Client, name: UserName) -> Result<(), Refused> {
+        let refused = self.accounts.run(client.from().into(), move |store| {
             let taken = match store.demand_free(&name) {
                 Ok(()) => return Ok(None),
                 Err(taken @ (StoreError::NameTaken(_) | StoreError::NameLike { .. })) => taken,
@@ -74,9 +89,9 @@ impl Service {
     }
 
     /// The same name, offering one that is free in place of one that may not be.
-    pub(super) async fn offering_free(&self, name: UnusableName) -> UnusableName {
+    pub(super) async fn offering_free(&self, client: &Client, name: UnusableName) -> UnusableName {
         let Some(like) = name.instead().cloned() else { return name };
-        match self.accounts.run(move |store| free_name(store, &like)).await {
+        match self.accounts.run(client.from().into(), move |store| free_name(store, &like)).await {
             Ok(free) => name.offering(free),
             Err(_) => name,
         }
@@ -115,7 +130,7 @@ impl Service {
                     }
                     Ok(())
                 };
-                self.accounts.commit(bound).await?;
+                self.accounts.commit(client.from().into(), bound).await?;
                 self.with_registry(|registry, _| {
                     registry.bind(&user, new);
                     former.into_iter().for_each(|former| registry.remember_former(former));
@@ -182,7 +197,7 @@ impl Service {
         self.gate().limits.attempt(&user, client.from(), Instant::now())?;
         let new = self.passwords.hash(&new_password, client.from().into()).await?;
         let name = user.clone();
-        self.accounts.commit(move |store| store.set_password(&name, &old, &new)).await?;
+        self.accounts.commit(client.from().into(), move |store| store.set_password(&name, &old, &new)).await?;
         let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
         let (kept, now) = self.with_registry(|registry, _| {
             let kept = registry.expel_others(&user, asked_from);
@@ -218,12 +233,12 @@ impl Service {
 
     async fn check(&self, user: &UserName, password: &Password, from: Origin) -> Result<Option<Account>, Refused> {
         let name = user.clone();
-        let account = self.accounts.run(move |store| store.find(&name)).await?;
+        let account = self.accounts.run(from.into(), move |store| store.find(&name)).await?;
         let stored = account.as_ref().map(|account| account.password_hash.as_str());
         let check = self.passwords.check(password, stored, from.into()).await?;
         Ok(match (check, account) {
             (Check::Right, Some(account)) => Some(account),
-            (Check::RightRehashed(new), Some(account)) => Some(self.store_rehashed(account, new).await),
+            (Check::RightRehashed(new), Some(account)) => Some(self.store_rehashed(from, account, new).await),
             (Check::Wrong | Check::Right | Check::RightRehashed(_), _) => None,
         })
     }
@@ -257,9 +272,9 @@ impl Service {
     }
 
     /// The new hash is an improvement, not a promise: if it can't be stored, the old one goes on being good.
-    async fn store_rehashed(&self, mut account: Account, new: String) -> Account {
+    async fn store_rehashed(&self, from: Origin, mut account: Account, new: String) -> Account {
         let (name, old, hash) = (account.user.clone(), account.password_hash.clone(), new.clone());
-        match self.accounts.commit(move |store| store.set_password(&name, &old, &hash)).await {
+        match self.accounts.commit(from.into(), move |store| store.set_password(&name, &old, &hash)).await {
             Ok(()) => account.password_hash = new,
             Err(why) => warn!(user = %account.user, %why, "the password's hash stays on its old parameters"),
         }
@@ -273,6 +288,9 @@ impl Service {
         binding: Option<Fingerprint>,
         presence: &Presence,
     ) -> Answered {
+        if !self.with_registry(|registry, _| registry.has_place_for(&user, client.from())) {
+            return Err(busy(Reason::Crowded, CROWDED_RETRY_MS));
+        }
         let (ip, token) = (client.ip(), new_token());
         let arrival = Arrival {
             user: user.clone(),

@@ -32,7 +32,7 @@ impl Service {
     /// # Errors
     /// [`AccountError`].
     pub async fn all_accounts(&self) -> Result<Vec<(UserName, Option<Fingerprint>, bool)>, AccountError> {
-        let all = self.accounts.run(|store| store.all()).await?;
+        let all = self.accounts.run(Asker::Administrator, |store| store.all()).await?;
         Ok(self.with_registry(|registry, _| {
             let with_presence = |(user, binding)| {
                 let online = registry.is_present(&user);
@@ -50,7 +50,7 @@ impl Service {
         self.expire();
         // A name nobody looks for costs as much as any other: one step in the index.
         let Ok(nobody) = "healthz".parse::<UserName>() else { return Ok(()) };
-        let found = timeout(PATIENCE, self.accounts.run(move |store| store.find(&nobody)));
+        let found = timeout(PATIENCE, self.accounts.run(Asker::Administrator, move |store| store.find(&nobody)));
         match found.await {
             Ok(Ok(_)) => {}
             Ok(Err(why)) => return Err(why.to_string()),
@@ -75,7 +75,7 @@ impl Service {
     pub async fn probe_accounts(&self) {
         if self.accounts.trouble().is_some() {
             // What comes of it is remembered where it is tried.
-            let _ = self.accounts.commit(|store| store.probe()).await;
+            let _ = self.accounts.commit(Asker::Administrator, |store| store.probe()).await;
         }
     }
 
@@ -86,7 +86,7 @@ impl Service {
     pub async fn add_account(&self, user: &UserName, password: &Password) -> Result<(), AccountError> {
         let password_hash = self.passwords.hash(password, Asker::Administrator).await?;
         let account = Account { user: user.clone(), password_hash, binding: None };
-        Ok(self.accounts.commit(move |store| store.create(&account)).await?)
+        Ok(self.accounts.commit(Asker::Administrator, move |store| store.create(&account)).await?)
     }
 
     /// Removes an account; its sessions and connections are over.
@@ -95,7 +95,7 @@ impl Service {
     /// [`AccountError`].
     pub async fn remove_account(&self, user: &UserName) -> Result<(), AccountError> {
         let name = user.clone();
-        self.accounts.commit(move |store| store.remove(&name)).await?;
+        self.accounts.commit(Asker::Administrator, move |store| store.remove(&name)).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Service {
     /// [`AccountError`].
     pub async fn reset_password(&self, user: &UserName, password: &Password) -> Result<(), AccountError> {
         let (name, hash) = (user.clone(), self.passwords.hash(password, Asker::Administrator).await?);
-        self.accounts.commit(move |store| store.reset_password(&name, &hash)).await?;
+        self.accounts.commit(Asker::Administrator, move |store| store.reset_password(&name, &hash)).await?;
         self.with_registry(|registry, _| registry.expel(user));
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Service {
     /// [`AccountError`].
     pub async fn unbind_account(&self, user: &UserName) -> Result<(), AccountError> {
         let name = user.clone();
-        self.accounts.commit(move |store| store.unbind(&name)).await?;
+        self.accounts.commit(Asker::Administrator, move |store| store.unbind(&name)).await?;
         self.with_registry(|registry, _| registry.unbind(user));
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Service {
     /// # Errors
     /// [`AccountError`].
     pub async fn account_hashes(&self) -> Result<Vec<(UserName, String)>, AccountError> {
-        Ok(self.accounts.run(|store| store.hashes()).await?)
+        Ok(self.accounts.run(Asker::Administrator, |store| store.hashes()).await?)
     }
 
     /// Some of those who are present, by name from behind `after` on; nobody when there are no more.

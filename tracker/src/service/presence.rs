@@ -13,12 +13,13 @@ use tracing::info;
 use super::account::tls_required;
 use super::answer::list_head;
 use super::client::Client;
-use super::long_work::Turn;
+use super::long_work::Turn as LongTurn;
 use super::{Answer, Answered, Reason, Refused, Service, busy};
 use crate::registry::{
     Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Parts, Position, Registry, SessionId, View,
     behind_last,
 };
+use crate::turns::Turn;
 
 /// Lists longer than this are brought into order on the thread for long work.
 const FILES_AT_ONCE: usize = 500;
@@ -32,6 +33,8 @@ const CATALOGUE_RETRY_MS: u64 = 60_000;
 const PAGE_BYTES: usize = 256 * 1024;
 /// What a file has in FIND's reply beside its texts.
 const ENTRY_BYTES: usize = 60;
+/// When to try again after too many searches waited.
+const SEARCH_RETRY_MS: u64 = 1000;
 /// When to try again after too many long replies were on their way.
 const REPLIES_RETRY_MS: u64 = 2000;
 /// Files that FIND lists unless told otherwise.
@@ -54,18 +57,29 @@ impl Service {
         let fields = self.with_registry(|registry, _| registry.ready_list(view, wanted, room, client.from()));
         let fields = match fields {
             Some(fields) => fields,
-            None => self.page(client, view, wanted).await,
+            None => self.page(client, view, wanted).await?,
         };
         Ok(Answer::Peers { head, fields })
     }
 
-    async fn page(&self, client: &Client, view: View, wanted: &ListPeers) -> Parts {
+    async fn page(&self, client: &Client, view: View, wanted: &ListPeers) -> Result<Parts, Refused> {
         let mut page = self.with_registry(|registry, _| registry.page(view, client.from()));
-        while self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page)) {
+        loop {
+            let turn = self.search_turn(client).await?;
+            let has_more = self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page));
+            drop(turn);
+            if !has_more {
+                return Ok(page.end());
+            }
             // Others have their turn between two pieces.
             tokio::task::yield_now().await;
         }
-        page.end()
+    }
+
+    /// A turn at going through lists, each origin in its own.
+    async fn search_turn(&self, client: &Client) -> Result<Turn, Refused> {
+        let turn = self.searches.wait(client.from().into()).await;
+        turn.ok_or_else(|| busy(Reason::ManySearches, SEARCH_RETRY_MS))
     }
 
     pub(super) async fn register_files(
@@ -73,7 +87,7 @@ impl Service {
         client: &Client,
         request: RegisterFiles,
         left_out: RejectedFiles,
-        turn: Option<Turn>,
+        turn: Option<LongTurn>,
     ) -> Answered {
         let RegisterFiles { user, files, mode, proof } = request;
         self.check_authority(client, &user, &proof).await?;
@@ -83,7 +97,11 @@ impl Service {
         Ok(Answer::Files { user, count, left_out })
     }
 
-    async fn prepared(&self, files: Vec<SharedFile>, turn: Option<Turn>) -> Result<(Files, Option<Turn>), Refused> {
+    async fn prepared(
+        &self,
+        files: Vec<SharedFile>,
+        turn: Option<LongTurn>,
+    ) -> Result<(Files, Option<LongTurn>), Refused> {
         let turn = match turn {
             None if files.len() <= FILES_AT_ONCE => return Ok((Files::from_list(files), None)),
             None => self.long_work.turn().await?,
@@ -100,7 +118,7 @@ impl Service {
         mode: FilesMode,
         changes: &Files,
         shown: &Claim<'_>,
-        mut turn: Option<Turn>,
+        mut turn: Option<LongTurn>,
     ) -> Result<usize, Refused> {
         for _ in 0..CHANGES_TRIED {
             let before = self.with_registry(|registry, _| registry.files(user).cloned());
@@ -186,7 +204,7 @@ impl Service {
         self.certified(client)?;
         let user = match whois {
             Whois::User(user) => user,
-            Whois::Like(name) => self.named_like(name).await?,
+            Whois::Like(name) => self.named_like(client, name).await?,
             Whois::Fingerprint(fingerprint) => {
                 let found = self.with_registry(|registry, _| {
                     let user = registry.owner(&fingerprint)?.clone();
@@ -199,21 +217,21 @@ impl Service {
         let look = |registry: &mut Registry, _| (registry.binding(&user), registry.is_present(&user));
         let (fingerprint, online) = self.with_registry(look);
         let understands_none = client.features().has(Feature::KeylessUsers);
-        if fingerprint.is_none() && !(understands_none && self.has_account(&user).await?) {
+        if fingerprint.is_none() && !(understands_none && self.has_account(client, &user).await?) {
             return Err(not_bound());
         }
         Ok(Answer::Binding(WhoisReply { user, fingerprint, online }))
     }
 
-    async fn has_account(&self, user: &UserName) -> Result<bool, Refused> {
+    async fn has_account(&self, client: &Client, user: &UserName) -> Result<bool, Refused> {
         let name = user.clone();
-        Ok(self.accounts.run(move |store| store.find(&name)).await?.is_some())
+        Ok(self.accounts.run(client.from().into(), move |store| store.find(&name)).await?.is_some())
     }
 
     /// The name itself where somebody has it, else the only one that differs in the case of its letters.
-    async fn named_like(&self, name: UserName) -> Result<UserName, Refused> {
+    async fn named_like(&self, client: &Client, name: UserName) -> Result<UserName, Refused> {
         let wanted = name.clone();
-        let mut all = self.accounts.run(move |store| store.named_like(&wanted)).await?;
+        let mut all = self.accounts.run(client.from().into(), move |store| store.named_like(&wanted)).await?;
         match all.len() {
             _ if all.contains(&name) => Ok(name),
             0 => Err(Reason::NobodyLike(name).into()),
@@ -231,8 +249,10 @@ impl Service {
         let mut position = find.cursor.clone().map_or(Position::Start, Position::Behind);
         let mut files = Vec::new();
         loop {
+            let turn = self.search_turn(client).await?;
             let lists = self.with_registry(|registry, _| registry.lists_from(&position));
             let piece = lists.find(&find.wanted, &position, limit - files.len());
+            drop((lists, turn));
             files.extend(piece.files);
             let next = match piece.rest {
                 _ if cut(&mut files) => behind_last(&files),

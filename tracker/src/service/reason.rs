@@ -76,6 +76,10 @@ pub(crate) enum Reason {
     TooManyFiles(UserName),
     ManyLists,
     CatalogueFull,
+    /// Too many users are present from one origin.
+    Crowded,
+    /// Too many searches wait.
+    ManySearches,
     /// More than the user's, or the origin's, part of the catalogue.
     CataloguePart,
     ListChanged,
@@ -117,6 +121,8 @@ impl Reason {
             | Self::ManyLists
             | Self::CatalogueFull
             | Self::CataloguePart
+            | Self::Crowded
+            | Self::ManySearches
             | Self::ListChanged
             | Self::AccountChanged
             | Self::ManyChanges
@@ -226,6 +232,8 @@ impl Reason {
             Self::ManyLists => "too many long lists are on their way to those who read slowly",
             Self::CatalogueFull => "the tracker's catalogue is full: share less, or try later",
             Self::CataloguePart => "this is more than your part of the tracker's catalogue: share less, or try later",
+            Self::Crowded => "too many people are online from this address",
+            Self::ManySearches => "too many searches are waiting",
             Self::ListChanged => "the list was changed in the meantime",
             Self::AccountChanged => "the account was changed in the meantime",
             Self::ManyChanges => "too many changes are waiting",
@@ -320,6 +328,8 @@ impl Reason {
             Self::ManyLists => "listas longas demais estão a caminho de quem lê devagar",
             Self::CatalogueFull => "o catálogo do servidor está cheio: compartilhe menos",
             Self::CataloguePart => "isso é mais que a sua parte do catálogo do servidor: compartilhe menos",
+            Self::Crowded => "usuários demais estão online a partir deste endereço",
+            Self::ManySearches => "buscas demais estão esperando",
             Self::ListChanged => "a lista mudou enquanto isso",
             Self::AccountChanged => "a conta mudou enquanto isso",
             Self::ManyChanges => "mudanças demais estão esperando",
@@ -343,7 +353,7 @@ fn listed(names: &[UserName]) -> String {
 const fn option_of(limit: Limited) -> Option<&'static str> {
     match limit {
         Limited::GuessesAtUser | Limited::Guesses | Limited::Passwords => Some("--rate-limit-logins"),
-        Limited::Registrations => Some("--rate-limit-registrations"),
+        Limited::Registrations | Limited::Accounts => Some("--rate-limit-registrations"),
         Limited::Changes => None,
     }
 }
@@ -354,6 +364,7 @@ const fn english_limit(limit: Limited) -> &'static str {
         Limited::Guesses => "wrong passwords from this address",
         Limited::Passwords => "logins of this user from this address",
         Limited::Registrations => "new accounts from this address",
+        Limited::Accounts => "new accounts from this address today",
         Limited::Changes => "changes of one user from this address",
     }
 }
@@ -364,6 +375,7 @@ const fn portuguese_limit(limit: Limited) -> &'static str {
         Limited::Guesses => "senhas erradas a partir deste endereço",
         Limited::Passwords => "logins deste usuário a partir deste endereço",
         Limited::Registrations => "contas novas a partir deste endereço",
+        Limited::Accounts => "contas novas a partir deste endereço hoje",
         Limited::Changes => "mudanças de um usuário a partir deste endereço",
     }
 }

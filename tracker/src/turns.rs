@@ -1,4 +1,4 @@
-//! Whose password is next.
+//! Turns at something dear, such as a core that hashes passwords: they go round by origin.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::limits::Origin;
 
-/// Who wants something hashed.
+/// Who wants something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Asker {
     /// The administrator, on the local socket: comes first.
@@ -18,7 +18,7 @@ pub enum Asker {
 
 /// Turns at the cores.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     cores: usize,
     state: Mutex<State>,
 }
@@ -33,7 +33,7 @@ struct State {
 
 /// One turn. The next one's begins when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(Option<Arc<Turns>>);
+pub(crate) struct Turn(Option<Arc<Turns>>);
 
 /// Those who wait, each address in a row of its own, and the rows have their turns one after another.
 #[derive(Debug)]
@@ -52,14 +52,14 @@ impl From<Origin> for Asker {
 }
 
 impl Turns {
-    pub(super) fn new(cores: usize, waiting: usize, administrator_bound: usize) -> Self {
+    pub(crate) fn new(cores: usize, waiting: usize, administrator_bound: usize) -> Self {
         let clients = Queue { bound: waiting, len: 0, rows: HashMap::new(), round: VecDeque::new() };
         let state = State { free: cores, clients, administrator: VecDeque::new(), administrator_bound };
         Self { cores, state: Mutex::new(state) }
     }
 
     /// A turn, when it is there; `None` when too many wait. It may be given up at any moment.
-    pub(super) async fn wait(self: &Arc<Self>, asker: Asker) -> Option<Turn> {
+    pub(crate) async fn wait(self: &Arc<Self>, asker: Asker) -> Option<Turn> {
         let turn = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.free > 0 {
@@ -75,7 +75,7 @@ impl Turns {
     }
 
     /// Turns that are used or waited for.
-    pub(super) fn asked_for(&self) -> usize {
+    pub(crate) fn asked_for(&self) -> usize {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.cores - state.free + state.clients.len + state.administrator.len()
     }
