@@ -1,8 +1,11 @@
 //! Files that are open for long, and whether they are still where they were opened.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::StatFs;
 
 /// The file systems of Linux whose files keep their numbers for as long as they are there (`statfs(2)`). Those of networks
 /// and of FUSE may number a file anew while it is open.
@@ -23,11 +26,22 @@ const STEADY: [i64; 9] = [
 /// # Errors
 /// As the system says.
 pub fn file_system_kind(path: &Path) -> io::Result<i64> {
-    let kind = rustix::fs::statfs(path)?.f_type;
+    Ok(kind_in(&rustix::fs::statfs(path)?))
+}
+
+/// The same of a file or folder that is open.
+///
+/// # Errors
+/// As the system says.
+pub fn file_system_kind_of(file: impl AsFd) -> io::Result<i64> {
+    Ok(kind_in(&rustix::fs::fstatfs(file)?))
+}
+
+fn kind_in(stat: &StatFs) -> i64 {
     // Its type differs between architectures; the kinds have 32 bits.
     #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, trivial_numeric_casts, reason = "see above")]
-    let kind = kind as i64 & 0xffff_ffff;
-    Ok(kind)
+    let kind = stat.f_type as i64 & 0xffff_ffff;
+    kind
 }
 
 /// Returns whether a file at `path` keeps its inode's number for as long as it is there.

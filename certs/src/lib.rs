@@ -20,7 +20,7 @@ mod verify;
 
 pub use config::{TlsError, peer_client, peer_server, server_name, tracker_client, tracker_server};
 pub use core_dump::forbid_core_dumps;
-pub use file_place::{FilePlace, file_system_kind, has_steady_inodes};
+pub use file_place::{FilePlace, file_system_kind, file_system_kind_of, has_steady_inodes};
 pub use identity::{Identity, IdentityError, IfMissing, Reliance, is_identity};
 pub use replacement::Replacement;
 pub use rustls;

@@ -262,7 +262,7 @@ impl Folder {
         // Pseudo file systems, and some by FUSE, have no size at all.
         let bytes = (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize));
         let files = (stat.f_files > 0).then_some(stat.f_favail);
-        let is_btrfs = rustix::fs::fstatfs(&self.0).is_ok_and(|stat| i64::try_from(stat.f_type) == Ok(BTRFS));
+        let is_btrfs = certs::file_system_kind_of(&self.0).is_ok_and(|kind| kind == BTRFS);
         let block = if is_btrfs { 1 } else { stat.f_frsize.min(BLOCK) };
         Ok(FreeRoom { device: rustix::fs::fstat(&self.0)?.st_dev, bytes, files, block })
     }
