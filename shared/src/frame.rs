@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::UntrustedText;
 use crate::limits::FRAME_BYTES;
 
 const LENGTH_BYTES: usize = 4;
@@ -19,8 +20,8 @@ const KEPT_BYTES: usize = 4096;
 pub enum FrameError {
     /// Longer than [`FRAME_BYTES`].
     TooLarge(usize),
-    /// Not the JSON that was expected here.
-    Malformed(String),
+    /// Not the JSON that was expected here; its reader's words, which quote it.
+    Malformed(UntrustedText),
 }
 
 /// Appends `message` to `out` as a frame.
@@ -37,7 +38,7 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameE
             out[start..start + LENGTH_BYTES].copy_from_slice(&prefix.to_be_bytes());
             return Ok(());
         }
-        (Err(error), _) => FrameError::Malformed(error.to_string()),
+        (Err(error), _) => FrameError::Malformed(error.to_string().into()),
         (Ok(()), _) => FrameError::TooLarge(len),
     };
     out.truncate(start);
@@ -74,7 +75,7 @@ impl Decoder {
             return Err(FrameError::TooLarge(len));
         }
         let Some(body) = rest.get(..len) else { return Ok(None) };
-        let message = serde_json::from_slice(body).map_err(|error| FrameError::Malformed(error.to_string()))?;
+        let message = serde_json::from_slice(body).map_err(|error| FrameError::Malformed(error.to_string().into()))?;
         self.start += LENGTH_BYTES + len;
         if self.is_empty() {
             // Many streams live for long after one long frame.

@@ -6,7 +6,7 @@
 //! * [`names`], [`account_name`], [`fingerprint`], [`content`], [`GroupSet`], [`ZeroRuns`]: types whose only constructor checks.
 //! * [`json_scanner`] and [`tracker`]: the tracker's protocol, JSON over TCP or TLS.
 //! * [`frame`] and [`peer`]: what peers speak over QUIC streams.
-//! * [`safe_text`]: other people's text, made safe for a terminal.
+//! * [`safe_text`], [`UntrustedText`]: other people's text, made safe for a terminal.
 //! * [`limits`]: every bound, in one place.
 
 #![warn(missing_docs)]
@@ -23,6 +23,7 @@ pub mod names;
 pub mod peer;
 pub mod safe_text;
 pub mod tracker;
+mod untrusted_text;
 mod zero_runs;
 
 pub use account_name::NewUserName;
@@ -30,4 +31,5 @@ pub use content::{ContentHash, Layout, Manifest};
 pub use fingerprint::Fingerprint;
 pub use group_set::GroupSet;
 pub use names::{FileName, UserName};
+pub use untrusted_text::UntrustedText;
 pub use zero_runs::ZeroRuns;

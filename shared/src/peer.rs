@@ -84,6 +84,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::{ContentHash, Layout};
 use crate::hex::hex_text;
 use crate::names::{FileName, UserName};
+use crate::untrusted_text::UntrustedText;
 
 /// The protocol's name in the TLS handshake.
 pub const ALPN: &[u8] = b"vizinho/1";
@@ -179,7 +180,7 @@ pub enum Answer {
         /// Why, for programs.
         code: Code,
         /// Why, for people.
-        message: String,
+        message: UntrustedText,
     },
     /// A page of what is shared, ordered by name.
     FileList {
@@ -245,7 +246,7 @@ pub struct Hello {
     pub user: UserName,
     /// Program and version, for people.
     #[serde(default)]
-    pub agent: String,
+    pub agent: UntrustedText,
     /// What this side can do beyond the first version.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -366,11 +367,11 @@ impl Answer {
 
 impl<T> Entry<T> {
     /// What it should be, or what it calls itself, if it does.
-    pub fn checked(self) -> Result<T, String> {
+    pub fn checked(self) -> Result<T, UntrustedText> {
         match self {
             Self::Fit(entry) => Ok(entry),
-            Self::Unfit(serde_json::Value::String(name)) => Err(name),
-            Self::Unfit(entry) => Err(entry["name"].as_str().unwrap_or_default().to_owned()),
+            Self::Unfit(serde_json::Value::String(name)) => Err(name.into()),
+            Self::Unfit(entry) => Err(entry["name"].as_str().unwrap_or_default().into()),
         }
     }
 }
@@ -414,7 +415,7 @@ pub enum ChatReply {
         /// Why, for programs.
         code: Code,
         /// Why, for people.
-        message: String,
+        message: UntrustedText,
     },
     /// Something newer than this version.
     #[serde(other)]
@@ -429,13 +430,13 @@ pub struct ChatMessage {
     /// When it was written by the author's clock, milliseconds since 1970.
     pub ts: i64,
     /// At most [`crate::limits::CHAT_TEXT_BYTES`].
-    pub text: String,
+    pub text: UntrustedText,
     /// A file that the receiver may get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<Offer>,
     /// Reserved for conversations of more than two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub room: Option<String>,
+    pub room: Option<UntrustedText>,
 }
 
 /// A file that its owner offers to one person.

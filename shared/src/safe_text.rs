@@ -4,10 +4,18 @@
 //! clipboard or the title, carriage returns that overwrite what was printed, C1 controls that some terminals read as
 //! escapes, bidi overrides that show a text backwards (CVE-2021-42574), and invisible characters that make two names
 //! look alike. None of it is dropped in silence: it is shown as what it is.
+//!
+//! | where text goes | what makes it safe |
+//! |---|---|
+//! | a sentence of ours, an error, the log | [`crate::UntrustedText`], [`crate::FileName`] and [`safe_path`] give no other text |
+//! | a conversation, a list | [`safe_line`], [`safe_block`], before it is broken into rows |
+//! | standard output and standard error | [`safe_styled`], whatever came so far: nothing but colours of ours gets through |
+//! | JSON for programs | [`safe_json`]: escaped, so that it means the same |
 
 mod marks;
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use self::marks::is_mark;
 
@@ -24,6 +32,55 @@ pub fn safe_line(text: &str) -> Cow<'_, str> {
 /// `text` with its line breaks and tabs kept; everything else as in [`safe_line`].
 pub fn safe_block(text: &str) -> Cow<'_, str> {
     safe(text, true)
+}
+
+/// `path` as one line, as [`safe_line`]; bytes that aren't UTF-8 are shown as U+FFFD.
+pub fn safe_path(path: impl AsRef<Path>) -> String {
+    safe_line(&path.as_ref().to_string_lossy()).into_owned()
+}
+
+/// `text` as in [`safe_block`], with the sequences that switch colours and weights kept: the last word on whatever is written
+/// to a terminal, where our own text may be dim or red.
+pub fn safe_styled(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{1b}') {
+        return safe_block(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        out.push_str(&safe_block(&rest[..at]));
+        let style = style_at(&rest[at..]);
+        let taken = style.unwrap_or("\u{1b}");
+        out.push_str(style.unwrap_or("␛"));
+        rest = &rest[at + taken.len()..];
+    }
+    out.push_str(&safe_block(rest));
+    Cow::Owned(out)
+}
+
+/// The `ESC [ … m` that `text` begins with.
+fn style_at(text: &str) -> Option<&str> {
+    let codes = text.strip_prefix("\u{1b}[")?;
+    let end = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    codes[end..].starts_with('m').then(|| &text[..2 + end + 1])
+}
+
+/// JSON text that means the same, and in which no character is raw that a terminal, or who reads there, could take for
+/// something else: DEL, C1 controls, bidi controls and what can't be seen. JSON has those in strings only.
+pub fn safe_json(json: String) -> String {
+    let is_raw = |c: char| c == '\u{7f}' || is_invisible(c) || is_bidi_control(c);
+    if json.bytes().all(|byte| byte < 0x7f) || !json.chars().any(is_raw) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_raw(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// The characters that change the direction of the text around them.
@@ -265,7 +322,55 @@ mod tests {
         assert_eq!(safe_line("\u{1d173}\u{1bca0}\u{180f}"), "<U+1D173><U+1BCA0><U+180F>");
     }
 
+    #[test]
+    fn only_styles_get_past_the_last_word() {
+        assert_eq!(
+            safe_styled("\u{1b}[2mat noon\u{1b}[0m bob: hi\n  there"),
+            "\u{1b}[2mat noon\u{1b}[0m bob: hi\n  there"
+        );
+        assert_eq!(safe_styled("\u{1b}[1;31merror:\u{1b}[0m\rno"), "\u{1b}[1;31merror:\u{1b}[0m␍no");
+        for (text, shown) in [
+            ("\u{1b}[2J", "␛[2J"),
+            ("\u{1b}[1A\u{1b}[2K", "␛[1A␛[2K"),
+            ("\u{1b}]52;c;eA==\u{7}", "␛]52;c;eA==␇"),
+            ("\u{1b}\u{1b}[m", "␛\u{1b}[m"),
+            ("\u{1b}[1;", "␛[1;"),
+            ("\u{1b}", "␛"),
+            ("\u{9b}1m", "<U+009B>1m"),
+        ] {
+            assert_eq!(safe_styled(text), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_means_the_same() {
+        let text = "é 日 👩‍👩‍👧 \u{7f}\u{9b}31m \u{202e}fdp \u{2028}\u{e0061} \"\\\n";
+        let json = safe_json(serde_json::to_string(text).unwrap());
+        assert!(!json.chars().any(|c| c.is_control() || is_bidi_control(c) || is_invisible(c)), "{json}");
+        assert!(json.contains("é 日") && json.contains("\\u009b31m \\u202efdp"), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+
     proptest! {
+        #[test]
+        fn every_json_means_the_same(text: String, key: String) {
+            let value = serde_json::json!({ key: [text] });
+            let json = safe_json(value.to_string());
+            prop_assert!(!json.chars().any(|c| c.is_control() || is_bidi_control(c)));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
+        }
+
+        #[test]
+        fn whatever_is_written_moves_nothing(text in "([\u{1b}\\[;0-9mJA\r\n]|.){0,40}") {
+            let out = safe_styled(&text).into_owned();
+            let without_styles = out.split('\u{1b}').enumerate().all(|(at, part)| {
+                at == 0 || style_at(&format!("\u{1b}{part}")).is_some()
+            });
+            prop_assert!(without_styles, "{out:?}");
+            prop_assert!(!out.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\u{1b}')), "{out:?}");
+            prop_assert_eq!(safe_styled(&out), out.as_str(), "once is enough");
+        }
+
         #[test]
         fn nothing_dangerous_is_left(text: String) {
             let line = safe_line(&text);

@@ -39,6 +39,7 @@ mod hostile_names;
 mod hostile_peer;
 mod hostile_sharers;
 mod hostile_tracker;
+mod hostile_words;
 mod house;
 mod identity;
 mod interruptions;

@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shared::account_name::{NewUserName, alternatives};
+use shared::safe_text::safe_path;
 use shared::{Fingerprint, UserName};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -170,7 +171,7 @@ pub enum StoreError {
     #[error("the tracker's disk is full")]
     Full,
     /// Its file is not there any more: what would be written now would be gone at the next start.
-    #[error("the account database {} was removed or replaced while the tracker ran", .0.display())]
+    #[error("the account database {} was removed or replaced while the tracker ran", safe_path(.0))]
     Lost(PathBuf),
     /// The store itself is in trouble.
     #[error("the account store failed: {0}")]

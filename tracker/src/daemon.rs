@@ -23,6 +23,7 @@ use certs::{FilePlace, IdentityError, StorageError, TlsError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use shared::Fingerprint;
 use shared::limits::{LEASE, LEASE_AFTER_DROP};
+use shared::safe_text::safe_path;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -306,7 +307,7 @@ fn announce(addresses: &[SocketAddr], fingerprint: Fingerprint, data_folder: &Pa
     let addresses: Vec<String> = addresses.iter().map(|address| listeners::shown(*address)).collect();
     let addresses = addresses.join(", ");
     manager::ready(&format!("listening on {addresses}"));
-    info!(%addresses, %fingerprint, data_folder = %data_folder.display(), "ready");
+    info!(%addresses, %fingerprint, data_folder = %safe_path(data_folder), "ready");
 }
 
 /// As many connections as asked for, if the system gives that many descriptors; else as many as it gives.

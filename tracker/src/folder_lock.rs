@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use shared::safe_text::safe_path;
 use tracing::warn;
 
 /// The name of the lock's file, which holds the number of the process that has it.
@@ -75,12 +76,12 @@ impl FolderLock {
         }
         match lock(|| open_file(&self.path)) {
             Ok(again) => {
-                warn!(path = %path.display(), "somebody removed the lock: it is put back");
+                warn!(path = %safe_path(path), "somebody removed the lock: it is put back");
                 sign(&again);
                 *file = Some(again);
             }
             Err(TryLockError::WouldBlock) => {
-                warn!(path = %path.display(), "another tracker holds the data folder's lock: stop one of the two");
+                warn!(path = %safe_path(path), "another tracker holds the data folder's lock: stop one of the two");
             }
             // Whatever else can't be written there tells of it; tried again the next time.
             Err(TryLockError::Error(_)) => {}

@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Row, Transaction, params};
 use shared::UserName;
+use shared::safe_text::safe_path;
 use shared::tracker::{PeerEntry, SharedFile, Token};
 use tracing::warn;
 
@@ -84,9 +85,9 @@ impl Memory {
         let db = open(path).or_else(|why| {
             // The file is not to blame.
             if sqlite_file::is_without_descriptors() {
-                return Err(MemoryError(format!("{}: {TOO_MANY_OPEN}", path.display())));
+                return Err(MemoryError(format!("{}: {TOO_MANY_OPEN}", safe_path(path))));
             }
-            warn!(path = %path.display(), %why, "who was present is forgotten: the file is put aside");
+            warn!(path = %safe_path(path), %why, "who was present is forgotten: the file is put aside");
             put_aside(path);
             open(path)
         });

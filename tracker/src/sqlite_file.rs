@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
+use shared::safe_text::safe_path;
 use tracing::info;
 
 use crate::folder_lock::{is_without_locks, private_file};
@@ -94,7 +95,7 @@ fn with_rollback_journal(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn told_of(path: &Path, db: Connection) -> rusqlite::Result<Connection> {
-    info!(path = %path.display(), "the file system can't have a write-ahead log: a rollback journal takes its place");
+    info!(path = %safe_path(path), "the file system can't have a write-ahead log: a rollback journal takes its place");
     Ok(db)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shared::safe_text::safe_path;
 use shared::tracker::Password;
 use shared::{Fingerprint, UserName};
 
@@ -131,7 +132,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
         ("user", me.user.to_string()),
         ("key", fingerprint.to_string()),
         ("tracker", me.tracker.to_string()),
-        ("profile", shared::safe_text::safe_line(&me.profile.home().to_string_lossy()).into_owned()),
+        ("profile", safe_path(me.profile.home())),
         ("shares", shares.to_string()),
         ("online", online),
     ] {

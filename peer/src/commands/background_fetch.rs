@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::UserName;
 use shared::names::matching_key;
 use shared::names::stand_in;
-use shared::safe_text::safe_line;
+use shared::safe_text::{safe_line, safe_path};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -374,7 +374,7 @@ fn again(from: &UserName, name: &str) -> String {
 }
 
 fn shown(path: &Path) -> String {
-    safe_line(&path.to_string_lossy()).into_owned()
+    safe_path(path)
 }
 
 #[cfg(test)]

@@ -31,6 +31,6 @@ impl Bell {
         if !me.profile.rings().unwrap_or(false) {
             return Ok(());
         }
-        output.raw(&Notifications::here().call(from.as_str(), &message.text))
+        output.raw(&Notifications::here().call(from, &message.text))
     }
 }

@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
+use shared::safe_text::safe_path;
 use tokio::sync::Notify;
 
 use self::memory::{Memory, Remembered};
@@ -155,7 +156,7 @@ fn say_what_is_kept(context: &Context, bars: &mut FetchBars, request: &Request) 
     let (got, all) = bars.progress();
     let text = match &request.destination {
         Destination::Stdout => "interrupted: what went to standard output is not whole".to_owned(),
-        Destination::Stream(path) => format!("interrupted: what went to {} is not whole", path.display()),
+        Destination::Stream(path) => format!("interrupted: what went to {} is not whole", safe_path(path)),
         _ if all == 0 => "interrupted before anything was fetched: run the same command again".to_owned(),
         _ => format!("interrupted at {} of {}: run it again to resume", size(got), size(all)),
     };

@@ -165,7 +165,7 @@ impl<'a> Filter<'a> {
 
     /// Hands a message to the node, or keeps it for the next one.
     fn send(&mut self, client: &mut NodeClient, message: ChatMessage) -> Result<(), Error> {
-        let (to, text, id) = (self.user.clone(), message.text.clone(), Some(message.id));
+        let (to, text, id) = (self.user.clone(), message.text.as_received().to_owned(), Some(message.id));
         let action = match self.now {
             true => Action::Deliver { to, text, now: true, message: id },
             false => Action::Say { to, text, message: id },
@@ -277,7 +277,7 @@ impl<'a> Filter<'a> {
     async fn without_node(&mut self, error: &Error, input: &mut Lines) -> Error {
         let unsent = match self.now {
             true => match self.again.pop_front() {
-                Some(message) => Some(message.text),
+                Some(message) => Some(message.text.into_received()),
                 None => input.try_recv().ok().and_then(Result::ok).map(|line| line.text),
             },
             false => self.store_lines(input).await,
@@ -316,7 +316,7 @@ impl<'a> Filter<'a> {
             let text = message.text.clone();
             if let Err(why) = chat::store_ours(self.me, self.user, message, |_| {}).await {
                 self.context.output.warning(&why.to_string());
-                return Some(text);
+                return Some(text.into_received());
             }
         }
     }
@@ -334,7 +334,7 @@ impl<'a> Filter<'a> {
         for message in unanswered {
             let text = message.text.clone();
             if let Err(why) = chat::store_ours(self.me, self.user, message, |_| {}).await {
-                self.context.output.warning(&format!("not sent: {} ({why})", excerpt(&text)));
+                self.context.output.warning(&format!("not sent: {} ({why})", excerpt(text.as_received())));
             }
         }
         let user = self.user;

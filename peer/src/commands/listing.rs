@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::json;
-use shared::UserName;
 use shared::names::stand_in::shown;
-use shared::safe_text::safe_line;
 use shared::tracker::{Find, FoundFile, ListPeers, PeerEntry, Peers, Request, Wanted};
+use shared::{UntrustedText, UserName};
 
 use super::Context;
 use crate::engine::chat::Unread;
@@ -17,7 +16,7 @@ use crate::ui::{files as counted, size};
 pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> Result<(), Error> {
     let me = context.me()?;
     let mut tracker = me.connect_tracker().await?;
-    let named = wanted.name.as_ref().map(ToString::to_string);
+    let named = wanted.name.as_ref().map(|name| name.as_str().to_owned());
     let sought = named.or_else(|| wanted.hash.as_ref().map(|hash| hash.as_str().to_owned()));
     let is_everybody = wanted == ListPeers { with_files: wanted.with_files, ..ListPeers::default() };
     let (only, mut peers) = (wanted.user.clone(), Vec::new());
@@ -127,6 +126,17 @@ pub(super) async fn find(context: &Context, wanted: Wanted, most: usize) -> Resu
     Ok(())
 }
 
+/// Names the first of the entries that can't be files, and counts the others: their owner says how many there are.
+fn tell_of_unfit(context: &Context, names: &[UntrustedText]) {
+    const NAMED: usize = 8;
+    for name in names.iter().take(NAMED) {
+        context.output.warning(&format!("left out: \"{name}\" can't be a file"));
+    }
+    if let Some(more @ 1..) = names.len().checked_sub(NAMED) {
+        context.output.warning(&format!("left out: {more} more that can't be files"));
+    }
+}
+
 pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> Result<(), Error> {
     let me = context.me()?;
     // One's own key is no contact's.
@@ -136,13 +146,14 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
     let files = match contacts::find(&me, user).await {
         Ok(target) => {
             let entries = browse::files(&me, &target, prefix).await?;
-            let (listed, mut files) = (entries.len(), Vec::with_capacity(entries.len()));
+            let (listed, mut files, mut unfit) = (entries.len(), Vec::with_capacity(entries.len()), Vec::new());
             for entry in entries {
                 match entry {
                     Ok(file) => files.push((file.name, file.size, file.hash.to_string())),
-                    Err(name) => context.output.warning(&format!("left out: {:?} can't be a file", safe_line(&name))),
+                    Err(name) => unfit.push(name),
                 }
             }
+            tell_of_unfit(context, &unfit);
             if files.is_empty() && listed > 0 {
                 return Err(Error::Integrity(format!("{user} shares nothing that can be a file")));
             }

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use shared::limits::PASSWORD_BYTES;
-use shared::safe_text::safe_line;
+use shared::safe_text::safe_path;
 use shared::tracker::Password;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
@@ -238,7 +238,7 @@ fn shown(path: &Path) -> String {
     if path.as_os_str() == "-" {
         return "on standard input".to_owned();
     }
-    safe_line(&path.to_string_lossy()).into_owned()
+    safe_path(path)
 }
 
 #[cfg(test)]

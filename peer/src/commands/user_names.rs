@@ -103,7 +103,8 @@ async fn found(me: &Me, known: &BTreeSet<UserName>, reach: Reach, name: &UserNam
     }
     match (first, second) {
         (Some(one), Some(other)) => {
-            Err(Error::SimilarUsers(format!("you know nobody called {name}, but {one} and {other}: say which")))
+            let words = format!("you know nobody called {name}, but {one} and {other}: say which");
+            Err(Error::SimilarUsers(words.into()))
         }
         (first, _) => Ok(first.cloned()),
     }
@@ -121,7 +122,7 @@ async fn asked(me: &Me, name: &UserName) -> Result<UserName, Error> {
     match link.call::<WhoisReply>(&Request::Whois(whois(name.clone()))).await {
         Ok(reply) => Ok(reply.user),
         Err(TrackerError::Refused { refusal, .. }) if refusal.code == ErrorCode::BadRequest => {
-            Err(Error::SimilarUsers(shared::safe_text::safe_line(&refusal.message).into_owned()))
+            Err(Error::SimilarUsers(refusal.message))
         }
         Err(error) if error.code() == Some(ErrorCode::NotFound) && !features.has(Feature::KeylessUsers) => {
             only_one(name, search::names(&mut link).await?)?.ok_or_else(|| error.into())
@@ -141,7 +142,8 @@ fn only_one(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>, Err
         [] | [_] => Ok(same.pop()),
         several => {
             let names: Vec<&str> = several.iter().map(UserName::as_str).collect();
-            Err(Error::SimilarUsers(format!("there is no user {name}, but there are {}: say which", names.join(", "))))
+            let words = format!("there is no user {name}, but there are {}: say which", names.join(", "));
+            Err(Error::SimilarUsers(words.into()))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Looking at what somebody shares, live.
 
+use shared::UntrustedText;
 use shared::names::matching_key;
 use shared::peer::{Code, FileStat};
 
@@ -13,7 +14,7 @@ use crate::net::link::{Link, Target};
 ///
 /// # Errors
 /// [`Error`]: no link, no answer.
-pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
+pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
     let endpoint = Endpoint::dialling(&me.identity, None).map_err(|why| Error::link(&target.user, why))?;
     let link = contacts::dial(me, &endpoint, target, &[]).await?;
     let files = list_alike(&link, prefix).await;
@@ -23,7 +24,7 @@ pub async fn files(me: &Me, target: &Target, prefix: &str) -> Result<Vec<Result<
 }
 
 /// What is shared under names that start with `prefix`; where nothing is, what looks the same.
-async fn list_alike(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
+async fn list_alike(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
     let files = list(link, prefix).await?;
     if !files.is_empty() || prefix.is_empty() {
         return Ok(files);

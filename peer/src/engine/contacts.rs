@@ -239,7 +239,7 @@ async fn judged(me: &Me, tracker: &mut impl AskTracker, target: &Target, failure
                 Ok(Error::signed_out(me.user.clone(), refusal))
             }
             Ok(Ok(None)) => {
-                let why = "no account belongs to its key any more".to_owned();
+                let why = "no account belongs to its key any more".into();
                 Ok(Error::SignedOut { user: me.user.clone(), why })
             }
             _ => Ok(Error::link(&target.user, failure)),

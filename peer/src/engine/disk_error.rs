@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use shared::safe_text::safe_line;
+use shared::safe_text::safe_path;
 
 use super::amount::size;
 use crate::sys::{FolderObstacle, is_device_failure, is_out_of_descriptors, is_out_of_inodes, plain_message};
@@ -100,7 +100,7 @@ pub(super) fn is_of_disk(why: &io::Error) -> bool {
 /// The error of standard input or output in words.
 pub(super) fn stream_words(why: &io::Error) -> String {
     let path = Path::new("standard output");
-    if is_of_disk(why) { format!("{}: {}", path.display(), words(path, why)) } else { plain_message(why) }
+    if is_of_disk(why) { format!("{}: {}", safe_path(path), words(path, why)) } else { plain_message(why) }
 }
 
 /// A path for people: nothing in it can change the terminal, and the current folder has its name.
@@ -113,7 +113,7 @@ pub(super) fn shown(path: &Path) -> String {
         }
         rest => rest,
     };
-    safe_line(&path.to_string_lossy()).into_owned()
+    safe_path(path)
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use shared::account_name::operand;
 use shared::names::stand_in;
 use shared::peer::Code;
-use shared::safe_text::safe_line;
 use shared::tracker::{ErrorCode, Refusal};
-use shared::{Fingerprint, UserName};
+use shared::{Fingerprint, UntrustedText, UserName};
 
 use super::amount::size;
 use super::disk_error::{Shortage, is_of_disk, obstacle_words, shown, stream_words, words};
@@ -72,13 +71,13 @@ pub enum Error {
     /// The tracker doesn't know this profile's key any more.
     #[error(
         "this machine was signed out of {user} ({}): `peer login {user} --rebind` brings the account here",
-        safe_line(.why)
+        .why
     )]
     SignedOut {
         /// Of which account.
         user: UserName,
         /// In the tracker's words.
-        why: String,
+        why: UntrustedText,
     },
     /// No tracker is known, and none was found.
     #[error(
@@ -161,9 +160,9 @@ pub enum Error {
     /// The tracker has no such account.
     #[error("there is no user \"{0}\": `peer list` shows who is online")]
     UnknownUser(UserName),
-    /// Several users may be meant. The text names them.
+    /// Several users may be meant. The text, the tracker's or ours, names them.
     #[error("{0}")]
-    SimilarUsers(String),
+    SimilarUsers(UntrustedText),
     /// The user isn't there.
     #[error("{0} is offline")]
     Offline(UserName),
@@ -255,14 +254,14 @@ pub enum Error {
     #[error("nobody who is online shares {}", stand_in::shown(.0))]
     NobodyShares(String),
     /// The file changed at its owner's side and isn't hashed again yet.
-    #[error("{} can't be had from {user} now: {}; try again when it is at rest", stand_in::shown(.name), safe_line(.why))]
+    #[error("{} can't be had from {user} now: {}; try again when it is at rest", stand_in::shown(.name), .why)]
     Stale {
         /// Who.
         user: UserName,
         /// What was asked for.
         name: String,
         /// In the owner's words.
-        why: String,
+        why: UntrustedText,
     },
     /// The file changed again and again while it was fetched.
     #[error("{} changed {times} times at {user}'s side while it was fetched: try again when it is at rest", stand_in::shown(.name))]
@@ -287,14 +286,14 @@ pub enum Error {
         name: String,
     },
     /// The file can't be read at its owner's side.
-    #[error("{user} can't send {}: {}", stand_in::shown(.name), safe_line(.why))]
+    #[error("{user} can't send {}: {}", stand_in::shown(.name), .why)]
     Unreadable {
         /// Who.
         user: UserName,
         /// What was asked for.
         name: String,
         /// In the owner's words.
-        why: String,
+        why: UntrustedText,
     },
     /// Data is not what it claims to be.
     #[error("{0}")]

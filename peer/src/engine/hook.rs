@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use shared::UserName;
 use shared::peer::ChatMessage;
-use shared::safe_text::safe_block;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::broadcast;
@@ -96,7 +95,7 @@ async fn run_one(argv: Vec<String>, home: std::path::PathBuf, from: UserName, me
         .args(args)
         .env("VIZINHO_EVENT", kind)
         .env("VIZINHO_FROM", from.as_str())
-        .env("VIZINHO_TEXT", &*safe_block(&message.text))
+        .env("VIZINHO_TEXT", &*message.text.block())
         .env("VIZINHO_ID", message.id.to_string())
         .env("VIZINHO_TS", message.ts.to_string())
         .env("VIZINHO_HOME", home)
@@ -113,7 +112,7 @@ async fn run_one(argv: Vec<String>, home: std::path::PathBuf, from: UserName, me
     let finished = tokio::time::timeout(PATIENCE, async {
         if let Some(mut stdin) = stdin {
             // One that reads nothing is not at fault.
-            let _ = stdin.write_all(message.text.as_bytes()).await;
+            let _ = stdin.write_all(message.text.as_received().as_bytes()).await;
         }
         child.wait().await
     });

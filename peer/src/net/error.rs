@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::Fingerprint;
 use shared::frame::FrameError;
 use shared::peer::Code;
 use shared::safe_text::safe_line;
 use shared::tracker::{ErrorCode, Refusal};
+use shared::{Fingerprint, UntrustedText};
 
 use super::narrow::NarrowPath;
 
@@ -42,7 +42,7 @@ pub enum LinkError {
         /// Why, for programs.
         code: Code,
         /// Why, for people, in the other side's words.
-        message: String,
+        message: UntrustedText,
     },
     /// The link was there and is gone.
     #[error("the connection was lost: {0}")]
@@ -74,12 +74,12 @@ pub enum StreamError {
     #[error("unexpected answer: {0}")]
     Unexpected(&'static str),
     /// The other side says that it can't.
-    #[error("{}", safe_line(.message))]
+    #[error("{message}")]
     Answered {
         /// Why, for programs.
         code: Code,
-        /// Why, for people.
-        message: String,
+        /// Why, for people, in the other side's words.
+        message: UntrustedText,
     },
     /// Nothing came for too long.
     #[error("no answer within {} s", .0.as_secs())]
@@ -131,7 +131,7 @@ pub enum TrackerError {
         fingerprint: Fingerprint,
     },
     /// It said no.
-    #[error("{}{}", safe_line(&.refusal.message), way_out(.refusal.code))]
+    #[error("{}{}", .refusal.message, way_out(.refusal.code))]
     Refused {
         /// Its code and words.
         refusal: Refusal,
@@ -156,12 +156,17 @@ impl TrackerError {
 }
 
 /// The other side's words, or what its code says.
-fn refused_words(code: Code, message: &str) -> String {
+fn refused_words(code: Code, message: &UntrustedText) -> String {
     match code {
-        _ if !message.is_empty() => safe_line(message).into_owned(),
+        _ if !message.is_empty() => message.to_string(),
         Code::ShuttingDown => "their peer was ended".to_owned(),
         code => format!("refused: {code}"),
     }
+}
+
+/// An error of QUIC, which may have words of the other side in it.
+fn quoted(error: &dyn std::fmt::Display) -> String {
+    UntrustedText::from(error.to_string()).to_string()
 }
 
 /// What to do about a refusal, where the tracker's own words, which are for every client, don't say it.
@@ -177,11 +182,11 @@ impl From<quinn::ConnectionError> for LinkError {
         match error {
             quinn::ConnectionError::ApplicationClosed(close) => Self::Refused {
                 code: Code::from(close.error_code.into_inner()),
-                message: String::from_utf8_lossy(&close.reason).into_owned(),
+                message: UntrustedText::from(&*String::from_utf8_lossy(&close.reason)),
             },
-            quinn::ConnectionError::TransportError(error) => Self::Protocol(safe_line(&error.to_string()).into_owned()),
-            quinn::ConnectionError::ConnectionClosed(close) => Self::Lost(safe_line(&close.to_string()).into_owned()),
-            other => Self::Lost(safe_line(&other.to_string()).into_owned()),
+            quinn::ConnectionError::TransportError(error) => Self::Protocol(quoted(&error)),
+            quinn::ConnectionError::ConnectionClosed(close) => Self::Lost(quoted(&close)),
+            other => Self::Lost(quoted(&other)),
         }
     }
 }
@@ -191,7 +196,7 @@ impl From<quinn::ReadError> for StreamError {
         match error {
             quinn::ReadError::Reset(code) => Self::Reset(Code::from(code.into_inner())),
             quinn::ReadError::ConnectionLost(error) => Self::Link(error.into()),
-            other => Self::Link(LinkError::Lost(other.to_string())),
+            other => Self::Link(LinkError::Lost(quoted(&other))),
         }
     }
 }
@@ -201,7 +206,7 @@ impl From<quinn::WriteError> for StreamError {
         match error {
             quinn::WriteError::Stopped(code) => Self::Reset(Code::from(code.into_inner())),
             quinn::WriteError::ConnectionLost(error) => Self::Link(error.into()),
-            other => Self::Link(LinkError::Lost(other.to_string())),
+            other => Self::Link(LinkError::Lost(quoted(&other))),
         }
     }
 }

@@ -104,7 +104,7 @@ fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
         .chain(&[RAW_NAMES, GET_NAMES, OWNER_ONLY, EMPTY_PAGES])
         .map(|text| (*text).to_owned())
         .collect();
-    Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).to_owned(), capabilities }
+    Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).into(), capabilities }
 }
 
 /// Dials all addresses of `target`, one after another without waiting for failures, and says hello on the first that
@@ -259,7 +259,7 @@ async fn turn_away(
     message: &str,
 ) {
     if let Ok(_farewell) = farewells.try_acquire() {
-        let answer = Answer::Error { code, message: message.to_owned() };
+        let answer = Answer::Error { code, message: message.into() };
         let told = async {
             if sender.frame(&answer).await.is_ok() {
                 sender.finish();
@@ -610,7 +610,7 @@ mod tests {
 
     #[test]
     fn what_was_said_counts_more_than_silence() {
-        let refused = || LinkError::Refused { code: Code::Busy, message: "later".to_owned() };
+        let refused = || LinkError::Refused { code: Code::Busy, message: "later".into() };
         let error = told(vec![(at(OBSERVED), refused()), silent(NAMED), other(NAMED, key(2))]);
         assert!(matches!(error, LinkError::Refused { .. }), "{error}");
         let narrow = NarrowPath::OnTheWay { ip: at(OBSERVED).ip(), needed: 1228 };

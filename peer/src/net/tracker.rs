@@ -197,7 +197,7 @@ impl TrackerLink {
             ReplyError::Refused { refusal, retry_after_ms } => {
                 TrackerError::Refused { refusal, retry_after: retry_after_ms.map(Duration::from_millis) }
             }
-            ReplyError::Malformed(why) => self.garbled(&why),
+            ReplyError::Malformed(why) => self.garbled(&why.to_string()),
         })
     }
 

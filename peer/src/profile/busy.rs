@@ -19,7 +19,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
-use shared::safe_text::safe_line;
+use shared::safe_text::{safe_line, safe_path};
 
 use super::node_lock;
 use crate::sys::{self, command_of, job};
@@ -96,7 +96,7 @@ fn may_go_on(waited: Duration) -> bool {
     }
     if tells && let Some((path, holder)) = all.iter().find_map(|path| Some((path, holder(path)?))) {
         let words = process_words(holder.pid, holder.command.as_deref());
-        tell(&format!("waiting for {words}, which holds {}", path.display()));
+        tell(&format!("waiting for {words}, which holds {}", safe_path(path)));
     }
     true
 }

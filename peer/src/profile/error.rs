@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use certs::IdentityError;
 use rusqlite::ErrorCode;
+use shared::safe_text::safe_path;
 
 use super::busy;
 use crate::sys::{is_full, is_read_only, is_without_descriptors, open_files_limit, plain_message};
@@ -28,7 +29,7 @@ pub enum ProfileError {
         source: rusqlite::Error,
     },
     /// The database, because its disk is full.
-    #[error("the profile's database {} can't be used: the disk is full: free some space and try again", .path.display())]
+    #[error("the profile's database {} can't be used: the disk is full: free some space and try again", safe_path(.path))]
     DiskFull {
         /// Which.
         path: PathBuf,
@@ -57,7 +58,7 @@ pub enum ProfileError {
     /// The database has nothing in it.
     #[error(
         "the profile's database {path} is empty{}: put back a copy of the database, or remove the empty file to begin anew{}",
-        .key.as_ref().map(|key| format!(", but its key {} is there", key.display())).unwrap_or_default(),
+        .key.as_ref().map(|key| format!(", but its key {} is there", safe_path(key))).unwrap_or_default(),
         if .key.is_some() { " with the same key" } else { "" }
     )]
     EmptyDatabase {
@@ -180,7 +181,7 @@ fn database_words(path: &Path, source: &rusqlite::Error) -> String {
         }
         _ => "try again",
     };
-    format!("the profile's database {} can't be used ({source}){outcome}: {advice}", path.display())
+    format!("the profile's database {} can't be used ({source}){outcome}: {advice}", safe_path(path))
 }
 
 impl ProfileError {

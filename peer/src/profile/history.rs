@@ -157,14 +157,14 @@ mod tests {
         let profile = Profile::open(home.path()).unwrap();
         for (number, (peer, text)) in (1..).zip(texts) {
             let id = MessageId::from_bytes([number; 16]);
-            let message = ChatMessage { id, ts: 0, text: (*text).to_owned(), offer: None, room: None };
+            let message = ChatMessage { id, ts: 0, text: (*text).into(), offer: None, room: None };
             profile.store_theirs(&peer.parse().unwrap(), &[message], i64::from(number) * 10).unwrap();
         }
         (home, profile)
     }
 
     fn texts(profile: &Profile, query: &HistoryQuery) -> Vec<String> {
-        profile.history(query).unwrap().into_iter().map(|stored| stored.message.text).collect()
+        profile.history(query).unwrap().into_iter().map(|stored| stored.message.text.into_received()).collect()
     }
 
     #[test]

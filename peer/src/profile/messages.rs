@@ -196,7 +196,7 @@ impl Profile {
             message: ChatMessage {
                 id: row.id.parse().map_err(|_| damaged())?,
                 ts: row.ts,
-                text: row.text,
+                text: row.text.into(),
                 offer,
                 room: None,
             },
@@ -260,7 +260,7 @@ fn insert(
         direction.as_str(),
         message.id.to_string(),
         message.ts,
-        message.text,
+        message.text.as_received(),
         state.as_str(),
         now_ms,
         offer,
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(profile.store_ours(&bob, &message(1, "two"), 7).unwrap(), Kept::Before);
         profile.settle(&bob, &[(message(1, "").id, MessageState::Stored)]).unwrap();
         let kept = profile.history(&HistoryQuery { with: Some(bob), ..HistoryQuery::last(10) }).unwrap();
-        let texts: Vec<_> = kept.iter().map(|m| (m.message.text.as_str(), m.state, m.at)).collect();
+        let texts: Vec<_> = kept.iter().map(|m| (m.message.text.as_received(), m.state, m.at)).collect();
         assert_eq!(texts, [("one", MessageState::Received, 6), ("two", MessageState::Stored, 7)]);
     }
 

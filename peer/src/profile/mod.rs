@@ -507,7 +507,7 @@ mod tests {
         let bob = "bob".parse().unwrap();
         for byte in 0..100 {
             let (id, text) = (shared::peer::MessageId::from_bytes([byte; 16]), "word ".repeat(400));
-            let message = shared::peer::ChatMessage { id, ts: 0, text, offer: None, room: None };
+            let message = shared::peer::ChatMessage { id, ts: 0, text: text.into(), offer: None, room: None };
             profile.store_theirs(&bob, &[message], 1).unwrap();
         }
         profile.check(patience).unwrap();

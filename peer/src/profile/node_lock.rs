@@ -15,6 +15,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use shared::safe_text::safe_path;
+
 use super::ProfileError;
 use crate::sys;
 
@@ -101,7 +103,7 @@ impl NodeLock {
             locked => locked?,
         };
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        tracing::warn!("{} was removed: it is back", path.display());
+        tracing::warn!("{} was removed: it is back", safe_path(&path));
         self.write()
     }
 

@@ -218,11 +218,16 @@ mod tests {
         let profile = Profile::open(home.path()).unwrap();
         let bob: UserName = "bob".parse().unwrap();
         for byte in 1..=4 {
-            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string(), offer: None, room: None };
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, room: None };
             profile.store_ours(&bob, &message, i64::from(byte)).unwrap();
         }
         let waiting = |after| -> Vec<String> {
-            profile.outbox_of(&bob, after, 9).unwrap().into_iter().map(|stored| stored.message.text).collect()
+            profile
+                .outbox_of(&bob, after, 9)
+                .unwrap()
+                .into_iter()
+                .map(|stored| stored.message.text.into_received())
+                .collect()
         };
         let (sent, stored) = (MessageState::Sent, MessageState::Stored);
         assert_eq!(profile.settle(&bob, &[(id(1), sent), (id(1), sent), (id(2), stored)]).unwrap().len(), 2);
@@ -256,11 +261,11 @@ mod tests {
         for (byte, machine) in [(1, at), (2, at + 20 * DAY), (3, 5), (4, at + 1), (5, at + 9_999 * DAY), (6, at + 2)] {
             assert_eq!(start(machine), 0, "{byte}");
             let profile = Profile::open(home.path()).unwrap();
-            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string(), offer: None, room: None };
+            let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, room: None };
             profile.store_ours(&bob, &message, machine).unwrap();
         }
         let waiting = || Profile::open(home.path()).unwrap().outbox_of(&bob, 0, 9).unwrap();
-        let texts: Vec<String> = waiting().into_iter().map(|stored| stored.message.text).collect();
+        let texts: Vec<String> = waiting().into_iter().map(|stored| stored.message.text.into_received()).collect();
         assert_eq!(texts, ["1", "2", "3", "4", "5", "6"]);
         // Two weeks of a clock that is right, a day at a time, are the end of all of them.
         let given_up: usize = (1..=16).map(|day| start(at + 3 + day * DAY)).sum();

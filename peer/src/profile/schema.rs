@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior};
+use shared::safe_text::safe_path;
 
 use super::{ProfileError, busy};
 use crate::sys;
@@ -186,7 +187,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
     match open_with(path, Journal::WriteAhead) {
         // It may also come from a disk on which it had a log.
         Err(ProfileError::Database { source, .. }) if has_no_shared_memory(&source) => {
-            tracing::debug!("the file system of {} takes no write-ahead log", path.display());
+            tracing::debug!("the file system of {} takes no write-ahead log", safe_path(path));
             leave_log(path).map_err(|source| ProfileError::database(path, source))?;
             open_with(path, Journal::RolledBack)
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::geteuid;
+use shared::safe_text::safe_path;
 
 /// The folder in which this user's programs put their sockets, made if it isn't there: in `$XDG_RUNTIME_DIR`, where that
 /// usually is, in the folder for temporary files, or where that usually is: the first that can be had.
@@ -32,7 +33,7 @@ fn first_private(candidates: impl IntoIterator<Item = PathBuf>) -> io::Result<Pa
             Ok(folder) => return Ok(folder),
             Err(why) => {
                 kind = why.kind();
-                refusals.push(format!("{}: {}", path.display(), super::plain_message(&why)));
+                refusals.push(format!("{}: {}", safe_path(&path), super::plain_message(&why)));
                 tried.push(path);
             }
         }

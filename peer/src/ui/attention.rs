@@ -1,6 +1,6 @@
 //! Calling for attention: the bell, and what some terminals make a notification of.
 
-use shared::safe_text::safe_line;
+use shared::{UntrustedText, UserName};
 
 /// Longest text of a notification, in characters.
 const SHOWN: usize = 200;
@@ -34,14 +34,13 @@ impl Notifications {
     }
 
     /// The bytes that call for attention because `from` wrote `text`.
-    pub fn call(self, from: &str, text: &str) -> String {
-        let from = safe_line(from);
-        let text: String = safe_line(text).chars().take(SHOWN).collect();
+    pub fn call(self, from: &UserName, text: &UntrustedText) -> String {
+        let text: String = text.line().chars().take(SHOWN).collect();
         match self {
             Self::None => "\u{7}".to_owned(),
             Self::Osc9 => format!("\u{7}\u{1b}]9;{from}: {text}\u{1b}\\"),
-            // A semicolon would end the title.
-            Self::Osc777 => format!("\u{7}\u{1b}]777;notify;{};{text}\u{1b}\\", from.replace(';', ",")),
+            // No name has a semicolon, which would end the title.
+            Self::Osc777 => format!("\u{7}\u{1b}]777;notify;{from};{text}\u{1b}\\"),
         }
     }
 }
@@ -52,10 +51,11 @@ mod tests {
 
     #[test]
     fn a_message_cannot_leave_its_notification() {
-        let call = Notifications::Osc9.call("bob", "hi\u{1b}\\\u{7}\u{9c}\nrm -rf");
+        let bob: UserName = "bob".parse().unwrap();
+        let call = Notifications::Osc9.call(&bob, &"hi\u{1b}\\\u{7}\u{9c}\nrm -rf".into());
         assert_eq!(call, "\u{7}\u{1b}]9;bob: hi␛\\␇<U+009C>␊rm -rf\u{1b}\\");
-        assert_eq!(Notifications::Osc777.call("b;b", "x"), "\u{7}\u{1b}]777;notify;b,b;x\u{1b}\\");
-        assert_eq!(Notifications::None.call("bob", "x"), "\u{7}");
+        assert_eq!(Notifications::Osc777.call(&bob, &"x".into()), "\u{7}\u{1b}]777;notify;bob;x\u{1b}\\");
+        assert_eq!(Notifications::None.call(&bob, &"x".into()), "\u{7}");
     }
 
     #[test]

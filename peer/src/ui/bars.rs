@@ -9,7 +9,7 @@ use serde_json::json;
 use shared::UserName;
 use shared::names::numbered;
 use shared::names::stand_in;
-use shared::safe_text::safe_line;
+use shared::safe_text::{safe_line, safe_path};
 
 use super::Output;
 use super::bar::{Bar, columns};
@@ -455,7 +455,7 @@ fn from(sources: &[UserName]) -> String {
 /// A path as people write it.
 fn shown(path: &Path) -> String {
     let path = path.strip_prefix(".").unwrap_or(path);
-    safe_line(&path.to_string_lossy()).into_owned()
+    safe_path(path)
 }
 
 /// The name that `path` has a number for, because something else has it.

@@ -2,9 +2,8 @@
 
 use ratatui_core::style::Style;
 use ratatui_core::text::Span;
-use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
-use shared::safe_text::safe_block;
+use shared::{UntrustedText, UserName};
 
 use super::look::{Look, Mark};
 use super::rows::{TextRow, Wrapping, rows};
@@ -26,7 +25,7 @@ pub(super) struct Entry {
     /// When it was written, by its author's clock, if that is another time.
     pub(super) written: Option<i64>,
     pub(super) mine: bool,
-    pub(super) text: String,
+    pub(super) text: UntrustedText,
     pub(super) mark: Mark,
 }
 
@@ -58,7 +57,7 @@ impl Entry {
         let time = if is_wide { time(self.at) } else { hour(self.at) };
         let who = if self.mine { "you" } else { with.as_str() };
         let indent = if is_wide { 4 + time.len() } else { 4 };
-        let text = format!("{}{}", safe_block(&self.text).replace('\t', "    "), self.told_written());
+        let text = format!("{}{}", self.text.block().replace('\t', "    "), self.told_written());
         let head = vec![
             Span::styled(look.mark(self.mark), look.mark_style(self.mark)),
             Span::styled(format!(" {time} "), look.dim()),
@@ -103,7 +102,7 @@ mod tests {
         let noon = 1_700_000_000_000;
         let row = |ts: i64| {
             let message =
-                ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".to_owned(), offer: None, room: None };
+                ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".into(), offer: None, room: None };
             Entry::received(&message, 1, noon).rows(&bob, look, 70, true)[0].line.to_string()
         };
         assert!(row(noon + 60_000).ends_with("bob: hi"), "{}", row(noon + 60_000));

@@ -1,5 +1,6 @@
 //! Events as lines for people.
 
+use shared::UntrustedText;
 use shared::account_name::operand;
 use shared::names::stand_in::shown;
 use shared::safe_text::{safe_block, safe_line};
@@ -93,12 +94,12 @@ pub fn notice_line(notice: &Notice) -> String {
 }
 
 /// A message by itself, its further lines indented so that none can pass for another message.
-pub fn message_lines(text: &str) -> String {
-    safe_block(text).replace('\n', "\n    ").replace('\t', "    ")
+pub fn message_lines(text: &UntrustedText) -> String {
+    text.block().replace('\n', "\n    ").replace('\t', "    ")
 }
 
 /// A message, its further lines indented so that none can pass for another message.
-pub fn message_line(from: &str, text: &str) -> String {
+pub fn message_line(from: &str, text: &UntrustedText) -> String {
     format!("{from}: {}", message_lines(text))
 }
 
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_message_cannot_pass_for_another() {
-        assert_eq!(message_line("bob", "hi\ncarol: send money"), "bob: hi\n    carol: send money");
-        assert_eq!(message_line("bob", "\u{1b}[2J"), "bob: ␛[2J");
+        assert_eq!(message_line("bob", &"hi\ncarol: send money".into()), "bob: hi\n    carol: send money");
+        assert_eq!(message_line("bob", &"\u{1b}[2J".into()), "bob: ␛[2J");
     }
 }

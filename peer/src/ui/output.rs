@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::MultiProgress;
 use serde_json::{Map, Value};
-use shared::safe_text::safe_block;
+use shared::safe_text::{safe_json, safe_styled};
 
 use super::Look;
 use crate::sys::{HiddenControls, job};
@@ -102,11 +102,15 @@ impl Output {
         Look::new(self.facts.color_out)
     }
 
-    /// A line of data.
+    /// A line of data; whatever is in it, it moves nothing on a terminal.
     ///
     /// # Errors
     /// As standard output says; a closed pipe is `BrokenPipe`.
     pub fn data(&self, line: &str) -> io::Result<()> {
+        self.line(&safe_styled(line))
+    }
+
+    fn line(&self, line: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(line.as_bytes())?;
         out.write_all(b"\n")?;
@@ -136,7 +140,7 @@ impl Output {
         if let Value::Object(fields) = fields {
             object.extend(fields.clone());
         }
-        self.data(&Value::Object(object).to_string())
+        self.line(&safe_json(Value::Object(object).to_string()))
     }
 
     /// Keeps a JSON object for the end: nothing comes after it, not even what went wrong.
@@ -160,26 +164,26 @@ impl Output {
     /// A line for people on standard error, unless they want it quiet.
     pub fn note(&self, line: &str) {
         if !self.facts.options.quiet {
-            tell(&safe_block(line));
+            tell(line);
         }
     }
 
     /// An error for people on standard error.
     pub fn error(&self, message: &str) {
         let label = if self.facts.color_err { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
-        tell(&format!("{label} {}", safe_block(message)));
+        tell(&format!("{label} {message}"));
     }
 
     /// Something that went wrong and doesn't stop the command, even if it is to be quiet.
     pub fn warning(&self, message: &str) {
         let label = if self.facts.color_err { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
-        tell(&format!("{label} {}", safe_block(message)));
+        tell(&format!("{label} {message}"));
     }
 
     /// A prompt on standard error, without a line end.
     pub fn prompt(&self, text: &str) {
         let mut err = io::stderr().lock();
-        let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+        let _ = err.write_all(safe_styled(text).as_bytes()).and_then(|()| err.flush());
     }
 
     /// `text` made dim where standard output shows colour.
@@ -209,15 +213,17 @@ fn terminal() -> MutexGuard<'static, Terminal> {
     TERMINAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A line for standard error, or for the view that has the terminal. Not to be called while bars are suspended.
+/// A line for standard error, or for the view that has the terminal; whatever is in it, it moves nothing there. Not to be
+/// called while bars are suspended.
 pub(super) fn tell(line: &str) {
+    let line = safe_styled(line);
     // Nobody is left to tell when standard error is closed.
     let write = || {
         let _ = writeln!(io::stderr().lock(), "{line}");
         job::goes_on();
     };
     match &mut *terminal() {
-        Terminal::View(held) => held.push(line.to_owned()),
+        Terminal::View(held) => held.push(line.into_owned()),
         Terminal::Bars(bars) => bars.suspend(write),
         Terminal::Free => write(),
     }

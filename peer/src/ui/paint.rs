@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use ratatui_core::style::{Color, Modifier, Style};
 use ratatui_core::text::Line;
+use shared::safe_text::{is_bidi_control, safe_line};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
@@ -29,8 +30,11 @@ pub(super) fn line(out: &mut impl Write, line: &Line<'_>, columns: usize) -> io:
     Ok(())
 }
 
-/// Puts text in its style, and ends the style.
+/// Puts text in its style, and ends the style; nothing in it moves anything.
 pub(super) fn styled(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
+    // Only what is no text: parts of a word, cut between letters, may begin or end with a joiner.
+    let moves = |c: char| c.is_control() || is_bidi_control(c);
+    let text = if text.contains(moves) { safe_line(text) } else { text.into() };
     let codes = codes(style);
     if codes.is_empty() {
         return out.write_all(text.as_bytes());
@@ -57,6 +61,14 @@ mod tests {
     use ratatui_core::text::Span;
 
     use super::*;
+
+    #[test]
+    fn what_comes_here_unsafe_moves_nothing() {
+        let mut out = Vec::new();
+        styled(&mut out, "a\u{1b}[2Jb\r\u{202e}", Style::new()).unwrap();
+        styled(&mut out, "\u{6cc}\u{200c}", Style::new()).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a␛[2Jb␍<U+202E>\u{6cc}\u{200c}");
+    }
 
     #[test]
     fn lines_are_cut_between_letters() {

@@ -67,7 +67,7 @@ impl PlainTerminal {
 
     fn put(&mut self, item: &Item) -> io::Result<()> {
         match item {
-            Item::Entry(entry) if entry.mine && self.is_echoed(&entry.text) => Ok(()),
+            Item::Entry(entry) if entry.mine && self.is_echoed(entry.text.as_received()) => Ok(()),
             Item::Entry(_) => {
                 let rows = self.model.rows_of(item, COLUMNS);
                 rows.iter().try_for_each(|row| self.output.data(row.line.to_string().trim()))

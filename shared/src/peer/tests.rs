@@ -97,11 +97,11 @@ fn an_entry_that_is_none_leaves_the_others() {
         panic!("{list}")
     };
     let checked: Vec<_> = files.into_iter().map(Entry::checked).collect();
-    assert_eq!(checked, [Ok(stat), Err("../b".to_owned()), Err(String::new()), Err(String::new())]);
+    assert_eq!(checked, [Ok(stat), Err("../b".into()), Err("".into()), Err("".into())]);
     let folders = serde_json::from_str(r#"{"t":"folder_list","folders":["a/b","/c"]}"#).unwrap();
     let Answer::FolderList { folders, .. } = folders else { panic!("{folders:?}") };
     let checked: Vec<_> = folders.into_iter().map(Entry::checked).collect();
-    assert_eq!(checked, [Ok("a/b".parse().unwrap()), Err("/c".to_owned())]);
+    assert_eq!(checked, [Ok("a/b".parse().unwrap()), Err("/c".into())]);
 }
 
 #[test]

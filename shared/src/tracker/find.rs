@@ -210,7 +210,7 @@ impl fmt::Display for Words {
 
 impl fmt::Display for FindCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.user, self.name)
+        write!(f, "{}/{}", self.user, self.name.as_str())
     }
 }
 

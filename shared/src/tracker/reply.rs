@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::request::SharedFile;
 use super::{ErrorCode, Features, Refusal, Token};
-use crate::{Fingerprint, UserName};
+use crate::{Fingerprint, UntrustedText, UserName};
 
 /// The body of a reply that has nothing to say beyond `ok`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,8 +140,8 @@ pub enum ReplyError {
         /// When to try again, milliseconds from now.
         retry_after_ms: Option<u64>,
     },
-    /// Not a reply at all.
-    Malformed(String),
+    /// Not a reply at all; its reader's words, which quote it.
+    Malformed(UntrustedText),
 }
 
 impl std::fmt::Display for ReplyError {
@@ -170,7 +170,7 @@ pub fn encode_ok<T: Serialize>(id: Option<&str>, message: &str, body: &T) -> Res
 /// One line that says no.
 pub fn encode_error(id: Option<&str>, refusal: &Refusal, retry_after_ms: Option<u64>) -> Vec<u8> {
     let mut line = begin_line(id);
-    let message = serde_json::Value::from(refusal.message.as_str());
+    let message = serde_json::Value::from(refusal.message.as_received());
     let head = format!("\"status\":\"error\",\"code\":\"{}\",\"message\":{message}", refusal.code);
     line.extend_from_slice(head.as_bytes());
     if let Some(ms) = retry_after_ms {
@@ -228,7 +228,7 @@ pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
         #[serde(default)]
         code: Option<ErrorCode>,
         #[serde(default)]
-        message: String,
+        message: UntrustedText,
         #[serde(default)]
         retry_after_ms: Option<u64>,
         #[serde(default)]
@@ -240,7 +240,7 @@ pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
         Ok,
         Error,
     }
-    let malformed = |error: serde_json::Error| ReplyError::Malformed(error.to_string());
+    let malformed = |error: serde_json::Error| ReplyError::Malformed(error.to_string().into());
     let head: Head = serde_json::from_str(line).map_err(malformed)?;
     if head.status == Status::Error {
         let code = head.code.unwrap_or(ErrorCode::Unknown);

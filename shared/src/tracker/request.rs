@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{Dialect, ErrorCode, Features, Find, HashText, InstanceId, Token};
 use crate::limits::{PASSWORD_BYTES, PERSON_BYTES};
-use crate::{FileName, Fingerprint, UserName};
+use crate::{FileName, Fingerprint, UntrustedText, UserName};
 use fault::Fault;
 pub use fault::{RejectedFiles, UnusableName};
 use fields::Fields;
@@ -210,8 +210,8 @@ pub enum Whois {
 pub struct Refusal {
     /// For programs.
     pub code: ErrorCode,
-    /// For people: what is wrong and what to do.
-    pub message: String,
+    /// For people, in the tracker's words: what is wrong and what to do.
+    pub message: UntrustedText,
     /// For how many seconds the account has had another key in the place of the one shown, where that is why: the clocks
     /// of both sides may differ.
     pub moved_for_s: Option<u64>,
@@ -321,7 +321,7 @@ impl Parsed {
 
 impl Refusal {
     /// A refusal with this code and message.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<UntrustedText>) -> Self {
         Self { code, message: message.into(), moved_for_s: None }
     }
 }

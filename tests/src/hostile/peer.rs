@@ -72,6 +72,8 @@ pub enum Trick {
     Trickle,
     /// The list of files, as it is.
     List(Value),
+    /// Every message is refused for ever, in these words.
+    RefuseMessages(String),
     /// Everything is right, but it comes slowly, and the last group of the last file not before the gate is opened.
     Gate,
 }
@@ -216,6 +218,15 @@ async fn answer(
 ) -> Result<(), Done> {
     let mut frames = Frames::default();
     while let Some(ask) = frames.next(&mut receive).await {
+        if let Trick::RefuseMessages(words) = &shared.trick
+            && matches!(ask["t"].as_str(), Some("chat" | "message"))
+        {
+            if ask["t"] == "message" {
+                let refused = json!({ "t": "refused", "id": ask["id"], "code": 2, "message": words });
+                send.write_all(&frame(&refused)).await.map_err(|_| Done)?;
+            }
+            continue;
+        }
         let of_hash = shared.offers.iter().find(|offer| json!(offer.hash()) == ask["hash"]);
         let (stage, head, body) = match (ask["t"].as_str().unwrap_or_default(), of_hash) {
             ("files", _) => (Stage::Files, shared.list(), Vec::new()),

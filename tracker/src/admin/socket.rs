@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Fingerprint;
+use shared::safe_text::safe_path;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -65,7 +66,7 @@ impl Listener {
         Self::bind_at(&Place::in_data_folder(data_folder)?).or_else(|why| match Place::in_runtime_folder(data_folder) {
             Some(Ok(place)) => {
                 let listener = Self::bind_at(&place).map_err(|_| why)?;
-                info!(path = %listener.path.display(), "the data folder can't hold the administrator's socket");
+                info!(path = %safe_path(&listener.path), "the data folder can't hold the administrator's socket");
                 Ok(listener)
             }
             Some(Err(_)) | None => Err(why),
@@ -144,12 +145,12 @@ async fn answer_all(mut listener: Listener, control: Arc<Control>) {
 fn put_back(listener: &mut Listener, data_folder: &Path, is_told: &mut bool) {
     match Listener::bind(data_folder) {
         Ok(again) => {
-            warn!(path = %again.path.display(), "somebody removed the administrator's socket: it is put back");
+            warn!(path = %safe_path(&again.path), "somebody removed the administrator's socket: it is put back");
             *listener = again;
             *is_told = false;
         }
         Err(why) if !*is_told => {
-            warn!(path = %listener.path.display(), %why, "the administrator's socket is gone and can't be put back");
+            warn!(path = %safe_path(&listener.path), %why, "the administrator's socket is gone and can't be put back");
             *is_told = true;
         }
         Err(_) => {}

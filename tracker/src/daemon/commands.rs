@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use certs::IdentityError;
 use serde_json::Value;
 use shared::limits::PASSWORD_BYTES;
+use shared::safe_text::{safe_json, safe_path, safe_styled};
 
 use super::args::{Command, Export, Part, UserCommand};
 use super::data_folder::DataFolderError;
@@ -226,19 +227,19 @@ fn password(file: Option<&Path>) -> Result<Secret, CommandError> {
     source.take(PASSWORD_BYTES as u64 + 3).read_to_string(&mut text).map_err(failed)?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() || line.len() > PASSWORD_BYTES || line.contains('\n') {
-        let shown = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+        let shown = if path.as_os_str() == "-" { "standard input".to_owned() } else { safe_path(path) };
         return Err(CommandError::NoPassword(shown));
     }
     Ok(Secret::Given(line.to_owned()))
 }
 
 fn say_json(value: &Value) -> Result<(), CommandError> {
-    say(&serde_json::to_string_pretty(value)?)
+    say(&safe_json(serde_json::to_string_pretty(value)?))
 }
 
 fn say(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    match writeln!(stdout, "{}", safe_styled(text)).and_then(|()| stdout.flush()) {
         // Who closed the pipe has read enough.
         Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

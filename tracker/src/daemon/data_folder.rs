@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use shared::safe_text::safe_path;
 use tracing::{info, warn};
 
 use super::CommandError;
@@ -94,7 +95,7 @@ impl DataFolder {
             if is_ours(path).map_err(unusable)? {
                 std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)?;
             } else {
-                warn!(path = %path.display(), "others may look into the data folder: give the tracker one of its own");
+                warn!(path = %safe_path(path), "others may look into the data folder: give the tracker one of its own");
             }
         }
         if let Some(why) = sqlite_file::without_locks(path) {
@@ -117,13 +118,13 @@ impl DataFolder {
         let unusable = |why| DataFolderError::Unusable { path: path.clone(), why };
         let finished = backup::finish_interrupted(path).map_err(unusable)?;
         if let Some(before) = finished {
-            info!(before = %before.display(), "a restoration that was cut off is finished");
+            info!(before = %safe_path(before), "a restoration that was cut off is finished");
         }
         backup::sweep(path).map_err(unusable)?;
         self.demand_accounts()?;
         let (accounts, presence) = (path.join(DATABASE), path.join(PRESENCE));
         if sqlite_file::is_void(&presence) && !sqlite_file::is_void(&accounts) {
-            warn!(path = %presence.display(), "missing or empty: who was online before is forgotten and has to log in again");
+            warn!(path = %safe_path(presence), "missing or empty: who was online before is forgotten and has to log in again");
         }
         // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
         for name in [DATABASE, PRESENCE] {
@@ -178,7 +179,7 @@ impl DataFolder {
         let others = [Path::new(IDENTITY).join(KEY), PRESENCE.into(), format!("{DATABASE}-wal").into()];
         match others.iter().find(|name| is_there(&self.path.join(name))) {
             Some(name) => {
-                let state = format!("missing, but {} is there", name.display());
+                let state = format!("missing, but {} is there", safe_path(name));
                 Err(DataFolderError::NoAccounts { database, state })
             }
             None => Ok(()),
@@ -247,7 +248,7 @@ mod tests {
         let (path, database) = (folder.path(), folder.path().join(DATABASE));
         let told = |state: &str| {
             let error = open(path).unwrap_err().to_string();
-            let expected = format!("the account database {} is {state}: ", database.display());
+            let expected = format!("the account database {} is {state}: ", safe_path(&database));
             assert!(error.starts_with(&expected) && error.contains("tracker restore"), "{error}");
         };
         let lose = || {

@@ -158,7 +158,7 @@ pub(crate) fn encode_reason(
 pub(super) fn encode_own_words(dialect: Dialect, id: Option<&str>, refusal: &Refusal) -> Vec<u8> {
     match dialect {
         Dialect::Action => encode_error(id, refusal, None),
-        Dialect::Cmd => encode_cmd_error(id, &refusal.message),
+        Dialect::Cmd => encode_cmd_error(id, refusal.message.as_received()),
     }
 }
 

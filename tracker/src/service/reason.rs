@@ -166,7 +166,7 @@ impl Reason {
     fn english(&self) -> String {
         match self {
             Self::Scan(why) => why.to_string(),
-            Self::UnusableName(name) => name.refusal(Dialect::Action).message,
+            Self::UnusableName(name) => name.refusal(Dialect::Action).message.into_received(),
             Self::NameTaken { user, free } => {
                 let example = example("for example", free.as_ref());
                 format!("the name {user} is taken: choose another{example}, or log in as {user} if it is yours")
@@ -258,7 +258,7 @@ impl Reason {
             Self::Scan(ScanError::TooDeep { limit }) => {
                 format!("o pedido tem objetos e listas uns dentro dos outros em mais de {limit} níveis")
             }
-            Self::UnusableName(name) => name.refusal(Dialect::Cmd).message,
+            Self::UnusableName(name) => name.refusal(Dialect::Cmd).message.into_received(),
             Self::NameTaken { user, free } => {
                 let example = example("por exemplo", free.as_ref());
                 format!("Usuário já existe: escolha outro nome{example}, ou faça LOGIN como {user} se ele é seu")

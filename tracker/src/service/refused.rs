@@ -1,5 +1,7 @@
 //! What a request that is not granted is answered with, and what of inside is told outside.
 
+use shared::safe_text::safe_path;
+
 use super::long_work::NotDone;
 use super::reason::Reason;
 use crate::accounts::StoreError;
@@ -53,7 +55,7 @@ impl From<StoreError> for Refused {
                 busy(Reason::DiskFull, RETRY_AFTER_FULL_MS)
             }
             StoreError::Lost(path) => {
-                tracing::error!(path = %path.display(), "the account database was removed or replaced");
+                tracing::error!(path = %safe_path(&path), "the account database was removed or replaced");
                 busy(Reason::AccountsLost, RETRY_AFTER_FULL_MS)
             }
             StoreError::Failed(why) => internal(&why),

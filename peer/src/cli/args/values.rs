@@ -154,7 +154,7 @@ pub(super) fn asked_text(text: OsString) -> String {
         let raw = text.as_encoded_bytes();
         let end = if raw.ends_with(b"/") { "/" } else { "" };
         let name = FileName::from_raw(raw.strip_suffix(b"/").unwrap_or(raw));
-        name.map_or_else(|_| text.to_string_lossy().into_owned(), |name| format!("{name}{end}"))
+        name.map_or_else(|_| text.to_string_lossy().into_owned(), |name| format!("{}{end}", name.as_str()))
     })
 }
 

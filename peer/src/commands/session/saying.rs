@@ -50,7 +50,8 @@ impl<V: View> Session<'_, V> {
     fn send(&mut self, to: UserName, message: ChatMessage) {
         // What was said before comes before.
         let is_sent = self.unsaid.is_empty() && {
-            let action = Action::Say { to: to.clone(), text: message.text.clone(), message: Some(message.id) };
+            let action =
+                Action::Say { to: to.clone(), text: message.text.as_received().to_owned(), message: Some(message.id) };
             self.ask(action, Asked::Say { to: to.clone(), message: message.clone() })
         };
         if !is_sent {
@@ -129,8 +130,8 @@ impl<V: View> Session<'_, V> {
                     }
                     self.ask(Action::Wake { user: None }, Asked::Quiet);
                 }
-                Ok(Err(error)) => lost.push(lost_words(&to, &message.text, &error.to_string())),
-                Err(_) => lost.push(lost_words(&to, &message.text, "the profile's disk doesn't answer")),
+                Ok(Err(error)) => lost.push(lost_words(&to, message.text.as_received(), &error.to_string())),
+                Err(_) => lost.push(lost_words(&to, message.text.as_received(), "the profile's disk doesn't answer")),
             }
         }
         lost

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use shared::UserName;
-use shared::safe_text::safe_line;
+use shared::safe_text::safe_path;
 
 use super::ending::How;
 use super::{Asked, Session, beside};
@@ -81,7 +81,7 @@ impl<V: View> Session<'_, V> {
 
     pub(super) fn offer(&mut self, to: UserName, paths: Vec<PathBuf>) {
         self.offers += 1;
-        let what = paths.iter().map(|path| safe_line(&path.to_string_lossy()).into_owned()).collect::<Vec<_>>();
+        let what = paths.iter().map(|path| safe_path(path)).collect::<Vec<_>>();
         self.offering.insert(self.offers, what.join(", "));
         self.jobs.spawn(beside::offer(self.me.clone(), self.offers, to, paths, self.fetches.teller()));
     }

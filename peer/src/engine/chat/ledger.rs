@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use shared::UntrustedText;
 use shared::limits::CHAT_TEXT_BYTES;
 use shared::peer::{ChatMessage, ChatReply, Code, MessageId};
 
@@ -49,9 +50,9 @@ pub enum Outcome {
     /// The other side has it.
     Stored(MessageId),
     /// The other side will never take it.
-    Failed(MessageId, Code, String),
+    Failed(MessageId, Code, UntrustedText),
     /// The other side takes nothing now: this stream is over, what waits waits on.
-    NotNow(Code, String),
+    NotNow(Code, UntrustedText),
     /// Nothing that matters.
     Nothing,
 }
@@ -126,7 +127,7 @@ pub fn admit(message: &ChatMessage) -> Result<(), (Code, String)> {
     if message.text.len() > CHAT_TEXT_BYTES {
         return Err((Code::Limit, format!("a message has at most {CHAT_TEXT_BYTES} bytes")));
     }
-    if message.text.trim().is_empty() {
+    if message.text.as_received().trim().is_empty() {
         return Err((Code::Protocol, "a message without text".to_owned()));
     }
     Ok(())
@@ -139,7 +140,7 @@ pub fn replies(messages: &[ChatMessage], kept: &[Kept]) -> (Vec<ChatReply>, bool
         Kept::Full => ChatReply::Refused {
             id: message.id,
             code: Code::Busy,
-            message: "too much of yours is unread there: it can go when that was read".to_owned(),
+            message: "too much of yours is unread there: it can go when that was read".into(),
         },
     };
     (messages.iter().zip(kept).map(reply).collect(), !kept.contains(&Kept::Full))

@@ -56,7 +56,7 @@ pub fn compose_offer(me: &UserName, offer: Offer) -> ChatMessage {
 }
 
 fn message(text: String, offer: Option<Offer>) -> ChatMessage {
-    ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text, offer, room: None }
+    ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text: text.into(), offer, room: None }
 }
 
 /// Stores a message of ours; from here on it waits. One that is new is told with `tell`, even if nobody waits for this any
@@ -217,7 +217,7 @@ mod tests {
         let offer = |name: &str| {
             let hash = shared::ContentHash::of(b"");
             let offer = Offer { name: name.parse().unwrap(), size: 5, hash };
-            compose_offer(&"alice".parse().unwrap(), offer).text
+            compose_offer(&"alice".parse().unwrap(), offer).text.into_received()
         };
         assert_eq!(offer("a/b.pdf"), "offers a/b.pdf (5 B): peer fetch alice a/b.pdf");
         assert_eq!(offer("it's $x"), r"offers it's $x (5 B): peer fetch alice 'it'\''s $x'");

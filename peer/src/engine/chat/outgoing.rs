@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use shared::UserName;
 use shared::peer::{Ask, ChatFrame, ChatReply, Code, MessageId};
+use shared::{UntrustedText, UserName};
 use tokio::sync::Notify;
 
 use super::ledger::{ACK, Outcome, Sending};
@@ -30,7 +30,7 @@ pub struct Settled {
     /// What became of it.
     pub state: MessageState,
     /// The other side's words when it refused.
-    pub refused: Option<(Code, String)>,
+    pub refused: Option<(Code, UntrustedText)>,
 }
 
 impl Outgoing {

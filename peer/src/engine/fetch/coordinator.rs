@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::UserName;
 use shared::names::stand_in;
 use shared::peer::Code;
+use shared::{UntrustedText, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -326,7 +326,7 @@ impl Running<'_> {
         self.account.settle(Some(self.told_as(file)), told, || asked_again(order), report);
     }
 
-    fn unavailable(&self, source: SourceNo, file: FileNo, code: Code, why: String) -> Error {
+    fn unavailable(&self, source: SourceNo, file: FileNo, code: Code, why: UntrustedText) -> Error {
         let source = usize::try_from(source).ok().and_then(|index| self.sources.get(index));
         let user = source.map_or_else(|| self.request.from.clone(), |source| source.user.clone());
         let (name, message) = (self.name(file), why);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use shared::names::numbered;
 use shared::names::stand_in::component_of;
 use shared::peer::FolderTime;
+use shared::safe_text::safe_path;
 use shared::{ContentHash, FileName};
 
 use super::collisions::{CollisionGroup, Collisions, PartTag};
@@ -129,7 +130,7 @@ impl Placement {
                     component_of(name.as_bytes())
                         .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
                 });
-                let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", path.display())))?;
+                let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", safe_path(path))))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 (parent.unwrap_or(Path::new(".")), Some(name))
             }

@@ -122,5 +122,5 @@ pub(super) async fn watch(
 
 fn give_up(pull: &Pull, source: SourceNo, file: FileNo, why: &str) {
     pull.plan().unavailable(source, file);
-    pull.tell(News::Unavailable { source, file, code: Code::Busy, message: format!("the source {why}") });
+    pull.tell(News::Unavailable { source, file, code: Code::Busy, message: format!("the source {why}").into() });
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
 use shared::peer::{Answer, Ask, Code, GET_NAMES};
-use shared::{ContentHash, Layout, UserName, ZeroRuns};
+use shared::{ContentHash, Layout, UntrustedText, UserName, ZeroRuns};
 use tokio::sync::{Notify, mpsc};
 
 use super::FileNo;
@@ -51,7 +51,7 @@ pub(super) enum News {
     /// A file is being asked for, for the first time.
     Asking { file: FileNo },
     /// A source doesn't have the file, or no longer.
-    Unavailable { source: SourceNo, file: FileNo, code: Code, message: String },
+    Unavailable { source: SourceNo, file: FileNo, code: Code, message: UntrustedText },
     /// The source said something that can't be true; it is asked no more.
     Lied { source: SourceNo, about: FileNo },
 }
@@ -243,14 +243,14 @@ impl Puller<'_> {
         // What is left of the work is in the queue, shorter than it was.
         self.give_all_back();
         let message = match code {
-            Code::Internal => "reading it failed in the middle".to_owned(),
-            code => format!("the source stopped sending ({code})"),
+            Code::Internal => "reading it failed in the middle".into(),
+            code => format!("the source stopped sending ({code})").into(),
         };
         self.unavailable(work, code, message);
     }
 
     /// The source doesn't have the file after all.
-    fn unavailable(&self, work: &Work, code: Code, message: String) {
+    fn unavailable(&self, work: &Work, code: Code, message: UntrustedText) {
         let (Work::Manifest(file) | Work::Run { file, .. }) = *work;
         self.pull.plan().unavailable(self.source, file);
         self.pull.work.notify_waiters();
@@ -265,7 +265,7 @@ impl Puller<'_> {
             // It may be the first source that described the file wrongly.
             self.asked.pop_front();
             self.pull.plan().give_back(self.source, &Work::Manifest(file));
-            self.unavailable(&Work::Manifest(file), Code::Protocol, "the sources disagree about it".to_owned());
+            self.unavailable(&Work::Manifest(file), Code::Protocol, "the sources disagree about it".into());
             self.stream = None;
             self.give_all_back();
             return Ok(());

@@ -8,8 +8,7 @@ use shared::content::Layout;
 use shared::names::matching_key;
 use shared::names::stand_in::shown;
 use shared::peer::{Answer, Ask, Code, Entry, FileStat, FolderTime, RAW_NAMES};
-use shared::safe_text::safe_line;
-use shared::{FileName, UserName};
+use shared::{FileName, UntrustedText, UserName};
 use tokio::time::Instant;
 
 use super::{Asked, FetchEvent};
@@ -113,7 +112,7 @@ impl Found {
         let name = stat.name.clone();
         match wanted(user, stat, Some(below)) {
             Ok(file) => self.files.push(file),
-            Err(error) => self.unfit.push((name.to_string(), error)),
+            Err(error) => self.unfit.push((name.as_str().to_owned(), error)),
         }
     }
 
@@ -149,8 +148,8 @@ impl Found {
         self.files.is_empty() && self.folders.is_empty() && self.unfit.is_empty()
     }
 
-    fn take_unfit(&mut self, user: &UserName, name: &str) {
-        let name = if name.is_empty() { "(no name)".to_owned() } else { safe_line(name).into_owned() };
+    fn take_unfit(&mut self, user: &UserName, name: &UntrustedText) {
+        let name = if name.is_empty() { "(no name)".to_owned() } else { name.to_string() };
         self.unfit.push((name, Error::Integrity(format!("{user} lists what can't be a file"))));
     }
 }
@@ -243,7 +242,10 @@ async fn spelled_otherwise(
     }
     let empty = list_folders(link, "").await?;
     folders.extend(
-        empty.iter().filter_map(|name| top(&format!("{name}/"), depth).map(str::to_owned)).filter(|top| is_meant(top)),
+        empty
+            .iter()
+            .filter_map(|name| top(&format!("{}/", name.as_str()), depth).map(str::to_owned))
+            .filter(|top| is_meant(top)),
     );
     if let ([name], true) = (names.as_slice(), folders.is_empty())
         && let Some(stat) = stat(link, name, patience, report).await?
@@ -299,7 +301,7 @@ async fn matches_below(
                 let below = above(stat.name.as_str(), pattern.depth).to_owned();
                 found.take(link.user(), stat, &below);
             }
-            Err(name) if pattern.matches(&name) => found.take_unfit(link.user(), &name),
+            Err(name) if pattern.matches(name.as_received()) => found.take_unfit(link.user(), &name),
             _ => {}
         }
     }
@@ -360,10 +362,14 @@ pub(super) async fn stat(
                 pause = (pause * 2).min(LONGEST_LOOK);
             }
             Err(StreamError::Answered { code: Code::Stale, message }) => {
-                return Err(Error::Stale { user: link.user().clone(), name: name.to_string(), why: message });
+                return Err(Error::Stale { user: link.user().clone(), name: name.as_str().to_owned(), why: message });
             }
             Err(StreamError::Answered { code: Code::Internal, message }) => {
-                return Err(Error::Unreadable { user: link.user().clone(), name: name.to_string(), why: message });
+                return Err(Error::Unreadable {
+                    user: link.user().clone(),
+                    name: name.as_str().to_owned(),
+                    why: message,
+                });
             }
             Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a stat was due"))),
             Err(error) => return Err(Error::stream(link.user(), error)),
@@ -372,11 +378,11 @@ pub(super) async fn stat(
 }
 
 /// Everything the source shares whose name starts with `prefix`; what can't be a file by the name it has there.
-pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, String>>, Error> {
+pub(in crate::engine) async fn list(link: &Link, prefix: &str) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
     let failed = |error| Error::stream(link.user(), error);
     let ask = |cursor| Ask::Files { prefix: Some(prefix.to_owned()), cursor };
     let (mut sender, mut receiver) = within(PAGE, link.open(&ask(None), Priority::Request)).await.map_err(failed)?;
-    let mut all: Vec<Result<FileStat, String>> = Vec::new();
+    let mut all: Vec<Result<FileStat, UntrustedText>> = Vec::new();
     let mut last: Option<FileName> = None;
     let (mut cursor, mut empty_pages): (Option<String>, u32) = (None, 0);
     loop {
@@ -442,7 +448,7 @@ async fn all_pages<T>(
 ) -> Result<Vec<T>, Error> {
     let mut all: Vec<T> = Vec::new();
     loop {
-        let cursor = all.last().map(|last| name(last).to_string());
+        let cursor = all.last().map(|last| name(last).as_str().to_owned());
         let answer = match link.ask(&ask(Some(prefix.to_owned()), cursor)).await {
             Ok(answer) => page(answer),
             Err(StreamError::Answered { .. }) => return Ok(all),

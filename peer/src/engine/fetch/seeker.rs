@@ -161,8 +161,10 @@ impl Seeker {
                     if !named || !missed.insert(user.clone()) {
                         continue;
                     }
-                    let name =
-                        due.iter().find_map(|no| self.pull.orders.get(*no)).map(|order| order.stat.name.to_string());
+                    let name = due
+                        .iter()
+                        .find_map(|no| self.pull.orders.get(*no))
+                        .map(|order| order.stat.name.as_str().to_owned());
                     let error = Error::NotShared { user: user.clone(), name: name.unwrap_or_default() };
                     Sought::Missed { user, named, error }
                 }

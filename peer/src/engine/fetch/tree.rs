@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use shared::UserName;
 use shared::names::stand_in::component_of;
 use shared::peer::FolderTime;
-use shared::safe_text::safe_line;
+use shared::safe_text::safe_path;
 
 use super::ArrivedFile;
 use super::arrivals::Arrivals;
@@ -90,7 +90,7 @@ impl Dated {
         let Self { place, time } = self;
         let set = |folder: Arc<Folder>| folder.set_modified(time.mtime, time.mtime_ns.min(999_999_999));
         if let Ok(Some(Err(why))) = place.existing().map(|folder| folder.map(set)) {
-            tracing::debug!("the time of {} can't be set: {why}", place.path().display());
+            tracing::debug!("the time of {} can't be set: {why}", safe_path(place.path()));
         }
     }
 }
@@ -159,7 +159,7 @@ impl Tree {
         let refused = missing.and_then(Path::file_name).filter(|name| is_name_refused(&why) && is_odd(name));
         match refused {
             Some(name) => {
-                let name = safe_line(&name.to_string_lossy()).into_owned();
+                let name = safe_path(name);
                 let why = format!("this file system can't hold the name {name}: give another folder with -o");
                 Error::disk(&self.path)(io::Error::other(why))
             }
@@ -260,7 +260,7 @@ impl Place {
     /// Its handle; the folder is made if it isn't there.
     pub(super) fn folder(&self) -> Result<Arc<Folder>, Error> {
         let folder = self.tree.enter(&self.below, true)?;
-        folder.ok_or_else(|| Error::Internal(format!("{} was made and isn't there", self.path().display())))
+        folder.ok_or_else(|| Error::Internal(format!("{} was made and isn't there", safe_path(self.path()))))
     }
 
     /// Its handle, if it is there.

@@ -71,7 +71,7 @@ pub(super) fn is_only_the_list(error: &Error) -> bool {
 /// Returns what the tracker said when it refused something, and when to try again.
 pub(super) fn words_of(error: &Error) -> (String, Option<Duration>) {
     match error {
-        Error::Tracker(TrackerError::Refused { refusal, retry_after }) => (refusal.message.clone(), *retry_after),
+        Error::Tracker(TrackerError::Refused { refusal, retry_after }) => (refusal.message.to_string(), *retry_after),
         other => (other.to_string(), None),
     }
 }

@@ -690,7 +690,7 @@ impl Keeper {
         if has_moved {
             return Error::AccountMoved { user, since: now_ms() };
         }
-        Error::SignedOut { user, why: "its account was removed or released from this machine".to_owned() }
+        Error::SignedOut { user, why: "its account was removed or released from this machine".into() }
     }
 
     /// What was said of keys may no longer hold. Counted before it is told: a link that begins meanwhile is either among

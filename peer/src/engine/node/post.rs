@@ -227,11 +227,12 @@ pub async fn expire(me: &Me, ran: Duration) -> Result<Vec<StoredMessage>, Error>
 
 /// What is said of a message that waited too long.
 pub fn expired_words(late: &StoredMessage) -> String {
-    let mut text: String = late.message.text.chars().take(40).collect();
-    if text.len() < late.message.text.len() {
-        text.push('…');
+    let text = late.message.text.line();
+    let mut beginning: String = text.chars().take(40).collect();
+    if beginning.len() < text.len() {
+        beginning.push('…');
     }
-    format!("it waited for 14 days: {text}")
+    format!("it waited for 14 days: {beginning}")
 }
 
 /// A disk that is full for a moment is no reason to go offline: the next look tries again.

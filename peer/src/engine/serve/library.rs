@@ -365,7 +365,7 @@ fn fitting<T>(found: Vec<T>, name: impl Fn(&T) -> &FileName) -> (Vec<Entry<T>>, 
     });
     let count = sums.take_while(|sum| *sum <= FRAME_BYTES).count();
     let more = count < found.len() || found.len() == FOLDERS;
-    let next = found.get(..count).and_then(<[T]>::last).filter(|_| more).map(|last| name(last).to_string());
+    let next = found.get(..count).and_then(<[T]>::last).filter(|_| more).map(|last| name(last).as_str().to_owned());
     (found.into_iter().take(count).map(Entry::Fit).collect(), next)
 }
 

@@ -277,7 +277,7 @@ async fn send_file(
 }
 
 async fn refuse(sender: &mut Sender, (code, message): Refusal) -> Result<(), StreamError> {
-    sender.frame(&Answer::Error { code, message }).await
+    sender.frame(&Answer::Error { code, message: message.into() }).await
 }
 
 /// Answers whatever isn't about data.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use shared::safe_text::safe_path;
+
 /// How often one file is told of.
 const EVERY: Duration = Duration::from_secs(60);
 /// Files that are remembered.
@@ -22,7 +24,7 @@ impl ReadFaultLog {
     /// Tells that a file can't be read, unless it was told lately.
     pub(super) fn tell(&self, path: &Path, why: impl std::fmt::Display) {
         if self.is_news(path, Instant::now()) {
-            tracing::error!("{} can't be read: {why}", path.display());
+            tracing::error!("{} can't be read: {why}", safe_path(&path));
         }
     }
 

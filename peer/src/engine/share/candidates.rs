@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use shared::FileName;
 use shared::limits::{FILE_SIZE, FILES_PER_USER};
+use shared::safe_text::safe_path;
 
 use super::Error;
 use super::hashing::{HashError, hash_file};
@@ -191,7 +192,7 @@ fn skip(left_out: &mut LeftOut, path: &Path, name: &FileName, is_named: bool, (o
     if is_named {
         left_out.add_named(omission, || path.to_string_lossy().into_owned(), why);
     } else {
-        left_out.add_found(omission, || name.to_string(), why);
+        left_out.add_found(omission, || name.as_str().to_owned(), why);
     }
 }
 
@@ -205,7 +206,7 @@ fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> 
     }
     let before = profile.share(&name).map_err(broken)?;
     if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
-        let elsewhere = before.path.display();
+        let elsewhere = safe_path(&before.path);
         let why = format!("{name} is shared from {elsewhere} already: use --as NAME, or unshare that first");
         return Err((Omission::NameTaken, why));
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use shared::FileName;
+use shared::safe_text::safe_path;
 use walkdir::{DirEntry, WalkDir};
 
 use super::left_out::{LeftOut, Omission};
@@ -123,9 +124,9 @@ impl<'a> Walker<'a> {
     fn root(&self, named: &Path, name: Option<&FileName>) -> Result<Root, Refused> {
         let metadata = fs::metadata(named).map_err(|why| match fs::read_link(named) {
             Ok(to) if why.kind() == io::ErrorKind::NotFound => {
-                (Omission::Missing, format!("it is a link to {}, which is not there", to.display()))
+                (Omission::Missing, format!("it is a link to {}, which is not there", safe_path(&to)))
             }
-            Ok(to) => (refusal(&why).0, format!("it is a link to {}: {}", to.display(), plain_message(&why))),
+            Ok(to) => (refusal(&why).0, format!("it is a link to {}: {}", safe_path(&to), plain_message(&why))),
             Err(_) => refusal(&why),
         })?;
         let path = named.canonicalize().map_err(|why| refusal(&why))?;
@@ -139,7 +140,7 @@ impl<'a> Walker<'a> {
             (None, Some(last)) => {
                 // A folder's name may be all that keeps thousands of files from being shared.
                 let unfit = |why| (Omission::Name, format!("its name can't be shared: {why}: use --as NAME"));
-                FileName::from_raw(last.as_bytes()).map_err(unfit)?.to_string()
+                FileName::from_raw(last.as_bytes()).map_err(unfit)?.as_str().to_owned()
             }
             (None, None) => return Err((Omission::Name, "it has no name: use --as NAME".to_owned())),
         };
@@ -200,7 +201,7 @@ fn name_below(root: &Root, path: &Path) -> Result<FileName, Refused> {
         return root.base.parse().map_err(unfit);
     }
     let below = FileName::from_raw(relative.as_bytes()).map_err(unfit)?;
-    format!("{}/{below}", root.base).parse().map_err(unfit)
+    format!("{}/{}", root.base, below.as_str()).parse().map_err(unfit)
 }
 
 fn kind_of(kind: FileType) -> String {

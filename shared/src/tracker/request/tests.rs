@@ -102,7 +102,7 @@ fn whoever_says_cmd_is_answered_so() {
 
 #[test]
 fn refusals_are_in_the_words_of_the_dialect_and_name_fields() {
-    let message = |text: &str| parse_request(text).request.unwrap_err().message;
+    let message = |text: &str| parse_request(text).request.unwrap_err().message.into_received();
     for (rest, english, portuguese) in [
         (r#"LOGIN","password":"x""#, "the field \"user\" is missing", "falta o campo \"user\""),
         (r#"LOGIN","user":"a","password":"x","porta":70000"#, "port: 70000 is not", "porta: 70000 não está"),
@@ -249,7 +249,7 @@ fn numbers_beyond_all_bounds_are_no_half_characters() {
             (format!(r#""SUBSCRIBE","since":{huge}"#), "since"),
         ] {
             let refusal = parse_request(&format!(r#"{{"action":{rest}}}"#)).request.unwrap_err();
-            assert_eq!(refusal.message, format!("{field}: it is not a whole number from 0 on"), "{rest}");
+            assert_eq!(refusal.message.to_string(), format!("{field}: it is not a whole number from 0 on"), "{rest}");
         }
         let one = format!(r#"{{"name":"big.iso","size":{huge},"hash":"x"}}"#);
         let (kept, left_out) = files_of(&format!(r#"[{{"name":"a","size":1,"hash":1e999}},{one}]"#));
@@ -258,7 +258,7 @@ fn numbers_beyond_all_bounds_are_no_half_characters() {
         assert!(reasons.starts_with("\"big.iso\" (size: it is not a whole number"), "{reasons}");
         // Alone, without a list around it.
         let alone = format!(r#"{{"action":"REGISTER_FILES","user":"a","files":{one}}}"#);
-        let alone = parse_request(&alone).request.unwrap_err().message;
+        let alone = parse_request(&alone).request.unwrap_err().message.into_received();
         assert!(alone.contains("big.iso") && alone.contains("not a whole number"), "{alone}");
     }
     let addresses = r#"{"action":"LOGIN","user":"a","password":"x","addresses":[1e400]}"#;

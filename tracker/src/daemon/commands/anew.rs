@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use certs::{Identity, Replacement};
+use shared::safe_text::safe_path;
 
 use super::{CommandError, say};
 use crate::backup::{DATABASE, IDENTITY, KEY};
@@ -21,7 +22,7 @@ pub(super) fn key(folder: &Path) -> Result<(), CommandError> {
     let replacement = Replacement::begin(&keys)?;
     let fingerprint = replacement.identity().fingerprint();
     let kept = match replacement.commit()? {
-        Some(aside) => format!("; the damaged one is kept as {}", aside.display()),
+        Some(aside) => format!("; the damaged one is kept as {}", safe_path(&aside)),
         None => String::new(),
     };
     say(&format!("made a new key with the fingerprint {fingerprint}{kept}"))

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use shared::safe_text::safe_path;
 use tempfile::NamedTempFile;
 
 use super::{CommandError, say};
@@ -37,8 +38,7 @@ pub(super) fn make(folder: &Path, file: &Path) -> Result<(), CommandError> {
     })?;
     File::open(beside).and_then(|folder| folder.sync_all()).map_err(failed)?;
     if io::stderr().is_terminal() {
-        let shown = file.display().to_string();
-        let shown = shared::safe_text::safe_line(&shown);
+        let shown = safe_path(file);
         let _ = writeln!(
             io::stderr(),
             "{shown} holds the tracker's secret key and everybody's password hashes: keep it where nobody else reads it"
@@ -63,8 +63,7 @@ pub(super) fn restore(folder: &Path, file: &Path) -> Result<(), CommandError> {
     };
     if let Some(before) = restored.before {
         let before: PathBuf = std::path::absolute(&before).unwrap_or(before);
-        let shown = before.display().to_string();
-        text += &format!("\nwhat was there before is in {}", shared::safe_text::safe_line(&shown));
+        text += &format!("\nwhat was there before is in {}", safe_path(&before));
     }
     say(&text)
 }

@@ -132,7 +132,7 @@ impl Way<'_> {
         let number = u128::try_from(self.said.len()).unwrap() + 1;
         let id = MessageId::from_bytes(number.to_be_bytes());
         self.said.push(id);
-        self.author.say(&ChatMessage { id, ts: 0, text: number.to_string(), offer: None, room: None });
+        self.author.say(&ChatMessage { id, ts: 0, text: number.to_string().into(), offer: None, room: None });
     }
 
     fn send(&mut self, stream: usize, count: usize) {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::Layout;
+use shared::safe_text::safe_path;
 
 use super::{Reporter, Running};
 use crate::engine::fetch::FileNo;
@@ -146,7 +147,7 @@ async fn copy(pull: Arc<Pull>, of: FileNo, copy: FileNo, from: PathBuf) -> Copie
 
 /// Opens a file that was put in place, and makes sure that it is still the one that was fetched.
 fn open(order: Option<&Order>, path: &Path) -> Result<(File, FileHash), Error> {
-    let gone = || Error::Internal(format!("{} is not where it was put", path.display()));
+    let gone = || Error::Internal(format!("{} is not where it was put", safe_path(path)));
     let order = order.ok_or_else(gone)?;
     let folder = order.spot.as_ref().ok_or_else(gone)?.place.existing()?.ok_or_else(gone)?;
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(gone)?;

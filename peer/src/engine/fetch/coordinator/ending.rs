@@ -125,7 +125,7 @@ pub(super) fn remember(account: &mut Account, order: Option<&Order>, status: &St
 /// How to ask for exactly that file, to go where it was to go.
 pub(super) fn asked_again(order: Option<&Order>) -> Option<Asked> {
     let order = order?;
-    Some(Asked { text: order.stat.name.to_string(), local: order.spot.as_ref()?.local() })
+    Some(Asked { text: order.stat.name.as_str().to_owned(), local: order.spot.as_ref()?.local() })
 }
 
 /// Sums up what came of a file in this round and earlier ones.
@@ -156,7 +156,7 @@ pub(super) fn brought(order: Option<&Order>, progress: &Progress, sources: &[Sou
 pub(super) fn told_of(order: Option<&Order>, progress: &Progress, sources: &[Source], status: Status) -> Report {
     let EarlierRounds { fetched, resumed, sources } = brought(order, progress, sources);
     Report {
-        name: order.map(|order| order.stat.name.to_string()).unwrap_or_default(),
+        name: order.map(|order| order.stat.name.as_str().to_owned()).unwrap_or_default(),
         size: order.map_or(0, |order| order.layout.size()),
         status,
         bytes_fetched: fetched,

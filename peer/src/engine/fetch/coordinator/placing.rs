@@ -64,7 +64,7 @@ pub(super) async fn place(
         }
         Err(error) => {
             for Wanted { stat, local, .. } in wanted {
-                let again = Asked { text: stat.name.to_string(), local: Some(local) };
+                let again = Asked { text: stat.name.as_str().to_owned(), local: Some(local) };
                 placed.account.break_off(again.text.clone(), stat.size, Some(again), &error, report);
             }
             placed.hindrance = Some(error);
@@ -81,7 +81,7 @@ impl Placed {
                 self.orders.push(Order { stat, layout, spot: None, told_as, earlier });
             } else {
                 let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
-                self.account.fail(stat.name.to_string(), stat.size, None, Error::Usage(why), report);
+                self.account.fail(stat.name.as_str().to_owned(), stat.size, None, Error::Usage(why), report);
             }
         }
     }
@@ -112,7 +112,7 @@ impl Placed {
         self.disk = Some(disk);
         self.account.add_folders(count - failed.len());
         for (name, error) in failed {
-            self.account.fail(name.to_string(), 0, None, error, report);
+            self.account.fail(name.as_str().to_owned(), 0, None, error, report);
         }
         Ok(())
     }
@@ -151,8 +151,8 @@ impl Placed {
                 if outdated {
                     report(FetchEvent::Outdated { name: &stat.name });
                 }
-                let (name, size) = (stat.name.to_string(), stat.size);
-                let again = || Some(Asked { text: stat.name.to_string(), local: Some(local.clone()) });
+                let (name, size) = (stat.name.as_str().to_owned(), stat.size);
+                let again = || Some(Asked { text: stat.name.as_str().to_owned(), local: Some(local.clone()) });
                 match vacancy {
                     Ok(Vacancy::Free(spot)) => {
                         let told_as = self.account.next_number();

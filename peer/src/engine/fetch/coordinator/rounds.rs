@@ -285,7 +285,7 @@ impl Rounds<'_> {
                         let times = self.changes.entry(order.told_as).or_default();
                         *times += 1;
                         if *times >= MOST_CHANGES {
-                            let (user, name) = (self.request.from.clone(), stat.name.to_string());
+                            let (user, name) = (self.request.from.clone(), stat.name.as_str().to_owned());
                             let error = Error::KeepsChanging { user, name, times: *times };
                             self.account.fail_order(&order, error, report);
                             continue;
@@ -353,12 +353,12 @@ impl Rounds<'_> {
         self.first = Ok(link.clone());
         let asked = resolve::stat(&link, &stat.name, *patience, report).await;
         *patience = if matches!(asked, Err(Error::Stale { .. })) { Duration::ZERO } else { STALE_PATIENCE };
-        let missing = || Error::NotShared { user: user.clone(), name: stat.name.to_string() };
+        let missing = || Error::NotShared { user: user.clone(), name: stat.name.as_str().to_owned() };
         resolve::wanted(user, asked?.ok_or_else(missing)?, None)
     }
 
     fn fail(&mut self, stat: &FileStat, again: Option<Asked>, error: Error, report: Reporter<'_>) {
-        let (name, size) = (stat.name.to_string(), stat.size);
+        let (name, size) = (stat.name.as_str().to_owned(), stat.size);
         match error {
             Error::Interrupted => self.account.break_off(name, size, again, &error, report),
             error => self.account.fail(name, size, again, error, report),
@@ -375,7 +375,13 @@ impl Rounds<'_> {
     ) -> Result<(), Error> {
         self.account.break_off_all(orders, &error, report);
         for file in later {
-            self.account.break_off(file.stat.name.to_string(), file.stat.size, Some(asked_for(&file)), &error, report);
+            self.account.break_off(
+                file.stat.name.as_str().to_owned(),
+                file.stat.size,
+                Some(asked_for(&file)),
+                &error,
+                report,
+            );
         }
         Err(error)
     }
@@ -392,5 +398,5 @@ async fn no_longer_shared(order: &Order, error: Error) -> Error {
 
 /// How to ask for exactly that file, to go where it was to go.
 fn asked_for(file: &Wanted) -> Asked {
-    Asked { text: file.stat.name.to_string(), local: Some(file.local.clone()) }
+    Asked { text: file.stat.name.as_str().to_owned(), local: Some(file.local.clone()) }
 }

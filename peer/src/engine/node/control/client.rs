@@ -111,7 +111,7 @@ impl NodeClient {
     /// # Errors
     /// [`Error::Told`] with what the node says.
     pub async fn deliver(&mut self, to: &UserName, message: &ChatMessage, now: bool) -> Result<Delivery, Error> {
-        let (text, message) = (message.text.clone(), Some(message.id));
+        let (text, message) = (message.text.as_received().to_owned(), Some(message.id));
         self.call(Action::Deliver { to: to.clone(), text, now, message }).await
     }
 

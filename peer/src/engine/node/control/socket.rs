@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use shared::safe_text::safe_path;
 use tokio::net::UnixListener;
 
 use crate::engine::Error;
@@ -70,7 +71,7 @@ impl ControlSocket {
             Ok(())
         });
         match bound {
-            Ok(()) => tracing::warn!("{} was removed: it is back", self.path.display()),
+            Ok(()) => tracing::warn!("{} was removed: it is back", safe_path(&self.path)),
             // The next look tries again.
             Err(why) => tracing::error!("the node's socket was removed and can't be put back: {why}"),
         }
