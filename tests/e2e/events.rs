@@ -161,7 +161,7 @@ fn a_node_knows_whether_people_talk() {
     assert_eq!(heed(true), json!({ "id": 1, "ok": false }));
     std::thread::scope(|scope| {
         let heard = scope.spawn(|| heed(false));
-        alice.peer(["chat", "bob", "olá"]).run().exits(0);
+        bob.peer(["chat", "alice", "olá"]).run().exits(0);
         assert_eq!(heard.join().unwrap(), json!({ "id": 1, "ok": true }));
     });
     assert_eq!(heed(true), json!({ "id": 1, "ok": false }), "they fell silent");

@@ -33,6 +33,7 @@ mod full_view;
 mod history;
 mod hostile_addresses;
 mod hostile_caller;
+mod hostile_chat;
 mod hostile_discovery;
 mod hostile_links;
 mod hostile_names;

@@ -179,7 +179,7 @@ impl Listener<'_> {
 
     /// There is a node, which is to tell what happens.
     fn begin(&mut self) {
-        self.watching = self.connection.send(Action::Watch);
+        self.watching = self.connection.send(Action::Watch { with: None });
     }
 
     /// It does from here on: tells what happened before, and has done what no other node did.

@@ -109,7 +109,7 @@ impl<'a> Filter<'a> {
     }
 
     async fn filter(&mut self, client: &mut NodeClient, input: &mut Lines) -> Result<Outcome, Error> {
-        client.tell(Action::Watch).await?;
+        client.tell(Action::Watch { with: Some(self.user.clone()) }).await?;
         self.catch_up(client).await?;
         let mut is_patient = true;
         loop {

@@ -99,6 +99,8 @@ struct Session<'a, V> {
     /// What ends for others when our own node does.
     uploads: RunningUploads,
     seen: HashMap<UserName, i64>,
+    /// With whom a conversation is open, as the node was told.
+    open: Option<UserName>,
     bell: Bell,
     /// What is being hashed to be offered, in words.
     offering: HashMap<u64, String>,
@@ -140,6 +142,7 @@ pub(super) async fn attend<V: View>(
         is_node_stopped: false,
         uploads: RunningUploads::default(),
         seen: HashMap::new(),
+        open: None,
         bell: Bell::default(),
         offering: HashMap::new(),
         offers: 0,
@@ -189,7 +192,7 @@ impl<V: View> Session<'_, V> {
         let mut go_on = signal(SignalKind::from_raw(job::GO_ON))?;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.ask(Action::Watch, Asked::Quiet);
+        self.watch();
         let wishes = self.view.begin();
         self.see_to(wishes)?;
         let mut changed = self.view.draw()?;
@@ -274,6 +277,12 @@ impl<V: View> Session<'_, V> {
         self.is_warned &= key.leaves();
         let wishes = self.view.key(key, Instant::now())?;
         self.see_to(wishes)
+    }
+
+    /// Has the node tell what happens, and tells it which conversation is open here.
+    fn watch(&mut self) {
+        self.open = self.view.open().cloned();
+        self.ask(Action::Watch { with: self.open.clone() }, Asked::Quiet);
     }
 
     /// Whether nothing that was said is lost with our own node.
@@ -450,7 +459,7 @@ impl<V: View> Session<'_, V> {
 
     /// There is a node again: what happened meanwhile is in the history.
     fn found(&mut self) -> Result<(), Error> {
-        self.ask(Action::Watch, Asked::Quiet);
+        self.watch();
         self.ask(Action::People, Asked::People);
         self.store_next();
         // It may have looked through the outbox before the last of what was said was in it.

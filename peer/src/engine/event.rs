@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use shared::peer::{ChatMessage, MessageId};
 use shared::{FileName, UserName};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
+use super::active_conversations::ActiveConversations;
 use super::chat::MessageState;
 use super::talk::Talk;
 use super::{ErrorKind, Notice};
@@ -118,7 +120,7 @@ pub enum Event {
         /// Why.
         why: String,
     },
-    /// Somebody is writing to us.
+    /// Somebody is writing to us, in a conversation in which we take part.
     Typing {
         /// Who.
         from: UserName,
@@ -224,19 +226,24 @@ pub enum TransferState {
 pub struct Events {
     sender: broadcast::Sender<Event>,
     talk: Talk,
+    conversations: ActiveConversations,
     turn: Arc<Mutex<()>>,
 }
 
 impl Events {
     /// Nobody listens yet.
     pub fn new() -> Self {
-        Self { sender: broadcast::channel(BACKLOG).0, talk: Talk::default(), turn: Arc::default() }
+        let (talk, conversations) = (Talk::default(), ActiveConversations::default());
+        Self { sender: broadcast::channel(BACKLOG).0, talk, conversations, turn: Arc::default() }
     }
 
     /// Tells everybody who listens.
     pub fn send(&self, event: Event) {
-        if matches!(event, Event::Typing { .. } | Event::Received { .. } | Event::Said { .. }) {
-            self.talk.stir();
+        match &event {
+            Event::Said { to, .. } => self.take_part(to),
+            // Whoever only writes to the user makes nothing slower.
+            Event::Typing { from } | Event::Received { from, .. } if self.is_active(from) => self.talk.stir(),
+            _ => {}
         }
         // An error means that nobody listens.
         let _ = self.sender.send(event);
@@ -253,6 +260,22 @@ impl Events {
         self.sender.subscribe()
     }
 
+    /// Records that the user writes to `to`: what moves files makes room.
+    pub fn take_part(&self, to: &UserName) {
+        self.conversations.wrote(to, Instant::now());
+        self.talk.stir();
+    }
+
+    /// Tells whether the user takes part in the conversation with `with`.
+    pub fn is_active(&self, with: &UserName) -> bool {
+        self.conversations.is_active(with, Instant::now())
+    }
+
+    /// Returns the conversations in which the user takes part.
+    pub const fn conversations(&self) -> &ActiveConversations {
+        &self.conversations
+    }
+
     /// Whether people talk, as the events say.
     pub const fn talk(&self) -> &Talk {
         &self.talk
@@ -262,5 +285,35 @@ impl Events {
 impl Default for Events {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_slows_transfers_by_writing_alone() {
+        let events = Events::new();
+        let [bob, mallory]: [UserName; 2] = ["bob", "mallory"].map(|name| name.parse().unwrap());
+        let message = |text: &str| ChatMessage {
+            id: MessageId::from_bytes([1; 16]),
+            ts: 0,
+            text: text.into(),
+            offer: None,
+            room: None,
+        };
+        let received = |from: &UserName| Event::Received { from: from.clone(), message: message("hi"), seq: 1, at: 0 };
+        events.send(received(&mallory));
+        events.send(Event::Typing { from: mallory.clone() });
+        assert!(!events.talk().is_on());
+        events.send(Event::Said { to: bob.clone(), message: message("lunch?"), seq: 2 });
+        assert!(events.talk().is_on() && events.is_active(&bob) && !events.is_active(&mallory));
+
+        let elsewhere = Events::new();
+        let open = elsewhere.conversations().open(&bob);
+        elsewhere.send(received(&bob));
+        assert!(elsewhere.talk().is_on(), "it is open in a view");
+        assert_eq!(open.with(), &bob);
     }
 }

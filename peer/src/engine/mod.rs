@@ -4,6 +4,7 @@
 //! profile that is online; [`fetch`] needs none.
 
 pub mod account;
+pub mod active_conversations;
 pub mod amount;
 pub mod browse;
 pub mod chat;

@@ -47,6 +47,12 @@ impl Bucket {
         self.credit + passed * self.per_second >= self.burst
     }
 
+    /// Whether all of it was used.
+    pub fn is_spent(&self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.credit + passed * self.per_second <= 0.0
+    }
+
     /// Uses `bytes`, and tells how long to wait before using more; often not at all, and then a little longer.
     pub fn take(&mut self, bytes: usize, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.last).as_secs_f64();

@@ -1,4 +1,5 @@
-//! Whether people are talking.
+//! Whether people are talking, in conversations in which the user takes part
+//! ([`super::active_conversations::ActiveConversations`]).
 //!
 //! What moves files then makes room: it leaves most of the processor, the disk and the queues on the way to the messages.
 //! The rates are absolute because what else they could be a share of, the speed of the machine or of the network, is

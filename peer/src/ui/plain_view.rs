@@ -136,6 +136,10 @@ impl View for PlainTerminal {
         self.model.begin()
     }
 
+    fn open(&self) -> Option<&UserName> {
+        Some(self.model.with())
+    }
+
     fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {
         // The input has ended: nothing could be answered any more.
         let is_over = key.0 == Press::EndOfInput;

@@ -195,6 +195,9 @@ pub trait View {
     /// What it wants to begin with.
     fn begin(&mut self) -> Vec<Wish>;
 
+    /// Returns with whom the conversation is that is open, where the user looks.
+    fn open(&self) -> Option<&UserName>;
+
     /// Takes a key.
     ///
     /// # Errors

@@ -111,6 +111,13 @@ impl Caller {
         self.send(&bytes)
     }
 
+    /// The same, and says before it that we are typing.
+    pub fn type_and_say(&self, message: &Value) -> Ending {
+        let bytes =
+            [json!({ "t": "chat" }), json!({ "t": "typing" }), message.clone()].iter().map(frame).collect::<Vec<_>>();
+        self.send(&bytes.concat())
+    }
+
     /// Writes `count` messages into one stream of conversation as fast as they are taken, from a thread of its own, until
     /// all are or the other side has enough; the thread ends with how many were acked.
     pub fn flood(&self, count: u32, message: impl Fn(u32) -> Value + Send + 'static) -> JoinHandle<usize> {

@@ -74,6 +74,8 @@ pub enum Trick {
     List(Value),
     /// Every message is refused for ever, in these words.
     RefuseMessages(String),
+    /// Whoever opens a conversation is told, over the same link, again and again that we are typing.
+    Typing,
     /// Everything is right, but it comes slowly, and the last group of the last file not before the gate is opened.
     Gate,
 }
@@ -226,6 +228,9 @@ async fn answer(
                 send.write_all(&frame(&refused)).await.map_err(|_| Done)?;
             }
             continue;
+        }
+        if matches!(shared.trick, Trick::Typing) && ask["t"] == "chat" {
+            return type_on(connection, shared).await;
         }
         let of_hash = shared.offers.iter().find(|offer| json!(offer.hash()) == ask["hash"]);
         let (stage, head, body) = match (ask["t"].as_str().unwrap_or_default(), of_hash) {
@@ -408,6 +413,20 @@ impl Trick {
             _ => None,
         }
     }
+}
+
+/// Types for ever; [`HostilePeer::wait_until_stalled`] hears of the first half second of it.
+async fn type_on(connection: &Connection, shared: &Shared) -> Result<(), Done> {
+    let (mut send, _receive) = connection.open_bi().await.map_err(|_| Done)?;
+    send.write_all(&frame(&json!({ "t": "chat" }))).await.map_err(|_| Done)?;
+    for times in 0_u64.. {
+        send.write_all(&frame(&json!({ "t": "typing" }))).await.map_err(|_| Done)?;
+        if times == 50 {
+            shared.tell_stalled();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }
 
 fn groups_of(ranges: &Value) -> Vec<u32> {

@@ -76,6 +76,9 @@ impl<V: View> Session<'_, V> {
             }
         }
         self.tell_what_was_seen();
+        if self.view.open() != self.open.as_ref() && self.connection.is_there() {
+            self.watch();
+        }
         Ok(())
     }
 

@@ -24,6 +24,8 @@ use super::{Kept, StoredMessage};
 pub const WINDOW: usize = 64;
 /// How long the other side may take to store a message.
 pub const ACK: Duration = Duration::from_secs(10);
+/// Replies to nothing, or of a kind that this version doesn't know, that are taken one after another.
+const IDLE_REPLIES: usize = 1024;
 /// A message that is not acked so soon is shown as sent.
 const SENT_AFTER: Duration = Duration::from_millis(300);
 /// How long a message waits before it is given up: 14 days, in milliseconds.
@@ -35,6 +37,8 @@ pub struct Sending {
     /// The place of the last message that was sent on this stream.
     after: i64,
     flight: VecDeque<Flight>,
+    /// Replies that meant nothing since the last that did.
+    idle_replies: usize,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub enum Outcome {
     NotNow(Code, UntrustedText),
     /// Nothing that matters.
     Nothing,
+    /// Too many that mean nothing came one after another: the other side doesn't speak the protocol.
+    Flood,
 }
 
 impl Sending {
@@ -85,16 +91,22 @@ impl Sending {
             ChatReply::Ack { id } => (id, Outcome::Stored(id)),
             ChatReply::Refused { id, code, message } if code.is_for_now() => (id, Outcome::NotNow(code, message)),
             ChatReply::Refused { id, code, message } => (id, Outcome::Failed(id, code, message)),
-            ChatReply::Unknown => return Outcome::Nothing,
+            ChatReply::Unknown => return self.idle_reply(),
         };
         // Only what is under way here can be acked here, whatever the other side says.
         match self.flight.iter().position(|flight| flight.id == id) {
             Some(at) => {
                 self.flight.remove(at);
+                self.idle_replies = 0;
                 outcome
             }
-            None => Outcome::Nothing,
+            None => self.idle_reply(),
         }
+    }
+
+    fn idle_reply(&mut self) -> Outcome {
+        self.idle_replies += 1;
+        if self.idle_replies > IDLE_REPLIES { Outcome::Flood } else { Outcome::Nothing }
     }
 
     /// The messages that have been under way for so long that it is worth saying; each once.

@@ -126,6 +126,10 @@ impl Outgoing {
                     break;
                 }
                 Outcome::Nothing => {}
+                Outcome::Flood => {
+                    let flood = StreamError::Unexpected("replies to nothing, and no end of them");
+                    return Err(Error::stream(to, flood));
+                }
             }
             next = self.receiver.frame_here().map_err(|why| Error::stream(to, why))?;
         }

@@ -18,7 +18,7 @@
 //! | `people` | | everybody met, online or talked with: user, online, unread, waiting, frozen, blocked, last |
 //! | `block`, `unblock` | user | whether that changed anything |
 //! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again, over links to the right keys |
-//! | `watch` | | nothing; when the tracker is away, that is told first |
+//! | `watch` | with? | nothing; when the tracker is away, that is told first. `with`: that conversation is open in a view until the client goes, or says `watch` again |
 //! | `transfer` | a transfer | no answer at all; it is told to everybody who watches |
 //! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
 //! | `passwd` | present, new | nothing; the account's password is another one |
@@ -167,7 +167,11 @@ pub enum Action {
         new: Secret,
     },
     /// Tell this client everything that happens.
-    Watch,
+    Watch {
+        /// With whom a conversation is open in a view.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<UserName>,
+    },
     /// Look at the shares again.
     SharesChanged,
     /// Be online here, wherever else the account is.
@@ -323,6 +327,10 @@ mod tests {
         let text = format!(r#"{{"id":7,"do":"drop","to":"bob","message":"{id}"}}"#);
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert_eq!(serde_json::from_slice::<Command>(text.as_bytes()).unwrap(), command);
+        let text = r#"{"id":7,"do":"watch"}"#;
+        let command = Command { id: 7, action: Action::Watch { with: None } };
+        assert_eq!(serde_json::to_string(&command).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Command>(text).unwrap(), command);
         let secret = Secret::from(&Password::new("s3nha").unwrap());
         let command = Command { id: 7, action: Action::Passwd { present: secret.clone(), new: secret } };
         let text = r#"{"id":7,"do":"passwd","present":"s3nha","new":"s3nha"}"#;

@@ -19,6 +19,7 @@ mod tests;
 use std::io;
 use std::time::Instant;
 
+use shared::UserName;
 use tokio::sync::mpsc;
 
 pub use model::FullView;
@@ -65,6 +66,10 @@ impl FullTerminal {
 impl View for FullTerminal {
     fn begin(&mut self) -> Vec<Wish> {
         self.model.begin()
+    }
+
+    fn open(&self) -> Option<&UserName> {
+        self.model.open()
     }
 
     fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {

@@ -136,6 +136,12 @@ impl FullView {
         self.talks.get(self.chosen.as_ref()?)
     }
 
+    /// Returns with whom the conversation is that the user went to; one that is only shown beside the list is none: who
+    /// is first on that is for others to say.
+    pub(super) fn open(&self) -> Option<&UserName> {
+        self.chosen.as_ref().filter(|_| self.focus == Focus::Talk)
+    }
+
     pub(super) fn news(&mut self, news: &News, now: Instant) -> Vec<Wish> {
         match news {
             News::Event(event) => return self.event(event, now),

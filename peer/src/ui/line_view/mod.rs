@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use ratatui_core::layout::Position;
 use ratatui_core::text::Span;
+use shared::UserName;
 use tokio::sync::mpsc;
 
 pub use model::LineView;
@@ -104,6 +105,10 @@ impl LineTerminal {
 impl View for LineTerminal {
     fn begin(&mut self) -> Vec<Wish> {
         self.model.begin()
+    }
+
+    fn open(&self) -> Option<&UserName> {
+        Some(self.model.with())
     }
 
     fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {

@@ -179,6 +179,11 @@ impl LineView {
         self.look
     }
 
+    /// Returns the other side of the conversation.
+    pub(in crate::ui) const fn with(&self) -> &UserName {
+        &self.with
+    }
+
     /// What came since the past was looked at is told by nobody else.
     pub(in crate::ui) fn begin(&mut self) -> Vec<Wish> {
         vec![self.catch_up()]

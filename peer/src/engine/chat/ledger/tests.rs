@@ -178,6 +178,7 @@ impl Way<'_> {
                 Outcome::NotNow(..) => is_over = true,
                 Outcome::Failed(..) => panic!("nothing is refused for ever"),
                 Outcome::Stored(_) | Outcome::Nothing => {}
+                Outcome::Flood => panic!("each message is acked once a stream"),
             }
         }
         if dies {
@@ -308,4 +309,27 @@ fn a_slow_message_is_told_once_and_lost_in_the_end() {
     assert_eq!(sending.reply(ChatReply::Ack { id }), Outcome::Stored(id));
     assert_eq!(sending.reply(ChatReply::Ack { id }), Outcome::Nothing);
     assert!(sending.is_idle() && sending.wake_at().is_none());
+}
+
+#[test]
+fn replies_to_nothing_end_in_the_end_and_a_useful_one_excuses_them() {
+    let now = Instant::now();
+    let mut sending = Sending::default();
+    let message = |byte: u8| {
+        let message =
+            ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "x".into(), offer: None, room: None };
+        let (direction, state) = (Direction::Out, MessageState::Waiting);
+        StoredMessage { seq: byte.into(), peer: peer(), direction, message, state, at: 0 }
+    };
+    let ack = |byte: u8| ChatReply::Ack { id: MessageId::from_bytes([byte; 16]) };
+    sending.send(&message(1), now);
+    sending.send(&message(2), now);
+    let idle = |sending: &mut Sending| {
+        (0..IDLE_REPLIES)
+            .all(|no| sending.reply(if no % 2 == 0 { ack(9) } else { ChatReply::Unknown }) == Outcome::Nothing)
+    };
+    assert!(idle(&mut sending));
+    assert_eq!(sending.reply(ack(1)), Outcome::Stored(MessageId::from_bytes([1; 16])));
+    assert!(idle(&mut sending));
+    assert_eq!(sending.reply(ack(1)), Outcome::Flood);
 }

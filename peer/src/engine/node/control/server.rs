@@ -18,6 +18,7 @@ use super::reported::Reported;
 use super::socket::ControlSocket;
 use super::{Action, Command, LINE_BYTES, Lifetime, Outcome, Reply, Status};
 use crate::engine::account::{self, PasswordChange};
+use crate::engine::active_conversations::OpenConversation;
 use crate::engine::chat;
 use crate::engine::event::{Event, Events};
 use crate::engine::node::guard::Doubt;
@@ -111,6 +112,8 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
     let mut pending = JoinSet::new();
     // These may go on for ever, and are of no use to a client that is gone.
     let mut heeding = JoinSet::new();
+    // Given up with the client.
+    let mut open: Option<OpenConversation> = None;
     let mut reported = Reported::new(shared.events.clone());
     loop {
         tokio::select! {
@@ -126,7 +129,12 @@ async fn serve_client(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()>
                 let command: Command = serde_json::from_slice(&line)?;
                 line.clear();
                 match command.action {
-                    Action::Watch => {
+                    Action::Watch { with } => {
+                        drop(std::mem::replace(&mut open, with.map(|with| shared.events.conversations().open(&with))));
+                        if watching.is_some() {
+                            write_line(&mut writer, &ok(command.id, Value::Null)).await?;
+                            continue;
+                        }
                         watching.get_or_insert_with(|| shared.events.subscribe());
                         write_line(&mut writer, &ok(command.id, Value::Null)).await?;
                         match shared.exchange.tracker.standing() {
@@ -212,7 +220,7 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
         Action::Flush { to } => json!(post.flush(&to).await?),
         Action::Typing { to } => {
             // A message comes soon, and finds room.
-            shared.events.talk().stir();
+            shared.events.take_part(&to);
             post.typing(&to);
             Value::Null
         }
@@ -269,7 +277,7 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             Value::Null
         }
         Action::HandOver => return Err(ProfileError::NodeRuns { pid: Some(std::process::id()) }.into()),
-        Action::Watch | Action::Transfer(_) | Action::Stop => Value::Null,
+        Action::Watch { .. } | Action::Transfer(_) | Action::Stop => Value::Null,
     })
 }
 
