@@ -13,6 +13,7 @@ mod disk_error;
 mod error;
 pub mod event;
 mod fair_places;
+pub mod fair_queue;
 pub mod fetch;
 pub mod hook;
 mod me;
