@@ -57,6 +57,18 @@ pub const CHAT_TEXT_BYTES: usize = 16 * 1024;
 pub const MESSAGES_PER_PERSON: usize = 10_000;
 /// Most bytes of text that are unread from one person.
 pub const UNREAD_BYTES_PER_PERSON: usize = 16 * 1024 * 1024;
+/// Most messages that are kept of somebody whom the user neither wrote to nor accepted.
+pub const MESSAGES_PER_REQUEST: usize = 100;
+/// Most bytes of them, each with [`REQUEST_MESSAGE_BYTES`].
+pub const BYTES_PER_REQUEST: usize = 1024 * 1024;
+/// Most bytes that are kept of all such people together.
+pub const BYTES_OF_REQUESTS: usize = 16 * 1024 * 1024;
+/// Part of that which is left for those of whom next to nothing is kept.
+pub const BYTES_FOR_FIRST_WORDS: usize = 4 * 1024 * 1024;
+/// What may be kept of one of these.
+pub const FIRST_WORDS_BYTES: usize = 4 * 1024;
+/// What a message of such a person takes on the disk besides its text and its offer, with its indexes.
+pub const REQUEST_MESSAGE_BYTES: usize = 1024;
 /// Longest agent text in a hello.
 pub const AGENT_BYTES: usize = 128;
 /// Most ranges one `get` may ask for.

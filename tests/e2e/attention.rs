@@ -41,6 +41,7 @@ fn both_views_ring_for_whoever_writes() {
     let lab = Lab::start();
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
     let _hers = alice.serve();
+    alice.accept(["bob"]);
     carol.peer(["chat", "alice", "first"]).run().exits(0);
     let rang = |word: &str| {
         let views = views(&alice);

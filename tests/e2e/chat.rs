@@ -78,6 +78,7 @@ fn many_messages_at_once_arrive_once_each() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let (_hers, his) = (alice.serve(), bob.serve());
+    bob.accept(["alice"]);
     let lines: String = (0..200).map(|number| format!("message {number:03}.\n")).collect();
     let both = [(); 2].map(|()| alice.peer(["chat", "bob"]).stdin(&lines).start());
     for chat in both {
@@ -138,6 +139,7 @@ fn long_lines_in_a_pipe_do_not_hold_each_other_up() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let (_hers, his) = (alice.serve(), bob.serve());
+    bob.accept(["alice"]);
     let text = "z".repeat(16 * 1000);
     let lines: String = (0..300).map(|number| format!("{number} {text}\n")).collect();
     alice.peer(["chat", "bob"]).stdin(lines).run().exits(0);

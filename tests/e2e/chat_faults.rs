@@ -168,6 +168,7 @@ fn a_flood_ends_at_the_inbox_and_slows_nobody() {
     let (_hers, his) = (alice.serve(), bob.serve());
     let mallory = Caller::dial(bob.node_address(), &Caller::register(&lab, "mallory"));
     mallory.hello("mallory");
+    bob.accept(["mallory"]);
     let message =
         |number: u32| json!({ "t": "message", "id": format!("{number:032x}"), "ts": 0, "text": "spam ".repeat(40) });
     let flood = mallory.flood(100_000, message);
@@ -207,6 +208,7 @@ fn nothing_is_acked_that_a_full_disk_could_not_store() {
         return;
     }
     let _unmount = Unmount(&small);
+    bob.accept(["alice"]);
     std::process::Command::new("cp").arg("-a").arg(bob.home()).arg(&small).status().unwrap();
     let home = small.join("bob");
     let serve = || bob.peer(["serve"]).env("VIZINHO_HOME", &home).start();

@@ -223,6 +223,7 @@ fn a_hook_is_run_for_every_message_without_a_shell() {
 fn a_terminal_rings_unless_it_is_told_not_to() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.accept(["alice"]);
     let rings = |args: &[&str]| {
         let view = bob.peer(args.iter().copied()).env("TERM", "xterm-kitty").in_terminal(100, 24);
         view.wait_for("online as bob");

@@ -188,6 +188,7 @@ fn a_flood_makes_no_key_late() {
         view.wait_for(if arguments == ["ui"] { "● bob" } else { "talking to " });
         let mallory = Caller::dial(alice.node_address(), &Caller::register(&lab, "mallory"));
         mallory.hello("mallory");
+        alice.accept(["mallory"]);
         let flood = mallory.flood(100_000, |number| {
             let text = format!("spam {number} {}", "x".repeat(150));
             json!({ "t": "message", "id": format!("{number:032x}"), "ts": 0, "text": text })

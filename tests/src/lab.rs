@@ -272,6 +272,14 @@ impl User<'_> {
         self.peer(args).env("VIZINHO_ACCEPT_NEW", "0")
     }
 
+    /// Takes messages of these as of people with whom one talks.
+    #[track_caller]
+    pub fn accept<'a>(&self, users: impl IntoIterator<Item = &'a str>) {
+        for user in users {
+            self.peer(["inbox", "--accept", user]).run().exits(0);
+        }
+    }
+
     /// Shares files and folders.
     #[track_caller]
     pub fn share(&self, paths: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {

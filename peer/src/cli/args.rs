@@ -23,7 +23,7 @@ use crate::net::tracker::TrackerAddress;
 use crate::ui::{ColorChoice, Interrupts, Output, OutputOptions, age};
 
 use help::{CHAT_EXAMPLES, EXIT_CODES, FETCH_EXAMPLES, SHARE_EXAMPLES, explained};
-use values::{asked_text, file_name, forwarded, hash_text, rate};
+use values::{KeptAge, asked_text, file_name, forwarded, hash_text, kept_age, rate};
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
@@ -231,7 +231,7 @@ enum Subcommands {
     },
     /// See people, conversations, files and transfers in one view; `peer` alone in a terminal does the same.
     Ui,
-    /// Show what was said, oldest first.
+    /// Show what was said, oldest first, or forget it.
     History {
         /// With whom [default: everybody].
         user: Option<UserName>,
@@ -244,9 +244,26 @@ enum Subcommands {
         /// Only what has words in it that begin with each of these, whatever their case and accents.
         #[arg(long, value_name = "WORDS", num_args = 1..)]
         search: Option<Vec<String>>,
+        /// Forget all messages with the user, or those of --older, for good; what waits to be delivered stays.
+        #[arg(long, conflicts_with_all = ["since", "limit", "search"])]
+        forget: bool,
+        /// Forget only what is older (90s, 30m, 12h, 2d, 3w).
+        #[arg(long, value_name = "AGE", value_parser = age, requires = "forget")]
+        older: Option<i64>,
+        /// Don't ask whether to forget.
+        #[arg(long, requires = "forget")]
+        yes: bool,
+        /// Keep history so long from now on (30d), or for ever (all): the node forgets what is older once a day.
+        #[arg(long, value_name = "AGE|all", value_parser = kept_age,
+              conflicts_with_all = ["user", "since", "limit", "search", "forget"])]
+        keep: Option<KeptAge>,
     },
     /// Show what is unread; it is read then.
-    Inbox,
+    Inbox {
+        /// Take what this person writes, whom you never wrote to, as from anybody else.
+        #[arg(long, value_name = "USER")]
+        accept: Option<UserName>,
+    },
     /// Show what waits to be delivered.
     Outbox {
         #[command(subcommand)]

@@ -3,7 +3,10 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use shared::UntrustedText;
+
 use crate::engine::Me;
+use crate::engine::chat::Standing;
 use crate::engine::event::Event;
 use crate::ui::{Notifications, Output};
 
@@ -22,15 +25,26 @@ impl Bell {
     /// # Errors
     /// As standard output says.
     pub(super) fn hear(&mut self, output: &Output, me: &Me, event: &Event) -> std::io::Result<()> {
-        let Event::Received { from, message, .. } = event else { return Ok(()) };
+        let words = UntrustedText::from("wants to talk");
+        let (from, text) = match event {
+            Event::Received { from, message, .. } => (from, &message.text),
+            // It came behind what they wrote.
+            Event::Request { from } => (from, &words),
+            _ => return Ok(()),
+        };
         let is_heard = std::io::stdout().is_terminal() && !output.is_quiet() && !output.is_json();
         if !is_heard || self.rang.is_some_and(|rang| rang.elapsed() < PAUSE) {
+            return Ok(());
+        }
+        // Whoever isn't accepted calls once.
+        let is_request = matches!(me.profile.standing(from), Ok(Standing::Request(_)));
+        if is_request != matches!(event, Event::Request { .. }) {
             return Ok(());
         }
         self.rang = Some(Instant::now());
         if !me.profile.rings().unwrap_or(false) {
             return Ok(());
         }
-        output.raw(&Notifications::here().call(from, &message.text))
+        output.raw(&Notifications::here().call(from, text))
     }
 }

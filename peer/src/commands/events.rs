@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `message` | `id`, `peer`, `from`, `ts`, `text`, `state`: `received`, or `waiting` for one of ours |
 //! | `offer` | the same, and `offer`: `name`, `size`, `hash` of a file that its receiver may fetch |
+//! | `request` | `from`: somebody to whom we never wrote wants to talk; little of theirs is taken until they are accepted. Told at the beginning, and behind the first that they write |
 //! | `ack` | `peer`, `id`, `state`: what became of a message of ours (`sent`, `stored`, `failed`, `expired`, `dropped`); `why?` |
 //! | `presence` | `user`, `online` |
 //! | `tracker` | `reachable`, `why?`: who is online is not known while the tracker is away; told when that changes; `elsewhere?`: `ip`, `since?` of a copy of this profile that is online in our place |
@@ -20,6 +21,8 @@
 //! | `send` | `to`, `text`, `id?`: the message is stored, and delivered as soon as it can be; what they wrote so far counts as read |
 //! | `read` | `from`: what they wrote so far counts as read |
 //! | `typing` | `to` |
+//! | `accept` | `from`: what they write is taken as from anybody else; so it is after a `send` to them |
+//! | `ignore` | `from`: they are blocked |
 //!
 //! A name in other letters is taken for the only user whom it can mean. When it may be one of several, the command is
 //! answered by an `error` that names them.
@@ -33,7 +36,7 @@
 //! of this process's own; what happened in between is told from the history, once, and commands that were not answered are
 //! done once.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use rand::Rng;
 use serde::Deserialize;
@@ -81,13 +84,19 @@ enum Command {
     Typing {
         to: UserName,
     },
+    Accept {
+        from: UserName,
+    },
+    Ignore {
+        from: UserName,
+    },
 }
 
 impl Command {
     const fn whom(&mut self) -> &mut UserName {
         match self {
             Self::Send { to, .. } | Self::Typing { to } => to,
-            Self::Read { from } => from,
+            Self::Read { from } | Self::Accept { from } | Self::Ignore { from } => from,
         }
     }
 }
@@ -111,6 +120,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
         watching: None,
         last,
         open: HashMap::new(),
+        requests: HashSet::new(),
         names: HashMap::new(),
         asking: JoinSet::new(),
     };
@@ -139,6 +149,8 @@ struct Listener<'a> {
     last: i64,
     /// The places of messages of ours that were told, and not what became of them.
     open: HashMap<MessageId, i64>,
+    /// Those of whom it was told that they want to talk.
+    requests: HashSet<UserName>,
     /// Names as commands gave them, and whom they mean.
     names: HashMap<UserName, UserName>,
     /// The command whose name is being looked up. No other is read meanwhile, so that they stay in their order.
@@ -185,6 +197,9 @@ impl Listener<'_> {
     /// It does from here on: tells what happened before, and has done what no other node did.
     fn begun(&mut self) -> Result<(), Error> {
         self.watching = None;
+        for from in self.me.profile.requests()? {
+            self.request(&Event::Request { from })?;
+        }
         self.catch_up()?;
         for line in std::mem::take(&mut self.unsent) {
             self.send(line);
@@ -263,6 +278,8 @@ impl Listener<'_> {
             }
             Command::Read { from } => Action::MarkRead { with: from.clone(), up_to: None },
             Command::Typing { to } => Action::Typing { to: to.clone() },
+            Command::Accept { from } => Action::Accept { user: from.clone() },
+            Command::Ignore { from } => Action::Block { user: from.clone() },
         };
         match self.connection.send(action) {
             Some(number) => drop(self.asked.insert(number, line)),
@@ -303,8 +320,19 @@ impl Listener<'_> {
                 self.open.insert(message.id, *seq);
             }
             Event::State { id, state, .. } if !state.is_open() => drop(self.open.remove(id)),
+            Event::Request { .. } => return self.request(event),
             _ => {}
         }
+        self.tell(event)
+    }
+
+    /// Tells of somebody who wants to talk, once.
+    fn request(&mut self, event: &Event) -> Result<(), Error> {
+        let Event::Request { from } = event else { return Ok(()) };
+        if self.requests.insert(from.clone()) { self.tell(event) } else { Ok(()) }
+    }
+
+    fn tell(&self, event: &Event) -> Result<(), Error> {
         if let Some((kind, fields)) = happening_json(event, &self.me.user) {
             self.context.output.object(kind, &fields)?;
         }

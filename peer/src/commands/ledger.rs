@@ -11,7 +11,7 @@ use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, Me, now_ms};
 use crate::profile::ProfileError;
 use crate::sys::is_stdout_closed;
-use crate::ui::{message_json, message_line, moment};
+use crate::ui::{message_json, message_line, moment, request_commands};
 
 /// Digits of a message's id by which it is named.
 pub(super) const SHORT_ID: usize = 8;
@@ -67,6 +67,13 @@ pub(super) async fn inbox(context: &Context) -> Result<(), Error> {
         // What comes from here on was not shown.
         if let Some(last) = messages.last().filter(|_| is_shown) {
             mark_read(&me, &conversation.user, last.seq).await?;
+        }
+    }
+    for from in me.profile.requests()? {
+        if context.output.is_json() {
+            context.output.object("request", &json!({ "from": from }))?;
+        } else {
+            context.output.note(&format!("{from} wants to talk: {}", request_commands(&from)));
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ pub mod events;
 mod fetch;
 mod filter;
 mod first_contact;
+mod forget;
 mod ledger;
 mod listing;
 mod offer;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::fetch::{Differently, FetchWanted};
 use self::first_contact::TrackerChoice;
+pub use self::forget::ForgetWanted;
 pub use self::ledger::Past;
 pub use self::people::NotifyChange;
 use crate::engine::node::Place;
@@ -135,8 +137,20 @@ pub enum Command {
     Ui,
     /// Look back.
     History(Past),
+    /// Forget what was said.
+    Forget(ForgetWanted),
+    /// Keep history so long.
+    KeepHistory {
+        /// Milliseconds; for ever when there are none.
+        kept_ms: Option<i64>,
+    },
     /// Show what is unread; it is read then.
     Inbox,
+    /// Take what somebody writes as from anybody with whom one talks.
+    Accept {
+        /// From whom.
+        user: UserName,
+    },
     /// Show what waits.
     Outbox,
     /// Take something out of what waits.
@@ -302,7 +316,10 @@ async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
         Command::Trust { of: Whose::Tracker, replace, yes } => trust::tracker(context, replace, yes).await,
         Command::Verify { user, yes } => trust::verify(context, &user, yes).await,
         Command::History(past) => ledger::history(context, &past),
+        Command::Forget(wanted) => forget::run(context, &wanted).await,
+        Command::KeepHistory { kept_ms } => forget::keep(context, kept_ms),
         Command::Inbox => ledger::inbox(context).await,
+        Command::Accept { user } => people::accept(context, &user).await,
         Command::Outbox => ledger::outbox(context),
         Command::OutboxDrop { id } => ledger::drop_waiting(context, &id).await,
         Command::Withdraw { to, names } => offer::withdraw(context, &to, &names).await,

@@ -6,6 +6,7 @@ use serde_json::json;
 use shared::UserName;
 
 use super::{Context, session};
+use crate::engine::chat::Standing;
 use crate::engine::node::control::{Action, NodeClient};
 use crate::engine::{Error, ErrorKind, Me, now_s};
 
@@ -42,6 +43,22 @@ async fn refuse_nobody(me: &Me, user: &UserName) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+pub(super) async fn accept(context: &Context, user: &UserName) -> Result<(), Error> {
+    let me = context.me()?;
+    if *user == me.user {
+        return Err(Error::Usage("that is you".to_owned()));
+    }
+    if me.profile.standing(user)? == Standing::Request(0) {
+        refuse_nobody(&me, user).await?;
+    }
+    match NodeClient::connect(&me.profile).await? {
+        Some(mut node) => node.tell(Action::Accept { user: user.clone() }).await?,
+        None => me.profile.accept(user).map(|_| ())?,
+    }
+    context.output.note(&format!("accepted {user}: messages are taken as from anybody with whom you talk"));
+    Ok(())
 }
 
 pub(super) fn unblock(context: &Context, user: &UserName) -> Result<(), Error> {

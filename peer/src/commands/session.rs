@@ -69,6 +69,9 @@ enum Asked {
         user: UserName,
         blocked: bool,
     },
+    Accept {
+        user: UserName,
+    },
     /// What is lost if our own node ends before.
     Offer {
         to: UserName,
@@ -362,6 +365,7 @@ impl<V: View> Session<'_, V> {
                     false => format!("{user} is no longer ignored"),
                 })
             }
+            Asked::Accept { user } => News::Note(format!("{user} is accepted; /ignore takes nothing more from them")),
             Asked::Say { .. } | Asked::Offer { .. } | Asked::Quiet => return Ok(()),
         };
         self.news(&news)

@@ -71,7 +71,10 @@ fn named_in(command: &mut Command) -> (Reach, Vec<&mut UserName>) {
             (Reach::Tracker, std::iter::once(&mut request.from).chain(others).collect())
         }
         Command::History(past) => (Reach::Here, past.with.iter_mut().collect()),
-        Command::Unblock { user } | Command::Withdraw { to: user, .. } => (Reach::Here, vec![user]),
+        Command::Forget(wanted) => (Reach::Here, wanted.with.iter_mut().collect()),
+        Command::Unblock { user } | Command::Accept { user } | Command::Withdraw { to: user, .. } => {
+            (Reach::Here, vec![user])
+        }
         Command::Offers { to } => (Reach::Here, to.iter_mut().collect()),
         _ => (Reach::Here, Vec::new()),
     }

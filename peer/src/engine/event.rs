@@ -80,6 +80,16 @@ pub enum Event {
         #[serde(default)]
         at: i64,
     },
+    /// Somebody wrote for the first time whom we neither wrote to nor accepted; told behind what they wrote.
+    Request {
+        /// Who.
+        from: UserName,
+    },
+    /// Somebody is accepted: what they write is taken as from anybody with whom we talk.
+    Accepted {
+        /// Who.
+        user: UserName,
+    },
     /// A message of ours is stored here and waits to be delivered.
     Said {
         /// To whom.

@@ -4,8 +4,8 @@ use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use shared::UserName;
 use shared::peer::{MessageId, Offer};
 
-use super::messages::FLOOR;
-use super::{MessageState, PUT_SETTING, Profile, ProfileError};
+use super::removal::raise_floor;
+use super::{MessageState, Profile, ProfileError};
 
 impl Profile {
     /// Forgets messages of ours to `to`, as if they had never been written; tells which there were.
@@ -37,12 +37,7 @@ impl Profile {
             forgotten.push(*id);
         }
         if last > 0 {
-            // Whoever reads on from a place would overlook a message that is given the same one.
-            let floor = transaction
-                .query_row("SELECT value FROM setting WHERE key = ?1", [FLOOR], |row| row.get::<_, String>(0))
-                .optional();
-            let floor = self.sql(floor)?.and_then(|text| text.parse().ok()).unwrap_or(0).max(last);
-            self.sql(transaction.execute(PUT_SETTING, [FLOOR, &floor.to_string()]))?;
+            self.sql(raise_floor(&transaction, last))?;
             let ended = transaction.execute(
                 "DELETE FROM conversation WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
                 [to.as_str()],

@@ -8,6 +8,7 @@ use shared::limits::{MESSAGES_PER_PERSON, UNREAD_BYTES_PER_PERSON};
 use shared::peer::{ChatMessage, MessageId};
 
 use super::outbox::steady_clock;
+use super::requests::{self, RequestRoom};
 use super::{Profile, ProfileError};
 
 /// The setting with the last place of a message that was forgotten: no other one is given it.
@@ -69,6 +70,8 @@ pub enum Kept {
     Before,
     /// There is no room for it now.
     Full,
+    /// There is none while its author is not accepted.
+    Unaccepted,
 }
 
 impl Direction {
@@ -126,6 +129,9 @@ impl Profile {
         if self.sql(waiting)? >= MESSAGES_PER_PERSON.cast_signed().try_into().unwrap_or(i64::MAX) {
             return Ok(Kept::Full);
         }
+        if self.sql(is_forgotten(&transaction, to, Direction::Out, message.id))? {
+            return Ok(Kept::Before);
+        }
         let Some(seq) = self.sql(insert(&transaction, to, Direction::Out, message, now_ms))? else {
             return Ok(Kept::Before);
         };
@@ -134,10 +140,7 @@ impl Profile {
             .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
             .and_then(|mut queue| queue.execute(params![seq, to.as_str(), since]));
         self.sql(queued)?;
-        let begun = transaction
-            .prepare_cached("INSERT INTO conversation (peer) VALUES (?1) ON CONFLICT DO NOTHING")
-            .and_then(|mut begin| begin.execute([to.as_str()]));
-        self.sql(begun)?;
+        self.sql(requests::accept(&transaction, to))?;
         self.sql(transaction.commit())?;
         Ok(Kept::New(seq))
     }
@@ -156,17 +159,31 @@ impl Profile {
         let mut writer = self.writer()?;
         let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
         let (mut unread, mut bytes) = self.sql(unread_of(&transaction, from))?;
+        let mut request = self.sql(RequestRoom::of(&transaction, from))?;
         let mut kept = Vec::with_capacity(messages.len());
         for message in messages {
+            if self.sql(is_forgotten(&transaction, from, Direction::In, message.id))? {
+                kept.push(Kept::Before);
+                continue;
+            }
             let is_full = unread >= MESSAGES_PER_PERSON || bytes >= UNREAD_BYTES_PER_PERSON;
-            if is_full && !self.sql(is_known(&transaction, from, message.id))? {
-                kept.push(Kept::Full);
+            let refusal = match &request {
+                Some(room) if !room.admits(message) => Some(Kept::Unaccepted),
+                _ => is_full.then_some(Kept::Full),
+            };
+            if let Some(refusal) = refusal
+                && !self.sql(is_known(&transaction, from, message.id))?
+            {
+                kept.push(refusal);
                 break;
             }
             kept.push(match self.sql(insert(&transaction, from, Direction::In, message, now_ms))? {
                 Some(seq) => {
                     unread += 1;
-                    bytes += message.text.len();
+                    bytes += bytes_of(message);
+                    if let Some(room) = &mut request {
+                        room.add(message);
+                    }
                     Kept::New(seq)
                 }
                 None => Kept::Before,
@@ -179,6 +196,9 @@ impl Profile {
                 params![from.as_str(), to_i64(unread), to_i64(bytes)],
             );
             self.sql(counted)?;
+            if let Some(room) = request {
+                self.sql(room.store(&transaction, from))?;
+            }
         }
         self.sql(transaction.commit())?;
         Ok(kept)
@@ -275,6 +295,23 @@ fn is_known(transaction: &Transaction<'_>, from: &UserName, id: MessageId) -> ru
     query.exists(params![from.as_str(), id.to_string()])
 }
 
+/// Tells whether a message was here and was forgotten.
+fn is_forgotten(
+    transaction: &Transaction<'_>,
+    peer: &UserName,
+    direction: Direction,
+    id: MessageId,
+) -> rusqlite::Result<bool> {
+    let mut query =
+        transaction.prepare_cached("SELECT 1 FROM forgotten WHERE peer = ?1 AND direction = ?2 AND id = ?3")?;
+    query.exists(params![peer.as_str(), direction.as_str(), id.to_string()])
+}
+
+/// Bytes of a message that its author chooses.
+pub(super) fn bytes_of(message: &ChatMessage) -> usize {
+    message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
+}
+
 /// How many messages of somebody are unread, and their bytes.
 fn unread_of(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<(usize, usize)> {
     let mut query = transaction.prepare_cached("SELECT unread, unread_bytes FROM conversation WHERE peer = ?1")?;
@@ -284,7 +321,7 @@ fn unread_of(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result
     Ok((usize::try_from(unread).unwrap_or(0), usize::try_from(bytes).unwrap_or(0)))
 }
 
-fn to_i64(count: usize) -> i64 {
+pub(super) fn to_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -317,6 +354,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let bob: UserName = "bob".parse().unwrap();
+        profile.accept(&bob).unwrap();
         let numbered = |number: u32| ChatMessage {
             id: MessageId::from_bytes(u128::from(number).to_be_bytes()),
             ..message(0, &"x".repeat(16 * 1024))

@@ -12,7 +12,7 @@ use super::{ProfileError, busy};
 use crate::sys;
 
 /// Each entry takes the schema one version further; entries are never changed once released.
-const MIGRATIONS: [&str; 7] = [V1, V2, V3, V4, V5, V6, V7];
+const MIGRATIONS: [&str; 8] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
 const V1: &str = "
     CREATE TABLE setting (
@@ -173,6 +173,26 @@ const V7: &str = "
     DELETE FROM setting WHERE key GLOB 'tracker_pin *';
 ";
 
+/// People whom the user neither wrote to nor accepted, and what is kept of them; ids of messages that were forgotten.
+const V8: &str = "
+    ALTER TABLE conversation ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE conversation ADD COLUMN request_count INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE conversation ADD COLUMN request_bytes INTEGER NOT NULL DEFAULT 0;
+    -- With whom there is a conversation, one goes on.
+    UPDATE conversation SET accepted = 1;
+    CREATE INDEX conversation_request ON conversation (peer, request_count, request_bytes) WHERE accepted = 0;
+
+    -- One that is delivered again is not new.
+    CREATE TABLE forgotten (
+        peer TEXT NOT NULL,
+        direction TEXT NOT NULL,
+        id TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (peer, direction, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX forgotten_by_time ON forgotten (at);
+";
+
 /// How what is written survives a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Journal {
@@ -216,6 +236,10 @@ fn open_with(path: &Path, journal: Journal) -> Result<Connection, ProfileError> 
     }
     // One that was made with another journal is where there is no memory to share, or comes from there. To try again
     // would fail everybody else who reads it at that moment.
+    if found == 0 {
+        // So that what is forgotten gives its room back piece by piece. It has to be said before there is anything in it.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(broken)?;
+    }
     if found == 0 && journal == Journal::WriteAhead {
         keep_log(&connection).map_err(broken)?;
     }
@@ -348,13 +372,14 @@ mod tests {
         .unwrap();
         drop(old);
         let new = open(&path).unwrap();
-        assert_eq!(version(&new).unwrap(), 7);
+        assert_eq!(version(&new).unwrap(), 8);
         let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
         assert_eq!(one("SELECT count(*) FROM folder WHERE name = 'docs/empty' AND empty AND mtime_ns IS NULL"), 1);
         assert_eq!(one("SELECT rowid FROM message_words WHERE message_words MATCH 'orcamento'"), 1);
         assert_eq!(one("SELECT seq FROM outbox WHERE peer = 'bob' AND since = 7"), 3);
         assert_eq!(one("SELECT read_up_to FROM conversation WHERE peer = 'bob' AND unread = 0"), 3);
+        assert_eq!(one("SELECT accepted FROM conversation WHERE peer = 'bob'"), 1);
     }
 
     #[test]

@@ -195,6 +195,7 @@ impl Composer {
             Slash::Files(start) => return Composed::Listing(Wish::Files { of: with, start }),
             Slash::Who => return Composed::Listing(Wish::People),
             Slash::Search(words) => Wish::Search { with, words },
+            Slash::Accept => Wish::Accept { user: with },
             Slash::Ignore => Wish::Block { user: with, blocked: true },
             Slash::Unignore => Wish::Block { user: with, blocked: false },
             Slash::Quit => Wish::Leave,

@@ -1,9 +1,9 @@
 //! Events as lines for people.
 
-use shared::UntrustedText;
 use shared::account_name::operand;
 use shared::names::stand_in::shown;
 use shared::safe_text::{safe_block, safe_line};
+use shared::{UntrustedText, UserName};
 
 use super::text::{moment, size};
 use crate::engine::Notice;
@@ -38,6 +38,7 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::Presence { user, online: true } => format!("{user} is online"),
         Event::Presence { user, online: false } => format!("{user} went offline"),
         Event::Received { from, message, .. } => message_line(from.as_str(), &message.text),
+        Event::Request { from } => format!("{from} wants to talk: {}", request_commands(from)),
         Event::Said { to, message, .. } => message_line(&format!("to {to}"), &message.text),
         Event::State { to, state, why: Some(why), .. } if state.is_given_up() => {
             format!("a message to {to} was given up: {}", safe_line(why))
@@ -50,7 +51,11 @@ pub fn event_line(event: &Event) -> Option<String> {
             format!("a message of {from} could not be stored and will come again: {}", safe_line(why))
         }
         Event::Missed { count } => format!("({count} events were not shown)"),
-        Event::State { .. } | Event::Typing { .. } | Event::Read { .. } | Event::Transfer(_) => return None,
+        Event::State { .. }
+        | Event::Typing { .. }
+        | Event::Read { .. }
+        | Event::Accepted { .. }
+        | Event::Transfer(_) => return None,
         Event::Fetched { by, name, bytes, size: all } if bytes >= all => {
             format!("{by} fetched {} ({})", shown(name.as_str()), size(*all))
         }
@@ -67,6 +72,17 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::Stale { name } => format!("{} changed and is being hashed again", shown(name.as_str())),
         Event::Notice(notice) => notice_line(notice),
     })
+}
+
+/// What to do about somebody who wrote and isn't accepted, outside of a view.
+pub fn request_commands(from: &UserName) -> String {
+    let who = operand(from);
+    format!("`peer inbox --accept {who}` takes more from them, `peer block {who}` ignores them")
+}
+
+/// The same in a view.
+pub(super) fn request_note(from: &UserName) -> String {
+    format!("{from} wants to talk: /accept, /ignore")
 }
 
 /// Where else an account is online.

@@ -80,6 +80,7 @@ pub fn happening_json(event: &Event, me: &UserName) -> Option<(&'static str, Val
     };
     Some(match event {
         Event::Received { from, message: text, .. } => message(from, Direction::In, MessageState::Received, text),
+        Event::Request { from } => ("request", json!({ "from": from })),
         Event::Said { to, message: text, .. } => message(to, Direction::Out, MessageState::Waiting, text),
         Event::State { to, id, state, why, .. } => ("ack", json!({ "peer": to, "id": id, "state": state, "why": why })),
         Event::TrackerLost { why } => ("tracker", json!({ "reachable": false, "why": why })),

@@ -47,7 +47,7 @@ mod wrap;
 
 pub use attention::Notifications;
 pub use bars::FetchBars;
-pub use events::{elsewhere_words, event_line, message_line, message_lines, notice_line};
+pub use events::{elsewhere_words, event_line, message_line, message_lines, notice_line, request_commands};
 pub use full_view::{FullTerminal, FullView};
 pub use input_lines::{InputLine, input_lines};
 pub use interrupts::Interrupts;
@@ -61,5 +61,5 @@ pub use plain_view::PlainTerminal;
 pub use raw::give_back;
 pub use secret::{Secret, prompt, read_secret};
 pub use share_bar::ShareBar;
-pub use text::{age, date, excerpt, files, moment, size, time};
+pub use text::{age, date, duration_words, excerpt, files, moment, size, time};
 pub use view::{CAUGHT_UP_AT_ONCE, FOUND_AT_ONCE, News, View, Wish};

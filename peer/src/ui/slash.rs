@@ -23,6 +23,7 @@ pub(super) enum Slash {
     History(Back),
     /// Break off a fetch: by the number or the name of the file; without, the only one.
     Stop(Option<String>),
+    Accept,
     Ignore,
     Unignore,
     Quit,
@@ -49,7 +50,7 @@ pub(super) enum Line {
 }
 
 /// Every command: its name, what follows it, what it does.
-pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 12] = [
     ("/get", "N|NAME", "fetch a file that was offered or listed"),
     ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
     ("/offer", "PATH…", "let them fetch a file"),
@@ -57,6 +58,7 @@ pub(super) const COMMANDS: [(&str, &str, &str); 11] = [
     ("/who", "", "who is there"),
     ("/search", "WORDS", "search messages"),
     ("/history", "[N|AGE]", "look further back: so many messages, or 2d"),
+    ("/accept", "", "take what this person writes; so does an answer"),
     ("/ignore", "", "ignore this person (same as `peer block`)"),
     ("/unignore", "", "no longer ignore this person"),
     ("/help", "", "this"),
@@ -104,6 +106,7 @@ pub(super) fn parse(line: &str) -> Line {
             None => return needs("a number of messages, or an age such as 12h or 2d"),
         },
         "/stop" => Slash::Stop(name(rest)),
+        "/accept" => Slash::Accept,
         "/ignore" => Slash::Ignore,
         "/unignore" => Slash::Unignore,
         "/quit" | "/exit" => Slash::Quit,

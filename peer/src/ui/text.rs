@@ -44,6 +44,17 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
+/// How long something is kept, in the largest unit that says it exactly.
+pub fn duration_words(ms: i64) -> String {
+    let seconds = ms / 1000;
+    let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let (count, unit) = units
+        .iter()
+        .find(|(unit, _)| seconds % unit == 0)
+        .map_or((seconds, "second"), |(unit, name)| (seconds / unit, name));
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
 /// The time of day here, of milliseconds since 1970.
 pub fn time(ms: i64) -> String {
     local(ms, "%H:%M:%S")

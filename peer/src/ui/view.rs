@@ -106,6 +106,11 @@ pub enum Wish {
         /// Nothing more, or again.
         blocked: bool,
     },
+    /// To take what somebody writes as from anybody with whom one talks.
+    Accept {
+        /// Whom.
+        user: UserName,
+    },
     /// To see how paths go on: [`News::Paths`].
     Paths {
         /// That begin like this.

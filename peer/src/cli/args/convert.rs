@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use shared::tracker::ListPeers;
 
-use super::values::{count, destination, offered_name, wanted};
+use super::values::{KeptAge, count, destination, offered_name, wanted};
 use super::{Existing, OutboxCommand, PasswordArgs, Subcommands, Switch};
-use crate::commands::{Command, Differently, FetchWanted, NotifyChange, PasswordSource, Past, Whose};
+use crate::commands::{Command, Differently, FetchWanted, ForgetWanted, NotifyChange, PasswordSource, Past, Whose};
 use crate::engine::Error;
 use crate::engine::fetch::{Asked, IfExists, Request, Sources};
 use crate::engine::node::Place;
@@ -84,13 +84,27 @@ impl Subcommands {
             }
             Self::Chat { user, text, now } => Command::Chat { user, text: text.map(|words| words.join(" ")), now },
             Self::Ui => Command::Ui,
-            Self::History { user, since, limit, search } => Command::History(Past {
+            Self::History { keep: Some(keep), .. } => Command::KeepHistory {
+                kept_ms: match keep {
+                    KeptAge::All => None,
+                    KeptAge::For(kept) => Some(kept),
+                },
+            },
+            Self::History { user: None, forget: true, older: None, .. } => {
+                let which = "what is to be forgotten? `peer history --forget USER`, or `--forget --older 30d`, or both";
+                return Err(Error::Usage(which.to_owned()));
+            }
+            Self::History { user: with, forget: true, older: older_ms, yes, .. } => {
+                Command::Forget(ForgetWanted { with, older_ms, yes })
+            }
+            Self::History { user, since, limit, search, .. } => Command::History(Past {
                 with: user,
                 search: search.map(|words| words.join(" ")),
                 since_ms: since,
                 limit: limit.and_then(|limit| usize::try_from(limit).ok()),
             }),
-            Self::Inbox => Command::Inbox,
+            Self::Inbox { accept: None } => Command::Inbox,
+            Self::Inbox { accept: Some(user) } => Command::Accept { user },
             Self::Outbox { command: None } => Command::Outbox,
             Self::Outbox { command: Some(OutboxCommand::Drop { id }) } => Command::OutboxDrop { id },
             Self::Offer { user: Some(to), files, withdraw: true, .. } => {

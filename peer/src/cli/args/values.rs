@@ -13,6 +13,7 @@ use crate::engine::Error;
 use crate::engine::fetch::Destination;
 use crate::engine::node::Forwarded;
 use crate::sys::{Outlet, is_executable, outlet};
+use crate::ui::age;
 
 /// Reads where to fetch to: a folder if it is one or ends like one, `-` for standard output, a pipe or a device as a stream;
 /// else what is fetched decides.
@@ -68,6 +69,26 @@ pub(super) fn wanted(words: &[String]) -> Result<Wanted, Error> {
     let none =
         || Error::Usage(format!("give 1 to {FIND_WORDS} words of letters and digits, or one hash of 64 hex digits"));
     Words::new(&words.join(" ")).map(Wanted::Words).ok_or_else(none)
+}
+
+/// How long history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeptAge {
+    /// For ever.
+    All,
+    /// So many milliseconds.
+    For(i64),
+}
+
+/// Reads an age, or `all`.
+pub(super) fn kept_age(text: &str) -> Result<KeptAge, String> {
+    match text {
+        "all" => Ok(KeptAge::All),
+        text => match age(text)? {
+            0 => Err("history that is kept for no time is forgotten: peer history --forget --older 0s".to_owned()),
+            kept => Ok(KeptAge::For(kept)),
+        },
+    }
 }
 
 /// A hash of whatever kind: those of other programs' clients aren't ours.

@@ -37,7 +37,7 @@ impl<V: View> Session<'_, V> {
                     };
                     self.ask(Action::History(query), Asked::CatchUp { with });
                 }
-                Wish::Block { .. } | Wish::Search { .. } if !self.connection.is_there() => {
+                Wish::Block { .. } | Wish::Accept { .. } | Wish::Search { .. } if !self.connection.is_there() => {
                     let what = "there is no node at the moment: try again when there is".to_owned();
                     self.view.news(&News::Problem(what), Instant::now())?;
                 }
@@ -54,6 +54,9 @@ impl<V: View> Session<'_, V> {
                     let asked = Asked::Block { user: user.clone(), blocked };
                     let action = if blocked { Action::Block { user } } else { Action::Unblock { user } };
                     self.ask(action, asked);
+                }
+                Wish::Accept { user } => {
+                    self.ask(Action::Accept { user: user.clone() }, Asked::Accept { user });
                 }
                 Wish::Get { from, name } => {
                     let begun = self.fetches.start(&from, &name);

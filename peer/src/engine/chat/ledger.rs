@@ -154,8 +154,14 @@ pub fn replies(messages: &[ChatMessage], kept: &[Kept]) -> (Vec<ChatReply>, bool
             code: Code::Busy,
             message: "too much of yours is unread there: it can go when that was read".into(),
         },
+        Kept::Unaccepted => ChatReply::Refused {
+            id: message.id,
+            code: Code::Busy,
+            message: "your messages are not accepted there yet: more can go when they are".into(),
+        },
     };
-    (messages.iter().zip(kept).map(reply).collect(), !kept.contains(&Kept::Full))
+    let is_refused = kept.iter().any(|kept| matches!(kept, Kept::Full | Kept::Unaccepted));
+    (messages.iter().zip(kept).map(reply).collect(), !is_refused)
 }
 
 /// What waits since before this is given up; both by the clock of [`crate::profile::Profile::outbox_now`], which a

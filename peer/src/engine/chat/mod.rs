@@ -27,7 +27,7 @@ use super::node::control::Delivery;
 use super::{Error, ErrorKind, Me, blocking, now_ms, words};
 use crate::net::{LinkError, StreamError};
 use crate::profile::Profile;
-pub use crate::profile::{Direction, HistoryQuery, Kept, MessageState, StoredMessage, Unread, Waiting};
+pub use crate::profile::{Direction, HistoryQuery, Kept, MessageState, Standing, StoredMessage, Unread, Waiting};
 
 /// Makes a message of a text.
 ///
@@ -83,7 +83,7 @@ pub async fn store_ours(
                 tell(&stored);
                 Ok(stored)
             }
-            Kept::Full => Err(Error::OutboxFull(MESSAGES_PER_PERSON, peer)),
+            Kept::Full | Kept::Unaccepted => Err(Error::OutboxFull(MESSAGES_PER_PERSON, peer)),
             Kept::Before => match profile.message_of_ours(&peer, message.id)? {
                 Some(stored) if stored.message.text == message.text => Ok(stored),
                 _ => Err(Error::Usage(format!("the id {} is that of another message to {peer}", message.id))),

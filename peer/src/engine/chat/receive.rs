@@ -16,7 +16,7 @@ use shared::UserName;
 use shared::peer::{ChatFrame, ChatMessage, ChatReply, Code};
 
 use super::ledger::{admit, replies};
-use super::{Kept, Me};
+use super::{Kept, Me, Standing};
 use crate::engine::event::{Event, Events};
 use crate::engine::rate::{Bucket, pause};
 use crate::engine::{blocking, now_ms};
@@ -229,6 +229,11 @@ async fn store(from: &UserName, me: &Me, events: &Events, messages: Vec<ChatMess
             if let Kept::New(seq) = *kept {
                 told.send(Event::Received { from: peer.clone(), message: message.clone(), seq, at });
             }
+        }
+        let new = kept.iter().flatten().filter(|kept| matches!(kept, Kept::New(_))).count();
+        // Nothing else is stored before the turn is over: all there is came now.
+        if new > 0 && profile.standing(&peer).is_ok_and(|standing| standing == Standing::Request(new)) {
+            told.send(Event::Request { from: peer });
         }
         drop(turn);
         Ok((kept, good))

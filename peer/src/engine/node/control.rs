@@ -16,7 +16,7 @@
 //! | `history` | with?, search?, since?, before?, after?, unread, limit | messages, oldest first |
 //! | `mark_read` | with, up_to? | nothing |
 //! | `people` | | everybody met, online or talked with: user, online, unread, waiting, frozen, blocked, last |
-//! | `block`, `unblock` | user | whether that changed anything |
+//! | `block`, `unblock`, `accept` | user | whether that changed anything |
 //! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again, over links to the right keys |
 //! | `watch` | with? | nothing; when the tracker is away, that is told first. `with`: that conversation is open in a view until the client goes, or says `watch` again |
 //! | `transfer` | a transfer | no answer at all; it is told to everybody who watches |
@@ -143,6 +143,11 @@ pub enum Action {
     },
     /// Take things from somebody again.
     Unblock {
+        /// From whom.
+        user: UserName,
+    },
+    /// Take what somebody writes as from anybody with whom one talks.
+    Accept {
         /// From whom.
         user: UserName,
     },
@@ -282,6 +287,9 @@ pub struct Person {
     pub frozen: bool,
     /// Whether nothing is taken from them.
     pub blocked: bool,
+    /// Whether they wrote and are neither accepted nor blocked.
+    #[serde(default)]
+    pub request: bool,
     /// When something was last said, milliseconds since 1970.
     pub last: Option<i64>,
 }

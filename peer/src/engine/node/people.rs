@@ -40,6 +40,9 @@ pub(super) async fn everybody(me: &Me, mut tracker: TrackerHandle) -> Result<Vec
             let person = people.entry(waiting.user.clone()).or_insert_with(|| stranger(waiting.user));
             (person.waiting, person.frozen) = (waiting.count, waiting.frozen);
         }
+        for user in profile.requests()? {
+            people.entry(user.clone()).or_insert_with(|| stranger(user)).request = true;
+        }
         for user in profile.blocked()? {
             people.entry(user.clone()).or_insert_with(|| stranger(user)).blocked = true;
         }
@@ -57,5 +60,5 @@ pub(super) async fn everybody(me: &Me, mut tracker: TrackerHandle) -> Result<Vec
 }
 
 const fn stranger(user: UserName) -> Person {
-    Person { user, online: None, unread: 0, waiting: 0, frozen: false, blocked: false, last: None }
+    Person { user, online: None, unread: 0, waiting: 0, frozen: false, blocked: false, request: false, last: None }
 }

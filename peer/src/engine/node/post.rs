@@ -12,6 +12,7 @@ use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Delivery, Flushed};
@@ -20,9 +21,12 @@ use super::switchboard::Switchboard;
 use crate::engine::chat::{self, MessageState, StoredMessage, ledger};
 use crate::engine::event::{Event, Events};
 use crate::engine::{Error, ErrorKind, Me, blocking, now_ms};
+use crate::profile::Forget;
 
 /// Between two looks for what waited too long.
 const LOOK: Duration = Duration::from_secs(3600);
+/// Between two looks for history that is older than the user keeps it.
+const FORGET: Duration = Duration::from_secs(24 * 3600);
 
 /// Where messages are left.
 #[derive(Debug)]
@@ -225,6 +229,21 @@ pub async fn expire(me: &Me, ran: Duration) -> Result<Vec<StoredMessage>, Error>
     .await
 }
 
+/// Forgets what is older than the user keeps history. A clock that jumps ahead makes nothing old: what counts is the time
+/// by the machine's or by that of [`crate::profile::Profile::outbox_now`], whichever is earlier.
+async fn forget_old(me: Me) -> Result<(), Error> {
+    let profile = me.profile.clone();
+    blocking(move || {
+        let Some(kept) = profile.keeps_history()? else { return Ok(()) };
+        let now = now_ms();
+        let before = Some(profile.outbox_now(now)?.min(now).saturating_sub(kept));
+        let forgotten = profile.forget(&Forget { with: None, before }, now)?;
+        tracing::info!("{} messages were older than history is kept, and are forgotten", forgotten.messages);
+        Ok(())
+    })
+    .await
+}
+
 /// What is said of a message that waited too long.
 pub fn expired_words(late: &StoredMessage) -> String {
     let text = late.message.text.line();
@@ -253,6 +272,9 @@ impl Dispatcher {
         let mut looked = tokio::time::Instant::now();
         self.office.wake_all().await?;
         let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+        let mut forget = tokio::time::interval(FORGET);
+        forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut forgetting = JoinSet::new();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -263,6 +285,13 @@ impl Dispatcher {
                 }
                 Some(ended) = couriers.join_next() => if let Err(failure) = ended {
                     tracing::error!("a courier's task failed: {failure}");
+                },
+                _ = forget.tick() => if forgetting.is_empty() {
+                    forgetting.spawn(forget_old(self.office.me.clone()));
+                },
+                Some(ended) = forgetting.join_next() => match ended {
+                    Ok(outcome) => log_failure(outcome),
+                    Err(failure) => tracing::error!("a task that forgets failed: {failure}"),
                 },
                 _ = look.tick() => {
                     let outcome = self.office.expire(looked.elapsed()).await;
@@ -283,6 +312,7 @@ impl Dispatcher {
             }
         }
         couriers.shutdown().await;
+        forgetting.shutdown().await;
         Ok(())
     }
 }

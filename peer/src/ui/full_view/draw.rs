@@ -158,6 +158,9 @@ fn about(view: &FullView, person: &Person) -> String {
     if person.frozen {
         text.push_str(" key changed");
     }
+    if person.request {
+        text.push_str(" wants to talk");
+    }
     if person.blocked {
         text.push_str(" ignored");
     }
@@ -176,7 +179,11 @@ fn draw_talk(view: &FullView, picture: &mut Picture, pane: Rect) -> Option<Posit
     };
     let empty = Talk::default();
     let talk = view.chosen_talk().unwrap_or(&empty);
-    let ignored = if person.blocked { ", ignored" } else { "" };
+    let ignored = match (person.request, person.blocked) {
+        (true, _) => ", wants to talk: /accept, /ignore",
+        (_, true) => ", ignored",
+        (false, false) => "",
+    };
     let unread = match person.unread {
         0 => String::new(),
         // It begins further back than what is here.

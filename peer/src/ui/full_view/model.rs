@@ -16,7 +16,7 @@ use crate::engine::event::Event;
 use crate::engine::node::control::Person;
 use crate::ui::asking::Asking;
 use crate::ui::entry::{Entry, mark};
-use crate::ui::events::event_line;
+use crate::ui::events::{event_line, request_note};
 use crate::ui::look::Look;
 use crate::ui::transfers::Transfers;
 use crate::ui::view::{News, Wish};
@@ -206,7 +206,16 @@ impl FullView {
                 }
                 return self.seen(from);
             }
+            Event::Request { from } => {
+                self.talk(from).note(&request_note(from));
+                match self.person(from) {
+                    Some(person) => person.request = true,
+                    None => return vec![Wish::People],
+                }
+            }
+            Event::Accepted { user } => self.accepted(user),
             Event::Said { to, message, seq } => {
+                self.accepted(to);
                 self.talk(to).add(Entry::said(message, *seq));
                 self.waits(to, 1);
             }
@@ -259,6 +268,12 @@ impl FullView {
             event => self.tell(event),
         }
         Vec::new()
+    }
+
+    fn accepted(&mut self, user: &UserName) {
+        if let Some(person) = self.person(user) {
+            person.request = false;
+        }
     }
 
     /// Tells what happened: in the conversation with whom it is about, else for a moment in the last row.

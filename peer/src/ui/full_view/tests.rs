@@ -23,7 +23,7 @@ fn name(name: &str) -> UserName {
 
 fn person(user: &str, online: bool, unread: usize) -> Person {
     let user = name(user);
-    Person { user, online: Some(online), unread, waiting: 0, frozen: false, blocked: false, last: None }
+    Person { user, online: Some(online), unread, waiting: 0, frozen: false, blocked: false, request: false, last: None }
 }
 
 fn stored(seq: i64, text: &str) -> StoredMessage {
@@ -312,4 +312,25 @@ fn a_rule_shows_where_what_is_new_begins() {
 
 fn file(name: &str) -> FileStat {
     FileStat::new(name.parse().unwrap(), ContentHash::of(b"12345"), &Layout::of(5).unwrap())
+}
+
+#[test]
+fn a_stranger_wants_to_talk_until_there_is_an_answer() {
+    let mut view = view(80, 12);
+    let stranger = Person { request: true, ..person("bob", true, 1) };
+    tell(&mut view, &News::People(vec![stranger, person("carol", true, 0)]));
+    let rows = picture(&view, 80, 12);
+    assert!(rows.concat().contains("wants to talk: /accept, /ignore"), "{rows:?}");
+    tell(&mut view, &News::Event(Event::Accepted { user: name("bob") }));
+    assert!(!picture(&view, 80, 12).concat().contains("wants to talk"));
+
+    tell(&mut view, &News::Event(Event::Request { from: name("bob") }));
+    assert!(picture(&view, 80, 12).concat().contains("bob wants to talk: /accept, /ignore"), "in the conversation");
+    press(&mut view, &Press::Submit);
+    press(&mut view, &insert("/accept"));
+    assert_eq!(press(&mut view, &Press::Submit), [Wish::Accept { user: name("bob") }]);
+    for (columns, rows) in [(40, 10), (20, 6), (10, 4)] {
+        view.fit(Size::new(columns, rows));
+        picture(&view, columns, rows);
+    }
 }

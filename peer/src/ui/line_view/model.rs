@@ -19,7 +19,7 @@ use crate::engine::node::control::Person;
 use crate::ui::asking::Asking;
 use crate::ui::composer::{Composed, Composer, WrittenLine};
 use crate::ui::entry::{Entry, mark};
-use crate::ui::events::event_line;
+use crate::ui::events::{event_line, request_note};
 use crate::ui::inline::RowId;
 use crate::ui::keys::{Press, UNREADABLE};
 use crate::ui::look::{Look, Mark};
@@ -47,6 +47,8 @@ pub struct LineView {
     pub(super) frozen: bool,
     /// Nothing is taken from them.
     pub(super) blocked: bool,
+    /// They wrote, and were neither accepted nor ignored.
+    pub(super) request: bool,
     /// Unread messages of others.
     pub(super) elsewhere: BTreeMap<UserName, usize>,
     pub(super) transfers: Transfers,
@@ -134,6 +136,7 @@ impl LineView {
             typing: None,
             frozen: false,
             blocked: false,
+            request: false,
             elsewhere: BTreeMap::new(),
             transfers: Transfers::default(),
             open: HashMap::new(),
@@ -165,6 +168,9 @@ impl LineView {
         }
         view.open_before = waiting.saturating_sub(view.open.len());
         view.note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
+        if view.request {
+            view.note(request_note(with));
+        }
         view.unseen = unread_from.filter(|unread| view.first.is_some_and(|first| *unread < first));
         if view.unseen.is_some() {
             let left = unread.saturating_sub(before.iter().filter(is_theirs).count());
@@ -336,7 +342,12 @@ impl LineView {
             Event::Read { with } => {
                 self.elsewhere.remove(with);
             }
+            Event::Request { from } if *from == self.with && !std::mem::replace(&mut self.request, true) => {
+                self.note(request_note(from));
+            }
+            Event::Accepted { user } if *user == self.with => self.request = false,
             Event::Said { to, message, seq } if *to == self.with => {
+                self.request = false;
                 return self.comes(Entry::said(message, *seq), message);
             }
             Event::State { to, id, state, why, .. } if *to == self.with => {
@@ -372,7 +383,7 @@ impl LineView {
         self.elsewhere = others.map(|person| (person.user.clone(), person.unread)).collect();
         let Some(other) = people.iter().find(|person| person.user == self.with) else { return (0, 0) };
         self.online = other.online;
-        (self.frozen, self.blocked) = (other.frozen, other.blocked);
+        (self.frozen, self.blocked, self.request) = (other.frozen, other.blocked, other.request);
         (other.unread, other.waiting)
     }
 

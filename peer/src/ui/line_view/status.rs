@@ -28,6 +28,9 @@ pub(super) fn line(view: &LineView, columns: usize) -> Line<'static> {
     if view.frozen {
         parts.push("key changed".to_owned());
     }
+    if view.request && is_wide {
+        parts.push("wants to talk: /accept, /ignore".to_owned());
+    }
     if view.blocked {
         parts.push("ignored".to_owned());
     }
@@ -82,6 +85,9 @@ pub(super) fn person(person: &Person, look: Look) -> String {
     add(person.waiting, "waiting");
     if person.frozen {
         line.push_str(&format!("{}key changed", look.separator()));
+    }
+    if person.request {
+        line.push_str(&format!("{}wants to talk", look.separator()));
     }
     if person.blocked {
         line.push_str(&format!("{}ignored", look.separator()));

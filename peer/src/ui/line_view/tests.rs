@@ -189,7 +189,16 @@ fn theirs(seq: u8, text: &str) -> StoredMessage {
 }
 
 fn person(unread: usize) -> Person {
-    Person { user: bob(), online: Some(true), unread, waiting: 0, frozen: false, blocked: false, last: None }
+    Person {
+        user: bob(),
+        online: Some(true),
+        unread,
+        waiting: 0,
+        frozen: false,
+        blocked: false,
+        request: false,
+        last: None,
+    }
 }
 
 fn caught_up(view: &mut LineView) -> Vec<Wish> {
@@ -273,4 +282,28 @@ fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
     let rows = above(&mut view, 90);
     assert!(rows[1].contains("5 more before these: `peer history bob --search WORDS`"), "{rows:?}");
     assert!(rows[3].ends_with("tea 6") && rows[22].ends_with("tea 25"), "{rows:?}");
+}
+
+#[test]
+fn a_stranger_wants_to_talk_until_there_is_an_answer() {
+    let stranger = Person { request: true, ..person(1) };
+    let mut view = LineView::new(LOOK, &bob(), &[stranger.clone()], &[theirs(1, "psst")], Some(1));
+    let note = "bob wants to talk: /accept, /ignore";
+    assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1);
+    assert!(below(&view, 80).concat().contains("wants to talk: /accept, /ignore"));
+    assert!(below(&view, 30).concat().contains("bob online"), "{:?}", below(&view, 30));
+    view.press(&Press::Edit(Edit::Insert("/accept".to_owned())), Instant::now());
+    assert_eq!(view.press(&Press::Submit, Instant::now()), [Wish::Accept { user: bob() }]);
+    tell(&mut view, &News::Event(Event::Accepted { user: bob() }));
+    assert!(!below(&view, 80).concat().contains("wants to talk"));
+
+    // One who comes while one looks; an answer accepts.
+    let mut view = begun();
+    tell(&mut view, &received("bob", 9, "hi"));
+    for _ in 0..2 {
+        tell(&mut view, &News::Event(Event::Request { from: bob() }));
+    }
+    assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1, "it is said once");
+    tell(&mut view, &said(10, "hello"));
+    assert!(!below(&view, 80).concat().contains("wants to talk"));
 }

@@ -246,6 +246,12 @@ async fn act(action: Action, shared: &Shared) -> Result<Value, Error> {
             let profile = me.profile.clone();
             json!(blocking(move || Ok(profile.unblock(&user)?)).await?)
         }
+        Action::Accept { user } => {
+            let (profile, accepted) = (me.profile.clone(), user.clone());
+            let changed = blocking(move || Ok(profile.accept(&accepted)?)).await?;
+            shared.events.send(Event::Accepted { user });
+            json!(changed)
+        }
         Action::Wake { user: Some(user) } => {
             // Another key may be trusted since.
             shared.exchange.suspicion.tell(Doubt::Of(user.clone()));
