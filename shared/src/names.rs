@@ -3,7 +3,7 @@
 mod matching;
 pub mod stand_in;
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -91,10 +91,17 @@ impl UserName {
     }
 }
 
+/// A file name has no `Display`: as it is ([`FileName::as_str`]) it is for paths and the wire, and people are shown
+/// [`FileName::shown`], in which nothing hides.
 impl FileName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the name as people read it.
+    pub fn shown(&self) -> Cow<'_, str> {
+        stand_in::shown(&self.0)
     }
 
     /// The parts between the slashes, at least one.
@@ -169,13 +176,6 @@ impl std::error::Error for NameError {}
 impl fmt::Display for UserName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
-    }
-}
-
-/// Shows the name as people read it, invisible characters made visible; [`FileName::as_str`] is the name itself.
-impl fmt::Display for FileName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&stand_in::shown(&self.0))
     }
 }
 

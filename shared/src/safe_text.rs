@@ -7,7 +7,7 @@
 //!
 //! | where text goes | what makes it safe |
 //! |---|---|
-//! | a sentence of ours, an error, the log | [`crate::UntrustedText`], [`crate::FileName`] and [`safe_path`] give no other text |
+//! | a sentence of ours, an error, the log | [`crate::UntrustedText`], [`crate::FileName::shown`] and [`safe_path`] give no other text; what they hold has no other `Display` |
 //! | a conversation, a list | [`safe_line`], [`safe_block`], before it is broken into rows |
 //! | standard output and standard error | [`safe_styled`], whatever came so far: nothing but colours of ours gets through |
 //! | JSON for programs | [`safe_json`]: escaped, so that it means the same |

@@ -60,7 +60,7 @@ pub fn put(
         if taken || hashed.iter().any(|other: &crate::profile::HashedShare| elsewhere(&other.share)) {
             return Err(Error::Usage(format!(
                 "{to} is offered another file as {}: withdraw that one first, or use --as NAME",
-                one.share.name
+                one.share.name.shown()
             )));
         }
         hashed.push(one);

@@ -120,7 +120,7 @@ mod tests {
     async fn found(script: &mut Script, most: usize) -> Result<(Vec<String>, bool), Error> {
         let mut names = Vec::new();
         let more = files(script, wanted(), most, |file| {
-            names.push(file.name.to_string());
+            names.push(file.name.as_str().to_owned());
             Ok(())
         })
         .await?;

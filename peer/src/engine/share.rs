@@ -325,7 +325,7 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error
         // On record it would be listed, asked for, and refused for ever.
         Err(RefreshOutcome::Private(why)) => {
             profile.remove_shares([&share.name])?;
-            tracing::error!("{} is not shared any more: {why}", share.name);
+            tracing::error!("{} is not shared any more: {why}", share.name.shown());
             Ok(RefreshOutcome::Private(why))
         }
         Err(outcome) => Ok(outcome),
@@ -344,7 +344,7 @@ pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<
         }
         Err(RefreshOutcome::Private(why)) => {
             profile.remove_offer(to, &share.name)?;
-            tracing::error!("{} is not offered to {to} any more: {why}", share.name);
+            tracing::error!("{} is not offered to {to} any more: {why}", share.name.shown());
             Ok(RefreshOutcome::Private(why))
         }
         Err(outcome) => Ok(outcome),

@@ -222,7 +222,7 @@ mod tests {
         let all: usize = lines.values().map(Vec::len).sum();
         assert!((400..2000).contains(&all), "{all} lines");
         for (name, states) in lines {
-            assert_ne!(states.last(), Some(&TransferState::Running), "{name} never ends");
+            assert_ne!(states.last(), Some(&TransferState::Running), "{name:?} never ends");
         }
     }
 }

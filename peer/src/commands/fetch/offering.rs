@@ -57,7 +57,7 @@ impl Offering {
                 let partial = PartialShare { name, part: part.clone(), layout, mtime, executable, hash };
                 match self.profile.put_partial(&partial) {
                     Ok(()) => drop(self.parts.insert(*file, part)),
-                    Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name),
+                    Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name.shown()),
                 }
                 self.changed.notify_one();
             }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_tree_keeps_its_folders_and_a_new_name_is_the_name() {
-        let name = |root: &str, path: &str| offered_name(Path::new(root), Path::new(path)).unwrap().to_string();
+        let name = |root: &str, path: &str| offered_name(Path::new(root), Path::new(path)).unwrap().as_str().to_owned();
         assert_eq!(name("here", "here/tree/sub/a.txt"), "tree/sub/a.txt");
         assert_eq!(name(".", "./tree/a.txt"), "tree/a.txt");
         assert_eq!(name("/x/new.txt", "/x/new.txt"), "new.txt");

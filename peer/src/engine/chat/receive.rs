@@ -114,7 +114,7 @@ impl Intake {
 
 impl Batch {
     /// Takes a frame and those that are here behind it.
-    fn gather(first: ChatFrame, receiver: &mut Receiver) -> Result<Self, StreamError> {
+    fn gather(first: ChatFrame, receiver: &mut FrameReceiver) -> Result<Self, StreamError> {
         let mut batch = Self::default();
         let mut next = Some(first);
         while let Some(frame) = next {

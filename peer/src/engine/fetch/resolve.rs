@@ -330,7 +330,7 @@ fn is_hidden(name: &FileName) -> bool {
 
 /// One file as its source describes it; `below` is cut off its local path, `None` leaves only the last component.
 pub(super) fn wanted(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<Wanted, Error> {
-    let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name));
+    let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name.shown()));
     let layout = Layout::of(stat.size).filter(|layout| layout.group_bytes() == stat.group_size).ok_or_else(lie)?;
     let local = match below {
         Some("") => stat.name.clone(),
@@ -581,7 +581,7 @@ mod tests {
         let hash = shared::ContentHash::of(b"12345");
         let stat = |name: &str| FileStat::new(name.parse().unwrap(), hash, &layout);
         let user = "bob".parse().unwrap();
-        let local = |name, below| wanted(&user, stat(name), below).unwrap().local.to_string();
+        let local = |name, below| wanted(&user, stat(name), below).unwrap().local.as_str().to_owned();
         assert_eq!(local("docs/a.txt", None), "a.txt");
         assert_eq!(local("docs/sub/a.txt", Some("")), "docs/sub/a.txt");
         assert_eq!(local("docs/sub/a.txt", Some("docs/")), "sub/a.txt");

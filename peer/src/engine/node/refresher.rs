@@ -86,7 +86,7 @@ pub(super) async fn run(
             match refreshed {
                 Ok(outcome) => {
                     if let RefreshOutcome::Unreadable(why) = &outcome {
-                        tracing::warn!("{name} changed and can't be hashed again now: {why}");
+                        tracing::warn!("{} changed and can't be hashed again now: {why}", name.shown());
                     }
                     retries.note(&name, &outcome, reason, Instant::now());
                     stale.refreshed(&name, begun, outcome);

@@ -223,7 +223,9 @@ mod tests {
         let hash = ContentHash::of(b"abc");
         let search = |name| CopySearch::new(&profile, &private, &past, &to, Wanted { hash: &hash, name });
         let all = |mut search: CopySearch<'_>| {
-            std::iter::from_fn(|| search.next().unwrap()).map(|copy| copy.share.name.to_string()).collect::<Vec<_>>()
+            std::iter::from_fn(|| search.next().unwrap())
+                .map(|copy| copy.share.name.as_str().to_owned())
+                .collect::<Vec<_>>()
         };
 
         let last = copies[COPIES - 1].share.name.clone();

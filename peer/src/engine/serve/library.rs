@@ -104,7 +104,7 @@ impl Library {
             bytes += 224 + stat.name.as_str().len() * 2;
             if bytes > FRAME_BYTES {
                 more = true;
-                last = files.last().map_or(last, |last: &FileStat| last.name.to_string());
+                last = files.last().map_or(last, |last: &FileStat| last.name.as_str().to_owned());
                 break;
             }
             files.push(stat);
@@ -334,7 +334,7 @@ fn live_page(
     after: String,
 ) -> Result<LivePage, Error> {
     let SharePage { shares, more } = profile.page_for(to, prefix, &after, PAGE)?;
-    let last = shares.last().map_or(after, |last| last.name.to_string());
+    let last = shares.last().map_or(after, |last| last.name.as_str().to_owned());
     let live = |share: Share| {
         if gone.covers(&share.path, Instant::now()) {
             return None;

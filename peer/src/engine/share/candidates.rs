@@ -207,7 +207,7 @@ fn check(profile: &Profile, found: Found) -> Result<(Candidate, bool), Refused> 
     let before = profile.share(&name).map_err(broken)?;
     if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
         let elsewhere = safe_path(&before.path);
-        let why = format!("{name} is shared from {elsewhere} already: use --as NAME, or unshare that first");
+        let why = format!("{} is shared from {elsewhere} already: use --as NAME, or unshare that first", name.shown());
         return Err((Omission::NameTaken, why));
     }
     let known = known_hash(profile, &path, &metadata).map_err(broken)?;

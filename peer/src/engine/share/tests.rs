@@ -27,7 +27,7 @@ fn put(path: &Path, content: &[u8]) {
 
 fn names(profile: &Profile) -> Vec<String> {
     let mut names = Vec::new();
-    for_each_share(profile, "", |share| names.push(share.name.to_string())).unwrap();
+    for_each_share(profile, "", |share| names.push(share.name.as_str().to_owned())).unwrap();
     names
 }
 

@@ -107,7 +107,7 @@ fn found(files: &Files, wanted: &Wanted, after: Option<&FileName>, effort: usize
     loop {
         let mut left = effort;
         let (found, stopped) = files.find(&Sought::new(wanted), after.as_ref(), usize::MAX, &mut left);
-        all.extend(found.into_iter().map(|file| file.name.to_string()));
+        all.extend(found.into_iter().map(|file| file.name.as_str().to_owned()));
         match stopped {
             Some(name) => after = Some(name),
             None => return all,
@@ -156,7 +156,7 @@ proptest! {
         let (hash, words) = (HashText::new(&hash.to_string()).unwrap(), Words::new(&query).unwrap());
         let is_behind = |file: &&SharedFile| after.as_ref().is_none_or(|after| file.name > *after);
         let names = |wanted: &dyn Fn(&SharedFile) -> bool| -> Vec<String> {
-            all.iter().filter(is_behind).filter(|file| wanted(file)).map(|file| file.name.to_string()).collect()
+            all.iter().filter(is_behind).filter(|file| wanted(file)).map(|file| file.name.as_str().to_owned()).collect()
         };
         let (by_hash, by_words) = (names(&|file| file.hash == hash), names(&|file| words.matches(&file.name)));
         prop_assert_eq!(found(&mine, &Wanted::Hash(hash.clone()), after.as_ref(), effort), by_hash);
