@@ -104,7 +104,7 @@ pub(super) async fn visit(
             let (profile, to) = (me.profile.clone(), user.clone());
             // Nothing was said to somebody who was never met.
             blocking(move || chat::give_up(&profile, &to, vec![message], !met)).await?;
-            Err(chat::not_kept(error.kind(), error.to_string()))
+            Err(chat::not_kept(error))
         }
         (_, Ok(())) => settled_elsewhere(me, user, message).await,
     }

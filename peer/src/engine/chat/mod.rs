@@ -196,16 +196,16 @@ pub fn waits(message: ChatMessage, kind: ErrorKind, why: String) -> Result<Deliv
     Ok(Delivery { message, state: MessageState::Waiting, why: Some(why) })
 }
 
-/// Makes an error of why a message was taken out of the outbox again.
-pub fn not_kept(kind: ErrorKind, why: String) -> Error {
-    let message = match kind {
-        // There is something to be done first, after which one might expect it to go by itself.
-        ErrorKind::IdentityChanged => {
-            format!("{why}\nThe message was not sent and is not kept: send it again after that")
+/// Says of a message that was taken out of the outbox for this error that it isn't kept, where one might expect that: there
+/// is something to be done first.
+pub fn not_kept(error: Error) -> Error {
+    match error.kind() {
+        kind @ ErrorKind::IdentityChanged => {
+            let message = format!("{error}\nThe message was not sent and is not kept: send it again after that");
+            Error::Told { kind, message }
         }
-        _ => why,
-    };
-    Error::Told { kind, message }
+        _ => error,
+    }
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl PostOffice {
             }
             Ok(Verdict::Waits { kind, why, met, .. }) => {
                 self.give_up(to, message, kind, &why, !met).await?;
-                Err(chat::not_kept(kind, why))
+                Err(chat::not_kept(Error::Told { kind, message: why }))
             }
             Ok(Verdict::Failed { kind, why }) => {
                 self.give_up(to, message, kind, &why, false).await?;
