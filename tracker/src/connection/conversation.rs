@@ -153,8 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             if !self.is_trusted && self.client.has_logged_in() {
                 self.trust();
             }
-            if self.client.has_logged_in() || self.client.is_subscribed() {
-                self.seat.know();
+            if let Some(user) = self.client.known_as() {
+                self.place.keep(user);
             }
             if self.client.from() != self.from && self.move_to(self.client.from()).is_err() {
                 self.last_word(&Reason::NoPlace, Some(BUSY_RETRY_MS)).await?;

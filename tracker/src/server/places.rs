@@ -1,17 +1,26 @@
 //! Places for connections: so many in all, so many for one address, so many for one IPv6 network.
 //!
-//! When there is none left, one that nobody logged in on gives way to the newcomer: the quietest of the address that
+//! Whoever logged in keeps the place, up to a number for each user, origin and network, and never all places together.
+//! When there is none left, one that isn't kept gives way to the newcomer: the quietest of the address that
 //! holds most, as long as the newcomer's address holds fewer; or else one that has been quiet for `QUIET`. So a few
 //! addresses that hold many connections can't keep others out, and who was only slow is let be.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use shared::UserName;
+
 use crate::connection::Seat;
 use crate::limits::{Network, Origin};
 
+/// Places that are kept for one user.
+const KEPT_FOR_USER: usize = 16;
+/// Places that are kept for those who logged in at one origin.
+const KEPT_AT_ORIGIN: usize = 256;
 /// How long a connection is quiet before it gives way to one from an address that holds as many.
 const QUIET: Duration = Duration::from_secs(5);
 /// Addresses that are looked at for a place that can be given to somebody else.
@@ -52,7 +61,16 @@ pub struct Place {
     number: u64,
     from: Origin,
     seat: Arc<Seat>,
+    /// For whom it is kept.
+    kept: Option<Kept>,
     taken: Arc<Mutex<Taken>>,
+}
+
+/// Somebody for whom a place is kept.
+#[derive(Debug)]
+struct Kept {
+    user: UserName,
+    from: Origin,
 }
 
 #[derive(Debug)]
@@ -65,6 +83,16 @@ struct Taken {
     by_network: HashMap<Network, usize>,
     /// The addresses by how many places they have.
     by_count: BTreeSet<(usize, Origin)>,
+    kept: KeptPlaces,
+}
+
+/// How many places are kept for whom.
+#[derive(Debug, Default)]
+struct KeptPlaces {
+    in_all: usize,
+    by_user: HashMap<UserName, usize>,
+    by_origin: HashMap<Origin, usize>,
+    by_network: HashMap<Network, usize>,
 }
 
 impl Places {
@@ -78,6 +106,7 @@ impl Places {
             by_address: HashMap::new(),
             by_network: HashMap::new(),
             by_count: BTreeSet::new(),
+            kept: KeptPlaces::default(),
         };
         Self { taken: Arc::new(Mutex::new(taken)) }
     }
@@ -103,11 +132,25 @@ impl Places {
         }
         let seat = Arc::new(Seat::new(now));
         let number = taken.add(from, Arc::clone(&seat));
-        Ok(Place { number, from, seat, taken: Arc::clone(&self.taken) })
+        Ok(Place { number, from, seat, kept: None, taken: Arc::clone(&self.taken) })
     }
 }
 
 impl Place {
+    /// Keeps the place for this user, who logged in, unless enough are kept.
+    pub fn keep(&mut self, user: &UserName) {
+        if self.kept.is_some() {
+            return;
+        }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = Kept { user: user.clone(), from: self.from };
+        let limit = taken.limit;
+        if taken.kept.add(&kept, limit) {
+            self.seat.know();
+            self.kept = Some(kept);
+        }
+    }
+
     /// Counts the connection for this origin from now on, which its client turned out to be at.
     ///
     /// # Errors
@@ -131,7 +174,46 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(self.number, self.from);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(self.number, self.from);
+        self.kept.take().iter().for_each(|kept| taken.kept.remove(kept));
+    }
+}
+
+impl KeptPlaces {
+    /// Says whether it may be kept.
+    fn add(&mut self, kept: &Kept, limit: usize) -> bool {
+        let Kept { user, from } = kept;
+        let network = from.network();
+        // Proxies and forwarders come from this machine itself.
+        let at_origin = if from.is_loopback() { limit } else { KEPT_AT_ORIGIN };
+        let may = self.in_all < limit - limit / 4
+            && self.by_user.get(user).is_none_or(|count| *count < KEPT_FOR_USER)
+            && self.by_origin.get(from).is_none_or(|count| *count < at_origin)
+            && network.is_none_or(|network| self.by_network.get(&network).is_none_or(|count| *count < limit / 2));
+        if may {
+            self.in_all += 1;
+            *self.by_user.entry(user.clone()).or_default() += 1;
+            *self.by_origin.entry(*from).or_default() += 1;
+            network.into_iter().for_each(|network| *self.by_network.entry(network).or_default() += 1);
+        }
+        may
+    }
+
+    fn remove(&mut self, kept: &Kept) {
+        self.in_all -= 1;
+        less(&mut self.by_user, kept.user.clone());
+        less(&mut self.by_origin, kept.from);
+        kept.from.network().into_iter().for_each(|network| less(&mut self.by_network, network));
+    }
+}
+
+fn less<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }
 
@@ -245,6 +327,37 @@ mod tests {
         held.push(from("10.0.0.2").unwrap());
         held.clear();
         assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn whoever_logs_in_without_end_keeps_some_places_and_never_all() {
+        let now = Instant::now();
+        let places = Places::new(4000, PerAddress { elsewhere: 1024, loopback: 4000 });
+        let user = |n: usize| format!("mallory{n}").parse::<UserName>().unwrap();
+        let mut hoard = Vec::new();
+        for n in 0..4000 {
+            let mut place = places.take([10, 0, 0, (n % 8) as u8].into(), now).unwrap();
+            place.keep(&user(n / 100));
+            place.keep(&user(n / 100));
+            hoard.push(place);
+        }
+        assert_eq!(hoard.iter().filter(|place| place.kept.is_some()).count(), 40 * KEPT_FOR_USER);
+        let mut newcomer = places.take(ip("10.0.1.1"), now).unwrap();
+        newcomer.keep(&"bob".parse().unwrap());
+        assert!(newcomer.kept.is_some());
+        drop((hoard, newcomer));
+        let mut hoard = Vec::new();
+        for n in 0..4000 {
+            let mut place = places.take([10, 0, (n % 200) as u8, 1].into(), now).unwrap();
+            place.keep(&user(n / 10));
+            hoard.push(place);
+        }
+        assert_eq!(hoard.iter().filter(|place| place.kept.is_some()).count(), 3000);
+        assert!(places.take(ip("10.1.1.1"), now).is_ok(), "a quarter is never kept");
+        drop(hoard);
+        assert!(is_empty(&places));
+        let kept = &places.taken.lock().unwrap().kept;
+        assert!(kept.in_all == 0 && kept.by_user.is_empty() && kept.by_origin.is_empty());
     }
 
     #[test]

@@ -152,6 +152,15 @@ impl Client {
         if self.is_secure() || self.features.is_some() { Features::all() } else { Features::default() }
     }
 
+    /// Who logged in here, or gets events here.
+    pub fn known_as(&self) -> Option<&UserName> {
+        let subscriber = match &self.events {
+            Subscription::None => None,
+            Subscription::After { by, .. } => Some(by),
+        };
+        self.sessions.last().map(|(user, _)| user).or(subscriber)
+    }
+
     /// Whether somebody logged in here.
     pub fn has_logged_in(&self) -> bool {
         !self.sessions.is_empty()

@@ -6,6 +6,7 @@ use certs::Identity;
 use tokio::time::Instant;
 
 use super::harness::{RULES, World, codes, files, login, register};
+use super::secure::registered;
 use crate::connection::{Budget, Patience};
 use crate::registry::Rules;
 
@@ -128,6 +129,26 @@ async fn connections_that_hold_all_places_give_way() {
     }
     assert_eq!(logged_in.code(LIST).await, "ok");
     until_closed(&world, "made_way", 8).await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_on_all_places_keeps_few() {
+    let world = World::with(RULES, Patience::default(), 20).await;
+    let (identity, mut first) = registered(&world, "bob").await;
+    assert_eq!(first.code(r#"{"action":"RESUME"}"#).await, "ok");
+    let mut hoard = vec![first];
+    for _ in 1..20 {
+        let mut conn = world.tls(Some(&identity)).await;
+        assert_eq!(conn.code(r#"{"action":"RESUME"}"#).await, "ok");
+        hoard.push(conn);
+    }
+    for n in 0..4 {
+        let mut newcomer = world.plain_from([127, 0, 1, n]).await;
+        assert_eq!(newcomer.code(LIST).await, "ok");
+        hoard.push(newcomer);
+    }
+    until_closed(&world, "made_way", 4).await;
+    assert_eq!(hoard[0].code(r#"{"action":"RESUME"}"#).await, "ok", "the first ones are kept");
 }
 
 #[tokio::test]
