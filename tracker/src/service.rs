@@ -16,7 +16,7 @@
 //! | a disk that takes nothing | | `busy` for changes of accounts, which did not happen; everything else goes on |
 //! | pieces of FIND, and of LIST_PEERS with fields, at a time | `SEARCHES`; origins have their turns one after another | they wait |
 //! | those that wait | `SEARCHES_WAITING` | the newest of the origin that has most waiting: `busy` |
-//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on the thread for long work, one after another |
+//! | requests parsed on the runtime's threads | `PARSED_AT_ONCE` bytes | parsed on the thread for long work, one after another; origins have their turns |
 //! | work on a list of files on the runtime's threads | `FILES_AT_ONCE` files, `BYTES_AT_ONCE` bytes gone through | on the thread for long work; the registry's lock is held only to put the new list in the old one's place |
 
 mod account;
@@ -46,11 +46,11 @@ use crate::memory::Memory;
 use crate::metrics::{Metrics, Snapshot};
 use crate::passwords::{PasswordError, Passwords};
 use crate::registry::{AddressBlock, Files, Parts, Registry, Rules, SessionId};
-use crate::turns::{Asker, Turns};
+use crate::turns::{Asker, Turn, Turns};
 
 use answer::Answer;
 pub(crate) use answer::encode_reason;
-use long_work::{LongWork, Turn};
+use long_work::LongWork;
 pub(crate) use reason::Reason;
 use refused::{RETRY_AFTER_CHANGE_MS, Refused, busy, changed_meanwhile};
 
@@ -64,6 +64,9 @@ const PARSED_AT_ONCE: usize = 64 * 1024;
 const SEARCHES: usize = 2;
 /// Those that wait.
 const SEARCHES_WAITING: usize = 4096;
+
+/// When to try again after too much long work waited.
+const LONG_WORK_RETRY_MS: u64 = 2000;
 
 /// Lines longer than this are counted as long as they are on their way.
 const COUNTED: usize = 16 * 1024;
@@ -358,11 +361,17 @@ impl Service {
         if object.len() <= PARSED_AT_ONCE {
             return Ok((parse_object(object, usual), None));
         }
-        let turn = self.long_work.turn().await?;
+        let turn = self.long_turn(client.from()).await?;
         // Copied only now: those who wait need no memory for it.
         let object = object.to_owned();
         let (parsed, turn) = self.long_work.run(turn, move || parse_object(&object, usual)).await?;
         Ok((parsed, Some(turn)))
+    }
+
+    /// A turn at long work, each origin in its own.
+    async fn long_turn(&self, from: Origin) -> Result<Turn, Refused> {
+        let turn = self.long_work.turn(from.into()).await;
+        turn.ok_or_else(|| busy(Reason::ManyLongRequests, LONG_WORK_RETRY_MS))
     }
 
     /// A name that REGISTER can't take, offering one that is free as long as REGISTER may be tried.

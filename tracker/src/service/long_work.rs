@@ -5,20 +5,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
+
+use crate::turns::{Asker, Turn, Turns};
+
+/// Those that wait.
+const WAITING: usize = 4096;
 
 /// The thread. Dropping this ends it, after the piece it is at.
 #[derive(Debug)]
 pub(super) struct LongWork {
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// The right to have something done. Whoever has it may have several things done, and nobody else meanwhile.
-#[derive(Debug)]
-pub(super) struct Turn {
-    _held: OwnedSemaphorePermit,
 }
 
 /// It was not done: there was a fault in it, or the tracker ends.
@@ -41,12 +40,12 @@ impl LongWork {
                 let _ = catch_unwind(AssertUnwindSafe(work));
             }
         })?;
-        Ok(Self { turns: Arc::new(Semaphore::new(1)), work: Some(work), thread: Some(thread) })
+        Ok(Self { turns: Arc::new(Turns::new(1, WAITING, 0)), work: Some(work), thread: Some(thread) })
     }
 
-    /// Waits for those who asked before.
-    pub(super) async fn turn(&self) -> Result<Turn, NotDone> {
-        Arc::clone(&self.turns).acquire_owned().await.map(|_held| Turn { _held }).map_err(|_| NotDone)
+    /// Waits for a turn: whoever has it may have several things done, and nobody else meanwhile. `None` when too many wait.
+    pub(super) async fn turn(&self, asker: Asker) -> Option<Turn> {
+        self.turns.wait(asker).await
     }
 
     /// Has `work` done on the thread. The turn ends with it when nobody waits for it any more.
@@ -80,20 +79,22 @@ impl Drop for LongWork {
 mod tests {
     use super::*;
 
+    const HERE: Asker = Asker::Client(crate::limits::Origin::of(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
+
     #[tokio::test]
     async fn one_after_another_whatever_happens_to_each() {
         let long_work = LongWork::start().unwrap();
         let (begin, begun) = mpsc::channel::<()>();
-        let turn = long_work.turn().await.unwrap();
+        let turn = long_work.turn(HERE).await.unwrap();
         let mut abandoned = Box::pin(long_work.run(turn, move || begun.recv().unwrap()));
         assert!(looked_at_once(&mut abandoned).await.is_none());
         drop(abandoned);
-        let mut next = Box::pin(long_work.turn());
+        let mut next = Box::pin(long_work.turn(HERE));
         assert!(looked_at_once(&mut next).await.is_none(), "the first piece is not done");
         begin.send(()).unwrap();
         let turn = next.await.unwrap();
         assert!(long_work.run(turn, || panic!("a fault")).await.is_err());
-        let turn = long_work.turn().await.unwrap();
+        let turn = long_work.turn(HERE).await.unwrap();
         let (made, turn) = long_work.run(turn, || 7).await.unwrap();
         let (made, _) = long_work.run(turn, move || made + 1).await.unwrap();
         assert_eq!(made, 8);

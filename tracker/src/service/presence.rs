@@ -13,8 +13,8 @@ use tracing::info;
 use super::account::tls_required;
 use super::answer::list_head;
 use super::client::Client;
-use super::long_work::Turn as LongTurn;
 use super::{Answer, Answered, Reason, Refused, Service, busy};
+use crate::limits::Origin;
 use crate::registry::{
     Authority, Backlog, Claim, Denial, Ended, Files, FilesRefused, Parts, Position, Registry, SessionId, View,
     behind_last,
@@ -87,12 +87,12 @@ impl Service {
         client: &Client,
         request: RegisterFiles,
         left_out: RejectedFiles,
-        turn: Option<LongTurn>,
+        turn: Option<Turn>,
     ) -> Answered {
         let RegisterFiles { user, files, mode, proof } = request;
         self.check_authority(client, &user, &proof).await?;
         self.gate().limits.change(&user, client.from(), Instant::now())?;
-        let (changes, turn) = self.prepared(files, turn).await?;
+        let (changes, turn) = self.prepared(files, turn, client.from()).await?;
         let count = self.change_files(&user, mode, &changes, &client.claim(&proof), turn).await?;
         Ok(Answer::Files { user, count, left_out })
     }
@@ -100,11 +100,12 @@ impl Service {
     async fn prepared(
         &self,
         files: Vec<SharedFile>,
-        turn: Option<LongTurn>,
-    ) -> Result<(Files, Option<LongTurn>), Refused> {
+        turn: Option<Turn>,
+        from: Origin,
+    ) -> Result<(Files, Option<Turn>), Refused> {
         let turn = match turn {
             None if files.len() <= FILES_AT_ONCE => return Ok((Files::from_list(files), None)),
-            None => self.long_work.turn().await?,
+            None => self.long_turn(from).await?,
             Some(turn) => turn,
         };
         let (files, turn) = self.long_work.run(turn, || Files::from_list(files)).await?;
@@ -118,7 +119,7 @@ impl Service {
         mode: FilesMode,
         changes: &Files,
         shown: &Claim<'_>,
-        mut turn: Option<LongTurn>,
+        mut turn: Option<Turn>,
     ) -> Result<usize, Refused> {
         for _ in 0..CHANGES_TRIED {
             let before = self.with_registry(|registry, _| registry.files(user).cloned());
@@ -128,7 +129,7 @@ impl Service {
             } else {
                 let held = match turn.take() {
                     Some(turn) => turn,
-                    None => self.long_work.turn().await?,
+                    None => self.long_turn(shown.from).await?,
                 };
                 let (before, changes) = (before.clone(), changes.clone());
                 let (after, held) = self.long_work.run(held, move || before.changed(mode, &changes)).await?;
