@@ -32,6 +32,8 @@
 //! | long replies on their way (the same table) | 3 MiB that are not read |
 //! | passwords ([`crate::passwords`]), searches ([`crate::service`]) | one turn of forty for each turn of any other address |
 //! | work for the account store ([`crate::accounts`]) | 3 pieces at once |
+//! | an address that speaks for accounts without a key (`registry::authority`) | each of them may speak for the others' accounts that have none: `--no-legacy-auth` ends that |
+//! | places that are kept once logged in ([`crate::server`]) | 6; further ones give way when all are taken |
 //! | the short list of the exercise | their entries take turns with those of other addresses; 24 always fit |
 //!
 //! An attempt is charged before the password is looked at, so that many at a time win nothing, and a right password

@@ -21,7 +21,7 @@ const ONE_PEER: &str = r#"{"action":"LIST_PEERS","user":"peer00009"}"#;
 pub(crate) fn run() {
     let long = |number: usize| format!("{}/{number:05}", ["x".repeat(199).as_str(); 4].join("/"));
     memory("names of one to five digits, no hash", MANY, "", |number| number.to_string());
-    memory("names of 800 bytes, hashes of 64", 18_000, &"0".repeat(64), long);
+    memory("names of 800 bytes, hashes of 64", 10_000, &"0".repeat(64), long);
     while_somebody_adds();
 }
 
