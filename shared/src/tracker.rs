@@ -35,6 +35,9 @@
 //!     -addext basicConstraints=critical,CA:FALSE
 //! ```
 //!
+//! A client knows the tracker by its key as well, which the tracker prints when it starts. Our peers send a password or a
+//! token only to a key that somebody confirmed.
+//!
 //! # Framing
 //!
 //! Objects one after another, with or without white space between ([`crate::json_scanner`]); NUL and byte-order marks

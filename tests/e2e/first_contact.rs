@@ -189,3 +189,28 @@ fn the_tracker_of_an_earlier_profile_is_confirmed() {
     let trust = trust.exits(0).object("trust");
     assert_eq!((&trust["fingerprint"], &trust["confirmed"]), (&json!(key), &json!(true)));
 }
+
+#[test]
+fn the_tracker_prints_the_line_and_a_code_where_that_fits() {
+    let lab = Lab::start();
+    let tracker = lab.take_tracker();
+    let line = tracker.wait_for("peer register NAME ").trim().to_owned();
+    assert!(!tracker.said().contains('\u{2588}'), "a log is no place for a code: {}", tracker.said());
+    let alice = lab.stranger("alice");
+    let words = line.split(' ').skip(1).map(|word| if word == "NAME" { "alice" } else { word });
+    let pasted = alice.cautious_peer(words).arg("--password-file").arg(alice.password_file());
+    pasted.env("VIZINHO_TRACKER", "127.0.0.1:1").run().exits(0);
+    lab.tracker_invocation(lab.address()).arg("status").run().exits(0).prints(&line);
+    drop(tracker);
+
+    let key = &line[line.len() - 64..];
+    let second_row = format!("{} {}", &key[32..48], &key[48..]);
+    for (columns, fits) in [(80, true), (40, false)] {
+        let mut terminal = lab.tracker_invocation("127.0.0.1:0").in_terminal(columns, 50);
+        terminal.wait_for(&second_row);
+        terminal.press("\u{3}");
+        let (outcome, screen) = terminal.finish();
+        outcome.exits(0);
+        assert_eq!(screen.text().contains('\u{2588}'), fits, "{}", screen.text());
+    }
+}
