@@ -100,10 +100,9 @@ fn of_several_trackers_somebody_chooses() {
     let (_hidden, _) = scene.tracker("hidden", "10.79.0.4", &["--no-mdns"]);
     let undecided = scene.register("alice", &[]).run();
     undecided.exits(2).says("there are 2 trackers on this network");
-    undecided
-        .says(&format!("peer register alice --tracker 10.79.0.2:8000 --tracker-key {first}   (\"Vizinho tracker "));
-    undecided
-        .says(&format!("peer register alice --tracker 10.79.0.3:8000 --tracker-key {second}   (\"Vizinho tracker "));
+    undecided.says("  \"Vizinho tracker ");
+    undecided.says(&format!("    peer register alice --tracker 10.79.0.2:8000 --tracker-key {first}\n"));
+    undecided.says(&format!("    peer register alice --tracker 10.79.0.3:8000 --tracker-key {second}\n"));
 
     let mut terminal = scene.register("alice", &[]).in_terminal(120, 24);
     terminal.wait_for("Which one? [1-2,");

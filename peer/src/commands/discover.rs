@@ -133,10 +133,12 @@ fn entry(text: &mut String, mark: &str, tracker: &AnnouncedTracker, why: &str) {
     let _ = write!(text, "{mark}  {name}\n     {address}{why}\n{rows}");
 }
 
-/// What it is called by whoever announced it, which is said of nobody else.
+/// What it is called by whoever announced it. It stands beside commands that are pasted into a shell: nothing that a
+/// shell or a terminal understands is left of it.
 fn shown_name(tracker: &AnnouncedTracker) -> String {
-    let short: String = safe_line(&tracker.name).chars().take(NAME_SHOWN).collect();
-    format!("\"{short}\"")
+    let harmless = |c: char| if c.is_alphanumeric() || matches!(c, ' ' | '.' | '-') { c } else { '_' };
+    let short: String = tracker.name.chars().take(NAME_SHOWN).map(harmless).collect();
+    format!("\"{}\"", safe_line(&short))
 }
 
 /// How many there are, and why none of them is taken without a question.
@@ -158,14 +160,14 @@ fn listed(heard: &Neighbourhood, again: &str) -> String {
     for tracker in present(heard) {
         let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
         let key = tracker.fingerprint;
-        let _ = write!(text, "\n  peer {again} --tracker {address} --tracker-key {key}   ({name})");
+        let _ = write!(text, "\n  {name}\n    peer {again} --tracker {address} --tracker-key {key}");
     }
     if !others.is_empty() {
         let _ = write!(text, "\n{} of them can't be reached, or have another key than is announced:", others.len());
     }
     for tracker in others.iter().take(SILENT_SHOWN) {
         let (name, address) = (shown_name(tracker), TrackerAddress::from(tracker.address));
-        let _ = write!(text, "\n  {address} {}   ({name})", tracker.fingerprint);
+        let _ = write!(text, "\n  {name} {address} {}", tracker.fingerprint);
     }
     if let Some(more @ 1..) = others.len().checked_sub(SILENT_SHOWN) {
         let _ = write!(text, "\n  and {more} more");
@@ -182,7 +184,7 @@ mod tests {
         let one = |n: u8, reachability| AnnouncedTracker {
             fingerprint: Fingerprint::from_bytes([n; 32]),
             address: ([192, 168, 100, n], 8000).into(),
-            name: format!("Vizinho tracker\u{1b}[2J {n}"),
+            name: format!("Vizinho\u{1b}[2J$(x)`x`\";'\\#\u{202e} {n}"),
             reachability,
         };
         let mut trackers =
@@ -223,9 +225,11 @@ mod tests {
     fn what_is_to_be_run_instead_is_told_for_each() {
         let text = listed(&heard(), "register alice");
         let line =
-            format!("\n  peer register alice --tracker 192.168.100.200:8000 --tracker-key {}   (", "c8".repeat(32));
+            format!("\n    peer register alice --tracker 192.168.100.200:8000 --tracker-key {}\n", "c8".repeat(32));
         assert!(text.contains(&line) && text.contains("29 of them can't be reached"), "{text}");
-        assert!(!text.contains('\u{1b}'));
+        let is_harmless = |c: char| !matches!(c, '\u{1b}' | '$' | '`' | ';' | '\'' | '\\' | '#' | '\u{202e}');
+        let names: String = text.lines().filter(|line| line.contains("\"Vizinho_")).collect();
+        assert!(!names.is_empty() && names.chars().all(is_harmless), "{text}");
         let cut_off = Neighbourhood { is_cut_off: true, ..heard() };
         assert!(listed(&cut_off, "x").starts_with("more than 31 trackers are announced"));
     }
