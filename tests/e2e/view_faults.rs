@@ -201,7 +201,8 @@ fn a_flood_makes_no_key_late() {
         view.wait_for_screen(seen, |screen| screen.visible().contains(seen));
         let slowest = slowest_echo(&mut view, "no key is late here");
         println!("{arguments:?}: the slowest key took {slowest:?}");
-        assert!(!flood.is_finished(), "the flood goes on");
+        // Where nobody reads it, it ends at the inbox.
+        assert!(arguments == ["chat", "bob"] || !flood.is_finished(), "the flood goes on");
         assert!(slowest < Duration::from_secs(1), "{arguments:?}: {slowest:?}");
         // The first one clears the line.
         view.press(CTRL_C);

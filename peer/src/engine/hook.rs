@@ -55,7 +55,9 @@ pub async fn run(me: Me, mut events: broadcast::Receiver<Event>, stop: Cancellat
                 Ok(Event::Received { from, message, seq, .. }) => hooks.hear(from, message, seq),
                 Ok(_) => {}
                 // Whoever made so much happen that it was missed takes nothing from the others: all of it is in the history.
-                Err(broadcast::error::RecvError::Lagged(_)) => hooks.catch_up().await?,
+                Err(broadcast::error::RecvError::Lagged(_)) => if let Err(why) = hooks.catch_up().await {
+                    tracing::error!("the hook doesn't hear what it missed: {why}");
+                },
                 Err(broadcast::error::RecvError::Closed) => break,
             },
         }

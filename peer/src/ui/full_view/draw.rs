@@ -12,6 +12,7 @@ use super::model::{Focus, FullView, Overlay, Said};
 use super::painter::{Picture, PlacedLink};
 use super::talk::{Files, Talk};
 use crate::engine::node::control::Person;
+use crate::ui::events::request_note;
 use crate::ui::look::{Look, Mark};
 use crate::ui::rows::{Link, TextRow};
 use crate::ui::slash::COMMANDS;
@@ -79,8 +80,21 @@ impl Layout {
 pub(super) fn talk_size(view: &FullView, area: Rect) -> Option<(usize, usize)> {
     let pane = Layout::of(area, view.focus, view.transfers.running()).talk?;
     let columns = usize::from(pane.width);
-    let beside = view.chosen_talk().map_or(0, |talk| talk.composer.rows_beside(view.look, columns, 3).len());
+    let beside = rows_beside(view, columns).len();
     Some((columns, usize::from(pane.height).saturating_sub(2 + beside)))
+}
+
+/// The rows below the line that is written: what is asked there, else what a stranger wants.
+fn rows_beside(view: &FullView, columns: usize) -> Vec<Line<'static>> {
+    let asked = view.chosen_talk().map(|talk| talk.composer.rows_beside(view.look, columns, 3)).unwrap_or_default();
+    match view.chosen_person().filter(|person| person.request && asked.is_empty()) {
+        // Not in the heading, which may be cut off.
+        Some(person) => {
+            let rows = wrap(&request_note(&person.user), columns).into_iter().take(2);
+            rows.map(|row| Line::styled(row, view.look.bold())).collect()
+        }
+        None => asked,
+    }
 }
 
 /// Draws all of it.
@@ -179,11 +193,7 @@ fn draw_talk(view: &FullView, picture: &mut Picture, pane: Rect) -> Option<Posit
     };
     let empty = Talk::default();
     let talk = view.chosen_talk().unwrap_or(&empty);
-    let ignored = match (person.request, person.blocked) {
-        (true, _) => ", wants to talk: /accept, /ignore",
-        (_, true) => ", ignored",
-        (false, false) => "",
-    };
+    let ignored = if person.blocked { ", ignored" } else { "" };
     let unread = match person.unread {
         0 => String::new(),
         // It begins further back than what is here.
@@ -196,7 +206,7 @@ fn draw_talk(view: &FullView, picture: &mut Picture, pane: Rect) -> Option<Posit
     let heading = format!("{} {word}{ignored}{unread}{back}", person.user);
     title(view, &mut picture.cells, pane, Focus::Talk, &heading);
     let columns = usize::from(pane.width);
-    let beside = talk.composer.rows_beside(view.look, columns, 3);
+    let beside = rows_beside(view, columns);
     let room = usize::from(pane.height).saturating_sub(2 + beside.len());
     let rows = talk.rows(&person.user, view.look, columns, room);
     for (y, row) in (1..).zip(&rows) {
