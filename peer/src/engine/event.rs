@@ -158,6 +158,15 @@ pub enum Event {
         /// Bytes of the file.
         size: u64,
     },
+    /// Somebody fetched more files than were told of one by one.
+    FetchedMore {
+        /// Who.
+        by: UserName,
+        /// How many, within ten seconds.
+        count: u64,
+        /// Bytes that were sent of them.
+        bytes: u64,
+    },
     /// A caller was turned away.
     Refused {
         /// Where it called from.

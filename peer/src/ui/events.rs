@@ -62,6 +62,7 @@ pub fn event_line(event: &Event) -> Option<String> {
         Event::Fetched { by, name, bytes, size: all } => {
             format!("{by} fetched part of {} ({} of {})", shown(name.as_str()), size(*bytes), size(*all))
         }
+        Event::FetchedMore { by, count, bytes } => format!("{by} fetched {count} more files ({})", size(*bytes)),
         Event::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
         Event::RefusedMore { count, from: Some(from) } => {
             format!("{count} more callers at {from} were turned away within 10 seconds")

@@ -192,7 +192,10 @@ impl Node {
         let mut look = tokio::time::interval(WINDOW);
         let outcome = loop {
             tokio::select! {
-                _ = look.tick() => self.tell_untold_callers(),
+                _ = look.tick() => {
+                    self.tell_untold_callers();
+                    self.serving.tell_untold();
+                }
                 () = self.stop.cancelled() => break Ok(()),
                 call = self.endpoint.accept() => {
                     let Some(call) = call else {

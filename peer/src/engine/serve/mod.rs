@@ -3,6 +3,7 @@
 mod allowance;
 mod copy_search;
 mod deliveries;
+mod delivery_digest;
 mod gate;
 mod gone_folders;
 mod library;
@@ -17,7 +18,7 @@ mod uploads;
 mod versions;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use shared::UserName;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 
 use allowance::{StreamPermit, UserAllowance, UserAllowances};
 use deliveries::UnfinishedFiles;
+use delivery_digest::{DeliveryDigest, UntoldDeliveries};
 use gate::Gate;
 pub use gate::Limits;
 pub use library::Library;
@@ -38,7 +40,7 @@ use uploads::{Interruption, Uploads};
 pub use versions::{ProvedVersion, ProvedVersions};
 
 use super::chat::Intake;
-use super::event::Events;
+use super::event::{Event, Events};
 use super::fair_places::{FairPlaces, PlaceBounds};
 use super::{Me, chat};
 use crate::net::frame_receiver::FrameReceiver;
@@ -63,6 +65,7 @@ pub struct Serving {
     intake: Arc<Intake>,
     gate: Arc<Gate>,
     unfinished: Arc<UnfinishedFiles>,
+    digest: Arc<Mutex<DeliveryDigest>>,
     allowances: Arc<UserAllowances>,
     looks: FairPlaces<UserName>,
 }
@@ -71,16 +74,24 @@ impl Serving {
     /// Serves what `library` offers within `limits`.
     pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
         let gate = Arc::new(Gate::new(limits, events.talk().clone()));
-        let (intake, unfinished, allowances) = (Arc::default(), Arc::default(), Arc::default());
+        let (intake, unfinished) = (Arc::default(), Arc::default());
+        let (digest, allowances) = (Arc::default(), Arc::default());
         let (library, looks) = (Arc::new(library), FairPlaces::new(LOOKS));
-        Self { me, library, events, intake, gate, unfinished, allowances, looks }
+        Self { me, library, events, intake, gate, unfinished, digest, allowances, looks }
+    }
+
+    /// Tells of the files that somebody fetched and there was no line about. To be called now and then.
+    pub fn tell_untold(&self) {
+        let untold = self.digest.lock().unwrap_or_else(PoisonError::into_inner).take_untold();
+        for UntoldDeliveries { by, count, bytes } in untold {
+            self.events.send(Event::FetchedMore { by, count, bytes });
+        }
     }
 }
 
 /// Serves a link until it ends, and tells why it did.
 pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
-    let (events, gate, unfinished) = (serving.events.clone(), serving.gate.clone(), serving.unfinished.clone());
-    let uploads = Arc::new(Uploads::new(&link, events, gate, unfinished));
+    let uploads = Arc::new(Uploads::new(&link, &serving));
     let allowance = serving.allowances.of(link.user());
     let mut streams = JoinSet::new();
     let talk = serving.events.talk();
@@ -143,7 +154,8 @@ async fn serve_stream(
     if matches!(first, Ask::Chat {}) {
         link.note_chat();
         sender.set_priority(Priority::Chat);
-        return chat::receive(link.user(), &serving.me, &serving.intake, &serving.events, sender, receiver).await;
+        let receive = chat::receive(link.user(), &serving.me, &serving.intake, &serving.events, sender, receiver);
+        return Box::pin(receive).await;
     }
     let mut asks = VecDeque::from([first]);
     loop {
@@ -153,12 +165,13 @@ async fn serve_stream(
         {
             asks.push_back(ask);
         }
+        // Apart: a stream over which nothing is asked yet is to take little memory.
         let answered = match take_gets(&mut asks, uploads) {
             gets if gets.is_empty() => match asks.pop_front() {
-                Some(ask) => answer(serving, link, uploads, allowance, &mut sender, ask).await,
+                Some(ask) => Box::pin(answer(serving, link, uploads, allowance, &mut sender, ask)).await,
                 None => break,
             },
-            gets => send_files(serving, uploads, &mut sender, gets).await,
+            gets => Box::pin(send_files(serving, uploads, &mut sender, gets)).await,
         };
         match answered {
             // The code tells the other side what became of the file.

@@ -16,7 +16,9 @@ use shared::peer::{Answer, Code, ZEROS};
 use shared::{ContentHash, FileName, UserName, ZeroRuns};
 use tokio::sync::SemaphorePermit;
 
-use super::deliveries::{Delivered, Deliveries, SentFile, UnfinishedFiles};
+use super::Serving;
+use super::deliveries::{Delivered, Deliveries, SentFile};
+use super::delivery_digest::DeliveryDigest;
 use super::gate::{Gate, Lane};
 use super::reading::{OpenShare, ReadAhead, ReadFailure};
 use super::upload_places::{UploadPlaces, UploadTurn};
@@ -47,6 +49,7 @@ pub(super) struct Uploads {
     gate: Arc<Gate>,
     lane: Arc<Lane>,
     link: Link,
+    digest: Arc<Mutex<DeliveryDigest>>,
     /// Bytes of pieces that are on their way, on all streams.
     moved: AtomicU64,
     sent: Mutex<Deliveries>,
@@ -63,14 +66,14 @@ pub(super) struct Interruption {
 }
 
 impl Uploads {
-    /// Over `link`; `unfinished` is what was left by earlier ones.
-    pub(super) fn new(link: &Link, events: Events, gate: Arc<Gate>, unfinished: Arc<UnfinishedFiles>) -> Self {
+    /// Over `link`.
+    pub(super) fn new(link: &Link, serving: &Serving) -> Self {
         let (user, knows_zeros) = (link.user().clone(), link.knows(ZEROS));
-        let lane = gate.lane(&user);
-        let link = link.clone();
-        let sent = Mutex::new(Deliveries::new(user.clone(), unfinished));
+        let (events, gate, digest) = (serving.events.clone(), serving.gate.clone(), serving.digest.clone());
+        let (lane, link) = (gate.lane(&user), link.clone());
+        let sent = Mutex::new(Deliveries::new(user.clone(), serving.unfinished.clone()));
         let (moved, described) = (AtomicU64::new(0), Mutex::default());
-        Self { user, knows_zeros, events, gate, lane, link, moved, sent, described }
+        Self { user, knows_zeros, events, gate, lane, link, digest, moved, sent, described }
     }
 
     /// To whom.
@@ -231,6 +234,11 @@ impl Uploads {
 
     fn tell_sent(&self, files: impl IntoIterator<Item = Delivered>) {
         for Delivered { name, bytes, size } in files {
+            let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+            if !digest.note(&self.user, bytes, Instant::now().into()) {
+                continue;
+            }
+            drop(digest);
             self.events.send(Event::Fetched { by: self.user.clone(), name, bytes, size });
         }
     }
