@@ -23,6 +23,11 @@
 //!   │                               ack {id} / refused {id, code, message} the other
 //! ```
 //!
+//! A `hello` has at most 1,024 bytes, and its dialler may have no second stream before the `welcome`. The dialler has five
+//! seconds in all from its first packet to being identified; the acceptor may let it wait, or refuse it with [`Code::Busy`]
+//! in words or by closing the link, which says the same. A link over which nothing is asked may be closed with [`Code::Busy`]
+//! when others need its place. A frame that has begun is whole within ten seconds.
+//!
 //! An `error` to a `hello` says with its code whether the dialler may hope: [`Code::Unauthorised`] means "never" (the dialler is
 //! blocked, or nobody's key is theirs); [`Code::Replaced`] (the acceptor knows another key of that user, and doesn't trust this
 //! one yet) and all others mean "not now". A link is closed with [`Code::Replaced`] when its key is no longer that of its user.

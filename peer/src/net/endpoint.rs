@@ -59,8 +59,10 @@ const LOOPBACK_MTU: u16 = 32_000;
 const INITIAL_WINDOW: u64 = 256 * 1024;
 /// Callers that are turned away and hear why, at once.
 const FAREWELLS: usize = 64;
-/// First packets that wait to be looked at.
+/// First packets that wait to be looked at, and bytes behind each of them and behind all.
 const MAX_INCOMING: usize = 1024;
+const INCOMING_BYTES: u64 = 16 * 1024;
+const ALL_INCOMING_BYTES: u64 = 2 << 20;
 
 /// A bound socket that dials and, if it was made to, accepts.
 #[derive(Clone)]
@@ -287,6 +289,7 @@ fn bind_one(domain: Domain, address: SocketAddr) -> std::io::Result<Socket> {
 fn server_config(crypto: &Arc<QuicServerConfig>, remote: Option<SocketAddr>) -> ServerConfig {
     let mut config = ServerConfig::with_crypto(crypto.clone());
     config.max_incoming(MAX_INCOMING);
+    config.incoming_buffer_size(INCOMING_BYTES).incoming_buffer_size_total(ALL_INCOMING_BYTES);
     let mut transport = transport(remote);
     transport.stream_receive_window(NODE_STREAM_WINDOW.into()).receive_window(STRANGER_WINDOW.into());
     transport.max_concurrent_bidi_streams(STREAMS_OF_STRANGER.into());

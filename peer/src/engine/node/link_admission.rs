@@ -3,8 +3,8 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | links of one user that came in | 16 | the oldest that is quiet ends, else the newest is answered `busy` |
-//! | links that came in, of all users | 256 | one of the user that has the most ends: the oldest that is quiet, else the oldest that carries no conversation, else the oldest; each user keeps one |
-//! | the same, when nobody has more than the newcomer would have | | the one that is quiet for the longest ends; for somebody the user wrote to, in the end any of somebody they didn't; else the newest is answered `busy` |
+//! | links that came in, of all users | 256 | the oldest quiet one ends of the user that has the most; where they have at least twice as many as the newcomer then has, else their oldest that carries no conversation, else their oldest |
+//! | the same, when nobody has more than the newcomer then has | | the one that is quiet for the longest ends; for somebody the user wrote to, in the end any of somebody they didn't; else the newest is answered `busy` |
 //!
 //! A link that carries a user's only conversation is never quiet. Links that were dialled here are as many as the people who
 //! were written to, and don't count.
@@ -69,10 +69,13 @@ pub(super) fn admit<Id: Copy>(
         return Admission::Room;
     }
     let most = counts.values().map(|counts| counts.links).max().unwrap_or(0);
-    if most > own.max(1) {
+    if most > own + 1 {
         let of_heaviest = || links.iter().filter(|link| count(link.user).links == most);
         let without_chat = || of_heaviest().find(|link| !link.carries_chat);
-        return instead(of_heaviest().find(is_quiet).or_else(without_chat).or_else(|| of_heaviest().next()));
+        // Not for a little: whoever loses a link in use comes back at once.
+        let has_many = most >= 2 * (own + 1);
+        let in_use = || without_chat().or_else(|| of_heaviest().next()).filter(|_| has_many);
+        return instead(of_heaviest().find(is_quiet).or_else(in_use));
     }
     let quietest = links.iter().filter(is_quiet).min_by_key(|link| link.quiet_since);
     let stranger = || links.iter().filter(|link| is_known && !link.is_known).min_by_key(|link| link.carries_chat);
@@ -153,6 +156,13 @@ mod tests {
         all.extend(links("mallory", "cccc"));
         assert_eq!(Case::new(all.clone()).admit("bob"), Admission::Instead(IN_ALL - 4));
         assert_eq!(Case::new(all).admit("mallory"), Admission::Full, "not at the cost of others");
+        let class = (0..32).flat_map(|number| links(&format!("pupil{number}"), "ssssssss"));
+        let class = Case::new(class);
+        assert_eq!(class.admit("bob"), Admission::Instead(0));
+        assert_eq!(class.admit("pupil0"), Admission::Full);
+        let mut most = class;
+        most.users[..5].fill("bob".parse().unwrap());
+        assert_eq!(most.admit("bob"), Admission::Full, "nobody has twice as many");
     }
 
     #[test]
