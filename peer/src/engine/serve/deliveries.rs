@@ -5,15 +5,16 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | files of a link that are unfinished | 1,024 | further ones are told of only when a single request gets all of them |
-//! | files that links left unfinished | 256 | the longest untouched is forgotten: the rest of it is told of as a part |
+//! | files of a link that are unfinished | 256 | further ones are told of only when a single request gets all of them |
+//! | files that links left unfinished | 32 of one user, 256 in all | the longest untouched is forgotten: the rest of it is told of as a part |
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::{ContentHash, FileName, GroupSet, Layout, UserName, ZeroRuns};
 
-const OF_A_LINK: usize = 1024;
+const OF_A_LINK: usize = 256;
+const LEFT_BY_A_USER: usize = 32;
 const LEFT: usize = 256;
 
 /// A file that is sent, under the name it is told by.
@@ -147,6 +148,12 @@ impl UnfinishedFiles {
     fn put(&self, user: &UserName, file: SentFile, groups: GroupSet) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         files.retain(|(of, known, _)| of != user || *known != file);
+        let mut of_user = files.iter().enumerate().filter(|(_, (of, _, _))| of == user).map(|(at, _)| at);
+        if let Some(oldest) = of_user.next()
+            && 1 + of_user.count() >= LEFT_BY_A_USER
+        {
+            files.remove(oldest);
+        }
         files.push_back((user.clone(), file, groups));
         if files.len() > LEFT {
             files.pop_front();
@@ -245,16 +252,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_forgotten_at_last() {
+    fn what_is_left_is_forgotten_at_last_and_nobody_makes_others_forgotten() {
         let mut case = Case::new(3 * MIB);
-        for number in 0..=LEFT {
+        let mut leave = |user: &str, number: usize| {
             case.file.name = format!("big{number}").parse().unwrap();
-            let mut link = case.link();
+            let mut link = Deliveries::new(user.parse().unwrap(), case.unfinished.clone());
             case.send(&mut link, &[(0, 1)]);
             link.close();
-        }
-        let known = |file: &SentFile| case.link().begin(file, &case.layout, &ZeroRuns::default());
-        assert_eq!(known(&case.file), MIB);
-        assert_eq!(known(&SentFile { name: "big0".parse().unwrap(), ..case.file.clone() }), 0);
+            case.file.clone()
+        };
+        let first = leave("carol", 0);
+        let (begun, last) = (leave("alice", 0), (1..=LEFT).map(|number| leave("alice", number)).last().unwrap());
+        let known = |user: &str, file: &SentFile| {
+            let mut link = Deliveries::new(user.parse().unwrap(), case.unfinished.clone());
+            link.begin(file, &case.layout, &ZeroRuns::default())
+        };
+        assert_eq!((known("alice", &last), known("alice", &begun)), (MIB, 0));
+        assert_eq!(known("carol", &first), MIB, "she left only one");
+        assert!(case.unfinished.0.lock().unwrap().len() <= LEFT_BY_A_USER);
     }
 }
