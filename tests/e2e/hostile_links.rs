@@ -12,6 +12,8 @@ const UNAUTHORISED: u64 = 2;
 const BUSY: u64 = 5;
 /// Links that one user may have.
 const OF_A_USER: usize = 16;
+/// Callers of one address that are not identified yet.
+const OF_AN_ADDRESS: usize = 96;
 /// Mebibytes that an attack may cost.
 const ATTACK_MIB: u64 = 64;
 
@@ -163,7 +165,7 @@ fn callers_that_never_say_hello_keep_nobody_out() {
         for number in 0..2 {
             reaches_bob(&alice, &format!("{round}-{number}"));
         }
-        assert!(crowd.open_links() <= 256, "{} silent calls are held", crowd.open_links());
+        crowd.wait_for_open_links(OF_AN_ADDRESS);
     }
     crowd.wait_for_open_links(0);
     assert!(node.is_running());
@@ -284,4 +286,46 @@ fn lists_of_what_is_gone_hold_nobody_up() {
     caller.hello("earlier");
     let Ending::Answer(page) = caller.ask(&json!({ "t": "files" })) else { panic!("a page was due") };
     assert_eq!((page["files"].as_array().unwrap().len(), &page["next"]), (1, &Value::Null), "{page}");
+}
+
+/// Attack: a tiny file, fetched over and over. Beside it: a message. Bound: lines for a large folder, then few.
+#[test]
+fn a_file_that_is_fetched_over_and_over_is_told_in_few_lines() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    bob.share([write(lab.join("tiny"), b"tiny")]);
+    let node = bob.serve();
+    let alice = lab.user("alice");
+    let caller = Caller::dial(bob.node_address(), &Caller::register(&lab, "mallory"));
+    caller.hello("mallory");
+    let Ending::Answer(stat) = caller.ask(&json!({ "t": "stat", "name": "tiny" })) else { panic!("a stat was due") };
+    let get = json!({ "t": "get", "hash": stat["hash"], "ranges": [[0, 1]] });
+    let fetched = 10_500;
+    assert!(caller.exchange_many(&get, fetched).is_some_and(|bytes| bytes > fetched * 4));
+    reaches_bob(&alice, "beside them");
+    node.wait_for("more files");
+    let lines = node.said().lines().filter(|line| line.contains("mallory fetched")).count();
+    assert!((10_000..10_400).contains(&lines), "{lines} lines");
+}
+
+/// Attack: questions without end on all streams of all links. Beside it: messages and a fetch. Bound: they arrive.
+#[test]
+fn questions_without_end_hold_nobody_up() {
+    let lab = Lab::start();
+    let (bob, node) = bob_is_there(&lab);
+    let alice = lab.user("alice");
+    let mallory = Caller::register(&lab, "mallory");
+    let callers: Vec<Caller> = (0..8).map(|_| Caller::dial(bob.node_address(), &mallory)).collect();
+    std::thread::scope(|scope| {
+        for caller in &callers {
+            caller.hello("mallory");
+            for question in [json!({ "t": "stat", "name": "a.bin" }), json!({ "t": "have", "hash": "00".repeat(32) })] {
+                scope.spawn(move || caller.exchange_many(&question, 1500));
+            }
+        }
+        for number in 0..3 {
+            serves_alice(&lab, &alice, &format!("beside{number}"));
+        }
+    });
+    assert!(node.is_running());
 }

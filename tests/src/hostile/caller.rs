@@ -90,6 +90,30 @@ impl Caller {
         })
     }
 
+    /// The same of a request that is sent `count` times without waiting; returns how many bytes come.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub fn exchange_many(&self, request: &Value, count: usize) -> Option<usize> {
+        self.runtime.block_on(async {
+            let (mut send, mut receive) = open(&self.connection, &frame(request)).await?;
+            let rest = frame(request).repeat(count - 1);
+            let ask = async {
+                let written = send.write_all(&rest).await;
+                written.ok().and_then(|()| send.finish().ok())
+            };
+            let read = async {
+                let mut bytes = 0;
+                while let Ok(Some(chunk)) = receive.read_chunk(usize::MAX, true).await {
+                    bytes += chunk.bytes.len();
+                }
+                bytes
+            };
+            let (asked, bytes) = timeout(PATIENCE, async { tokio::join!(ask, read) }).await.expect("answers in time");
+            asked.map(|()| bytes)
+        })
+    }
+
     /// Sends bytes that are no frame.
     pub fn send_rubbish(&self) -> Ending {
         self.send(&rubbish())
