@@ -139,7 +139,7 @@ fn many_fetches_of_one_user_at_once_are_no_attack() {
     for round in 0..2 {
         let fetches: Vec<_> = (0..8)
             .map(|number| {
-                let here = lab.empty_folder(&format!("here{round}-{number}"));
+                let here = lab.empty_folder(format!("here{round}-{number}"));
                 (alice.fetch("bob", ["a.bin"], &here).start(), here)
             })
             .collect();
@@ -244,7 +244,7 @@ fn slow_readers_stop_no_uploads() {
         } else {
             crowd.ask_and_read_nothing(&all_of_it, 8);
         }
-        let here = lab.empty_folder(&format!("here-{is_slow}"));
+        let here = lab.empty_folder(format!("here-{is_slow}"));
         alice.fetch("bob", ["large.bin"], &here).run().exits(0);
         assert_same(here.join("large.bin"), lab.join("large.bin"));
         alice.fetch("bob", ["small"], &here).run().exits(0);

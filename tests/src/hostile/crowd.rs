@@ -101,21 +101,21 @@ impl Crowd {
     pub fn begin_frames(&self, most: usize, bytes: usize) -> usize {
         let begun = begun_frame(bytes);
         let links = self.links.iter().map(|link| {
-            let (link, begun) = (link.clone(), begun.clone());
+            let (link, begun, runtime) = (link.clone(), begun.clone(), self.runtime.handle().clone());
             async move {
                 let mut streams = Vec::new();
                 while streams.len() < most {
                     let Ok(Ok((mut send, receive))) = timeout(NO_CREDIT, link.open_bi()).await else { break };
                     let begun = begun.clone();
                     // What isn't taken waits with the stream.
-                    let writing = tokio::spawn(async move {
+                    let writing = runtime.spawn(async move {
                         let _ = send.write_all(&begun).await;
                         send
                     });
                     streams.push((writing, receive));
                 }
                 let count = streams.len();
-                tokio::spawn(async move {
+                runtime.spawn(async move {
                     link.closed().await;
                     drop(streams);
                 });
@@ -128,10 +128,10 @@ impl Crowd {
     /// Asks the same on a stream of its own of every link that is kept, and reads no answer.
     pub fn ask_and_read_nothing(&self, request: &serde_json::Value, streams: usize) {
         let asks = self.links.iter().flat_map(|link| std::iter::repeat_n(link, streams)).map(|link| {
-            let (link, asked) = (link.clone(), frame(request));
+            let (link, asked, runtime) = (link.clone(), frame(request), self.runtime.handle().clone());
             async move {
                 if let Ok(Some(stream)) = timeout(NO_CREDIT, open(&link, &asked)).await {
-                    tokio::spawn(async move {
+                    runtime.spawn(async move {
                         link.closed().await;
                         drop(stream);
                     });
@@ -144,10 +144,10 @@ impl Crowd {
     /// Asks for the same data on `streams` streams of every link that is kept, and takes a byte every now and then.
     pub fn ask_and_read_slowly(&self, request: &serde_json::Value, streams: usize) {
         let asks = self.links.iter().flat_map(|link| std::iter::repeat_n(link, streams)).map(|link| {
-            let (link, asked) = (link.clone(), frame(request));
+            let (link, asked, runtime) = (link.clone(), frame(request), self.runtime.handle().clone());
             async move {
                 let Ok(Some((send, mut receive))) = timeout(NO_CREDIT, open(&link, &asked)).await else { return };
-                tokio::spawn(async move {
+                runtime.spawn(async move {
                     while let Ok(Some(_)) = receive.read_chunk(1, true).await {
                         tokio::time::sleep(A_BYTE_TAKES).await;
                     }
