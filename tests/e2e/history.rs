@@ -58,6 +58,7 @@ fn a_time_is_that_of_the_place_that_tz_names() {
 fn unread_until_it_is_read() {
     let lab = Lab::start();
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
+    bob.accept(["alice", "carol"]);
     {
         let his = bob.serve();
         for (from, text) in [(&alice, "one"), (&carol, "two"), (&alice, "three")] {

@@ -295,7 +295,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(home.path()).unwrap();
         let (one, two) = (message(1, "one"), message(2, "two"));
-        assert_eq!(profile.store_theirs(&bob(), &[one.clone()], 5).unwrap(), [Kept::New(1)]);
+        assert_eq!(profile.store_theirs(&bob(), std::slice::from_ref(&one), 5).unwrap(), [Kept::New(1)]);
         profile.store_ours(&bob(), &two, 5).unwrap();
         profile.settle(&bob(), &[(two.id, crate::profile::MessageState::Stored)]).unwrap();
         assert_eq!(profile.standing(&bob()).unwrap(), Standing::Accepted);

@@ -87,7 +87,7 @@ impl<V: View> Session<'_, V> {
 
     pub(super) fn offer(&mut self, to: UserName, paths: Vec<PathBuf>) {
         self.offers += 1;
-        let what = paths.iter().map(|path| safe_path(path)).collect::<Vec<_>>();
+        let what = paths.iter().map(safe_path).collect::<Vec<_>>();
         self.offering.insert(self.offers, what.join(", "));
         self.jobs.spawn(beside::offer(self.me.clone(), self.offers, to, paths, self.fetches.teller()));
     }

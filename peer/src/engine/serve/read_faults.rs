@@ -24,7 +24,7 @@ impl ReadFaultLog {
     /// Tells that a file can't be read, unless it was told lately.
     pub(super) fn tell(&self, path: &Path, why: impl std::fmt::Display) {
         if self.is_news(path, Instant::now()) {
-            tracing::error!("{} can't be read: {why}", safe_path(&path));
+            tracing::error!("{} can't be read: {why}", safe_path(path));
         }
     }
 

@@ -71,7 +71,7 @@ fn a_link_that_is_named_is_followed_under_its_own_name() {
     let summary = share(&home.profile, &paths, None, &mut quiet).unwrap();
     assert_eq!(names(&home.profile), ["Documents/a.txt", "letter"]);
     assert_eq!(left_out(&summary), [("missing", 1)]);
-    let with_slash = Path::new(&format!("{}/", home.data.join("Documents").display())).to_owned();
+    let with_slash = home.data.join("Documents/");
     assert_eq!(share(&home.profile, &[with_slash], None, &mut quiet).unwrap().unchanged, 1);
     assert_eq!(names(&home.profile), ["Documents/a.txt", "letter"]);
 }
@@ -96,9 +96,9 @@ fn private_files_are_never_shared_by_whatever_way() {
     assert_eq!(summary.left_out.failed(), 0);
     for named in [key, home.data.join("link"), home.data.join("other/profile.db"), home.data.join("docs/hard")] {
         let summary = share(&home.profile, std::slice::from_ref(&named), None, &mut quiet).unwrap();
-        assert_eq!((summary.shared, left_out(&summary)), (0, vec![("private", 1)]), "{}", named.display());
+        assert_eq!((summary.shared, left_out(&summary)), (0, vec![("private", 1)]), "{named:?}");
         let offered = hash_path(&home.profile, &named, None, &mut unfollowed);
-        assert!(offered.is_err(), "{}", named.display());
+        assert!(offered.is_err(), "{named:?}");
     }
     for named in ["docs/copy", "docs/.a.01234567.part"].map(|name| home.data.join(name)) {
         let file = vec![(named.clone(), "x".parse().unwrap())];

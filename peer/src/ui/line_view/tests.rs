@@ -287,7 +287,7 @@ fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
 #[test]
 fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     let stranger = Person { request: true, ..person(1) };
-    let mut view = LineView::new(LOOK, &bob(), &[stranger.clone()], &[theirs(1, "psst")], Some(1));
+    let mut view = LineView::new(LOOK, &bob(), std::slice::from_ref(&stranger), &[theirs(1, "psst")], Some(1));
     let note = "bob wants to talk: /accept, /ignore";
     assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1);
     assert!(below(&view, 80).concat().contains("wants to talk: /accept, /ignore"));
