@@ -155,6 +155,7 @@ fn a_file_that_is_another_all_the_time_is_given_up_and_named() {
         assert!(!outcome.err().contains("nothing more is taken"), "it is no lie: {what}: {outcome}");
         assert!(!scene.here.join("app.log").exists(), "{what}");
     }
+    scene.bob.share([&scene.file]);
     let streamed = scene.alice.peer(["fetch", "bob", "app.log", "-o", "-"]).start();
     streamed.wait_until("some of it", |said| (said.len() > 100_000).then_some(()));
     rename(&scene.file, 7);

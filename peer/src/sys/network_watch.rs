@@ -27,6 +27,8 @@ pub enum NetworkChange {
 #[derive(Debug)]
 pub struct NetworkWatch {
     messages: Option<Messages>,
+    /// A message was taken, and things may not have settled yet.
+    is_unsettled: bool,
     looked: Looked,
 }
 
@@ -44,12 +46,18 @@ impl NetworkWatch {
         if let Err(why) = &messages {
             tracing::info!("changes of the network are looked for every {} s: {why}", LOOK.as_secs());
         }
-        Self { messages: messages.ok(), looked: Looked::now() }
+        Self { messages: messages.ok(), is_unsettled: false, looked: Looked::now() }
     }
 
-    /// Waits until something may have changed and things have settled. May be cancelled and called again.
+    /// Waits until something may have changed and things have settled. May be cancelled and called again: no change is lost
+    /// with that.
     pub async fn changed(&mut self) -> NetworkChange {
         loop {
+            if self.is_unsettled {
+                self.settle().await;
+                self.is_unsettled = false;
+                return NetworkChange::Links;
+            }
             let message = async {
                 match &self.messages {
                     Some(messages) => messages.wait().await,
@@ -57,11 +65,8 @@ impl NetworkWatch {
                 }
             };
             tokio::select! {
-                () = message => {
-                    self.settle().await;
-                    return NetworkChange::Links;
-                }
-                () = tokio::time::sleep(LOOK) => {
+                () = message => self.is_unsettled = true,
+                () = tokio::time::sleep_until(self.looked.passed + LOOK) => {
                     let before = std::mem::replace(&mut self.looked, Looked::now());
                     if self.looked.slept_since(before) {
                         return NetworkChange::Slept;
@@ -177,9 +182,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_messages_every_look_counts() {
-        let mut watch = NetworkWatch { messages: None, looked: Looked::now() };
+        let mut watch = NetworkWatch { messages: None, is_unsettled: false, looked: Looked::now() };
         let began = Instant::now();
         assert_eq!(watch.changed().await, NetworkChange::Links);
         assert_eq!(began.elapsed(), LOOK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_again_and_again_loses_no_change() {
+        let mut watch = NetworkWatch { messages: None, is_unsettled: false, looked: Looked::now() };
+        let began = Instant::now();
+        while tokio::time::timeout(LOOK / 5, watch.changed()).await.is_err() {
+            assert!(began.elapsed() < LOOK * 2, "each look is put off by the one who asks");
+        }
+        watch.is_unsettled = true;
+        let settled = tokio::time::timeout(Duration::from_millis(1), watch.changed());
+        assert_eq!(settled.await, Ok(NetworkChange::Links));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_change_that_is_settling_is_not_forgotten() {
+        let (ours, theirs) = tokio::net::UnixDatagram::pair().unwrap();
+        let mut watch = NetworkWatch { messages: Some(Messages(ours)), is_unsettled: false, looked: Looked::now() };
+        theirs.send(b"a change").await.unwrap();
+        // Something else comes in between.
+        assert!(tokio::time::timeout(SETTLE / 4, watch.changed()).await.is_err());
+        let settled = tokio::time::timeout(SETTLE_AT_MOST * 2, watch.changed());
+        assert_eq!(settled.await, Ok(NetworkChange::Links));
     }
 }
