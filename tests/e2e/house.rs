@@ -170,7 +170,7 @@ fn what_is_built_in_may_be_given_away() {
     let outcome = cargo(&[&tree[..], &["--format", "{p}|{l}"]].concat());
     let is_free = |licence: &str| {
         let words = licence.split(|c: char| c.is_whitespace() || "()/".contains(c)).filter(|word| !word.is_empty());
-        licence != ""
+        !licence.is_empty()
             && words.filter(|word| !matches!(*word, "OR" | "AND" | "WITH")).all(|word| LICENCES.contains(&word))
     };
     let listed = outcome.out();
