@@ -31,16 +31,18 @@ pub(super) fn register_command(listening: &[SocketAddr], fingerprint: &str) -> S
 pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::Result<()> {
     let command = register_command(listening, &fingerprint.to_string());
     let mut stdout = io::stdout().lock();
+    let columns = terminal_columns();
+    // First, so that it doesn't push what people read off the screen.
+    if let Some(code) = columns.and_then(|columns| code(&command, columns)) {
+        writeln!(stdout, "{code}")?;
+    }
     for address in listening {
         writeln!(stdout, "tracker listening on {}", listeners::shown(*address))?;
     }
     writeln!(stdout, "fingerprint {fingerprint}")?;
     writeln!(stdout, "on each person's machine, with their name for NAME:\n  {command}")?;
-    if let Some(columns) = terminal_columns() {
+    if columns.is_some() {
         writeln!(stdout, "the key as peer shows it to whoever has no such line:\n{}", rows(fingerprint))?;
-        if let Some(code) = code(&command, columns) {
-            writeln!(stdout, "{code}")?;
-        }
     }
     stdout.flush()
 }
