@@ -19,7 +19,7 @@
 //! | replies gathered before they are written | 64 KiB, and one list that is shared; in plaintext one reply | written first |
 //! | memory kept for a connection that is quiet | 4 KiB for reading, 4 KiB for requests, 4 KiB for replies | given back |
 //!
-//! All of it ends when the place is given to somebody else, see [`crate::server`]: silence costs others nothing, and a
+//! All of it ends when the place is given to somebody else, see [`crate::places`]: silence costs others nothing, and a
 //! person who is asked for a name before anything is sent has the time to type it. Whatever the tracker ends by itself
 //! has a line in the log and a reason in `tracker_closed_total`.
 
@@ -27,7 +27,6 @@ mod budget;
 mod conversation;
 mod ending;
 mod outgoing;
-mod seat;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -42,12 +41,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::limits::Origin;
-use crate::server::Place;
+use crate::places::Place;
 use crate::service::{Client, Service, Transport};
 pub use budget::Budget;
 use conversation::Conversation;
 use ending::Ending;
-pub use seat::Seat;
 
 /// How long after the stop bytes are taken that were on their way before it.
 const LAST_MOMENT: Duration = Duration::from_millis(100);

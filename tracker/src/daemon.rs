@@ -37,8 +37,9 @@ use crate::backup::PRESENCE;
 use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::{Memory, MemoryError};
+use crate::places::{PerAddress, Places};
 use crate::registry::{AddressBlock, Rules};
-use crate::server::{self, PerAddress, Places, Tracker};
+use crate::server::{self, Tracker};
 use crate::service::{Policy, Registration, Service, StartError};
 
 pub use args::{Args, Command, Export, LogFormat, Part, UserCommand};

@@ -6,8 +6,9 @@
 //! main ─► daemon      arguments, the data folder, signals, exit code
 //!          ├► admin       what an administrator asks of the running tracker
 //!          ├► backup      the data folder in one file, and back
-//!          └► server      the listener, the cap on connections, the order of the shutdown
+//!          └► server      the listener, the order of the shutdown
 //!              └► connection  first byte, TLS, requests in, replies out, deadlines
+//!                  ├► places     the cap on connections: who gives way to whom
 //!                  └► service     the actions
 //!                      ├► registry   presence, sessions, catalogue, events: pure, `now` is an argument
 //!                      ├► accounts   what survives: SQLite behind a narrow trait, on a thread of its own
@@ -33,6 +34,7 @@ pub mod limits;
 pub mod memory;
 pub mod metrics;
 pub mod passwords;
+pub mod places;
 pub mod registry;
 pub mod server;
 pub mod service;

@@ -24,7 +24,7 @@
 //! | wrong passwords | 20 a minute for each user; 1,000 a minute and 2,500 at once for all together. One of them who guesses more keeps others from logging in by password there, but not those who did so lately, nor anybody who resumes by key |
 //! | REGISTER, accounts a day | 12 at once, then 2 a minute; 50 accounts a day |
 //! | changes | 12 a second |
-//! | connections ([`crate::server`]) | 25 |
+//! | connections ([`crate::places`]) | 25 |
 //! | users present, sessions ([`crate::registry`]) | 25 users; 16 sessions on each connection |
 //! | subscriptions | one on each connection |
 //! | long requests on their way ([`crate::connection`]) | 850 KiB at once, the next waits |
@@ -33,7 +33,7 @@
 //! | passwords ([`crate::passwords`]), searches ([`crate::service`]) | one turn of forty for each turn of any other address |
 //! | work for the account store ([`crate::accounts`]) | 3 pieces at once |
 //! | an address that speaks for accounts without a key (`registry::authority`) | each of them may speak for the others' accounts that have none: `--no-legacy-auth` ends that |
-//! | places that are kept once logged in ([`crate::server`]) | 6; further ones give way when all are taken |
+//! | places that are kept once logged in ([`crate::places`]) | 6; further ones give way when all are taken |
 //! | the short list of the exercise | their entries take turns with those of other addresses; 24 always fit |
 //!
 //! An attempt is charged before the password is looked at, so that many at a time win nothing, and a right password

@@ -4,6 +4,15 @@
 //! When there is none left, one that isn't kept gives way to the newcomer: the quietest of the address that
 //! holds most, as long as the newcomer's address holds fewer; or else one that has been quiet for `QUIET`. So a few
 //! addresses that hold many connections can't keep others out, and who was only slow is let be.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | connections | `--max-connections` | the quietest that isn't kept gives way: of the address that holds most, if that is more than the newcomer's, or after 5 s; else one `busy` line, closed |
+//! | connections from one address, or of one person behind a door | `--max-connections-per-ip` | likewise |
+//! | connections from one IPv6 network (/64) | three quarters of `--max-connections` | likewise |
+//! | connections that are kept because somebody logged in | 16 for a user, 256 at an origin, half of `--max-connections` in an IPv6 network, three quarters in all | they give way as others do |
+
+mod seat;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use shared::UserName;
 
-use crate::connection::Seat;
 use crate::limits::{Network, Origin};
+pub use seat::Seat;
 
 /// Places that are kept for one user.
 const KEPT_FOR_USER: usize = 16;

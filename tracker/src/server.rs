@@ -10,15 +10,9 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | connections | `--max-connections` | the quietest that isn't kept gives way: of the address that holds most, if that is more than the newcomer's, or after 5 s; else one `busy` line, closed |
-//! | connections from one address, or of one person behind a door | `--max-connections-per-ip` | likewise |
-//! | connections from one IPv6 network (/64) | three quarters of `--max-connections` | likewise |
-//! | connections that are kept because somebody logged in | 16 for a user, 256 at an origin, half of `--max-connections` in an IPv6 network, three quarters in all | they give way as others do |
 //! | memory of the kernel for one connection | 512 KiB each way | not written, not read on |
 //! | connections being told `busy` | `REFUSALS` | closed |
 //! | failed accepts (no descriptors left) | one try each 100 ms | |
-
-mod places;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -39,9 +33,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::connection::{self, Budget, Context, Patience};
+use crate::places::{Full, Places};
 use crate::service::Service;
-
-pub use places::{Full, PerAddress, Place, Places};
 
 /// Connections over the cap that are told so in full; for those beyond, the line is only tried.
 const REFUSALS: usize = 64;

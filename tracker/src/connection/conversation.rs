@@ -27,10 +27,10 @@ use tokio_util::sync::CancellationToken;
 use super::budget::Share;
 use super::ending::Ending;
 use super::outgoing::Outgoing;
-use super::{LAST_MOMENT, Patience, Seat};
+use super::{LAST_MOMENT, Patience};
 use crate::limits::Origin;
+use crate::places::{Full, Place, Seat};
 use crate::registry::SessionId;
-use crate::server::{Full, Place};
 use crate::service::{Client, Reason, Transport, encode_reason};
 
 /// Read at once, at first and while little comes.

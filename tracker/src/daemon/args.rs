@@ -12,8 +12,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Config, data_folder, listeners};
 use crate::limits::Rates;
+use crate::places::PerAddress;
 use crate::registry::AddressBlock;
-use crate::server::PerAddress;
 use crate::service::Registration;
 
 /// Connections from one address of the network, unless told otherwise.

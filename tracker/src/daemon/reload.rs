@@ -7,7 +7,7 @@ use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
 use super::{Config, SetLog, Settings, affordable};
-use crate::server::Places;
+use crate::places::Places;
 use crate::service::Service;
 
 /// Keys that change only with a restart: what they are about is opened or begun once. Every other one changes at once.

@@ -38,11 +38,11 @@ impl Seat {
         self.gone.notify_one();
     }
 
-    pub(super) fn answering(&self) {
+    pub(crate) fn answering(&self) {
         self.quiet_since.store(ANSWERING, Ordering::Relaxed);
     }
 
-    pub(super) fn answered(&self, now: Instant) {
+    pub(crate) fn answered(&self, now: Instant) {
         let quiet_since = now.saturating_duration_since(self.began).as_millis();
         self.quiet_since.store(u64::try_from(quiet_since).unwrap_or(ANSWERING - 1), Ordering::Relaxed);
     }
@@ -53,7 +53,7 @@ impl Seat {
     }
 
     /// Ready once the place is given to somebody else.
-    pub(super) async fn must_go(&self) {
+    pub(crate) async fn must_go(&self) {
         self.gone.notified().await;
     }
 }

@@ -19,8 +19,9 @@ use crate::accounts::{Accounts, SqliteStore};
 use crate::connection::{Budget, Patience};
 use crate::limits::Rates;
 use crate::memory::Memory;
+use crate::places::{PerAddress, Places};
 use crate::registry::Rules;
-use crate::server::{PerAddress, Places, Tracker, serve};
+use crate::server::{Tracker, serve};
 use crate::service::{Policy, Registration, Service};
 
 pub(super) const RULES: Rules = Rules {
