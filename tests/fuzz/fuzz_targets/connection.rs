@@ -15,9 +15,10 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracker::accounts::{Accounts, SqliteStore};
-use tracker::connection::{Budget, Context, Patience, Seat, serve};
+use tracker::connection::{Budget, Context, Patience, serve};
 use tracker::limits::Rates;
 use tracker::memory::Memory;
+use tracker::places::{PerAddress, Places};
 use tracker::registry::Rules;
 use tracker::service::{Policy, Registration, Service};
 
@@ -41,6 +42,8 @@ async fn context() -> Context {
         rules,
         rates: Rates { logins: NonZeroU32::new(1), registrations: NonZeroU32::new(1) },
         registration: Registration::Closed,
+        doors: Vec::new(),
+        announced: Vec::new(),
     };
     let identity = certs::Identity::generate().expect("an identity");
     let tls = TlsAcceptor::from(Arc::new(certs::tracker_server(&identity).expect("TLS")));
@@ -61,8 +64,9 @@ async fn converse(bytes: &[u8], context: Context) -> Vec<u8> {
         let _ = client.shutdown().await;
         let _ = client.read_to_end(&mut replies).await;
     };
-    let seat = Arc::new(Seat::new(Instant::now()));
-    tokio::join!(serve(stream, remote, context, seat), ask);
+    let places = Places::new(1, PerAddress { elsewhere: 1, loopback: 1 });
+    let place = places.take(remote.ip(), Instant::now()).expect("nobody else has it");
+    tokio::join!(serve(stream, remote, context, place), ask);
     replies
 }
 
