@@ -1,7 +1,8 @@
 //! What happens in a node, as its views and the other processes of the profile are told.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{self, Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use super::active_conversations::ActiveConversations;
 use super::chat::MessageState;
-use super::talk::Talk;
+use super::talk::{Talk, TalkWith};
 use super::{ErrorKind, Notice};
 
 /// Events kept for a view that is slow; one that falls further behind misses some.
@@ -245,6 +246,8 @@ pub enum TransferState {
 pub struct Events {
     sender: broadcast::Sender<Event>,
     talk: Talk,
+    /// Of those to whom there are links.
+    talk_of: Arc<sync::Mutex<HashMap<UserName, Talk>>>,
     conversations: ActiveConversations,
     turn: Arc<Mutex<()>>,
 }
@@ -253,15 +256,21 @@ impl Events {
     /// Nobody listens yet.
     pub fn new() -> Self {
         let (talk, conversations) = (Talk::default(), ActiveConversations::default());
-        Self { sender: broadcast::channel(BACKLOG).0, talk, conversations, turn: Arc::default() }
+        let (talk_of, turn) = (Arc::default(), Arc::default());
+        Self { sender: broadcast::channel(BACKLOG).0, talk, talk_of, conversations, turn }
     }
 
     /// Tells everybody who listens.
     pub fn send(&self, event: Event) {
         match &event {
             Event::Said { to, .. } => self.take_part(to),
-            // Whoever only writes to the user makes nothing slower.
             Event::Typing { from } | Event::Received { from, .. } if self.is_active(from) => self.talk.stir(),
+            // Whoever only writes to the user makes nothing slower but what they fetch themselves.
+            Event::Typing { from } | Event::Received { from, .. } => {
+                if let Some(talk) = self.talk_of().get(from) {
+                    talk.stir();
+                }
+            }
             _ => {}
         }
         // An error means that nobody listens.
@@ -299,6 +308,17 @@ impl Events {
     pub const fn talk(&self) -> &Talk {
         &self.talk
     }
+
+    /// Returns whether room is to be made on the way to `user`; remembered for as long as somebody holds it.
+    pub fn talk_with(&self, user: &UserName) -> TalkWith {
+        let mut talk_of = self.talk_of();
+        talk_of.retain(|_, talk| talk.is_shared());
+        TalkWith::new(self.talk.clone(), talk_of.entry(user.clone()).or_default().clone())
+    }
+
+    fn talk_of(&self) -> MutexGuard<'_, HashMap<UserName, Talk>> {
+        self.talk_of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for Events {
@@ -323,9 +343,11 @@ mod tests {
             room: None,
         };
         let received = |from: &UserName| Event::Received { from: from.clone(), message: message("hi"), seq: 1, at: 0 };
+        let with_mallory = events.talk_with(&mallory);
         events.send(received(&mallory));
         events.send(Event::Typing { from: mallory.clone() });
-        assert!(!events.talk().is_on());
+        assert!(!events.talk().is_on() && !events.talk_with(&bob).is_on());
+        assert!(with_mallory.is_on(), "what mallory fetches may be in the way of mallory's own words");
         events.send(Event::Said { to: bob.clone(), message: message("lunch?"), seq: 2 });
         assert!(events.talk().is_on() && events.is_active(&bob) && !events.is_active(&mallory));
 

@@ -63,6 +63,46 @@ impl Talk {
             }
         }
     }
+
+    /// Whether somebody else holds it as well.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.until) > 1
+    }
+}
+
+/// Whether room is to be made on the way to one person: people talk here, or that person writes. Whoever writes to a user
+/// who takes no part makes only what they are sent themselves slower. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TalkWith {
+    all: Talk,
+    own: Talk,
+}
+
+impl TalkWith {
+    /// Room is made while `all` talk, and while `own` does.
+    pub const fn new(all: Talk, own: Talk) -> Self {
+        Self { all, own }
+    }
+
+    /// Whether it is to be made now.
+    pub fn is_on(&self) -> bool {
+        self.all.is_on() || self.own.is_on()
+    }
+
+    /// Waits until it is, or until it isn't.
+    pub async fn wait_until(&self, talking: bool) {
+        while self.is_on() != talking {
+            if talking {
+                tokio::select! {
+                    () = self.all.wait_until(true) => {}
+                    () = self.own.wait_until(true) => {}
+                }
+            } else {
+                self.all.wait_until(false).await;
+                self.own.wait_until(false).await;
+            }
+        }
+    }
 }
 
 fn is_on(until: Option<Instant>, now: Instant) -> bool {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::upload_places::UploadPlaces;
 use crate::engine::rate::{Bucket, pause};
-use crate::engine::talk::{BESIDE_TALK, Talk};
+use crate::engine::talk::{BESIDE_TALK, TalkWith};
 
 /// Bytes a second that may be sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,7 +37,6 @@ const REQUESTS_PER_PEER: usize = 24;
 pub(super) struct Gate {
     limits: Limits,
     total: Option<tokio::sync::Mutex<Bucket>>,
-    talk: Talk,
     beside_talk: tokio::sync::Mutex<Bucket>,
     peers: Mutex<HashMap<UserName, Arc<Lane>>>,
     places: UploadPlaces,
@@ -46,6 +45,7 @@ pub(super) struct Gate {
 /// One peer's way through the gate.
 #[derive(Debug)]
 pub(super) struct Lane {
+    talk: TalkWith,
     bucket: tokio::sync::Mutex<Option<Bucket>>,
     /// Of the pieces of large files, only one waits at the bucket.
     turn: tokio::sync::Mutex<()>,
@@ -54,20 +54,21 @@ pub(super) struct Lane {
 }
 
 impl Gate {
-    pub(super) fn new(limits: Limits, talk: Talk) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let total = limits.total.map(|total| tokio::sync::Mutex::new(Bucket::new(total, now())));
         let beside_talk = tokio::sync::Mutex::new(Bucket::smooth(BESIDE_TALK, now()));
-        Self { limits, total, talk, beside_talk, peers: Mutex::default(), places: UploadPlaces::new() }
+        Self { limits, total, beside_talk, peers: Mutex::default(), places: UploadPlaces::new() }
     }
 
-    /// The way of a peer, the same for all its links.
-    pub(super) fn lane(&self, user: &UserName) -> Arc<Lane> {
+    /// The way of a peer, the same for all its links, on which `talk` says when room is to be made.
+    pub(super) fn lane(&self, user: &UserName, talk: TalkWith) -> Arc<Lane> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         // Lanes that no link uses any more go.
         peers.retain(|_, lane| Arc::strong_count(lane) > 1);
         let new = || {
             let bucket = self.limits.per_peer.map(|limit| Bucket::new(limit, now()));
             Arc::new(Lane {
+                talk,
                 bucket: tokio::sync::Mutex::new(bucket),
                 turn: tokio::sync::Mutex::default(),
                 requests: Semaphore::new(REQUESTS_PER_PEER),
@@ -81,17 +82,17 @@ impl Gate {
         &self.places
     }
 
-    /// Bytes of the pieces that pass: small enough that a tight limit doesn't look like silence.
-    pub(super) fn piece_bytes(&self) -> u64 {
+    /// Bytes of the pieces that pass on a lane: small enough that a tight limit doesn't look like silence.
+    pub(super) fn piece_bytes(&self, lane: &Lane) -> u64 {
         let tightest = [self.limits.total, self.limits.per_peer].into_iter().flatten().min();
-        let is_tight = self.talk.is_on() || self.places.are_many();
+        let is_tight = lane.talk.is_on() || self.places.are_many();
         let most = if is_tight { SMALL_PIECE_BYTES } else { PIECE_BYTES };
         tightest.map_or(most, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, most))
     }
 
     /// Waits until `bytes` may be sent to the peer of `lane`; all of a small file passes before the pieces of large ones.
     pub(super) async fn pass(&self, lane: &Lane, bytes: usize, is_all: bool) {
-        let beside_talk = self.talk.is_on();
+        let beside_talk = lane.talk.is_on();
         if self.limits == Limits::default() && !beside_talk {
             return;
         }
@@ -128,13 +129,14 @@ fn now() -> std::time::Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::talk::Talk;
 
     #[tokio::test(start_paused = true)]
     async fn while_people_talk_files_have_a_rate() {
         const PIECE: usize = 1_000_000;
         let talk = Talk::default();
-        let gate = Gate::new(Limits::default(), talk.clone());
-        let lane = gate.lane(&"alice".parse().unwrap());
+        let gate = Gate::new(Limits::default());
+        let lane = gate.lane(&"alice".parse().unwrap(), TalkWith::new(talk.clone(), Talk::default()));
         let begin = Instant::now();
         let pieces = async |count: usize| {
             for _ in 0..count {
@@ -155,12 +157,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_with_many_streams_gets_no_more_than_one_with_few() {
-        let gate = Arc::new(Gate::new(Limits { total: Some(1_000_000), per_peer: None }, Talk::default()));
+        let gate = Arc::new(Gate::new(Limits { total: Some(1_000_000), per_peer: None }));
         let mut streams = tokio::task::JoinSet::new();
         for (user, count) in [("alice", 8), ("carol", 1)] {
             for _ in 0..count {
                 let (gate, user) = (gate.clone(), user.parse::<UserName>().unwrap());
-                let lane = gate.lane(&user);
+                let lane = gate.lane(&user, TalkWith::new(Talk::default(), Talk::default()));
                 streams.spawn(async move {
                     let mut sent = 0_usize;
                     let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {

@@ -73,7 +73,7 @@ pub struct Serving {
 impl Serving {
     /// Serves what `library` offers within `limits`.
     pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
-        let gate = Arc::new(Gate::new(limits, events.talk().clone()));
+        let gate = Arc::new(Gate::new(limits));
         let (intake, unfinished) = (Arc::default(), Arc::default());
         let (digest, allowances) = (Arc::default(), Arc::default());
         let (library, looks) = (Arc::new(library), FairPlaces::new(LOOKS));
@@ -94,7 +94,7 @@ pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
     let uploads = Arc::new(Uploads::new(&link, &serving));
     let allowance = serving.allowances.of(link.user());
     let mut streams = JoinSet::new();
-    let talk = serving.events.talk();
+    let talk = serving.events.talk_with(link.user());
     let mut talking = false;
     let ended = loop {
         tokio::select! {

@@ -70,7 +70,7 @@ impl Uploads {
     pub(super) fn new(link: &Link, serving: &Serving) -> Self {
         let (user, knows_zeros) = (link.user().clone(), link.knows(ZEROS));
         let (events, gate, digest) = (serving.events.clone(), serving.gate.clone(), serving.digest.clone());
-        let (lane, link) = (gate.lane(&user), link.clone());
+        let (lane, link) = (gate.lane(&user, serving.events.talk_with(&user)), link.clone());
         let sent = Mutex::new(Deliveries::new(user.clone(), serving.unfinished.clone()));
         let (moved, described) = (AtomicU64::new(0), Mutex::default());
         Self { user, knows_zeros, events, gate, lane, link, digest, moved, sent, described }
@@ -167,7 +167,7 @@ impl Uploads {
 
     /// Bytes of the pieces that files are read and sent in.
     pub(super) fn piece_bytes(&self) -> u64 {
-        self.gate.piece_bytes()
+        self.gate.piece_bytes(&self.lane)
     }
 
     /// The places of those who are sent files.
