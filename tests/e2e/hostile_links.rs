@@ -16,6 +16,8 @@ const OF_A_USER: usize = 16;
 const OF_AN_ADDRESS: usize = 96;
 /// Mebibytes that an attack may cost.
 const ATTACK_MIB: u64 = 64;
+/// The same of readers that are slow on very many links: what each was sent at the beginning comes back late.
+const SLOW_READERS_MIB: u64 = 192;
 
 fn bob_is_there(lab: &Lab) -> (User<'_>, Process) {
     let bob = lab.user("bob");
@@ -212,7 +214,7 @@ fn capabilities_of_every_kind_are_taken_for_what_they_are() {
 }
 
 /// Attack: eight accounts take a large file over as many links and streams as they may, a few bytes a second each; then they
-/// take nothing at all. Beside it: a fetch of a large file, and one of small files. Bound: both end, 64 MiB.
+/// take nothing at all. Beside it: a fetch of a large file, and one of small files. Bound: both end, 192 MiB.
 #[test]
 fn slow_readers_stop_no_uploads() {
     let lab = open_lab();
@@ -251,7 +253,7 @@ fn slow_readers_stop_no_uploads() {
         assert_eq!(names_in(here.join("small")).len(), 50);
         reaches_bob(&alice, "beside them");
         let during = node.resident_mib();
-        assert!(during < before + ATTACK_MIB, "{before} and then {during} MiB");
+        assert!(during < before + SLOW_READERS_MIB, "{before} and then {during} MiB");
     }
     assert!(crowd.open_links() > 0, "they were still there");
 }
