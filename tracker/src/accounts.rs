@@ -423,14 +423,22 @@ mod tests {
         assert_eq!(won, 1);
     }
 
-    #[tokio::test]
-    async fn a_full_queue_is_busy_and_what_waits_is_done() {
-        let folder = tempfile::tempdir().unwrap();
-        let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
+    /// The store's thread at work on a job that ends when something is sent; and that job.
+    async fn occupied(
+        accounts: &Accounts,
+    ) -> (std::sync::mpsc::Sender<()>, std::pin::Pin<Box<impl Future<Output = Result<(), StoreError>>>>) {
         let (hold, held) = std::sync::mpsc::channel::<()>();
         let mut first =
             Box::pin(accounts.run(Asker::Administrator, move |_| held.recv().map_err(|_| StoreError::Changed)));
         assert!(poll_once(first.as_mut()).await.is_none());
+        (hold, first)
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_and_what_waits_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let (hold, mut first) = occupied(&accounts).await;
         let mut jobs = Vec::new();
         let busy = loop {
             let mut job = Box::pin(accounts.run(Asker::Administrator, |_| Ok(())));
@@ -452,10 +460,7 @@ mod tests {
     async fn whoever_fills_the_queue_fills_their_own_part() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::start(SqliteStore::open(&folder.path().join("db")).unwrap()).unwrap();
-        let (hold, held) = std::sync::mpsc::channel::<()>();
-        let mut first =
-            Box::pin(accounts.run(Asker::Administrator, move |_| held.recv().map_err(|_| StoreError::Changed)));
-        assert!(poll_once(first.as_mut()).await.is_none());
+        let (hold, mut first) = occupied(&accounts).await;
         let from = |n: u16| Asker::Client(Origin::of([0xfd00, 0, 0, 0, 0, 0, 0, n].into()));
         let mut jobs = Vec::new();
         for n in 0..QUEUE {
