@@ -53,14 +53,28 @@ impl Bucket {
         self.credit + passed * self.per_second <= 0.0
     }
 
+    /// Uses `bytes` if it holds as many; false, and nothing is used, if it doesn't.
+    pub fn try_take(&mut self, bytes: usize, now: Instant) -> bool {
+        self.refill(now);
+        let (bytes, held) = (bytes_of(bytes as u64), self.credit);
+        if held >= bytes {
+            self.credit -= bytes;
+        }
+        held >= bytes
+    }
+
     /// Uses `bytes`, and tells how long to wait before using more; often not at all, and then a little longer.
     pub fn take(&mut self, bytes: usize, now: Instant) -> Duration {
-        let passed = now.saturating_duration_since(self.last).as_secs_f64();
-        self.last = now;
-        self.credit = (self.credit + passed * self.per_second).min(self.burst);
+        self.refill(now);
         self.credit -= bytes_of(bytes as u64);
         let wait = Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0));
         if wait < self.shortest { Duration::ZERO } else { wait }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.last = now;
+        self.credit = (self.credit + passed * self.per_second).min(self.burst);
     }
 }
 

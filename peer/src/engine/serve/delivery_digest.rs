@@ -10,9 +10,11 @@ use std::collections::HashMap;
 use shared::UserName;
 use tokio::time::Instant;
 
+use crate::engine::rate::Bucket;
+
 /// A large folder.
-const AT_ONCE: f64 = 10_000.0;
-const A_SECOND: f64 = 20.0;
+const AT_ONCE: u64 = 10_000;
+const A_SECOND: u64 = 20;
 const USERS: usize = 256;
 
 /// Files that were sent, counted by user.
@@ -29,8 +31,8 @@ pub(super) struct UntoldDeliveries {
 
 #[derive(Debug)]
 struct Tally {
-    credit: f64,
-    since: Instant,
+    /// Of files, each of which is told of by itself.
+    lines: Bucket,
     count: u64,
     bytes: u64,
 }
@@ -38,19 +40,17 @@ struct Tally {
 impl DeliveryDigest {
     /// Counts a file; whether it is told of by itself.
     pub(super) fn note(&mut self, by: &UserName, bytes: u64, now: Instant) -> bool {
+        let now = now.into_std();
         if self.0.len() >= USERS && !self.0.contains_key(by) {
-            self.0.retain(|_, tally| tally.count > 0 || tally.credit_at(now) < AT_ONCE);
+            self.0.retain(|_, tally| tally.count > 0 || !tally.lines.is_full(now));
         }
         if self.0.len() >= USERS && !self.0.contains_key(by) {
             return false;
         }
-        let new = || Tally { credit: AT_ONCE, since: now, count: 0, bytes: 0 };
+        let new = || Tally { lines: Bucket::with_burst(A_SECOND, AT_ONCE, now), count: 0, bytes: 0 };
         let tally = self.0.entry(by.clone()).or_insert_with(new);
-        (tally.credit, tally.since) = (tally.credit_at(now), now);
-        let is_told = tally.credit >= 1.0;
-        if is_told {
-            tally.credit -= 1.0;
-        } else {
+        let is_told = tally.lines.try_take(1, now);
+        if !is_told {
             tally.count += 1;
             tally.bytes = tally.bytes.saturating_add(bytes);
         }
@@ -64,12 +64,6 @@ impl DeliveryDigest {
             UntoldDeliveries { by: by.clone(), count, bytes }
         });
         untold.collect()
-    }
-}
-
-impl Tally {
-    fn credit_at(&self, now: Instant) -> f64 {
-        (self.credit + now.saturating_duration_since(self.since).as_secs_f64() * A_SECOND).min(AT_ONCE)
     }
 }
 
