@@ -9,11 +9,11 @@ use rustls::sign::CertifiedKey;
 use shared::Fingerprint;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::config::provider;
-use crate::storage::{self, StorageError};
-use crate::verify::fingerprint_of;
+use crate::secret_storage::{self, SecretStorageError};
+use crate::tls_config::crypto_provider;
+use crate::verifier::fingerprint_of;
 
-pub(crate) const FILE: &str = "identity.pem";
+pub(crate) const IDENTITY_FILE: &str = "identity.pem";
 
 /// An Ed25519 key with a self-signed certificate.
 pub struct Identity {
@@ -24,16 +24,16 @@ pub struct Identity {
 
 /// Whether an identity may be made where none is kept.
 #[derive(Debug, Clone, Copy)]
-pub enum IfMissing<'a> {
+pub enum MissingIdentityPolicy<'a> {
     /// Nothing relies on one yet: it is made.
     Create,
     /// Something relies on it: nothing is made.
-    Fail(Reliance<'a>),
+    Fail(MissingIdentityAdvice<'a>),
 }
 
 /// The reason why an identity must be there, and the way to go on without it. Both become parts of a sentence.
 #[derive(Debug, Clone, Copy)]
-pub struct Reliance<'a> {
+pub struct MissingIdentityAdvice<'a> {
     /// Follows "the key PATH is missing, but", such as "the accounts in tracker.db belong to it".
     pub reason: &'a str,
     /// Follows "put back a copy of it, or", such as a command that begins anew.
@@ -45,7 +45,7 @@ pub struct Reliance<'a> {
 pub enum IdentityError {
     /// The key's file or folder can't be used as it is.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(#[from] SecretStorageError),
     /// The file is not there, or has nothing in it, and something relies on it.
     #[error("the key {path} is {state}, but {reason}: put back a copy of it, or {otherwise}")]
     Missing {
@@ -74,17 +74,18 @@ pub enum IdentityError {
 }
 
 /// The way to go on without a key that nothing relies on yet.
-const MOVE_AWAY: &str = "move it away to get a new one, which everybody who knows the old one will have to trust again";
+const MOVE_AWAY_ADVICE: &str =
+    "move it away to get a new one, which everybody who knows the old one will have to trust again";
 
 impl Identity {
     /// Opens the identity kept in `folder`; where none is kept, makes one there or fails, as `if_missing` says.
     ///
     /// # Errors
     /// [`IdentityError`]: missing, unreadable, readable by others, damaged, or not to be written.
-    pub fn open(folder: &Path, if_missing: IfMissing<'_>) -> Result<Self, IdentityError> {
+    pub fn open(folder: &Path, if_missing: MissingIdentityPolicy<'_>) -> Result<Self, IdentityError> {
         match if_missing {
-            IfMissing::Create => Self::load_or_create(folder),
-            IfMissing::Fail(reliance) => Self::load_relied_on(folder, reliance),
+            MissingIdentityPolicy::Create => Self::load_or_create(folder),
+            MissingIdentityPolicy::Fail(reliance) => Self::load_required(folder, reliance),
         }
     }
 
@@ -99,12 +100,12 @@ impl Identity {
         if let Some(identity) = Self::load(folder)? {
             return Ok(identity);
         }
-        let (_, pem) = generate()?;
-        storage::create_private(folder, FILE, pem.as_bytes())?;
+        let (_, pem) = generate_with_pem()?;
+        secret_storage::create_private(folder, IDENTITY_FILE, pem.as_bytes())?;
         Self::load(folder)?.ok_or_else(|| IdentityError::Damaged {
-            path: folder.join(FILE),
+            path: folder.join(IDENTITY_FILE),
             why: "it vanished".to_owned(),
-            otherwise: MOVE_AWAY.to_owned(),
+            otherwise: MOVE_AWAY_ADVICE.to_owned(),
         })
     }
 
@@ -113,15 +114,19 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`]: unreadable, readable by others or damaged.
     pub fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {
-        let Some(bytes) = storage::read_private(folder, FILE)? else { return Ok(None) };
-        let damaged = |why| IdentityError::Damaged { path: folder.join(FILE), why, otherwise: MOVE_AWAY.to_owned() };
+        let Some(bytes) = secret_storage::read_private(folder, IDENTITY_FILE)? else { return Ok(None) };
+        let damaged = |why| IdentityError::Damaged {
+            path: folder.join(IDENTITY_FILE),
+            why,
+            otherwise: MOVE_AWAY_ADVICE.to_owned(),
+        };
         Self::from_pem(&bytes).map(Some).map_err(damaged)
     }
 
-    fn load_relied_on(folder: &Path, reliance: Reliance<'_>) -> Result<Self, IdentityError> {
-        let path = folder.join(FILE);
+    fn load_required(folder: &Path, reliance: MissingIdentityAdvice<'_>) -> Result<Self, IdentityError> {
+        let path = folder.join(IDENTITY_FILE);
         let otherwise = reliance.otherwise.to_owned();
-        let state = match storage::read_private(folder, FILE)? {
+        let state = match secret_storage::read_private(folder, IDENTITY_FILE)? {
             None => "missing",
             // What a loss of power leaves of a file that was being written.
             Some(bytes) if bytes.iter().all(|byte| *byte == 0) => "empty",
@@ -137,7 +142,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Generate`].
     pub fn generate() -> Result<Self, IdentityError> {
-        Ok(generate()?.0)
+        Ok(generate_with_pem()?.0)
     }
 
     /// Returns the fingerprint of its key.
@@ -161,11 +166,13 @@ impl Identity {
     }
 
     pub(crate) fn from_pem(bytes: &[u8]) -> Result<Self, String> {
-        let certificate = CertificateDer::from_pem_slice(bytes).map_err(|why| incomplete("certificate", &why))?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| incomplete("secret key", &why))?;
+        let certificate =
+            CertificateDer::from_pem_slice(bytes).map_err(|why| describe_pem_error("certificate", &why))?;
+        let key = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| describe_pem_error("secret key", &why))?;
         let fingerprint = fingerprint_of(&certificate).map_err(|why| why.to_string())?;
         let identity = Self { certificate, key, fingerprint };
-        CertifiedKey::from_der(identity.chain(), identity.private_key(), &provider()).map_err(|why| why.to_string())?;
+        CertifiedKey::from_der(identity.chain(), identity.private_key(), &crypto_provider())
+            .map_err(|why| why.to_string())?;
         Ok(identity)
     }
 }
@@ -173,7 +180,7 @@ impl Identity {
 /// Recognises the content of the file that an identity is kept in.
 ///
 /// Somebody else's key beside its certificate is none: ours say `CN=vizinho`.
-pub fn is_identity(pem: &[u8]) -> bool {
+pub fn is_identity_pem(pem: &[u8]) -> bool {
     const NAME: &[u8] = b"\x06\x03\x55\x04\x03\x0c\x07vizinho";
     let is_ours = |identity: Identity| identity.certificate.windows(NAME.len()).any(|window| window == NAME);
     Identity::from_pem(pem).is_ok_and(is_ours)
@@ -192,7 +199,7 @@ impl fmt::Debug for Identity {
 }
 
 /// A new identity and its PEM form.
-pub(crate) fn generate() -> Result<(Identity, Zeroizing<String>), IdentityError> {
+pub(crate) fn generate_with_pem() -> Result<(Identity, Zeroizing<String>), IdentityError> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
     // No names of hosts or people: the fingerprint is the name. Valid for as long as a certificate can say (RFC 5280,
     // section 4.1.2.5): versions before this one look at dates, and clocks on a LAN are often wrong.
@@ -213,7 +220,7 @@ pub(crate) fn generate() -> Result<(Identity, Zeroizing<String>), IdentityError>
 }
 
 /// Says for people why a part of the file can't be read.
-fn incomplete(part: &str, why: &pem::Error) -> String {
+fn describe_pem_error(part: &str, why: &pem::Error) -> String {
     match why {
         pem::Error::NoItemsFound => format!("it holds no {part}"),
         pem::Error::MissingSectionEnd { .. } => format!("it ends in the middle of the {part}"),
@@ -240,11 +247,11 @@ mod tests {
 
     #[test]
     fn an_identity_is_recognised_by_its_content() {
-        let (_, pem) = generate().unwrap();
-        assert!(is_identity(pem.as_bytes()));
-        assert!(is_identity(format!("my key:\n{}\n", *pem).as_bytes()));
-        assert!(!is_identity(&pem.as_bytes()[..pem.len() / 2]));
-        assert!(!is_identity(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+        let (_, pem) = generate_with_pem().unwrap();
+        assert!(is_identity_pem(pem.as_bytes()));
+        assert!(is_identity_pem(format!("my key:\n{}\n", *pem).as_bytes()));
+        assert!(!is_identity_pem(&pem.as_bytes()[..pem.len() / 2]));
+        assert!(!is_identity_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     }
 
     #[test]
@@ -263,7 +270,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("identity");
         let whole = Identity::load_or_create(&folder).unwrap();
-        let path = folder.join(FILE);
+        let path = folder.join(IDENTITY_FILE);
         let pem = std::fs::read(&path).unwrap();
         for len in [0, 1, pem.len() / 3, pem.len() / 2, pem.len() - 40] {
             std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len as u64).unwrap();
@@ -278,9 +285,13 @@ mod tests {
     fn an_identity_that_is_relied_on_is_never_made_anew() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("identity");
-        let path = folder.join(FILE);
-        let relied_on =
-            || Identity::open(&folder, IfMissing::Fail(Reliance { reason: "bob needs it", otherwise: "begin anew" }));
+        let path = folder.join(IDENTITY_FILE);
+        let relied_on = || {
+            Identity::open(
+                &folder,
+                MissingIdentityPolicy::Fail(MissingIdentityAdvice { reason: "bob needs it", otherwise: "begin anew" }),
+            )
+        };
         let missing = |state: &str| {
             let error = relied_on().unwrap_err().to_string();
             let expected = format!(
@@ -291,7 +302,7 @@ mod tests {
         };
         missing("missing");
         assert!(!folder.exists());
-        let first = Identity::open(&folder, IfMissing::Create).unwrap();
+        let first = Identity::open(&folder, MissingIdentityPolicy::Create).unwrap();
         assert_eq!(relied_on().unwrap().fingerprint(), first.fingerprint());
         let pem = std::fs::read(&path).unwrap();
         let set = |bytes: &[u8]| std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), bytes).unwrap();
@@ -312,8 +323,8 @@ mod tests {
 
     #[test]
     fn a_certificate_with_somebody_elses_key_is_damaged() {
-        let (_, one) = generate().unwrap();
-        let (_, other) = generate().unwrap();
+        let (_, one) = generate_with_pem().unwrap();
+        let (_, other) = generate_with_pem().unwrap();
         let key_at = one.find("-----BEGIN PRIVATE").unwrap();
         let mixed = format!("{}{}", &one[..key_at], &other[other.find("-----BEGIN PRIVATE").unwrap()..]);
         assert!(Identity::from_pem(mixed.as_bytes()).is_err());

@@ -8,22 +8,25 @@
 
 #![warn(missing_docs)]
 
-mod config;
 mod core_dump;
-mod file_place;
+mod file_loss;
 mod identity;
-mod replacement;
-mod storage;
+mod identity_replacement;
+mod secret_storage;
 #[cfg(test)]
 mod tests;
-mod verify;
+mod tls_config;
+mod verifier;
 
-pub use config::{TlsError, peer_client, peer_server, server_name, tracker_client, tracker_server};
 pub use core_dump::forbid_core_dumps;
-pub use file_place::{FilePlace, file_system_kind, file_system_kind_of, has_steady_inodes};
-pub use identity::{Identity, IdentityError, IfMissing, Reliance, is_identity};
-pub use replacement::Replacement;
+pub use file_loss::{FileLossDetector, file_system_kind, file_system_kind_of, has_stable_inodes};
+pub use identity::{Identity, IdentityError, MissingIdentityAdvice, MissingIdentityPolicy, is_identity_pem};
+pub use identity_replacement::IdentityReplacement;
 pub use rustls;
+pub use secret_storage::SecretStorageError;
 pub use shared::Fingerprint;
-pub use storage::StorageError;
-pub use verify::{CertificateProblem, ServerPin, fingerprint_of, fingerprint_of_chain};
+pub use tls_config::{
+    TlsError, peer_client_config, peer_server_config, placeholder_server_name, tracker_client_config,
+    tracker_server_config,
+};
+pub use verifier::{ServerPin, UnreadableCertificate, fingerprint_of, fingerprint_of_chain};

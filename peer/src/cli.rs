@@ -13,116 +13,118 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::args::{Args, Configured};
-use crate::commands::{self, Context};
+use self::args::{CliArgs, ConfiguredCommand};
+use crate::commands::{self, CommandContext};
 use crate::engine::{Error, ErrorKind};
-use crate::profile::tell_waits_with;
-use crate::sys::job;
-use crate::ui::{ColorChoice, LogLine, Output, OutputOptions, give_back};
+use crate::profile::set_wait_notifier;
+use crate::sys::job_control;
+use crate::ui::{ColorChoice, CommandOutput, LogWriter, OutputOptions, restore_terminal};
 
 const SIGINT: u8 = 2;
 /// On Linux and macOS alike.
 const SIGXFSZ: i32 = 25;
 /// Added to a signal's number, as shells do.
-const SIGNALLED: u8 = 128;
+const SIGNAL_EXIT_BASE: u8 = 128;
 
 /// Runs the command that the arguments say.
 pub fn main() -> ExitCode {
     let in_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let args = match Args::read(std::env::args_os(), in_terminal) {
+    let args = match CliArgs::read(std::env::args_os(), in_terminal) {
         Ok(args) => args,
         Err(error) => {
-            return explain(&error);
+            return print_clap_error(&error);
         }
     };
     start_log(args.verbosity());
     let cancel = CancellationToken::new();
     let output = args.output();
     let told = output.clone();
-    tell_waits_with(move |words| told.note(words));
-    let Configured { context, command } = match args.configure(output.clone(), cancel.clone()) {
+    set_wait_notifier(move |words| told.note(words));
+    let ConfiguredCommand { context, command } = match args.configure(output.clone(), cancel.clone()) {
         Ok(configured) => configured,
-        Err(error) => return report(&output, &error, 0),
+        Err(error) => return report_error(&output, &error, 0),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return report(&output, &error.into(), 0),
+        Err(error) => return report_error(&output, &error.into(), 0),
     };
     let signalled = Arc::new(AtomicU8::new(0));
     let result = runtime.block_on(async {
         // Before anything runs: a prompt must not be left with a terminal that doesn't echo.
-        let signals = Signals::handle()?;
+        let signals = ExitSignals::install()?;
         // Once handled, a file over the limit is an error of its write (EFBIG) and no longer the process's end.
         let _over_the_limit = signal(SignalKind::from_raw(SIGXFSZ));
         tokio::select! {
             result = commands::run(&context, command) => result,
-            second = signals.second(&context, &signalled) => second,
+            second = signals.await_second_signal(&context, &signalled) => second,
         }
     });
     // What still blocks a thread, such as a read of standard input, ends with the process.
     runtime.shutdown_timeout(Duration::ZERO);
     match result.and_then(|()| Ok(output.close()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&output, &error, signalled_by(&signalled)),
+        Err(error) => report_error(&output, &error, terminating_signal(&signalled)),
     }
 }
 
 /// The signal that ended the command; one that came while everything waited was heard by nobody else.
-fn signalled_by(heard: &AtomicU8) -> u8 {
+fn terminating_signal(heard: &AtomicU8) -> u8 {
     match heard.load(Ordering::Relaxed) {
-        0 => job::asked_to_end().unwrap_or(0),
+        0 => job_control::requested_termination().unwrap_or(0),
         heard => heard,
     }
 }
 
 /// Prints help, the version, or what is wrong with the arguments.
-fn explain(error: &clap::Error) -> ExitCode {
+fn print_clap_error(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     let for_programs = || std::env::args_os().take_while(|argument| argument != "--").any(|word| word == "--json");
     if error.use_stderr() && for_programs() {
         let options = OutputOptions { json: true, quiet: false, plain: false, color: ColorChoice::Never };
-        let (output, message) = (Output::new(options), error.to_string());
+        let (output, message) = (CommandOutput::new(options), error.to_string());
         let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         // Nobody reads it when the pipe is closed.
-        let _ = output.object("error", &json!({ "code": ErrorKind::Usage.as_str(), "message": message }));
+        let _ = output.print_object("error", &json!({ "code": ErrorKind::Usage.as_str(), "message": message }));
         let _ = output.close();
     }
     match printed {
         // Help and version are data, and lost like any other.
         Err(why) if !error.use_stderr() => {
             let options = OutputOptions { json: false, quiet: false, plain: false, color: ColorChoice::Auto };
-            report(&Output::new(options), &why.into(), 0)
+            report_error(&CommandOutput::new(options), &why.into(), 0)
         }
         _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
     }
 }
 
 /// The signals that end a command.
-struct Signals {
+struct ExitSignals {
     orderly: Vec<(i32, Signal)>,
     fatal: Vec<(i32, Signal)>,
 }
 
-impl Signals {
+impl ExitSignals {
     /// Handles them from now on. What `nohup` has ignored stays ignored; SIGINT, which a script has ignored in whatever it
     /// starts in the background, is the way to end a node there all the same.
-    fn handle() -> std::io::Result<Self> {
-        job::end_when_stopped()?;
-        let is_wanted = |number: i32| number == job::INTERRUPT || !job::is_ignored(number);
+    fn install() -> std::io::Result<Self> {
+        job_control::allow_termination_while_stopped()?;
+        let is_wanted =
+            |number: i32| number == job_control::INTERRUPT_SIGNAL || !job_control::is_signal_ignored(number);
         let handled = |numbers: &[i32]| {
             let wanted = numbers.iter().filter(|number| is_wanted(**number));
             wanted.map(|number| Ok((*number, signal(SignalKind::from_raw(*number))?))).collect::<std::io::Result<_>>()
         };
-        let orderly: Vec<(i32, Signal)> = handled(&[job::INTERRUPT, job::TERMINATE, job::HANG_UP])?;
-        job::note_requests_to_end(&orderly.iter().map(|(number, _)| *number).collect::<Vec<_>>())?;
-        Ok(Self { orderly, fatal: handled(&job::FATAL)? })
+        let orderly: Vec<(i32, Signal)> =
+            handled(&[job_control::INTERRUPT_SIGNAL, job_control::TERMINATE_SIGNAL, job_control::HANG_UP_SIGNAL])?;
+        job_control::watch_termination_signals(&orderly.iter().map(|(number, _)| *number).collect::<Vec<_>>())?;
+        Ok(Self { orderly, fatal: handled(&job_control::FATAL_SIGNALS)? })
     }
 
     /// The first signal asks for an orderly end; the second gives up on it. Ctrl-C asks a view first, if there is one that
     /// wants to know. A signal that is fatal ends the process as it does by itself, once the terminal is as it was before.
-    async fn second(self, context: &Context, signalled: &AtomicU8) -> Result<(), Error> {
+    async fn await_second_signal(self, context: &CommandContext, signalled: &AtomicU8) -> Result<(), Error> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        let is_fatal = |number: i32| job::FATAL.contains(&number);
+        let is_fatal = |number: i32| job_control::FATAL_SIGNALS.contains(&number);
         let waiting = self.orderly.into_iter().chain(self.fatal).map(|(number, mut signal)| {
             let tell = tell.clone();
             async move {
@@ -137,11 +139,11 @@ impl Signals {
         while asked < 2 {
             let Some(number) = told.recv().await else { break };
             if is_fatal(number) {
-                give_back();
-                job::end_by(number);
+                restore_terminal();
+                job_control::terminate_by_signal(number);
             }
-            if number == job::INTERRUPT && context.interrupts.tell() {
-                job::goes_on_after_all();
+            if number == job_control::INTERRUPT_SIGNAL && context.interrupts.forward() {
+                job_control::clear_termination_request();
                 continue;
             }
             asked += 1;
@@ -154,7 +156,7 @@ impl Signals {
 }
 
 /// Says what went wrong and picks the exit code.
-fn report(output: &Output, error: &Error, signalled: u8) -> ExitCode {
+fn report_error(output: &CommandOutput, error: &Error, signalled: u8) -> ExitCode {
     if error.is_closed_pipe() {
         return ExitCode::SUCCESS;
     }
@@ -164,12 +166,12 @@ fn report(output: &Output, error: &Error, signalled: u8) -> ExitCode {
     }
     if output.is_json() {
         let mut fields = json!({ "code": kind.as_str(), "message": error.to_string() });
-        if let Error::KeyToConfirm { address, fingerprint, .. } = error {
+        if let Error::TrackerKeyUnconfirmed { address, fingerprint, .. } = error {
             fields["tracker"] = json!(address);
             fields["fingerprint"] = json!(fingerprint);
         }
         // Nobody reads it when the pipe is closed.
-        let _ = output.object("error", &fields);
+        let _ = output.print_object("error", &fields);
         let _ = output.close();
     }
     ExitCode::from(match kind {
@@ -185,8 +187,8 @@ fn report(output: &Output, error: &Error, signalled: u8) -> ExitCode {
         ErrorKind::Exists => 10,
         ErrorKind::IdentityChanged => 11,
         ErrorKind::Partial => 12,
-        ErrorKind::Interrupted if signalled > 0 => SIGNALLED + signalled,
-        ErrorKind::Interrupted => SIGNALLED + SIGINT,
+        ErrorKind::Interrupted if signalled > 0 => SIGNAL_EXIT_BASE + signalled,
+        ErrorKind::Interrupted => SIGNAL_EXIT_BASE + SIGINT,
     })
 }
 
@@ -200,7 +202,7 @@ fn start_log(verbosity: u8) {
     // A level and not a filter of targets: cheap at start-up.
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(LogLine::default)
+        .with_writer(LogWriter::default)
         .with_ansi(false)
         .without_time()
         .init();

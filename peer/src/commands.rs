@@ -3,58 +3,58 @@
 mod account;
 mod background_fetch;
 mod bell;
+mod block_list;
 mod chat;
-mod connection;
-mod discover;
+mod chat_filter;
+mod embedded_node;
 pub mod events;
 mod fetch;
-mod filter;
-mod first_contact;
-mod forget;
-mod ledger;
+mod history_retention;
+mod interrupted_send;
 mod listing;
+mod message_commands;
+mod message_sending;
+mod node_connection;
+mod node_handle;
 mod offer;
-mod own_node;
-mod password;
-mod paths;
-mod people;
-mod say;
+mod password_prompt;
+mod path_completion;
+mod progress_publisher;
 mod serve;
-mod session;
 mod share;
-mod station;
-mod take_back;
-mod telling;
+mod tracker_confirmation;
+mod tracker_selection;
 mod trust;
 mod ui;
-mod user_names;
+mod user_resolution;
+mod view_session;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
-use shared::tracker::{ErrorCode, ListPeers, Wanted};
+use shared::tracker::{FindCriterion, ListPeersRequest, TrackerErrorCode};
 use shared::{FileName, Fingerprint, UserName};
 use tokio_util::sync::CancellationToken;
 
-pub use self::fetch::{Differently, FetchWanted};
-use self::first_contact::TrackerChoice;
-pub use self::forget::ForgetWanted;
-pub use self::ledger::Past;
-pub use self::people::NotifyChange;
-use crate::engine::node::Place;
-use crate::engine::serve::Limits;
-use crate::engine::tracker_key::KeyPolicy;
-use crate::engine::{Error, Me, Notice, Notify};
+pub use self::block_list::NotifyChange;
+pub use self::fetch::{FetchCommand, RetryOptions};
+pub use self::history_retention::ForgetOptions;
+pub use self::message_commands::HistoryOptions;
+use self::tracker_confirmation::TrackerChoice;
+use crate::engine::node::ListenConfig;
+use crate::engine::serve::UploadLimits;
+use crate::engine::tracker_key::TrackerKeyPolicy;
+use crate::engine::{Error, LocalUser, Notice, NoticeHandler};
 use crate::net::TrackerError;
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
-use crate::sys::job;
-use crate::ui::{Interrupts, Output, notice_line};
+use crate::sys::job_control;
+use crate::ui::{CommandOutput, InterruptForwarder, notice_line};
 
 /// A command with checked arguments.
 #[derive(Debug)]
-pub enum Command {
+pub enum CliCommand {
     /// Make an account.
     Register {
         /// Its name.
@@ -97,23 +97,23 @@ pub enum Command {
     /// Run the node.
     Serve {
         /// Where it listens and is found.
-        place: Place,
+        place: ListenConfig,
         /// How fast others may fetch.
-        limits: Limits,
+        limits: UploadLimits,
     },
     /// Who is online.
     List {
         /// Who of them.
-        wanted: ListPeers,
+        query: ListPeersRequest,
         /// At most so many.
-        most: usize,
+        limit: usize,
     },
     /// Who shares what.
     Find {
         /// By what.
-        wanted: Wanted,
+        query: FindCriterion,
         /// At most so many files.
-        most: usize,
+        limit: usize,
     },
     /// What somebody offers.
     Files {
@@ -123,7 +123,7 @@ pub enum Command {
         prefix: String,
     },
     /// Get files.
-    Fetch(FetchWanted),
+    Fetch(FetchCommand),
     /// Talk.
     Chat {
         /// To whom.
@@ -136,9 +136,9 @@ pub enum Command {
     /// Look at everything in one view.
     Ui,
     /// Look back.
-    History(Past),
+    History(HistoryOptions),
     /// Forget what was said.
-    Forget(ForgetWanted),
+    Forget(ForgetOptions),
     /// Keep history so long.
     KeepHistory {
         /// Milliseconds; for ever when there are none.
@@ -198,7 +198,7 @@ pub enum Command {
     /// Look at a key on record, or replace it.
     Trust {
         /// Whose.
-        of: Whose,
+        owner: KeyOwner,
         /// The new key.
         replace: Option<Fingerprint>,
         /// It is the right one: don't ask.
@@ -215,7 +215,7 @@ pub enum Command {
 
 /// Whose key.
 #[derive(Debug)]
-pub enum Whose {
+pub enum KeyOwner {
     /// A user's.
     User(UserName),
     /// The tracker's.
@@ -233,15 +233,15 @@ pub enum PasswordSource {
 
 /// What all commands have in common.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct CommandContext {
     /// The profile's folder.
     pub home: PathBuf,
     /// The tracker, if it was named.
     pub tracker: Option<TrackerAddress>,
     /// What was said of its key.
-    pub key_policy: KeyPolicy,
+    pub key_policy: TrackerKeyPolicy,
     /// Where text goes.
-    pub output: Output,
+    pub output: CommandOutput,
     /// Whether nothing may be asked.
     pub no_input: bool,
     /// Whether no tracker is looked for on the local network.
@@ -249,25 +249,29 @@ pub struct Context {
     /// Cancelled at the first Ctrl-C, unless a view takes that as a key.
     pub cancel: CancellationToken,
     /// The view that does.
-    pub interrupts: Interrupts,
+    pub interrupts: InterruptForwarder,
 }
 
 /// Runs a command to its end.
 ///
 /// # Errors
 /// [`Error`]; the caller prints it and picks the exit code.
-pub async fn run(context: &Context, command: Command) -> Result<(), Error> {
-    match run_any(context, command).await {
+pub async fn run(context: &CommandContext, command: CliCommand) -> Result<(), Error> {
+    match run_command(context, command).await {
         // Given up because the user didn't want to wait any longer.
-        Err(Error::Profile(error)) if error.is_busy() && job::asked_to_end().is_some() => Err(Error::Interrupted),
-        ended => ended.map_err(|error| signed_out(context, error)),
+        Err(Error::Profile(error)) if error.is_database_held() && job_control::requested_termination().is_some() => {
+            Err(Error::Interrupted)
+        }
+        ended => ended.map_err(|error| name_signed_out_user(context, error)),
     }
 }
 
 /// Says of whom this machine was signed out, where the tracker says only that it was.
-fn signed_out(context: &Context, error: Error) -> Error {
+fn name_signed_out_user(context: &CommandContext, error: Error) -> Error {
     match error {
-        Error::Tracker(TrackerError::Refused { refusal, retry_after }) if refusal.code == ErrorCode::NotLoggedIn => {
+        Error::Tracker(TrackerError::Refused { refusal, retry_after })
+            if refusal.code == TrackerErrorCode::NotLoggedIn =>
+        {
             let account = context.existing_profile().ok().and_then(|profile| profile.account().ok()?);
             match account {
                 Some(account) => Error::signed_out(account.user, refusal),
@@ -278,67 +282,71 @@ fn signed_out(context: &Context, error: Error) -> Error {
     }
 }
 
-async fn run_any(context: &Context, command: Command) -> Result<(), Error> {
+async fn run_command(context: &CommandContext, command: CliCommand) -> Result<(), Error> {
     let command = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
-        resolved = user_names::resolve(context, command) => resolved?,
+        resolved = user_resolution::resolve_users(context, command) => resolved?,
     };
     // These end by themselves when they are cancelled, and have something to say then.
     let command = match command {
-        Command::Fetch(wanted) => return fetch::run(context, wanted).await,
-        Command::Serve { place, limits } => return serve::run(context, place, limits).await,
-        Command::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
-        Command::Ui => return ui::run(context).await,
-        Command::Events => return events::run(context).await,
-        Command::Share { paths, name } => return share::share(context, paths, name).await,
-        Command::Offer { to, paths, name } => return Box::pin(offer::put(context, &to, paths, name)).await,
+        CliCommand::Fetch(wanted) => return fetch::run(context, wanted).await,
+        CliCommand::Serve { place, limits } => return serve::run(context, place, limits).await,
+        CliCommand::Chat { user, text, now } => return chat::run(context, &user, text.as_deref(), now).await,
+        CliCommand::Ui => return ui::run(context).await,
+        CliCommand::Events => return events::run(context).await,
+        CliCommand::Share { paths, name } => return share::share(context, paths, name).await,
+        CliCommand::Offer { to, paths, name } => return Box::pin(offer::offer_files(context, &to, paths, name)).await,
         command => command,
     };
     tokio::select! {
         () = context.cancel.cancelled() => Err(Error::Interrupted),
-        result = run_short(context, command) => result,
+        result = run_cancellable(context, command) => result,
     }
 }
 
-async fn run_short(context: &Context, command: Command) -> Result<(), Error> {
+async fn run_cancellable(context: &CommandContext, command: CliCommand) -> Result<(), Error> {
     match command {
-        Command::Register { user, password } => account::register(context, user, &password).await,
-        Command::Login { user, password, rebind } => account::login(context, user, &password, rebind).await,
-        Command::Passwd { passwords } => account::passwd(context, &passwords).await,
-        Command::Logout => account::logout(context).await,
-        Command::Whoami => account::whoami(context).await,
-        Command::Unshare { names } => share::unshare(context, &names).await,
-        Command::Shares => share::shares(context),
-        Command::List { wanted, most } => listing::list(context, wanted, most).await,
-        Command::Find { wanted, most } => listing::find(context, wanted, most).await,
-        Command::Files { user, prefix } => listing::files(context, &user, &prefix).await,
-        Command::Trust { of: Whose::User(user), replace, yes } => trust::user(context, &user, replace, yes).await,
-        Command::Trust { of: Whose::Tracker, replace, yes } => trust::tracker(context, replace, yes).await,
-        Command::Verify { user, yes } => trust::verify(context, &user, yes).await,
-        Command::History(past) => ledger::history(context, &past),
-        Command::Forget(wanted) => forget::run(context, &wanted).await,
-        Command::KeepHistory { kept_ms } => forget::keep(context, kept_ms),
-        Command::Inbox => ledger::inbox(context).await,
-        Command::Accept { user } => people::accept(context, &user).await,
-        Command::Outbox => ledger::outbox(context),
-        Command::OutboxDrop { id } => ledger::drop_waiting(context, &id).await,
-        Command::Withdraw { to, names } => offer::withdraw(context, &to, &names).await,
-        Command::Offers { to } => offer::list(context, to.as_ref()),
-        Command::Block { user } => people::block(context, &user).await,
-        Command::Unblock { user } => people::unblock(context, &user),
-        Command::Blocked => people::blocked(context),
-        Command::Notify(change) => people::notify(context, &change),
-        Command::Fetch(_)
-        | Command::Serve { .. }
-        | Command::Chat { .. }
-        | Command::Events
-        | Command::Ui
-        | Command::Share { .. }
-        | Command::Offer { .. } => Err(Error::Internal("this command runs by itself".to_owned())),
+        CliCommand::Register { user, password } => account::register(context, user, &password).await,
+        CliCommand::Login { user, password, rebind } => account::login(context, user, &password, rebind).await,
+        CliCommand::Passwd { passwords } => account::passwd(context, &passwords).await,
+        CliCommand::Logout => account::logout(context).await,
+        CliCommand::Whoami => account::whoami(context).await,
+        CliCommand::Unshare { names } => share::unshare(context, &names).await,
+        CliCommand::Shares => share::shares(context),
+        CliCommand::List { query: wanted, limit: most } => listing::list(context, wanted, most).await,
+        CliCommand::Find { query: wanted, limit: most } => listing::find(context, wanted, most).await,
+        CliCommand::Files { user, prefix } => listing::files(context, &user, &prefix).await,
+        CliCommand::Trust { owner: KeyOwner::User(user), replace, yes } => {
+            trust::trust_user(context, &user, replace, yes).await
+        }
+        CliCommand::Trust { owner: KeyOwner::Tracker, replace, yes } => {
+            trust::trust_tracker(context, replace, yes).await
+        }
+        CliCommand::Verify { user, yes } => trust::verify_user(context, &user, yes).await,
+        CliCommand::History(past) => message_commands::history(context, &past),
+        CliCommand::Forget(wanted) => history_retention::forget(context, &wanted).await,
+        CliCommand::KeepHistory { kept_ms } => history_retention::set_retention(context, kept_ms),
+        CliCommand::Inbox => message_commands::inbox(context).await,
+        CliCommand::Accept { user } => block_list::accept(context, &user).await,
+        CliCommand::Outbox => message_commands::outbox(context),
+        CliCommand::OutboxDrop { id } => message_commands::drop_queued(context, &id).await,
+        CliCommand::Withdraw { to, names } => offer::withdraw(context, &to, &names).await,
+        CliCommand::Offers { to } => offer::list(context, to.as_ref()),
+        CliCommand::Block { user } => block_list::block(context, &user).await,
+        CliCommand::Unblock { user } => block_list::unblock(context, &user),
+        CliCommand::Blocked => block_list::blocked(context),
+        CliCommand::Notify(change) => block_list::notify(context, &change),
+        CliCommand::Fetch(_)
+        | CliCommand::Serve { .. }
+        | CliCommand::Chat { .. }
+        | CliCommand::Events
+        | CliCommand::Ui
+        | CliCommand::Share { .. }
+        | CliCommand::Offer { .. } => Err(Error::Internal("this command runs by itself".to_owned())),
     }
 }
 
-impl Context {
+impl CommandContext {
     /// The profile, made if there is none.
     fn profile(&self) -> Result<Profile, Error> {
         Ok(Profile::open(&self.home)?)
@@ -349,19 +357,19 @@ impl Context {
         Profile::open_existing(&self.home)?.ok_or(Error::NotLoggedIn)
     }
 
-    fn me(&self) -> Result<Me, Error> {
-        Me::load(self.existing_profile()?, self.tracker.clone(), self.key_policy, self.notify())
+    fn me(&self) -> Result<LocalUser, Error> {
+        LocalUser::load(self.existing_profile()?, self.tracker.clone(), self.key_policy, self.notify())
     }
 
     /// The tracker that was named, or used last, or is found; its key is confirmed, so that a password may go there.
     /// `again` is the command that asks.
     async fn tracker_for_password(&self, profile: &Profile, again: &str) -> Result<TrackerAddress, Error> {
-        let place = match self.known_tracker(profile)? {
+        let choice = match self.known_tracker(profile)? {
             Some(address) => TrackerChoice { address, announced: None, policy: self.key_policy },
-            None => discover::tracker(self, again).await?,
+            None => tracker_selection::select_tracker(self, again).await?,
         };
-        first_contact::confirm(self, profile, &place, again).await?;
-        Ok(place.address)
+        tracker_confirmation::confirm_tracker(self, profile, &choice, again).await?;
+        Ok(choice.address)
     }
 
     /// The tracker that was named, or used last.
@@ -372,12 +380,12 @@ impl Context {
         profile.last_tracker()?.map(|last| last.parse().map_err(Error::Usage)).transpose()
     }
 
-    fn notify(&self) -> Notify {
+    fn notify(&self) -> NoticeHandler {
         let output = self.output.clone();
         Arc::new(move |notice: Notice| {
             if output.is_json() {
                 // A closed pipe shows again at the data that follows.
-                let _ = output.object("notice", &json!(notice));
+                let _ = output.print_object("notice", &json!(notice));
             } else {
                 output.note(&notice_line(&notice));
             }

@@ -3,41 +3,41 @@
 //! Each part reports what happens as events or notices; a view shows them. [`node`] is the one running process of a
 //! profile that is online; [`fetch`] needs none.
 
-pub mod account;
 pub mod active_conversations;
-pub mod amount;
-pub mod browse;
 pub mod chat;
-pub mod contacts;
+pub mod chat_activity;
 mod disk_error;
 mod error;
-pub mod event;
-mod fair_places;
 pub mod fair_queue;
+mod fair_slots;
 pub mod fetch;
-pub mod hook;
-mod me;
-pub mod neighbourhood;
+pub mod file_offers;
+mod local_user;
+pub mod message_hook;
 pub mod node;
+pub mod node_event;
 mod notice;
-pub mod offers;
-mod part_state;
+mod partial_state;
+pub mod peer_lookup;
 pub mod private_data;
-pub mod rate;
-pub mod search;
+pub mod progress_throttle;
+pub mod rate_limit;
+pub mod remote_files;
 pub mod serve;
 pub mod share;
-mod shell_words;
-pub mod talk;
+mod shell_quoting;
+pub mod size_format;
+pub mod tracker_account;
+pub mod tracker_discovery;
 pub mod tracker_key;
-pub mod transfers;
-mod zeros;
+pub mod tracker_search;
+mod zero_groups;
 
-pub use disk_error::Shortage;
+pub use disk_error::SpaceShortage;
 pub use error::{Error, ErrorKind};
-pub use me::Me;
-pub use notice::{Notice, Notify};
-pub use shell_words::words;
+pub use local_user::LocalUser;
+pub use notice::{Notice, NoticeHandler};
+pub use shell_quoting::shell_quote;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -57,7 +57,7 @@ pub fn now_s() -> i64 {
 }
 
 /// Runs `work` where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|failure| Err(Error::Internal(failure.to_string())))

@@ -7,19 +7,19 @@
 //! Nothing here knows what a file share, a conversation or a terminal is.
 
 pub mod addresses;
+mod amplification_limit;
 pub mod discovery;
 pub mod endpoint;
-mod error;
 pub mod frame_receiver;
-mod handshake_places;
+mod handshake_slots;
+mod happy_eyeballs;
 pub mod link;
-mod narrow;
-mod race;
-mod socket;
+mod net_error;
+mod path_mtu;
 pub mod stream;
 pub mod tracker;
 mod tracker_address;
-mod unanswered;
+mod udp_batching;
 
-pub use error::{LinkError, StreamError, TrackerError};
-pub use narrow::NarrowPath;
+pub use net_error::{LinkError, StreamError, TrackerError};
+pub use path_mtu::PathMtuProblem;

@@ -7,73 +7,75 @@
 //! to share for a write-ahead log, a socket elsewhere, looks but no changes where nothing can be written. Where nothing
 //! can be locked, or where others could read the key, there is no profile.
 
-mod busy;
-mod database_place;
-mod error;
-mod folders;
-mod forgetting;
-mod friends;
+mod conversations;
+mod database_file;
 mod history;
-mod messages;
+mod history_removal;
+mod known_trackers;
+mod known_users;
+mod lock_wait;
+mod message_requests;
+mod message_store;
 mod node_lock;
-mod offers;
+mod offer_store;
 mod outbox;
-mod partials;
-mod people;
-mod place;
-mod removal;
-mod requests;
+mod partial_shares;
+mod profile_error;
+mod profile_folder;
+mod retraction;
 mod schema;
-mod shares;
-mod steady;
-mod trackers;
+mod share_store;
+mod shared_folders;
+mod steady_clock;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use certs::{FilePlace, Identity, IdentityError, IfMissing, Reliance, Replacement};
+use certs::{
+    FileLossDetector, Identity, IdentityError, IdentityReplacement, MissingIdentityAdvice, MissingIdentityPolicy,
+};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use shared::UserName;
 
-pub use busy::tell_waits_with;
-pub use error::ProfileError;
-pub use folders::SharedFolder;
-pub use friends::{Friend, Meeting};
+pub use conversations::UnreadCount;
 pub use history::HistoryQuery;
-pub use messages::{Direction, Kept, MessageState, StoredMessage};
+pub use history_removal::{ForgetQuery, ForgetSummary};
+pub use known_trackers::{KnownTracker, TrackerKeyTrust};
+pub use known_users::{KeyComparison, KnownUser};
+pub use lock_wait::set_wait_notifier;
+pub use message_requests::ConversationStatus;
+pub use message_store::{MessageDirection, MessageState, StoreOutcome, StoredMessage};
 pub use node_lock::{NodeHolder, NodeLock};
-pub use outbox::Waiting;
-pub use partials::PartialShare;
-pub use people::Unread;
-pub use removal::{Forget, Forgotten};
-pub use requests::Standing;
+pub use outbox::QueuedMessage;
+pub use partial_shares::PartialShare;
+pub use profile_error::ProfileError;
 pub use schema::APPLICATION_ID;
-pub use shares::{FileHash, HashedShare, Share, SharePage};
-pub use trackers::{KeyStanding, KnownTracker};
+pub use share_store::{HashedFile, HashedShare, Share, SharePage};
+pub use shared_folders::SharedFolder;
 
 /// The database's name in the profile's folder.
-const DATABASE: &str = "profile.db";
+const DATABASE_FILE: &str = "profile.db";
 /// The name of the folder with the key.
-const IDENTITY: &str = "identity";
+const IDENTITY_FOLDER: &str = "identity";
 /// The key's name in it.
 const KEY: &str = "identity.pem";
 
 /// One user's state on one machine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    inner: Arc<Inner>,
+    inner: Arc<ProfileInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ProfileInner {
     home: PathBuf,
     /// The database's.
-    place: FilePlace,
+    database_file: FileLossDetector,
     /// For looks at what is shared and who is known.
-    database: Mutex<Connection>,
+    reader: Mutex<Connection>,
     /// For looks at messages, which may take longer.
-    ledger: OnceLock<Mutex<Connection>>,
+    message_reader: OnceLock<Mutex<Connection>>,
     /// For whatever is written. It may wait for the disk, or for another program that holds the database; in WAL mode
     /// the looks over the other connections never wait for it.
     writer: OnceLock<Mutex<Connection>>,
@@ -81,7 +83,7 @@ struct Inner {
 
 /// Who this profile is, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct ProfileAccount {
     /// The account's name.
     pub user: UserName,
     /// The tracker it is registered with, `HOST:PORT`.
@@ -90,18 +92,18 @@ pub struct Account {
 
 /// The identity that an account is to be bound to.
 #[derive(Debug)]
-pub enum IdentityToBind {
+pub enum BindingIdentity {
     /// The one that the profile has.
-    Kept(Identity),
+    Existing(Identity),
     /// One that takes its place once the account is bound to it.
-    New(Replacement),
+    New(IdentityReplacement),
 }
 
-impl IdentityToBind {
+impl BindingIdentity {
     /// Returns the identity.
     pub const fn identity(&self) -> &Identity {
         match self {
-            Self::Kept(identity) => identity,
+            Self::Existing(identity) => identity,
             Self::New(replacement) => replacement.identity(),
         }
     }
@@ -112,7 +114,7 @@ impl IdentityToBind {
     /// [`ProfileError::Identity`].
     pub fn commit(self) -> Result<Option<PathBuf>, ProfileError> {
         match self {
-            Self::Kept(_) => Ok(None),
+            Self::Existing(_) => Ok(None),
             Self::New(replacement) => Ok(replacement.commit()?),
         }
     }
@@ -123,7 +125,7 @@ impl IdentityToBind {
     /// [`ProfileError::Identity`].
     pub fn discard(self) -> Result<(), ProfileError> {
         match self {
-            Self::Kept(_) => Ok(()),
+            Self::Existing(_) => Ok(()),
             Self::New(replacement) => Ok(replacement.discard()?),
         }
     }
@@ -139,7 +141,7 @@ impl Profile {
     pub fn open(home: &Path) -> Result<Self, ProfileError> {
         match Self::open_existing(home)? {
             Some(profile) => Ok(profile),
-            None => place::Place::make(home)?.keep_if(Self::open_in),
+            None => profile_folder::NewProfileFolder::create(home)?.keep_on_success(Self::open_in),
         }
     }
 
@@ -148,22 +150,30 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn open_existing(home: &Path) -> Result<Option<Self>, ProfileError> {
-        if database_place::is_there(home)? { Self::open_in(home).map(Some) } else { Ok(None) }
+        if database_file::has_database(home)? { Self::open_in(home).map(Some) } else { Ok(None) }
     }
 
     fn open_in(home: &Path) -> Result<Self, ProfileError> {
         let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
-        let database = Mutex::new(schema::open(&home.join(DATABASE))?);
-        let place = FilePlace::of(&home.join(DATABASE));
-        Ok(Self { inner: Arc::new(Inner { home, place, database, ledger: OnceLock::new(), writer: OnceLock::new() }) })
+        let database = Mutex::new(schema::open(&home.join(DATABASE_FILE))?);
+        let place = FileLossDetector::new(&home.join(DATABASE_FILE));
+        Ok(Self {
+            inner: Arc::new(ProfileInner {
+                home,
+                database_file: place,
+                reader: database,
+                message_reader: OnceLock::new(),
+                writer: OnceLock::new(),
+            }),
+        })
     }
 
     /// Demands that the database that is open is the one at its path.
     ///
     /// # Errors
     /// [`ProfileError::DatabaseLost`].
-    pub fn demand_database(&self) -> Result<(), ProfileError> {
-        let place = &self.inner.place;
+    pub fn check_database_file(&self) -> Result<(), ProfileError> {
+        let place = &self.inner.database_file;
         if place.is_lost() { Err(ProfileError::DatabaseLost { path: place.path().to_owned() }) } else { Ok(()) }
     }
 
@@ -171,7 +181,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`] when there is some.
-    pub fn check(&self, patience: Duration) -> Result<(), ProfileError> {
+    pub fn check_integrity(&self, patience: Duration) -> Result<(), ProfileError> {
         let writer = self.writer()?;
         let (handle, (done, is_done)) = (writer.get_interrupt_handle(), mpsc::channel::<()>());
         let found = std::thread::scope(|scope| {
@@ -186,12 +196,12 @@ impl Profile {
         });
         match found {
             Ok(text) if text == "ok" => Ok(()),
-            Ok(text) => Err(self.damaged(text)),
+            Ok(text) => Err(self.damaged_error(text)),
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
                 tracing::info!("the database is large and was looked through only in part");
                 Ok(())
             }
-            Err(error) => self.sql(Err(error)),
+            Err(error) => self.db_result(Err(error)),
         }
     }
 
@@ -202,7 +212,7 @@ impl Profile {
 
     /// Whether the profile lies where nothing can be written: it can be looked at.
     pub fn is_read_only(&self) -> bool {
-        self.database().is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
+        self.reader().is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
     }
 
     /// Returns the identity; it is made if there is none and no account that belongs to it.
@@ -210,14 +220,14 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::Identity`].
     pub fn identity(&self) -> Result<Identity, ProfileError> {
-        let folder = self.inner.home.join(IDENTITY);
-        let Some(Account { user, .. }) = self.account()? else {
-            return Ok(Identity::open(&folder, IfMissing::Create)?);
+        let folder = self.inner.home.join(IDENTITY_FOLDER);
+        let Some(ProfileAccount { user, .. }) = self.account()? else {
+            return Ok(Identity::open(&folder, MissingIdentityPolicy::Create)?);
         };
         let reason = format!("the account {user} belongs to it");
         let otherwise = format!("give the account a new key with `peer login {user} --rebind`");
-        let reliance = Reliance { reason: &reason, otherwise: &otherwise };
-        Ok(Identity::open(&folder, IfMissing::Fail(reliance))?)
+        let reliance = MissingIdentityAdvice { reason: &reason, otherwise: &otherwise };
+        Ok(Identity::open(&folder, MissingIdentityPolicy::Fail(reliance))?)
     }
 
     /// Returns the identity for an account that is to belong to it from now on: a new one where the one that is kept is
@@ -225,23 +235,25 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError::Identity`].
-    pub fn identity_to_bind(&self) -> Result<IdentityToBind, ProfileError> {
-        let folder = self.inner.home.join(IDENTITY);
+    pub fn binding_identity(&self) -> Result<BindingIdentity, ProfileError> {
+        let folder = self.inner.home.join(IDENTITY_FOLDER);
         match Identity::load(&folder) {
-            Ok(Some(identity)) => Ok(IdentityToBind::Kept(identity)),
-            Ok(None) | Err(IdentityError::Damaged { .. }) => Ok(IdentityToBind::New(Replacement::begin(&folder)?)),
+            Ok(Some(identity)) => Ok(BindingIdentity::Existing(identity)),
+            Ok(None) | Err(IdentityError::Damaged { .. }) => {
+                Ok(BindingIdentity::New(IdentityReplacement::begin(&folder)?))
+            }
             Err(error) => Err(error.into()),
         }
     }
 
     /// The file of the key.
     pub fn key_path(&self) -> PathBuf {
-        self.inner.home.join(IDENTITY).join(KEY)
+        self.inner.home.join(IDENTITY_FOLDER).join(KEY)
     }
 
     /// Whether there is a key that can be used.
     pub fn has_key(&self) -> bool {
-        Identity::load(&self.inner.home.join(IDENTITY)).is_ok_and(|key| key.is_some())
+        Identity::load(&self.inner.home.join(IDENTITY_FOLDER)).is_ok_and(|key| key.is_some())
     }
 
     /// Where a node listens to other processes of this profile, if its file system can hold a socket there.
@@ -254,7 +266,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or as the system says.
     pub fn lock_node(&self) -> Result<NodeLock, ProfileError> {
-        NodeLock::take(&self.inner.home)
+        NodeLock::acquire(&self.inner.home)
     }
 
     /// Whether a node holds the profile.
@@ -262,56 +274,56 @@ impl Profile {
     /// # Errors
     /// As the system says.
     pub fn is_node_running(&self) -> Result<bool, ProfileError> {
-        node_lock::is_held(&self.inner.home)
+        node_lock::is_node_locked(&self.inner.home)
     }
 
     /// The node that holds the profile, or held it last, as it said itself.
     pub fn node_holder(&self) -> NodeHolder {
-        node_lock::holder(&self.inner.home)
+        node_lock::read_node_holder(&self.inner.home)
     }
 
     /// Waits until no node holds the profile, or for some seconds.
     ///
     /// # Errors
     /// As the system says.
-    pub async fn await_node_end(&self) -> Result<(), ProfileError> {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        const PAUSE: Duration = Duration::from_millis(20);
+    pub async fn wait_for_node_exit(&self) -> Result<(), ProfileError> {
+        const NODE_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+        const POLL_INTERVAL: Duration = Duration::from_millis(20);
         let wait = async {
             loop {
                 match self.is_node_running() {
-                    Ok(true) => tokio::time::sleep(PAUSE).await,
+                    Ok(true) => tokio::time::sleep(POLL_INTERVAL).await,
                     Ok(false) => return Ok(()),
                     Err(error) => return Err(error),
                 }
             }
         };
         let runs = || ProfileError::NodeRuns { pid: self.node_holder().pid };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| Err(runs()))
+        tokio::time::timeout(NODE_EXIT_TIMEOUT, wait).await.unwrap_or_else(|_| Err(runs()))
     }
 
     /// Who this profile is, if it ever registered or logged in.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn account(&self) -> Result<Option<Account>, ProfileError> {
+    pub fn account(&self) -> Result<Option<ProfileAccount>, ProfileError> {
         let (Some(user), Some(tracker)) = (self.setting("user")?, self.setting("tracker")?) else { return Ok(None) };
-        let user = user.parse().map_err(|_| self.damaged(format!("the account {user:?}")))?;
-        Ok(Some(Account { user, tracker }))
+        let user = user.parse().map_err(|_| self.damaged_error(format!("the account {user:?}")))?;
+        Ok(Some(ProfileAccount { user, tracker }))
     }
 
     /// Records who this profile is.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn set_account(&self, account: &Account) -> Result<(), ProfileError> {
+    pub fn set_account(&self, account: &ProfileAccount) -> Result<(), ProfileError> {
         let mut writer = self.writer()?;
         // Both or none: half an account is none.
-        let transaction = self.sql(writer.transaction())?;
+        let transaction = self.db_result(writer.transaction())?;
         for (key, value) in [("user", account.user.as_str()), ("tracker", &account.tracker)] {
-            self.sql(transaction.execute(PUT_SETTING, [key, value]))?;
+            self.db_result(transaction.execute(PUT_SETTING, [key, value]))?;
         }
-        self.sql(transaction.commit())
+        self.db_result(transaction.commit())
     }
 
     /// Forgets who this profile is; the identity stays.
@@ -369,8 +381,8 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn hook(&self) -> Result<Option<Vec<String>>, ProfileError> {
-        let damaged = |text: &String| self.damaged(format!("the hook {text:?}"));
+    pub fn message_hook(&self) -> Result<Option<Vec<String>>, ProfileError> {
+        let damaged = |text: &String| self.damaged_error(format!("the hook {text:?}"));
         let hook = self.setting("hook")?;
         hook.map(|text| serde_json::from_str(&text).map_err(|_| damaged(&text))).transpose()
     }
@@ -379,7 +391,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn set_hook(&self, argv: Option<&[String]>) -> Result<(), ProfileError> {
+    pub fn set_message_hook(&self, argv: Option<&[String]>) -> Result<(), ProfileError> {
         let text = argv.map(|argv| serde_json::Value::from(argv).to_string());
         self.set_setting("hook", text.as_deref())
     }
@@ -388,7 +400,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn rings(&self) -> Result<bool, ProfileError> {
+    pub fn is_bell_enabled(&self) -> Result<bool, ProfileError> {
         Ok(self.setting("bell")?.as_deref() != Some("off"))
     }
 
@@ -396,14 +408,14 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn set_rings(&self, rings: bool) -> Result<(), ProfileError> {
+    pub fn set_bell_enabled(&self, rings: bool) -> Result<(), ProfileError> {
         self.set_setting("bell", Some(if rings { "on" } else { "off" }))
     }
 
     fn setting(&self, key: &str) -> Result<Option<String>, ProfileError> {
-        let database = self.database();
-        let mut query = self.sql(database.prepare_cached("SELECT value FROM setting WHERE key = ?1"))?;
-        self.sql(query.query_row([key], |row| row.get(0)).optional())
+        let database = self.reader();
+        let mut query = self.db_result(database.prepare_cached("SELECT value FROM setting WHERE key = ?1"))?;
+        self.db_result(query.query_row([key], |row| row.get(0)).optional())
     }
 
     fn set_setting(&self, key: &str, value: Option<&str>) -> Result<(), ProfileError> {
@@ -412,17 +424,17 @@ impl Profile {
             Some(value) => writer.execute(PUT_SETTING, [key, value]),
             None => writer.execute("DELETE FROM setting WHERE key = ?1", [key]),
         };
-        self.sql(changed).map(|_| ())
+        self.db_result(changed).map(|_| ())
     }
 
-    fn database(&self) -> MutexGuard<'_, Connection> {
+    fn reader(&self) -> MutexGuard<'_, Connection> {
         // A panic elsewhere leaves no transaction half done: rusqlite rolls back on drop.
-        self.inner.database.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection for looks at messages.
-    fn ledger(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
-        self.opened(&self.inner.ledger)
+    fn message_reader(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+        self.lock_connection(&self.inner.message_reader)
     }
 
     /// The connection for whatever is written.
@@ -430,11 +442,11 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::DatabaseLost`] when that would be lost.
     fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
-        self.demand_database()?;
-        self.opened(&self.inner.writer)
+        self.check_database_file()?;
+        self.lock_connection(&self.inner.writer)
     }
 
-    fn opened<'a>(
+    fn lock_connection<'a>(
         &self,
         connection: &'a OnceLock<Mutex<Connection>>,
     ) -> Result<MutexGuard<'a, Connection>, ProfileError> {
@@ -442,20 +454,20 @@ impl Profile {
             Some(connection) => connection,
             None => {
                 // To open it would make another one.
-                self.demand_database()?;
-                let opened = schema::open(&self.inner.home.join(DATABASE))?;
+                self.check_database_file()?;
+                let opened = schema::open(&self.inner.home.join(DATABASE_FILE))?;
                 connection.get_or_init(|| Mutex::new(opened))
             }
         };
         Ok(connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn sql<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
-        result.map_err(|source| ProfileError::database(&self.inner.home.join(DATABASE), source))
+    fn db_result<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
+        result.map_err(|source| ProfileError::from_sqlite(&self.inner.home.join(DATABASE_FILE), source))
     }
 
-    fn damaged(&self, what: String) -> ProfileError {
-        ProfileError::Damaged { path: self.inner.home.join(DATABASE), what }
+    fn damaged_error(&self, what: String) -> ProfileError {
+        ProfileError::Damaged { path: self.inner.home.join(DATABASE_FILE), what }
     }
 }
 
@@ -469,7 +481,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = Profile::open(&home.path().join("p")).unwrap();
         assert_eq!(profile.account().unwrap(), None);
-        let account = Account { user: "alice".parse().unwrap(), tracker: "10.0.0.1:8000".into() };
+        let account = ProfileAccount { user: "alice".parse().unwrap(), tracker: "10.0.0.1:8000".into() };
         profile.set_account(&account).unwrap();
         drop(profile);
         let profile = Profile::open(&home.path().join("p")).unwrap();
@@ -490,11 +502,11 @@ mod tests {
         let pid = rustix::process::Pid::from_child(&node);
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         let until = std::time::Instant::now() + Duration::from_secs(10);
-        while !sys::is_stopped(node.id()) {
+        while !sys::is_process_stopped(node.id()) {
             assert!(std::time::Instant::now() < until, "a signal takes no time");
             std::thread::yield_now();
         }
-        let held = Connection::open(home.path().join(DATABASE)).unwrap();
+        let held = Connection::open(home.path().join(DATABASE_FILE)).unwrap();
         held.execute_batch("BEGIN IMMEDIATE").unwrap();
         let error = Profile::open(home.path()).unwrap().clear_account().unwrap_err();
         node.kill().unwrap();
@@ -512,16 +524,16 @@ mod tests {
         for byte in 0..100 {
             let (id, text) = (shared::peer::MessageId::from_bytes([byte; 16]), "word ".repeat(400));
             let message = shared::peer::ChatMessage { id, ts: 0, text: text.into(), offer: None, room: None };
-            profile.store_theirs(&bob, &[message], 1).unwrap();
+            profile.store_incoming(&bob, &[message], 1).unwrap();
         }
-        profile.check(patience).unwrap();
+        profile.check_integrity(patience).unwrap();
         drop(profile);
         let mut bytes = std::fs::read(&path).unwrap();
         // The header and the schema are whole, what lies behind is not.
         let from = bytes.len() - 3 * 4096;
         bytes[from..].fill(0x55);
         std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &bytes).unwrap();
-        let error = Profile::open(home.path()).unwrap().check(patience).unwrap_err();
+        let error = Profile::open(home.path()).unwrap().check_integrity(patience).unwrap_err();
         assert!(error.to_string().contains("damaged") && !error.to_string().contains("nothing was changed"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "it is kept as it is");
     }

@@ -1,48 +1,48 @@
 //! What only one operating system has. Everything outside this module is portable Rust.
 
-mod controls;
-mod descriptors;
-mod durable;
+mod control_echo;
+mod descriptor_limit;
+mod disk_space;
+mod durability;
 mod exclusive_rename;
-mod extents;
+mod file_holes;
 mod file_system;
 mod file_version;
-mod folder;
+mod folder_handle;
 mod hidden_input;
 mod interfaces;
-pub mod job;
+pub mod job_control;
 mod keyboard;
-mod message;
-mod network_watch;
-mod outlet;
+mod network_monitor;
+mod output_target;
 pub mod path_text;
-mod private_folder;
 mod process_state;
-mod room;
 mod route;
+mod runtime_folder;
+mod system_error;
 mod time_zone;
 
-pub use controls::HiddenControls;
-pub use descriptors::{is_without_descriptors, open_files_limit};
-pub use durable::{cannot_lock, clear, reserve, sync_all};
-pub use extents::holes;
-pub use file_system::{InodeKey, device, inode_key, is_pseudo};
-pub use file_version::{FileId, VersionChange, file_id, hard_link, id_of, is_same_file};
-pub use folder::{
-    Entry, FileMark, Folder, FolderObstacle, FreeRoom, is_executable, is_name_refused, is_owner_only, make_executable,
-    make_owner_only, on_disk, open_regular,
+pub use control_echo::ControlEchoGuard;
+pub use descriptor_limit::{is_descriptor_limit_reached, open_files_limit};
+pub use disk_space::{is_disk_full, is_out_of_inodes, is_read_only_mount};
+pub use durability::{is_locking_unsupported, reserve_space, sync_all, zero_range};
+pub use file_holes::holes;
+pub use file_system::{InodeKey, device, inode_key, is_pseudo_file_system};
+pub use file_version::{FileVersion, VersionChange, file_version, hard_link, is_same_file, open_file_version};
+pub use folder_handle::{
+    EntryKind, FileIdentity, FolderHandle, FreeSpace, UnwritableReason, disk_name, is_executable, is_name_refused,
+    is_owner_only, make_executable, make_owner_only, open_regular,
 };
-pub use hidden_input::{HiddenInput, TypedAhead, drop_typed_ahead, show_input};
+pub use hidden_input::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, restore_echo};
 pub use interfaces::{
     InterfaceKind, LocalAddress, interface_index, interface_mtu, interface_name, link_local_interfaces,
-    local_addresses, source_of_route_to,
+    local_addresses, route_source,
 };
-pub use keyboard::Keyboard;
-pub use message::{is_device_failure, is_out_of_descriptors, plain_message};
-pub use network_watch::{NetworkChange, NetworkWatch};
-pub use outlet::{Outlet, is_stdout_closed, open_stream, outlet};
-pub use private_folder::{has_no_locks, is_this_user, runtime_folder};
-pub use process_state::{command_of, is_stopped};
-pub use room::{is_full, is_out_of_inodes, is_read_only};
+pub use keyboard::KeyboardReader;
+pub use network_monitor::{NetworkChange, NetworkMonitor};
+pub use output_target::{OutputTarget, classify_output, is_stdout_closed, open_stream};
+pub use process_state::{is_process_stopped, process_command};
 pub use route::route_mtu;
+pub use runtime_folder::{is_file_locking_unsupported, is_trusted_uid, runtime_folder};
+pub use system_error::{is_device_failure, is_too_many_open_files, plain_message};
 pub use time_zone::time_zone;

@@ -4,7 +4,7 @@
 //! # Claims
 //!
 //! Two accounts must not be taken for one another, so that an account claims more than its exact name. Each claim is a
-//! key of one [`ClaimKind`], and a key belongs to one account:
+//! key of one [`NameClaimKind`], and a key belongs to one account:
 //!
 //! | kind | key | claimed by `Bob.1` |
 //! |---|---|---|
@@ -21,7 +21,7 @@
 //! 4. `m` becomes `rn`, and `w` becomes `vv`.
 //!
 //! So `a11ce` and `aIice` claim a key of `alice`, and `iara` none of `lara`, which only `Iara` does. Of more than
-//! [`AMBIGUOUS`] characters that can be read in two ways, all of the rest are read in the first way, or all in the
+//! [`MAX_AMBIGUOUS_CHARS`] characters that can be read in two ways, all of the rest are read in the first way, or all in the
 //! second, so that a name has at most 32 readings.
 
 use std::borrow::Cow;
@@ -32,14 +32,14 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use crate::UserName;
-use crate::limits::USER_NAME_BYTES;
+use crate::limits::MAX_USER_NAME_BYTES;
 use crate::names::NameError;
 use crate::safe_text::safe_line;
 
 /// The largest number that is put behind a name to make another one.
-const MOST_NUMBERED: u32 = 9;
+const MAX_NAME_SUFFIX: u32 = 9;
 /// Characters of one name that are read in two ways.
-pub const AMBIGUOUS: usize = 4;
+pub const MAX_AMBIGUOUS_CHARS: usize = 4;
 
 /// A name that a new account may have. Older accounts may have other ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,35 +48,35 @@ pub struct NewUserName(UserName);
 /// A name that can't be used, and what to use instead. Its text says both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserNameError {
-    reason: Reason,
-    instead: Option<NewUserName>,
+    reason: UserNameFault,
+    suggestion: Option<NewUserName>,
 }
 
 /// A reason why a name can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum UserNameFault {
     /// It is no user name at all.
     Syntax(NameError),
     /// It begins with `.`, `_` or `-`.
-    Begin,
+    BadFirstChar,
     /// It has two dots in a row.
-    TwoDots,
+    ConsecutiveDots,
 }
 
 /// A kind of claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ClaimKind {
+pub enum NameClaimKind {
     /// The name, whatever the case of its letters.
     Case,
     /// The look of the name.
-    Look,
+    Skeleton,
 }
 
 /// A key that belongs to one account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Claim {
+pub struct NameClaim {
     /// Its kind.
-    pub kind: ClaimKind,
+    pub kind: NameClaimKind,
     /// Its key.
     pub key: String,
 }
@@ -92,7 +92,7 @@ impl NewUserName {
     pub fn suggested_for(text: &str) -> Option<Self> {
         // Of an address of electronic mail, the part that names somebody.
         let before_at = text.split_once('@').map(|(person, _)| person);
-        before_at.and_then(suggestion).or_else(|| suggestion(text))
+        before_at.and_then(suggest_name).or_else(|| suggest_name(text))
     }
 }
 
@@ -100,7 +100,7 @@ impl TryFrom<UserName> for NewUserName {
     type Error = UserNameError;
 
     fn try_from(name: UserName) -> Result<Self, UserNameError> {
-        match reason_against(&name) {
+        match find_fault(&name) {
             None => Ok(Self(name)),
             Some(reason) => Err(UserNameError::new(reason, name.as_str())),
         }
@@ -118,27 +118,27 @@ impl FromStr for NewUserName {
 impl UserNameError {
     /// Returns the error of a text that is no user name.
     pub(crate) fn of_syntax(text: &str, why: NameError) -> Self {
-        Self::new(Reason::Syntax(why), text)
+        Self::new(UserNameFault::Syntax(why), text)
     }
 
     /// Returns the reason.
-    pub(crate) const fn reason(&self) -> &Reason {
+    pub(crate) const fn reason(&self) -> &UserNameFault {
         &self.reason
     }
 
     /// Offers this name instead, or none.
     #[must_use]
-    pub fn offering(self, instead: Option<NewUserName>) -> Self {
-        Self { instead, ..self }
+    pub fn with_suggestion(self, instead: Option<NewUserName>) -> Self {
+        Self { suggestion: instead, ..self }
     }
 
     /// Returns a name that a new account may have instead.
-    pub fn instead(&self) -> Option<&UserName> {
-        self.instead.as_ref().map(NewUserName::as_user_name)
+    pub fn suggestion(&self) -> Option<&UserName> {
+        self.suggestion.as_ref().map(NewUserName::as_user_name)
     }
 
-    fn new(reason: Reason, text: &str) -> Self {
-        Self { reason, instead: NewUserName::suggested_for(text) }
+    fn new(reason: UserNameFault, text: &str) -> Self {
+        Self { reason, suggestion: NewUserName::suggested_for(text) }
     }
 }
 
@@ -150,7 +150,7 @@ impl From<NewUserName> for UserName {
 
 impl fmt::Display for UserNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.instead {
+        match &self.suggestion {
             Some(NewUserName(instead)) => write!(f, "{}: use {instead}, for example", self.reason),
             None => write!(f, "{}: use letters from a to z, digits, and _ . - between them", self.reason),
         }
@@ -159,16 +159,16 @@ impl fmt::Display for UserNameError {
 
 impl std::error::Error for UserNameError {}
 
-impl fmt::Display for Reason {
+impl fmt::Display for UserNameFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax(NameError::Empty) => f.write_str("a name can't be empty"),
             Self::Syntax(NameError::TooLong { limit }) => write!(f, "a name has at most {limit} characters"),
-            Self::Syntax(NameError::Forbidden(' ')) => f.write_str("a name can't contain a space"),
-            Self::Syntax(NameError::Forbidden(c)) if is_combining_mark(*c) => {
+            Self::Syntax(NameError::ForbiddenChar(' ')) => f.write_str("a name can't contain a space"),
+            Self::Syntax(NameError::ForbiddenChar(c)) if is_combining_mark(*c) => {
                 f.write_str("a name can't contain accents")
             }
-            Self::Syntax(NameError::Forbidden(c)) => {
+            Self::Syntax(NameError::ForbiddenChar(c)) => {
                 let mut bytes = [0; 4];
                 let text: &str = c.encode_utf8(&mut bytes);
                 let is_shown_as_it_is = !c.is_whitespace() && safe_line(text) == text;
@@ -179,42 +179,42 @@ impl fmt::Display for Reason {
                 }
             }
             Self::Syntax(other) => write!(f, "{other}"),
-            Self::Begin => f.write_str("a new name begins with a letter or a digit"),
-            Self::TwoDots => f.write_str("a new name has no two dots in a row"),
+            Self::BadFirstChar => f.write_str("a new name begins with a letter or a digit"),
+            Self::ConsecutiveDots => f.write_str("a new name has no two dots in a row"),
         }
     }
 }
 
-impl ClaimKind {
+impl NameClaimKind {
     /// Returns the kind as it is stored.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Case => "case",
-            Self::Look => "look",
+            Self::Skeleton => "look",
         }
     }
 }
 
 /// Returns the name as the last words of a command that can be pasted into a shell: a name that begins with a dash
 /// would be taken for an option.
-pub fn operand(name: &UserName) -> Cow<'_, str> {
+pub fn shell_operand(name: &UserName) -> Cow<'_, str> {
     if name.as_str().starts_with('-') { format!("-- {name}").into() } else { name.as_str().into() }
 }
 
 /// Returns what an account of this name claims.
-pub fn claims(name: &UserName) -> Vec<Claim> {
-    let case = Claim { kind: ClaimKind::Case, key: name.as_str().to_ascii_lowercase() };
-    let look = readings(name.as_str()).into_iter().map(|key| Claim { kind: ClaimKind::Look, key });
+pub fn name_claims(name: &UserName) -> Vec<NameClaim> {
+    let case = NameClaim { kind: NameClaimKind::Case, key: name.as_str().to_ascii_lowercase() };
+    let look = skeletons(name.as_str()).into_iter().map(|key| NameClaim { kind: NameClaimKind::Skeleton, key });
     std::iter::once(case).chain(look).collect()
 }
 
 /// Returns names for somebody who wants this one: itself, itself in small letters, which are hard to take for others, and
 /// both with numbers. Other accounts may have them.
-pub fn alternatives(name: &UserName) -> Vec<NewUserName> {
+pub fn suggest_alternatives(name: &UserName) -> Vec<NewUserName> {
     let Some(NewUserName(wanted)) = NewUserName::suggested_for(name.as_str()) else { return Vec::new() };
     let mut spellings = vec![wanted.to_string(), wanted.as_str().to_ascii_lowercase()];
     spellings.dedup();
-    let numbered = (2..=MOST_NUMBERED).flat_map(|number| spellings.iter().map(move |name| with_number(name, number)));
+    let numbered = (2..=MAX_NAME_SUFFIX).flat_map(|number| spellings.iter().map(move |name| with_number(name, number)));
     let all = spellings.iter().cloned().chain(numbered);
     all.filter_map(|name| name.parse().ok()).collect()
 }
@@ -223,50 +223,50 @@ pub fn alternatives(name: &UserName) -> Vec<NewUserName> {
 fn with_number(name: &str, number: u32) -> String {
     let dash = if name.ends_with(|last: char| last.is_ascii_digit()) { "-" } else { "" };
     let number = format!("{dash}{number}");
-    let kept = name.get(..USER_NAME_BYTES - number.len()).unwrap_or(name);
+    let kept = name.get(..MAX_USER_NAME_BYTES - number.len()).unwrap_or(name);
     format!("{kept}{number}")
 }
 
 /// Returns whether two names differ in nothing but the case of their letters.
-pub fn is_same_but_for_case(one: &UserName, other: &UserName) -> bool {
+pub fn is_same_ignoring_case(one: &UserName, other: &UserName) -> bool {
     one.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
-fn suggestion(text: &str) -> Option<NewUserName> {
+fn suggest_name(text: &str) -> Option<NewUserName> {
     let mut name = String::new();
     for c in text.nfkd().filter(|c| !is_combining_mark(*c)) {
         match c {
             c if c.is_ascii_alphanumeric() => name.push(c),
             '_' | '-' if !name.is_empty() => name.push(c),
-            '.' | '/' | '\\' | '@' | ',' | ':' => separate(&mut name),
-            c if c.is_whitespace() => separate(&mut name),
-            c => name.push_str(in_ascii(c)),
+            '.' | '/' | '\\' | '@' | ',' | ':' => push_separator(&mut name),
+            c if c.is_whitespace() => push_separator(&mut name),
+            c => name.push_str(ascii_spelling(c)),
         }
-        if name.len() >= USER_NAME_BYTES {
-            name.truncate(USER_NAME_BYTES);
+        if name.len() >= MAX_USER_NAME_BYTES {
+            name.truncate(MAX_USER_NAME_BYTES);
             break;
         }
     }
     // Not by way of an error, which would look for a suggestion again.
     let name = UserName::new(name.trim_end_matches(['.', '_', '-'])).ok()?;
-    reason_against(&name).is_none().then_some(NewUserName(name))
+    find_fault(&name).is_none().then_some(NewUserName(name))
 }
 
-fn reason_against(name: &UserName) -> Option<Reason> {
+fn find_fault(name: &UserName) -> Option<UserNameFault> {
     if !name.as_str().starts_with(|first: char| first.is_ascii_alphanumeric()) {
-        return Some(Reason::Begin);
+        return Some(UserNameFault::BadFirstChar);
     }
-    name.as_str().contains("..").then_some(Reason::TwoDots)
+    name.as_str().contains("..").then_some(UserNameFault::ConsecutiveDots)
 }
 
-fn separate(name: &mut String) {
+fn push_separator(name: &mut String) {
     if !name.is_empty() && !name.ends_with('.') {
         name.push('.');
     }
 }
 
 /// Letters that don't come apart into one of ASCII and an accent. What else there is, is left out.
-const fn in_ascii(c: char) -> &'static str {
+const fn ascii_spelling(c: char) -> &'static str {
     match c {
         'ß' => "ss",
         'ẞ' => "SS",
@@ -289,8 +289,8 @@ const fn in_ascii(c: char) -> &'static str {
     }
 }
 
-fn readings(name: &str) -> Vec<String> {
-    let mut readings: Vec<String> = [0, 1].into_iter().flat_map(|rest| readings_with(name, rest)).collect();
+fn skeletons(name: &str) -> Vec<String> {
+    let mut readings: Vec<String> = [0, 1].into_iter().flat_map(|rest| skeletons_choosing(name, rest)).collect();
     readings.retain(|text| !text.is_empty());
     readings.sort();
     readings.dedup();
@@ -298,7 +298,7 @@ fn readings(name: &str) -> Vec<String> {
 }
 
 /// Returns the readings in which what is read in two ways beyond [`AMBIGUOUS`] is read in the first or the second of them.
-fn readings_with(name: &str, rest: usize) -> Vec<String> {
+fn skeletons_choosing(name: &str, rest: usize) -> Vec<String> {
     let (mut readings, mut ambiguous) = (vec![String::new()], 0);
     let mut before = None;
     for (at, c) in name.char_indices() {
@@ -310,7 +310,7 @@ fn readings_with(name: &str, rest: usize) -> Vec<String> {
             '.' | '_' | '-' if name.get(..at).is_some_and(|text| text.ends_with(is_separator)) => &[""],
             '.' | '_' | '-' => {
                 let next = name.get(at..).and_then(|text| text.chars().find(|c| !is_separator(*c)));
-                separator_readings(before, next)
+                separator_skeletons(before, next)
             }
             '1' | 'I' => &["l", "i"],
             '0' => &["o"],
@@ -322,7 +322,7 @@ fn readings_with(name: &str, rest: usize) -> Vec<String> {
             before = Some(c);
         }
         if let [first, second] = read
-            && ambiguous < AMBIGUOUS
+            && ambiguous < MAX_AMBIGUOUS_CHARS
         {
             ambiguous += 1;
             readings = readings.iter().flat_map(|text| [format!("{text}{first}"), format!("{text}{second}")]).collect();
@@ -334,7 +334,7 @@ fn readings_with(name: &str, rest: usize) -> Vec<String> {
 }
 
 /// Returns the readings of what stands between two characters: it tells numbers apart, and what may be one from them.
-fn separator_readings(before: Option<char>, next: Option<char>) -> &'static [&'static str] {
+fn separator_skeletons(before: Option<char>, next: Option<char>) -> &'static [&'static str] {
     let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let is_like_digit = |c: Option<char>| is_digit(c) || c.is_some_and(|c| "lioLIO".contains(c));
     if is_digit(before) && is_digit(next) {
@@ -361,7 +361,7 @@ mod tests {
     }
 
     fn clash(one: &str, other: &str) -> bool {
-        let (one, other) = (claims(&name(one)), claims(&name(other)));
+        let (one, other) = (name_claims(&name(one)), name_claims(&name(other)));
         one.iter().any(|claim| other.contains(claim))
     }
 
@@ -412,12 +412,12 @@ mod tests {
     #[test]
     fn the_claims_of_a_name() {
         let keys = |text: &str| -> Vec<(&str, String)> {
-            claims(&name(text)).into_iter().map(|claim| (claim.kind.as_str(), claim.key)).collect()
+            name_claims(&name(text)).into_iter().map(|claim| (claim.kind.as_str(), claim.key)).collect()
         };
         let of = |kind: &'static str, key: &str| (kind, key.to_owned());
         assert_eq!(keys("Bob.1"), [of("case", "bob.1"), of("look", "bobi"), of("look", "bobl")]);
         assert_eq!(keys("-"), [of("case", "-")]);
-        assert_eq!(keys(&"1".repeat(32)).len(), 1 + (2 << AMBIGUOUS));
+        assert_eq!(keys(&"1".repeat(32)).len(), 1 + (2 << MAX_AMBIGUOUS_CHARS));
     }
 
     #[test]
@@ -425,7 +425,11 @@ mod tests {
         for good in ["a", "0", "alice", "A.b-c_9", "a-", "a.", &"x".repeat(32)] {
             assert_eq!(good.parse::<NewUserName>().unwrap().as_user_name().as_str(), good);
         }
-        for (bad, why) in [("-x", Reason::Begin), ("..", Reason::Begin), ("a..b", Reason::TwoDots)] {
+        for (bad, why) in [
+            ("-x", UserNameFault::BadFirstChar),
+            ("..", UserNameFault::BadFirstChar),
+            ("a..b", UserNameFault::ConsecutiveDots),
+        ] {
             assert!(bad.parse::<UserName>().is_ok());
             assert_eq!(bad.parse::<NewUserName>().unwrap_err().reason, why);
         }
@@ -434,7 +438,7 @@ mod tests {
     #[test]
     fn names_for_somebody_whose_own_is_taken() {
         let all = |text: &str| -> Vec<String> {
-            alternatives(&name(text)).into_iter().map(|name| name.as_user_name().to_string()).collect()
+            suggest_alternatives(&name(text)).into_iter().map(|name| name.as_user_name().to_string()).collect()
         };
         assert_eq!(all("Iara")[..4], ["Iara", "iara", "Iara2", "iara2"]);
         assert_eq!(all("joao")[..3], ["joao", "joao2", "joao3"]);
@@ -447,8 +451,8 @@ mod tests {
 
     #[test]
     fn a_name_that_looks_like_an_option_is_kept_from_being_one() {
-        assert_eq!(operand(&name("bob")), "bob");
-        assert_eq!(operand(&name("--help")), "-- --help");
+        assert_eq!(shell_operand(&name("bob")), "bob");
+        assert_eq!(shell_operand(&name("--help")), "-- --help");
     }
 
     #[test]
@@ -506,7 +510,7 @@ mod tests {
             for other in [text.to_ascii_lowercase(), text.to_ascii_uppercase()] {
                 prop_assert!(clash(&text, &other));
             }
-            prop_assert!(claims(&name(&text)).len() <= 1 + (2 << AMBIGUOUS));
+            prop_assert!(name_claims(&name(&text)).len() <= 1 + (2 << MAX_AMBIGUOUS_CHARS));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Frames between peers: a length as u32 big-endian, then that many bytes of JSON, at most [`FRAME_BYTES`].
+//! Frames between peers: a length as u32 big-endian, then that many bytes of JSON, at most [`MAX_FRAME_BYTES`].
 //!
-//! A header frame may be followed by raw bytes whose number it says; [`Decoder::missing`] says how much to read so as
+//! A header frame may be followed by raw bytes whose number it says; [`FrameDecoder::bytes_needed`] says how much to read so as
 //! not to run into them.
 
 use std::fmt;
@@ -9,16 +9,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::UntrustedText;
-use crate::limits::FRAME_BYTES;
+use crate::limits::MAX_FRAME_BYTES;
 
 const LENGTH_BYTES: usize = 4;
 /// Memory that a decoder keeps while it holds nothing.
-const KEPT_BYTES: usize = 4096;
+const IDLE_CAPACITY: usize = 4096;
 
 /// Why bytes are not a frame, or a value can't be one. The stream it came from can't go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrameError {
-    /// Longer than [`FRAME_BYTES`].
+    /// Longer than [`MAX_FRAME_BYTES`].
     TooLarge(usize),
     /// Not the JSON that was expected here; its reader's words, which quote it.
     Malformed(UntrustedText),
@@ -34,7 +34,7 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameE
     let written = serde_json::to_writer(&mut *out, message);
     let len = out.len() - start - LENGTH_BYTES;
     let error = match (written, u32::try_from(len)) {
-        (Ok(()), Ok(prefix)) if len <= FRAME_BYTES => {
+        (Ok(()), Ok(prefix)) if len <= MAX_FRAME_BYTES => {
             out[start..start + LENGTH_BYTES].copy_from_slice(&prefix.to_be_bytes());
             return Ok(());
         }
@@ -47,12 +47,12 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameE
 
 /// Cuts a stream of bytes into frames.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct FrameDecoder {
     buffer: Vec<u8>,
     start: usize,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// Adds bytes from the stream.
     pub fn extend(&mut self, bytes: &[u8]) {
         if self.start > 0 {
@@ -71,7 +71,7 @@ impl Decoder {
             return Ok(None);
         };
         let len = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
-        if len > FRAME_BYTES {
+        if len > MAX_FRAME_BYTES {
             return Err(FrameError::TooLarge(len));
         }
         let Some(body) = rest.get(..len) else { return Ok(None) };
@@ -80,7 +80,7 @@ impl Decoder {
         if self.is_empty() {
             // Many streams live for long after one long frame.
             self.buffer.clear();
-            self.buffer.shrink_to(KEPT_BYTES);
+            self.buffer.shrink_to(IDLE_CAPACITY);
             self.start = 0;
         }
         Ok(Some(message))
@@ -100,7 +100,7 @@ impl Decoder {
     /// How many further bytes the next frame needs, as far as is known yet; never 0 before the frame is whole.
     ///
     /// Reading no more than this leaves raw bytes behind the frame in the stream.
-    pub fn missing(&self) -> usize {
+    pub fn bytes_needed(&self) -> usize {
         let pending = self.pending();
         match pending.split_first_chunk::<LENGTH_BYTES>() {
             None => LENGTH_BYTES - pending.len(),
@@ -123,7 +123,7 @@ impl Decoder {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge(len) => write!(f, "a frame of {len} bytes is over the limit of {FRAME_BYTES}"),
+            Self::TooLarge(len) => write!(f, "a frame of {len} bytes is over the limit of {MAX_FRAME_BYTES}"),
             Self::Malformed(why) => write!(f, "a frame is not what was expected here: {why}"),
         }
     }
@@ -149,21 +149,21 @@ mod tests {
     fn memory_of_a_long_frame_is_given_back() {
         let mut bytes = Vec::new();
         encode(&json!({ "text": "x".repeat(60_000) }), &mut bytes).unwrap();
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         decoder.extend(&bytes[..5]);
         assert_eq!((decoder.len(), decoder.frame_len()), (5, Some(bytes.len())));
         decoder.extend(&bytes[5..]);
         decoder.next_frame::<Value>().unwrap().unwrap();
         assert!(decoder.is_empty() && decoder.frame_len().is_none());
-        assert!(decoder.buffer.capacity() <= KEPT_BYTES);
+        assert!(decoder.buffer.capacity() <= IDLE_CAPACITY);
     }
 
     #[test]
     fn too_large_both_ways() {
         let mut bytes = vec![1];
-        assert_eq!(encode(&"x".repeat(FRAME_BYTES), &mut bytes), Err(FrameError::TooLarge(FRAME_BYTES + 2)));
+        assert_eq!(encode(&"x".repeat(MAX_FRAME_BYTES), &mut bytes), Err(FrameError::TooLarge(MAX_FRAME_BYTES + 2)));
         assert_eq!(bytes, [1]);
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         decoder.extend(&[0xff; 4]);
         assert!(matches!(decoder.next_frame::<Value>(), Err(FrameError::TooLarge(_))));
     }
@@ -174,13 +174,13 @@ mod tests {
         encode(&json!({"bytes": 8}), &mut bytes).unwrap();
         bytes.extend_from_slice(b"rawbytes");
         let mut rest = bytes.as_slice();
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         loop {
             if let Some(frame) = decoder.next_frame::<Value>().unwrap() {
                 assert_eq!(frame["bytes"], 8);
                 break;
             }
-            let (now, later) = rest.split_at(decoder.missing());
+            let (now, later) = rest.split_at(decoder.bytes_needed());
             assert!(!now.is_empty());
             decoder.extend(now);
             rest = later;
@@ -196,7 +196,7 @@ mod tests {
             for message in &messages {
                 encode(message, &mut bytes).unwrap();
             }
-            let mut decoder = Decoder::default();
+            let mut decoder = FrameDecoder::default();
             let mut found: Vec<String> = Vec::new();
             for piece in bytes.chunks(piece) {
                 decoder.extend(piece);
@@ -210,10 +210,10 @@ mod tests {
 
         #[test]
         fn never_panics(bytes: Vec<u8>) {
-            let mut decoder = Decoder::default();
+            let mut decoder = FrameDecoder::default();
             decoder.extend(&bytes);
             while let Ok(Some(_)) = decoder.next_frame::<Value>() {}
-            let _ = decoder.missing();
+            let _ = decoder.bytes_needed();
         }
     }
 }

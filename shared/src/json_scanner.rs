@@ -14,17 +14,17 @@
 use std::fmt;
 
 /// Capacity above which an emptied buffer gives its memory back.
-const KEPT_CAPACITY: usize = 4 * 1024;
+const IDLE_CAPACITY: usize = 4 * 1024;
 
 /// A buffer that bytes go into and objects come out of.
 #[derive(Debug)]
-pub struct Objects {
+pub struct JsonScanner {
     buffer: Vec<u8>,
     /// Bytes before this were handed out.
     start: usize,
     /// Bytes before this were looked at.
     scanned: usize,
-    state: State,
+    state: ScanState,
     /// Bytes of the object that is skipped which are no longer here; `None` when none is skipped.
     skipped: Option<usize>,
     limit: usize,
@@ -32,7 +32,7 @@ pub struct Objects {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ScanState {
     Between {
         /// Whether the last byte was NUL.
         after_nul: bool,
@@ -44,18 +44,18 @@ enum State {
     },
     Inside {
         depth: usize,
-        string: InString,
+        string: StringState,
     },
 }
 
-const BETWEEN: State = State::Between { after_nul: false };
+const BETWEEN: ScanState = ScanState::Between { after_nul: false };
 /// The bytes of U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InString {
-    No,
-    Yes,
+enum StringState {
+    Outside,
+    Inside,
     AfterBackslash,
 }
 
@@ -76,7 +76,7 @@ pub enum ScanError {
     },
 }
 
-impl Objects {
+impl JsonScanner {
     /// An empty buffer that takes objects of up to `limit` bytes and `max_depth` levels.
     pub const fn new(limit: usize, max_depth: usize) -> Self {
         Self { buffer: Vec::new(), start: 0, scanned: 0, state: BETWEEN, skipped: None, limit, max_depth }
@@ -90,7 +90,7 @@ impl Objects {
     /// Adds bytes from the stream.
     pub fn extend(&mut self, bytes: &[u8]) {
         if self.start == self.buffer.len() {
-            self.forget_handed_out();
+            self.discard_consumed();
         } else if self.start > self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
@@ -111,7 +111,7 @@ impl Objects {
 
     /// Whether an object has begun and not ended: the stream must not stop here.
     pub const fn is_inside_object(&self) -> bool {
-        !matches!(self.state, State::Between { .. })
+        !matches!(self.state, ScanState::Between { .. })
     }
 
     /// Returns what lies here of the object that has begun, or of what stands where one should.
@@ -123,7 +123,7 @@ impl Objects {
     pub fn skip_object(&mut self) {
         if self.is_inside_object() && self.skipped.is_none() {
             self.skipped = Some(0);
-            self.forget_skipped();
+            self.discard_skipped();
         }
     }
 
@@ -133,22 +133,22 @@ impl Objects {
     /// [`ScanError`]; after one, nothing that this returns means anything.
     pub fn next_object(&mut self) -> Result<Option<&[u8]>, ScanError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
-            if let State::Between { after_nul } = self.state {
+            if let ScanState::Between { after_nul } = self.state {
                 match byte {
                     b'{' => {
                         self.start = self.scanned;
-                        self.state = State::Opened { after_nul };
+                        self.state = ScanState::Opened { after_nul };
                     }
                     _ if is_between(byte) => {
                         self.start = self.scanned + 1;
-                        self.state = State::Between { after_nul: byte == 0 };
+                        self.state = ScanState::Between { after_nul: byte == 0 };
                     }
                     other => return Err(ScanError::NotAnObject(other)),
                 }
                 self.scanned += 1;
                 continue;
             }
-            if let State::Inside { string: InString::Yes, .. } = self.state {
+            if let ScanState::Inside { string: StringState::Inside, .. } = self.state {
                 // Most of a long request is inside of strings, where only these two bytes mean something.
                 let rest = self.buffer.get(self.scanned..).unwrap_or_default();
                 let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
@@ -161,22 +161,22 @@ impl Objects {
             self.scanned += 1;
             self.check_length()?;
             let next = match self.state {
-                State::Inside { depth, string } => self.step(byte, depth, string)?,
-                State::Opened { after_nul } if is_space(byte) => Some(State::Opened { after_nul }),
-                State::Opened { after_nul: true } if byte == b'{' => return Err(ScanError::NotAnObject(byte)),
-                State::Opened { .. } if byte.is_ascii_control() => return Err(ScanError::NotAnObject(byte)),
-                State::Opened { .. } | State::Between { .. } => self.step(byte, 1, InString::No)?,
+                ScanState::Inside { depth, string } => self.step(byte, depth, string)?,
+                ScanState::Opened { after_nul } if is_space(byte) => Some(ScanState::Opened { after_nul }),
+                ScanState::Opened { after_nul: true } if byte == b'{' => return Err(ScanError::NotAnObject(byte)),
+                ScanState::Opened { .. } if byte.is_ascii_control() => return Err(ScanError::NotAnObject(byte)),
+                ScanState::Opened { .. } | ScanState::Between { .. } => self.step(byte, 1, StringState::Outside)?,
             };
             match next {
                 Some(next) => self.state = next,
                 None if self.skipped.take().is_some() => (self.start, self.state) = (self.scanned, BETWEEN),
-                None => return Ok(Some(self.hand_out())),
+                None => return Ok(Some(self.take_object())),
             }
         }
         if !self.is_inside_object() {
-            self.forget_handed_out();
+            self.discard_consumed();
         }
-        self.forget_skipped();
+        self.discard_skipped();
         Ok(None)
     }
 
@@ -186,40 +186,40 @@ impl Objects {
     }
 
     /// The state after `byte`; `None` when it ended the object.
-    fn step(&self, byte: u8, depth: usize, string: InString) -> Result<Option<State>, ScanError> {
+    fn step(&self, byte: u8, depth: usize, string: StringState) -> Result<Option<ScanState>, ScanError> {
         let (depth, string) = match (string, byte) {
-            (InString::AfterBackslash, _) | (InString::No, b'"') => (depth, InString::Yes),
-            (InString::Yes, b'\\') => (depth, InString::AfterBackslash),
-            (InString::Yes, b'"') => (depth, InString::No),
-            (InString::No, b'{' | b'[') if depth == self.max_depth => {
+            (StringState::AfterBackslash, _) | (StringState::Outside, b'"') => (depth, StringState::Inside),
+            (StringState::Inside, b'\\') => (depth, StringState::AfterBackslash),
+            (StringState::Inside, b'"') => (depth, StringState::Outside),
+            (StringState::Outside, b'{' | b'[') if depth == self.max_depth => {
                 return Err(ScanError::TooDeep { limit: self.max_depth });
             }
-            (InString::No, b'{' | b'[') => (depth + 1, string),
-            (InString::No, b'}' | b']') if depth == 1 => return Ok(None),
-            (InString::No, b'}' | b']') => (depth - 1, string),
-            (InString::No | InString::Yes, _) => (depth, string),
+            (StringState::Outside, b'{' | b'[') => (depth + 1, string),
+            (StringState::Outside, b'}' | b']') if depth == 1 => return Ok(None),
+            (StringState::Outside, b'}' | b']') => (depth - 1, string),
+            (StringState::Outside | StringState::Inside, _) => (depth, string),
         };
-        Ok(Some(State::Inside { depth, string }))
+        Ok(Some(ScanState::Inside { depth, string }))
     }
 
     /// Between objects everything was handed out: whoever says nothing more holds no memory.
-    fn forget_handed_out(&mut self) {
+    fn discard_consumed(&mut self) {
         self.buffer.clear();
-        self.buffer.shrink_to(KEPT_CAPACITY);
+        self.buffer.shrink_to(IDLE_CAPACITY);
         (self.start, self.scanned) = (0, 0);
     }
 
-    fn forget_skipped(&mut self) {
+    fn discard_skipped(&mut self) {
         if let Some(skipped) = &mut self.skipped {
             *skipped += self.scanned - self.start;
             self.start = self.scanned;
             if self.scanned == self.buffer.len() {
-                self.forget_handed_out();
+                self.discard_consumed();
             }
         }
     }
 
-    fn hand_out(&mut self) -> &[u8] {
+    fn take_object(&mut self) -> &[u8] {
         let object = self.start..self.scanned;
         self.start = self.scanned;
         self.state = BETWEEN;
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     fn all(limit: usize, pieces: &[&[u8]]) -> Result<Vec<String>, ScanError> {
-        let mut objects = Objects::new(limit, 16);
+        let mut objects = JsonScanner::new(limit, 16);
         let mut found = Vec::new();
         for piece in pieces {
             objects.extend(piece);
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn an_endless_object_ends_at_the_limit() {
-        let mut objects = Objects::new(1000, 16);
+        let mut objects = JsonScanner::new(1000, 16);
         objects.extend(b"{\"a\":\"");
         let error = (0..100).find_map(|_| {
             objects.extend(&[b'x'; 100]);
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn what_begins_can_be_looked_at() {
         let pending = |bytes: &[u8]| {
-            let mut objects = Objects::new(64, 2);
+            let mut objects = JsonScanner::new(64, 2);
             objects.extend(bytes);
             while let Ok(Some(_)) = objects.next_object() {}
             String::from_utf8_lossy(objects.pending()).into_owned()
@@ -317,7 +317,7 @@ mod tests {
     fn garbage_and_wrong_encodings() {
         assert_eq!(all(64, &[b"[1]"]), Err(ScanError::NotAnObject(b'[')));
         assert_eq!(all(64, &[b"{} GET / HTTP/1.1"]), Err(ScanError::NotAnObject(b'G')));
-        let mut objects = Objects::new(64, 16);
+        let mut objects = JsonScanner::new(64, 16);
         objects.extend(b"{\"a\":\"\xff\"}");
         assert_eq!(objects.next_object(), Ok(Some(&b"{\"a\":\"\xff\"}"[..])));
     }
@@ -369,22 +369,22 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_after_a_large_object() {
-        let mut objects = Objects::new(1 << 20, 16);
+        let mut objects = JsonScanner::new(1 << 20, 16);
         objects.extend(format!("{{\"a\":\"{}\"}}", "x".repeat(500_000)).as_bytes());
         assert!(objects.next_object().unwrap().is_some());
         objects.extend(b"{}");
         assert!(objects.next_object().unwrap().is_some());
-        assert!(objects.buffer.capacity() <= KEPT_CAPACITY);
+        assert!(objects.buffer.capacity() <= IDLE_CAPACITY);
         objects.extend(format!("{{\"a\":\"{}\"}} ", "x".repeat(500_000)).as_bytes());
         assert!(objects.next_object().unwrap().is_some() && objects.len() > 500_000);
         assert_eq!(objects.next_object(), Ok(None));
-        assert!(objects.is_empty() && objects.buffer.capacity() <= KEPT_CAPACITY);
+        assert!(objects.is_empty() && objects.buffer.capacity() <= IDLE_CAPACITY);
     }
 
     #[test]
     fn what_is_skipped_takes_no_memory_and_what_follows_is_found() {
         for piece in [1, 7, 1000, 100_000] {
-            let mut objects = Objects::new(60_000, 16);
+            let mut objects = JsonScanner::new(60_000, 16);
             objects.extend(b"{\"a\":1}{\"b\":[\"}");
             assert_eq!(objects.next_object(), Ok(Some(&b"{\"a\":1}"[..])));
             assert_eq!(objects.next_object(), Ok(None));
@@ -433,7 +433,7 @@ mod tests {
 
         #[test]
         fn never_panics(bytes: Vec<u8>, piece in 1_usize..9) {
-            let mut objects = Objects::new(32, 4);
+            let mut objects = JsonScanner::new(32, 4);
             'stream: for piece in bytes.chunks(piece) {
                 objects.extend(piece);
                 loop {

@@ -27,7 +27,7 @@ mod untrusted_text;
 mod zero_runs;
 
 pub use account_name::NewUserName;
-pub use content::{ContentHash, Layout, Manifest};
+pub use content::{ContentHash, GroupLayout, Manifest};
 pub use fingerprint::Fingerprint;
 pub use group_set::GroupSet;
 pub use names::{FileName, UserName};

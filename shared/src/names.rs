@@ -1,7 +1,7 @@
 //! Names of users and of files. Holding one means that it was checked.
 
-mod matching;
-pub mod stand_in;
+pub mod name_encoding;
+mod normalization;
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::account_name::UserNameError;
-use crate::limits::{FILE_NAME_BYTES, FILE_NAME_COMPONENT_BYTES, USER_NAME_BYTES};
+use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FILE_NAME_COMPONENT_BYTES, MAX_USER_NAME_BYTES};
 use crate::safe_text::{is_bidi_control, safe_line};
 
-pub use matching::{composed, decomposed, matching_key};
+pub use normalization::{matching_key, to_nfc, to_nfd};
 
 /// The name of an account: `[A-Za-z0-9_.-]{1,32}`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,23 +23,23 @@ pub struct UserName(Arc<str>);
 /// The name a file is shared under: components joined by `/`, relative, harmless as a path on this side.
 ///
 /// No component is empty, `.` or `..`; no character is a control, bidi control, line separator or `\`. A file whose own name
-/// is no such name travels under a stand-in ([`stand_in`]).
+/// is no such name travels under a stand-in ([`name_encoding`]).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName(Arc<str>);
 
 /// `report.pdf` → `report (1).pdf`, cut to what a file system holds.
-pub fn numbered(component: &str, number: u32) -> String {
+pub fn numbered_component(component: &str, number: u32) -> String {
     const LONGEST_EXTENSION: usize = 16;
     let (stem, extension) = match component.rfind('.') {
         Some(dot) if dot > 0 && component.len() - dot <= LONGEST_EXTENSION => component.split_at(dot),
         _ => (component, ""),
     };
     let suffix = format!(" ({number}){extension}");
-    format!("{}{suffix}", cut(stem, FILE_NAME_COMPONENT_BYTES.saturating_sub(suffix.len())))
+    format!("{}{suffix}", truncate_to_bytes(stem, MAX_FILE_NAME_COMPONENT_BYTES.saturating_sub(suffix.len())))
 }
 
 /// As much of `text` as fits `bytes`.
-pub fn cut(text: &str, bytes: usize) -> &str {
+pub fn truncate_to_bytes(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
 }
@@ -55,9 +55,9 @@ pub enum NameError {
         limit: usize,
     },
     /// A character that such a name may not have.
-    Forbidden(char),
+    ForbiddenChar(char),
     /// A component between slashes that is empty, `.` or `..`.
-    Component(String),
+    InvalidComponent(String),
 }
 
 impl UserName {
@@ -82,17 +82,17 @@ impl UserName {
             return Err(NameError::Empty);
         }
         if let Some(wrong) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))) {
-            return Err(NameError::Forbidden(wrong));
+            return Err(NameError::ForbiddenChar(wrong));
         }
-        if text.len() > USER_NAME_BYTES {
-            return Err(NameError::TooLong { limit: USER_NAME_BYTES });
+        if text.len() > MAX_USER_NAME_BYTES {
+            return Err(NameError::TooLong { limit: MAX_USER_NAME_BYTES });
         }
         Ok(Self(text.into()))
     }
 }
 
 /// A file name has no `Display`: as it is ([`FileName::as_str`]) it is for paths and the wire, and people are shown
-/// [`FileName::shown`], in which nothing hides.
+/// [`FileName::display`], in which nothing hides.
 impl FileName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
@@ -100,8 +100,8 @@ impl FileName {
     }
 
     /// Returns the name as people read it.
-    pub fn shown(&self) -> Cow<'_, str> {
-        stand_in::shown(&self.0)
+    pub fn display(&self) -> Cow<'_, str> {
+        name_encoding::display_name(&self.0)
     }
 
     /// The parts between the slashes, at least one.
@@ -114,15 +114,15 @@ impl FileName {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The same with its last component numbered, as [`numbered`] does; `None` where that makes it too long.
+    /// The same with its last component numbered, as [`numbered_component`] does; `None` where that makes it too long.
     pub fn numbered(&self, number: u32) -> Option<Self> {
         let last = self.last_component();
         let above = &self.0[..self.0.len() - last.len()];
-        format!("{above}{}", numbered(last, number)).parse().ok()
+        format!("{above}{}", numbered_component(last, number)).parse().ok()
     }
 
     /// The same file seen from inside `folder`, when it lies below it.
-    pub fn below(&self, folder: &str) -> Option<Self> {
+    pub fn strip_folder(&self, folder: &str) -> Option<Self> {
         let rest = self.0.strip_prefix(folder)?;
         let rest = if folder.ends_with('/') { rest } else { rest.strip_prefix('/')? };
         (!rest.is_empty()).then(|| Self(rest.into()))
@@ -136,18 +136,18 @@ impl FromStr for FileName {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
-        if text.len() > FILE_NAME_BYTES {
-            return Err(NameError::TooLong { limit: FILE_NAME_BYTES });
+        if text.len() > MAX_FILE_NAME_BYTES {
+            return Err(NameError::TooLong { limit: MAX_FILE_NAME_BYTES });
         }
         if let Some(wrong) = text.chars().find(|&c| is_forbidden_in_file_name(c)) {
-            return Err(NameError::Forbidden(wrong));
+            return Err(NameError::ForbiddenChar(wrong));
         }
         for component in text.split('/') {
             if matches!(component, "" | "." | "..") {
-                return Err(NameError::Component(component.to_owned()));
+                return Err(NameError::InvalidComponent(component.to_owned()));
             }
-            if component.len() > FILE_NAME_COMPONENT_BYTES {
-                return Err(NameError::TooLong { limit: FILE_NAME_COMPONENT_BYTES });
+            if component.len() > MAX_FILE_NAME_COMPONENT_BYTES {
+                return Err(NameError::TooLong { limit: MAX_FILE_NAME_COMPONENT_BYTES });
             }
         }
         Ok(Self(text.into()))
@@ -163,10 +163,10 @@ impl fmt::Display for NameError {
         match self {
             Self::Empty => f.write_str("it is empty"),
             Self::TooLong { limit } => write!(f, "it is longer than {limit} bytes"),
-            Self::Forbidden(c) => {
+            Self::ForbiddenChar(c) => {
                 write!(f, "it contains {} (U+{:04X})", safe_line(c.encode_utf8(&mut [0; 4])), u32::from(*c))
             }
-            Self::Component(component) => write!(f, "it has the component {component:?}"),
+            Self::InvalidComponent(component) => write!(f, "it has the component {component:?}"),
         }
     }
 }
@@ -265,12 +265,12 @@ mod tests {
 
     #[test]
     fn numbered_names_fit() {
-        assert_eq!(numbered("report.pdf", 1), "report (1).pdf");
-        assert_eq!(numbered(".bashrc", 2), ".bashrc (2)");
-        assert_eq!(numbered("archive.tar.gz", 3), "archive.tar (3).gz");
+        assert_eq!(numbered_component("report.pdf", 1), "report (1).pdf");
+        assert_eq!(numbered_component(".bashrc", 2), ".bashrc (2)");
+        assert_eq!(numbered_component("archive.tar.gz", 3), "archive.tar (3).gz");
         let long = "é".repeat(127);
-        assert!(numbered(&long, 1).len() <= FILE_NAME_COMPONENT_BYTES);
-        assert!(numbered(&format!("{long}.pdf"), 1).ends_with(" (1).pdf"));
+        assert!(numbered_component(&long, 1).len() <= MAX_FILE_NAME_COMPONENT_BYTES);
+        assert!(numbered_component(&format!("{long}.pdf"), 1).ends_with(" (1).pdf"));
         let name: FileName = "docs.d/a.txt".parse().unwrap();
         assert_eq!(name.numbered(2).unwrap().as_str(), "docs.d/a (2).txt");
     }
@@ -278,10 +278,10 @@ mod tests {
     #[test]
     fn below_a_folder() {
         let name: FileName = "docs/sub/a.txt".parse().unwrap();
-        assert_eq!(name.below("docs").unwrap().as_str(), "sub/a.txt");
-        assert_eq!(name.below("docs/").unwrap().as_str(), "sub/a.txt");
-        assert_eq!(name.below("doc"), None);
-        assert_eq!(name.below("docs/sub/a.txt"), None);
+        assert_eq!(name.strip_folder("docs").unwrap().as_str(), "sub/a.txt");
+        assert_eq!(name.strip_folder("docs/").unwrap().as_str(), "sub/a.txt");
+        assert_eq!(name.strip_folder("doc"), None);
+        assert_eq!(name.strip_folder("docs/sub/a.txt"), None);
         assert_eq!(name.last_component(), "a.txt");
     }
 

@@ -4,7 +4,7 @@
 //! not looked at); each side's fingerprint is checked before anything here is read. Every stream is
 //! bidirectional, opened by the side that wants something, which also speaks first. JSON travels in [`crate::frame`]s
 //! with the tag `t`; unknown tags and fields are tolerated. Bulk data is raw bytes after a header that says how many.
-//! A sender that fails resets its stream with a [`Code`], so a clean end always means complete.
+//! A sender that fails resets its stream with a [`PeerErrorCode`], so a clean end always means complete.
 //!
 //! ```text
 //! dialler                                   acceptor
@@ -24,13 +24,13 @@
 //! ```
 //!
 //! A `hello` has at most 1,024 bytes, and its dialler may have no second stream before the `welcome`. The dialler has five
-//! seconds in all from its first packet to being identified; the acceptor may let it wait, or refuse it with [`Code::Busy`]
-//! in words or by closing the link, which says the same. A link over which nothing is asked may be closed with [`Code::Busy`]
+//! seconds in all from its first packet to being identified; the acceptor may let it wait, or refuse it with [`PeerErrorCode::Busy`]
+//! in words or by closing the link, which says the same. A link over which nothing is asked may be closed with [`PeerErrorCode::Busy`]
 //! when others need its place. A frame that has begun is whole within ten seconds.
 //!
-//! An `error` to a `hello` says with its code whether the dialler may hope: [`Code::Unauthorised`] means "never" (the dialler is
-//! blocked, or nobody's key is theirs); [`Code::Replaced`] (the acceptor knows another key of that user, and doesn't trust this
-//! one yet) and all others mean "not now". A link is closed with [`Code::Replaced`] when its key is no longer that of its user.
+//! An `error` to a `hello` says with its code whether the dialler may hope: [`PeerErrorCode::Unauthorised`] means "never" (the dialler is
+//! blocked, or nobody's key is theirs); [`PeerErrorCode::Replaced`] (the acceptor knows another key of that user, and doesn't trust this
+//! one yet) and all others mean "not now". A link is closed with [`PeerErrorCode::Replaced`] when its key is no longer that of its user.
 //!
 //! On a stream of `files`, `folders`, `folder_times`, `stat`, `manifest`, `have` and `get`, one request may follow another without waiting; the answers
 //! come in that order, and the opener ends its side when it wants no more. Any of them may be answered by
@@ -38,47 +38,47 @@
 //! of raw bytes resets the stream.
 //!
 //! Groups are sent as they were hashed or not at all. A file may change while it is fetched: at the first group that did, the
-//! `get` is answered by an `error` with [`Code::Stale`], or its stream is reset with it when data went before; groups that are
-//! the same are sent all the same, be it that the file only grew. A `stat` is an `error` with [`Code::Stale`] until the file
+//! `get` is answered by an `error` with [`PeerErrorCode::Stale`], or its stream is reset with it when data went before; groups that are
+//! the same are sent all the same, be it that the file only grew. A `stat` is an `error` with [`PeerErrorCode::Stale`] until the file
 //! is hashed again; whoever asks again hears of the version that was hashed since the first question, even if it isn't the
 //! latest any more. A version that was described can be had after that, too, as long as its bytes are there.
-//! [`Code::Internal`] says in the same places that the file can't be read, which is no change of it; [`Code::Busy`] that it
+//! [`PeerErrorCode::Internal`] says in the same places that the file can't be read, which is no change of it; [`PeerErrorCode::Busy`] that it
 //! can't be opened now.
 //!
 //! A file that its peer is still fetching may be shared as well: its `stat` says `partial`, `have` tells which groups can be
 //! had ([`crate::GroupSet`] is the form of the bits) and grows from one question to the next, a `get` of others is answered by
-//! `error` with [`Code::NotFound`]. Whoever doesn't know the question shares only what is whole.
+//! `error` with [`PeerErrorCode::NotFound`]. Whoever doesn't know the question shares only what is whole.
 //!
-//! A file is asked for by its content, which it may share with others. To a side that lists [`GET_NAMES`] among its
+//! A file is asked for by its content, which it may share with others. To a side that lists [`GET_NAMES_CAPABILITY`] among its
 //! capabilities, `get` says as well by which of its names the file is wanted: that one is looked at first, and is what its
 //! owner is told of. Whether the content can be had doesn't depend on it.
 //!
 //! A file of a list that changed since it was hashed is listed as it was, with `stale`: it is being hashed again, and its `stat` is
-//! an `error` with [`Code::Stale`] until that is done.
+//! an `error` with [`PeerErrorCode::Stale`] until that is done.
 //!
 //! A page of `file_list` may end before it is full, and `next` is then the name that was looked at last. To whoever says
-//! [`EMPTY_PAGES`] it may have no files at all: what is shared is gone from the disk there, and there is more behind it.
+//! [`EMPTY_PAGES_CAPABILITY`] it may have no files at all: what is shared is gone from the disk there, and there is more behind it.
 //!
-//! To whoever says [`ZEROS`] in its `hello` or `welcome`, `manifest` tells which groups hold nothing but zeros, as half-open
+//! To whoever says [`ZEROS_CAPABILITY`] in its `hello` or `welcome`, `manifest` tells which groups hold nothing but zeros, as half-open
 //! ranges in order ([`crate::ZeroRuns`]), and `stat` and `file_list` how many bytes these are. The receiver checks the claim
-//! against the manifest ([`Layout::zero_value`]) and needs not `get` those groups, nor store them. A group that was claimed
+//! against the manifest ([`GroupLayout::zero_chaining_value`]) and needs not `get` those groups, nor store them. A group that was claimed
 //! and doesn't have the value of zeros is a lie like any other.
 //!
-//! To whoever says [`OWNER_ONLY`], `stat` and `file_list` tell by `owner_only` that nobody but its owner may read a file on
+//! To whoever says [`OWNER_ONLY_CAPABILITY`], `stat` and `file_list` tell by `owner_only` that nobody but its owner may read a file on
 //! that machine. The receiver makes it so for the file that it writes, from its first byte on.
 //!
 //! An entry of a list that its reader can't take for what it should be, such as a name that is none, stands for itself: the
 //! others of that page are taken all the same.
 //!
-//! A side that lists [`RAW_NAMES`] among its capabilities gives files whose own names can't travel stand-ins for names
-//! ([`crate::names::stand_in`]), and its reader writes such a file under the bytes that the stand-in stands for, where its
+//! A side that lists [`RAW_NAMES_CAPABILITY`] among its capabilities gives files whose own names can't travel stand-ins for names
+//! ([`crate::names::name_encoding`]), and its reader writes such a file under the bytes that the stand-in stands for, where its
 //! file system takes them. To a reader that doesn't know them they are names like all others. The names of a side that
 //! doesn't list it are taken as they are, whatever they look like.
 //!
 //! `ack` is sent after the message was stored. A message may come twice (its sender didn't see the ack); its id tells.
 //! Messages may follow each other without waiting for acks. A sender begins every stream with the oldest message that
 //! was not acked and leaves none out, so that whatever becomes of streams and links, what is new to the receiver comes in
-//! its author's order. `refused` with [`Code::Busy`], [`Code::Internal`] or [`Code::ShuttingDown`] means "not now": the
+//! its author's order. `refused` with [`PeerErrorCode::Busy`], [`PeerErrorCode::Internal`] or [`PeerErrorCode::ShuttingDown`] means "not now": the
 //! receiver takes nothing more from that stream, and the sender begins again later; any other code means "never".
 //!
 //! `offer {name, size, hash}` beside a message's text says that the receiver may `get` that file: it is in the answers
@@ -86,7 +86,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{ContentHash, Layout};
+use crate::content::{ContentHash, GroupLayout};
 use crate::hex::hex_text;
 use crate::names::{FileName, UserName};
 use crate::untrusted_text::UntrustedText;
@@ -95,24 +95,24 @@ use crate::untrusted_text::UntrustedText;
 pub const ALPN: &[u8] = b"vizinho/1";
 
 /// The capability of a side that wants to be told which groups of files are zeros.
-pub const ZEROS: &str = "zeros/1";
+pub const ZEROS_CAPABILITY: &str = "zeros/1";
 
 /// The capability of a side whose names may be stand-ins.
-pub const RAW_NAMES: &str = "raw_names/1";
+pub const RAW_NAMES_CAPABILITY: &str = "raw_names/1";
 
 /// The capability of a side that keeps files from others as their owners do.
-pub const OWNER_ONLY: &str = "owner_only/1";
+pub const OWNER_ONLY_CAPABILITY: &str = "owner_only/1";
 
 /// The capability of a side that reads the name in a `get`.
-pub const GET_NAMES: &str = "get_names/1";
+pub const GET_NAMES_CAPABILITY: &str = "get_names/1";
 
 /// The capability of a side that goes on behind a page of files that has none.
-pub const EMPTY_PAGES: &str = "empty_pages/1";
+pub const EMPTY_PAGES_CAPABILITY: &str = "empty_pages/1";
 
 /// What the opener of a stream says first, and on request streams again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
-pub enum Ask {
+pub enum PeerRequest {
     /// Who calls; on the first stream only.
     Hello(Hello),
     /// From here on the stream carries [`ChatFrame`]s from the opener and [`ChatReply`]s back.
@@ -165,7 +165,7 @@ pub enum Ask {
         hash: ContentHash,
         /// Half-open ranges of group indices, sent in this order.
         ranges: Vec<(u32, u32)>,
-        /// The name by which the other side described it; said to those who know [`GET_NAMES`].
+        /// The name by which the other side described it; said to those who know [`GET_NAMES_CAPABILITY`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<FileName>,
     },
@@ -177,20 +177,20 @@ pub enum Ask {
 /// What comes back on a stream of requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
-pub enum Answer {
+pub enum PeerReply {
     /// The caller is known and may go on.
     Welcome(Hello),
     /// The request can't be answered.
     Error {
         /// Why, for programs.
-        code: Code,
+        code: PeerErrorCode,
         /// Why, for people.
         message: UntrustedText,
     },
     /// A page of what is shared, ordered by name.
     FileList {
         /// The files of this page.
-        files: Vec<Entry<FileStat>>,
+        files: Vec<ListEntry<FileStat>>,
         /// The cursor of the next page, when there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
@@ -198,7 +198,7 @@ pub enum Answer {
     /// A page of empty folders, ordered by name.
     FolderList {
         /// The folders of this page.
-        folders: Vec<Entry<FileName>>,
+        folders: Vec<ListEntry<FileName>>,
         /// The cursor of the next page, when there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
@@ -206,7 +206,7 @@ pub enum Answer {
     /// A page of folders and their times, ordered by name.
     FolderTimes {
         /// The folders of this page.
-        folders: Vec<Entry<FolderTime>>,
+        folders: Vec<ListEntry<FolderTime>>,
         /// The cursor of the next page, when there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
@@ -223,7 +223,7 @@ pub enum Answer {
         group_size: u64,
         /// How many groups.
         groups: u32,
-        /// Half-open ranges of groups that hold nothing but zeros; see [`crate::ZeroRuns::checked`].
+        /// Half-open ranges of groups that hold nothing but zeros; see [`crate::ZeroRuns::from_untrusted`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         zeros: Vec<(u32, u32)>,
     },
@@ -260,11 +260,11 @@ pub struct Hello {
 /// One of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Entry<T> {
+pub enum ListEntry<T> {
     /// What it should be.
-    Fit(T),
+    Valid(T),
     /// Something else.
-    Unfit(serde_json::Value),
+    Invalid(serde_json::Value),
 }
 
 /// A shared file as its owner describes it.
@@ -315,7 +315,7 @@ pub struct FolderTime {
 
 impl FileStat {
     /// A file of which nothing is known but its content: of no time, not executable, whole.
-    pub const fn new(name: FileName, hash: ContentHash, layout: &Layout) -> Self {
+    pub const fn new(name: FileName, hash: ContentHash, layout: &GroupLayout) -> Self {
         Self {
             name,
             size: layout.size(),
@@ -337,14 +337,14 @@ impl FileStat {
     }
 }
 
-impl Answer {
-    /// As it is said to somebody who doesn't know [`OWNER_ONLY`].
+impl PeerReply {
+    /// As it is said to somebody who doesn't know [`OWNER_ONLY_CAPABILITY`].
     #[must_use]
     pub fn without_owner_only(mut self) -> Self {
         match &mut self {
             Self::Stat(stat) => stat.owner_only = false,
             Self::FileList { files, .. } => files.iter_mut().for_each(|file| {
-                if let Entry::Fit(stat) = file {
+                if let ListEntry::Valid(stat) = file {
                     stat.owner_only = false;
                 }
             }),
@@ -353,14 +353,14 @@ impl Answer {
         self
     }
 
-    /// As it is said to somebody who doesn't know [`ZEROS`].
+    /// As it is said to somebody who doesn't know [`ZEROS_CAPABILITY`].
     #[must_use]
     pub fn without_zeros(mut self) -> Self {
         match &mut self {
             Self::Manifest { zeros, .. } => zeros.clear(),
             Self::Stat(stat) => stat.zero_bytes = 0,
             Self::FileList { files, .. } => files.iter_mut().for_each(|file| {
-                if let Entry::Fit(stat) = file {
+                if let ListEntry::Valid(stat) = file {
                     stat.zero_bytes = 0;
                 }
             }),
@@ -370,13 +370,13 @@ impl Answer {
     }
 }
 
-impl<T> Entry<T> {
+impl<T> ListEntry<T> {
     /// What it should be, or what it calls itself, if it does.
-    pub fn checked(self) -> Result<T, UntrustedText> {
+    pub fn into_result(self) -> Result<T, UntrustedText> {
         match self {
-            Self::Fit(entry) => Ok(entry),
-            Self::Unfit(serde_json::Value::String(name)) => Err(name.into()),
-            Self::Unfit(entry) => Err(entry["name"].as_str().unwrap_or_default().into()),
+            Self::Valid(entry) => Ok(entry),
+            Self::Invalid(serde_json::Value::String(name)) => Err(name.into()),
+            Self::Invalid(entry) => Err(entry["name"].as_str().unwrap_or_default().into()),
         }
     }
 }
@@ -418,7 +418,7 @@ pub enum ChatReply {
         /// Which one.
         id: MessageId,
         /// Why, for programs.
-        code: Code,
+        code: PeerErrorCode,
         /// Why, for people.
         message: UntrustedText,
     },
@@ -434,11 +434,11 @@ pub struct ChatMessage {
     pub id: MessageId,
     /// When it was written by the author's clock, milliseconds since 1970.
     pub ts: i64,
-    /// At most [`crate::limits::CHAT_TEXT_BYTES`].
+    /// At most [`crate::limits::MAX_CHAT_TEXT_BYTES`].
     pub text: UntrustedText,
     /// A file that the receiver may get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offer: Option<Offer>,
+    pub offer: Option<FileOffer>,
     /// Reserved for conversations of more than two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<UntrustedText>,
@@ -446,7 +446,7 @@ pub struct ChatMessage {
 
 /// A file that its owner offers to one person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
+pub struct FileOffer {
     /// The name it is offered under.
     pub name: FileName,
     /// Bytes.
@@ -464,7 +464,7 @@ hex_text!(MessageId, 16);
 /// The one namespace of codes between peers: in `error` frames, stream resets and connection closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
-pub enum Code {
+pub enum PeerErrorCode {
     /// Finished, nothing is wrong.
     Done,
     /// The other side broke the protocol.
@@ -491,59 +491,59 @@ pub enum Code {
     Other(u64),
 }
 
-const CODES: [Code; 11] = [
-    Code::Done,
-    Code::Protocol,
-    Code::Unauthorised,
-    Code::NotFound,
-    Code::Stale,
-    Code::Busy,
-    Code::Cancelled,
-    Code::Internal,
-    Code::Limit,
-    Code::ShuttingDown,
-    Code::Replaced,
+const KNOWN_CODES: [PeerErrorCode; 11] = [
+    PeerErrorCode::Done,
+    PeerErrorCode::Protocol,
+    PeerErrorCode::Unauthorised,
+    PeerErrorCode::NotFound,
+    PeerErrorCode::Stale,
+    PeerErrorCode::Busy,
+    PeerErrorCode::Cancelled,
+    PeerErrorCode::Internal,
+    PeerErrorCode::Limit,
+    PeerErrorCode::ShuttingDown,
+    PeerErrorCode::Replaced,
 ];
 
-impl From<u64> for Code {
+impl From<u64> for PeerErrorCode {
     fn from(value: u64) -> Self {
-        usize::try_from(value).ok().and_then(|index| CODES.get(index).copied()).unwrap_or(Self::Other(value))
+        usize::try_from(value).ok().and_then(|index| KNOWN_CODES.get(index).copied()).unwrap_or(Self::Other(value))
     }
 }
 
-impl From<Code> for u64 {
-    fn from(code: Code) -> Self {
+impl From<PeerErrorCode> for u64 {
+    fn from(code: PeerErrorCode) -> Self {
         match code {
-            Code::Done => 0,
-            Code::Protocol => 1,
-            Code::Unauthorised => 2,
-            Code::NotFound => 3,
-            Code::Stale => 4,
-            Code::Busy => 5,
-            Code::Cancelled => 6,
-            Code::Internal => 7,
-            Code::Limit => 8,
-            Code::ShuttingDown => 9,
-            Code::Replaced => 10,
-            Code::Other(value) => value,
+            PeerErrorCode::Done => 0,
+            PeerErrorCode::Protocol => 1,
+            PeerErrorCode::Unauthorised => 2,
+            PeerErrorCode::NotFound => 3,
+            PeerErrorCode::Stale => 4,
+            PeerErrorCode::Busy => 5,
+            PeerErrorCode::Cancelled => 6,
+            PeerErrorCode::Internal => 7,
+            PeerErrorCode::Limit => 8,
+            PeerErrorCode::ShuttingDown => 9,
+            PeerErrorCode::Replaced => 10,
+            PeerErrorCode::Other(value) => value,
         }
     }
 }
 
-impl Code {
+impl PeerErrorCode {
     /// Whether a message that was refused with it may be sent again later.
-    pub const fn is_for_now(self) -> bool {
+    pub const fn is_temporary(self) -> bool {
         matches!(self, Self::Busy | Self::Internal | Self::ShuttingDown)
     }
 }
 
-impl From<Code> for u32 {
-    fn from(code: Code) -> Self {
+impl From<PeerErrorCode> for u32 {
+    fn from(code: PeerErrorCode) -> Self {
         Self::try_from(u64::from(code)).unwrap_or(Self::MAX)
     }
 }
 
-impl std::fmt::Display for Code {
+impl std::fmt::Display for PeerErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Done => "done",

@@ -7,31 +7,31 @@
 //!
 //! | where text goes | what makes it safe |
 //! |---|---|
-//! | a sentence of ours, an error, the log | [`crate::UntrustedText`], [`crate::FileName::shown`] and [`safe_path`] give no other text; what they hold has no other `Display` |
+//! | a sentence of ours, an error, the log | [`crate::UntrustedText`], [`crate::FileName::display`] and [`safe_path`] give no other text; what they hold has no other `Display` |
 //! | a conversation, a list | [`safe_line`], [`safe_block`], before it is broken into rows |
 //! | standard output and standard error | [`safe_styled`], whatever came so far: nothing but colours of ours gets through |
 //! | JSON for programs | [`safe_json`]: escaped, so that it means the same |
 
-mod marks;
+mod combining_marks;
 
 use std::borrow::Cow;
 use std::path::Path;
 
-use self::marks::is_mark;
+use self::combining_marks::is_combining_mark;
 
 /// Longest run of marks that is kept on one character.
-const MARKS_RUN: usize = 4;
+const MAX_MARKS: usize = 4;
 /// Most joiners that are kept in one emoji: those with two people, a heart and a kiss have three.
-const JOINS: usize = 4;
+const MAX_JOINERS: usize = 4;
 
 /// `text` as one line: nothing in it can leave the line or change how its neighbours look.
 pub fn safe_line(text: &str) -> Cow<'_, str> {
-    safe(text, false)
+    sanitize(text, false)
 }
 
 /// `text` with its line breaks and tabs kept; everything else as in [`safe_line`].
 pub fn safe_block(text: &str) -> Cow<'_, str> {
-    safe(text, true)
+    sanitize(text, true)
 }
 
 /// `path` as one line, as [`safe_line`]; bytes that aren't UTF-8 are shown as U+FFFD.
@@ -88,32 +88,32 @@ pub fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn safe(text: &str, keep_breaks: bool) -> Cow<'_, str> {
+fn sanitize(text: &str, keep_breaks: bool) -> Cow<'_, str> {
     if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
-    let mut before = Before::default();
+    let mut before = JoinContext::default();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let next = chars.peek().copied().unwrap_or(' ');
-        let marks = if is_mark(c) { before.marks + 1 } else { 0 };
+        let marks = if is_combining_mark(c) { before.marks + 1 } else { 0 };
         match c {
             '\n' | '\t' if keep_breaks => out.push(c),
-            '\u{0}'..='\u{1f}' => push_picture(&mut out, 0x2400 + u32::from(c)),
+            '\u{0}'..='\u{1f}' => push_control_picture(&mut out, 0x2400 + u32::from(c)),
             '\u{7f}' => out.push('\u{2421}'),
-            NON_JOINER | JOINER if before.may_join(c, next) => out.push(c),
-            TEXT_STYLE | EMOJI_STYLE if marks <= MARKS_RUN && before.may_be_styled(next) => out.push(c),
+            NON_JOINER | JOINER if before.can_join(c, next) => out.push(c),
+            TEXT_STYLE | EMOJI_STYLE if marks <= MAX_MARKS && before.can_be_styled(next) => out.push(c),
             _ if is_invisible(c) || is_bidi_control(c) => {
                 push_code(&mut out, c);
-                before = Before::default();
+                before = JoinContext::default();
                 continue;
             }
             // What is left out changes nothing for what follows it.
-            _ if marks > MARKS_RUN => continue,
+            _ if marks > MAX_MARKS => continue,
             _ => out.push(c),
         }
-        before.go_on(c, marks);
+        before.advance(c, marks);
     }
     Cow::Owned(out)
 }
@@ -126,8 +126,8 @@ const KEYCAP: char = '\u{20e3}';
 
 /// What stands before a character, as far as that decides whether it means anything there.
 #[derive(Debug, Default, Clone, Copy)]
-struct Before {
-    last: Kind,
+struct JoinContext {
+    last: CharClass,
     /// Marks on the last character that is none.
     marks: usize,
     /// Joiners in the emoji that goes on.
@@ -136,7 +136,7 @@ struct Before {
 
 /// What a character is to the invisible one behind it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CharClass {
     #[default]
     Other,
     /// Part of an emoji, or one.
@@ -150,36 +150,38 @@ enum Kind {
     Joiner,
 }
 
-impl Before {
+impl JoinContext {
     /// Whether a joiner between this and `next` means anything.
-    const fn may_join(self, joiner: char, next: char) -> bool {
+    const fn can_join(self, joiner: char, next: char) -> bool {
         match self.last {
-            Kind::Pictograph | Kind::Styled => joiner == JOINER && is_pictograph(next) && self.joins < JOINS,
-            Kind::Joining => is_joining(next),
-            Kind::Other | Kind::Key | Kind::Joiner => false,
+            CharClass::Pictograph | CharClass::Styled => {
+                joiner == JOINER && is_pictograph(next) && self.joins < MAX_JOINERS
+            }
+            CharClass::Joining => is_joining(next),
+            CharClass::Other | CharClass::Key | CharClass::Joiner => false,
         }
     }
 
     /// Whether a choice of style behind this means anything.
-    const fn may_be_styled(self, next: char) -> bool {
-        matches!(self.last, Kind::Pictograph) || (matches!(self.last, Kind::Key) && next == KEYCAP)
+    const fn can_be_styled(self, next: char) -> bool {
+        matches!(self.last, CharClass::Pictograph) || (matches!(self.last, CharClass::Key) && next == KEYCAP)
     }
 
     /// `c` was looked at, the so-manieth mark.
-    fn go_on(&mut self, c: char, marks: usize) {
+    fn advance(&mut self, c: char, marks: usize) {
         let is_tone = matches!(c, '\u{1f3fb}'..='\u{1f3ff}');
         let kind = match c {
-            JOINER | NON_JOINER => Kind::Joiner,
-            TEXT_STYLE | EMOJI_STYLE => Kind::Styled,
-            '0'..='9' | '#' | '*' => Kind::Key,
-            _ if is_pictograph(c) => Kind::Pictograph,
-            _ if is_joining(c) => Kind::Joining,
-            _ => Kind::Other,
+            JOINER | NON_JOINER => CharClass::Joiner,
+            TEXT_STYLE | EMOJI_STYLE => CharClass::Styled,
+            '0'..='9' | '#' | '*' => CharClass::Key,
+            _ if is_pictograph(c) => CharClass::Pictograph,
+            _ if is_joining(c) => CharClass::Joining,
+            _ => CharClass::Other,
         };
         self.joins = match kind {
-            Kind::Joiner => self.joins + 1,
-            Kind::Pictograph if is_tone || self.last == Kind::Joiner => self.joins,
-            Kind::Styled => self.joins,
+            CharClass::Joiner => self.joins + 1,
+            CharClass::Pictograph if is_tone || self.last == CharClass::Joiner => self.joins,
+            CharClass::Styled => self.joins,
             _ => 0,
         };
         (self.last, self.marks) = (kind, marks);
@@ -204,7 +206,7 @@ const fn is_joining(c: char) -> bool {
     is_in_script && !is_invisible(c)
 }
 
-fn push_picture(out: &mut String, code: u32) {
+fn push_control_picture(out: &mut String, code: u32) {
     out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
 }
 
@@ -276,7 +278,7 @@ mod tests {
     fn combining_towers_are_cut() {
         for mark in ['\u{300}', '\u{e47}', '\u{5b0}', '\u{94d}', '\u{20dd}', '\u{1161}', '\u{1f3fd}', '\u{10a0f}'] {
             let tower = format!("a{}", mark.to_string().repeat(3000));
-            assert_eq!(safe_line(&tower).chars().count(), 1 + MARKS_RUN, "{mark:?}");
+            assert_eq!(safe_line(&tower).chars().count(), 1 + MAX_MARKS, "{mark:?}");
         }
     }
 
@@ -306,7 +308,7 @@ mod tests {
         for part in ["👩", "👩🏽", "❤\u{fe0f}"] {
             let endless = vec![part; 500].join("\u{200d}");
             let shown = safe_line(&endless);
-            assert_eq!(shown.matches('\u{200d}').count(), 500 / (JOINS + 1) * JOINS, "{part}");
+            assert_eq!(shown.matches('\u{200d}').count(), 500 / (MAX_JOINERS + 1) * MAX_JOINERS, "{part}");
         }
     }
 
@@ -396,8 +398,8 @@ mod tests {
             }
             let hidden = |c: &char| matches!(*c, JOINER | NON_JOINER | '\u{fe01}');
             prop_assert!(!chars.first().is_some_and(hidden) && !chars.last().is_some_and(hidden), "{line:?}");
-            for run in chars.windows(MARKS_RUN + 1) {
-                prop_assert!(!run.iter().all(|c| is_mark(*c)), "{line:?}");
+            for run in chars.windows(MAX_MARKS + 1) {
+                prop_assert!(!run.iter().all(|c| is_combining_mark(*c)), "{line:?}");
             }
         }
     }

@@ -61,7 +61,7 @@
 //! | `RESUME` | port?, addresses\[\]?, instance?, yields?, features\[\]? | over TLS: logs in by the bound certificate; without port only authenticates | user, token, ttl_s, observed_ip, features\[\], elsewhere? |
 //! | `HEARTBEAT` | user?, token? | renews the lease of this connection's user, or of `user` where the connection may speak for it | ttl_s |
 //! | `WHOIS` | user, fingerprint, or like; features\[\]? | the binding; with `like`, of the only user whose name differs from it in the case of its letters at most, `bad_request` when it may be one of several (feature `similar_names`); over TLS with a bound certificate; an account without a binding is `not_found` to those who don't list `keyless_users` | user, fingerprint?, online |
-//! | `FIND` | hash or name (words, [`Words`], accents and normal forms apart); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
+//! | `FIND` | hash or name (words, [`SearchWords`], accents and normal forms apart); limit?, cursor? | who shares such files, ordered by user and name; over TLS with a bound certificate | files\[{user, name, size, hash}\], next? |
 //! | `SUBSCRIBE` | since?, features\[\]? | events on this connection from here on; over TLS with a bound certificate | seq, features\[\] |
 //! | `PASSWD` | user, password, new_password | changes the password; the user's other sessions are over | |
 //! | `FORWARDED` | for | from a door: the connection is that person's from here on, see [below](#doors); over TLS with the door's certificate, before anybody logs in on the connection | |
@@ -139,7 +139,7 @@
 //! # Replies
 //!
 //! `{"status": "ok"|"error", "code": "...", "message": "...", ...}`: all three always, `code` is `"ok"` or an
-//! [`ErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`; `not_logged_in`
+//! [`TrackerErrorCode`], `message` is for people. `rate_limited` and `busy` carry `retry_after_ms`; `not_logged_in`
 //! carries `moved_for_s` where another key took the place of the one shown, so many seconds ago. A long request for which
 //! there is no memory is answered with `busy` before all of it has come, without its `id`; the rest of it is skipped.
 //!
@@ -236,7 +236,7 @@
 mod dialect;
 mod event;
 mod feature;
-mod find;
+mod file_search;
 mod reply;
 mod request;
 
@@ -245,24 +245,28 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use dialect::{Dialect, encode_cmd_error, encode_cmd_names, encode_cmd_ok};
-pub use event::{Event, EventKind};
-pub use feature::{Feature, Features};
-pub use find::{Find, FindCursor, FindReply, FoundFile, Wanted, Words, push_folded, push_lower, words_in, words_of};
+pub use event::{TrackerEvent, TrackerEventKind};
+pub use feature::{Feature, FeatureSet};
+pub use file_search::{
+    FindCriterion, FindCursor, FindReply, FindRequest, FoundFile, SearchWords, push_folded, push_lower, search_words,
+    segment_words,
+};
 pub use reply::{
-    CountReply, Empty, HeartbeatReply, LoginReply, PeerEntry, Peers, PresentElsewhere, ReplyError, SubscribeReply,
-    WhoisReply, encode_error, encode_ok, features_in, parse_reply,
+    EmptyReply, HeartbeatReply, ListPeersReply, ListedPeer, LoginReply, OtherInstance, RegisterFilesReply, ReplyError,
+    SubscribeReply, WhoisReply, encode_error, encode_ok, parse_features, parse_reply,
 };
 pub use request::{
-    Credentials, FilesMode, ListPeers, Parsed, Password, PersonText, Presence, Proof, Refusal, RegisterFiles,
-    RejectedFiles, Request, SharedFile, UnusableName, Whois, parse_object, parse_request, seeming_dialect,
+    AnnouncedPresence, Credentials, FilesMode, ForwardedPerson, ListPeersRequest, ParsedRequest, Password,
+    RegisterFilesRequest, RejectedFiles, SharedFile, SpeakerProof, TrackerRefusal, TrackerRequest, UnusableName,
+    WhoisRequest, guess_dialect, parse_object, parse_request,
 };
 
-use crate::limits::HASH_TEXT_CHARS;
+use crate::limits::MAX_HASH_TEXT_CHARS;
 
 /// The one namespace of codes on the tracker's wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
+pub enum TrackerErrorCode {
     /// Not JSON, or not an object.
     BadJson,
     /// A field is missing or wrong.
@@ -300,7 +304,7 @@ pub enum ErrorCode {
     Unknown,
 }
 
-impl ErrorCode {
+impl TrackerErrorCode {
     /// The code as it stands on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -325,7 +329,7 @@ impl ErrorCode {
     }
 }
 
-impl fmt::Display for ErrorCode {
+impl fmt::Display for TrackerErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -336,9 +340,9 @@ impl fmt::Display for ErrorCode {
 pub struct HashText(Box<str>);
 
 impl HashText {
-    /// Takes any text of at most [`HASH_TEXT_CHARS`] characters, none of them a control.
+    /// Takes any text of at most [`MAX_HASH_TEXT_CHARS`] characters, none of them a control.
     pub fn new(text: &str) -> Option<Self> {
-        let fits = text.chars().count() <= HASH_TEXT_CHARS && !text.chars().any(char::is_control);
+        let fits = text.chars().count() <= MAX_HASH_TEXT_CHARS && !text.chars().any(char::is_control);
         fits.then(|| Self(text.into()))
     }
 
@@ -365,9 +369,9 @@ impl From<crate::ContentHash> for HashText {
 ///
 /// Its `Debug` form is the token itself: keep it out of logs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token([u8; 32]);
+pub struct SessionToken([u8; 32]);
 
-crate::hex::hex_text!(Token, 32);
+crate::hex::hex_text!(SessionToken, 32);
 
 /// A number that tells one process of a peer from another with the same key, made anew whenever one starts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

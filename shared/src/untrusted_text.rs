@@ -32,12 +32,12 @@ impl UntrustedText {
     }
 
     /// Returns the text as one line, whole.
-    pub fn line(&self) -> Cow<'_, str> {
+    pub fn safe_line(&self) -> Cow<'_, str> {
         safe_line(&self.0)
     }
 
     /// Returns the text with its line breaks and tabs, whole.
-    pub fn block(&self) -> Cow<'_, str> {
+    pub fn safe_block(&self) -> Cow<'_, str> {
         safe_block(&self.0)
     }
 
@@ -103,7 +103,7 @@ mod tests {
         let words = UntrustedText::from("no\nerror: the key of carol changed\r\u{1b}[2K");
         assert_eq!(format!("bob refused it: {words}"), "bob refused it: no␊error: the key of carol changed␍␛[2K");
         assert!(!format!("{words:?}").contains(['\n', '\r', '\u{1b}']));
-        assert_eq!(words.block(), "no\nerror: the key of carol changed␍␛[2K");
+        assert_eq!(words.safe_block(), "no\nerror: the key of carol changed␍␛[2K");
         assert_eq!(words.as_received(), "no\nerror: the key of carol changed\r\u{1b}[2K");
     }
 
@@ -111,7 +111,7 @@ mod tests {
     fn a_long_text_is_cut_within_a_sentence_and_nowhere_else() {
         let long = UntrustedText::from("é".repeat(60_000));
         assert_eq!(long.to_string().chars().count(), QUOTED_CHARS + 1);
-        assert_eq!(long.line().chars().count(), 60_000);
+        assert_eq!(long.safe_line().chars().count(), 60_000);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         #[test]
         fn no_way_to_print_it_leaves_the_line(text: String) {
             let text = UntrustedText::from(text);
-            for printed in [text.to_string(), format!("{text:?}"), text.line().into_owned()] {
+            for printed in [text.to_string(), format!("{text:?}"), text.safe_line().into_owned()] {
                 prop_assert!(!printed.chars().any(|c| c.is_control() || is_bidi_control(c)), "{printed:?}");
             }
         }

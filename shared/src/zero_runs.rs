@@ -3,17 +3,17 @@
 //! Nobody needs to send or store them: their chaining values follow from their places ([`Layout::zero_value`]), so whoever
 //! has the manifest checks such a claim without a byte of the file.
 
-use crate::content::Layout;
-use crate::limits::ZERO_RUNS;
+use crate::content::GroupLayout;
+use crate::limits::MAX_ZERO_RUNS;
 
 /// Groups of one file that are zeros throughout, as half-open ranges: in order, apart from each other, none empty, at most
-/// [`ZERO_RUNS`].
+/// [`MAX_ZERO_RUNS`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ZeroRuns(Vec<(u32, u32)>);
 
 impl ZeroRuns {
-    /// The runs of `groups`, which come in order. Of more than [`ZERO_RUNS`], the longest.
-    pub fn of(groups: impl IntoIterator<Item = u32>) -> Self {
+    /// The runs of `groups`, which come in order. Of more than [`MAX_ZERO_RUNS`], the longest.
+    pub fn from_groups(groups: impl IntoIterator<Item = u32>) -> Self {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for group in groups {
             match runs.last_mut() {
@@ -21,33 +21,33 @@ impl ZeroRuns {
                 _ => runs.push((group, group.saturating_add(1))),
             }
         }
-        if runs.len() > ZERO_RUNS {
+        if runs.len() > MAX_ZERO_RUNS {
             runs.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
-            runs.truncate(ZERO_RUNS);
+            runs.truncate(MAX_ZERO_RUNS);
             runs.sort_unstable();
         }
         Self(runs)
     }
 
     /// Checks ranges that somebody claims of a file of this layout.
-    pub fn checked(layout: &Layout, runs: Vec<(u32, u32)>) -> Option<Self> {
+    pub fn from_untrusted(layout: &GroupLayout, runs: Vec<(u32, u32)>) -> Option<Self> {
         let mut free = 0;
-        let fits = runs.len() <= ZERO_RUNS
+        let fits = runs.len() <= MAX_ZERO_RUNS
             && runs.iter().enumerate().all(|(no, (start, end))| {
                 let apart = no == 0 || *start > free;
                 free = *end;
                 apart && start < end
             })
-            && free <= layout.groups();
+            && free <= layout.group_count();
         fits.then_some(Self(runs))
     }
 
     /// Reads what [`ZeroRuns::to_bytes`] wrote; `None` for anything else.
-    pub fn from_bytes(layout: &Layout, bytes: &[u8]) -> Option<Self> {
+    pub fn from_bytes(layout: &GroupLayout, bytes: &[u8]) -> Option<Self> {
         let (runs, rest) = bytes.as_chunks::<8>();
         let number = |[a, b, c, d]: [u8; 4]| u32::from_le_bytes([a, b, c, d]);
         let run = |[a, b, c, d, e, f, g, h]: &[u8; 8]| (number([*a, *b, *c, *d]), number([*e, *f, *g, *h]));
-        rest.is_empty().then(|| runs.iter().map(run).collect()).and_then(|runs| Self::checked(layout, runs))
+        rest.is_empty().then(|| runs.iter().map(run).collect()).and_then(|runs| Self::from_untrusted(layout, runs))
     }
 
     /// 8 bytes a run, start and end, little-endian.
@@ -77,8 +77,8 @@ impl ZeroRuns {
     }
 
     /// Bytes of the file in these groups.
-    pub fn bytes(&self, layout: &Layout) -> u64 {
-        self.0.iter().map(|(start, end)| layout.len_of_range(*start, *end)).fold(0, u64::saturating_add)
+    pub fn byte_len(&self, layout: &GroupLayout) -> u64 {
+        self.0.iter().map(|(start, end)| layout.range_len(*start, *end)).fold(0, u64::saturating_add)
     }
 }
 
@@ -91,34 +91,35 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let layout = Layout::of(10 << 20).unwrap();
-        let zeros = ZeroRuns::of([1, 2, 3, 9]);
+        let layout = GroupLayout::of(10 << 20).unwrap();
+        let zeros = ZeroRuns::from_groups([1, 2, 3, 9]);
         assert_eq!(zeros.runs(), [(1, 4), (9, 10)]);
         assert_eq!(zeros.to_bytes(), [1, 0, 0, 0, 4, 0, 0, 0, 9, 0, 0, 0, 10, 0, 0, 0]);
-        assert_eq!(zeros.bytes(&layout), 4 << 20);
-        let last = Layout::of((9 << 20) + 5).unwrap();
-        assert_eq!(zeros.bytes(&last), (3 << 20) + 5);
+        assert_eq!(zeros.byte_len(&layout), 4 << 20);
+        let last = GroupLayout::of((9 << 20) + 5).unwrap();
+        assert_eq!(zeros.byte_len(&last), (3 << 20) + 5);
     }
 
     #[test]
     fn what_can_not_be_of_that_file_is_refused() {
-        let layout = Layout::of(10 << 20).unwrap();
-        let checked = |runs: &[(u32, u32)]| ZeroRuns::checked(&layout, runs.to_vec());
+        let layout = GroupLayout::of(10 << 20).unwrap();
+        let checked = |runs: &[(u32, u32)]| ZeroRuns::from_untrusted(&layout, runs.to_vec());
         assert!(checked(&[]).is_some_and(|none| none.is_empty()));
         assert!(checked(&[(0, 1), (2, 10)]).is_some());
         for wrong in [&[(0, 11)][..], &[(3, 3)], &[(4, 3)], &[(2, 3), (0, 1)], &[(0, 2), (2, 3)], &[(0, 2), (1, 3)]] {
             assert_eq!(checked(wrong), None, "{wrong:?}");
         }
-        let large = Layout::of(32_768 << 20).unwrap();
-        let many: Vec<(u32, u32)> = (0..=u32::try_from(ZERO_RUNS).unwrap()).map(|no| (no * 3, no * 3 + 1)).collect();
-        assert_eq!(ZeroRuns::checked(&large, many), None, "more than a frame holds");
+        let large = GroupLayout::of(32_768 << 20).unwrap();
+        let many: Vec<(u32, u32)> =
+            (0..=u32::try_from(MAX_ZERO_RUNS).unwrap()).map(|no| (no * 3, no * 3 + 1)).collect();
+        assert_eq!(ZeroRuns::from_untrusted(&large, many), None, "more than a frame holds");
     }
 
     #[test]
     fn of_very_many_runs_the_longest_are_kept() {
         let long = 30_000..30_100;
-        let zeros = ZeroRuns::of((0..29_000).step_by(2).chain(long));
-        assert_eq!(zeros.runs().len(), ZERO_RUNS);
+        let zeros = ZeroRuns::from_groups((0..29_000).step_by(2).chain(long));
+        assert_eq!(zeros.runs().len(), MAX_ZERO_RUNS);
         assert_eq!(zeros.runs().last(), Some(&(30_000, 30_100)));
         assert!(zeros.runs().is_sorted());
     }
@@ -126,34 +127,34 @@ mod tests {
     #[test]
     fn the_values_of_zeros_are_those_of_zeros_that_were_read() {
         let bytes = vec![0; (3 << 20) + 70_000];
-        let layout = Layout::of(bytes.len() as u64).unwrap();
+        let layout = GroupLayout::of(bytes.len() as u64).unwrap();
         let groups = bytes.chunks(1 << 20);
-        let values: Vec<_> = (0..).zip(groups).map(|(group, bytes)| layout.value_of(group, bytes)).collect();
-        let zeros: Vec<_> = (0..layout.groups()).map(|group| layout.zero_value(group)).collect();
+        let values: Vec<_> = (0..).zip(groups).map(|(group, bytes)| layout.chaining_value(group, bytes)).collect();
+        let zeros: Vec<_> = (0..layout.group_count()).map(|group| layout.zero_chaining_value(group)).collect();
         assert_eq!(zeros, values);
         assert_ne!(zeros[0], zeros[1], "the place is part of the value");
-        assert_eq!(Manifest::new(zeros).fold(), crate::ContentHash::of(&bytes));
-        assert_eq!(Layout::of(0).unwrap().zero_value(0), *crate::ContentHash::of(&[]).as_bytes());
+        assert_eq!(Manifest::new(zeros).content_hash(), crate::ContentHash::of(&bytes));
+        assert_eq!(GroupLayout::of(0).unwrap().zero_chaining_value(0), *crate::ContentHash::of(&[]).as_bytes());
     }
 
     proptest! {
         #[test]
         fn runs_round_trip(groups in proptest::collection::btree_set(0_u32..300, 0..60)) {
-            let layout = Layout::of(300 << 20).unwrap();
-            let zeros = ZeroRuns::of(groups.iter().copied());
+            let layout = GroupLayout::of(300 << 20).unwrap();
+            let zeros = ZeroRuns::from_groups(groups.iter().copied());
             prop_assert_eq!(zeros.groups().collect::<Vec<_>>(), groups.iter().copied().collect::<Vec<_>>());
             for group in 0..310 {
                 prop_assert_eq!(zeros.contains(group), groups.contains(&group));
             }
             prop_assert_eq!(ZeroRuns::from_bytes(&layout, &zeros.to_bytes()), Some(zeros.clone()));
-            prop_assert_eq!(ZeroRuns::checked(&layout, zeros.runs().to_vec()), Some(zeros));
+            prop_assert_eq!(ZeroRuns::from_untrusted(&layout, zeros.runs().to_vec()), Some(zeros));
         }
 
         #[test]
         fn mutated_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let layout = Layout::of(300 << 20).unwrap();
+            let layout = GroupLayout::of(300 << 20).unwrap();
             if let Some(zeros) = ZeroRuns::from_bytes(&layout, &bytes) {
-                prop_assert!(zeros.groups().all(|group| group < layout.groups()));
+                prop_assert!(zeros.groups().all(|group| group < layout.group_count()));
             }
         }
     }

@@ -17,15 +17,15 @@ fn main() {
 /// The tracker's protocol as it comes from a client that waits for no reply.
 mod json_scanner {
     use super::*;
-    use shared::json_scanner::Objects;
-    use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_DEPTH};
+    use shared::json_scanner::JsonScanner;
+    use shared::limits::{MAX_REQUEST_BYTES_AFTER_LOGIN, MAX_REQUEST_DEPTH};
 
     const REQUESTS: usize = 10_000;
     const REQUEST: &str =
         "{\"action\":\"LIST_PEERS\",\"user\":\"alice\",\"name\":\"a \\\"quoted\\\" name\",\"limit\":100}\n";
 
     fn scan(stream: &[u8], read: usize) -> usize {
-        let mut objects = Objects::new(REQUEST_BYTES_AFTER_LOGIN, REQUEST_DEPTH);
+        let mut objects = JsonScanner::new(MAX_REQUEST_BYTES_AFTER_LOGIN, MAX_REQUEST_DEPTH);
         let mut found = 0;
         for part in stream.chunks(read) {
             objects.extend(part);
@@ -55,13 +55,13 @@ mod json_scanner {
 /// What peers say to each other, cut where no frame ends.
 mod frames {
     use super::*;
-    use shared::frame::{Decoder, encode};
+    use shared::frame::{FrameDecoder, encode};
     use shared::peer::{ChatFrame, ChatMessage, MessageId};
 
     const FRAMES: usize = 10_000;
 
     fn decode(stream: &[u8], read: usize) -> usize {
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         let mut found = 0;
         for part in stream.chunks(read) {
             decoder.extend(part);
@@ -88,21 +88,22 @@ mod frames {
 /// What proves that a byte is right.
 mod content {
     use super::*;
-    use shared::content::{Layout, Manifest};
-    use shared::limits::{GROUP_BYTES_MIN, GROUPS_PER_FILE};
+    use shared::content::{GroupLayout, Manifest};
+    use shared::limits::{MAX_GROUPS_PER_FILE, MIN_GROUP_BYTES};
 
     #[divan::bench]
     fn manifest_fold(bencher: Bencher<'_, '_>) {
-        let values = (0..u32::try_from(GROUPS_PER_FILE).unwrap()).map(|group| [group.to_le_bytes()[0]; 32]).collect();
+        let values =
+            (0..u32::try_from(MAX_GROUPS_PER_FILE).unwrap()).map(|group| [group.to_le_bytes()[0]; 32]).collect();
         let manifest = Manifest::new(values);
-        bencher.counter(ItemsCount::new(GROUPS_PER_FILE)).bench(|| divan::black_box(&manifest).fold());
+        bencher.counter(ItemsCount::new(MAX_GROUPS_PER_FILE)).bench(|| divan::black_box(&manifest).content_hash());
     }
 
     #[divan::bench]
     fn group_value(bencher: Bencher<'_, '_>) {
-        let layout = Layout::of(1 << 30).unwrap();
-        let group = vec![0x5a; usize::try_from(GROUP_BYTES_MIN).unwrap()];
-        bencher.counter(BytesCount::of_slice(&group)).bench(|| layout.value_of(1, divan::black_box(&group)));
+        let layout = GroupLayout::of(1 << 30).unwrap();
+        let group = vec![0x5a; usize::try_from(MIN_GROUP_BYTES).unwrap()];
+        bencher.counter(BytesCount::of_slice(&group)).bench(|| layout.chaining_value(1, divan::black_box(&group)));
     }
 }
 
@@ -111,25 +112,25 @@ mod fetch_plan {
     use std::time::Instant;
 
     use super::*;
-    use peer::engine::fetch::bench::play;
-    use shared::Layout;
+    use peer::engine::fetch::plan_bench::simulate;
+    use shared::GroupLayout;
 
     const MANY: usize = 100_000;
 
     #[divan::bench(args = [1, 4])]
     fn many_small_files(bencher: Bencher<'_, '_>, sources: u32) {
-        let (start, layout) = (Instant::now(), Layout::of(100 << 10).unwrap());
-        let run = || play((0..MANY).map(|_| layout), sources, start);
+        let (start, layout) = (Instant::now(), GroupLayout::of(100 << 10).unwrap());
+        let run = || simulate((0..MANY).map(|_| layout), sources, start);
         assert_eq!(run(), MANY);
         bencher.counter(ItemsCount::new(MANY)).bench(run);
     }
 
     #[divan::bench(args = [1, 4])]
     fn one_large_file(bencher: Bencher<'_, '_>, sources: u32) {
-        let (start, layout) = (Instant::now(), Layout::of(32 << 30).unwrap());
-        let run = || play([layout], sources, start);
-        assert_eq!(run(), usize::try_from(layout.groups()).unwrap());
-        bencher.counter(ItemsCount::new(layout.groups())).bench(run);
+        let (start, layout) = (Instant::now(), GroupLayout::of(32 << 30).unwrap());
+        let run = || simulate([layout], sources, start);
+        assert_eq!(run(), usize::try_from(layout.group_count()).unwrap());
+        bencher.counter(ItemsCount::new(layout.group_count())).bench(run);
     }
 }
 
@@ -139,14 +140,14 @@ mod registry {
 
     use super::*;
     use shared::UserName;
-    use shared::limits::FILES_PER_USER;
-    use shared::tracker::{FilesMode, HashText, ListPeers, SharedFile, Token};
-    use tracker::limits::Origin;
-    use tracker::registry::{Arrival, Files, LoginTime, Registry, Rules, View};
+    use shared::limits::MAX_FILES_PER_USER;
+    use shared::tracker::{FilesMode, HashText, ListPeersRequest, SessionToken, SharedFile};
+    use tracker::rate_limits::ClientOrigin;
+    use tracker::registry::{AuthenticatedLogin, FileList, ListView, LoginTime, PresenceRegistry, PresenceRules};
 
     const USERS: u32 = 1_000;
     const FILES_EACH: usize = 20;
-    const RULES: Rules = Rules {
+    const RULES: PresenceRules = PresenceRules {
         lease: Duration::from_secs(90),
         grace: Duration::from_secs(10),
         legacy_lease: Duration::from_secs(3600),
@@ -158,13 +159,22 @@ mod registry {
         format!("user{number}").parse().unwrap()
     }
 
-    fn log_in(registry: &mut Registry, number: u32) {
+    fn log_in(registry: &mut PresenceRegistry, number: u32) {
         let mut token = [0; 32];
         token[..4].copy_from_slice(&number.to_be_bytes());
         let ip = [10, 0, 0, 1].into();
-        let token = Token::from_bytes(token);
+        let token = SessionToken::from_bytes(token);
         let (user, addresses, at) = (user(number), Vec::new(), LoginTime::at_unix_ms(0));
-        let arrival = Arrival { user, ip, from: Origin::of(ip), port: Some(4000), addresses, token, binding: None, at };
+        let arrival = AuthenticatedLogin {
+            user,
+            ip,
+            from: ClientOrigin::of(ip),
+            port: Some(4000),
+            addresses,
+            token,
+            binding: None,
+            at,
+        };
         registry.login(arrival, Instant::now()).unwrap();
     }
 
@@ -177,11 +187,11 @@ mod registry {
         (0..count).map(file).collect()
     }
 
-    fn with_everybody() -> Registry {
-        let mut registry = Registry::new(RULES, 0);
+    fn with_everybody() -> PresenceRegistry {
+        let mut registry = PresenceRegistry::new(RULES, 0);
         for number in 0..USERS {
             log_in(&mut registry, number);
-            let files = Files::from_list(shared_files(FILES_EACH));
+            let files = FileList::from_list(shared_files(FILES_EACH));
             registry.set_files(&user(number), FilesMode::Replace, &files).unwrap();
         }
         registry
@@ -189,11 +199,11 @@ mod registry {
 
     #[divan::bench]
     fn register_files(bencher: Bencher<'_, '_>) {
-        let list = shared_files(FILES_PER_USER);
-        let mut registry = Registry::new(RULES, 0);
+        let list = shared_files(MAX_FILES_PER_USER);
+        let mut registry = PresenceRegistry::new(RULES, 0);
         log_in(&mut registry, 0);
-        bencher.counter(ItemsCount::new(FILES_PER_USER)).with_inputs(|| list.clone()).bench_local_values(|list| {
-            let files = Files::from_list(list);
+        bencher.counter(ItemsCount::new(MAX_FILES_PER_USER)).with_inputs(|| list.clone()).bench_local_values(|list| {
+            let files = FileList::from_list(list);
             registry.set_files(&user(0), FilesMode::Replace, &files).unwrap()
         });
     }
@@ -201,21 +211,24 @@ mod registry {
     #[divan::bench]
     fn list_after_a_change(bencher: Bencher<'_, '_>) {
         let mut registry = with_everybody();
-        let mut files = [shared_files(1), shared_files(FILES_EACH)].map(Files::from_list).into_iter().cycle();
+        let mut files = [shared_files(1), shared_files(FILES_EACH)].map(FileList::from_list).into_iter().cycle();
         bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
             registry.set_files(&user(500), FilesMode::Replace, &files.next().unwrap()).unwrap();
-            registry.plain_list(Origin::of([10, 0, 0, 2].into()))
+            registry.plain_list(ClientOrigin::of([10, 0, 0, 2].into()))
         });
     }
 
     #[divan::bench]
     fn list_by_pages(bencher: Bencher<'_, '_>) {
         let mut registry = with_everybody();
-        let wanted = ListPeers { name: Some("photos/2024/img_000019.jpg".parse().unwrap()), ..ListPeers::default() };
+        let wanted = ListPeersRequest {
+            name: Some("photos/2024/img_000019.jpg".parse().unwrap()),
+            ..ListPeersRequest::default()
+        };
         bencher.counter(ItemsCount::new(USERS)).bench_local(|| {
-            let mut page = registry.page(View::Full, Origin::of([10, 0, 0, 2].into()));
+            let mut page = registry.page(ListView::Full, ClientOrigin::of([10, 0, 0, 2].into()));
             while registry.add_to_page(&wanted, &mut page) {}
-            page.end()
+            page.finish()
         });
     }
 

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use shared::frame::Decoder;
+use shared::frame::FrameDecoder;
 use tests::files::{self, assert_same};
 use tests::hostile::{Caller, Session};
 use tests::transcript::{Transcript, without};
@@ -127,7 +127,7 @@ fn events_are_told_as_before() {
 
 /// The answer's JSON, and the raw bytes behind it as text.
 fn parts(bytes: &[u8]) -> Value {
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     decoder.extend(bytes);
     let header: Value = decoder.next_frame().unwrap().expect("an answer");
     let length = 4 + usize::try_from(u32::from_be_bytes(bytes[..4].try_into().unwrap())).unwrap();

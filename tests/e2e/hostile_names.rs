@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use shared::names::stand_in::raw_component;
+use shared::names::name_encoding::decode_component;
 use tests::files::{names_in, noise, write};
 use tests::hostile::{HostilePeer, Offer, Trick};
 use tests::{Invocation, Lab, User};
@@ -202,7 +202,7 @@ fn stand_ins_lead_nowhere_else() {
     alice.fetch("mallory", ["."], &place.here).run().exits(0).is_plain();
     assert_eq!(outside(), before);
     for name in names {
-        let on_disk = name.split('/').map(|one| raw_component(one).into_owned()).collect::<Vec<_>>().join(&b'/');
+        let on_disk = name.split('/').map(|one| decode_component(one).into_owned()).collect::<Vec<_>>().join(&b'/');
         let path = place.here.join(OsStr::from_bytes(&on_disk));
         assert!(path.is_file(), "{name}: {}", path.display());
     }

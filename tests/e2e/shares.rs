@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::json;
-use shared::content::{Layout, Manifest};
+use shared::content::{GroupLayout, Manifest};
 use tests::files::{assert_content, assert_same, names_in, write};
 use tests::{Lab, User};
 
@@ -110,8 +110,8 @@ fn what_is_gone_from_the_disk_is_forgotten_by_the_command_that_is_shown() {
 fn catalogue(lab: &Lab, bob: &User<'_>, name: &str, path: &std::path::Path) {
     use std::os::unix::fs::MetadataExt;
     let (content, of) = (std::fs::read(path).unwrap(), std::fs::metadata(path).unwrap());
-    let layout = Layout::of(content.len() as u64).unwrap();
-    let manifest = Manifest::new(vec![layout.value_of(0, &content)]);
+    let layout = GroupLayout::of(content.len() as u64).unwrap();
+    let manifest = Manifest::new(vec![layout.chaining_value(0, &content)]);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let ns = |seconds: i64, rest: i64| seconds * 1_000_000_000 + rest;
     lab.sqlite(

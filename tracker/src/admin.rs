@@ -11,27 +11,27 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | who may connect | the tracker's own user, and root | closed without a word |
-//! | conversations at a time | [`AT_ONCE`] | they wait |
+//! | conversations at a time | [`MAX_ADMIN_CONNECTIONS`] | they wait |
 //! | one conversation | one request of 16 KiB, 10 s to send it, 10 s to take the reply, or each 64 KiB of a backup | closed |
 
-mod client;
-mod export;
-mod operations;
-mod place;
-mod socket;
+mod admin_operations;
+mod control_client;
+mod control_socket;
+mod control_socket_path;
+mod peers_export;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{AdminError, BackupStream, ask, open_backup};
-pub use socket::{Control, serve};
+pub use control_client::{AdminError, BackupStream, open_backup, send_request};
+pub use control_socket::{AdminContext, serve};
 
 /// Conversations at a time.
-pub const AT_ONCE: usize = 8;
+pub const MAX_ADMIN_CONNECTIONS: usize = 8;
 
 /// One request. It may hold a password, so that it has no `Debug` form.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
-pub enum Command {
+pub enum AdminRequest {
     /// All accounts.
     Users {},
     /// Makes an account.
@@ -71,14 +71,14 @@ pub enum Command {
 /// One reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Answer {
+enum AdminReply {
     Done(serde_json::Value),
     Failed(String),
 }
 
 /// One account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserLine {
+pub struct AccountSummary {
     /// Its name.
     pub user: String,
     /// The certificate it is bound to.
@@ -90,7 +90,7 @@ pub struct UserLine {
 /// How things stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it all, and the text form explains them")]
-pub struct Status {
+pub struct TrackerStatus {
     pub version: String,
     pub pid: u32,
     pub address: String,

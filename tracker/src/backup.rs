@@ -19,7 +19,7 @@
 //!
 //! From `restore.ready` on there is no way back: whoever opens the folder next finishes what a crash interrupted.
 
-mod archive;
+mod backup_archive;
 mod restore;
 
 use std::fs::File;
@@ -28,20 +28,20 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use archive::ArchiveError;
-pub use restore::{RestoreError, Restored, finish_interrupted, restore};
+pub use backup_archive::ArchiveError;
+pub use restore::{RestoreError, RestoreReport, finish_interrupted, restore};
 
 /// The account database's name in the data folder.
-pub const DATABASE: &str = "tracker.db";
+pub const ACCOUNT_DATABASE: &str = "tracker.db";
 /// The name of the memory of who was present.
-pub const PRESENCE: &str = "presence.db";
+pub const PRESENCE_DATABASE: &str = "presence.db";
 /// The folder of the tracker's key in the data folder.
-pub const IDENTITY: &str = "identity";
+pub const IDENTITY_FOLDER: &str = "identity";
 /// The key's name in it.
-pub const KEY: &str = "identity.pem";
+pub const KEY_FILE: &str = "identity.pem";
 
 /// How the folders of drafts of backups begin and end.
-const DRAFTS: (&str, &str) = ("backup-", ".tmp");
+const DRAFT_AFFIXES: (&str, &str) = ("backup-", ".tmp");
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -59,18 +59,18 @@ pub enum BackupError {
 ///
 /// # Errors
 /// [`BackupError`]; then nothing is left of it.
-pub fn make(data_folder: &Path) -> Result<File, BackupError> {
-    let drafts = tempfile::Builder::new().prefix(DRAFTS.0).suffix(DRAFTS.1).tempdir_in(data_folder)?;
-    for name in [DATABASE, PRESENCE] {
+pub fn create_backup(data_folder: &Path) -> Result<File, BackupError> {
+    let drafts = tempfile::Builder::new().prefix(DRAFT_AFFIXES.0).suffix(DRAFT_AFFIXES.1).tempdir_in(data_folder)?;
+    for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
         copy_database(&data_folder.join(name), &drafts.path().join(name))?;
     }
     let parts = [
-        (DATABASE, drafts.path().join(DATABASE)),
-        (KEY, data_folder.join(IDENTITY).join(KEY)),
-        (PRESENCE, drafts.path().join(PRESENCE)),
+        (ACCOUNT_DATABASE, drafts.path().join(ACCOUNT_DATABASE)),
+        (KEY_FILE, data_folder.join(IDENTITY_FOLDER).join(KEY_FILE)),
+        (PRESENCE_DATABASE, drafts.path().join(PRESENCE_DATABASE)),
     ];
     let file = tempfile::tempfile_in(drafts.path())?;
-    archive::pack(&parts, &file)?;
+    backup_archive::pack(&parts, &file)?;
     drafts.close()?;
     Ok(file)
 }
@@ -79,12 +79,12 @@ pub fn make(data_folder: &Path) -> Result<File, BackupError> {
 ///
 /// # Errors
 /// When the folder can't be read. What can't be removed harms nobody.
-pub fn sweep(data_folder: &Path) -> io::Result<()> {
+pub fn remove_leftovers(data_folder: &Path) -> io::Result<()> {
     for entry in data_folder.read_dir()? {
-        let (entry, (begin, end)) = (entry?, DRAFTS);
+        let (entry, (begin, end)) = (entry?, DRAFT_AFFIXES);
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name == restore::DRAFT || (name.starts_with(begin) && name.ends_with(end)) {
+        if name == restore::DRAFT_FOLDER || (name.starts_with(begin) && name.ends_with(end)) {
             let path = entry.path();
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }

@@ -19,20 +19,20 @@
 //! | replies gathered before they are written | 64 KiB, and one list that is shared; in plaintext one reply | written first |
 //! | memory kept for a connection that is quiet | 4 KiB for reading, 4 KiB for requests, 4 KiB for replies | given back |
 //!
-//! All of it ends when the place is given to somebody else, see [`crate::places`]: silence costs others nothing, and a
+//! All of it ends when the place is given to somebody else, see [`crate::connection_slots`]: silence costs others nothing, and a
 //! person who is asked for a name before anything is sent has the time to type it. Whatever the tracker ends by itself
 //! has a line in the log and a reason in `tracker_closed_total`.
 
-mod budget;
+mod close_reason;
 mod conversation;
-mod ending;
-mod outgoing;
+mod memory_quota;
+mod reply_writer;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::limits::{REQUEST_BYTES_BEFORE_LOGIN, REQUEST_DEPTH};
+use shared::limits::{MAX_REQUEST_BYTES_BEFORE_LOGIN, MAX_REQUEST_DEPTH};
 use shared::safe_text::safe_line;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -40,19 +40,19 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::limits::Origin;
-use crate::places::Place;
-use crate::service::{Client, Service, Transport};
-pub use budget::Budget;
+use crate::connection_slots::ConnectionSlot;
+use crate::rate_limits::ClientOrigin;
+use crate::service::{ClientState, TrackerService, TransportSecurity};
+use close_reason::CloseReason;
 use conversation::Conversation;
-use ending::Ending;
+pub use memory_quota::MemoryQuota;
 
 /// How long after the stop bytes are taken that were on their way before it.
-const LAST_MOMENT: Duration = Duration::from_millis(100);
+const STOP_GRACE: Duration = Duration::from_millis(100);
 
 /// How long the other side may take for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct ConnectionTimeouts {
     /// The TLS handshake.
     pub handshake: Duration,
     /// A request that has begun.
@@ -60,27 +60,27 @@ pub struct Patience {
     /// A request that has begun, once logged in.
     pub large_request: Duration,
     /// Memory for a long request.
-    pub room: Duration,
+    pub memory_wait: Duration,
     /// Silence before the first byte, and between requests.
     pub idle: Duration,
     /// Silence between requests, once logged in.
     pub idle_logged_in: Duration,
     /// Taking nothing of a reply, or all of it beside the time its length takes.
-    pub write: Duration,
+    pub stalled_write: Duration,
     /// Saying nothing more, after the tracker said its last word.
     pub linger: Duration,
 }
 
-impl Default for Patience {
+impl Default for ConnectionTimeouts {
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(10),
             request: Duration::from_secs(30),
             large_request: Duration::from_secs(120),
-            room: Duration::from_secs(10),
+            memory_wait: Duration::from_secs(10),
             idle: Duration::from_secs(600),
             idle_logged_in: Duration::from_secs(3600),
-            write: Duration::from_secs(30),
+            stalled_write: Duration::from_secs(30),
             linger: Duration::from_secs(1),
         }
     }
@@ -88,81 +88,87 @@ impl Default for Patience {
 
 /// What every connection needs.
 #[derive(Clone)]
-pub struct Context {
+pub struct ConnectionContext {
     /// The actions.
-    pub service: Arc<Service>,
+    pub service: Arc<TrackerService>,
     /// The tracker's certificate.
     pub tls: TlsAcceptor,
     /// How long the other side may take.
-    pub patience: Patience,
+    pub timeouts: ConnectionTimeouts,
     /// Memory for long requests.
-    pub budget: Arc<Budget>,
+    pub memory_quota: Arc<MemoryQuota>,
     /// When cancelled: answer what was read, then close.
     pub stop: CancellationToken,
 }
 
 /// Serves one connection to its end.
-pub async fn serve(stream: TcpStream, remote: SocketAddr, context: Context, place: Place) {
+pub async fn serve_connection(stream: TcpStream, remote: SocketAddr, context: ConnectionContext, slot: ConnectionSlot) {
     let (ip, service) = (remote.ip().to_canonical(), Arc::clone(&context.service));
-    let seat = place.seat();
+    let seat = slot.activity();
     let ending = tokio::select! {
-        ending = talk(stream, ip, context, place) => ending,
-        () = seat.must_go() => Ending::MadeWay,
+        ending = serve_stream(stream, ip, context, slot) => ending,
+        () = seat.wait_for_eviction() => CloseReason::Evicted,
     };
-    service.metrics().closed(ending.reason());
+    service.metrics().record_close(ending.label());
     let why = ending.to_string();
     let why = safe_line(&why);
     if !ending.is_refusal() {
         debug!(%ip, %why, "connection ended");
-    } else if service.lines().may_tell(ip, ending.reason()) {
-        info!(%ip, reason = ending.reason(), %why, "connection closed");
+    } else if service.log_throttle().try_admit(ip, ending.label()) {
+        info!(%ip, reason = ending.label(), %why, "connection closed");
     }
 }
 
-async fn talk(stream: TcpStream, ip: IpAddr, context: Context, place: Place) -> Ending {
+async fn serve_stream(stream: TcpStream, ip: IpAddr, context: ConnectionContext, slot: ConnectionSlot) -> CloseReason {
     let _ = stream.set_nodelay(true);
     let mut first = [0; 2];
     // A person may be asked for a name first. Where places run out, the silent give theirs to others.
     let peeked = tokio::select! {
-        peeked = timeout(context.patience.idle, stream.peek(&mut first)) => peeked,
-        () = last_moment(&context.stop) => return Ending::Stop,
+        peeked = timeout(context.timeouts.idle, stream.peek(&mut first)) => peeked,
+        () = stop_grace_over(&context.stop) => return CloseReason::Stop,
     };
     match (peeked, first) {
-        (Ok(Ok(0)), _) => Ending::Client,
+        (Ok(Ok(0)), _) => CloseReason::Client,
         // A TLS record, whose next byte is its version's; or the length of a request in four bytes, the lowest first.
-        (Ok(Ok(1)), [0x16, _]) | (Ok(Ok(_)), [0x16, 0x03]) => talk_tls(stream, ip, context, place).await,
-        (Ok(Ok(_)), _) => conversation(stream, ip, Transport::Plain, context, place).run().await,
-        (Ok(Err(why)), _) => Ending::Broken(why),
-        (Err(_), _) => Ending::Silent,
+        (Ok(Ok(1)), [0x16, _]) | (Ok(Ok(_)), [0x16, 0x03]) => serve_tls(stream, ip, context, slot).await,
+        (Ok(Ok(_)), _) => new_conversation(stream, ip, TransportSecurity::Plain, context, slot).run().await,
+        (Ok(Err(why)), _) => CloseReason::Broken(why),
+        (Err(_), _) => CloseReason::NoFirstByte,
     }
 }
 
 /// Ready when the tracker stops and what was on its way before that has had its time.
-async fn last_moment(stop: &CancellationToken) {
+async fn stop_grace_over(stop: &CancellationToken) {
     stop.cancelled().await;
-    sleep(LAST_MOMENT).await;
+    sleep(STOP_GRACE).await;
 }
 
-async fn talk_tls(stream: TcpStream, ip: IpAddr, context: Context, place: Place) -> Ending {
-    let handshake = timeout(context.patience.handshake, context.tls.accept(stream));
+async fn serve_tls(stream: TcpStream, ip: IpAddr, context: ConnectionContext, slot: ConnectionSlot) -> CloseReason {
+    let handshake = timeout(context.timeouts.handshake, context.tls.accept(stream));
     let handshake = tokio::select! {
         handshake = handshake => handshake,
-        () = last_moment(&context.stop) => return Ending::Stop,
+        () = stop_grace_over(&context.stop) => return CloseReason::Stop,
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
-        Ok(Err(why)) => return Ending::FailedHandshake(why),
-        Err(_) => return Ending::SlowHandshake,
+        Ok(Err(why)) => return CloseReason::FailedHandshake(why),
+        Err(_) => return CloseReason::SlowHandshake,
     };
     let certificate = certs::fingerprint_of_chain(stream.get_ref().1.peer_certificates());
-    let transport = certificate.map_or(Transport::Tls, Transport::Certified);
+    let transport = certificate.map_or(TransportSecurity::Tls, TransportSecurity::Certified);
     // A TLS stream is large, and idle connections are many.
-    conversation(Box::new(stream), ip, transport, context, place).run().await
+    new_conversation(Box::new(stream), ip, transport, context, slot).run().await
 }
 
-fn conversation<S>(stream: S, ip: IpAddr, transport: Transport, context: Context, place: Place) -> Conversation<S> {
-    let client = Client::new(context.service, ip, transport);
-    let objects = shared::json_scanner::Objects::new(REQUEST_BYTES_BEFORE_LOGIN, REQUEST_DEPTH);
-    let share = context.budget.share(Origin::of(ip));
-    Conversation::new(stream, client, objects, share, place, context.patience, context.stop)
+fn new_conversation<S>(
+    stream: S,
+    ip: IpAddr,
+    transport: TransportSecurity,
+    context: ConnectionContext,
+    slot: ConnectionSlot,
+) -> Conversation<S> {
+    let client = ClientState::new(context.service, ip, transport);
+    let objects = shared::json_scanner::JsonScanner::new(MAX_REQUEST_BYTES_BEFORE_LOGIN, MAX_REQUEST_DEPTH);
+    let share = context.memory_quota.lease(ClientOrigin::of(ip));
+    Conversation::new(stream, client, objects, share, slot, context.timeouts, context.stop)
 }

@@ -15,9 +15,9 @@ use shared::safe_text::safe_path;
 use tracing::warn;
 
 /// The name of the lock's file, which holds the number of the process that has it.
-const FILE: &str = "lock";
+const LOCK_FILE: &str = "lock";
 /// How often a lock that somebody has is tried again: whoever only looks whether it is held has it for a moment.
-const TRIES: u32 = 4;
+const LOCK_ATTEMPTS: u32 = 4;
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,41 +43,41 @@ pub(crate) enum LockError {
 
 impl FolderLock {
     /// Takes the lock of the folder at `path`, which exists.
-    pub(crate) fn take(path: &Path) -> Result<Self, LockError> {
+    pub(crate) fn acquire(path: &Path) -> Result<Self, LockError> {
         let held = |error| match error {
-            TryLockError::WouldBlock => LockError::Held { by: holder(path) },
-            TryLockError::Error(why) if is_without_locks(&why) => LockError::NoLocks(why),
+            TryLockError::WouldBlock => LockError::Held { by: holder_pid(path) },
+            TryLockError::Error(why) if is_locking_unsupported(&why) => LockError::NoLocks(why),
             TryLockError::Error(why) => LockError::Unusable(why),
         };
-        let folder = match lock(|| File::open(path)) {
+        let folder = match lock_with_retry(|| File::open(path)) {
             Ok(folder) => Some(folder),
             // Network file systems lock only what can be written.
             Err(TryLockError::Error(_)) => None,
             Err(taken) => return Err(held(taken)),
         };
-        let file = match (lock(|| open_file(path)), &folder) {
+        let file = match (lock_with_retry(|| open_file(path)), &folder) {
             (Ok(file), _) => {
-                sign(&file);
+                write_own_pid(&file);
                 Some(file)
             }
-            (Err(TryLockError::Error(why)), Some(_)) if is_without_locks(&why) => None,
+            (Err(TryLockError::Error(why)), Some(_)) if is_locking_unsupported(&why) => None,
             (Err(error), _) => return Err(held(error)),
         };
         Ok(Self { path: path.to_owned(), _folder: folder, file: Mutex::new(file) })
     }
 
     /// Sees that the lock's file is still the one that is locked, and puts one back where it is not.
-    pub(crate) fn keep(&self) {
+    pub(crate) fn maintain(&self) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(held) = file.as_ref() else { return };
-        let path = self.path.join(FILE);
-        if is_at(held, &path) {
+        let path = self.path.join(LOCK_FILE);
+        if is_file_at(held, &path) {
             return;
         }
-        match lock(|| open_file(&self.path)) {
+        match lock_with_retry(|| open_file(&self.path)) {
             Ok(again) => {
                 warn!(path = %safe_path(path), "somebody removed the lock: it is put back");
-                sign(&again);
+                write_own_pid(&again);
                 *file = Some(again);
             }
             Err(TryLockError::WouldBlock) => {
@@ -90,8 +90,8 @@ impl FolderLock {
 }
 
 /// Returns the number of the process that holds the folder's lock, where it can be read.
-pub(crate) fn holder(folder: &Path) -> Option<u32> {
-    std::fs::read_to_string(folder.join(FILE)).ok()?.trim().parse().ok()
+pub(crate) fn holder_pid(folder: &Path) -> Option<u32> {
+    std::fs::read_to_string(folder.join(LOCK_FILE)).ok()?.trim().parse().ok()
 }
 
 /// Returns whether a process was stopped (Ctrl-Z, SIGSTOP) and doesn't go on by itself; false when that can't be told.
@@ -103,7 +103,7 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
 
 /// Returns whether a tracker runs on the folder. The lock is taken for a moment at most, and only shared.
 pub(crate) fn is_locked(folder: &Path) -> bool {
-    [folder.to_owned(), folder.join(FILE)].iter().any(|path| {
+    [folder.to_owned(), folder.join(LOCK_FILE)].iter().any(|path| {
         let held = File::open(path).map(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
         held.unwrap_or(false)
     })
@@ -115,8 +115,8 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
 }
 
 /// Locks what `open` opens.
-fn lock(open: impl Fn() -> io::Result<File>) -> Result<File, TryLockError> {
-    for _ in 1..TRIES {
+fn lock_with_retry(open: impl Fn() -> io::Result<File>) -> Result<File, TryLockError> {
+    for _ in 1..LOCK_ATTEMPTS {
         let file = open().map_err(TryLockError::Error)?;
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -129,7 +129,7 @@ fn lock(open: impl Fn() -> io::Result<File>) -> Result<File, TryLockError> {
 }
 
 fn open_file(folder: &Path) -> io::Result<File> {
-    let file = private_file(&folder.join(FILE))?;
+    let file = private_file(&folder.join(LOCK_FILE))?;
     give_to_owner(&file, folder)?;
     Ok(file)
 }
@@ -144,17 +144,17 @@ fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
 }
 
 /// Writes into the lock's file who has it. It is a hint for people: what can't be written is left out.
-fn sign(mut file: &File) {
+fn write_own_pid(mut file: &File) {
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+fn is_file_at(file: &File, path: &Path) -> bool {
     let (Ok(held), Ok(there)) = (file.metadata(), path.symlink_metadata()) else { return false };
     (held.dev(), held.ino()) == (there.dev(), there.ino())
 }
 
 /// Whether the system says that there are no locks.
-pub(crate) fn is_without_locks(why: &io::Error) -> bool {
+pub(crate) fn is_locking_unsupported(why: &io::Error) -> bool {
     let codes = [Errno::NOLCK, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::IO];
     Errno::from_io_error(why).is_some_and(|code| codes.contains(&code))
 }
@@ -164,30 +164,30 @@ mod tests {
     use super::*;
 
     fn is_held(folder: &Path) -> bool {
-        matches!(FolderLock::take(folder), Err(LockError::Held { by }) if by == Some(std::process::id()))
+        matches!(FolderLock::acquire(folder), Err(LockError::Held { by }) if by == Some(std::process::id()))
     }
 
     #[test]
     fn a_lock_that_somebody_removes_holds_and_is_put_back() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, file) = (folder.path(), folder.path().join(FILE));
+        let (path, file) = (folder.path(), folder.path().join(LOCK_FILE));
         assert!(!is_locked(path));
-        let lock = FolderLock::take(path).map_err(|_| ()).unwrap();
+        let lock = FolderLock::acquire(path).map_err(|_| ()).unwrap();
         assert!(is_locked(path) && is_held(path));
         std::fs::remove_file(&file).unwrap();
-        assert!(matches!(FolderLock::take(path), Err(LockError::Held { by: None })));
-        lock.keep();
+        assert!(matches!(FolderLock::acquire(path), Err(LockError::Held { by: None })));
+        lock.maintain();
         assert!(is_held(path));
         let is_file_locked = || matches!(File::open(&file).unwrap().try_lock(), Err(TryLockError::WouldBlock));
         assert!(is_file_locked(), "trackers that know only the file see it");
         std::fs::rename(&file, path.join("elsewhere")).unwrap();
         drop(File::create(&file).unwrap());
         assert!(!is_file_locked());
-        lock.keep();
+        lock.maintain();
         assert!(is_file_locked());
         drop(lock);
         assert!(!is_locked(path));
-        assert!(FolderLock::take(path).is_ok());
+        assert!(FolderLock::acquire(path).is_ok());
     }
 
     #[test]
@@ -195,6 +195,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let older = open_file(folder.path()).unwrap();
         older.lock().unwrap();
-        assert!(matches!(FolderLock::take(folder.path()), Err(LockError::Held { .. })), "an older tracker runs");
+        assert!(matches!(FolderLock::acquire(folder.path()), Err(LockError::Held { .. })), "an older tracker runs");
     }
 }

@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
-use tracker::daemon::{self, LogFormat, SetLog, Settings, SettingsError};
+use tracker::daemon::{self, LogFormat, LogSetter, SettingsError, TrackerSettings};
 
 /// What can't be written, or is lost: the same code as of `peer`.
-const DISK: u8 = 9;
+const DISK_EXIT_CODE: u8 = 9;
 
 fn main() -> ExitCode {
     certs::forbid_core_dumps();
     let command_line: Vec<OsString> = std::env::args_os().collect();
-    let settings = match Settings::resolve(&command_line) {
+    let settings = match TrackerSettings::resolve(&command_line) {
         Ok(settings) => settings,
         Err(SettingsError::Usage(usage)) => {
             let printed = usage.print().and_then(|()| io::stdout().flush());
@@ -23,13 +23,13 @@ fn main() -> ExitCode {
                 && !usage.use_stderr()
                 && why.kind() != io::ErrorKind::BrokenPipe
             {
-                failed(&format!("can't write to standard output: {why}"));
-                return ExitCode::from(DISK);
+                report_failure(&format!("can't write to standard output: {why}"));
+                return ExitCode::from(DISK_EXIT_CODE);
             }
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
         Err(why) => {
-            failed(&why.to_string());
+            report_failure(&why.to_string());
             return ExitCode::from(2);
         }
     };
@@ -37,35 +37,35 @@ fn main() -> ExitCode {
         return match daemon::command(command, &settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
-                let is_disk = why.is_disk();
-                let failure = failed(&why.to_string());
-                if is_disk { ExitCode::from(DISK) } else { failure }
+                let is_disk = why.is_disk_failure();
+                let failure = report_failure(&why.to_string());
+                if is_disk { ExitCode::from(DISK_EXIT_CODE) } else { failure }
             }
         };
     }
-    let set_log = begin_log(&settings);
+    let set_log = init_log(&settings);
     match daemon::run(settings, command_line, set_log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            let failure = failed(&why.to_string());
-            if why.is_disk() { ExitCode::from(DISK) } else { failure }
+            let failure = report_failure(&why.to_string());
+            if why.is_disk_failure() { ExitCode::from(DISK_EXIT_CODE) } else { failure }
         }
     }
 }
 
 /// Begins to log to standard error; what is returned changes how much, and in what form.
-fn begin_log(settings: &Settings) -> SetLog {
+fn init_log(settings: &TrackerSettings) -> LogSetter {
     let (level, level_handle) = reload::Layer::new(settings.args.log_level());
-    let (lines, lines_handle) = reload::Layer::new(lines_in(settings.args.log_format()));
+    let (lines, lines_handle) = reload::Layer::new(log_layer(settings.args.log_format()));
     tracing_subscriber::registry().with(lines).with(level).init();
     Box::new(move |level, format| {
         // Without a log there is nobody to tell.
         let _ = level_handle.reload(level);
-        let _ = lines_handle.reload(lines_in(format));
+        let _ = lines_handle.reload(log_layer(format));
     })
 }
 
-fn lines_in(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
     let lines = fmt::layer().with_writer(io::stderr).with_target(false);
     match format {
         LogFormat::Text => lines.with_ansi(has_colours()).boxed(),
@@ -79,7 +79,7 @@ fn has_colours() -> bool {
     io::stderr().is_terminal() && !forbidden && !dumb
 }
 
-fn failed(why: &str) -> ExitCode {
+fn report_failure(why: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "tracker: {}", shared::safe_text::safe_line(why));
     ExitCode::FAILURE
 }

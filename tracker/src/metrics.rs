@@ -25,15 +25,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-/// The content type of [`Metrics::text`].
+/// The content type of [`TrackerMetrics::to_openmetrics`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Label = (&'static str, &'static str);
-type Timers<const N: usize> = Family<[Label; N], Histogram, fn() -> Histogram>;
+type MetricLabel = (&'static str, &'static str);
+type HistogramFamily<const N: usize> = Family<[MetricLabel; N], Histogram, fn() -> Histogram>;
 
 /// All counters. Cheap to count with from anywhere.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct TrackerMetrics {
     /// Open connections.
     pub connections: Gauge,
     /// Connections turned away.
@@ -44,19 +44,19 @@ pub struct Metrics {
     pub resyncs: Counter,
     /// Events that were left out then.
     pub events_dropped: Counter,
-    closed: Family<[Label; 1], Counter>,
-    requests: Family<[Label; 2], Counter>,
-    request_seconds: Timers<1>,
-    commit_seconds: Timers<1>,
-    read_seconds: Timers<1>,
-    store_failing: Family<[Label; 1], Gauge>,
-    snapshot: Snapshots,
+    closed: Family<[MetricLabel; 1], Counter>,
+    requests: Family<[MetricLabel; 2], Counter>,
+    request_seconds: HistogramFamily<1>,
+    commit_seconds: HistogramFamily<1>,
+    read_seconds: HistogramFamily<1>,
+    store_failing: Family<[MetricLabel; 1], Gauge>,
+    snapshot: SnapshotGauges,
     registry: Mutex<Registry>,
 }
 
 /// What is looked up when somebody asks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct MetricsSnapshot {
     /// Sessions, present or only authenticated.
     pub sessions: usize,
     /// Users that are present.
@@ -72,7 +72,7 @@ pub struct Snapshot {
 }
 
 #[derive(Debug, Default)]
-struct Snapshots {
+struct SnapshotGauges {
     sessions: Gauge,
     present: Gauge,
     files: Gauge,
@@ -83,15 +83,15 @@ struct Snapshots {
 
 /// Which store did something.
 #[derive(Debug, Clone, Copy)]
-pub enum Store {
+pub enum StoreKind {
     /// Accounts and bindings.
     Accounts,
     /// Who is present.
     Presence,
 }
 
-impl Store {
-    const fn label(self) -> [Label; 1] {
+impl StoreKind {
+    const fn label(self) -> [MetricLabel; 1] {
         [(
             "store",
             match self {
@@ -102,7 +102,7 @@ impl Store {
     }
 }
 
-impl Metrics {
+impl TrackerMetrics {
     /// All at zero.
     pub fn new() -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
@@ -118,7 +118,7 @@ impl Metrics {
             commit_seconds: Family::new_with_constructor(seconds),
             read_seconds: Family::new_with_constructor(seconds),
             store_failing: Family::default(),
-            snapshot: Snapshots::default(),
+            snapshot: SnapshotGauges::default(),
             registry: Mutex::default(),
         };
         metrics.register();
@@ -126,31 +126,31 @@ impl Metrics {
     }
 
     /// One request was answered. `action` is `None` for what is no action of ours.
-    pub fn answered(&self, action: Option<&'static str>, code: &'static str, took: Duration) {
+    pub fn record_request(&self, action: Option<&'static str>, code: &'static str, took: Duration) {
         let action = ("action", action.unwrap_or("other"));
         self.requests.get_or_create(&[action, ("code", code)]).inc();
         self.request_seconds.get_or_create(&[action]).observe(took.as_secs_f64());
     }
 
     /// A connection ended.
-    pub fn closed(&self, reason: &'static str) {
+    pub fn record_close(&self, reason: &'static str) {
         self.closed.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// A store was to store something, and did or didn't.
-    pub fn committed(&self, store: Store, took: Duration, is_stored: bool) {
+    pub fn record_commit(&self, store: StoreKind, took: Duration, is_stored: bool) {
         self.commit_seconds.get_or_create(&store.label()).observe(took.as_secs_f64());
         self.store_failing.get_or_create(&store.label()).set(i64::from(!is_stored));
     }
 
     /// A store looked something up.
-    pub fn read(&self, store: Store, took: Duration) {
+    pub fn record_read(&self, store: StoreKind, took: Duration) {
         self.read_seconds.get_or_create(&store.label()).observe(took.as_secs_f64());
     }
 
     /// Everything as text.
-    pub fn text(&self, now: Snapshot) -> String {
-        let Snapshots { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
+    pub fn to_openmetrics(&self, now: MetricsSnapshot) -> String {
+        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         sessions.set(count(now.sessions));
         present.set(count(now.present));
@@ -166,7 +166,7 @@ impl Metrics {
 
     fn register(&self) {
         let mut registry = Registry::with_prefix("tracker");
-        let Snapshots { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
+        let SnapshotGauges { sessions, present, files, catalogue_bytes, events, hashes } = &self.snapshot;
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("refused_connections", "Connections turned away", self.refused_connections.clone());
         registry.register("closed", "Connections that ended, by why", self.closed.clone());
@@ -184,14 +184,14 @@ impl Metrics {
         registry.register("store_commit_seconds", "Time to store a change", self.commit_seconds.clone());
         registry.register("store_read_seconds", "Time to look something up", self.read_seconds.clone());
         registry.register("store_failing", "Whether the last change could not be stored", self.store_failing.clone());
-        for store in [Store::Accounts, Store::Presence] {
+        for store in [StoreKind::Accounts, StoreKind::Presence] {
             self.store_failing.get_or_create(&store.label()).set(0);
         }
         *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
     }
 }
 
-impl Default for Metrics {
+impl Default for TrackerMetrics {
     fn default() -> Self {
         Self::new()
     }
@@ -203,14 +203,14 @@ mod tests {
 
     #[test]
     fn the_text_has_what_was_counted() {
-        let metrics = Metrics::new();
+        let metrics = TrackerMetrics::new();
         metrics.connections.inc();
-        metrics.answered(Some("LOGIN"), "ok", Duration::from_millis(3));
-        metrics.answered(None, "bad_json", Duration::ZERO);
-        metrics.committed(Store::Accounts, Duration::from_millis(1), false);
-        metrics.read(Store::Accounts, Duration::from_millis(1));
-        metrics.closed("unread");
-        let text = metrics.text(Snapshot { present: 3, events: 7, ..Snapshot::default() });
+        metrics.record_request(Some("LOGIN"), "ok", Duration::from_millis(3));
+        metrics.record_request(None, "bad_json", Duration::ZERO);
+        metrics.record_commit(StoreKind::Accounts, Duration::from_millis(1), false);
+        metrics.record_read(StoreKind::Accounts, Duration::from_millis(1));
+        metrics.record_close("unread");
+        let text = metrics.to_openmetrics(MetricsSnapshot { present: 3, events: 7, ..MetricsSnapshot::default() });
         for line in [
             "tracker_connections 1",
             r#"tracker_closed_total{reason="unread"} 1"#,

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A *session* is one authenticated relation. The one made by a login is the user's presence; those made by
-//! [`Registry::attach`] only authenticate, live as long as their connection, and never disturb the presence.
+//! [`PresenceRegistry::attach`] only authenticate, live as long as their connection, and never disturb the presence.
 //!
 //! A *legacy* session is one of an account without a binding: a client of the original exercise, which may use a
 //! connection for each request, so that the end of a connection says nothing about it.
@@ -39,61 +39,61 @@
 //! | `online` of a user whose login changes nothing | one each 10 s | none |
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a reader further behind gets `resync` |
 
-mod addresses;
+mod address_filter;
 mod authority;
 mod bindings;
 mod bounded_list;
+mod byte_counter;
+mod catalogue_quota;
 mod events;
-mod files;
-mod finding;
+mod file_list;
+mod file_search;
 mod instances;
-mod listing;
 mod login_time;
-mod memory;
-mod recent;
-mod room;
-mod segments;
+mod peer_list;
+mod peer_list_cache;
+mod presence_changes;
+mod recent_logins;
 mod sessions;
-mod sharing;
+mod shared_files;
 #[cfg(test)]
 mod tests;
-mod texts;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use shared::tracker::{EventKind, InstanceId, Token};
+use shared::tracker::{InstanceId, SessionToken, TrackerEventKind};
 use shared::{Fingerprint, UserName};
 
-pub use addresses::{AddressBlock, NoAddressBlock, useful_addresses};
-pub use authority::{Authority, Claim, Denial, LoggedIn};
+pub use address_filter::{AddressBlock, ParseAddressBlockError, dialable_addresses};
+pub use authority::{AuthorityClaim, AuthorityDecision, AuthorityDenial, ConnectionUsers};
 pub use bindings::{FORMER_KEYS, FormerKey};
-pub use events::{Backlog, KEPT_EVENTS};
-pub use files::{Files, FilesRefused};
-pub use finding::{Finding, Lists, Position, behind_last};
-pub use listing::{Page, Parts, Told, View};
+pub use events::{EventBacklog, KEPT_EVENTS};
+pub use file_list::{FileList, FileListError};
+pub use file_search::{FileListSnapshot, SearchBatch, SearchPosition, cursor_after};
 pub use login_time::LoginTime;
-pub use memory::{Change, Remembered, Revived};
-pub use sessions::{BindingMoved, Ended, SessionId};
+pub use peer_list::{ListView, PeerListPage, PeerListText, PeerSnapshot};
+pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
+pub use sessions::{BindingChanged, SessionEndReason, SessionId};
 
-use crate::limits::Origin;
+use crate::rate_limits::ClientOrigin;
+use catalogue_quota::{CatalogueQuota, ListSize};
 use events::EventLog;
-use memory::Marks;
-use recent::RecentLogins;
-use room::{CatalogueRoom, ListSize};
-use segments::Segments;
-use sessions::{Session, TokenKey};
+use peer_list_cache::PeerListCache;
+use presence_changes::DirtyUsers;
+use recent_logins::RecentLogins;
+use sessions::{Session, TokenHash};
 
 /// Users who are present from one origin.
-const PRESENT_AT_ORIGIN: usize = 1024;
+const MAX_PRESENT_AT_ORIGIN: usize = 1024;
 /// Users who are present from one IPv6 network.
-const PRESENT_IN_NETWORK: usize = 16 * PRESENT_AT_ORIGIN;
+const MAX_PRESENT_IN_NETWORK: usize = 16 * MAX_PRESENT_AT_ORIGIN;
 
 /// How long presence lasts, and whether an IP address proves anything.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub struct PresenceRules {
     /// Presence of a bound account without a word from it.
     pub lease: Duration,
     /// Presence of a bound account after its connection dropped.
@@ -108,19 +108,19 @@ pub struct Rules {
 
 /// A login that was authenticated.
 #[derive(Debug, Clone)]
-pub struct Arrival {
+pub struct AuthenticatedLogin {
     /// Who.
     pub user: UserName,
     /// Where the socket came from.
     pub ip: IpAddr,
     /// Where the client is.
-    pub from: Origin,
+    pub from: ClientOrigin,
     /// Where it wants to be reached.
     pub port: Option<u16>,
     /// Further candidates.
     pub addresses: Vec<SocketAddr>,
     /// Made for this session, random.
-    pub token: Token,
+    pub token: SessionToken,
     /// The binding the authentication relied on.
     pub binding: Option<Fingerprint>,
     /// When it happened.
@@ -129,64 +129,64 @@ pub struct Arrival {
 
 /// The state; see the module.
 #[derive(Debug)]
-pub struct Registry {
-    rules: Rules,
-    present: BTreeMap<UserName, Present>,
+pub struct PresenceRegistry {
+    rules: PresenceRules,
+    present: BTreeMap<UserName, PresentUser>,
     sessions: HashMap<SessionId, Session>,
-    tokens: HashMap<TokenKey, SessionId>,
+    tokens: HashMap<TokenHash, SessionId>,
     deadlines: BTreeSet<(Instant, UserName)>,
     bindings: HashMap<UserName, Fingerprint>,
     owners: HashMap<Fingerprint, UserName>,
     /// Keys whose place others took, the latest last.
-    former: VecDeque<FormerKey>,
+    former_keys: VecDeque<FormerKey>,
     events: EventLog,
     /// The plain list's text, as those have it who come over TLS.
-    segments: Segments,
+    full_list: PeerListCache,
     /// The same without files, as those have it who come in plaintext.
-    compact_segments: Segments,
-    recent: RecentLogins,
+    compact_list: PeerListCache,
+    recent_logins: RecentLogins,
     last_session: u64,
     /// The newest session at the time that a user was last expelled.
-    expelled: HashMap<UserName, SessionId>,
-    last_expulsion: SessionId,
+    revoked: HashMap<UserName, SessionId>,
+    last_revocation: SessionId,
     /// The memory of lists of files and of texts that are told.
-    room: CatalogueRoom,
+    quota: CatalogueQuota,
     /// Users whose state is not stored yet.
-    marked: Marks,
+    dirty: DirtyUsers,
     is_stopping: bool,
     /// Long lists of those who went.
-    discarded: Vec<Files>,
+    discarded: Vec<FileList>,
     /// How many clients of the exercise are present from each origin.
-    legacy_at: HashMap<Origin, usize>,
+    legacy_at: HashMap<ClientOrigin, usize>,
 }
 
 #[derive(Debug)]
-struct Present {
+struct PresentUser {
     session: SessionId,
     /// The process, if it said which.
     instance: Option<InstanceId>,
     /// When it became present.
     since: Instant,
     ip: IpAddr,
-    from: Origin,
+    from: ClientOrigin,
     port: Option<u16>,
     at: LoginTime,
     bound: bool,
     deadline: Instant,
     /// When the deadline is looked at next: never after it.
-    queued: Instant,
+    queued_deadline: Instant,
     /// The deadline that was stored last.
-    stored: Instant,
+    stored_deadline: Instant,
     /// When subscribers were told that the user is here.
-    told: Instant,
-    files: Files,
+    announced_at: Instant,
+    files: FileList,
     /// The entry's JSON text up to its list of files.
     head: Vec<u8>,
 }
 
-impl Registry {
+impl PresenceRegistry {
     /// Nobody present, the events numbered from `first_event`, which should be above all that an earlier process used.
-    pub fn new(rules: Rules, first_event: u64) -> Self {
+    pub fn new(rules: PresenceRules, first_event: u64) -> Self {
         Self {
             rules,
             present: BTreeMap::new(),
@@ -195,16 +195,16 @@ impl Registry {
             deadlines: BTreeSet::new(),
             bindings: HashMap::new(),
             owners: HashMap::new(),
-            former: VecDeque::new(),
+            former_keys: VecDeque::new(),
             events: EventLog::new(first_event),
-            segments: Segments::new(View::Full),
-            compact_segments: Segments::new(View::Compact),
-            recent: RecentLogins::default(),
+            full_list: PeerListCache::new(ListView::Full),
+            compact_list: PeerListCache::new(ListView::Compact),
+            recent_logins: RecentLogins::default(),
             last_session: 0,
-            expelled: HashMap::new(),
-            last_expulsion: SessionId::default(),
-            room: CatalogueRoom::new(),
-            marked: Marks::default(),
+            revoked: HashMap::new(),
+            last_revocation: SessionId::default(),
+            quota: CatalogueQuota::new(),
+            dirty: DirtyUsers::default(),
             is_stopping: false,
             discarded: Vec::new(),
             legacy_at: HashMap::new(),
@@ -212,7 +212,7 @@ impl Registry {
     }
 
     /// From now on goes by these.
-    pub const fn set_rules(&mut self, rules: Rules) {
+    pub const fn set_rules(&mut self, rules: PresenceRules) {
         self.rules = rules;
     }
 
@@ -226,9 +226,9 @@ impl Registry {
             let user = user.clone();
             match self.present.get_mut(&user) {
                 Some(present) if present.deadline > now => {
-                    self.deadlines.remove(&(present.queued, user.clone()));
-                    present.queued = present.deadline;
-                    self.deadlines.insert((present.queued, user));
+                    self.deadlines.remove(&(present.queued_deadline, user.clone()));
+                    present.queued_deadline = present.deadline;
+                    self.deadlines.insert((present.queued_deadline, user));
                 }
                 _ => drop(self.end_presence(&user)),
             }
@@ -238,24 +238,25 @@ impl Registry {
     /// Makes the user present; an older presence of the same user is replaced.
     ///
     /// # Errors
-    /// [`BindingMoved`] when the account is bound otherwise than the authentication relied on.
-    pub fn login(&mut self, arrival: Arrival, now: Instant) -> Result<SessionId, BindingMoved> {
-        let Arrival { user, ip, from, port, addresses, token, binding, at } = arrival;
+    /// [`BindingChanged`] when the account is bound otherwise than the authentication relied on.
+    pub fn login(&mut self, arrival: AuthenticatedLogin, now: Instant) -> Result<SessionId, BindingChanged> {
+        let AuthenticatedLogin { user, ip, from, port, addresses, token, binding, at } = arrival;
         let session = self.attach(user.clone(), token, binding)?;
-        let head = listing::entry_head(&user, ip, port, &addresses, binding);
+        let head = peer_list::entry_head(&user, ip, port, &addresses, binding);
         let old = self.forget_presence(&user);
         let had_files = old.as_ref().is_some_and(|old| !old.files.is_empty());
         // Told again after a while, or when the old connection is gone: who comes back so may have been out of reach.
         let grace = self.rules.grace;
-        let is_as_told = |old: &Present| old.head == head && now < old.told + grace && old.deadline > now + grace;
-        let told_before = old.filter(is_as_told).map(|old| old.told);
+        let is_as_told =
+            |old: &PresentUser| old.head == head && now < old.announced_at + grace && old.deadline > now + grace;
+        let told_before = old.filter(is_as_told).map(|old| old.announced_at);
         let deadline = now + self.lease(binding.is_some());
         self.deadlines.insert((deadline, user.clone()));
-        let files = Files::default();
+        let files = FileList::default();
         let bound = binding.is_some();
         let (queued, stored, told) = (deadline, deadline, told_before.unwrap_or(now));
         let (instance, since) = (None, now);
-        let present = Present {
+        let present = PresentUser {
             session,
             instance,
             since,
@@ -265,26 +266,26 @@ impl Registry {
             at,
             bound,
             deadline,
-            queued,
-            stored,
-            told,
+            queued_deadline: queued,
+            stored_deadline: stored,
+            announced_at: told,
             files,
             head,
         };
         self.present.insert(user.clone(), present);
-        self.recent.add(from, session, user.clone());
-        self.segments.added(&user, &self.present);
-        self.compact_segments.added(&user, &self.present);
+        self.recent_logins.add(from, session, user.clone());
+        self.full_list.user_added(&user, &self.present);
+        self.compact_list.user_added(&user, &self.present);
         if !bound {
             *self.legacy_at.entry(from).or_default() += 1;
         }
-        self.mark(&user, true);
+        self.mark_dirty(&user, true);
         if told_before.is_none() {
-            let online = EventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
+            let online = TrackerEventKind::Online { user: user.clone(), ip, port, addresses, fingerprint: binding };
             self.events.push(online);
         }
         if had_files {
-            self.events.push(EventKind::Files { user, count: 0 });
+            self.events.push(TrackerEventKind::Files { user, count: 0 });
         }
         Ok(session)
     }
@@ -292,12 +293,12 @@ impl Registry {
     /// The client of this session said something: its lease begins anew. Says how long it is.
     ///
     /// # Errors
-    /// [`Ended`] when no presence hangs on this session.
-    pub fn renew(&mut self, session: SessionId, now: Instant) -> Result<Duration, Ended> {
-        let Some(Session { user, .. }) = self.sessions.get(&session) else { return Err(Ended::Over) };
+    /// [`SessionEndReason`] when no presence hangs on this session.
+    pub fn renew(&mut self, session: SessionId, now: Instant) -> Result<Duration, SessionEndReason> {
+        let Some(Session { user, .. }) = self.sessions.get(&session) else { return Err(SessionEndReason::Over) };
         let user = user.clone();
         let Some(present) = self.present.get(&user).filter(|present| present.session == session) else {
-            return Err(Ended::NotPresent);
+            return Err(SessionEndReason::NotPresent);
         };
         let lease = self.lease(present.bound);
         self.set_deadline(&user, now + lease);
@@ -305,7 +306,7 @@ impl Registry {
     }
 
     /// The connection that held this session is gone.
-    pub fn dropped(&mut self, session: SessionId, now: Instant) {
+    pub fn connection_dropped(&mut self, session: SessionId, now: Instant) {
         let Some(Session { user, .. }) = self.sessions.get(&session) else { return };
         let user = user.clone();
         match self.present.get(&user).filter(|present| present.session == session) {
@@ -334,16 +335,16 @@ impl Registry {
     }
 
     /// Whether the user may become present from there: not when too many others are.
-    pub fn has_place_for(&self, user: &UserName, from: Origin) -> bool {
+    pub fn can_become_present(&self, user: &UserName, from: ClientOrigin) -> bool {
         let is_here = self.present.get(user).is_some_and(|present| present.from == from);
-        let in_network = from.network().map_or(0, |network| self.recent.count_in(network));
-        let is_free = self.recent.count(from) < PRESENT_AT_ORIGIN && in_network < PRESENT_IN_NETWORK;
+        let in_network = from.network().map_or(0, |network| self.recent_logins.count_in_network(network));
+        let is_free = self.recent_logins.count_at(from) < MAX_PRESENT_AT_ORIGIN && in_network < MAX_PRESENT_IN_NETWORK;
         // Proxies and forwarders come from this machine.
         is_here || from.is_loopback() || is_free
     }
 
     /// The session the user is present by.
-    pub fn presence(&self, user: &UserName) -> Option<SessionId> {
+    pub fn presence_session(&self, user: &UserName) -> Option<SessionId> {
         self.present.get(user).map(|present| present.session)
     }
 
@@ -363,7 +364,7 @@ impl Registry {
     }
 
     /// Whether a client of the exercise is present from there.
-    pub fn has_legacy_from(&self, from: Origin) -> bool {
+    pub fn has_legacy_from(&self, from: ClientOrigin) -> bool {
         self.rules.legacy_auth && self.legacy_at.contains_key(&from)
     }
 
@@ -372,31 +373,31 @@ impl Registry {
         self.events.last()
     }
 
-    /// When [`Registry::expire`] is to be called again so that subscribers hear of what is held back.
+    /// When [`PresenceRegistry::expire`] is to be called again so that subscribers hear of what is held back.
     pub fn next_event_due(&self) -> Option<Instant> {
         self.events.next_due()
     }
 
     /// At most `limit` events after the one numbered `seen`, as lines.
-    pub fn events_after(&self, seen: u64, limit: usize) -> Backlog {
+    pub fn events_after(&self, seen: u64, limit: usize) -> EventBacklog {
         self.events.after(seen, limit)
     }
 
     fn end_presence(&mut self, user: &UserName) -> bool {
         let was_present = self.forget_presence(user).is_some();
         if was_present {
-            self.mark(user, true);
-            self.events.push(EventKind::Offline { user: user.clone() });
+            self.mark_dirty(user, true);
+            self.events.push(TrackerEventKind::Offline { user: user.clone() });
         }
         was_present
     }
 
-    fn forget_presence(&mut self, user: &UserName) -> Option<Present> {
+    fn forget_presence(&mut self, user: &UserName) -> Option<PresentUser> {
         let present = self.present.remove(user)?;
-        self.segments.removed(user);
-        self.compact_segments.removed(user);
-        self.recent.remove(present.from, present.session);
-        self.room.replace(present.from, present.files.size(), ListSize::default());
+        self.full_list.user_removed(user);
+        self.compact_list.user_removed(user);
+        self.recent_logins.remove(present.from, present.session);
+        self.quota.replace(present.from, present.files.size(), ListSize::default());
         self.discard(present.files.clone());
         if !present.bound
             && let Entry::Occupied(mut count) = self.legacy_at.entry(present.from)
@@ -406,7 +407,7 @@ impl Registry {
                 count.remove();
             }
         }
-        self.deadlines.remove(&(present.queued, user.clone()));
+        self.deadlines.remove(&(present.queued_deadline, user.clone()));
         self.forget_session(present.session);
         Some(present)
     }

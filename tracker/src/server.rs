@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use rustls::ServerConfig;
-use shared::tracker::{ErrorCode, Refusal, encode_error};
+use shared::tracker::{TrackerErrorCode, TrackerRefusal, encode_error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -32,24 +32,24 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::connection::{self, Budget, Context, Patience};
-use crate::places::{Full, Places};
-use crate::service::Service;
+use crate::connection::{self, ConnectionContext, ConnectionTimeouts, MemoryQuota};
+use crate::connection_slots::{ConnectionSlots, SlotsExhausted};
+use crate::service::TrackerService;
 
 /// Connections over the cap that are told so in full; for those beyond, the line is only tried.
-const REFUSALS: usize = 64;
+const MAX_REFUSALS: usize = 64;
 /// How long a client over the cap may take to read why.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time that connections have to end by themselves at shutdown.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Wait after an accept that failed for want of something.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// How often presences are looked through for those whose time has come.
-const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often what changed is stored.
-const REMEMBER_EVERY: Duration = Duration::from_secs(1);
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Time to store what changed at the very end.
-const LAST_STORE: Duration = Duration::from_millis(700);
+const FINAL_STORE_TIMEOUT: Duration = Duration::from_millis(700);
 /// What the kernel may hold of a connection each way; it takes twice that for its own accounts. Enough for any local
 /// network; what it would take otherwise, several MiB, is too much for thousands who don't read.
 const KERNEL_BUFFER: usize = 256 * 1024;
@@ -57,39 +57,39 @@ const KERNEL_BUFFER: usize = 256 * 1024;
 const BUSY_RETRY_MS: u64 = 5000;
 
 /// What [`serve`] needs beside the listener.
-pub struct Tracker {
+pub struct ServerContext {
     /// The actions.
-    pub service: Arc<Service>,
+    pub service: Arc<TrackerService>,
     /// The tracker's side of TLS.
     pub tls: Arc<ServerConfig>,
     /// How long clients may take.
-    pub patience: Patience,
+    pub timeouts: ConnectionTimeouts,
     /// Memory for long requests.
-    pub budget: Arc<Budget>,
+    pub memory_quota: Arc<MemoryQuota>,
     /// Places for connections.
-    pub places: Arc<Places>,
+    pub slots: Arc<ConnectionSlots>,
 }
 
 /// The sockets on which clients come, each having its turn.
 #[derive(Debug)]
-pub struct Listeners {
+pub struct ListenerSet {
     all: Vec<TcpListener>,
     next: usize,
 }
 
-impl From<Vec<TcpListener>> for Listeners {
+impl From<Vec<TcpListener>> for ListenerSet {
     fn from(all: Vec<TcpListener>) -> Self {
         Self { all, next: 0 }
     }
 }
 
-impl From<TcpListener> for Listeners {
+impl From<TcpListener> for ListenerSet {
     fn from(only: TcpListener) -> Self {
         vec![only].into()
     }
 }
 
-impl Listeners {
+impl ListenerSet {
     /// Accepts the next connection. May be cancelled and called again.
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         poll_fn(|context| {
@@ -107,39 +107,45 @@ impl Listeners {
 }
 
 /// Serves clients until `shutdown` is ready, then lets them go.
-pub async fn serve(mut listeners: Listeners, tracker: Tracker, shutdown: impl Future<Output = ()>) {
+pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown: impl Future<Output = ()>) {
     listeners.all.iter().for_each(bound_kernel_buffers);
     let stop = CancellationToken::new();
-    let Tracker { service, tls, patience, budget, places } = tracker;
+    let ServerContext { service, tls, timeouts: patience, memory_quota: budget, slots: places } = tracker;
     let tls = TlsAcceptor::from(tls);
-    let context = Context { service: Arc::clone(&service), tls, patience, budget, stop: stop.clone() };
-    let (mut connections, mut refusals, mut keeper) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
-    keeper.spawn(expire_in_time(Arc::clone(&service)));
-    keeper.spawn(remember_in_time(Arc::clone(&service)));
+    let context = ConnectionContext {
+        service: Arc::clone(&service),
+        tls,
+        timeouts: patience,
+        memory_quota: budget,
+        stop: stop.clone(),
+    };
+    let (mut connections, mut refusals, mut maintenance) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+    maintenance.spawn(expire_periodically(Arc::clone(&service)));
+    maintenance.spawn(store_periodically(Arc::clone(&service)));
     let mut not_before = None;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
-            Some(ended) = refusals.join_next(), if !refusals.is_empty() => note(ended),
-            Some(ended) = keeper.join_next(), if !keeper.is_empty() => note(ended),
+            Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
+            Some(ended) = refusals.join_next(), if !refusals.is_empty() => log_panic(ended),
+            Some(ended) = maintenance.join_next(), if !maintenance.is_empty() => log_panic(ended),
             (stream, remote) = next_connection(&mut listeners, &mut not_before) => {
-                let place = match places.take(remote.ip(), std::time::Instant::now()) {
+                let slot = match places.acquire(remote.ip(), std::time::Instant::now()) {
                     Ok(place) => place,
                     Err(full) => {
-                        if service.lines().may_tell(remote.ip().to_canonical(), "too many connections") {
+                        if service.log_throttle().try_admit(remote.ip().to_canonical(), "too many connections") {
                             warn!(%remote, "refused: {full}");
                         }
                         service.metrics().refused_connections.inc();
-                        refuse(stream, full, &mut refusals);
+                        refuse_connection(stream, full, &mut refusals);
                         continue;
                     }
                 };
                 let context = context.clone();
-                let counted = Counted::new(&service);
+                let counted = OpenConnectionCount::new(&service);
                 connections.spawn(async move {
-                    connection::serve(stream, remote, context, place).await;
+                    connection::serve_connection(stream, remote, context, slot).await;
                     drop(counted);
                 });
             }
@@ -149,9 +155,9 @@ pub async fn serve(mut listeners: Listeners, tracker: Tracker, shutdown: impl Fu
     service.begin_stop();
     stop.cancel();
     refusals.abort_all();
-    keeper.shutdown().await;
-    farewell(connections).await;
-    if timeout(LAST_STORE, service.remember()).await.is_err() {
+    maintenance.shutdown().await;
+    drain_connections(connections).await;
+    if timeout(FINAL_STORE_TIMEOUT, service.store_presence()).await.is_err() {
         warn!("who is present could not be stored in time");
     }
 }
@@ -166,7 +172,7 @@ fn bound_kernel_buffers(listener: &TcpListener) {
 }
 
 /// The next connection, however many accepts fail before.
-async fn next_connection(listeners: &mut Listeners, not_before: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
+async fn next_connection(listeners: &mut ListenerSet, not_before: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
         if let Some(time) = *not_before {
             sleep_until(time).await;
@@ -174,7 +180,7 @@ async fn next_connection(listeners: &mut Listeners, not_before: &mut Option<Inst
         }
         match listeners.accept().await {
             Ok(accepted) => return accepted,
-            Err(why) if is_the_client_s_fault(&why) => debug!(%why, "a connection was gone before it was accepted"),
+            Err(why) if is_client_fault(&why) => debug!(%why, "a connection was gone before it was accepted"),
             Err(why) => {
                 error!(%why, "can't accept connections");
                 *not_before = Some(Instant::now() + ACCEPT_BACKOFF);
@@ -184,31 +190,31 @@ async fn next_connection(listeners: &mut Listeners, not_before: &mut Option<Inst
 }
 
 /// One open connection, as long as this lives.
-struct Counted(Arc<Service>);
+struct OpenConnectionCount(Arc<TrackerService>);
 
-impl Counted {
-    fn new(service: &Arc<Service>) -> Self {
+impl OpenConnectionCount {
+    fn new(service: &Arc<TrackerService>) -> Self {
         service.metrics().connections.inc();
         Self(Arc::clone(service))
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnectionCount {
     fn drop(&mut self) {
         self.0.metrics().connections.dec();
     }
 }
 
-fn is_the_client_s_fault(why: &io::Error) -> bool {
+fn is_client_fault(why: &io::Error) -> bool {
     matches!(
         why.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
 }
 
-fn refuse(mut stream: TcpStream, full: Full, refusals: &mut JoinSet<()>) {
-    let line = encode_error(None, &Refusal::new(ErrorCode::Busy, full.to_string()), Some(BUSY_RETRY_MS));
-    if refusals.len() >= REFUSALS {
+fn refuse_connection(mut stream: TcpStream, full: SlotsExhausted, refusals: &mut JoinSet<()>) {
+    let line = encode_error(None, &TrackerRefusal::new(TrackerErrorCode::Busy, full.to_string()), Some(BUSY_RETRY_MS));
+    if refusals.len() >= MAX_REFUSALS {
         let _ = stream.try_write(&line);
         return;
     }
@@ -221,12 +227,12 @@ fn refuse(mut stream: TcpStream, full: Full, refusals: &mut JoinSet<()>) {
             io::Result::Ok(())
         };
         // Whether the client read it is its own affair.
-        let _ = timeout(REFUSAL_TIME, told).await;
+        let _ = timeout(REFUSAL_TIMEOUT, told).await;
     });
 }
 
-async fn expire_in_time(service: Arc<Service>) {
-    let mut ticks = interval(EXPIRE_EVERY);
+async fn expire_periodically(service: Arc<TrackerService>) {
+    let mut ticks = interval(EXPIRE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due_events = service.watch_due_events();
     loop {
@@ -241,30 +247,30 @@ async fn expire_in_time(service: Arc<Service>) {
     }
 }
 
-async fn remember_in_time(service: Arc<Service>) {
-    let mut ticks = interval(REMEMBER_EVERY);
+async fn store_periodically(service: Arc<TrackerService>) {
+    let mut ticks = interval(STORE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        service.remember().await;
+        service.store_presence().await;
     }
 }
 
-async fn farewell(mut connections: JoinSet<()>) {
+async fn drain_connections(mut connections: JoinSet<()>) {
     let all = connections.len();
     let gone = async {
         while let Some(ended) = connections.join_next().await {
-            note(ended);
+            log_panic(ended);
         }
     };
-    if timeout(FAREWELL, gone).await.is_err() {
+    if timeout(SHUTDOWN_TIMEOUT, gone).await.is_err() {
         warn!(cut_off = connections.len(), "some connections did not end in time");
     }
     connections.shutdown().await;
     info!(connections = all, "closed");
 }
 
-fn note(ended: Result<(), JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(why) = ended
         && why.is_panic()
     {

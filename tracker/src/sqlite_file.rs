@@ -14,13 +14,13 @@ use rustix::io::Errno;
 use shared::safe_text::safe_path;
 use tracing::info;
 
-use crate::folder_lock::{is_without_locks, private_file};
+use crate::folder_lock::{is_locking_unsupported, private_file};
 
 /// Said where a file can't be opened for want of descriptors.
 pub(crate) const TOO_MANY_OPEN: &str =
     "too many open files; raise the limit with `ulimit -n 4096` (LimitNOFILE= in a unit) and start the tracker again";
 /// How long to wait for another connection that holds the file.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
 const HEADER_BYTES: u64 = 100;
 
@@ -38,33 +38,35 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     };
     match with_log() {
         Ok((db, true)) => Ok(db),
-        Ok((db, false)) => told_of(path, db),
-        Err(why) if may_want_of_shared_memory(&why) && !is_without_descriptors() => match with_rollback_journal(path) {
-            Ok(db) => told_of(path, db),
-            Err(_) => Err(why),
-        },
+        Ok((db, false)) => log_rollback_journal(path, db),
+        Err(why) if may_lack_shared_memory(&why) && !is_out_of_descriptors() => {
+            match open_with_rollback_journal(path) {
+                Ok(db) => log_rollback_journal(path, db),
+                Err(_) => Err(why),
+            }
+        }
         Err(why) => Err(why),
     }
 }
 
 /// Returns whether there is no database: no file, or one too short for a header. A log alone is none: SQLite begins it
 /// after the header is written, and throws it away where there is none.
-pub(crate) fn is_void(path: &Path) -> bool {
+pub(crate) fn is_missing_or_empty(path: &Path) -> bool {
     path.metadata().map_or(true, |metadata| metadata.len() < HEADER_BYTES)
 }
 
 /// Why SQLite can't lock anything in the folder, if that is so: it takes a file system without locks for one on which
 /// somebody else has the lock.
-pub(crate) fn without_locks(folder: &Path) -> Option<io::Error> {
+pub(crate) fn locking_error(folder: &Path) -> Option<io::Error> {
     let probe = folder.join(format!(".lock-{}", std::process::id()));
     let locked = private_file(&probe).and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?));
     // An empty file that is left behind harms nobody.
     let _ = std::fs::remove_file(&probe);
-    locked.err().filter(is_without_locks)
+    locked.err().filter(is_locking_unsupported)
 }
 
 /// Whether this process has no descriptor left, which SQLite tells as a file that it can't open.
-pub(crate) fn is_without_descriptors() -> bool {
+pub(crate) fn is_out_of_descriptors() -> bool {
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     // SQLite opens two at once, and may have given one back by now.
     let opened: Vec<_> = (0..2).map(|_| std::fs::File::open("/")).collect();
@@ -74,7 +76,7 @@ pub(crate) fn is_without_descriptors() -> bool {
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     // Whoever made a backup may be an enemy: what its schema says does nothing but keep data.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.pragma_update(None, "trusted_schema", false)?;
@@ -83,7 +85,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// A log that is there is read with memory of this process alone, and done away with.
-fn with_rollback_journal(path: &Path) -> rusqlite::Result<Connection> {
+fn open_with_rollback_journal(path: &Path) -> rusqlite::Result<Connection> {
     let db = connect(path)?;
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
@@ -94,12 +96,12 @@ fn with_rollback_journal(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-fn told_of(path: &Path, db: Connection) -> rusqlite::Result<Connection> {
+fn log_rollback_journal(path: &Path, db: Connection) -> rusqlite::Result<Connection> {
     info!(path = %safe_path(path), "the file system can't have a write-ahead log: a rollback journal takes its place");
     Ok(db)
 }
 
-fn may_want_of_shared_memory(why: &rusqlite::Error) -> bool {
+fn may_lack_shared_memory(why: &rusqlite::Error) -> bool {
     let code = why.sqlite_error_code();
     matches!(
         code,
@@ -114,7 +116,7 @@ fn may_want_of_shared_memory(why: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use certs::{FilePlace, has_steady_inodes};
+    use certs::{FileLossDetector, has_stable_inodes};
 
     use super::*;
 
@@ -137,7 +139,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let db = open(&path).unwrap();
-        let place = FilePlace::of(&path);
+        let place = FileLossDetector::new(&path);
         db.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
         assert!(!place.is_lost());
         let away = folder.path().join("away");
@@ -147,7 +149,7 @@ mod tests {
         assert!(!place.is_lost(), "it is back");
         std::fs::remove_file(&path).unwrap();
         drop(open(&path).unwrap());
-        assert_eq!(place.is_lost(), has_steady_inodes(&path), "another one is in its place");
+        assert_eq!(place.is_lost(), has_stable_inodes(&path), "another one is in its place");
         std::fs::remove_dir_all(folder.path()).unwrap();
         assert!(place.is_lost());
     }
@@ -156,10 +158,10 @@ mod tests {
     fn what_a_log_holds_is_there_without_shared_memory() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
-        assert!(is_void(&path));
+        assert!(is_missing_or_empty(&path));
         for len in [0, 1, 99] {
             std::fs::File::create(&path).unwrap().set_len(len).unwrap();
-            assert!(is_void(&path));
+            assert!(is_missing_or_empty(&path));
         }
         std::fs::remove_file(&path).unwrap();
         let db = open(&path).unwrap();
@@ -171,8 +173,8 @@ mod tests {
             std::fs::copy(folder.path().join(format!("db{ending}")), copied).unwrap();
         }
         let copy = folder.path().join("copy");
-        assert!(!is_void(&copy), "the header is there before the log");
-        let db = with_rollback_journal(&copy).unwrap();
+        assert!(!is_missing_or_empty(&copy), "the header is there before the log");
+        let db = open_with_rollback_journal(&copy).unwrap();
         assert_eq!(mode(&db), "truncate");
         // Others may read it meanwhile.
         let other = connect(&copy).unwrap();

@@ -1,14 +1,14 @@
 //! The whole tracker on a real listener, driven over plaintext and TLS.
 
-mod administration;
-mod bounds;
-mod cmd;
-mod doors;
-mod harness;
-mod legacy;
-mod protection;
-mod push;
-mod restart;
-mod secure;
+mod admin_commands;
+mod cmd_dialect;
+mod event_push;
+mod hostile_clients;
+mod legacy_clients;
+mod presence_restart;
+mod rate_limiting;
+mod tls_clients;
+mod tracker_harness;
+mod trusted_doors;
 
-pub(crate) use harness::POLICY;
+pub(crate) use tracker_harness::POLICY;

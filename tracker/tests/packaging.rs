@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
-use tracker::daemon::{Args, Settings};
+use tracker::daemon::{TrackerArgs, TrackerSettings};
 
 fn packaging(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
@@ -76,7 +76,7 @@ fn pages() -> Vec<(String, String)> {
         pages.push((man.get_filename(), String::from_utf8(page).unwrap()));
         command.get_subcommands().for_each(|command| add(command, pages));
     }
-    let mut command = Args::command().disable_help_subcommand(true);
+    let mut command = TrackerArgs::command().disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     add(&command, &mut pages);
@@ -128,7 +128,7 @@ fn the_units_are_right_to_systemd() {
 fn the_installed_configuration_is_one() {
     let path = packaging("tracker.toml");
     let words = ["tracker".into(), "--config".into(), path.clone().into_os_string()];
-    let settings = Settings::resolve(&words).unwrap();
+    let settings = TrackerSettings::resolve(&words).unwrap();
     assert_eq!(settings.args.data_folder(), Some("/var/lib/vizinho-tracker".into()));
     // What is commented out is right, too.
     let all: String = read_to_string(path)
@@ -144,7 +144,7 @@ fn the_installed_configuration_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("all.toml");
     File::create(&path).unwrap().write_all(all.as_bytes()).unwrap();
-    Settings::resolve(&["tracker".into(), "--config".into(), path.into_os_string()]).unwrap();
+    TrackerSettings::resolve(&["tracker".into(), "--config".into(), path.into_os_string()]).unwrap();
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The command line.
 
-mod convert;
-mod help;
-mod values;
+mod command_conversion;
+mod help_text;
+mod value_parsers;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,35 +10,38 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use shared::limits::FIRST_USER_PORT;
+use shared::limits::MIN_PEER_PORT;
 use shared::tracker::HashText;
 use shared::{FileName, Fingerprint, NewUserName, UserName};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{Command, Context};
+use crate::commands::{CliCommand, CommandContext};
 use crate::engine::Error;
-use crate::engine::node::Forwarded;
-use crate::engine::tracker_key::KeyPolicy;
+use crate::engine::node::PortForwarding;
+use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::tracker::TrackerAddress;
-use crate::ui::{ColorChoice, Interrupts, Output, OutputOptions, age};
+use crate::ui::{ColorChoice, CommandOutput, InterruptForwarder, OutputOptions, parse_age};
 
-use help::{CHAT_EXAMPLES, EXIT_CODES, FETCH_EXAMPLES, SHARE_EXAMPLES, explained};
-use values::{KeptAge, asked_text, file_name, forwarded, hash_text, kept_age, rate};
+use help_text::{CHAT_EXAMPLES, EXIT_CODES, FETCH_EXAMPLES, SHARE_EXAMPLES, explain_error};
+use value_parsers::{
+    HistoryRetention, parse_announced_address, parse_file_name, parse_hash, parse_rate, parse_retention,
+    parse_share_pattern,
+};
 
 /// Chat and file exchange with the people on your local network.
 #[derive(Debug, Parser)]
 #[command(name = "peer", version, after_help = EXIT_CODES, styles = Styles::plain(), max_term_width = 100, args_override_self = true)]
-pub(super) struct Args {
+pub(super) struct CliArgs {
     #[command(flatten)]
-    global: Global,
+    global: GlobalArgs,
     /// Alone in a terminal, `peer` is `peer ui`.
     #[command(subcommand)]
-    command: Option<Subcommands>,
+    command: Option<SubcommandArgs>,
 }
 
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Everywhere")]
-struct Global {
+struct GlobalArgs {
     /// The tracker; port 8000 unless given [default: the one used last, else one found on this network].
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "VIZINHO_TRACKER")]
     tracker: Option<TrackerAddress>,
@@ -72,18 +75,18 @@ struct Global {
     plain: bool,
     /// When to use colour.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    color: When,
+    color: ColorMode,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum When {
+enum ColorMode {
     Auto,
     Always,
     Never,
 }
 
 #[derive(Debug, Subcommand)]
-enum Subcommands {
+enum SubcommandArgs {
     /// Make an account at the tracker, bound to this machine's key.
     Register {
         /// A letter or a digit, then up to 31 of A-Z a-z 0-9 _ . -
@@ -122,13 +125,13 @@ enum Subcommands {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
         /// Offer it under another name.
-        #[arg(long = "as", value_name = "NAME", value_parser = file_name)]
+        #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name)]
         name: Option<FileName>,
     },
     /// Stop sharing files or folders.
     Unshare {
         /// Names, folders (docs/) or paths.
-        #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(asked_text))]
+        #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
         names: Vec<String>,
     },
     /// Show what is shared; files that came into a folder later are not, before another `peer share`.
@@ -136,17 +139,17 @@ enum Subcommands {
     /// Be online: serve the shares, take messages, show both.
     Serve {
         /// The UDP port, 1024 or above [default: the one of last time, else any].
-        #[arg(long, value_parser = clap::value_parser!(u16).range(i64::from(FIRST_USER_PORT)..))]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(i64::from(MIN_PEER_PORT)..))]
         port: Option<u16>,
         /// Where others find this node instead of at its own addresses: a port of the router or container host that
         /// is forwarded to --port. An address beyond the local network has to be allowed by the tracker.
-        #[arg(long, value_name = "[IP:]PORT", value_parser = forwarded)]
-        announce: Option<Forwarded>,
+        #[arg(long, value_name = "[IP:]PORT", value_parser = parse_announced_address)]
+        announce: Option<PortForwarding>,
         /// Send at most this many bytes a second, to all together (10M, 500k, 10 MB/s).
-        #[arg(long, value_name = "RATE", value_parser = rate)]
+        #[arg(long, value_name = "RATE", value_parser = parse_rate)]
         limit: Option<u64>,
         /// Send at most this many bytes a second to each peer.
-        #[arg(long, value_name = "RATE", value_parser = rate)]
+        #[arg(long, value_name = "RATE", value_parser = parse_rate)]
         limit_per_peer: Option<u64>,
     },
     /// Show who is online.
@@ -154,10 +157,10 @@ enum Subcommands {
         /// Only this user.
         user: Option<UserName>,
         /// Only who shares a file of this name.
-        #[arg(long, value_name = "NAME", value_parser = file_name)]
+        #[arg(long, value_name = "NAME", value_parser = parse_file_name)]
         sharing: Option<FileName>,
         /// Only who shares a file of this hash.
-        #[arg(long, value_name = "HASH", value_parser = hash_text)]
+        #[arg(long, value_name = "HASH", value_parser = parse_hash)]
         hash: Option<HashText>,
         /// At most this many.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -177,7 +180,7 @@ enum Subcommands {
         /// Who.
         user: UserName,
         /// Only names that start with this.
-        #[arg(default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(asked_text))]
+        #[arg(default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(parse_share_pattern))]
         prefix: String,
     },
     /// Download files (verified, parallel, resumable).
@@ -187,7 +190,7 @@ enum Subcommands {
         #[arg(required_unless_present = "retry")]
         user: Option<UserName>,
         /// Names, folders (docs/) and patterns ('*.pdf').
-        #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(asked_text))]
+        #[arg(value_name = "NAME", value_parser = OsStringValueParser::new().map(parse_share_pattern))]
         names: Vec<String>,
         /// Fetch what is missing of the last fetch, to where and as it said; --limit, --patience, -j and --share may differ.
         #[arg(long, conflicts_with_all = ["user", "names", "from", "only", "output", "if_exists"])]
@@ -199,7 +202,7 @@ enum Subcommands {
         #[arg(long)]
         only: bool,
         /// Receive at most this many bytes a second (10M, 500k, 10 MB/s).
-        #[arg(long, value_name = "RATE", value_parser = rate)]
+        #[arg(long, value_name = "RATE", value_parser = parse_rate)]
         limit: Option<u64>,
         /// Wait this long for sources that are gone [default: 90].
         #[arg(long, value_name = "SECONDS")]
@@ -215,7 +218,7 @@ enum Subcommands {
         jobs: Option<u8>,
         /// What to do where a file exists [default: skip one with the same content, else rename].
         #[arg(long, value_name = "WHAT")]
-        if_exists: Option<Existing>,
+        if_exists: Option<ExistingFileAction>,
     },
     /// Talk to somebody: one message, standard input line by line, or a conversation in the terminal.
     #[command(after_help = CHAT_EXAMPLES)]
@@ -236,7 +239,7 @@ enum Subcommands {
         /// With whom [default: everybody].
         user: Option<UserName>,
         /// Only what is not older (90s, 30m, 12h, 2d, 3w).
-        #[arg(long, value_name = "AGE", value_parser = age)]
+        #[arg(long, value_name = "AGE", value_parser = parse_age)]
         since: Option<i64>,
         /// At most this many: the last ones.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -248,15 +251,15 @@ enum Subcommands {
         #[arg(long, conflicts_with_all = ["since", "limit", "search"])]
         forget: bool,
         /// Forget only what is older (90s, 30m, 12h, 2d, 3w).
-        #[arg(long, value_name = "AGE", value_parser = age, requires = "forget")]
+        #[arg(long, value_name = "AGE", value_parser = parse_age, requires = "forget")]
         older: Option<i64>,
         /// Don't ask whether to forget.
         #[arg(long, requires = "forget")]
         yes: bool,
         /// Keep history so long from now on (30d), or for ever (all): the node forgets what is older once a day.
-        #[arg(long, value_name = "AGE|all", value_parser = kept_age,
+        #[arg(long, value_name = "AGE|all", value_parser = parse_retention,
               conflicts_with_all = ["user", "since", "limit", "search", "forget"])]
-        keep: Option<KeptAge>,
+        keep: Option<HistoryRetention>,
     },
     /// Show what is unread; it is read then.
     Inbox {
@@ -277,7 +280,7 @@ enum Subcommands {
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Offer it under another name.
-        #[arg(long = "as", value_name = "NAME", value_parser = file_name, conflicts_with = "withdraw")]
+        #[arg(long = "as", value_name = "NAME", value_parser = parse_file_name, conflicts_with = "withdraw")]
         name: Option<FileName>,
         /// Take back what is offered under these names.
         #[arg(long, requires = "files")]
@@ -297,7 +300,7 @@ enum Subcommands {
     Notify {
         /// Whether a terminal rings.
         #[arg(long, value_name = "on|off")]
-        bell: Option<Switch>,
+        bell: Option<OnOff>,
         /// Run no program.
         #[arg(long, conflicts_with = "hook")]
         no_hook: bool,
@@ -343,7 +346,7 @@ enum OutboxCommand {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Switch {
+enum OnOff {
     On,
     Off,
 }
@@ -356,7 +359,7 @@ struct PasswordArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Existing {
+enum ExistingFileAction {
     Skip,
     Rename,
     Overwrite,
@@ -365,12 +368,12 @@ enum Existing {
 
 /// What the arguments come to.
 #[derive(Debug)]
-pub(super) struct Configured {
-    pub(super) context: Context,
-    pub(super) command: Command,
+pub(super) struct ConfiguredCommand {
+    pub(super) context: CommandContext,
+    pub(super) command: CliCommand,
 }
 
-impl Args {
+impl CliArgs {
     /// Reads the arguments; `in_terminal`, the command may be left out.
     ///
     /// # Errors
@@ -381,7 +384,7 @@ impl Args {
     ) -> Result<Self, clap::Error> {
         let command = Self::command().subcommand_required(!in_terminal).arg_required_else_help(!in_terminal);
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let matches = command.try_get_matches_from(&args).map_err(|error| explained(error, &args))?;
+        let matches = command.try_get_matches_from(&args).map_err(|error| explain_error(error, &args))?;
         Self::from_arg_matches(&matches)
     }
 
@@ -389,33 +392,37 @@ impl Args {
         self.global.verbose
     }
 
-    pub(super) fn output(&self) -> Output {
+    pub(super) fn output(&self) -> CommandOutput {
         let color = match self.global.color {
-            When::Auto => ColorChoice::Auto,
-            When::Always => ColorChoice::Always,
-            When::Never => ColorChoice::Never,
+            ColorMode::Auto => ColorChoice::Auto,
+            ColorMode::Always => ColorChoice::Always,
+            ColorMode::Never => ColorChoice::Never,
         };
-        let Global { json, quiet, plain, .. } = self.global;
-        Output::new(OutputOptions { json, quiet, plain, color })
+        let GlobalArgs { json, quiet, plain, .. } = self.global;
+        CommandOutput::new(OutputOptions { json, quiet, plain, color })
     }
 
     /// Checks what clap can't.
-    pub(super) fn configure(self, output: Output, cancel: CancellationToken) -> Result<Configured, Error> {
+    pub(super) fn configure(
+        self,
+        output: CommandOutput,
+        cancel: CancellationToken,
+    ) -> Result<ConfiguredCommand, Error> {
         let home = match self.global.home {
             Some(home) if home.as_os_str().is_empty() => return Err(Error::Usage("--home is empty".to_owned())),
             Some(home) => home,
             None => default_home()?,
         };
-        let command = self.command.unwrap_or(Subcommands::Ui).into_command()?;
-        let Global { tracker, tracker_key, accept_new, no_input, no_mdns, .. } = self.global;
+        let command = self.command.unwrap_or(SubcommandArgs::Ui).into_command()?;
+        let GlobalArgs { tracker, tracker_key, accept_new, no_input, no_mdns, .. } = self.global;
         let key_policy = match tracker_key {
-            Some(key) => KeyPolicy::Only(key),
-            None if accept_new => KeyPolicy::AcceptNew,
-            None => KeyPolicy::Ask,
+            Some(key) => TrackerKeyPolicy::Only(key),
+            None if accept_new => TrackerKeyPolicy::AcceptNew,
+            None => TrackerKeyPolicy::Ask,
         };
-        let interrupts = Interrupts::default();
-        let context = Context { home, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
-        Ok(Configured { context, command })
+        let interrupts = InterruptForwarder::default();
+        let context = CommandContext { home, tracker, key_policy, output, no_input, no_mdns, cancel, interrupts };
+        Ok(ConfiguredCommand { context, command })
     }
 }
 
@@ -438,18 +445,18 @@ fn default_home() -> Result<PathBuf, Error> {
 mod tests {
     use clap::error::ErrorKind;
 
-    use super::help::MEANT;
+    use super::help_text::FOREIGN_COMMANDS;
     use super::*;
-    use crate::commands::FetchWanted;
-    use crate::engine::fetch::{Destination, Sources};
+    use crate::commands::FetchCommand;
+    use crate::engine::fetch::{FetchDestination, SourcePolicy};
 
     #[test]
     fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
+        CliArgs::command().debug_assert();
     }
 
-    fn command(args: &[&str]) -> Command {
-        Args::read(args, false).unwrap().command.unwrap().into_command().unwrap()
+    fn command(args: &[&str]) -> CliCommand {
+        CliArgs::read(args, false).unwrap().command.unwrap().into_command().unwrap()
     }
 
     #[test]
@@ -457,27 +464,27 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().to_str().unwrap();
         let destination = |output: &str| match command(&["peer", "fetch", "bob", "a", "-o", output]) {
-            Command::Fetch(FetchWanted::These { request, .. }) => request.destination,
+            CliCommand::Fetch(FetchCommand::New { request, .. }) => request.destination,
             other => panic!("{other:?}"),
         };
-        assert_eq!(destination(folder), Destination::Folder(folder.into()));
-        assert_eq!(destination("new/"), Destination::Folder("new/".into()));
-        assert_eq!(destination("new"), Destination::FileOrFolder("new".into()));
-        assert_eq!(destination("."), Destination::Folder(".".into()));
-        assert_eq!(destination(".."), Destination::Folder("..".into()));
+        assert_eq!(destination(folder), FetchDestination::Folder(folder.into()));
+        assert_eq!(destination("new/"), FetchDestination::Folder("new/".into()));
+        assert_eq!(destination("new"), FetchDestination::FileOrFolder("new".into()));
+        assert_eq!(destination("."), FetchDestination::Folder(".".into()));
+        assert_eq!(destination(".."), FetchDestination::Folder("..".into()));
     }
 
     #[test]
     fn alone_in_a_terminal_it_is_the_view_of_everything() {
-        assert!(Args::read(["peer"], true).unwrap().command.is_none());
-        assert!(Args::read(["peer", "--home", "x"], true).unwrap().command.is_none());
-        assert_eq!(Args::read(["peer", "--home", "x"], false).unwrap_err().exit_code(), 2);
-        assert!(matches!(command(&["peer", "ui"]), Command::Ui));
+        assert!(CliArgs::read(["peer"], true).unwrap().command.is_none());
+        assert!(CliArgs::read(["peer", "--home", "x"], true).unwrap().command.is_none());
+        assert_eq!(CliArgs::read(["peer", "--home", "x"], false).unwrap_err().exit_code(), 2);
+        assert!(matches!(command(&["peer", "ui"]), CliCommand::Ui));
     }
 
     #[test]
     fn the_last_of_several_counts_and_lists_go_on() {
-        let read = |args: &[&str]| Args::read(args, false).unwrap();
+        let read = |args: &[&str]| CliArgs::read(args, false).unwrap();
         let home = |args: &[&str]| read(args).global.home.unwrap();
         assert_eq!(home(&["peer", "--home", "a", "--home", "b", "list"]), PathBuf::from("b"));
         assert_eq!(home(&["peer", "--home", "a", "list", "--home", "b"]), PathBuf::from("b"));
@@ -487,9 +494,9 @@ mod tests {
         match command(&[
             "peer", "fetch", "bob", "a", "b", "--from", "carol", "--from", "dave,eve", "-j", "1", "-j", "2",
         ]) {
-            Command::Fetch(FetchWanted::These { request, .. }) => {
+            CliCommand::Fetch(FetchCommand::New { request, .. }) => {
                 assert_eq!((request.names.len(), request.streams), (2, 2));
-                assert!(matches!(request.sources, Sources::Also(also) if also.len() == 3));
+                assert!(matches!(request.sources, SourcePolicy::Also(also) if also.len() == 3));
             }
             other => panic!("{other:?}"),
         }
@@ -497,16 +504,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let error = Args::read(["peer", "get", "bob", "x"], false).unwrap_err().to_string();
+        let error = CliArgs::read(["peer", "get", "bob", "x"], false).unwrap_err().to_string();
         assert!(error.contains("`peer fetch USER NAME`"), "{error}");
         use std::os::unix::ffi::OsStringExt;
         let args = [b"peer".to_vec(), b"chat".to_vec(), b"bob".to_vec(), b"ol\xe1".to_vec()].map(OsString::from_vec);
-        let error = Args::read(args, false).unwrap_err();
+        let error = CliArgs::read(args, false).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("argument 3, \"ol\\xe1\""), "{error}");
-        for (theirs, _) in MEANT {
+        for (theirs, _) in FOREIGN_COMMANDS {
             assert_eq!(
-                Args::read(["peer", theirs], false).unwrap_err().kind(),
+                CliArgs::read(["peer", theirs], false).unwrap_err().kind(),
                 ErrorKind::InvalidSubcommand,
                 "{theirs}"
             );
@@ -538,9 +545,9 @@ mod tests {
             &["peer", "serve", "--announce", "0.0.0.0:1"],
             &["peer", "serve", "--limit", "fast"],
         ] {
-            assert_eq!(Args::read(args.iter(), false).unwrap_err().exit_code(), 2, "{args:?}");
+            assert_eq!(CliArgs::read(args.iter(), false).unwrap_err().exit_code(), 2, "{args:?}");
         }
-        let nothing = Args::read(["peer", "fetch", "bob"], false).unwrap().command.unwrap().into_command();
+        let nothing = CliArgs::read(["peer", "fetch", "bob"], false).unwrap().command.unwrap().into_command();
         assert!(matches!(nothing, Err(Error::Usage(_))), "{nothing:?}");
     }
 }

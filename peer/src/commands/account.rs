@@ -7,72 +7,74 @@ use shared::safe_text::safe_path;
 use shared::tracker::Password;
 use shared::{Fingerprint, UserName};
 
-use super::first_contact::{self, TrackerChoice};
-use super::password::{change_of_password, new_password, password};
-use super::{Context, PasswordSource};
-use crate::engine::account::PasswordChange;
-use crate::engine::node::control::{NodeClient, Status};
-use crate::engine::{Error, account};
+use super::password_prompt::{read_new_password, read_password, read_password_change};
+use super::tracker_confirmation::{self, TrackerChoice};
+use super::{CommandContext, PasswordSource};
+use crate::engine::node::control::{NodeClient, NodeStatus};
+use crate::engine::tracker_account::PasswordChange;
+use crate::engine::{Error, tracker_account};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
 use crate::ui::elsewhere_words;
 
 /// For the tracker to say whether this machine still is the account's; without its word all is as far as it is known here.
-const ASKED_FOR: Duration = Duration::from_secs(1);
+const LOSS_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) async fn register(context: &Context, user: UserName, source: &PasswordSource) -> Result<(), Error> {
+pub(super) async fn register(context: &CommandContext, user: UserName, source: &PasswordSource) -> Result<(), Error> {
     let profile = context.profile()?;
-    refuse_beside_node(&profile).await?;
+    require_no_node(&profile).await?;
     let tracker = context.tracker_for_password(&profile, &format!("register {user}")).await?;
-    let password = new_password(context, source).await?;
-    let fingerprint = account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
-    tell_account(context, "registered", &user, &tracker, fingerprint)
+    let password = read_new_password(context, source).await?;
+    let fingerprint = tracker_account::register(&profile, &tracker, &context.notify(), user.clone(), password).await?;
+    print_account(context, "registered", &user, &tracker, fingerprint)
 }
 
 pub(super) async fn login(
-    context: &Context,
+    context: &CommandContext,
     user: UserName,
     source: &PasswordSource,
     rebind: bool,
 ) -> Result<(), Error> {
     let profile = context.profile()?;
-    refuse_beside_node(&profile).await?;
+    require_no_node(&profile).await?;
     let tracker = context.tracker_for_password(&profile, &format!("login {user}")).await?;
-    let passwords = password(context, source).await?;
+    let passwords = read_password(context, source).await?;
     let notify = context.notify();
-    let login = async |password| account::login(&profile, &tracker, &notify, user.clone(), password, rebind).await;
-    let fingerprint = passwords.each(login).await?;
-    tell_account(context, "logged in as", &user, &tracker, fingerprint)
+    let login =
+        async |password| tracker_account::login(&profile, &tracker, &notify, user.clone(), password, rebind).await;
+    let fingerprint = passwords.try_each(login).await?;
+    print_account(context, "logged in as", &user, &tracker, fingerprint)
 }
 
 /// Through the node where one runs: its session is the one that asks, and stays.
-pub(super) async fn passwd(context: &Context, source: &PasswordSource) -> Result<(), Error> {
+pub(super) async fn passwd(context: &CommandContext, source: &PasswordSource) -> Result<(), Error> {
     let me = context.me()?;
-    let place = TrackerChoice { address: me.tracker.clone(), announced: None, policy: context.key_policy };
-    first_contact::confirm(context, &me.profile, &place, "passwd").await?;
-    let check = async |password: Password| account::check_password(&me, password.clone()).await.map(|()| password);
-    let (current, new) = change_of_password(context, source, check).await?;
+    let choice = TrackerChoice { address: me.tracker.clone(), announced: None, policy: context.key_policy };
+    tracker_confirmation::confirm_tracker(context, &me.profile, &choice, "passwd").await?;
+    let check =
+        async |password: Password| tracker_account::check_password(&me, password.clone()).await.map(|()| password);
+    let (current, new) = read_password_change(context, source, check).await?;
     let change = async |present| {
-        let change = PasswordChange { present, new: new.clone() };
+        let change = PasswordChange { current: present, new: new.clone() };
         match NodeClient::connect(&me.profile).await? {
-            Some(mut node) => node.passwd(&change).await,
-            None => account::passwd(&mut me.connect_tracker().await?, me.user.clone(), change).await,
+            Some(mut node) => node.change_password(&change).await,
+            None => tracker_account::change_password(&mut me.connect_tracker().await?, me.user.clone(), change).await,
         }
     };
-    current.each(change).await?;
+    current.try_each(change).await?;
     if context.output.is_json() {
-        return Ok(context.output.object("password_changed", &json!({ "user": me.user }))?);
+        return Ok(context.output.print_object("password_changed", &json!({ "user": me.user }))?);
     }
     context.output.note(&format!("the password of {} is changed", me.user));
     Ok(())
 }
 
-pub(super) async fn logout(context: &Context) -> Result<(), Error> {
+pub(super) async fn logout(context: &CommandContext) -> Result<(), Error> {
     let profile = context.existing_profile()?;
     let account = profile.account()?.ok_or(Error::NotLoggedIn)?;
     // Before the node ends: those who listen to it would begin another one of their own.
-    account::logout(&profile)?;
-    if let Err(error) = end_node(&profile).await {
+    tracker_account::logout(&profile)?;
+    if let Err(error) = stop_node(&profile).await {
         profile.set_account(&account)?;
         return Err(error);
     }
@@ -85,27 +87,27 @@ pub(super) async fn logout(context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-async fn end_node(profile: &Profile) -> Result<(), Error> {
+async fn stop_node(profile: &Profile) -> Result<(), Error> {
     if let Some(node) = NodeClient::connect(profile).await? {
         node.stop().await?;
         // It still has to leave the tracker; whoever starts another node next must find this one gone.
-        profile.await_node_end().await?;
+        profile.wait_for_node_exit().await?;
     }
     Ok(())
 }
 
-pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
+pub(super) async fn whoami(context: &CommandContext) -> Result<(), Error> {
     let me = context.me()?;
     let node = match NodeClient::connect(&me.profile).await? {
         Some(mut node) => Some(node.status().await?),
         None => None,
     };
-    let loss = if node.is_none() { account::loss(&me, ASKED_FOR).await } else { None };
+    let loss = if node.is_none() { tracker_account::detect_key_loss(&me, LOSS_CHECK_TIMEOUT).await } else { None };
     let (fingerprint, shares) = (me.identity.fingerprint(), me.profile.share_count()?);
     let elsewhere = node.as_ref().and_then(|node| node.elsewhere);
     let address = node.as_ref().and_then(|node| node.address).map(|address| address.to_string());
     if context.output.is_json() {
-        return Ok(context.output.object(
+        return Ok(context.output.print_object(
             "account",
             &json!({
                 "user": me.user,
@@ -122,7 +124,7 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
     }
     let online = match (node, address) {
         (_, Some(address)) => format!("yes, at {address}"),
-        (Some(Status { elsewhere: Some(elsewhere), .. }), None) => {
+        (Some(NodeStatus { elsewhere: Some(elsewhere), .. }), None) => {
             format!("no: {} (`peer serve` takes over here)", elsewhere_words(&elsewhere))
         }
         (Some(_), None) => "no: a node runs and waits for the tracker".to_owned(),
@@ -136,14 +138,14 @@ pub(super) async fn whoami(context: &Context) -> Result<(), Error> {
         ("shares", shares.to_string()),
         ("online", online),
     ] {
-        context.output.data(&format!("{label:8} {value}"))?;
+        context.output.print_data(&format!("{label:8} {value}"))?;
     }
     Ok(())
 }
 
 /// Which account this profile has from now on.
-fn tell_account(
-    context: &Context,
+fn print_account(
+    context: &CommandContext,
     how: &str,
     user: &UserName,
     tracker: &TrackerAddress,
@@ -151,14 +153,14 @@ fn tell_account(
 ) -> Result<(), Error> {
     if context.output.is_json() {
         let fields = json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() });
-        return Ok(context.output.object("account", &fields)?);
+        return Ok(context.output.print_object("account", &fields)?);
     }
     context.output.note(&format!("{how} {user} at {tracker}; your key is {fingerprint}"));
     Ok(())
 }
 
 /// An account can't be changed under a node that is using it.
-async fn refuse_beside_node(profile: &Profile) -> Result<(), Error> {
+async fn require_no_node(profile: &Profile) -> Result<(), Error> {
     match NodeClient::connect(profile).await? {
         None => Ok(()),
         Some(mut node) => {

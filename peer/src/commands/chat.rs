@@ -4,43 +4,43 @@ use std::io::IsTerminal;
 
 use shared::UserName;
 
-use super::session;
-use super::station::Station;
-use super::{Context, filter, say};
+use super::node_handle::NodeHandle;
+use super::view_session;
+use super::{CommandContext, chat_filter, message_sending};
 use crate::engine::chat::{HistoryQuery, StoredMessage};
-use crate::engine::node::control::{Lifetime, NodeClient};
-use crate::engine::{Error, Me};
-use crate::sys::job;
-use crate::ui::{LineTerminal, LineView, PlainTerminal, input_lines};
+use crate::engine::node::control::{NodeClient, NodeLifetime};
+use crate::engine::{Error, LocalUser};
+use crate::sys::job_control;
+use crate::ui::{LineViewModel, LineViewTerminal, PlainViewTerminal, spawn_line_reader};
 
 /// Messages of the past that a conversation begins with.
-const SHOWN_BEFORE: usize = 20;
+const READ_MESSAGES_SHOWN: usize = 20;
 /// From the first unread one on, at most.
-const UNREAD_SHOWN: usize = 500;
+const MAX_UNREAD_SHOWN: usize = 500;
 
-pub(super) async fn run(context: &Context, user: &UserName, text: Option<&str>, now: bool) -> Result<(), Error> {
+pub(super) async fn run(context: &CommandContext, user: &UserName, text: Option<&str>, now: bool) -> Result<(), Error> {
     let me = context.me()?;
     if *user == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
     match text {
-        Some(text) => Box::pin(say::one(context, &me, user, text, now)).await,
+        Some(text) => Box::pin(message_sending::send_message(context, &me, user, text, now)).await,
         None if !now && is_interactive(context) => {
             refuse_in_background(&format!("chat {user}"), &format!("`peer chat {user} TEXT` sends one message"))?;
-            converse(context, &me, user).await
+            run_conversation(context, &me, user).await
         }
-        None => filter::run(context, &me, user, now).await,
+        None => chat_filter::run(context, &me, user, now).await,
     }
 }
 
 /// Whether a person reads and writes: on a terminal, whatever that can do.
-pub(super) fn is_interactive(context: &Context) -> bool {
+pub(super) fn is_interactive(context: &CommandContext) -> bool {
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     is_terminal && !context.no_input && !context.output.is_json()
 }
 
 /// Whether a view can be drawn: on a terminal that can move its cursor.
-pub(super) fn is_for_people(context: &Context) -> bool {
+pub(super) fn can_draw_view(context: &CommandContext) -> bool {
     let is_unknown = std::env::var_os("TERM").is_none_or(|term| term.is_empty());
     is_interactive(context) && !is_unknown && !context.output.is_plain()
 }
@@ -50,7 +50,7 @@ pub(super) fn is_for_people(context: &Context) -> bool {
 /// # Errors
 /// [`Error::Usage`] when others have the terminal.
 pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), Error> {
-    if job::is_in_background() {
+    if job_control::is_in_background() {
         let why = format!(
             "`peer {command}` wants the terminal and was started in the background: run it in the foreground; {instead}"
         );
@@ -59,7 +59,10 @@ pub(super) fn refuse_in_background(command: &str, instead: &str) -> Result<(), E
     Ok(())
 }
 
-async fn cancellable<T>(context: &Context, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn unless_cancelled<T>(
+    context: &CommandContext,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::select! {
         () = context.cancel.cancelled() => Err(Error::Interrupted),
         done = work => done,
@@ -67,51 +70,58 @@ async fn cancellable<T>(context: &Context, work: impl Future<Output = Result<T, 
 }
 
 /// A conversation in the terminal, over the running node or one of its own.
-async fn converse(context: &Context, me: &Me, user: &UserName) -> Result<(), Error> {
-    let mut station = Station::open(context, me, Lifetime::View).await?;
-    let model = match begin(context, user, &mut station).await {
+async fn run_conversation(context: &CommandContext, me: &LocalUser, user: &UserName) -> Result<(), Error> {
+    let mut station = NodeHandle::open(context, me, NodeLifetime::View).await?;
+    let model = match load_line_view(context, user, &mut station).await {
         Ok(model) => model,
         Err(error) => {
             station.close().await?;
             return Err(error);
         }
     };
-    let ended = if is_for_people(context) {
-        match LineTerminal::open(model) {
-            Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
+    let ended = if can_draw_view(context) {
+        match LineViewTerminal::open(model) {
+            Ok((view, keys)) => view_session::run_view(context, me, view, keys, station).await?,
             Err(why) => return station.close().await.and(Err(why.into())),
         }
     } else {
-        let open = |lines| PlainTerminal::open(model, user, context.output.clone(), lines, &context.interrupts);
-        match input_lines().and_then(open) {
-            Ok((view, keys)) => session::attend(context, me, view, keys, station).await?,
+        let open = |lines| PlainViewTerminal::open(model, user, context.output.clone(), lines, &context.interrupts);
+        match spawn_line_reader().and_then(open) {
+            Ok((view, keys)) => view_session::run_view(context, me, view, keys, station).await?,
             Err(why) => return station.close().await.and(Err(why.into())),
         }
     };
-    session::say_goodbye(context, &ended)
+    view_session::report_exit(context, &ended)
 }
 
-async fn begin(context: &Context, user: &UserName, station: &mut Station) -> Result<LineView, Error> {
+async fn load_line_view(
+    context: &CommandContext,
+    user: &UserName,
+    station: &mut NodeHandle,
+) -> Result<LineViewModel, Error> {
     let client = &mut station.client;
-    let people = cancellable(context, client.people()).await?;
-    let (before, unread_from) = cancellable(context, past(client, user)).await?;
-    Ok(LineView::new(context.output.look(), user, &people, &before, unread_from))
+    let people = unless_cancelled(context, client.people()).await?;
+    let (before, unread_from) = unless_cancelled(context, load_recent_messages(client, user)).await?;
+    Ok(LineViewModel::new(context.output.theme(), user, &people, &before, unread_from))
 }
 
 /// What a conversation begins with: what is unread, or the end of it, and a little before that; and where the unread
 /// begins, which is before all of it when there is too much.
-async fn past(client: &mut NodeClient, user: &UserName) -> Result<(Vec<StoredMessage>, Option<i64>), Error> {
+async fn load_recent_messages(
+    client: &mut NodeClient,
+    user: &UserName,
+) -> Result<(Vec<StoredMessage>, Option<i64>), Error> {
     let first = HistoryQuery { unread: true, earliest: true, ..HistoryQuery::with(user, 1) };
     let unread_from = client.history(first).await?.first().map(|stored| stored.seq);
     let Some(unread_from) = unread_from else {
-        return Ok((client.history(HistoryQuery::with(user, SHOWN_BEFORE)).await?, None));
+        return Ok((client.history(HistoryQuery::with(user, READ_MESSAGES_SHOWN)).await?, None));
     };
-    let unread = HistoryQuery { after: Some(unread_from - 1), ..HistoryQuery::with(user, UNREAD_SHOWN) };
+    let unread = HistoryQuery { after: Some(unread_from - 1), ..HistoryQuery::with(user, MAX_UNREAD_SHOWN) };
     let unread = client.history(unread).await?;
     if unread.first().is_none_or(|stored| stored.seq > unread_from) {
         return Ok((unread, Some(unread_from)));
     }
-    let before = HistoryQuery { before: Some(unread_from), ..HistoryQuery::with(user, SHOWN_BEFORE) };
+    let before = HistoryQuery { before: Some(unread_from), ..HistoryQuery::with(user, READ_MESSAGES_SHOWN) };
     let mut before = client.history(before).await?;
     before.extend(unread);
     Ok((before, Some(unread_from)))

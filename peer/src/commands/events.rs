@@ -46,31 +46,31 @@ use shared::peer::MessageId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Context;
-use super::connection::{Connection, Heard};
-use super::station::Station;
-use super::user_names;
+use super::CommandContext;
+use super::node_connection::{ConnectionEvent, NodeConnection};
+use super::node_handle::NodeHandle;
+use super::user_resolution;
 use crate::engine::chat::{self, HistoryQuery};
-use crate::engine::event::Event;
-use crate::engine::node::control::{Action, FromNode, Lifetime, Outcome, Reply};
-use crate::engine::{Error, ErrorKind, Me};
-use crate::ui::{InputLine, happening_json, input_lines, message_json};
+use crate::engine::node::control::{ControlAction, ControlOutcome, ControlReply, NodeLifetime, NodeMessage};
+use crate::engine::node_event::NodeEvent;
+use crate::engine::{Error, ErrorKind, LocalUser};
+use crate::ui::{InputLine, message_json, ndjson_event, spawn_line_reader};
 
 /// Commands that are under way before another one is read.
-const AHEAD: usize = 64;
+const MAX_IN_FLIGHT: usize = 64;
 /// Names that are remembered with whom they mean; beyond that all are forgotten.
-const NAMES: usize = 1024;
+const MAX_RESOLVED_NAMES: usize = 1024;
 
 /// A command of the input.
 #[derive(Debug)]
-struct Line {
+struct PendingCommand {
     r#ref: Value,
-    command: Command,
+    command: NdjsonCommand,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Command {
+enum NdjsonCommand {
     Send {
         to: UserName,
         text: String,
@@ -92,8 +92,8 @@ enum Command {
     },
 }
 
-impl Command {
-    const fn whom(&mut self) -> &mut UserName {
+impl NdjsonCommand {
+    const fn user_mut(&mut self) -> &mut UserName {
         match self {
             Self::Send { to, .. } | Self::Typing { to } => to,
             Self::Read { from } | Self::Accept { from } | Self::Ignore { from } => from,
@@ -105,24 +105,24 @@ fn new_id() -> MessageId {
     MessageId::from_bytes(rand::rng().random())
 }
 
-pub(super) async fn run(context: &Context) -> Result<(), Error> {
+pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let me = context.me()?;
-    let mut input = input_lines()?;
+    let mut input = spawn_line_reader()?;
     // What comes from here on is told, even if it comes before there is a node to hear it from.
-    let last = last_place(&me)?;
-    let station = Station::open(context, &me, Lifetime::View).await?;
-    let mut listener = Listener {
+    let last = last_seq(&me)?;
+    let station = NodeHandle::open(context, &me, NodeLifetime::View).await?;
+    let mut listener = NdjsonSession {
         context,
         me: &me,
-        connection: Connection::There(station),
-        asked: BTreeMap::new(),
+        connection: NodeConnection::Connected(station),
+        in_flight: BTreeMap::new(),
         unsent: VecDeque::new(),
-        watching: None,
-        last,
-        open: HashMap::new(),
-        requests: HashSet::new(),
-        names: HashMap::new(),
-        asking: JoinSet::new(),
+        watch_request: None,
+        last_seq: last,
+        undelivered: HashMap::new(),
+        reported_requests: HashSet::new(),
+        resolved_names: HashMap::new(),
+        lookups: JoinSet::new(),
     };
     let ended = listener.run(&mut input).await;
     // What a node of our own ended with is why this did.
@@ -131,74 +131,75 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
 }
 
 /// The place of the last message.
-fn last_place(me: &Me) -> Result<i64, Error> {
+fn last_seq(me: &LocalUser) -> Result<i64, Error> {
     Ok(me.profile.history(&HistoryQuery::last(1))?.last().map_or(0, |stored| stored.seq))
 }
 
-struct Listener<'a> {
-    context: &'a Context,
-    me: &'a Me,
-    connection: Connection,
+struct NdjsonSession<'a> {
+    context: &'a CommandContext,
+    me: &'a LocalUser,
+    connection: NodeConnection,
     /// Commands whose reply is still to come, in their order.
-    asked: BTreeMap<u64, Line>,
+    in_flight: BTreeMap<u64, PendingCommand>,
     /// Commands that no node took, or of which it is not known: they go to the next one.
-    unsent: VecDeque<Line>,
+    unsent: VecDeque<PendingCommand>,
     /// The question to a node to tell what happens, until it is answered.
-    watching: Option<u64>,
+    watch_request: Option<u64>,
     /// The place of the last message that was told.
-    last: i64,
+    last_seq: i64,
     /// The places of messages of ours that were told, and not what became of them.
-    open: HashMap<MessageId, i64>,
+    undelivered: HashMap<MessageId, i64>,
     /// Those of whom it was told that they want to talk.
-    requests: HashSet<UserName>,
+    reported_requests: HashSet<UserName>,
     /// Names as commands gave them, and whom they mean.
-    names: HashMap<UserName, UserName>,
+    resolved_names: HashMap<UserName, UserName>,
     /// The command whose name is being looked up. No other is read meanwhile, so that they stay in their order.
-    asking: JoinSet<(Line, Result<UserName, Error>)>,
+    lookups: JoinSet<(PendingCommand, Result<UserName, Error>)>,
 }
 
-impl Listener<'_> {
+impl NdjsonSession<'_> {
     async fn run(&mut self, input: &mut mpsc::Receiver<std::io::Result<InputLine>>) -> Result<(), Error> {
-        self.begin();
+        self.watch();
         let mut is_open = true;
         loop {
-            let is_free = self.watching.is_none() && self.asking.is_empty() && self.asked.len() < AHEAD;
-            let has_room = self.connection.is_there() && is_free;
+            let is_free =
+                self.watch_request.is_none() && self.lookups.is_empty() && self.in_flight.len() < MAX_IN_FLIGHT;
+            let has_room = self.connection.is_connected() && is_free;
             tokio::select! {
                 () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
                 line = input.recv(), if is_open && has_room => match line {
-                    Some(Ok(line)) if line.has_marks => {
-                        self.bad(&Value::Null, &line.text, "it is not UTF-8")?;
+                    Some(Ok(line)) if line.has_replacements => {
+                        self.print_invalid_line(&Value::Null, &line.text, "it is not UTF-8")?;
                     }
                     Some(Ok(line)) if line.text.trim().is_empty() => {}
-                    Some(Ok(line)) => self.command(&line.text)?,
+                    Some(Ok(line)) => self.handle_line(&line.text)?,
                     Some(Err(why)) => return Err(why.into()),
                     None => is_open = false,
                 },
-                Some(named) = self.asking.join_next() => {
+                Some(named) = self.lookups.join_next() => {
                     let (line, meant) = named.map_err(|why| Error::Internal(why.to_string()))?;
-                    self.named(line, meant)?;
+                    self.handle_lookup(line, meant)?;
                 }
-                heard = self.connection.next() => match heard? {
-                    Heard::Node(FromNode::Event(event)) => self.event(&event)?,
-                    Heard::Node(FromNode::Reply(reply)) => self.reply(reply)?,
-                    Heard::Lost(why) => self.lost(&why).await?,
-                    Heard::Found => self.begin(),
+                heard = self.connection.next_event() => match heard? {
+                    ConnectionEvent::Message(NodeMessage::Event(event)) => self.handle_event(&event)?,
+                    ConnectionEvent::Message(NodeMessage::Reply(reply)) => self.handle_reply(reply)?,
+                    ConnectionEvent::Lost(why) => self.handle_node_lost(&why).await?,
+                    ConnectionEvent::Restored => self.watch(),
                 },
             }
         }
     }
 
     /// There is a node, which is to tell what happens.
-    fn begin(&mut self) {
-        self.watching = self.connection.send(Action::Watch { with: None });
+    fn watch(&mut self) {
+        self.watch_request = self.connection.send(ControlAction::Watch { with: None });
     }
 
     /// It does from here on: tells what happened before, and has done what no other node did.
-    fn begun(&mut self) -> Result<(), Error> {
-        self.watching = None;
-        for from in self.me.profile.requests()? {
-            self.request(&Event::Request { from })?;
+    fn handle_watching(&mut self) -> Result<(), Error> {
+        self.watch_request = None;
+        for from in self.me.profile.message_requests()? {
+            self.print_request(&NodeEvent::ContactRequest { from })?;
         }
         self.catch_up()?;
         for line in std::mem::take(&mut self.unsent) {
@@ -208,36 +209,36 @@ impl Listener<'_> {
     }
 
     /// The node has ended: what it didn't answer may be done, or not, and is done once if it is asked for again.
-    async fn lost(&mut self, why: &Error) -> Result<(), Error> {
+    async fn handle_node_lost(&mut self, why: &Error) -> Result<(), Error> {
         tracing::debug!("another node is looked for: {why}");
-        let asked = std::mem::take(&mut self.asked).into_values();
-        let is_late = |line: &Line| matches!(line.command, Command::Typing { .. });
+        let asked = std::mem::take(&mut self.in_flight).into_values();
+        let is_late = |line: &PendingCommand| matches!(line.command, NdjsonCommand::Typing { .. });
         self.unsent = asked.filter(|line| !is_late(line)).chain(std::mem::take(&mut self.unsent)).collect();
-        self.connection.lose(self.context, self.me).await
+        self.connection.reconnect(self.context, self.me).await
     }
 
-    fn command(&mut self, text: &str) -> Result<(), Error> {
+    fn handle_line(&mut self, text: &str) -> Result<(), Error> {
         let value: Value = match serde_json::from_str(text) {
             Ok(value) => value,
-            Err(why) => return Ok(self.bad(&Value::Null, text, &why.to_string())?),
+            Err(why) => return Ok(self.print_invalid_line(&Value::Null, text, &why.to_string())?),
         };
         let r#ref = value.get("ref").cloned().unwrap_or_default();
-        let command: Command = match serde_json::from_value(value) {
+        let command: NdjsonCommand = match serde_json::from_value(value) {
             Ok(command) => command,
-            Err(why) => return Ok(self.bad(&r#ref, text, &why.to_string())?),
+            Err(why) => return Ok(self.print_invalid_line(&r#ref, text, &why.to_string())?),
         };
-        if let Command::Send { text, .. } = &command
+        if let NdjsonCommand::Send { text, .. } = &command
             && let Err(error) = chat::compose(text)
         {
-            return self.refuse(&r#ref, error.kind(), &error.to_string());
+            return self.print_error(&r#ref, error.kind(), &error.to_string());
         }
-        let mut line = Line { r#ref, command };
-        let name = line.command.whom().clone();
-        match self.names.get(&name) {
-            Some(user) => *line.command.whom() = user.clone(),
+        let mut line = PendingCommand { r#ref, command };
+        let name = line.command.user_mut().clone();
+        match self.resolved_names.get(&name) {
+            Some(user) => *line.command.user_mut() = user.clone(),
             None => {
                 let me = self.me.clone();
-                self.asking.spawn(async move { (line, user_names::meant(&me, name).await) });
+                self.lookups.spawn(async move { (line, user_resolution::resolve_user(&me, name).await) });
                 return Ok(());
             }
         }
@@ -246,23 +247,25 @@ impl Listener<'_> {
     }
 
     /// Goes on with a command whose name was looked up.
-    fn named(&mut self, mut line: Line, meant: Result<UserName, Error>) -> Result<(), Error> {
+    fn handle_lookup(&mut self, mut line: PendingCommand, meant: Result<UserName, Error>) -> Result<(), Error> {
         match meant {
             Ok(user) => {
-                let asked = std::mem::replace(line.command.whom(), user.clone());
-                if self.names.len() >= NAMES {
-                    self.names.clear();
+                let asked = std::mem::replace(line.command.user_mut(), user.clone());
+                if self.resolved_names.len() >= MAX_RESOLVED_NAMES {
+                    self.resolved_names.clear();
                 }
                 // A name that nobody has may be somebody's later.
-                if asked != user || self.me.profile.acquaintances()?.iter().any(|(met, _)| *met == user) {
-                    self.names.insert(asked, user);
+                if asked != user || self.me.profile.known_people()?.iter().any(|(met, _)| *met == user) {
+                    self.resolved_names.insert(asked, user);
                 }
             }
-            Err(error @ Error::SimilarUsers(_)) => return self.refuse(&line.r#ref, error.kind(), &error.to_string()),
+            Err(error @ Error::SimilarUsers(_)) => {
+                return self.print_error(&line.r#ref, error.kind(), &error.to_string());
+            }
             // Sending it says what is wrong.
             Err(why) => tracing::debug!("a name can't be looked up: {why}"),
         }
-        if self.watching.is_some() {
+        if self.watch_request.is_some() {
             self.unsent.push_back(line);
         } else {
             self.send(line);
@@ -270,103 +273,105 @@ impl Listener<'_> {
         Ok(())
     }
 
-    fn send(&mut self, line: Line) {
+    fn send(&mut self, line: PendingCommand) {
         let action = match &line.command {
-            Command::Send { to, text, id } => {
-                self.connection.send(Action::MarkRead { with: to.clone(), up_to: None });
-                Action::Say { to: to.clone(), text: text.clone(), message: Some(*id) }
+            NdjsonCommand::Send { to, text, id } => {
+                self.connection.send(ControlAction::MarkRead { with: to.clone(), up_to: None });
+                ControlAction::Say { to: to.clone(), text: text.clone(), message: Some(*id) }
             }
-            Command::Read { from } => Action::MarkRead { with: from.clone(), up_to: None },
-            Command::Typing { to } => Action::Typing { to: to.clone() },
-            Command::Accept { from } => Action::Accept { user: from.clone() },
-            Command::Ignore { from } => Action::Block { user: from.clone() },
+            NdjsonCommand::Read { from } => ControlAction::MarkRead { with: from.clone(), up_to: None },
+            NdjsonCommand::Typing { to } => ControlAction::Typing { to: to.clone() },
+            NdjsonCommand::Accept { from } => ControlAction::Accept { user: from.clone() },
+            NdjsonCommand::Ignore { from } => ControlAction::Block { user: from.clone() },
         };
         match self.connection.send(action) {
-            Some(number) => drop(self.asked.insert(number, line)),
+            Some(number) => drop(self.in_flight.insert(number, line)),
             None => self.unsent.push_back(line),
         }
     }
 
-    fn reply(&mut self, reply: Reply) -> Result<(), Error> {
-        if self.watching == Some(reply.id) {
-            return self.begun();
+    fn handle_reply(&mut self, reply: ControlReply) -> Result<(), Error> {
+        if self.watch_request == Some(reply.id) {
+            return self.handle_watching();
         }
-        let Some(Line { r#ref, .. }) = self.asked.remove(&reply.id) else { return Ok(()) };
+        let Some(PendingCommand { r#ref, .. }) = self.in_flight.remove(&reply.id) else { return Ok(()) };
         match reply.outcome {
-            Outcome::Ok(_) if r#ref.is_null() => {}
-            Outcome::Ok(value) => {
+            ControlOutcome::Done(_) if r#ref.is_null() => {}
+            ControlOutcome::Done(value) => {
                 let done = json!({ "ref": r#ref, "id": value.pointer("/message/id") });
-                self.context.output.object("done", &done)?;
+                self.context.output.print_object("done", &done)?;
             }
-            Outcome::Error { kind, message } => self.refuse(&r#ref, kind, &message)?,
+            ControlOutcome::Error { kind, message } => self.print_error(&r#ref, kind, &message)?,
         }
         Ok(())
     }
 
-    fn refuse(&self, r#ref: &Value, kind: ErrorKind, message: &str) -> Result<(), Error> {
+    fn print_error(&self, r#ref: &Value, kind: ErrorKind, message: &str) -> Result<(), Error> {
         let error = json!({ "code": kind.as_str(), "message": message, "ref": r#ref });
-        Ok(self.context.output.object("error", &error)?)
+        Ok(self.context.output.print_object("error", &error)?)
     }
 
-    fn event(&mut self, event: &Event) -> Result<(), Error> {
-        if let Event::Missed { .. } = event {
+    fn handle_event(&mut self, event: &NodeEvent) -> Result<(), Error> {
+        if let NodeEvent::EventsMissed { .. } = event {
             return self.catch_up();
         }
         match event {
-            Event::Received { seq, .. } | Event::Said { seq, .. } if *seq <= self.last => return Ok(()),
-            Event::Received { seq, .. } => self.last = *seq,
-            Event::Said { message, seq, .. } => {
-                self.last = *seq;
-                self.open.insert(message.id, *seq);
+            NodeEvent::Received { seq, .. } | NodeEvent::MessageQueued { seq, .. } if *seq <= self.last_seq => {
+                return Ok(());
             }
-            Event::State { id, state, .. } if !state.is_open() => drop(self.open.remove(id)),
-            Event::Request { .. } => return self.request(event),
+            NodeEvent::Received { seq, .. } => self.last_seq = *seq,
+            NodeEvent::MessageQueued { message, seq, .. } => {
+                self.last_seq = *seq;
+                self.undelivered.insert(message.id, *seq);
+            }
+            NodeEvent::MessageStateChanged { id, state, .. } if !state.is_queued() => drop(self.undelivered.remove(id)),
+            NodeEvent::ContactRequest { .. } => return self.print_request(event),
             _ => {}
         }
-        self.tell(event)
+        self.print_event(event)
     }
 
     /// Tells of somebody who wants to talk, once.
-    fn request(&mut self, event: &Event) -> Result<(), Error> {
-        let Event::Request { from } = event else { return Ok(()) };
-        if self.requests.insert(from.clone()) { self.tell(event) } else { Ok(()) }
+    fn print_request(&mut self, event: &NodeEvent) -> Result<(), Error> {
+        let NodeEvent::ContactRequest { from } = event else { return Ok(()) };
+        if self.reported_requests.insert(from.clone()) { self.print_event(event) } else { Ok(()) }
     }
 
-    fn tell(&self, event: &Event) -> Result<(), Error> {
-        if let Some((kind, fields)) = happening_json(event, &self.me.user) {
-            self.context.output.object(kind, &fields)?;
+    fn print_event(&self, event: &NodeEvent) -> Result<(), Error> {
+        if let Some((kind, fields)) = ndjson_event(event, &self.me.user) {
+            self.context.output.print_object(kind, &fields)?;
         }
         Ok(())
     }
 
     /// Tells from the history what came too fast: messages, and what became of ours.
     fn catch_up(&mut self) -> Result<(), Error> {
-        let first_open = self.open.values().map(|seq| seq - 1).min();
-        let after = first_open.map_or(self.last, |first| first.min(self.last));
+        let first_open = self.undelivered.values().map(|seq| seq - 1).min();
+        let after = first_open.map_or(self.last_seq, |first| first.min(self.last_seq));
         let missed = HistoryQuery { after: Some(after), ..HistoryQuery::last(usize::MAX) };
         for stored in self.me.profile.history(&missed)? {
             let (id, state) = (stored.message.id, stored.state);
-            if stored.seq > self.last {
-                self.last = stored.seq;
-                if state.is_open() {
-                    self.open.insert(id, stored.seq);
+            if stored.seq > self.last_seq {
+                self.last_seq = stored.seq;
+                if state.is_queued() {
+                    self.undelivered.insert(id, stored.seq);
                 }
                 let kind = if stored.message.offer.is_some() { "offer" } else { "message" };
-                self.context.output.object(kind, &message_json(&stored, &self.me.user))?;
-            } else if !state.is_open() && self.open.remove(&id).is_some() {
-                let settled = Event::State { to: stored.peer, id, state, why: None, kind: None };
-                if let Some((kind, fields)) = happening_json(&settled, &self.me.user) {
-                    self.context.output.object(kind, &fields)?;
+                self.context.output.print_object(kind, &message_json(&stored, &self.me.user))?;
+            } else if !state.is_queued() && self.undelivered.remove(&id).is_some() {
+                let settled = NodeEvent::MessageStateChanged { to: stored.peer, id, state, why: None, kind: None };
+                if let Some((kind, fields)) = ndjson_event(&settled, &self.me.user) {
+                    self.context.output.print_object(kind, &fields)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn bad(&self, r#ref: &Value, line: &str, why: &str) -> std::io::Result<()> {
+    fn print_invalid_line(&self, r#ref: &Value, line: &str, why: &str) -> std::io::Result<()> {
         let line: String = line.chars().take(200).collect();
         let message = format!("not a command such as {{\"type\":\"send\",\"to\":\"bob\",\"text\":\"hi\"}}: {why}");
         let error = json!({ "code": ErrorKind::Usage.as_str(), "message": message, "ref": r#ref, "line": line });
-        self.context.output.object("error", &error)
+        self.context.output.print_object("error", &error)
     }
 }

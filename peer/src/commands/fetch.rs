@@ -1,7 +1,7 @@
 //! `peer fetch`.
 
-mod memory;
-mod offering;
+mod fetched_shares;
+mod retry_record;
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
@@ -11,33 +11,33 @@ use std::time::Duration;
 use shared::safe_text::safe_path;
 use tokio::sync::Notify;
 
-use self::memory::{Memory, Remembered};
-use self::offering::Offering;
-use super::telling::{NodeHears, Telling};
-use super::{Context, share};
-use crate::engine::fetch::{Destination, Ended, FetchEvent, IfExists, Request, fetch};
-use crate::engine::{Error, ErrorKind, Me};
+use self::fetched_shares::FetchedShares;
+use self::retry_record::{FetchRecord, RetryRecorder};
+use super::progress_publisher::{NodeProgressSink, ProgressPublisher};
+use super::{CommandContext, share};
+use crate::engine::fetch::{FetchDestination, FetchEvent, FetchReport, FetchRequest, IfExists, fetch};
+use crate::engine::{Error, ErrorKind, LocalUser};
 use crate::profile::Profile;
 use crate::sys::is_stdout_closed;
-use crate::ui::{FetchBars, size};
+use crate::ui::{FetchBars, format_size};
 
 /// What to fetch.
 #[derive(Debug)]
-pub enum FetchWanted {
+pub enum FetchCommand {
     /// What the user names.
-    These {
+    New {
         /// Which, from whom.
-        request: Request,
+        request: FetchRequest,
         /// Offer them as well once they are here.
         share: bool,
     },
     /// What is missing of the last fetch.
-    Rest(Differently),
+    Retry(RetryOptions),
 }
 
 /// How to fetch what is missing, where it is not to be as the last time.
 #[derive(Debug, Default)]
-pub struct Differently {
+pub struct RetryOptions {
     /// Streams that pull at once from each source.
     pub streams: Option<usize>,
     /// Bytes a second.
@@ -48,91 +48,91 @@ pub struct Differently {
     pub share: bool,
 }
 
-pub(super) async fn run(context: &Context, wanted: FetchWanted) -> Result<(), Error> {
-    if let FetchWanted::These { request, share } = &wanted {
+pub(super) async fn run(context: &CommandContext, wanted: FetchCommand) -> Result<(), Error> {
+    if let FetchCommand::New { request, share } = &wanted {
         check_output(context, request, *share)?;
     }
-    let is_retry = matches!(wanted, FetchWanted::Rest(_));
+    let is_retry = matches!(wanted, FetchCommand::Retry(_));
     let me = context.me()?;
-    let Remembered { request, share } = match wanted {
-        FetchWanted::These { request, share } => Remembered { request, share },
-        FetchWanted::Rest(differently) => differently.of(memory::last(&me.profile)?),
+    let FetchRecord { request, share } = match wanted {
+        FetchCommand::New { request, share } => FetchRecord { request, share },
+        FetchCommand::Retry(differently) => differently.apply_to(retry_record::load_last(&me.profile)?),
     };
     check_output(context, &request, share)?;
-    if is_retry && request.destination == Destination::Stdout {
+    if is_retry && request.destination == FetchDestination::Stdout {
         context.output.note("it goes to standard output, as the last time");
     }
-    let memory = Memory::new(&me.profile, &request, share);
+    let memory = RetryRecorder::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
-    let mut offering = share.then(|| Offering::new(&me.profile, &request));
+    let mut offering = share.then(|| FetchedShares::new(&me.profile, &request));
     let ended = tokio::select! {
-        ended = watched(&me, &request, &mut bars, &mut offering, context) => ended,
-        never = memory.keep() => match never {},
+        ended = fetch_with_progress(&me, &request, &mut bars, &mut offering, context) => ended,
+        never = memory.record_start() => match never {},
     };
     // What the disk refuses was said already.
     let is_disk = ended.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Disk);
-    if let Err(why) = memory.end(&ended)
+    if let Err(why) = memory.record_end(&ended)
         && !is_disk
     {
         context.output.warning(&format!("`peer fetch --retry` will not know of this fetch: {why}"));
     }
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
     if interrupted {
-        say_what_is_kept(context, &mut bars, &request);
+        print_interruption(context, &mut bars, &request);
     }
     // Whoever reads standard output may have had enough; the files are here all the same.
     let told = bars.end(&ended.summary, ended.error.as_ref());
     if let Some(offering) = offering.filter(|_| !interrupted) {
-        share::share_fetched(context, offering.arrived()).await;
+        share::share_fetched(context, offering.into_arrived()).await;
     }
     ended.error.or(told.err().map(Error::from)).map_or(Ok(()), Err)
 }
 
-async fn watched(
-    me: &Me,
-    request: &Request,
+async fn fetch_with_progress(
+    me: &LocalUser,
+    request: &FetchRequest,
     bars: &mut FetchBars,
-    offering: &mut Option<Offering>,
-    context: &Context,
-) -> Ended {
-    let offered = offering.as_ref().map(Offering::changed);
-    let telling = Telling::new(&request.from);
+    offering: &mut Option<FetchedShares>,
+    context: &CommandContext,
+) -> FetchReport {
+    let offered = offering.as_ref().map(FetchedShares::changed);
+    let telling = ProgressPublisher::new(&request.from);
     let mut report = |event: FetchEvent<'_>| {
         if let Some(offering) = offering {
-            offering.take(&event);
+            offering.handle_event(&event);
         }
-        telling.take(&event);
-        bars.show(&event);
+        telling.handle_event(&event);
+        bars.handle_event(&event);
     };
-    let mut node = NodeHears::new(me);
+    let mut node = NodeProgressSink::new(me);
     let fetched = async {
         tokio::select! {
             ended = Box::pin(fetch(me, request, &mut report, &context.cancel)) => ended,
-            never = tell_of_offers(&me.profile, offered.as_deref()) => match never {},
+            never = announce_partial_files(&me.profile, offered.as_deref()) => match never {},
         }
     };
-    telling.during(async |transfers| node.tell(transfers).await, fetched).await
+    telling.publish_during(async |transfers| node.publish(transfers).await, fetched).await
 }
 
 /// Lets the profile's node, if one runs, tell the tracker of each further part.
-async fn tell_of_offers(profile: &Profile, changed: Option<&Notify>) -> Infallible {
+async fn announce_partial_files(profile: &Profile, changed: Option<&Notify>) -> Infallible {
     let Some(changed) = changed else { return std::future::pending().await };
     loop {
         changed.notified().await;
-        if let Err(why) = share::tell_node(profile).await {
+        if let Err(why) = share::notify_node(profile).await {
             tracing::debug!("the node was not told: {why}");
         }
     }
 }
 
 /// Files for standard output need it for themselves; those for any stream are not kept.
-fn check_output(context: &Context, request: &Request, share: bool) -> Result<(), Error> {
+fn check_output(context: &CommandContext, request: &FetchRequest, share: bool) -> Result<(), Error> {
     if share && request.destination.is_stream() {
         return Err(Error::Usage(
             "-o leads to no file that could be shared: leave out --share, or give it the path of a file".into(),
         ));
     }
-    if request.destination != Destination::Stdout {
+    if request.destination != FetchDestination::Stdout {
         return Ok(());
     }
     if request.if_exists != IfExists::default() {
@@ -151,24 +151,27 @@ fn check_output(context: &Context, request: &Request, share: bool) -> Result<(),
     Ok(())
 }
 
-fn say_what_is_kept(context: &Context, bars: &mut FetchBars, request: &Request) {
+fn print_interruption(context: &CommandContext, bars: &mut FetchBars, request: &FetchRequest) {
     bars.clear();
     let (got, all) = bars.progress();
     let text = match &request.destination {
-        Destination::Stdout => "interrupted: what went to standard output is not whole".to_owned(),
-        Destination::Stream(path) => format!("interrupted: what went to {} is not whole", safe_path(path)),
+        FetchDestination::Stdout => "interrupted: what went to standard output is not whole".to_owned(),
+        FetchDestination::Stream(path) => format!("interrupted: what went to {} is not whole", safe_path(path)),
         _ if all == 0 => "interrupted before anything was fetched: run the same command again".to_owned(),
-        _ => format!("interrupted at {} of {}: run it again to resume", size(got), size(all)),
+        _ => format!("interrupted at {} of {}: run it again to resume", format_size(got), format_size(all)),
     };
     context.output.note(&text);
 }
 
-impl Differently {
-    fn of(self, last: Remembered) -> Remembered {
-        let Remembered { request, share } = last;
+impl RetryOptions {
+    fn apply_to(self, last: FetchRecord) -> FetchRecord {
+        let FetchRecord { request, share } = last;
         let streams = self.streams.unwrap_or(request.streams);
-        let patience = self.patience.unwrap_or(request.patience);
+        let patience = self.patience.unwrap_or(request.source_timeout);
         let limit = self.limit.or(request.limit);
-        Remembered { request: Request { streams, patience, limit, ..request }, share: share || self.share }
+        FetchRecord {
+            request: FetchRequest { streams, source_timeout: patience, limit, ..request },
+            share: share || self.share,
+        }
     }
 }

@@ -4,34 +4,36 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::json;
-use shared::names::stand_in::shown;
-use shared::tracker::{Find, FoundFile, ListPeers, PeerEntry, Peers, Request, Wanted};
+use shared::names::name_encoding::display_name;
+use shared::tracker::{
+    FindCriterion, FindRequest, FoundFile, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest,
+};
 use shared::{UntrustedText, UserName};
 
-use super::Context;
-use crate::engine::chat::Unread;
-use crate::engine::{Error, Me, browse, contacts, search};
-use crate::ui::{files as counted, size};
+use super::CommandContext;
+use crate::engine::chat::UnreadCount;
+use crate::engine::{Error, LocalUser, peer_lookup, remote_files, tracker_search};
+use crate::ui::{file_count as counted, format_size};
 
-pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> Result<(), Error> {
+pub(super) async fn list(context: &CommandContext, query: ListPeersRequest, limit: usize) -> Result<(), Error> {
     let me = context.me()?;
     let mut tracker = me.connect_tracker().await?;
-    let named = wanted.name.as_ref().map(|name| name.as_str().to_owned());
-    let sought = named.or_else(|| wanted.hash.as_ref().map(|hash| hash.as_str().to_owned()));
-    let is_everybody = wanted == ListPeers { with_files: wanted.with_files, ..ListPeers::default() };
-    let (only, mut peers) = (wanted.user.clone(), Vec::new());
-    let all = search::peers(&mut tracker, wanted, most, |peer| {
+    let named = query.name.as_ref().map(|name| name.as_str().to_owned());
+    let sought = named.or_else(|| query.hash.as_ref().map(|hash| hash.as_str().to_owned()));
+    let is_everybody = query == ListPeersRequest { with_files: query.with_files, ..ListPeersRequest::default() };
+    let (only, mut peers) = (query.user.clone(), Vec::new());
+    let all = tracker_search::search_users(&mut tracker, query, limit, |peer| {
         peers.push(peer);
         Ok(())
     })
     .await?;
     if let (Some(user), []) = (&only, peers.as_slice()) {
-        return Err(contacts::absent(&mut tracker, user).await);
+        return Err(peer_lookup::absence_error(&mut tracker, user).await);
     }
     if let (Some(sought), 0) = (sought, all) {
         return Err(Error::NobodyShares(sought));
     }
-    let unread = me.profile.unread()?;
+    let unread = me.profile.unread_counts()?;
     let width = peers.iter().map(|peer| peer.user.as_str().len()).max().unwrap_or(0);
     for peer in &peers {
         let unread = unread.iter().find(|unread| unread.user == peer.user).map_or(0, |unread| unread.count);
@@ -43,24 +45,29 @@ pub(super) async fn list(context: &Context, wanted: ListPeers, most: usize) -> R
         more => context.output.note(&format!("and {more} more")),
     }
     if is_everybody && all == peers.len() {
-        tell_of_absent(context, &me, &peers, &unread)?;
+        print_offline_users(context, &me, &peers, &unread)?;
     }
     Ok(())
 }
 
 /// Those who are not online, and wrote what is unread or are waited for.
-fn tell_of_absent(context: &Context, me: &Me, online: &[PeerEntry], unread: &[Unread]) -> Result<(), Error> {
+fn print_offline_users(
+    context: &CommandContext,
+    me: &LocalUser,
+    online: &[ListedPeer],
+    unread: &[UnreadCount],
+) -> Result<(), Error> {
     let mut absent: BTreeMap<UserName, (usize, usize)> = BTreeMap::new();
     for one in unread {
         absent.entry(one.user.clone()).or_default().0 = one.count;
     }
-    for one in me.profile.waiting_counts()? {
+    for one in me.profile.queued_counts()? {
         absent.entry(one.user).or_default().1 = one.count;
     }
     absent.retain(|user, _| online.iter().all(|peer| peer.user != *user));
     for (user, (unread, waiting)) in absent {
         if context.output.is_json() {
-            context.output.object("absent", &json!({ "user": user, "unread": unread, "waiting": waiting }))?;
+            context.output.print_object("absent", &json!({ "user": user, "unread": unread, "waiting": waiting }))?;
             continue;
         }
         let unread = (unread > 0).then(|| format!("{unread} unread (`peer inbox`)"));
@@ -71,9 +78,15 @@ fn tell_of_absent(context: &Context, me: &Me, online: &[PeerEntry], unread: &[Un
     Ok(())
 }
 
-fn show_peer(context: &Context, peer: &PeerEntry, unread: usize, is_me: bool, width: usize) -> Result<(), Error> {
+fn show_peer(
+    context: &CommandContext,
+    peer: &ListedPeer,
+    unread: usize,
+    is_me: bool,
+    width: usize,
+) -> Result<(), Error> {
     if context.output.is_json() {
-        return Ok(context.output.object(
+        return Ok(context.output.print_object(
             "peer",
             &json!({
                 "user": peer.user,
@@ -81,14 +94,14 @@ fn show_peer(context: &Context, peer: &PeerEntry, unread: usize, is_me: bool, wi
                 "port": peer.port,
                 "addresses": peer.addresses,
                 "fingerprint": peer.fingerprint,
-                "files": peer.count(),
+                "files": peer.total_file_count(),
                 "me": is_me,
                 "unread": unread,
             }),
         )?);
     }
     let address = peer.port.map_or_else(|| peer.ip.to_string(), |port| SocketAddr::new(peer.ip, port).to_string());
-    let files = counted(peer.count());
+    let files = counted(peer.total_file_count());
     let remark = match (is_me, peer.fingerprint) {
         (true, _) => "  (you)",
         (false, None) => "  (not encrypted: an old client)",
@@ -96,26 +109,35 @@ fn show_peer(context: &Context, peer: &PeerEntry, unread: usize, is_me: bool, wi
     };
     let unread = if unread == 0 { String::new() } else { format!("  ({unread} unread: `peer inbox`)") };
     let line = format!("{:width$}  {address:21}  {files}{remark}{unread}", peer.user);
-    Ok(context.output.data(line.trim_end())?)
+    Ok(context.output.print_data(line.trim_end())?)
 }
 
-pub(super) async fn find(context: &Context, wanted: Wanted, most: usize) -> Result<(), Error> {
+pub(super) async fn find(context: &CommandContext, query: FindCriterion, limit: usize) -> Result<(), Error> {
     let me = context.me()?;
     let mut tracker = me.connect_tracker().await?;
-    let what = match &wanted {
-        Wanted::Words(words) => words.to_string(),
-        Wanted::Hash(hash) => hash.as_str().to_owned(),
+    let what = match &query {
+        FindCriterion::Words(words) => words.to_string(),
+        FindCriterion::Hash(hash) => hash.as_str().to_owned(),
     };
     let mut found = 0_usize;
-    let more = search::files(&mut tracker, Find { wanted, limit: None, cursor: None }, most, |file| {
-        found += 1;
-        let FoundFile { user, name, size: bytes, hash } = file;
-        if context.output.is_json() {
-            let fields = json!({ "user": user, "name": name, "size": bytes, "hash": hash, "me": user == me.user });
-            return Ok(context.output.object("file", &fields)?);
-        }
-        Ok(context.output.data(&format!("{:>9}  {user}  {}", size(bytes), shown(name.as_str())))?)
-    })
+    let more = tracker_search::search_files(
+        &mut tracker,
+        FindRequest { criterion: query, limit: None, cursor: None },
+        limit,
+        |file| {
+            found += 1;
+            let FoundFile { user, name, size: bytes, hash } = file;
+            if context.output.is_json() {
+                let fields = json!({ "user": user, "name": name, "size": bytes, "hash": hash, "me": user == me.user });
+                return Ok(context.output.print_object("file", &fields)?);
+            }
+            Ok(context.output.print_data(&format!(
+                "{:>9}  {user}  {}",
+                format_size(bytes),
+                display_name(name.as_str())
+            ))?)
+        },
+    )
     .await?;
     if found == 0 {
         return Err(Error::NobodyShares(what));
@@ -127,7 +149,7 @@ pub(super) async fn find(context: &Context, wanted: Wanted, most: usize) -> Resu
 }
 
 /// Names the first of the entries that can't be files, and counts the others: their owner says how many there are.
-fn tell_of_unfit(context: &Context, names: &[UntrustedText]) {
+fn warn_of_invalid_names(context: &CommandContext, names: &[UntrustedText]) {
     const NAMED: usize = 8;
     for name in names.iter().take(NAMED) {
         context.output.warning(&format!("left out: \"{name}\" can't be a file"));
@@ -137,15 +159,15 @@ fn tell_of_unfit(context: &Context, names: &[UntrustedText]) {
     }
 }
 
-pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> Result<(), Error> {
+pub(super) async fn files(context: &CommandContext, user: &UserName, prefix: &str) -> Result<(), Error> {
     let me = context.me()?;
     // One's own key is no contact's.
     if *user == me.user {
         return Err(Error::Usage("that is you: `peer shares` shows what you share".to_owned()));
     }
-    let files = match contacts::find(&me, user).await {
+    let files = match peer_lookup::find_target(&me, user).await {
         Ok(target) => {
-            let entries = browse::files(&me, &target, prefix).await?;
+            let entries = remote_files::list_remote_files(&me, &target, prefix).await?;
             let (listed, mut files, mut unfit) = (entries.len(), Vec::with_capacity(entries.len()), Vec::new());
             for entry in entries {
                 match entry {
@@ -153,7 +175,7 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
                     Err(name) => unfit.push(name),
                 }
             }
-            tell_of_unfit(context, &unfit);
+            warn_of_invalid_names(context, &unfit);
             if files.is_empty() && listed > 0 {
                 return Err(Error::Integrity(format!("{user} shares nothing that can be a file")));
             }
@@ -161,8 +183,8 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
         }
         // A client of another kind: the tracker's catalogue is all there is.
         Err(Error::Unreachable(_)) => {
-            let only = ListPeers { user: Some(user.clone()), ..ListPeers::default() };
-            let peers: Peers = me.connect_tracker().await?.call(&Request::ListPeers(only)).await?;
+            let only = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
+            let peers: ListPeersReply = me.connect_tracker().await?.call(&TrackerRequest::ListPeers(only)).await?;
             let files = peers.peers.into_iter().flat_map(|peer| peer.files);
             let matching = files.filter(|file| file.name.as_str().starts_with(prefix));
             matching.map(|file| (file.name, file.size, file.hash.as_str().to_owned())).collect::<Vec<_>>()
@@ -171,9 +193,9 @@ pub(super) async fn files(context: &Context, user: &UserName, prefix: &str) -> R
     };
     for (name, bytes, hash) in &files {
         if context.output.is_json() {
-            context.output.object("file", &json!({ "user": user, "name": name, "size": bytes, "hash": hash }))?;
+            context.output.print_object("file", &json!({ "user": user, "name": name, "size": bytes, "hash": hash }))?;
         } else {
-            context.output.data(&format!("{:>9}  {}", size(*bytes), shown(name.as_str())))?;
+            context.output.print_data(&format!("{:>9}  {}", format_size(*bytes), display_name(name.as_str())))?;
         }
     }
     match files.as_slice() {

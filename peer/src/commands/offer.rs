@@ -4,22 +4,22 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde_json::json;
-use shared::account_name::operand;
-use shared::names::stand_in::shown;
-use shared::peer::Offer;
+use shared::account_name::shell_operand;
+use shared::names::name_encoding::display_name;
+use shared::peer::FileOffer;
 use shared::{FileName, UserName};
 
-use super::share::{remark, unless_stuck};
-use super::{Context, ledger, say};
+use super::share::{freshness_remark, with_stop_timeout};
+use super::{CommandContext, message_commands, message_sending};
 use crate::engine::chat;
-use crate::engine::node::control::{Action, Delivery, NodeClient};
+use crate::engine::node::control::{ControlAction, DeliveryReport, NodeClient};
 use crate::engine::private_data::PrivateData;
-use crate::engine::share::{Freshness, ShareEvent, freshness};
-use crate::engine::{Error, Me, blocking, offers, words};
-use crate::ui::{ShareBar, files, size};
+use crate::engine::share::{ShareEvent, ShareFreshness, freshness};
+use crate::engine::{Error, LocalUser, file_offers, run_blocking, shell_quote};
+use crate::ui::{ShareBar, file_count, format_size};
 
-pub(super) async fn put(
-    context: &Context,
+pub(super) async fn offer_files(
+    context: &CommandContext,
     to: &UserName,
     paths: Vec<PathBuf>,
     name: Option<FileName>,
@@ -28,24 +28,24 @@ pub(super) async fn put(
     if *to == me.user {
         return Err(Error::Usage("that is you".to_owned()));
     }
-    if let Some(warning) = offers::warning(&me.profile, to)? {
+    if let Some(warning) = file_offers::blocked_warning(&me.profile, to)? {
         context.output.warning(&warning);
     }
     let (profile, user, output, cancel) =
         (me.profile.clone(), to.clone(), context.output.clone(), context.cancel.clone());
-    let offering = blocking(move || {
+    let offering = run_blocking(move || {
         let mut bar = ShareBar::new(&output);
         let sizes = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len());
-        bar.show(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
+        bar.handle_event(&ShareEvent::Found { files: paths.len(), to_hash: sizes.sum() })?;
         let mut failure = None;
-        let offered = offers::put(&profile, &user, &paths, name.as_ref(), &mut |bytes| {
-            failure = bar.show(&ShareEvent::Hashed(bytes)).err().or(failure.take());
+        let offered = file_offers::add_offers(&profile, &user, &paths, name.as_ref(), &mut |bytes| {
+            failure = bar.handle_event(&ShareEvent::Hashed(bytes)).err().or(failure.take());
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         bar.end();
         failure.map_or(offered, |failure| Err(failure.into()))
     });
-    let offered = match unless_stuck(context, offering).await {
+    let offered = match with_stop_timeout(context, offering).await {
         Err(Error::Interrupted) => {
             context.output.note("interrupted: nothing was offered; run it again to offer it");
             return Err(Error::Interrupted);
@@ -55,40 +55,40 @@ pub(super) async fn put(
     for (number, offer) in offered.iter().enumerate() {
         let name = offer.name.clone();
         let told = tokio::select! {
-            told = say::patiently(context, to, tell(context, &me, to, &name)) => told,
-            () = context.cancel.cancelled() => return Err(interrupted(context, &me, to, &offered[number..]).await),
+            told = message_sending::with_wait_notice(context, to, announce_offer(context, &me, to, &name)) => told,
+            () = context.cancel.cancelled() => return Err(report_interruption(context, &me, to, &offered[number..]).await),
         };
         let delivery = match told {
             Ok(delivery) => delivery,
             Err(error) => {
-                withdraw_untold(&me, to, offered[number..].to_vec()).await?;
+                withdraw_unannounced(&me, to, offered[number..].to_vec()).await?;
                 return Err(error);
             }
         };
         if context.output.is_json() {
             let fields =
                 json!({ "to": to, "name": name, "size": offer.size, "hash": offer.hash, "id": delivery.message.id });
-            context.output.object("offer", &fields)?;
+            context.output.print_object("offer", &fields)?;
         } else {
-            let (name, bytes) = (shown(name.as_str()).into_owned(), size(offer.size));
+            let (name, bytes) = (display_name(name.as_str()).into_owned(), format_size(offer.size));
             let until = "keep `peer serve` running until it is fetched";
             context.output.note(&format!("offered {name} ({bytes}) to {to}; {until}"));
         }
-        say::tell(context, to, &delivery)?;
+        message_sending::print_delivery(context, to, &delivery)?;
     }
     Ok(())
 }
 
 /// Says what becomes of offers whose telling was interrupted: the first may be told already, or waits; of the others nobody
 /// learns.
-async fn interrupted(context: &Context, me: &Me, to: &UserName, offers: &[Offer]) -> Error {
+async fn report_interruption(context: &CommandContext, me: &LocalUser, to: &UserName, offers: &[FileOffer]) -> Error {
     if let Some((first, rest)) = offers.split_first() {
-        if let Err(why) = withdraw_untold(me, to, rest.to_vec()).await {
+        if let Err(why) = withdraw_unannounced(me, to, rest.to_vec()).await {
             context.output.warning(&why.to_string());
         }
-        let name = shown(first.name.as_str());
-        let word = words(&[to.as_str(), first.name.as_str()]);
-        let more = if rest.is_empty() { String::new() } else { format!("; {} not offered", files(rest.len())) };
+        let name = display_name(first.name.as_str());
+        let word = shell_quote(&[to.as_str(), first.name.as_str()]);
+        let more = if rest.is_empty() { String::new() } else { format!("; {} not offered", file_count(rest.len())) };
         context.output.note(&format!(
             "interrupted: {name} is offered, and {to} is told of it as soon as they can be (`peer offer --withdraw {word}` \
              takes it back){more}"
@@ -98,63 +98,68 @@ async fn interrupted(context: &Context, me: &Me, to: &UserName, offers: &[Offer]
 }
 
 /// Nobody was told of these, and nobody will be.
-async fn withdraw_untold(me: &Me, to: &UserName, offers: Vec<Offer>) -> Result<(), Error> {
+async fn withdraw_unannounced(me: &LocalUser, to: &UserName, offers: Vec<FileOffer>) -> Result<(), Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
-    blocking(move || {
+    run_blocking(move || {
         for offer in &offers {
-            profile.withdraw_untold(&to, offer)?;
+            profile.withdraw_undelivered_offer(&to, offer)?;
         }
         Ok(())
     })
     .await
 }
 
-async fn tell(context: &Context, me: &Me, to: &UserName, name: &FileName) -> Result<Delivery, Error> {
+async fn announce_offer(
+    context: &CommandContext,
+    me: &LocalUser,
+    to: &UserName,
+    name: &FileName,
+) -> Result<DeliveryReport, Error> {
     match NodeClient::connect(&me.profile).await? {
-        Some(mut node) => node.call(Action::Offer { to: to.clone(), name: name.clone(), wait: true }).await,
+        Some(mut node) => node.call(ControlAction::Offer { to: to.clone(), name: name.clone(), wait: true }).await,
         None => {
-            let message = chat::compose_offer(&me.user, offers::find(me, to, name)?);
-            say::visit(context, me, to, message, false).await
+            let message = chat::compose_offer(&me.user, file_offers::find_offer(me, to, name)?);
+            message_sending::deliver_without_node(context, me, to, message, false).await
         }
     }
 }
 
-pub(super) async fn withdraw(context: &Context, to: &UserName, names: &[FileName]) -> Result<(), Error> {
+pub(super) async fn withdraw(context: &CommandContext, to: &UserName, names: &[FileName]) -> Result<(), Error> {
     let me = context.me()?;
     for name in names {
-        let name = offers::name_meant(&me.profile, to, name)?;
-        offers::withdraw(&me.profile, to, &name)?;
+        let name = file_offers::resolve_offer_name(&me.profile, to, name)?;
+        file_offers::withdraw(&me.profile, to, &name)?;
         // Nobody is told of what they can't have.
-        for untold in offers::untold(&me.profile, to, &name)? {
-            ledger::take_out(&me, to, untold).await?;
+        for untold in file_offers::undelivered_messages(&me.profile, to, &name)? {
+            message_commands::cancel_message(&me, to, untold).await?;
         }
-        context.output.note(&format!("offer withdrawn: {}", shown(name.as_str())));
+        context.output.note(&format!("offer withdrawn: {}", display_name(name.as_str())));
     }
     Ok(())
 }
 
-pub(super) fn list(context: &Context, to: Option<&UserName>) -> Result<(), Error> {
+pub(super) fn list(context: &CommandContext, to: Option<&UserName>) -> Result<(), Error> {
     let profile = context.existing_profile()?;
     let (all, private) = (profile.offers()?, PrivateData::of(&profile));
     let (mut any, mut gone) = (false, Vec::new());
     for (user, share) in all.iter().filter(|(user, _)| to.is_none_or(|to| to == user)) {
         any = true;
-        let (state, is_private) = (freshness(share), private.covers(share));
-        let remark = remark(&state, is_private);
-        if is_private || state == Freshness::Missing {
+        let (state, is_private) = (freshness(share), private.is_private_share(share));
+        let remark = freshness_remark(&state, is_private);
+        if is_private || state == ShareFreshness::Missing {
             gone.push((user, &share.name));
         }
         if context.output.is_json() {
             let path = share.path.to_string_lossy();
             let fields = json!({
-                "to": user, "name": share.name, "size": share.id.size, "hash": share.hash, "path": path,
-                "fresh": remark.is_empty(), "there": state != Freshness::Missing, "private": is_private,
+                "to": user, "name": share.name, "size": share.version.size, "hash": share.hash, "path": path,
+                "fresh": remark.is_empty(), "there": state != ShareFreshness::Missing, "private": is_private,
             });
-            context.output.object("offer", &fields)?;
+            context.output.print_object("offer", &fields)?;
         } else {
-            let name = shown(share.name.as_str());
+            let name = display_name(share.name.as_str());
             let remark = context.output.dim(&remark);
-            context.output.data(&format!("{user}  {:>9}  {name}{remark}", size(share.id.size)))?;
+            context.output.print_data(&format!("{user}  {:>9}  {name}{remark}", format_size(share.version.size)))?;
         }
     }
     if !any {
@@ -164,12 +169,12 @@ pub(super) fn list(context: &Context, to: Option<&UserName>) -> Result<(), Error
         [] => {}
         [(user, name)] => context.output.note(&format!(
             "1 file is not to be had any more: `peer offer {} --withdraw {}` takes it back",
-            operand(user),
-            words(&[name.as_str()])
+            shell_operand(user),
+            shell_quote(&[name.as_str()])
         )),
         gone => context.output.note(&format!(
             "{} are not to be had any more: `peer offer USER --withdraw NAME` takes one back",
-            files(gone.len())
+            file_count(gone.len())
         )),
     }
     Ok(())

@@ -4,40 +4,40 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 
-use super::Context;
-use super::bell::Bell;
-use crate::engine::event::{Event, Events};
-use crate::engine::node::control::{Action, Lifetime, NodeClient};
-use crate::engine::node::{Node, Place};
-use crate::engine::serve::Limits;
-use crate::engine::{Error, Me, now_ms};
+use super::CommandContext;
+use super::bell::MessageBell;
+use crate::engine::node::control::{ControlAction, NodeClient, NodeLifetime};
+use crate::engine::node::{ListenConfig, Node};
+use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::serve::UploadLimits;
+use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::ProfileError;
-use crate::ui::{Output, event_json, event_line, time};
+use crate::ui::{CommandOutput, event_json, event_line, time_of_day};
 
 /// Between two looks whether the node that holds the profile has ended.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// For the last events to be read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What becomes of `peer serve` where a node runs already.
-enum Beside {
+enum TakeoverOutcome {
     /// That one ended: this one takes its place.
-    Ended,
+    NodeEnded,
     /// That one goes online again, and nothing else is to be done.
     WentOnline,
 }
 
-pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Result<(), Error> {
+pub(super) async fn run(context: &CommandContext, place: ListenConfig, limits: UploadLimits) -> Result<(), Error> {
     let me = context.me()?;
-    let events = Events::new();
+    let events = EventBus::new();
     let incoming = events.subscribe();
     let started = tokio::select! {
         () = context.cancel.cancelled() => return Err(Error::Interrupted),
         started = start(context, &me, place, limits, events) => started?,
     };
     let Some(node) = started else { return Ok(()) };
-    let mut told = tell_all(context.output.clone(), me.clone(), incoming)?;
+    let mut told = spawn_event_printer(context.output.clone(), me.clone(), incoming)?;
     let stop = node.stop_token();
     let ended = {
         let running = node.run();
@@ -50,24 +50,24 @@ pub(super) async fn run(context: &Context, place: Place, limits: Limits) -> Resu
         }
     };
     // The last words; whoever reads none of them is not waited for.
-    let _ = tokio::time::timeout(LAST_WORDS, &mut told).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, &mut told).await;
     ended?;
     if context.cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Starts the node, in place of one that runs for a view or a command only.
 async fn start(
-    context: &Context,
-    me: &Me,
-    place: Place,
-    limits: Limits,
-    events: Events,
+    context: &CommandContext,
+    me: &LocalUser,
+    place: ListenConfig,
+    limits: UploadLimits,
+    events: EventBus,
 ) -> Result<Option<Node>, Error> {
     loop {
-        match Node::start(me, place, limits, events.clone(), Lifetime::Lasting).await {
-            Err(Error::Profile(ProfileError::NodeRuns { .. })) => match beside(context, me).await? {
-                Beside::Ended => {}
-                Beside::WentOnline => return Ok(None),
+        match Node::start(me, place, limits, events.clone(), NodeLifetime::Lasting).await {
+            Err(Error::Profile(ProfileError::NodeRuns { .. })) => match take_over_with_retry(context, me).await? {
+                TakeoverOutcome::NodeEnded => {}
+                TakeoverOutcome::WentOnline => return Ok(None),
             },
             started => return started.map(Some),
         }
@@ -75,41 +75,41 @@ async fn start(
 }
 
 /// As [`come_to_terms`]; a node that ends in the middle of it has ended.
-async fn beside(context: &Context, me: &Me) -> Result<Beside, Error> {
-    match come_to_terms(context, me).await {
-        Err(Error::NodeGone { .. }) if !me.profile.is_node_running()? => Ok(Beside::Ended),
+async fn take_over_with_retry(context: &CommandContext, me: &LocalUser) -> Result<TakeoverOutcome, Error> {
+    match take_over(context, me).await {
+        Err(Error::NodeGone { .. }) if !me.profile.is_node_running()? => Ok(TakeoverOutcome::NodeEnded),
         // Another one took its place at that moment: that is the one to come to terms with.
-        Err(Error::NodeGone { .. }) => come_to_terms(context, me).await,
+        Err(Error::NodeGone { .. }) => take_over(context, me).await,
         outcome => outcome,
     }
 }
 
 /// Comes to terms with the node that runs.
-async fn come_to_terms(context: &Context, me: &Me) -> Result<Beside, Error> {
-    let Some(mut node) = NodeClient::connect(&me.profile).await? else { return Ok(Beside::Ended) };
+async fn take_over(context: &CommandContext, me: &LocalUser) -> Result<TakeoverOutcome, Error> {
+    let Some(mut node) = NodeClient::connect(&me.profile).await? else { return Ok(TakeoverOutcome::NodeEnded) };
     let status = node.status().await?;
     let pid = status.pid;
     match status.lifetime {
-        Lifetime::View => {
+        NodeLifetime::View => {
             context.output.note(&format!("taking over from the window that was online as {} (process {pid})", me.user));
-            node.tell(Action::HandOver).await?;
+            node.perform(ControlAction::HandOver).await?;
         }
-        Lifetime::Command => {
+        NodeLifetime::Command => {
             context.output.note(&format!("process {pid} is online as {} until its command ends: waiting", me.user));
         }
-        Lifetime::Lasting if status.elsewhere.is_some() => {
-            node.tell(Action::GoOnline).await?;
+        NodeLifetime::Lasting if status.elsewhere.is_some() => {
+            node.perform(ControlAction::GoOnline).await?;
             context.output.note(&format!("{} goes online here again, in the node that runs (process {pid})", me.user));
-            return Ok(Beside::WentOnline);
+            return Ok(TakeoverOutcome::WentOnline);
         }
-        Lifetime::Lasting => return Err(ProfileError::NodeRuns { pid: Some(pid) }.into()),
+        NodeLifetime::Lasting => return Err(ProfileError::NodeRuns { pid: Some(pid) }.into()),
     }
     drop(node);
     // Another one may take its place first, and is not waited for.
     while me.profile.is_node_running()? && me.profile.node_holder().pid == Some(pid) {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    Ok(Beside::Ended)
+    Ok(TakeoverOutcome::NodeEnded)
 }
 
 /// Tells what happens, from a thread of its own: a pipe that nobody reads holds up the words and not the node. Beyond the
@@ -117,17 +117,23 @@ async fn come_to_terms(context: &Context, me: &Me) -> Result<Beside, Error> {
 ///
 /// # Errors
 /// As the system says.
-fn tell_all(output: Output, me: Me, mut incoming: broadcast::Receiver<Event>) -> Result<oneshot::Receiver<()>, Error> {
+fn spawn_event_printer(
+    output: CommandOutput,
+    me: LocalUser,
+    mut incoming: broadcast::Receiver<NodeEvent>,
+) -> Result<oneshot::Receiver<()>, Error> {
     let (is_over, over) = oneshot::channel();
     let tell_all = move || {
-        let mut bell = Bell::default();
+        let mut bell = MessageBell::default();
         loop {
             match incoming.blocking_recv() {
                 // A closed pipe ends the talking, not the serving.
-                Ok(event) => match tell(&output, &event).and_then(|()| bell.hear(&output, &me, &event)) {
-                    Ok(()) => {}
-                    Err(_) => break,
-                },
+                Ok(event) => {
+                    match print_event(&output, &event).and_then(|()| bell.handle_event(&output, &me, &event)) {
+                        Ok(()) => {}
+                        Err(_) => break,
+                    }
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     output.note(&format!("({missed} events were not shown)"));
                 }
@@ -141,17 +147,17 @@ fn tell_all(output: Output, me: Me, mut incoming: broadcast::Receiver<Event>) ->
     Ok(over)
 }
 
-fn tell(output: &Output, event: &Event) -> std::io::Result<()> {
+fn print_event(output: &CommandOutput, event: &NodeEvent) -> std::io::Result<()> {
     if output.is_json() {
-        return output.object("event", &event_json(event));
+        return output.print_object("event", &event_json(event));
     }
     let Some(line) = event_line(event) else { return Ok(()) };
     match event {
         // The one line that scripts wait for.
-        Event::Online { .. } => output.data(&line),
+        NodeEvent::Online { .. } => output.print_data(&line),
         // What the node ends with says it, and more.
-        Event::AccountMoved { .. } => Ok(()),
+        NodeEvent::AccountMoved { .. } => Ok(()),
         _ if output.is_quiet() => Ok(()),
-        _ => output.data(&format!("{} {line}", output.dim(&time(now_ms())))),
+        _ => output.print_data(&format!("{} {line}", output.dim(&time_of_day(now_ms())))),
     }
 }

@@ -3,75 +3,79 @@
 use std::io::{self, IsTerminal};
 
 use serde_json::json;
-use shared::account_name::operand;
+use shared::account_name::shell_operand;
 use shared::fingerprint::safety_number;
 use shared::{Fingerprint, UserName};
 
-use super::Context;
-use super::password::confirm;
-use crate::engine::node::control::{Action, NodeClient};
-use crate::engine::{Error, Me, contacts, now_s};
+use super::CommandContext;
+use super::password_prompt::ask_yes_no;
+use crate::engine::node::control::{ControlAction, NodeClient};
+use crate::engine::{Error, LocalUser, now_s, peer_lookup};
 use crate::net::tracker::TrackerAddress;
-use crate::profile::{Friend, KeyStanding, KnownTracker};
+use crate::profile::{KnownTracker, KnownUser, TrackerKeyTrust};
 use crate::ui::date;
 
-pub(super) async fn user(
-    context: &Context,
+pub(super) async fn trust_user(
+    context: &CommandContext,
     user: &UserName,
     replace: Option<Fingerprint>,
     yes: bool,
 ) -> Result<(), Error> {
     let me = context.me()?;
-    refuse_oneself(&me, user)?;
+    reject_own_name(&me, user)?;
     if let Some(fingerprint) = replace {
-        contacts::check_replacement(&me, user, fingerprint).await?;
-        let again = format!("peer trust --yes --replace {fingerprint} {}", operand(user));
-        if !is_sure(context, &format!("Trust the key {fingerprint} for {user} from now on?"), yes, &again).await? {
+        peer_lookup::check_key_replacement(&me, user, fingerprint).await?;
+        let again = format!("peer trust --yes --replace {fingerprint} {}", shell_operand(user));
+        if !confirm_key(context, &format!("Trust the key {fingerprint} for {user} from now on?"), yes, &again).await? {
             return Ok(());
         }
         me.profile.trust(user, fingerprint, false, now_s())?;
         // What was held back because of the change may go.
         if let Some(mut node) = NodeClient::connect(&me.profile).await? {
-            node.tell(Action::Wake { user: Some(user.clone()) }).await?;
+            node.perform(ControlAction::Wake { user: Some(user.clone()) }).await?;
         }
         context.output.note(&format!(
             "the key of {user} is {fingerprint} from now on; `peer verify {}` to be sure",
-            operand(user)
+            shell_operand(user)
         ));
         return Ok(());
     }
-    let friend = match me.profile.friend(user)? {
+    let friend = match me.profile.known_user(user)? {
         Some(friend) => friend,
         None => {
-            contacts::find(&me, user).await?;
-            me.profile.friend(user)?.ok_or_else(|| Error::UnknownUser(user.clone()))?
+            peer_lookup::find_target(&me, user).await?;
+            me.profile.known_user(user)?.ok_or_else(|| Error::UnknownUser(user.clone()))?
         }
     };
-    let Friend { fingerprint, first_seen, verified, .. } = friend;
+    let KnownUser { fingerprint, first_seen, verified, .. } = friend;
     if context.output.is_json() {
         let fields =
             json!({ "user": user, "fingerprint": fingerprint, "first_seen": first_seen, "verified": verified });
-        return Ok(context.output.object("trust", &fields)?);
+        return Ok(context.output.print_object("trust", &fields)?);
     }
     let state = if verified { "verified" } else { "not verified" };
-    Ok(context.output.data(&format!("{user} {fingerprint} first met {}, {state}", date(first_seen)))?)
+    Ok(context.output.print_data(&format!("{user} {fingerprint} first met {}, {state}", date(first_seen)))?)
 }
 
 /// One's own key is no matter of trust.
-fn refuse_oneself(me: &Me, user: &UserName) -> Result<(), Error> {
+fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Error> {
     if *user == me.user {
         return Err(Error::Usage(format!("{user} is you: `peer whoami` shows your key")));
     }
     Ok(())
 }
 
-pub(super) async fn tracker(context: &Context, replace: Option<Fingerprint>, yes: bool) -> Result<(), Error> {
+pub(super) async fn trust_tracker(
+    context: &CommandContext,
+    replace: Option<Fingerprint>,
+    yes: bool,
+) -> Result<(), Error> {
     let profile = context.profile()?;
     let address = context.known_tracker(&profile)?.unwrap_or_else(TrackerAddress::on_this_machine).to_string();
     if let Some(fingerprint) = replace {
         let again = format!("peer trust --the-tracker --replace {fingerprint} --yes");
         let question = format!("Trust the key {fingerprint} for the tracker {address} from now on?");
-        if !is_sure(context, &question, yes, &again).await? {
+        if !confirm_key(context, &question, yes, &again).await? {
             return Ok(());
         }
         profile.replace_tracker_key(&address, &fingerprint)?;
@@ -80,45 +84,46 @@ pub(super) async fn tracker(context: &Context, replace: Option<Fingerprint>, yes
     }
     let known = profile.tracker_at(&address)?;
     let fingerprint = known.map(|known| known.fingerprint);
-    let is_confirmed = known.map(|known| known.standing == KeyStanding::Confirmed);
+    let is_confirmed = known.map(|known| known.trust == TrackerKeyTrust::Confirmed);
     if context.output.is_json() {
         let fields = json!({ "tracker": address, "fingerprint": fingerprint, "confirmed": is_confirmed });
-        return Ok(context.output.object("trust", &fields)?);
+        return Ok(context.output.print_object("trust", &fields)?);
     }
     let standing = match known {
         None => "not met yet".to_owned(),
-        Some(KnownTracker { fingerprint, standing: KeyStanding::Confirmed }) => format!("{fingerprint} confirmed"),
-        Some(KnownTracker { fingerprint, standing: KeyStanding::Seen }) => {
+        Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Confirmed }) => format!("{fingerprint} confirmed"),
+        Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::Seen }) => {
             format!("{fingerprint} seen, not confirmed: no password goes there")
         }
     };
-    Ok(context.output.data(&format!("{address} {standing}"))?)
+    Ok(context.output.print_data(&format!("{address} {standing}"))?)
 }
 
-pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Result<(), Error> {
+pub(super) async fn verify_user(context: &CommandContext, user: &UserName, yes: bool) -> Result<(), Error> {
     let me = context.me()?;
-    refuse_oneself(&me, user)?;
-    let Some(friend) = me.profile.friend(user)? else {
+    reject_own_name(&me, user)?;
+    let Some(friend) = me.profile.known_user(user)? else {
         return Err(Error::Usage(format!(
             "you haven't connected to {user} yet: `peer trust {}` does, while {user} is online",
-            operand(user)
+            shell_operand(user)
         )));
     };
     let number = safety_number((&me.user, &me.identity.fingerprint()), (user, &friend.fingerprint));
     if context.output.is_json() {
         context
             .output
-            .object("verify", &json!({ "user": user, "number": number, "verified": friend.verified || yes }))?;
+            .print_object("verify", &json!({ "user": user, "number": number, "verified": friend.verified || yes }))?;
     } else {
         let groups: Vec<&str> = number.split(' ').collect();
         for row in groups.chunks(4) {
-            context.output.data(&row.join(" "))?;
+            context.output.print_data(&row.join(" "))?;
         }
-        context
-            .output
-            .note(&format!("{user} sees the same number with `peer verify {}`: compare them aloud", operand(&me.user)));
+        context.output.note(&format!(
+            "{user} sees the same number with `peer verify {}`: compare them aloud",
+            shell_operand(&me.user)
+        ));
     }
-    let matches = yes || (!friend.verified && confirm(context, "Are they the same?").await?);
+    let matches = yes || (!friend.verified && ask_yes_no(context, "Are they the same?").await?);
     if matches {
         me.profile.trust(user, friend.fingerprint, true, now_s())?;
         context.output.note(&format!("{user} is verified"));
@@ -130,7 +135,7 @@ pub(super) async fn verify(context: &Context, user: &UserName, yes: bool) -> Res
 
 /// Whether somebody at the terminal agrees. Where nobody can be asked, `yes` says so: what pastes a line by itself is no
 /// judgement on a key.
-async fn is_sure(context: &Context, question: &str, yes: bool, again: &str) -> Result<bool, Error> {
+async fn confirm_key(context: &CommandContext, question: &str, yes: bool, again: &str) -> Result<bool, Error> {
     if yes {
         return Ok(true);
     }
@@ -139,7 +144,7 @@ async fn is_sure(context: &Context, question: &str, yes: bool, again: &str) -> R
             "nobody can be asked here whether the key is right: if it is, run\n  {again}"
         )));
     }
-    let agreed = confirm(context, question).await?;
+    let agreed = ask_yes_no(context, question).await?;
     if !agreed {
         context.output.note("nothing was changed");
     }

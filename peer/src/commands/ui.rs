@@ -2,33 +2,33 @@
 
 use tokio::sync::mpsc;
 
-use super::Context;
-use super::chat::{is_for_people, is_interactive, refuse_in_background};
-use super::session;
-use super::station::Station;
-use crate::engine::node::control::Lifetime;
-use crate::engine::{Error, Me};
-use crate::ui::{FullTerminal, FullView, Key};
+use super::CommandContext;
+use super::chat::{can_draw_view, is_interactive, refuse_in_background};
+use super::node_handle::NodeHandle;
+use super::view_session;
+use crate::engine::node::control::NodeLifetime;
+use crate::engine::{Error, LocalUser};
+use crate::ui::{FullViewModel, FullViewTerminal, ViewInput};
 
-pub(super) async fn run(context: &Context) -> Result<(), Error> {
-    if !is_for_people(context) {
-        return Err(Error::Usage(why_not(context).to_owned()));
+pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
+    if !can_draw_view(context) {
+        return Err(Error::Usage(unavailable_reason(context).to_owned()));
     }
     refuse_in_background("ui", "`peer events` and `peer list` need no terminal")?;
     let me = context.me()?;
-    let mut station = Station::open(context, &me, Lifetime::View).await?;
-    let ended = match begin(context, &me, &mut station).await {
-        Ok((view, keys)) => session::attend(context, &me, view, keys, station).await?,
+    let mut station = NodeHandle::open(context, &me, NodeLifetime::View).await?;
+    let ended = match open_full_view(context, &me, &mut station).await {
+        Ok((view, keys)) => view_session::run_view(context, &me, view, keys, station).await?,
         Err(error) => {
             station.close().await?;
             return Err(error);
         }
     };
-    session::say_goodbye(context, &ended)
+    view_session::report_exit(context, &ended)
 }
 
 /// Tells why the view can't be drawn, and what does without.
-fn why_not(context: &Context) -> &'static str {
+fn unavailable_reason(context: &CommandContext) -> &'static str {
     match is_interactive(context) {
         true if context.output.is_plain() => {
             "the view of everything draws all over the terminal, which ACCESSIBLE=1, --plain and TERM=dumb rule out: \
@@ -42,12 +42,12 @@ fn why_not(context: &Context) -> &'static str {
     }
 }
 
-async fn begin(
-    context: &Context,
-    me: &Me,
-    station: &mut Station,
-) -> Result<(FullTerminal, mpsc::Receiver<Key>), Error> {
+async fn open_full_view(
+    context: &CommandContext,
+    me: &LocalUser,
+    station: &mut NodeHandle,
+) -> Result<(FullViewTerminal, mpsc::Receiver<ViewInput>), Error> {
     let people = station.client.people().await?;
-    let model = FullView::new(context.output.look(), &me.user, &people);
-    Ok(FullTerminal::open(model)?)
+    let model = FullViewModel::new(context.output.theme(), &me.user, &people);
+    Ok(FullViewTerminal::open(model)?)
 }

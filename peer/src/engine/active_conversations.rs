@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 
 /// How long after the user's last word a conversation goes on.
-const TAKES_PART: Duration = Duration::from_secs(300);
+const PARTICIPATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The conversations in which the user takes part. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ActiveConversations {
-    inner: Arc<Mutex<Inner>>,
+    state: Arc<Mutex<ConversationState>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ConversationState {
     /// When the user wrote last.
-    wrote: HashMap<UserName, Instant>,
+    last_written: HashMap<UserName, Instant>,
     /// In how many views each is open.
-    open: HashMap<UserName, usize>,
+    open_views: HashMap<UserName, usize>,
 }
 
 /// A conversation that is open in a view until this is dropped.
@@ -39,26 +39,26 @@ pub struct OpenConversation {
 
 impl ActiveConversations {
     /// Records that the user writes, or wrote, to `to`.
-    pub fn wrote(&self, to: &UserName, now: Instant) {
-        let mut inner = self.inner();
-        inner.wrote.retain(|_, wrote| is_recent(*wrote, now));
-        inner.wrote.insert(to.clone(), now);
+    pub fn record_written(&self, to: &UserName, now: Instant) {
+        let mut inner = self.state();
+        inner.last_written.retain(|_, wrote| is_recent(*wrote, now));
+        inner.last_written.insert(to.clone(), now);
     }
 
     /// Records that the conversation with `with` is open in a view.
     pub fn open(&self, with: &UserName) -> OpenConversation {
-        *self.inner().open.entry(with.clone()).or_default() += 1;
+        *self.state().open_views.entry(with.clone()).or_default() += 1;
         OpenConversation { with: with.clone(), all: self.clone() }
     }
 
     /// Tells whether the user takes part in the conversation with `with`.
     pub fn is_active(&self, with: &UserName, now: Instant) -> bool {
-        let inner = self.inner();
-        inner.open.contains_key(with) || inner.wrote.get(with).is_some_and(|wrote| is_recent(*wrote, now))
+        let inner = self.state();
+        inner.open_views.contains_key(with) || inner.last_written.get(with).is_some_and(|wrote| is_recent(*wrote, now))
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, ConversationState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,18 +71,18 @@ impl OpenConversation {
 
 impl Drop for OpenConversation {
     fn drop(&mut self) {
-        let mut inner = self.all.inner();
-        if let Some(views) = inner.open.get_mut(&self.with) {
+        let mut inner = self.all.state();
+        if let Some(views) = inner.open_views.get_mut(&self.with) {
             *views -= 1;
             if *views == 0 {
-                inner.open.remove(&self.with);
+                inner.open_views.remove(&self.with);
             }
         }
     }
 }
 
 fn is_recent(wrote: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(wrote) < TAKES_PART
+    now.saturating_duration_since(wrote) < PARTICIPATION_TIMEOUT
 }
 
 #[cfg(test)]
@@ -94,12 +94,12 @@ mod tests {
         let (all, begin) = (ActiveConversations::default(), Instant::now());
         let [bob, mallory]: [UserName; 2] = ["bob", "mallory"].map(|name| name.parse().unwrap());
         assert!(!all.is_active(&bob, begin));
-        all.wrote(&bob, begin);
+        all.record_written(&bob, begin);
         assert!(all.is_active(&bob, begin) && !all.is_active(&mallory, begin));
-        let later = begin + TAKES_PART;
+        let later = begin + PARTICIPATION_TIMEOUT;
         assert!(all.is_active(&bob, later - Duration::from_millis(1)) && !all.is_active(&bob, later));
-        all.wrote(&mallory, later);
-        assert_eq!(all.inner().wrote.len(), 1, "what is over is forgotten");
+        all.record_written(&mallory, later);
+        assert_eq!(all.state().last_written.len(), 1, "what is over is forgotten");
     }
 
     #[test]
@@ -110,6 +110,6 @@ mod tests {
         drop(one);
         assert!(all.is_active(&bob, now));
         drop(other);
-        assert!(!all.is_active(&bob, now) && all.inner().open.is_empty());
+        assert!(!all.is_active(&bob, now) && all.state().open_views.is_empty());
     }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use shared::safe_text::safe_path;
 
-use super::amount::size;
-use crate::sys::{FolderObstacle, is_device_failure, is_out_of_descriptors, is_out_of_inodes, plain_message};
+use super::size_format::format_size;
+use crate::sys::{UnwritableReason, is_device_failure, is_out_of_inodes, is_too_many_open_files, plain_message};
 
 /// The shortage on a disk that is too full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shortage {
+pub enum SpaceShortage {
     /// Room for bytes.
     Bytes {
         /// Needed.
@@ -28,32 +28,32 @@ pub enum Shortage {
     },
 }
 
-impl fmt::Display for Shortage {
+impl fmt::Display for SpaceShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Bytes { needed, free } => write!(f, "need {}, {} free", size(needed), size(free)),
+            Self::Bytes { needed, free } => write!(f, "need {}, {} free", format_size(needed), format_size(free)),
             Self::Files { needed, free } => write!(f, "need {needed} new files, {free} left (no free inodes)"),
         }
     }
 }
 
 /// Says why a folder takes no files, and what to do.
-pub(super) const fn obstacle_words(obstacle: FolderObstacle) -> &'static str {
+pub(super) const fn obstacle_text(obstacle: UnwritableReason) -> &'static str {
     match obstacle {
-        FolderObstacle::Removed => "the folder was removed: go to another, or give one with -o",
-        FolderObstacle::ReadOnly => "the file system is read-only: give another folder with -o",
-        FolderObstacle::Forbidden => "permission denied: you may not write there; give another folder with -o",
-        FolderObstacle::AppendOnly => {
+        UnwritableReason::Removed => "the folder was removed: go to another, or give one with -o",
+        UnwritableReason::ReadOnly => "the file system is read-only: give another folder with -o",
+        UnwritableReason::Forbidden => "permission denied: you may not write there; give another folder with -o",
+        UnwritableReason::AppendOnly => {
             "nothing there can be renamed (append-only): give another folder with -o, or run `chattr -a` on it"
         }
-        FolderObstacle::Immutable => {
+        UnwritableReason::Immutable => {
             "nothing there can be changed (immutable): give another folder with -o, or run `chattr -i` on it"
         }
     }
 }
 
 /// The error of the file or folder at `path`, in words without the system's number.
-pub(super) fn words(path: &Path, why: &io::Error) -> String {
+pub(super) fn disk_error_text(path: &Path, why: &io::Error) -> String {
     if why.raw_os_error().is_none() {
         // In our own words already.
         return why.to_string();
@@ -78,7 +78,7 @@ pub(super) fn words(path: &Path, why: &io::Error) -> String {
         _ if is_device_failure(why) => {
             "the disk failed (input/output error): check it, or give a folder on another one"
         }
-        _ if is_out_of_descriptors(why) => {
+        _ if is_too_many_open_files(why) => {
             "too many open files: raise the limit with `ulimit -n 4096` and run the same command again"
         }
         _ => return plain_message(why),
@@ -87,7 +87,7 @@ pub(super) fn words(path: &Path, why: &io::Error) -> String {
 }
 
 /// Tells whether standard output failed for what its file lies on.
-pub(super) fn is_of_disk(why: &io::Error) -> bool {
+pub(super) fn is_disk_error(why: &io::Error) -> bool {
     matches!(
         why.kind(),
         io::ErrorKind::StorageFull
@@ -98,13 +98,13 @@ pub(super) fn is_of_disk(why: &io::Error) -> bool {
 }
 
 /// The error of standard input or output in words.
-pub(super) fn stream_words(why: &io::Error) -> String {
+pub(super) fn stream_error_text(why: &io::Error) -> String {
     let path = Path::new("standard output");
-    if is_of_disk(why) { format!("{}: {}", safe_path(path), words(path, why)) } else { plain_message(why) }
+    if is_disk_error(why) { format!("{}: {}", safe_path(path), disk_error_text(path, why)) } else { plain_message(why) }
 }
 
 /// A path for people: nothing in it can change the terminal, and the current folder has its name.
-pub(super) fn shown(path: &Path) -> String {
+pub(super) fn shown_path(path: &Path) -> String {
     let named;
     let path = match path.strip_prefix(".").unwrap_or(path) {
         rest if rest.as_os_str().is_empty() => {
@@ -122,20 +122,20 @@ mod tests {
 
     #[test]
     fn the_number_of_the_system_is_not_shown() {
-        let said = |number| words(Path::new("/nowhere/x"), &io::Error::from_raw_os_error(number));
+        let said = |number| disk_error_text(Path::new("/nowhere/x"), &io::Error::from_raw_os_error(number));
         assert_eq!(said(13), "permission denied");
         assert_eq!(said(18), "invalid cross-device link");
         assert!(said(5).contains("the disk failed"));
         assert!(said(122).contains("quota") && said(24).contains("ulimit -n") && said(28).contains("disk is full"));
         let own = io::Error::other("as it was said");
-        assert_eq!(words(Path::new("x"), &own), "as it was said");
+        assert_eq!(disk_error_text(Path::new("x"), &own), "as it was said");
     }
 
     #[test]
     fn the_current_folder_is_named() {
         let here = std::env::current_dir().unwrap();
-        assert_eq!(shown(Path::new(".")), here.to_string_lossy());
-        assert_eq!(shown(Path::new("./a")), "a");
-        assert_eq!(shown(Path::new("/a/b")), "/a/b");
+        assert_eq!(shown_path(Path::new(".")), here.to_string_lossy());
+        assert_eq!(shown_path(Path::new("./a")), "a");
+        assert_eq!(shown_path(Path::new("/a/b")), "/a/b");
     }
 }

@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shared::account_name::operand;
-use shared::names::stand_in;
-use shared::peer::Code;
-use shared::tracker::{ErrorCode, Refusal};
+use shared::account_name::shell_operand;
+use shared::names::name_encoding;
+use shared::peer::PeerErrorCode;
+use shared::tracker::{TrackerErrorCode, TrackerRefusal};
 use shared::{Fingerprint, UntrustedText, UserName};
 
-use super::amount::size;
-use super::disk_error::{Shortage, is_of_disk, obstacle_words, shown, stream_words, words};
+use super::disk_error::{SpaceShortage, disk_error_text, is_disk_error, obstacle_text, shown_path, stream_error_text};
 use super::now_ms;
+use super::size_format::format_size;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
-use crate::sys::{FolderObstacle, is_out_of_descriptors, time_zone};
+use crate::sys::{UnwritableReason, is_too_many_open_files, time_zone};
 
 /// Why something was not done. Every message says what to do next where there is something to be done.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// This profile's key has another account than the one to be entered.
     #[error("this profile already belongs to {owner}; use --home DIR for a second account")]
-    ProfileOf {
+    ProfileOfAnotherAccount {
         /// Whose it is.
         owner: UserName,
     },
@@ -46,7 +46,7 @@ pub enum Error {
     #[error(
         "the key {} belongs to {owner}, not {user}: put back the key of {user}, or move this one away and give {user} a \
          new one with `peer login {user} --rebind`",
-        shown(.path)
+        shown_path(.path)
     )]
     KeyOfAnotherAccount {
         /// The key's file.
@@ -60,7 +60,7 @@ pub enum Error {
     #[error(
         "the account {user} lives on another machine since {}; `peer login {user} --rebind` moves it back here. If it \
          wasn't you who moved it, somebody knows your password: move it back and change it with `peer passwd`",
-        local_time(*.since)
+        format_local_time(*.since)
     )]
     AccountMoved {
         /// Whose.
@@ -111,7 +111,7 @@ pub enum Error {
          Nothing was sent. Somebody may be pretending to be the tracker: look at the line that it printed when it started, \
          or ask whoever runs it"
     )]
-    OtherTrackerKey {
+    TrackerKeyMismatch {
         /// Where.
         address: String,
         /// The key that was given.
@@ -125,7 +125,7 @@ pub enum Error {
          given:     {given}\nNothing was sent. If whoever runs it says that it has a new key, run\n  \
          peer trust --the-tracker --replace {given} --tracker {address}"
     )]
-    KeyAgainstRecord {
+    TrackerKeyConflict {
         /// Where.
         address: String,
         /// The key on record, which was confirmed.
@@ -140,7 +140,7 @@ pub enum Error {
          started, run\n  peer {again} --tracker {address} --tracker-key {fingerprint}\n\
          or add --accept-new (VIZINHO_ACCEPT_NEW=1) to take the first key that is shown"
     )]
-    KeyToConfirm {
+    TrackerKeyUnconfirmed {
         /// Where.
         address: String,
         /// The key that was shown.
@@ -153,7 +153,7 @@ pub enum Error {
         "the tracker {address} was not trusted, and no password was sent: ask whoever runs the tracker for the line that it \
          printed when it started"
     )]
-    KeyDeclined {
+    TrackerKeyDeclined {
         /// Where.
         address: String,
     },
@@ -171,7 +171,7 @@ pub enum Error {
     Unreachable(UserName),
     /// The user isn't there, and never was with a peer of ours: nobody could deliver anything to them.
     #[error("{0} has only a client that other peers can't connect to, and is offline")]
-    Keyless(UserName),
+    OfflineWithoutKey(UserName),
     /// Too much waits for the user already.
     #[error("{0} messages wait for {1} already: `peer outbox` shows them, `peer outbox drop ID` takes one out")]
     OutboxFull(usize, UserName),
@@ -198,7 +198,7 @@ pub enum Error {
          {}",
         replace_command(user, presented)
     )]
-    PeerChanged {
+    PeerKeyChanged {
         /// Who.
         user: UserName,
         /// The key on record.
@@ -212,7 +212,7 @@ pub enum Error {
          Nothing was sent. The tracker knows no such key: the address may have gone to another machine, or somebody may be \
          pretending to be {user}. Try again when `peer list` shows {user} elsewhere"
     )]
-    UnknownKey {
+    UnknownPeerKey {
         /// Who.
         user: UserName,
         /// Where.
@@ -224,7 +224,7 @@ pub enum Error {
     },
     /// A key that is said to be the user's is somebody else's.
     #[error("the key {key} is {owner}'s, so it can't be {user}'s: nothing was changed")]
-    KeyOfAnother {
+    KeyOwnedByOther {
         /// Who.
         user: UserName,
         /// Whose it is.
@@ -233,7 +233,7 @@ pub enum Error {
         key: Fingerprint,
     },
     /// The user offers no such file.
-    #[error("{user} doesn't share {}: see `peer files {}`", stand_in::shown(.name), operand(user))]
+    #[error("{user} doesn't share {}: see `peer files {}`", name_encoding::display_name(.name), shell_operand(user))]
     NotShared {
         /// Who.
         user: UserName,
@@ -241,7 +241,7 @@ pub enum Error {
         name: String,
     },
     /// The user offered the file when its fetch began, and doesn't any more.
-    #[error("{user} doesn't share {} any more{}", stand_in::shown(.name), kept_words(.kept.as_ref()))]
+    #[error("{user} doesn't share {} any more{}", name_encoding::display_name(.name), kept_text(.kept.as_ref()))]
     NoLongerShared {
         /// Who.
         user: UserName,
@@ -251,10 +251,10 @@ pub enum Error {
         kept: Option<(PathBuf, u64)>,
     },
     /// Nobody who is online offers such a file.
-    #[error("nobody who is online shares {}", stand_in::shown(.0))]
+    #[error("nobody who is online shares {}", name_encoding::display_name(.0))]
     NobodyShares(String),
     /// The file changed at its owner's side and isn't hashed again yet.
-    #[error("{} can't be had from {user} now: {}; try again when it is at rest", stand_in::shown(.name), .why)]
+    #[error("{} can't be had from {user} now: {}; try again when it is at rest", name_encoding::display_name(.name), .why)]
     Stale {
         /// Who.
         user: UserName,
@@ -264,7 +264,7 @@ pub enum Error {
         why: UntrustedText,
     },
     /// The file changed again and again while it was fetched.
-    #[error("{} changed {times} times at {user}'s side while it was fetched: try again when it is at rest", stand_in::shown(.name))]
+    #[error("{} changed {times} times at {user}'s side while it was fetched: try again when it is at rest", name_encoding::display_name(.name))]
     KeepsChanging {
         /// Who.
         user: UserName,
@@ -277,7 +277,7 @@ pub enum Error {
     #[error(
         "{} changed at {user}'s side while it was fetched: what was written is of the version before, and not all of \
          it; run the same command again",
-        stand_in::shown(.name)
+        name_encoding::display_name(.name)
     )]
     ChangedInStream {
         /// Who.
@@ -286,7 +286,7 @@ pub enum Error {
         name: String,
     },
     /// The file can't be read at its owner's side.
-    #[error("{user} can't send {}: {}", stand_in::shown(.name), .why)]
+    #[error("{user} can't send {}: {}", name_encoding::display_name(.name), .why)]
     Unreadable {
         /// Who.
         user: UserName,
@@ -299,7 +299,7 @@ pub enum Error {
     #[error("{0}")]
     Integrity(String),
     /// The local disk or a local file.
-    #[error("{}: {}", shown(.path), words(.path, .source))]
+    #[error("{}: {}", shown_path(.path), disk_error_text(.path, .source))]
     Disk {
         /// Which file or folder.
         path: PathBuf,
@@ -307,34 +307,34 @@ pub enum Error {
         source: io::Error,
     },
     /// Files can't be put there.
-    #[error("{}: {}", shown(.folder), obstacle_words(*.obstacle))]
-    Closed {
+    #[error("{}: {}", shown_path(.folder), obstacle_text(*.obstacle))]
+    FolderUnwritable {
         /// Where.
         folder: PathBuf,
         /// Why.
-        obstacle: FolderObstacle,
+        obstacle: UnwritableReason,
     },
     /// There is too little room for them.
-    #[error("not enough space in {}: {shortage}; free some space, then run the same command again", shown(.folder))]
-    NoRoom {
+    #[error("not enough space in {}: {shortage}; free some space, then run the same command again", shown_path(.folder))]
+    InsufficientSpace {
         /// Where.
         folder: PathBuf,
         /// Of bytes or files.
-        shortage: Shortage,
+        shortage: SpaceShortage,
     },
     /// The destination is there already.
-    #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown(.0))]
-    Exists(PathBuf),
+    #[error("{} exists: give another destination with -o, or --if-exists rename|overwrite|skip", shown_path(.0))]
+    DestinationExists(PathBuf),
     /// Another process writes there.
-    #[error("{} is being fetched by another process", shown(.0))]
-    InUse(PathBuf),
+    #[error("{} is being fetched by another process", shown_path(.0))]
+    DestinationInUse(PathBuf),
     /// The profile.
     #[error(transparent)]
     Profile(#[from] ProfileError),
     /// The profile's node runs and nobody can talk to it.
     #[error(
         "{} holds this profile, and its socket {} is gone: wait some seconds until it is put back, or end the process",
-        .pid.map_or_else(|| "a node".to_owned(), |pid| format!("process {pid}")), shown(.socket)
+        .pid.map_or_else(|| "a node".to_owned(), |pid| format!("process {pid}")), shown_path(.socket)
     )]
     NodeWithoutSocket {
         /// Its process.
@@ -350,7 +350,7 @@ pub enum Error {
     },
     /// Some of several things failed; each was told when it did.
     #[error("{failed} of {total} failed")]
-    Partial {
+    SomeFailed {
         /// How many failed.
         failed: usize,
         /// Of how many.
@@ -358,7 +358,7 @@ pub enum Error {
     },
     /// What was told elsewhere: by the running node of this profile, or of several files at once.
     #[error("{message}")]
-    Told {
+    Relayed {
         /// What kind of error it was there.
         kind: ErrorKind,
         /// In its words.
@@ -368,8 +368,8 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// Standard input or output failed.
-    #[error("{}", stream_words(.0))]
-    Terminal(#[from] io::Error),
+    #[error("{}", stream_error_text(.0))]
+    StandardIo(#[from] io::Error),
     /// A fault of this program.
     #[error("internal fault: {0}")]
     Internal(String),
@@ -430,7 +430,7 @@ impl ErrorKind {
 
 impl Error {
     /// What it means that the tracker doesn't know this profile's key, which is on record as that of `user`.
-    pub fn signed_out(user: UserName, refusal: Refusal) -> Self {
+    pub fn signed_out(user: UserName, refusal: TrackerRefusal) -> Self {
         match refusal.moved_for_s {
             Some(ago) => {
                 let ago_ms = i64::try_from(ago).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -444,7 +444,7 @@ impl Error {
     pub fn link(user: &UserName, source: LinkError) -> Self {
         match source {
             LinkError::OtherKey { address, expected, presented } => {
-                Self::UnknownKey { user: user.clone(), address, expected, presented }
+                Self::UnknownPeerKey { user: user.clone(), address, expected, presented }
             }
             source => Self::Link { user: user.clone(), source },
         }
@@ -464,8 +464,8 @@ impl Error {
     }
 
     /// Whether a file could not be opened because too many are open.
-    pub fn is_for_want_of_descriptors(&self) -> bool {
-        matches!(self, Self::Disk { source, .. } if is_out_of_descriptors(source))
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if is_too_many_open_files(source))
     }
 
     /// Returns whether there is no room for anything else either.
@@ -476,57 +476,57 @@ impl Error {
 
     /// Whether whoever read standard output had enough, which is no error to anybody.
     pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Terminal(why) if why.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Self::StandardIo(why) if why.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Usage(_) | Self::KeyToConfirm { .. } => ErrorKind::Usage,
+            Self::Usage(_) | Self::TrackerKeyUnconfirmed { .. } => ErrorKind::Usage,
             Self::NotLoggedIn | Self::AccountMoved { .. } | Self::SignedOut { .. } => ErrorKind::NotLoggedIn,
             Self::Tracker(error) => tracker_kind(error),
             Self::UnknownUser(_)
             | Self::SimilarUsers(_)
             | Self::Offline(_)
             | Self::Unreachable(_)
-            | Self::Keyless(_)
+            | Self::OfflineWithoutKey(_)
             | Self::OutboxFull(..) => ErrorKind::Unavailable,
             Self::Link { source, .. } => link_kind(source),
             Self::Stream { source, .. } => stream_kind(source),
             Self::NoTracker { .. } => ErrorKind::Network,
-            Self::PeerChanged { .. }
-            | Self::UnknownKey { .. }
-            | Self::KeyOfAnother { .. }
+            Self::PeerKeyChanged { .. }
+            | Self::UnknownPeerKey { .. }
+            | Self::KeyOwnedByOther { .. }
             | Self::AccountElsewhere { .. }
-            | Self::ProfileOf { .. }
+            | Self::ProfileOfAnotherAccount { .. }
             | Self::KeyOfAnotherAccount { .. }
-            | Self::OtherTrackerKey { .. }
-            | Self::KeyAgainstRecord { .. }
-            | Self::KeyDeclined { .. }
+            | Self::TrackerKeyMismatch { .. }
+            | Self::TrackerKeyConflict { .. }
+            | Self::TrackerKeyDeclined { .. }
             | Self::FalseAnnouncement { .. } => ErrorKind::IdentityChanged,
             Self::NotShared { .. } | Self::NoLongerShared { .. } | Self::NobodyShares(_) => ErrorKind::NotShared,
             Self::Unreadable { .. } => ErrorKind::Network,
             Self::Integrity(_) | Self::Stale { .. } | Self::KeepsChanging { .. } | Self::ChangedInStream { .. } => {
                 ErrorKind::Integrity
             }
-            Self::Disk { .. } | Self::Closed { .. } | Self::NoRoom { .. } => ErrorKind::Disk,
-            Self::Exists(_) | Self::InUse(_) => ErrorKind::Exists,
+            Self::Disk { .. } | Self::FolderUnwritable { .. } | Self::InsufficientSpace { .. } => ErrorKind::Disk,
+            Self::DestinationExists(_) | Self::DestinationInUse(_) => ErrorKind::Exists,
             Self::NodeWithoutSocket { .. } | Self::NodeGone { .. } => ErrorKind::Network,
             Self::Profile(ProfileError::NodeStopped { .. }) => ErrorKind::Network,
             Self::Profile(ProfileError::NodeRuns { .. }) | Self::Internal(_) => ErrorKind::Other,
             Self::Profile(_) => ErrorKind::Disk,
-            Self::Partial { .. } => ErrorKind::Partial,
-            Self::Told { kind, .. } => *kind,
+            Self::SomeFailed { .. } => ErrorKind::Partial,
+            Self::Relayed { kind, .. } => *kind,
             Self::Interrupted => ErrorKind::Interrupted,
-            Self::Terminal(why) if is_of_disk(why) => ErrorKind::Disk,
-            Self::Terminal(_) => ErrorKind::Other,
+            Self::StandardIo(why) if is_disk_error(why) => ErrorKind::Disk,
+            Self::StandardIo(_) => ErrorKind::Other,
         }
     }
 }
 
-fn kept_words(kept: Option<&(PathBuf, u64)>) -> String {
+fn kept_text(kept: Option<&(PathBuf, u64)>) -> String {
     kept.map_or_else(String::new, |(part, bytes)| {
-        format!("; {} are kept in {}: delete it if you don't want to go on", size(*bytes), shown(part))
+        format!("; {} are kept in {}: delete it if you don't want to go on", format_size(*bytes), shown_path(part))
     })
 }
 
@@ -536,11 +536,13 @@ fn tracker_kind(error: &TrackerError) -> ErrorKind {
         TrackerError::IdentityChanged { .. } => ErrorKind::IdentityChanged,
         TrackerError::Unconfirmed { .. } => ErrorKind::Usage,
         TrackerError::Refused { refusal, .. } => match refusal.code {
-            ErrorCode::AuthFailed | ErrorCode::NotLoggedIn | ErrorCode::TlsRequired => ErrorKind::NotLoggedIn,
-            ErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
-            ErrorCode::InvalidUser | ErrorCode::InvalidPassword => ErrorKind::Usage,
-            ErrorCode::NotFound => ErrorKind::Unavailable,
-            ErrorCode::RateLimited | ErrorCode::Busy => ErrorKind::Network,
+            TrackerErrorCode::AuthFailed | TrackerErrorCode::NotLoggedIn | TrackerErrorCode::TlsRequired => {
+                ErrorKind::NotLoggedIn
+            }
+            TrackerErrorCode::KeyMismatch => ErrorKind::IdentityChanged,
+            TrackerErrorCode::InvalidUser | TrackerErrorCode::InvalidPassword => ErrorKind::Usage,
+            TrackerErrorCode::NotFound => ErrorKind::Unavailable,
+            TrackerErrorCode::RateLimited | TrackerErrorCode::Busy => ErrorKind::Network,
             _ => ErrorKind::Refused,
         },
     }
@@ -550,11 +552,16 @@ fn link_kind(error: &LinkError) -> ErrorKind {
     match error {
         LinkError::OtherKey { .. } => ErrorKind::IdentityChanged,
         LinkError::Refused {
-            code: Code::Unauthorised | Code::Limit | Code::Busy | Code::Protocol | Code::Replaced,
+            code:
+                PeerErrorCode::Unauthorised
+                | PeerErrorCode::Limit
+                | PeerErrorCode::Busy
+                | PeerErrorCode::Protocol
+                | PeerErrorCode::Replaced,
             ..
         } => ErrorKind::Refused,
         LinkError::NoAnswer { .. }
-        | LinkError::TooNarrow(_)
+        | LinkError::MtuTooSmall(_)
         | LinkError::Lost(_)
         | LinkError::Protocol(_)
         | LinkError::Refused { .. } => ErrorKind::Network,
@@ -565,10 +572,10 @@ fn link_kind(error: &LinkError) -> ErrorKind {
 fn stream_kind(error: &StreamError) -> ErrorKind {
     match error {
         StreamError::Link(error) => link_kind(error),
-        StreamError::Reset(code) | StreamError::Answered { code, .. } => match code {
-            Code::NotFound => ErrorKind::NotShared,
-            Code::Stale => ErrorKind::Integrity,
-            Code::ShuttingDown | Code::Replaced | Code::Internal => ErrorKind::Network,
+        StreamError::Reset(code) | StreamError::Refused { code, .. } => match code {
+            PeerErrorCode::NotFound => ErrorKind::NotShared,
+            PeerErrorCode::Stale => ErrorKind::Integrity,
+            PeerErrorCode::ShuttingDown | PeerErrorCode::Replaced | PeerErrorCode::Internal => ErrorKind::Network,
             _ => ErrorKind::Refused,
         },
         _ => ErrorKind::Network,
@@ -578,14 +585,14 @@ fn stream_kind(error: &StreamError) -> ErrorKind {
 /// The command that takes another key for a user, to be pasted as it is.
 fn replace_command(user: &UserName, key: &Fingerprint) -> String {
     if user.as_str().starts_with('-') {
-        format!("peer trust --replace {key} {}", operand(user))
+        format!("peer trust --replace {key} {}", shell_operand(user))
     } else {
         format!("peer trust {user} --replace {key}")
     }
 }
 
 /// A moment by this machine's clock and time zone.
-fn local_time(ms: i64) -> String {
+fn format_local_time(ms: i64) -> String {
     let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
     moment.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M").to_string()
 }

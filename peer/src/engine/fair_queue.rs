@@ -8,7 +8,7 @@ use shared::UserName;
 #[derive(Debug, Clone, Copy)]
 pub struct QueueBounds {
     /// Most of one person.
-    pub per_person: usize,
+    pub per_user: usize,
     /// Most of all together.
     pub total: usize,
 }
@@ -20,26 +20,26 @@ pub struct QueueBounds {
 #[derive(Debug)]
 pub struct FairQueue<T> {
     bounds: QueueBounds,
-    queues: HashMap<UserName, PersonQueue<T>>,
+    queues: HashMap<UserName, UserQueue<T>>,
     /// Those of whom something waits, the next one first.
     turns: VecDeque<UserName>,
     len: usize,
 }
 
 #[derive(Debug)]
-struct PersonQueue<T> {
+struct UserQueue<T> {
     entries: VecDeque<T>,
     /// Entries that found no room since the last that was taken out.
-    left_out: u64,
+    dropped: u64,
 }
 
 /// What is next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<T> {
+pub enum QueueItem<T> {
     /// Something of this person.
     Entry(UserName, T),
     /// So much of this person found no room; nothing more of theirs waits.
-    LeftOut(UserName, u64),
+    Dropped(UserName, u64),
 }
 
 impl<T> FairQueue<T> {
@@ -52,38 +52,39 @@ impl<T> FairQueue<T> {
     /// counted where as many people wait as entries may.
     pub fn push(&mut self, from: UserName, entry: T) {
         let theirs = self.queues.get(&from).map_or(0, |queue| queue.entries.len());
-        let has_room = theirs < self.bounds.per_person && (self.len < self.bounds.total || self.make_room(theirs));
+        let has_room =
+            theirs < self.bounds.per_user && (self.len < self.bounds.total || self.evict_from_longest(theirs));
         if !has_room && self.turns.len() >= self.bounds.total && !self.queues.contains_key(&from) {
             return;
         }
         let queue = self.queues.entry(from.clone()).or_insert_with(|| {
             self.turns.push_back(from);
-            PersonQueue { entries: VecDeque::new(), left_out: 0 }
+            UserQueue { entries: VecDeque::new(), dropped: 0 }
         });
         if has_room {
             queue.entries.push_back(entry);
             self.len += 1;
         } else {
-            queue.left_out += 1;
+            queue.dropped += 1;
         }
     }
 
     /// Takes out what is next, of those of whom `may_go` says so. They have their next turn behind all others.
-    pub fn pop(&mut self, mut may_go: impl FnMut(&UserName) -> bool) -> Option<Next<T>> {
+    pub fn pop(&mut self, mut may_go: impl FnMut(&UserName) -> bool) -> Option<QueueItem<T>> {
         let at = self.turns.iter().position(&mut may_go)?;
         let from = self.turns.remove(at)?;
         let queue = self.queues.get_mut(&from)?;
         if let Some(entry) = queue.entries.pop_front() {
             self.len -= 1;
-            if queue.entries.is_empty() && queue.left_out == 0 {
+            if queue.entries.is_empty() && queue.dropped == 0 {
                 self.queues.remove(&from);
             } else {
                 self.turns.push_back(from.clone());
             }
-            return Some(Next::Entry(from, entry));
+            return Some(QueueItem::Entry(from, entry));
         }
-        let left_out = self.queues.remove(&from).map_or(0, |queue| queue.left_out);
-        Some(Next::LeftOut(from, left_out))
+        let left_out = self.queues.remove(&from).map_or(0, |queue| queue.dropped);
+        Some(QueueItem::Dropped(from, left_out))
     }
 
     /// Forgets all that waits.
@@ -94,11 +95,11 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes an entry from whoever has most, if that is more than `than` and one.
-    fn make_room(&mut self, than: usize) -> bool {
+    fn evict_from_longest(&mut self, than: usize) -> bool {
         let longest = self.queues.values_mut().max_by_key(|queue| queue.entries.len());
         let Some(longest) = longest.filter(|queue| queue.entries.len() > than + 1) else { return false };
         longest.entries.pop_back();
-        longest.left_out += 1;
+        longest.dropped += 1;
         self.len -= 1;
         true
     }
@@ -110,13 +111,13 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: QueueBounds = QueueBounds { per_person: 4, total: 8 };
+    const BOUNDS: QueueBounds = QueueBounds { per_user: 4, total: 8 };
 
     fn name(no: u32) -> UserName {
         format!("user{no}").parse().unwrap()
     }
 
-    fn drained(queue: &mut FairQueue<u32>) -> Vec<Next<u32>> {
+    fn drained(queue: &mut FairQueue<u32>) -> Vec<QueueItem<u32>> {
         std::iter::from_fn(|| queue.pop(|_| true)).collect()
     }
 
@@ -125,10 +126,14 @@ mod tests {
         let mut queue = FairQueue::new(BOUNDS);
         (0..1000).for_each(|no| queue.push(name(1), no));
         queue.push(name(2), 7);
-        let entry = |user, no| Next::Entry(name(user), no);
+        let entry = |user, no| QueueItem::Entry(name(user), no);
         let all = drained(&mut queue);
         assert_eq!(all[..3], [entry(1, 0), entry(2, 7), entry(1, 1)]);
-        assert_eq!(all[3..], [entry(1, 2), entry(1, 3), Next::LeftOut(name(1), 996)], "in their order, and told once");
+        assert_eq!(
+            all[3..],
+            [entry(1, 2), entry(1, 3), QueueItem::Dropped(name(1), 996)],
+            "in their order, and told once"
+        );
         assert_eq!(queue.len, 0);
     }
 
@@ -136,9 +141,9 @@ mod tests {
     fn those_who_may_not_go_keep_their_place() {
         let mut queue = FairQueue::new(BOUNDS);
         [(1, 10), (1, 11), (2, 20)].into_iter().for_each(|(user, no)| queue.push(name(user), no));
-        assert_eq!(queue.pop(|user| *user != name(1)), Some(Next::Entry(name(2), 20)));
+        assert_eq!(queue.pop(|user| *user != name(1)), Some(QueueItem::Entry(name(2), 20)));
         assert_eq!(queue.pop(|user| *user != name(1)), None);
-        assert_eq!(queue.pop(|_| true), Some(Next::Entry(name(1), 10)));
+        assert_eq!(queue.pop(|_| true), Some(QueueItem::Entry(name(1), 10)));
     }
 
     #[test]
@@ -148,13 +153,14 @@ mod tests {
         // Six newcomers: each finds room until nobody has more than they would.
         (2..8).for_each(|user| queue.push(name(user), 100));
         let all = drained(&mut queue);
-        let of =
-            |user: u32| all.iter().filter(|next| matches!(next, Next::Entry(from, _) if *from == name(user))).count();
+        let of = |user: u32| {
+            all.iter().filter(|next| matches!(next, QueueItem::Entry(from, _) if *from == name(user))).count()
+        };
         assert_eq!((0..8).map(of).collect::<Vec<_>>(), [1; 8]);
-        assert!(all.contains(&Next::LeftOut(name(0), 3)) && all.contains(&Next::LeftOut(name(1), 3)));
+        assert!(all.contains(&QueueItem::Dropped(name(0), 3)) && all.contains(&QueueItem::Dropped(name(1), 3)));
         // Beyond that the newest finds none, and is not even counted.
         (0..9).for_each(|user| queue.push(name(user), 1));
-        assert_eq!(drained(&mut queue), (0..8).map(|user| Next::Entry(name(user), 1)).collect::<Vec<_>>());
+        assert_eq!(drained(&mut queue), (0..8).map(|user| QueueItem::Entry(name(user), 1)).collect::<Vec<_>>());
     }
 
     proptest! {
@@ -163,18 +169,18 @@ mod tests {
             let mut queue = FairQueue::new(BOUNDS);
             let (mut said, mut heard) = (0_u64, 0_u64);
             let mut last = HashMap::new();
-            let mut hear = |next: Next<u64>| match next {
-                Next::Entry(from, no) => {
+            let mut hear = |next: QueueItem<u64>| match next {
+                QueueItem::Entry(from, no) => {
                     assert!(last.insert(from, no).is_none_or(|before| before < no), "in their order");
                     1
                 }
-                Next::LeftOut(_, count) => count,
+                QueueItem::Dropped(_, count) => count,
             };
             for (user, pops) in pushes {
                 queue.push(name(user), said);
                 said += 1;
                 prop_assert!(queue.len <= BOUNDS.total);
-                prop_assert!(queue.queues.values().all(|queue| queue.entries.len() <= BOUNDS.per_person));
+                prop_assert!(queue.queues.values().all(|queue| queue.entries.len() <= BOUNDS.per_user));
                 if pops && let Some(next) = queue.pop(|_| true) {
                     heard += hear(next);
                 }

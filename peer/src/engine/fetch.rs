@@ -9,71 +9,72 @@
 //!
 //! The plan is pure. Nothing is written before its hash is right, and nothing has its name before it is whole.
 
-mod arrivals;
-mod before;
-mod collisions;
+mod chat_priority;
 mod coordinator;
-mod courtesy;
-mod destination;
-mod naming;
-mod partial;
-mod parts;
+mod destination_tree;
+mod downloader;
+mod file_target;
+mod group_availability;
+mod local_names;
+mod name_collisions;
+mod name_resolution;
+mod partial_file;
+mod placed_files;
 mod plan;
-mod puller;
-mod pulse;
-mod resolve;
-mod seeker;
-mod sources;
-mod tree;
+mod resume_state;
+mod source_dialer;
+mod source_finder;
+mod stall_detector;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::peer::{Code, FileStat, FolderTime};
+use shared::peer::{FileStat, FolderTime, PeerErrorCode};
 use shared::{FileName, UserName};
 use tokio_util::sync::CancellationToken;
 
-use self::coordinator::{Account, Coordinator};
+use self::coordinator::{FetchCoordinator, FetchReportBuilder};
+use self::name_resolution::ResolvedRequest;
+pub(super) use self::name_resolution::list_files;
 #[doc(hidden)]
-pub use self::plan::bench;
-use self::resolve::Resolved;
-pub(super) use self::resolve::list;
-use self::sources::Caller;
-use super::{Error, Me, blocking};
+pub use self::plan::plan_bench;
+use self::source_dialer::SourceDialer;
+use super::{Error, LocalUser, run_blocking};
 use crate::sys::path_text;
 
 /// What to fetch, and where to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
+pub struct FetchRequest {
     /// Whose names they are.
     pub from: UserName,
     /// What is wanted.
-    pub names: Vec<Asked>,
+    pub names: Vec<RequestedName>,
     /// Where to.
-    pub destination: Destination,
+    pub destination: FetchDestination,
     /// What to do where something is already.
     pub if_exists: IfExists,
     /// Streams that pull at once from each source.
     pub streams: usize,
     /// Who else is asked for the same content.
-    pub sources: Sources,
+    pub sources: SourcePolicy,
     /// Bytes a second, from all sources together.
     pub limit: Option<u64>,
     /// How long sources that are gone are waited for.
-    pub patience: Duration,
+    #[serde(rename = "patience")]
+    pub source_timeout: Duration,
     /// The times of folders that an earlier attempt made, by their paths below the destination: they are set at the end.
     #[serde(default)]
     pub folder_times: Vec<FolderTime>,
     /// Files that an earlier attempt put in place and that some file systems take for what is missing: they stay.
     #[serde(default)]
-    pub arrived: Vec<ArrivedFile>,
+    pub arrived: Vec<PlacedFile>,
 }
 
 /// A file that was put in place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArrivedFile {
+pub struct PlacedFile {
     /// Its path below the destination.
     #[serde(with = "path_text")]
     pub path: PathBuf,
@@ -83,7 +84,7 @@ pub struct ArrivedFile {
 
 /// Something that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct RequestedName {
     /// A name, a folder (`docs/`) or a pattern (`*.pdf`).
     pub text: String,
     /// Where below the destination the file of that name goes; from what it is asked for with, when there is nothing here.
@@ -92,7 +93,7 @@ pub struct Asked {
 
 /// Who is asked beside the one whose names they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Sources {
+pub enum SourcePolicy {
     /// Everybody who shares the same content.
     Everybody,
     /// These as well as everybody.
@@ -103,7 +104,7 @@ pub enum Sources {
 
 /// Where fetched files go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Destination {
+pub enum FetchDestination {
     /// Into this folder.
     Folder(#[serde(with = "path_text")] PathBuf),
     /// The file of one name to exactly this path; several names, a pattern or a folder into a folder of that path.
@@ -160,7 +161,7 @@ pub enum FetchEvent<'a> {
         bytes: u64,
     },
     /// What an earlier attempt left of a file was of another version of it, and is removed.
-    Outdated {
+    OutdatedRemoved {
         /// Its name at the source.
         name: &'a FileName,
     },
@@ -184,7 +185,7 @@ pub enum FetchEvent<'a> {
         /// The name it will have here.
         name: &'a str,
         /// Where its part lies.
-        part: &'a Path,
+        partial_path: &'a Path,
     },
     /// Nobody has it any more as it was: its source is asked about it again, and then it either starts again or is
     /// finished as a name that led to no file. What was verified of it doesn't count until then.
@@ -195,7 +196,7 @@ pub enum FetchEvent<'a> {
         bytes: u64,
     },
     /// It has another content at its source by now, and starts again with that.
-    Changed {
+    ContentChanged {
         /// Its name at the source.
         name: &'a FileName,
     },
@@ -211,51 +212,51 @@ pub enum FetchEvent<'a> {
         /// Which; none for a name that led to no file.
         file: Option<FileNo>,
         /// How.
-        report: &'a Report,
+        report: &'a FileReport,
     },
     /// Nothing moves until the source has hashed a file again.
-    Waiting {
+    AwaitingRehash {
         /// What was asked for.
         name: &'a str,
     },
     /// Nothing moves until somebody reads from the pipe that it goes to.
-    AwaitsReader {
+    AwaitingReader {
         /// The pipe.
         path: &'a Path,
     },
     /// Somebody else has the same content and is asked as well.
-    Joined {
+    SourceJoined {
         /// Who.
         user: &'a UserName,
     },
     /// Somebody who was named, or has the same content, can't be asked.
-    NotAsked {
+    SourceUnavailable {
         /// Who.
         user: &'a UserName,
         /// Why.
         why: &'a str,
     },
     /// A source is gone; it is called again.
-    Lost {
+    SourceLost {
         /// Who.
         user: &'a UserName,
         /// Why.
         why: &'a str,
     },
     /// A source that was gone is back.
-    Back {
+    SourceReturned {
         /// Who.
         user: &'a UserName,
     },
     /// A source told a lie and is asked no more.
-    Banned {
+    SourceBanned {
         /// Who.
         user: &'a UserName,
         /// What it did.
         why: &'a str,
     },
     /// Two names differ only by case or normal form: on some systems one would take the other's place.
-    Alike {
+    CollidingNames {
         /// One of them.
         one: &'a str,
         /// The other.
@@ -265,13 +266,13 @@ pub enum FetchEvent<'a> {
 
 /// What became of one file.
 #[derive(Debug)]
-pub struct Report {
+pub struct FileReport {
     /// Its name at the source, or what was asked for.
     pub name: String,
     /// Its bytes.
     pub size: u64,
     /// How it ended.
-    pub status: Status,
+    pub outcome: FileOutcome,
     /// Bytes that came over the network and were right.
     pub bytes_fetched: u64,
     /// Bytes that were there already from an earlier attempt.
@@ -293,7 +294,7 @@ pub struct SourceReport {
 
 /// How a file ended.
 #[derive(Debug)]
-pub enum Status {
+pub enum FileOutcome {
     /// It is there under its own name.
     Done(PathBuf),
     /// It is there under another name, because its own was taken.
@@ -305,12 +306,12 @@ pub enum Status {
     /// It is not there.
     Failed(Error),
     /// It is not there, because the whole fetch ended before: this is that one's error.
-    BrokenOff(Error),
+    Aborted(Error),
 }
 
 /// What became of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct FetchSummary {
     /// Fetched, under their own names.
     pub done: usize,
     /// Fetched, under other names.
@@ -332,85 +333,90 @@ pub struct Summary {
 }
 
 /// How long a file that is being hashed again by its owner is waited for.
-const STALE_PATIENCE: Duration = Duration::from_secs(20);
+const REHASH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How a fetch ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct FetchReport {
     /// What became of the files.
-    pub summary: Summary,
+    pub summary: FetchSummary,
     /// What went wrong: what ended all of it early, else the error itself of a file that was alone, else
-    /// [`Error::Partial`] when some of several failed.
+    /// [`Error::SomeFailed`] when some of several failed.
     pub error: Option<Error>,
     /// What fetches the rest, if there is one.
-    pub rest: Option<Request>,
+    pub remaining: Option<FetchRequest>,
 }
 
-impl Destination {
+impl FetchDestination {
     /// Tells whether bytes go there in order, and no file is kept.
     pub const fn is_stream(&self) -> bool {
         matches!(self, Self::Stream(_) | Self::Stdout)
     }
 }
 
-impl Asked {
+impl RequestedName {
     /// As the user typed it.
     pub fn for_text(text: impl Into<String>) -> Self {
         Self { text: text.into(), local: None }
     }
 }
 
-impl Summary {
+impl FetchSummary {
     /// All files that were to be fetched, and names that led to none.
     pub const fn total(&self) -> usize {
         self.done + self.renamed + self.skipped + self.failed
     }
 }
 
-/// Fetches. Every file that is known of is settled with a [`Report`], and so is every name when none is; what goes wrong
+/// Fetches. Every file that is known of is settled with a [`FileReport`], and so is every name when none is; what goes wrong
 /// with one doesn't stop the others.
 pub async fn fetch(
-    me: &Me,
-    request: &Request,
+    me: &LocalUser,
+    request: &FetchRequest,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
-) -> Ended {
+) -> FetchReport {
     if request.from == me.user {
         let error = Error::Usage(format!("{} is you: nothing to fetch from yourself", me.user));
-        return Account::never_begun(request, error, report);
+        return FetchReportBuilder::abort_before_start(request, error, report);
     }
     report(FetchEvent::Connecting { user: &request.from });
-    let caller = match Caller::new(me, request.limit) {
-        Ok(caller) => caller,
-        Err(error) => return Account::never_begun(request, error, report),
+    let dialer = match SourceDialer::new(me, request.limit) {
+        Ok(dialer) => dialer,
+        Err(error) => return FetchReportBuilder::abort_before_start(request, error, report),
     };
     let ended = tokio::select! {
         // Too large to lie in whatever waits for it.
-        ended = Box::pin(fetch_through(&caller, request, report, cancel)) => ended,
-        never = courtesy::heed(me, &caller) => match never {},
+        ended = Box::pin(resolve_and_fetch(&dialer, request, report, cancel)) => ended,
+        never = chat_priority::watch_chat_activity(me, &dialer) => match never {},
     };
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
-    caller.hang_up(if interrupted { Code::Cancelled } else { Code::Done }).await;
+    dialer.close_all(if interrupted { PeerErrorCode::Cancelled } else { PeerErrorCode::Done }).await;
     ended
 }
 
-async fn fetch_through(
-    caller: &Caller,
-    request: &Request,
+async fn resolve_and_fetch(
+    dialer: &SourceDialer,
+    request: &FetchRequest,
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
-) -> Ended {
+) -> FetchReport {
     let resolving = async {
-        match caller.call(&request.from).await {
+        match dialer.connect(&request.from).await {
             Ok(link) => {
-                let resolved = resolve::resolve(&link, &request.names, STALE_PATIENCE, report).await?;
+                let resolved = name_resolution::resolve_names(&link, &request.names, REHASH_TIMEOUT, report).await?;
                 Ok((Ok(link), resolved))
             }
             Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
                 let of = request.clone();
-                let Some(wanted) = blocking(move || Ok(before::known_before(&of))).await? else { return Err(error) };
-                report(FetchEvent::NotAsked { user: &request.from, why: &error.to_string() });
-                Ok((Err(error), Resolved { wanted: vec![wanted], is_one_file: true, ..Resolved::default() }))
+                let Some(wanted) = run_blocking(move || Ok(resume_state::file_from_state(&of))).await? else {
+                    return Err(error);
+                };
+                report(FetchEvent::SourceUnavailable { user: &request.from, why: &error.to_string() });
+                Ok((
+                    Err(error),
+                    ResolvedRequest { files: vec![wanted], is_one_file: true, ..ResolvedRequest::default() },
+                ))
             }
             Err(error) => Err(error),
         }
@@ -420,7 +426,7 @@ async fn fetch_through(
         resolved = resolving => resolved,
     };
     match resolved {
-        Ok((link, resolved)) => Coordinator::new(caller, link, request, resolved).run(report, cancel).await,
-        Err(error) => Account::never_begun(request, error, report),
+        Ok((link, resolved)) => FetchCoordinator::new(dialer, link, request, resolved).run(report, cancel).await,
+        Err(error) => FetchReportBuilder::abort_before_start(request, error, report),
     }
 }

@@ -14,68 +14,68 @@
 //! lock, the database, the UDP socket, the local socket. The end comes in this order: no more callers and no more
 //! control, leave the tracker, close the links, wait for the tasks.
 
-mod catalogue;
+mod caller_identity;
 pub mod control;
-mod courier;
-mod directory;
-mod guard;
-mod keeper;
+mod delivery;
+mod delivery_worker;
 mod link_admission;
-mod people;
-mod post;
-mod refresher;
+mod link_pool;
+mod link_revalidation;
 mod refusal_digest;
-mod switchboard;
+mod share_refresher;
+mod share_registration;
+mod tracker_session;
+mod user_list;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shared::limits::FIRST_USER_PORT;
-use shared::peer::Code;
+use shared::limits::MIN_PEER_PORT;
+use shared::peer::PeerErrorCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::control::Lifetime;
-use self::directory::{Directory, KnownCaller, Rejection};
-use self::guard::{Doubt, Guard, Suspicion};
-use self::keeper::{Keeper, TrackerHandle};
-use self::post::PostOffice;
-pub use self::post::{expire, expired_words};
-use self::refusal_digest::{RefusalDigest, UntoldCallers, WINDOW};
-use self::switchboard::{Dialled, Switchboard};
-use super::event::{Event, Events};
-use super::serve::{Library, Limits, Serving, StaleShares, serve_link};
-use super::{Error, Me, Notice, blocking, hook};
-use crate::net::endpoint::{Call, Endpoint};
+use self::caller_identity::{CallerIdentifier, CallerIdentity, CallerRejection};
+use self::control::NodeLifetime;
+use self::delivery::MessageOutbox;
+pub use self::delivery::{expire_outbox, expiry_message};
+use self::link_pool::{LinkPool, OutboundLink};
+use self::link_revalidation::{LinkRevalidator, RevalidationHandle, RevalidationTrigger};
+use self::refusal_digest::{REPORT_WINDOW, RefusalDigest, UnreportedRefusals};
+use self::tracker_session::{TrackerHandle, TrackerSession};
+use super::node_event::{EventBus, NodeEvent};
+use super::serve::{ServeContext, ShareLibrary, StaleShares, UploadLimits, serve_link};
+use super::{Error, LocalUser, Notice, message_hook, run_blocking};
+use crate::net::endpoint::{Endpoint, IncomingCall};
 use crate::net::link::{self, IdentifiedCaller, Link};
 use crate::profile::{NodeLock, Profile, ProfileError};
 
 /// How long leaving the tracker may take.
-const LEAVE: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Times that the lock is tried: somebody who only looks whether it is held has it for a moment.
-const LOCK_TRIES: u32 = 5;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// How long the database may be looked through for damage before anything is written to it.
-const LOOK_THROUGH: Duration = Duration::from_secs(1);
+const DATABASE_CHECK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where a node listens, and where it is found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct ListenConfig {
     /// The UDP port; without one that of last time if it is free, else any.
     pub port: Option<u16>,
     /// A port forwarding (a router, a container) that leads to that port.
-    pub forwarded: Option<Forwarded>,
+    pub forwarded: Option<PortForwarding>,
 }
 
 /// What others dial in place of a node's own addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forwarded {
+pub struct PortForwarding {
     /// Where; in any case also where the tracker sees the node come from.
     pub ip: Option<IpAddr>,
     /// The UDP port there.
@@ -84,26 +84,26 @@ pub struct Forwarded {
 
 /// What goes out: links, and messages over them. Cheap to clone.
 #[derive(Debug, Clone)]
-struct Exchange {
-    switchboard: Arc<Switchboard>,
-    post: Arc<PostOffice>,
+struct NodeServices {
+    link_pool: Arc<LinkPool>,
+    outbox: Arc<MessageOutbox>,
     tracker: TrackerHandle,
-    suspicion: Suspicion,
+    revalidation: RevalidationHandle,
 }
 
 /// A node that is online, or will be as soon as the tracker can be reached.
 #[derive(Debug)]
 pub struct Node {
-    me: Me,
+    me: LocalUser,
     endpoint: Endpoint,
-    events: Events,
-    exchange: Exchange,
-    directory: Arc<Directory>,
-    serving: Serving,
+    events: EventBus,
+    services: NodeServices,
+    caller_identifier: Arc<CallerIdentifier>,
+    serve_context: ServeContext,
     tasks: JoinSet<Result<(), Error>>,
     links: JoinSet<()>,
-    dialled: mpsc::UnboundedReceiver<Dialled>,
-    refusals: Arc<Mutex<RefusalDigest>>,
+    outbound_links: mpsc::UnboundedReceiver<OutboundLink>,
+    refusal_digest: Arc<Mutex<RefusalDigest>>,
     leaving: CancellationToken,
     stop: CancellationToken,
     _lock: Arc<NodeLock>,
@@ -116,40 +116,52 @@ impl Node {
     /// # Errors
     /// [`Error`]: another node runs, the tracker doesn't want us, the port is taken.
     pub async fn start(
-        me: &Me,
-        place: Place,
-        limits: Limits,
-        events: Events,
-        lifetime: Lifetime,
+        me: &LocalUser,
+        listen: ListenConfig,
+        limits: UploadLimits,
+        events: EventBus,
+        lifetime: NodeLifetime,
     ) -> Result<Self, Error> {
         let lock = Arc::new(lock_node(&me.profile).await?);
         let profile = me.profile.clone();
-        blocking(move || Ok(profile.check(LOOK_THROUGH)?)).await?;
+        run_blocking(move || Ok(profile.check_integrity(DATABASE_CHECK_LIMIT)?)).await?;
         let me = with_notices_as_events(me, &events);
-        let endpoint = bind(&me, place.port)?;
+        let endpoint = bind(&me, listen.port)?;
         let port = endpoint.port().map_err(|why| Error::Internal(why.to_string()))?;
         me.profile.set_last_port(port)?;
 
         let (stop, leaving) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let stale = Arc::new(StaleShares::default());
-        let (suspicion, doubts) = Suspicion::channel();
-        let (keeper, tracker) =
-            Keeper::new(me.clone(), port, place.forwarded, events.clone(), suspicion.clone(), leaving.clone());
-        let (new_links, dialled) = mpsc::unbounded_channel();
-        let directory = Arc::new(Directory::new(me.clone(), tracker.clone()));
-        let switchboard = Arc::new(Switchboard::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
-        let (post, dispatcher) = PostOffice::new(me.clone(), events.clone(), switchboard.clone(), stop.clone());
-        let exchange = Exchange { switchboard, post, tracker: tracker.clone(), suspicion };
-        let library = Library::new(me.profile.clone(), stale.clone());
-        let proved = library.proved().clone();
-        let serving = Serving::new(me.clone(), library, events.clone(), limits);
-        let control =
-            control::Server::bind(me.clone(), lock.clone(), exchange.clone(), events.clone(), stop.clone(), lifetime)?;
+        let (revalidation, triggers) = RevalidationHandle::channel();
+        let (tracker_session, tracker) = TrackerSession::new(
+            me.clone(),
+            port,
+            listen.forwarded,
+            events.clone(),
+            revalidation.clone(),
+            leaving.clone(),
+        );
+        let (new_links, outbound_links) = mpsc::unbounded_channel();
+        let caller_identifier = Arc::new(CallerIdentifier::new(me.clone(), tracker.clone()));
+        let link_pool = Arc::new(LinkPool::new(me.clone(), endpoint.clone(), tracker.clone(), new_links));
+        let (outbox, dispatcher) = MessageOutbox::new(me.clone(), events.clone(), link_pool.clone(), stop.clone());
+        let services = NodeServices { link_pool, outbox, tracker: tracker.clone(), revalidation };
+        let library = ShareLibrary::new(me.profile.clone(), stale.clone());
+        let proved_versions = library.proved().clone();
+        let serve_context = ServeContext::new(me.clone(), library, events.clone(), limits);
+        let control = control::ControlServer::bind(
+            me.clone(),
+            lock.clone(),
+            services.clone(),
+            events.clone(),
+            stop.clone(),
+            lifetime,
+        )?;
         // Whoever comes while the tracker is still awaited is answered.
         tasks.spawn(control.run());
         let (ready, is_ready) = oneshot::channel();
-        tasks.spawn(keeper.run(ready));
+        tasks.spawn(tracker_session.run(ready));
         tokio::select! {
             ready = is_ready => if ready.is_err() {
                 return Err(first_error(&mut tasks).await);
@@ -157,22 +169,30 @@ impl Node {
             // It ends as soon as it runs.
             () = stop.cancelled() => {}
         }
-        tasks.spawn(refresher::run(me.clone(), stale, proved, tracker.clone(), events.clone(), stop.clone()));
-        let guard = Guard::new(me.clone(), events.clone(), tracker, exchange.clone(), doubts, stop.clone());
-        tasks.spawn(guard.run());
+        tasks.spawn(share_refresher::run(
+            me.clone(),
+            stale,
+            proved_versions,
+            tracker.clone(),
+            events.clone(),
+            stop.clone(),
+        ));
+        let link_revalidator =
+            LinkRevalidator::new(me.clone(), events.clone(), tracker, services.clone(), triggers, stop.clone());
+        tasks.spawn(link_revalidator.run());
         tasks.spawn(dispatcher.run());
-        tasks.spawn(hook::run(me.clone(), events.subscribe(), stop.clone()));
+        tasks.spawn(message_hook::run(me.clone(), events.subscribe(), stop.clone()));
         Ok(Self {
             me,
             endpoint,
             events,
-            exchange,
-            directory,
-            serving,
+            services,
+            caller_identifier,
+            serve_context,
             tasks,
             links: JoinSet::new(),
-            dialled,
-            refusals: Arc::new(Mutex::new(RefusalDigest::new(Instant::now()))),
+            outbound_links,
+            refusal_digest: Arc::new(Mutex::new(RefusalDigest::new(Instant::now()))),
             leaving,
             stop,
             _lock: lock,
@@ -189,28 +209,28 @@ impl Node {
     /// # Errors
     /// What it could not go on for.
     pub async fn run(mut self) -> Result<(), Error> {
-        let mut look = tokio::time::interval(WINDOW);
+        let mut digest_tick = tokio::time::interval(REPORT_WINDOW);
         let outcome = loop {
             tokio::select! {
-                _ = look.tick() => {
-                    self.tell_untold_callers();
-                    self.serving.tell_untold();
+                _ = digest_tick.tick() => {
+                    self.report_refusals();
+                    self.serve_context.report_digest();
                 }
                 () = self.stop.cancelled() => break Ok(()),
                 call = self.endpoint.accept() => {
                     let Some(call) = call else {
                         break Err(Error::Internal("the UDP socket failed".to_owned()));
                     };
-                    self.links.spawn(take_call(
+                    self.links.spawn(handle_call(
                         call,
-                        self.directory.clone(),
-                        self.exchange.clone(),
-                        self.serving.clone(),
-                        self.refusals.clone(),
+                        self.caller_identifier.clone(),
+                        self.services.clone(),
+                        self.serve_context.clone(),
+                        self.refusal_digest.clone(),
                     ));
                 }
-                Some(Dialled { link, changes }) = self.dialled.recv() => {
-                    self.links.spawn(attend(link, changes, self.exchange.clone(), self.serving.clone()));
+                Some(OutboundLink { link, key_epoch }) = self.outbound_links.recv() => {
+                    self.links.spawn(run_link(link, key_epoch, self.services.clone(), self.serve_context.clone()));
                 }
                 Some(ended) = self.links.join_next() => {
                     if let Err(failure) = ended {
@@ -228,10 +248,10 @@ impl Node {
         outcome
     }
 
-    fn tell_untold_callers(&self) {
-        let untold = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take_due(Instant::now());
-        for UntoldCallers { count, from } in untold {
-            self.events.send(Event::RefusedMore { count, from });
+    fn report_refusals(&self) {
+        let unreported = self.refusal_digest.lock().unwrap_or_else(PoisonError::into_inner).take_due(Instant::now());
+        for UnreportedRefusals { count, from } in unreported {
+            self.events.send(NodeEvent::RefusedMore { count, from });
         }
     }
 
@@ -240,8 +260,8 @@ impl Node {
         // The keeper says LOGOUT, so that nobody dials us any more.
         self.leaving.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(LEAVE, ended).await;
-        self.endpoint.close(Code::ShuttingDown);
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
+        self.endpoint.close(PeerErrorCode::ShuttingDown);
         self.links.shutdown().await;
         self.tasks.shutdown().await;
         self.endpoint.drain().await;
@@ -250,104 +270,109 @@ impl Node {
     }
 }
 
-async fn take_call(
-    call: Call,
-    directory: Arc<Directory>,
-    exchange: Exchange,
-    serving: Serving,
-    refusals: Arc<Mutex<RefusalDigest>>,
+async fn handle_call(
+    call: IncomingCall,
+    caller_identifier: Arc<CallerIdentifier>,
+    services: NodeServices,
+    serve_context: ServeContext,
+    refusal_digest: Arc<Mutex<RefusalDigest>>,
 ) {
-    let caller = match link::receive(call).await {
+    let caller = match link::accept_caller(call).await {
         Ok(caller) => caller,
         Err(error) => {
             tracing::debug!("a call came to nothing: {error}");
             return;
         }
     };
-    let changes = exchange.tracker.key_changes();
-    match caller.identified(directory.identify(&caller)).await {
-        Ok(Ok(KnownCaller { user, is_written_to })) => {
+    let key_epoch = services.tracker.key_epoch();
+    match caller.within_deadline(caller_identifier.identify(&caller)).await {
+        Ok(Ok(CallerIdentity { user, is_correspondent: is_written_to })) => {
             let caller = caller.identified_as(user);
-            if let Some(link) = let_in(caller, is_written_to, &exchange, &serving.me).await {
-                attend(link, changes, exchange, serving).await;
+            if let Some(link) = admit_caller(caller, is_written_to, &services, &serve_context.me).await {
+                run_link(link, key_epoch, services, serve_context).await;
             }
         }
-        Ok(Err(Rejection { code, to_caller, here })) => {
+        Ok(Err(CallerRejection { code, caller_message: to_caller, local_reason: here })) => {
             let address = caller.address();
-            if refusals.lock().unwrap_or_else(PoisonError::into_inner).note(address.ip()) {
-                serving.events.send(Event::Refused { address, why: here });
+            if refusal_digest.lock().unwrap_or_else(PoisonError::into_inner).record(address.ip()) {
+                serve_context.events.send(NodeEvent::Refused { address, why: here });
             }
             caller.refuse(code, &to_caller).await;
         }
         Err(error) => {
             tracing::debug!("a caller was not identified: {error}");
-            let message = format!("{} is busy: try again later", serving.me.user);
-            caller.refuse(Code::Busy, &message).await;
+            let message = format!("{} is busy: try again later", serve_context.me.user);
+            caller.refuse(PeerErrorCode::Busy, &message).await;
         }
     }
 }
 
 /// Welcomes a caller, if there is room for its link.
-async fn let_in(caller: IdentifiedCaller, is_written_to: bool, exchange: &Exchange, me: &Me) -> Option<Link> {
+async fn admit_caller(
+    caller: IdentifiedCaller,
+    is_correspondent: bool,
+    services: &NodeServices,
+    me: &LocalUser,
+) -> Option<Link> {
     let link = caller.link().clone();
-    if !exchange.switchboard.admit(&link, is_written_to) {
+    if !services.link_pool.admit(&link, is_correspondent) {
         tracing::debug!("{} has too many links", link.user());
         let message = format!("there are too many links to {}: try again later", me.user);
-        caller.refuse(Code::Busy, &message).await;
+        caller.refuse(PeerErrorCode::Busy, &message).await;
         return None;
     }
-    let is_crowded = exchange.switchboard.is_crowded();
+    let is_crowded = services.link_pool.is_crowded();
     match caller.welcome(me.user.clone(), is_crowded).await {
         Ok(link) => Some(link),
         Err(error) => {
             tracing::debug!("a caller is gone: {error}");
-            exchange.switchboard.remove(&link);
+            services.link_pool.remove(&link);
             None
         }
     }
 }
 
 /// Serves a link for as long as it lasts; so many changes of keys there had been when its key was looked at.
-async fn attend(link: Link, changes: u64, exchange: Exchange, serving: Serving) {
-    let Exchange { switchboard, post, tracker, suspicion } = exchange;
-    if tracker.key_changes() != changes {
-        suspicion.tell(Doubt::Of(link.user().clone()));
+async fn run_link(link: Link, key_epoch: u64, services: NodeServices, serve_context: ServeContext) {
+    let NodeServices { link_pool, outbox, tracker, revalidation } = services;
+    if tracker.key_epoch() != key_epoch {
+        revalidation.request(RevalidationTrigger::UserKey(link.user().clone()));
     }
-    if link.answers() {
+    if link.is_serving() {
         // Who calls is there.
-        post.wake_if_open(link.user());
+        outbox.wake_existing(link.user());
     }
-    let ended = serve_link(link.clone(), serving).await;
+    let ended = serve_link(link.clone(), serve_context).await;
     tracing::debug!("the link to {} ended: {ended}", link.user());
-    switchboard.remove(&link);
+    link_pool.remove(&link);
 }
 
 async fn lock_node(profile: &Profile) -> Result<NodeLock, Error> {
-    let mut tries = 1..LOCK_TRIES;
+    let mut tries = 1..LOCK_ATTEMPTS;
     loop {
         match profile.lock_node() {
-            Err(ProfileError::NodeRuns { .. }) if tries.next().is_some() => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(ProfileError::NodeRuns { .. }) if tries.next().is_some() => tokio::time::sleep(LOCK_RETRY_DELAY).await,
             locked => return Ok(locked?),
         }
     }
 }
 
-fn bind(me: &Me, port: Option<u16>) -> Result<Endpoint, Error> {
+fn bind(me: &LocalUser, port: Option<u16>) -> Result<Endpoint, Error> {
     let own = |why| Error::link(&me.user, why);
     // Earlier versions took ports at which nobody dials any more.
-    let last = me.profile.last_port()?.filter(|last| *last >= FIRST_USER_PORT);
+    let last = me.profile.last_port()?.filter(|last| *last >= MIN_PEER_PORT);
     match (port, last) {
-        (Some(port), _) => Endpoint::accepting(&me.identity, port).map_err(own),
+        (Some(port), _) => Endpoint::server(&me.identity, port).map_err(own),
         (None, Some(last)) => {
-            Endpoint::accepting(&me.identity, last).or_else(|_| Endpoint::accepting(&me.identity, 0)).map_err(own)
+            Endpoint::server(&me.identity, last).or_else(|_| Endpoint::server(&me.identity, 0)).map_err(own)
         }
-        (None, None) => Endpoint::accepting(&me.identity, 0).map_err(own),
+        (None, None) => Endpoint::server(&me.identity, 0).map_err(own),
     }
 }
 
-fn with_notices_as_events(me: &Me, events: &Events) -> Me {
+fn with_notices_as_events(me: &LocalUser, events: &EventBus) -> LocalUser {
     let events = events.clone();
-    Me { notify: Arc::new(move |notice: Notice| events.send(Event::Notice(notice))), ..me.clone() }
+    LocalUser { notify: Arc::new(move |notice: Notice| events.send(NodeEvent::Notice(notice))), ..me.clone() }
 }
 
 async fn first_error(tasks: &mut JoinSet<Result<(), Error>>) -> Error {

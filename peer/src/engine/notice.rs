@@ -43,4 +43,4 @@ pub enum Notice {
 }
 
 /// Where notices go.
-pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+pub type NoticeHandler = Arc<dyn Fn(Notice) + Send + Sync>;

@@ -27,13 +27,13 @@ use std::time::{Duration, Instant};
 use shared::ContentHash;
 use walkdir::WalkDir;
 
-use super::part_state::{PART, STATE};
+use super::partial_state::{PARTIAL_SUFFIX, STATE_SUFFIX};
 use crate::profile::{self, Profile, Share};
 use crate::sys::{InodeKey, inode_key};
 
 /// How long an earlier look holds.
-const KNOWN_FOR: Duration = Duration::from_secs(5);
-const MAX_KNOWN: usize = 4096;
+const CACHE_LIFETIME: Duration = Duration::from_secs(5);
+const MAX_CACHED: usize = 4096;
 const OWN_DEPTH: usize = 3;
 /// A key with its certificate has less than 1 KiB; somebody may keep it with some words beside it.
 const KEY_BYTES: u64 = 16 << 10;
@@ -47,12 +47,12 @@ const DATABASES: [&str; 3] = ["profile.db", "tracker.db", "presence.db"];
 #[derive(Debug)]
 pub struct PrivateData {
     home: PathBuf,
-    known: Mutex<Known>,
+    cache: Mutex<PrivateDataCache>,
 }
 
 /// The result of the last look.
 #[derive(Debug)]
-struct Known {
+struct PrivateDataCache {
     since: Option<Instant>,
     own: HashSet<InodeKey>,
     /// The file of this profile's secret key.
@@ -70,7 +70,7 @@ struct KeyFile {
 
 /// The reason why a file is private.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Privacy {
+pub enum PrivacyReason {
     /// It belongs to this profile.
     OwnProfile,
     /// It belongs to another profile, or to a tracker.
@@ -80,10 +80,10 @@ pub enum Privacy {
     /// It is a database of a profile or a tracker.
     Database,
     /// It is a part of a file that is being fetched, or the state of one.
-    Part,
+    PartialFile,
 }
 
-impl Privacy {
+impl PrivacyReason {
     /// The reason, for people.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ impl Privacy {
             Self::DataFolder => "it belongs to a profile or a tracker, which holds a secret key",
             Self::Key => "it holds a secret key of Vizinho",
             Self::Database => "it is a database of Vizinho, with messages or passwords in it",
-            Self::Part => "it is a part of a file that is being fetched: use `peer fetch --share`",
+            Self::PartialFile => "it is a part of a file that is being fetched: use `peer fetch --share`",
         }
     }
 }
@@ -99,23 +99,23 @@ impl Privacy {
 impl PrivateData {
     /// The private files as `profile` knows them.
     pub fn of(profile: &Profile) -> Self {
-        let known = Known { since: None, own: HashSet::new(), key: None, folders: HashMap::new() };
-        Self { home: profile.home().to_owned(), known: Mutex::new(known) }
+        let known = PrivateDataCache { since: None, own: HashSet::new(), key: None, folders: HashMap::new() };
+        Self { home: profile.home().to_owned(), cache: Mutex::new(known) }
     }
 
     /// Tells why a file or folder is private; `path` is absolute and has no link in it.
-    pub fn reason(&self, path: &Path, metadata: &fs::Metadata) -> Option<Privacy> {
-        let known = self.known();
+    pub fn reason(&self, path: &Path, metadata: &fs::Metadata) -> Option<PrivacyReason> {
+        let known = self.refreshed_cache();
         if path.starts_with(&self.home) || known.own.contains(&inode_key(metadata)) {
-            return Some(Privacy::OwnProfile);
+            return Some(PrivacyReason::OwnProfile);
         }
         self.reason_of_path(known, path, metadata.is_dir())
     }
 
     /// The same of a share, by what is on record; [`PrivateData::reason_of_open`] is the last word.
-    pub fn covers(&self, share: &Share) -> bool {
-        let known = self.known();
-        let is_own = |own: &InodeKey| own.inode() == share.id.inode;
+    pub fn is_private_share(&self, share: &Share) -> bool {
+        let known = self.refreshed_cache();
+        let is_own = |own: &InodeKey| own.inode() == share.version.inode;
         let may_be_own = known.own.iter().any(is_own);
         let is_private = known.key.as_ref().is_some_and(|own| own.hash == share.hash)
             || share.path.starts_with(&self.home)
@@ -124,36 +124,45 @@ impl PrivateData {
     }
 
     /// Tells why an open file is private.
-    pub fn reason_of_open(&self, path: &Path, file: &File) -> Option<Privacy> {
+    pub fn reason_of_open(&self, path: &Path, file: &File) -> Option<PrivacyReason> {
         // Unreadable is no secret.
         let metadata = file.metadata().ok()?;
         let has_secret = || {
             let head = head_of(file);
             let is_key = || holds_key(file, &head, metadata.len(), self.own_key().as_deref());
-            is_key().then_some(Privacy::Key).or_else(|| is_database(path, &head).then_some(Privacy::Database))
+            is_key()
+                .then_some(PrivacyReason::Key)
+                .or_else(|| is_database(path, &head).then_some(PrivacyReason::Database))
         };
         self.reason(path, &metadata).or_else(has_secret)
     }
 
     /// The line of this profile's key file that holds the secret, to be searched for.
     pub fn own_key(&self) -> Option<String> {
-        self.known().key.as_ref().map(|own| own.key.clone())
+        self.refreshed_cache().key.as_ref().map(|own| own.key.clone())
     }
 
-    fn reason_of_path(&self, mut known: MutexGuard<'_, Known>, path: &Path, is_folder: bool) -> Option<Privacy> {
+    fn reason_of_path(
+        &self,
+        mut known: MutexGuard<'_, PrivateDataCache>,
+        path: &Path,
+        is_folder: bool,
+    ) -> Option<PrivacyReason> {
         let folder = if is_folder { Some(path) } else { path.parent() };
         if folder.is_some_and(|folder| known.is_in_data_folder(folder)) {
-            return Some(Privacy::DataFolder);
+            return Some(PrivacyReason::DataFolder);
         }
         drop(known);
-        path.file_name().is_some_and(|name| is_part(name.as_encoded_bytes())).then_some(Privacy::Part)
+        path.file_name()
+            .is_some_and(|name| is_partial_name(name.as_encoded_bytes()))
+            .then_some(PrivacyReason::PartialFile)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.since.is_none_or(|since| since.elapsed() >= KNOWN_FOR) || known.folders.len() >= MAX_KNOWN {
+    fn refreshed_cache(&self) -> MutexGuard<'_, PrivateDataCache> {
+        let mut known = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.since.is_none_or(|since| since.elapsed() >= CACHE_LIFETIME) || known.folders.len() >= MAX_CACHED {
             let (since, folders) = (Some(Instant::now()), HashMap::new());
-            *known = Known { since, own: own_inodes(&self.home), key: KeyFile::of(&self.home), folders };
+            *known = PrivateDataCache { since, own: own_inodes(&self.home), key: KeyFile::of(&self.home), folders };
         }
         known
     }
@@ -168,7 +177,7 @@ impl KeyFile {
     }
 }
 
-impl Known {
+impl PrivateDataCache {
     fn is_in_data_folder(&mut self, folder: &Path) -> bool {
         if let Some(known) = self.folders.get(folder) {
             return *known;
@@ -193,7 +202,7 @@ pub fn is_data_folder(folder: &Path) -> bool {
 /// The folder and what is in it, as far as that is a profile's: whatever else somebody keeps there lies deeper or is
 /// known by its path.
 fn own_inodes(home: &Path) -> HashSet<InodeKey> {
-    let entries = WalkDir::new(home).max_depth(OWN_DEPTH).into_iter().flatten().take(MAX_KNOWN);
+    let entries = WalkDir::new(home).max_depth(OWN_DEPTH).into_iter().flatten().take(MAX_CACHED);
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| inode_key(&metadata)).collect()
 }
 
@@ -219,8 +228,8 @@ fn holds_key(file: &File, head: &[u8], size: u64, own: Option<&str>) -> bool {
     // One that is read at another length is being written to, and is looked at again when it is opened to be sent.
     let read = file.read_at(&mut text, 0).unwrap_or(0);
     let text = &text[..read];
-    let is_identity = || has(text, KEY_BEGINS.as_bytes()) && certs::is_identity(text);
-    own.is_some_and(|own| has(text, own.as_bytes())) || is_identity()
+    let is_identity = || contains_bytes(text, KEY_BEGINS.as_bytes()) && certs::is_identity_pem(text);
+    own.is_some_and(|own| contains_bytes(text, own.as_bytes())) || is_identity()
 }
 
 /// Recognises a database of a profile or a tracker, and the log beside one.
@@ -237,16 +246,16 @@ fn is_database(path: &Path, head: &[u8]) -> bool {
 /// A tar archive that begins with the list of what a tracker's backup has.
 fn is_backup(head: &[u8]) -> bool {
     const MAGIC: std::ops::Range<usize> = 257..262;
-    head.starts_with(b"manifest.json\0") && head.get(MAGIC) == Some(b"ustar") && has(head, b"identity.pem")
+    head.starts_with(b"manifest.json\0") && head.get(MAGIC) == Some(b"ustar") && contains_bytes(head, b"identity.pem")
 }
 
-fn has(text: &[u8], wanted: &[u8]) -> bool {
+fn contains_bytes(text: &[u8], wanted: &[u8]) -> bool {
     text.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// `.NAME.HASH8.part` or `.state`.
-fn is_part(name: &[u8]) -> bool {
-    let stem = [PART, STATE].iter().find_map(|ending| name.strip_suffix(ending.as_bytes()));
+fn is_partial_name(name: &[u8]) -> bool {
+    let stem = [PARTIAL_SUFFIX, STATE_SUFFIX].iter().find_map(|ending| name.strip_suffix(ending.as_bytes()));
     let Some((rest, hash)) = stem.and_then(|stem| stem.split_last_chunk::<8>()) else { return false };
     let is_hash = hash.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_hash && rest.len() > 2 && rest.starts_with(b".") && rest.ends_with(b".")
@@ -264,7 +273,7 @@ mod tests {
         path.to_owned()
     }
 
-    fn reason(private: &PrivateData, path: &Path) -> Option<Privacy> {
+    fn reason(private: &PrivateData, path: &Path) -> Option<PrivacyReason> {
         let path = path.canonicalize().unwrap();
         private.reason(&path, &fs::symlink_metadata(&path).unwrap())
     }
@@ -284,14 +293,14 @@ mod tests {
         symlink(&key, root.join("stuff/soft")).unwrap();
         let private = PrivateData::of(&profile);
         for (path, expected) in [
-            ("me", Some(Privacy::OwnProfile)),
-            ("me/profile.db", Some(Privacy::OwnProfile)),
-            ("hard", Some(Privacy::OwnProfile)),
-            ("soft", Some(Privacy::OwnProfile)),
-            ("other", Some(Privacy::DataFolder)),
-            ("other/identity", Some(Privacy::DataFolder)),
-            ("other/identity/identity.pem", Some(Privacy::DataFolder)),
-            ("tracker/tracker.db", Some(Privacy::DataFolder)),
+            ("me", Some(PrivacyReason::OwnProfile)),
+            ("me/profile.db", Some(PrivacyReason::OwnProfile)),
+            ("hard", Some(PrivacyReason::OwnProfile)),
+            ("soft", Some(PrivacyReason::OwnProfile)),
+            ("other", Some(PrivacyReason::DataFolder)),
+            ("other/identity", Some(PrivacyReason::DataFolder)),
+            ("other/identity/identity.pem", Some(PrivacyReason::DataFolder)),
+            ("tracker/tracker.db", Some(PrivacyReason::DataFolder)),
             ("doc", None),
             ("", None),
         ] {
@@ -299,22 +308,26 @@ mod tests {
         }
         // A copy lies in no folder of ours; its content tells.
         let copy = put(&root.join("stuff/copy.txt"), &fs::read(&key).unwrap());
-        assert_eq!(private.reason_of_open(&copy, &File::open(&copy).unwrap()), Some(Privacy::Key));
+        assert_eq!(private.reason_of_open(&copy, &File::open(&copy).unwrap()), Some(PrivacyReason::Key));
         let text = fs::read_to_string(&key).unwrap();
         let alone = put(&root.join("stuff/alone"), &text.as_bytes()[text.find("-----BEGIN PRIVATE").unwrap()..]);
-        assert_eq!(private.reason_of_open(&alone, &File::open(&alone).unwrap()), Some(Privacy::Key));
+        assert_eq!(private.reason_of_open(&alone, &File::open(&alone).unwrap()), Some(PrivacyReason::Key));
         assert_eq!(private.reason_of_open(&doc, &File::open(&doc).unwrap()), None);
         // Neither other letters nor missing line ends make it another key.
         let other_letters = [b"caf\xe9\n".as_slice(), text.as_bytes()].concat();
         for (name, content) in [("letters", other_letters), ("row", text.replace('\n', "").into_bytes())] {
             let path = put(&root.join("stuff").join(name), &content);
-            assert_eq!(private.reason_of_open(&path, &File::open(&path).unwrap()), Some(Privacy::Key), "{name}");
+            assert_eq!(private.reason_of_open(&path, &File::open(&path).unwrap()), Some(PrivacyReason::Key), "{name}");
         }
         // A database by itself, whatever it is called, and its log.
         fs::copy(root.join("stuff/other/profile.db"), root.join("stuff/chats.bak")).unwrap();
         let log = put(&root.join("stuff/logs/profile.db-wal"), &[0x37, 0x7f, 0x06, 0x82, 0, 0]);
         for path in [root.join("stuff/chats.bak"), log] {
-            assert_eq!(private.reason_of_open(&path, &File::open(&path).unwrap()), Some(Privacy::Database), "{path:?}");
+            assert_eq!(
+                private.reason_of_open(&path, &File::open(&path).unwrap()),
+                Some(PrivacyReason::Database),
+                "{path:?}"
+            );
         }
         let theirs = put(&root.join("stuff/theirs.db"), &[b"SQLite format 3\0".as_slice(), &[0; 84]].concat());
         assert_eq!(private.reason_of_open(&theirs, &File::open(&theirs).unwrap()), None);
@@ -332,10 +345,10 @@ mod tests {
     #[test]
     fn parts_are_known_by_their_names() {
         for part in [".film.mkv.01234567.part", ".film.mkv.89abcdef.state"] {
-            assert!(is_part(part.as_bytes()), "{part}");
+            assert!(is_partial_name(part.as_bytes()), "{part}");
         }
         for other in ["film.part", ".film.part", "..01234567.part", ".film.0123456g.part", ".film.01234567.parts"] {
-            assert!(!is_part(other.as_bytes()), "{other}");
+            assert!(!is_partial_name(other.as_bytes()), "{other}");
         }
     }
 

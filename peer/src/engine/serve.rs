@@ -1,125 +1,137 @@
 //! Answering other peers: one task a stream, all of them owned by the link they came over.
 
-mod allowance;
+mod buffer_pool;
 mod copy_search;
-mod deliveries;
-mod delivery_digest;
-mod gate;
 mod gone_folders;
 mod library;
-mod opening;
-mod part;
-mod pieces;
+mod link_uploads;
+mod offered_partial;
+mod range_reader;
 mod read_faults;
-mod reading;
-mod stale;
-mod upload_places;
-mod uploads;
-mod versions;
+mod served_versions;
+mod share_opener;
+mod stale_shares;
+mod upload_digest;
+mod upload_progress;
+mod upload_scheduler;
+mod upload_slots;
+mod user_quota;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use shared::UserName;
-use shared::peer::{Answer, Ask, Code, EMPTY_PAGES, OWNER_ONLY, ZEROS};
+use shared::peer::{
+    EMPTY_PAGES_CAPABILITY, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, ZEROS_CAPABILITY,
+};
 use tokio::task::JoinSet;
 
-use allowance::{StreamPermit, UserAllowance, UserAllowances};
-use deliveries::UnfinishedFiles;
-use delivery_digest::{DeliveryDigest, UntoldDeliveries};
-use gate::Gate;
-pub use gate::Limits;
-pub use library::Library;
-use library::{Refusal, refused};
-use opening::Get;
-use reading::{OpenShare, ReadFailure};
-pub use stale::{StaleReason, StaleShares};
-use upload_places::UploadTurn;
-use uploads::{Interruption, Uploads};
-pub use versions::{ProvedVersion, ProvedVersions};
+pub use library::ShareLibrary;
+use library::{RequestRefusal, unauthorised_refusal};
+use link_uploads::{LinkUploads, UploadInterruption};
+use range_reader::{OpenShare, ReadFailure};
+pub use served_versions::{ProvedVersion, ProvedVersions};
+use share_opener::GroupRequest;
+pub use stale_shares::{StaleReason, StaleShares};
+use upload_digest::{UnreportedUploads, UploadDigest};
+use upload_progress::UnfinishedUploads;
+pub use upload_scheduler::UploadLimits;
+use upload_scheduler::UploadScheduler;
+use upload_slots::UploadSlot;
+use user_quota::{StreamPermit, UserQuota, UserQuotas};
 
-use super::chat::Intake;
-use super::event::{Event, Events};
-use super::fair_places::{FairPlaces, PlaceBounds};
-use super::{Me, chat};
+use super::chat::ChatRateLimiter;
+use super::fair_slots::{FairSlotBounds, FairSlots};
+use super::node_event::{EventBus, NodeEvent};
+use super::{LocalUser, chat};
 use crate::net::frame_receiver::FrameReceiver;
 use crate::net::link::Link;
-use crate::net::stream::{Priority, Sender, is_breach};
+use crate::net::stream::{StreamPriority, StreamSender, is_protocol_violation};
 use crate::net::{LinkError, StreamError};
 
 /// Looks at the profile and the disk that others make this side take: one that hangs keeps a thread.
-const LOOKS: PlaceBounds = PlaceBounds { total: 64, per_key: 4 };
+const LOOKUP_SLOTS: FairSlotBounds = FairSlotBounds { total: 64, per_key: 4 };
 /// Requests of one stream that are looked at together.
-const ASKS_AT_ONCE: usize = 32;
+const MAX_BATCHED_REQUESTS: usize = 32;
 
 /// What serving needs. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Serving {
+pub struct ServeContext {
     /// Who serves.
-    pub me: Me,
+    pub me: LocalUser,
     /// What is offered.
-    pub library: Arc<Library>,
+    pub library: Arc<ShareLibrary>,
     /// Where events go.
-    pub events: Events,
-    intake: Arc<Intake>,
-    gate: Arc<Gate>,
-    unfinished: Arc<UnfinishedFiles>,
-    digest: Arc<Mutex<DeliveryDigest>>,
-    allowances: Arc<UserAllowances>,
-    looks: FairPlaces<UserName>,
+    pub events: EventBus,
+    chat_rate_limiter: Arc<ChatRateLimiter>,
+    scheduler: Arc<UploadScheduler>,
+    unfinished_uploads: Arc<UnfinishedUploads>,
+    digest: Arc<Mutex<UploadDigest>>,
+    user_quotas: Arc<UserQuotas>,
+    lookup_slots: FairSlots<UserName>,
 }
 
-impl Serving {
+impl ServeContext {
     /// Serves what `library` offers within `limits`.
-    pub fn new(me: Me, library: Library, events: Events, limits: Limits) -> Self {
-        let gate = Arc::new(Gate::new(limits));
-        let (intake, unfinished) = (Arc::default(), Arc::default());
-        let (digest, allowances) = (Arc::default(), Arc::default());
-        let (library, looks) = (Arc::new(library), FairPlaces::new(LOOKS));
-        Self { me, library, events, intake, gate, unfinished, digest, allowances, looks }
+    pub fn new(me: LocalUser, library: ShareLibrary, events: EventBus, limits: UploadLimits) -> Self {
+        let scheduler = Arc::new(UploadScheduler::new(limits));
+        let (chat_rate_limiter, unfinished_uploads) = (Arc::default(), Arc::default());
+        let (digest, user_quotas) = (Arc::default(), Arc::default());
+        let (library, lookup_slots) = (Arc::new(library), FairSlots::new(LOOKUP_SLOTS));
+        Self {
+            me,
+            library,
+            events,
+            chat_rate_limiter,
+            scheduler,
+            unfinished_uploads,
+            digest,
+            user_quotas,
+            lookup_slots,
+        }
     }
 
     /// Tells of the files that somebody fetched and there was no line about. To be called now and then.
-    pub fn tell_untold(&self) {
-        let untold = self.digest.lock().unwrap_or_else(PoisonError::into_inner).take_untold();
-        for UntoldDeliveries { by, count, bytes } in untold {
-            self.events.send(Event::FetchedMore { by, count, bytes });
+    pub fn report_digest(&self) {
+        let unreported = self.digest.lock().unwrap_or_else(PoisonError::into_inner).take_unreported();
+        for UnreportedUploads { by, count, bytes } in unreported {
+            self.events.send(NodeEvent::FetchedMore { by, count, bytes });
         }
     }
 }
 
 /// Serves a link until it ends, and tells why it did.
-pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
-    let uploads = Arc::new(Uploads::new(&link, &serving));
-    let allowance = serving.allowances.of(link.user());
+pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
+    let uploads = Arc::new(LinkUploads::new(&link, &context));
+    let quota = context.user_quotas.for_user(link.user());
     let mut streams = JoinSet::new();
-    let talk = serving.events.talk_with(link.user());
-    let mut talking = false;
+    let chat_activity = context.events.peer_chat_activity(link.user());
+    let mut is_chat_active = false;
     let ended = loop {
         tokio::select! {
-            () = talk.wait_until(!talking) => {
-                talking = !talking;
-                link.make_room(talking);
+            () = chat_activity.wait_for(!is_chat_active) => {
+                is_chat_active = !is_chat_active;
+                link.throttle_bulk(is_chat_active);
             }
-            (permit, accepted) = accept(&link, &allowance) => match accepted {
+            (permit, accepted) = accept_stream(&link, &quota) => match accepted {
                 Ok((sender, receiver)) => {
-                    let (link, serving, uploads) = (link.clone(), serving.clone(), uploads.clone());
-                    let allowance = allowance.clone();
-                    link.note_streams(true);
+                    let (link, context, uploads) = (link.clone(), context.clone(), uploads.clone());
+                    let quota = quota.clone();
+                    link.note_served_streams(true);
                     streams.spawn(async move {
                         let _permit = permit;
-                        serve_stream(&link, &serving, &uploads, &allowance, sender, receiver).await
+                        serve_stream(&link, &context, &uploads, &quota, sender, receiver).await
                     });
                 }
                 Err(ended) => break ended,
             },
             Some(finished) = streams.join_next() => {
-                link.note_streams(!streams.is_empty());
+                link.note_served_streams(!streams.is_empty());
                 match finished {
-                    Ok(Err(error)) if is_breach(&error) => {
+                    Ok(Err(error)) if is_protocol_violation(&error) => {
                         tracing::info!("{}: {error}", link.user());
-                        link.close(Code::Protocol);
+                        link.close(PeerErrorCode::Protocol);
                     }
                     Ok(Err(error)) => tracing::debug!("{}: a stream ended: {error}", link.user()),
                     Ok(Ok(())) => {}
@@ -129,51 +141,61 @@ pub async fn serve_link(link: Link, serving: Serving) -> LinkError {
         }
     };
     streams.shutdown().await;
-    uploads.report_partial();
+    uploads.report_unfinished();
     ended
 }
 
-async fn accept(link: &Link, allowance: &UserAllowance) -> (StreamPermit, Result<(Sender, FrameReceiver), LinkError>) {
+async fn accept_stream(
+    link: &Link,
+    quota: &UserQuota,
+) -> (StreamPermit, Result<(StreamSender, FrameReceiver), LinkError>) {
     // Whoever ends the link is heard whether there is one or not.
     let permit = tokio::select! {
-        permit = allowance.stream() => permit,
-        ended = link.closed() => return (StreamPermit::none(), Err(ended)),
+        permit = quota.acquire_stream() => permit,
+        ended = link.closed() => return (StreamPermit::placeholder(), Err(ended)),
     };
-    (permit, link.accept(&allowance.frames).await)
+    (permit, link.accept_stream(&quota.frames).await)
 }
 
 async fn serve_stream(
     link: &Link,
-    serving: &Serving,
-    uploads: &Uploads,
-    allowance: &UserAllowance,
-    mut sender: Sender,
+    context: &ServeContext,
+    uploads: &LinkUploads,
+    quota: &UserQuota,
+    mut sender: StreamSender,
     mut receiver: FrameReceiver,
 ) -> Result<(), StreamError> {
-    let Some(first) = receiver.frame().await? else { return Ok(()) };
-    if matches!(first, Ask::Chat {}) {
+    let Some(first) = receiver.next_frame().await? else { return Ok(()) };
+    if matches!(first, PeerRequest::Chat {}) {
         link.note_chat();
-        sender.set_priority(Priority::Chat);
-        let receive = chat::receive(link.user(), &serving.me, &serving.intake, &serving.events, sender, receiver);
+        sender.set_priority(StreamPriority::Chat);
+        let receive = chat::receive_messages(
+            link.user(),
+            &context.me,
+            &context.chat_rate_limiter,
+            &context.events,
+            sender,
+            receiver,
+        );
         return Box::pin(receive).await;
     }
     let mut asks = VecDeque::from([first]);
     loop {
         // Those that are here already: many small files then cost few trips to the disk's threads.
-        while asks.len() < ASKS_AT_ONCE
-            && let Ok(Some(ask)) = receiver.frame_here()
+        while asks.len() < MAX_BATCHED_REQUESTS
+            && let Ok(Some(ask)) = receiver.buffered_frame()
         {
             asks.push_back(ask);
         }
         // Apart: a stream over which nothing is asked yet is to take little memory.
-        let answered = match take_gets(&mut asks, uploads) {
+        let result = match take_leading_gets(&mut asks, uploads) {
             gets if gets.is_empty() => match asks.pop_front() {
-                Some(ask) => Box::pin(answer(serving, link, uploads, allowance, &mut sender, ask)).await,
+                Some(ask) => Box::pin(answer(context, link, uploads, quota, &mut sender, ask)).await,
                 None => break,
             },
-            gets => Box::pin(send_files(serving, uploads, &mut sender, gets)).await,
+            gets => Box::pin(send_files(context, uploads, &mut sender, gets)).await,
         };
-        match answered {
+        match result {
             // The code tells the other side what became of the file.
             Err(StreamError::Reset(code)) => {
                 sender.reset(code);
@@ -182,7 +204,7 @@ async fn serve_stream(
             answered => answered?,
         }
         if asks.is_empty() {
-            asks.extend(receiver.frame().await?);
+            asks.extend(receiver.next_frame().await?);
         }
     }
     sender.finish();
@@ -190,43 +212,43 @@ async fn serve_stream(
 }
 
 /// The requests for data at the front.
-fn take_gets(asks: &mut VecDeque<Ask>, uploads: &Uploads) -> VecDeque<Get> {
+fn take_leading_gets(asks: &mut VecDeque<PeerRequest>, uploads: &LinkUploads) -> VecDeque<GroupRequest> {
     let mut gets = VecDeque::new();
-    while matches!(asks.front(), Some(Ask::Get { .. })) {
-        if let Some(Ask::Get { hash, ranges, name }) = asks.pop_front() {
-            let name = name.or_else(|| uploads.described(&hash));
-            gets.push_back(Get { hash, name, groups: ranges });
+    while matches!(asks.front(), Some(PeerRequest::Get { .. })) {
+        if let Some(PeerRequest::Get { hash, ranges, name }) = asks.pop_front() {
+            let name = name.or_else(|| uploads.described_name(&hash));
+            gets.push_back(GroupRequest { hash, name, groups: ranges });
         }
     }
     gets
 }
 
 async fn send_files(
-    serving: &Serving,
-    uploads: &Uploads,
-    sender: &mut Sender,
-    mut gets: VecDeque<Get>,
+    context: &ServeContext,
+    uploads: &LinkUploads,
+    sender: &mut StreamSender,
+    mut gets: VecDeque<GroupRequest>,
 ) -> Result<(), StreamError> {
-    let _request = uploads.request().await;
+    let _request = uploads.acquire_request().await;
     while !gets.is_empty() {
         // For one large file, or for small ones that are read already; then others have their turn.
-        let mut turn = match uploads.places().large_now(uploads.user()) {
+        let mut slot = match uploads.slots().try_acquire_large(uploads.user()) {
             Some(turn) => turn,
             None => {
-                send_small(serving, uploads, sender, &mut gets).await?;
+                send_small(context, uploads, sender, &mut gets).await?;
                 if gets.is_empty() {
                     break;
                 }
-                uploads.places().large(uploads.user()).await
+                uploads.slots().acquire_large(uploads.user()).await
             }
         };
-        let (opened, rest) = open(serving, uploads, gets).await?;
+        let (opened, rest) = open_files(context, uploads, gets).await?;
         gets = rest;
         for opened in opened {
             match opened {
-                Ok(open) => send_file(&serving.library, uploads, sender, open, &mut turn).await?,
+                Ok(open) => send_file(&context.library, uploads, sender, open, &mut slot).await?,
                 // Nor may one that reads no answer keep the place.
-                Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
+                Err(refusal) => uploads.with_stall_timeout(send_refusal(sender, refusal)).await?,
             }
         }
     }
@@ -235,21 +257,21 @@ async fn send_files(
 
 /// Sends the files at the front of `gets` that are read in one piece, which don't wait for a place behind large ones.
 async fn send_small(
-    serving: &Serving,
-    uploads: &Uploads,
-    sender: &mut Sender,
-    gets: &mut VecDeque<Get>,
+    context: &ServeContext,
+    uploads: &LinkUploads,
+    sender: &mut StreamSender,
+    gets: &mut VecDeque<GroupRequest>,
 ) -> Result<(), StreamError> {
     loop {
-        let mut turn = uploads.places().small(uploads.user()).await;
-        let (opened, rest) = open(serving, uploads, gets.clone()).await?;
+        let mut slot = uploads.slots().acquire_small(uploads.user()).await;
+        let (opened, rest) = open_files(context, uploads, gets.clone()).await?;
         for opened in opened {
             match opened {
-                Ok(open) if open.pieces.is_all_here() => {
-                    send_file(&serving.library, uploads, sender, open, &mut turn).await?;
+                Ok(open) if open.pieces.is_fully_read() => {
+                    send_file(&context.library, uploads, sender, open, &mut slot).await?;
                 }
                 Ok(_) => return Ok(()),
-                Err(refusal) => uploads.patiently(refuse(sender, refusal)).await?,
+                Err(refusal) => uploads.with_stall_timeout(send_refusal(sender, refusal)).await?,
             }
             gets.pop_front();
         }
@@ -259,111 +281,119 @@ async fn send_small(
     }
 }
 
-async fn open(
-    serving: &Serving,
-    uploads: &Uploads,
-    gets: VecDeque<Get>,
-) -> Result<(Vec<Result<OpenShare, Refusal>>, VecDeque<Get>), StreamError> {
-    let _look = serving.looks.take(uploads.user()).await;
-    serving.library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
+async fn open_files(
+    context: &ServeContext,
+    uploads: &LinkUploads,
+    gets: VecDeque<GroupRequest>,
+) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), StreamError> {
+    let _look = context.lookup_slots.acquire(uploads.user()).await;
+    context.library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
 }
 
 async fn send_file(
-    library: &Library,
-    uploads: &Uploads,
-    sender: &mut Sender,
+    library: &ShareLibrary,
+    uploads: &LinkUploads,
+    sender: &mut StreamSender,
     open: OpenShare,
-    turn: &mut UploadTurn<'_>,
+    slot: &mut UploadSlot<'_>,
 ) -> Result<(), StreamError> {
-    sender.set_priority(Priority::Bulk);
+    sender.set_priority(StreamPriority::Bulk);
     let share = open.is_whole.then(|| open.name.clone());
-    let sent = uploads.send(sender, open, turn).await?;
-    let Some(Interruption { failure, answered }) = sent else { return Ok(()) };
+    let sent = uploads.send(sender, open, slot).await?;
+    let Some(UploadInterruption { failure, is_header_sent: answered }) = sent else { return Ok(()) };
     if let (Some(name), ReadFailure::Changed) = (share, &failure) {
         library.report_changed(name);
     }
     if answered {
         Err(StreamError::Reset(failure.code()))
     } else {
-        refuse(sender, (failure.code(), failure.message())).await
+        send_refusal(sender, (failure.code(), failure.message())).await
     }
 }
 
-async fn refuse(sender: &mut Sender, (code, message): Refusal) -> Result<(), StreamError> {
-    sender.frame(&Answer::Error { code, message: message.into() }).await
+async fn send_refusal(sender: &mut StreamSender, (code, message): RequestRefusal) -> Result<(), StreamError> {
+    sender.send_frame(&PeerReply::Error { code, message: message.into() }).await
 }
 
 /// Answers whatever isn't about data.
 async fn answer(
-    serving: &Serving,
+    context: &ServeContext,
     link: &Link,
-    uploads: &Uploads,
-    allowance: &UserAllowance,
-    sender: &mut Sender,
-    ask: Ask,
+    uploads: &LinkUploads,
+    quota: &UserQuota,
+    sender: &mut StreamSender,
+    ask: PeerRequest,
 ) -> Result<(), StreamError> {
     let user = link.user();
-    let in_words = |answer: Answer| {
-        let answer = if link.knows(ZEROS) { answer } else { answer.without_zeros() };
-        if link.knows(OWNER_ONLY) { answer } else { answer.without_owner_only() }
+    let for_peer = |answer: PeerReply| {
+        let answer = if link.has_capability(ZEROS_CAPABILITY) { answer } else { answer.without_zeros() };
+        if link.has_capability(OWNER_ONLY_CAPABILITY) { answer } else { answer.without_owner_only() }
     };
     // Until the answer is taken: who reads none has few of them here.
-    let _answer = allowance.answer(is_about_lists(&ask)).await;
+    let _answer = quota.acquire_answer(is_list_request(&ask)).await;
     let answered = {
-        let _look = serving.looks.take(user).await;
-        look_up(serving, link, uploads, ask).await?
+        let _look = context.lookup_slots.acquire(user).await;
+        answer_request(context, link, uploads, ask).await?
     };
     match answered {
-        Ok((answer, bytes)) if bytes.is_empty() => uploads.patiently(sender.frame(&in_words(answer))).await,
-        Ok((answer, bytes)) => {
-            uploads.patiently(sender.frame_and_bulk(&in_words(answer), bytes, |count| uploads.note_moved(count))).await
+        Ok((answer, bytes)) if bytes.is_empty() => {
+            uploads.with_stall_timeout(sender.send_frame(&for_peer(answer))).await
         }
-        Err(refusal) => uploads.patiently(refuse(sender, refusal)).await,
+        Ok((answer, bytes)) => {
+            uploads
+                .with_stall_timeout(
+                    sender.send_frame_and_bulk(&for_peer(answer), bytes, |count| uploads.note_moved(count)),
+                )
+                .await
+        }
+        Err(refusal) => uploads.with_stall_timeout(send_refusal(sender, refusal)).await,
     }
 }
 
 /// Whether a question makes this side go through many shares.
-const fn is_about_lists(ask: &Ask) -> bool {
-    matches!(ask, Ask::Files { .. } | Ask::Folders { .. } | Ask::FolderTimes { .. })
+const fn is_list_request(ask: &PeerRequest) -> bool {
+    matches!(ask, PeerRequest::Files { .. } | PeerRequest::Folders { .. } | PeerRequest::FolderTimes { .. })
 }
 
 /// The answer to a question, and the bytes behind it.
-async fn look_up(
-    serving: &Serving,
+async fn answer_request(
+    context: &ServeContext,
     link: &Link,
-    uploads: &Uploads,
-    ask: Ask,
-) -> Result<Result<(Answer, Bytes), Refusal>, StreamError> {
-    let (user, library) = (link.user(), &serving.library);
+    uploads: &LinkUploads,
+    ask: PeerRequest,
+) -> Result<Result<(PeerReply, Bytes), RequestRefusal>, StreamError> {
+    let (user, library) = (link.user(), &context.library);
     // Also over a link that was dialled here, and however long ago.
-    if serving.me.profile.is_blocked(user).unwrap_or(true) {
-        return Ok(Err(refused()));
+    if context.me.profile.is_blocked(user).unwrap_or(true) {
+        return Ok(Err(unauthorised_refusal()));
     }
-    let alone = |answer: Result<Answer, Refusal>| answer.map(|answer| (answer, Bytes::new()));
+    let without_bytes = |answer: Result<PeerReply, RequestRefusal>| answer.map(|answer| (answer, Bytes::new()));
     Ok(match ask {
-        Ask::Files { prefix, cursor } => {
-            let reads_empty_pages = link.knows(EMPTY_PAGES);
+        PeerRequest::Files { prefix, cursor } => {
+            let reads_empty_pages = link.has_capability(EMPTY_PAGES_CAPABILITY);
             let (prefix, cursor) = (prefix.unwrap_or_default(), cursor.unwrap_or_default());
-            alone(library.list(user, prefix, cursor, reads_empty_pages).await)
+            without_bytes(library.list(user, prefix, cursor, reads_empty_pages).await)
         }
-        Ask::Folders { prefix, cursor } => {
-            alone(library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+        PeerRequest::Folders { prefix, cursor } => {
+            without_bytes(library.folders(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
-        Ask::FolderTimes { prefix, cursor } => {
-            alone(library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
+        PeerRequest::FolderTimes { prefix, cursor } => {
+            without_bytes(library.folder_times(prefix.unwrap_or_default(), cursor.unwrap_or_default()).await)
         }
-        Ask::Stat { name } => {
+        PeerRequest::Stat { name } => {
             let answer = library.stat(user, name).await;
-            if let Ok(Answer::Stat(stat)) = &answer {
-                uploads.describe(stat.name.clone(), stat.hash);
+            if let Ok(PeerReply::Stat(stat)) = &answer {
+                uploads.remember_name(stat.name.clone(), stat.hash);
             }
-            alone(answer)
+            without_bytes(answer)
         }
-        Ask::Manifest { hash } => library.manifest(user, hash, uploads.described(&hash)).await,
-        Ask::Have { hash } => library.have(user, hash, uploads.described(&hash)).await,
-        Ask::Hello(_) | Ask::Chat {} | Ask::Get { .. } => {
+        PeerRequest::Manifest { hash } => library.manifest(user, hash, uploads.described_name(&hash)).await,
+        PeerRequest::Have { hash } => library.have(user, hash, uploads.described_name(&hash)).await,
+        PeerRequest::Hello(_) | PeerRequest::Chat {} | PeerRequest::Get { .. } => {
             return Err(StreamError::Unexpected("a request was due"));
         }
-        Ask::Unknown => Err((Code::Protocol, format!("{} doesn't know that request", serving.me.user))),
+        PeerRequest::Unknown => {
+            Err((PeerErrorCode::Protocol, format!("{} doesn't know that request", context.me.user)))
+        }
     })
 }

@@ -1,13 +1,13 @@
 //! Offering files: walking folders, hashing, and noticing what changed since.
 
-mod candidates;
+mod folder_walk;
+mod hash_reuse;
 mod hashing;
 mod key_search;
-mod known;
-mod left_out;
+mod omissions;
+mod share_candidates;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -22,19 +22,19 @@ use shared::{FileName, UserName};
 
 use super::Error;
 use super::private_data::PrivateData;
-use crate::profile::{FileHash, HashedShare, Profile, Share};
-use crate::sys::{self, VersionChange, file_id, is_executable, open_regular, plain_message};
-use candidates::{Candidate, check_files, find_candidates};
+use crate::profile::{HashedFile, HashedShare, Profile, Share};
+use crate::sys::{self, VersionChange, file_version, is_executable, open_regular, plain_message};
+use hash_reuse::{HardLinkHashes, recorded_hash};
 pub use hashing::HashError;
-pub(super) use hashing::{Progress, hash_file, unfollowed};
+pub(super) use hashing::{HashProgressCallback, hash_file, ignore_progress};
 pub(super) use key_search::KeySearch;
-use known::{HardLinks, known_hash};
-pub use left_out::{Example, Group, LeftOut, Omission};
+pub use omissions::{OmissionExample, OmissionGroup, OmissionReason, OmissionReport};
+use share_candidates::{ShareCandidate, find_candidates, find_named_candidates};
 
 /// Shares written in one transaction.
-const BATCH: usize = 1000;
+const TRANSACTION_SHARES: usize = 1000;
 /// Bytes hashed between two transactions: what an interruption costs.
-const BATCH_BYTES: u64 = 256 << 20;
+const TRANSACTION_BYTES: u64 = 256 << 20;
 
 /// What happens while files are offered.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub enum ShareEvent<'a> {
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct ShareSummary {
     /// Files that are offered.
     pub shared: usize,
     /// Of them, those whose hash was on record.
@@ -74,17 +74,17 @@ pub struct Summary {
     /// Bytes of the files offered.
     pub bytes: u64,
     /// Named or found, and not offered.
-    pub left_out: LeftOut,
+    pub omissions: OmissionReport,
     /// Of so many files, when it was broken off: the others were not looked at.
-    pub broken_off: Option<usize>,
+    pub interrupted_total: Option<usize>,
 }
 
 /// Whoever follows the sharing of files: told of it, and able to break it off.
-pub type Report<'a> = dyn FnMut(ShareEvent<'_>) -> ControlFlow<()> + 'a;
+pub type ShareEventHandler<'a> = dyn FnMut(ShareEvent<'_>) -> ControlFlow<()> + 'a;
 
 /// How a share compares with the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Freshness {
+pub enum ShareFreshness {
     /// As it was hashed.
     Fresh,
     /// Nothing says that its content changed, but its mode, its links or its inode did: what is sent of it is compared.
@@ -127,11 +127,11 @@ pub fn share(
     profile: &Profile,
     paths: &[PathBuf],
     name: Option<&FileName>,
-    report: &mut Report<'_>,
-) -> Result<Summary, Error> {
-    let (mut summary, private) = (Summary::default(), PrivateData::of(profile));
-    let candidates = find_candidates(profile, &private, paths, name, &mut summary.left_out)?;
-    put_all(profile, &private, candidates, summary, report)
+    report: &mut ShareEventHandler<'_>,
+) -> Result<ShareSummary, Error> {
+    let (mut summary, private) = (ShareSummary::default(), PrivateData::of(profile));
+    let candidates = find_candidates(profile, &private, paths, name, &mut summary.omissions)?;
+    hash_and_store(profile, &private, candidates, summary, report)
 }
 
 /// Offers each of these files under the name beside it, blocking.
@@ -143,23 +143,23 @@ pub fn share(
 pub fn share_files(
     profile: &Profile,
     files: Vec<(PathBuf, FileName)>,
-    report: &mut Report<'_>,
-) -> Result<Summary, Error> {
-    let (mut summary, private) = (Summary::default(), PrivateData::of(profile));
-    let candidates = check_files(profile, &private, files, &mut summary.left_out)?;
-    put_all(profile, &private, candidates, summary, report)
+    report: &mut ShareEventHandler<'_>,
+) -> Result<ShareSummary, Error> {
+    let (mut summary, private) = (ShareSummary::default(), PrivateData::of(profile));
+    let candidates = find_named_candidates(profile, &private, files, &mut summary.omissions)?;
+    hash_and_store(profile, &private, candidates, summary, report)
 }
 
-fn put_all(
+fn hash_and_store(
     profile: &Profile,
     private: &PrivateData,
-    candidates: Vec<Candidate>,
-    mut summary: Summary,
-    report: &mut Report<'_>,
-) -> Result<Summary, Error> {
-    let (mut links, mut seen) = (HardLinks::new(), HashSet::new());
+    candidates: Vec<ShareCandidate>,
+    mut summary: ShareSummary,
+    report: &mut ShareEventHandler<'_>,
+) -> Result<ShareSummary, Error> {
+    let (mut links, mut seen) = (HardLinkHashes::new(), HashSet::new());
     let is_new =
-        |candidate: &&Candidate| candidate.known.is_none() && candidate.link.is_none_or(|link| seen.insert(link));
+        |candidate: &&ShareCandidate| candidate.known.is_none() && candidate.link.is_none_or(|link| seen.insert(link));
     let to_hash = candidates.iter().filter(is_new).map(|candidate| candidate.id.size).sum();
     let found = candidates.len();
     let mut flow = report(ShareEvent::Found { files: found, to_hash });
@@ -173,22 +173,22 @@ fn put_all(
             flow = report(event);
             flow
         };
-        if let Some((fresh, hashed)) = candidate.into_share(private, &mut links, &mut summary.left_out, &mut follow) {
+        if let Some((fresh, hashed)) = candidate.into_share(private, &mut links, &mut summary.omissions, &mut follow) {
             summary.shared += 1;
             summary.unchanged += usize::from(!hashed);
-            summary.bytes += fresh.share.id.size;
-            unsaved += if hashed { fresh.share.id.size } else { 0 };
+            summary.bytes += fresh.share.version.size;
+            unsaved += if hashed { fresh.share.version.size } else { 0 };
             flow = report(ShareEvent::Shared { share: &fresh.share, hashed });
             batch.push(fresh);
         }
-        if batch.len() == BATCH || unsaved >= BATCH_BYTES {
+        if batch.len() == TRANSACTION_SHARES || unsaved >= TRANSACTION_BYTES {
             profile.put_shares(&batch)?;
             batch.clear();
             unsaved = 0;
         }
     }
     profile.put_shares(&batch)?;
-    summary.broken_off = flow.is_break().then_some(found);
+    summary.interrupted_total = flow.is_break().then_some(found);
     Ok(summary)
 }
 
@@ -201,11 +201,11 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
     let mut folders = BTreeSet::new();
     for text in texts {
         let before = names.len();
-        let meant = Meant::new(text);
-        for is_meant in [Meant::is_named, Meant::is_at, Meant::is_alike] {
+        let meant = ShareSelector::new(text);
+        for is_meant in [ShareSelector::matches_name, ShareSelector::matches_path, ShareSelector::matches_lookalike] {
             for_each_share(profile, "", |share| {
                 if is_meant(&meant, &share) {
-                    folders.extend(meant.folder_of(share.name.as_str()).map(str::to_owned));
+                    folders.extend(meant.matching_folder(share.name.as_str()).map(str::to_owned));
                     names.push(share.name);
                 }
             })?;
@@ -216,7 +216,7 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
         let empty = profile.remove_folders(meant.folder)?;
         let parts = profile.partials()?.into_iter().filter(|part| part.name.as_str() == text);
         for part in parts {
-            profile.remove_partial(&part.part)?;
+            profile.remove_partial(&part.path)?;
             names.push(part.name);
         }
         if names.len() == before && empty == 0 {
@@ -231,36 +231,36 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
 }
 
 /// A name, a folder or a path that somebody typed.
-struct Meant<'a> {
+struct ShareSelector<'a> {
     text: &'a str,
     folder: &'a str,
     path: Option<PathBuf>,
     key: Cow<'a, str>,
 }
 
-impl<'a> Meant<'a> {
+impl<'a> ShareSelector<'a> {
     fn new(text: &'a str) -> Self {
         let folder = text.trim_end_matches('/');
         Self { text, folder, path: Path::new(text).canonicalize().ok(), key: matching_key(folder) }
     }
 
-    fn is_named(&self, share: &Share) -> bool {
-        share.name.as_str() == self.text || share.name.below(self.folder).is_some()
+    fn matches_name(&self, share: &Share) -> bool {
+        share.name.as_str() == self.text || share.name.strip_folder(self.folder).is_some()
     }
 
     /// By its path, where nothing is shared under such a name.
-    fn is_at(&self, share: &Share) -> bool {
+    fn matches_path(&self, share: &Share) -> bool {
         self.path.as_ref().is_some_and(|path| share.path.starts_with(path))
     }
 
     /// In another normal form, or as it is shown.
-    fn is_alike(&self, share: &Share) -> bool {
+    fn matches_lookalike(&self, share: &Share) -> bool {
         let name = share.name.as_str();
-        matching_key(name) == self.key || self.folder_of(name).is_some()
+        matching_key(name) == self.key || self.matching_folder(name).is_some()
     }
 
     /// The folder that is meant, as this name has it.
-    fn folder_of<'b>(&self, name: &'b str) -> Option<&'b str> {
+    fn matching_folder<'b>(&self, name: &'b str) -> Option<&'b str> {
         let (slash, _) = name.match_indices('/').nth(self.folder.matches('/').count())?;
         Some(&name[..slash]).filter(|folder| matching_key(folder) == self.key)
     }
@@ -273,7 +273,7 @@ impl<'a> Meant<'a> {
 pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Share)) -> Result<(), Error> {
     let mut after = String::new();
     loop {
-        let page = profile.shares_page(prefix, &after, BATCH)?;
+        let page = profile.shares_page(prefix, &after, TRANSACTION_SHARES)?;
         if let Some(last) = page.shares.last() {
             last.name.as_str().clone_into(&mut after);
         }
@@ -285,17 +285,17 @@ pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Shar
 }
 
 /// How a share compares with the disk now.
-pub fn freshness(share: &Share) -> Freshness {
+pub fn freshness(share: &Share) -> ShareFreshness {
     let metadata = match fs::symlink_metadata(&share.path) {
         Ok(metadata) if metadata.is_file() => metadata,
-        Err(why) if !is_gone(&why) => return Freshness::Unreadable(plain_message(&why)),
-        _ => return Freshness::Missing,
+        Err(why) if !is_gone(&why) => return ShareFreshness::Unreadable(plain_message(&why)),
+        _ => return ShareFreshness::Missing,
     };
-    let now = file_id(&metadata);
-    match share.id.change_to(&now) {
-        VersionChange::None => Freshness::Fresh,
-        VersionChange::Attributes => Freshness::Touched,
-        VersionChange::Content => Freshness::Changed { grown: now.size > share.id.size },
+    let now = file_version(&metadata);
+    match share.version.change_to(&now) {
+        VersionChange::Unchanged => ShareFreshness::Fresh,
+        VersionChange::Attributes => ShareFreshness::Touched,
+        VersionChange::Content => ShareFreshness::Changed { grown: now.size > share.version.size },
     }
 }
 
@@ -317,7 +317,7 @@ pub(super) fn is_gone(why: &io::Error) -> bool {
 /// # Errors
 /// What is wrong with the profile.
 pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error> {
-    match hash_again(profile, share) {
+    match rehash(profile, share) {
         Ok(hashed) => {
             profile.put_shares(std::slice::from_ref(&hashed))?;
             Ok(RefreshOutcome::Done)
@@ -325,7 +325,7 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error
         // On record it would be listed, asked for, and refused for ever.
         Err(RefreshOutcome::Private(why)) => {
             profile.remove_shares([&share.name])?;
-            tracing::error!("{} is not shared any more: {why}", share.name.shown());
+            tracing::error!("{} is not shared any more: {why}", share.name.display());
             Ok(RefreshOutcome::Private(why))
         }
         Err(outcome) => Ok(outcome),
@@ -337,21 +337,21 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error
 /// # Errors
 /// What is wrong with the profile.
 pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<RefreshOutcome, Error> {
-    match hash_again(profile, share) {
+    match rehash(profile, share) {
         Ok(hashed) => {
             profile.put_offer(to, &hashed)?;
             Ok(RefreshOutcome::Done)
         }
         Err(RefreshOutcome::Private(why)) => {
             profile.remove_offer(to, &share.name)?;
-            tracing::error!("{} is not offered to {to} any more: {why}", share.name.shown());
+            tracing::error!("{} is not offered to {to} any more: {why}", share.name.display());
             Ok(RefreshOutcome::Private(why))
         }
         Err(outcome) => Ok(outcome),
     }
 }
 
-fn hash_again(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOutcome> {
+fn rehash(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOutcome> {
     let refused = |why: io::Error| {
         if is_gone(&why) { RefreshOutcome::Gone } else { RefreshOutcome::Unreadable(plain_message(&why)) }
     };
@@ -361,19 +361,20 @@ fn hash_again(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOu
         return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
     }
     let key = private.own_key();
-    let hash = hash_file(&file, &mut KeySearch::new(key.as_deref()), &mut unfollowed).map_err(|why| match why {
-        HashError::HoldsKey => RefreshOutcome::Private(why.to_string()),
-        HashError::Unreadable(why) => refused(why),
-        HashError::Changing => RefreshOutcome::Changing,
-        why => RefreshOutcome::Unreadable(why.to_string()),
-    })?;
+    let hash =
+        hash_file(&file, &mut KeySearch::new(key.as_deref()), &mut ignore_progress).map_err(|why| match why {
+            HashError::HoldsKey => RefreshOutcome::Private(why.to_string()),
+            HashError::Unreadable(why) => refused(why),
+            HashError::Changing => RefreshOutcome::Changing,
+            why => RefreshOutcome::Unreadable(why.to_string()),
+        })?;
     let executable = file.metadata().is_ok_and(|metadata| is_executable(&metadata));
     Ok(hashed_share(share.name.clone(), share.path.clone(), executable, hash))
 }
 
-fn hashed_share(name: FileName, path: PathBuf, executable: bool, known: FileHash) -> HashedShare {
-    let FileHash { id, hash, manifest, zeros } = known;
-    HashedShare { share: Share { name, path, id, executable, hash, zeros }, manifest }
+fn hashed_share(name: FileName, path: PathBuf, executable: bool, known: HashedFile) -> HashedShare {
+    let HashedFile { version: id, hash, manifest, zeros } = known;
+    HashedShare { share: Share { name, path, version: id, executable, hash, zeros }, manifest }
 }
 
 /// A file as it would be shared by itself, hashed unless that was done before.
@@ -384,7 +385,7 @@ pub(super) fn hash_path(
     profile: &Profile,
     path: &Path,
     name: Option<&FileName>,
-    progress: &mut Progress<'_>,
+    progress: &mut HashProgressCallback<'_>,
 ) -> Result<HashedShare, String> {
     // As it was named, also where that is a link.
     let named = path.file_name().map(OsStr::to_owned);
@@ -407,7 +408,7 @@ pub(super) fn hash_path(
     let mut search = KeySearch::new(key.as_deref());
     let metadata = file.metadata().map_err(|why| plain_message(&why))?;
     let executable = is_executable(&metadata);
-    let hash = match known_hash(profile, &path, &metadata).map_err(|why| why.to_string())? {
+    let hash = match recorded_hash(profile, &path, &metadata).map_err(|why| why.to_string())? {
         Some(known) => known,
         None => hash_file(&file, &mut search, progress).map_err(|why| why.to_string())?,
     };

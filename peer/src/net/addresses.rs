@@ -2,38 +2,38 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | addresses announced | [`ADDRESSES_PER_USER`] | the likeliest are |
+//! | addresses announced | [`MAX_ADDRESSES_PER_USER`] | the likeliest are |
 //! | interfaces on which a link-local address without one is tried | `SCOPES` | the likeliest are |
 //! | addresses of one peer that are dialled | `DIALLED` | the likeliest are |
-//! | ports that are dialled | [`FIRST_USER_PORT`] and above: those below belong to services of other kinds | not dialled |
+//! | ports that are dialled | [`MIN_PEER_PORT`] and above: those below belong to services of other kinds | not dialled |
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use shared::limits::{ADDRESSES_PER_USER, FIRST_USER_PORT};
+use shared::limits::{MAX_ADDRESSES_PER_USER, MIN_PEER_PORT};
 
 use crate::sys::{InterfaceKind, LocalAddress, link_local_interfaces};
 
 /// Interfaces on which a link-local address is tried when nothing says which of them is meant.
 const SCOPES: usize = 4;
 /// Addresses of one peer that are dialled.
-const DIALLED: usize = 16;
+const MAX_DIALED: usize = 16;
 
 /// The addresses to announce for `port`: that of the route to the tracker first, then those of network cards, of tunnels,
 /// and of bridges that lead to nobody but this machine's own containers.
 ///
 /// Of each interface the lasting addresses come first, families in turn. A link-local address is of use to nobody who can
 /// have another one of the same interface, and that of an inner bridge to nobody at all.
-pub fn announced(local: &[LocalAddress], route: IpAddr, port: u16) -> Vec<SocketAddr> {
+pub fn announced_addresses(local: &[LocalAddress], route: IpAddr, port: u16) -> Vec<SocketAddr> {
     let is_announced = |one: &&LocalAddress| {
         let has_better = || {
             let is_better = |other: &LocalAddress| other.index == one.index && !is_link_local(other.ip);
-            one.kind == InterfaceKind::Inner || local.iter().any(is_better)
+            one.kind == InterfaceKind::Internal || local.iter().any(is_better)
         };
         one.kind != InterfaceKind::Loopback && !one.ip.is_loopback() && !(is_link_local(one.ip) && has_better())
     };
     let mut all: Vec<&LocalAddress> = local.iter().filter(is_announced).collect();
-    all.sort_by_key(|one| !one.is_lasting);
+    all.sort_by_key(|one| !one.is_permanent);
     let mut ranked: Vec<_> = Vec::with_capacity(all.len());
     for (position, one) in all.iter().enumerate() {
         let same = |other: &&&LocalAddress| other.index == one.index && other.ip.is_ipv4() == one.ip.is_ipv4();
@@ -49,22 +49,24 @@ pub fn announced(local: &[LocalAddress], route: IpAddr, port: u16) -> Vec<Socket
             addresses.push(address);
         }
     }
-    addresses.truncate(ADDRESSES_PER_USER);
+    addresses.truncate(MAX_ADDRESSES_PER_USER);
     addresses
 }
 
 /// Returns those of this machine's addresses by which others reach it, in no order: inner bridges come and go with every
 /// container, and the order is no more than a hint, so that neither is worth a word to others.
-pub fn outer(announced: &[SocketAddr], local: &[LocalAddress]) -> BTreeSet<SocketAddr> {
-    let is_inner = |ip: IpAddr| local.iter().any(|one| one.kind == InterfaceKind::Inner && one.ip == ip);
+pub fn reachable_addresses(announced: &[SocketAddr], local: &[LocalAddress]) -> BTreeSet<SocketAddr> {
+    let is_inner = |ip: IpAddr| local.iter().any(|one| one.kind == InterfaceKind::Internal && one.ip == ip);
     announced.iter().copied().filter(|address| !is_inner(address.ip())).collect()
 }
 
 /// Returns the ways by which this machine reaches others: its interfaces with a carrier, and their addresses. What was
 /// sent by one that is gone, or before one came, may be answered by nobody.
-pub fn ways_out(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
+pub fn outbound_interfaces(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
     let is_way = |one: &&LocalAddress| {
-        one.is_running && !matches!(one.kind, InterfaceKind::Inner | InterfaceKind::Loopback) && !one.ip.is_loopback()
+        one.is_running
+            && !matches!(one.kind, InterfaceKind::Internal | InterfaceKind::Loopback)
+            && !one.ip.is_loopback()
     };
     local.iter().filter(is_way).map(|one| (one.index, one.ip)).collect()
 }
@@ -75,8 +77,8 @@ pub fn ways_out(local: &[LocalAddress]) -> BTreeSet<(u32, IpAddr)> {
 ///
 /// A link-local address is dialled on the interface of `near`, this end of the connection to whoever named it, and where
 /// that says nothing on each that has such addresses.
-pub fn dialled(addresses: &[SocketAddr], local: &[LocalAddress], near: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let scopes = scopes(local, near);
+pub fn dial_order(addresses: &[SocketAddr], local: &[LocalAddress], local_end: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let scopes = link_local_scopes(local, local_end);
     let mut all: Vec<SocketAddr> = Vec::new();
     let mut push = |address: SocketAddr| {
         if !all.contains(&address) {
@@ -84,9 +86,9 @@ pub fn dialled(addresses: &[SocketAddr], local: &[LocalAddress], near: Option<So
         }
     };
     let observed = addresses.first().copied();
-    let dialable = addresses.iter().copied().filter(|address| address.port() >= FIRST_USER_PORT);
+    let dialable = addresses.iter().copied().filter(|address| address.port() >= MIN_PEER_PORT);
     let (last, first): (Vec<SocketAddr>, Vec<SocketAddr>) =
-        dialable.partition(|address| Some(*address) != observed && leads_here(address.ip(), local));
+        dialable.partition(|address| Some(*address) != observed && is_own_address(address.ip(), local));
     for address in first.into_iter().chain(last) {
         match address {
             SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
@@ -95,7 +97,7 @@ pub fn dialled(addresses: &[SocketAddr], local: &[LocalAddress], near: Option<So
             _ => push(address),
         }
     }
-    all.truncate(DIALLED);
+    all.truncate(MAX_DIALED);
     all
 }
 
@@ -104,13 +106,13 @@ pub const fn without_scope(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn leads_here(ip: IpAddr, local: &[LocalAddress]) -> bool {
+fn is_own_address(ip: IpAddr, local: &[LocalAddress]) -> bool {
     ip.is_loopback()
-        || local.iter().any(|one| one.ip == ip || (one.kind == InterfaceKind::Inner && one.has_in_network(ip)))
+        || local.iter().any(|one| one.ip == ip || (one.kind == InterfaceKind::Internal && one.has_in_network(ip)))
 }
 
-fn scopes(local: &[LocalAddress], near: Option<SocketAddr>) -> Vec<u32> {
-    let of_interface = match near {
+fn link_local_scopes(local: &[LocalAddress], local_end: Option<SocketAddr>) -> Vec<u32> {
+    let of_interface = match local_end {
         Some(SocketAddr::V6(v6)) if v6.scope_id() != 0 => Some(v6.scope_id()),
         Some(near) => local
             .iter()
@@ -142,15 +144,23 @@ mod tests {
     fn local(ip: &str, index: u32, kind: InterfaceKind) -> LocalAddress {
         let (ip, prefix) = ip.split_once('/').unwrap_or((ip, "64"));
         let (ip, prefix) = (ip.parse().unwrap(), prefix.parse().unwrap());
-        LocalAddress { ip, prefix, interface: format!("if{index}"), index, kind, is_lasting: true, is_running: true }
+        LocalAddress {
+            ip,
+            prefix_len: prefix,
+            interface: format!("if{index}"),
+            index,
+            kind,
+            is_permanent: true,
+            is_running: true,
+        }
     }
 
     fn machine() -> Vec<LocalAddress> {
         vec![
             local("127.0.0.1/8", 1, InterfaceKind::Loopback),
             local("::1/128", 1, InterfaceKind::Loopback),
-            local("172.17.0.1/16", 3, InterfaceKind::Inner),
-            local("192.168.122.1/24", 4, InterfaceKind::Inner),
+            local("172.17.0.1/16", 3, InterfaceKind::Internal),
+            local("192.168.122.1/24", 4, InterfaceKind::Internal),
             local("10.8.0.2/24", 5, InterfaceKind::Tunnel),
             local("10.0.0.7/24", 2, InterfaceKind::Ordinary),
             local("fe80::7", 2, InterfaceKind::Ordinary),
@@ -169,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_likeliest_are_announced_first() {
-        let announced = announced(&machine(), "192.168.1.7".parse().unwrap(), 9);
+        let announced = announced_addresses(&machine(), "192.168.1.7".parse().unwrap(), 9);
         let expected = ["192.168.1.7:9", "10.0.0.7:9", "[fd00::7]:9", "10.8.0.2:9", "172.17.0.1:9", "192.168.122.1:9"];
         assert_eq!(texts(&announced), expected);
     }
@@ -177,20 +187,20 @@ mod tests {
     #[test]
     fn containers_that_come_and_go_change_no_address() {
         let (before, route) = (machine(), "10.0.0.7".parse().unwrap());
-        let announce = |local: &[LocalAddress]| outer(&announced(local, route, 9), local);
+        let announce = |local: &[LocalAddress]| reachable_addresses(&announced_addresses(local, route, 9), local);
         // A container's end of its cable, and the order in which the system tells of everything.
         let mut now = machine();
-        now.push(local("fe80::42", 9, InterfaceKind::Inner));
+        now.push(local("fe80::42", 9, InterfaceKind::Internal));
         now.rotate_left(4);
         assert_eq!(announce(&before), announce(&now));
-        assert_eq!(ways_out(&before), ways_out(&now));
-        assert!(!announced(&now, route, 9).iter().any(|address| address.to_string() == "[fe80::42]:9"));
+        assert_eq!(outbound_interfaces(&before), outbound_interfaces(&now));
+        assert!(!announced_addresses(&now, route, 9).iter().any(|address| address.to_string() == "[fe80::42]:9"));
         now.retain(|one| one.index != 3);
-        now.push(local("172.18.0.1/16", 10, InterfaceKind::Inner));
+        now.push(local("172.18.0.1/16", 10, InterfaceKind::Internal));
         assert_eq!(announce(&before), announce(&now));
         now.push(local("192.168.7.7/24", 11, InterfaceKind::Ordinary));
         assert_ne!(announce(&before), announce(&now));
-        assert_ne!(ways_out(&before), ways_out(&now));
+        assert_ne!(outbound_interfaces(&before), outbound_interfaces(&now));
     }
 
     #[test]
@@ -198,17 +208,17 @@ mod tests {
         let with = machine();
         let mut without = machine();
         without.iter_mut().filter(|one| one.index == 2).for_each(|one| one.is_running = false);
-        assert_ne!(ways_out(&with), ways_out(&without));
+        assert_ne!(outbound_interfaces(&with), outbound_interfaces(&without));
     }
 
     #[test]
     fn twelve_addresses_of_one_card_do_not_crowd_out_another_card() {
         let mut all: Vec<LocalAddress> =
             (1..=12).map(|n| local(&format!("fd00::{n}"), 2, InterfaceKind::Ordinary)).collect();
-        all[0].is_lasting = false;
+        all[0].is_permanent = false;
         all.extend(machine());
-        let announced = texts(&announced(&all, "fd00::5".parse().unwrap(), 9));
-        assert_eq!(announced.len(), ADDRESSES_PER_USER);
+        let announced = texts(&announced_addresses(&all, "fd00::5".parse().unwrap(), 9));
+        assert_eq!(announced.len(), MAX_ADDRESSES_PER_USER);
         assert_eq!(announced[..4], ["[fd00::5]:9", "10.0.0.7:9", "192.168.1.7:9", "[fd00::2]:9"]);
         assert!(!announced.contains(&"[fd00::1]:9".to_owned()), "one that goes soon: {announced:?}");
     }
@@ -216,9 +226,9 @@ mod tests {
     #[test]
     fn a_link_local_address_is_announced_where_there_is_no_other() {
         let alone = [local("fe80::7", 2, InterfaceKind::Ordinary), local("127.0.0.1/8", 1, InterfaceKind::Loopback)];
-        assert_eq!(texts(&announced(&alone, "127.0.0.1".parse().unwrap(), 9)), ["[fe80::7]:9"]);
+        assert_eq!(texts(&announced_addresses(&alone, "127.0.0.1".parse().unwrap(), 9)), ["[fe80::7]:9"]);
         let v4 = [local("169.254.3.4/16", 2, InterfaceKind::Ordinary)];
-        assert_eq!(texts(&announced(&v4, "127.0.0.1".parse().unwrap(), 9)), ["169.254.3.4:9"]);
+        assert_eq!(texts(&announced_addresses(&v4, "127.0.0.1".parse().unwrap(), 9)), ["169.254.3.4:9"]);
     }
 
     #[test]
@@ -232,16 +242,16 @@ mod tests {
             "10.0.0.9:4000",
         ]);
         let order = ["10.0.0.9:4000", "[fd00::9]:4000", "172.17.0.1:4000", "10.0.0.7:4000", "172.17.0.5:4000"];
-        assert_eq!(texts(&dialled(&theirs, &machine(), None)), order);
+        assert_eq!(texts(&dial_order(&theirs, &machine(), None)), order);
         // Somebody on this machine.
         let here = parsed(&["10.0.0.7:4000", "172.17.0.1:4000"]);
-        assert_eq!(dialled(&here, &machine(), None), here);
+        assert_eq!(dial_order(&here, &machine(), None), here);
     }
 
     #[test]
     fn ports_of_services_are_not_dialled() {
         let theirs = parsed(&["10.0.0.9:53", "10.0.0.9:1023", "10.0.0.9:1024"]);
-        assert_eq!(texts(&dialled(&theirs, &machine(), None)), ["10.0.0.9:1024"]);
+        assert_eq!(texts(&dial_order(&theirs, &machine(), None)), ["10.0.0.9:1024"]);
     }
 
     #[test]
@@ -249,18 +259,18 @@ mod tests {
         let two = [
             local("fe80::7", 2, InterfaceKind::Ordinary),
             local("10.0.0.7/24", 2, InterfaceKind::Ordinary),
-            local("fe80::7", 3, InterfaceKind::Inner),
+            local("fe80::7", 3, InterfaceKind::Internal),
             local("fe80::7", 4, InterfaceKind::Ordinary),
             local("127.0.0.1/8", 1, InterfaceKind::Loopback),
         ];
         let theirs = parsed(&["[fe80::9]:4000"]);
         let near = |text: &str| Some(text.parse().unwrap());
-        assert_eq!(texts(&dialled(&theirs, &two, near("[fe80::7%4]:8000"))), ["[fe80::9%4]:4000"]);
-        assert_eq!(texts(&dialled(&theirs, &two, near("10.0.0.7:5"))), ["[fe80::9%2]:4000"]);
+        assert_eq!(texts(&dial_order(&theirs, &two, near("[fe80::7%4]:8000"))), ["[fe80::9%4]:4000"]);
+        assert_eq!(texts(&dial_order(&theirs, &two, near("10.0.0.7:5"))), ["[fe80::9%2]:4000"]);
         let all = ["[fe80::9%2]:4000", "[fe80::9%4]:4000", "[fe80::9%3]:4000"];
-        assert_eq!(texts(&dialled(&theirs, &two, near("127.0.0.1:5"))), all);
-        assert_eq!(texts(&dialled(&theirs, &two, None)), all);
-        assert!(dialled(&theirs, &[], None).is_empty());
+        assert_eq!(texts(&dial_order(&theirs, &two, near("127.0.0.1:5"))), all);
+        assert_eq!(texts(&dial_order(&theirs, &two, None)), all);
+        assert!(dial_order(&theirs, &[], None).is_empty());
     }
 
     proptest! {
@@ -268,10 +278,10 @@ mod tests {
         fn bounded_and_each_once(ips: Vec<IpAddr>, addresses: Vec<SocketAddr>) {
             let mut all: Vec<LocalAddress> = ips.iter().map(|ip| local(&ip.to_string(), 2, InterfaceKind::Ordinary)).collect();
             all.extend(machine());
-            let announced = announced(&all, [10, 0, 0, 7].into(), 9);
-            prop_assert!(announced.len() <= ADDRESSES_PER_USER);
-            let dialled = dialled(&addresses, &all, None);
-            prop_assert!(dialled.len() <= DIALLED);
+            let announced = announced_addresses(&all, [10, 0, 0, 7].into(), 9);
+            prop_assert!(announced.len() <= MAX_ADDRESSES_PER_USER);
+            let dialled = dial_order(&addresses, &all, None);
+            prop_assert!(dialled.len() <= MAX_DIALED);
             for list in [announced, dialled] {
                 let distinct: BTreeSet<_> = list.iter().collect();
                 prop_assert_eq!(distinct.len(), list.len());

@@ -6,7 +6,7 @@
 //! fingerprint of the tracker's certificate.
 //!
 //! Listening goes on while the announced addresses are looked at: whether there is one tracker is decided on all keys
-//! that were heard until the end, and not on those that answer ([`Neighbourhood::is_settled`]).
+//! that were heard until the end, and not on those that answer ([`DiscoveryResult::is_settled`]).
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -17,7 +17,7 @@
 //! | time for all of these connections | 6 s, and again for keys that are heard meanwhile | the rest counts as silent |
 
 mod announcements;
-mod reach;
+mod reachability_probe;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,18 +28,18 @@ use mdns_sd::{Receiver, ServiceDaemon, ServiceEvent};
 use shared::Fingerprint;
 
 use self::announcements::Announcements;
-use self::reach::look_at;
+use self::reachability_probe::probe_candidates;
 
 /// The service's type.
 const SERVICE: &str = "_vizinho._tcp.local.";
 /// How long is listened before anything is looked at; somebody who answers sooner than all others wins nothing by it.
-pub const LISTEN_FOR: Duration = Duration::from_secs(2);
+pub const LISTEN_DURATION: Duration = Duration::from_secs(2);
 /// Between two looks of the listener whether it is to end.
-const LOOK: Duration = Duration::from_millis(50);
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// All that tells of itself on the local network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbourhood {
+pub struct DiscoveryResult {
     /// Each key once, those that answer before the silent ones, ordered by address.
     pub trackers: Vec<AnnouncedTracker>,
     /// Whether there may be more than is listed.
@@ -77,34 +77,35 @@ pub enum Reachability {
 #[error("the local network can't be listened to: {0}")]
 pub struct DiscoveryError(String);
 
-/// Listens for [`LISTEN_FOR`], and on while it looks who is there. Where one key is `wanted`, that one is heard whatever
+/// Listens for [`LISTEN_DURATION`], and on while it looks who is there. Where one key is `wanted`, that one is heard whatever
 /// else is announced, and nobody else is looked at.
 ///
 /// # Errors
 /// [`DiscoveryError`].
-pub async fn neighbourhood(wanted: Option<Fingerprint>) -> Result<Neighbourhood, DiscoveryError> {
-    let listener = AnnouncementListener::begin(wanted)?;
-    tokio::time::sleep(LISTEN_FOR).await;
-    let first = listener.heard().candidates();
-    let mut trackers = look_at(&first).await;
+pub async fn discover_trackers(expected_key: Option<Fingerprint>) -> Result<DiscoveryResult, DiscoveryError> {
+    let listener = AnnouncementListener::start(expected_key)?;
+    tokio::time::sleep(LISTEN_DURATION).await;
+    let first = listener.announcements().candidates();
+    let mut trackers = probe_candidates(&first).await;
     // Who came meanwhile is looked at as well, once: the list is for somebody to choose from.
-    let late = listener.heard().candidates_beside(&first);
-    trackers.extend(look_at(&late).await);
-    let heard = listener.end().await;
+    let late_candidates = listener.announcements().new_candidates(&first);
+    trackers.extend(probe_candidates(&late_candidates).await);
+    let announcements = listener.finish().await;
     trackers.sort_by_key(|tracker| (tracker.reachability, tracker.address, tracker.fingerprint));
-    let is_settled = late.is_empty() && heard.candidates().len() == first.len() && !heard.has_changed();
-    Ok(Neighbourhood { trackers, is_cut_off: heard.is_cut_off(), is_settled })
+    let is_settled =
+        late_candidates.is_empty() && announcements.candidates().len() == first.len() && !announcements.has_changed();
+    Ok(DiscoveryResult { trackers, is_cut_off: announcements.is_cut_off(), is_settled })
 }
 
 /// A thread that takes note of announcements until it is told to end.
 struct AnnouncementListener {
-    heard: Arc<Mutex<Announcements>>,
-    is_over: Arc<AtomicBool>,
+    announcements: Arc<Mutex<Announcements>>,
+    stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl AnnouncementListener {
-    fn begin(wanted: Option<Fingerprint>) -> Result<Self, DiscoveryError> {
+    fn start(expected_key: Option<Fingerprint>) -> Result<Self, DiscoveryError> {
         // The library counts milliseconds since 1970, and panics where there are none.
         if SystemTime::now() < UNIX_EPOCH {
             return Err(DiscoveryError("this machine's clock is before 1970".to_owned()));
@@ -112,44 +113,44 @@ impl AnnouncementListener {
         let failed = |why: mdns_sd::Error| DiscoveryError(why.to_string());
         let daemon = ServiceDaemon::new().map_err(failed)?;
         let events = daemon.browse(SERVICE).map_err(failed)?;
-        let heard = Arc::new(Mutex::new(Announcements::new(wanted)));
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (noted, ends) = (Arc::clone(&heard), Arc::clone(&is_over));
+        let announcements = Arc::new(Mutex::new(Announcements::new(expected_key)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (noted, ends) = (Arc::clone(&announcements), Arc::clone(&stop));
         let listen = move || {
-            take_note(&events, &noted, &ends);
+            record_announcements(&events, &noted, &ends);
             // It ends by itself when nobody holds it any more; asked, it does so now.
             let _ = daemon.shutdown();
         };
         let thread = std::thread::Builder::new().name("mdns".to_owned()).spawn(listen);
         let thread = thread.map_err(|why| DiscoveryError(why.to_string()))?;
-        Ok(Self { heard, is_over, thread: Some(thread) })
+        Ok(Self { announcements, stop, thread: Some(thread) })
     }
 
-    fn heard(&self) -> MutexGuard<'_, Announcements> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn announcements(&self) -> MutexGuard<'_, Announcements> {
+        self.announcements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn end(mut self) -> Announcements {
-        self.is_over.store(true, Ordering::Relaxed);
+    async fn finish(mut self) -> Announcements {
+        self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take();
         // What it leaves is complete as soon as it ended; a panic of it is that of its library.
         let _ = tokio::task::spawn_blocking(move || thread.map(std::thread::JoinHandle::join)).await;
-        self.heard().clone()
+        self.announcements().clone()
     }
 }
 
 impl Drop for AnnouncementListener {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-fn take_note(events: &Receiver<ServiceEvent>, heard: &Mutex<Announcements>, is_over: &AtomicBool) {
-    while !is_over.load(Ordering::Relaxed) {
-        match events.recv_timeout(LOOK) {
-            Ok(event) => heard.lock().unwrap_or_else(PoisonError::into_inner).note(event),
+fn record_announcements(events: &Receiver<ServiceEvent>, announcements: &Mutex<Announcements>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match events.recv_timeout(STOP_POLL_INTERVAL) {
+            Ok(event) => announcements.lock().unwrap_or_else(PoisonError::into_inner).record(event),
             // Nothing within that time, or nothing any more: the pause keeps the latter from spinning.
-            Err(_) if events.is_disconnected() => std::thread::sleep(LOOK),
+            Err(_) if events.is_disconnected() => std::thread::sleep(STOP_POLL_INTERVAL),
             Err(_) => {}
         }
     }

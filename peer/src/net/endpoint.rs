@@ -19,14 +19,14 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::LinkError;
-use super::handshake_places::{HandshakePlace, HandshakePlaces};
-use super::socket::{BatchingRuntime, BatchingSocket};
-use super::unanswered::Unanswered;
+use super::amplification_limit::AmplificationLimiter;
+use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
+use super::udp_batching::{BatchingRuntime, BatchingSocket};
 use crate::sys;
 
 /// Streams that the other side may have open at once, and before it is identified.
 const MAX_STREAMS: u32 = 32;
-const STREAMS_OF_STRANGER: u32 = 1;
+const STRANGER_STREAMS: u32 = 1;
 /// What one bulk stream may have in flight towards us.
 const STREAM_WINDOW: u32 = 3 << 20;
 /// Less than this starves a stream even on a slow network.
@@ -36,7 +36,7 @@ const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 const LINK_WINDOW: u32 = 24 << 20;
 /// What a link may have in flight, in either direction, while it makes room for others: the queue on a path of 100 Mbit/s
 /// is then 5 ms long, and a path of 1 Gbit/s is still full.
-const SMALL_WINDOW: u32 = 64 * 1024;
+const THROTTLED_WINDOW: u32 = 64 * 1024;
 /// What the other side of a node's link may have in flight towards us, on a stream and on the link: questions and messages,
 /// never bulk.
 const NODE_STREAM_WINDOW: u32 = 64 * 1024;
@@ -50,15 +50,15 @@ const SEND_WINDOW: u64 = 8 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Below this a fast sender overruns the socket.
 const RECEIVE_BUFFER_HINT: usize = 1 << 20;
-const IDLE: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
-const KEEP_ALIVE_DIALLING: Duration = Duration::from_secs(1);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const DIALER_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_UDP_PAYLOAD: u16 = 65_527;
 /// Packets on loopback: two of these are one segmented send of 64 kB.
 const LOOPBACK_MTU: u16 = 32_000;
 const INITIAL_WINDOW: u64 = 256 * 1024;
 /// Callers that are turned away and hear why, at once.
-const FAREWELLS: usize = 64;
+const MAX_REJECTIONS: usize = 64;
 /// First packets that wait to be looked at, and bytes behind each of them and behind all.
 const MAX_INCOMING: usize = 1024;
 const INCOMING_BYTES: u64 = 16 * 1024;
@@ -72,20 +72,20 @@ pub struct Endpoint {
     server: Option<Arc<QuicServerConfig>>,
     stream_window: u32,
     /// New links have little under way.
-    makes_room: Arc<AtomicBool>,
-    places: HandshakePlaces,
-    farewells: Arc<Semaphore>,
-    unanswered: Arc<Unanswered>,
+    is_bulk_throttled: Arc<AtomicBool>,
+    handshake_slots: HandshakeSlots,
+    rejection_permits: Arc<Semaphore>,
+    amplification_limiter: Arc<AmplificationLimiter>,
 }
 
 /// A call that came in; its handshake is under way.
 #[derive(Debug)]
-pub struct Call {
+pub struct IncomingCall {
     pub(super) connecting: quinn::Connecting,
-    pub(super) place: HandshakePlace,
+    pub(super) slot: HandshakeSlot,
     /// When its first packet was looked at.
     pub(super) begun: Instant,
-    pub(super) farewells: Arc<Semaphore>,
+    pub(super) rejection_permits: Arc<Semaphore>,
 }
 
 impl Endpoint {
@@ -94,9 +94,9 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`LinkError::Local`] when there is no socket to be had.
-    pub fn dialling(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
-        let unanswered = Arc::default();
-        let inner = bind(0, EndpointConfig::default(), None, &unanswered)?;
+    pub fn client(identity: &Arc<Identity>, limit: Option<u64>) -> Result<Self, LinkError> {
+        let amplification_limiter = Arc::default();
+        let inner = bind_endpoint(0, EndpointConfig::default(), None, &amplification_limiter)?;
         let fitting = |limit| u32::try_from(limit / 20).unwrap_or(u32::MAX).clamp(MIN_STREAM_WINDOW, STREAM_WINDOW);
         let stream_window = limit.map_or(STREAM_WINDOW, fitting);
         Ok(Self {
@@ -104,10 +104,10 @@ impl Endpoint {
             identity: identity.clone(),
             server: None,
             stream_window,
-            makes_room: Arc::default(),
-            places: HandshakePlaces::default(),
-            farewells: Arc::new(Semaphore::new(FAREWELLS)),
-            unanswered,
+            is_bulk_throttled: Arc::default(),
+            handshake_slots: HandshakeSlots::default(),
+            rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
+            amplification_limiter,
         })
     }
 
@@ -118,8 +118,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`LinkError::Local`] when the port is taken or there is no socket to be had.
-    pub fn accepting(identity: &Arc<Identity>, port: u16) -> Result<Self, LinkError> {
-        let crypto = QuicServerConfig::try_from(certs::peer_server(identity)?);
+    pub fn server(identity: &Arc<Identity>, port: u16) -> Result<Self, LinkError> {
+        let crypto = QuicServerConfig::try_from(certs::peer_server_config(identity)?);
         let crypto = Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?);
         let reset_key = identity.derive_secret("vizinho 2026 stateless reset key v1");
         let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
@@ -127,17 +127,17 @@ impl Endpoint {
         let [a, b, c, d, e, f, g, h, ..] = identity.derive_secret("vizinho 2026 connection id key v1");
         let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-        let unanswered = Arc::default();
-        let inner = bind(port, config, Some(server_config(&crypto, None)), &unanswered)?;
+        let amplification_limiter = Arc::default();
+        let inner = bind_endpoint(port, config, Some(server_config(&crypto, None)), &amplification_limiter)?;
         Ok(Self {
             inner,
             identity: identity.clone(),
             server: Some(crypto),
             stream_window: STREAM_WINDOW,
-            makes_room: Arc::default(),
-            places: HandshakePlaces::default(),
-            farewells: Arc::new(Semaphore::new(FAREWELLS)),
-            unanswered,
+            is_bulk_throttled: Arc::default(),
+            handshake_slots: HandshakeSlots::default(),
+            rejection_permits: Arc::new(Semaphore::new(MAX_REJECTIONS)),
+            amplification_limiter,
         })
     }
 
@@ -165,41 +165,41 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError`] when it can't even be started.
     pub fn connect(&self, address: SocketAddr, pin: &Arc<ServerPin>) -> Result<quinn::Connecting, LinkError> {
-        let crypto = QuicClientConfig::try_from(certs::peer_client(&self.identity, pin)?);
+        let crypto = QuicClientConfig::try_from(certs::peer_client_config(&self.identity, pin)?);
         let mut config = ClientConfig::new(Arc::new(crypto.map_err(|why| LinkError::Local(why.to_string()))?));
         let mut transport = transport(Some(address));
         if self.server.is_some() {
             transport.stream_receive_window(NODE_STREAM_WINDOW.into()).receive_window(NODE_LINK_WINDOW.into());
         } else {
             transport.stream_receive_window(self.stream_window.into());
-            transport.receive_window(link_window(self.makes_room.load(Ordering::Relaxed)).into());
+            transport.receive_window(link_window(self.is_bulk_throttled.load(Ordering::Relaxed)).into());
             // Nobody here would ever read what the other side opens.
             transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
             // The dialler's packets tell the other side that our address changed: the sooner the better.
-            transport.keep_alive_interval(Some(KEEP_ALIVE_DIALLING));
+            transport.keep_alive_interval(Some(DIALER_KEEP_ALIVE_INTERVAL));
         }
         config.transport_config(Arc::new(transport));
-        if !self.unanswered.dial(address, std::time::Instant::now()) {
+        if !self.amplification_limiter.note_dial(address, std::time::Instant::now()) {
             return Err(LinkError::Local("too many addresses are being dialled at once".to_owned()));
         }
         self.inner
-            .connect_with(config, address, &certs::server_name().to_str())
+            .connect_with(config, address, &certs::placeholder_server_name().to_str())
             .map_err(|why| LinkError::Local(why.to_string()))
     }
 
-    /// From now on, new links are made as by [`super::link::Link::make_room`].
-    pub fn make_room(&self, room: bool) {
-        self.makes_room.store(room, Ordering::Relaxed);
+    /// From now on, new links are made as by [`super::link::Link::throttle_bulk`].
+    pub fn throttle_bulk(&self, is_throttled: bool) {
+        self.is_bulk_throttled.store(is_throttled, Ordering::Relaxed);
     }
 
     /// The next incoming handshake; `None` when the endpoint was closed.
     ///
     /// Under load callers must first prove that they are where they say they are.
-    pub async fn accept(&self) -> Option<Call> {
+    pub async fn accept(&self) -> Option<IncomingCall> {
         let server = self.server.as_ref()?;
         loop {
             let incoming = self.inner.accept().await?;
-            if self.places.are_many() && incoming.may_retry() {
+            if self.handshake_slots.is_retry_needed() && incoming.may_retry() {
                 // Fails only for one that was validated, which may_retry excludes.
                 let _ = incoming.retry();
                 continue;
@@ -207,8 +207,9 @@ impl Endpoint {
             let (from, begun) = (incoming.remote_address(), Instant::now());
             match incoming.accept_with(Arc::new(server_config(server, Some(from)))) {
                 Ok(connecting) => {
-                    let (place, farewells) = (self.places.enter(from.ip()), self.farewells.clone());
-                    return Some(Call { connecting, place, begun, farewells });
+                    let (slot, rejection_permits) =
+                        (self.handshake_slots.acquire(from.ip()), self.rejection_permits.clone());
+                    return Some(IncomingCall { connecting, slot, begun, rejection_permits });
                 }
                 Err(why) => tracing::debug!("an incoming handshake failed at once: {why}"),
             }
@@ -216,7 +217,7 @@ impl Endpoint {
     }
 
     /// Closes all links with `code` and takes no more.
-    pub fn close(&self, code: shared::peer::Code) {
+    pub fn close(&self, code: shared::peer::PeerErrorCode) {
         self.inner.close(VarInt::from_u32(code.into()), b"");
     }
 
@@ -232,28 +233,28 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-pub(super) const fn link_window(makes_room: bool) -> u32 {
-    if makes_room { SMALL_WINDOW } else { LINK_WINDOW }
+pub(super) const fn link_window(is_throttled: bool) -> u32 {
+    if is_throttled { THROTTLED_WINDOW } else { LINK_WINDOW }
 }
 
 /// Lets a caller that was identified do what the other side of a link may; less where there are very many links.
-pub(super) fn open_up(connection: &quinn::Connection, is_crowded: bool) {
+pub(super) fn raise_caller_limits(connection: &quinn::Connection, is_crowded: bool) {
     let window = if is_crowded { CROWDED_LINK_WINDOW } else { NODE_LINK_WINDOW };
     connection.set_receive_window(window.into());
     connection.set_max_concurrent_bi_streams(MAX_STREAMS.into());
 }
 
-pub(super) const fn send_window(makes_room: bool) -> u64 {
-    if makes_room { SMALL_WINDOW as u64 } else { SEND_WINDOW }
+pub(super) const fn send_window(is_throttled: bool) -> u64 {
+    if is_throttled { THROTTLED_WINDOW as u64 } else { SEND_WINDOW }
 }
 
-fn bind(
+fn bind_endpoint(
     port: u16,
     config: EndpointConfig,
     server: Option<ServerConfig>,
-    unanswered: &Arc<Unanswered>,
+    amplification_limiter: &Arc<AmplificationLimiter>,
 ) -> Result<quinn::Endpoint, LinkError> {
-    let socket = bind_dual_stack(port).or_else(|_| bind_one(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
+    let socket = bind_dual_stack(port).or_else(|_| bind_socket(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()));
     let socket = socket.map_err(|why| LinkError::Local(format!("can't open UDP port {port}: {why}")))?;
     // Send buffers stay at their default: large ones make chat wait behind bulk data in the kernel.
     if let Err(why) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
@@ -268,16 +269,17 @@ fn bind(
     }
     let mut config = config;
     config.max_udp_payload_size(MAX_UDP_PAYLOAD).map_err(|why| LinkError::Local(why.to_string()))?;
-    let socket = Arc::new(BatchingSocket::new(TokioRuntime.wrap_udp_socket(socket.into())?, unanswered.clone()));
+    let socket =
+        Arc::new(BatchingSocket::new(TokioRuntime.wrap_udp_socket(socket.into())?, amplification_limiter.clone()));
     let runtime = Arc::new(BatchingRuntime { inner: TokioRuntime, socket: socket.clone() });
     Ok(quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?)
 }
 
 fn bind_dual_stack(port: u16) -> std::io::Result<Socket> {
-    bind_one(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
+    bind_socket(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
 }
 
-fn bind_one(domain: Domain, address: SocketAddr) -> std::io::Result<Socket> {
+fn bind_socket(domain: Domain, address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(false)?;
@@ -292,7 +294,7 @@ fn server_config(crypto: &Arc<QuicServerConfig>, remote: Option<SocketAddr>) -> 
     config.incoming_buffer_size(INCOMING_BYTES).incoming_buffer_size_total(ALL_INCOMING_BYTES);
     let mut transport = transport(remote);
     transport.stream_receive_window(NODE_STREAM_WINDOW.into()).receive_window(STRANGER_WINDOW.into());
-    transport.max_concurrent_bidi_streams(STREAMS_OF_STRANGER.into());
+    transport.max_concurrent_bidi_streams(STRANGER_STREAMS.into());
     config.transport_config(Arc::new(transport));
     config
 }
@@ -307,17 +309,17 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
         .receive_window(LINK_WINDOW.into())
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
-        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
-        .keep_alive_interval(Some(KEEP_ALIVE));
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
+        .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL));
     let mut cubic = quinn::congestion::CubicConfig::default();
     cubic.initial_window(INITIAL_WINDOW);
     config.congestion_controller_factory(Arc::new(cubic));
-    match remote.map(|remote| path(remote.ip())) {
-        Some(Path::Loopback) => {
+    match remote.map(|remote| path_kind(remote.ip())) {
+        Some(PathKind::Loopback) => {
             // Nothing to discover: the kernel takes any size.
             config.initial_mtu(LOOPBACK_MTU).mtu_discovery_config(None);
         }
-        Some(Path::Network { udp_payload }) => {
+        Some(PathKind::Network { udp_payload }) => {
             let mut discovery = MtuDiscoveryConfig::default();
             discovery.upper_bound(udp_payload);
             config.mtu_discovery_config(Some(discovery));
@@ -327,12 +329,12 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
     config
 }
 
-enum Path {
+enum PathKind {
     Loopback,
     Network { udp_payload: u16 },
 }
 
-fn path(ip: IpAddr) -> Path {
+fn path_kind(ip: IpAddr) -> PathKind {
     const IPV4_AND_UDP: u32 = 28;
     const IPV6_AND_UDP: u32 = 48;
     const ETHERNET: u32 = 1500;
@@ -340,8 +342,8 @@ fn path(ip: IpAddr) -> Path {
     let mtu = sys::route_mtu(ip).unwrap_or(ETHERNET);
     // A machine's own LAN address is routed over its loopback, with that one's MTU.
     if ip.is_loopback() || mtu > 32_768 {
-        return Path::Loopback;
+        return PathKind::Loopback;
     }
     let headers = if ip.is_ipv4() { IPV4_AND_UDP } else { IPV6_AND_UDP };
-    Path::Network { udp_payload: u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX).max(1200) }
+    PathKind::Network { udp_payload: u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX).max(1200) }
 }

@@ -18,15 +18,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::VarInt;
 use serde::de::DeserializeOwned;
-use shared::frame::{Decoder, FrameError};
-use shared::peer::Code;
+use shared::frame::{FrameDecoder, FrameError};
+use shared::peer::PeerErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::StreamError;
 
 /// How long a frame may take that has begun.
-const FRAME_TIME: Duration = Duration::from_secs(10);
+const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that each stream may hold: more than almost every request has.
 const SMALL_BYTES: usize = 1024;
 /// Bytes of frames that are dealt with together.
@@ -36,7 +36,7 @@ const LONG_FRAMES_PER_USER: usize = 2;
 
 /// What the frames of one user may hold in memory, over all streams and links. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct FrameAllowance {
+pub struct FrameQuota {
     batches: Arc<Semaphore>,
     long: Arc<Semaphore>,
 }
@@ -45,32 +45,32 @@ pub struct FrameAllowance {
 #[derive(Debug)]
 pub struct FrameReceiver {
     stream: quinn::RecvStream,
-    decoder: Decoder,
-    allowance: FrameAllowance,
-    room: Room,
+    decoder: FrameDecoder,
+    quota: FrameQuota,
+    memory: FrameMemory,
     /// Bytes of the frames that were taken since the last wait.
-    taken: usize,
+    bytes_decoded: usize,
     is_first: bool,
 }
 
 /// How much a stream may hold now.
 #[derive(Debug)]
-enum Room {
+enum FrameMemory {
     Small,
     Batch(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit),
     /// The frame that has begun, and nothing behind it.
     Long(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit),
 }
 
-impl FrameAllowance {
+impl FrameQuota {
     /// The allowance of one user.
-    pub fn of_user() -> Self {
+    pub fn for_user() -> Self {
         let permits = |count| Arc::new(Semaphore::new(count));
         Self { batches: permits(BATCHES_PER_USER), long: permits(LONG_FRAMES_PER_USER) }
     }
 
     /// That of somebody who is not identified yet: nothing but short frames.
-    pub(super) fn of_stranger() -> Self {
+    pub(super) fn for_stranger() -> Self {
         let permits = || Arc::new(Semaphore::new(0));
         let none = Self { batches: permits(), long: permits() };
         none.long.close();
@@ -79,8 +79,15 @@ impl FrameAllowance {
 }
 
 impl FrameReceiver {
-    pub(super) fn new(stream: quinn::RecvStream, allowance: FrameAllowance) -> Self {
-        Self { stream, decoder: Decoder::default(), allowance, room: Room::Small, taken: 0, is_first: true }
+    pub(super) fn new(stream: quinn::RecvStream, quota: FrameQuota) -> Self {
+        Self {
+            stream,
+            decoder: FrameDecoder::default(),
+            quota,
+            memory: FrameMemory::Small,
+            bytes_decoded: 0,
+            is_first: true,
+        }
     }
 
     /// The next frame; `None` when the other side ended its direction cleanly. All frames before it were dealt with: their
@@ -88,24 +95,24 @@ impl FrameReceiver {
     ///
     /// # Errors
     /// [`StreamError`], a time-out of a frame that has begun included.
-    pub async fn frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
-        self.give_back();
+    pub async fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+        self.release_memory();
         let mut begun: Option<Instant> = None;
         loop {
-            if let Some(message) = self.take()? {
+            if let Some(message) = self.decode_frame()? {
                 return Ok(Some(message));
             }
-            if self.make_room().await? {
+            if self.reserve_memory().await? {
                 begun = None;
             }
             if self.is_first || !self.decoder.is_empty() {
                 begun = begun.or_else(|| Some(Instant::now()));
             }
-            let read = self.stream.read_chunk(self.room_bytes(), true);
+            let read = self.stream.read_chunk(self.free_bytes(), true);
             let chunk = match begun {
                 Some(begun) => {
-                    let late = |_| StreamError::Timeout(FRAME_TIME);
-                    timeout_at(begun + FRAME_TIME, read).await.map_err(late)??
+                    let late = |_| StreamError::Timeout(FRAME_TIMEOUT);
+                    timeout_at(begun + FRAME_TIMEOUT, read).await.map_err(late)??
                 }
                 None => read.await?,
             };
@@ -120,23 +127,23 @@ impl FrameReceiver {
     /// The next frame if all of it is here already, and may be dealt with together with the one before.
     ///
     /// # Errors
-    /// [`StreamError`] for one that can't be read; [`FrameReceiver::frame`] then says so as well.
-    pub fn frame_here<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    /// [`StreamError`] for one that can't be read; [`FrameReceiver::next_frame`] then says so as well.
+    pub fn buffered_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
-            if let Some(message) = self.take()? {
+            if let Some(message) = self.decode_frame()? {
                 return Ok(Some(message));
             }
-            if matches!(self.room, Room::Small)
-                && let Ok(permit) = self.allowance.batches.clone().try_acquire_owned()
+            if matches!(self.memory, FrameMemory::Small)
+                && let Ok(permit) = self.quota.batches.clone().try_acquire_owned()
             {
-                self.room = Room::Batch(permit);
+                self.memory = FrameMemory::Batch(permit);
             }
-            let room = match self.room {
-                Room::Batch(_) => self.room_bytes(),
+            let room = match self.memory {
+                FrameMemory::Batch(_) => self.free_bytes(),
                 // One more short frame would be one more of which nobody knows.
-                Room::Small | Room::Long(_) => 0,
+                FrameMemory::Small | FrameMemory::Long(_) => 0,
             };
-            match self.read_here(room) {
+            match self.read_buffered(room) {
                 Some(bytes) => self.decoder.extend(&bytes),
                 None => return Ok(None),
             }
@@ -144,61 +151,61 @@ impl FrameReceiver {
     }
 
     /// Tells the other side that no more is wanted.
-    pub fn stop(mut self, code: Code) {
+    pub fn stop(mut self, code: PeerErrorCode) {
         let _ = self.stream.stop(VarInt::from_u32(code.into()));
     }
 
-    fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    fn decode_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         let before = self.decoder.len();
         let message = self.decoder.next_frame()?;
         if message.is_some() {
-            self.taken += before - self.decoder.len();
+            self.bytes_decoded += before - self.decoder.len();
             self.is_first = false;
         }
         Ok(message)
     }
 
-    fn give_back(&mut self) {
-        self.taken = 0;
+    fn release_memory(&mut self) {
+        self.bytes_decoded = 0;
         if self.decoder.len() <= SMALL_BYTES {
-            self.room = Room::Small;
+            self.memory = FrameMemory::Small;
         }
     }
 
     /// Sees to it that the frame that has begun fits; true if that was waited for.
-    async fn make_room(&mut self) -> Result<bool, StreamError> {
+    async fn reserve_memory(&mut self) -> Result<bool, StreamError> {
         let needed = self.decoder.frame_len().unwrap_or(0);
-        let fits = match self.room {
-            Room::Small => needed <= SMALL_BYTES,
-            Room::Batch(_) => needed <= BATCH_BYTES,
-            Room::Long(_) => true,
+        let fits = match self.memory {
+            FrameMemory::Small => needed <= SMALL_BYTES,
+            FrameMemory::Batch(_) => needed <= BATCH_BYTES,
+            FrameMemory::Long(_) => true,
         };
         if fits {
             return Ok(false);
         }
         if needed <= BATCH_BYTES
-            && let Ok(permit) = self.allowance.batches.clone().try_acquire_owned()
+            && let Ok(permit) = self.quota.batches.clone().try_acquire_owned()
         {
-            self.room = Room::Batch(permit);
+            self.memory = FrameMemory::Batch(permit);
             return Ok(false);
         }
-        let permit = self.allowance.long.clone().acquire_owned().await;
+        let permit = self.quota.long.clone().acquire_owned().await;
         // Closed for those who may not have any.
-        self.room = Room::Long(permit.map_err(|_| FrameError::TooLarge(needed))?);
+        self.memory = FrameMemory::Long(permit.map_err(|_| FrameError::TooLarge(needed))?);
         Ok(true)
     }
 
-    fn room_bytes(&self) -> usize {
-        let used = self.taken + self.decoder.len();
-        match self.room {
-            Room::Small => SMALL_BYTES.saturating_sub(used),
-            Room::Batch(_) => BATCH_BYTES.saturating_sub(used),
-            Room::Long(_) => self.decoder.missing(),
+    fn free_bytes(&self) -> usize {
+        let used = self.bytes_decoded + self.decoder.len();
+        match self.memory {
+            FrameMemory::Small => SMALL_BYTES.saturating_sub(used),
+            FrameMemory::Batch(_) => BATCH_BYTES.saturating_sub(used),
+            FrameMemory::Long(_) => self.decoder.bytes_needed(),
         }
     }
 
     /// Up to `max` bytes if some are here.
-    fn read_here(&mut self, max: usize) -> Option<Bytes> {
+    fn read_buffered(&mut self, max: usize) -> Option<Bytes> {
         if max == 0 {
             return None;
         }

@@ -8,36 +8,39 @@ use std::time::Duration;
 use certs::{ServerPin, fingerprint_of_chain};
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
-use shared::limits::AGENT_BYTES;
-use shared::peer::{Answer, Ask, Code, EMPTY_PAGES, GET_NAMES, Hello, OWNER_ONLY, RAW_NAMES, ZEROS};
+use shared::limits::MAX_AGENT_BYTES;
+use shared::peer::{
+    EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest,
+    RAW_NAMES_CAPABILITY, ZEROS_CAPABILITY,
+};
 use shared::{Fingerprint, UserName};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::without_scope;
-use super::endpoint::{Call, Endpoint, link_window, open_up, send_window};
-use super::frame_receiver::{FrameAllowance, FrameReceiver};
-use super::handshake_places::HandshakePlace;
-use super::narrow::{self, NarrowPath};
-use super::race::first_success;
-use super::stream::{Priority, Receiver, Sender, within};
+use super::endpoint::{Endpoint, IncomingCall, link_window, raise_caller_limits, send_window};
+use super::frame_receiver::{FrameQuota, FrameReceiver};
+use super::handshake_slots::HandshakeSlot;
+use super::happy_eyeballs::first_success;
+use super::path_mtu::{self, PathMtuProblem};
+use super::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
 use super::{LinkError, StreamError};
 
 /// For a handshake, and again for hello and welcome; a caller has it once for all of them.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between one address and the next: the first that answers wins (RFC 8305 calls this happy eyeballs).
-const STAGGER: Duration = Duration::from_millis(150);
+const ATTEMPT_DELAY: Duration = Duration::from_millis(150);
 /// For a caller that is turned away to read why.
-const FAREWELL: Duration = Duration::from_secs(1);
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// So long nobody answered when the cause begins to be looked for.
-const LONG: Duration = Duration::from_secs(2);
+const MTU_PROBE_DELAY: Duration = Duration::from_secs(2);
 
 /// One link to one peer. Cheap to clone; all clones are the same connection.
 #[derive(Debug, Clone)]
 pub struct Link {
     connection: quinn::Connection,
-    peer: Arc<Peer>,
-    dialled: bool,
+    peer: Arc<LinkPeer>,
+    is_outbound: bool,
     /// Files come over it.
     takes_bulk: bool,
     activity: Arc<LinkActivity>,
@@ -47,15 +50,15 @@ pub struct Link {
 #[derive(Debug)]
 struct LinkActivity {
     carries_chat: AtomicBool,
-    makes_room: AtomicBool,
+    is_bulk_throttled: AtomicBool,
     /// Of what all links may have under way.
-    send_share: AtomicU64,
+    send_window_limit: AtomicU64,
     /// Since when the other side has no stream open that is served here.
-    quiet_since: Mutex<Option<Instant>>,
+    idle_since: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
-struct Peer {
+struct LinkPeer {
     user: UserName,
     fingerprint: Fingerprint,
     capabilities: Vec<String>,
@@ -63,7 +66,7 @@ struct Peer {
 
 /// Whom to dial, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct DialTarget {
     /// Whom.
     pub user: UserName,
     /// The key that must be there.
@@ -76,32 +79,32 @@ pub struct Target {
 
 /// A caller whose key is proved and who said hello; not yet let in.
 #[derive(Debug)]
-pub struct Caller {
+pub struct UnidentifiedCaller {
     connection: quinn::Connection,
     fingerprint: Fingerprint,
     hello: Hello,
-    sender: Sender,
-    place: HandshakePlace,
+    sender: StreamSender,
+    slot: HandshakeSlot,
     begun: Instant,
-    farewells: Arc<Semaphore>,
+    rejection_permits: Arc<Semaphore>,
 }
 
 /// A caller of whom it is known who it is.
 #[derive(Debug)]
 pub struct IdentifiedCaller {
     link: Link,
-    sender: Sender,
-    farewells: Arc<Semaphore>,
+    sender: StreamSender,
+    rejection_permits: Arc<Semaphore>,
 }
 
 /// Said by a side that answers requests and takes messages; a process that only fetches doesn't.
 pub const ANSWERS: &str = "answers";
 
 /// What this side says of itself.
-fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
+fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
     let capabilities = capabilities
         .iter()
-        .chain(&[RAW_NAMES, GET_NAMES, OWNER_ONLY, EMPTY_PAGES])
+        .chain(&[RAW_NAMES_CAPABILITY, GET_NAMES_CAPABILITY, OWNER_ONLY_CAPABILITY, EMPTY_PAGES_CAPABILITY])
         .map(|text| (*text).to_owned())
         .collect();
     Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).into(), capabilities }
@@ -112,30 +115,32 @@ fn hello_of(user: UserName, capabilities: &[&str]) -> Hello {
 ///
 /// # Errors
 /// [`LinkError::OtherKey`] when nobody right answered, and somebody else where the tracker saw the one that was dialled;
-/// [`LinkError::NoAnswer`], [`LinkError::TooNarrow`], [`LinkError::Refused`].
+/// [`LinkError::NoAnswer`], [`LinkError::MtuTooSmall`], [`LinkError::Refused`].
 pub async fn dial(
     endpoint: &Endpoint,
-    target: &Target,
+    target: &DialTarget,
     me: &UserName,
     capabilities: &[&str],
 ) -> Result<Link, LinkError> {
-    let connection = race(endpoint, target).await?;
-    let peer = Peer { user: target.user.clone(), fingerprint: target.fingerprint, capabilities: Vec::new() };
+    let connection = race_addresses(endpoint, target).await?;
+    let peer = LinkPeer { user: target.user.clone(), fingerprint: target.fingerprint, capabilities: Vec::new() };
     let takes_bulk = !endpoint.accepts();
-    let mut link = Link { connection, peer: Arc::new(peer), dialled: true, takes_bulk, activity: Arc::default() };
-    let greeted = within(PATIENCE, greet(&link, hello_of(me.clone(), capabilities))).await;
+    let mut link = Link { connection, peer: Arc::new(peer), is_outbound: true, takes_bulk, activity: Arc::default() };
+    let greeted = with_timeout(HANDSHAKE_TIMEOUT, exchange_hello(&link, own_hello(me.clone(), capabilities))).await;
     match greeted {
         Ok(capabilities) => {
             let (user, fingerprint) = (target.user.clone(), target.fingerprint);
-            link.peer = Arc::new(Peer { user, fingerprint, capabilities });
+            link.peer = Arc::new(LinkPeer { user, fingerprint, capabilities });
             Ok(link)
         }
         Err(error) => {
-            link.close(Code::Protocol);
+            link.close(PeerErrorCode::Protocol);
             Err(match error {
                 StreamError::Link(error) => error,
-                StreamError::Answered { code, message } => LinkError::Refused { code, message },
-                StreamError::Timeout(within) => LinkError::NoAnswer { addresses: addresses_of(target, &[]), within },
+                StreamError::Refused { code, message } => LinkError::Refused { code, message },
+                StreamError::Timeout(within) => {
+                    LinkError::NoAnswer { addresses: silent_addresses(target, &[]), within }
+                }
                 other => LinkError::Protocol(other.to_string()),
             })
         }
@@ -146,10 +151,10 @@ pub async fn dial(
 ///
 /// # Errors
 /// [`LinkError`]; the connection is closed.
-pub async fn receive(call: Call) -> Result<Caller, LinkError> {
-    let Call { connecting, place, begun, farewells } = call;
-    let connection = in_time(begun, &place, async { Ok(connecting.await?) }).await?;
-    let heard = in_time(begun, &place, async {
+pub async fn accept_caller(call: IncomingCall) -> Result<UnidentifiedCaller, LinkError> {
+    let IncomingCall { connecting, slot, begun, rejection_permits } = call;
+    let connection = await_before_deadline(begun, &slot, async { Ok(connecting.await?) }).await?;
+    let heard = await_before_deadline(begun, &slot, async {
         let no_key = || LinkError::Protocol("no certificate".into());
         let fingerprint = peer_fingerprint(&connection).ok_or_else(no_key)?;
         let (hello, sender) = read_hello(&connection).await?;
@@ -157,32 +162,32 @@ pub async fn receive(call: Call) -> Result<Caller, LinkError> {
     });
     match heard.await {
         Ok((fingerprint, hello, sender)) => {
-            Ok(Caller { connection, fingerprint, hello, sender, place, begun, farewells })
+            Ok(UnidentifiedCaller { connection, fingerprint, hello, sender, slot, begun, rejection_permits })
         }
         Err(error) => {
-            connection.close(VarInt::from_u32(Code::Protocol.into()), b"");
+            connection.close(VarInt::from_u32(PeerErrorCode::Protocol.into()), b"");
             Err(error)
         }
     }
 }
 
 /// Waits for something that a caller owes, as long as it has time and its place.
-async fn in_time<T>(
+async fn await_before_deadline<T>(
     begun: Instant,
-    place: &HandshakePlace,
+    slot: &HandshakeSlot,
     due: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, LinkError> {
     tokio::select! {
         biased;
-        done = timeout_at(begun + PATIENCE, due) => {
-            let late = || LinkError::NoAnswer { addresses: "the caller".to_owned(), within: PATIENCE };
+        done = timeout_at(begun + HANDSHAKE_TIMEOUT, due) => {
+            let late = || LinkError::NoAnswer { addresses: "the caller".to_owned(), within: HANDSHAKE_TIMEOUT };
             done.unwrap_or_else(|_| Err(late()))
         }
-        () = place.lost() => Err(LinkError::Lost("too many callers at once".to_owned())),
+        () = slot.evicted() => Err(LinkError::Lost("too many callers at once".to_owned())),
     }
 }
 
-impl Caller {
+impl UnidentifiedCaller {
     /// Whose key it is.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -202,24 +207,24 @@ impl Caller {
     ///
     /// # Errors
     /// [`LinkError`] when that takes too long.
-    pub async fn identified<T>(&self, identify: impl Future<Output = T>) -> Result<T, LinkError> {
-        in_time(self.begun, &self.place, async { Ok(identify.await) }).await
+    pub async fn within_deadline<T>(&self, identify: impl Future<Output = T>) -> Result<T, LinkError> {
+        await_before_deadline(self.begun, &self.slot, async { Ok(identify.await) }).await
     }
 
     /// The caller as `user`, which somebody trusted says it is.
     pub fn identified_as(self, user: UserName) -> IdentifiedCaller {
-        let Self { connection, fingerprint, hello, sender, farewells, .. } = self;
-        let peer = Arc::new(Peer { user, fingerprint, capabilities: known(hello.capabilities) });
-        let link = Link { connection, peer, dialled: false, takes_bulk: false, activity: Arc::default() };
-        IdentifiedCaller { link, sender, farewells }
+        let Self { connection, fingerprint, hello, sender, rejection_permits, .. } = self;
+        let peer = Arc::new(LinkPeer { user, fingerprint, capabilities: known_capabilities(hello.capabilities) });
+        let link = Link { connection, peer, is_outbound: false, takes_bulk: false, activity: Arc::default() };
+        IdentifiedCaller { link, sender, rejection_permits }
     }
 
     /// Turns the caller away, in words.
-    pub async fn refuse(self, code: Code, message: &str) {
-        let Self { connection, sender, place, farewells, .. } = self;
+    pub async fn refuse(self, code: PeerErrorCode, message: &str) {
+        let Self { connection, sender, slot, rejection_permits, .. } = self;
         // Others come meanwhile.
-        drop(place);
-        turn_away(&connection, sender, &farewells, code, message).await;
+        drop(slot);
+        reject_caller(&connection, sender, &rejection_permits, code, message).await;
     }
 }
 
@@ -235,10 +240,10 @@ impl IdentifiedCaller {
     /// [`LinkError`] when it is gone already, or doesn't take it.
     pub async fn welcome(self, me: UserName, is_crowded: bool) -> Result<Link, LinkError> {
         let Self { link, mut sender, .. } = self;
-        open_up(&link.connection, is_crowded);
-        let welcome = Answer::Welcome(hello_of(me, &[ANSWERS, ZEROS]));
-        if let Err(error) = within(PATIENCE, sender.frame(&welcome)).await {
-            link.close(Code::Protocol);
+        raise_caller_limits(&link.connection, is_crowded);
+        let welcome = PeerReply::Welcome(own_hello(me, &[ANSWERS, ZEROS_CAPABILITY]));
+        if let Err(error) = with_timeout(HANDSHAKE_TIMEOUT, sender.send_frame(&welcome)).await {
+            link.close(PeerErrorCode::Protocol);
             return Err(LinkError::Lost(error.to_string()));
         }
         sender.finish();
@@ -246,28 +251,28 @@ impl IdentifiedCaller {
     }
 
     /// Turns the caller away, in words.
-    pub async fn refuse(self, code: Code, message: &str) {
-        turn_away(&self.link.connection, self.sender, &self.farewells, code, message).await;
+    pub async fn refuse(self, code: PeerErrorCode, message: &str) {
+        reject_caller(&self.link.connection, self.sender, &self.rejection_permits, code, message).await;
     }
 }
 
-async fn turn_away(
+async fn reject_caller(
     connection: &quinn::Connection,
-    mut sender: Sender,
-    farewells: &Semaphore,
-    code: Code,
+    mut sender: StreamSender,
+    rejection_permits: &Semaphore,
+    code: PeerErrorCode,
     message: &str,
 ) {
-    if let Ok(_farewell) = farewells.try_acquire() {
-        let answer = Answer::Error { code, message: message.into() };
-        let told = async {
-            if sender.frame(&answer).await.is_ok() {
+    if let Ok(_farewell) = rejection_permits.try_acquire() {
+        let answer = PeerReply::Error { code, message: message.into() };
+        let delivered = async {
+            if sender.send_frame(&answer).await.is_ok() {
                 sender.finish();
                 // The caller closes when it has read why; one that doesn't is closed on.
                 connection.closed().await;
             }
         };
-        let _ = tokio::time::timeout(FAREWELL, told).await;
+        let _ = tokio::time::timeout(REJECTION_TIMEOUT, delivered).await;
     }
     connection.close(VarInt::from_u32(code.into()), message.as_bytes());
 }
@@ -276,9 +281,9 @@ impl Default for LinkActivity {
     fn default() -> Self {
         Self {
             carries_chat: AtomicBool::new(false),
-            makes_room: AtomicBool::new(false),
-            send_share: AtomicU64::new(u64::MAX),
-            quiet_since: Mutex::new(Some(Instant::now())),
+            is_bulk_throttled: AtomicBool::new(false),
+            send_window_limit: AtomicU64::new(u64::MAX),
+            idle_since: Mutex::new(Some(Instant::now())),
         }
     }
 }
@@ -295,13 +300,13 @@ impl Link {
     }
 
     /// Whether the other side answers requests and takes messages.
-    pub fn answers(&self) -> bool {
+    pub fn is_serving(&self) -> bool {
         // Whoever was called does.
-        self.dialled || self.knows(ANSWERS)
+        self.is_outbound || self.has_capability(ANSWERS)
     }
 
     /// Whether the other side said that it has this capability.
-    pub fn knows(&self, capability: &str) -> bool {
+    pub fn has_capability(&self, capability: &str) -> bool {
         self.peer.capabilities.iter().any(|known| known == capability)
     }
 
@@ -316,22 +321,26 @@ impl Link {
     }
 
     /// Whether it was dialled from here.
-    pub const fn is_dialled(&self) -> bool {
-        self.dialled
+    pub const fn is_outbound(&self) -> bool {
+        self.is_outbound
     }
 
     /// Opens a stream by saying what it is for.
     ///
     /// # Errors
     /// [`StreamError`] when the link is gone.
-    pub async fn open(&self, first: &Ask, priority: Priority) -> Result<(Sender, Receiver), StreamError> {
-        if matches!(first, Ask::Chat {}) {
+    pub async fn open_stream(
+        &self,
+        first: &PeerRequest,
+        priority: StreamPriority,
+    ) -> Result<(StreamSender, StreamReceiver), StreamError> {
+        if matches!(first, PeerRequest::Chat {}) {
             self.note_chat();
         }
         let (send, receive) = self.connection.open_bi().await?;
-        let (mut sender, receiver) = (Sender::new(send), Receiver::new(receive));
+        let (mut sender, receiver) = (StreamSender::new(send), StreamReceiver::new(receive));
         sender.set_priority(priority);
-        sender.frame(first).await?;
+        sender.send_frame(first).await?;
         Ok((sender, receiver))
     }
 
@@ -339,9 +348,9 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError`] when the link is gone.
-    pub async fn accept(&self, allowance: &FrameAllowance) -> Result<(Sender, FrameReceiver), LinkError> {
+    pub async fn accept_stream(&self, quota: &FrameQuota) -> Result<(StreamSender, FrameReceiver), LinkError> {
         let (send, receive) = self.connection.accept_bi().await?;
-        Ok((Sender::new(send), FrameReceiver::new(receive, allowance.clone())))
+        Ok((StreamSender::new(send), FrameReceiver::new(receive, quota.clone())))
     }
 
     /// Notes that a conversation goes over it.
@@ -355,8 +364,8 @@ impl Link {
     }
 
     /// Notes whether streams are served over it.
-    pub fn note_streams(&self, is_served: bool) {
-        let mut quiet_since = self.activity.quiet_since.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn note_served_streams(&self, is_served: bool) {
+        let mut quiet_since = self.activity.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         if is_served {
             *quiet_since = None;
         } else {
@@ -365,47 +374,48 @@ impl Link {
     }
 
     /// Since when no stream is served over it; `None` while one is.
-    pub fn quiet_since(&self) -> Option<Instant> {
-        *self.activity.quiet_since.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn idle_since(&self) -> Option<Instant> {
+        *self.activity.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One request, one answer, on a stream of its own.
     ///
     /// # Errors
     /// [`StreamError`], a time-out of a few seconds included.
-    pub async fn ask(&self, ask: &Ask) -> Result<Answer, StreamError> {
-        within(PATIENCE, async {
-            let (sender, mut receiver) = self.open(ask, Priority::Request).await?;
+    pub async fn request(&self, ask: &PeerRequest) -> Result<PeerReply, StreamError> {
+        with_timeout(HANDSHAKE_TIMEOUT, async {
+            let (sender, mut receiver) = self.open_stream(ask, StreamPriority::Request).await?;
             sender.finish();
-            receiver.answer().await
+            receiver.next_answer().await
         })
         .await
     }
 
     /// From now on, has little under way in either direction, so that others on the same path don't queue behind it; or
     /// as much as fits again.
-    pub fn make_room(&self, room: bool) {
-        self.activity.makes_room.store(room, Ordering::Relaxed);
+    pub fn throttle_bulk(&self, is_throttled: bool) {
+        self.activity.is_bulk_throttled.store(is_throttled, Ordering::Relaxed);
         self.set_send_window();
         if self.takes_bulk {
-            self.connection.set_receive_window(link_window(room).into());
+            self.connection.set_receive_window(link_window(is_throttled).into());
         }
     }
 
     /// From now on, has no more than this under way to the other side.
-    pub fn share_send_window(&self, share: u64) {
-        if self.activity.send_share.swap(share, Ordering::Relaxed) != share {
+    pub fn limit_send_window(&self, share: u64) {
+        if self.activity.send_window_limit.swap(share, Ordering::Relaxed) != share {
             self.set_send_window();
         }
     }
 
     fn set_send_window(&self) {
-        let share = self.activity.send_share.load(Ordering::Relaxed);
-        self.connection.set_send_window(send_window(self.activity.makes_room.load(Ordering::Relaxed)).min(share));
+        let share = self.activity.send_window_limit.load(Ordering::Relaxed);
+        self.connection
+            .set_send_window(send_window(self.activity.is_bulk_throttled.load(Ordering::Relaxed)).min(share));
     }
 
     /// Ends the link. What was sent and not yet received is lost: only the last receiver may call this.
-    pub fn close(&self, code: Code) {
+    pub fn close(&self, code: PeerErrorCode) {
         self.connection.close(VarInt::from_u32(code.into()), b"");
     }
 
@@ -425,51 +435,51 @@ impl Link {
     }
 }
 
-async fn race(endpoint: &Endpoint, target: &Target) -> Result<quinn::Connection, LinkError> {
-    if let Some(narrow) = narrow::here(&target.addresses) {
-        return Err(LinkError::TooNarrow(narrow));
+async fn race_addresses(endpoint: &Endpoint, target: &DialTarget) -> Result<quinn::Connection, LinkError> {
+    if let Some(narrow) = path_mtu::local_problem(&target.addresses) {
+        return Err(LinkError::MtuTooSmall(narrow));
     }
-    let attempts = first_success(&target.addresses, STAGGER, |address| {
+    let attempts = first_success(&target.addresses, ATTEMPT_DELAY, |address| {
         let (endpoint, expected) = (endpoint.clone(), target.fingerprint);
-        async move { attempt(&endpoint, address, expected).await }
+        async move { connect_pinned(&endpoint, address, expected).await }
     });
     let mut narrow = None;
     // Beside the attempts: whoever waited for them has waited long enough.
-    let look_for_the_cause = async {
-        tokio::time::sleep(LONG).await;
-        narrow = narrow::on_the_way(target.observed).await;
+    let mtu_probe = async {
+        tokio::time::sleep(MTU_PROBE_DELAY).await;
+        narrow = path_mtu::probe_path(target.observed).await;
         std::future::pending().await
     };
     let raced = tokio::select! {
         raced = attempts => raced,
-        never = look_for_the_cause => never,
+        never = mtu_probe => never,
     };
-    raced.map_err(|failures| verdict(target, endpoint.identity().fingerprint(), failures, narrow))
+    raced.map_err(|failures| dial_error(target, endpoint.identity().fingerprint(), failures, narrow))
 }
 
-async fn attempt(
+async fn connect_pinned(
     endpoint: &Endpoint,
     address: SocketAddr,
     expected: Fingerprint,
 ) -> Result<quinn::Connection, LinkError> {
-    let pin = ServerPin::exactly(expected);
-    let connected = tokio::time::timeout(PATIENCE, endpoint.connect(address, &pin)?).await;
+    let pin = ServerPin::expecting(expected);
+    let connected = tokio::time::timeout(HANDSHAKE_TIMEOUT, endpoint.connect(address, &pin)?).await;
     match (connected, pin.mismatch()) {
         (Ok(Ok(connection)), _) => Ok(connection),
         (_, Some(presented)) => Err(LinkError::OtherKey { address, expected, presented }),
         (Ok(Err(error)), None) => Err(error.into()),
-        (Err(_), None) => Err(LinkError::NoAnswer { addresses: address.to_string(), within: PATIENCE }),
+        (Err(_), None) => Err(LinkError::NoAnswer { addresses: address.to_string(), within: HANDSHAKE_TIMEOUT }),
     }
 }
 
 /// What the failures at all its addresses say of the one that was dialled; `own` is our own key.
-fn verdict(
-    target: &Target,
+fn dial_error(
+    target: &DialTarget,
     own: Fingerprint,
     failures: Vec<(SocketAddr, LinkError)>,
-    narrow: Option<NarrowPath>,
+    narrow: Option<PathMtuProblem>,
 ) -> LinkError {
-    let mut told: Option<LinkError> = None;
+    let mut worst: Option<LinkError> = None;
     let mut elsewhere = Vec::new();
     for (address, failure) in failures {
         match failure {
@@ -478,70 +488,81 @@ fn verdict(
             LinkError::OtherKey { presented, .. } if presented == own || Some(address) != target.observed => {
                 elsewhere.push(address);
             }
-            failure if told.as_ref().is_none_or(|told| weight(&failure) > weight(told)) => told = Some(failure),
+            failure if worst.as_ref().is_none_or(|told| failure_rank(&failure) > failure_rank(told)) => {
+                worst = Some(failure);
+            }
             _ => {}
         }
     }
-    if let Some(told) = told.filter(|told| weight(told) > 1) {
+    if let Some(told) = worst.filter(|told| failure_rank(told) > 1) {
         return told;
     }
     match narrow {
-        Some(narrow) => LinkError::TooNarrow(narrow),
+        Some(narrow) => LinkError::MtuTooSmall(narrow),
         None => no_answer(target, &elsewhere),
     }
 }
 
 /// Which of several failures tells most about the one that was dialled.
-const fn weight(error: &LinkError) -> u8 {
+const fn failure_rank(error: &LinkError) -> u8 {
     match error {
         LinkError::OtherKey { .. } => 3,
         LinkError::Refused { .. } | LinkError::Protocol(_) => 2,
-        LinkError::NoAnswer { .. } | LinkError::TooNarrow(_) | LinkError::Lost(_) => 1,
+        LinkError::NoAnswer { .. } | LinkError::MtuTooSmall(_) | LinkError::Lost(_) => 1,
         LinkError::Local(_) => 0,
     }
 }
 
 /// Nobody answered, or somebody else at these addresses.
-fn no_answer(target: &Target, elsewhere: &[SocketAddr]) -> LinkError {
-    let mut addresses = addresses_of(target, elsewhere);
+fn no_answer(target: &DialTarget, elsewhere: &[SocketAddr]) -> LinkError {
+    let mut addresses = silent_addresses(target, elsewhere);
     if !elsewhere.is_empty() {
         let texts: Vec<_> = elsewhere.iter().map(ToString::to_string).collect();
         addresses = format!("{addresses} (somebody else has {})", texts.join(", "));
     }
-    LinkError::NoAnswer { addresses, within: PATIENCE }
+    LinkError::NoAnswer { addresses, within: HANDSHAKE_TIMEOUT }
 }
 
 /// The addresses at which nobody answered, for people.
-fn addresses_of(target: &Target, elsewhere: &[SocketAddr]) -> String {
+fn silent_addresses(target: &DialTarget, elsewhere: &[SocketAddr]) -> String {
     let silent = target.addresses.iter().filter(|address| !elsewhere.contains(address));
     let texts: Vec<_> = silent.map(ToString::to_string).collect();
     if texts.is_empty() { format!("{} (no known address)", target.user) } else { texts.join(", ") }
 }
 
 /// Says hello; tells what the other side can do.
-async fn greet(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
-    let (sender, mut receiver) = link.open(&Ask::Hello(hello), Priority::Request).await?;
+async fn exchange_hello(link: &Link, hello: Hello) -> Result<Vec<String>, StreamError> {
+    let (sender, mut receiver) = link.open_stream(&PeerRequest::Hello(hello), StreamPriority::Request).await?;
     sender.finish();
-    match receiver.answer().await? {
-        Answer::Welcome(welcome) => Ok(known(welcome.capabilities)),
+    match receiver.next_answer().await? {
+        PeerReply::Welcome(welcome) => Ok(known_capabilities(welcome.capabilities)),
         _ => Err(StreamError::Unexpected("a welcome was due")),
     }
 }
 
 /// Of the other side's capabilities, those that mean something here: it may say as many as fit a frame.
-fn known(mut capabilities: Vec<String>) -> Vec<String> {
-    capabilities
-        .retain(|text| [ANSWERS, EMPTY_PAGES, GET_NAMES, OWNER_ONLY, RAW_NAMES, ZEROS].contains(&text.as_str()));
+fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
+    capabilities.retain(|text| {
+        [
+            ANSWERS,
+            EMPTY_PAGES_CAPABILITY,
+            GET_NAMES_CAPABILITY,
+            OWNER_ONLY_CAPABILITY,
+            RAW_NAMES_CAPABILITY,
+            ZEROS_CAPABILITY,
+        ]
+        .contains(&text.as_str())
+    });
     capabilities.sort_unstable();
     capabilities.dedup();
     capabilities
 }
 
-async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, Sender), LinkError> {
+async fn read_hello(connection: &quinn::Connection) -> Result<(Hello, StreamSender), LinkError> {
     let (send, receive) = connection.accept_bi().await?;
-    let first = FrameReceiver::new(receive, FrameAllowance::of_stranger()).frame().await;
+    let first = FrameReceiver::new(receive, FrameQuota::for_stranger()).next_frame().await;
     match first.map_err(|error| LinkError::Protocol(error.to_string()))? {
-        Some(Ask::Hello(hello)) if hello.agent.len() <= AGENT_BYTES => Ok((hello, Sender::new(send))),
+        Some(PeerRequest::Hello(hello)) if hello.agent.len() <= MAX_AGENT_BYTES => Ok((hello, StreamSender::new(send))),
         _ => Err(LinkError::Protocol("a hello was due".to_owned())),
     }
 }
@@ -566,13 +587,13 @@ mod tests {
         Fingerprint::from_bytes([byte; 32])
     }
 
-    fn target() -> Target {
+    fn target() -> DialTarget {
         let (user, fingerprint) = ("bob".parse().unwrap(), key(1));
-        Target { user, fingerprint, addresses: vec![at(OBSERVED), at(NAMED)], observed: Some(at(OBSERVED)) }
+        DialTarget { user, fingerprint, addresses: vec![at(OBSERVED), at(NAMED)], observed: Some(at(OBSERVED)) }
     }
 
     fn silent(text: &str) -> (SocketAddr, LinkError) {
-        (at(text), LinkError::NoAnswer { addresses: text.to_owned(), within: PATIENCE })
+        (at(text), LinkError::NoAnswer { addresses: text.to_owned(), within: HANDSHAKE_TIMEOUT })
     }
 
     fn other(text: &str, presented: Fingerprint) -> (SocketAddr, LinkError) {
@@ -580,7 +601,7 @@ mod tests {
     }
 
     fn told(failures: Vec<(SocketAddr, LinkError)>) -> LinkError {
-        verdict(&target(), key(9), failures, None)
+        dial_error(&target(), key(9), failures, None)
     }
 
     #[test]
@@ -610,13 +631,13 @@ mod tests {
 
     #[test]
     fn what_was_said_counts_more_than_silence() {
-        let refused = || LinkError::Refused { code: Code::Busy, message: "later".into() };
+        let refused = || LinkError::Refused { code: PeerErrorCode::Busy, message: "later".into() };
         let error = told(vec![(at(OBSERVED), refused()), silent(NAMED), other(NAMED, key(2))]);
         assert!(matches!(error, LinkError::Refused { .. }), "{error}");
-        let narrow = NarrowPath::OnTheWay { ip: at(OBSERVED).ip(), needed: 1228 };
-        let error = verdict(&target(), key(9), vec![silent(OBSERVED), silent(NAMED)], Some(narrow.clone()));
-        assert!(matches!(error, LinkError::TooNarrow(told) if told == narrow));
-        let error = verdict(&target(), key(9), vec![(at(OBSERVED), refused())], Some(narrow));
+        let narrow = PathMtuProblem::AlongPath { ip: at(OBSERVED).ip(), needed: 1228 };
+        let error = dial_error(&target(), key(9), vec![silent(OBSERVED), silent(NAMED)], Some(narrow.clone()));
+        assert!(matches!(error, LinkError::MtuTooSmall(told) if told == narrow));
+        let error = dial_error(&target(), key(9), vec![(at(OBSERVED), refused())], Some(narrow));
         assert!(matches!(error, LinkError::Refused { .. }), "{error}");
     }
 }

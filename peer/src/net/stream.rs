@@ -8,8 +8,8 @@ use bytes::Bytes;
 use quinn::VarInt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shared::frame::{self, Decoder, FrameError};
-use shared::peer::{Answer, Code};
+use shared::frame::{self, FrameDecoder, FrameError};
+use shared::peer::{PeerErrorCode, PeerReply};
 
 use super::StreamError;
 
@@ -20,27 +20,27 @@ const COPIED_BYTES: usize = 4096;
 
 /// The sending direction.
 ///
-/// Dropped without [`Sender::finish`] it resets the stream, so that a sender that was cancelled never looks like one
+/// Dropped without [`StreamSender::finish`] it resets the stream, so that a sender that was cancelled never looks like one
 /// that was done.
 #[derive(Debug)]
-pub struct Sender {
+pub struct StreamSender {
     stream: quinn::SendStream,
     buffer: Vec<u8>,
-    open: bool,
+    is_open: bool,
 }
 
 /// The receiving direction. Dropped before its end it tells the other side to stop.
 #[derive(Debug)]
-pub struct Receiver {
+pub struct StreamReceiver {
     stream: quinn::RecvStream,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     /// Taken from the connection and not yet asked for: one visit there brings many packets' data.
-    ready: VecDeque<Bytes>,
+    buffered: VecDeque<Bytes>,
 }
 
 /// How urgent a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
+pub enum StreamPriority {
     /// Bulk data.
     Bulk,
     /// Questions and answers.
@@ -49,16 +49,16 @@ pub enum Priority {
     Chat,
 }
 
-impl Sender {
+impl StreamSender {
     pub(super) const fn new(stream: quinn::SendStream) -> Self {
-        Self { stream, buffer: Vec::new(), open: true }
+        Self { stream, buffer: Vec::new(), is_open: true }
     }
 
     /// Sends one frame.
     ///
     /// # Errors
     /// [`StreamError`] when it is too large or the stream is gone.
-    pub async fn frame<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
+    pub async fn send_frame<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
         self.buffer.clear();
         frame::encode(message, &mut self.buffer)?;
         Ok(self.stream.write_all(&self.buffer).await?)
@@ -68,7 +68,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`StreamError`] when one is too large or the stream is gone.
-    pub async fn frames<T: Serialize>(&mut self, messages: &[T]) -> Result<(), StreamError> {
+    pub async fn send_frames<T: Serialize>(&mut self, messages: &[T]) -> Result<(), StreamError> {
         self.buffer.clear();
         for message in messages {
             frame::encode(message, &mut self.buffer)?;
@@ -76,11 +76,11 @@ impl Sender {
         Ok(self.stream.write_all(&self.buffer).await?)
     }
 
-    /// Sends one frame and the raw bytes that it announces; `moved` as with [`Sender::bulk`].
+    /// Sends one frame and the raw bytes that it announces; `moved` as with [`StreamSender::send_bulk`].
     ///
     /// # Errors
     /// [`StreamError`] when the frame is too large or the stream is gone.
-    pub async fn frame_and_bulk<T: Serialize>(
+    pub async fn send_frame_and_bulk<T: Serialize>(
         &mut self,
         message: &T,
         bytes: Bytes,
@@ -94,7 +94,7 @@ impl Sender {
             return Ok(self.stream.write_all(&self.buffer).await?);
         }
         self.stream.write_all(&self.buffer).await?;
-        self.bulk(bytes, moved).await
+        self.send_bulk(bytes, moved).await
     }
 
     /// Sends raw bytes that a frame announced. `moved` hears of every part of them that is on its way, in bytes: on a slow
@@ -102,7 +102,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`StreamError`] when the stream is gone.
-    pub async fn bulk(&mut self, bytes: Bytes, moved: impl Fn(usize)) -> Result<(), StreamError> {
+    pub async fn send_bulk(&mut self, bytes: Bytes, moved: impl Fn(usize)) -> Result<(), StreamError> {
         let mut left = [bytes];
         while !left[0].is_empty() {
             moved(self.stream.write_chunks(&mut left).await?.bytes);
@@ -111,11 +111,11 @@ impl Sender {
     }
 
     /// Says how urgent what is sent from here on is.
-    pub fn set_priority(&self, priority: Priority) {
+    pub fn set_priority(&self, priority: StreamPriority) {
         let level = match priority {
-            Priority::Bulk => -1,
-            Priority::Request => 0,
-            Priority::Chat => 1,
+            StreamPriority::Bulk => -1,
+            StreamPriority::Request => 0,
+            StreamPriority::Chat => 1,
         };
         // Fails only on a stream that is closed, where it doesn't matter.
         let _ = self.stream.set_priority(level);
@@ -123,43 +123,43 @@ impl Sender {
 
     /// Ends this direction: everything was said.
     pub fn finish(mut self) {
-        self.open = false;
+        self.is_open = false;
         let _ = self.stream.finish();
     }
 
     /// Gives up with a reason.
-    pub fn reset(mut self, code: Code) {
-        self.open = false;
+    pub fn reset(mut self, code: PeerErrorCode) {
+        self.is_open = false;
         let _ = self.stream.reset(VarInt::from_u32(code.into()));
     }
 }
 
-impl Drop for Sender {
+impl Drop for StreamSender {
     fn drop(&mut self) {
-        if self.open {
-            let _ = self.stream.reset(VarInt::from_u32(Code::Cancelled.into()));
+        if self.is_open {
+            let _ = self.stream.reset(VarInt::from_u32(PeerErrorCode::Cancelled.into()));
         }
     }
 }
 
-impl Receiver {
+impl StreamReceiver {
     pub(super) fn new(stream: quinn::RecvStream) -> Self {
-        Self { stream, decoder: Decoder::default(), ready: VecDeque::new() }
+        Self { stream, decoder: FrameDecoder::default(), buffered: VecDeque::new() }
     }
 
     /// The next frame; `None` when the other side ended its direction cleanly. May be cancelled and called again.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    pub async fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decoder.next_frame()? {
                 return Ok(Some(message));
             }
             // No more than the frame: bulk data behind it is never copied here.
-            if let Some(bytes) = self.take_ready(self.decoder.missing()) {
+            if let Some(bytes) = self.take_buffered(self.decoder.bytes_needed()) {
                 self.decoder.extend(&bytes);
-            } else if !self.fill().await? {
+            } else if !self.fill_buffer().await? {
                 return if self.decoder.is_empty() { Ok(None) } else { Err(StreamError::Truncated) };
             }
         }
@@ -168,13 +168,13 @@ impl Receiver {
     /// The next frame if all of it was taken from the connection already.
     ///
     /// # Errors
-    /// [`StreamError`] for one that can't be read; [`Receiver::frame`] then says so as well.
-    pub fn frame_here<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    /// [`StreamError`] for one that can't be read; [`StreamReceiver::next_frame`] then says so as well.
+    pub fn buffered_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.decoder.next_frame()? {
                 return Ok(Some(message));
             }
-            match self.take_ready(self.decoder.missing()) {
+            match self.take_buffered(self.decoder.bytes_needed()) {
                 Some(bytes) => self.decoder.extend(&bytes),
                 None => return Ok(None),
             }
@@ -185,9 +185,9 @@ impl Receiver {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn answer(&mut self) -> Result<Answer, StreamError> {
-        match self.frame().await?.ok_or(StreamError::Truncated)? {
-            Answer::Error { code, message } => Err(StreamError::Answered { code, message }),
+    pub async fn next_answer(&mut self) -> Result<PeerReply, StreamError> {
+        match self.next_frame().await?.ok_or(StreamError::Truncated)? {
+            PeerReply::Error { code, message } => Err(StreamError::Refused { code, message }),
             answer => Ok(answer),
         }
     }
@@ -196,49 +196,49 @@ impl Receiver {
     ///
     /// # Errors
     /// [`StreamError`]; the stream must not end here.
-    pub async fn bulk(&mut self, max: usize) -> Result<Bytes, StreamError> {
+    pub async fn next_bulk(&mut self, max: usize) -> Result<Bytes, StreamError> {
         loop {
-            if let Some(bytes) = self.take_ready(max) {
+            if let Some(bytes) = self.take_buffered(max) {
                 return Ok(bytes);
             }
-            if !self.fill().await? {
+            if !self.fill_buffer().await? {
                 return Err(StreamError::Truncated);
             }
         }
     }
 
     /// Up to `max` of the raw bytes that are here already.
-    pub fn take_ready(&mut self, max: usize) -> Option<Bytes> {
-        let front = self.ready.front_mut()?;
+    pub fn take_buffered(&mut self, max: usize) -> Option<Bytes> {
+        let front = self.buffered.front_mut()?;
         if front.len() > max {
             return Some(front.split_to(max)).filter(|bytes| !bytes.is_empty());
         }
-        self.ready.pop_front()
+        self.buffered.pop_front()
     }
 
     /// Exactly `len` raw bytes that a frame announced, in one piece.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn bulk_exact(&mut self, len: usize) -> Result<Vec<u8>, StreamError> {
+    pub async fn read_bulk_exact(&mut self, len: usize) -> Result<Vec<u8>, StreamError> {
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
-            let chunk = self.bulk(len - bytes.len()).await?;
+            let chunk = self.next_bulk(len - bytes.len()).await?;
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
     }
 
     /// Fetches what the connection has, or waits for something; false at the stream's clean end.
-    async fn fill(&mut self) -> Result<bool, StreamError> {
+    async fn fill_buffer(&mut self) -> Result<bool, StreamError> {
         let mut chunks = [const { Bytes::new() }; CHUNKS];
         let Some(count) = self.stream.read_chunks(&mut chunks).await? else { return Ok(false) };
-        self.ready.extend(chunks.into_iter().take(count).filter(|chunk| !chunk.is_empty()));
+        self.buffered.extend(chunks.into_iter().take(count).filter(|chunk| !chunk.is_empty()));
         Ok(true)
     }
 
     /// Tells the other side that no more is wanted.
-    pub fn stop(mut self, code: Code) {
+    pub fn stop(mut self, code: PeerErrorCode) {
         let _ = self.stream.stop(VarInt::from_u32(code.into()));
     }
 }
@@ -247,15 +247,15 @@ impl Receiver {
 ///
 /// # Errors
 /// [`StreamError::Timeout`], or what the future says.
-pub async fn within<T>(
-    within: Duration,
+pub async fn with_timeout<T>(
+    limit: Duration,
     future: impl Future<Output = Result<T, StreamError>>,
 ) -> Result<T, StreamError> {
-    tokio::time::timeout(within, future).await.unwrap_or(Err(StreamError::Timeout(within)))
+    tokio::time::timeout(limit, future).await.unwrap_or(Err(StreamError::Timeout(limit)))
 }
 
-/// Whether an error is the other side's breach of the protocol, to be answered by [`Code::Protocol`].
-pub const fn is_breach(error: &StreamError) -> bool {
+/// Whether an error is the other side's breach of the protocol, to be answered by [`PeerErrorCode::Protocol`].
+pub const fn is_protocol_violation(error: &StreamError) -> bool {
     matches!(
         error,
         StreamError::Frame(FrameError::Malformed(_) | FrameError::TooLarge(_))

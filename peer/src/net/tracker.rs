@@ -2,8 +2,8 @@
 //!
 //! # Where secrets go
 //!
-//! A secret ([`Request::carries_secret`]) goes only over a connection whose key was confirmed ([`KeyDemand::Confirmed`],
-//! [`TrackerLink::confirm`]); [`TrackerLink::call`] refuses all others before a byte of it is written. Everything else
+//! A secret ([`TrackerRequest::carries_secret`]) goes only over a connection whose key was confirmed ([`KeyDemand::Confirmed`],
+//! [`TrackerConnection::confirm`]); [`TrackerConnection::call`] refuses all others before a byte of it is written. Everything else
 //! may go to a key that was only seen.
 //!
 //! The password itself is sent, inside TLS, and neither OPAQUE nor SCRAM with channel binding is spoken. SCRAM hands
@@ -23,8 +23,8 @@ use certs::{Identity, ServerPin};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::Fingerprint;
-use shared::limits::REPLY_BYTES;
-use shared::tracker::{Event, Features, ReplyError, Request, features_in, parse_reply};
+use shared::limits::MAX_REPLY_BYTES;
+use shared::tracker::{FeatureSet, ReplyError, TrackerEvent, TrackerRequest, parse_features, parse_reply};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,12 +33,12 @@ use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
 use super::TrackerError;
-use super::race::first_success;
+use super::happy_eyeballs::first_success;
 pub use super::tracker_address::TrackerAddress;
-use super::tracker_address::{CONNECT, STAGGER};
+use super::tracker_address::{ATTEMPT_DELAY, CONNECT_TIMEOUT};
 use crate::sys::plain_message;
 
-const REPLY: Duration = Duration::from_secs(30);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
 const READ_BYTES: usize = 16 * 1024;
@@ -47,16 +47,16 @@ const MAX_EVENTS: usize = 10_000;
 
 /// One connection to a tracker.
 #[derive(Debug)]
-pub struct TrackerLink {
+pub struct TrackerConnection {
     address: String,
     stream: TlsStream<TcpStream>,
     incoming: Vec<u8>,
     /// Bytes of `incoming` known to hold no line end.
-    searched: usize,
-    events: VecDeque<Event>,
+    scanned: usize,
+    events: VecDeque<TrackerEvent>,
     fingerprint: Fingerprint,
     local: SocketAddr,
-    features: Features,
+    features: FeatureSet,
     /// Whether the key is the right one, and no more than the one that was shown.
     is_confirmed: bool,
 }
@@ -73,7 +73,7 @@ pub enum KeyDemand {
 }
 
 /// Why one of a tracker's addresses leads nowhere.
-enum Failure {
+enum TrackerConnectFailure {
     Unreachable(String),
     NotATracker(String),
     /// Another tracker.
@@ -81,13 +81,13 @@ enum Failure {
 }
 
 /// A finished handshake.
-struct Connected {
+struct TlsConnection {
     stream: TlsStream<TcpStream>,
     local: SocketAddr,
     fingerprint: Fingerprint,
 }
 
-impl TrackerLink {
+impl TrackerConnection {
     /// Connects, showing `identity` if there is one.
     ///
     /// All addresses of a name are tried, a little apart; the first that has the key wins.
@@ -103,19 +103,19 @@ impl TrackerLink {
         let text = address.to_string();
         let unreachable = |why: String| TrackerError::Unreachable { address: text.clone(), why };
         let addresses = address.resolve(known.is_some()).await.map_err(unreachable)?;
-        let connected = first_success(&addresses, STAGGER, |address| {
-            let pin = known.map_or_else(ServerPin::first_contact, ServerPin::exactly);
-            let config = certs::tracker_client(identity, &pin);
+        let connected = first_success(&addresses, ATTEMPT_DELAY, |address| {
+            let pin = known.map_or_else(ServerPin::trust_on_first_use, ServerPin::expecting);
+            let config = certs::tracker_client_config(identity, &pin);
             async move {
-                let config = config.map_err(|why| Failure::Unreachable(why.to_string()))?;
-                connect_to(address, config, &pin).await
+                let config = config.map_err(|why| TrackerConnectFailure::Unreachable(why.to_string()))?;
+                connect_tls(address, config, &pin).await
             }
         });
-        let Connected { stream, local, fingerprint } =
-            connected.await.map_err(|failures| error_of(address, known, failures))?;
+        let TlsConnection { stream, local, fingerprint } =
+            connected.await.map_err(|failures| connect_error(address, known, failures))?;
         let (incoming, events) = (Vec::new(), VecDeque::new());
-        let (features, is_confirmed) = (Features::default(), matches!(demand, KeyDemand::Confirmed(_)));
-        Ok(Self { address: text, stream, incoming, searched: 0, events, fingerprint, local, features, is_confirmed })
+        let (features, is_confirmed) = (FeatureSet::default(), matches!(demand, KeyDemand::Confirmed(_)));
+        Ok(Self { address: text, stream, incoming, scanned: 0, events, fingerprint, local, features, is_confirmed })
     }
 
     /// Whether somebody said that the tracker's key is the right one.
@@ -145,7 +145,7 @@ impl TrackerLink {
 
     /// Returns the features that the tracker listed in its last reply to LOGIN, RESUME or SUBSCRIBE on this connection;
     /// none before that.
-    pub const fn features(&self) -> Features {
+    pub const fn features(&self) -> FeatureSet {
         self.features
     }
 
@@ -154,50 +154,53 @@ impl TrackerLink {
     /// # Errors
     /// [`TrackerError::Refused`] when the tracker says no, [`TrackerError::Unconfirmed`] when a secret may not go there;
     /// otherwise the connection is of no more use.
-    pub async fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, TrackerError> {
-        self.call_within(REPLY, request).await
+    pub async fn call<T: DeserializeOwned>(&mut self, request: &TrackerRequest) -> Result<T, TrackerError> {
+        self.call_within(REPLY_TIMEOUT, request).await
     }
 
     /// The same with less patience.
     ///
     /// # Errors
-    /// As [`TrackerLink::call`].
+    /// As [`TrackerConnection::call`].
     pub async fn call_within<T: DeserializeOwned>(
         &mut self,
-        patience: Duration,
-        request: &Request,
+        limit: Duration,
+        request: &TrackerRequest,
     ) -> Result<T, TrackerError> {
         if request.carries_secret() && !self.is_confirmed {
             return Err(TrackerError::Unconfirmed { address: self.address.clone(), fingerprint: self.fingerprint });
         }
-        let line = serde_json::to_vec(request).map_err(|why| self.garbled(&why.to_string()))?;
+        let line = serde_json::to_vec(request).map_err(|why| self.protocol_failure(&why.to_string()))?;
         let mut line = Zeroizing::new(line);
         line.push(b'\n');
-        let exchange = async {
+        let round_trip = async {
             let written = async {
                 self.stream.write_all(&line).await?;
                 self.stream.flush().await
             };
-            written.await.map_err(|why| self.lost(&why))?;
+            written.await.map_err(|why| self.io_failure(&why))?;
             loop {
-                let line = self.line().await?;
-                match event_in(&line) {
+                let line = self.next_line().await?;
+                match parse_event(&line) {
                     Some(event) if self.events.len() < MAX_EVENTS => self.events.push_back(event),
-                    Some(_) => return Err(self.garbled("it floods us with events")),
+                    Some(_) => return Err(self.protocol_failure("it floods us with events")),
                     None => return Ok(line),
                 }
             }
         };
-        let line = tokio::time::timeout(patience, exchange).await;
-        let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", patience.as_secs())))??;
-        if matches!(request, Request::Login { .. } | Request::Resume(_) | Request::Subscribe { .. }) {
-            self.features = features_in(&line).unwrap_or(self.features);
+        let line = tokio::time::timeout(limit, round_trip).await;
+        let line = line.map_err(|_| self.unreachable(format!("no reply within {} s", limit.as_secs())))??;
+        if matches!(
+            request,
+            TrackerRequest::Login { .. } | TrackerRequest::Resume(_) | TrackerRequest::Subscribe { .. }
+        ) {
+            self.features = parse_features(&line).unwrap_or(self.features);
         }
         parse_reply(&line).map_err(|error| match error {
             ReplyError::Refused { refusal, retry_after_ms } => {
                 TrackerError::Refused { refusal, retry_after: retry_after_ms.map(Duration::from_millis) }
             }
-            ReplyError::Malformed(why) => self.garbled(&why.to_string()),
+            ReplyError::Malformed(why) => self.protocol_failure(&why.to_string()),
         })
     }
 
@@ -205,38 +208,38 @@ impl TrackerLink {
     ///
     /// # Errors
     /// [`TrackerError`] when the connection is gone.
-    pub async fn event(&mut self) -> Result<Event, TrackerError> {
+    pub async fn next_event(&mut self) -> Result<TrackerEvent, TrackerError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
-            let line = self.line().await?;
-            match event_in(&line) {
+            let line = self.next_line().await?;
+            match parse_event(&line) {
                 Some(event) => self.events.push_back(event),
-                None => return Err(self.garbled("a line that nobody asked for")),
+                None => return Err(self.protocol_failure("a line that nobody asked for")),
             }
         }
     }
 
     /// The next line. May be cancelled and called again.
-    async fn line(&mut self) -> Result<String, TrackerError> {
+    async fn next_line(&mut self) -> Result<String, TrackerError> {
         loop {
-            let found = self.incoming[self.searched..].iter().position(|byte| *byte == b'\n');
+            let found = self.incoming[self.scanned..].iter().position(|byte| *byte == b'\n');
             if let Some(found) = found {
-                let rest = self.incoming.split_off(self.searched + found + 1);
+                let rest = self.incoming.split_off(self.scanned + found + 1);
                 let line = std::mem::replace(&mut self.incoming, rest);
-                self.searched = 0;
-                return String::from_utf8(line).map_err(|_| self.garbled("a line that isn't UTF-8"));
+                self.scanned = 0;
+                return String::from_utf8(line).map_err(|_| self.protocol_failure("a line that isn't UTF-8"));
             }
-            self.searched = self.incoming.len();
-            if self.searched > REPLY_BYTES {
-                return Err(self.garbled("a line without end"));
+            self.scanned = self.incoming.len();
+            if self.scanned > MAX_REPLY_BYTES {
+                return Err(self.protocol_failure("a line without end"));
             }
             self.incoming.reserve(READ_BYTES);
             match self.stream.read_buf(&mut self.incoming).await {
                 Ok(0) => return Err(self.unreachable("it closed the connection".to_owned())),
                 Ok(_) => {}
-                Err(why) => return Err(self.lost(&why)),
+                Err(why) => return Err(self.io_failure(&why)),
             }
         }
     }
@@ -245,11 +248,11 @@ impl TrackerLink {
         TrackerError::Unreachable { address: self.address.clone(), why }
     }
 
-    fn lost(&self, why: &io::Error) -> TrackerError {
+    fn io_failure(&self, why: &io::Error) -> TrackerError {
         self.unreachable(plain_message(why))
     }
 
-    fn garbled(&self, why: &str) -> TrackerError {
+    fn protocol_failure(&self, why: &str) -> TrackerError {
         TrackerError::NotATracker { address: self.address.clone(), why: why.to_owned() }
     }
 }
@@ -264,14 +267,14 @@ impl KeyDemand {
     }
 }
 
-async fn connect_to(
+async fn connect_tls(
     address: SocketAddr,
     config: rustls::ClientConfig,
     pin: &Arc<ServerPin>,
-) -> Result<Connected, Failure> {
-    let unreachable = |why: io::Error| Failure::Unreachable(plain_message(&why));
-    let tcp = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
-    let silent = |_| Failure::Unreachable(format!("no answer within {} s", CONNECT.as_secs()));
+) -> Result<TlsConnection, TrackerConnectFailure> {
+    let unreachable = |why: io::Error| TrackerConnectFailure::Unreachable(plain_message(&why));
+    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let silent = |_| TrackerConnectFailure::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
     let tcp = tcp.map_err(silent)?.map_err(unreachable)?;
     let _ = tcp.set_nodelay(true);
     // A path that died in silence shows sooner than at the next heartbeat.
@@ -279,45 +282,50 @@ async fn connect_to(
         tracing::debug!("the connection to the tracker is not kept alive: {why}");
     }
     let local = tcp.local_addr().map_err(unreachable)?;
-    let handshake = TlsConnector::from(Arc::new(config)).connect(certs::server_name(), tcp);
-    let handshake = tokio::time::timeout(CONNECT, handshake).await;
+    let handshake = TlsConnector::from(Arc::new(config)).connect(certs::placeholder_server_name(), tcp);
+    let handshake = tokio::time::timeout(CONNECT_TIMEOUT, handshake).await;
     if let Some(presented) = pin.mismatch() {
-        return Err(Failure::OtherKey(presented));
+        return Err(TrackerConnectFailure::OtherKey(presented));
     }
-    let stream =
-        handshake.map_err(|_| Failure::Unreachable(silent_words(CONNECT)))?.map_err(|why| failed_handshake(&why))?;
-    let no_key = || Failure::NotATracker("it showed no certificate".to_owned());
-    Ok(Connected { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
+    let stream = handshake
+        .map_err(|_| TrackerConnectFailure::Unreachable(silence_message(CONNECT_TIMEOUT)))?
+        .map_err(|why| handshake_failure(&why))?;
+    let no_key = || TrackerConnectFailure::NotATracker("it showed no certificate".to_owned());
+    Ok(TlsConnection { stream, local, fingerprint: pin.presented().ok_or_else(no_key)? })
 }
 
 /// Says that somebody takes connections and says nothing: the system does so for a program that is stopped.
-pub fn silent_words(patience: Duration) -> String {
-    format!("it takes connections but doesn't answer within {} s (stopped or overloaded?)", patience.as_secs())
+pub fn silence_message(limit: Duration) -> String {
+    format!("it takes connections but doesn't answer within {} s (stopped or overloaded?)", limit.as_secs())
 }
 
 /// What a handshake that failed says of the other end: only words that aren't those of TLS show that it is something else.
-fn failed_handshake(why: &io::Error) -> Failure {
+fn handshake_failure(why: &io::Error) -> TrackerConnectFailure {
     match why.kind() {
-        io::ErrorKind::UnexpectedEof => Failure::Unreachable("it takes connections and closes them at once".to_owned()),
-        io::ErrorKind::InvalidData | io::ErrorKind::Other => {
-            Failure::NotATracker(format!("its TLS handshake fails ({})", plain_message(why)))
+        io::ErrorKind::UnexpectedEof => {
+            TrackerConnectFailure::Unreachable("it takes connections and closes them at once".to_owned())
         }
-        _ => Failure::Unreachable(plain_message(why)),
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+            TrackerConnectFailure::NotATracker(format!("its TLS handshake fails ({})", plain_message(why)))
+        }
+        _ => TrackerConnectFailure::Unreachable(plain_message(why)),
     }
 }
 
 /// What the failures of all its addresses say of a tracker.
-fn error_of(
+fn connect_error(
     address: &TrackerAddress,
     known: Option<Fingerprint>,
-    failures: Vec<(SocketAddr, Failure)>,
+    failures: Vec<(SocketAddr, TrackerConnectFailure)>,
 ) -> TrackerError {
     let text = address.to_string();
     match (failures.as_slice(), known) {
-        ([(_, Failure::NotATracker(why))], _) => return TrackerError::NotATracker { address: text, why: why.clone() },
+        ([(_, TrackerConnectFailure::NotATracker(why))], _) => {
+            return TrackerError::NotATracker { address: text, why: why.clone() };
+        }
         // One that can't be reached may be the right one still: then the others are wrong addresses and no alarm.
-        ([(_, Failure::OtherKey(presented)), rest @ ..], Some(expected))
-            if rest.iter().all(|(_, failure)| matches!(failure, Failure::OtherKey(_))) =>
+        ([(_, TrackerConnectFailure::OtherKey(presented)), rest @ ..], Some(expected))
+            if rest.iter().all(|(_, failure)| matches!(failure, TrackerConnectFailure::OtherKey(_))) =>
         {
             return TrackerError::IdentityChanged { address: text, expected, presented: *presented };
         }
@@ -325,15 +333,15 @@ fn error_of(
     }
     // Addresses that nobody wrote are told apart.
     let is_named = address.is_name() || failures.len() > 1;
-    let words = |(at, failure): (SocketAddr, Failure)| {
+    let words = |(at, failure): (SocketAddr, TrackerConnectFailure)| {
         let why = match failure {
-            Failure::Unreachable(why) => why,
-            Failure::NotATracker(why) => format!("not a Vizinho tracker: {why}"),
-            Failure::OtherKey(presented) if known.is_some() => format!(
+            TrackerConnectFailure::Unreachable(why) => why,
+            TrackerConnectFailure::NotATracker(why) => format!("not a Vizinho tracker: {why}"),
+            TrackerConnectFailure::OtherKey(presented) if known.is_some() => format!(
                 "another tracker, with the key {presented} (if whoever runs yours says that this is its new key, run \
                  `peer trust --the-tracker --replace {presented}`)"
             ),
-            Failure::OtherKey(presented) => format!("another tracker, with the key {presented}"),
+            TrackerConnectFailure::OtherKey(presented) => format!("another tracker, with the key {presented}"),
         };
         if is_named { format!("{at}: {why}") } else { why }
     };
@@ -342,7 +350,7 @@ fn error_of(
 }
 
 /// Where a peer can be dialled: the address its socket came from first, then what it named.
-pub fn candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+pub fn dial_candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = port.map(|port| SocketAddr::new(ip, port)).into_iter().collect();
     for address in addresses {
         if !all.contains(address) {
@@ -352,13 +360,13 @@ pub fn candidates(ip: IpAddr, port: Option<u16>, addresses: &[SocketAddr]) -> Ve
     all
 }
 
-fn event_in(line: &str) -> Option<Event> {
+fn parse_event(line: &str) -> Option<TrackerEvent> {
     #[derive(Deserialize)]
-    struct Tag {
+    struct EventTag {
         #[serde(rename = "event")]
         _event: String,
     }
-    serde_json::from_str::<Tag>(line).ok()?;
+    serde_json::from_str::<EventTag>(line).ok()?;
     serde_json::from_str(line).ok()
 }
 
@@ -369,7 +377,7 @@ mod tests {
     #[test]
     fn candidates_are_not_repeated() {
         let named = ["10.0.0.2:7".parse().unwrap(), "10.0.0.1:7".parse().unwrap()];
-        let all = candidates([10, 0, 0, 1].into(), Some(7), &named);
+        let all = dial_candidates([10, 0, 0, 1].into(), Some(7), &named);
         assert_eq!(all, ["10.0.0.1:7".parse().unwrap(), "10.0.0.2:7".parse().unwrap()]);
     }
 }

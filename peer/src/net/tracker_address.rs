@@ -8,25 +8,25 @@ use std::time::Duration;
 use shared::limits::TRACKER_PORT;
 use tokio::net::TcpStream;
 
-use super::race::{families_in_turn, first_success};
+use super::happy_eyeballs::{first_success, interleave_families};
 use crate::sys::{self, LocalAddress};
 
 /// For a name to be resolved, and for a connection.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between one address of a tracker and the next (RFC 8305, section 5).
-pub(super) const STAGGER: Duration = Duration::from_millis(250);
+pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried.
-const ADDRESSES_OF_A_NAME: usize = 8;
+const MAX_RESOLVED_ADDRESSES: usize = 8;
 
 /// A tracker's place: `HOST` or `HOST:PORT`, port 8000 unless given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackerAddress {
-    host: Host,
+    host: TrackerHost,
     port: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Host {
+enum TrackerHost {
     Ip(IpAddr),
     /// Means something together with one of this machine's interfaces.
     LinkLocal {
@@ -45,59 +45,59 @@ impl FromStr for TrackerAddress {
             let (inside, behind) = rest.split_once(']').ok_or_else(wrong)?;
             // `[fe80::1]%eth0` is how some programs show it.
             let (zone, port) = match behind.split_once(':') {
-                Some((zone, port)) => (zone, port_of(port).ok_or_else(wrong)?),
+                Some((zone, port)) => (zone, parse_port(port).ok_or_else(wrong)?),
                 None => (behind, TRACKER_PORT),
             };
             if !zone.is_empty() && (!zone.starts_with('%') || inside.contains('%')) {
                 return Err(wrong());
             }
-            let host = ip_of(&format!("{inside}{zone}")).ok_or_else(wrong)??;
+            let host = parse_ip(&format!("{inside}{zone}")).ok_or_else(wrong)??;
             return Ok(Self { host, port });
         }
         // Behind the interface only a port can follow.
         let zone = text.find('%').unwrap_or(text.len());
         if let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| host.len() > zone) {
-            let host = ip_of(host).ok_or_else(wrong)??;
-            return Ok(Self { host, port: port_of(port).ok_or_else(wrong)? });
+            let host = parse_ip(host).ok_or_else(wrong)??;
+            return Ok(Self { host, port: parse_port(port).ok_or_else(wrong)? });
         }
-        if let Some(host) = ip_of(text) {
+        if let Some(host) = parse_ip(text) {
             let host = host?;
-            if let Some(before) = text.strip_suffix(":8000").filter(|before| ip_of(before).is_some()) {
+            if let Some(before) = text.strip_suffix(":8000").filter(|before| parse_ip(before).is_some()) {
                 return Err(format!("{text} can be read in two ways: write [{before}]:8000 or [{text}]:8000"));
             }
             return Ok(Self { host, port: TRACKER_PORT });
         }
         let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, port_of(port).ok_or_else(wrong)?),
+            Some((host, port)) => (host, parse_port(port).ok_or_else(wrong)?),
             None => (text, TRACKER_PORT),
         };
-        if let Some(host) = ip_of(host).filter(|_| !host.contains(':')) {
+        if let Some(host) = parse_ip(host).filter(|_| !host.contains(':')) {
             return Ok(Self { host: host?, port });
         }
         let is_plausible =
             !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
-        if is_plausible { Ok(Self { host: Host::Name(host.to_owned()), port }) } else { Err(wrong()) }
+        if is_plausible { Ok(Self { host: TrackerHost::Name(host.to_owned()), port }) } else { Err(wrong()) }
     }
 }
 
-fn port_of(text: &str) -> Option<u16> {
+fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port != 0)
 }
 
 /// An IP address, with the interface if it is a link-local one; `None` when it is none.
-fn ip_of(text: &str) -> Option<Result<Host, String>> {
+fn parse_ip(text: &str) -> Option<Result<TrackerHost, String>> {
     let (ip, zone) = match text.split_once('%') {
         Some((ip, zone)) => (ip.parse().ok()?, Some(zone)),
         None => (text.parse::<IpAddr>().ok()?, None),
     };
     match (ip, zone) {
-        (IpAddr::V6(v6), zone) if v6.is_unicast_link_local() => Some(link_local(v6, zone)),
+        (IpAddr::V6(v6), zone) if v6.is_unicast_link_local() => Some(parse_link_local(v6, zone)),
         (_, Some(_)) => None,
-        (ip, None) => Some(Ok(Host::Ip(ip))),
+        (ip, None) => Some(Ok(TrackerHost::Ip(ip))),
     }
 }
 
-fn link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<Host, String> {
+fn parse_link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<TrackerHost, String> {
     // `%25` is the `%` of addresses in URLs (RFC 6874).
     let zone = zone.map(|zone| zone.strip_prefix("25").filter(|rest| !rest.is_empty()).unwrap_or(zone));
     let is_name = |zone: &&str| {
@@ -107,21 +107,21 @@ fn link_local(ip: Ipv6Addr, zone: Option<&str>) -> Result<Host, String> {
     match zone.filter(is_name) {
         Some(zone) => {
             let by_number = zone.parse().ok().and_then(sys::interface_name);
-            Ok(Host::LinkLocal { ip, interface: by_number.unwrap_or_else(|| zone.to_owned()) })
+            Ok(TrackerHost::LinkLocal { ip, interface: by_number.unwrap_or_else(|| zone.to_owned()) })
         }
-        None => Err(without_interface(ip)),
+        None => Err(missing_interface_message(ip)),
     }
 }
 
 /// A link-local address on the interface that was named, then on the others that have such addresses.
-fn on_interfaces(address: SocketAddrV6, named: Option<u32>, local: &[LocalAddress]) -> Vec<SocketAddr> {
+fn scoped_addresses(address: SocketAddrV6, named: Option<u32>, local: &[LocalAddress]) -> Vec<SocketAddr> {
     let others = sys::link_local_interfaces(local).into_iter().map(|(index, _)| index);
     let scopes = named.into_iter().chain(others.filter(|index| Some(*index) != named));
     let on = |scope| SocketAddr::from(SocketAddrV6::new(*address.ip(), address.port(), 0, scope));
-    scopes.map(on).take(ADDRESSES_OF_A_NAME).collect()
+    scopes.map(on).take(MAX_RESOLVED_ADDRESSES).collect()
 }
 
-fn without_interface(ip: Ipv6Addr) -> String {
+fn missing_interface_message(ip: Ipv6Addr) -> String {
     let local = sys::local_addresses();
     let interfaces = sys::link_local_interfaces(&local);
     match interfaces.first() {
@@ -138,9 +138,12 @@ impl From<SocketAddr> for TrackerAddress {
         let host = match address {
             SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() != 0 => {
                 let number = || v6.scope_id().to_string();
-                Host::LinkLocal { ip: *v6.ip(), interface: sys::interface_name(v6.scope_id()).unwrap_or_else(number) }
+                TrackerHost::LinkLocal {
+                    ip: *v6.ip(),
+                    interface: sys::interface_name(v6.scope_id()).unwrap_or_else(number),
+                }
             }
-            address => Host::Ip(address.ip()),
+            address => TrackerHost::Ip(address.ip()),
         };
         Self { host, port: address.port() }
     }
@@ -153,17 +156,17 @@ impl TrackerAddress {
     }
 
     /// Whether something listens there.
-    pub async fn takes_connections(&self) -> bool {
+    pub async fn is_listening(&self) -> bool {
         let Ok(addresses) = self.resolve(false).await else { return false };
-        let connected = first_success(&addresses, STAGGER, |address| async move {
-            tokio::time::timeout(CONNECT, TcpStream::connect(address)).await.map_err(|_| ())?.map_err(|_| ())
+        let connected = first_success(&addresses, ATTEMPT_DELAY, |address| async move {
+            tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| ())?.map_err(|_| ())
         });
         connected.await.is_ok()
     }
 
     /// Whether it is a name, which stands for addresses that nobody wrote.
     pub(super) const fn is_name(&self) -> bool {
-        matches!(self.host, Host::Name(_))
+        matches!(self.host, TrackerHost::Name(_))
     }
 
     /// The addresses to try, the likeliest first, at least one. A link-local address whose key `is_known` is tried on the
@@ -173,31 +176,32 @@ impl TrackerAddress {
     /// Why there are none, for people.
     pub(super) async fn resolve(&self, is_known: bool) -> Result<Vec<SocketAddr>, String> {
         match &self.host {
-            Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
-            Host::LinkLocal { ip, interface } => {
+            TrackerHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
+            TrackerHost::LinkLocal { ip, interface } => {
                 let named = sys::interface_index(interface);
                 let local = if is_known { sys::local_addresses() } else { Vec::new() };
-                match on_interfaces(SocketAddrV6::new(*ip, self.port, 0, 0), named, &local) {
+                match scoped_addresses(SocketAddrV6::new(*ip, self.port, 0, 0), named, &local) {
                     none if none.is_empty() => {
-                        Err(format!("there is no interface {interface}; {}", without_interface(*ip)))
+                        Err(format!("there is no interface {interface}; {}", missing_interface_message(*ip)))
                     }
                     some => Ok(some),
                 }
             }
-            Host::Name(name) => {
-                let resolved = tokio::time::timeout(CONNECT, tokio::net::lookup_host((name.as_str(), self.port))).await;
+            TrackerHost::Name(name) => {
                 let resolved =
-                    resolved.map_err(|_| format!("its name is not resolved within {} s", CONNECT.as_secs()))?;
+                    tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name.as_str(), self.port))).await;
+                let resolved =
+                    resolved.map_err(|_| format!("its name is not resolved within {} s", CONNECT_TIMEOUT.as_secs()))?;
                 let local = sys::local_addresses();
                 let resolved = resolved.map_err(|why| sys::plain_message(&why))?.flat_map(|address| match address {
                     // Files of hosts and resolvers know no interfaces.
                     SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
-                        on_interfaces(v6, None, &local)
+                        scoped_addresses(v6, None, &local)
                     }
                     address => vec![address],
                 });
-                let mut addresses = families_in_turn(resolved);
-                addresses.truncate(ADDRESSES_OF_A_NAME);
+                let mut addresses = interleave_families(resolved);
+                addresses.truncate(MAX_RESOLVED_ADDRESSES);
                 if addresses.is_empty() { Err("its name has no address".to_owned()) } else { Ok(addresses) }
             }
         }
@@ -208,9 +212,9 @@ impl fmt::Display for TrackerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port;
         match &self.host {
-            Host::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, port)),
-            Host::LinkLocal { ip, interface } => write!(f, "[{ip}%{interface}]:{port}"),
-            Host::Name(name) => write!(f, "{name}:{port}"),
+            TrackerHost::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, port)),
+            TrackerHost::LinkLocal { ip, interface } => write!(f, "[{ip}%{interface}]:{port}"),
+            TrackerHost::Name(name) => write!(f, "{name}:{port}"),
         }
     }
 }
@@ -285,17 +289,17 @@ mod tests {
     fn a_link_local_address_is_tried_on_all_interfaces_the_named_one_first() {
         let local = |index, ip: &str| LocalAddress {
             ip: ip.parse().unwrap(),
-            prefix: 64,
+            prefix_len: 64,
             interface: format!("if{index}"),
             index,
             kind: sys::InterfaceKind::Ordinary,
-            is_lasting: true,
+            is_permanent: true,
             is_running: true,
         };
         let all = [local(2, "fe80::1"), local(3, "10.0.0.1"), local(4, "fe80::1")];
         let texts = |named, local: &[LocalAddress]| {
             let address = "[fe80::9]:8000".parse().unwrap();
-            on_interfaces(address, named, local).iter().map(ToString::to_string).collect::<Vec<_>>()
+            scoped_addresses(address, named, local).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(texts(Some(4), &all), ["[fe80::9%4]:8000", "[fe80::9%2]:8000"]);
         // The one that was named is gone.

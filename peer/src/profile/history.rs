@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 use shared::UserName;
 use unicode_width::UnicodeWidthChar;
 
-use super::messages::RawMessage;
+use super::message_store::MessageRow;
 use super::{Profile, ProfileError, StoredMessage};
 
 /// Which messages are wanted: the last ones, or the earliest, for which all of this is true.
@@ -55,11 +55,11 @@ impl Profile {
     /// [`ProfileError`].
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<StoredMessage>, ProfileError> {
         let (sql, values) = query.sql();
-        let mut rows: Vec<RawMessage> = {
-            let ledger = self.ledger()?;
-            let mut query = self.sql(ledger.prepare_cached(&sql))?;
-            let rows = query.query_map(params_from_iter(values), RawMessage::read);
-            self.sql(self.sql(rows)?.collect())?
+        let mut rows: Vec<MessageRow> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(&sql))?;
+            let rows = query.query_map(params_from_iter(values), MessageRow::read);
+            self.db_result(self.db_result(rows)?.collect())?
         };
         if !query.earliest {
             rows.reverse();
@@ -84,11 +84,11 @@ impl HistoryQuery {
             if !indexed.is_empty() || others.is_empty() {
                 condition(
                     "message.seq IN (SELECT rowid FROM message_words WHERE message_words MATCH ?)",
-                    match_of(&indexed).into(),
+                    fts_query(&indexed).into(),
                 );
             }
             for word in others {
-                condition("message.text LIKE '%' || ? || '%' ESCAPE '\\'", like_of(word).into());
+                condition("message.text LIKE '%' || ? || '%' ESCAPE '\\'", like_pattern(word).into());
             }
         }
         if let Some(since) = self.since {
@@ -109,7 +109,7 @@ impl HistoryQuery {
         }
         values.push(i64::try_from(self.limit).unwrap_or(i64::MAX).into());
         let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
-        let columns = RawMessage::COLUMNS;
+        let columns = MessageRow::COLUMNS;
         let limit = values.len();
         let order = if self.earliest { "ASC" } else { "DESC" };
         (
@@ -120,7 +120,7 @@ impl HistoryQuery {
 }
 
 /// The words as a question to the index in which none of them means anything but itself.
-fn match_of(words: &[&str]) -> String {
+fn fts_query(words: &[&str]) -> String {
     let quoted = |word: &&str| format!("\"{}\"*", word.replace('"', "\"\"").replace('\0', " "));
     let question = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
     // No words are no question to the index; these are one, which nothing answers.
@@ -134,7 +134,7 @@ fn is_indexed(word: &str) -> bool {
 }
 
 /// A word of which no character means anything but itself to LIKE.
-fn like_of(word: &str) -> String {
+fn like_pattern(word: &str) -> String {
     let mut like = String::with_capacity(word.len());
     for c in word.chars() {
         if matches!(c, '%' | '_' | '\\') {
@@ -158,7 +158,7 @@ mod tests {
         for (number, (peer, text)) in (1..).zip(texts) {
             let id = MessageId::from_bytes([number; 16]);
             let message = ChatMessage { id, ts: 0, text: (*text).into(), offer: None, room: None };
-            profile.store_theirs(&peer.parse().unwrap(), &[message], i64::from(number) * 10).unwrap();
+            profile.store_incoming(&peer.parse().unwrap(), &[message], i64::from(number) * 10).unwrap();
         }
         (home, profile)
     }

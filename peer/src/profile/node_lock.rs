@@ -20,9 +20,9 @@ use shared::safe_text::safe_path;
 use super::ProfileError;
 use crate::sys;
 
-const NAME: &str = "node.lock";
+const LOCK_FILE: &str = "node.lock";
 /// Longest text of a lock that is read.
-const TEXT_BYTES: u64 = 8 * 1024;
+const MAX_LOCK_TEXT_BYTES: u64 = 8 * 1024;
 /// Times that a lock file which is another one after it was locked is opened again.
 const TRIES: u32 = 10;
 
@@ -46,9 +46,9 @@ pub struct NodeHolder {
 }
 
 /// What became of an attempt to lock.
-enum Locked {
-    Ours,
-    Theirs,
+enum LockOutcome {
+    Acquired,
+    HeldByOther,
     /// The file system has no such locks.
     Unsupported(io::Error),
 }
@@ -58,12 +58,12 @@ impl NodeLock {
     ///
     /// # Errors
     /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or as the system says.
-    pub(super) fn take(home: &Path) -> Result<Self, ProfileError> {
-        let folder = File::open(home).map_err(at(home))?;
-        let folder = match lock(&folder, File::try_lock).map_err(at(home))? {
-            Locked::Ours => Some(folder),
-            Locked::Theirs => return Err(runs(home)),
-            Locked::Unsupported(_) => None,
+    pub(super) fn acquire(home: &Path) -> Result<Self, ProfileError> {
+        let folder = File::open(home).map_err(io_error_at(home))?;
+        let folder = match lock(&folder, File::try_lock).map_err(io_error_at(home))? {
+            LockOutcome::Acquired => Some(folder),
+            LockOutcome::HeldByOther => return Err(node_runs_error(home)),
+            LockOutcome::Unsupported(_) => None,
         };
         let (file, unsupported) = lock_file(home)?;
         match unsupported {
@@ -88,11 +88,11 @@ impl NodeLock {
     ///
     /// # Errors
     /// [`ProfileError::NodeRuns`] when another node has locked what is there now, or as the system says.
-    pub fn look(&self) -> Result<(), ProfileError> {
-        let path = self.home.join(NAME);
+    pub fn verify_or_restore(&self) -> Result<(), ProfileError> {
+        let path = self.home.join(LOCK_FILE);
         let is_ours = {
             let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            is_at(&file, &path).map_err(at(&path))?
+            is_at(&file, &path).map_err(io_error_at(&path))?
         };
         if is_ours {
             return Ok(());
@@ -115,7 +115,7 @@ impl NodeLock {
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(&text));
-        written.map_err(at(&self.home.join(NAME)))
+        written.map_err(io_error_at(&self.home.join(LOCK_FILE)))
     }
 }
 
@@ -123,15 +123,15 @@ impl NodeLock {
 ///
 /// # Errors
 /// As the system says.
-pub(super) fn is_held(home: &Path) -> Result<bool, ProfileError> {
+pub(super) fn is_node_locked(home: &Path) -> Result<bool, ProfileError> {
     // Shared: two that look don't keep each other out, and a node that begins at this moment tries again.
-    for path in [home.to_owned(), home.join(NAME)] {
+    for path in [home.to_owned(), home.join(LOCK_FILE)] {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(ProfileError::Io { path, source }),
         };
-        if let Locked::Theirs = lock(&file, File::try_lock_shared).map_err(at(&path))? {
+        if let LockOutcome::HeldByOther = lock(&file, File::try_lock_shared).map_err(io_error_at(&path))? {
             return Ok(true);
         }
     }
@@ -139,9 +139,9 @@ pub(super) fn is_held(home: &Path) -> Result<bool, ProfileError> {
 }
 
 /// The node that held the profile in `home` last; it may be gone.
-pub(super) fn holder(home: &Path) -> NodeHolder {
+pub(super) fn read_node_holder(home: &Path) -> NodeHolder {
     let mut text = Vec::new();
-    let read = File::open(home.join(NAME)).and_then(|file| file.take(TEXT_BYTES).read_to_end(&mut text));
+    let read = File::open(home.join(LOCK_FILE)).and_then(|file| file.take(MAX_LOCK_TEXT_BYTES).read_to_end(&mut text));
     if read.is_err() {
         return NodeHolder::default();
     }
@@ -154,28 +154,28 @@ pub(super) fn holder(home: &Path) -> NodeHolder {
 
 /// Locks the lock file that is at its path; with why it isn't locked where the file system has no such locks.
 fn lock_file(home: &Path) -> Result<(File, Option<io::Error>), ProfileError> {
-    let path = home.join(NAME);
+    let path = home.join(LOCK_FILE);
     let mut tries = 0..TRIES;
     loop {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = opened.map_err(at(&path))?;
-        let unsupported = match lock(&file, File::try_lock).map_err(at(&path))? {
-            Locked::Ours => None,
-            Locked::Theirs => return Err(runs(home)),
-            Locked::Unsupported(why) => Some(why),
+        let file = opened.map_err(io_error_at(&path))?;
+        let unsupported = match lock(&file, File::try_lock).map_err(io_error_at(&path))? {
+            LockOutcome::Acquired => None,
+            LockOutcome::HeldByOther => return Err(node_runs_error(home)),
+            LockOutcome::Unsupported(why) => Some(why),
         };
         // It may have been removed between the two; one that seems to be so again and again has no number to go by.
-        if tries.next().is_none() || is_at(&file, &path).map_err(at(&path))? {
+        if tries.next().is_none() || is_at(&file, &path).map_err(io_error_at(&path))? {
             return Ok((file, unsupported));
         }
     }
 }
 
-fn lock(file: &File, how: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<Locked> {
+fn lock(file: &File, how: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<LockOutcome> {
     match how(file) {
-        Ok(()) => Ok(Locked::Ours),
-        Err(TryLockError::WouldBlock) => Ok(Locked::Theirs),
-        Err(TryLockError::Error(why)) if sys::has_no_locks(&why) => Ok(Locked::Unsupported(why)),
+        Ok(()) => Ok(LockOutcome::Acquired),
+        Err(TryLockError::WouldBlock) => Ok(LockOutcome::HeldByOther),
+        Err(TryLockError::Error(why)) if sys::is_file_locking_unsupported(&why) => Ok(LockOutcome::Unsupported(why)),
         Err(TryLockError::Error(why)) => Err(why),
     }
 }
@@ -190,11 +190,11 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn runs(home: &Path) -> ProfileError {
-    ProfileError::NodeRuns { pid: holder(home).pid }
+fn node_runs_error(home: &Path) -> ProfileError {
+    ProfileError::NodeRuns { pid: read_node_holder(home).pid }
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> ProfileError {
+fn io_error_at(path: &Path) -> impl Fn(io::Error) -> ProfileError {
     move |source| ProfileError::Io { path: path.to_owned(), source }
 }
 
@@ -206,39 +206,39 @@ mod tests {
     fn one_node_a_profile_whatever_becomes_of_the_file() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path();
-        assert!(!is_held(home).unwrap());
-        let lock = NodeLock::take(home).unwrap();
-        let refused = || matches!(NodeLock::take(home), Err(ProfileError::NodeRuns { .. }));
-        assert!(is_held(home).unwrap() && refused());
+        assert!(!is_node_locked(home).unwrap());
+        let lock = NodeLock::acquire(home).unwrap();
+        let refused = || matches!(NodeLock::acquire(home), Err(ProfileError::NodeRuns { .. }));
+        assert!(is_node_locked(home).unwrap() && refused());
         lock.set_socket(Path::new("/run/x.sock")).unwrap();
         let here = NodeHolder { pid: Some(std::process::id()), socket: Some("/run/x.sock".into()) };
-        assert_eq!(holder(home), here);
-        std::fs::remove_file(home.join(NAME)).unwrap();
-        assert!(is_held(home).unwrap() && refused());
-        lock.look().unwrap();
-        assert_eq!(holder(home), here);
+        assert_eq!(read_node_holder(home), here);
+        std::fs::remove_file(home.join(LOCK_FILE)).unwrap();
+        assert!(is_node_locked(home).unwrap() && refused());
+        lock.verify_or_restore().unwrap();
+        assert_eq!(read_node_holder(home), here);
         drop(lock);
-        assert!(!is_held(home).unwrap());
-        NodeLock::take(home).unwrap();
+        assert!(!is_node_locked(home).unwrap());
+        NodeLock::acquire(home).unwrap();
     }
 
     #[test]
     fn a_node_of_an_older_version_is_a_node() {
         let home = tempfile::tempdir().unwrap();
-        let old = File::create(home.path().join(NAME)).unwrap();
+        let old = File::create(home.path().join(LOCK_FILE)).unwrap();
         old.try_lock().unwrap();
-        assert!(is_held(home.path()).unwrap());
-        assert!(matches!(NodeLock::take(home.path()), Err(ProfileError::NodeRuns { pid: None })));
+        assert!(is_node_locked(home.path()).unwrap());
+        assert!(matches!(NodeLock::acquire(home.path()), Err(ProfileError::NodeRuns { pid: None })));
     }
 
     #[test]
     fn a_file_locked_by_another_node_since_is_told() {
         let home = tempfile::tempdir().unwrap();
-        let lock = NodeLock::take(home.path()).unwrap();
-        std::fs::remove_file(home.path().join(NAME)).unwrap();
+        let lock = NodeLock::acquire(home.path()).unwrap();
+        std::fs::remove_file(home.path().join(LOCK_FILE)).unwrap();
         // A version that locks no folders.
-        let other = File::create(home.path().join(NAME)).unwrap();
+        let other = File::create(home.path().join(LOCK_FILE)).unwrap();
         other.try_lock().unwrap();
-        assert!(matches!(lock.look(), Err(ProfileError::NodeRuns { .. })));
+        assert!(matches!(lock.verify_or_restore(), Err(ProfileError::NodeRuns { .. })));
     }
 }

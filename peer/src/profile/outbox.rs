@@ -6,16 +6,16 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use shared::UserName;
 use shared::peer::MessageId;
 
-use super::messages::RawMessage;
-use super::steady::SteadyClock;
+use super::message_store::MessageRow;
+use super::steady_clock::SteadyClock;
 use super::{MessageState, Profile, ProfileError, StoredMessage};
 
 /// The setting under which the clock is remembered.
-const CLOCK: &str = "outbox_clock";
+const CLOCK_KEY: &str = "outbox_clock";
 
 /// A message that waits.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Waiting {
+pub struct QueuedMessage {
     /// The message.
     pub stored: StoredMessage,
     /// Since when by the clock of [`Profile::outbox_now`], milliseconds.
@@ -29,8 +29,8 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn outbox_of(&self, to: &UserName, after: i64, limit: usize) -> Result<Vec<StoredMessage>, ProfileError> {
-        let waiting = self.waiting("outbox.peer = ?1 AND outbox.seq > ?2", to.as_str(), after, limit)?;
+    pub fn queued_for(&self, to: &UserName, after: i64, limit: usize) -> Result<Vec<StoredMessage>, ProfileError> {
+        let waiting = self.queued_where("outbox.peer = ?1 AND outbox.seq > ?2", to.as_str(), after, limit)?;
         Ok(waiting.into_iter().map(|waiting| waiting.stored).collect())
     }
 
@@ -38,20 +38,20 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn outbox(&self) -> Result<Vec<Waiting>, ProfileError> {
-        self.waiting("?1 = '' AND outbox.seq > ?2", "", 0, usize::MAX)
+    pub fn outbox(&self) -> Result<Vec<QueuedMessage>, ProfileError> {
+        self.queued_where("?1 = '' AND outbox.seq > ?2", "", 0, usize::MAX)
     }
 
     /// Those for whom something waits.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn outbox_users(&self) -> Result<Vec<UserName>, ProfileError> {
+    pub fn queued_recipients(&self) -> Result<Vec<UserName>, ProfileError> {
         let names: Vec<String> = {
-            let ledger = self.ledger()?;
-            let mut query = self.sql(ledger.prepare_cached("SELECT DISTINCT peer FROM outbox ORDER BY peer"))?;
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached("SELECT DISTINCT peer FROM outbox ORDER BY peer"))?;
             let rows = query.query_map([], |row| row.get(0));
-            self.sql(self.sql(rows)?.collect())?
+            self.db_result(self.db_result(rows)?.collect())?
         };
         names.iter().map(|name| self.user_name(name)).collect()
     }
@@ -60,15 +60,15 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn state_of_ours(&self, to: &UserName, id: MessageId) -> Result<Option<MessageState>, ProfileError> {
+    pub fn outgoing_state(&self, to: &UserName, id: MessageId) -> Result<Option<MessageState>, ProfileError> {
         let state: Option<String> = {
-            let ledger = self.ledger()?;
-            let mut query = self.sql(
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(
                 ledger.prepare_cached("SELECT state FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2"),
             )?;
-            self.sql(query.query_row([to.as_str(), &id.to_string()], |row| row.get(0)).optional())?
+            self.db_result(query.query_row([to.as_str(), &id.to_string()], |row| row.get(0)).optional())?
         };
-        let damaged = |state: &String| self.damaged(format!("the state {state:?}"));
+        let damaged = |state: &String| self.damaged_error(format!("the state {state:?}"));
         state.map(|state| MessageState::parse(&state).ok_or_else(|| damaged(&state))).transpose()
     }
 
@@ -76,14 +76,14 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn message_of_ours(&self, to: &UserName, id: MessageId) -> Result<Option<StoredMessage>, ProfileError> {
+    pub fn outgoing_message(&self, to: &UserName, id: MessageId) -> Result<Option<StoredMessage>, ProfileError> {
         let row = {
-            let ledger = self.ledger()?;
-            let mut query = self.sql(ledger.prepare_cached(&format!(
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(&format!(
                 "SELECT {} FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
-                RawMessage::COLUMNS
+                MessageRow::COLUMNS
             )))?;
-            self.sql(query.query_row([to.as_str(), &id.to_string()], RawMessage::read).optional())?
+            self.db_result(query.query_row([to.as_str(), &id.to_string()], MessageRow::read).optional())?
         };
         row.map(|row| self.checked_message(row)).transpose()
     }
@@ -93,32 +93,32 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError`]; then none is changed.
-    pub fn settle(
+    pub fn record_delivery_states(
         &self,
         to: &UserName,
         outcomes: &[(MessageId, MessageState)],
     ) -> Result<Vec<(MessageId, MessageState)>, ProfileError> {
         let mut writer = self.writer()?;
-        let transaction = self.sql(writer.transaction())?;
+        let transaction = self.db_result(writer.transaction())?;
         let mut changed = Vec::with_capacity(outcomes.len());
         {
-            let mut update = self.sql(transaction.prepare_cached(
+            let mut update = self.db_result(transaction.prepare_cached(
                 "UPDATE message SET state = ?3 WHERE peer = ?1 AND direction = 'out' AND id = ?2 AND state <> ?3
                  AND seq IN (SELECT seq FROM outbox) RETURNING seq",
             ))?;
-            let mut remove = self.sql(transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1"))?;
+            let mut remove = self.db_result(transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1"))?;
             for (id, state) in outcomes {
                 let values = params![to.as_str(), id.to_string(), state.as_str()];
                 let rows = update.query_map(values, |row| row.get::<_, i64>(0));
-                let found: Vec<i64> = self.sql(self.sql(rows)?.collect())?;
+                let found: Vec<i64> = self.db_result(self.db_result(rows)?.collect())?;
                 let Some(seq) = found.first() else { continue };
-                if !state.is_open() {
-                    self.sql(remove.execute([seq]))?;
+                if !state.is_queued() {
+                    self.db_result(remove.execute([seq]))?;
                 }
                 changed.push((*id, *state));
             }
         }
-        self.sql(transaction.commit())?;
+        self.db_result(transaction.commit())?;
         Ok(changed)
     }
 
@@ -127,24 +127,24 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn outbox_now(&self, now_ms: i64) -> Result<i64, ProfileError> {
-        let ledger = self.ledger()?;
-        self.sql(steady_clock(&ledger, now_ms)).map(|clock| clock.look(now_ms, Duration::ZERO).now_ms())
+        let ledger = self.message_reader()?;
+        self.db_result(load_steady_clock(&ledger, now_ms)).map(|clock| clock.advance(now_ms, Duration::ZERO).now_ms())
     }
 
     /// The same, remembered for the next look: `ran` is how long this process has run since its last one.
     ///
     /// # Errors
     /// [`ProfileError`].
-    pub fn look_at_outbox_clock(&self, now_ms: i64, ran: Duration) -> Result<i64, ProfileError> {
+    pub fn advance_outbox_clock(&self, now_ms: i64, ran: Duration) -> Result<i64, ProfileError> {
         let mut writer = self.writer()?;
-        let transaction = self.sql(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
-        let clock = self.sql(steady_clock(&transaction, now_ms))?.look(now_ms, ran);
+        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let clock = self.db_result(load_steady_clock(&transaction, now_ms))?.advance(now_ms, ran);
         let remembered = transaction.execute(
             "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
-            [CLOCK, &clock.to_string()],
+            [CLOCK_KEY, &clock.to_string()],
         );
-        self.sql(remembered)?;
-        self.sql(transaction.commit())?;
+        self.db_result(remembered)?;
+        self.db_result(transaction.commit())?;
         Ok(clock.now_ms())
     }
 
@@ -154,12 +154,12 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn expire_outbox(&self, before: i64, now_ms: i64) -> Result<Vec<StoredMessage>, ProfileError> {
-        let late: Vec<Waiting> = self.outbox()?.into_iter().filter(|waiting| waiting.since < before).collect();
+        let late: Vec<QueuedMessage> = self.outbox()?.into_iter().filter(|waiting| waiting.since < before).collect();
         for waiting in &late {
-            self.settle(&waiting.stored.peer, &[(waiting.stored.message.id, MessageState::Expired)])?;
+            self.record_delivery_states(&waiting.stored.peer, &[(waiting.stored.message.id, MessageState::Expired)])?;
         }
         let restamped = self.writer()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
-        self.sql(restamped)?;
+        self.db_result(restamped)?;
         Ok(late.into_iter().map(|waiting| StoredMessage { state: MessageState::Expired, ..waiting.stored }).collect())
     }
 
@@ -173,33 +173,39 @@ impl Profile {
              ON CONFLICT (peer) DO UPDATE SET frozen = ?2 WHERE frozen <> ?2",
             params![user.as_str(), frozen],
         );
-        self.sql(changed).map(|rows| rows > 0)
+        self.db_result(changed).map(|rows| rows > 0)
     }
 
-    fn waiting(&self, condition: &str, peer: &str, after: i64, limit: usize) -> Result<Vec<Waiting>, ProfileError> {
-        let rows: Vec<(RawMessage, i64, bool)> = {
-            let ledger = self.ledger()?;
-            let mut query = self.sql(ledger.prepare_cached(&format!(
+    fn queued_where(
+        &self,
+        condition: &str,
+        peer: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<QueuedMessage>, ProfileError> {
+        let rows: Vec<(MessageRow, i64, bool)> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(&format!(
                 "SELECT {}, outbox.since, coalesce(conversation.frozen, 0) FROM outbox
                  JOIN message ON message.seq = outbox.seq LEFT JOIN conversation ON conversation.peer = outbox.peer
                  WHERE {condition} ORDER BY outbox.seq LIMIT ?3",
-                RawMessage::COLUMNS
+                MessageRow::COLUMNS
             )))?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = query
-                .query_map(params![peer, after, limit], |row| Ok((RawMessage::read(row)?, row.get(9)?, row.get(10)?)));
-            self.sql(self.sql(rows)?.collect())?
+                .query_map(params![peer, after, limit], |row| Ok((MessageRow::read(row)?, row.get(9)?, row.get(10)?)));
+            self.db_result(self.db_result(rows)?.collect())?
         };
-        let check = |(row, since, frozen)| Ok(Waiting { stored: self.checked_message(row)?, since, frozen });
+        let check = |(row, since, frozen)| Ok(QueuedMessage { stored: self.checked_message(row)?, since, frozen });
         rows.into_iter().map(check).collect()
     }
 }
 
 /// The clock as it was at the last look; at the first it goes with the machine's.
-pub(super) fn steady_clock(connection: &Connection, now_ms: i64) -> rusqlite::Result<SteadyClock> {
+pub(super) fn load_steady_clock(connection: &Connection, now_ms: i64) -> rusqlite::Result<SteadyClock> {
     let mut query = connection.prepare_cached("SELECT value FROM setting WHERE key = ?1")?;
-    let text: Option<String> = query.query_row([CLOCK], |row| row.get(0)).optional()?;
-    Ok(text.and_then(|text| text.parse().ok()).unwrap_or_else(|| SteadyClock::starting(now_ms)))
+    let text: Option<String> = query.query_row([CLOCK_KEY], |row| row.get(0)).optional()?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or_else(|| SteadyClock::starting_at(now_ms)))
 }
 
 #[cfg(test)]
@@ -219,21 +225,24 @@ mod tests {
         let bob: UserName = "bob".parse().unwrap();
         for byte in 1..=4 {
             let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, room: None };
-            profile.store_ours(&bob, &message, i64::from(byte)).unwrap();
+            profile.store_outgoing(&bob, &message, i64::from(byte)).unwrap();
         }
         let waiting = |after| -> Vec<String> {
             profile
-                .outbox_of(&bob, after, 9)
+                .queued_for(&bob, after, 9)
                 .unwrap()
                 .into_iter()
                 .map(|stored| stored.message.text.into_received())
                 .collect()
         };
         let (sent, stored) = (MessageState::Sent, MessageState::Stored);
-        assert_eq!(profile.settle(&bob, &[(id(1), sent), (id(1), sent), (id(2), stored)]).unwrap().len(), 2);
+        assert_eq!(
+            profile.record_delivery_states(&bob, &[(id(1), sent), (id(1), sent), (id(2), stored)]).unwrap().len(),
+            2
+        );
         assert_eq!(waiting(0), ["1", "3", "4"]);
-        assert_eq!(profile.settle(&bob, &[(id(2), sent), (id(9), stored)]).unwrap(), []);
-        assert_eq!(profile.outbox_users().unwrap(), std::slice::from_ref(&bob));
+        assert_eq!(profile.record_delivery_states(&bob, &[(id(2), sent), (id(9), stored)]).unwrap(), []);
+        assert_eq!(profile.queued_recipients().unwrap(), std::slice::from_ref(&bob));
 
         assert!(profile.set_frozen(&bob, true).unwrap() && !profile.set_frozen(&bob, true).unwrap());
         assert!(profile.outbox().unwrap().iter().all(|waiting| waiting.frozen));
@@ -254,7 +263,7 @@ mod tests {
         // As a node that starts with this clock: it looks, and gives up what has waited for 14 days.
         let start = |machine: i64| {
             let profile = Profile::open(home.path()).unwrap();
-            let now = profile.look_at_outbox_clock(machine, Duration::ZERO).unwrap();
+            let now = profile.advance_outbox_clock(machine, Duration::ZERO).unwrap();
             profile.expire_outbox(now - 14 * DAY, now).unwrap().len()
         };
         // In the order of their writing, whatever the clock says meanwhile.
@@ -262,9 +271,9 @@ mod tests {
             assert_eq!(start(machine), 0, "{byte}");
             let profile = Profile::open(home.path()).unwrap();
             let message = ChatMessage { id: id(byte), ts: 0, text: byte.to_string().into(), offer: None, room: None };
-            profile.store_ours(&bob, &message, machine).unwrap();
+            profile.store_outgoing(&bob, &message, machine).unwrap();
         }
-        let waiting = || Profile::open(home.path()).unwrap().outbox_of(&bob, 0, 9).unwrap();
+        let waiting = || Profile::open(home.path()).unwrap().queued_for(&bob, 0, 9).unwrap();
         let texts: Vec<String> = waiting().into_iter().map(|stored| stored.message.text.into_received()).collect();
         assert_eq!(texts, ["1", "2", "3", "4", "5", "6"]);
         // Two weeks of a clock that is right, a day at a time, are the end of all of them.

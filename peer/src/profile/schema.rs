@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior};
 use shared::safe_text::safe_path;
 
-use super::{ProfileError, busy};
+use super::{ProfileError, lock_wait};
 use crate::sys;
 
 /// Each entry takes the schema one version further; entries are never changed once released.
@@ -195,28 +195,28 @@ const V8: &str = "
 
 /// How what is written survives a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Journal {
+enum JournalMode {
     /// A write-ahead log, which needs memory that processes share: nobody who reads waits for who writes.
     WriteAhead,
     /// A journal that is rolled back, for file systems that share no memory, as those of FUSE and of networks.
-    RolledBack,
+    Rollback,
 }
 
 /// Opens the database, making or migrating it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
-    match open_with(path, Journal::WriteAhead) {
+    match open_with(path, JournalMode::WriteAhead) {
         // It may also come from a disk on which it had a log.
         Err(ProfileError::Database { source, .. }) if has_no_shared_memory(&source) => {
             tracing::debug!("the file system of {} takes no write-ahead log", safe_path(path));
-            leave_log(path).map_err(|source| ProfileError::database(path, source))?;
-            open_with(path, Journal::RolledBack)
+            disable_wal(path).map_err(|source| ProfileError::from_sqlite(path, source))?;
+            open_with(path, JournalMode::Rollback)
         }
         opened => opened,
     }
 }
 
-fn open_with(path: &Path, journal: Journal) -> Result<Connection, ProfileError> {
-    let broken = |source| ProfileError::database(path, source);
+fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileError> {
+    let broken = |source| ProfileError::from_sqlite(path, source);
     if !path.exists() {
         // SQLite would make it with the umask's mode; messages are nobody else's business.
         let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -224,14 +224,14 @@ fn open_with(path: &Path, journal: Journal) -> Result<Connection, ProfileError> 
     }
     let mut connection = connect(path).map_err(broken)?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    let found = version(&connection).map_err(broken)?;
+    let found = schema_version(&connection).map_err(broken)?;
     if found > known {
         return Err(ProfileError::TooNew { path: path.to_owned(), found, known });
     }
     if connection.is_readonly(MAIN_DB).map_err(broken)? {
         return match found {
             found if found == known => Ok(connection),
-            _ => Err(ProfileError::database(path, read_only())),
+            _ => Err(ProfileError::from_sqlite(path, read_only_error())),
         };
     }
     // One that was made with another journal is where there is no memory to share, or comes from there. To try again
@@ -240,8 +240,8 @@ fn open_with(path: &Path, journal: Journal) -> Result<Connection, ProfileError> 
         // So that what is forgotten gives its room back piece by piece. It has to be said before there is anything in it.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(broken)?;
     }
-    if found == 0 && journal == Journal::WriteAhead {
-        keep_log(&connection).map_err(broken)?;
+    if found == 0 && journal == JournalMode::WriteAhead {
+        enable_wal(&connection).map_err(broken)?;
     }
     connection.pragma_update(None, "synchronous", "FULL").map_err(broken)?;
     if found < known {
@@ -255,16 +255,16 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let usual = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let log = path.with_extension("db-wal");
     let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
-    if sys::is_read_only(path) && !has_log {
+    if sys::is_read_only_mount(path) && !has_log {
         // Without this word SQLite wants to write its notes beside it; with it, it would overlook a log.
-        let uri = format!("file:{}?immutable=1", uri_of(path));
-        return prepared(path, Connection::open_with_flags(uri, usual | OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+        let uri = format!("file:{}?immutable=1", escape_uri_path(path));
+        return configure_connection(path, Connection::open_with_flags(uri, usual | OpenFlags::SQLITE_OPEN_READ_ONLY)?);
     }
-    prepared(path, Connection::open_with_flags(path, usual | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
+    configure_connection(path, Connection::open_with_flags(path, usual | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
-fn prepared(path: &Path, connection: Connection) -> rusqlite::Result<Connection> {
-    busy::wait_patiently(&connection, path)?;
+fn configure_connection(path: &Path, connection: Connection) -> rusqlite::Result<Connection> {
+    lock_wait::install_busy_handler(&connection, path)?;
     // Whoever made the file may not be its owner: what its schema says does nothing but keep data.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -274,7 +274,7 @@ fn prepared(path: &Path, connection: Connection) -> rusqlite::Result<Connection>
 }
 
 /// The path as a URI has it.
-fn uri_of(path: &Path) -> String {
+fn escape_uri_path(path: &Path) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
     let escaped = |byte: &u8| {
         if is_plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }
@@ -282,17 +282,19 @@ fn uri_of(path: &Path) -> String {
     path.as_os_str().as_bytes().iter().map(escaped).collect()
 }
 
-fn read_only() -> rusqlite::Error {
+fn read_only_error() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY), None)
 }
 
 /// Switches to a write-ahead log. Where another process does so at the same moment, SQLite doesn't wait by itself.
-fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
+fn enable_wal(connection: &Connection) -> rusqlite::Result<()> {
     let mut steps = 0;
     loop {
         // The switch alone doesn't use the memory yet.
-        match connection.pragma_update(None, "journal_mode", "WAL").and_then(|()| version(connection)) {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && busy::wait(steps) => steps += 1,
+        match connection.pragma_update(None, "journal_mode", "WAL").and_then(|()| schema_version(connection)) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && lock_wait::wait_step(steps) => {
+                steps += 1;
+            }
             switched => return switched.map(|_| ()),
         }
     }
@@ -300,7 +302,7 @@ fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Switches to a journal that is rolled back, over a connection of its own: one that once asked for shared memory in vain
 /// does so for ever.
-fn leave_log(path: &Path) -> rusqlite::Result<()> {
+fn disable_wal(path: &Path) -> rusqlite::Result<()> {
     let connection = connect(path)?;
     // Alone with the file, SQLite keeps what the log needs in its own memory.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -314,7 +316,7 @@ fn has_no_shared_memory(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| none.contains(&error.extended_code))
 }
 
-fn version(connection: &Connection) -> rusqlite::Result<i64> {
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
@@ -325,7 +327,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 fn migrate_to(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have migrated while this one waited for the lock.
-    let from = usize::try_from(version(&transaction)?).unwrap_or(0);
+    let from = usize::try_from(schema_version(&transaction)?).unwrap_or(0);
     for migration in MIGRATIONS.iter().take(to).skip(from) {
         transaction.execute_batch(migration)?;
     }
@@ -372,7 +374,7 @@ mod tests {
         .unwrap();
         drop(old);
         let new = open(&path).unwrap();
-        assert_eq!(version(&new).unwrap(), 8);
+        assert_eq!(schema_version(&new).unwrap(), 8);
         let one = |query: &str| new.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(one("SELECT count(*) FROM message WHERE at = ts"), 3);
         assert_eq!(one("SELECT count(*) FROM folder WHERE name = 'docs/empty' AND empty AND mtime_ns IS NULL"), 1);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The kinds of Linux whose files are the kernel's state and not somebody's data (`statfs(2)`).
-const PSEUDO: [i64; 24] = [
+const PSEUDO_KINDS: [i64; 24] = [
     0x9fa0,      // proc
     0x6265_6572, // sysfs
     0x1cd1,      // devpts
@@ -61,8 +61,8 @@ pub fn device(metadata: &Metadata) -> u64 {
 ///
 /// # Errors
 /// As the system says.
-pub fn is_pseudo(path: &Path) -> io::Result<bool> {
-    Ok(PSEUDO.contains(&certs::file_system_kind(path)?))
+pub fn is_pseudo_file_system(path: &Path) -> io::Result<bool> {
+    Ok(PSEUDO_KINDS.contains(&certs::file_system_kind(path)?))
 }
 
 #[cfg(test)]
@@ -72,9 +72,9 @@ mod tests {
     #[test]
     fn the_kernels_files_are_told_from_those_on_a_disk() {
         let home = tempfile::tempdir().unwrap();
-        assert!(!is_pseudo(home.path()).unwrap());
+        assert!(!is_pseudo_file_system(home.path()).unwrap());
         for path in ["/proc", "/proc/self/status"] {
-            assert!(is_pseudo(Path::new(path)).unwrap(), "{path}");
+            assert!(is_pseudo_file_system(Path::new(path)).unwrap(), "{path}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 /// A file's size, times and inode: what changes when its content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileId {
+pub struct FileVersion {
     /// Bytes.
     pub size: u64,
     /// Last modification, nanoseconds since 1970.
@@ -22,7 +22,7 @@ pub struct FileId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionChange {
     /// The same version of the same file.
-    None,
+    Unchanged,
     /// Size and modification time are the same: chmod, a new name or link, a copy with its times kept, a network file
     /// system that numbers its inodes anew. The content may be another only where somebody set the time back.
     Attributes,
@@ -36,7 +36,7 @@ const FINE_STEP_NS: i64 = 50_000_000;
 const COARSE_STEP_NS: i64 = 2_500_000_000;
 const SECOND_NS: i64 = 1_000_000_000;
 
-impl FileId {
+impl FileVersion {
     /// The change from this state, which was recorded, to `now`.
     pub fn change_to(&self, now: &Self) -> VersionChange {
         if (self.size, self.mtime_ns) != (now.size, now.mtime_ns) {
@@ -44,7 +44,7 @@ impl FileId {
         } else if self.ctime_ns == 0 || self != now {
             VersionChange::Attributes
         } else {
-            VersionChange::None
+            VersionChange::Unchanged
         }
     }
 
@@ -71,14 +71,14 @@ impl FileId {
 ///
 /// # Errors
 /// As the system says.
-pub fn id_of(file: &File) -> io::Result<Option<FileId>> {
+pub fn open_file_version(file: &File) -> io::Result<Option<FileVersion>> {
     let metadata = file.metadata()?;
-    Ok(metadata.is_file().then(|| file_id(&metadata)))
+    Ok(metadata.is_file().then(|| file_version(&metadata)))
 }
 
 /// The state of the file with this metadata.
-pub fn file_id(metadata: &Metadata) -> FileId {
-    FileId {
+pub fn file_version(metadata: &Metadata) -> FileVersion {
+    FileVersion {
         size: metadata.len(),
         mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
         ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
@@ -106,8 +106,8 @@ mod tests {
 
     use super::*;
 
-    fn ids() -> impl Strategy<Value = FileId> {
-        (0_u64..3, -2_i64..3, 0_i64..3, 0_u64..3).prop_map(|(size, mtime_ns, ctime_ns, inode)| FileId {
+    fn ids() -> impl Strategy<Value = FileVersion> {
+        (0_u64..3, -2_i64..3, 0_i64..3, 0_u64..3).prop_map(|(size, mtime_ns, ctime_ns, inode)| FileVersion {
             size,
             mtime_ns,
             ctime_ns,
@@ -123,7 +123,7 @@ mod tests {
             let same_content = before.size == now.size && before.mtime_ns == now.mtime_ns;
             prop_assert_eq!(change == VersionChange::Content, !same_content);
             let same = before == now && before.ctime_ns != 0;
-            prop_assert_eq!(change == VersionChange::None, same);
+            prop_assert_eq!(change == VersionChange::Unchanged, same);
         }
 
         /// What was recorded too early to tell two versions apart is never taken for proof.
@@ -136,24 +136,24 @@ mod tests {
         ) {
             let step = if coarse { 2_000_000_000 } else { 1 };
             let rounded = |ns: i64| if coarse { (ns / step) * step } else { ns };
-            let id = FileId { size: 1, mtime_ns: rounded(mtime), ctime_ns: rounded(ctime), inode: 1 };
+            let id = FileVersion { size: 1, mtime_ns: rounded(mtime), ctime_ns: rounded(ctime), inode: 1 };
             // A change at any time from then on has, on this file system, these times.
-            let later = FileId { ctime_ns: rounded(now), mtime_ns: rounded(now), ..id };
-            if id.recorded_at(now).change_to(&id) == VersionChange::None {
-                prop_assert!(id.recorded_at(now).change_to(&later) != VersionChange::None);
+            let later = FileVersion { ctime_ns: rounded(now), mtime_ns: rounded(now), ..id };
+            if id.recorded_at(now).change_to(&id) == VersionChange::Unchanged {
+                prop_assert!(id.recorded_at(now).change_to(&later) != VersionChange::Unchanged);
             }
         }
     }
 
     #[test]
     fn times_settle() {
-        let id = FileId { size: 1, mtime_ns: 5_000_000_007, ctime_ns: 5_000_000_009, inode: 1 };
+        let id = FileVersion { size: 1, mtime_ns: 5_000_000_007, ctime_ns: 5_000_000_009, inode: 1 };
         assert!(!id.is_settled_at(5_000_000_010), "it was just written");
         assert!(id.is_settled_at(5_100_000_000));
         assert!(!id.is_settled_at(4_000_000_000), "the clock was set back");
-        let coarse = FileId { mtime_ns: 4 * SECOND_NS, ctime_ns: 4 * SECOND_NS, ..id };
+        let coarse = FileVersion { mtime_ns: 4 * SECOND_NS, ctime_ns: 4 * SECOND_NS, ..id };
         assert!(!coarse.is_settled_at(6 * SECOND_NS) && coarse.is_settled_at(7 * SECOND_NS));
-        let timeless = FileId { mtime_ns: 0, ctime_ns: 0, ..id };
+        let timeless = FileVersion { mtime_ns: 0, ctime_ns: 0, ..id };
         assert!(!timeless.is_settled_at(i64::MAX), "a file system that keeps no times");
         assert_eq!(timeless.change_to(&timeless), VersionChange::Attributes);
     }
@@ -173,7 +173,7 @@ mod tests {
             let after = file.metadata().unwrap();
             if after.ctime_nsec() != before.ctime_nsec() || after.ctime() != before.ctime() {
                 assert_eq!(after.modified().unwrap(), before.modified().unwrap());
-                let change = file_id(&before).change_to(&file_id(&after));
+                let change = file_version(&before).change_to(&file_version(&after));
                 assert_eq!(change, VersionChange::Attributes);
                 return;
             }

@@ -5,64 +5,64 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 
-use super::job;
+use super::job_control;
 
 /// How the terminal was, while it is hidden what is typed.
-static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+static SAVED_MODES: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// The fate of what was typed before it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TypedAhead {
+pub enum TypeAheadPolicy {
     /// It was meant for something else.
-    Dropped,
+    Discard,
     /// It is the answer to a question that follows another one at once.
-    Kept,
+    Keep,
 }
 
 /// Throws away what was typed and not read.
 ///
 /// # Errors
 /// As the terminal says.
-pub fn drop_typed_ahead() -> io::Result<()> {
-    Ok(tcflush(job::terminal()?, QueueSelector::IFlush)?)
+pub fn discard_typed_ahead() -> io::Result<()> {
+    Ok(tcflush(job_control::open_terminal()?, QueueSelector::IFlush)?)
 }
 
 /// What is typed isn't shown, and comes key by key, until this is dropped.
 #[derive(Debug)]
-pub struct HiddenInput(());
+pub struct HiddenInputGuard(());
 
-impl HiddenInput {
+impl HiddenInputGuard {
     /// Begins. What was typed before, and shown, is thrown away or kept.
     ///
     /// # Errors
     /// As the terminal says.
-    pub fn begin(typed_ahead: TypedAhead) -> io::Result<Self> {
-        let terminal = job::terminal()?;
+    pub fn start(typed_ahead: TypeAheadPolicy) -> io::Result<Self> {
+        let terminal = job_control::open_terminal()?;
         let modes = tcgetattr(&terminal)?;
         let mut hidden = modes.clone();
         hidden.local_modes -= LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
-        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
+        *SAVED_MODES.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
         let when = match typed_ahead {
-            TypedAhead::Dropped => OptionalActions::Flush,
-            TypedAhead::Kept => OptionalActions::Now,
+            TypeAheadPolicy::Discard => OptionalActions::Flush,
+            TypeAheadPolicy::Keep => OptionalActions::Now,
         };
         tcsetattr(&terminal, when, &hidden)?;
         Ok(Self(()))
     }
 }
 
-impl Drop for HiddenInput {
+impl Drop for HiddenInputGuard {
     fn drop(&mut self) {
-        show_input();
+        restore_echo();
     }
 }
 
 /// Shows again what is typed, if that was hidden.
-pub fn show_input() {
-    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+pub fn restore_echo() {
+    let before = SAVED_MODES.lock().unwrap_or_else(PoisonError::into_inner).take();
     // In the background it would stop this process; the shell has put its terminal in order by then.
-    if let (Some(modes), Ok(terminal)) = (before, job::terminal())
-        && !job::is_others(&terminal, true)
+    if let (Some(modes), Ok(terminal)) = (before, job_control::open_terminal())
+        && !job_control::is_controlled_by_others(&terminal, true)
     {
         let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
     }

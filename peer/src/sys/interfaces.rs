@@ -10,7 +10,7 @@ pub struct LocalAddress {
     /// The address.
     pub ip: IpAddr,
     /// The bits of it that its network has in common.
-    pub prefix: u8,
+    pub prefix_len: u8,
     /// The name of its interface.
     pub interface: String,
     /// The number of its interface, which is the scope of a link-local address there.
@@ -18,7 +18,7 @@ pub struct LocalAddress {
     /// The kind of its interface.
     pub kind: InterfaceKind,
     /// It is not one of those that IPv6 replaces every few hours (RFC 8981), and not about to go.
-    pub is_lasting: bool,
+    pub is_permanent: bool,
     /// Its interface has a carrier: packets leave it.
     pub is_running: bool,
 }
@@ -32,7 +32,7 @@ pub enum InterfaceKind {
     Tunnel,
     /// A bridge between this machine and its own containers or virtual machines, or a port of a bridge. Many machines
     /// have one with the same addresses.
-    Inner,
+    Internal,
     /// This machine alone.
     Loopback,
 }
@@ -40,7 +40,7 @@ pub enum InterfaceKind {
 /// The addresses of this machine; none when the system doesn't say.
 pub fn local_addresses() -> Vec<LocalAddress> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
-    let (mut kinds, passing) = (HashMap::new(), passing_addresses());
+    let (mut kinds, passing) = (HashMap::new(), transient_addresses());
     let local = |one: if_addrs::Interface| {
         let ip = one.ip().to_canonical();
         let is_loopback = one.is_loopback();
@@ -52,7 +52,7 @@ pub fn local_addresses() -> Vec<LocalAddress> {
             if_addrs::IfAddr::V6(v6) => v6.prefixlen,
         };
         let (index, is_lasting, is_running) = (one.index.unwrap_or(0), !passing.contains(&ip), one.is_oper_up());
-        LocalAddress { ip, prefix, interface: one.name, index, kind, is_lasting, is_running }
+        LocalAddress { ip, prefix_len: prefix, interface: one.name, index, kind, is_permanent: is_lasting, is_running }
     };
     all.into_iter().map(local).collect()
 }
@@ -65,12 +65,12 @@ impl LocalAddress {
             (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
             _ => return false,
         };
-        shared_bits >= u32::from(self.prefix)
+        shared_bits >= u32::from(self.prefix_len)
     }
 }
 
 /// The address from which packets to `address` go, by the routes of now; nothing is sent.
-pub fn source_of_route_to(address: SocketAddr) -> Option<IpAddr> {
+pub fn route_source(address: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(address).ok()?;
@@ -124,7 +124,7 @@ fn kind_in(all: &Path, interface: &str) -> InterfaceKind {
     }
     // What comes in at a bridge's port is the bridge's: an address of the port itself reaches nobody.
     if has(interface, "brport") {
-        return InterfaceKind::Inner;
+        return InterfaceKind::Internal;
     }
     let uevent = std::fs::read_to_string(all.join(interface).join("uevent")).unwrap_or_default();
     if uevent.lines().any(|line| line == "DEVTYPE=wireguard") {
@@ -135,7 +135,7 @@ fn kind_in(all: &Path, interface: &str) -> InterfaceKind {
         let names = members.filter_map(|member| member.file_name().into_string().ok());
         // Containers hang on a bridge by veth, virtual machines by tap.
         let mut real = names.filter(|name| has(name, "device") || has(name, "bonding"));
-        return if real.next().is_some() { InterfaceKind::Ordinary } else { InterfaceKind::Inner };
+        return if real.next().is_some() { InterfaceKind::Ordinary } else { InterfaceKind::Internal };
     }
     kind_by_name(interface)
 }
@@ -146,18 +146,18 @@ fn kind_by_name(interface: &str) -> InterfaceKind {
     if begins(&["tun", "tap", "wg", "utun", "ppp"]) {
         InterfaceKind::Tunnel
     } else if begins(&["docker", "virbr", "vboxnet", "vmnet", "lxcbr", "lxdbr", "podman", "cni", "br-"]) {
-        InterfaceKind::Inner
+        InterfaceKind::Internal
     } else {
         InterfaceKind::Ordinary
     }
 }
 
 /// The addresses that IPv6 is about to replace, or will within hours, or does not use yet.
-fn passing_addresses() -> HashSet<IpAddr> {
-    std::fs::read_to_string("/proc/net/if_inet6").map(|text| passing_in(&text)).unwrap_or_default()
+fn transient_addresses() -> HashSet<IpAddr> {
+    std::fs::read_to_string("/proc/net/if_inet6").map(|text| parse_transient_addresses(&text)).unwrap_or_default()
 }
 
-fn passing_in(table: &str) -> HashSet<IpAddr> {
+fn parse_transient_addresses(table: &str) -> HashSet<IpAddr> {
     const TEMPORARY: u32 = 0x01;
     const DUPLICATE: u32 = 0x08;
     const DEPRECATED: u32 = 0x20;
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(interface_index(&loopback.index.to_string()), Some(loopback.index));
         assert_eq!(interface_name(loopback.index).as_deref(), Some(&*loopback.interface));
         assert_eq!(interface_index("no such interface"), None);
-        assert_eq!(source_of_route_to((loopback.ip, 9).into()), Some(loopback.ip));
+        assert_eq!(route_source((loopback.ip, 9).into()), Some(loopback.ip));
     }
 
     #[test]
@@ -208,12 +208,12 @@ mod tests {
             ("eth0", InterfaceKind::Ordinary),
             ("wlan0", InterfaceKind::Ordinary),
             ("br0", InterfaceKind::Ordinary),
-            ("docker0", InterfaceKind::Inner),
-            ("veth2", InterfaceKind::Inner),
-            ("empty", InterfaceKind::Inner),
+            ("docker0", InterfaceKind::Internal),
+            ("veth2", InterfaceKind::Internal),
+            ("empty", InterfaceKind::Internal),
             ("vpn", InterfaceKind::Tunnel),
             ("some", InterfaceKind::Tunnel),
-            ("virbr0", InterfaceKind::Inner),
+            ("virbr0", InterfaceKind::Internal),
             ("tun0", InterfaceKind::Tunnel),
         ] {
             assert_eq!(kind_in(all.path(), interface), kind, "{interface}");
@@ -225,7 +225,7 @@ mod tests {
         let table = "fd000000000000000000000000000001 02 40 00 80     eth0\n\
                      fd0000000000000000000000000000aa 02 40 00 01     eth0\n\
                      fd0000000000000000000000000000bb 02 40 00 20     eth0\nrubbish\n\n";
-        let passing = passing_in(table);
+        let passing = parse_transient_addresses(table);
         assert_eq!(passing, HashSet::from(["fd00::aa".parse().unwrap(), "fd00::bb".parse().unwrap()]));
     }
 
@@ -233,11 +233,11 @@ mod tests {
     fn networks() {
         let one = |ip: &str, prefix| LocalAddress {
             ip: ip.parse().unwrap(),
-            prefix,
+            prefix_len: prefix,
             interface: "eth0".to_owned(),
             index: 2,
             kind: InterfaceKind::Ordinary,
-            is_lasting: true,
+            is_permanent: true,
             is_running: true,
         };
         assert!(one("172.17.0.1", 16).has_in_network("172.17.200.3".parse().unwrap()));

@@ -10,28 +10,28 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use signal_hook::low_level::pipe;
 
-use super::job;
+use super::job_control;
 
 /// Between two looks at a terminal that others have.
-const AWAY: Duration = Duration::from_millis(100);
+const BACKGROUND_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The keyboard of a terminal.
 #[derive(Debug)]
-pub struct Keyboard {
+pub struct KeyboardReader {
     terminal: File,
     resized: UnixStream,
 }
 
 /// What a look at the keyboard came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Looked {
+pub struct KeyboardPoll {
     /// Bytes that were read.
     pub read: usize,
     /// The size may be another one.
     pub is_resized: bool,
 }
 
-impl Keyboard {
+impl KeyboardReader {
     /// Opens the terminal's.
     ///
     /// # Errors
@@ -41,14 +41,14 @@ impl Keyboard {
         resized.set_nonblocking(true)?;
         tell.set_nonblocking(true)?;
         pipe::register(Signal::WINCH.as_raw(), tell)?;
-        Ok(Self { terminal: job::terminal()?, resized })
+        Ok(Self { terminal: job_control::open_terminal()?, resized })
     }
 
     /// Waits for bytes or another size, at most so long. While others have the terminal, what is typed is theirs.
     ///
     /// # Errors
     /// As the terminal says; [`ErrorKind::UnexpectedEof`] when it is gone.
-    pub fn look(&mut self, buffer: &mut [u8], at_most: Option<Duration>) -> io::Result<Looked> {
+    pub fn poll_input(&mut self, buffer: &mut [u8], at_most: Option<Duration>) -> io::Result<KeyboardPoll> {
         let timeout = at_most.map(|time| Timespec {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),
@@ -56,7 +56,7 @@ impl Keyboard {
         let mut ready = [PollFd::new(&self.terminal, PollFlags::IN), PollFd::new(&self.resized, PollFlags::IN)];
         match poll(&mut ready, timeout.as_ref()) {
             Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Looked { read: 0, is_resized: false }),
+            Err(Errno::INTR) => return Ok(KeyboardPoll { read: 0, is_resized: false }),
             Err(why) => return Err(why.into()),
         }
         let (has_bytes, is_resized) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
@@ -66,18 +66,18 @@ impl Keyboard {
             while matches!(self.resized.read(&mut told), Ok(1..)) {}
         }
         if !has_bytes {
-            return Ok(Looked { read: 0, is_resized });
+            return Ok(KeyboardPoll { read: 0, is_resized });
         }
         // Reading would stop this process.
-        if job::is_others(&self.terminal, true) {
-            std::thread::sleep(AWAY);
-            return Ok(Looked { read: 0, is_resized });
+        if job_control::is_controlled_by_others(&self.terminal, true) {
+            std::thread::sleep(BACKGROUND_POLL_INTERVAL);
+            return Ok(KeyboardPoll { read: 0, is_resized });
         }
         match self.terminal.read(buffer) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => Ok(Looked { read, is_resized }),
+            Ok(read) => Ok(KeyboardPoll { read, is_resized }),
             Err(why) if matches!(why.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
-                Ok(Looked { read: 0, is_resized })
+                Ok(KeyboardPoll { read: 0, is_resized })
             }
             Err(why) => Err(why),
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Form {
+enum SerializedPath {
     Text(PathBuf),
     Bytes(Vec<u8>),
 }
@@ -29,9 +29,9 @@ pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::
 /// # Errors
 /// As the deserializer says.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    Ok(match Form::deserialize(deserializer)? {
-        Form::Text(path) => path,
-        Form::Bytes(bytes) => OsString::from_vec(bytes).into(),
+    Ok(match SerializedPath::deserialize(deserializer)? {
+        SerializedPath::Text(path) => path,
+        SerializedPath::Bytes(bytes) => OsString::from_vec(bytes).into(),
     })
 }
 

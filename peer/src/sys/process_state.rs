@@ -6,12 +6,13 @@ use std::fs;
 const COMMAND_CHARS: usize = 60;
 
 /// Whether a process was stopped (Ctrl-Z, SIGSTOP, a debugger) and doesn't go on by itself; false when that can't be told.
-pub fn is_stopped(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| matches!(state_in(&stat), Some('T' | 't')))
+pub fn is_process_stopped(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| matches!(parse_process_state(&stat), Some('T' | 't')))
 }
 
 /// The command that a process runs, without the folder of its program.
-pub fn command_of(pid: u32) -> Option<String> {
+pub fn process_command(pid: u32) -> Option<String> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     let words: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
@@ -22,7 +23,7 @@ pub fn command_of(pid: u32) -> Option<String> {
 }
 
 /// The state in the text of `/proc/PID/stat`: behind the program's name, which may have anything in it.
-fn state_in(stat: &str) -> Option<char> {
+fn parse_process_state(stat: &str) -> Option<char> {
     stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
 }
 
@@ -32,11 +33,11 @@ mod tests {
 
     #[test]
     fn the_state_stands_behind_the_name() {
-        assert_eq!(state_in("12 (peer) S 1 12 12"), Some('S'));
-        assert_eq!(state_in("12 (a ) T) T 1 12 12"), Some('T'));
-        assert_eq!(state_in("12"), None);
-        assert!(!is_stopped(std::process::id()));
-        assert!(command_of(std::process::id()).is_some());
-        assert_eq!(command_of(u32::MAX), None);
+        assert_eq!(parse_process_state("12 (peer) S 1 12 12"), Some('S'));
+        assert_eq!(parse_process_state("12 (a ) T) T 1 12 12"), Some('T'));
+        assert_eq!(parse_process_state("12"), None);
+        assert!(!is_process_stopped(std::process::id()));
+        assert!(process_command(std::process::id()).is_some());
+        assert_eq!(process_command(u32::MAX), None);
     }
 }

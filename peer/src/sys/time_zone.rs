@@ -5,23 +5,23 @@ use std::sync::OnceLock;
 use jiff::tz::TimeZone;
 
 /// Folders of the zones' database: the zones as they are, the same by the name POSIX, the same with leap seconds.
-const FOLDERS: [&str; 3] = ["./", "posix/", "right/"];
+const ZONE_PREFIXES: [&str; 3] = ["./", "posix/", "right/"];
 
 /// Returns the time zone that `TZ` names, else that of the machine.
 pub fn time_zone() -> TimeZone {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     let named = || {
         let name = std::env::var("TZ").ok()?;
-        TimeZone::get(without_folders(&name)?).ok()
+        TimeZone::get(strip_zone_prefixes(&name)?).ok()
     };
     ZONE.get_or_init(|| named().unwrap_or_else(TimeZone::system)).clone()
 }
 
 /// Returns the name of a zone that was given with a folder in front, which the zones that come with the program don't have.
-fn without_folders(name: &str) -> Option<&str> {
+fn strip_zone_prefixes(name: &str) -> Option<&str> {
     let whole = name.strip_prefix(':').unwrap_or(name);
     let mut bare = whole;
-    while let Some(rest) = FOLDERS.iter().find_map(|folder| bare.strip_prefix(folder)) {
+    while let Some(rest) = ZONE_PREFIXES.iter().find_map(|folder| bare.strip_prefix(folder)) {
         bare = rest;
     }
     (bare != whole).then_some(bare)
@@ -36,10 +36,10 @@ mod tests {
         for name in
             ["posix/America/Sao_Paulo", "right/America/Sao_Paulo", "./America/Sao_Paulo", ":./posix/America/Sao_Paulo"]
         {
-            assert_eq!(without_folders(name), Some("America/Sao_Paulo"), "{name}");
+            assert_eq!(strip_zone_prefixes(name), Some("America/Sao_Paulo"), "{name}");
         }
         for name in ["", "UTC", ":UTC", "America/Sao_Paulo", "/usr/share/zoneinfo/posix/UTC", "<-03>3"] {
-            assert_eq!(without_folders(name), None, "{name}");
+            assert_eq!(strip_zone_prefixes(name), None, "{name}");
         }
     }
 }

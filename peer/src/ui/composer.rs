@@ -5,42 +5,42 @@ use std::time::{Duration, Instant};
 
 use ratatui_core::text::{Line, Span};
 use shared::UserName;
-use shared::limits::CHAT_TEXT_BYTES;
+use shared::limits::MAX_CHAT_TEXT_BYTES;
 use shared::safe_text::safe_line;
 use unicode_width::UnicodeWidthStr;
 
-use super::catalogue::Catalogue;
-use super::complete::{self, Completed, Wanted};
-use super::keys::Press;
-use super::line_editor::{Edit, LineEditor, Shown};
-use super::look::Look;
-use super::slash::{self, Back, Slash};
-use super::view::Wish;
-use super::wrap::wrap;
+use super::completion::{self, CompletionResult, CompletionTarget};
+use super::line_editor::{EditCommand, LineEditor, VisibleText};
+use super::numbered_files::NumberedFiles;
+use super::slash_command::{self, HistoryRange, SlashCommand};
+use super::text_wrap::wrap_text;
+use super::theme::TerminalTheme;
+use super::view::ViewCommand;
+use super::view_input::InputAction;
 
 /// How often the other one is told that they are being written to.
-const TELL_TYPING: Duration = Duration::from_secs(4);
+const TYPING_INTERVAL: Duration = Duration::from_secs(4);
 /// Rows of what Tab found.
-const FOUND_ROWS: usize = 5;
+const MAX_CANDIDATE_ROWS: usize = 5;
 /// What stands before the line.
 pub(super) const PROMPT: &str = "> ";
 
 /// A line to somebody.
 #[derive(Debug, Default)]
-pub(super) struct Composer {
+pub(super) struct MessageComposer {
     editor: LineEditor,
-    catalogue: Catalogue,
-    beside: Beside,
-    told_typing: Option<Instant>,
+    files: NumberedFiles,
+    popup: ComposerPopup,
+    last_typing_notice: Option<Instant>,
     /// All that the other one shares was listed.
     is_listed: bool,
     /// The number of a file to fetch as soon as that is so.
-    wanted: Option<String>,
+    deferred_get: Option<String>,
 }
 
 /// The line being written, as it is drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct WrittenLine {
+pub(super) struct DraftLine {
     /// What stands before the cursor.
     pub(super) before: String,
     pub(super) after: String,
@@ -48,243 +48,255 @@ pub(super) struct WrittenLine {
 
 /// What is shown beside the line.
 #[derive(Debug, Default)]
-enum Beside {
+enum ComposerPopup {
     #[default]
-    Nothing,
+    Hidden,
     /// What to complete when it is known.
-    Completing(Wanted),
+    Completing(CompletionTarget),
     /// What Tab found.
-    Found(Vec<String>),
+    Candidates(Vec<String>),
     /// A pasted text that is not sent without a word.
     Pasted(String),
 }
 
 /// What a key came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Composed {
+pub(super) enum ComposerAction {
     /// The line may have changed.
     Nothing,
-    Wish(Wish),
+    Command(ViewCommand),
     /// A wish whose answer is to be looked at.
-    Listing(Wish),
+    Listing(ViewCommand),
     Help,
     /// To look further back.
-    Back(Back),
+    LookBack(HistoryRange),
     Problem(String),
     /// The key is not for the line.
-    NotMine,
+    Unhandled,
 }
 
-impl Composer {
-    pub(super) fn press(&mut self, press: &Press, with: &UserName, online: bool, now: Instant) -> Composed {
-        if let Beside::Pasted(text) = &self.beside {
+impl MessageComposer {
+    pub(super) fn handle_input(
+        &mut self,
+        press: &InputAction,
+        with: &UserName,
+        online: bool,
+        now: Instant,
+    ) -> ComposerAction {
+        if let ComposerPopup::Pasted(text) = &self.popup {
             let text = text.clone();
-            return self.answer(press, text, with);
+            return self.answer_paste(press, text, with);
         }
-        let had_found = matches!(self.beside, Beside::Found(_));
-        if !matches!(press, Press::Tab) {
-            self.beside = Beside::Nothing;
+        let had_found = matches!(self.popup, ComposerPopup::Candidates(_));
+        if !matches!(press, InputAction::Tab) {
+            self.popup = ComposerPopup::Hidden;
         }
         match press {
-            Press::Edit(edit) => {
+            InputAction::Edit(edit) => {
                 self.editor.apply(edit);
-                self.tell_typing(edit, with, online, now)
+                self.typing_notice(edit, with, online, now)
             }
-            Press::Submit => self.submit(with),
-            Press::Tab => self.tab(with),
-            Press::Paste(text) => {
+            InputAction::Submit => self.submit(with),
+            InputAction::Tab => self.complete(with),
+            InputAction::Paste(text) => {
                 self.paste(text);
-                Composed::Nothing
+                ComposerAction::Nothing
             }
-            Press::EndOfInput if !self.editor.is_empty() => {
-                self.editor.apply(&Edit::Delete);
-                Composed::Nothing
+            InputAction::EndOfInput if !self.editor.is_empty() => {
+                self.editor.apply(&EditCommand::Delete);
+                ComposerAction::Nothing
             }
             // Ctrl-Y brings it back.
-            Press::Interrupt if !self.editor.is_empty() => {
+            InputAction::Interrupt if !self.editor.is_empty() => {
                 self.editor.clear();
-                Composed::Nothing
+                ComposerAction::Nothing
             }
-            Press::Escape | Press::Interrupt if had_found => Composed::Nothing,
-            _ => Composed::NotMine,
+            InputAction::Escape | InputAction::Interrupt if had_found => ComposerAction::Nothing,
+            _ => ComposerAction::Unhandled,
         }
     }
 
     /// Paths that were asked for.
-    pub(super) fn paths(&mut self, paths: &[String]) {
-        self.go_on(Some(paths));
+    pub(super) fn handle_paths(&mut self, paths: &[String]) {
+        self.finish_completion(Some(paths));
     }
 
     /// The other one's files.
-    pub(super) const fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
+    pub(super) const fn files(&self) -> &NumberedFiles {
+        &self.files
     }
 
     /// The same, to learn more of them.
-    pub(super) const fn catalogue_mut(&mut self) -> &mut Catalogue {
-        &mut self.catalogue
+    pub(super) const fn files_mut(&mut self) -> &mut NumberedFiles {
+        &mut self.files
     }
 
     /// More is known of the other one's files, or all of them: Tab may have waited for that, or a fetch.
-    pub(super) fn names_known(&mut self, with: &UserName, are_all: bool) -> Option<Wish> {
+    pub(super) fn handle_files_listed(&mut self, with: &UserName, are_all: bool) -> Option<ViewCommand> {
         self.is_listed |= are_all;
-        if matches!(self.beside, Beside::Completing(Wanted::Name { .. })) {
-            self.go_on(None);
+        if matches!(self.popup, ComposerPopup::Completing(CompletionTarget::Name { .. })) {
+            self.finish_completion(None);
         }
-        let wanted = self.wanted.take_if(|_| are_all)?;
-        self.catalogue.find(Some(&wanted)).ok().map(|name| Wish::Get { from: with.clone(), name })
+        let wanted = self.deferred_get.take_if(|_| are_all)?;
+        self.files.find(Some(&wanted)).ok().map(|name| ViewCommand::Fetch { from: with.clone(), name })
     }
 
     /// As much of the line as fits, around the cursor.
-    pub(super) fn line(&self, columns: usize) -> WrittenLine {
-        let Shown { before, after } = self.editor.view(columns.saturating_sub(2));
-        WrittenLine { before, after }
+    pub(super) fn visible_line(&self, columns: usize) -> DraftLine {
+        let VisibleText { before, after } = self.editor.visible_text(columns.saturating_sub(2));
+        DraftLine { before, after }
     }
 
     /// The line as a row, and in which column the cursor is.
-    pub(super) fn row(&self, look: Look, columns: usize) -> (Line<'static>, usize) {
-        let WrittenLine { before, after } = self.line(columns);
+    pub(super) fn render(&self, theme: TerminalTheme, columns: usize) -> (Line<'static>, usize) {
+        let DraftLine { before, after } = self.visible_line(columns);
         let cursor = PROMPT.width() + before.width();
-        (Line::from(vec![Span::styled(PROMPT, look.bold()), Span::raw(before + &after)]), cursor)
+        (Line::from(vec![Span::styled(PROMPT, theme.bold()), Span::raw(before + &after)]), cursor)
     }
 
     /// What is asked, or was found, in at most so many rows; none when there is nothing.
-    pub(super) fn rows_beside(&self, look: Look, columns: usize, most: usize) -> Vec<Line<'static>> {
-        let (text, most, style) = match &self.beside {
-            Beside::Nothing | Beside::Completing(_) => return Vec::new(),
-            Beside::Pasted(text) => (question(text), most.max(1), look.bold()),
-            Beside::Found(found) => (found.join("  "), FOUND_ROWS.min(most), look.dim()),
+    pub(super) fn popup_rows(&self, theme: TerminalTheme, columns: usize, most: usize) -> Vec<Line<'static>> {
+        let (text, most, style) = match &self.popup {
+            ComposerPopup::Hidden | ComposerPopup::Completing(_) => return Vec::new(),
+            ComposerPopup::Pasted(text) => (paste_question(text), most.max(1), theme.bold()),
+            ComposerPopup::Candidates(found) => (found.join("  "), MAX_CANDIDATE_ROWS.min(most), theme.dim()),
         };
-        wrap(&text, columns).into_iter().take(most).map(|row| Line::styled(row, style)).collect()
+        wrap_text(&text, columns).into_iter().take(most).map(|row| Line::styled(row, style)).collect()
     }
 
-    fn submit(&mut self, with: &UserName) -> Composed {
-        let line = slash::parse(self.editor.text());
-        if let slash::Line::Text(text) = &line
-            && text.len() > CHAT_TEXT_BYTES
+    fn submit(&mut self, with: &UserName) -> ComposerAction {
+        let line = slash_command::parse_line(self.editor.text());
+        if let slash_command::ParsedLine::Text(text) = &line
+            && text.len() > MAX_CHAT_TEXT_BYTES
         {
-            return Composed::Problem(too_long(text.len()));
+            return ComposerAction::Problem(too_long(text.len()));
         }
-        self.editor.take();
-        (self.told_typing, self.wanted) = (None, None);
+        self.editor.take_line();
+        (self.last_typing_notice, self.deferred_get) = (None, None);
         match line {
-            slash::Line::Nothing => Composed::Nothing,
-            slash::Line::Text(text) => Composed::Wish(Wish::Say { to: with.clone(), text }),
-            slash::Line::Mistake(what) => Composed::Problem(what),
-            slash::Line::Command(command) => self.command(command, with.clone()),
+            slash_command::ParsedLine::Empty => ComposerAction::Nothing,
+            slash_command::ParsedLine::Text(text) => {
+                ComposerAction::Command(ViewCommand::Send { to: with.clone(), text })
+            }
+            slash_command::ParsedLine::Invalid(what) => ComposerAction::Problem(what),
+            slash_command::ParsedLine::Command(command) => self.command(command, with.clone()),
         }
     }
 
-    fn command(&mut self, command: Slash, with: UserName) -> Composed {
-        Composed::Wish(match command {
-            Slash::Get(Some(which)) if !self.is_listed && self.catalogue.is_unknown_number(&which) => {
-                self.wanted = Some(which);
-                Wish::Files { of: with, start: String::new() }
+    fn command(&mut self, command: SlashCommand, with: UserName) -> ComposerAction {
+        ComposerAction::Command(match command {
+            SlashCommand::Get(Some(which)) if !self.is_listed && self.files.is_unknown_number(&which) => {
+                self.deferred_get = Some(which);
+                ViewCommand::ListFiles { user: with, prefix: String::new() }
             }
-            Slash::Stop(which) => {
+            SlashCommand::Stop(which) => {
                 // Without a name, it is the only one that goes on.
-                let name = which.and_then(|which| self.catalogue.find(Some(&which)).ok());
-                Wish::Stop { from: with, name }
+                let name = which.and_then(|which| self.files.find(Some(&which)).ok());
+                ViewCommand::StopFetch { from: with, name }
             }
-            Slash::History(back) => return Composed::Back(back),
-            Slash::Get(which) => match self.catalogue.find(which.as_deref()) {
-                Ok(name) => Wish::Get { from: with, name },
-                Err(why) => return Composed::Problem(why),
+            SlashCommand::History(back) => return ComposerAction::LookBack(back),
+            SlashCommand::Get(which) => match self.files.find(which.as_deref()) {
+                Ok(name) => ViewCommand::Fetch { from: with, name },
+                Err(why) => return ComposerAction::Problem(why),
             },
-            Slash::Offer(paths) => Wish::Offer { to: with, paths },
-            Slash::Files(start) => return Composed::Listing(Wish::Files { of: with, start }),
-            Slash::Who => return Composed::Listing(Wish::People),
-            Slash::Search(words) => Wish::Search { with, words },
-            Slash::Accept => Wish::Accept { user: with },
-            Slash::Ignore => Wish::Block { user: with, blocked: true },
-            Slash::Unignore => Wish::Block { user: with, blocked: false },
-            Slash::Quit => Wish::Leave,
-            Slash::Help => return Composed::Help,
+            SlashCommand::Offer(paths) => ViewCommand::Offer { to: with, paths },
+            SlashCommand::Files(start) => {
+                return ComposerAction::Listing(ViewCommand::ListFiles { user: with, prefix: start });
+            }
+            SlashCommand::Who => return ComposerAction::Listing(ViewCommand::ListUsers),
+            SlashCommand::Search(words) => ViewCommand::Search { with, words },
+            SlashCommand::Accept => ViewCommand::Accept { user: with },
+            SlashCommand::Ignore => ViewCommand::Block { user: with, blocked: true },
+            SlashCommand::Unignore => ViewCommand::Block { user: with, blocked: false },
+            SlashCommand::Quit => ViewCommand::Leave,
+            SlashCommand::Help => return ComposerAction::Help,
         })
     }
 
-    fn tab(&mut self, with: &UserName) -> Composed {
-        self.wanted = None;
-        let Some(wanted) = complete::wanted(&self.editor) else { return Composed::NotMine };
+    fn complete(&mut self, with: &UserName) -> ComposerAction {
+        self.deferred_get = None;
+        let Some(wanted) = completion::completion_target(&self.editor) else { return ComposerAction::Unhandled };
         let needs_asking = match &wanted {
-            Wanted::Path { .. } => true,
-            Wanted::Name { .. } => !self.is_listed,
-            Wanted::Command { .. } => false,
+            CompletionTarget::Path { .. } => true,
+            CompletionTarget::Name { .. } => !self.is_listed,
+            CompletionTarget::Command { .. } => false,
         };
-        let wish = wanted.wish(with).filter(|_| needs_asking);
-        self.beside = Beside::Completing(wanted);
+        let wish = wanted.lookup_command(with).filter(|_| needs_asking);
+        self.popup = ComposerPopup::Completing(wanted);
         if let Some(wish) = wish {
-            return Composed::Wish(wish);
+            return ComposerAction::Command(wish);
         }
-        self.go_on(None);
-        Composed::Nothing
+        self.finish_completion(None);
+        ComposerAction::Nothing
     }
 
     /// Completes what Tab was pressed for, now that it is known how it may go on.
-    fn go_on(&mut self, paths: Option<&[String]>) {
-        let Beside::Completing(wanted) = std::mem::take(&mut self.beside) else { return };
+    fn finish_completion(&mut self, paths: Option<&[String]>) {
+        let ComposerPopup::Completing(wanted) = std::mem::take(&mut self.popup) else { return };
         // The line may be another one by now.
-        if complete::wanted(&self.editor).as_ref() != Some(&wanted) {
+        if completion::completion_target(&self.editor).as_ref() != Some(&wanted) {
             return;
         }
         let completed = match paths {
             Some(paths) => wanted.complete(&mut self.editor, paths.iter().map(String::as_str)),
-            None => wanted.complete(&mut self.editor, self.catalogue.names()),
+            None => wanted.complete(&mut self.editor, self.files.names()),
         };
-        if let Completed::Several(several) = completed {
-            self.beside = Beside::Found(several.iter().map(|one| safe_line(one).into_owned()).collect());
+        if let CompletionResult::Several(several) = completed {
+            self.popup = ComposerPopup::Candidates(several.iter().map(|one| safe_line(one).into_owned()).collect());
         }
     }
 
     fn paste(&mut self, text: &str) {
         let text = text.trim_end_matches('\n');
         if text.contains('\n') {
-            self.beside = Beside::Pasted(text.to_owned());
+            self.popup = ComposerPopup::Pasted(text.to_owned());
         } else {
-            self.editor.apply(&Edit::Insert(text.to_owned()));
+            self.editor.apply(&EditCommand::Insert(text.to_owned()));
         }
     }
 
     /// What becomes of a pasted text.
-    fn answer(&mut self, press: &Press, text: String, with: &UserName) -> Composed {
+    fn answer_paste(&mut self, press: &InputAction, text: String, with: &UserName) -> ComposerAction {
         match press {
-            Press::Suspend | Press::Redraw | Press::Resized(_) | Press::Unreadable => return Composed::NotMine,
-            Press::Paste(_) => return Composed::Nothing,
+            InputAction::Suspend | InputAction::Redraw | InputAction::Resized(_) | InputAction::Unreadable => {
+                return ComposerAction::Unhandled;
+            }
+            InputAction::Paste(_) => return ComposerAction::Nothing,
             // Whatever else is pressed, nothing is sent.
-            _ => self.beside = Beside::Nothing,
+            _ => self.popup = ComposerPopup::Hidden,
         }
         match press {
-            Press::Submit if text.len() > CHAT_TEXT_BYTES => Composed::Problem(too_long(text.len())),
-            Press::Submit => Composed::Wish(Wish::Say { to: with.clone(), text }),
-            Press::Edit(Edit::Insert(keys)) => {
+            InputAction::Submit if text.len() > MAX_CHAT_TEXT_BYTES => ComposerAction::Problem(too_long(text.len())),
+            InputAction::Submit => ComposerAction::Command(ViewCommand::Send { to: with.clone(), text }),
+            InputAction::Edit(EditCommand::Insert(keys)) => {
                 let mut keys = keys.chars();
                 if keys.next().is_some_and(|key| key.eq_ignore_ascii_case(&'e')) {
-                    self.editor.apply(&Edit::Insert(text));
+                    self.editor.apply(&EditCommand::Insert(text));
                 }
                 // What was typed behind the answer is no part of it.
-                self.editor.apply(&Edit::Insert(keys.as_str().to_owned()));
-                Composed::Nothing
+                self.editor.apply(&EditCommand::Insert(keys.as_str().to_owned()));
+                ComposerAction::Nothing
             }
-            _ => Composed::Nothing,
+            _ => ComposerAction::Nothing,
         }
     }
 
-    fn tell_typing(&mut self, edit: &Edit, with: &UserName, online: bool, now: Instant) -> Composed {
-        let is_text = matches!(edit, Edit::Insert(_)) && !self.editor.text().starts_with('/');
-        let is_due = self.told_typing.is_none_or(|told| now.saturating_duration_since(told) >= TELL_TYPING);
+    fn typing_notice(&mut self, edit: &EditCommand, with: &UserName, online: bool, now: Instant) -> ComposerAction {
+        let is_text = matches!(edit, EditCommand::Insert(_)) && !self.editor.text().starts_with('/');
+        let is_due = self.last_typing_notice.is_none_or(|told| now.saturating_duration_since(told) >= TYPING_INTERVAL);
         if !is_text || !is_due || !online {
-            return Composed::Nothing;
+            return ComposerAction::Nothing;
         }
-        self.told_typing = Some(now);
-        Composed::Wish(Wish::Typing { to: with.clone() })
+        self.last_typing_notice = Some(now);
+        ComposerAction::Command(ViewCommand::Typing { to: with.clone() })
     }
 }
 
 fn too_long(len: usize) -> String {
-    format!("a message has at most {CHAT_TEXT_BYTES} bytes, this one has {len}: /offer it as a file")
+    format!("a message has at most {MAX_CHAT_TEXT_BYTES} bytes, this one has {len}: /offer it as a file")
 }
 
-fn question(text: &str) -> String {
+fn paste_question(text: &str) -> String {
     let (lines, characters) = (text.split('\n').count(), text.chars().count());
     format!("{lines} lines pasted, {characters} characters. Enter: send as one message  e: edit first  Esc: don't")
 }
@@ -297,101 +309,112 @@ mod tests {
         "bob".parse().unwrap()
     }
 
-    fn press(composer: &mut Composer, press: &Press) -> Composed {
-        composer.press(press, &bob(), false, Instant::now())
+    fn press(composer: &mut MessageComposer, press: &InputAction) -> ComposerAction {
+        composer.handle_input(press, &bob(), false, Instant::now())
     }
 
-    fn write(composer: &mut Composer, text: &str) {
-        press(composer, &Press::Edit(Edit::Insert(text.to_owned())));
+    fn write(composer: &mut MessageComposer, text: &str) {
+        press(composer, &InputAction::Edit(EditCommand::Insert(text.to_owned())));
     }
 
-    fn said(text: &str) -> Composed {
-        Composed::Wish(Wish::Say { to: bob(), text: text.to_owned() })
+    fn said(text: &str) -> ComposerAction {
+        ComposerAction::Command(ViewCommand::Send { to: bob(), text: text.to_owned() })
     }
 
     #[test]
     fn many_lines_are_not_sent_without_a_word() {
-        let paste = Press::Paste("one\ntwo\n".to_owned());
-        let mut composer = Composer::default();
-        assert_eq!(press(&mut composer, &paste), Composed::Nothing);
-        let look = Look { color: false, unicode: true };
-        assert!(composer.rows_beside(look, 100, 3)[0].to_string().starts_with("2 lines pasted, 7 characters"));
-        assert_eq!(press(&mut composer, &Press::Submit), said("one\ntwo"));
+        let paste = InputAction::Paste("one\ntwo\n".to_owned());
+        let mut composer = MessageComposer::default();
+        assert_eq!(press(&mut composer, &paste), ComposerAction::Nothing);
+        let theme = TerminalTheme { color: false, unicode: true };
+        assert!(composer.popup_rows(theme, 100, 3)[0].to_string().starts_with("2 lines pasted, 7 characters"));
+        assert_eq!(press(&mut composer, &InputAction::Submit), said("one\ntwo"));
         press(&mut composer, &paste);
-        assert_eq!(press(&mut composer, &Press::Escape), Composed::Nothing);
-        assert_eq!(press(&mut composer, &Press::Submit), Composed::Nothing);
+        assert_eq!(press(&mut composer, &InputAction::Escape), ComposerAction::Nothing);
+        assert_eq!(press(&mut composer, &InputAction::Submit), ComposerAction::Nothing);
         press(&mut composer, &paste);
         write(&mut composer, "e");
-        assert_eq!(composer.row(look, 80).0.to_string(), "> one␊two");
-        assert_eq!(press(&mut composer, &Press::Submit), said("one\ntwo"));
-        press(&mut composer, &Press::Paste("just one\n".to_owned()));
-        assert_eq!(press(&mut composer, &Press::Submit), said("just one"));
+        assert_eq!(composer.render(theme, 80).0.to_string(), "> one␊two");
+        assert_eq!(press(&mut composer, &InputAction::Submit), said("one\ntwo"));
+        press(&mut composer, &InputAction::Paste("just one\n".to_owned()));
+        assert_eq!(press(&mut composer, &InputAction::Submit), said("just one"));
     }
 
     #[test]
     fn what_is_too_long_stays_to_be_shortened() {
-        let mut composer = Composer::default();
-        write(&mut composer, &"x".repeat(CHAT_TEXT_BYTES + 1));
-        assert!(matches!(press(&mut composer, &Press::Submit), Composed::Problem(_)));
-        press(&mut composer, &Press::Edit(Edit::Backspace));
-        assert_eq!(press(&mut composer, &Press::Submit), said(&"x".repeat(CHAT_TEXT_BYTES)));
+        let mut composer = MessageComposer::default();
+        write(&mut composer, &"x".repeat(MAX_CHAT_TEXT_BYTES + 1));
+        assert!(matches!(press(&mut composer, &InputAction::Submit), ComposerAction::Problem(_)));
+        press(&mut composer, &InputAction::Edit(EditCommand::Backspace));
+        assert_eq!(press(&mut composer, &InputAction::Submit), said(&"x".repeat(MAX_CHAT_TEXT_BYTES)));
     }
 
     #[test]
     fn typing_is_told_now_and_then() {
-        let mut composer = Composer::default();
+        let mut composer = MessageComposer::default();
         let begun = Instant::now();
         let mut write = |text: &str, after: u64| {
-            let insert = Press::Edit(Edit::Insert(text.to_owned()));
-            composer.press(&insert, &bob(), true, begun + Duration::from_secs(after)) != Composed::Nothing
+            let insert = InputAction::Edit(EditCommand::Insert(text.to_owned()));
+            composer.handle_input(&insert, &bob(), true, begun + Duration::from_secs(after)) != ComposerAction::Nothing
         };
         assert!(write("h", 0));
         assert!(!write("i", 1));
         assert!(write("!", 4));
-        let mut command = Composer::default();
-        let insert = Press::Edit(Edit::Insert("/".to_owned()));
-        assert_eq!(command.press(&insert, &bob(), true, begun), Composed::Nothing, "a command is nobody's business");
+        let mut command = MessageComposer::default();
+        let insert = InputAction::Edit(EditCommand::Insert("/".to_owned()));
+        assert_eq!(
+            command.handle_input(&insert, &bob(), true, begun),
+            ComposerAction::Nothing,
+            "a command is nobody's business"
+        );
     }
 
     #[test]
     fn a_number_that_is_not_known_is_asked_for_before_it_is_fetched() {
-        let files = Composed::Wish(Wish::Files { of: bob(), start: String::new() });
-        let mut composer = Composer::default();
+        let files = ComposerAction::Command(ViewCommand::ListFiles { user: bob(), prefix: String::new() });
+        let mut composer = MessageComposer::default();
         write(&mut composer, "/get 1");
-        assert_eq!(press(&mut composer, &Press::Submit), files);
-        composer.catalogue_mut().add("report.pdf", 5, false);
-        let get = |name: &str| Wish::Get { from: bob(), name: name.to_owned() };
-        assert_eq!(composer.names_known(&bob(), false), None, "these are not all of them");
-        assert_eq!(composer.names_known(&bob(), true), Some(get("report.pdf")));
-        assert_eq!(composer.names_known(&bob(), true), None);
+        assert_eq!(press(&mut composer, &InputAction::Submit), files);
+        composer.files_mut().add("report.pdf", 5, false);
+        let get = |name: &str| ViewCommand::Fetch { from: bob(), name: name.to_owned() };
+        assert_eq!(composer.handle_files_listed(&bob(), false), None, "these are not all of them");
+        assert_eq!(composer.handle_files_listed(&bob(), true), Some(get("report.pdf")));
+        assert_eq!(composer.handle_files_listed(&bob(), true), None);
         write(&mut composer, "/get 2");
-        assert_eq!(press(&mut composer, &Press::Submit), Composed::Wish(get("2")), "a file may be called so");
+        assert_eq!(
+            press(&mut composer, &InputAction::Submit),
+            ComposerAction::Command(get("2")),
+            "a file may be called so"
+        );
         write(&mut composer, "/stop 1");
-        let stop = Wish::Stop { from: bob(), name: Some("report.pdf".to_owned()) };
-        assert_eq!(press(&mut composer, &Press::Submit), Composed::Wish(stop));
+        let stop = ViewCommand::StopFetch { from: bob(), name: Some("report.pdf".to_owned()) };
+        assert_eq!(press(&mut composer, &InputAction::Submit), ComposerAction::Command(stop));
     }
 
     #[test]
     fn tabs_stay_what_they_are() {
-        let mut composer = Composer::default();
-        press(&mut composer, &Press::Paste("all:\n\tcc x.c\n".to_owned()));
-        assert_eq!(press(&mut composer, &Press::Submit), said("all:\n\tcc x.c"));
-        press(&mut composer, &Press::Paste("a\tb".to_owned()));
-        let look = Look { color: false, unicode: true };
-        assert_eq!(composer.row(look, 80).0.to_string(), "> a    b");
-        assert_eq!(press(&mut composer, &Press::Submit), said("a\tb"));
+        let mut composer = MessageComposer::default();
+        press(&mut composer, &InputAction::Paste("all:\n\tcc x.c\n".to_owned()));
+        assert_eq!(press(&mut composer, &InputAction::Submit), said("all:\n\tcc x.c"));
+        press(&mut composer, &InputAction::Paste("a\tb".to_owned()));
+        let theme = TerminalTheme { color: false, unicode: true };
+        assert_eq!(composer.render(theme, 80).0.to_string(), "> a    b");
+        assert_eq!(press(&mut composer, &InputAction::Submit), said("a\tb"));
     }
 
     #[test]
     fn names_are_asked_for_once() {
-        let mut composer = Composer::default();
+        let mut composer = MessageComposer::default();
         write(&mut composer, "/get re");
-        assert_eq!(press(&mut composer, &Press::Tab), Composed::Wish(Wish::Files { of: bob(), start: String::new() }));
-        composer.catalogue_mut().add("report.pdf", 5, false);
-        composer.names_known(&bob(), true);
         assert_eq!(
-            press(&mut composer, &Press::Submit),
-            Composed::Wish(Wish::Get { from: bob(), name: "report.pdf".to_owned() })
+            press(&mut composer, &InputAction::Tab),
+            ComposerAction::Command(ViewCommand::ListFiles { user: bob(), prefix: String::new() })
+        );
+        composer.files_mut().add("report.pdf", 5, false);
+        composer.handle_files_listed(&bob(), true);
+        assert_eq!(
+            press(&mut composer, &InputAction::Submit),
+            ComposerAction::Command(ViewCommand::Fetch { from: bob(), name: "report.pdf".to_owned() })
         );
     }
 }

@@ -9,10 +9,10 @@
 //!  Tab: next pane  Enter: talk  ?: help  Ctrl-D: leave
 //! ```
 
-mod draw;
-mod model;
-mod painter;
-mod talk;
+mod conversation_pane;
+mod full_view_model;
+mod renderer;
+mod screen_painter;
 #[cfg(test)]
 mod tests;
 
@@ -22,109 +22,109 @@ use std::time::Instant;
 use shared::UserName;
 use tokio::sync::mpsc;
 
-pub use model::FullView;
+pub use full_view_model::FullViewModel;
 
-use self::painter::{Painter, Picture};
-use super::keys::{self, Key, Press};
-use super::output;
-use super::raw::{Kind, Pen, RawTerminal, size};
-use super::view::{News, View, Wish};
+use self::screen_painter::{ScreenFrame, ScreenPainter};
+use super::command_output;
+use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer, terminal_size};
+use super::view::{TerminalView, ViewCommand, ViewUpdate};
+use super::view_input::{self, InputAction, ViewInput};
 
 /// The full view in a terminal.
-pub struct FullTerminal {
-    model: FullView,
-    painter: Painter<Pen>,
-    pen: Pen,
-    away: bool,
+pub struct FullViewTerminal {
+    model: FullViewModel,
+    painter: ScreenPainter<TerminalBuffer>,
+    buffer: TerminalBuffer,
+    is_suspended: bool,
     raw: RawTerminal,
 }
 
-impl FullTerminal {
+impl FullViewTerminal {
     /// Takes the terminal.
     ///
     /// # Errors
     /// As the terminal says.
-    pub fn open(mut model: FullView) -> io::Result<(Self, mpsc::Receiver<Key>)> {
-        model.fit(size());
-        let raw = RawTerminal::enter(Kind::Alternate)?;
-        let pen = Pen::default();
-        let painter = Painter::new(pen.clone());
-        let keys = keys::read(false)?;
-        Ok((Self { model, painter, pen, away: false, raw }, keys))
+    pub fn open(mut model: FullViewModel) -> io::Result<(Self, mpsc::Receiver<ViewInput>)> {
+        model.resize(terminal_size());
+        let raw = RawTerminal::enter(ScreenKind::Alternate)?;
+        let pen = TerminalBuffer::default();
+        let painter = ScreenPainter::new(pen.clone());
+        let keys = view_input::spawn_key_reader(false)?;
+        Ok((Self { model, painter, buffer: pen, is_suspended: false, raw }, keys))
     }
 }
 
-impl FullTerminal {
+impl FullViewTerminal {
     /// Takes the terminal again, unless others have it.
-    fn come_back(&mut self) -> io::Result<()> {
-        self.away = !self.raw.retake()?;
+    fn retake_terminal(&mut self) -> io::Result<()> {
+        self.is_suspended = !self.raw.reacquire()?;
         self.painter.forget();
         Ok(())
     }
 }
 
-impl View for FullTerminal {
-    fn begin(&mut self) -> Vec<Wish> {
-        self.model.begin()
+impl TerminalView for FullViewTerminal {
+    fn start(&mut self) -> Vec<ViewCommand> {
+        self.model.start()
     }
 
-    fn open(&self) -> Option<&UserName> {
-        self.model.open()
+    fn open_conversation(&self) -> Option<&UserName> {
+        self.model.open_conversation()
     }
 
-    fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {
+    fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>> {
         match &key.0 {
-            Press::Redraw => {
+            InputAction::Redraw => {
                 self.painter.forget();
                 Ok(Vec::new())
             }
             // Drawing looks at the size by itself.
-            Press::Resized(_) => Ok(Vec::new()),
-            press => Ok(self.model.press(press, now)),
+            InputAction::Resized(_) => Ok(Vec::new()),
+            press => Ok(self.model.handle_input(press, now)),
         }
     }
 
-    fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>> {
+    fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> io::Result<Vec<ViewCommand>> {
         match news {
-            News::Resumed => {
-                self.come_back()?;
+            ViewUpdate::Resumed => {
+                self.retake_terminal()?;
                 Ok(Vec::new())
             }
             news => {
                 // A shell brings a process to the front that was running behind it without a signal.
-                if self.away && matches!(news, News::Tick) {
-                    self.come_back()?;
+                if self.is_suspended && matches!(news, ViewUpdate::Tick) {
+                    self.retake_terminal()?;
                 }
-                Ok(self.model.news(news, now))
+                Ok(self.model.handle_update(news, now))
             }
         }
     }
 
     fn draw(&mut self) -> io::Result<bool> {
-        if self.away {
+        if self.is_suspended {
             return Ok(false);
         }
-        for line in output::take_held() {
-            self.model.news(&News::Note(line), Instant::now());
+        for line in command_output::take_held_lines() {
+            self.model.handle_update(&ViewUpdate::Note(line), Instant::now());
         }
-        let size = size();
-        self.model.fit(size);
-        let mut picture = Picture::new(size);
-        draw::draw(&self.model, &mut picture);
+        let size = terminal_size();
+        self.model.resize(size);
+        let mut picture = ScreenFrame::new(size);
+        renderer::draw(&self.model, &mut picture);
         self.painter.paint(picture)?;
-        self.pen.put()?;
+        self.buffer.write_out()?;
         Ok(false)
     }
 
     fn suspend(&mut self) -> io::Result<()> {
-        if !RawTerminal::may_suspend() {
+        if !RawTerminal::can_suspend() {
             return Ok(());
         }
-        self.away = true;
+        self.is_suspended = true;
         self.raw.suspend()
     }
 
     fn close(&mut self) -> io::Result<()> {
-        self.pen.put()
+        self.buffer.write_out()
     }
 }

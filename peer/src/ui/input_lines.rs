@@ -11,11 +11,11 @@ use std::os::fd::AsFd;
 use tokio::sync::mpsc;
 
 use super::charset::{Charset, locale};
-use crate::sys::job;
+use crate::sys::job_control;
 
 /// Longest line that is kept: many times what a message may have.
-const LINE: usize = 1 << 20;
-const AHEAD: usize = 16;
+const MAX_LINE_BYTES: usize = 1 << 20;
+const MAX_QUEUED_LINES: usize = 16;
 
 /// A line without its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +23,17 @@ pub struct InputLine {
     /// The text; what isn't UTF-8 is in the locale's charset.
     pub text: String,
     /// Bytes came that are no text there either; marks (U+FFFD) stand for them.
-    pub has_marks: bool,
+    pub has_replacements: bool,
 }
 
 /// Reads standard input on a thread of its own, where reading may block. It ends with the input or with the process.
 ///
 /// # Errors
 /// When there is no thread to be had. What reading fails with comes as a line, the last one.
-pub fn input_lines() -> io::Result<mpsc::Receiver<io::Result<InputLine>>> {
-    let (lines, receiver) = mpsc::channel(AHEAD);
+pub fn spawn_line_reader() -> io::Result<mpsc::Receiver<io::Result<InputLine>>> {
+    let (lines, receiver) = mpsc::channel(MAX_QUEUED_LINES);
     let input = io::stdin();
-    if job::is_others(input.as_fd(), input.is_terminal()) {
+    if job_control::is_controlled_by_others(input.as_fd(), input.is_terminal()) {
         // To read would stop this process, and its node with it: there is no input.
         return Ok(receiver);
     }
@@ -65,7 +65,7 @@ fn read_line(input: &mut impl BufRead, charset: Charset) -> io::Result<Option<In
         has_begun = true;
         let end = memchr::memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
-        line.extend_from_slice(&part[..part.len().min(LINE - line.len())]);
+        line.extend_from_slice(&part[..part.len().min(MAX_LINE_BYTES - line.len())]);
         let taken = end.map_or(bytes.len(), |end| end + 1);
         input.consume(taken);
         if end.is_some() {
@@ -81,7 +81,7 @@ fn read_line(input: &mut impl BufRead, charset: Charset) -> io::Result<Option<In
 impl InputLine {
     fn decode(bytes: &[u8], charset: Charset) -> Self {
         let is_text = std::str::from_utf8(bytes).is_ok() || charset != Charset::Utf8;
-        Self { text: charset.decode_lossy(bytes), has_marks: !is_text }
+        Self { text: charset.decode_lossy(bytes), has_replacements: !is_text }
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn line(text: &str) -> InputLine {
-        InputLine { text: text.to_owned(), has_marks: false }
+        InputLine { text: text.to_owned(), has_replacements: false }
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_cost_nothing_but_themselves() {
-        let marked = |text: &str| InputLine { text: text.to_owned(), has_marks: true };
+        let marked = |text: &str| InputLine { text: text.to_owned(), has_replacements: true };
         let read = lines(b"caf\xe9 cr\xe8me\nol\xc3\xa1\n", Charset::Utf8);
         assert_eq!(read, [marked("caf\u{fffd} cr\u{fffd}me"), line("olá")]);
         assert_eq!(lines(b"caf\xe9\nol\xc3\xa1\n", Charset::Latin1), [line("café"), line("olá")]);
@@ -117,10 +117,10 @@ mod tests {
 
     #[test]
     fn a_line_without_end_takes_no_memory_without_end() {
-        let mut bytes = vec![b'a'; 3 * LINE];
+        let mut bytes = vec![b'a'; 3 * MAX_LINE_BYTES];
         bytes.extend_from_slice(b"\nnext\n");
         let read = lines(&bytes, Charset::Utf8);
-        assert_eq!(read[0].text.len(), LINE);
+        assert_eq!(read[0].text.len(), MAX_LINE_BYTES);
         assert_eq!(read[1..], [line("next")]);
     }
 }

@@ -7,18 +7,18 @@ use shared::UserName;
 use shared::peer::ChatMessage;
 
 use crate::engine::Error;
-use crate::engine::chat::{Direction, MessageState, StoredMessage};
-use crate::engine::event::{Course, Event, Transfer, TransferState};
-use crate::engine::fetch::{Report, SourceReport, Status, Summary};
+use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
+use crate::engine::fetch::{FetchSummary, FileOutcome, FileReport, SourceReport};
+use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 
 /// What became of a fetched file.
-pub fn file_json(report: &Report) -> Value {
-    let (status, path, code, message) = match &report.status {
-        Status::Done(path) => ("done", Some(path), None, None),
-        Status::Renamed(path) => ("renamed", Some(path), None, None),
-        Status::Skipped(path) => ("skipped", Some(path), None, None),
-        Status::Streamed => ("done", None, None, None),
-        Status::Failed(error) | Status::BrokenOff(error) => {
+pub fn file_json(report: &FileReport) -> Value {
+    let (status, path, code, message) = match &report.outcome {
+        FileOutcome::Done(path) => ("done", Some(path), None, None),
+        FileOutcome::Renamed(path) => ("renamed", Some(path), None, None),
+        FileOutcome::Skipped(path) => ("skipped", Some(path), None, None),
+        FileOutcome::Streamed => ("done", None, None, None),
+        FileOutcome::Failed(error) | FileOutcome::Aborted(error) => {
             ("failed", None, Some(error.kind().as_str()), Some(error.to_string()))
         }
     };
@@ -39,7 +39,7 @@ pub fn file_json(report: &Report) -> Value {
 }
 
 /// What became of a fetch; `error` is what went wrong with it.
-pub(super) fn summary_json(summary: &Summary, error: Option<&Error>, time: Duration) -> Value {
+pub(super) fn summary_json(summary: &FetchSummary, error: Option<&Error>, time: Duration) -> Value {
     json!({
         "done": summary.done,
         "renamed": summary.renamed,
@@ -56,7 +56,7 @@ pub(super) fn summary_json(summary: &Summary, error: Option<&Error>, time: Durat
 /// A message of a conversation; `me` wrote what went out.
 pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
     let StoredMessage { peer, direction, message, state, .. } = stored;
-    let from = if *direction == Direction::In { peer } else { me };
+    let from = if *direction == MessageDirection::In { peer } else { me };
     let mut value = json!({
         "id": message.id,
         "peer": peer,
@@ -72,28 +72,34 @@ pub fn message_json(stored: &StoredMessage, me: &UserName) -> Value {
 }
 
 /// What happened in a node of `me`, as `peer events` tells it: its type and its fields.
-pub fn happening_json(event: &Event, me: &UserName) -> Option<(&'static str, Value)> {
+pub fn ndjson_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Value)> {
     let message = |peer: &UserName, direction, state, message: &ChatMessage| {
         let stored = StoredMessage { seq: 0, peer: peer.clone(), direction, message: message.clone(), state, at: 0 };
         let kind = if message.offer.is_some() { "offer" } else { "message" };
         (kind, message_json(&stored, me))
     };
     Some(match event {
-        Event::Received { from, message: text, .. } => message(from, Direction::In, MessageState::Received, text),
-        Event::Request { from } => ("request", json!({ "from": from })),
-        Event::Said { to, message: text, .. } => message(to, Direction::Out, MessageState::Waiting, text),
-        Event::State { to, id, state, why, .. } => ("ack", json!({ "peer": to, "id": id, "state": state, "why": why })),
-        Event::TrackerLost { why } => ("tracker", json!({ "reachable": false, "why": why })),
-        Event::Online { .. } => ("tracker", json!({ "reachable": true })),
-        Event::Displaced(elsewhere) => ("tracker", json!({ "reachable": true, "elsewhere": elsewhere })),
-        Event::AccountMoved { user, since } => ("account_moved", json!({ "user": user, "since": since })),
-        Event::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
-        Event::Fetched { by, name, bytes, size } => {
-            let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
-            let (peer, name, direction) = (by.clone(), name.clone(), Course::Up);
-            ("transfer", json!(Transfer { peer, name, direction, bytes: *bytes, size: *size, state }))
+        NodeEvent::Received { from, message: text, .. } => {
+            message(from, MessageDirection::In, MessageState::Received, text)
         }
-        Event::Transfer(transfer) => ("transfer", json!(transfer)),
+        NodeEvent::ContactRequest { from } => ("request", json!({ "from": from })),
+        NodeEvent::MessageQueued { to, message: text, .. } => {
+            message(to, MessageDirection::Out, MessageState::Waiting, text)
+        }
+        NodeEvent::MessageStateChanged { to, id, state, why, .. } => {
+            ("ack", json!({ "peer": to, "id": id, "state": state, "why": why }))
+        }
+        NodeEvent::TrackerLost { why } => ("tracker", json!({ "reachable": false, "why": why })),
+        NodeEvent::Online { .. } => ("tracker", json!({ "reachable": true })),
+        NodeEvent::Displaced(elsewhere) => ("tracker", json!({ "reachable": true, "elsewhere": elsewhere })),
+        NodeEvent::AccountMoved { user, since } => ("account_moved", json!({ "user": user, "since": since })),
+        NodeEvent::Presence { user, online } => ("presence", json!({ "user": user, "online": online })),
+        NodeEvent::Fetched { by, name, bytes, size } => {
+            let state = if bytes >= size { TransferState::Done } else { TransferState::Failed };
+            let (peer, name, direction) = (by.clone(), name.clone(), TransferDirection::Up);
+            ("transfer", json!(FileTransfer { peer, name, direction, bytes: *bytes, size: *size, state }))
+        }
+        NodeEvent::Transfer(transfer) => ("transfer", json!(transfer)),
         _ => return None,
     })
 }
@@ -107,6 +113,6 @@ fn source_json(source: &SourceReport) -> Value {
 }
 
 /// Something that happened in a node.
-pub fn event_json(event: &Event) -> Value {
+pub fn event_json(event: &NodeEvent) -> Value {
     serde_json::to_value(event).unwrap_or_default()
 }

@@ -14,15 +14,15 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::charset::Charset;
 
 /// Longest sequence; those of terminals have at most some twenty bytes.
-const SEQUENCE: usize = 64;
+const MAX_SEQUENCE_BYTES: usize = 64;
 /// Largest paste that is kept: many times what a message may have.
-const PASTE: usize = 8 << 20;
+const MAX_PASTE_BYTES: usize = 8 << 20;
 /// What ends a paste.
-const PASTED: &[u8] = b"\x1b[201~";
+const PASTE_END: &[u8] = b"\x1b[201~";
 
 /// What the terminal says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Typed {
+pub(super) enum DecodedInput {
     /// Letters, as many as came together.
     Text(String),
     Key(KeyEvent),
@@ -38,25 +38,25 @@ pub(super) enum Typed {
 #[derive(Debug)]
 pub(super) struct KeyDecoder {
     charset: Charset,
-    state: State,
+    state: DecoderState,
     /// The beginning of a letter.
-    letter: Vec<u8>,
+    partial_char: Vec<u8>,
     text: String,
     unreadable: bool,
-    typed: Vec<Typed>,
+    decoded: Vec<DecodedInput>,
 }
 
 #[derive(Debug)]
-enum State {
+enum DecoderState {
     Text,
     /// After ESC.
     Escape,
     /// After `ESC [`: parameters so far.
-    Sequence(Vec<u8>),
+    Csi(Vec<u8>),
     /// After `ESC [ [`, as the Linux console begins function keys.
-    Console,
+    LinuxConsole,
     /// After `ESC O`.
-    Single,
+    Ss3,
     /// So many bytes of an old report of the mouse are still to come.
     Mouse(u8),
     Paste(Vec<u8>),
@@ -65,91 +65,95 @@ enum State {
 impl KeyDecoder {
     /// Nothing came yet; what isn't UTF-8 is in this charset.
     pub(super) fn new(charset: Charset) -> Self {
-        let (letter, text, typed) = (Vec::new(), String::new(), Vec::new());
-        Self { charset, state: State::Text, letter, text, unreadable: false, typed }
+        let (partial_char, text, decoded) = (Vec::new(), String::new(), Vec::new());
+        Self { charset, state: DecoderState::Text, partial_char, text, unreadable: false, decoded }
     }
 
     /// Takes bytes; returns what is whole.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Typed> {
-        bytes.iter().for_each(|byte| self.take(*byte));
-        self.end_text();
-        std::mem::take(&mut self.typed)
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<DecodedInput> {
+        bytes.iter().for_each(|byte| self.decode_byte(*byte));
+        self.flush_text();
+        std::mem::take(&mut self.decoded)
     }
 
     /// Returns whether something was begun that time decides about: a paste has its end, and the rest of a letter in
     /// UTF-8 comes whenever the line brings it.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.is_letter_over() || !matches!(self.state, State::Text | State::Paste(_))
+    pub(super) fn has_pending(&self) -> bool {
+        self.is_char_complete() || !matches!(self.state, DecoderState::Text | DecoderState::Paste(_))
     }
 
     /// Returns whether a letter that was begun is one of a single byte unless more comes at once.
-    fn is_letter_over(&self) -> bool {
-        !self.letter.is_empty() && self.charset != Charset::Utf8
+    fn is_char_complete(&self) -> bool {
+        !self.partial_char.is_empty() && self.charset != Charset::Utf8
     }
 
     /// Nothing followed for a while: what was begun is all there is.
-    pub(super) fn give_up(&mut self) -> Vec<Typed> {
-        if self.is_letter_over() {
-            self.end_letter();
+    pub(super) fn flush_pending(&mut self) -> Vec<DecodedInput> {
+        if self.is_char_complete() {
+            self.flush_partial_char();
         }
-        match std::mem::replace(&mut self.state, State::Text) {
-            State::Escape => self.press(KeyCode::Esc, KeyModifiers::NONE),
-            paste @ State::Paste(_) => self.state = paste,
-            State::Text | State::Sequence(_) | State::Console | State::Single | State::Mouse(_) => {}
+        match std::mem::replace(&mut self.state, DecoderState::Text) {
+            DecoderState::Escape => self.push_key(KeyCode::Esc, KeyModifiers::NONE),
+            paste @ DecoderState::Paste(_) => self.state = paste,
+            DecoderState::Text
+            | DecoderState::Csi(_)
+            | DecoderState::LinuxConsole
+            | DecoderState::Ss3
+            | DecoderState::Mouse(_) => {}
         }
-        self.end_text();
-        std::mem::take(&mut self.typed)
+        self.flush_text();
+        std::mem::take(&mut self.decoded)
     }
 
-    fn take(&mut self, byte: u8) {
-        match std::mem::replace(&mut self.state, State::Text) {
-            State::Text => self.take_text(byte),
-            State::Escape => self.take_escape(byte),
-            State::Sequence(parameters) => self.take_sequence(parameters, byte),
-            State::Console => match byte {
-                b'A'..=b'E' => self.press(KeyCode::F(byte - b'A' + 1), KeyModifiers::NONE),
-                _ => self.take_text(byte),
+    fn decode_byte(&mut self, byte: u8) {
+        match std::mem::replace(&mut self.state, DecoderState::Text) {
+            DecoderState::Text => self.decode_text(byte),
+            DecoderState::Escape => self.decode_escape(byte),
+            DecoderState::Csi(parameters) => self.decode_csi(parameters, byte),
+            DecoderState::LinuxConsole => match byte {
+                b'A'..=b'E' => self.push_key(KeyCode::F(byte - b'A' + 1), KeyModifiers::NONE),
+                _ => self.decode_text(byte),
             },
-            State::Single => self.take_single(byte),
-            State::Mouse(1) => {}
-            State::Mouse(left) => self.state = State::Mouse(left - 1),
-            State::Paste(text) => self.take_paste(text, byte),
+            DecoderState::Ss3 => self.decode_ss3(byte),
+            DecoderState::Mouse(1) => {}
+            DecoderState::Mouse(left) => self.state = DecoderState::Mouse(left - 1),
+            DecoderState::Paste(text) => self.decode_paste(text, byte),
         }
     }
 
-    fn take_text(&mut self, byte: u8) {
+    fn decode_text(&mut self, byte: u8) {
         match byte {
             0x1b => {
-                self.end_letter();
-                self.state = State::Escape;
+                self.flush_partial_char();
+                self.state = DecoderState::Escape;
             }
             0..0x20 | 0x7f => {
-                self.end_letter();
-                self.press_control(byte, KeyModifiers::NONE);
+                self.flush_partial_char();
+                self.push_control_key(byte, KeyModifiers::NONE);
             }
-            b' '..=b'~' if self.letter.is_empty() => self.text.push(char::from(byte)),
+            b' '..=b'~' if self.partial_char.is_empty() => self.text.push(char::from(byte)),
             _ => {
-                self.letter.push(byte);
-                self.join_letter();
+                self.partial_char.push(byte);
+                self.decode_partial_char();
             }
         }
     }
 
     /// Takes letters that are whole out of what was begun, and marks what can't be the beginning of one.
-    fn join_letter(&mut self) {
-        while !self.letter.is_empty() {
-            match std::str::from_utf8(&self.letter) {
+    fn decode_partial_char(&mut self) {
+        while !self.partial_char.is_empty() {
+            match std::str::from_utf8(&self.partial_char) {
                 Ok(letter) => {
                     self.text.push_str(letter);
-                    self.letter.clear();
+                    self.partial_char.clear();
                 }
                 Err(why) if why.valid_up_to() > 0 => {
-                    let rest = self.letter.split_off(why.valid_up_to());
-                    let whole = std::mem::replace(&mut self.letter, rest);
+                    let rest = self.partial_char.split_off(why.valid_up_to());
+                    let whole = std::mem::replace(&mut self.partial_char, rest);
                     self.text.push_str(&String::from_utf8_lossy(&whole));
                 }
                 Err(why) => match why.error_len() {
-                    Some(wrong) => self.mark(wrong),
+                    Some(wrong) => self.push_undecodable(wrong),
                     None => return,
                 },
             }
@@ -157,16 +161,16 @@ impl KeyDecoder {
     }
 
     /// No more of a letter comes.
-    fn end_letter(&mut self) {
-        while !self.letter.is_empty() {
-            self.mark(self.letter.len());
+    fn flush_partial_char(&mut self) {
+        while !self.partial_char.is_empty() {
+            self.push_undecodable(self.partial_char.len());
         }
     }
 
     /// So many bytes are no UTF-8.
-    fn mark(&mut self, wrong: usize) {
-        let rest = self.letter.split_off(wrong.clamp(1, self.letter.len()));
-        let wrong = std::mem::replace(&mut self.letter, rest);
+    fn push_undecodable(&mut self, wrong: usize) {
+        let rest = self.partial_char.split_off(wrong.clamp(1, self.partial_char.len()));
+        let wrong = std::mem::replace(&mut self.partial_char, rest);
         match self.charset.decode(&wrong) {
             Some(text) => self.text.push_str(&text),
             None => {
@@ -176,140 +180,142 @@ impl KeyDecoder {
         }
     }
 
-    fn end_text(&mut self) {
+    fn flush_text(&mut self) {
         if !self.text.is_empty() {
-            self.typed.push(Typed::Text(std::mem::take(&mut self.text)));
+            self.decoded.push(DecodedInput::Text(std::mem::take(&mut self.text)));
         }
         if std::mem::take(&mut self.unreadable) {
-            self.typed.push(Typed::Unreadable);
+            self.decoded.push(DecodedInput::Unreadable);
         }
     }
 
-    fn take_escape(&mut self, byte: u8) {
+    fn decode_escape(&mut self, byte: u8) {
         match byte {
-            b'[' => self.state = State::Sequence(Vec::new()),
-            b'O' => self.state = State::Single,
+            b'[' => self.state = DecoderState::Csi(Vec::new()),
+            b'O' => self.state = DecoderState::Ss3,
             0x1b => {
-                self.press(KeyCode::Esc, KeyModifiers::NONE);
-                self.state = State::Escape;
+                self.push_key(KeyCode::Esc, KeyModifiers::NONE);
+                self.state = DecoderState::Escape;
             }
-            0..0x20 | 0x7f => self.press_control(byte, KeyModifiers::ALT),
-            b' '..=b'~' => self.press(KeyCode::Char(char::from(byte)), KeyModifiers::ALT),
+            0..0x20 | 0x7f => self.push_control_key(byte, KeyModifiers::ALT),
+            b' '..=b'~' => self.push_key(KeyCode::Char(char::from(byte)), KeyModifiers::ALT),
             // A letter that no command is on: Escape, and then the letter.
             _ => {
-                self.press(KeyCode::Esc, KeyModifiers::NONE);
-                self.take_text(byte);
+                self.push_key(KeyCode::Esc, KeyModifiers::NONE);
+                self.decode_text(byte);
             }
         }
     }
 
-    fn take_sequence(&mut self, mut parameters: Vec<u8>, byte: u8) {
+    fn decode_csi(&mut self, mut parameters: Vec<u8>, byte: u8) {
         match byte {
-            b' '..=b'?' if parameters.len() < SEQUENCE => {
+            b' '..=b'?' if parameters.len() < MAX_SEQUENCE_BYTES => {
                 parameters.push(byte);
-                self.state = State::Sequence(parameters);
+                self.state = DecoderState::Csi(parameters);
             }
-            b'[' if parameters.is_empty() => self.state = State::Console,
-            b'M' if parameters.is_empty() => self.state = State::Mouse(3),
-            b'@'..=b'~' => self.end_sequence(&parameters, byte),
-            _ => self.take_text(byte),
+            b'[' if parameters.is_empty() => self.state = DecoderState::LinuxConsole,
+            b'M' if parameters.is_empty() => self.state = DecoderState::Mouse(3),
+            b'@'..=b'~' => self.dispatch_csi(&parameters, byte),
+            _ => self.decode_text(byte),
         }
     }
 
-    fn end_sequence(&mut self, parameters: &[u8], last: u8) {
+    fn dispatch_csi(&mut self, parameters: &[u8], last: u8) {
         let numbers = numbers(parameters);
         let number = |place: usize| numbers.get(place).copied();
         let held = modifiers(number(1));
         match (last, number(0)) {
             (b'~', Some(200)) => {
-                self.end_text();
-                self.state = State::Paste(Vec::new());
+                self.flush_text();
+                self.state = DecoderState::Paste(Vec::new());
             }
             // modifyOtherKeys of xterm.
-            (b'~', Some(27)) => self.press_coded(number(2), held),
+            (b'~', Some(27)) => self.push_coded_key(number(2), held),
             (b'~', Some(code)) => {
                 if let Some(key) = numbered_key(code) {
-                    self.press(key, held);
+                    self.push_key(key, held);
                 }
             }
             // The protocol of kitty. Of a release, which is its third kind of event, nothing is made.
             (b'u', code)
                 if !parameters.split(|byte| *byte == b';').nth(1).is_some_and(|held| held.ends_with(b":3")) =>
             {
-                self.press_coded(code, held);
+                self.push_coded_key(code, held);
             }
             (b'R', Some(row)) if !parameters.starts_with(b"?") => {
-                self.end_text();
+                self.flush_text();
                 let column = number(1).unwrap_or(1);
-                self.typed.push(Typed::Cursor(column.saturating_sub(1), row.saturating_sub(1)));
+                self.decoded.push(DecodedInput::Cursor(column.saturating_sub(1), row.saturating_sub(1)));
             }
-            (b'Z', _) => self.press(KeyCode::BackTab, KeyModifiers::NONE),
+            (b'Z', _) => self.push_key(KeyCode::BackTab, KeyModifiers::NONE),
             _ => {
                 if let Some(key) = named_key(last) {
-                    self.press(key, held);
+                    self.push_key(key, held);
                 }
             }
         }
     }
 
-    fn take_single(&mut self, byte: u8) {
+    fn decode_ss3(&mut self, byte: u8) {
         match byte {
-            b'M' => self.press(KeyCode::Enter, KeyModifiers::NONE),
-            b'I' => self.press(KeyCode::Tab, KeyModifiers::NONE),
+            b'M' => self.push_key(KeyCode::Enter, KeyModifiers::NONE),
+            b'I' => self.push_key(KeyCode::Tab, KeyModifiers::NONE),
             // The digits and signs of a keypad.
             b'j'..=b'y' => self.text.push(char::from(byte - 0x40)),
             b'X' => self.text.push('='),
             _ => match named_key(byte) {
-                Some(key) => self.press(key, KeyModifiers::NONE),
-                None => self.take_text(byte),
+                Some(key) => self.push_key(key, KeyModifiers::NONE),
+                None => self.decode_text(byte),
             },
         }
     }
 
-    fn take_paste(&mut self, mut text: Vec<u8>, byte: u8) {
+    fn decode_paste(&mut self, mut text: Vec<u8>, byte: u8) {
         text.push(byte);
-        if text.ends_with(PASTED) {
-            text.truncate(text.len() - PASTED.len());
-            text.truncate(PASTE);
+        if text.ends_with(PASTE_END) {
+            text.truncate(text.len() - PASTE_END.len());
+            text.truncate(MAX_PASTE_BYTES);
             // Where it was cut there may be half a letter.
             let paste = self.charset.decode_lossy(&text);
             self.unreadable |= paste.contains(char::REPLACEMENT_CHARACTER);
-            self.end_text();
-            self.typed.push(Typed::Paste(paste));
+            self.flush_text();
+            self.decoded.push(DecodedInput::Paste(paste));
             return;
         }
-        if text.len() > PASTE + 2 * PASTED.len() {
+        if text.len() > MAX_PASTE_BYTES + 2 * PASTE_END.len() {
             // What is left out, but for what may be the beginning of its end.
-            text.drain(PASTE..text.len() - PASTED.len());
+            text.drain(MAX_PASTE_BYTES..text.len() - PASTE_END.len());
         }
-        self.state = State::Paste(text);
+        self.state = DecoderState::Paste(text);
     }
 
-    fn press(&mut self, code: KeyCode, held: KeyModifiers) {
-        self.end_text();
-        self.typed.push(Typed::Key(KeyEvent::new(code, held)));
+    fn push_key(&mut self, code: KeyCode, held: KeyModifiers) {
+        self.flush_text();
+        self.decoded.push(DecodedInput::Key(KeyEvent::new(code, held)));
     }
 
-    fn press_control(&mut self, byte: u8, held: KeyModifiers) {
+    fn push_control_key(&mut self, byte: u8, held: KeyModifiers) {
         match byte {
-            b'\r' => self.press(KeyCode::Enter, held),
-            b'\t' => self.press(KeyCode::Tab, held),
-            0x7f => self.press(KeyCode::Backspace, held),
-            0 => self.press(KeyCode::Char(' '), held | KeyModifiers::CONTROL),
-            letter @ 1..=0x1a => self.press(KeyCode::Char(char::from(letter + 0x60)), held | KeyModifiers::CONTROL),
-            other => self.press(KeyCode::Char(char::from(other + 0x40)), held | KeyModifiers::CONTROL),
+            b'\r' => self.push_key(KeyCode::Enter, held),
+            b'\t' => self.push_key(KeyCode::Tab, held),
+            0x7f => self.push_key(KeyCode::Backspace, held),
+            0 => self.push_key(KeyCode::Char(' '), held | KeyModifiers::CONTROL),
+            letter @ 1..=0x1a => self.push_key(KeyCode::Char(char::from(letter + 0x60)), held | KeyModifiers::CONTROL),
+            other => self.push_key(KeyCode::Char(char::from(other + 0x40)), held | KeyModifiers::CONTROL),
         }
     }
 
     /// A key that came as the number of its letter.
-    fn press_coded(&mut self, code: Option<u16>, held: KeyModifiers) {
+    fn push_coded_key(&mut self, code: Option<u16>, held: KeyModifiers) {
         let Some(letter) = code.and_then(|code| char::from_u32(code.into())) else { return };
         match letter {
-            '\u{1b}' => self.press(KeyCode::Esc, held),
-            '\u{0}'..'\u{20}' | '\u{7f}' => self.press_control(u8::try_from(letter).unwrap_or(0), held),
+            '\u{1b}' => self.push_key(KeyCode::Esc, held),
+            '\u{0}'..'\u{20}' | '\u{7f}' => self.push_control_key(u8::try_from(letter).unwrap_or(0), held),
             // The private area has keys that type nothing.
             '\u{e000}'..='\u{f8ff}' => {}
-            _ if held.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => self.press(KeyCode::Char(letter), held),
+            _ if held.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => {
+                self.push_key(KeyCode::Char(letter), held);
+            }
             _ if held.contains(KeyModifiers::SHIFT) => self.text.extend(letter.to_uppercase()),
             _ => self.text.push(letter),
         }
@@ -360,29 +366,29 @@ mod tests {
 
     use super::*;
 
-    fn typed(bytes: &[u8]) -> Vec<Typed> {
+    fn typed(bytes: &[u8]) -> Vec<DecodedInput> {
         let mut decoder = KeyDecoder::new(Charset::Utf8);
         let mut typed = decoder.feed(bytes);
-        typed.extend(decoder.give_up());
+        typed.extend(decoder.flush_pending());
         typed
     }
 
-    fn text(text: &str) -> Typed {
-        Typed::Text(text.to_owned())
+    fn text(text: &str) -> DecodedInput {
+        DecodedInput::Text(text.to_owned())
     }
 
-    fn key(code: KeyCode) -> Typed {
-        Typed::Key(KeyEvent::new(code, KeyModifiers::NONE))
+    fn key(code: KeyCode) -> DecodedInput {
+        DecodedInput::Key(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
-    fn held(code: KeyCode, held: KeyModifiers) -> Typed {
-        Typed::Key(KeyEvent::new(code, held))
+    fn held(code: KeyCode, held: KeyModifiers) -> DecodedInput {
+        DecodedInput::Key(KeyEvent::new(code, held))
     }
 
     #[test]
     fn bytes_that_are_no_text_cost_nothing_else() {
         let enter = || key(KeyCode::Enter);
-        let mark = || Typed::Unreadable;
+        let mark = || DecodedInput::Unreadable;
         let wanted = [text("abc\u{fffd}"), mark(), enter(), text("xyz"), enter()];
         assert_eq!(typed(b"abc\xc3\rxyz\r"), wanted);
         assert_eq!(typed(b"ol\xe1 mundo\r"), [text("ol\u{fffd} mundo"), mark(), enter()]);
@@ -398,18 +404,18 @@ mod tests {
         let mut all = String::new();
         for byte in "gap é ção 😀".bytes() {
             let mut typed = decoder.feed(&[byte]);
-            assert!(!decoder.is_waiting());
-            typed.extend(decoder.give_up());
+            assert!(!decoder.has_pending());
+            typed.extend(decoder.flush_pending());
             typed.iter().for_each(|one| match one {
-                Typed::Text(text) => all.push_str(text),
+                DecodedInput::Text(text) => all.push_str(text),
                 other => panic!("{other:?}"),
             });
         }
         assert_eq!(all, "gap é ção 😀");
         let mut decoder = KeyDecoder::new(Charset::Latin1);
         assert_eq!(decoder.feed(b"\xe9"), []);
-        assert!(decoder.is_waiting());
-        assert_eq!(decoder.give_up(), [text("é")]);
+        assert!(decoder.has_pending());
+        assert_eq!(decoder.flush_pending(), [text("é")]);
     }
 
     #[test]
@@ -435,22 +441,27 @@ mod tests {
             [control('c'), control('d'), control('c'), control('w')]
         );
         assert_eq!(typed(b"\x1b[97u\x1b[97;1:3u\x1b[13u"), [text("a"), key(KeyCode::Enter)]);
-        assert_eq!(typed(b"\x1b[12;40R"), [Typed::Cursor(39, 11)]);
+        assert_eq!(typed(b"\x1b[12;40R"), [DecodedInput::Cursor(39, 11)]);
         // What nothing is made of: the mouse, the focus, what a terminal says of itself.
         assert_eq!(typed(b"\x1b[M !!\x1b[<0;3;4M\x1b[I\x1b[?62;c\x1b[99~x"), [text("x")]);
     }
 
     #[test]
     fn a_paste_is_one_piece() {
-        let paste = |text: &str| Typed::Paste(text.to_owned());
+        let paste = |text: &str| DecodedInput::Paste(text.to_owned());
         assert_eq!(typed(b"\x1b[200~a\r\x1b[Ab\x1b[201~c"), [paste("a\r\x1b[Ab"), text("c")]);
-        assert_eq!(typed(b"\x1b[200~\xe9\x1b[201~\r"), [Typed::Unreadable, paste("\u{fffd}"), key(KeyCode::Enter)]);
+        assert_eq!(
+            typed(b"\x1b[200~\xe9\x1b[201~\r"),
+            [DecodedInput::Unreadable, paste("\u{fffd}"), key(KeyCode::Enter)]
+        );
         let mut large = b"\x1b[200~".to_vec();
-        large.resize(PASTE + 100_000, b'x');
-        large.extend_from_slice(PASTED);
+        large.resize(MAX_PASTE_BYTES + 100_000, b'x');
+        large.extend_from_slice(PASTE_END);
         large.extend_from_slice(b"\r");
         let typed = typed(&large);
-        assert!(matches!(&typed[..], [Typed::Paste(text), Typed::Key(_)] if text.len() == PASTE));
+        assert!(
+            matches!(&typed[..], [DecodedInput::Paste(text), DecodedInput::Key(_)] if text.len() == MAX_PASTE_BYTES)
+        );
     }
 
     #[test]
@@ -458,7 +469,7 @@ mod tests {
         assert_eq!(typed(b"\x1b["), []);
         let mut endless = b"\x1b[".to_vec();
         endless.resize(1000, b'1');
-        assert!(matches!(&typed(&endless)[..], [Typed::Text(rest)] if rest.len() > 900));
+        assert!(matches!(&typed(&endless)[..], [DecodedInput::Text(rest)] if rest.len() > 900));
         assert_eq!(typed(b"\x1b[12\r"), [key(KeyCode::Enter)]);
     }
 
@@ -472,15 +483,15 @@ mod tests {
             let mut parts = parted.feed(one);
             parts.extend(parted.feed(other));
             for (decoder, typed) in [(&mut whole, &mut all), (&mut parted, &mut parts)] {
-                typed.extend(decoder.give_up());
-                typed.extend(decoder.feed(PASTED));
+                typed.extend(decoder.flush_pending());
+                typed.extend(decoder.feed(PASTE_END));
                 typed.extend(decoder.feed(b"ok\r"));
                 prop_assert_eq!(&typed[typed.len() - 2..], &[text("ok"), key(KeyCode::Enter)]);
             }
             // Text may be in other pieces.
-            let joined = |typed: &[Typed]| typed.iter().fold(String::new(), |all, one| match one {
-                Typed::Text(text) => all + text,
-                Typed::Unreadable => all,
+            let joined = |typed: &[DecodedInput]| typed.iter().fold(String::new(), |all, one| match one {
+                DecodedInput::Text(text) => all + text,
+                DecodedInput::Unreadable => all,
                 other => format!("{all}{other:?}"),
             });
             prop_assert_eq!(joined(&all), joined(&parts));

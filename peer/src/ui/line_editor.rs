@@ -8,9 +8,9 @@ use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 use unicode_width::UnicodeWidthStr;
 
 /// Lines that Up and Down go through.
-const HISTORY: usize = 100;
+const MAX_HISTORY: usize = 100;
 /// Bytes of a line; what goes beyond is left out. No message has a thousandth of it.
-const LINE: usize = 8 << 20;
+const MAX_LINE_BYTES: usize = 8 << 20;
 
 /// The line being written.
 #[derive(Debug, Default, Clone)]
@@ -27,7 +27,7 @@ pub(super) struct LineEditor {
 
 /// A change to the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Edit {
+pub(super) enum EditCommand {
     Insert(String),
     Backspace,
     Delete,
@@ -51,43 +51,43 @@ pub(super) enum Edit {
 
 /// What to draw of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct VisibleText {
     /// What stands before the cursor.
     pub(super) before: String,
     pub(super) after: String,
 }
 
 impl LineEditor {
-    pub(super) fn apply(&mut self, edit: &Edit) {
+    pub(super) fn apply(&mut self, edit: &EditCommand) {
         match edit {
-            Edit::Insert(text) => self.insert(text),
-            Edit::Backspace => self.remove(self.left_of(self.cursor), self.cursor),
-            Edit::Delete => self.remove(self.cursor, self.right_of(self.cursor)),
-            Edit::Left => self.cursor = self.left_of(self.cursor),
-            Edit::Right => self.cursor = self.right_of(self.cursor),
-            Edit::WordLeft => self.cursor = self.word_left(is_word),
-            Edit::WordRight => self.cursor = self.word_right(),
-            Edit::Home => self.cursor = 0,
-            Edit::End => self.cursor = self.text.len(),
-            Edit::CutBlankWord => self.cut(self.word_left(is_no_blank), self.cursor),
-            Edit::CutWordLeft => self.cut(self.word_left(is_word), self.cursor),
-            Edit::CutWordRight => self.cut(self.cursor, self.word_right()),
-            Edit::CutToStart => self.cut(0, self.cursor),
-            Edit::CutToEnd => self.cut(self.cursor, self.text.len()),
-            Edit::Yank => self.insert(&self.cut.clone()),
-            Edit::Older => self.recall(1),
-            Edit::Newer => self.recall(-1),
+            EditCommand::Insert(text) => self.insert(text),
+            EditCommand::Backspace => self.remove(self.left_of(self.cursor), self.cursor),
+            EditCommand::Delete => self.remove(self.cursor, self.right_of(self.cursor)),
+            EditCommand::Left => self.cursor = self.left_of(self.cursor),
+            EditCommand::Right => self.cursor = self.right_of(self.cursor),
+            EditCommand::WordLeft => self.cursor = self.word_left(is_word),
+            EditCommand::WordRight => self.cursor = self.word_right(),
+            EditCommand::Home => self.cursor = 0,
+            EditCommand::End => self.cursor = self.text.len(),
+            EditCommand::CutBlankWord => self.cut(self.word_left(is_no_blank), self.cursor),
+            EditCommand::CutWordLeft => self.cut(self.word_left(is_word), self.cursor),
+            EditCommand::CutWordRight => self.cut(self.cursor, self.word_right()),
+            EditCommand::CutToStart => self.cut(0, self.cursor),
+            EditCommand::CutToEnd => self.cut(self.cursor, self.text.len()),
+            EditCommand::Yank => self.insert(&self.cut.clone()),
+            EditCommand::Older => self.recall(1),
+            EditCommand::Newer => self.recall(-1),
         }
     }
 
     /// The line, which is then empty; it goes into the history.
-    pub(super) fn take(&mut self) -> String {
+    pub(super) fn take_line(&mut self) -> String {
         let line = std::mem::take(&mut self.text);
         self.cursor = 0;
         self.recalled = None;
         if !line.trim().is_empty() && self.history.last() != Some(&line) {
             self.history.push(line.clone());
-            if self.history.len() > HISTORY {
+            if self.history.len() > MAX_HISTORY {
                 self.history.remove(0);
             }
         }
@@ -123,13 +123,13 @@ impl LineEditor {
     }
 
     /// What to draw in `columns` cells: the part of the line around the cursor.
-    pub(super) fn view(&self, columns: usize) -> Shown {
+    pub(super) fn visible_text(&self, columns: usize) -> VisibleText {
         let columns = columns.max(2);
         let (mut before, mut after) = (Vec::new(), String::new());
         let mut used = 0;
         // One cell stays free for the cursor itself.
         for cluster in self.text[..self.cursor].graphemes(true).rev() {
-            let drawn = drawn(cluster);
+            let drawn = render_cluster(cluster);
             if used + drawn.width() >= columns {
                 break;
             }
@@ -137,19 +137,19 @@ impl LineEditor {
             before.push(drawn);
         }
         for cluster in self.text[self.cursor..].graphemes(true) {
-            let drawn = drawn(cluster);
+            let drawn = render_cluster(cluster);
             if used + drawn.width() >= columns {
                 break;
             }
             used += drawn.width();
             after.push_str(&drawn);
         }
-        Shown { before: before.into_iter().rev().collect(), after }
+        VisibleText { before: before.into_iter().rev().collect(), after }
     }
 
     fn insert(&mut self, text: &str) {
         let mut new: String = text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
-        new.truncate(new.floor_char_boundary(LINE.saturating_sub(self.text.len())));
+        new.truncate(new.floor_char_boundary(MAX_LINE_BYTES.saturating_sub(self.text.len())));
         self.text.insert_str(self.cursor, &new);
         self.cursor += new.len();
         // An accent by itself joins the letter before it, and what follows may join it.
@@ -241,7 +241,7 @@ fn is_no_blank(cluster: &str) -> bool {
 }
 
 /// A cluster as it is drawn: what can't be seen is shown as what it is.
-fn drawn(cluster: &str) -> String {
+fn render_cluster(cluster: &str) -> String {
     if cluster == "\t" {
         return "    ".to_owned();
     }
@@ -262,12 +262,12 @@ mod tests {
 
     fn editor(text: &str) -> LineEditor {
         let mut editor = LineEditor::default();
-        editor.apply(&Edit::Insert(text.into()));
+        editor.apply(&EditCommand::Insert(text.into()));
         editor
     }
 
     fn shown(line: &LineEditor, columns: usize) -> (String, usize) {
-        let Shown { before, after } = line.view(columns);
+        let VisibleText { before, after } = line.visible_text(columns);
         let cursor = before.width();
         (before + &after, cursor)
     }
@@ -275,28 +275,28 @@ mod tests {
     #[test]
     fn words_and_cuts() {
         let mut line = editor("one two  three");
-        line.apply(&Edit::WordLeft);
-        line.apply(&Edit::CutWordLeft);
+        line.apply(&EditCommand::WordLeft);
+        line.apply(&EditCommand::CutWordLeft);
         assert_eq!(line.text(), "one three");
-        line.apply(&Edit::CutToEnd);
+        line.apply(&EditCommand::CutToEnd);
         assert_eq!(line.text(), "one ");
-        line.apply(&Edit::Yank);
+        line.apply(&EditCommand::Yank);
         assert_eq!(line.text(), "one three");
-        line.apply(&Edit::Home);
-        line.apply(&Edit::WordRight);
-        line.apply(&Edit::CutToStart);
+        line.apply(&EditCommand::Home);
+        line.apply(&EditCommand::WordRight);
+        line.apply(&EditCommand::CutToStart);
         assert_eq!(line.text(), " three");
-        line.apply(&Edit::CutWordRight);
+        line.apply(&EditCommand::CutWordRight);
         assert_eq!(line.text(), "");
     }
 
     #[test]
     fn a_blank_word_is_a_whole_path() {
         let mut line = editor("/offer docs/a-b.pdf");
-        line.apply(&Edit::CutBlankWord);
+        line.apply(&EditCommand::CutBlankWord);
         assert_eq!(line.text(), "/offer ");
         let mut line = editor("/offer docs/a-b.pdf");
-        line.apply(&Edit::CutWordLeft);
+        line.apply(&EditCommand::CutWordLeft);
         assert_eq!(line.text(), "/offer docs/a-b.");
     }
 
@@ -304,15 +304,15 @@ mod tests {
     fn what_people_see_as_one_character_is_one() {
         for one in ["e\u{301}", "👩\u{200d}👩\u{200d}👧", "🇧🇷", "👋🏽", "が"] {
             let mut line = editor(&format!("a{one}b"));
-            line.apply(&Edit::Left);
-            line.apply(&Edit::Backspace);
+            line.apply(&EditCommand::Left);
+            line.apply(&EditCommand::Backspace);
             assert_eq!(line.text(), "ab", "{one}");
         }
         let mut accent = editor("e");
-        accent.apply(&Edit::Insert("\u{301}".into()));
+        accent.apply(&EditCommand::Insert("\u{301}".into()));
         assert_eq!(accent.text(), "e\u{301}");
-        accent.apply(&Edit::Home);
-        accent.apply(&Edit::Delete);
+        accent.apply(&EditCommand::Home);
+        accent.apply(&EditCommand::Delete);
         assert_eq!(accent.text(), "");
     }
 
@@ -326,19 +326,19 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_shown() {
         let line = editor("a\u{202e}b\nc\u{200b}");
-        assert_eq!(line.view(80).before, "a<U+202E>b␊c<U+200B>");
+        assert_eq!(line.visible_text(80).before, "a<U+202E>b␊c<U+200B>");
     }
 
     #[test]
     fn history_keeps_the_draft() {
         let mut line = editor("first");
-        line.take();
-        line.apply(&Edit::Insert("draft".into()));
-        line.apply(&Edit::Older);
+        line.take_line();
+        line.apply(&EditCommand::Insert("draft".into()));
+        line.apply(&EditCommand::Older);
         assert_eq!(line.text(), "first");
-        line.apply(&Edit::Older);
+        line.apply(&EditCommand::Older);
         assert_eq!(line.text(), "first");
-        line.apply(&Edit::Newer);
+        line.apply(&EditCommand::Newer);
         assert_eq!(line.text(), "draft");
     }
 
@@ -346,33 +346,33 @@ mod tests {
     fn completion_takes_the_place_of_a_word() {
         let mut line = editor("/offer re now");
         for _ in 0..4 {
-            line.apply(&Edit::Left);
+            line.apply(&EditCommand::Left);
         }
         assert_eq!(line.before_cursor(), "/offer re");
         line.replace_before_cursor("/offer ".len(), "report.pdf");
         assert_eq!((line.text(), line.before_cursor()), ("/offer report.pdf now", "/offer report.pdf"));
     }
 
-    fn edits() -> impl Strategy<Value = Edit> {
+    fn edits() -> impl Strategy<Value = EditCommand> {
         let some = ["e", "\u{301}", "日", "👩", "\u{200d}", "👧", "🇧", "🇷", " ", "\n", "\u{202e}", "\r", "x y"];
         prop_oneof![
-            "\\PC{0,6}".prop_map(Edit::Insert),
-            proptest::sample::select(some.to_vec()).prop_map(|text| Edit::Insert(text.to_owned())),
+            "\\PC{0,6}".prop_map(EditCommand::Insert),
+            proptest::sample::select(some.to_vec()).prop_map(|text| EditCommand::Insert(text.to_owned())),
             proptest::sample::select(vec![
-                Edit::Backspace,
-                Edit::Delete,
-                Edit::Left,
-                Edit::Right,
-                Edit::WordLeft,
-                Edit::WordRight,
-                Edit::Home,
-                Edit::CutBlankWord,
-                Edit::CutWordLeft,
-                Edit::CutWordRight,
-                Edit::CutToEnd,
-                Edit::Yank,
-                Edit::Older,
-                Edit::Newer,
+                EditCommand::Backspace,
+                EditCommand::Delete,
+                EditCommand::Left,
+                EditCommand::Right,
+                EditCommand::WordLeft,
+                EditCommand::WordRight,
+                EditCommand::Home,
+                EditCommand::CutBlankWord,
+                EditCommand::CutWordLeft,
+                EditCommand::CutWordRight,
+                EditCommand::CutToEnd,
+                EditCommand::Yank,
+                EditCommand::Older,
+                EditCommand::Newer,
             ]),
         ]
     }

@@ -8,9 +8,9 @@
 //! ● bob online · 1 waiting · carol 2 unread       how things stand
 //! ```
 
-mod late;
-mod model;
-mod status;
+mod catch_up_buffer;
+mod line_view_model;
+mod status_line;
 #[cfg(test)]
 mod tests;
 
@@ -22,161 +22,161 @@ use ratatui_core::text::Span;
 use shared::UserName;
 use tokio::sync::mpsc;
 
-pub use model::LineView;
+pub use line_view_model::LineViewModel;
 
-pub(super) use self::model::Item;
-use super::inline::{InlineScreen, RowId};
-use super::keys::{self, Key, Press};
-use super::look::Mark;
-use super::output;
-use super::raw::{Kind, Pen, RawTerminal, ask_for_place, size};
-use super::view::{News, View, Wish};
+pub(super) use self::line_view_model::ScrollbackItem;
+use super::command_output;
+use super::inline_screen::{InlineScreen, ScrollbackRowId};
+use super::raw_terminal::{RawTerminal, ScreenKind, TerminalBuffer, request_cursor_position, terminal_size};
+use super::theme::DeliveryMark;
+use super::view::{TerminalView, ViewCommand, ViewUpdate};
+use super::view_input::{self, InputAction, ViewInput};
 
 /// Messages that are put above with one picture: no key waits for more.
-const AT_ONCE: usize = 25;
+const MAX_ITEMS_PER_FRAME: usize = 25;
 
 /// The line view in a terminal.
-pub struct LineTerminal {
-    model: LineView,
-    screen: InlineScreen<Pen>,
-    pen: Pen,
-    place: Place,
+pub struct LineViewTerminal {
+    model: LineViewModel,
+    screen: InlineScreen<TerminalBuffer>,
+    buffer: TerminalBuffer,
+    screen_state: ScreenState,
     raw: RawTerminal,
 }
 
 /// Whether it is known where things are on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ScreenState {
     Known,
     /// Somebody else wrote to the terminal: a place is found when the terminal tells where the cursor is.
     Lost,
     /// The terminal is the shell's.
-    Away,
+    Suspended,
 }
 
-impl LineTerminal {
+impl LineViewTerminal {
     /// Takes the terminal.
     ///
     /// # Errors
     /// As the terminal says.
-    pub fn open(model: LineView) -> io::Result<(Self, mpsc::Receiver<Key>)> {
-        let raw = RawTerminal::enter(Kind::Inline)?;
-        let pen = Pen::default();
-        let screen = InlineScreen::new(pen.clone(), size());
-        let keys = keys::read(true)?;
-        Ok((Self { model, screen, pen, place: Place::Lost, raw }, keys))
+    pub fn open(model: LineViewModel) -> io::Result<(Self, mpsc::Receiver<ViewInput>)> {
+        let raw = RawTerminal::enter(ScreenKind::Inline)?;
+        let pen = TerminalBuffer::default();
+        let screen = InlineScreen::new(pen.clone(), terminal_size());
+        let keys = view_input::spawn_key_reader(true)?;
+        Ok((Self { model, screen, buffer: pen, screen_state: ScreenState::Lost, raw }, keys))
     }
 
     /// Takes the terminal again, unless others have it.
-    fn come_back(&mut self) -> io::Result<()> {
-        if self.raw.retake()? {
-            self.place = Place::Lost;
+    fn retake_terminal(&mut self) -> io::Result<()> {
+        if self.raw.reacquire()? {
+            self.screen_state = ScreenState::Lost;
         }
         Ok(())
     }
 
-    fn put_above(&mut self, items: Vec<Item>) -> io::Result<()> {
+    fn insert_items(&mut self, items: Vec<ScrollbackItem>) -> io::Result<()> {
         let columns = usize::from(self.screen.size().width);
         let mut late = Vec::new();
         for item in items {
             match item {
-                Item::Mark { mark, row, ts } => {
+                ScrollbackItem::Mark { mark, row, ts } => {
                     let span = Span::styled(self.model.look().mark(mark), self.model.look().mark_style(mark));
                     let is_seen = row.is_some_and(|row| self.screen.patch(row, &span).unwrap_or(false));
-                    if !is_seen && mark == Mark::Stored {
+                    if !is_seen && mark == DeliveryMark::Stored {
                         late.push(ts);
                     }
                 }
                 item => {
-                    let row: RowId = self.screen.insert(&self.model.rows_of(&item, columns))?;
-                    if let Item::Entry(entry) = item {
-                        self.model.placed(entry.id, row);
+                    let row: ScrollbackRowId = self.screen.insert(&self.model.rows_of(&item, columns))?;
+                    if let ScrollbackItem::Entry(entry) = item {
+                        self.model.set_row(entry.id, row);
                     }
                 }
             }
         }
-        if let Some(note) = self.model.late_note(&late) {
+        if let Some(note) = self.model.delivered_note(&late) {
             self.screen.insert(&self.model.rows_of(&note, columns))?;
         }
         Ok(())
     }
 }
 
-impl View for LineTerminal {
-    fn begin(&mut self) -> Vec<Wish> {
-        self.model.begin()
+impl TerminalView for LineViewTerminal {
+    fn start(&mut self) -> Vec<ViewCommand> {
+        self.model.start()
     }
 
-    fn open(&self) -> Option<&UserName> {
+    fn open_conversation(&self) -> Option<&UserName> {
         Some(self.model.with())
     }
 
-    fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>> {
+    fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>> {
         match &key.0 {
-            Press::Resized(cursor) => {
+            InputAction::Resized(cursor) => {
                 let cursor = cursor.map(|(x, y)| Position::new(x, y));
-                match self.place {
-                    Place::Known => self.screen.resized(size(), cursor)?,
-                    Place::Lost => self.screen.begin_again(size(), cursor)?,
-                    Place::Away => return Ok(Vec::new()),
+                match self.screen_state {
+                    ScreenState::Known => self.screen.resized(terminal_size(), cursor)?,
+                    ScreenState::Lost => self.screen.restart(terminal_size(), cursor)?,
+                    ScreenState::Suspended => return Ok(Vec::new()),
                 }
-                self.place = Place::Known;
+                self.screen_state = ScreenState::Known;
                 Ok(Vec::new())
             }
-            Press::Redraw => ask_for_place().map(|()| Vec::new()),
-            press => Ok(self.model.press(press, now)),
+            InputAction::Redraw => request_cursor_position().map(|()| Vec::new()),
+            press => Ok(self.model.handle_input(press, now)),
         }
     }
 
-    fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>> {
+    fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> io::Result<Vec<ViewCommand>> {
         match news {
-            News::Resumed => {
-                self.place = Place::Away;
-                self.come_back()?;
+            ViewUpdate::Resumed => {
+                self.screen_state = ScreenState::Suspended;
+                self.retake_terminal()?;
                 Ok(Vec::new())
             }
-            News::Tick if self.place == Place::Away => {
+            ViewUpdate::Tick if self.screen_state == ScreenState::Suspended => {
                 // A shell brings a process to the front that was running behind it without a signal.
-                self.come_back()?;
-                Ok(self.model.news(news, now))
+                self.retake_terminal()?;
+                Ok(self.model.handle_update(news, now))
             }
-            news => Ok(self.model.news(news, now)),
+            news => Ok(self.model.handle_update(news, now)),
         }
     }
 
     fn draw(&mut self) -> io::Result<bool> {
         // With another size, the key reader is about to tell where everything is now.
         let known = self.screen.size();
-        if self.place != Place::Known || size() != known {
+        if self.screen_state != ScreenState::Known || terminal_size() != known {
             return Ok(false);
         }
-        for line in output::take_held() {
-            self.model.news(&News::Note(line), Instant::now());
+        for line in command_output::take_held_lines() {
+            self.model.handle_update(&ViewUpdate::Note(line), Instant::now());
         }
-        let items = self.model.take_some(AT_ONCE);
-        self.put_above(items)?;
-        let (written, below) = self.model.below(known.width.into(), known.height.into());
+        let items = self.model.take_first_items(MAX_ITEMS_PER_FRAME);
+        self.insert_items(items)?;
+        let (written, below) = self.model.rows_below(known.width.into(), known.height.into());
         self.screen.draw(self.model.look().bold(), written, below)?;
-        self.pen.put()?;
+        self.buffer.write_out()?;
         Ok(self.model.has_items())
     }
 
     fn suspend(&mut self) -> io::Result<()> {
-        if !RawTerminal::may_suspend() {
+        if !RawTerminal::can_suspend() {
             return Ok(());
         }
         self.screen.close()?;
-        self.pen.put()?;
-        self.place = Place::Away;
+        self.buffer.write_out()?;
+        self.screen_state = ScreenState::Suspended;
         self.raw.suspend()
     }
 
     fn close(&mut self) -> io::Result<()> {
-        if self.place == Place::Known {
+        if self.screen_state == ScreenState::Known {
             let items = self.model.take_items();
-            self.put_above(items)?;
+            self.insert_items(items)?;
             self.screen.close()?;
         }
-        self.pen.put()
+        self.buffer.write_out()
     }
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 /// The speed shown is that of so long.
 const WINDOW: Duration = Duration::from_secs(3);
 /// Between two marks.
-const MARK: Duration = Duration::from_millis(200);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 /// Of a shorter time there is no speed to speak of.
-const SPEAKS: Duration = Duration::from_millis(400);
+const MIN_SAMPLE_TIME: Duration = Duration::from_millis(400);
 
 /// Bytes that came in a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Speed {
+pub(super) struct MeasuredRate {
     pub(super) bytes: u64,
     pub(super) time: Duration,
 }
@@ -21,7 +21,7 @@ pub(super) struct Speed {
 #[derive(Debug, Clone, Default)]
 pub(super) struct RateMeter {
     /// When there were how many bytes; the oldest one is where the window begins.
-    marks: VecDeque<(Instant, u64)>,
+    samples: VecDeque<(Instant, u64)>,
     /// When more came for the last time, and how much there was then.
     last: Option<(Instant, u64)>,
 }
@@ -31,31 +31,31 @@ impl RateMeter {
     pub(super) fn advance(&mut self, bytes: u64, now: Instant) {
         match self.last {
             // Begun anew.
-            Some((_, before)) if bytes < before => self.marks.clear(),
+            Some((_, before)) if bytes < before => self.samples.clear(),
             Some((_, before)) if bytes == before => return,
             _ => {}
         }
         self.last = Some((now, bytes));
-        if self.marks.back().is_none_or(|(marked, _)| now.saturating_duration_since(*marked) >= MARK) {
-            self.marks.push_back((now, bytes));
+        if self.samples.back().is_none_or(|(marked, _)| now.saturating_duration_since(*marked) >= SAMPLE_INTERVAL) {
+            self.samples.push_back((now, bytes));
         }
-        while self.marks.get(1).is_some_and(|(marked, _)| now.saturating_duration_since(*marked) >= WINDOW) {
-            self.marks.pop_front();
+        while self.samples.get(1).is_some_and(|(marked, _)| now.saturating_duration_since(*marked) >= WINDOW) {
+            self.samples.pop_front();
         }
     }
 
     /// The speed, if anything came lately.
-    pub(super) fn speed(&self, now: Instant) -> Option<Speed> {
+    pub(super) fn rate(&self, now: Instant) -> Option<MeasuredRate> {
         let (came, bytes) = self.last?;
         let (since, before) = self
-            .marks
+            .samples
             .iter()
             .rev()
             .find(|(marked, _)| now.saturating_duration_since(*marked) >= WINDOW)
-            .or_else(|| self.marks.front())?;
+            .or_else(|| self.samples.front())?;
         let time = now.saturating_duration_since(*since);
         let is_lately = now.saturating_duration_since(came) < WINDOW;
-        (is_lately && time >= SPEAKS && bytes > *before).then(|| Speed { bytes: bytes - before, time })
+        (is_lately && time >= MIN_SAMPLE_TIME && bytes > *before).then(|| MeasuredRate { bytes: bytes - before, time })
     }
 
     /// Whether something came once, and nothing lately.
@@ -76,17 +76,17 @@ mod tests {
     fn the_speed_is_that_of_the_last_seconds() {
         let begun = Instant::now();
         let mut meter = RateMeter::default();
-        assert_eq!(meter.speed(begun), None);
+        assert_eq!(meter.rate(begun), None);
         // 500 bytes were there before; then 1 byte a millisecond, then ten.
         for ms in 0..10_000 {
             meter.advance(500 + ms, at(begun, ms));
         }
-        let per_second = |speed: Speed| u128::from(speed.bytes) * 1000 / speed.time.as_millis();
-        assert!((950..1050).contains(&per_second(meter.speed(at(begun, 10_000)).unwrap())));
+        let per_second = |speed: MeasuredRate| u128::from(speed.bytes) * 1000 / speed.time.as_millis();
+        assert!((950..1050).contains(&per_second(meter.rate(at(begun, 10_000)).unwrap())));
         for ms in 0..5_000 {
             meter.advance(10_500 + 10 * ms, at(begun, 10_000 + ms));
         }
-        assert!((9_500..10_500).contains(&per_second(meter.speed(at(begun, 15_000)).unwrap())));
+        assert!((9_500..10_500).contains(&per_second(meter.rate(at(begun, 15_000)).unwrap())));
     }
 
     #[test]
@@ -95,15 +95,15 @@ mod tests {
         let mut meter = RateMeter::default();
         meter.advance(0, begun);
         meter.advance(1_000_000, at(begun, 500));
-        assert!(meter.speed(at(begun, 600)).is_some() && !meter.is_stalled(at(begun, 600)));
-        assert!(meter.speed(at(begun, 2_000)).unwrap().time > Duration::from_secs(1), "it sinks");
+        assert!(meter.rate(at(begun, 600)).is_some() && !meter.is_stalled(at(begun, 600)));
+        assert!(meter.rate(at(begun, 2_000)).unwrap().time > Duration::from_secs(1), "it sinks");
         meter.advance(1_000_000, at(begun, 3_400));
-        assert_eq!(meter.speed(at(begun, 3_500)), None);
+        assert_eq!(meter.rate(at(begun, 3_500)), None);
         assert!(meter.is_stalled(at(begun, 3_500)));
         meter.advance(1_500_000, at(begun, 20_000));
-        let speed = meter.speed(at(begun, 20_500)).unwrap();
+        let speed = meter.rate(at(begun, 20_500)).unwrap();
         assert!(speed.bytes <= 500_000, "what came long ago is no speed of now: {speed:?}");
         meter.advance(10, at(begun, 20_600));
-        assert_eq!(meter.speed(at(begun, 20_700)), None, "begun anew");
+        assert_eq!(meter.rate(at(begun, 20_700)), None, "begun anew");
     }
 }

@@ -4,57 +4,58 @@ use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::json;
-use shared::names::stand_in;
+use shared::names::name_encoding;
 
-use super::Output;
-use super::bar::Bar;
-use super::output::BarsOnTerminal;
-use super::steps::Steps;
-use super::text::size;
+use super::CommandOutput;
+use super::command_output::TerminalBarsGuard;
+use super::human_format::format_size;
+use super::progress_bar::ByteProgressBar;
+use super::progress_steps::ProgressSteps;
 use crate::engine::share::ShareEvent;
 
 /// Shows files being hashed.
 #[derive(Debug)]
 pub struct ShareBar {
-    output: Output,
-    shown: Option<Shown>,
+    output: CommandOutput,
+    active: Option<ActiveShareBar>,
     name: String,
     bytes: u64,
     to_hash: u64,
-    steps: Steps,
+    steps: ProgressSteps,
 }
 
 /// The bar, and what it is drawn on; the bar ends first.
 #[derive(Debug)]
-struct Shown {
-    bar: Bar,
-    _terminal: BarsOnTerminal,
+struct ActiveShareBar {
+    bar: ByteProgressBar,
+    _terminal: TerminalBarsGuard,
 }
 
 impl ShareBar {
     /// Nothing is shown yet.
-    pub fn new(output: &Output) -> Self {
-        let steps = Steps::new(Instant::now());
-        Self { output: output.clone(), shown: None, name: String::new(), bytes: 0, to_hash: 0, steps }
+    pub fn new(output: &CommandOutput) -> Self {
+        let steps = ProgressSteps::new(Instant::now());
+        Self { output: output.clone(), active: None, name: String::new(), bytes: 0, to_hash: 0, steps }
     }
 
     /// Takes an event.
     ///
     /// # Errors
     /// As standard output says.
-    pub fn show(&mut self, event: &ShareEvent<'_>) -> std::io::Result<()> {
+    pub fn handle_event(&mut self, event: &ShareEvent<'_>) -> std::io::Result<()> {
         match event {
             ShareEvent::Found { to_hash, .. } => self.found(*to_hash),
             ShareEvent::Hashing { name, .. } => {
-                self.name = stand_in::shown(name.as_str()).into_owned();
-                if let Some(shown) = &self.shown {
+                self.name = name_encoding::display_name(name.as_str()).into_owned();
+                if let Some(shown) = &self.active {
                     shown.bar.set_label(&self.name);
                 }
             }
             ShareEvent::Hashed(bytes) => self.hashed(*bytes),
             ShareEvent::Shared { share, .. } if self.output.is_json() => {
                 let (name, hash) = (share.name.as_str(), share.hash.to_string());
-                self.output.object("share", &json!({ "name": name, "size": share.id.size, "hash": hash }))?;
+                self.output
+                    .print_object("share", &json!({ "name": name, "size": share.version.size, "hash": hash }))?;
             }
             ShareEvent::Shared { .. } => {}
         }
@@ -63,7 +64,7 @@ impl ShareBar {
 
     /// Takes the bar away.
     pub fn end(self) {
-        drop(self.shown);
+        drop(self.active);
     }
 
     fn found(&mut self, to_hash: u64) {
@@ -71,14 +72,14 @@ impl ShareBar {
         if !self.output.is_animated() || to_hash == 0 {
             return;
         }
-        match &self.shown {
+        match &self.active {
             Some(shown) => shown.bar.set_size(to_hash),
             None => {
                 let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-                let terminal = BarsOnTerminal::new(&bars);
-                let bar = Bar::new(&bars, self.output.look(), &self.name, to_hash);
-                bar.begin_at(self.bytes, Instant::now());
-                self.shown = Some(Shown { bar, _terminal: terminal });
+                let terminal = TerminalBarsGuard::new(&bars);
+                let bar = ByteProgressBar::new(&bars, self.output.theme(), &self.name, to_hash);
+                bar.reset_to(self.bytes, Instant::now());
+                self.active = Some(ActiveShareBar { bar, _terminal: terminal });
             }
         }
     }
@@ -86,13 +87,17 @@ impl ShareBar {
     fn hashed(&mut self, bytes: u64) {
         self.bytes += bytes;
         let now = Instant::now();
-        if let Some(shown) = &self.shown {
+        if let Some(shown) = &self.active {
             shown.bar.set_bytes(self.bytes, now);
         }
         if self.output.is_stepwise()
-            && let Some(percent) = self.steps.reach(self.bytes, self.to_hash, now)
+            && let Some(percent) = self.steps.next_step(self.bytes, self.to_hash, now)
         {
-            self.output.note(&format!("{percent} %: {} of {} hashed", size(self.bytes), size(self.to_hash)));
+            self.output.note(&format!(
+                "{percent} %: {} of {} hashed",
+                format_size(self.bytes),
+                format_size(self.to_hash)
+            ));
         }
     }
 }

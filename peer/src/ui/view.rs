@@ -7,21 +7,21 @@ use std::time::Instant;
 use shared::UserName;
 use shared::peer::FileStat;
 
-use super::keys::Key;
+use super::view_input::ViewInput;
 use crate::engine::chat::StoredMessage;
-use crate::engine::event::{Event, Transfer};
-use crate::engine::node::control::Person;
+use crate::engine::node::control::UserSummary;
+use crate::engine::node_event::{FileTransfer, NodeEvent};
 
 /// Messages that a view is shown at once of what it missed.
-pub const CAUGHT_UP_AT_ONCE: usize = 500;
+pub const MAX_CATCH_UP_MESSAGES: usize = 500;
 /// Messages that a search finds, the last ones.
-pub const FOUND_AT_ONCE: usize = 500;
+pub const MAX_SEARCH_RESULTS: usize = 500;
 
 /// What the user of a view wants; whoever runs the view sees to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum ViewCommand {
     /// To say something.
-    Say {
+    Send {
         /// To whom.
         to: UserName,
         /// What.
@@ -33,7 +33,7 @@ pub enum Wish {
         to: UserName,
     },
     /// To have a file.
-    Get {
+    Fetch {
         /// From whom.
         from: UserName,
         /// Which.
@@ -46,29 +46,29 @@ pub enum Wish {
         /// Which.
         paths: Vec<PathBuf>,
     },
-    /// To see what somebody shares: [`News::Files`].
-    Files {
+    /// To see what somebody shares: [`ViewUpdate::Files`].
+    ListFiles {
         /// Who.
-        of: UserName,
+        user: UserName,
         /// Only names that start with this.
-        start: String,
+        prefix: String,
     },
     /// To break off a fetch that was begun here.
-    Stop {
+    StopFetch {
         /// From whom.
         from: UserName,
         /// Which; the only one when there is no name.
         name: Option<String>,
     },
-    /// To see who is there: [`News::People`].
-    People,
-    /// To know whether somebody has an account: [`News::Account`].
-    Account {
+    /// To see who is there: [`ViewUpdate::Users`].
+    ListUsers,
+    /// To know whether somebody has an account: [`ViewUpdate::Account`].
+    FindAccount {
         /// Who.
-        of: UserName,
+        user: UserName,
     },
-    /// To look further back: [`News::History`].
-    History {
+    /// To look further back: [`ViewUpdate::History`].
+    LoadHistory {
         /// The conversation with whom.
         with: UserName,
         /// Before this place, else the end.
@@ -78,14 +78,14 @@ pub enum Wish {
         /// At most so many messages.
         limit: usize,
     },
-    /// To see what was said and not shown: [`News::CaughtUp`], at most [`CAUGHT_UP_AT_ONCE`].
+    /// To see what was said and not shown: [`ViewUpdate::CaughtUp`], at most [`MAX_CATCH_UP_MESSAGES`].
     CatchUp {
         /// The conversation with whom.
         with: UserName,
         /// Behind this place.
         after: i64,
     },
-    /// To find messages: [`News::Found`], at most [`FOUND_AT_ONCE`].
+    /// To find messages: [`ViewUpdate::SearchResults`], at most [`MAX_SEARCH_RESULTS`].
     Search {
         /// In the conversation with whom.
         with: UserName,
@@ -111,8 +111,8 @@ pub enum Wish {
         /// Whom.
         user: UserName,
     },
-    /// To see how paths go on: [`News::Paths`].
-    Paths {
+    /// To see how paths go on: [`ViewUpdate::Paths`].
+    CompletePath {
         /// That begin like this.
         start: String,
     },
@@ -128,22 +128,22 @@ pub enum Wish {
 
 /// What a view is told.
 #[derive(Debug, Clone)]
-pub enum News {
+pub enum ViewUpdate {
     /// Something happened in the node.
-    Event(Event),
+    Event(NodeEvent),
     /// Who is there.
-    People(Vec<Person>),
+    Users(Vec<UserSummary>),
     /// Whether somebody has an account.
     Account {
         /// Who.
-        of: UserName,
+        user: UserName,
         /// It is so.
         exists: bool,
         /// Who has a name like that.
-        like: Vec<UserName>,
+        similar: Vec<UserName>,
     },
     /// A file is hashed to be offered to somebody, or no longer.
-    Hashing(Transfer),
+    Hashing(FileTransfer),
     /// What was said.
     History {
         /// With whom.
@@ -157,11 +157,11 @@ pub enum News {
     CaughtUp {
         /// With whom.
         with: UserName,
-        /// Oldest first; there are more when there are [`CAUGHT_UP_AT_ONCE`].
+        /// Oldest first; there are more when there are [`MAX_CATCH_UP_MESSAGES`].
         messages: Vec<StoredMessage>,
     },
     /// What was found.
-    Found {
+    SearchResults {
         /// With whom.
         with: UserName,
         /// What was looked for.
@@ -172,9 +172,9 @@ pub enum News {
     /// What somebody shares.
     Files {
         /// Who.
-        of: UserName,
+        user: UserName,
         /// Names that start with this.
-        start: String,
+        prefix: String,
         /// In the order of their names.
         files: Vec<FileStat>,
     },
@@ -196,24 +196,24 @@ pub enum News {
 }
 
 /// A view of conversations in a terminal.
-pub trait View {
+pub trait TerminalView {
     /// What it wants to begin with.
-    fn begin(&mut self) -> Vec<Wish>;
+    fn start(&mut self) -> Vec<ViewCommand>;
 
     /// Returns with whom the conversation is that is open, where the user looks.
-    fn open(&self) -> Option<&UserName>;
+    fn open_conversation(&self) -> Option<&UserName>;
 
     /// Takes a key.
     ///
     /// # Errors
     /// As the terminal says.
-    fn key(&mut self, key: &Key, now: Instant) -> io::Result<Vec<Wish>>;
+    fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>>;
 
     /// Takes news.
     ///
     /// # Errors
     /// As the terminal says.
-    fn news(&mut self, news: &News, now: Instant) -> io::Result<Vec<Wish>>;
+    fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> io::Result<Vec<ViewCommand>>;
 
     /// Draws what changed, or so much of it that no key has to wait; true when there is more.
     ///
@@ -221,7 +221,7 @@ pub trait View {
     /// As the terminal says.
     fn draw(&mut self) -> io::Result<bool>;
 
-    /// Gives the terminal back and stops the process until it is continued; [`News::Resumed`] follows that.
+    /// Gives the terminal back and stops the process until it is continued; [`ViewUpdate::Resumed`] follows that.
     ///
     /// # Errors
     /// As the terminal says.

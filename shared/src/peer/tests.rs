@@ -15,14 +15,17 @@ fn golden_asks() {
     let hash = ContentHash::from_bytes([0x11; 32]);
     let ones = "11".repeat(32);
     let hello = Hello { user: "alice".parse().unwrap(), agent: "vizinho/0.1.0".into(), capabilities: vec![] };
-    golden(&Ask::Hello(hello), r#"{"t":"hello","user":"alice","agent":"vizinho/0.1.0","capabilities":[]}"#);
-    golden(&Ask::Chat {}, r#"{"t":"chat"}"#);
-    golden(&Ask::Files { prefix: None, cursor: None }, r#"{"t":"files"}"#);
-    golden(&Ask::FolderTimes { prefix: Some("a".into()), cursor: None }, r#"{"t":"folder_times","prefix":"a"}"#);
-    golden(&Ask::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
-    golden(&Ask::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
-    golden(&Ask::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
-    let get = |name| Ask::Get { hash, ranges: vec![(0, 3), (7, 8)], name };
+    golden(&PeerRequest::Hello(hello), r#"{"t":"hello","user":"alice","agent":"vizinho/0.1.0","capabilities":[]}"#);
+    golden(&PeerRequest::Chat {}, r#"{"t":"chat"}"#);
+    golden(&PeerRequest::Files { prefix: None, cursor: None }, r#"{"t":"files"}"#);
+    golden(
+        &PeerRequest::FolderTimes { prefix: Some("a".into()), cursor: None },
+        r#"{"t":"folder_times","prefix":"a"}"#,
+    );
+    golden(&PeerRequest::Stat { name: "a/b".parse().unwrap() }, r#"{"t":"stat","name":"a/b"}"#);
+    golden(&PeerRequest::Manifest { hash }, &format!(r#"{{"t":"manifest","hash":"{ones}"}}"#));
+    golden(&PeerRequest::Have { hash }, &format!(r#"{{"t":"have","hash":"{ones}"}}"#));
+    let get = |name| PeerRequest::Get { hash, ranges: vec![(0, 3), (7, 8)], name };
     golden(&get(None), &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]]}}"#));
     let name = Some("a/b".parse().unwrap());
     golden(&get(name), &format!(r#"{{"t":"get","hash":"{ones}","ranges":[[0,3],[7,8]],"name":"a/b"}}"#));
@@ -30,8 +33,11 @@ fn golden_asks() {
 
 #[test]
 fn golden_answers() {
-    golden(&Answer::Error { code: Code::NotFound, message: "no".into() }, r#"{"t":"error","code":3,"message":"no"}"#);
-    golden(&Answer::Data { bytes: 5 }, r#"{"t":"data","bytes":5}"#);
+    golden(
+        &PeerReply::Error { code: PeerErrorCode::NotFound, message: "no".into() },
+        r#"{"t":"error","code":3,"message":"no"}"#,
+    );
+    golden(&PeerReply::Data { bytes: 5 }, r#"{"t":"data","bytes":5}"#);
     let id = MessageId::from_bytes([0xab; 16]);
     golden(&ChatReply::Ack { id }, r#"{"t":"ack","id":"abababababababababababababababab"}"#);
     golden(
@@ -39,36 +45,36 @@ fn golden_answers() {
         r#"{"t":"message","id":"abababababababababababababababab","ts":-1,"text":"olá"}"#,
     );
     let (hash, ones) = (ContentHash::from_bytes([0x11; 32]), "11".repeat(32));
-    golden(&Answer::Have { hash, groups: 3 }, &format!(r#"{{"t":"have","hash":"{ones}","groups":3}}"#));
+    golden(&PeerReply::Have { hash, groups: 3 }, &format!(r#"{{"t":"have","hash":"{ones}","groups":3}}"#));
     let time = FolderTime { name: "a/b".parse().unwrap(), mtime: -1, mtime_ns: 7 };
     golden(
-        &Answer::FolderTimes { folders: vec![Entry::Fit(time)], next: None },
+        &PeerReply::FolderTimes { folders: vec![ListEntry::Valid(time)], next: None },
         r#"{"t":"folder_times","folders":[{"name":"a/b","mtime":-1,"mtime_ns":7}]}"#,
     );
-    let manifest = |zeros| Answer::Manifest { hash, size: 5 << 20, group_size: 1 << 20, groups: 5, zeros };
+    let manifest = |zeros| PeerReply::Manifest { hash, size: 5 << 20, group_size: 1 << 20, groups: 5, zeros };
     let head = format!(r#"{{"t":"manifest","hash":"{ones}","size":5242880,"group_size":1048576,"groups":5"#);
     golden(&manifest(Vec::new()), &format!("{head}}}"));
     golden(&manifest(vec![(0, 2), (4, 5)]), &format!(r#"{head},"zeros":[[0,2],[4,5]]}}"#));
     assert_eq!(manifest(vec![(0, 2)]).without_zeros(), manifest(Vec::new()));
-    let layout = Layout::of(5 << 20).unwrap();
+    let layout = GroupLayout::of(5 << 20).unwrap();
     let stat = FileStat { zero_bytes: 1 << 20, ..FileStat::new("a".parse().unwrap(), hash, &layout) };
     assert_eq!(stat.data_bytes(), 4 << 20);
     let text = format!(
         r#"{{"t":"stat","name":"a","size":5242880,"hash":"{ones}","group_size":1048576,"mtime":0,"zero_bytes":1048576}}"#
     );
-    golden(&Answer::Stat(stat.clone()), &text);
-    let plain = Answer::Stat(FileStat { zero_bytes: 0, ..stat });
-    assert_eq!(serde_json::from_str::<Answer>(&text).unwrap().without_zeros(), plain);
+    golden(&PeerReply::Stat(stat.clone()), &text);
+    let plain = PeerReply::Stat(FileStat { zero_bytes: 0, ..stat });
+    assert_eq!(serde_json::from_str::<PeerReply>(&text).unwrap().without_zeros(), plain);
     let private = FileStat { owner_only: true, ..FileStat::new("a".parse().unwrap(), hash, &layout) };
     let text = format!(
         r#"{{"t":"stat","name":"a","size":5242880,"hash":"{ones}","group_size":1048576,"mtime":0,"owner_only":true}}"#
     );
-    golden(&Answer::Stat(private.clone()), &text);
+    golden(&PeerReply::Stat(private.clone()), &text);
     let open = FileStat { owner_only: false, ..private.clone() };
-    assert_eq!(Answer::Stat(private.clone()).without_owner_only(), Answer::Stat(open.clone()));
-    let list = |stat| Answer::FileList { files: vec![Entry::Fit(stat)], next: None };
+    assert_eq!(PeerReply::Stat(private.clone()).without_owner_only(), PeerReply::Stat(open.clone()));
+    let list = |stat| PeerReply::FileList { files: vec![ListEntry::Valid(stat)], next: None };
     assert_eq!(list(private).without_owner_only(), list(open));
-    let offer = Some(Offer { name: "a/b".parse().unwrap(), size: 5, hash });
+    let offer = Some(FileOffer { name: "a/b".parse().unwrap(), size: 5, hash });
     golden(
         &ChatFrame::Message(ChatMessage { id, ts: 0, text: "x".into(), offer, room: None }),
         &format!(
@@ -83,57 +89,55 @@ fn an_entry_that_is_none_leaves_the_others() {
     let file = |name: &str, more: &str| {
         format!(r#"{{"name":"{name}","size":5,"hash":"{ones}","group_size":1048576,"mtime":-1{more}}}"#)
     };
-    let layout = Layout::of(5).unwrap();
+    let layout = GroupLayout::of(5).unwrap();
     let stat = FileStat {
         mtime: -1,
         mtime_ns: 7,
         ..FileStat::new("a".parse().unwrap(), ContentHash::from_bytes([0x11; 32]), &layout)
     };
-    let good = Answer::FileList { files: vec![Entry::Fit(stat.clone())], next: None };
+    let good = PeerReply::FileList { files: vec![ListEntry::Valid(stat.clone())], next: None };
     golden(&good, &format!(r#"{{"t":"file_list","files":[{}]}}"#, file("a", r#","mtime_ns":7"#)));
     let list = [file("a", r#","mtime_ns":7"#), file("../b", ""), r#"{"size":5}"#.into(), "5".into()].join(",");
-    let Ok(Answer::FileList { files, .. }) = serde_json::from_str(&format!(r#"{{"t":"file_list","files":[{list}]}}"#))
+    let Ok(PeerReply::FileList { files, .. }) =
+        serde_json::from_str(&format!(r#"{{"t":"file_list","files":[{list}]}}"#))
     else {
         panic!("{list}")
     };
-    let checked: Vec<_> = files.into_iter().map(Entry::checked).collect();
+    let checked: Vec<_> = files.into_iter().map(ListEntry::into_result).collect();
     assert_eq!(checked, [Ok(stat), Err("../b".into()), Err("".into()), Err("".into())]);
     let folders = serde_json::from_str(r#"{"t":"folder_list","folders":["a/b","/c"]}"#).unwrap();
-    let Answer::FolderList { folders, .. } = folders else { panic!("{folders:?}") };
-    let checked: Vec<_> = folders.into_iter().map(Entry::checked).collect();
+    let PeerReply::FolderList { folders, .. } = folders else { panic!("{folders:?}") };
+    let checked: Vec<_> = folders.into_iter().map(ListEntry::into_result).collect();
     assert_eq!(checked, [Ok("a/b".parse().unwrap()), Err("/c".into())]);
 }
 
 #[test]
 fn unknown_tags_and_fields_are_tolerated() {
-    assert_eq!(serde_json::from_str::<Ask>(r#"{"t":"dance","x":[1]}"#).unwrap(), Ask::Unknown);
+    assert_eq!(serde_json::from_str::<PeerRequest>(r#"{"t":"dance","x":[1]}"#).unwrap(), PeerRequest::Unknown);
     assert_eq!(
-        serde_json::from_str::<Answer>(r#"{"t":"data","bytes":1,"new":{}}"#).unwrap(),
-        Answer::Data { bytes: 1 }
+        serde_json::from_str::<PeerReply>(r#"{"t":"data","bytes":1,"new":{}}"#).unwrap(),
+        PeerReply::Data { bytes: 1 }
     );
-    assert!(serde_json::from_str::<Ask>(r#"{"t":"stat","name":"../x"}"#).is_err());
-    assert!(serde_json::from_str::<Ask>(r#"{"name":"x"}"#).is_err());
+    assert!(serde_json::from_str::<PeerRequest>(r#"{"t":"stat","name":"../x"}"#).is_err());
+    assert!(serde_json::from_str::<PeerRequest>(r#"{"name":"x"}"#).is_err());
 }
 
 #[test]
 fn codes_round_trip() {
     for value in 0..300 {
-        assert_eq!(u64::from(Code::from(value)), value);
+        assert_eq!(u64::from(PeerErrorCode::from(value)), value);
     }
-    assert_eq!(Code::from(9), Code::ShuttingDown);
+    assert_eq!(PeerErrorCode::from(9), PeerErrorCode::ShuttingDown);
 }
 
-fn asks() -> impl Strategy<Value = Ask> {
+fn asks() -> impl Strategy<Value = PeerRequest> {
     prop_oneof![
         (proptest::option::of(".{0,20}"), proptest::option::of(".{0,20}"))
-            .prop_map(|(prefix, cursor)| Ask::Files { prefix, cursor }),
-        "[a-zé ]{1,20}(/[a-z]{1,9}){0,3}".prop_map(|name| Ask::Stat { name: name.parse().unwrap() }),
-        any::<[u8; 32]>().prop_map(|hash| Ask::Have { hash: ContentHash::from_bytes(hash) }),
-        (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9)).prop_map(|(hash, ranges)| Ask::Get {
-            hash: ContentHash::from_bytes(hash),
-            ranges,
-            name: None
-        }),
+            .prop_map(|(prefix, cursor)| PeerRequest::Files { prefix, cursor }),
+        "[a-zé ]{1,20}(/[a-z]{1,9}){0,3}".prop_map(|name| PeerRequest::Stat { name: name.parse().unwrap() }),
+        any::<[u8; 32]>().prop_map(|hash| PeerRequest::Have { hash: ContentHash::from_bytes(hash) }),
+        (any::<[u8; 32]>(), proptest::collection::vec(any::<(u32, u32)>(), 0..9))
+            .prop_map(|(hash, ranges)| PeerRequest::Get { hash: ContentHash::from_bytes(hash), ranges, name: None }),
     ]
 }
 
@@ -144,11 +148,11 @@ proptest! {
         for ask in &asks {
             frame::encode(ask, &mut bytes).unwrap();
         }
-        let mut decoder = frame::Decoder::default();
+        let mut decoder = frame::FrameDecoder::default();
         let mut found = Vec::new();
         for piece in bytes.chunks(piece) {
             decoder.extend(piece);
-            while let Some(ask) = decoder.next_frame::<Ask>().unwrap() {
+            while let Some(ask) = decoder.next_frame::<PeerRequest>().unwrap() {
                 found.push(ask);
             }
         }
@@ -160,8 +164,8 @@ proptest! {
         let mut bytes = serde_json::to_vec(&ask).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = to;
-        let _ = serde_json::from_slice::<Ask>(&bytes);
-        let _ = serde_json::from_slice::<Answer>(&bytes);
+        let _ = serde_json::from_slice::<PeerRequest>(&bytes);
+        let _ = serde_json::from_slice::<PeerReply>(&bytes);
         let _ = serde_json::from_slice::<ChatFrame>(&bytes);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::limits::PLAIN_REPLY_BYTES;
+use crate::limits::MAX_PLAIN_REPLY_BYTES;
 
 use super::reply::{append_fields, begin_line};
 
@@ -16,7 +16,7 @@ pub enum Dialect {
     Cmd,
 }
 
-/// Writes one line that says yes in the `cmd` dialect, `body`'s fields in it. `id` is JSON text as [`super::Parsed`]
+/// Writes one line that says yes in the `cmd` dialect, `body`'s fields in it. `id` is JSON text as [`super::ParsedRequest`]
 /// has it.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn encode_cmd_names<'a>(
     for (index, name) in names.enumerate() {
         let comma = if index == 0 { "" } else { "," };
         let more = format!("{comma}{}", serde_json::Value::from(name));
-        if line.len() + more.len() + end(index + 1).len() > PLAIN_REPLY_BYTES {
+        if line.len() + more.len() + end(index + 1).len() > MAX_PLAIN_REPLY_BYTES {
             line.extend_from_slice(end(index).as_bytes());
             return line;
         }
@@ -63,14 +63,14 @@ pub fn encode_cmd_names<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tracker::{CountReply, Empty};
+    use crate::tracker::{EmptyReply, RegisterFilesReply};
 
     #[test]
     fn golden_replies() {
         let text = |line: Vec<u8>| String::from_utf8(line).unwrap();
-        let ok = encode_cmd_ok(None, "Login bem-sucedido!", &Empty {}).unwrap();
+        let ok = encode_cmd_ok(None, "Login bem-sucedido!", &EmptyReply {}).unwrap();
         assert_eq!(text(ok), "{\"status\":\"OK\",\"msg\":\"Login bem-sucedido!\"}\n");
-        let ok = encode_cmd_ok(Some("7"), "3 arquivos", &CountReply { count: 3, left_out: 0 }).unwrap();
+        let ok = encode_cmd_ok(Some("7"), "3 arquivos", &RegisterFilesReply { count: 3, left_out: 0 }).unwrap();
         assert_eq!(text(ok), "{\"id\":7,\"status\":\"OK\",\"msg\":\"3 arquivos\",\"count\":3}\n");
         let error = encode_cmd_error(Some("\"x\""), "não \"existe\"");
         assert_eq!(text(error), "{\"id\":\"x\",\"status\":\"ERROR\",\"msg\":\"não \\\"existe\\\"\"}\n");
@@ -86,11 +86,11 @@ mod tests {
             for count in 0..200_usize {
                 let names = vec![name.as_str(); count * count];
                 let line = encode_cmd_names(None, "members", names.iter().copied());
-                assert!(line.len() <= PLAIN_REPLY_BYTES && line.ends_with(b"}\n"));
+                assert!(line.len() <= MAX_PLAIN_REPLY_BYTES && line.ends_with(b"}\n"));
                 let reply: serde_json::Value = serde_json::from_slice(&line).unwrap();
                 let (shown, total) = (reply["members"].as_array().unwrap().len(), reply["total"].as_u64());
                 assert_eq!(total, (shown < names.len()).then_some(names.len() as u64));
-                assert!(shown == names.len() || line.len() + length + 20 > PLAIN_REPLY_BYTES);
+                assert!(shown == names.len() || line.len() + length + 20 > MAX_PLAIN_REPLY_BYTES);
             }
         }
     }

@@ -8,18 +8,18 @@ use crate::{Fingerprint, UserName};
 
 /// One numbered event: `{"seq": n, "event": "...", ...}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct TrackerEvent {
     /// One more than the event before.
     pub seq: u64,
     /// What happened.
     #[serde(flatten)]
-    pub kind: EventKind,
+    pub kind: TrackerEventKind,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum EventKind {
+pub enum TrackerEventKind {
     /// A user became present, or present elsewhere.
     Online {
         /// Who.
@@ -64,26 +64,26 @@ pub enum EventKind {
 mod tests {
     use super::*;
 
-    fn golden(kind: EventKind, text: &str) {
-        let event = Event { seq: 7, kind };
+    fn golden(kind: TrackerEventKind, text: &str) {
+        let event = TrackerEvent { seq: 7, kind };
         assert_eq!(serde_json::to_string(&event).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Event>(text).unwrap(), event);
+        assert_eq!(serde_json::from_str::<TrackerEvent>(text).unwrap(), event);
     }
 
     #[test]
     fn golden_events() {
         let user: UserName = "bob".parse().unwrap();
-        golden(EventKind::Offline { user: user.clone() }, r#"{"seq":7,"event":"offline","user":"bob"}"#);
+        golden(TrackerEventKind::Offline { user: user.clone() }, r#"{"seq":7,"event":"offline","user":"bob"}"#);
         golden(
-            EventKind::Files { user: user.clone(), count: 3 },
+            TrackerEventKind::Files { user: user.clone(), count: 3 },
             r#"{"seq":7,"event":"files","user":"bob","count":3}"#,
         );
-        golden(EventKind::Resync {}, r#"{"seq":7,"event":"resync"}"#);
+        golden(TrackerEventKind::Resync {}, r#"{"seq":7,"event":"resync"}"#);
         golden(
-            EventKind::KeyChanged { user: user.clone(), fingerprint: None },
+            TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: None },
             r#"{"seq":7,"event":"key_changed","user":"bob","fingerprint":null}"#,
         );
-        let online = EventKind::Online {
+        let online = TrackerEventKind::Online {
             user,
             ip: [10, 0, 0, 1].into(),
             port: Some(4000),
@@ -94,7 +94,7 @@ mod tests {
             online,
             r#"{"seq":7,"event":"online","user":"bob","ip":"10.0.0.1","port":4000,"addresses":["10.0.0.2:4000"],"fingerprint":null}"#,
         );
-        let newer = serde_json::from_str::<Event>(r#"{"event":"moved","seq":8,"user":"bob"}"#).unwrap();
-        assert_eq!(newer, Event { seq: 8, kind: EventKind::Unknown });
+        let newer = serde_json::from_str::<TrackerEvent>(r#"{"event":"moved","seq":8,"user":"bob"}"#).unwrap();
+        assert_eq!(newer, TrackerEvent { seq: 8, kind: TrackerEventKind::Unknown });
     }
 }

@@ -23,10 +23,10 @@ pub enum Feature {
 
 /// A set of features. On the wire it is a list of names, and unknown names are ignored.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Features(u32);
+pub struct FeatureSet(u32);
 
 /// Names looked at in one list; those behind them are ignored.
-const NAMES_IN_A_LIST: usize = 64;
+const MAX_LISTED_FEATURES: usize = 64;
 
 impl Feature {
     /// Every feature that this version knows.
@@ -52,7 +52,7 @@ impl Feature {
     }
 }
 
-impl Features {
+impl FeatureSet {
     /// Returns every feature that this version knows: the set that this side lists.
     pub fn all() -> Self {
         Feature::ALL.into_iter().collect()
@@ -79,7 +79,7 @@ impl Features {
     }
 }
 
-impl FromIterator<Feature> for Features {
+impl FromIterator<Feature> for FeatureSet {
     fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
         let mut set = Self::default();
         features.into_iter().for_each(|feature| set.insert(feature));
@@ -87,47 +87,49 @@ impl FromIterator<Feature> for Features {
     }
 }
 
-impl fmt::Debug for Features {
+impl fmt::Debug for FeatureSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }
 }
 
-impl Serialize for Features {
+impl Serialize for FeatureSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter().map(Feature::as_str))
     }
 }
 
-impl<'de> Deserialize<'de> for Features {
+impl<'de> Deserialize<'de> for FeatureSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Names)
+        deserializer.deserialize_seq(FeatureListVisitor)
     }
 }
 
-struct Names;
+struct FeatureListVisitor;
 
 /// A name, or any other value: a list may hold things that only newer versions understand.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Listed<'a> {
+enum FeatureListItem<'a> {
     Name(#[serde(borrow)] std::borrow::Cow<'a, str>),
     Other(IgnoredAny),
 }
 
-impl<'de> Visitor<'de> for Names {
-    type Value = Features;
+impl<'de> Visitor<'de> for FeatureListVisitor {
+    type Value = FeatureSet;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of names")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Features, A::Error> {
-        let mut features = Features::default();
-        for _ in 0..NAMES_IN_A_LIST {
-            match list.next_element::<Listed<'de>>()? {
-                Some(Listed::Name(name)) => Feature::from_name(&name).into_iter().for_each(|one| features.insert(one)),
-                Some(Listed::Other(IgnoredAny)) => {}
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FeatureSet, A::Error> {
+        let mut features = FeatureSet::default();
+        for _ in 0..MAX_LISTED_FEATURES {
+            match list.next_element::<FeatureListItem<'de>>()? {
+                Some(FeatureListItem::Name(name)) => {
+                    Feature::from_name(&name).into_iter().for_each(|one| features.insert(one));
+                }
+                Some(FeatureListItem::Other(IgnoredAny)) => {}
                 None => return Ok(features),
             }
         }
@@ -143,23 +145,23 @@ mod tests {
     #[test]
     fn golden_list_and_unknown_names() {
         let all = r#"["partial_files","similar_names","instances","keyless_users"]"#;
-        assert_eq!(serde_json::to_string(&Features::all()).unwrap(), all);
-        let read = |text: &str| serde_json::from_str::<Features>(text).unwrap();
-        let partial: Features = [Feature::PartialFiles].into_iter().collect();
+        assert_eq!(serde_json::to_string(&FeatureSet::all()).unwrap(), all);
+        let read = |text: &str| serde_json::from_str::<FeatureSet>(text).unwrap();
+        let partial: FeatureSet = [Feature::PartialFiles].into_iter().collect();
         assert_eq!(read(r#"["warp", 7, {"a": []}, null, "partial_files", "partial_files"]"#), partial);
         assert_eq!(read(r#"["partial\u005ffiles"]"#), partial);
-        assert_eq!(read("[]"), Features::default());
-        let long = format!("[{}\"partial_files\"]", "\"x\",".repeat(NAMES_IN_A_LIST));
-        assert_eq!(read(&long), Features::default());
+        assert_eq!(read("[]"), FeatureSet::default());
+        let long = format!("[{}\"partial_files\"]", "\"x\",".repeat(MAX_LISTED_FEATURES));
+        assert_eq!(read(&long), FeatureSet::default());
     }
 
     #[test]
     fn every_feature_has_a_name_and_a_bit_of_its_own() {
         for feature in Feature::ALL {
             assert_eq!(Feature::from_name(feature.as_str()), Some(feature));
-            assert!(Features::all().has(feature));
+            assert!(FeatureSet::all().has(feature));
         }
-        assert_eq!(Features::all().iter().count(), Feature::ALL.len());
-        assert_eq!(Features::all().0.count_ones() as usize, Feature::ALL.len());
+        assert_eq!(FeatureSet::all().iter().count(), Feature::ALL.len());
+        assert_eq!(FeatureSet::all().0.count_ones() as usize, Feature::ALL.len());
     }
 }

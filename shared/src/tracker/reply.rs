@@ -6,12 +6,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::request::SharedFile;
-use super::{ErrorCode, Features, Refusal, Token};
+use super::{FeatureSet, SessionToken, TrackerErrorCode, TrackerRefusal};
 use crate::{Fingerprint, UntrustedText, UserName};
 
 /// The body of a reply that has nothing to say beyond `ok`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Empty {}
+pub struct EmptyReply {}
 
 /// To `LOGIN` and `RESUME`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,22 +19,22 @@ pub struct LoginReply {
     /// Who is logged in: to `RESUME`, the certificate's user.
     pub user: UserName,
     /// Speaks for the user on other connections.
-    pub token: Token,
+    pub token: SessionToken,
     /// Seconds until presence ends without a word.
     pub ttl_s: u64,
     /// Where the tracker saw the client come from.
     pub observed_ip: IpAddr,
     /// The tracker's features; empty when it doesn't say.
-    #[serde(default, skip_serializing_if = "Features::is_empty")]
-    pub features: Features,
+    #[serde(default, skip_serializing_if = "FeatureSet::is_empty")]
+    pub features: FeatureSet,
     /// Where another process with this key is present, when this one yielded to it and is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elsewhere: Option<PresentElsewhere>,
+    pub elsewhere: Option<OtherInstance>,
 }
 
 /// Another process's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PresentElsewhere {
+pub struct OtherInstance {
     /// Where its socket came from.
     pub ip: IpAddr,
     /// For how many seconds: the clocks of both sides may differ.
@@ -43,7 +43,7 @@ pub struct PresentElsewhere {
 
 /// To `REGISTER_FILES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CountReply {
+pub struct RegisterFilesReply {
     /// How many files the user now shares.
     pub count: usize,
     /// How many files of the request were not kept, because something is wrong with them.
@@ -53,9 +53,9 @@ pub struct CountReply {
 
 /// To `LIST_PEERS`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peers {
+pub struct ListPeersReply {
     /// Ordered by user.
-    pub peers: Vec<PeerEntry>,
+    pub peers: Vec<ListedPeer>,
     /// How many users match, on all pages.
     pub total: usize,
     /// The cursor of the next page, when there is one.
@@ -65,7 +65,7 @@ pub struct Peers {
 
 /// One present user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerEntry {
+pub struct ListedPeer {
     /// The account.
     pub user: UserName,
     /// Where its socket came from.
@@ -85,9 +85,9 @@ pub struct PeerEntry {
     pub file_count: Option<usize>,
 }
 
-impl PeerEntry {
+impl ListedPeer {
     /// How many files it shares, whether they are listed or not.
-    pub fn count(&self) -> usize {
+    pub fn total_file_count(&self) -> usize {
         self.file_count.unwrap_or(self.files.len())
     }
 }
@@ -117,17 +117,17 @@ pub struct SubscribeReply {
     /// The last event before those that follow.
     pub seq: u64,
     /// The tracker's features; empty when it doesn't say.
-    #[serde(default, skip_serializing_if = "Features::is_empty")]
-    pub features: Features,
+    #[serde(default, skip_serializing_if = "FeatureSet::is_empty")]
+    pub features: FeatureSet,
 }
 
 /// Reads the features that a reply lists; `None` when it has no such list.
-pub fn features_in(line: &str) -> Option<Features> {
+pub fn parse_features(line: &str) -> Option<FeatureSet> {
     #[derive(Deserialize)]
-    struct Listing {
-        features: Option<Features>,
+    struct FeatureListing {
+        features: Option<FeatureSet>,
     }
-    serde_json::from_str::<Listing>(line).ok()?.features
+    serde_json::from_str::<FeatureListing>(line).ok()?.features
 }
 
 /// Why a reply is not the one hoped for.
@@ -136,7 +136,7 @@ pub enum ReplyError {
     /// The tracker said no.
     Refused {
         /// Why.
-        refusal: Refusal,
+        refusal: TrackerRefusal,
         /// When to try again, milliseconds from now.
         retry_after_ms: Option<u64>,
     },
@@ -155,7 +155,7 @@ impl std::fmt::Display for ReplyError {
 
 impl std::error::Error for ReplyError {}
 
-/// One line that says yes, `body`'s fields in it. `id` is JSON text as [`super::Parsed`] has it.
+/// One line that says yes, `body`'s fields in it. `id` is JSON text as [`super::ParsedRequest`] has it.
 ///
 /// # Errors
 /// When `body` can't be written as a JSON object.
@@ -168,7 +168,7 @@ pub fn encode_ok<T: Serialize>(id: Option<&str>, message: &str, body: &T) -> Res
 }
 
 /// One line that says no.
-pub fn encode_error(id: Option<&str>, refusal: &Refusal, retry_after_ms: Option<u64>) -> Vec<u8> {
+pub fn encode_error(id: Option<&str>, refusal: &TrackerRefusal, retry_after_ms: Option<u64>) -> Vec<u8> {
     let mut line = begin_line(id);
     let message = serde_json::Value::from(refusal.message.as_received());
     let head = format!("\"status\":\"error\",\"code\":\"{}\",\"message\":{message}", refusal.code);
@@ -223,10 +223,10 @@ const fn is_zero(count: &usize) -> bool {
 /// [`ReplyError::Refused`] when the tracker said no, [`ReplyError::Malformed`] when it isn't a reply.
 pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
     #[derive(Deserialize)]
-    struct Head {
-        status: Status,
+    struct ReplyHead {
+        status: ReplyStatus,
         #[serde(default)]
-        code: Option<ErrorCode>,
+        code: Option<TrackerErrorCode>,
         #[serde(default)]
         message: UntrustedText,
         #[serde(default)]
@@ -236,15 +236,17 @@ pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
     }
     #[derive(Deserialize, PartialEq)]
     #[serde(rename_all = "snake_case")]
-    enum Status {
-        Ok,
-        Error,
+    enum ReplyStatus {
+        #[serde(rename = "ok")]
+        Success,
+        #[serde(rename = "error")]
+        Failure,
     }
     let malformed = |error: serde_json::Error| ReplyError::Malformed(error.to_string().into());
-    let head: Head = serde_json::from_str(line).map_err(malformed)?;
-    if head.status == Status::Error {
-        let code = head.code.unwrap_or(ErrorCode::Unknown);
-        let refusal = Refusal { moved_for_s: head.moved_for_s, ..Refusal::new(code, head.message) };
+    let head: ReplyHead = serde_json::from_str(line).map_err(malformed)?;
+    if head.status == ReplyStatus::Failure {
+        let code = head.code.unwrap_or(TrackerErrorCode::Unknown);
+        let refusal = TrackerRefusal { moved_for_s: head.moved_for_s, ..TrackerRefusal::new(code, head.message) };
         return Err(ReplyError::Refused { refusal, retry_after_ms: head.retry_after_ms });
     }
     serde_json::from_str(line).map_err(malformed)
@@ -258,11 +260,11 @@ mod tests {
 
     #[test]
     fn golden_replies() {
-        let ok = encode_ok(None, "hello", &Empty {}).unwrap();
+        let ok = encode_ok(None, "hello", &EmptyReply {}).unwrap();
         assert_eq!(ok, b"{\"status\":\"ok\",\"code\":\"ok\",\"message\":\"hello\"}\n");
-        let ok = encode_ok(Some("[1]"), "2 files", &CountReply { count: 2, left_out: 0 }).unwrap();
+        let ok = encode_ok(Some("[1]"), "2 files", &RegisterFilesReply { count: 2, left_out: 0 }).unwrap();
         assert_eq!(ok, b"{\"id\":[1],\"status\":\"ok\",\"code\":\"ok\",\"message\":\"2 files\",\"count\":2}\n");
-        let refusal = Refusal::new(ErrorCode::Busy, "later \"please\"\n");
+        let refusal = TrackerRefusal::new(TrackerErrorCode::Busy, "later \"please\"\n");
         assert_eq!(
             String::from_utf8(encode_error(Some("\"x\""), &refusal, Some(250))).unwrap(),
             "{\"id\":\"x\",\"status\":\"error\",\"code\":\"busy\",\"message\":\"later \\\"please\\\"\\n\",\"retry_after_ms\":250}\n"
@@ -271,7 +273,7 @@ mod tests {
 
     #[test]
     fn features_are_listed_and_their_absence_is_none() {
-        let subscribed = SubscribeReply { seq: 7, features: Features::all() };
+        let subscribed = SubscribeReply { seq: 7, features: FeatureSet::all() };
         let line = String::from_utf8(encode_ok(None, "events follow", &subscribed).unwrap()).unwrap();
         assert!(
             line.ends_with(
@@ -280,11 +282,11 @@ mod tests {
             "{line}"
         );
         assert_eq!(parse_reply(&line), Ok(subscribed));
-        assert_eq!(features_in(&line), Some(Features::all()));
+        assert_eq!(parse_features(&line), Some(FeatureSet::all()));
         let old = r#"{"status":"ok","code":"ok","message":"events follow","seq":7}"#;
-        assert_eq!(parse_reply(old), Ok(SubscribeReply { seq: 7, features: Features::default() }));
-        assert_eq!(features_in(old), None);
-        assert_eq!(features_in(r#"{"features":"all"}"#), None);
+        assert_eq!(parse_reply(old), Ok(SubscribeReply { seq: 7, features: FeatureSet::default() }));
+        assert_eq!(parse_features(old), None);
+        assert_eq!(parse_features(r#"{"features":"all"}"#), None);
     }
 
     #[test]
@@ -300,7 +302,7 @@ mod tests {
 
     #[test]
     fn golden_peer_entry() {
-        let entry = PeerEntry {
+        let entry = ListedPeer {
             user: "bob".parse().unwrap(),
             ip: [192, 168, 1, 7].into(),
             port: None,
@@ -311,34 +313,38 @@ mod tests {
         };
         let text = r#"{"user":"bob","ip":"192.168.1.7","port":null,"addresses":[],"fingerprint":null,"files":[]}"#;
         assert_eq!(serde_json::to_string(&entry).unwrap(), text);
-        assert_eq!(serde_json::from_str::<PeerEntry>(text).unwrap(), entry);
-        let counted = PeerEntry { file_count: Some(3), ..entry };
+        assert_eq!(serde_json::from_str::<ListedPeer>(text).unwrap(), entry);
+        let counted = ListedPeer { file_count: Some(3), ..entry };
         let text = r#"{"user":"bob","ip":"192.168.1.7","port":null,"addresses":[],"fingerprint":null,"files":[],"file_count":3}"#;
         assert_eq!(serde_json::to_string(&counted).unwrap(), text);
-        assert_eq!(serde_json::from_str::<PeerEntry>(text).unwrap(), counted);
-        assert_eq!(counted.count(), 3);
+        assert_eq!(serde_json::from_str::<ListedPeer>(text).unwrap(), counted);
+        assert_eq!(counted.total_file_count(), 3);
     }
 
     #[test]
     fn replies_are_read_back() {
         let line =
-            String::from_utf8(encode_ok(Some("7"), "ok", &CountReply { count: 9, left_out: 1 }).unwrap()).unwrap();
-        assert_eq!(parse_reply(&line), Ok(CountReply { count: 9, left_out: 1 }));
-        let refusal = Refusal::new(ErrorCode::RateLimited, "slow down");
+            String::from_utf8(encode_ok(Some("7"), "ok", &RegisterFilesReply { count: 9, left_out: 1 }).unwrap())
+                .unwrap();
+        assert_eq!(parse_reply(&line), Ok(RegisterFilesReply { count: 9, left_out: 1 }));
+        let refusal = TrackerRefusal::new(TrackerErrorCode::RateLimited, "slow down");
         let line = String::from_utf8(encode_error(None, &refusal, Some(5))).unwrap();
-        assert_eq!(parse_reply::<Empty>(&line), Err(ReplyError::Refused { refusal, retry_after_ms: Some(5) }));
-        let moved = Refusal { moved_for_s: Some(90), ..Refusal::new(ErrorCode::NotLoggedIn, "bob was moved") };
+        assert_eq!(parse_reply::<EmptyReply>(&line), Err(ReplyError::Refused { refusal, retry_after_ms: Some(5) }));
+        let moved = TrackerRefusal {
+            moved_for_s: Some(90),
+            ..TrackerRefusal::new(TrackerErrorCode::NotLoggedIn, "bob was moved")
+        };
         let line = String::from_utf8(encode_error(None, &moved, None)).unwrap();
         assert!(line.ends_with(",\"message\":\"bob was moved\",\"moved_for_s\":90}\n"), "{line}");
-        assert_eq!(parse_reply::<Empty>(&line), Err(ReplyError::Refused { refusal: moved, retry_after_ms: None }));
-        assert!(matches!(parse_reply::<Empty>("HTTP/1.1 400"), Err(ReplyError::Malformed(_))));
-        assert!(matches!(parse_reply::<CountReply>(r#"{"status":"ok"}"#), Err(ReplyError::Malformed(_))));
+        assert_eq!(parse_reply::<EmptyReply>(&line), Err(ReplyError::Refused { refusal: moved, retry_after_ms: None }));
+        assert!(matches!(parse_reply::<EmptyReply>("HTTP/1.1 400"), Err(ReplyError::Malformed(_))));
+        assert!(matches!(parse_reply::<RegisterFilesReply>(r#"{"status":"ok"}"#), Err(ReplyError::Malformed(_))));
     }
 
     proptest! {
         #[test]
         fn never_panics(text: String) {
-            let _ = parse_reply::<Peers>(&text);
+            let _ = parse_reply::<ListPeersReply>(&text);
         }
     }
 }

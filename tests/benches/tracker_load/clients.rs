@@ -35,12 +35,12 @@ pub(crate) struct Secure(TlsConnector);
 
 impl Secure {
     pub(crate) fn new(identity: &Identity) -> Self {
-        let config = certs::tracker_client(Some(identity), &ServerPin::first_contact()).unwrap();
+        let config = certs::tracker_client_config(Some(identity), &ServerPin::trust_on_first_use()).unwrap();
         Self(TlsConnector::from(Arc::new(config)))
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> TlsStream<TcpStream> {
-        self.0.connect(certs::server_name(), plain(address).await).await.unwrap()
+        self.0.connect(certs::placeholder_server_name(), plain(address).await).await.unwrap()
     }
 }
 

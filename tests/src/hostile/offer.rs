@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 use shared::ContentHash;
-use shared::content::{Layout, Manifest};
+use shared::content::{GroupLayout, Manifest};
 
 /// A file that is offered.
 #[derive(Debug, Clone)]
 pub struct Offer {
     name: String,
     content: Vec<u8>,
-    layout: Layout,
+    layout: GroupLayout,
     manifest: Manifest,
     hash: ContentHash,
 }
@@ -18,10 +18,11 @@ impl Offer {
     /// A file of this name and content.
     pub fn new(name: &str, content: impl Into<Vec<u8>>) -> Self {
         let content = content.into();
-        let layout = Layout::of(content.len() as u64).expect("a size that is allowed");
-        let groups = (0..layout.groups()).map(|index| layout.value_of(index, slice(&layout, &content, index)));
+        let layout = GroupLayout::of(content.len() as u64).expect("a size that is allowed");
+        let groups =
+            (0..layout.group_count()).map(|index| layout.chaining_value(index, slice(&layout, &content, index)));
         let manifest = Manifest::new(groups.collect());
-        let (hash, name) = (manifest.fold(), name.to_owned());
+        let (hash, name) = (manifest.content_hash(), name.to_owned());
         Self { name, content, layout, manifest, hash }
     }
 
@@ -34,7 +35,7 @@ impl Offer {
         &self.name
     }
 
-    pub(super) const fn layout(&self) -> &Layout {
+    pub(super) const fn layout(&self) -> &GroupLayout {
         &self.layout
     }
 
@@ -60,7 +61,7 @@ impl Offer {
     }
 }
 
-fn slice<'a>(layout: &Layout, content: &'a [u8], group: u32) -> &'a [u8] {
+fn slice<'a>(layout: &GroupLayout, content: &'a [u8], group: u32) -> &'a [u8] {
     let start = usize::try_from(layout.offset(group)).expect("it is in memory");
-    &content[start..start + usize::try_from(layout.len_of(group)).expect("it is in memory")]
+    &content[start..start + usize::try_from(layout.group_len(group)).expect("it is in memory")]
 }

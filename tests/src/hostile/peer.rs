@@ -111,7 +111,7 @@ impl HostilePeer {
         let mut session = Session::open(lab.address(), &identity);
         session.demand(&json!({ "action": "REGISTER", "user": user, "password": "whatever" }));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let crypto = QuicServerConfig::try_from(certs::peer_server(&identity).unwrap()).unwrap();
+        let crypto = QuicServerConfig::try_from(certs::peer_server_config(&identity).unwrap()).unwrap();
         let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         let endpoint = {
             let _inside = runtime.enter();
@@ -285,7 +285,7 @@ impl Shared {
     fn manifest(&self, offer: &Offer) -> (Value, Vec<u8>) {
         let mut body = offer.manifest().to_vec();
         let mut head = json!({ "t": "manifest", "hash": offer.hash(), "size": offer.layout().size(),
-                               "group_size": offer.layout().group_bytes(), "groups": offer.layout().groups() });
+                               "group_size": offer.layout().group_bytes(), "groups": offer.layout().group_count() });
         match self.trick {
             Trick::WrongManifest => body[0] ^= 1,
             Trick::AnotherManifest => head["size"] = 1.into(),
@@ -310,7 +310,7 @@ impl Shared {
         send.write_all(&frame(&json!({ "t": "data", "bytes": bytes }))).await.map_err(|_| Done)?;
         let is_last = self.offers.last().is_some_and(|last| last.hash() == offer.hash());
         for group in groups {
-            if is_last && group + 1 == offer.layout().groups() && !*self.gate.borrow() {
+            if is_last && group + 1 == offer.layout().group_count() && !*self.gate.borrow() {
                 self.tell_stalled();
                 self.gate.clone().wait_for(|is_open| *is_open).await.map_err(|_| Done)?;
             }

@@ -23,8 +23,8 @@ impl Session {
     pub fn open(address: &str, identity: &Identity) -> Self {
         let tcp = TcpStream::connect(address).expect("the tracker listens");
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        let config = certs::tracker_client(Some(identity), &ServerPin::first_contact()).unwrap();
-        let tls = ClientConnection::new(Arc::new(config), certs::server_name()).unwrap();
+        let config = certs::tracker_client_config(Some(identity), &ServerPin::trust_on_first_use()).unwrap();
+        let tls = ClientConnection::new(Arc::new(config), certs::placeholder_server_name()).unwrap();
         Self { stream: BufReader::new(StreamOwned::new(tls, tcp)) }
     }
 

@@ -51,7 +51,7 @@ impl HostileTracker {
     /// When no key can be made.
     pub fn with_tls_on(listener: TcpListener, answer: impl Fn(&Value) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let identity = Identity::generate().unwrap();
-        let config = Arc::new(certs::tracker_server(&identity).unwrap());
+        let config = Arc::new(certs::tracker_server_config(&identity).unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&requests);
         let serve = move |tcp: TcpStream| {

@@ -2,7 +2,7 @@
 
 use quinn::{Connection, RecvStream, SendStream};
 use serde_json::Value;
-use shared::frame::Decoder;
+use shared::frame::FrameDecoder;
 use tokio::time::timeout;
 
 use crate::PATIENCE;
@@ -34,7 +34,7 @@ pub(super) const HUGE_HEAD: [u8; 8] = [0xff, 0xff, 0xff, 0xff, b'{', b'"', b't',
 
 /// Reads frames as they come.
 #[derive(Default)]
-pub(super) struct Frames(Decoder);
+pub(super) struct Frames(FrameDecoder);
 
 impl Frames {
     /// The next one, `None` when the stream ended or the other side gave up on it.
@@ -43,7 +43,8 @@ impl Frames {
             if let Some(value) = self.0.next_frame().expect("the product sends proper frames") {
                 return Some(value);
             }
-            let read = timeout(PATIENCE, stream.read_chunk(self.0.missing(), true)).await.expect("an answer in time");
+            let read =
+                timeout(PATIENCE, stream.read_chunk(self.0.bytes_needed(), true)).await.expect("an answer in time");
             self.0.extend(&read.ok()??.bytes);
         }
     }

@@ -9,34 +9,34 @@ use std::path::{Path, PathBuf};
 use certs::{Identity, IdentityError};
 use shared::Fingerprint;
 
-use super::archive::{ArchiveError, unpack};
-use super::{DATABASE, IDENTITY, KEY, PRESENCE, sweep};
-use crate::accounts::{OpenError, SqliteStore};
-use crate::memory::Memory;
+use super::backup_archive::{ArchiveError, unpack};
+use super::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE, remove_leftovers};
+use crate::accounts::{AccountDatabaseError, SqliteAccountStore};
+use crate::presence_store::PresenceStore;
 use crate::sqlite_file::TOO_MANY_OPEN;
 
 /// Where a backup is unpacked and checked.
-pub(super) const DRAFT: &str = "restore.tmp";
+pub(super) const DRAFT_FOLDER: &str = "restore.tmp";
 /// The same once it is whole and right.
-const READY: &str = "restore.ready";
+const READY_FOLDER: &str = "restore.ready";
 /// What was there before, within [`READY`] until all of it is there.
-const OLD: &str = "old";
+const PREVIOUS_FOLDER: &str = "old";
 /// How the folder that keeps it is called, with a number.
-const BEFORE: &str = "before-restore-";
+const PREVIOUS_FOLDER_PREFIX: &str = "before-restore-";
 /// How every SQLite database begins.
-const SQLITE: &[u8; 16] = b"SQLite format 3\0";
+const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// What belongs to a database: its log must never meet another database of the same name.
-const DATABASE_FILES: [&str; 3] = ["", "-wal", "-shm"];
+const DATABASE_FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// What is in place now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restored {
+pub struct RestoreReport {
     /// How many accounts.
     pub accounts: usize,
     /// The tracker's key; `None` when the file had none and the folder's own stays.
     pub fingerprint: Option<Fingerprint>,
     /// The folder with what was there before, if there was something.
-    pub before: Option<PathBuf>,
+    pub previous_folder: Option<PathBuf>,
 }
 
 /// Why nothing was restored; then everything is as it was.
@@ -81,24 +81,24 @@ pub enum RestoreError {
 ///
 /// # Errors
 /// [`RestoreError`].
-pub fn restore(data_folder: &Path, backup: &Path) -> Result<Restored, RestoreError> {
+pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, RestoreError> {
     let failed = |why| RestoreError::Folder { path: data_folder.to_owned(), why };
     finish_interrupted(data_folder).map_err(failed)?;
-    sweep(data_folder).map_err(failed)?;
-    let draft = data_folder.join(DRAFT);
-    let checked = unpacked(&draft, backup).and_then(|()| check(&draft, backup));
+    remove_leftovers(data_folder).map_err(failed)?;
+    let draft = data_folder.join(DRAFT_FOLDER);
+    let checked = unpack_backup(&draft, backup).and_then(|()| check_draft(&draft, backup));
     let (accounts, fingerprint) = checked.inspect_err(|_| drop(fs::remove_dir_all(&draft)))?;
     let put_in_place = || {
         // Root restores; the tracker has to read it.
         let owner = data_folder.metadata()?;
-        give_away(&draft, &owner)?;
+        chown_recursively(&draft, &owner)?;
         sync(&draft)?;
-        fs::rename(&draft, data_folder.join(READY))?;
+        fs::rename(&draft, data_folder.join(READY_FOLDER))?;
         sync(data_folder)?;
         finish_interrupted(data_folder)
     };
     let before = put_in_place().map_err(failed)?;
-    Ok(Restored { accounts, fingerprint, before })
+    Ok(RestoreReport { accounts, fingerprint, previous_folder: before })
 }
 
 /// Finishes a restoration that came as far as `restore.ready`; to be called before anything in the folder, which must be
@@ -107,20 +107,24 @@ pub fn restore(data_folder: &Path, backup: &Path) -> Result<Restored, RestoreErr
 /// # Errors
 /// What the system says; calling it again goes on.
 pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
-    let ready = data_folder.join(READY);
+    let ready = data_folder.join(READY_FOLDER);
     if !ready.exists() {
         return Ok(None);
     }
-    let old = ready.join(OLD);
-    private_folder(&old)?;
-    for (name, endings) in [(DATABASE, &DATABASE_FILES[..]), (PRESENCE, &DATABASE_FILES[..]), (IDENTITY, &[""][..])] {
+    let old = ready.join(PREVIOUS_FOLDER);
+    create_private_folder(&old)?;
+    for (name, endings) in [
+        (ACCOUNT_DATABASE, &DATABASE_FILE_SUFFIXES[..]),
+        (PRESENCE_DATABASE, &DATABASE_FILE_SUFFIXES[..]),
+        (IDENTITY_FOLDER, &[""][..]),
+    ] {
         let new = ready.join(name);
         // What is not there any more is in its place already.
         if !new.exists() {
             continue;
         }
         for ending in endings {
-            move_if_there(&with(data_folder.join(name), ending), &with(old.join(name), ending))?;
+            move_if_there(&with_suffix(data_folder.join(name), ending), &with_suffix(old.join(name), ending))?;
         }
         fs::rename(new, data_folder.join(name))?;
     }
@@ -130,8 +134,9 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
         fs::remove_dir(&old)?;
         None
     } else {
-        give_away(&old, &data_folder.metadata()?)?;
-        let free = (1..).map(|n: u64| data_folder.join(format!("{BEFORE}{n}"))).find(|path| !path.exists());
+        chown_recursively(&old, &data_folder.metadata()?)?;
+        let free =
+            (1..).map(|n: u64| data_folder.join(format!("{PREVIOUS_FOLDER_PREFIX}{n}"))).find(|path| !path.exists());
         let before = free.ok_or(io::ErrorKind::AlreadyExists)?;
         fs::rename(&old, &before)?;
         Some(before)
@@ -142,33 +147,33 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// Unpacks into a folder of its own, laid out as a data folder is.
-fn unpacked(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
+fn unpack_backup(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
     let unpack_all = || {
         let mut file = File::open(backup)?;
-        private_folder(draft)?;
-        private_folder(&draft.join(IDENTITY))?;
-        let is_database = begins_as_database(&mut file)?;
+        create_private_folder(draft)?;
+        create_private_folder(&draft.join(IDENTITY_FOLDER))?;
+        let is_database = has_sqlite_magic(&mut file)?;
         if is_database {
-            io::copy(&mut file, &mut File::create_new(draft.join(DATABASE))?)?;
+            io::copy(&mut file, &mut File::create_new(draft.join(ACCOUNT_DATABASE))?)?;
         } else {
             let place = |name: &str| match name {
-                DATABASE | PRESENCE => Some(draft.join(name)),
-                KEY => Some(draft.join(IDENTITY).join(name)),
+                ACCOUNT_DATABASE | PRESENCE_DATABASE => Some(draft.join(name)),
+                KEY_FILE => Some(draft.join(IDENTITY_FOLDER).join(name)),
                 _ => None,
             };
             let parts = unpack(file, place)?;
-            if !parts.iter().any(|part| part == DATABASE) {
+            if !parts.iter().any(|part| part == ACCOUNT_DATABASE) {
                 return Err(ArchiveError::Damaged("it has no accounts".to_owned()));
             }
         }
-        if !draft.join(PRESENCE).exists() {
+        if !draft.join(PRESENCE_DATABASE).exists() {
             // Who was present by other accounts is not present by these.
-            Memory::open(&draft.join(PRESENCE)).map_err(io::Error::other)?;
+            PresenceStore::open(&draft.join(PRESENCE_DATABASE)).map_err(io::Error::other)?;
         }
-        private(&draft.join(DATABASE))?;
-        private(&draft.join(PRESENCE))?;
-        match private(&draft.join(IDENTITY).join(KEY)) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(fs::remove_dir(draft.join(IDENTITY))?),
+        make_file_private(&draft.join(ACCOUNT_DATABASE))?;
+        make_file_private(&draft.join(PRESENCE_DATABASE))?;
+        match make_file_private(&draft.join(IDENTITY_FOLDER).join(KEY_FILE)) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(fs::remove_dir(draft.join(IDENTITY_FOLDER))?),
             other => Ok(other?),
         }
     };
@@ -176,28 +181,29 @@ fn unpacked(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
 }
 
 /// How many accounts and whose key: what the tracker would say at its start, it says now.
-fn check(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint>), RestoreError> {
+fn check_draft(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint>), RestoreError> {
     let path = || backup.to_owned();
-    let accounts = SqliteStore::check(&draft.join(DATABASE)).map_err(|why| {
+    let accounts = SqliteAccountStore::check(&draft.join(ACCOUNT_DATABASE)).map_err(|why| {
         let why = match why {
-            OpenError::Damaged { why, .. } => format!("its accounts are damaged: {why}"),
-            OpenError::TooNew { found, known, .. } => {
+            AccountDatabaseError::Damaged { why, .. } => format!("its accounts are damaged: {why}"),
+            AccountDatabaseError::TooNew { found, known, .. } => {
                 format!("a newer tracker made it (schema {found}, this one knows {known}): use that one")
             }
-            OpenError::Unusable { why, .. } => format!("its accounts can't be read: {why}"),
-            OpenError::TooManyOpen { .. } => format!("its accounts can't be read: {TOO_MANY_OPEN}"),
+            AccountDatabaseError::Unusable { why, .. } => format!("its accounts can't be read: {why}"),
+            AccountDatabaseError::TooManyOpen { .. } => format!("its accounts can't be read: {TOO_MANY_OPEN}"),
         };
         RestoreError::Accounts { path: path(), why }
     })?;
-    let identity = Identity::load(&draft.join(IDENTITY)).map_err(|why| RestoreError::Identity { path: path(), why })?;
+    let identity =
+        Identity::load(&draft.join(IDENTITY_FOLDER)).map_err(|why| RestoreError::Identity { path: path(), why })?;
     Ok((accounts, identity.map(|identity| identity.fingerprint())))
 }
 
-fn begins_as_database(file: &mut File) -> io::Result<bool> {
+fn has_sqlite_magic(file: &mut File) -> io::Result<bool> {
     let mut begin = Vec::new();
-    file.take(SQLITE.len() as u64).read_to_end(&mut begin)?;
+    file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut begin)?;
     file.seek(SeekFrom::Start(0))?;
-    Ok(begin == SQLITE)
+    Ok(begin == SQLITE_MAGIC)
 }
 
 fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
@@ -207,24 +213,24 @@ fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn with(path: PathBuf, ending: &str) -> PathBuf {
+fn with_suffix(path: PathBuf, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     name.into()
 }
 
-fn private_folder(path: &Path) -> io::Result<()> {
+fn create_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-fn private(path: &Path) -> io::Result<()> {
+fn make_file_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     File::open(path)?.sync_all()
 }
 
 /// Makes a folder and all in it that of `owner`, where that is needed.
-fn give_away(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
+fn chown_recursively(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
     let metadata = path.symlink_metadata()?;
     if metadata.is_symlink() {
         return Ok(());
@@ -234,7 +240,7 @@ fn give_away(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
     }
     if metadata.is_dir() {
         for entry in path.read_dir()? {
-            give_away(&entry?.path(), owner)?;
+            chown_recursively(&entry?.path(), owner)?;
         }
     }
     Ok(())

@@ -9,8 +9,8 @@ use shared::Fingerprint;
 use tempfile::TempDir;
 
 use super::*;
-use crate::accounts::{Account, AccountStore, SqliteStore};
-use crate::memory::Memory;
+use crate::accounts::{Account, AccountStore, SqliteAccountStore};
+use crate::presence_store::PresenceStore;
 
 struct Folder(TempDir);
 
@@ -19,12 +19,12 @@ impl Folder {
     fn with(users: &[&str]) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         folder.fingerprint();
-        let mut store = SqliteStore::open(&folder.path(DATABASE)).unwrap();
+        let mut store = SqliteAccountStore::open(&folder.path(ACCOUNT_DATABASE)).unwrap();
         for user in users {
             let account = Account { user: user.parse().unwrap(), password_hash: "hash".to_owned(), binding: None };
             store.create(&account).unwrap();
         }
-        drop(Memory::open(&folder.path(PRESENCE)).unwrap());
+        drop(PresenceStore::open(&folder.path(PRESENCE_DATABASE)).unwrap());
         folder
     }
 
@@ -33,11 +33,11 @@ impl Folder {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Identity::load_or_create(&self.path(IDENTITY)).unwrap().fingerprint()
+        Identity::load_or_create(&self.path(IDENTITY_FOLDER)).unwrap().fingerprint()
     }
 
     fn users(&self) -> Vec<String> {
-        let all = SqliteStore::open(&self.path(DATABASE)).unwrap().all().unwrap();
+        let all = SqliteAccountStore::open(&self.path(ACCOUNT_DATABASE)).unwrap().bindings().unwrap();
         all.into_iter().map(|(user, _)| user.to_string()).collect()
     }
 
@@ -53,7 +53,7 @@ impl Folder {
 
     fn back_up(&self) -> tempfile::NamedTempFile {
         let mut named = tempfile::NamedTempFile::new().unwrap();
-        io::copy(&mut make(self.0.path()).unwrap(), &mut named).unwrap();
+        io::copy(&mut create_backup(self.0.path()).unwrap(), &mut named).unwrap();
         named
     }
 }
@@ -68,21 +68,21 @@ fn spoilt(bytes: &[u8]) -> tempfile::NamedTempFile {
 fn all_of_it_comes_back_and_what_was_there_is_kept() {
     let first = Folder::with(&["alice", "bob"]);
     let backup = first.back_up();
-    assert_eq!(first.names(), [IDENTITY, PRESENCE, DATABASE], "nothing is left of the drafts");
+    assert_eq!(first.names(), [IDENTITY_FOLDER, PRESENCE_DATABASE, ACCOUNT_DATABASE], "nothing is left of the drafts");
     let second = Folder::with(&["carol"]);
     let old_key = second.fingerprint();
     let restored = restore(second.0.path(), backup.path()).unwrap();
     assert_eq!((restored.accounts, restored.fingerprint), (2, Some(first.fingerprint())));
     assert_eq!(second.users(), ["alice", "bob"]);
     assert_eq!(second.fingerprint(), first.fingerprint());
-    assert_eq!(restored.before, Some(second.path("before-restore-1")));
-    assert_eq!(second.names(), ["before-restore-1", IDENTITY, PRESENCE, DATABASE]);
+    assert_eq!(restored.previous_folder, Some(second.path("before-restore-1")));
+    assert_eq!(second.names(), ["before-restore-1", IDENTITY_FOLDER, PRESENCE_DATABASE, ACCOUNT_DATABASE]);
     // The folder that keeps the old state is a data folder of its own.
     let before = second.path("before-restore-1");
-    assert_eq!(Identity::load(&before.join(IDENTITY)).unwrap().unwrap().fingerprint(), old_key);
-    assert_eq!(SqliteStore::open(&before.join(DATABASE)).unwrap().all().unwrap().len(), 1);
+    assert_eq!(Identity::load(&before.join(IDENTITY_FOLDER)).unwrap().unwrap().fingerprint(), old_key);
+    assert_eq!(SqliteAccountStore::open(&before.join(ACCOUNT_DATABASE)).unwrap().bindings().unwrap().len(), 1);
     let again = restore(second.0.path(), backup.path()).unwrap();
-    assert_eq!(again.before, Some(second.path("before-restore-2")));
+    assert_eq!(again.previous_folder, Some(second.path("before-restore-2")));
 }
 
 #[test]
@@ -90,19 +90,26 @@ fn a_log_that_was_left_behind_does_not_change_what_is_restored() {
     let folder = Folder::with(&["alice"]);
     let backup = folder.back_up();
     // As after a kill: what the log has is not in the database yet.
-    let mut store = SqliteStore::open(&folder.path(DATABASE)).unwrap();
+    let mut store = SqliteAccountStore::open(&folder.path(ACCOUNT_DATABASE)).unwrap();
     for n in 0..50 {
         let user = format!("late{n}").parse().unwrap();
         store.create(&Account { user, password_hash: "hash".to_owned(), binding: None }).unwrap();
     }
-    let (db, wal) = (folder.path(DATABASE), folder.path("tracker.db-wal"));
+    let (db, wal) = (folder.path(ACCOUNT_DATABASE), folder.path("tracker.db-wal"));
     let (copy_db, copy_wal) = (fs::read(&db).unwrap(), fs::read(&wal).unwrap());
     drop(store);
     File::create(&db).unwrap().write_all(&copy_db).unwrap();
     File::create(&wal).unwrap().write_all(&copy_wal).unwrap();
     restore(folder.0.path(), backup.path()).unwrap();
     assert_eq!(folder.users(), ["alice"]);
-    assert_eq!(SqliteStore::open(&folder.path("before-restore-1").join(DATABASE)).unwrap().all().unwrap().len(), 51);
+    assert_eq!(
+        SqliteAccountStore::open(&folder.path("before-restore-1").join(ACCOUNT_DATABASE))
+            .unwrap()
+            .bindings()
+            .unwrap()
+            .len(),
+        51
+    );
 }
 
 #[test]
@@ -142,7 +149,7 @@ fn a_plain_copy_of_the_accounts_leaves_the_key() {
     let source = Folder::with(&["alice"]);
     let folder = Folder::with(&["carol"]);
     let key = folder.fingerprint();
-    let restored = restore(folder.0.path(), &source.path(DATABASE)).unwrap();
+    let restored = restore(folder.0.path(), &source.path(ACCOUNT_DATABASE)).unwrap();
     assert_eq!((restored.accounts, restored.fingerprint), (1, None));
     assert_eq!((folder.users(), folder.fingerprint()), (vec!["alice".to_owned()], key));
 }
@@ -150,7 +157,7 @@ fn a_plain_copy_of_the_accounts_leaves_the_key() {
 #[test]
 fn newer_ones_are_left_to_newer_trackers() {
     let source = Folder::with(&["alice"]);
-    let db = Connection::open(source.path(DATABASE)).unwrap();
+    let db = Connection::open(source.path(ACCOUNT_DATABASE)).unwrap();
     db.pragma_update(None, "user_version", 99).unwrap();
     drop(db);
     let folder = Folder::with(&[]);
@@ -169,23 +176,26 @@ fn wherever_a_restoration_was_cut_off_it_is_finished() {
         restore(other.0.path(), backup.path()).unwrap();
         let ready = folder.path("restore.ready");
         fs::create_dir_all(ready.join("old")).unwrap();
-        for name in [DATABASE, PRESENCE, IDENTITY] {
+        for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE, IDENTITY_FOLDER] {
             fs::rename(other.path(name), ready.join(name)).unwrap();
         }
         let moves = [
-            (folder.path(DATABASE), ready.join("old").join(DATABASE)),
-            (ready.join(DATABASE), folder.path(DATABASE)),
-            (folder.path(PRESENCE), ready.join("old").join(PRESENCE)),
-            (ready.join(PRESENCE), folder.path(PRESENCE)),
-            (folder.path(IDENTITY), ready.join("old").join(IDENTITY)),
-            (ready.join(IDENTITY), folder.path(IDENTITY)),
+            (folder.path(ACCOUNT_DATABASE), ready.join("old").join(ACCOUNT_DATABASE)),
+            (ready.join(ACCOUNT_DATABASE), folder.path(ACCOUNT_DATABASE)),
+            (folder.path(PRESENCE_DATABASE), ready.join("old").join(PRESENCE_DATABASE)),
+            (ready.join(PRESENCE_DATABASE), folder.path(PRESENCE_DATABASE)),
+            (folder.path(IDENTITY_FOLDER), ready.join("old").join(IDENTITY_FOLDER)),
+            (ready.join(IDENTITY_FOLDER), folder.path(IDENTITY_FOLDER)),
         ];
         for (from, to) in moves.iter().take(step) {
             fs::rename(from, to).unwrap();
         }
         assert_eq!(finish_interrupted(folder.0.path()).unwrap(), Some(folder.path("before-restore-1")));
         assert_eq!((folder.users(), folder.fingerprint()), (vec!["alice".to_owned()], source.fingerprint()));
-        let before = SqliteStore::open(&folder.path("before-restore-1").join(DATABASE)).unwrap().all().unwrap();
+        let before = SqliteAccountStore::open(&folder.path("before-restore-1").join(ACCOUNT_DATABASE))
+            .unwrap()
+            .bindings()
+            .unwrap();
         assert_eq!(before.len(), 2, "step {step}");
         assert_eq!(finish_interrupted(folder.0.path()).unwrap(), None);
     }
@@ -197,6 +207,6 @@ fn leftovers_are_swept() {
     fs::create_dir_all(folder.path("backup-abc.tmp").join("x")).unwrap();
     fs::create_dir_all(folder.path("restore.tmp")).unwrap();
     drop(File::create(folder.path("backup-0123456789abcdef.tmp")).unwrap());
-    sweep(folder.0.path()).unwrap();
-    assert_eq!(folder.names(), [IDENTITY, PRESENCE, DATABASE]);
+    remove_leftovers(folder.0.path()).unwrap();
+    assert_eq!(folder.names(), [IDENTITY_FOLDER, PRESENCE_DATABASE, ACCOUNT_DATABASE]);
 }

@@ -16,27 +16,27 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use shared::json_scanner::Objects;
-use shared::limits::{REQUEST_BYTES_AFTER_LOGIN, REQUEST_BYTES_BEFORE_LOGIN};
-use shared::tracker::seeming_dialect;
+use shared::json_scanner::JsonScanner;
+use shared::limits::{MAX_REQUEST_BYTES_AFTER_LOGIN, MAX_REQUEST_BYTES_BEFORE_LOGIN};
+use shared::tracker::guess_dialect;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::budget::Share;
-use super::ending::Ending;
-use super::outgoing::Outgoing;
-use super::{LAST_MOMENT, Patience};
-use crate::limits::Origin;
-use crate::places::{Full, Place, Seat};
+use super::close_reason::CloseReason;
+use super::memory_quota::MemoryLease;
+use super::reply_writer::ReplyWriter;
+use super::{ConnectionTimeouts, STOP_GRACE};
+use crate::connection_slots::{ConnectionSlot, SlotActivity, SlotsExhausted};
+use crate::rate_limits::ClientOrigin;
 use crate::registry::SessionId;
-use crate::service::{Client, Reason, Transport, encode_reason};
+use crate::service::{ClientState, RefusalReason, TransportSecurity, encode_reason};
 
 /// Read at once, at first and while little comes.
-const READ_LITTLE: usize = 4 * 1024;
+const MIN_READ_BUFFER: usize = 4 * 1024;
 /// Read at once while much comes.
-const READ_MUCH: usize = 64 * 1024;
+const MAX_READ_BUFFER: usize = 64 * 1024;
 /// When to try again after there was no memory.
 const BUSY_RETRY_MS: u64 = 2000;
 /// When to try again after too many requests were refused.
@@ -44,133 +44,133 @@ const REFUSED_RETRY_MS: u64 = 10_000;
 
 pub(super) struct Conversation<S> {
     stream: S,
-    client: Client,
-    objects: Objects,
+    client: ClientState,
+    objects: JsonScanner,
     /// Of the memory for long requests.
-    share: Share,
-    place: Place,
-    seat: Arc<Seat>,
+    memory_lease: MemoryLease,
+    slot: ConnectionSlot,
+    activity: Arc<SlotActivity>,
     /// Where the connection is counted.
-    from: Origin,
-    patience: Patience,
+    from: ClientOrigin,
+    timeouts: ConnectionTimeouts,
     stop: CancellationToken,
     events: watch::Receiver<u64>,
-    expulsions: watch::Receiver<SessionId>,
-    outgoing: Outgoing,
+    revocations: watch::Receiver<SessionId>,
+    replies: ReplyWriter,
     input: Vec<u8>,
     /// When the last request was answered, or the connection began.
-    quiet_since: Instant,
+    idle_since: Instant,
     /// When the request that is incomplete began.
-    begun: Option<Instant>,
+    request_began: Option<Instant>,
     /// Whether requests may be as long as after a login.
-    is_trusted: bool,
+    allows_large_requests: bool,
     /// Until when bytes are still taken, once the tracker stops.
-    last_moment: Option<Instant>,
+    stop_deadline: Option<Instant>,
 }
 
-enum Heard {
+enum ConversationEvent {
     Bytes(usize),
     Events,
-    GiveWay,
+    MemoryReclaimed,
     End,
     Stop,
-    Expelled,
-    TooSlow,
+    SessionsRevoked,
+    DeadlinePassed,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
-    pub(super) async fn run(mut self) -> Ending {
-        self.converse().await.unwrap_or_else(Ending::from)
+    pub(super) async fn run(mut self) -> CloseReason {
+        self.converse().await.unwrap_or_else(CloseReason::from)
     }
 
-    async fn converse(&mut self) -> io::Result<Ending> {
+    async fn converse(&mut self) -> io::Result<CloseReason> {
         loop {
-            if let Some(ending) = self.answer_all().await? {
+            if let Some(ending) = self.answer_whole_requests().await? {
                 return Ok(ending);
             }
-            while self.client.is_subscribed() && self.push_events() {
-                self.outgoing.flush(&mut self.stream).await?;
+            while self.client.is_subscribed() && self.gather_events() {
+                self.replies.flush(&mut self.stream).await?;
             }
-            self.outgoing.flush(&mut self.stream).await?;
-            self.note_what_is_incomplete();
-            if !self.has_room().await {
-                self.skip(&Reason::ManyLongRequests);
+            self.replies.flush(&mut self.stream).await?;
+            self.track_incomplete_request();
+            if !self.reserve_memory().await {
+                self.skip_request(&RefusalReason::TooManyLongRequests);
                 continue;
             }
-            match self.wait().await? {
-                Heard::Bytes(count) => self.take(count),
-                Heard::Events => {}
-                Heard::GiveWay => self.skip(&Reason::GaveWay),
-                Heard::End if self.objects.is_inside_object() => {
-                    self.last_word(&Reason::CutOff, None).await?;
-                    return Ok(Ending::Refused(Reason::CutOff.code()));
+            match self.next_event().await? {
+                ConversationEvent::Bytes(count) => self.receive_bytes(count),
+                ConversationEvent::Events => {}
+                ConversationEvent::MemoryReclaimed => self.skip_request(&RefusalReason::MemoryReclaimed),
+                ConversationEvent::End if self.objects.is_inside_object() => {
+                    self.send_final_error(&RefusalReason::TruncatedRequest, None).await?;
+                    return Ok(CloseReason::NotARequest(RefusalReason::TruncatedRequest.code()));
                 }
-                Heard::End => {
+                ConversationEvent::End => {
                     self.stream.shutdown().await?;
-                    return Ok(Ending::Client);
+                    return Ok(CloseReason::Client);
                 }
-                Heard::Stop => {
+                ConversationEvent::Stop => {
                     self.close().await?;
-                    return Ok(Ending::Stop);
+                    return Ok(CloseReason::Stop);
                 }
-                Heard::Expelled => {
+                ConversationEvent::SessionsRevoked => {
                     // Why, if it listens: another key took the place of its own.
-                    self.push_events();
-                    self.outgoing.flush(&mut self.stream).await?;
+                    self.gather_events();
+                    self.replies.flush(&mut self.stream).await?;
                     self.close().await?;
-                    return Ok(Ending::Expelled);
+                    return Ok(CloseReason::SessionsRevoked);
                 }
-                Heard::TooSlow if self.objects.is_inside_object() => {
-                    self.last_word(&Reason::SlowRequest, None).await?;
-                    return Ok(Ending::SlowRequest);
+                ConversationEvent::DeadlinePassed if self.objects.is_inside_object() => {
+                    self.send_final_error(&RefusalReason::SlowRequest, None).await?;
+                    return Ok(CloseReason::SlowRequest);
                 }
-                Heard::TooSlow => {
+                ConversationEvent::DeadlinePassed => {
                     self.stream.shutdown().await?;
-                    return Ok(Ending::Quiet);
+                    return Ok(CloseReason::IdleTooLong);
                 }
             }
         }
     }
 
     /// Answers every whole request that is here; says why, when no other can follow.
-    async fn answer_all(&mut self) -> io::Result<Option<Ending>> {
+    async fn answer_whole_requests(&mut self) -> io::Result<Option<CloseReason>> {
         loop {
             let object = match self.objects.next_object() {
                 Ok(Some(object)) => object,
                 Ok(None) => return Ok(None),
                 Err(error) => {
-                    let reason = Reason::Scan(error);
-                    self.last_word(&reason, None).await?;
-                    return Ok(Some(Ending::Refused(reason.code())));
+                    let reason = RefusalReason::Scan(error);
+                    self.send_final_error(&reason, None).await?;
+                    return Ok(Some(CloseReason::NotARequest(reason.code())));
                 }
             };
-            self.seat.answering();
-            self.share.is_whole();
+            self.activity.mark_busy();
+            self.memory_lease.mark_complete();
             let reply = self.client.answer(object).await;
-            self.begun = None;
-            self.quiet_since = Instant::now();
-            self.seat.answered(self.quiet_since.into_std());
-            if !self.is_trusted && self.client.has_logged_in() {
-                self.trust();
+            self.request_began = None;
+            self.idle_since = Instant::now();
+            self.activity.mark_idle(self.idle_since.into_std());
+            if !self.allows_large_requests && self.client.has_logged_in() {
+                self.allow_large_requests();
             }
-            if let Some(user) = self.client.known_as() {
-                self.place.keep(user);
+            if let Some(user) = self.client.latest_user() {
+                self.slot.reserve_for(user);
             }
             if self.client.from() != self.from && self.move_to(self.client.from()).is_err() {
-                self.last_word(&Reason::NoPlace, Some(BUSY_RETRY_MS)).await?;
-                return Ok(Some(Ending::NoPlace));
+                self.send_final_error(&RefusalReason::NoConnectionSlot, Some(BUSY_RETRY_MS)).await?;
+                return Ok(Some(CloseReason::NoConnectionSlot));
             }
-            self.outgoing.put(&mut self.stream, reply).await?;
-            if self.client.transport() == Transport::Plain {
+            self.replies.write_reply(&mut self.stream, reply).await?;
+            if self.client.transport() == TransportSecurity::Plain {
                 // The exercise's clients read a reply in one piece, and parse that.
-                self.outgoing.flush(&mut self.stream).await?;
+                self.replies.flush(&mut self.stream).await?;
             }
-            if self.client.refusals().is_too_often() {
-                self.last_word(&Reason::RefusedTooOften, Some(REFUSED_RETRY_MS)).await?;
-                return Ok(Some(Ending::RefusedTooOften));
+            if self.client.refusals().is_over_limit() {
+                self.send_final_error(&RefusalReason::RefusedTooOften, Some(REFUSED_RETRY_MS)).await?;
+                return Ok(Some(CloseReason::RefusedTooOften));
             }
             if let Some(pause) = self.client.refusals().pause() {
-                self.outgoing.flush(&mut self.stream).await?;
+                self.replies.flush(&mut self.stream).await?;
                 tokio::select! {
                     () = sleep(pause) => {}
                     () = self.stop.cancelled() => {}
@@ -180,116 +180,116 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     /// Counts the connection for whom it turned out to be.
-    fn move_to(&mut self, from: Origin) -> Result<(), Full> {
+    fn move_to(&mut self, from: ClientOrigin) -> Result<(), SlotsExhausted> {
         self.from = from;
-        self.share.move_to(from);
-        self.place.move_to(from)
+        self.memory_lease.move_to(from);
+        self.slot.move_to(from)
     }
 
     /// Puts the events that are due where replies are gathered; says whether there may be more.
-    fn push_events(&mut self) -> bool {
+    fn gather_events(&mut self) -> bool {
         self.events.borrow_and_update();
-        self.client.push_events(&mut self.outgoing.gathered)
+        self.client.push_events(&mut self.replies.buffer)
     }
 
-    fn note_what_is_incomplete(&mut self) {
+    fn track_incomplete_request(&mut self) {
         if !self.objects.is_inside_object() {
-            self.begun = None;
+            self.request_began = None;
             return;
         }
-        if self.begun.is_some() {
+        if self.request_began.is_some() {
             return;
         }
-        self.begun = Some(Instant::now());
-        if !self.is_trusted && self.client.service().has_legacy_from(self.client.from()) {
-            self.trust();
+        self.request_began = Some(Instant::now());
+        if !self.allows_large_requests && self.client.service().has_legacy_from(self.client.from()) {
+            self.allow_large_requests();
         }
     }
 
     /// Whether there is memory for the rest of the request that is incomplete, at once or soon.
-    async fn has_room(&mut self) -> bool {
+    async fn reserve_memory(&mut self) -> bool {
         let held = self.objects.len();
-        let needed = if held > REQUEST_BYTES_BEFORE_LOGIN { held + READ_MUCH } else { 0 };
+        let needed = if held > MAX_REQUEST_BYTES_BEFORE_LOGIN { held + MAX_READ_BUFFER } else { 0 };
         tokio::select! {
             biased;
-            () = self.share.fit(needed) => true,
-            () = sleep(self.patience.room) => false,
+            () = self.memory_lease.resize(needed) => true,
+            () = sleep(self.timeouts.memory_wait) => false,
             () = self.stop.cancelled() => false,
         }
     }
 
     /// The request that is incomplete is answered by this; the rest of it is not kept.
-    fn skip(&mut self, reason: &Reason) {
+    fn skip_request(&mut self, reason: &RefusalReason) {
         if !self.objects.is_inside_object() {
             return;
         }
-        self.note_dialect();
+        self.detect_dialect();
         self.objects.skip_object();
-        self.client.refused(None, reason.code(), Duration::ZERO);
+        self.client.record_refused(None, reason.code(), Duration::ZERO);
         let line = encode_reason(self.client.dialect(), None, reason, Some(BUSY_RETRY_MS));
-        self.outgoing.gathered.extend_from_slice(&line);
+        self.replies.buffer.extend_from_slice(&line);
     }
 
     /// Has what can't be read answered in the dialect that it seems to be in.
-    fn note_dialect(&mut self) {
-        if let Some(dialect) = seeming_dialect(self.objects.pending()) {
-            self.client.speaks(dialect);
+    fn detect_dialect(&mut self) {
+        if let Some(dialect) = guess_dialect(self.objects.pending()) {
+            self.client.set_dialect(dialect);
         }
     }
 
-    fn trust(&mut self) {
-        self.is_trusted = true;
-        self.objects.set_limit(REQUEST_BYTES_AFTER_LOGIN);
+    fn allow_large_requests(&mut self) {
+        self.allows_large_requests = true;
+        self.objects.set_limit(MAX_REQUEST_BYTES_AFTER_LOGIN);
     }
 
-    async fn wait(&mut self) -> io::Result<Heard> {
-        let patience = &self.patience;
-        let deadline = match self.begun {
-            Some(begun) => begun + if self.is_trusted { patience.large_request } else { patience.request },
+    async fn next_event(&mut self) -> io::Result<ConversationEvent> {
+        let patience = &self.timeouts;
+        let deadline = match self.request_began {
+            Some(begun) => begun + if self.allows_large_requests { patience.large_request } else { patience.request },
             None if self.client.has_logged_in() => {
-                self.quiet_since + patience.idle_logged_in.max(self.client.service().legacy_lease())
+                self.idle_since + patience.idle_logged_in.max(self.client.service().legacy_lease())
             }
-            None => self.quiet_since + patience.idle,
+            None => self.idle_since + patience.idle,
         };
         let (subscribed, inside) = (self.client.is_subscribed(), self.objects.is_inside_object());
         loop {
-            if self.last_moment.is_none() && self.stop.is_cancelled() {
-                self.last_moment = Some(Instant::now() + LAST_MOMENT);
+            if self.stop_deadline.is_none() && self.stop.is_cancelled() {
+                self.stop_deadline = Some(Instant::now() + STOP_GRACE);
             }
-            if self.last_moment.is_some_and(|moment| moment <= Instant::now()) {
-                return Ok(Heard::Stop);
+            if self.stop_deadline.is_some_and(|moment| moment <= Instant::now()) {
+                return Ok(ConversationEvent::Stop);
             }
             tokio::select! {
                 biased;
-                Ok(()) = self.expulsions.changed() => if self.client.is_expelled() {
-                    return Ok(Heard::Expelled);
+                Ok(()) = self.revocations.changed() => if self.client.is_revoked() {
+                    return Ok(ConversationEvent::SessionsRevoked);
                 },
                 // Bytes first: what is here when the tracker is told to stop is answered.
-                read = read(&mut self.stream, &mut self.input, inside) => return heard(read),
-                () = self.share.must_give_way() => return Ok(Heard::GiveWay),
-                Ok(()) = self.events.changed(), if subscribed => return Ok(Heard::Events),
-                () = self.stop.cancelled(), if self.last_moment.is_none() => {}
-                () = sleep_until(self.last_moment.unwrap_or(deadline)) => {
-                    return Ok(if self.last_moment.is_some() { Heard::Stop } else { Heard::TooSlow });
+                read = read_available(&mut self.stream, &mut self.input, inside) => return read_event(read),
+                () = self.memory_lease.wait_for_reclaim() => return Ok(ConversationEvent::MemoryReclaimed),
+                Ok(()) = self.events.changed(), if subscribed => return Ok(ConversationEvent::Events),
+                () = self.stop.cancelled(), if self.stop_deadline.is_none() => {}
+                () = sleep_until(self.stop_deadline.unwrap_or(deadline)) => {
+                    return Ok(if self.stop_deadline.is_some() { ConversationEvent::Stop } else { ConversationEvent::DeadlinePassed });
                 }
             }
         }
     }
 
-    fn take(&mut self, count: usize) {
-        self.share.arrived(count, Instant::now());
+    fn receive_bytes(&mut self, count: usize) {
+        self.memory_lease.record_arrival(count, Instant::now());
         self.objects.extend(self.input.get(..count).unwrap_or_default());
-        if count == self.input.len() && count < READ_MUCH {
+        if count == self.input.len() && count < MAX_READ_BUFFER {
             self.input.resize(count * 2, 0);
         }
     }
 
-    async fn last_word(&mut self, reason: &Reason, retry_after_ms: Option<u64>) -> io::Result<()> {
-        self.note_dialect();
-        self.client.service().metrics().answered(None, reason.code().as_str(), Duration::ZERO);
+    async fn send_final_error(&mut self, reason: &RefusalReason, retry_after_ms: Option<u64>) -> io::Result<()> {
+        self.detect_dialect();
+        self.client.service().metrics().record_request(None, reason.code().as_str(), Duration::ZERO);
         let line = encode_reason(self.client.dialect(), None, reason, retry_after_ms);
-        self.outgoing.gathered.extend_from_slice(&line);
-        self.outgoing.flush(&mut self.stream).await?;
+        self.replies.buffer.extend_from_slice(&line);
+        self.replies.flush(&mut self.stream).await?;
         self.close().await
     }
 
@@ -297,7 +297,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     /// client might never see the last replies.
     async fn close(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
-        let until = Instant::now() + self.patience.linger;
+        let until = Instant::now() + self.timeouts.linger;
         while let Ok(Ok(1..)) = timeout_at(until, self.stream.read(&mut self.input)).await {}
         Ok(())
     }
@@ -306,44 +306,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
 impl<S> Conversation<S> {
     pub(super) fn new(
         stream: S,
-        client: Client,
-        objects: Objects,
-        share: Share,
-        place: Place,
-        patience: Patience,
+        client: ClientState,
+        objects: JsonScanner,
+        memory_lease: MemoryLease,
+        slot: ConnectionSlot,
+        timeouts: ConnectionTimeouts,
         stop: CancellationToken,
     ) -> Self {
         Self {
             stream,
             events: client.service().watch_events(),
-            expulsions: client.service().watch_expulsions(),
+            revocations: client.service().watch_revocations(),
             from: client.from(),
             client,
             objects,
-            share,
-            seat: place.seat(),
-            place,
-            patience,
+            memory_lease,
+            activity: slot.activity(),
+            slot,
+            timeouts,
             stop,
-            outgoing: Outgoing::new(patience.write),
-            input: vec![0; READ_LITTLE],
-            quiet_since: Instant::now(),
-            begun: None,
-            is_trusted: false,
-            last_moment: None,
+            replies: ReplyWriter::new(timeouts.stalled_write),
+            input: vec![0; MIN_READ_BUFFER],
+            idle_since: Instant::now(),
+            request_began: None,
+            allows_large_requests: false,
+            stop_deadline: None,
         }
     }
 }
 
 /// Reads what is there. While there is nothing, whoever is not inside a request holds little memory.
-async fn read<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, inside: bool) -> io::Result<usize> {
+async fn read_available<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, inside: bool) -> io::Result<usize> {
     poll_fn(|context| {
         let mut buffer = ReadBuf::new(input);
         match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
             Poll::Ready(read) => Poll::Ready(read.map(|()| buffer.filled().len())),
             Poll::Pending => {
-                if !inside && input.len() > READ_LITTLE {
-                    *input = vec![0; READ_LITTLE];
+                if !inside && input.len() > MIN_READ_BUFFER {
+                    *input = vec![0; MIN_READ_BUFFER];
                 }
                 Poll::Pending
             }
@@ -352,12 +352,12 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, inside:
     .await
 }
 
-fn heard(read: io::Result<usize>) -> io::Result<Heard> {
+fn read_event(read: io::Result<usize>) -> io::Result<ConversationEvent> {
     match read {
-        Ok(0) => Ok(Heard::End),
-        Ok(count) => Ok(Heard::Bytes(count)),
+        Ok(0) => Ok(ConversationEvent::End),
+        Ok(count) => Ok(ConversationEvent::Bytes(count)),
         // TLS cut off without its goodbye: nothing that could be answered is lost.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Heard::End),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(ConversationEvent::End),
         Err(error) => Err(error),
     }
 }

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::Fingerprint;
-use shared::limits::LEGACY_LEASE;
+use shared::limits::LEGACY_LEASE_DURATION;
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, data_folder, listeners};
-use crate::limits::Rates;
-use crate::places::PerAddress;
+use super::{DaemonConfig, data_folder, listeners};
+use crate::connection_slots::PerAddressLimits;
+use crate::rate_limits::RateSettings;
 use crate::registry::AddressBlock;
-use crate::service::Registration;
+use crate::service::RegistrationMode;
 
 /// Connections from one address of the network, unless told otherwise.
-const CONNECTIONS_PER_IP: usize = 1024;
+const DEFAULT_CONNECTIONS_PER_IP: usize = 1024;
 
 /// Keeps track of who is online on this network and what they share.
 ///
@@ -27,17 +27,17 @@ const CONNECTIONS_PER_IP: usize = 1024;
 /// data folder.
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version, max_term_width = 100, subcommand_help_heading = "Commands")]
-pub struct Args {
+pub struct TrackerArgs {
     #[command(flatten)]
-    options: Options,
+    options: TrackerOptions,
     /// What to do instead of running the tracker.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<TrackerCommand>,
 }
 
 /// What the running tracker may be asked.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum TrackerCommand {
     /// List, make, change and remove accounts
     User {
         /// What.
@@ -69,12 +69,12 @@ pub enum Command {
     /// Begin anew with a part of the data folder that is lost for good, while no tracker runs on it
     New {
         /// Which
-        what: Part,
+        what: LostPart,
     },
     /// Write users or peers as the JSON files of the original exercise
     Export {
         /// Which
-        what: Export,
+        what: ExportKind,
     },
     /// Print the effective configuration and where each value comes from
     Config,
@@ -119,7 +119,7 @@ pub enum UserCommand {
 
 /// What may be begun anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub enum LostPart {
     /// The tracker's key: the accounts stay, and everybody has to trust the tracker again
     Key,
     /// The accounts: the key stays, and everybody has to register again
@@ -128,7 +128,7 @@ pub enum Part {
 
 /// What may be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Export {
+pub enum ExportKind {
     /// Names and password hashes
     Users,
     /// Who is online, where, and with which files
@@ -145,7 +145,7 @@ pub enum LogFormat {
 }
 
 #[derive(Debug, Clone, clap::Args)]
-struct Options {
+struct TrackerOptions {
     /// Read options from this TOML file; each long option is a key there, the command line comes first
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -163,7 +163,7 @@ struct Options {
     data_dir: Option<PathBuf>,
 
     /// How long a user without a certificate stays listed without a request
-    #[arg(long, value_name = "SECONDS", default_value_t = LEGACY_LEASE.as_secs(),
+    #[arg(long, value_name = "SECONDS", default_value_t = LEGACY_LEASE_DURATION.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     legacy_ttl: u64,
 
@@ -230,7 +230,7 @@ enum RegistrationArg {
     Closed,
 }
 
-impl Args {
+impl TrackerArgs {
     /// How much to log.
     pub const fn log_level(&self) -> LevelFilter {
         self.options.log
@@ -252,31 +252,31 @@ impl Args {
     }
 
     /// What the daemon runs with; `None` when there is no folder to keep anything in.
-    pub fn to_config(&self) -> Option<Config> {
+    pub fn to_config(&self) -> Option<DaemonConfig> {
         let options = &self.options;
         let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         let max_connections = count(options.max_connections);
         let per_address = match options.max_connections_per_ip.map(count) {
-            Some(limit) => PerAddress { elsewhere: limit, loopback: limit },
-            None => PerAddress { elsewhere: CONNECTIONS_PER_IP, loopback: max_connections },
+            Some(limit) => PerAddressLimits { remote: limit, loopback: limit },
+            None => PerAddressLimits { remote: DEFAULT_CONNECTIONS_PER_IP, loopback: max_connections },
         };
-        Some(Config {
+        Some(DaemonConfig {
             listen: options.listen.clone(),
             data_folder: self.data_folder()?,
             legacy_ttl: Duration::from_secs(options.legacy_ttl),
             legacy_auth: !options.no_legacy_auth,
             max_connections,
             per_address,
-            rates: Rates {
+            rates: RateSettings {
                 logins: NonZeroU32::new(options.rate_limit_logins),
                 registrations: NonZeroU32::new(options.rate_limit_registrations),
             },
             registration: match options.registration {
-                RegistrationArg::Open => Registration::Open,
-                RegistrationArg::Closed => Registration::Closed,
+                RegistrationArg::Open => RegistrationMode::Open,
+                RegistrationArg::Closed => RegistrationMode::Closed,
             },
-            doors: options.trusted_door.clone(),
-            announced: options.allow_announce.clone(),
+            trusted_doors: options.trusted_door.clone(),
+            announceable: options.allow_announce.clone(),
             catalogue_bytes: count(options.max_catalogue_mib).saturating_mul(1 << 20),
             metrics: options.metrics,
             mdns: !options.no_mdns,
@@ -298,26 +298,33 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
-        Args::command().debug_assert();
-        let args = Args::parse_from(["tracker", "--data-dir", "x", "--no-legacy-auth", "--legacy-ttl", "2"]);
+        TrackerArgs::command().debug_assert();
+        let args = TrackerArgs::parse_from(["tracker", "--data-dir", "x", "--no-legacy-auth", "--legacy-ttl", "2"]);
         let config = args.to_config().unwrap();
         let both: [SocketAddr; 2] = ["0.0.0.0:8000".parse().unwrap(), "[::]:8000".parse().unwrap()];
         assert_eq!(config.listen, both);
         for words in [&["--listen", "0.0.0.0:8000,[::]:8000"][..], &["--listen", "0.0.0.0:8000", "--listen=[::]:8000"]]
         {
-            let args = Args::parse_from(["tracker", "--data-dir", "x"].iter().chain(words));
+            let args = TrackerArgs::parse_from(["tracker", "--data-dir", "x"].iter().chain(words));
             assert_eq!(args.to_config().unwrap().listen, both);
         }
         assert_eq!((config.legacy_auth, config.legacy_ttl), (false, Duration::from_secs(2)));
         assert_eq!((config.metrics, config.mdns), (None, true));
-        assert!(Args::try_parse_from(["tracker", "--legacy-ttl", "0"]).is_err());
-        assert!(Args::try_parse_from(["tracker", "--log", "loud"]).is_err());
-        let args =
-            Args::parse_from(["tracker", "--metrics", "9100", "--data-dir", "x", "--max-connections-per-ip", "5"]);
+        assert!(TrackerArgs::try_parse_from(["tracker", "--legacy-ttl", "0"]).is_err());
+        assert!(TrackerArgs::try_parse_from(["tracker", "--log", "loud"]).is_err());
+        let args = TrackerArgs::parse_from([
+            "tracker",
+            "--metrics",
+            "9100",
+            "--data-dir",
+            "x",
+            "--max-connections-per-ip",
+            "5",
+        ]);
         let config = args.to_config().unwrap();
         assert_eq!(config.metrics, Some("127.0.0.1:9100".parse().unwrap()));
-        assert_eq!((config.per_address.elsewhere, config.per_address.loopback), (5, 5));
-        let args = Args::parse_from(["tracker", "user", "list", "--data-dir", "x"]);
+        assert_eq!((config.per_address.remote, config.per_address.loopback), (5, 5));
+        let args = TrackerArgs::parse_from(["tracker", "user", "list", "--data-dir", "x"]);
         assert_eq!(args.data_folder(), Some("x".into()));
     }
 }

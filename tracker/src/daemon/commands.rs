@@ -1,28 +1,28 @@
 //! The commands: each asks the running tracker and prints what it says; `restore` and `new` do their work while none runs.
 
-mod anew;
-mod backup;
+mod backup_command;
+mod new_command;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use certs::IdentityError;
 use serde_json::Value;
-use shared::limits::PASSWORD_BYTES;
+use shared::limits::MAX_PASSWORD_BYTES;
 use shared::safe_text::{safe_json, safe_path, safe_styled};
 
-use super::args::{Command, Export, Part, UserCommand};
+use super::args::{ExportKind, LostPart, TrackerCommand, UserCommand};
 use super::data_folder::DataFolderError;
-use super::settings::Settings;
-use super::{listeners, ready_lines};
-use crate::accounts::OpenError;
-use crate::admin::{self, AdminError, Status, UserLine};
+use super::settings::TrackerSettings;
+use super::{listeners, ready_message};
+use crate::accounts::AccountDatabaseError;
+use crate::admin::{self, AccountSummary, AdminError, TrackerStatus};
 use crate::backup::RestoreError;
 
 /// Letters that are not taken for one another, 32 of them: five bits each.
-const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Letters of a password that is made up: a hundred bits.
-const MADE_UP: usize = 20;
+const GENERATED_PASSWORD_LENGTH: usize = 20;
 
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ pub enum CommandError {
     DataFolder(DataFolderError),
     /// There is nothing to begin anew.
     #[error("{0} is there: move it away first, if another is to take its place")]
-    NotLost(PathBuf),
+    StillPresent(PathBuf),
     /// There is no data folder.
     #[error("there is no folder {0}: name the tracker's with --data-dir DIR")]
     NoDataFolder(PathBuf),
@@ -64,16 +64,16 @@ pub enum CommandError {
     Identity(#[from] IdentityError),
     /// The account database.
     #[error(transparent)]
-    Accounts(#[from] OpenError),
+    Accounts(#[from] AccountDatabaseError),
     /// Nothing was restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
     /// The password file.
-    #[error("{0} has no password: 1 to {PASSWORD_BYTES} bytes on one line")]
+    #[error("{0} has no password: 1 to {MAX_PASSWORD_BYTES} bytes on one line")]
     NoPassword(String),
     /// The tracker speaks another version of this protocol.
     #[error("the running tracker is of another version: restart it ({0})")]
-    Strange(#[from] serde_json::Error),
+    OtherVersion(#[from] serde_json::Error),
     /// Standard output is closed or full.
     #[error("can't write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -81,7 +81,7 @@ pub enum CommandError {
 
 impl CommandError {
     /// Whether standard output could not take what was to be said.
-    pub fn is_disk(&self) -> bool {
+    pub fn is_disk_failure(&self) -> bool {
         matches!(self, Self::Output(why) if why.kind() != io::ErrorKind::BrokenPipe)
     }
 }
@@ -99,77 +99,81 @@ impl From<DataFolderError> for CommandError {
 ///
 /// # Errors
 /// [`CommandError`].
-pub fn run(command: &Command, settings: &Settings) -> Result<(), CommandError> {
-    if matches!(command, Command::Config) {
-        return say(settings.text().trim_end());
+pub fn run_command(command: &TrackerCommand, settings: &TrackerSettings) -> Result<(), CommandError> {
+    if matches!(command, TrackerCommand::Config) {
+        return print_text(settings.to_toml().trim_end());
     }
     let folder = settings.args.data_folder().ok_or(CommandError::NoFolder)?;
     match command {
-        Command::Config => Ok(()),
-        Command::User { command } => user(&folder, command),
-        Command::Status { json } => status(&folder, *json),
-        Command::Backup { file } => backup::make(&folder, file),
-        Command::Restore { file } => backup::restore(&folder, file),
-        Command::New { what: Part::Key } => anew::key(&folder),
-        Command::New { what: Part::Accounts } => anew::accounts(&folder),
-        Command::Export { what } => {
+        TrackerCommand::Config => Ok(()),
+        TrackerCommand::User { command } => run_user_command(&folder, command),
+        TrackerCommand::Status { json } => print_status(&folder, *json),
+        TrackerCommand::Backup { file } => backup_command::write_backup(&folder, file),
+        TrackerCommand::Restore { file } => backup_command::restore_backup(&folder, file),
+        TrackerCommand::New { what: LostPart::Key } => new_command::create_key(&folder),
+        TrackerCommand::New { what: LostPart::Accounts } => new_command::create_accounts(&folder),
+        TrackerCommand::Export { what } => {
             let wanted = match what {
-                Export::Users => admin::Command::ExportUsers {},
-                Export::Peers => admin::Command::ExportPeers {},
+                ExportKind::Users => admin::AdminRequest::ExportUsers {},
+                ExportKind::Peers => admin::AdminRequest::ExportPeers {},
             };
-            say_json(&admin::ask(&folder, &wanted)?)
+            print_json(&admin::send_request(&folder, &wanted)?)
         }
     }
 }
 
-fn user(folder: &Path, command: &UserCommand) -> Result<(), CommandError> {
-    let ask = |command| admin::ask(folder, &command);
+fn run_user_command(folder: &Path, command: &UserCommand) -> Result<(), CommandError> {
+    let ask = |command| admin::send_request(folder, &command);
     match command {
         UserCommand::List { json } => {
-            let users = ask(admin::Command::Users {})?;
-            if *json { say_json(&users) } else { list(&serde_json::from_value::<Vec<UserLine>>(users)?) }
+            let users = ask(admin::AdminRequest::Users {})?;
+            if *json {
+                print_json(&users)
+            } else {
+                print_accounts(&serde_json::from_value::<Vec<AccountSummary>>(users)?)
+            }
         }
         UserCommand::Add { name, password_file } => {
-            let password = password(password_file.as_deref())?;
-            ask(admin::Command::AddUser { user: name.clone(), password: password.text().to_owned() })?;
-            password.say_if_made_up()
+            let password = read_or_generate_password(password_file.as_deref())?;
+            ask(admin::AdminRequest::AddUser { user: name.clone(), password: password.text().to_owned() })?;
+            password.print_if_generated()
         }
         UserCommand::Remove { name } => {
-            ask(admin::Command::RemoveUser { user: name.clone() })?;
+            ask(admin::AdminRequest::RemoveUser { user: name.clone() })?;
             Ok(())
         }
         UserCommand::ResetPassword { name, password_file } => {
-            let password = password(password_file.as_deref())?;
-            ask(admin::Command::ResetPassword { user: name.clone(), password: password.text().to_owned() })?;
-            password.say_if_made_up()
+            let password = read_or_generate_password(password_file.as_deref())?;
+            ask(admin::AdminRequest::ResetPassword { user: name.clone(), password: password.text().to_owned() })?;
+            password.print_if_generated()
         }
         UserCommand::Unbind { name } => {
-            ask(admin::Command::Unbind { user: name.clone() })?;
+            ask(admin::AdminRequest::Unbind { user: name.clone() })?;
             Ok(())
         }
     }
 }
 
-fn list(users: &[UserLine]) -> Result<(), CommandError> {
-    let line = |user: &UserLine| {
+fn print_accounts(users: &[AccountSummary]) -> Result<(), CommandError> {
+    let line = |user: &AccountSummary| {
         let presence = if user.online { "online" } else { "-" };
         format!("{:<32} {presence:<6} {}", user.user, user.fingerprint.as_deref().unwrap_or("-"))
     };
     if users.is_empty() {
         return Ok(());
     }
-    say(&users.iter().map(line).collect::<Vec<_>>().join("\n"))
+    print_text(&users.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
-fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
-    let value = admin::ask(folder, &admin::Command::Status {})?;
+fn print_status(folder: &Path, json: bool) -> Result<(), CommandError> {
+    let value = admin::send_request(folder, &admin::AdminRequest::Status {})?;
     if json {
-        return say_json(&value);
+        return print_json(&value);
     }
-    let it: Status = serde_json::from_value(value)?;
+    let it: TrackerStatus = serde_json::from_value(value)?;
     let addresses = if it.addresses.is_empty() { vec![it.address.clone()] } else { it.addresses.clone() };
     let listening: Vec<_> = addresses.iter().filter_map(|text| listeners::address(text).ok()).collect();
-    say(&format!(
+    print_text(&format!(
         "tracker {} (process {}) at {} for {} s\nfingerprint {}\naccounts are made with {}\n\
          {} of {} users online, {} sessions, {} subscribers\n\
          {} files shared, about {} KiB of memory\n\
@@ -179,7 +183,7 @@ fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
         addresses.join(", "),
         it.uptime_s,
         it.fingerprint,
-        ready_lines::register_command(&listening, &it.fingerprint),
+        ready_message::register_command(&listening, &it.fingerprint),
         it.online,
         it.users,
         it.sessions,
@@ -192,30 +196,32 @@ fn status(folder: &Path, json: bool) -> Result<(), CommandError> {
     ))
 }
 
-enum Secret {
+enum PasswordSource {
     Given(String),
-    MadeUp(String),
+    Generated(String),
 }
 
-impl Secret {
+impl PasswordSource {
     fn text(&self) -> &str {
         match self {
-            Self::Given(text) | Self::MadeUp(text) => text,
+            Self::Given(text) | Self::Generated(text) => text,
         }
     }
 
-    fn say_if_made_up(&self) -> Result<(), CommandError> {
+    fn print_if_generated(&self) -> Result<(), CommandError> {
         match self {
             Self::Given(_) => Ok(()),
-            Self::MadeUp(text) => say(text),
+            Self::Generated(text) => print_text(text),
         }
     }
 }
 
-fn password(file: Option<&Path>) -> Result<Secret, CommandError> {
+fn read_or_generate_password(file: Option<&Path>) -> Result<PasswordSource, CommandError> {
     let Some(path) = file else {
-        let letter = |byte: u8| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]);
-        return Ok(Secret::MadeUp(rand::random::<[u8; MADE_UP]>().into_iter().map(letter).collect()));
+        let letter = |byte: u8| char::from(PASSWORD_ALPHABET[usize::from(byte) % PASSWORD_ALPHABET.len()]);
+        return Ok(PasswordSource::Generated(
+            rand::random::<[u8; GENERATED_PASSWORD_LENGTH]>().into_iter().map(letter).collect(),
+        ));
     };
     let failed = |why| CommandError::File { path: path.to_owned(), why };
     let source: Box<dyn Read> = if path.as_os_str() == "-" {
@@ -224,20 +230,20 @@ fn password(file: Option<&Path>) -> Result<Secret, CommandError> {
         Box::new(std::fs::File::open(path).map_err(failed)?)
     };
     let mut text = String::new();
-    source.take(PASSWORD_BYTES as u64 + 3).read_to_string(&mut text).map_err(failed)?;
+    source.take(MAX_PASSWORD_BYTES as u64 + 3).read_to_string(&mut text).map_err(failed)?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    if line.is_empty() || line.len() > PASSWORD_BYTES || line.contains('\n') {
+    if line.is_empty() || line.len() > MAX_PASSWORD_BYTES || line.contains('\n') {
         let shown = if path.as_os_str() == "-" { "standard input".to_owned() } else { safe_path(path) };
         return Err(CommandError::NoPassword(shown));
     }
-    Ok(Secret::Given(line.to_owned()))
+    Ok(PasswordSource::Given(line.to_owned()))
 }
 
-fn say_json(value: &Value) -> Result<(), CommandError> {
-    say(&safe_json(serde_json::to_string_pretty(value)?))
+fn print_json(value: &Value) -> Result<(), CommandError> {
+    print_text(&safe_json(serde_json::to_string_pretty(value)?))
 }
 
-fn say(text: &str) -> Result<(), CommandError> {
+fn print_text(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{}", safe_styled(text)).and_then(|()| stdout.flush()) {
         // Who closed the pipe has read enough.
@@ -252,8 +258,8 @@ mod tests {
 
     #[test]
     fn made_up_passwords_are_long_and_differ() {
-        let (one, two) = (password(None).unwrap(), password(None).unwrap());
-        assert_eq!((one.text().len(), two.text().len()), (MADE_UP, MADE_UP));
+        let (one, two) = (read_or_generate_password(None).unwrap(), read_or_generate_password(None).unwrap());
+        assert_eq!((one.text().len(), two.text().len()), (GENERATED_PASSWORD_LENGTH, GENERATED_PASSWORD_LENGTH));
         assert_ne!(one.text(), two.text());
     }
 
@@ -270,8 +276,8 @@ mod tests {
             ("a\nb\n", None),
         ] {
             std::fs::File::create(&path).unwrap().write_all(content.as_bytes()).unwrap();
-            let read = password(Some(&path)).ok();
-            assert_eq!(read.as_ref().map(Secret::text), expected, "{content:?}");
+            let read = read_or_generate_password(Some(&path)).ok();
+            assert_eq!(read.as_ref().map(PasswordSource::text), expected, "{content:?}");
         }
     }
 }

@@ -11,8 +11,8 @@ use shared::safe_text::safe_path;
 use tracing::{info, warn};
 
 use super::CommandError;
-use crate::accounts::{OpenError, SqliteStore};
-use crate::backup::{self, DATABASE, IDENTITY, KEY, PRESENCE};
+use crate::accounts::{AccountDatabaseError, SqliteAccountStore};
+use crate::backup::{self, ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE};
 use crate::folder_lock::{FolderLock, LockError, private_file};
 use crate::sqlite_file;
 
@@ -84,7 +84,7 @@ impl DataFolder {
         let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         let made: Vec<PathBuf> = missing.map(Into::into).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let mode = mode_kept(path).map_err(unusable)?;
+        let mode = effective_mode(path).map_err(unusable)?;
         if mode & 0o077 != 0 {
             // Only what has nothing in it goes.
             made.iter().for_each(|path| drop(std::fs::remove_dir(path)));
@@ -92,19 +92,19 @@ impl DataFolder {
         }
         let mode = path.metadata().map_err(unusable)?.permissions().mode();
         if mode & 0o077 != 0 {
-            if is_ours(path).map_err(unusable)? {
+            if is_tracker_folder(path).map_err(unusable)? {
                 std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)?;
             } else {
                 warn!(path = %safe_path(path), "others may look into the data folder: give the tracker one of its own");
             }
         }
-        if let Some(why) = sqlite_file::without_locks(path) {
+        if let Some(why) = sqlite_file::locking_error(path) {
             return Err(DataFolderError::NoLocks { path: path.to_owned(), why });
         }
-        let lock = FolderLock::take(path).map_err(|why| {
+        let lock = FolderLock::acquire(path).map_err(|why| {
             let path = path.to_owned();
             match why {
-                LockError::Held { by } => DataFolderError::InUse { path, by: shown_holder(by) },
+                LockError::Held { by } => DataFolderError::InUse { path, by: describe_holder(by) },
                 LockError::NoLocks(why) => DataFolderError::NoLocks { path, why },
                 LockError::Unusable(why) => DataFolderError::Unusable { path, why },
             }
@@ -120,14 +120,14 @@ impl DataFolder {
         if let Some(before) = finished {
             info!(before = %safe_path(before), "a restoration that was cut off is finished");
         }
-        backup::sweep(path).map_err(unusable)?;
-        self.demand_accounts()?;
-        let (accounts, presence) = (path.join(DATABASE), path.join(PRESENCE));
-        if sqlite_file::is_void(&presence) && !sqlite_file::is_void(&accounts) {
+        backup::remove_leftovers(path).map_err(unusable)?;
+        self.ensure_accounts_not_lost()?;
+        let (accounts, presence) = (path.join(ACCOUNT_DATABASE), path.join(PRESENCE_DATABASE));
+        if sqlite_file::is_missing_or_empty(&presence) && !sqlite_file::is_missing_or_empty(&accounts) {
             warn!(path = %safe_path(presence), "missing or empty: who was online before is forgotten and has to log in again");
         }
         // Made before SQLite makes it, so that nobody else ever reads it; its helpers inherit the mode.
-        for name in [DATABASE, PRESENCE] {
+        for name in [ACCOUNT_DATABASE, PRESENCE_DATABASE] {
             private_file(&path.join(name)).map_err(unusable)?;
         }
         Ok(())
@@ -135,48 +135,52 @@ impl DataFolder {
 
     /// Opens the account database of a folder that is ready. A new one that can't be begun, as on a full disk, goes again:
     /// it would be taken for one that was lost.
-    pub(super) fn open_accounts(&self) -> Result<SqliteStore, OpenError> {
-        let database = self.path.join(DATABASE);
-        SqliteStore::open(&database).inspect_err(|_| {
-            if sqlite_file::is_void(&database) {
+    pub(super) fn open_accounts(&self) -> Result<SqliteAccountStore, AccountDatabaseError> {
+        let database = self.path.join(ACCOUNT_DATABASE);
+        SqliteAccountStore::open(&database).inspect_err(|_| {
+            if sqlite_file::is_missing_or_empty(&database) {
                 // What can't be removed is told at the next start.
                 self.remove_database();
-                let _ = std::fs::remove_file(self.path.join(PRESENCE));
+                let _ = std::fs::remove_file(self.path.join(PRESENCE_DATABASE));
             }
         })
     }
 
     /// Begins without accounts. What is left of a database that has none goes.
-    pub(super) fn begin_accounts(&self) -> Result<SqliteStore, CommandError> {
+    pub(super) fn create_accounts(&self) -> Result<SqliteAccountStore, CommandError> {
         self.remove_database();
-        let database = self.path.join(DATABASE);
+        let database = self.path.join(ACCOUNT_DATABASE);
         private_file(&database).map_err(|why| DataFolderError::Unusable { path: self.path.clone(), why })?;
         Ok(self.open_accounts()?)
     }
 
     fn remove_database(&self) {
         for ending in ["", "-journal", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(self.path.join(format!("{DATABASE}{ending}")));
+            let _ = std::fs::remove_file(self.path.join(format!("{ACCOUNT_DATABASE}{ending}")));
         }
     }
 
     /// Sees that the lock can still be found by others.
-    pub(super) fn keep_lock(&self) {
-        self.lock.keep();
+    pub(super) fn maintain_lock(&self) {
+        self.lock.maintain();
     }
 
     /// Refuses a folder whose accounts were lost. The account database is the first file that a tracker makes, so that any
     /// other one without it tells of a loss, and so does one that is there and empty.
-    fn demand_accounts(&self) -> Result<(), DataFolderError> {
-        let database = self.path.join(DATABASE);
-        if !sqlite_file::is_void(&database) {
+    fn ensure_accounts_not_lost(&self) -> Result<(), DataFolderError> {
+        let database = self.path.join(ACCOUNT_DATABASE);
+        if !sqlite_file::is_missing_or_empty(&database) {
             return Ok(());
         }
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         if is_there(&database) {
             return Err(DataFolderError::NoAccounts { database, state: "empty".to_owned() });
         }
-        let others = [Path::new(IDENTITY).join(KEY), PRESENCE.into(), format!("{DATABASE}-wal").into()];
+        let others = [
+            Path::new(IDENTITY_FOLDER).join(KEY_FILE),
+            PRESENCE_DATABASE.into(),
+            format!("{ACCOUNT_DATABASE}-wal").into(),
+        ];
         match others.iter().find(|name| is_there(&self.path.join(name))) {
             Some(name) => {
                 let state = format!("missing, but {} is there", safe_path(name));
@@ -197,7 +201,7 @@ pub(super) fn default_folder() -> Option<PathBuf> {
 }
 
 /// The permissions that a private folder in `path` really has.
-fn mode_kept(path: &Path) -> io::Result<u32> {
+fn effective_mode(path: &Path) -> io::Result<u32> {
     let probe =
         tempfile::Builder::new().prefix(".probe-").permissions(Permissions::from_mode(0o700)).tempdir_in(path)?;
     let mode = probe.path().metadata()?.permissions().mode() & 0o777;
@@ -206,11 +210,11 @@ fn mode_kept(path: &Path) -> io::Result<u32> {
 }
 
 /// Whether the folder holds nothing, or a tracker's database: a folder like `/tmp` must not be closed to others.
-fn is_ours(path: &Path) -> io::Result<bool> {
-    Ok(path.join(DATABASE).exists() || path.read_dir()?.next().is_none())
+fn is_tracker_folder(path: &Path) -> io::Result<bool> {
+    Ok(path.join(ACCOUNT_DATABASE).exists() || path.read_dir()?.next().is_none())
 }
 
-fn shown_holder(by: Option<u32>) -> String {
+fn describe_holder(by: Option<u32>) -> String {
     by.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
@@ -245,7 +249,7 @@ mod tests {
     #[test]
     fn accounts_that_were_lost_are_told() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, database) = (folder.path(), folder.path().join(DATABASE));
+        let (path, database) = (folder.path(), folder.path().join(ACCOUNT_DATABASE));
         let told = |state: &str| {
             let error = open(path).unwrap_err().to_string();
             let expected = format!("the account database {} is {state}: ", safe_path(&database));
@@ -253,7 +257,7 @@ mod tests {
         };
         let lose = || {
             for ending in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(path.join(format!("{DATABASE}{ending}")));
+                let _ = std::fs::remove_file(path.join(format!("{ACCOUNT_DATABASE}{ending}")));
             }
         };
         drop(open(path).unwrap().open_accounts().unwrap());
@@ -261,16 +265,16 @@ mod tests {
         for len in [0, 1, 99] {
             File::create(&database).unwrap().set_len(len).unwrap();
             told("empty");
-            drop(DataFolder::lock(path).unwrap().begin_accounts().unwrap());
+            drop(DataFolder::lock(path).unwrap().create_accounts().unwrap());
             open(path).unwrap();
         }
         lose();
-        told(&format!("missing, but {PRESENCE} is there"));
+        told(&format!("missing, but {PRESENCE_DATABASE} is there"));
         assert!(!database.exists());
-        certs::Identity::load_or_create(&path.join(IDENTITY)).unwrap();
-        std::fs::remove_file(path.join(PRESENCE)).unwrap();
-        told(&format!("missing, but {IDENTITY}/{KEY} is there"));
-        std::fs::remove_dir_all(path.join(IDENTITY)).unwrap();
+        certs::Identity::load_or_create(&path.join(IDENTITY_FOLDER)).unwrap();
+        std::fs::remove_file(path.join(PRESENCE_DATABASE)).unwrap();
+        told(&format!("missing, but {IDENTITY_FOLDER}/{KEY_FILE} is there"));
+        std::fs::remove_dir_all(path.join(IDENTITY_FOLDER)).unwrap();
         open(path).unwrap();
     }
 
@@ -283,6 +287,6 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(folder.path()), 0o755);
         drop(lock.open_accounts().unwrap());
-        assert_eq!(mode(&folder.path().join(DATABASE)), 0o600);
+        assert_eq!(mode(&folder.path().join(ACCOUNT_DATABASE)), 0o600);
     }
 }

@@ -21,14 +21,14 @@ const FREE_PORT_TRIES: usize = 16;
 
 /// A socket that listens, and what is reached by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reachable {
+pub(super) struct ListenAddress {
     /// Its address.
     pub(super) address: SocketAddr,
     /// Whether an IPv6 socket takes IPv4 as well.
     pub(super) is_dual: bool,
 }
 
-impl Reachable {
+impl ListenAddress {
     pub(super) fn of(listener: &TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let is_dual = address.is_ipv6() && !sockopt::ipv6_v6only(listener)?;
@@ -40,7 +40,7 @@ impl Reachable {
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     match text.parse() {
         Ok(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
-            return Err(without_scope(v6));
+            return Err(missing_scope_message(v6));
         }
         Ok(address) => return Ok(address),
         Err(_) => {}
@@ -76,7 +76,7 @@ fn listen_once(
         if asked.port() == 0 {
             address.set_port(free_port);
         }
-        let has_partner = is_everywhere(asked) && wanted.iter().any(|other| is_partner(asked, *other));
+        let has_partner = is_wildcard(asked) && wanted.iter().any(|other| is_other_family_wildcard(asked, *other));
         match bind(address, has_v4(wanted, asked.port())) {
             Ok(listener) => {
                 if asked.port() == 0 {
@@ -84,7 +84,7 @@ fn listen_once(
                 }
                 listeners.push(listener);
             }
-            Err(why) if has_partner && is_without_family(&why) => {
+            Err(why) if has_partner && is_family_unavailable(&why) => {
                 info!(%address, %why, "not to be had on this machine: the other family of addresses is served");
                 refused = refused.or(Some(DaemonError::Listen { address, why }));
             }
@@ -109,25 +109,25 @@ fn bind(address: SocketAddr, has_v4: bool) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn is_everywhere(address: SocketAddr) -> bool {
+fn is_wildcard(address: SocketAddr) -> bool {
     address.ip().is_unspecified()
 }
 
 /// Whether the two are every address of the two families, with one port.
-fn is_partner(one: SocketAddr, other: SocketAddr) -> bool {
-    is_everywhere(other) && one.is_ipv4() != other.is_ipv4() && one.port() == other.port()
+fn is_other_family_wildcard(one: SocketAddr, other: SocketAddr) -> bool {
+    is_wildcard(other) && one.is_ipv4() != other.is_ipv4() && one.port() == other.port()
 }
 
 fn has_v4(wanted: &[SocketAddr], port: u16) -> bool {
     wanted.iter().any(|address| address.is_ipv4() && address.port() == port)
 }
 
-fn is_without_family(why: &io::Error) -> bool {
+fn is_family_unavailable(why: &io::Error) -> bool {
     let codes = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT, Errno::NOPROTOOPT];
     Errno::from_io_error(why).is_some_and(|code| codes.contains(&code))
 }
 
-fn without_scope(address: SocketAddrV6) -> String {
+fn missing_scope_message(address: SocketAddrV6) -> String {
     let (ip, port) = (address.ip(), address.port());
     // Linux lists address and interface, the first and the last word of a line.
     let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
@@ -144,7 +144,7 @@ fn without_scope(address: SocketAddrV6) -> String {
 }
 
 /// An address as people write it, the scope of a link-local one by its interface's name.
-pub(super) fn shown(address: SocketAddr) -> String {
+pub(super) fn display_address(address: SocketAddr) -> String {
     match address {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => {
             let name = any_socket().and_then(|any| netdevice::index_to_name(any, v6.scope_id()).ok());
@@ -169,7 +169,7 @@ fn scoped(text: &str) -> Option<SocketAddr> {
 }
 
 /// Whether others on the network can reach it.
-pub(super) fn is_for_others(ip: IpAddr) -> bool {
+pub(super) fn is_reachable_by_others(ip: IpAddr) -> bool {
     !ip.to_canonical().is_loopback()
 }
 
@@ -186,7 +186,7 @@ mod tests {
         let listeners = listen(&addresses(&["0.0.0.0:0", "[::]:0", "0.0.0.0:0"])).unwrap();
         let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert!(ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
-        assert!(listeners.iter().all(|listener| !Reachable::of(listener).unwrap().is_dual));
+        assert!(listeners.iter().all(|listener| !ListenAddress::of(listener).unwrap().is_dual));
         let taken = addresses(&[&format!("0.0.0.0:{}", ports[0])]);
         assert!(matches!(listen(&taken), Err(DaemonError::PortInUse(address)) if address == taken[0]));
     }
@@ -224,8 +224,8 @@ mod tests {
     #[test]
     fn a_scope_may_be_a_name_or_a_number() {
         assert_eq!(address("[fe80::1%lo]:8000"), address("[fe80::1%1]:8000"));
-        assert_eq!(shown(address("[fe80::1%1]:8000").unwrap()), "[fe80::1%lo]:8000");
-        assert_eq!(shown(address("[2001:db8::1]:8000").unwrap()), "[2001:db8::1]:8000");
+        assert_eq!(display_address(address("[fe80::1%1]:8000").unwrap()), "[fe80::1%lo]:8000");
+        assert_eq!(display_address(address("[2001:db8::1]:8000").unwrap()), "[2001:db8::1]:8000");
         let unclear = address("[fe80::1]:8100").unwrap_err();
         assert!(unclear.contains("write [fe80::1%") && unclear.ends_with("]:8100"), "{unclear}");
         for wrong in ["", "8000", "localhost:8000", "[fe80::1%nosuchdevice]:8000", "10.0.0.1", "fe80::1%lo:8000"] {

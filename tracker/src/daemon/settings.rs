@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use super::Args;
+use super::TrackerArgs;
 
 /// Keys that make no sense in the file.
-const NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
+const KEYS_NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
 
 /// Stands between the values of an option that takes several.
-const BETWEEN_VALUES: char = ',';
+const VALUE_SEPARATOR: char = ',';
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -44,22 +44,22 @@ pub enum SettingsError {
 
 /// What is in force, and where it comes from.
 #[derive(Debug)]
-pub struct Settings {
+pub struct TrackerSettings {
     /// All options, and the command.
-    pub args: Args,
+    pub args: TrackerArgs,
     origins: Vec<(String, Option<String>, &'static str)>,
 }
 
-impl Settings {
+impl TrackerSettings {
     /// Brings together what there is. `command_line` begins with the program's name.
     ///
     /// # Errors
     /// [`SettingsError`].
     pub fn resolve(command_line: &[OsString]) -> Result<Self, SettingsError> {
-        let mut command = Args::command();
+        let mut command = TrackerArgs::command();
         let given = command.try_get_matches_from_mut(command_line)?;
-        let file = match Args::from_arg_matches(&given)?.config_file() {
-            Some(path) => read(path)?,
+        let file = match TrackerArgs::from_arg_matches(&given)?.config_file() {
+            Some(path) => read_config_file(path)?,
             None => Vec::new(),
         };
         let mut words: Vec<OsString> = command_line.iter().take(1).cloned().collect();
@@ -78,7 +78,7 @@ impl Settings {
         })?;
         let origins = command
             .get_arguments()
-            .filter(|arg| !NOT_IN_FILE.contains(&arg.get_id().as_str()))
+            .filter(|arg| !KEYS_NOT_IN_FILE.contains(&arg.get_id().as_str()))
             .map(|arg| {
                 let id = arg.get_id().as_str();
                 let origin = match matches.value_source(id) {
@@ -90,7 +90,7 @@ impl Settings {
                 (id.replace('_', "-"), raw_value(&matches, id), origin)
             })
             .collect();
-        Ok(Self { args: Args::from_arg_matches(&matches)?, origins })
+        Ok(Self { args: TrackerArgs::from_arg_matches(&matches)?, origins })
     }
 
     /// Every key that the file may have, and its value as text.
@@ -99,7 +99,7 @@ impl Settings {
     }
 
     /// The effective configuration as a TOML file, each value with where it comes from.
-    pub fn text(&self) -> String {
+    pub fn to_toml(&self) -> String {
         let line = |(key, value, origin): &(String, Option<String>, &'static str)| match value {
             Some(value) => format!("{key} = {} # {origin}\n", as_toml(value)),
             None => format!("# {key} is not set\n"),
@@ -118,20 +118,20 @@ fn is_given(given: &ArgMatches, id: &str) -> bool {
     known && matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
-fn read(path: &Path) -> Result<Vec<(String, toml::Value)>, SettingsError> {
+fn read_config_file(path: &Path) -> Result<Vec<(String, toml::Value)>, SettingsError> {
     let unreadable = |why| SettingsError::Unreadable { path: path.to_owned(), why };
     let wrong = |why: String| SettingsError::Wrong { path: path.to_owned(), why };
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let table: toml::Table = text.parse().map_err(|why: toml::de::Error| wrong(why.to_string().trim().to_owned()))?;
-    let command = Args::command();
+    let command = TrackerArgs::command();
     for (key, value) in &table {
         let known = command.get_arguments().any(|arg| arg.get_long() == Some(key));
-        if !known || NOT_IN_FILE.contains(&key.as_str()) {
+        if !known || KEYS_NOT_IN_FILE.contains(&key.as_str()) {
             return Err(wrong(format!("there is no key {key:?}: each long option is a key, see tracker --help")));
         }
         let takes_several = command
             .get_arguments()
-            .any(|arg| arg.get_long() == Some(key) && arg.get_value_delimiter() == Some(BETWEEN_VALUES));
+            .any(|arg| arg.get_long() == Some(key) && arg.get_value_delimiter() == Some(VALUE_SEPARATOR));
         match value {
             toml::Value::Array(values) if takes_several && values.iter().all(toml::Value::is_str) => {}
             toml::Value::Array(_) if takes_several => return Err(wrong(format!("{key}: a list of texts is wanted"))),
@@ -151,7 +151,7 @@ fn as_option(key: &str, value: &toml::Value) -> Option<OsString> {
         toml::Value::String(text) => Some(format!("--{key}={text}").into()),
         toml::Value::Array(values) => {
             let all: Vec<&str> = values.iter().filter_map(toml::Value::as_str).collect();
-            Some(format!("--{key}={}", all.join(&BETWEEN_VALUES.to_string())).into())
+            Some(format!("--{key}={}", all.join(&VALUE_SEPARATOR.to_string())).into())
         }
         other => Some(format!("--{key}={other}").into()),
     }
@@ -160,7 +160,7 @@ fn as_option(key: &str, value: &toml::Value) -> Option<OsString> {
 fn raw_value(matches: &ArgMatches, id: &str) -> Option<String> {
     // A flag's value is whether it is there.
     let all: Vec<_> = matches.get_raw(id)?.map(|raw| raw.to_string_lossy()).collect();
-    Some(all.join(&BETWEEN_VALUES.to_string()))
+    Some(all.join(&VALUE_SEPARATOR.to_string()))
 }
 
 fn as_toml(value: &str) -> String {
@@ -187,12 +187,12 @@ mod tests {
         std::iter::once("tracker").chain(words.iter().copied()).map(OsString::from).collect()
     }
 
-    fn with_file(content: &str, more: &[&str]) -> Result<Settings, SettingsError> {
+    fn with_file(content: &str, more: &[&str]) -> Result<TrackerSettings, SettingsError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content.as_bytes()).unwrap();
         let mut all = words(&["--config", file.path().to_str().unwrap()]);
         all.extend(more.iter().map(OsString::from));
-        Settings::resolve(&all)
+        TrackerSettings::resolve(&all)
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(config.legacy_ttl.as_secs(), 8);
         assert_eq!((config.legacy_auth, config.mdns), (false, true));
         assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap()]);
-        let text = settings.text();
+        let text = settings.to_toml();
         for line in [
             r#"data-dir = "from file" # configuration file"#,
             "legacy-ttl = 8 # command line",
@@ -225,7 +225,7 @@ mod tests {
             let settings = with_file(&format!("data-dir = 'x'\n{content}"), &[]).unwrap();
             assert_eq!(settings.args.to_config().unwrap().listen, both);
             // What is printed can be put into the file again.
-            let again = with_file(&settings.text(), &[]).unwrap();
+            let again = with_file(&settings.to_toml(), &[]).unwrap();
             assert_eq!(again.args.to_config().unwrap().listen, both);
         }
         let from_the_command_line = with_file("listen = '127.0.0.1:1'", &["--data-dir=x", "--listen=[::1]:1"]).unwrap();
@@ -254,8 +254,8 @@ mod tests {
                 other => panic!("{content}: {other:?}"),
             }
         }
-        let missing = Settings::resolve(&words(&["--config", "/nowhere/at/all"]));
+        let missing = TrackerSettings::resolve(&words(&["--config", "/nowhere/at/all"]));
         assert!(matches!(missing, Err(SettingsError::Unreadable { .. })));
-        assert!(matches!(Settings::resolve(&words(&["--listn"])), Err(SettingsError::Usage(_))));
+        assert!(matches!(TrackerSettings::resolve(&words(&["--listn"])), Err(SettingsError::Usage(_))));
     }
 }

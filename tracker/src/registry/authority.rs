@@ -7,31 +7,31 @@
 //! somebody logged in is no such one, whether that session is over or not: it speaks by its address for nobody else.
 
 use shared::UserName;
-use shared::tracker::Token;
+use shared::tracker::SessionToken;
 
-use super::{Ended, Present, Registry, SessionId};
-use crate::limits::Origin;
+use super::{PresenceRegistry, PresentUser, SessionEndReason, SessionId};
+use crate::rate_limits::ClientOrigin;
 
 /// What a request and its connection bring along.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim<'a> {
+pub struct AuthorityClaim<'a> {
     /// The sessions made on this connection, whether they are over or not.
     pub sessions: &'a [(UserName, SessionId)],
     /// Everybody who ever logged in on this connection.
-    pub logged_in: &'a LoggedIn,
+    pub logged_in: &'a ConnectionUsers,
     /// Whether the connection is TLS.
     pub is_secure: bool,
     /// Where the client is.
-    pub from: Origin,
+    pub from: ClientOrigin,
     /// The request's token.
-    pub token: Option<Token>,
+    pub token: Option<SessionToken>,
     /// Whether the request has a password, right or wrong.
     pub has_password: bool,
 }
 
 /// Everybody who ever logged in on one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum LoggedIn {
+pub enum ConnectionUsers {
     /// Nobody.
     #[default]
     Nobody,
@@ -41,9 +41,9 @@ pub enum LoggedIn {
     Several,
 }
 
-impl LoggedIn {
+impl ConnectionUsers {
     /// Adds a user.
-    pub fn note(&mut self, user: &UserName) {
+    pub fn record(&mut self, user: &UserName) {
         *self = match std::mem::take(self) {
             Self::Nobody => Self::Only(user.clone()),
             Self::Only(only) if only == *user => Self::Only(only),
@@ -63,34 +63,38 @@ impl LoggedIn {
 
 /// Whether the sender may speak for the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authority {
+pub enum AuthorityDecision {
     /// Yes, and by this session, whose lease this request renews.
     Session(SessionId),
     /// If the password is right, and the account not bound or the connection TLS.
     IfPasswordIsRight,
     /// No.
-    Denied(Denial),
+    Denied(AuthorityDenial),
 }
 
 /// Why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denial {
+pub enum AuthorityDenial {
     /// Nothing shows that the sender is the user.
     NotLoggedIn,
     /// A session that was good once.
-    SessionEnded(Ended),
+    SessionEnded(SessionEndReason),
     /// The sender is somebody else.
     Forbidden,
     /// The account is bound and the connection plaintext.
     TlsRequired,
 }
 
-impl Registry {
+impl PresenceRegistry {
     /// Whether the one who makes this claim may speak for `user`.
-    pub fn authority(&self, user: &UserName, claim: &Claim<'_>) -> Authority {
+    pub fn authority(&self, user: &UserName, claim: &AuthorityClaim<'_>) -> AuthorityDecision {
         let reachable = claim.is_secure || self.binding(user).is_none();
         let by_session = |session| {
-            if reachable { Authority::Session(session) } else { Authority::Denied(Denial::TlsRequired) }
+            if reachable {
+                AuthorityDecision::Session(session)
+            } else {
+                AuthorityDecision::Denied(AuthorityDenial::TlsRequired)
+            }
         };
         let held = claim.sessions.iter().rev().find(|(name, _)| name == user).map(|(_, session)| *session);
         if let Some(session) = held.filter(|session| self.sessions.contains_key(session)) {
@@ -101,20 +105,21 @@ impl Registry {
             return by_session(session);
         }
         if claim.has_password {
-            return Authority::IfPasswordIsRight;
+            return AuthorityDecision::IfPasswordIsRight;
         }
         let present = self.present.get(user);
         let is_somebody_else = claim.logged_in.has_other_than(user);
-        let same_address = |present: &&Present| self.rules.legacy_auth && !present.bound && present.from == claim.from;
+        let same_address =
+            |present: &&PresentUser| self.rules.legacy_auth && !present.bound && present.from == claim.from;
         if let Some(present) = present.filter(same_address).filter(|_| !is_somebody_else) {
-            return Authority::Session(present.session);
+            return AuthorityDecision::Session(present.session);
         }
-        Authority::Denied(match (held, token) {
-            _ if present.is_some() && !reachable => Denial::TlsRequired,
-            (Some(_), _) => Denial::SessionEnded(self.why_over(user)),
-            (None, Some(_)) => Denial::Forbidden,
-            (None, None) if is_somebody_else => Denial::Forbidden,
-            (None, None) => Denial::NotLoggedIn,
+        AuthorityDecision::Denied(match (held, token) {
+            _ if present.is_some() && !reachable => AuthorityDenial::TlsRequired,
+            (Some(_), _) => AuthorityDenial::SessionEnded(self.end_reason(user)),
+            (None, Some(_)) => AuthorityDenial::Forbidden,
+            (None, None) if is_somebody_else => AuthorityDenial::Forbidden,
+            (None, None) => AuthorityDenial::NotLoggedIn,
         })
     }
 }

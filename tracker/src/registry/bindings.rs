@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-use shared::tracker::EventKind;
+use shared::tracker::TrackerEventKind;
 use shared::{Fingerprint, UserName};
 
-use super::sessions::TokenKey;
-use super::{Registry, SessionId};
+use super::sessions::TokenHash;
+use super::{PresenceRegistry, SessionId};
 
 /// Keys that are remembered after others took their place.
 pub const FORMER_KEYS: usize = 1024;
@@ -22,7 +22,7 @@ pub struct FormerKey {
     pub since: SystemTime,
 }
 
-impl Registry {
+impl PresenceRegistry {
     /// The key the account is bound to.
     pub fn binding(&self, user: &UserName) -> Option<Fingerprint> {
         self.bindings.get(user).copied()
@@ -42,8 +42,8 @@ impl Registry {
         self.owners.insert(fingerprint, user.clone());
         if let Some(old) = old {
             self.owners.remove(&old);
-            self.expel(user);
-            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
+            self.revoke_sessions(user);
+            self.events.push(TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: Some(fingerprint) });
         } else {
             self.end_sessions(user);
         }
@@ -51,39 +51,39 @@ impl Registry {
 
     /// The key as it was bound until another one took its place, if that is remembered.
     pub fn former_key(&self, fingerprint: &Fingerprint) -> Option<&FormerKey> {
-        self.former.iter().rev().find(|former| former.fingerprint == *fingerprint)
+        self.former_keys.iter().rev().find(|former| former.fingerprint == *fingerprint)
     }
 
     /// Takes note that another key took this one's place, which is already stored.
-    pub fn remember_former(&mut self, former: FormerKey) {
-        if self.former.len() == FORMER_KEYS {
-            self.former.pop_front();
+    pub fn record_former_key(&mut self, former: FormerKey) {
+        if self.former_keys.len() == FORMER_KEYS {
+            self.former_keys.pop_front();
         }
-        self.former.push_back(former);
+        self.former_keys.push_back(former);
     }
 
     /// Takes note that the account is bound to nothing, or is no more. Whoever was this user is expelled.
     pub fn unbind(&mut self, user: &UserName) {
         let old = self.bindings.remove(user);
-        self.expel(user);
+        self.revoke_sessions(user);
         if let Some(old) = old {
             self.owners.remove(&old);
-            self.events.push(EventKind::KeyChanged { user: user.clone(), fingerprint: None });
+            self.events.push(TrackerEventKind::KeyChanged { user: user.clone(), fingerprint: None });
         }
     }
 
     /// Ends the user's presence and every session; connections that were authenticated as this user are to be closed,
     /// and logins that are under way count no more.
-    pub fn expel(&mut self, user: &UserName) {
+    pub fn revoke_sessions(&mut self, user: &UserName) {
         self.end_sessions(user);
         self.last_session += 1;
-        self.expelled.insert(user.clone(), self.newest_session());
-        self.last_expulsion = self.newest_session();
+        self.revoked.insert(user.clone(), self.newest_session());
+        self.last_revocation = self.newest_session();
     }
 
-    /// As [`Registry::expel`], but for one session of the user, which goes on, as another one.
-    pub fn expel_others(&mut self, user: &UserName, kept: Option<SessionId>) -> Option<SessionId> {
-        let is_presence = kept.is_some() && kept == self.presence(user);
+    /// As [`PresenceRegistry::revoke_sessions`], but for one session of the user, which goes on, as another one.
+    pub fn revoke_other_sessions(&mut self, user: &UserName, kept: Option<SessionId>) -> Option<SessionId> {
+        let is_presence = kept.is_some() && kept == self.presence_session(user);
         // Out of the way of what ends all the others.
         let session = kept.and_then(|kept| self.sessions.remove(&kept));
         if is_presence {
@@ -92,29 +92,29 @@ impl Registry {
             self.end_sessions(user);
         }
         self.last_session += 1;
-        self.expelled.insert(user.clone(), self.newest_session());
-        self.last_expulsion = self.newest_session();
+        self.revoked.insert(user.clone(), self.newest_session());
+        self.last_revocation = self.newest_session();
         let session = session?;
         self.last_session += 1;
         let renewed = self.newest_session();
-        self.tokens.insert(TokenKey::from(&session.token), renewed);
+        self.tokens.insert(TokenHash::from(&session.token), renewed);
         self.sessions.insert(renewed, session);
         if let Some(present) = self.present.get_mut(user).filter(|_| is_presence) {
-            self.recent.remove(present.from, present.session);
-            self.recent.add(present.from, renewed, user.clone());
+            self.recent_logins.remove(present.from, present.session);
+            self.recent_logins.add(present.from, renewed, user.clone());
             present.session = renewed;
         }
         Some(renewed)
     }
 
     /// Whether whoever was authenticated as this user when `then` was the newest session was expelled since.
-    pub fn was_expelled_since(&self, user: &UserName, then: SessionId) -> bool {
-        self.expelled.get(user).is_some_and(|expelled| then < *expelled)
+    pub fn was_revoked_since(&self, user: &UserName, then: SessionId) -> bool {
+        self.revoked.get(user).is_some_and(|expelled| then < *expelled)
     }
 
     /// Changes whenever somebody is expelled.
-    pub const fn last_expulsion(&self) -> SessionId {
-        self.last_expulsion
+    pub const fn last_revocation(&self) -> SessionId {
+        self.last_revocation
     }
 
     fn end_sessions(&mut self, user: &UserName) {

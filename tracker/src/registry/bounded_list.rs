@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use shared::UserName;
 
-use super::listing::{View, push_json};
-use super::{Present, Registry};
+use super::peer_list::{ListView, push_json};
+use super::{PresenceRegistry, PresentUser};
 
 /// Fewer bytes have no entry in any view.
 const ENTRY_BYTES_MIN: usize = r#"{"user":"a","ip":"::1"}"#.len();
@@ -26,7 +26,7 @@ pub(super) struct BoundedList {
 }
 
 /// One entry in the making.
-struct Entry<'a> {
+struct BoundedEntry<'a> {
     user: &'a UserName,
     head: Cow<'a, [u8]>,
     /// How many files there are.
@@ -37,21 +37,21 @@ struct Entry<'a> {
     files: Vec<u8>,
     shown: usize,
     /// The text of the file that is next, and those behind it; `None` when no more will be shown.
-    next: Option<(&'a [u8], FileTexts<'a>)>,
+    next: Option<(&'a [u8], FileTextIter<'a>)>,
 }
 
 /// The files of one user, each as it stands in the list.
-type FileTexts<'a> = Box<dyn Iterator<Item = &'a [u8]> + 'a>;
+type FileTextIter<'a> = Box<dyn Iterator<Item = &'a [u8]> + 'a>;
 
-impl Registry {
+impl PresenceRegistry {
     /// Returns the entries of those who logged in last, origins in turn, as many as fit into `room` bytes, and what of
     /// their files does.
-    pub(super) fn bounded_list(&self, view: View, room: usize, with_files: bool) -> BoundedList {
+    pub(super) fn bounded_list(&self, view: ListView, room: usize, with_files: bool) -> BoundedList {
         let mut left = room;
         let mut entries = Vec::new();
-        for user in self.recent.in_turn() {
+        for user in self.recent_logins.round_robin() {
             let Some(present) = self.present.get(user) else { continue };
-            let entry = Entry::new(view, user, present, with_files);
+            let entry = BoundedEntry::new(view, user, present, with_files);
             // The comma before it.
             let bytes = entry.bytes(view) + usize::from(!entries.is_empty());
             if bytes > left {
@@ -69,7 +69,7 @@ impl Registry {
         while may_show_more {
             may_show_more = false;
             for entry in &mut entries {
-                may_show_more |= entry.show_one(view, &mut left);
+                may_show_more |= entry.add_file(view, &mut left);
             }
         }
         entries.sort_by(|one, other| one.user.cmp(other.user));
@@ -78,20 +78,20 @@ impl Registry {
             if !text.is_empty() {
                 text.push(b',');
             }
-            entry.write(view, &mut text);
+            entry.write_to(view, &mut text);
         }
         debug_assert_eq!(text.len(), room - left);
         BoundedList { text, users: entries.len() }
     }
 
     /// Returns false when the entries of all who are present surely don't fit into `room` bytes.
-    pub(super) fn may_fit(&self, room: usize) -> bool {
+    pub(super) fn can_fit(&self, room: usize) -> bool {
         self.present.len() <= room / ENTRY_BYTES_MIN
     }
 }
 
-impl<'a> Entry<'a> {
-    fn new(view: View, user: &'a UserName, present: &'a Present, with_files: bool) -> Self {
+impl<'a> BoundedEntry<'a> {
+    fn new(view: ListView, user: &'a UserName, present: &'a PresentUser, with_files: bool) -> Self {
         let mut texts = present.files.texts();
         let first = if with_files { texts.next() } else { None };
         Self {
@@ -101,17 +101,17 @@ impl<'a> Entry<'a> {
             is_counted: false,
             files: Vec::new(),
             shown: 0,
-            next: first.map(|first| (first, Box::new(texts) as FileTexts<'a>)),
+            next: first.map(|first| (first, Box::new(texts) as FileTextIter<'a>)),
         }
     }
 
     /// Bytes of the entry while no file is shown and none counted.
-    fn bytes(&self, view: View) -> usize {
+    fn bytes(&self, view: ListView) -> usize {
         self.head.len() + list_bytes(view, true) + 1
     }
 
     /// Shows one more file if there is room for it; says whether another may follow.
-    fn show_one(&mut self, view: View, left: &mut usize) -> bool {
+    fn add_file(&mut self, view: ListView, left: &mut usize) -> bool {
         let Some((text, mut rest)) = self.next.take().filter(|_| self.is_counted) else { return false };
         let more = if self.shown == 0 { list_bytes(view, false) - list_bytes(view, true) } else { 1 };
         // Who shows all of them needs no count.
@@ -128,7 +128,7 @@ impl<'a> Entry<'a> {
         self.next.is_some()
     }
 
-    fn write(&self, view: View, text: &mut Vec<u8>) {
+    fn write_to(&self, view: ListView, text: &mut Vec<u8>) {
         text.extend_from_slice(&self.head);
         if let Some(opening) = view.list_opening(self.shown == 0) {
             text.extend_from_slice(opening);
@@ -149,7 +149,7 @@ pub(super) fn write_count(text: &mut Vec<u8>, count: usize) {
     push_json(text, &count);
 }
 
-fn list_bytes(view: View, is_empty: bool) -> usize {
+fn list_bytes(view: ListView, is_empty: bool) -> usize {
     view.list_opening(is_empty).map_or(0, |opening| opening.len() + "[]".len())
 }
 

@@ -11,20 +11,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::UserName;
-use shared::tracker::{Event, EventKind};
+use shared::tracker::{TrackerEvent, TrackerEventKind};
 
 /// Events that are kept for those who read behind.
 pub const KEPT_EVENTS: usize = 4096;
 /// Events of one user that are told as they come.
-const AT_ONCE: u32 = 10;
+const EVENT_BURST: u32 = 10;
 /// How often, after that, what became of the user is told.
-const EVERY: Duration = Duration::from_millis(100);
+const MERGE_INTERVAL: Duration = Duration::from_millis(100);
 /// How often users who are back at rest are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(1);
+const PACE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a subscriber has missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Backlog {
+pub enum EventBacklog {
     /// The next events as lines, and the number of the last of them.
     Lines {
         /// In order, each ended by a line feed.
@@ -47,31 +47,31 @@ pub(super) struct EventLog {
     lines: VecDeque<Arc<[u8]>>,
     /// The time; `None` before the first look at the clock.
     now: Option<Instant>,
-    forgot: Option<Instant>,
-    paces: HashMap<UserName, Pace>,
+    last_sweep: Option<Instant>,
+    paces: HashMap<UserName, EventPace>,
     /// When what is held back is to be told.
     due: BTreeSet<(Instant, UserName)>,
 }
 
 #[derive(Debug)]
-struct Pace {
+struct EventPace {
     /// When the user is as good as one of whom nothing was told yet.
     rested_at: Instant,
-    held: Option<Held>,
+    pending: Option<PendingEvents>,
 }
 
 /// What several events come to.
 #[derive(Debug, Default)]
-struct Held {
+struct PendingEvents {
     offline: bool,
-    online: Option<EventKind>,
+    online: Option<TrackerEventKind>,
     files: Option<usize>,
 }
 
 impl EventLog {
     pub(super) fn new(last: u64) -> Self {
         let (paces, due) = (HashMap::new(), BTreeSet::new());
-        Self { last, lines: VecDeque::new(), now: None, forgot: None, paces, due }
+        Self { last, lines: VecDeque::new(), now: None, last_sweep: None, paces, due }
     }
 
     pub(super) const fn last(&self) -> u64 {
@@ -85,12 +85,12 @@ impl EventLog {
             && *due <= now
         {
             if let Some((_, user)) = self.due.pop_first() {
-                self.tell_held(user, now);
+                self.flush_pending(user, now);
             }
         }
-        if self.forgot.is_none_or(|forgot| now >= forgot + FORGET_EVERY) {
-            self.forgot = Some(now);
-            self.paces.retain(|_, pace| pace.held.is_some() || pace.rested_at > now);
+        if self.last_sweep.is_none_or(|forgot| now >= forgot + PACE_SWEEP_INTERVAL) {
+            self.last_sweep = Some(now);
+            self.paces.retain(|_, pace| pace.pending.is_some() || pace.rested_at > now);
         }
     }
 
@@ -99,84 +99,86 @@ impl EventLog {
         self.due.first().map(|(due, _)| *due)
     }
 
-    pub(super) fn push(&mut self, kind: EventKind) {
+    pub(super) fn push(&mut self, kind: TrackerEventKind) {
         let (user, now) = match (&kind, self.now) {
             (
-                EventKind::Online { user, .. } | EventKind::Offline { user } | EventKind::Files { user, .. },
+                TrackerEventKind::Online { user, .. }
+                | TrackerEventKind::Offline { user }
+                | TrackerEventKind::Files { user, .. },
                 Some(now),
             ) => (user.clone(), now),
-            (EventKind::KeyChanged { user, .. }, Some(now)) => {
+            (TrackerEventKind::KeyChanged { user, .. }, Some(now)) => {
                 // Nobody waits to hear of this, and what was before it is told before it.
                 let user = user.clone();
                 self.due.retain(|(_, other)| *other != user);
-                self.tell_held(user, now);
-                return self.tell(kind);
+                self.flush_pending(user, now);
+                return self.append(kind);
             }
-            _ => return self.tell(kind),
+            _ => return self.append(kind),
         };
-        let pace = self.paces.entry(user.clone()).or_insert(Pace { rested_at: now, held: None });
-        if let Some(held) = &mut pace.held {
-            return held.add(kind);
+        let pace = self.paces.entry(user.clone()).or_insert(EventPace { rested_at: now, pending: None });
+        if let Some(held) = &mut pace.pending {
+            return held.merge(kind);
         }
         let rested_at = pace.rested_at.max(now);
-        if rested_at <= now + EVERY * (AT_ONCE - 1) {
-            pace.rested_at = rested_at + EVERY;
-            return self.tell(kind);
+        if rested_at <= now + MERGE_INTERVAL * (EVENT_BURST - 1) {
+            pace.rested_at = rested_at + MERGE_INTERVAL;
+            return self.append(kind);
         }
-        let mut held = Held::default();
-        held.add(kind);
-        pace.held = Some(held);
-        self.due.insert((now + EVERY, user));
+        let mut held = PendingEvents::default();
+        held.merge(kind);
+        pace.pending = Some(held);
+        self.due.insert((now + MERGE_INTERVAL, user));
     }
 
-    fn tell_held(&mut self, user: UserName, now: Instant) {
+    fn flush_pending(&mut self, user: UserName, now: Instant) {
         let Some(pace) = self.paces.get_mut(&user) else { return };
-        let Some(Held { offline, online, files }) = pace.held.take() else { return };
-        pace.rested_at = pace.rested_at.max(now) + EVERY;
+        let Some(PendingEvents { offline, online, files }) = pace.pending.take() else { return };
+        pace.rested_at = pace.rested_at.max(now) + MERGE_INTERVAL;
         if offline {
-            self.tell(EventKind::Offline { user: user.clone() });
+            self.append(TrackerEventKind::Offline { user: user.clone() });
         }
         if let Some(online) = online {
-            self.tell(online);
+            self.append(online);
         }
         if let Some(count) = files {
-            self.tell(EventKind::Files { user, count });
+            self.append(TrackerEventKind::Files { user, count });
         }
     }
 
-    fn tell(&mut self, kind: EventKind) {
+    fn append(&mut self, kind: TrackerEventKind) {
         self.last += 1;
         if self.lines.len() == KEPT_EVENTS {
             self.lines.pop_front();
         }
-        self.lines.push_back(line(&Event { seq: self.last, kind }).into());
+        self.lines.push_back(line(&TrackerEvent { seq: self.last, kind }).into());
     }
 
-    pub(super) fn after(&self, seen: u64, limit: usize) -> Backlog {
+    pub(super) fn after(&self, seen: u64, limit: usize) -> EventBacklog {
         let missed = self.last.checked_sub(seen).and_then(|missed| usize::try_from(missed).ok());
         let Some(first) = missed.and_then(|missed| self.lines.len().checked_sub(missed)) else {
-            let line = line(&Event { seq: self.last, kind: EventKind::Resync {} });
-            return Backlog::Lost { line, seen: self.last };
+            let line = line(&TrackerEvent { seq: self.last, kind: TrackerEventKind::Resync {} });
+            return EventBacklog::Lost { line, seen: self.last };
         };
         let lines: Vec<_> = self.lines.iter().skip(first).take(limit).cloned().collect();
         let seen = seen + lines.len() as u64;
-        Backlog::Lines { lines, seen }
+        EventBacklog::Lines { lines, seen }
     }
 }
 
-impl Held {
-    fn add(&mut self, kind: EventKind) {
+impl PendingEvents {
+    fn merge(&mut self, kind: TrackerEventKind) {
         match kind {
-            EventKind::Offline { .. } => *self = Self { offline: true, online: None, files: None },
-            EventKind::Online { .. } => (self.online, self.files) = (Some(kind), None),
-            EventKind::Files { count, .. } => self.files = Some(count),
-            EventKind::KeyChanged { .. } | EventKind::Resync {} | EventKind::Unknown => {}
+            TrackerEventKind::Offline { .. } => *self = Self { offline: true, online: None, files: None },
+            TrackerEventKind::Online { .. } => (self.online, self.files) = (Some(kind), None),
+            TrackerEventKind::Files { count, .. } => self.files = Some(count),
+            TrackerEventKind::KeyChanged { .. } | TrackerEventKind::Resync {} | TrackerEventKind::Unknown => {}
         }
     }
 }
 
-fn line(event: &Event) -> Vec<u8> {
-    let mut line = super::listing::json(event);
+fn line(event: &TrackerEvent) -> Vec<u8> {
+    let mut line = super::peer_list::to_json(event);
     line.push(b'\n');
     line
 }
@@ -190,14 +192,14 @@ mod tests {
     fn log(events: u64) -> EventLog {
         let mut log = EventLog::new(1000);
         for _ in 0..events {
-            log.push(EventKind::Offline { user: "bob".parse().unwrap() });
+            log.push(TrackerEventKind::Offline { user: "bob".parse().unwrap() });
         }
         log
     }
 
     #[test]
     fn the_next_events_in_order() {
-        let Backlog::Lines { lines, seen } = log(3).after(1001, 9) else { panic!("lost") };
+        let EventBacklog::Lines { lines, seen } = log(3).after(1001, 9) else { panic!("lost") };
         assert_eq!((lines.len(), seen), (2, 1003));
         assert_eq!(&*lines[0], b"{\"seq\":1002,\"event\":\"offline\",\"user\":\"bob\"}\n");
     }
@@ -207,13 +209,13 @@ mod tests {
         for (events, seen) in [(3, 999), (3, 1004), (0, 0), (KEPT_EVENTS as u64 + 1, 1000)] {
             let log = log(events);
             let line = format!("{{\"seq\":{},\"event\":\"resync\"}}\n", log.last()).into_bytes();
-            assert_eq!(log.after(seen, 9), Backlog::Lost { line, seen: log.last() });
+            assert_eq!(log.after(seen, 9), EventBacklog::Lost { line, seen: log.last() });
         }
-        assert!(matches!(log(KEPT_EVENTS as u64).after(1000, 9), Backlog::Lines { .. }));
+        assert!(matches!(log(KEPT_EVENTS as u64).after(1000, 9), EventBacklog::Lines { .. }));
     }
 
     fn told(log: &EventLog, seen: u64) -> Vec<String> {
-        let Backlog::Lines { lines, .. } = log.after(seen, 9999) else { panic!("lost") };
+        let EventBacklog::Lines { lines, .. } = log.after(seen, 9999) else { panic!("lost") };
         let events = lines.iter().map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
         events
             .map(|event| format!("{} {}", event["event"].as_str().unwrap(), event["user"].as_str().unwrap()))
@@ -225,28 +227,28 @@ mod tests {
         let user = |name: &str| name.parse::<UserName>().unwrap();
         let online = |name: &str| {
             let (ip, addresses) = ([10, 0, 0, 1].into(), Vec::new());
-            EventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
+            TrackerEventKind::Online { user: user(name), ip, port: None, addresses, fingerprint: None }
         };
         let (mut log, mut now) = (EventLog::new(0), Instant::now());
         for _ in 0..2000 {
             log.tick(now);
             log.push(online("bob"));
-            log.push(EventKind::Offline { user: user("bob") });
+            log.push(TrackerEventKind::Offline { user: user("bob") });
             now += Duration::from_millis(1);
         }
         let events = log.last();
         assert!((20..=80).contains(&events), "{events}");
         log.push(online("alice"));
         log.push(online("bob"));
-        log.push(EventKind::Files { user: user("bob"), count: 3 });
-        log.push(EventKind::Files { user: user("bob"), count: 4 });
+        log.push(TrackerEventKind::Files { user: user("bob"), count: 3 });
+        log.push(TrackerEventKind::Files { user: user("bob"), count: 4 });
         assert_eq!(told(&log, events), ["online alice"]);
         log.tick(log.next_due().unwrap());
         assert_eq!(told(&log, events + 1), ["offline bob", "online bob", "files bob"]);
         assert_eq!(log.next_due(), None);
         let events = log.last();
-        log.push(EventKind::Offline { user: user("bob") });
-        log.push(EventKind::KeyChanged { user: user("bob"), fingerprint: None });
+        log.push(TrackerEventKind::Offline { user: user("bob") });
+        log.push(TrackerEventKind::KeyChanged { user: user("bob"), fingerprint: None });
         assert_eq!(told(&log, events), ["offline bob", "key_changed bob"]);
         log.tick(now + Duration::from_secs(60));
         assert!(log.paces.is_empty() && log.due.is_empty());
@@ -258,7 +260,7 @@ mod tests {
             let log = log(events);
             let (mut seen, mut count) = (1000, 0);
             while seen != log.last() {
-                let Backlog::Lines { lines, seen: next } = log.after(seen, limit) else { panic!("lost") };
+                let EventBacklog::Lines { lines, seen: next } = log.after(seen, limit) else { panic!("lost") };
                 prop_assert!(!lines.is_empty());
                 (seen, count) = (next, count + lines.len() as u64);
             }

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::tracker::InstanceId;
 
-use super::{Arrival, BindingMoved, Registry, SessionId};
+use super::{AuthenticatedLogin, BindingChanged, PresenceRegistry, SessionId};
 
-impl Registry {
-    /// As [`Registry::login`], by a process that may say which it is.
+impl PresenceRegistry {
+    /// As [`PresenceRegistry::login`], by a process that may say which it is.
     ///
     /// # Errors
-    /// As [`Registry::login`].
+    /// As [`PresenceRegistry::login`].
     pub fn login_instance(
         &mut self,
-        arrival: Arrival,
+        arrival: AuthenticatedLogin,
         instance: Option<InstanceId>,
         now: Instant,
-    ) -> Result<SessionId, BindingMoved> {
+    ) -> Result<SessionId, BindingChanged> {
         let user = arrival.user.clone();
         let same = self.present.get(&user).filter(|present| present.instance.is_some() && present.instance == instance);
         let since = same.map_or(now, |present| present.since);
@@ -31,8 +31,8 @@ impl Registry {
 
     /// Returns where another instance of the user is present, and for how long; `None` when none is, or one that
     /// doesn't say which it is.
-    pub fn elsewhere(&self, user: &UserName, instance: InstanceId, now: Instant) -> Option<(IpAddr, Duration)> {
-        let other = |present: &&super::Present| present.instance.is_some_and(|other| other != instance);
+    pub fn other_instance(&self, user: &UserName, instance: InstanceId, now: Instant) -> Option<(IpAddr, Duration)> {
+        let other = |present: &&super::PresentUser| present.instance.is_some_and(|other| other != instance);
         let present = self.present.get(user).filter(other)?;
         Some((present.ip, now.saturating_duration_since(present.since)))
     }

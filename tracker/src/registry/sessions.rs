@@ -1,9 +1,9 @@
 //! Sessions: who authenticated, and is it still good.
 
-use shared::tracker::Token;
+use shared::tracker::SessionToken;
 use shared::{Fingerprint, UserName};
 
-use super::Registry;
+use super::PresenceRegistry;
 
 /// Names one session for as long as the process lives; never used twice, and newer ones are greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,11 +11,11 @@ pub struct SessionId(u64);
 
 /// The account was bound to another key since the authentication began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BindingMoved;
+pub struct BindingChanged;
 
 /// Why a session is no longer what its holder thinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum SessionEndReason {
     /// A newer login of the same user took its place.
     Replaced,
     /// Logged out, run out, or bound to another key.
@@ -26,10 +26,10 @@ pub enum Ended {
 
 /// The hash of a token, by which its session is found: the time that takes says nothing about anybody's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct TokenKey([u8; 32]);
+pub(super) struct TokenHash([u8; 32]);
 
-impl From<&Token> for TokenKey {
-    fn from(token: &Token) -> Self {
+impl From<&SessionToken> for TokenHash {
+    fn from(token: &SessionToken) -> Self {
         Self(*blake3::hash(token.as_bytes()).as_bytes())
     }
 }
@@ -37,27 +37,27 @@ impl From<&Token> for TokenKey {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) user: UserName,
-    pub(super) token: Token,
+    pub(super) token: SessionToken,
 }
 
-impl Registry {
+impl PresenceRegistry {
     /// Makes a session that only authenticates.
     ///
     /// # Errors
-    /// As [`Registry::login`].
+    /// As [`PresenceRegistry::login`].
     pub fn attach(
         &mut self,
         user: UserName,
-        token: Token,
+        token: SessionToken,
         binding: Option<Fingerprint>,
-    ) -> Result<SessionId, BindingMoved> {
+    ) -> Result<SessionId, BindingChanged> {
         if self.binding(&user) != binding {
-            return Err(BindingMoved);
+            return Err(BindingChanged);
         }
         self.last_session += 1;
         let id = self.newest_session();
         self.sessions.insert(id, Session { user, token });
-        self.tokens.insert(TokenKey::from(&token), id);
+        self.tokens.insert(TokenHash::from(&token), id);
         Ok(id)
     }
 
@@ -74,19 +74,19 @@ impl Registry {
     }
 
     /// The token of a session that is not over, and whether it is its user's presence.
-    pub fn session(&self, session: SessionId) -> Option<(&UserName, Token)> {
+    pub fn session(&self, session: SessionId) -> Option<(&UserName, SessionToken)> {
         self.sessions.get(&session).map(|session| (&session.user, session.token))
     }
 
     /// The session this token belongs to.
-    pub fn session_of_token(&self, token: &Token) -> Option<(SessionId, &UserName)> {
-        let id = *self.tokens.get(&TokenKey::from(token))?;
+    pub fn session_of_token(&self, token: &SessionToken) -> Option<(SessionId, &UserName)> {
+        let id = *self.tokens.get(&TokenHash::from(token))?;
         self.sessions.get(&id).map(|session| (id, &session.user))
     }
 
     /// Why a session of this user that once was good is not any more.
-    pub fn why_over(&self, user: &UserName) -> Ended {
-        if self.present.contains_key(user) { Ended::Replaced } else { Ended::Over }
+    pub fn end_reason(&self, user: &UserName) -> SessionEndReason {
+        if self.present.contains_key(user) { SessionEndReason::Replaced } else { SessionEndReason::Over }
     }
 
     fn is_presence(&self, session: SessionId) -> bool {
@@ -96,7 +96,7 @@ impl Registry {
 
     pub(super) fn forget_session(&mut self, session: SessionId) {
         if let Some(Session { token, .. }) = self.sessions.remove(&session) {
-            self.tokens.remove(&TokenKey::from(&token));
+            self.tokens.remove(&TokenHash::from(&token));
         }
     }
 }

@@ -1,18 +1,18 @@
 //! The registry's rules, without a clock.
 
-mod bounded;
-mod listing;
+mod bounded_replies;
+mod peer_lists;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use shared::tracker::{FilesMode, HashText, ListPeers, Peers, SharedFile, Wanted, Words};
+use shared::tracker::{FilesMode, FindCriterion, HashText, ListPeersReply, ListPeersRequest, SearchWords, SharedFile};
 
 use super::*;
 
 const ALICE_IP: [u8; 4] = [10, 0, 0, 1];
 const BOB_IP: [u8; 4] = [10, 0, 0, 2];
 
-const RULES: Rules = Rules {
+const RULES: PresenceRules = PresenceRules {
     lease: Duration::from_secs(90),
     grace: Duration::from_secs(10),
     legacy_lease: Duration::from_secs(3600),
@@ -24,8 +24,8 @@ fn name(text: &str) -> UserName {
     text.parse().unwrap()
 }
 
-fn from_ip(ip: [u8; 4]) -> Origin {
-    Origin::of(ip.into())
+fn from_ip(ip: [u8; 4]) -> ClientOrigin {
+    ClientOrigin::of(ip.into())
 }
 
 fn key(n: u8) -> Fingerprint {
@@ -34,14 +34,14 @@ fn key(n: u8) -> Fingerprint {
 
 /// A registry with a clock that only moves when told, and tokens that are numbered.
 struct World {
-    registry: Registry,
+    registry: PresenceRegistry,
     now: Instant,
     tokens: u16,
 }
 
 impl World {
-    fn new(rules: Rules) -> Self {
-        Self { registry: Registry::new(rules, 0), now: Instant::now(), tokens: 0 }
+    fn new(rules: PresenceRules) -> Self {
+        Self { registry: PresenceRegistry::new(rules, 0), now: Instant::now(), tokens: 0 }
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -49,15 +49,24 @@ impl World {
         self.registry.expire(self.now);
     }
 
-    fn arrival(&mut self, user: &str, ip: [u8; 4]) -> Arrival {
+    fn arrival(&mut self, user: &str, ip: [u8; 4]) -> AuthenticatedLogin {
         self.tokens += 1;
         let user = name(user);
         let binding = self.registry.binding(&user);
         let mut token = [0; 32];
         token[..2].copy_from_slice(&self.tokens.to_be_bytes());
-        let token = Token::from_bytes(token);
+        let token = SessionToken::from_bytes(token);
         let at = LoginTime::at_unix_ms(i64::from(self.tokens) * 1000);
-        Arrival { user, ip: ip.into(), from: from_ip(ip), port: Some(4000), addresses: Vec::new(), token, binding, at }
+        AuthenticatedLogin {
+            user,
+            ip: ip.into(),
+            from: from_ip(ip),
+            port: Some(4000),
+            addresses: Vec::new(),
+            token,
+            binding,
+            at,
+        }
     }
 
     fn login(&mut self, user: &str, ip: [u8; 4]) -> SessionId {
@@ -71,44 +80,44 @@ impl World {
             size: 1,
             hash: HashText::new(hash).unwrap(),
         };
-        let files = Files::from_list(files.iter().map(file).collect());
+        let files = FileList::from_list(files.iter().map(file).collect());
         self.registry.set_files(&name(user), FilesMode::Replace, &files).unwrap()
     }
 
-    fn list_text(&mut self, wanted: &ListPeers) -> String {
-        if wanted.is_plain() {
+    fn list_text(&mut self, wanted: &ListPeersRequest) -> String {
+        if wanted.is_complete_listing() {
             return String::from_utf8(self.registry.plain_list(from_ip(ALICE_IP)).concat()).unwrap();
         }
-        let mut page = self.registry.page(View::Full, from_ip(ALICE_IP));
+        let mut page = self.registry.page(ListView::Full, from_ip(ALICE_IP));
         while self.registry.add_to_page(wanted, &mut page) {}
-        String::from_utf8(page.end().concat()).unwrap()
+        String::from_utf8(page.finish().concat()).unwrap()
     }
 
-    fn list(&mut self, wanted: &ListPeers) -> Peers {
+    fn list(&mut self, wanted: &ListPeersRequest) -> ListPeersReply {
         serde_json::from_str(&format!("{{{}}}", self.list_text(wanted))).unwrap()
     }
 
-    fn users(&mut self, wanted: &ListPeers) -> Vec<String> {
+    fn users(&mut self, wanted: &ListPeersRequest) -> Vec<String> {
         self.list(wanted).peers.iter().map(|peer| peer.user.to_string()).collect()
     }
 
     fn everyone(&mut self) -> Vec<String> {
-        self.users(&ListPeers::default())
+        self.users(&ListPeersRequest::default())
     }
 
     fn events(&self, after: u64) -> Vec<String> {
-        let Backlog::Lines { lines, .. } = self.registry.events_after(after, 99) else { panic!("lost") };
+        let EventBacklog::Lines { lines, .. } = self.registry.events_after(after, 99) else { panic!("lost") };
         lines.iter().map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
     }
 
-    fn authority(&self, user: &str, claim: &Claim<'_>) -> Authority {
+    fn authority(&self, user: &str, claim: &AuthorityClaim<'_>) -> AuthorityDecision {
         self.registry.authority(&name(user), claim)
     }
 }
 
-fn from(ip: [u8; 4]) -> Claim<'static> {
-    let logged_in = &LoggedIn::Nobody;
-    Claim { sessions: &[], logged_in, is_secure: false, from: from_ip(ip), token: None, has_password: false }
+fn from(ip: [u8; 4]) -> AuthorityClaim<'static> {
+    let logged_in = &ConnectionUsers::Nobody;
+    AuthorityClaim { sessions: &[], logged_in, is_secure: false, from: from_ip(ip), token: None, has_password: false }
 }
 
 #[test]
@@ -122,7 +131,7 @@ fn a_bound_presence_lasts_its_lease_after_the_last_word() {
     assert_eq!(world.everyone(), ["bob"]);
     world.wait(1);
     assert!(world.everyone().is_empty());
-    assert_eq!(world.registry.renew(session, world.now), Err(Ended::Over));
+    assert_eq!(world.registry.renew(session, world.now), Err(SessionEndReason::Over));
 }
 
 #[test]
@@ -130,13 +139,13 @@ fn a_dropped_connection_leaves_ten_seconds_to_come_back() {
     let mut world = World::new(RULES);
     world.registry.bind(&name("bob"), key(1));
     let old = world.login("bob", BOB_IP);
-    world.registry.dropped(old, world.now);
+    world.registry.connection_dropped(old, world.now);
     world.wait(9);
     let new = world.login("bob", BOB_IP);
-    world.registry.dropped(old, world.now);
+    world.registry.connection_dropped(old, world.now);
     world.wait(60);
     assert_eq!(world.everyone(), ["bob"]);
-    world.registry.dropped(new, world.now);
+    world.registry.connection_dropped(new, world.now);
     world.wait(10);
     assert!(world.everyone().is_empty());
 }
@@ -147,7 +156,7 @@ fn a_drop_never_prolongs_a_lease() {
     world.registry.bind(&name("bob"), key(1));
     let session = world.login("bob", BOB_IP);
     world.wait(85);
-    world.registry.dropped(session, world.now);
+    world.registry.connection_dropped(session, world.now);
     world.wait(5);
     assert!(world.everyone().is_empty());
 }
@@ -156,7 +165,7 @@ fn a_drop_never_prolongs_a_lease() {
 fn a_legacy_presence_outlives_its_connection() {
     let mut world = World::new(RULES);
     let session = world.login("alice", ALICE_IP);
-    world.registry.dropped(session, world.now);
+    world.registry.connection_dropped(session, world.now);
     world.wait(3599);
     assert_eq!(world.registry.renew(session, world.now), Ok(RULES.legacy_lease));
     world.wait(3599);
@@ -171,10 +180,10 @@ fn a_new_login_replaces_the_old_one_and_its_files() {
     let old = world.login("alice", ALICE_IP);
     assert_eq!(world.share("alice", &[("a", "1")]), Some(1));
     let new = world.login("alice", BOB_IP);
-    assert_eq!(world.registry.renew(old, world.now), Err(Ended::Over));
-    assert_eq!(world.registry.why_over(&name("alice")), Ended::Replaced);
+    assert_eq!(world.registry.renew(old, world.now), Err(SessionEndReason::Over));
+    assert_eq!(world.registry.end_reason(&name("alice")), SessionEndReason::Replaced);
     assert!(world.registry.renew(new, world.now).is_ok());
-    let peers = world.list(&ListPeers::default()).peers;
+    let peers = world.list(&ListPeersRequest::default()).peers;
     assert_eq!((peers.len(), peers[0].ip, peers[0].files.len()), (1, BOB_IP.into(), 0));
 }
 
@@ -183,13 +192,13 @@ fn an_attached_session_never_disturbs_the_presence() {
     let mut world = World::new(RULES);
     world.registry.bind(&name("bob"), key(1));
     let present = world.login("bob", BOB_IP);
-    let token = Token::from_bytes([99; 32]);
+    let token = SessionToken::from_bytes([99; 32]);
     let attached = world.registry.attach(name("bob"), token, Some(key(1))).unwrap();
-    assert_eq!(world.registry.renew(attached, world.now), Err(Ended::NotPresent));
-    let claim = Claim { token: Some(token), is_secure: true, ..from(ALICE_IP) };
-    assert_eq!(world.authority("bob", &claim), Authority::Session(attached));
-    world.registry.dropped(attached, world.now);
-    assert_eq!(world.authority("bob", &claim), Authority::Denied(Denial::NotLoggedIn));
+    assert_eq!(world.registry.renew(attached, world.now), Err(SessionEndReason::NotPresent));
+    let claim = AuthorityClaim { token: Some(token), is_secure: true, ..from(ALICE_IP) };
+    assert_eq!(world.authority("bob", &claim), AuthorityDecision::Session(attached));
+    world.registry.connection_dropped(attached, world.now);
+    assert_eq!(world.authority("bob", &claim), AuthorityDecision::Denied(AuthorityDenial::NotLoggedIn));
     world.wait(89);
     assert!(world.registry.renew(present, world.now).is_ok());
 }
@@ -202,59 +211,62 @@ fn who_may_speak_in_which_order() {
     let mine = [(name("alice"), session)];
     let (_, good) = world.registry.session(session).unwrap();
     let elsewhere = from(BOB_IP);
-    let yes = Authority::Session(session);
-    assert_eq!(world.authority("alice", &Claim { sessions: &mine, has_password: true, ..elsewhere }), yes);
-    assert_eq!(world.authority("alice", &Claim { token: Some(good), has_password: true, ..elsewhere }), yes);
-    let password = Claim { token: Some(token), has_password: true, ..from(ALICE_IP) };
-    assert_eq!(world.authority("alice", &password), Authority::IfPasswordIsRight);
+    let yes = AuthorityDecision::Session(session);
+    assert_eq!(world.authority("alice", &AuthorityClaim { sessions: &mine, has_password: true, ..elsewhere }), yes);
+    assert_eq!(world.authority("alice", &AuthorityClaim { token: Some(good), has_password: true, ..elsewhere }), yes);
+    let password = AuthorityClaim { token: Some(token), has_password: true, ..from(ALICE_IP) };
+    assert_eq!(world.authority("alice", &password), AuthorityDecision::IfPasswordIsRight);
     assert_eq!(world.authority("alice", &from(ALICE_IP)), yes);
-    assert_eq!(world.authority("alice", &elsewhere), Authority::Denied(Denial::NotLoggedIn));
-    let as_alice = &LoggedIn::Only(name("alice"));
-    let claim = Claim { sessions: &mine, logged_in: as_alice, ..elsewhere };
-    assert_eq!(world.authority("bob", &claim), Authority::Denied(Denial::Forbidden));
-    assert_eq!(world.authority("bob", &Claim { token: Some(good), ..elsewhere }), Authority::Denied(Denial::Forbidden));
+    assert_eq!(world.authority("alice", &elsewhere), AuthorityDecision::Denied(AuthorityDenial::NotLoggedIn));
+    let as_alice = &ConnectionUsers::Only(name("alice"));
+    let claim = AuthorityClaim { sessions: &mine, logged_in: as_alice, ..elsewhere };
+    assert_eq!(world.authority("bob", &claim), AuthorityDecision::Denied(AuthorityDenial::Forbidden));
+    assert_eq!(
+        world.authority("bob", &AuthorityClaim { token: Some(good), ..elsewhere }),
+        AuthorityDecision::Denied(AuthorityDenial::Forbidden)
+    );
     world.login("alice", ALICE_IP);
     assert_eq!(
-        world.authority("alice", &Claim { sessions: &mine, ..elsewhere }),
-        Authority::Denied(Denial::SessionEnded(Ended::Replaced))
+        world.authority("alice", &AuthorityClaim { sessions: &mine, ..elsewhere }),
+        AuthorityDecision::Denied(AuthorityDenial::SessionEnded(SessionEndReason::Replaced))
     );
     world.wait(3600);
-    assert_eq!(world.authority("alice", &from(ALICE_IP)), Authority::Denied(Denial::NotLoggedIn));
+    assert_eq!(world.authority("alice", &from(ALICE_IP)), AuthorityDecision::Denied(AuthorityDenial::NotLoggedIn));
 }
 
 #[test]
 fn behind_one_address_a_connection_speaks_for_whom_it_logged_in_as() {
     let mut world = World::new(RULES);
     let (alice, bob) = (world.login("alice", ALICE_IP), world.login("bob", ALICE_IP));
-    let forbidden = Authority::Denied(Denial::Forbidden);
-    let (mut once, mut twice) = (LoggedIn::default(), LoggedIn::default());
-    once.note(&name("alice"));
-    once.note(&name("alice"));
-    ["alice", "carol"].iter().for_each(|user| twice.note(&name(user)));
+    let forbidden = AuthorityDecision::Denied(AuthorityDenial::Forbidden);
+    let (mut once, mut twice) = (ConnectionUsers::default(), ConnectionUsers::default());
+    once.record(&name("alice"));
+    once.record(&name("alice"));
+    ["alice", "carol"].iter().for_each(|user| twice.record(&name(user)));
     let mine = [(name("alice"), alice)];
     for sessions in [&mine[..], &[]] {
         // Its session may be over, and forgotten after a logout: it is nobody else's connection all the same.
-        let claim = Claim { sessions, logged_in: &once, ..from(ALICE_IP) };
+        let claim = AuthorityClaim { sessions, logged_in: &once, ..from(ALICE_IP) };
         assert_eq!(world.authority("bob", &claim), forbidden);
-        assert_eq!(world.authority("alice", &claim), Authority::Session(alice));
-        let claim = Claim { logged_in: &twice, ..claim };
+        assert_eq!(world.authority("alice", &claim), AuthorityDecision::Session(alice));
+        let claim = AuthorityClaim { logged_in: &twice, ..claim };
         assert_eq!(world.authority("bob", &claim), forbidden);
     }
     // A connection of its own for each request, as the exercise's clients may use.
-    assert_eq!(world.authority("bob", &from(ALICE_IP)), Authority::Session(bob));
+    assert_eq!(world.authority("bob", &from(ALICE_IP)), AuthorityDecision::Session(bob));
     // A token or a password is a proof of its own.
     let (_, token) = world.registry.session(bob).unwrap();
-    let claim = Claim { logged_in: &once, token: Some(token), ..from(ALICE_IP) };
-    assert_eq!(world.authority("bob", &claim), Authority::Session(bob));
-    let claim = Claim { logged_in: &once, has_password: true, ..from(ALICE_IP) };
-    assert_eq!(world.authority("bob", &claim), Authority::IfPasswordIsRight);
+    let claim = AuthorityClaim { logged_in: &once, token: Some(token), ..from(ALICE_IP) };
+    assert_eq!(world.authority("bob", &claim), AuthorityDecision::Session(bob));
+    let claim = AuthorityClaim { logged_in: &once, has_password: true, ..from(ALICE_IP) };
+    assert_eq!(world.authority("bob", &claim), AuthorityDecision::IfPasswordIsRight);
 }
 
 #[test]
 fn the_address_proves_nothing_when_told_so() {
-    let mut world = World::new(Rules { legacy_auth: false, ..RULES });
+    let mut world = World::new(PresenceRules { legacy_auth: false, ..RULES });
     world.login("alice", ALICE_IP);
-    assert_eq!(world.authority("alice", &from(ALICE_IP)), Authority::Denied(Denial::NotLoggedIn));
+    assert_eq!(world.authority("alice", &from(ALICE_IP)), AuthorityDecision::Denied(AuthorityDenial::NotLoggedIn));
     assert!(!world.registry.has_legacy_from(from_ip(ALICE_IP)));
 }
 
@@ -264,12 +276,12 @@ fn a_bound_account_is_out_of_reach_in_plaintext() {
     world.registry.bind(&name("bob"), key(1));
     let session = world.login("bob", BOB_IP);
     let (_, token) = world.registry.session(session).unwrap();
-    let tls_required = Authority::Denied(Denial::TlsRequired);
+    let tls_required = AuthorityDecision::Denied(AuthorityDenial::TlsRequired);
     assert_eq!(world.authority("bob", &from(BOB_IP)), tls_required);
-    assert_eq!(world.authority("bob", &Claim { token: Some(token), ..from(BOB_IP) }), tls_required);
+    assert_eq!(world.authority("bob", &AuthorityClaim { token: Some(token), ..from(BOB_IP) }), tls_required);
     assert_eq!(
-        world.authority("bob", &Claim { is_secure: true, ..from(BOB_IP) }),
-        Authority::Denied(Denial::NotLoggedIn)
+        world.authority("bob", &AuthorityClaim { is_secure: true, ..from(BOB_IP) }),
+        AuthorityDecision::Denied(AuthorityDenial::NotLoggedIn)
     );
 }
 
@@ -280,7 +292,7 @@ fn another_binding_ends_what_relied_on_the_old_one() {
     world.login("bob", BOB_IP);
     world.registry.bind(&name("bob"), key(1));
     assert!(world.everyone().is_empty());
-    assert_eq!(world.registry.login(stale, world.now), Err(BindingMoved));
+    assert_eq!(world.registry.login(stale, world.now), Err(BindingChanged));
     let session = world.login("bob", BOB_IP);
     world.registry.bind(&name("bob"), key(1));
     assert!(world.registry.session(session).is_some());
@@ -322,7 +334,7 @@ fn a_login_that_changes_nothing_is_no_event_unless_the_user_may_have_been_away()
     world.share("bob", &[("a", "1")]);
     let session = world.login("bob", BOB_IP);
     assert_eq!(events_of(&world), first + 2, "the files are gone");
-    world.registry.dropped(session, world.now);
+    world.registry.connection_dropped(session, world.now);
     world.login("bob", BOB_IP);
     assert_eq!(events_of(&world), first + 3);
     world.login("bob", ALICE_IP);
@@ -335,8 +347,8 @@ fn a_login_that_changes_nothing_is_no_event_unless_the_user_may_have_been_away()
 #[test]
 fn a_catalogue_that_fills_takes_no_more_until_somebody_leaves() {
     let file = |name: &str| SharedFile { name: name.parse().unwrap(), size: 1, hash: HashText::new("1").unwrap() };
-    let one = Files::from_list(vec![file("c")]);
-    let mut world = World::new(Rules { catalogue_bytes: 16 * one.bytes(), ..RULES });
+    let one = FileList::from_list(vec![file("c")]);
+    let mut world = World::new(PresenceRules { catalogue_bytes: 16 * one.bytes(), ..RULES });
     let mut users = (1_u8..).map(|n| {
         let user = format!("u{n}");
         (name(&user), user, [10, 0, 0, n])
@@ -348,7 +360,7 @@ fn a_catalogue_that_fills_takes_no_more_until_somebody_leaves() {
         match world.registry.set_files(&user, FilesMode::Replace, &one) {
             Ok(count) => assert_eq!(count, Some(1)),
             Err(why) => {
-                assert_eq!(why, FilesRefused::BeyondPart);
+                assert_eq!(why, FileListError::ShareExceeded);
                 break user;
             }
         }
@@ -369,10 +381,10 @@ fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
             size,
             hash: HashText::new("h").unwrap(),
         };
-        Files::from_list((0..5000).map(file).collect())
+        FileList::from_list((0..5000).map(file).collect())
     };
     let catalogue_bytes = 8 * list(10).bytes();
-    let mut world = World::new(Rules { catalogue_bytes, ..RULES });
+    let mut world = World::new(PresenceRules { catalogue_bytes, ..RULES });
     world.login("alice", ALICE_IP);
     let alice = name("alice");
     for _ in 0..3 {
@@ -382,37 +394,37 @@ fn lists_that_are_still_being_read_are_counted_until_nobody_has_them() {
             readers.push(world.registry.plain_list(from_ip(BOB_IP)));
             changed.err()
         });
-        assert_eq!(refused, Some(FilesRefused::TooManyOnTheirWay));
+        assert_eq!(refused, Some(FileListError::TooManyInFlight));
         let held: usize = readers.iter().flat_map(|parts| parts.iter()).map(Bytes::len).sum();
         assert!((catalogue_bytes / 4..catalogue_bytes / 2).contains(&held), "{held} of {catalogue_bytes}");
-        assert_eq!(world.registry.set_files(&alice, FilesMode::Replace, &Files::default()), Ok(Some(0)));
+        assert_eq!(world.registry.set_files(&alice, FilesMode::Replace, &FileList::default()), Ok(Some(0)));
         drop(readers);
-        assert_eq!(world.registry.room.on_their_way(), 0);
+        assert_eq!(world.registry.quota.in_flight_bytes(), 0);
     }
     // Who doesn't read is refused, and nobody else.
-    let page = world.registry.counted(vec![0; catalogue_bytes / 4 + 1], from_ip(BOB_IP));
-    assert!(!world.registry.has_room_for_replies(from_ip(BOB_IP)));
-    assert!(world.registry.has_room_for_replies(from_ip(ALICE_IP)));
+    let page = world.registry.counted_text(vec![0; catalogue_bytes / 4 + 1], from_ip(BOB_IP));
+    assert!(!world.registry.can_send_reply(from_ip(BOB_IP)));
+    assert!(world.registry.can_send_reply(from_ip(ALICE_IP)));
     drop(page);
-    let page = world.registry.counted(vec![0; catalogue_bytes / 2 + 1], from_ip(BOB_IP));
-    assert!(!world.registry.has_room_for_replies(from_ip(BOB_IP)));
+    let page = world.registry.counted_text(vec![0; catalogue_bytes / 2 + 1], from_ip(BOB_IP));
+    assert!(!world.registry.can_send_reply(from_ip(BOB_IP)));
     drop(page);
-    assert!(world.registry.has_room_for_replies(from_ip(BOB_IP)));
+    assert!(world.registry.can_send_reply(from_ip(BOB_IP)));
 }
 
 #[test]
 fn many_accounts_at_one_origin_are_bounded() {
     let mut world = World::new(RULES);
-    for n in 0..PRESENT_AT_ORIGIN {
+    for n in 0..MAX_PRESENT_AT_ORIGIN {
         let user = format!("m{n}");
-        assert!(world.registry.has_place_for(&name(&user), from_ip(ALICE_IP)));
+        assert!(world.registry.can_become_present(&name(&user), from_ip(ALICE_IP)));
         world.login(&user, ALICE_IP);
     }
-    assert!(!world.registry.has_place_for(&name("one-more"), from_ip(ALICE_IP)));
-    assert!(world.registry.has_place_for(&name("m7"), from_ip(ALICE_IP)), "who is there may come again");
-    assert!(world.registry.has_place_for(&name("one-more"), from_ip(BOB_IP)));
+    assert!(!world.registry.can_become_present(&name("one-more"), from_ip(ALICE_IP)));
+    assert!(world.registry.can_become_present(&name("m7"), from_ip(ALICE_IP)), "who is there may come again");
+    assert!(world.registry.can_become_present(&name("one-more"), from_ip(BOB_IP)));
     world.registry.logout(&name("m7"));
-    assert!(world.registry.has_place_for(&name("one-more"), from_ip(ALICE_IP)));
+    assert!(world.registry.can_become_present(&name("one-more"), from_ip(ALICE_IP)));
 }
 
 #[test]
@@ -428,7 +440,7 @@ fn who_changes_all_the_time_is_stored_after_those_who_waited() {
         world.share("b", &[("x", round)]);
     }
     assert_eq!(stored, ["a", "b", "zed"]);
-    assert_eq!(world.registry.marked_count(), 2);
+    assert_eq!(world.registry.dirty_count(), 2);
 }
 
 #[derive(Debug, Clone)]
@@ -472,18 +484,18 @@ fn of_a_users_sessions_one_may_stay_when_the_others_end() {
         if others == 0 {
             world.registry.detach(attached);
         }
-        let renewed = world.registry.expel_others(&name("bob"), Some(kept)).unwrap();
+        let renewed = world.registry.revoke_other_sessions(&name("bob"), Some(kept)).unwrap();
         assert_eq!(world.registry.session_count(), 1);
         assert_eq!(world.registry.session_of_token(&token), Some((renewed, &name("bob"))));
         assert_eq!(world.registry.is_present(&name("bob")), kept_is_present);
         assert_eq!(world.registry.renew(renewed, world.now).is_ok(), kept_is_present);
-        assert!(world.registry.was_expelled_since(&name("bob"), kept));
-        assert!(!world.registry.was_expelled_since(&name("bob"), renewed));
+        assert!(world.registry.was_revoked_since(&name("bob"), kept));
+        assert!(!world.registry.was_revoked_since(&name("bob"), renewed));
         assert!(world.registry.session(kept).is_none());
     }
     let mut world = World::new(RULES);
     let present = world.login("bob", BOB_IP);
-    assert_eq!(world.registry.expel_others(&name("bob"), None), None);
+    assert_eq!(world.registry.revoke_other_sessions(&name("bob"), None), None);
     assert!(world.registry.session(present).is_none() && !world.registry.is_present(&name("bob")));
 }
 
@@ -492,7 +504,7 @@ proptest! {
     fn the_indexes_agree_whatever_happens(steps in steps()) {
         let mut world = World::new(RULES);
         let mut sessions = Vec::new();
-        let mut stored: BTreeMap<UserName, Token> = BTreeMap::new();
+        let mut stored: BTreeMap<UserName, SessionToken> = BTreeMap::new();
         let user = |n: u8| format!("u{n}");
         for step in steps {
             let now = world.now;
@@ -505,7 +517,7 @@ proptest! {
                 Step::Renew(n) if !sessions.is_empty() => {
                     let _ = world.registry.renew(sessions[n % sessions.len()], now);
                 }
-                Step::Drop(n) if !sessions.is_empty() => world.registry.dropped(sessions[n % sessions.len()], now),
+                Step::Drop(n) if !sessions.is_empty() => world.registry.connection_dropped(sessions[n % sessions.len()], now),
                 Step::Renew(_) | Step::Drop(_) => {}
                 Step::Logout(n) => drop(world.registry.logout(&name(&user(n)))),
                 Step::Share(n, count) => {
@@ -524,18 +536,18 @@ proptest! {
             prop_assert_eq!(registry.has_legacy_from(from_ip(ALICE_IP)), legacy > 0);
             prop_assert_eq!(registry.present.len(), registry.sessions.len());
             prop_assert_eq!(registry.tokens.len(), registry.sessions.len());
-            prop_assert_eq!(registry.recent.len(), registry.present.len());
+            prop_assert_eq!(registry.recent_logins.len(), registry.present.len());
             prop_assert_eq!(registry.owners.len(), registry.bindings.len());
             for (user, present) in &registry.present {
-                prop_assert!(registry.deadlines.contains(&(present.queued, user.clone())));
-                prop_assert!(present.queued <= present.deadline);
+                prop_assert!(registry.deadlines.contains(&(present.queued_deadline, user.clone())));
+                prop_assert!(present.queued_deadline <= present.deadline);
                 prop_assert!(present.deadline > world.now);
                 prop_assert_eq!(&registry.sessions[&present.session].user, user);
                 prop_assert_eq!(present.bound, registry.bindings.contains_key(user));
             }
-            let changes = world.registry.take_changes(world.registry.marked_count(), world.now);
-            prop_assert_eq!(world.registry.marked_count(), 0);
-            for Change { user, presence } in changes {
+            let changes = world.registry.take_changes(world.registry.dirty_count(), world.now);
+            prop_assert_eq!(world.registry.dirty_count(), 0);
+            for PresenceChange { user, presence } in changes {
                 match presence {
                     Some(presence) => drop(stored.insert(user, presence.token)),
                     None => drop(stored.remove(&user)),
@@ -546,7 +558,7 @@ proptest! {
             let tokens: BTreeMap<_, _> =
                 present.iter().map(|(user, it)| (user.clone(), sessions[&it.session].token)).collect();
             prop_assert_eq!(&stored, &tokens);
-            let listed = world.list(&ListPeers::default());
+            let listed = world.list(&ListPeersRequest::default());
             prop_assert_eq!(listed.peers, world.registry.peers());
             prop_assert_eq!(listed.total, world.registry.present_count());
         }

@@ -4,365 +4,372 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::names::stand_in;
-use shared::peer::Code;
+use shared::names::name_encoding;
+use shared::peer::PeerErrorCode;
 use shared::{UntrustedText, UserName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::downloader::{DownloadContext, DownloadEvent};
+use super::name_resolution::ResolvedRequest;
 use super::plan::SourceNo;
-use super::puller::{News, Pull};
-use super::resolve::Resolved;
-use super::seeker::{Sought, Taken};
-use super::sources::Caller;
-use super::writer::{Job, Order, Outcome};
-use super::{FetchEvent, FileNo, Request, Status};
+use super::source_dialer::SourceDialer;
+use super::source_finder::{ExcludedUsers, SearchEvent};
+use super::writer::{FileJob, WriterCommand, WriterEvent};
+use super::{FetchEvent, FetchRequest, FileNo, FileOutcome};
 use crate::engine::{Error, ErrorKind};
 use crate::net::StreamError;
 use crate::net::link::Link;
 
-mod account;
-mod copies;
-mod ending;
-mod placing;
-mod rounds;
-mod standing;
+mod local_copies;
+mod refetch_loop;
+mod report_builder;
+mod round_drain;
+mod source_lifecycle;
+mod target_planning;
 
-pub(super) use account::Account;
-use copies::{Copied, Copies, LOCAL};
-use ending::{asked_again, brought, remember, told_of};
+use local_copies::{CopyOutcome, LOCAL_SOURCE, PendingCopies};
+pub(super) use report_builder::FetchReportBuilder;
+use round_drain::{file_report, merge_earlier_rounds, record_placed, retry_name_of_job};
 
 /// For the writer to put away what it has after an interruption.
-const WRITE_OUT: Duration = Duration::from_secs(2);
+const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Reporter<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
+type FetchEventHandler<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
 
 /// One fetch, resolved and about to begin.
-pub(super) struct Coordinator<'a> {
-    caller: &'a Caller,
+pub(super) struct FetchCoordinator<'a> {
+    dialer: &'a SourceDialer,
     /// To the one whose names they are, or why there is none.
-    first: Result<Link, Error>,
-    request: &'a Request,
-    resolved: Resolved,
+    owner_link: Result<Link, Error>,
+    request: &'a FetchRequest,
+    resolved: ResolvedRequest,
 }
 
 /// What is known of a file while it is fetched.
 #[derive(Debug, Default, Clone)]
-struct Progress {
-    started: bool,
+struct FileProgress {
+    is_started: bool,
     fetched: u64,
     resumed: u64,
     /// Bytes by source.
-    by: Vec<(SourceNo, u64)>,
+    by_source: Vec<(SourceNo, u64)>,
 }
 
 /// A source and what becomes of it.
 #[derive(Debug)]
-struct Source {
+struct SourceState {
     user: UserName,
     link: Link,
     /// Counts its links: what pullers of an earlier one still tell doesn't matter.
-    link_no: u32,
+    link_generation: u32,
     /// It is being called again.
-    coming: bool,
+    is_reconnecting: bool,
     /// When it went, if nothing right came from it since: one that comes back only to go again isn't back.
-    gone_since: Option<Instant>,
-    banned: bool,
+    lost_since: Option<Instant>,
+    is_banned: bool,
 }
 
 /// Why nothing more is heard.
-enum Ending {
-    Settled,
+enum RoundEnd {
+    AllSettled,
     Interrupted,
     WriterFailed,
     /// Somebody who was named isn't who they were.
-    Changed(Error),
+    IdentityChanged(Error),
     /// There is no room for what is left.
     DiskFull(Error),
 }
 
 /// An error that may be told of several files.
 #[derive(Debug, Clone)]
-struct Trouble {
+struct FailureReason {
     kind: ErrorKind,
     message: String,
     /// A source has another file by now, or none.
-    changed: bool,
+    is_content_changed: bool,
 }
 
 /// A file that is no longer what was asked for, and why that was noticed.
 #[derive(Debug)]
-struct Changed {
-    order: Order,
-    trouble: Trouble,
+struct ChangedFile {
+    job: FileJob,
+    reason: FailureReason,
 }
 
 /// A fetch that is under way.
-struct Running<'a> {
-    caller: &'a Caller,
-    request: &'a Request,
+struct FetchRound<'a> {
+    dialer: &'a SourceDialer,
+    request: &'a FetchRequest,
     /// A source.
-    streams: usize,
+    streams_per_source: usize,
     in_order: bool,
-    shared: Arc<Pull>,
-    progress: Vec<Progress>,
-    sources: Vec<Source>,
-    pullers: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
-    calls: JoinSet<(SourceNo, Result<Link, Error>)>,
+    context: Arc<DownloadContext>,
+    progress: Vec<FileProgress>,
+    sources: Vec<SourceState>,
+    downloaders: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
+    redials: JoinSet<(SourceNo, Result<Link, Error>)>,
     /// Ask again and again those who don't have all of a file yet.
-    watches: JoinSet<Result<(), StreamError>>,
+    availability_watches: JoinSet<Result<(), StreamError>>,
     /// Files that have the content of another one, and wait for it; those that are copied from it.
-    copies: Copies,
-    copying: JoinSet<(FileNo, Copied)>,
+    pending_copies: PendingCopies,
+    copy_tasks: JoinSet<(FileNo, CopyOutcome)>,
     /// Files that are fetched after all.
-    released: Vec<FileNo>,
+    released_files: Vec<FileNo>,
     /// How often others who may have it were to be looked for, and were: until then nothing is given up.
-    wanted: watch::Sender<u64>,
-    sought: u64,
+    searches_requested: watch::Sender<u64>,
+    searches_completed: u64,
     /// Who needs not be looked for.
-    taken: Arc<Taken>,
+    excluded_users: Arc<ExcludedUsers>,
     /// Who told a lie.
-    liars: Vec<UserName>,
+    banned_users: Vec<UserName>,
     /// What files are given up for when nobody has them any more.
-    trouble: Option<Trouble>,
+    last_failure: Option<FailureReason>,
     /// Why a source doesn't have a file after all.
-    refusals: HashMap<FileNo, Trouble>,
+    refusals: HashMap<FileNo, FailureReason>,
     /// Files that are to be asked about again, by their names.
-    changed: Vec<Changed>,
+    changed_files: Vec<ChangedFile>,
     /// The error of the first file for which there was no room.
     disk_full: Option<Error>,
-    account: Account,
+    report_builder: FetchReportBuilder,
 }
 
-impl Running<'_> {
+impl FetchRound<'_> {
     /// Hears everything until all files are settled.
-    async fn attend(
+    async fn run_until_settled(
         &mut self,
-        outcomes: &mut mpsc::UnboundedReceiver<Outcome>,
-        mut news: mpsc::UnboundedReceiver<News>,
-        mut others: mpsc::UnboundedReceiver<Sought>,
-        report: Reporter<'_>,
+        outcomes: &mut mpsc::UnboundedReceiver<WriterEvent>,
+        mut news: mpsc::UnboundedReceiver<DownloadEvent>,
+        mut others: mpsc::UnboundedReceiver<SearchEvent>,
+        report: FetchEventHandler<'_>,
         cancel: &CancellationToken,
-    ) -> Ending {
-        while !self.shared.plan().is_done() {
+    ) -> RoundEnd {
+        while !self.context.plan().is_done() {
             // Behind a stream that broke off, nothing else makes sense.
-            if self.in_order && self.account.first_error().is_some() {
-                return Ending::Settled;
+            if self.in_order && self.report_builder.first_error().is_some() {
+                return RoundEnd::AllSettled;
             }
             if let Some(error) = self.disk_full.take() {
-                return Ending::DiskFull(error);
+                return RoundEnd::DiskFull(error);
             }
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Ending::Interrupted,
-                Some(news) = news.recv() => self.hear(news, report).await,
+                () = cancel.cancelled() => return RoundEnd::Interrupted,
+                Some(event) = news.recv() => self.handle_download_event(event, report).await,
                 outcome = outcomes.recv() => match outcome {
-                    Some(outcome) => self.take(outcome, report).await,
-                    None => return Ending::WriterFailed,
+                    Some(event) => self.handle_writer_event(event, report).await,
+                    None => return RoundEnd::WriterFailed,
                 },
-                Some(sought) = others.recv() => {
-                    if let Some(ending) = self.meet(sought, report).await {
+                Some(search_event) = others.recv() => {
+                    if let Some(ending) = self.handle_search_event(search_event, report).await {
                         return ending;
                     }
                 }
-                Some(ended) = self.pullers.join_next() => match ended {
-                    Ok((source, link_no, Err(error))) => self.lose(source, link_no, error, report).await,
+                Some(ended) = self.downloaders.join_next() => match ended {
+                    Ok((source, link_no, Err(error))) => self.handle_lost_link(source, link_no, error, report).await,
                     Ok((_, _, Ok(()))) => {}
                     Err(failure) => tracing::error!("a puller failed: {failure}"),
                 },
-                Some(watched) = self.watches.join_next() => {
+                Some(watched) = self.availability_watches.join_next() => {
                     if let Ok(Err(error)) = watched {
                         // Whoever pulls over that link says so as well.
                         tracing::debug!("what a source has isn't known any more: {error}");
                     }
                 }
-                Some(Ok((source, link))) = self.calls.join_next() => match link {
-                    Ok(link) => self.welcome_back(source, &link, report).await,
-                    Err(error) => self.give_up(source, &error, report).await,
+                Some(Ok((source, link))) = self.redials.join_next() => match link {
+                    Ok(link) => self.restore_source(source, &link, report).await,
+                    Err(error) => self.abandon_source(source, &error, report).await,
                 },
-                Some(Ok((file, copied))) = self.copying.join_next() => self.copied(file, copied, report).await,
+                Some(Ok((file, copied))) = self.copy_tasks.join_next() => self.handle_copy_outcome(file, copied, report).await,
             }
             self.check_released(report).await;
         }
-        self.shared.work.notify_waiters();
-        self.hear_of_named(others, report, cancel).await;
-        Ending::Settled
+        self.context.work_available.notify_waiters();
+        self.await_named_sources(others, report, cancel).await;
+        RoundEnd::AllSettled
     }
 
-    async fn hear(&mut self, news: News, report: Reporter<'_>) {
-        match news {
-            News::Asking { file } => {
-                if self.shared.orders.get(file).is_some_and(|order| order.layout.groups() == 1) {
-                    self.start(file, 0, report);
+    async fn handle_download_event(&mut self, event: DownloadEvent, report: FetchEventHandler<'_>) {
+        match event {
+            DownloadEvent::FileRequested { file } => {
+                if self.context.jobs.get(file).is_some_and(|job| job.layout.group_count() == 1) {
+                    self.report_started(file, 0, report);
                 }
             }
-            News::Unavailable { source, file, code, message } => {
-                let changed = matches!(code, Code::Stale | Code::NotFound);
-                let trouble = Trouble { changed, ..Trouble::of(&self.unavailable(source, file, code, message)) };
-                if !self.refusals.get(&file).is_some_and(|earlier| earlier.changed) {
+            DownloadEvent::FileUnavailable { source, file, code, message } => {
+                let changed = matches!(code, PeerErrorCode::Stale | PeerErrorCode::NotFound);
+                let trouble = FailureReason {
+                    is_content_changed: changed,
+                    ..FailureReason::of(&self.unavailable_error(source, file, code, message))
+                };
+                if !self.refusals.get(&file).is_some_and(|earlier| earlier.is_content_changed) {
                     self.refusals.insert(file, trouble);
                 }
                 self.fail_if_stranded(file, report).await;
             }
-            News::Lied { source, about } => {
-                let why = format!("sent something about {} that can't be true", self.name(about));
-                self.ban(source, &why, report).await;
+            DownloadEvent::SourceMisbehaved { source, file: about } => {
+                let why = format!("sent something about {} that can't be true", self.shown_name(about));
+                self.ban_source(source, &why, report).await;
             }
         }
     }
 
-    async fn take(&mut self, outcome: Outcome, report: Reporter<'_>) {
-        match outcome {
-            Outcome::Hashed { file, bytes } => {
-                if let Some(Order { stat, .. }) = self.shared.orders.get(file) {
+    async fn handle_writer_event(&mut self, event: WriterEvent, report: FetchEventHandler<'_>) {
+        match event {
+            WriterEvent::BytesRehashed { file, bytes } => {
+                if let Some(FileJob { stat, .. }) = self.context.jobs.get(file) {
                     report(FetchEvent::Checking {
-                        file: Some(self.told_as(file)),
+                        file: Some(self.reported_no(file)),
                         name: &stat.name,
                         size: stat.size,
                         bytes,
                     });
                 }
             }
-            Outcome::Opened { file, present, bytes, part } => {
-                self.shared.plan().opened(file, &present);
-                self.shared.work.notify_waiters();
+            WriterEvent::FileOpened { file, present, bytes, partial_path: part } => {
+                self.context.plan().file_opened(file, &present);
+                self.context.work_available.notify_waiters();
                 if let Some(part) = part
-                    && let Some(Order { stat, spot: Some(spot), told_as, .. }) = self.shared.orders.get(file)
+                    && let Some(FileJob { stat, target: Some(spot), reported_no: told_as, .. }) =
+                        self.context.jobs.get(file)
                 {
-                    report(FetchEvent::Opened { file: *told_as, stat, name: &spot.name(), part: &part });
+                    report(FetchEvent::Opened { file: *told_as, stat, name: &spot.name(), partial_path: &part });
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.resumed = bytes;
                 }
-                self.start(file, bytes, report);
+                self.report_started(file, bytes, report);
             }
-            Outcome::Verified { file, bytes, source: LOCAL } => {
-                report(FetchEvent::Verified { file: self.told_as(file), bytes });
+            WriterEvent::GroupVerified { file, bytes, source: LOCAL_SOURCE } => {
+                report(FetchEvent::Verified { file: self.reported_no(file), bytes });
             }
-            Outcome::Verified { file, bytes, source } => {
+            WriterEvent::GroupVerified { file, bytes, source } => {
                 if let Some(state) = self.source_mut(source) {
-                    state.gone_since = None;
+                    state.lost_since = None;
                 }
                 if let Some(progress) = self.progress.get_mut(file) {
                     progress.add(bytes, source);
                 }
-                report(FetchEvent::Verified { file: self.told_as(file), bytes });
+                report(FetchEvent::Verified { file: self.reported_no(file), bytes });
             }
-            Outcome::AwaitsReader { path } => report(FetchEvent::AwaitsReader { path: &path }),
-            Outcome::Zeros { file, bytes } => report(FetchEvent::Verified { file: self.told_as(file), bytes }),
-            Outcome::Wrong { file, source: LOCAL, .. } => {
-                let error = Error::Integrity(format!("{} changed here while it was copied", self.name(file)));
+            WriterEvent::AwaitingReader { path } => report(FetchEvent::AwaitingReader { path: &path }),
+            WriterEvent::ZerosVerified { file, bytes } => {
+                report(FetchEvent::Verified { file: self.reported_no(file), bytes });
+            }
+            WriterEvent::GroupCorrupt { file, source: LOCAL_SOURCE, .. } => {
+                let error = Error::Integrity(format!("{} changed here while it was copied", self.shown_name(file)));
                 self.fail(file, error, report).await;
             }
-            Outcome::Wrong { file, group, source } => {
-                let why = format!("sent data for {} (group {group}) that doesn't match its hash", self.name(file));
+            WriterEvent::GroupCorrupt { file, group, source } => {
+                let why =
+                    format!("sent data for {} (group {group}) that doesn't match its hash", self.shown_name(file));
                 {
-                    let mut plan = self.shared.plan();
-                    plan.wrong(file, group);
+                    let mut plan = self.context.plan();
+                    plan.group_corrupt(file, group);
                     plan.ban_source(source);
                 }
-                self.ban(source, &why, report).await;
+                self.ban_source(source, &why, report).await;
             }
-            Outcome::Finished { file, .. } if self.shared.plan().is_settled(file) => {}
-            Outcome::Finished { file, end } => self.settle(file, end.into(), report),
-            Outcome::Failed { file, error } => self.fail(file, error, report).await,
+            WriterEvent::FileFinished { file, .. } if self.context.plan().is_settled(file) => {}
+            WriterEvent::FileFinished { file, disposition: end } => self.settle(file, end.into(), report),
+            WriterEvent::FileFailed { file, error } => self.fail(file, error, report).await,
         }
     }
 
-    async fn fail(&mut self, file: FileNo, error: Error, report: Reporter<'_>) {
-        if self.shared.plan().is_settled(file) {
+    async fn fail(&mut self, file: FileNo, error: Error, report: FetchEventHandler<'_>) {
+        if self.context.plan().is_settled(file) {
             return;
         }
         if error.is_disk_full() {
             self.disk_full.get_or_insert(error);
             return;
         }
-        self.shared.writer.send(Job::Abandon { file }).await;
-        self.settle(file, Status::Failed(error), report);
+        self.context.writer.send(WriterCommand::Abandon { file }).await;
+        self.settle(file, FileOutcome::Failed(error), report);
     }
 
     /// A file that its source hasn't any more as it was waits for the next round.
-    async fn set_aside(&mut self, file: FileNo, trouble: Trouble, report: Reporter<'_>) {
-        let Some(mut order) = self.shared.orders.get(file).cloned() else { return };
-        self.shared.writer.send(Job::Abandon { file }).await;
-        let progress = self.close(file);
-        let Progress { fetched, resumed, .. } = progress;
-        order.earlier = brought(Some(&order), &progress, &self.sources);
-        self.pass_on(file, None, report);
-        report(FetchEvent::Paused { file: order.told_as, bytes: fetched.saturating_add(resumed) });
-        self.changed.push(Changed { order, trouble });
+    async fn defer_changed_file(&mut self, file: FileNo, trouble: FailureReason, report: FetchEventHandler<'_>) {
+        let Some(mut job) = self.context.jobs.get(file).cloned() else { return };
+        self.context.writer.send(WriterCommand::Abandon { file }).await;
+        let progress = self.close_file(file);
+        let FileProgress { fetched, resumed, .. } = progress;
+        job.earlier_rounds = merge_earlier_rounds(Some(&job), &progress, &self.sources);
+        self.start_copies(file, None, report);
+        report(FetchEvent::Paused { file: job.reported_no, bytes: fetched.saturating_add(resumed) });
+        self.changed_files.push(ChangedFile { job, reason: trouble });
     }
 
     /// Nothing more is done for a file; tells how far it was.
-    fn close(&mut self, file: FileNo) -> Progress {
-        self.shared.plan().settle(file);
-        self.shared.work.notify_waiters();
+    fn close_file(&mut self, file: FileNo) -> FileProgress {
+        self.context.plan().settle(file);
+        self.context.work_available.notify_waiters();
         self.progress.get_mut(file).map(std::mem::take).unwrap_or_default()
     }
 
-    fn told_as(&self, file: FileNo) -> FileNo {
-        self.shared.orders.get(file).map_or(file, |order| order.told_as)
+    fn reported_no(&self, file: FileNo) -> FileNo {
+        self.context.jobs.get(file).map_or(file, |job| job.reported_no)
     }
 
-    fn start(&mut self, file: FileNo, resumed: u64, report: Reporter<'_>) {
-        let (Some(progress), Some(order)) = (self.progress.get_mut(file), self.shared.orders.get(file)) else { return };
-        if !std::mem::replace(&mut progress.started, true) {
-            let (file, name) = (order.told_as, &order.stat.name);
+    fn report_started(&mut self, file: FileNo, resumed: u64, report: FetchEventHandler<'_>) {
+        let (Some(progress), Some(order)) = (self.progress.get_mut(file), self.context.jobs.get(file)) else { return };
+        if !std::mem::replace(&mut progress.is_started, true) {
+            let (file, name) = (order.reported_no, &order.stat.name);
             report(FetchEvent::Started { file, name, size: order.layout.size(), resumed });
         }
     }
 
-    fn settle(&mut self, file: FileNo, status: Status, report: Reporter<'_>) {
-        let progress = self.close(file);
-        let path = match &status {
-            Status::Done(path) | Status::Renamed(path) => Some(path.clone()),
+    fn settle(&mut self, file: FileNo, outcome: FileOutcome, report: FetchEventHandler<'_>) {
+        let progress = self.close_file(file);
+        let path = match &outcome {
+            FileOutcome::Done(path) | FileOutcome::Renamed(path) => Some(path.clone()),
             _ => None,
         };
-        self.pass_on(file, path.as_deref(), report);
-        let order = self.shared.orders.get(file);
-        remember(&mut self.account, order, &status);
-        let told = told_of(order, &progress, &self.sources, status);
-        self.account.settle(Some(self.told_as(file)), told, || asked_again(order), report);
+        self.start_copies(file, path.as_deref(), report);
+        let job = self.context.jobs.get(file);
+        record_placed(&mut self.report_builder, job, &outcome);
+        let told = file_report(job, &progress, &self.sources, outcome);
+        self.report_builder.settle(Some(self.reported_no(file)), told, || retry_name_of_job(job), report);
     }
 
-    fn unavailable(&self, source: SourceNo, file: FileNo, code: Code, why: UntrustedText) -> Error {
+    fn unavailable_error(&self, source: SourceNo, file: FileNo, code: PeerErrorCode, why: UntrustedText) -> Error {
         let source = usize::try_from(source).ok().and_then(|index| self.sources.get(index));
         let user = source.map_or_else(|| self.request.from.clone(), |source| source.user.clone());
-        let (name, message) = (self.name(file), why);
+        let (name, message) = (self.shown_name(file), why);
         match code {
-            Code::NotFound => Error::NotShared { user: self.request.from.clone(), name },
-            Code::Stale => Error::Stale { user, name, why: message },
-            Code::Internal => Error::Unreadable { user, name, why: message },
-            code => Error::stream(&user, StreamError::Answered { code, message }),
+            PeerErrorCode::NotFound => Error::NotShared { user: self.request.from.clone(), name },
+            PeerErrorCode::Stale => Error::Stale { user, name, why: message },
+            PeerErrorCode::Internal => Error::Unreadable { user, name, why: message },
+            code => Error::stream(&user, StreamError::Refused { code, message }),
         }
     }
 
-    fn name(&self, file: FileNo) -> String {
-        self.shared
-            .orders
+    fn shown_name(&self, file: FileNo) -> String {
+        self.context
+            .jobs
             .get(file)
-            .map(|order| stand_in::shown(order.stat.name.as_str()).into_owned())
+            .map(|job| name_encoding::display_name(job.stat.name.as_str()).into_owned())
             .unwrap_or_default()
     }
 }
 
-impl Progress {
+impl FileProgress {
     fn add(&mut self, bytes: u64, source: SourceNo) {
         self.fetched += bytes;
-        match self.by.iter_mut().find(|(by, _)| *by == source) {
+        match self.by_source.iter_mut().find(|(by, _)| *by == source) {
             Some((_, sum)) => *sum += bytes,
-            None => self.by.push((source, bytes)),
+            None => self.by_source.push((source, bytes)),
         }
     }
 }
 
-impl Trouble {
+impl FailureReason {
     fn of(error: &Error) -> Self {
-        Self { kind: error.kind(), message: error.to_string(), changed: false }
+        Self { kind: error.kind(), message: error.to_string(), is_content_changed: false }
     }
 
     fn into_error(self) -> Error {
-        Error::Told { kind: self.kind, message: self.message }
+        Error::Relayed { kind: self.kind, message: self.message }
     }
 }

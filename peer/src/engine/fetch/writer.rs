@@ -12,10 +12,10 @@
 //!
 //! The queues between them are bounded: whoever is slowest slows the network down.
 
-mod check;
-mod finish;
-mod sink;
-mod write;
+mod finalizer;
+mod group_verifier;
+mod group_writer;
+mod stream_sink;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,43 +25,43 @@ use std::time::{Duration, Instant};
 
 use shared::content::Manifest;
 use shared::peer::FileStat;
-use shared::{Layout, ZeroRuns};
+use shared::{GroupLayout, ZeroRuns};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-pub(super) use self::sink::Sink;
+pub(super) use self::stream_sink::StreamSink;
 use super::FileNo;
 use super::SourceReport;
-use super::courtesy::Courtesy;
-use super::destination::{Landing, Spot};
+use super::chat_priority::ChatPriority;
+use super::file_target::{AssignedName, FileTarget};
 use super::plan::SourceNo;
 use crate::engine::Error;
-use crate::sys::{on_disk, open_files_limit};
+use crate::sys::{disk_name, open_files_limit};
 
 /// Jobs that may wait before each thread: small groups go from thread to thread in batches.
-const QUEUE: usize = 64;
+const QUEUE_CAPACITY: usize = 64;
 /// KiB of groups that may be with the threads; one that is larger goes alone.
-const ROOM_KIB: u32 = 3 * 1024;
+const MEMORY_QUOTA_KIB: u32 = 3 * 1024;
 /// Whole files that may wait for being made durable together; each holds a descriptor or two.
-const WHOLE: usize = 64;
+const FINALIZER_CAPACITY: usize = 64;
 /// How long a file waits for a descriptor where none is left, and between two tries.
-const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(10);
-const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(10);
+const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(20);
 /// Room made for a group before its first byte.
 const RESERVED_BYTES: usize = 4 << 20;
 /// Emptied buffers that are kept for reuse.
-const KEPT_BUFFERS: usize = 8;
+const MAX_POOLED_BUFFERS: usize = 8;
 
 /// Where the groups of one file go.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
+pub(super) struct FileJob {
     pub(super) stat: FileStat,
-    pub(super) layout: Layout,
+    pub(super) layout: GroupLayout,
     /// `None` for a stream.
-    pub(super) spot: Option<Spot>,
+    pub(super) target: Option<FileTarget>,
     /// Its number in what is reported.
-    pub(super) told_as: FileNo,
+    pub(super) reported_no: FileNo,
     /// Bytes of it that earlier rounds of this fetch brought.
-    pub(super) earlier: EarlierRounds,
+    pub(super) earlier_rounds: EarlierRounds,
 }
 
 /// Bytes of a file that changed at its source and is fetched in a further round.
@@ -77,58 +77,58 @@ pub(super) struct EarlierRounds {
 
 /// What the threads are told.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum WriterCommand {
     /// Open the partial of a file of several groups, some of which `source` claims to be zeros.
     Open { file: FileNo, manifest: Manifest, zeros: ZeroRuns, source: SourceNo },
     /// Check and write a group.
-    Group(Group),
+    Group(ReceivedGroup),
     /// Give up on a file.
     Abandon { file: FileNo },
 }
 
 /// A group as it came.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct ReceivedGroup {
     pub(super) file: FileNo,
     /// Its number in the file.
     pub(super) group: u32,
     pub(super) bytes: Vec<u8>,
     pub(super) source: SourceNo,
     /// Its share of the room; given back with it.
-    room: Option<OwnedSemaphorePermit>,
+    memory_permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What they tell.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum WriterEvent {
     /// Further bytes of what an earlier attempt left were hashed.
-    Hashed { file: FileNo, bytes: u64 },
+    BytesRehashed { file: FileNo, bytes: u64 },
     /// The partial is open at this path, with these groups in it; those that are claimed to be zeros need not be asked for
     /// as well.
-    Opened { file: FileNo, present: Vec<bool>, bytes: u64, part: Option<PathBuf> },
+    FileOpened { file: FileNo, present: Vec<bool>, bytes: u64, partial_path: Option<PathBuf> },
     /// A group was right and is written.
-    Verified { file: FileNo, bytes: u64, source: SourceNo },
+    GroupVerified { file: FileNo, bytes: u64, source: SourceNo },
     /// So many bytes were claimed to be zeros, and are.
-    Zeros { file: FileNo, bytes: u64 },
+    ZerosVerified { file: FileNo, bytes: u64 },
     /// A group was not what it should be, or was claimed to be.
-    Wrong { file: FileNo, group: u32, source: SourceNo },
+    GroupCorrupt { file: FileNo, group: u32, source: SourceNo },
     /// The file is whole and where it should go.
-    Finished { file: FileNo, end: FileEnd },
+    FileFinished { file: FileNo, disposition: FileDisposition },
     /// Nobody reads from the pipe that all of it goes to.
-    AwaitsReader { path: PathBuf },
+    AwaitingReader { path: PathBuf },
     /// The disk or the stream failed.
-    Failed { file: FileNo, error: Error },
+    FileFailed { file: FileNo, error: Error },
 }
 
 /// The end of a whole file.
 #[derive(Debug)]
-pub(super) enum FileEnd {
+pub(super) enum FileDisposition {
     /// To this path, which is the one that it should have.
     Placed(PathBuf),
     /// To another.
     Renamed(PathBuf),
     /// Nowhere: something that is to be left took the place meanwhile.
-    Left(PathBuf),
+    Discarded(PathBuf),
     /// Into a stream.
     Streamed,
 }
@@ -136,55 +136,56 @@ pub(super) enum FileEnd {
 /// Where jobs go.
 #[derive(Debug, Clone)]
 pub(super) struct WriterHandle {
-    jobs: mpsc::Sender<Job>,
-    room: Arc<Semaphore>,
-    buffers: Buffers,
+    commands: mpsc::Sender<WriterCommand>,
+    memory_quota: Arc<Semaphore>,
+    buffers: GroupBufferPool,
 }
 
 /// The threads. They end when all handles are dropped.
 #[derive(Debug)]
-pub(super) struct Threads([JoinHandle<()>; 3]);
+pub(super) struct WriterThreads([JoinHandle<()>; 3]);
 
 /// What the threads share.
 #[derive(Debug, Clone)]
-struct Desk {
-    orders: Arc<Vec<Order>>,
+struct WriterContext {
+    jobs: Arc<Vec<FileJob>>,
     /// Files that are finished or given up: what still comes of them is nobody's.
-    closed: Arc<[AtomicBool]>,
-    outcomes: mpsc::UnboundedSender<Outcome>,
-    buffers: Buffers,
-    courtesy: Arc<Courtesy>,
+    closed_files: Arc<[AtomicBool]>,
+    events: mpsc::UnboundedSender<WriterEvent>,
+    buffers: GroupBufferPool,
+    chat_priority: Arc<ChatPriority>,
 }
 
 /// Group buffers that go round between the pullers and the threads.
 #[derive(Debug, Clone, Default)]
-struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+struct GroupBufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// Starts the threads.
-pub(super) fn start(
-    orders: Arc<Vec<Order>>,
-    courtesy: Arc<Courtesy>,
-    sink: Sink,
-) -> std::io::Result<(WriterHandle, mpsc::UnboundedReceiver<Outcome>, Threads)> {
+pub(super) fn start_writer(
+    orders: Arc<Vec<FileJob>>,
+    chat_priority: Arc<ChatPriority>,
+    sink: StreamSink,
+) -> std::io::Result<(WriterHandle, mpsc::UnboundedReceiver<WriterEvent>, WriterThreads)> {
     let (outcomes, told) = mpsc::unbounded_channel();
-    let buffers = Buffers::default();
+    let buffers = GroupBufferPool::default();
     let closed = orders.iter().map(|_| AtomicBool::new(false)).collect();
-    let desk = Desk { orders, closed, outcomes, buffers: buffers.clone(), courtesy };
-    let (jobs, unchecked) = mpsc::channel(QUEUE);
-    let (to_write, checked) = mpsc::channel(QUEUE);
-    let (to_finish, whole) = mpsc::channel(WHOLE.min(files_at_once()));
-    let (check, write, finish) = (desk.clone(), desk.clone(), desk);
-    let threads = Threads([
-        thread("check", move || check::run(&check, unchecked, &to_write))?,
-        thread("write", move || write::run(write, sink, checked, to_finish))?,
-        thread("finish", move || finish::run(&finish, whole))?,
+    let context =
+        WriterContext { jobs: orders, closed_files: closed, events: outcomes, buffers: buffers.clone(), chat_priority };
+    let (jobs, unchecked) = mpsc::channel(QUEUE_CAPACITY);
+    let (to_write, checked) = mpsc::channel(QUEUE_CAPACITY);
+    let (to_finish, whole) = mpsc::channel(FINALIZER_CAPACITY.min(max_waiting_files()));
+    let (check, write, finish) = (context.clone(), context.clone(), context);
+    let threads = WriterThreads([
+        spawn_thread("check", move || group_verifier::run(&check, unchecked, &to_write))?,
+        spawn_thread("write", move || group_writer::run(write, sink, checked, to_finish))?,
+        spawn_thread("finish", move || finalizer::run(&finish, whole))?,
     ]);
-    let room = Arc::new(Semaphore::new(usize::try_from(ROOM_KIB).unwrap_or(1)));
-    Ok((WriterHandle { jobs, room, buffers }, told, threads))
+    let room = Arc::new(Semaphore::new(usize::try_from(MEMORY_QUOTA_KIB).unwrap_or(1)));
+    Ok((WriterHandle { commands: jobs, memory_quota: room, buffers }, told, threads))
 }
 
 /// Returns how many files may wait open at each place where they do, by the limit on open files.
-pub(super) fn files_at_once() -> usize {
+pub(super) fn max_waiting_files() -> usize {
     /// For everything else: sockets, databases, folders.
     const OTHERS: u64 = 24;
     /// Two descriptors a file; files are being fetched, wait to be finished, and are finished.
@@ -194,45 +195,45 @@ pub(super) fn files_at_once() -> usize {
 }
 
 /// Does something that needs descriptors. Where none is left it waits for those that others give back.
-fn with_descriptors<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let until = Instant::now() + DESCRIPTOR_PATIENCE;
+fn wait_for_descriptors<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let until = Instant::now() + DESCRIPTOR_TIMEOUT;
     loop {
         match attempt() {
-            Err(error) if error.is_for_want_of_descriptors() && Instant::now() < until => {
-                std::thread::sleep(DESCRIPTOR_PAUSE);
+            Err(error) if error.is_out_of_descriptors() && Instant::now() < until => {
+                std::thread::sleep(DESCRIPTOR_RETRY_DELAY);
             }
             done => return done,
         }
     }
 }
 
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+fn spawn_thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }
 
-impl FileEnd {
-    fn of(folder: &Path, landing: Landing) -> Self {
+impl FileDisposition {
+    fn of(folder: &Path, landing: AssignedName) -> Self {
         match landing {
-            Landing::Own(name) => Self::Placed(folder.join(&*on_disk(&name))),
-            Landing::Other(name) => Self::Renamed(folder.join(&*on_disk(&name))),
-            Landing::Taken(name) => Self::Left(folder.join(&*on_disk(&name))),
+            AssignedName::Own(name) => Self::Placed(folder.join(&*disk_name(&name))),
+            AssignedName::Alternative(name) => Self::Renamed(folder.join(&*disk_name(&name))),
+            AssignedName::Taken(name) => Self::Discarded(folder.join(&*disk_name(&name))),
         }
     }
 }
 
 impl WriterHandle {
     /// Hands a job over; waits while the threads are behind.
-    pub(super) async fn send(&self, job: Job) {
+    pub(super) async fn send(&self, command: WriterCommand) {
         // The threads end only when all handles are gone, or by a panic that their end tells.
-        let _ = self.jobs.send(job).await;
+        let _ = self.commands.send(command).await;
     }
 
     /// Hands a group over; waits while there is no room for it.
     pub(super) async fn send_group(&self, file: FileNo, group: u32, bytes: Vec<u8>, source: SourceNo) {
-        let kib = u32::try_from(bytes.len() / 1024).unwrap_or(ROOM_KIB).clamp(1, ROOM_KIB);
+        let kib = u32::try_from(bytes.len() / 1024).unwrap_or(MEMORY_QUOTA_KIB).clamp(1, MEMORY_QUOTA_KIB);
         // Never closed.
-        let room = self.room.clone().acquire_many_owned(kib).await.ok();
-        self.send(Job::Group(Group { file, group, bytes, source, room })).await;
+        let room = self.memory_quota.clone().acquire_many_owned(kib).await.ok();
+        self.send(WriterCommand::Group(ReceivedGroup { file, group, bytes, source, memory_permit: room })).await;
     }
 
     /// An empty buffer for a group of `len` bytes.
@@ -246,7 +247,7 @@ impl WriterHandle {
     }
 }
 
-impl Threads {
+impl WriterThreads {
     /// Waits until they have finished what they were given.
     ///
     /// # Errors
@@ -257,31 +258,31 @@ impl Threads {
     }
 }
 
-impl Desk {
-    fn order(&self, file: FileNo) -> Result<&Order, Error> {
-        self.orders.get(file).ok_or_else(|| Error::Internal(format!("no file {file}")))
+impl WriterContext {
+    fn job(&self, file: FileNo) -> Result<&FileJob, Error> {
+        self.jobs.get(file).ok_or_else(|| Error::Internal(format!("no file {file}")))
     }
 
     fn is_closed(&self, file: FileNo) -> bool {
-        self.closed.get(file).is_none_or(|closed| closed.load(Ordering::Relaxed))
+        self.closed_files.get(file).is_none_or(|closed| closed.load(Ordering::Relaxed))
     }
 
     fn close(&self, file: FileNo) {
-        if let Some(closed) = self.closed.get(file) {
+        if let Some(closed) = self.closed_files.get(file) {
             closed.store(true, Ordering::Relaxed);
         }
     }
 
-    fn tell(&self, outcome: Outcome) {
+    fn send_event(&self, outcome: WriterEvent) {
         // Nobody listens any more after an interruption.
-        let _ = self.outcomes.send(outcome);
+        let _ = self.events.send(outcome);
     }
 }
 
-impl Buffers {
-    fn give_back(&self, buffer: Vec<u8>) {
+impl GroupBufferPool {
+    fn recycle(&self, buffer: Vec<u8>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_BUFFERS && buffer.capacity() <= RESERVED_BYTES {
+        if kept.len() < MAX_POOLED_BUFFERS && buffer.capacity() <= RESERVED_BYTES {
             kept.push(buffer);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A Unix socket in the profile's folder (0600), or where the lock file says if that can hold none; JSON lines. The client sends `{"id": n, "do": "...", ...}` and gets
 //! `{"id": n, "ok": {...}}` or `{"id": n, "error": {"kind": "...", "message": "..."}}`, in whatever order they are
-//! done; after `watch` also `{"event": "...", ...}` for everything that happens ([`crate::engine::event::Event`]).
+//! done; after `watch` also `{"event": "...", ...}` for everything that happens ([`crate::engine::node_event::NodeEvent`]).
 //!
 //! | do | fields | ok |
 //! |---|---|---|
@@ -34,11 +34,11 @@
 //! | time until a client hears a first word | 10 s, 2 s of a process that is stopped | an error that names the process |
 //! | time until a removed socket is back | 2 s | |
 
-mod client;
-mod holder;
-mod reported;
-mod server;
-mod socket;
+mod client_transfers;
+mod control_server;
+mod control_socket;
+mod node_client;
+mod node_process;
 
 use std::net::SocketAddr;
 
@@ -49,29 +49,29 @@ use shared::tracker::Password;
 use shared::{FileName, UserName};
 use zeroize::Zeroize;
 
-pub use client::{FromNode, NodeClient};
-pub use holder::Holder;
-pub(super) use server::Server;
+pub(super) use control_server::ControlServer;
+pub use node_client::{NodeClient, NodeMessage};
+pub use node_process::NodeProcess;
 
 use crate::engine::ErrorKind;
 use crate::engine::chat::MessageState;
-use crate::engine::event::{Elsewhere, Transfer};
+use crate::engine::node_event::{FileTransfer, OtherSession};
 use crate::profile::HistoryQuery;
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
+pub struct ControlRequest {
     /// Comes back in the reply.
     pub id: u64,
     /// What to do.
     #[serde(flatten)]
-    pub action: Action,
+    pub action: ControlAction,
 }
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
-pub enum Action {
+pub enum ControlAction {
     /// Who and where the node is.
     Status,
     /// Say something to somebody: it is stored and waits, and the reply comes at once.
@@ -97,7 +97,7 @@ pub enum Action {
         to: UserName,
         /// What.
         name: FileName,
-        /// As of [`Action::Deliver`]; without, the reply comes as soon as it is stored.
+        /// As of [`ControlAction::Deliver`]; without, the reply comes as soon as it is stored.
         #[serde(default)]
         wait: bool,
     },
@@ -158,18 +158,19 @@ pub enum Action {
         user: Option<UserName>,
     },
     /// A file is on its way in another process of the profile. Nothing is answered: that has a file to fetch.
-    Transfer(Transfer),
+    Transfer(FileTransfer),
     /// Tell when people begin to talk, or stop.
-    Heed {
+    #[serde(rename = "heed")]
+    WatchChatActivity {
         /// What is known.
         talking: bool,
     },
     /// Change the account's password.
     Passwd {
         /// The one there is.
-        present: Secret,
+        present: WirePassword,
         /// The one there is to be.
-        new: Secret,
+        new: WirePassword,
     },
     /// Tell this client everything that happens.
     Watch {
@@ -190,28 +191,28 @@ pub enum Action {
 /// A password on its way to the node, never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(Box<str>);
+pub struct WirePassword(Box<str>);
 
-impl Secret {
+impl WirePassword {
     /// The password, if it can be one.
     pub fn password(&self) -> Option<Password> {
         Password::new(&self.0)
     }
 }
 
-impl From<&Password> for Secret {
+impl From<&Password> for WirePassword {
     fn from(password: &Password) -> Self {
         Self(password.reveal().into())
     }
 }
 
-impl Drop for Secret {
+impl Drop for WirePassword {
     fn drop(&mut self) {
         self.0.zeroize();
     }
 }
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for WirePassword {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
     }
@@ -219,20 +220,21 @@ impl std::fmt::Debug for Secret {
 
 /// What comes back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
+pub struct ControlReply {
     /// The command's.
     pub id: u64,
     /// How it went.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: ControlOutcome,
 }
 
 /// How a command went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ControlOutcome {
     /// It was done.
-    Ok(Value),
+    #[serde(rename = "ok")]
+    Done(Value),
     /// It was not.
     Error {
         /// What kind of error.
@@ -244,7 +246,7 @@ pub enum Outcome {
 
 /// Who and where a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct NodeStatus {
     /// The account.
     pub user: UserName,
     /// Where others find it; nothing while the tracker is away.
@@ -253,16 +255,16 @@ pub struct Status {
     pub pid: u32,
     /// How long it lives.
     #[serde(default)]
-    pub lifetime: Lifetime,
+    pub lifetime: NodeLifetime,
     /// Where the account is online instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elsewhere: Option<Elsewhere>,
+    pub elsewhere: Option<OtherSession>,
 }
 
 /// How long a node lives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lifetime {
+pub enum NodeLifetime {
     /// Until it is told to end.
     #[default]
     Lasting,
@@ -274,7 +276,7 @@ pub enum Lifetime {
 
 /// Somebody, as the node knows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Person {
+pub struct UserSummary {
     /// Who.
     pub user: UserName,
     /// Whether they are online; nothing when the tracker can't be asked.
@@ -296,7 +298,7 @@ pub struct Person {
 
 /// What became of a message when it was tried once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
+pub struct DeliveryReport {
     /// The message.
     pub message: ChatMessage,
     /// Stored by the other side, or waiting.
@@ -308,14 +310,14 @@ pub struct Delivery {
 
 /// How trying what waits for somebody went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flushed {
+pub struct FlushReport {
     /// Why it did not go; it waits on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
 /// Longest line to the node: a message of 16 KiB with every byte escaped.
-const LINE_BYTES: usize = 256 * 1024;
+const MAX_REQUEST_BYTES: usize = 256 * 1024;
 /// Longest line from the node: a page of messages.
 const REPLY_BYTES: usize = 256 * 1024 * 1024;
 
@@ -325,28 +327,33 @@ mod tests {
 
     #[test]
     fn golden_lines() {
-        let command =
-            Command { id: 7, action: Action::Say { to: "bob".parse().unwrap(), text: "olá".into(), message: None } };
+        let command = ControlRequest {
+            id: 7,
+            action: ControlAction::Say { to: "bob".parse().unwrap(), text: "olá".into(), message: None },
+        };
         let text = r#"{"id":7,"do":"say","to":"bob","text":"olá"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Command>(text).unwrap(), command);
+        assert_eq!(serde_json::from_str::<ControlRequest>(text).unwrap(), command);
         let id = MessageId::from_bytes([0xab; 16]);
-        let command = Command { id: 7, action: Action::Drop { to: "bob".parse().unwrap(), message: id } };
+        let command = ControlRequest { id: 7, action: ControlAction::Drop { to: "bob".parse().unwrap(), message: id } };
         let text = format!(r#"{{"id":7,"do":"drop","to":"bob","message":"{id}"}}"#);
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
-        assert_eq!(serde_json::from_slice::<Command>(text.as_bytes()).unwrap(), command);
+        assert_eq!(serde_json::from_slice::<ControlRequest>(text.as_bytes()).unwrap(), command);
         let text = r#"{"id":7,"do":"watch"}"#;
-        let command = Command { id: 7, action: Action::Watch { with: None } };
+        let command = ControlRequest { id: 7, action: ControlAction::Watch { with: None } };
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Command>(text).unwrap(), command);
-        let secret = Secret::from(&Password::new("s3nha").unwrap());
-        let command = Command { id: 7, action: Action::Passwd { present: secret.clone(), new: secret } };
+        assert_eq!(serde_json::from_str::<ControlRequest>(text).unwrap(), command);
+        let secret = WirePassword::from(&Password::new("s3nha").unwrap());
+        let command = ControlRequest { id: 7, action: ControlAction::Passwd { present: secret.clone(), new: secret } };
         let text = r#"{"id":7,"do":"passwd","present":"s3nha","new":"s3nha"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert!(!format!("{command:?}").contains("s3nha"));
-        let reply = Reply { id: 7, outcome: Outcome::Error { kind: ErrorKind::Unavailable, message: "x".into() } };
+        let reply = ControlReply {
+            id: 7,
+            outcome: ControlOutcome::Error { kind: ErrorKind::Unavailable, message: "x".into() },
+        };
         let text = r#"{"id":7,"error":{"kind":"unavailable","message":"x"}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Reply>(text).unwrap(), reply);
+        assert_eq!(serde_json::from_str::<ControlReply>(text).unwrap(), reply);
     }
 }

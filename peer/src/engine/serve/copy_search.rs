@@ -15,13 +15,13 @@ use shared::{ContentHash, FileName, UserName};
 use crate::engine::private_data::PrivateData;
 use crate::profile::{Profile, ProfileError, Share};
 
-const AT_ONCE: usize = 64;
-const REMEMBERED: usize = 1024;
-const IN_VAIN_FOR: Duration = Duration::from_secs(1);
+const PAGE_ROWS: usize = 64;
+const MAX_PAST_SEARCHES: usize = 1024;
+const FAILED_SEARCH_TTL: Duration = Duration::from_secs(1);
 
 /// A content, and the name under which it is wanted, if that is known.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct ContentQuery<'a> {
     pub(super) hash: &'a ContentHash,
     pub(super) name: Option<&'a FileName>,
 }
@@ -43,7 +43,7 @@ enum PastSearch {
     /// This one was there.
     Found(FileName),
     /// None was, at that time.
-    InVain(Instant),
+    NotFound(Instant),
 }
 
 /// The files that one user may get and that are recorded with one content, one after the other: that of the name asked
@@ -53,12 +53,12 @@ pub(super) struct CopySearch<'a> {
     profile: &'a Profile,
     private: &'a PrivateData,
     past: &'a PastSearches,
-    to: &'a UserName,
+    recipient: &'a UserName,
     hash: &'a ContentHash,
-    stage: Stage,
+    stage: SearchStage,
     ready: VecDeque<RecordedCopy>,
     /// Names that were looked up by themselves.
-    named: Vec<FileName>,
+    checked_names: Vec<FileName>,
     /// Files that were given out.
     seen: usize,
     /// All that are shared were looked through, not only the first.
@@ -66,7 +66,7 @@ pub(super) struct CopySearch<'a> {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum SearchStage {
     Named(Option<FileName>),
     Past,
     Offers,
@@ -82,107 +82,107 @@ impl<'a> CopySearch<'a> {
         profile: &'a Profile,
         private: &'a PrivateData,
         past: &'a PastSearches,
-        to: &'a UserName,
-        Wanted { hash, name }: Wanted<'a>,
+        recipient: &'a UserName,
+        ContentQuery { hash, name }: ContentQuery<'a>,
     ) -> Self {
-        let stage = Stage::Named(name.cloned());
-        let (ready, named) = (VecDeque::new(), Vec::new());
-        Self { profile, private, past, to, hash, stage, ready, named, seen: 0, is_thorough: false }
+        let stage = SearchStage::Named(name.cloned());
+        let (ready, checked_names) = (VecDeque::new(), Vec::new());
+        Self { profile, private, past, recipient, hash, stage, ready, checked_names, seen: 0, is_thorough: false }
     }
 
     /// The next file; whether it is there is for the caller to see.
     pub(super) fn next(&mut self) -> Result<Option<RecordedCopy>, ProfileError> {
         loop {
             while let Some(copy) = self.ready.pop_front() {
-                if !self.private.covers(&copy.share) {
+                if !self.private.is_private_share(&copy.share) {
                     self.seen += 1;
                     return Ok(Some(copy));
                 }
             }
-            if matches!(self.stage, Stage::Done) {
+            if matches!(self.stage, SearchStage::Done) {
                 if std::mem::take(&mut self.is_thorough) {
-                    self.past.put(*self.hash, PastSearch::InVain(Instant::now()));
+                    self.past.insert(*self.hash, PastSearch::NotFound(Instant::now()));
                 }
                 return Ok(None);
             }
-            self.read_on()?;
+            self.read_next_stage()?;
         }
     }
 
     /// The file of this name was there: where others had to be passed over, it comes first the next time.
-    pub(super) fn found(&self, name: &FileName) {
+    pub(super) fn note_found(&self, name: &FileName) {
         if self.seen > 1 {
-            self.past.put(*self.hash, PastSearch::Found(name.clone()));
+            self.past.insert(*self.hash, PastSearch::Found(name.clone()));
         }
     }
 
-    fn read_on(&mut self) -> Result<(), ProfileError> {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Named(name) => {
+    fn read_next_stage(&mut self) -> Result<(), ProfileError> {
+        self.stage = match std::mem::replace(&mut self.stage, SearchStage::Done) {
+            SearchStage::Named(name) => {
                 self.look_up(name)?;
-                Stage::Past
+                SearchStage::Past
             }
-            Stage::Past => {
-                self.look_up(self.past.found(self.hash))?;
-                Stage::Offers
+            SearchStage::Past => {
+                self.look_up(self.past.found_name(self.hash))?;
+                SearchStage::Offers
             }
-            Stage::Offers => {
-                let offers = self.profile.offers_with_hash(self.to, self.hash)?;
-                let offered_to = Some(self.to.clone());
+            SearchStage::Offers => {
+                let offers = self.profile.offers_with_hash(self.recipient, self.hash)?;
+                let offered_to = Some(self.recipient.clone());
                 self.add(offers.into_iter().map(|share| RecordedCopy { share, offered_to: offered_to.clone() }));
-                Stage::Shares { after: 0 }
+                SearchStage::Shares { after: 0 }
             }
-            Stage::Shares { after } => {
-                let rows = self.profile.shares_with_hash(self.hash, after, AT_ONCE)?;
-                let (is_full, last) = (rows.len() == AT_ONCE, rows.last().map_or(after, |(row, _)| *row));
+            SearchStage::Shares { after } => {
+                let rows = self.profile.shares_with_hash(self.hash, after, PAGE_ROWS)?;
+                let (is_full, last) = (rows.len() == PAGE_ROWS, rows.last().map_or(after, |(row, _)| *row));
                 self.add(rows.into_iter().map(|(_, share)| RecordedCopy { share, offered_to: None }));
                 let is_first = after == 0;
                 self.is_thorough = !is_first;
-                if is_full && !(is_first && self.past.is_in_vain(self.hash, Instant::now())) {
-                    Stage::Shares { after: last }
+                if is_full && !(is_first && self.past.is_recent_failure(self.hash, Instant::now())) {
+                    SearchStage::Shares { after: last }
                 } else {
-                    Stage::Done
+                    SearchStage::Done
                 }
             }
-            Stage::Done => Stage::Done,
+            SearchStage::Done => SearchStage::Done,
         };
         Ok(())
     }
 
     /// Adds what has exactly this name, as far as it has the content.
     fn look_up(&mut self, name: Option<FileName>) -> Result<(), ProfileError> {
-        let Some(name) = name.filter(|name| !self.named.contains(name)) else { return Ok(()) };
-        let offered = self.profile.offer(self.to, &name)?;
-        let offered = offered.map(|share| RecordedCopy { share, offered_to: Some(self.to.clone()) });
+        let Some(name) = name.filter(|name| !self.checked_names.contains(name)) else { return Ok(()) };
+        let offered = self.profile.offer(self.recipient, &name)?;
+        let offered = offered.map(|share| RecordedCopy { share, offered_to: Some(self.recipient.clone()) });
         let shared = self.profile.share(&name)?.map(|share| RecordedCopy { share, offered_to: None });
         let of_content = |copy: &RecordedCopy| copy.share.hash == *self.hash;
         self.ready.extend(offered.into_iter().chain(shared).filter(of_content));
-        self.named.push(name);
+        self.checked_names.push(name);
         Ok(())
     }
 
     fn add(&mut self, copies: impl Iterator<Item = RecordedCopy>) {
-        let named = &self.named;
+        let named = &self.checked_names;
         self.ready.extend(copies.filter(|copy| !named.contains(&copy.share.name)));
     }
 }
 
 impl PastSearches {
-    fn found(&self, hash: &ContentHash) -> Option<FileName> {
+    fn found_name(&self, hash: &ContentHash) -> Option<FileName> {
         match self.searches().get(hash) {
             Some(PastSearch::Found(name)) => Some(name.clone()),
             _ => None,
         }
     }
 
-    fn is_in_vain(&self, hash: &ContentHash, now: Instant) -> bool {
+    fn is_recent_failure(&self, hash: &ContentHash, now: Instant) -> bool {
         let searches = self.searches();
-        matches!(searches.get(hash), Some(PastSearch::InVain(at)) if now.duration_since(*at) < IN_VAIN_FOR)
+        matches!(searches.get(hash), Some(PastSearch::NotFound(at)) if now.duration_since(*at) < FAILED_SEARCH_TTL)
     }
 
-    fn put(&self, hash: ContentHash, search: PastSearch) {
+    fn insert(&self, hash: ContentHash, search: PastSearch) {
         let mut searches = self.searches();
-        if searches.len() >= REMEMBERED && !searches.contains_key(&hash) {
+        if searches.len() >= MAX_PAST_SEARCHES && !searches.contains_key(&hash) {
             // They only save work.
             searches.clear();
         }
@@ -196,19 +196,19 @@ impl PastSearches {
 
 #[cfg(test)]
 mod tests {
-    use shared::{Layout, Manifest, ZeroRuns};
+    use shared::{GroupLayout, Manifest, ZeroRuns};
 
     use super::*;
     use crate::profile::HashedShare;
-    use crate::sys::FileId;
+    use crate::sys::FileVersion;
 
-    const COPIES: usize = AT_ONCE * 2 + 5;
+    const COPIES: usize = PAGE_ROWS * 2 + 5;
 
     fn copy(name: &str) -> HashedShare {
-        let id = FileId { size: 3, mtime_ns: 1, ctime_ns: 1, inode: 1 };
+        let id = FileVersion { size: 3, mtime_ns: 1, ctime_ns: 1, inode: 1 };
         let (name, path, hash) = (name.parse().unwrap(), format!("/nowhere/{name}").into(), ContentHash::of(b"abc"));
-        let share = Share { name, path, id, executable: false, hash, zeros: ZeroRuns::default() };
-        HashedShare { share, manifest: Manifest::new(vec![Layout::of(3).unwrap().value_of(0, b"abc")]) }
+        let share = Share { name, path, version: id, executable: false, hash, zeros: ZeroRuns::default() };
+        HashedShare { share, manifest: Manifest::new(vec![GroupLayout::of(3).unwrap().chaining_value(0, b"abc")]) }
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         profile.put_shares(&copies).unwrap();
         profile.put_offer(&to, &copy("offered")).unwrap();
         let hash = ContentHash::of(b"abc");
-        let search = |name| CopySearch::new(&profile, &private, &past, &to, Wanted { hash: &hash, name });
+        let search = |name| CopySearch::new(&profile, &private, &past, &to, ContentQuery { hash: &hash, name });
         let all = |mut search: CopySearch<'_>| {
             std::iter::from_fn(|| search.next().unwrap())
                 .map(|copy| copy.share.name.as_str().to_owned())
@@ -232,13 +232,13 @@ mod tests {
         let named = all(search(Some(&last)));
         assert_eq!((named.len(), named[0].as_str(), named[1].as_str()), (COPIES + 1, last.as_str(), "offered"));
         // In vain: not all of them again at once.
-        assert_eq!(all(search(None)).len(), AT_ONCE + 1);
-        assert_eq!(all(search(Some(&last))).len(), AT_ONCE + 2);
+        assert_eq!(all(search(None)).len(), PAGE_ROWS + 1);
+        assert_eq!(all(search(Some(&last))).len(), PAGE_ROWS + 2);
 
         let mut found = search(Some(&last));
         found.next().unwrap();
         found.next().unwrap();
-        found.found(&last);
+        found.note_found(&last);
         assert_eq!(all(search(None))[0], last.as_str());
     }
 }

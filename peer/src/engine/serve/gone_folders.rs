@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a folder is taken to be gone without another look.
-const GONE_FOR: Duration = Duration::from_secs(5);
+const GONE_TTL: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 64;
 
 /// Folders that were found to be gone, the highest of each tree.
@@ -23,7 +23,7 @@ impl GoneFolders {
             && path
                 .ancestors()
                 .skip(1)
-                .any(|folder| folders.get(folder).is_some_and(|since| now.saturating_duration_since(*since) < GONE_FOR))
+                .any(|folder| folders.get(folder).is_some_and(|since| now.saturating_duration_since(*since) < GONE_TTL))
     }
 
     /// What is at `path` isn't there: remembers the highest folder above it that is gone as well. Blocking: it looks at the
@@ -32,7 +32,7 @@ impl GoneFolders {
         let missing = path.ancestors().skip(1).take_while(|folder| folder.symlink_metadata().is_err());
         let Some(highest) = missing.last() else { return };
         let mut folders = self.folders();
-        folders.retain(|_, since| now.saturating_duration_since(*since) < GONE_FOR);
+        folders.retain(|_, since| now.saturating_duration_since(*since) < GONE_TTL);
         if folders.len() < REMEMBERED {
             folders.insert(highest.to_owned(), now);
         }
@@ -57,10 +57,10 @@ mod tests {
         gone.note_missing(&film, now);
         assert!(gone.covers(&film, now) && gone.covers(&disk.join("other"), now));
         assert!(!gone.covers(&home.path().join("file"), now) && !gone.covers(&disk, now));
-        assert!(!gone.covers(&film, now + GONE_FOR), "it may be plugged in again");
+        assert!(!gone.covers(&film, now + GONE_TTL), "it may be plugged in again");
         std::fs::create_dir_all(disk.join("films")).unwrap();
-        gone.note_missing(&film, now + GONE_FOR);
-        assert!(gone.covers(&film, now + GONE_FOR) && !gone.covers(&disk.join("other"), now + GONE_FOR));
+        gone.note_missing(&film, now + GONE_TTL);
+        assert!(gone.covers(&film, now + GONE_TTL) && !gone.covers(&disk.join("other"), now + GONE_TTL));
         // The file alone is no folder.
         gone.note_missing(&home.path().join("file"), now);
         assert_eq!(gone.folders().len(), 1);

@@ -10,60 +10,60 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use shared::limits::FRAME_BYTES;
-use shared::peer::{Answer, Code, Entry, FileStat, FolderTime};
-use shared::{ContentHash, FileName, GroupSet, Layout, UserName, ZeroRuns};
+use shared::limits::MAX_FRAME_BYTES;
+use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply};
+use shared::{ContentHash, FileName, GroupLayout, GroupSet, UserName, ZeroRuns};
 
-use super::copy_search::{RecordedCopy, Wanted};
+use super::copy_search::{ContentQuery, RecordedCopy};
 use super::gone_folders::GoneFolders;
-use super::opening::{Get, OfferedManifest, Opener, Unopened};
-use super::part::Part;
-use super::reading::{OpenShare, ReadFailure};
-use super::stale::{StaleReason, StaleShares, Standing};
-use super::versions::ProvedVersions;
-use crate::engine::share::{Freshness, freshness, is_gone, is_owner_only};
-use crate::engine::{Error, blocking};
+use super::offered_partial::OfferedPartial;
+use super::range_reader::{OpenShare, ReadFailure};
+use super::served_versions::ProvedVersions;
+use super::share_opener::{GroupRequest, OfferedManifest, OpenFailure, ShareOpener};
+use super::stale_shares::{StaleAnswer, StaleReason, StaleShares};
+use crate::engine::share::{ShareFreshness, freshness, is_gone, is_owner_only};
+use crate::engine::{Error, run_blocking};
 use crate::profile::{Profile, Share, SharePage};
 use crate::sys::{open_regular, plain_message};
 
 /// Files of one page; about 300 bytes each at the worst of what is usual.
 const PAGE: usize = 200;
 /// Shares that are looked at for one answer, however few of them are there.
-const LOOKED_AT: usize = 1000;
+const MAX_EXAMINED: usize = 1000;
 /// Folders of one page.
 const FOLDERS: usize = 500;
 
 /// Why a request gets an error for an answer.
-pub(super) type Refusal = (Code, String);
+pub(super) type RequestRefusal = (PeerErrorCode, String);
 
 /// What a name stands for.
-enum Named {
+enum NameLookup {
     Whole(Share),
     /// Its content may be another than the one that was hashed; perhaps it only grew.
     Changed {
         share: Share,
         grown: bool,
     },
-    Part(Part),
+    Partial(OfferedPartial),
     Unreadable(String),
-    Nothing,
+    NotShared,
 }
 
 /// The shares of a profile, checked against the disk whenever one is asked for.
 #[derive(Debug)]
-pub struct Library {
+pub struct ShareLibrary {
     profile: Profile,
     /// Shares found to have changed go here, to be hashed again.
     stale: Arc<StaleShares>,
-    opener: Opener,
-    gone: Arc<GoneFolders>,
+    opener: ShareOpener,
+    gone_folders: Arc<GoneFolders>,
 }
 
-impl Library {
+impl ShareLibrary {
     /// The shares of `profile`; those that changed are sent to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
-        let opener = Opener::new(profile.clone());
-        Self { profile, stale, opener, gone: Arc::default() }
+        let opener = ShareOpener::new(profile.clone());
+        Self { profile, stale, opener, gone_folders: Arc::default() }
     }
 
     /// Files that were found to be the same although their metadata differ.
@@ -81,15 +81,15 @@ impl Library {
         prefix: String,
         cursor: String,
         reads_empty_pages: bool,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<PeerReply, RequestRefusal> {
         let (mut after, mut looked_at) = (cursor, 0);
         let page = loop {
-            let look = (self.profile.clone(), self.opener.clone(), self.gone.clone());
+            let look = (self.profile.clone(), self.opener.clone(), self.gone_folders.clone());
             let (to, prefix, cursor) = (to.clone(), prefix.clone(), after);
             // Each look for itself: nothing else waits for more than one.
-            let page = blocking(move || live_page(&look, &to, &prefix, cursor)).await.map_err(internal)?;
+            let page = run_blocking(move || live_page(&look, &to, &prefix, cursor)).await.map_err(internal_refusal)?;
             looked_at += PAGE;
-            let ends = !page.more || !page.shares.is_empty() || (reads_empty_pages && looked_at >= LOOKED_AT);
+            let ends = !page.more || !page.shares.is_empty() || (reads_empty_pages && looked_at >= MAX_EXAMINED);
             if ends {
                 break page;
             }
@@ -102,7 +102,7 @@ impl Library {
             let stat = FileStat { stale, ..stat_of(&share, owner_only) };
             // Names may be long and full of characters that JSON escapes.
             bytes += 224 + stat.name.as_str().len() * 2;
-            if bytes > FRAME_BYTES {
+            if bytes > MAX_FRAME_BYTES {
                 more = true;
                 last = files.last().map_or(last, |last: &FileStat| last.name.as_str().to_owned());
                 break;
@@ -113,99 +113,109 @@ impl Library {
             }
         }
         let next = more.then_some(last);
-        Ok(Answer::FileList { files: files.into_iter().map(Entry::Fit).collect(), next })
+        Ok(PeerReply::FileList { files: files.into_iter().map(ListEntry::Valid).collect(), next })
     }
 
     /// A page of the folders that have nothing in them.
     ///
     /// # Errors
     /// A code and words for the other side.
-    pub async fn folders(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
+    pub async fn folders(&self, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
-        let found = blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
-        let (folders, next) = fitting(found.map_err(internal)?, |name| name);
-        Ok(Answer::FolderList { folders, next })
+        let found = run_blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
+        let (folders, next) = fit_page(found.map_err(internal_refusal)?, |name| name);
+        Ok(PeerReply::FolderList { folders, next })
     }
 
     /// A page of all folders with their times.
     ///
     /// # Errors
     /// A code and words for the other side.
-    pub async fn folder_times(&self, prefix: String, cursor: String) -> Result<Answer, Refusal> {
+    pub async fn folder_times(&self, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
-        let found = blocking(move || Ok(profile.folder_times_page(&prefix, &cursor, FOLDERS)?)).await;
+        let found = run_blocking(move || Ok(profile.folder_times_page(&prefix, &cursor, FOLDERS)?)).await;
         let described = |(name, mtime_ns)| {
-            let (mtime, mtime_ns) = seconds(mtime_ns);
+            let (mtime, mtime_ns) = split_seconds(mtime_ns);
             FolderTime { name, mtime, mtime_ns }
         };
-        let found = found.map_err(internal)?.into_iter().map(described).collect();
-        let (folders, next) = fitting(found, |time: &FolderTime| &time.name);
-        Ok(Answer::FolderTimes { folders, next })
+        let found = found.map_err(internal_refusal)?.into_iter().map(described).collect();
+        let (folders, next) = fit_page(found, |time: &FolderTime| &time.name);
+        Ok(PeerReply::FolderTimes { folders, next })
     }
 
     /// One share.
     ///
     /// # Errors
     /// A code and words for the other side: not shared, or changed.
-    pub async fn stat(&self, to: &UserName, name: FileName) -> Result<Answer, Refusal> {
+    pub async fn stat(&self, to: &UserName, name: FileName) -> Result<PeerReply, RequestRefusal> {
         let (profile, opener, to, asks) = (self.profile.clone(), self.opener.clone(), to.clone(), to.clone());
-        let found = blocking(move || {
+        let found = run_blocking(move || {
             let found = match profile.offer(&to, &name)? {
                 None => profile.share(&name)?,
                 offered => offered,
             };
             if found.as_ref().is_some_and(|share| opener.is_private(share)) {
-                return Ok((Named::Nothing, false));
+                return Ok((NameLookup::NotShared, false));
             }
             let owner_only = found.as_ref().is_some_and(is_owner_only);
             let named = match found.map(|share| (freshness(&share), share)) {
-                Some((Freshness::Fresh | Freshness::Touched, share)) => Named::Whole(share),
-                Some((Freshness::Changed { grown }, share)) => match open_regular(&share.path) {
+                Some((ShareFreshness::Fresh | ShareFreshness::Touched, share)) => NameLookup::Whole(share),
+                Some((ShareFreshness::Changed { grown }, share)) => match open_regular(&share.path) {
                     Err(why) if !is_gone(&why) => {
-                        opener.faults().tell(&share.path, &why);
-                        Named::Unreadable(plain_message(&why))
+                        opener.faults().log(&share.path, &why);
+                        NameLookup::Unreadable(plain_message(&why))
                     }
-                    _ => Named::Changed { share, grown },
+                    _ => NameLookup::Changed { share, grown },
                 },
-                Some((Freshness::Missing, _)) => Named::Nothing,
-                Some((Freshness::Unreadable(why), share)) => {
-                    opener.faults().tell(&share.path, &why);
-                    Named::Unreadable(why)
+                Some((ShareFreshness::Missing, _)) => NameLookup::NotShared,
+                Some((ShareFreshness::Unreadable(why), share)) => {
+                    opener.faults().log(&share.path, &why);
+                    NameLookup::Unreadable(why)
                 }
-                None => {
-                    profile.partials_named(&name)?.into_iter().find_map(Part::open).map_or(Named::Nothing, Named::Part)
-                }
+                None => profile
+                    .partials_named(&name)?
+                    .into_iter()
+                    .find_map(OfferedPartial::open)
+                    .map_or(NameLookup::NotShared, NameLookup::Partial),
             };
             Ok((named, owner_only))
         });
-        let (found, owner_only) = found.await.map_err(internal)?;
+        let (found, owner_only) = found.await.map_err(internal_refusal)?;
         let found = match found {
-            Named::Whole(share) if self.stale.is_disproved(&share.name) => Named::Changed { share, grown: false },
+            NameLookup::Whole(share) if self.stale.is_disproved(&share.name) => {
+                NameLookup::Changed { share, grown: false }
+            }
             found => found,
         };
         match found {
-            Named::Whole(share) => Ok(Answer::Stat(stat_of(&share, owner_only))),
-            Named::Part(part) => Ok(Answer::Stat(part.stat())),
-            Named::Changed { share, grown } => self.describe_changed(&asks, share, grown, owner_only),
-            Named::Unreadable(why) => Err(refusal(&ReadFailure::Unreadable(why))),
-            Named::Nothing => Err(not_found()),
+            NameLookup::Whole(share) => Ok(PeerReply::Stat(stat_of(&share, owner_only))),
+            NameLookup::Partial(part) => Ok(PeerReply::Stat(part.stat())),
+            NameLookup::Changed { share, grown } => self.answer_changed(&asks, share, grown, owner_only),
+            NameLookup::Unreadable(why) => Err(read_refusal(&ReadFailure::Unreadable(why))),
+            NameLookup::NotShared => Err(not_found_refusal()),
         }
     }
 
     /// A share that changed is described as it was hashed last, if that is no older than the question.
-    fn describe_changed(&self, to: &UserName, share: Share, grown: bool, owner_only: bool) -> Result<Answer, Refusal> {
-        match self.stale.standing(to, &share.name, grown, Instant::now()) {
-            Standing::Described => Ok(Answer::Stat(stat_of(&share, owner_only))),
-            Standing::Unreadable(why) => {
-                self.opener.faults().tell(&share.path, &why);
-                Err(refusal(&ReadFailure::Unreadable(why)))
+    fn answer_changed(
+        &self,
+        to: &UserName,
+        share: Share,
+        grown: bool,
+        owner_only: bool,
+    ) -> Result<PeerReply, RequestRefusal> {
+        match self.stale.answer_for(to, &share.name, grown, Instant::now()) {
+            StaleAnswer::Described => Ok(PeerReply::Stat(stat_of(&share, owner_only))),
+            StaleAnswer::Unreadable(why) => {
+                self.opener.faults().log(&share.path, &why);
+                Err(read_refusal(&ReadFailure::Unreadable(why)))
             }
-            Standing::Waiting => {
+            StaleAnswer::Rehashing => {
                 self.stale.add(share.name, StaleReason::Metadata);
-                Err(refusal(&ReadFailure::Changed))
+                Err(read_refusal(&ReadFailure::Changed))
             }
             // It is tried again by itself.
-            Standing::Changing => Err((Code::Stale, "the file changes all the time".to_owned())),
+            StaleAnswer::Changing => Err((PeerErrorCode::Stale, "the file changes all the time".to_owned())),
         }
     }
 
@@ -218,23 +228,23 @@ impl Library {
         to: &UserName,
         hash: ContentHash,
         name: Option<FileName>,
-    ) -> Result<(Answer, Bytes), Refusal> {
+    ) -> Result<(PeerReply, Bytes), RequestRefusal> {
         let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
-        let found = blocking(move || {
-            if let Some(offered) = opener.manifest(&to, Wanted { hash: &hash, name: name.as_ref() })? {
+        let found = run_blocking(move || {
+            if let Some(offered) = opener.manifest(&to, ContentQuery { hash: &hash, name: name.as_ref() })? {
                 return Ok(Some(offered));
             }
-            Ok(Part::find(&profile, &hash)?.map(|part| OfferedManifest {
+            Ok(OfferedPartial::find(&profile, &hash)?.map(|part| OfferedManifest {
                 layout: part.share.layout,
                 manifest: Arc::new(part.state.manifest),
                 zeros: ZeroRuns::default(),
             }))
         });
-        let found = found.await.map_err(internal)?;
-        let OfferedManifest { layout, manifest, zeros } = found.ok_or_else(not_found)?;
-        let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.groups());
+        let found = found.await.map_err(internal_refusal)?;
+        let OfferedManifest { layout, manifest, zeros } = found.ok_or_else(not_found_refusal)?;
+        let (size, group_size, groups) = (layout.size(), layout.group_bytes(), layout.group_count());
         let bytes = Bytes::copy_from_slice(manifest.as_bytes());
-        Ok((Answer::Manifest { hash, size, group_size, groups, zeros: zeros.runs().to_vec() }, bytes))
+        Ok((PeerReply::Manifest { hash, size, group_size, groups, zeros: zeros.runs().to_vec() }, bytes))
     }
 
     /// Which groups of a file can be had, the one called `name` first.
@@ -246,17 +256,18 @@ impl Library {
         to: &UserName,
         hash: ContentHash,
         name: Option<FileName>,
-    ) -> Result<(Answer, Bytes), Refusal> {
+    ) -> Result<(PeerReply, Bytes), RequestRefusal> {
         let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
-        let found = blocking(move || {
-            let wanted = Wanted { hash: &hash, name: name.as_ref() };
-            if let Some((RecordedCopy { share, .. }, true)) = opener.likeliest(&to, wanted)? {
-                return Ok(Layout::of(share.id.size).map(|layout| (layout.groups(), GroupSet::all(layout.groups()))));
+        let found = run_blocking(move || {
+            let query = ContentQuery { hash: &hash, name: name.as_ref() };
+            if let Some((RecordedCopy { share, .. }, true)) = opener.find_copy(&to, query)? {
+                return Ok(GroupLayout::of(share.version.size)
+                    .map(|layout| (layout.group_count(), GroupSet::full(layout.group_count()))));
             }
-            Ok(Part::find(&profile, &hash)?.map(|part| (part.share.layout.groups(), part.state.present)))
+            Ok(OfferedPartial::find(&profile, &hash)?.map(|part| (part.share.layout.group_count(), part.state.present)))
         });
-        let (groups, set) = found.await.map_err(internal)?.ok_or_else(not_found)?;
-        Ok((Answer::Have { hash, groups }, Bytes::copy_from_slice(set.as_bytes())))
+        let (groups, set) = found.await.map_err(internal_refusal)?.ok_or_else(not_found_refusal)?;
+        Ok((PeerReply::Have { hash, groups }, Bytes::copy_from_slice(set.as_bytes())))
     }
 
     /// Opens files to send some of their groups in pieces of `piece_bytes`: the first, and further ones while all that
@@ -268,13 +279,16 @@ impl Library {
     pub(super) async fn open(
         &self,
         to: &UserName,
-        mut gets: VecDeque<Get>,
+        mut gets: VecDeque<GroupRequest>,
         piece_bytes: u64,
-    ) -> Result<(Vec<Result<OpenShare, Refusal>>, VecDeque<Get>), Code> {
+    ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), PeerErrorCode> {
         let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
-        let opened = blocking(move || {
+        let opened = run_blocking(move || {
             if profile.is_blocked(&to).unwrap_or(true) {
-                return Ok((gets.iter().map(|_| Err(Unopened::Refused(refused()))).collect(), VecDeque::new()));
+                return Ok((
+                    gets.iter().map(|_| Err(OpenFailure::Refused(unauthorised_refusal()))).collect(),
+                    VecDeque::new(),
+                ));
             }
             let mut opened = Vec::with_capacity(gets.len());
             let mut read = 0;
@@ -287,19 +301,19 @@ impl Library {
             }
             Ok((opened, gets))
         });
-        let (opened, rest) = opened.await.map_err(|error| internal(error).0)?;
-        let opened = opened.into_iter().map(|opened| opened.map_err(|unopened| self.refusal(unopened))).collect();
+        let (opened, rest) = opened.await.map_err(|error| internal_refusal(error).0)?;
+        let opened = opened.into_iter().map(|opened| opened.map_err(|unopened| self.refusal_of(unopened))).collect();
         Ok((opened, rest))
     }
 
-    fn refusal(&self, unopened: Unopened) -> Refusal {
+    fn refusal_of(&self, unopened: OpenFailure) -> RequestRefusal {
         match unopened {
-            Unopened::Changed(shares) => {
+            OpenFailure::Changed(shares) => {
                 shares.into_iter().for_each(|(name, reason)| self.stale.add(name, reason));
-                refusal(&ReadFailure::Changed)
+                read_refusal(&ReadFailure::Changed)
             }
-            Unopened::Refused(refusal) => refusal,
-            Unopened::Failed(error) => internal(error),
+            OpenFailure::Refused(refusal) => refusal,
+            OpenFailure::Failed(error) => internal_refusal(error),
         }
     }
 
@@ -328,26 +342,26 @@ struct LiveShare {
 
 /// What is there of the next shares.
 fn live_page(
-    (profile, opener, gone): &(Profile, Opener, Arc<GoneFolders>),
+    (profile, opener, gone): &(Profile, ShareOpener, Arc<GoneFolders>),
     to: &UserName,
     prefix: &str,
     after: String,
 ) -> Result<LivePage, Error> {
-    let SharePage { shares, more } = profile.page_for(to, prefix, &after, PAGE)?;
+    let SharePage { shares, more } = profile.shares_page_for(to, prefix, &after, PAGE)?;
     let last = shares.last().map_or(after, |last| last.name.as_str().to_owned());
     let live = |share: Share| {
         if gone.covers(&share.path, Instant::now()) {
             return None;
         }
         let stale = match freshness(&share) {
-            Freshness::Missing => {
+            ShareFreshness::Missing => {
                 gone.note_missing(&share.path, Instant::now());
                 return None;
             }
             _ if opener.is_private(&share) => return None,
             // Of one that can't be read, whoever wants it hears why.
-            Freshness::Fresh | Freshness::Touched | Freshness::Unreadable(_) => false,
-            Freshness::Changed { .. } => true,
+            ShareFreshness::Fresh | ShareFreshness::Touched | ShareFreshness::Unreadable(_) => false,
+            ShareFreshness::Changed { .. } => true,
         };
         let owner_only = is_owner_only(&share);
         Some(LiveShare { share, stale, owner_only })
@@ -356,56 +370,56 @@ fn live_page(
 }
 
 /// As many of a page's folders as fit a frame, and where the next page begins if there is one.
-fn fitting<T>(found: Vec<T>, name: impl Fn(&T) -> &FileName) -> (Vec<Entry<T>>, Option<String>) {
+fn fit_page<T>(found: Vec<T>, name: impl Fn(&T) -> &FileName) -> (Vec<ListEntry<T>>, Option<String>) {
     // Names may be full of characters that JSON escapes.
     let bytes = |folder: &T| 96 + name(folder).as_str().len() * 2;
     let sums = found.iter().scan(64, |sum, folder| {
         *sum += bytes(folder);
         Some(*sum)
     });
-    let count = sums.take_while(|sum| *sum <= FRAME_BYTES).count();
+    let count = sums.take_while(|sum| *sum <= MAX_FRAME_BYTES).count();
     let more = count < found.len() || found.len() == FOLDERS;
     let next = found.get(..count).and_then(<[T]>::last).filter(|_| more).map(|last| name(last).as_str().to_owned());
-    (found.into_iter().take(count).map(Entry::Fit).collect(), next)
+    (found.into_iter().take(count).map(ListEntry::Valid).collect(), next)
 }
 
 /// Nanoseconds since 1970 as whole seconds and the rest.
-fn seconds(ns: i64) -> (i64, u32) {
+fn split_seconds(ns: i64) -> (i64, u32) {
     (ns.div_euclid(1_000_000_000), u32::try_from(ns.rem_euclid(1_000_000_000)).unwrap_or(0))
 }
 
 fn stat_of(share: &Share, owner_only: bool) -> FileStat {
-    let (mtime, mtime_ns) = seconds(share.id.mtime_ns);
+    let (mtime, mtime_ns) = split_seconds(share.version.mtime_ns);
     FileStat {
         name: share.name.clone(),
-        size: share.id.size,
+        size: share.version.size,
         hash: share.hash,
-        group_size: Layout::of(share.id.size).map_or(0, |layout| layout.group_bytes()),
+        group_size: GroupLayout::of(share.version.size).map_or(0, |layout| layout.group_bytes()),
         mtime,
         mtime_ns,
         executable: share.executable,
         owner_only,
         partial: false,
         stale: false,
-        zero_bytes: Layout::of(share.id.size).map_or(0, |layout| share.zeros.bytes(&layout)),
+        zero_bytes: GroupLayout::of(share.version.size).map_or(0, |layout| share.zeros.byte_len(&layout)),
     }
 }
 
-fn refusal(failure: &ReadFailure) -> Refusal {
+fn read_refusal(failure: &ReadFailure) -> RequestRefusal {
     (failure.code(), failure.message())
 }
 
 /// What somebody hears who isn't wanted here.
-pub(super) fn refused() -> Refusal {
-    (Code::Unauthorised, "refused".to_owned())
+pub(super) fn unauthorised_refusal() -> RequestRefusal {
+    (PeerErrorCode::Unauthorised, "refused".to_owned())
 }
 
-pub(super) fn not_found() -> Refusal {
-    (Code::NotFound, "no such file is shared".to_owned())
+pub(super) fn not_found_refusal() -> RequestRefusal {
+    (PeerErrorCode::NotFound, "no such file is shared".to_owned())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it ends here: the other side learns only that it happened")]
-fn internal(error: Error) -> Refusal {
+fn internal_refusal(error: Error) -> RequestRefusal {
     tracing::error!("{error}");
-    (Code::Internal, "a fault on the sharing side".to_owned())
+    (PeerErrorCode::Internal, "a fault on the sharing side".to_owned())
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use shared::safe_text::safe_path;
 
 /// How often one file is told of.
-const EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Files that are remembered.
 const REMEMBERED: usize = 1024;
 
@@ -22,15 +22,15 @@ pub(super) struct ReadFaultLog(Arc<Mutex<HashMap<PathBuf, Instant>>>);
 
 impl ReadFaultLog {
     /// Tells that a file can't be read, unless it was told lately.
-    pub(super) fn tell(&self, path: &Path, why: impl std::fmt::Display) {
-        if self.is_news(path, Instant::now()) {
+    pub(super) fn log(&self, path: &Path, why: impl std::fmt::Display) {
+        if self.is_due(path, Instant::now()) {
             tracing::error!("{} can't be read: {why}", safe_path(path));
         }
     }
 
-    fn is_news(&self, path: &Path, now: Instant) -> bool {
+    fn is_due(&self, path: &Path, now: Instant) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.get(path).is_some_and(|then| now.saturating_duration_since(*then) < EVERY) {
+        if told.get(path).is_some_and(|then| now.saturating_duration_since(*then) < LOG_INTERVAL) {
             return false;
         }
         if told.len() >= REMEMBERED {
@@ -49,10 +49,10 @@ mod tests {
     fn each_file_is_told_of_once_a_minute() {
         let (log, begin) = (ReadFaultLog::default(), Instant::now());
         let (film, book) = (Path::new("/disk/film"), Path::new("/disk/book"));
-        assert!(log.is_news(film, begin) && log.is_news(book, begin));
-        assert!(!log.is_news(film, begin + EVERY / 2));
-        assert!(log.is_news(film, begin + EVERY));
-        assert!((0..2 * REMEMBERED).all(|n| log.is_news(&PathBuf::from(n.to_string()), begin)));
+        assert!(log.is_due(film, begin) && log.is_due(book, begin));
+        assert!(!log.is_due(film, begin + LOG_INTERVAL / 2));
+        assert!(log.is_due(film, begin + LOG_INTERVAL));
+        assert!((0..2 * REMEMBERED).all(|n| log.is_due(&PathBuf::from(n.to_string()), begin)));
         assert!(log.0.lock().unwrap().len() <= REMEMBERED);
     }
 }

@@ -5,21 +5,21 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
-use shared::content::{GroupValue, Manifest, is_zeros};
-use shared::{Layout, ZeroRuns};
+use shared::content::{ChainingValue, Manifest, is_all_zeros};
+use shared::{GroupLayout, ZeroRuns};
 
 use super::key_search::KeySearch;
 use crate::engine::now_ns;
-use crate::engine::private_data::Privacy;
-use crate::engine::zeros::zero_values;
-use crate::profile::FileHash;
-use crate::sys::{FileId, VersionChange, holes, id_of, plain_message};
+use crate::engine::private_data::PrivacyReason;
+use crate::engine::zero_groups::zero_values;
+use crate::profile::HashedFile;
+use crate::sys::{FileVersion, VersionChange, holes, open_file_version, plain_message};
 
 const READ_BYTES: usize = 1 << 20;
 /// Read at the beginning of each group that is said to be a hole: file systems were wrong about that before.
 const PROBE_BYTES: usize = 4096;
 /// Groups in holes whose values are computed between two words about it.
-const HOLES_AT_ONCE: usize = 512;
+const HOLE_BATCH: usize = 512;
 
 /// Why a file has no hash.
 #[derive(Debug, thiserror::Error)]
@@ -39,21 +39,21 @@ pub enum HashError {
         more: bool,
     },
     /// Somewhere in it is the secret key that was searched for.
-    #[error("{}", Privacy::Key.as_str())]
+    #[error("{}", PrivacyReason::Key.as_str())]
     HoldsKey,
     /// It can't be shared.
     #[error("{0}")]
     Refused(&'static str),
     /// Whoever followed it broke it off.
     #[error("its hashing was broken off")]
-    BrokenOff,
+    Interrupted,
 }
 
 /// Whoever follows the hashing of a file: told of its bytes, and able to break it off.
-pub(in crate::engine) type Progress<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
+pub(in crate::engine) type HashProgressCallback<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
 
 /// Nobody follows.
-pub(in crate::engine) const fn unfollowed(_: u64) -> ControlFlow<()> {
+pub(in crate::engine) const fn ignore_progress(_: u64) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -64,17 +64,17 @@ pub(in crate::engine) const fn unfollowed(_: u64) -> ControlFlow<()> {
 pub(in crate::engine) fn hash_file(
     file: &File,
     search: &mut KeySearch<'_>,
-    progress: &mut Progress<'_>,
-) -> Result<FileHash, HashError> {
+    progress: &mut HashProgressCallback<'_>,
+) -> Result<HashedFile, HashError> {
     let begun = now_ns();
-    let before = regular(file)?;
-    let layout = Layout::of(before.size).ok_or(HashError::Refused("it is too large"))?;
+    let before = regular_file_id(file)?;
+    let layout = GroupLayout::of(before.size).ok_or(HashError::Refused("it is too large"))?;
     let read = group_values(file, &layout, search, progress)?;
-    let more = has_more(file, before.size)?;
-    let changed = before.change_to(&regular(file)?) == VersionChange::Content;
+    let more = has_trailing_bytes(file, before.size)?;
+    let changed = before.change_to(&regular_file_id(file)?) == VersionChange::Content;
     let GroupValues { values, zeros } = match read {
         // Read once more the same, it was all there between the two.
-        Some(read) if changed => group_values(file, &layout, search, &mut unfollowed)?
+        Some(read) if changed => group_values(file, &layout, search, &mut ignore_progress)?
             .filter(|again| again.values == read.values)
             .ok_or(HashError::Changing)?,
         Some(_) if more => return Err(HashError::FalseSize { claimed: before.size, more: true }),
@@ -83,50 +83,50 @@ pub(in crate::engine) fn hash_file(
         None => return Err(HashError::FalseSize { claimed: before.size, more: false }),
     };
     let manifest = Manifest::new(values);
-    Ok(FileHash { id: before.recorded_at(begun), hash: manifest.fold(), manifest, zeros })
+    Ok(HashedFile { version: before.recorded_at(begun), hash: manifest.content_hash(), manifest, zeros })
 }
 
 /// Whether the groups at both ends of a file are those of `known`: a cheap doubt where times are coarse.
-pub(super) fn has_same_ends(file: &File, known: &FileHash) -> bool {
-    let Some(layout) = Layout::of(known.id.size) else { return false };
+pub(super) fn has_same_ends(file: &File, known: &HashedFile) -> bool {
+    let Some(layout) = GroupLayout::of(known.version.size) else { return false };
     let mut buffer = Vec::new();
-    [0, layout.groups() - 1].into_iter().all(|group| {
-        buffer.resize(usize::try_from(layout.len_of(group)).unwrap_or(0), 0);
+    [0, layout.group_count() - 1].into_iter().all(|group| {
+        buffer.resize(usize::try_from(layout.group_len(group)).unwrap_or(0), 0);
         let read = file.read_exact_at(&mut buffer, layout.offset(group));
-        read.is_ok() && known.manifest.value(group) == Some(&layout.value_of(group, &buffer))
+        read.is_ok() && known.manifest.chaining_value(group) == Some(&layout.chaining_value(group, &buffer))
     })
 }
 
 struct GroupValues {
-    values: Vec<GroupValue>,
+    values: Vec<ChainingValue>,
     zeros: ZeroRuns,
 }
 
 /// The values of all groups; `None` when the file ends too early.
 fn group_values(
     file: &File,
-    layout: &Layout,
+    layout: &GroupLayout,
     search: &mut KeySearch<'_>,
-    progress: &mut Progress<'_>,
+    progress: &mut HashProgressCallback<'_>,
 ) -> Result<Option<GroupValues>, HashError> {
     search.restart();
     let mut zeros = hole_groups(file, layout)?;
     let mut in_holes = Vec::with_capacity(zeros.len());
-    for some in zeros.chunks(HOLES_AT_ONCE) {
+    for some in zeros.chunks(HOLE_BATCH) {
         in_holes.extend(zero_values(layout, some));
-        go_on(progress(some.iter().map(|group| layout.len_of(*group)).sum()))?;
+        check_flow(progress(some.iter().map(|group| layout.group_len(*group)).sum()))?;
     }
     let mut holes = zeros.clone().into_iter().zip(in_holes).peekable();
     let mut buffer = vec![0; READ_BYTES.min(usize::try_from(layout.size()).unwrap_or(READ_BYTES).max(1))];
-    let mut values = Vec::with_capacity(usize::try_from(layout.groups()).unwrap_or(0));
-    for group in 0..layout.groups() {
+    let mut values = Vec::with_capacity(usize::try_from(layout.group_count()).unwrap_or(0));
+    for group in 0..layout.group_count() {
         if let Some((_, value)) = holes.next_if(|(hole, _)| *hole == group) {
             values.push(value);
             search.restart();
             continue;
         }
         let (mut hasher, mut only_zeros) = (layout.hasher(group), true);
-        let (mut at, end) = (layout.offset(group), layout.offset(group) + layout.len_of(group));
+        let (mut at, end) = (layout.offset(group), layout.offset(group) + layout.group_len(group));
         while at < end {
             let some = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             match file.read_exact_at(&mut buffer[..some], at) {
@@ -136,10 +136,10 @@ fn group_values(
             if search.finds_in(&buffer[..some]) {
                 return Err(HashError::HoldsKey);
             }
-            only_zeros = only_zeros && is_zeros(&buffer[..some]);
+            only_zeros = only_zeros && is_all_zeros(&buffer[..some]);
             hasher.update(&buffer[..some]);
             at += some as u64;
-            go_on(progress(some as u64))?;
+            check_flow(progress(some as u64))?;
         }
         if only_zeros {
             zeros.push(group);
@@ -148,20 +148,20 @@ fn group_values(
     }
     zeros.sort_unstable();
     // The only group of a file comes without a manifest, so that nothing could tell of it.
-    let zeros = if layout.groups() > 1 { ZeroRuns::of(zeros) } else { ZeroRuns::default() };
+    let zeros = if layout.group_count() > 1 { ZeroRuns::from_groups(zeros) } else { ZeroRuns::default() };
     Ok(Some(GroupValues { values, zeros }))
 }
 
-const fn go_on(flow: ControlFlow<()>) -> Result<(), HashError> {
+const fn check_flow(flow: ControlFlow<()>) -> Result<(), HashError> {
     match flow {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(HashError::BrokenOff),
+        ControlFlow::Break(()) => Err(HashError::Interrupted),
     }
 }
 
 /// The groups that lie in holes with all they have.
-fn hole_groups(file: &File, layout: &Layout) -> io::Result<Vec<u32>> {
-    if layout.groups() == 1 {
+fn hole_groups(file: &File, layout: &GroupLayout) -> io::Result<Vec<u32>> {
+    if layout.group_count() == 1 {
         return Ok(Vec::new());
     }
     let (size, group_bytes) = (layout.size(), layout.group_bytes());
@@ -172,10 +172,10 @@ fn hole_groups(file: &File, layout: &Layout) -> io::Result<Vec<u32>> {
     let least = if tail == 0 { group_bytes } else { tail };
     for (start, end) in holes(file, size, least) {
         // The last group is as long as the file lets it be.
-        let behind = if end == size { layout.groups() } else { group(end / group_bytes) };
+        let behind = if end == size { layout.group_count() } else { group(end / group_bytes) };
         for no in group(start.div_ceil(group_bytes))..behind {
             let read = file.read_at(&mut probe, layout.offset(no))?;
-            if read > 0 && is_zeros(&probe[..read]) {
+            if read > 0 && is_all_zeros(&probe[..read]) {
                 groups.push(no);
             }
         }
@@ -184,7 +184,7 @@ fn hole_groups(file: &File, layout: &Layout) -> io::Result<Vec<u32>> {
 }
 
 /// Whether something comes behind the bytes that a file is said to have.
-fn has_more(file: &File, size: u64) -> io::Result<bool> {
+fn has_trailing_bytes(file: &File, size: u64) -> io::Result<bool> {
     match file.read_at(&mut [0], size) {
         // A regular file that is empty says so.
         Err(why) if size == 0 => Err(why),
@@ -192,8 +192,8 @@ fn has_more(file: &File, size: u64) -> io::Result<bool> {
     }
 }
 
-fn regular(file: &File) -> Result<FileId, HashError> {
-    id_of(file)?.ok_or(HashError::Refused("it is not a regular file"))
+fn regular_file_id(file: &File) -> Result<FileVersion, HashError> {
+    open_file_version(file)?.ok_or(HashError::Refused("it is not a regular file"))
 }
 
 #[cfg(test)]
@@ -212,14 +212,14 @@ mod tests {
         file.write_all_at(&[0; 1 << 20], 4 << 20).unwrap();
         file.write_all_at(&[7], (5 << 20) - 1 + (1 << 20)).unwrap();
         let mut hashed = 0;
-        let FileHash { hash, manifest, zeros, .. } = hash_file(&file, &mut KeySearch::new(None), &mut |bytes| {
+        let HashedFile { hash, manifest, zeros, .. } = hash_file(&file, &mut KeySearch::new(None), &mut |bytes| {
             hashed += bytes;
             ControlFlow::Continue(())
         })
         .unwrap();
         let mut content = vec![0; usize::try_from(size).unwrap()];
         file.read_exact_at(&mut content, 0).unwrap();
-        assert_eq!((hash, manifest.fold()), (shared::ContentHash::of(&content), hash));
+        assert_eq!((hash, manifest.content_hash()), (shared::ContentHash::of(&content), hash));
         assert_eq!(hashed, size);
         assert_eq!(zeros.groups().collect::<Vec<_>>(), [0, 1, 3, 4, 6, 7]);
     }
@@ -235,7 +235,7 @@ mod tests {
             }
             ControlFlow::Continue(())
         });
-        let FileHash { id, hash, .. } = hashed.unwrap();
+        let HashedFile { version: id, hash, .. } = hashed.unwrap();
         assert_eq!((id.size, hash), (3 << 20, shared::ContentHash::of(&[1; 3 << 20])));
     }
 
@@ -264,16 +264,16 @@ mod tests {
     fn files_that_are_made_up_are_not_empty_ones() {
         for path in ["/proc/self/status", "/proc/cpuinfo"] {
             let Ok(file) = File::open(path) else { continue };
-            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut unfollowed);
+            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut ignore_progress);
             assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 0, more: true })), "{path}: {hashed:?}");
         }
         if let Ok(file) = File::open("/sys/kernel/mm/transparent_hugepage/enabled") {
-            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut unfollowed);
+            let hashed = hash_file(&file, &mut KeySearch::new(None), &mut ignore_progress);
             assert!(matches!(hashed, Err(HashError::FalseSize { claimed: 4096, more: false })), "{hashed:?}");
         }
         let empty = tempfile::tempfile().unwrap();
         assert_eq!(
-            hash_file(&empty, &mut KeySearch::new(None), &mut unfollowed).unwrap().hash,
+            hash_file(&empty, &mut KeySearch::new(None), &mut ignore_progress).unwrap().hash,
             shared::ContentHash::of(&[])
         );
     }
@@ -282,8 +282,8 @@ mod tests {
     fn a_file_that_was_just_written_is_looked_at_again() {
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(b"a").unwrap();
-        let known = hash_file(&file, &mut KeySearch::new(None), &mut unfollowed).unwrap();
-        assert_eq!(known.id.change_to(&id_of(&file).unwrap().unwrap()), VersionChange::Attributes);
+        let known = hash_file(&file, &mut KeySearch::new(None), &mut ignore_progress).unwrap();
+        assert_eq!(known.version.change_to(&open_file_version(&file).unwrap().unwrap()), VersionChange::Attributes);
         assert!(has_same_ends(&file, &known));
         file.write_all_at(b"b", 0).unwrap();
         assert!(!has_same_ends(&file, &known));

@@ -36,8 +36,8 @@ fn quiet(_: ShareEvent<'_>) -> ControlFlow<()> {
 }
 
 /// How many were left out, by reason.
-fn left_out(summary: &Summary) -> Vec<(&'static str, usize)> {
-    let all = summary.left_out.by_design().chain(summary.left_out.failures());
+fn left_out(summary: &ShareSummary) -> Vec<(&'static str, usize)> {
+    let all = summary.omissions.by_design().chain(summary.omissions.failures());
     all.map(|(omission, group)| (omission.as_str(), group.count)).collect()
 }
 
@@ -57,7 +57,7 @@ fn folders_are_walked_without_hidden_files_and_links() {
     assert_eq!(names(&home.profile), [".named", "docs/a.txt", "docs/new␛0A␛line", "docs/sub/b.txt"]);
     assert_eq!((summary.shared, summary.bytes), (4, 3));
     assert_eq!(left_out(&summary), [("hidden", 1), ("link", 2), ("name", 1)]);
-    assert_eq!(summary.left_out.failed(), 1, "hidden files and links are left out by design");
+    assert_eq!(summary.omissions.failure_count(), 1, "hidden files and links are left out by design");
 }
 
 #[test]
@@ -93,17 +93,17 @@ fn private_files_are_never_shared_by_whatever_way() {
         share(&home.profile, &[home.data.clone(), root.to_owned()], Some(&"all".parse().unwrap()), &mut quiet);
     let summary = summary.unwrap();
     assert_eq!(names(&home.profile), ["all/data/docs/a", "all/docs/a"]);
-    assert_eq!(summary.left_out.failed(), 0);
+    assert_eq!(summary.omissions.failure_count(), 0);
     for named in [key, home.data.join("link"), home.data.join("other/profile.db"), home.data.join("docs/hard")] {
         let summary = share(&home.profile, std::slice::from_ref(&named), None, &mut quiet).unwrap();
         assert_eq!((summary.shared, left_out(&summary)), (0, vec![("private", 1)]), "{named:?}");
-        let offered = hash_path(&home.profile, &named, None, &mut unfollowed);
+        let offered = hash_path(&home.profile, &named, None, &mut ignore_progress);
         assert!(offered.is_err(), "{named:?}");
     }
     for named in ["docs/copy", "docs/.a.01234567.part"].map(|name| home.data.join(name)) {
         let file = vec![(named.clone(), "x".parse().unwrap())];
         assert_eq!(left_out(&share_files(&home.profile, file, &mut quiet).unwrap()), [("private", 1)]);
-        assert!(hash_path(&home.profile, &named, None, &mut unfollowed).is_err());
+        assert!(hash_path(&home.profile, &named, None, &mut ignore_progress).is_err());
     }
     assert_eq!(names(&home.profile), ["all/data/docs/a", "all/docs/a"]);
 }
@@ -119,7 +119,7 @@ fn a_folder_of_which_nothing_is_shared_is_an_empty_one() {
     put(&home.data.join("docs/full/x"), b"x");
     symlink("/etc/passwd", home.data.join("docs/links/link")).unwrap();
     let summary = share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
-    assert_eq!((names(&home.profile), summary.left_out.failed()), (vec!["docs/full/x".to_owned()], 1));
+    assert_eq!((names(&home.profile), summary.omissions.failure_count()), (vec!["docs/full/x".to_owned()], 1));
     let folders = home.profile.empty_folders_page("", "", 99).unwrap();
     let folders: Vec<&str> = folders.iter().map(FileName::as_str).collect();
     assert_eq!(folders, ["docs/deep/deeper", "docs/hidden", "docs/links", "docs/nothing", "docs/refused", "docs/sub"]);
@@ -133,7 +133,7 @@ fn files_are_shared_under_the_names_they_are_given() {
     let named = |path: &str, name: &str| (home.data.join(path), name.parse().unwrap());
     let both = vec![named("docs/a", "tree/a"), named("docs/sub/a", "tree/sub/a"), named("docs/nothing", "x")];
     let summary = share_files(&home.profile, both, &mut quiet).unwrap();
-    assert_eq!((summary.shared, summary.left_out.failed()), (2, 1));
+    assert_eq!((summary.shared, summary.omissions.failure_count()), (2, 1));
     assert_eq!(names(&home.profile), ["tree/a", "tree/sub/a"]);
 }
 
@@ -182,17 +182,17 @@ fn a_changed_share_is_noticed_and_refreshed() {
     share(&home.profile, std::slice::from_ref(&path), None, &mut quiet).unwrap();
     let before = home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
     // It is so young that a change right after it could have the same time.
-    assert_eq!(freshness(&before), Freshness::Touched);
+    assert_eq!(freshness(&before), ShareFreshness::Touched);
     put(&path, b"three");
-    assert_eq!(freshness(&before), Freshness::Changed { grown: true });
+    assert_eq!(freshness(&before), ShareFreshness::Changed { grown: true });
     assert_eq!(refresh(&home.profile, &before).unwrap(), RefreshOutcome::Done);
     let now = || home.profile.share(&"a".parse().unwrap()).unwrap().unwrap();
     let after = now();
     assert_eq!(after.hash, ContentHash::of(b"three"));
     fs::remove_file(&path).unwrap();
-    assert_eq!(freshness(&after), Freshness::Missing);
+    assert_eq!(freshness(&after), ShareFreshness::Missing);
     assert_eq!(refresh(&home.profile, &after).unwrap(), RefreshOutcome::Gone);
-    assert_eq!(freshness(&after), Freshness::Missing);
+    assert_eq!(freshness(&after), ShareFreshness::Missing);
     put(&path, b"other");
     assert_eq!(refresh(&home.profile, &after).unwrap(), RefreshOutcome::Done);
     assert_eq!(now().hash, ContentHash::of(b"other"));
@@ -225,11 +225,11 @@ fn what_was_hashed_before_an_interruption_is_shared() {
         if bytes > 4 << 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .unwrap();
-    assert_eq!((summary.shared, summary.broken_off), (1, Some(3)));
-    assert!(summary.left_out.is_empty());
+    assert_eq!((summary.shared, summary.interrupted_total), (1, Some(3)));
+    assert!(summary.omissions.is_empty());
     assert_eq!(names(&home.profile).len(), 1);
     let again = share(&home.profile, &[home.data.join("docs")], None, &mut quiet).unwrap();
-    assert_eq!((again.shared, again.unchanged, again.broken_off), (3, 1, None));
+    assert_eq!((again.shared, again.unchanged, again.interrupted_total), (3, 1, None));
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn another_mode_name_or_inode_is_no_other_content() {
     File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
     fs::rename(&copy, moved.join("other")).unwrap();
     let before = home.profile.share(&"moved/other".parse().unwrap()).unwrap().unwrap();
-    assert_eq!(freshness(&before), Freshness::Touched);
+    assert_eq!(freshness(&before), ShareFreshness::Touched);
     assert_eq!(hashed_bytes(&home.profile, &moved), 0);
     // Another file with a name that was another's.
     put(&moved.join("one"), &vec![3; 3 << 20]);

@@ -9,25 +9,25 @@ use shared::Fingerprint;
 /// The protocol's version.
 const VERSION: &str = "1";
 /// Keys that are taken note of; a network with more has somebody who makes them up.
-pub(super) const MOST_KEYS: usize = 32;
+pub(super) const MAX_KEYS: usize = 32;
 /// Addresses of one announcement that are taken note of.
-const MOST_ADDRESSES: usize = 8;
+const MAX_ADDRESSES: usize = 8;
 /// Announcements of one key that are taken note of: whoever repeats another's key can't crowd out its addresses.
-const MOST_OF_ONE_KEY: usize = 32;
+const MAX_ANNOUNCEMENTS_PER_KEY: usize = 32;
 /// Names of announcements whose key wasn't heard yet.
-const MOST_NAMES: usize = 64;
+const MAX_UNRESOLVED_NAMES: usize = 64;
 
 /// Everything that was heard.
 #[derive(Debug, Clone)]
 pub(super) struct Announcements {
-    wanted: Option<Fingerprint>,
+    expected_key: Option<Fingerprint>,
     /// The addresses of each key by the names of its announcements. Nothing is ever taken out.
     keys: BTreeMap<Fingerprint, BTreeMap<String, Vec<SocketAddr>>>,
     /// Names of which no more was heard.
-    bare_names: BTreeSet<String>,
+    unresolved_names: BTreeSet<String>,
     is_cut_off: bool,
     /// Whether somebody took an announcement back.
-    has_lost: bool,
+    has_withdrawal: bool,
 }
 
 /// A key, and where to look for it.
@@ -35,7 +35,7 @@ pub(super) struct Announcements {
 pub(super) struct KeyCandidate {
     pub(super) fingerprint: Fingerprint,
     /// The addresses with the name of whoever announced them: the first of each announcement, then the second ones.
-    pub(super) places: Vec<(SocketAddr, String)>,
+    pub(super) addresses: Vec<(SocketAddr, String)>,
 }
 
 /// What an announcement comes to.
@@ -47,22 +47,22 @@ struct ParsedAnnouncement {
 }
 
 impl Announcements {
-    pub(super) fn new(wanted: Option<Fingerprint>) -> Self {
-        let (keys, bare_names) = (BTreeMap::new(), BTreeSet::new());
-        Self { wanted, keys, bare_names, is_cut_off: false, has_lost: false }
+    pub(super) fn new(expected_key: Option<Fingerprint>) -> Self {
+        let (keys, unresolved_names) = (BTreeMap::new(), BTreeSet::new());
+        Self { expected_key, keys, unresolved_names, is_cut_off: false, has_withdrawal: false }
     }
 
-    pub(super) fn note(&mut self, event: ServiceEvent) {
+    pub(super) fn record(&mut self, event: ServiceEvent) {
         match event {
-            ServiceEvent::ServiceFound(_, name) => self.note_name(name),
+            ServiceEvent::ServiceFound(_, name) => self.record_name(name),
             ServiceEvent::ServiceResolved(service) => {
-                self.bare_names.remove(service.get_fullname());
-                if let Some(announced) = announced(&service) {
-                    self.note_key(service.get_fullname(), announced);
+                self.unresolved_names.remove(service.get_fullname());
+                if let Some(announced) = parse_service(&service) {
+                    self.record_key(service.get_fullname(), announced);
                 }
             }
             ServiceEvent::ServiceRemoved(_, name) => {
-                self.has_lost |= self.keys.values().any(|announcements| announcements.contains_key(&name));
+                self.has_withdrawal |= self.keys.values().any(|announcements| announcements.contains_key(&name));
             }
             _ => {}
         }
@@ -70,13 +70,13 @@ impl Announcements {
 
     /// Returns the keys to look at: the wanted one, or all.
     pub(super) fn candidates(&self) -> Vec<KeyCandidate> {
-        let is_wanted = |key: &Fingerprint| self.wanted.is_none_or(|wanted| wanted == *key);
+        let is_wanted = |key: &Fingerprint| self.expected_key.is_none_or(|wanted| wanted == *key);
         let all = self.keys.iter().filter(|(key, _)| is_wanted(key));
         all.map(|(fingerprint, announcements)| KeyCandidate::new(*fingerprint, announcements)).collect()
     }
 
     /// Returns those that are not among `known`.
-    pub(super) fn candidates_beside(&self, known: &[KeyCandidate]) -> Vec<KeyCandidate> {
+    pub(super) fn new_candidates(&self, known: &[KeyCandidate]) -> Vec<KeyCandidate> {
         let is_new = |one: &KeyCandidate| known.iter().all(|other| other.fingerprint != one.fingerprint);
         self.candidates().into_iter().filter(is_new).collect()
     }
@@ -88,68 +88,70 @@ impl Announcements {
 
     /// Whether something was taken back, or told only in part.
     pub(super) fn has_changed(&self) -> bool {
-        self.has_lost || !self.bare_names.is_empty()
+        self.has_withdrawal || !self.unresolved_names.is_empty()
     }
 
-    fn note_name(&mut self, name: String) {
+    fn record_name(&mut self, name: String) {
         let is_known = self.keys.values().any(|announcements| announcements.contains_key(&name));
-        if is_known || self.bare_names.contains(&name) {
+        if is_known || self.unresolved_names.contains(&name) {
             return;
         }
-        if self.bare_names.len() < MOST_NAMES {
-            self.bare_names.insert(name);
+        if self.unresolved_names.len() < MAX_UNRESOLVED_NAMES {
+            self.unresolved_names.insert(name);
         } else {
             self.is_cut_off = true;
         }
     }
 
-    fn note_key(&mut self, name: &str, ParsedAnnouncement { fingerprint, addresses }: ParsedAnnouncement) {
-        let is_wanted = self.wanted == Some(fingerprint);
-        if !is_wanted && self.keys.len() >= MOST_KEYS && !self.keys.contains_key(&fingerprint) {
+    fn record_key(&mut self, name: &str, ParsedAnnouncement { fingerprint, addresses }: ParsedAnnouncement) {
+        let is_wanted = self.expected_key == Some(fingerprint);
+        if !is_wanted && self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&fingerprint) {
             self.is_cut_off = true;
             return;
         }
         let announcements = self.keys.entry(fingerprint).or_default();
-        if announcements.len() < MOST_OF_ONE_KEY || announcements.contains_key(name) {
+        if announcements.len() < MAX_ANNOUNCEMENTS_PER_KEY || announcements.contains_key(name) {
             let known = announcements.entry(name.to_owned()).or_default();
             known.extend(addresses);
-            put_in_order(known);
-            known.truncate(MOST_ADDRESSES);
+            sort_addresses(known);
+            known.truncate(MAX_ADDRESSES);
         }
     }
 }
 
 impl KeyCandidate {
     fn new(fingerprint: Fingerprint, announcements: &BTreeMap<String, Vec<SocketAddr>>) -> Self {
-        let mut places: Vec<(SocketAddr, String)> = Vec::new();
-        for rank in 0..MOST_ADDRESSES {
-            for (name, addresses) in announcements {
-                if let Some(address) = addresses.get(rank).filter(|one| places.iter().all(|(other, _)| other != *one)) {
-                    places.push((*address, instance(name).to_owned()));
+        let mut addresses: Vec<(SocketAddr, String)> = Vec::new();
+        for rank in 0..MAX_ADDRESSES {
+            for (name, announced) in announcements {
+                if let Some(address) =
+                    announced.get(rank).filter(|one| addresses.iter().all(|(other, _)| other != *one))
+                {
+                    addresses.push((*address, instance_name(name).to_owned()));
                 }
             }
         }
-        Self { fingerprint, places }
+        Self { fingerprint, addresses }
     }
 }
 
 /// What a service is called, without its type.
-fn instance(name: &str) -> &str {
+fn instance_name(name: &str) -> &str {
     name.strip_suffix(super::SERVICE).unwrap_or(name).trim_end_matches('.')
 }
 
-fn announced(service: &ResolvedService) -> Option<ParsedAnnouncement> {
+fn parse_service(service: &ResolvedService) -> Option<ParsedAnnouncement> {
     let ips = service.get_addresses().iter().map(|ip| match ip {
         ScopedIp::V6(v6) => (ip.to_ip_addr(), v6.scope_id().index),
         ip => (ip.to_ip_addr(), 0),
     });
     let text = |key| service.get_property_val_str(key);
-    parse(service.get_port(), ips, text("v"), text("fp"))
+    parse_announcement(service.get_port(), ips, text("v"), text("fp"))
 }
 
 /// What an announcement comes to, of addresses with the numbers of the interfaces on which they were heard; `None` when
 /// it is none of a tracker that this peer can talk to.
-fn parse(
+fn parse_announcement(
     port: u16,
     ips: impl Iterator<Item = (IpAddr, u32)>,
     version: Option<&str>,
@@ -159,15 +161,16 @@ fn parse(
         return None;
     }
     let fingerprint = fingerprint?.parse().ok()?;
-    let mut addresses: Vec<SocketAddr> = ips.filter_map(|(ip, interface)| usable(ip, interface, port)).collect();
-    put_in_order(&mut addresses);
-    addresses.truncate(MOST_ADDRESSES);
+    let mut addresses: Vec<SocketAddr> =
+        ips.filter_map(|(ip, interface)| usable_address(ip, interface, port)).collect();
+    sort_addresses(&mut addresses);
+    addresses.truncate(MAX_ADDRESSES);
     (!addresses.is_empty()).then_some(ParsedAnnouncement { fingerprint, addresses })
 }
 
 /// Nobody else's loopback, nothing that is many machines at once, and link-local addresses only together with their
 /// interface.
-fn usable(ip: IpAddr, interface: u32, port: u16) -> Option<SocketAddr> {
+fn usable_address(ip: IpAddr, interface: u32, port: u16) -> Option<SocketAddr> {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let is_of_one = !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast());
@@ -181,7 +184,7 @@ fn usable(ip: IpAddr, interface: u32, port: u16) -> Option<SocketAddr> {
     }
 }
 
-fn put_in_order(addresses: &mut Vec<SocketAddr>) {
+fn sort_addresses(addresses: &mut Vec<SocketAddr>) {
     let is_last = |address: &SocketAddr| matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local());
     addresses.sort_unstable_by_key(|address| (is_last(address), *address));
     addresses.dedup();
@@ -198,7 +201,7 @@ mod tests {
     }
 
     fn parsed(ips: &[&str], version: &str, fingerprint: &str) -> Option<ParsedAnnouncement> {
-        parse(8000, ips.iter().map(|ip| (ip.parse().unwrap(), 0)), Some(version), Some(fingerprint))
+        parse_announcement(8000, ips.iter().map(|ip| (ip.parse().unwrap(), 0)), Some(version), Some(fingerprint))
     }
 
     fn found(name: &str) -> ServiceEvent {
@@ -219,15 +222,15 @@ mod tests {
         ] {
             assert_eq!(parsed(ips, version, &fingerprint), None, "{ips:?} {version} {fingerprint}");
         }
-        assert_eq!(parse(0, [([10, 0, 0, 7].into(), 2)].into_iter(), Some("1"), Some(&key(1))), None);
-        assert_eq!(parse(8000, [([10, 0, 0, 7].into(), 2)].into_iter(), None, None), None);
+        assert_eq!(parse_announcement(0, [([10, 0, 0, 7].into(), 2)].into_iter(), Some("1"), Some(&key(1))), None);
+        assert_eq!(parse_announcement(8000, [([10, 0, 0, 7].into(), 2)].into_iter(), None, None), None);
     }
 
     #[test]
     fn link_local_addresses_are_of_use_with_their_interface_and_last() {
         let ips = [("fe80::1", 3), ("fd00::1", 3), ("fe80::2", 0), ("10.0.0.7", 3)];
         let ips = ips.map(|(ip, interface)| (ip.parse().unwrap(), interface));
-        let found = parse(8000, ips.into_iter(), Some("1"), Some(&key(1))).unwrap();
+        let found = parse_announcement(8000, ips.into_iter(), Some("1"), Some(&key(1))).unwrap();
         let shown: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.7:8000", "[fd00::1]:8000", "[fe80::1%3]:8000"]);
     }
@@ -237,18 +240,18 @@ mod tests {
         let mut heard = Announcements::new(None);
         for n in 0..=u8::MAX {
             let ip = format!("10.0.0.{n}");
-            heard.note_key("one", parsed(&[&ip], "1", &key(0)).unwrap());
-            heard.note_key(&format!("{n}"), parsed(&[&ip], "1", &key(n)).unwrap());
-            assert_eq!(heard.is_cut_off(), usize::from(n) >= MOST_KEYS, "{n}");
+            heard.record_key("one", parsed(&[&ip], "1", &key(0)).unwrap());
+            heard.record_key(&format!("{n}"), parsed(&[&ip], "1", &key(n)).unwrap());
+            assert_eq!(heard.is_cut_off(), usize::from(n) >= MAX_KEYS, "{n}");
         }
-        assert_eq!(heard.candidates().len(), MOST_KEYS);
+        assert_eq!(heard.candidates().len(), MAX_KEYS);
         let first = |heard: &Announcements| heard.keys[&Fingerprint::from_bytes([0; 32])].clone();
         assert_eq!(first(&heard).len(), 2);
-        assert_eq!(first(&heard)["one"].len(), MOST_ADDRESSES);
+        assert_eq!(first(&heard)["one"].len(), MAX_ADDRESSES);
         for n in 0..=u8::MAX {
-            heard.note_key(&format!("another {n}"), parsed(&["10.0.0.7"], "1", &key(0)).unwrap());
+            heard.record_key(&format!("another {n}"), parsed(&["10.0.0.7"], "1", &key(0)).unwrap());
         }
-        assert_eq!(first(&heard).len(), MOST_OF_ONE_KEY);
+        assert_eq!(first(&heard).len(), MAX_ANNOUNCEMENTS_PER_KEY);
     }
 
     #[test]
@@ -256,7 +259,7 @@ mod tests {
         let wanted = Fingerprint::from_bytes([200; 32]);
         let mut heard = Announcements::new(Some(wanted));
         for n in 0..=u8::MAX {
-            heard.note_key(&format!("{n}"), parsed(&["10.0.0.7"], "1", &key(n)).unwrap());
+            heard.record_key(&format!("{n}"), parsed(&["10.0.0.7"], "1", &key(n)).unwrap());
         }
         assert_eq!(heard.candidates().iter().map(|one| one.fingerprint).collect::<Vec<_>>(), [wanted]);
     }
@@ -266,30 +269,30 @@ mod tests {
         let mut heard = Announcements::new(None);
         let many: Vec<String> = (0..50).map(|n| format!("10.0.0.{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        heard.note_key("false._vizinho._tcp.local.", parsed(&many, "1", &key(1)).unwrap());
-        heard.note_key("true._vizinho._tcp.local.", parsed(&["10.1.0.1"], "1", &key(1)).unwrap());
+        heard.record_key("false._vizinho._tcp.local.", parsed(&many, "1", &key(1)).unwrap());
+        heard.record_key("true._vizinho._tcp.local.", parsed(&["10.1.0.1"], "1", &key(1)).unwrap());
         let [candidate] = &heard.candidates()[..] else { panic!("{heard:?}") };
         let place = |address: &str, name: &str| (address.parse().unwrap(), name.to_owned());
-        assert_eq!(candidate.places[..2], [place("10.0.0.0:8000", "false"), place("10.1.0.1:8000", "true")]);
+        assert_eq!(candidate.addresses[..2], [place("10.0.0.0:8000", "false"), place("10.1.0.1:8000", "true")]);
     }
 
     #[test]
     fn what_is_told_in_part_or_taken_back_is_no_settled_list() {
         let mut heard = Announcements::new(None);
-        heard.note(found("one"));
+        heard.record(found("one"));
         assert!(heard.has_changed(), "its key wasn't heard");
-        heard.bare_names.remove("one");
-        heard.note_key("one", parsed(&["10.0.0.7"], "1", &key(1)).unwrap());
-        heard.note(found("one"));
+        heard.unresolved_names.remove("one");
+        heard.record_key("one", parsed(&["10.0.0.7"], "1", &key(1)).unwrap());
+        heard.record(found("one"));
         assert!(!heard.has_changed());
-        heard.note(ServiceEvent::ServiceRemoved(super::super::SERVICE.to_owned(), "unheard of".to_owned()));
+        heard.record(ServiceEvent::ServiceRemoved(super::super::SERVICE.to_owned(), "unheard of".to_owned()));
         assert!(!heard.has_changed());
-        heard.note(ServiceEvent::ServiceRemoved(super::super::SERVICE.to_owned(), "one".to_owned()));
+        heard.record(ServiceEvent::ServiceRemoved(super::super::SERVICE.to_owned(), "one".to_owned()));
         assert!(heard.has_changed());
         assert_eq!(heard.candidates().len(), 1, "it may be there all the same");
-        for n in 0..=MOST_NAMES {
+        for n in 0..=MAX_UNRESOLVED_NAMES {
             assert!(!heard.is_cut_off());
-            heard.note(found(&format!("bare {n}")));
+            heard.record(found(&format!("bare {n}")));
         }
         assert!(heard.is_cut_off());
     }
@@ -297,19 +300,19 @@ mod tests {
     #[test]
     fn who_comes_later_is_told_apart() {
         let mut heard = Announcements::new(None);
-        heard.note_key("one", parsed(&["10.0.0.7"], "1", &key(1)).unwrap());
+        heard.record_key("one", parsed(&["10.0.0.7"], "1", &key(1)).unwrap());
         let first = heard.candidates();
-        assert_eq!(heard.candidates_beside(&first), []);
-        heard.note_key("two", parsed(&["10.0.0.7"], "1", &key(2)).unwrap());
-        let late: Vec<Fingerprint> = heard.candidates_beside(&first).iter().map(|one| one.fingerprint).collect();
+        assert_eq!(heard.new_candidates(&first), []);
+        heard.record_key("two", parsed(&["10.0.0.7"], "1", &key(2)).unwrap());
+        let late: Vec<Fingerprint> = heard.new_candidates(&first).iter().map(|one| one.fingerprint).collect();
         assert_eq!(late, [Fingerprint::from_bytes([2; 32])]);
     }
 
     proptest! {
         #[test]
         fn never_panics(port: u16, ips: Vec<(IpAddr, u32)>, version: Option<String>, fingerprint: Option<String>) {
-            let found = parse(port, ips.into_iter(), version.as_deref(), fingerprint.as_deref());
-            prop_assert!(found.is_none_or(|found| found.addresses.len() <= MOST_ADDRESSES));
+            let found = parse_announcement(port, ips.into_iter(), version.as_deref(), fingerprint.as_deref());
+            prop_assert!(found.is_none_or(|found| found.addresses.len() <= MAX_ADDRESSES));
         }
     }
 }

@@ -3,16 +3,16 @@ use std::time::{Duration, Instant};
 use shared::UserName;
 use shared::peer::{ChatMessage, MessageId};
 
-use super::model::{Item, LineView};
-use crate::engine::chat::{Direction, MessageState, StoredMessage};
-use crate::engine::event::Event;
-use crate::engine::node::control::Person;
-use crate::ui::keys::Press;
-use crate::ui::line_editor::Edit;
-use crate::ui::look::{Look, Mark};
-use crate::ui::view::{CAUGHT_UP_AT_ONCE, News, Wish};
+use super::line_view_model::{LineViewModel, ScrollbackItem};
+use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
+use crate::engine::node::control::UserSummary;
+use crate::engine::node_event::NodeEvent;
+use crate::ui::line_editor::EditCommand;
+use crate::ui::theme::{DeliveryMark, TerminalTheme};
+use crate::ui::view::{MAX_CATCH_UP_MESSAGES, ViewCommand, ViewUpdate};
+use crate::ui::view_input::InputAction;
 
-const LOOK: Look = Look { color: false, unicode: true };
+const LOOK: TerminalTheme = TerminalTheme { color: false, unicode: true };
 
 fn bob() -> UserName {
     "bob".parse().unwrap()
@@ -22,36 +22,47 @@ fn message(byte: u8, text: &str) -> ChatMessage {
     ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: text.into(), offer: None, room: None }
 }
 
-fn said(byte: u8, text: &str) -> News {
-    News::Event(Event::Said { to: bob(), message: message(byte, text), seq: byte.into() })
+fn said(byte: u8, text: &str) -> ViewUpdate {
+    ViewUpdate::Event(NodeEvent::MessageQueued { to: bob(), message: message(byte, text), seq: byte.into() })
 }
 
-fn received(from: &str, byte: u8, text: &str) -> News {
-    News::Event(Event::Received { from: from.parse().unwrap(), message: message(byte, text), seq: byte.into(), at: 0 })
+fn received(from: &str, byte: u8, text: &str) -> ViewUpdate {
+    ViewUpdate::Event(NodeEvent::Received {
+        from: from.parse().unwrap(),
+        message: message(byte, text),
+        seq: byte.into(),
+        at: 0,
+    })
 }
 
-fn state(byte: u8, state: MessageState) -> News {
-    News::Event(Event::State { to: bob(), id: MessageId::from_bytes([byte; 16]), state, why: None, kind: None })
+fn state(byte: u8, state: MessageState) -> ViewUpdate {
+    ViewUpdate::Event(NodeEvent::MessageStateChanged {
+        to: bob(),
+        id: MessageId::from_bytes([byte; 16]),
+        state,
+        why: None,
+        kind: None,
+    })
 }
 
-fn tell(view: &mut LineView, news: &News) -> Vec<Wish> {
-    view.news(news, Instant::now())
+fn tell(view: &mut LineViewModel, news: &ViewUpdate) -> Vec<ViewCommand> {
+    view.handle_update(news, Instant::now())
 }
 
-fn above(view: &mut LineView, columns: usize) -> Vec<String> {
+fn above(view: &mut LineViewModel, columns: usize) -> Vec<String> {
     let items = view.take_items();
     items.iter().flat_map(|item| view.rows_of(item, columns)).map(|row| row.line.to_string()).collect()
 }
 
-fn below(view: &LineView, columns: usize) -> Vec<String> {
-    let (line, below) = view.below(columns, 24);
+fn below(view: &LineViewModel, columns: usize) -> Vec<String> {
+    let (line, below) = view.rows_below(columns, 24);
     let line = format!("> {}{}", line.before, line.after);
     let rows = std::iter::once(line).chain(below.iter().map(ToString::to_string));
     rows.map(|row| row.trim_end().to_owned()).collect()
 }
 
-fn begun() -> LineView {
-    let mut view = LineView::new(LOOK, &bob(), &[], &[], None);
+fn begun() -> LineViewModel {
+    let mut view = LineViewModel::new(LOOK, &bob(), &[], &[], None);
     view.take_items();
     view
 }
@@ -63,10 +74,10 @@ fn a_mark_changes_before_and_after_it_is_drawn() {
     tell(&mut view, &state(1, MessageState::Sent));
     let rows = above(&mut view, 60);
     assert!(rows[1].starts_with('→') && rows[1].ends_with("you: hi"), "{rows:?}");
-    assert_eq!(view.waiting(), 1);
+    assert_eq!(view.undelivered_count(), 1);
     tell(&mut view, &state(1, MessageState::Stored));
-    assert!(matches!(view.take_items()[..], [Item::Mark { mark: Mark::Stored, .. }]));
-    assert_eq!(view.waiting(), 0);
+    assert!(matches!(view.take_items()[..], [ScrollbackItem::Mark { mark: DeliveryMark::Stored, .. }]));
+    assert_eq!(view.undelivered_count(), 0);
 }
 
 #[test]
@@ -76,10 +87,10 @@ fn what_others_write_is_counted_until_it_is_read() {
     tell(&mut view, &received("carol", 2, "psst"));
     assert!(above(&mut view, 60).is_empty(), "it belongs to another conversation");
     assert!(below(&view, 60)[1].contains("carol 2 unread"), "{:?}", below(&view, 60));
-    tell(&mut view, &News::Event(Event::Read { with: "carol".parse().unwrap() }));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: "carol".parse().unwrap() }));
     assert!(!below(&view, 60)[1].contains("carol"));
     let seen = tell(&mut view, &received("bob", 3, "hi"));
-    assert_eq!(seen, [Wish::MarkRead { with: bob(), up_to: 3 }]);
+    assert_eq!(seen, [ViewCommand::MarkRead { with: bob(), up_to: 3 }]);
 }
 
 #[test]
@@ -101,9 +112,9 @@ fn nothing_that_was_written_can_pass_for_a_message_or_move_the_cursor() {
 fn the_status_fits_and_says_the_most_important() {
     let mut view = begun();
     view.online = Some(true);
-    view.open_before = 12;
-    view.typing = Some(Instant::now());
-    view.elsewhere.insert("carol".parse().unwrap(), 3);
+    view.undelivered_before = 12;
+    view.typing_until = Some(Instant::now());
+    view.unread_elsewhere.insert("carol".parse().unwrap(), 3);
     assert_eq!(below(&view, 20)[1], "● bob online · …12");
     let wide = &below(&view, 80)[1];
     assert!(wide.starts_with("● bob online · 12 waiting · typing… · carol 3 unread"), "{wide}");
@@ -117,17 +128,23 @@ fn the_status_fits_and_says_the_most_important() {
 #[test]
 fn an_offer_can_be_fetched_at_once() {
     let mut view = begun();
-    let offer =
-        shared::peer::Offer { name: "menu.pdf".parse().unwrap(), size: 2_100_000, hash: shared::ContentHash::of(b"") };
+    let offer = shared::peer::FileOffer {
+        name: "menu.pdf".parse().unwrap(),
+        size: 2_100_000,
+        hash: shared::ContentHash::of(b""),
+    };
     let message = ChatMessage { offer: Some(offer), ..message(1, "menu.pdf (2.10 MB)") };
-    tell(&mut view, &News::Event(Event::Received { from: bob(), message, seq: 1, at: 0 }));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Received { from: bob(), message, seq: 1, at: 0 }));
     assert!(above(&mut view, 60).iter().any(|row| row == "  /get 1 fetches menu.pdf (2.10 MB)"));
     let now = Instant::now();
-    view.press(&Press::Edit(Edit::Insert("/get".to_owned())), now);
-    assert_eq!(view.press(&Press::Submit, now), [Wish::Get { from: bob(), name: "menu.pdf".to_owned() }]);
+    view.handle_input(&InputAction::Edit(EditCommand::Insert("/get".to_owned())), now);
+    assert_eq!(
+        view.handle_input(&InputAction::Submit, now),
+        [ViewCommand::Fetch { from: bob(), name: "menu.pdf".to_owned() }]
+    );
 }
 
-fn stored(byte: u8, direction: Direction, state: MessageState) -> StoredMessage {
+fn stored(byte: u8, direction: MessageDirection, state: MessageState) -> StoredMessage {
     let message = message(byte, &format!("message {byte}"));
     StoredMessage { seq: byte.into(), peer: bob(), direction, message, state, at: 0 }
 }
@@ -143,14 +160,14 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     tell(&mut view, &said(2, "message 2"));
     tell(&mut view, &received("bob", 3, "message 3"));
     above(&mut view, 60);
-    let missed = tell(&mut view, &News::Event(Event::Missed { count: 5 }));
+    let missed = tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 5 }));
     // From before the one that may have been stored over there meanwhile.
-    assert_eq!(missed, [Wish::CatchUp { with: bob(), after: 1 }, Wish::People]);
+    assert_eq!(missed, [ViewCommand::CatchUp { with: bob(), after: 1 }, ViewCommand::ListUsers]);
     assert_eq!(tell(&mut view, &received("bob", 6, "message 6")), [], "five is not shown yet");
     tell(&mut view, &said(7, "message 7"));
     tell(&mut view, &state(7, MessageState::Stored));
     assert!(above(&mut view, 60).is_empty());
-    let (theirs, ours) = (Direction::In, Direction::Out);
+    let (theirs, ours) = (MessageDirection::In, MessageDirection::Out);
     let messages = vec![
         stored(2, ours, MessageState::Stored),
         stored(3, theirs, MessageState::Received),
@@ -158,9 +175,9 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
         stored(5, theirs, MessageState::Received),
         stored(6, theirs, MessageState::Received),
     ];
-    let caught_up = News::CaughtUp { with: bob(), messages };
-    assert_eq!(tell(&mut view, &caught_up), [Wish::MarkRead { with: bob(), up_to: 7 }]);
-    assert_eq!(view.waiting(), 0, "the second and the seventh are stored over there");
+    let caught_up = ViewUpdate::CaughtUp { with: bob(), messages };
+    assert_eq!(tell(&mut view, &caught_up), [ViewCommand::MarkRead { with: bob(), up_to: 7 }]);
+    assert_eq!(view.undelivered_count(), 0, "the second and the seventh are stored over there");
     let rows = above(&mut view, 60);
     assert_eq!(texts(&rows), ["message 4", "message 5", "message 6", "message 7"], "{rows:?}");
     assert!(rows.last().unwrap().starts_with('✓'), "{rows:?}");
@@ -172,24 +189,24 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
 #[test]
 fn more_than_a_page_is_caught_up_with_page_by_page() {
     let mut view = begun();
-    assert_eq!(view.begin(), [Wish::CatchUp { with: bob(), after: 0 }]);
+    assert_eq!(view.start(), [ViewCommand::CatchUp { with: bob(), after: 0 }]);
     let page = |from: i64, count: usize| {
         let numbers = (from..).take(count);
-        let received = |seq| StoredMessage { seq, ..stored(1, Direction::In, MessageState::Received) };
-        News::CaughtUp { with: bob(), messages: numbers.map(received).collect() }
+        let received = |seq| StoredMessage { seq, ..stored(1, MessageDirection::In, MessageState::Received) };
+        ViewUpdate::CaughtUp { with: bob(), messages: numbers.map(received).collect() }
     };
-    let more = tell(&mut view, &page(1, CAUGHT_UP_AT_ONCE));
-    assert_eq!(more, [Wish::CatchUp { with: bob(), after: 500 }], "nothing is read before all of it is shown");
-    assert_eq!(tell(&mut view, &page(501, 3)), [Wish::MarkRead { with: bob(), up_to: 503 }]);
+    let more = tell(&mut view, &page(1, MAX_CATCH_UP_MESSAGES));
+    assert_eq!(more, [ViewCommand::CatchUp { with: bob(), after: 500 }], "nothing is read before all of it is shown");
+    assert_eq!(tell(&mut view, &page(501, 3)), [ViewCommand::MarkRead { with: bob(), up_to: 503 }]);
 }
 
 fn theirs(seq: u8, text: &str) -> StoredMessage {
-    let (direction, state) = (Direction::In, MessageState::Received);
+    let (direction, state) = (MessageDirection::In, MessageState::Received);
     StoredMessage { seq: seq.into(), peer: bob(), direction, message: message(seq, text), state, at: 0 }
 }
 
-fn person(unread: usize) -> Person {
-    Person {
+fn person(unread: usize) -> UserSummary {
+    UserSummary {
         user: bob(),
         online: Some(true),
         unread,
@@ -201,70 +218,71 @@ fn person(unread: usize) -> Person {
     }
 }
 
-fn caught_up(view: &mut LineView) -> Vec<Wish> {
-    view.begin();
-    tell(view, &News::CaughtUp { with: bob(), messages: Vec::new() })
+fn caught_up(view: &mut LineViewModel) -> Vec<ViewCommand> {
+    view.start();
+    tell(view, &ViewUpdate::CaughtUp { with: bob(), messages: Vec::new() })
 }
 
 #[test]
 fn what_is_new_is_told_from_what_was_read() {
     let before: Vec<StoredMessage> = (1..=4).map(|seq| theirs(seq, &format!("message {seq}"))).collect();
-    let mut view = LineView::new(LOOK, &bob(), &[person(2)], &before, Some(3));
+    let mut view = LineViewModel::new(LOOK, &bob(), &[person(2)], &before, Some(3));
     let rows = above(&mut view, 60);
     assert!(rows[2].ends_with("message 2") && rows[3] == "── 2 new ──" && rows[4].ends_with("message 3"), "{rows:?}");
-    assert_eq!(caught_up(&mut view), [Wish::MarkRead { with: bob(), up_to: 4 }]);
+    assert_eq!(caught_up(&mut view), [ViewCommand::MarkRead { with: bob(), up_to: 4 }]);
 }
 
 #[test]
 fn what_was_not_shown_is_not_read() {
     let before: Vec<StoredMessage> = (103..=104).map(|seq| theirs(seq, "so on")).collect();
-    let mut view = LineView::new(LOOK, &bob(), &[person(4)], &before, Some(101));
+    let mut view = LineViewModel::new(LOOK, &bob(), &[person(4)], &before, Some(101));
     let rows = above(&mut view, 90).join("\n");
     assert!(rows.contains("4 unread, 2 of them not shown: /history goes back to them, or `peer inbox`"), "{rows}");
     assert_eq!(caught_up(&mut view), []);
     assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [], "it would make the others read");
-    let wished = view.press(&Press::Edit(Edit::Insert("/history 1".to_owned())), Instant::now());
+    let wished = view.handle_input(&InputAction::Edit(EditCommand::Insert("/history 1".to_owned())), Instant::now());
     assert_eq!(wished, []);
-    let history = |before| Wish::History { with: bob(), before: Some(before), age: None, limit: 1 };
-    assert_eq!(view.press(&Press::Submit, Instant::now()), [history(103)]);
-    let page = |seq| News::History { with: bob(), before: None, messages: vec![theirs(seq, "before")] };
+    let history = |before| ViewCommand::LoadHistory { with: bob(), before: Some(before), age: None, limit: 1 };
+    assert_eq!(view.handle_input(&InputAction::Submit, Instant::now()), [history(103)]);
+    let page = |seq| ViewUpdate::History { with: bob(), before: None, messages: vec![theirs(seq, "before")] };
     assert_eq!(tell(&mut view, &page(102)), [], "there is still one");
-    view.press(&Press::Edit(Edit::Older), Instant::now());
-    assert_eq!(view.press(&Press::Submit, Instant::now()), [history(102)]);
-    assert_eq!(tell(&mut view, &page(101)), [Wish::MarkRead { with: bob(), up_to: 105 }]);
+    view.handle_input(&InputAction::Edit(EditCommand::Older), Instant::now());
+    assert_eq!(view.handle_input(&InputAction::Submit, Instant::now()), [history(102)]);
+    assert_eq!(tell(&mut view, &page(101)), [ViewCommand::MarkRead { with: bob(), up_to: 105 }]);
     let rows = above(&mut view, 90).join("\n");
     assert!(rows.contains("── further back ──") && rows.contains("1 message; /history goes further back"), "{rows}");
 }
 
 #[test]
 fn what_was_read_elsewhere_needs_no_looking_back() {
-    let mut view = LineView::new(LOOK, &bob(), &[person(4)], &[theirs(104, "so on")], Some(101));
+    let mut view = LineViewModel::new(LOOK, &bob(), &[person(4)], &[theirs(104, "so on")], Some(101));
     assert_eq!(caught_up(&mut view), []);
-    tell(&mut view, &News::Event(Event::Read { with: bob() }));
-    assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [Wish::MarkRead { with: bob(), up_to: 105 }]);
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Read { with: bob() }));
+    assert_eq!(tell(&mut view, &received("bob", 105, "hi")), [ViewCommand::MarkRead { with: bob(), up_to: 105 }]);
 }
 
 #[test]
 fn whether_there_is_such_a_user_is_asked_once() {
     let mut view = begun();
-    assert_eq!(tell(&mut view, &News::Tick), [Wish::People]);
-    assert_eq!(tell(&mut view, &News::People(Vec::new())), [Wish::Account { of: bob() }]);
-    assert_eq!(tell(&mut view, &News::People(Vec::new())), []);
-    tell(&mut view, &News::Account { of: bob(), exists: false, like: vec!["bobo".parse().unwrap()] });
+    assert_eq!(tell(&mut view, &ViewUpdate::Tick), [ViewCommand::ListUsers]);
+    assert_eq!(tell(&mut view, &ViewUpdate::Users(Vec::new())), [ViewCommand::FindAccount { user: bob() }]);
+    assert_eq!(tell(&mut view, &ViewUpdate::Users(Vec::new())), []);
+    tell(&mut view, &ViewUpdate::Account { user: bob(), exists: false, similar: vec!["bobo".parse().unwrap()] });
     assert!(above(&mut view, 60).concat().contains("there is no user \"bob\"; did you mean bobo?"));
     assert!(below(&view, 60)[1].contains("unknown user"), "{:?}", below(&view, 60));
     // They may register at any time.
     let begun = Instant::now();
-    let asked = (0..3600).filter(|second| !view.news(&News::Tick, begun + Duration::from_secs(*second)).is_empty());
+    let asked = (0..3600)
+        .filter(|second| !view.handle_update(&ViewUpdate::Tick, begun + Duration::from_secs(*second)).is_empty());
     assert!((5..40).contains(&asked.count()));
-    tell(&mut view, &News::Event(Event::Presence { user: bob(), online: true }));
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Presence { user: bob(), online: true }));
     assert!(below(&view, 60)[1].contains("bob online"));
 }
 
 #[test]
 fn a_full_disk_is_said_once() {
     let mut view = begun();
-    let full = News::Event(Event::NotStored { from: bob(), why: "no space left on device".to_owned() });
+    let full = ViewUpdate::Event(NodeEvent::NotStored { from: bob(), why: "no space left on device".to_owned() });
     tell(&mut view, &full);
     tell(&mut view, &full);
     let rows = above(&mut view, 120);
@@ -278,7 +296,7 @@ fn a_full_disk_is_said_once() {
 fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
     let mut view = begun();
     let messages: Vec<StoredMessage> = (1..=25).map(|seq| theirs(seq, &format!("tea {seq}"))).collect();
-    tell(&mut view, &News::Found { with: bob(), words: "tea".to_owned(), messages });
+    tell(&mut view, &ViewUpdate::SearchResults { with: bob(), words: "tea".to_owned(), messages });
     let rows = above(&mut view, 90);
     assert!(rows[1].contains("5 more before these: `peer history bob --search WORDS`"), "{rows:?}");
     assert!(rows[3].ends_with("tea 6") && rows[22].ends_with("tea 25"), "{rows:?}");
@@ -286,22 +304,22 @@ fn of_what_was_found_the_last_are_shown_and_the_rest_counted() {
 
 #[test]
 fn a_stranger_wants_to_talk_until_there_is_an_answer() {
-    let stranger = Person { request: true, ..person(1) };
-    let mut view = LineView::new(LOOK, &bob(), std::slice::from_ref(&stranger), &[theirs(1, "psst")], Some(1));
+    let stranger = UserSummary { request: true, ..person(1) };
+    let mut view = LineViewModel::new(LOOK, &bob(), std::slice::from_ref(&stranger), &[theirs(1, "psst")], Some(1));
     let note = "bob wants to talk: /accept, /ignore";
     assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1);
     assert!(below(&view, 80).concat().contains("wants to talk: /accept, /ignore"));
     assert!(below(&view, 30).concat().contains("bob online"), "{:?}", below(&view, 30));
-    view.press(&Press::Edit(Edit::Insert("/accept".to_owned())), Instant::now());
-    assert_eq!(view.press(&Press::Submit, Instant::now()), [Wish::Accept { user: bob() }]);
-    tell(&mut view, &News::Event(Event::Accepted { user: bob() }));
+    view.handle_input(&InputAction::Edit(EditCommand::Insert("/accept".to_owned())), Instant::now());
+    assert_eq!(view.handle_input(&InputAction::Submit, Instant::now()), [ViewCommand::Accept { user: bob() }]);
+    tell(&mut view, &ViewUpdate::Event(NodeEvent::Accepted { user: bob() }));
     assert!(!below(&view, 80).concat().contains("wants to talk"));
 
     // One who comes while one looks; an answer accepts.
     let mut view = begun();
     tell(&mut view, &received("bob", 9, "hi"));
     for _ in 0..2 {
-        tell(&mut view, &News::Event(Event::Request { from: bob() }));
+        tell(&mut view, &ViewUpdate::Event(NodeEvent::ContactRequest { from: bob() }));
     }
     assert_eq!(above(&mut view, 60).iter().filter(|row| row.contains(note)).count(), 1, "it is said once");
     tell(&mut view, &said(10, "hello"));

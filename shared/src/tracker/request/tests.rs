@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::limits::FILE_SIZE;
+use crate::limits::MAX_FILE_SIZE;
 
-fn refused(text: &str) -> ErrorCode {
+fn refused(text: &str) -> TrackerErrorCode {
     parse_request(text).request.unwrap_err().code
 }
 
@@ -14,58 +14,66 @@ fn refused(text: &str) -> ErrorCode {
 fn requests_of_the_exercise() {
     let parsed = parse_request(r#"{"action":"REGISTER","user":"alice","password":"s3nha"}"#);
     assert_eq!((parsed.id, parsed.action), (None, Some("REGISTER")));
-    let Request::Register(credentials) = parsed.request.unwrap() else { panic!("not a REGISTER") };
+    let TrackerRequest::Register(credentials) = parsed.request.unwrap() else { panic!("not a REGISTER") };
     assert_eq!((credentials.user.as_str(), credentials.password.reveal()), ("alice", "s3nha"));
 
     let files = r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"x.txt","size":3,"hash":"abc","extra":1}]}"#;
-    let Request::RegisterFiles(files) = parse_request(files).request.unwrap() else { panic!("not files") };
+    let TrackerRequest::RegisterFiles(files) = parse_request(files).request.unwrap() else { panic!("not files") };
     assert_eq!((files.files.len(), files.mode), (1, FilesMode::Replace));
-    assert_eq!(parse_request(r#"{"action":"LIST_PEERS"}"#).request, Ok(Request::ListPeers(ListPeers::default())));
+    assert_eq!(
+        parse_request(r#"{"action":"LIST_PEERS"}"#).request,
+        Ok(TrackerRequest::ListPeers(ListPeersRequest::default()))
+    );
 }
 
 #[test]
 fn golden_requests_of_ours() {
-    let resume = Request::Resume(Presence {
+    let resume = TrackerRequest::Resume(AnnouncedPresence {
         port: NonZeroU16::new(4000),
         addresses: vec!["10.0.0.5:4000".parse().unwrap(), "[fe80::1]:4001".parse().unwrap()],
-        ..Presence::default()
+        ..AnnouncedPresence::default()
     });
     let text = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"],"features":["partial_files","similar_names","instances","keyless_users"]}"#;
     assert_eq!(serde_json::to_string(&resume).unwrap(), text);
     let first_version = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5:4000","[fe80::1]:4001"]}"#;
-    for (text, features) in [(text, Some(Features::all())), (first_version, None)] {
+    for (text, features) in [(text, Some(FeatureSet::all())), (first_version, None)] {
         let parsed = parse_request(text);
         assert_eq!((parsed.request, parsed.features), (Ok(resume.clone()), features));
     }
     let instance = Some(InstanceId::from_bytes([0xab; 16]));
-    let back = Request::Resume(Presence { port: NonZeroU16::new(1), instance, yields: true, ..Presence::default() });
+    let back = TrackerRequest::Resume(AnnouncedPresence {
+        port: NonZeroU16::new(1),
+        instance,
+        yields: true,
+        ..AnnouncedPresence::default()
+    });
     let text = serde_json::to_string(&back).unwrap();
     let fields = r#""port":1,"instance":"abababababababababababababababab","yields":true"#;
     assert!(text.contains(fields), "{text}");
     assert_eq!(parse_request(&text).request, Ok(back));
     let short = r#"{"action":"RESUME","port":4000,"addresses":["10.0.0.5"]}"#;
-    let Ok(Request::Resume(presence)) = parse_request(short).request else { panic!("refused") };
+    let Ok(TrackerRequest::Resume(presence)) = parse_request(short).request else { panic!("refused") };
     assert_eq!(presence.addresses, ["10.0.0.5:4000".parse().unwrap()]);
 }
 
 #[test]
 fn features_count_where_they_belong_and_harm_nowhere() {
     let features = |text: &str| {
-        let Parsed { features, request, .. } = parse_request(text);
+        let ParsedRequest { features, request, .. } = parse_request(text);
         assert!(request.is_ok(), "{text}: {request:?}");
         features
     };
     let listed =
         r#"{"action":"SUBSCRIBE","features":["partial_files","similar_names","warp","instances","keyless_users"]}"#;
-    assert_eq!(features(listed), Some(Features::all()));
-    assert_eq!(features(r#"{"action":"SUBSCRIBE","features":[]}"#), Some(Features::default()));
+    assert_eq!(features(listed), Some(FeatureSet::all()));
+    assert_eq!(features(r#"{"action":"SUBSCRIBE","features":[]}"#), Some(FeatureSet::default()));
     for none in ["null", "\"all\"", "7", "{\"a\":1}"] {
         assert_eq!(features(&format!(r#"{{"action":"SUBSCRIBE","features":{none}}}"#)), None);
     }
     assert_eq!(features(r#"{"action":"LIST_PEERS","features":["partial_files"]}"#), None);
 }
 
-fn text_of(request: Request) -> serde_json::Value {
+fn text_of(request: TrackerRequest) -> serde_json::Value {
     let mut value = serde_json::to_value(request).unwrap();
     value.as_object_mut().unwrap().remove("features");
     value
@@ -132,7 +140,7 @@ fn refusals_are_in_the_words_of_the_dialect_and_name_fields() {
     }
     let not_utf8 = parse_object(b"{\"cmd\":\"LOGIN\",\"id\":3,\"user\":\"jo\xe3o\"}", Dialect::Action);
     assert_eq!((not_utf8.id.as_deref(), not_utf8.dialect), (Some("3"), Dialect::Cmd));
-    assert_eq!(not_utf8.request.unwrap_err().code, ErrorCode::BadJson);
+    assert_eq!(not_utf8.request.unwrap_err().code, TrackerErrorCode::BadJson);
 }
 
 #[test]
@@ -168,7 +176,9 @@ fn values_are_taken_however_a_language_writes_them() {
 
 fn files_of(list: &str) -> (Vec<(String, u64, String)>, RejectedFiles) {
     let parsed = parse_request(&format!(r#"{{"cmd":"REGISTER_FILES","user":"a","files":{list}}}"#));
-    let Ok(Request::RegisterFiles(RegisterFiles { files, .. })) = parsed.request else { panic!("{parsed:?}") };
+    let Ok(TrackerRequest::RegisterFiles(RegisterFilesRequest { files, .. })) = parsed.request else {
+        panic!("{parsed:?}")
+    };
     let text = |SharedFile { name, size, hash }| (name.as_str().to_owned(), size, hash.as_str().to_owned());
     (files.into_iter().map(text).collect(), parsed.left_out)
 }
@@ -217,7 +227,7 @@ fn one_bad_file_costs_no_other() {
         }
         assert_eq!(
             refused(&format!(r#"{{"action":"REGISTER_FILES","user":"a","files":[{bad}]}}"#)),
-            ErrorCode::BadRequest
+            TrackerErrorCode::BadRequest
         );
     }
     let unread =
@@ -303,48 +313,54 @@ fn the_id_is_echoed_even_from_refused_requests() {
 #[test]
 fn refusals_carry_the_right_code() {
     for (text, code) in [
-        (r#"{"action":"LIST_PEERS",,}"#, ErrorCode::BadJson),
-        (r#"{"action":7}"#, ErrorCode::BadRequest),
-        (r"{}", ErrorCode::BadRequest),
-        (r#"{"action":"list peers"}"#, ErrorCode::UnknownAction),
-        (r#"{"cmd":"FLY"}"#, ErrorCode::UnknownAction),
-        (r#"{"cmd":"CREATE_ROOM","room":"r"}"#, ErrorCode::UnknownAction),
-        (r#"{"action":"REGISTER","user":"a"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"REGISTER","user":"a b","password":"x"}"#, ErrorCode::InvalidUser),
-        (r#"{"action":"REGISTER","user":"","password":"x"}"#, ErrorCode::InvalidUser),
-        (r#"{"action":"REGISTER","user":"a","password":""}"#, ErrorCode::InvalidPassword),
-        (r#"{"action":"LOGIN","user":"a","password":"x","port":-1}"#, ErrorCode::BadRequest),
-        (r#"{"action":"LOGIN","user":"a","password":"x","port":"http"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"LOGIN","user":"a","password":true}"#, ErrorCode::BadRequest),
-        (r#"{"action":"LOGIN","user":["a"],"password":"x"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"REGISTER_FILES","user":"a","files":"x.txt"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"REGISTER_FILES","user":"a","files":null}"#, ErrorCode::BadRequest),
-        (r#"{"action":"LOGIN","user":"a","password":"x","port":65536}"#, ErrorCode::BadRequest),
-        (r#"{"action":"LOGIN","user":"a","password":"x","addresses":["nowhere"]}"#, ErrorCode::BadRequest),
-        (r#"{"action":"REGISTER_FILES","user":"a"}"#, ErrorCode::BadRequest),
+        (r#"{"action":"LIST_PEERS",,}"#, TrackerErrorCode::BadJson),
+        (r#"{"action":7}"#, TrackerErrorCode::BadRequest),
+        (r"{}", TrackerErrorCode::BadRequest),
+        (r#"{"action":"list peers"}"#, TrackerErrorCode::UnknownAction),
+        (r#"{"cmd":"FLY"}"#, TrackerErrorCode::UnknownAction),
+        (r#"{"cmd":"CREATE_ROOM","room":"r"}"#, TrackerErrorCode::UnknownAction),
+        (r#"{"action":"REGISTER","user":"a"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"REGISTER","user":"a b","password":"x"}"#, TrackerErrorCode::InvalidUser),
+        (r#"{"action":"REGISTER","user":"","password":"x"}"#, TrackerErrorCode::InvalidUser),
+        (r#"{"action":"REGISTER","user":"a","password":""}"#, TrackerErrorCode::InvalidPassword),
+        (r#"{"action":"LOGIN","user":"a","password":"x","port":-1}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":"a","password":"x","port":"http"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":"a","password":true}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":["a"],"password":"x"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"REGISTER_FILES","user":"a","files":"x.txt"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"REGISTER_FILES","user":"a","files":null}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":"a","password":"x","port":65536}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"LOGIN","user":"a","password":"x","addresses":["nowhere"]}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"REGISTER_FILES","user":"a"}"#, TrackerErrorCode::BadRequest),
         (
             r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"../x","size":1,"hash":""}]}"#,
-            ErrorCode::BadRequest,
+            TrackerErrorCode::BadRequest,
         ),
-        (r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"x","size":-1,"hash":""}]}"#, ErrorCode::BadRequest),
+        (
+            r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"x","size":-1,"hash":""}]}"#,
+            TrackerErrorCode::BadRequest,
+        ),
         (
             r#"{"action":"REGISTER_FILES","user":"a","files":[{"name":"x","size":9007199254740992,"hash":""}]}"#,
-            ErrorCode::BadRequest,
+            TrackerErrorCode::BadRequest,
         ),
-        (r#"{"action":"REGISTER_FILES","user":"a","files":[],"mode":"merge"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"WHOIS"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"WHOIS","fingerprint":"12"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"LOGOUT","user":"a","token":"short"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"FORWARDED"}"#, ErrorCode::BadRequest),
-        (r#"{"action":"FORWARDED","for":""}"#, ErrorCode::BadRequest),
+        (r#"{"action":"REGISTER_FILES","user":"a","files":[],"mode":"merge"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"WHOIS"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"WHOIS","fingerprint":"12"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"LOGOUT","user":"a","token":"short"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"FORWARDED"}"#, TrackerErrorCode::BadRequest),
+        (r#"{"action":"FORWARDED","for":""}"#, TrackerErrorCode::BadRequest),
     ] {
         assert_eq!(refused(text), code, "{text}");
     }
     let many: Vec<_> = (0..=8).map(|i| format!("10.0.0.{i}:1")).collect();
-    assert_eq!(refused(&json!({"action": "RESUME", "port": 1, "addresses": many}).to_string()), ErrorCode::TooLarge);
+    assert_eq!(
+        refused(&json!({"action": "RESUME", "port": 1, "addresses": many}).to_string()),
+        TrackerErrorCode::TooLarge
+    );
     assert_eq!(
         refused(&json!({"action": "REGISTER", "user": "a", "password": "x".repeat(1025)}).to_string()),
-        ErrorCode::InvalidPassword
+        TrackerErrorCode::InvalidPassword
     );
 }
 
@@ -354,43 +370,45 @@ fn a_password_is_never_in_debug_output() {
     assert!(!format!("{request:?}").contains("hunter2"));
 }
 
-fn requests() -> impl Strategy<Value = Request> {
+fn requests() -> impl Strategy<Value = TrackerRequest> {
     let user = || "[A-Za-z0-9_.-]{1,32}".prop_map(|text| text.parse::<UserName>().unwrap());
     let password = || ".{1,30}".prop_map(|text| Password::new(&text).unwrap());
     let credentials = move || (user(), password()).prop_map(|(user, password)| Credentials { user, password });
-    let token = || proptest::option::of(any::<[u8; 32]>().prop_map(Token::from_bytes));
-    let proof =
-        move || (token(), proptest::option::of(password())).prop_map(|(token, password)| Proof { token, password });
+    let token = || proptest::option::of(any::<[u8; 32]>().prop_map(SessionToken::from_bytes));
+    let proof = move || {
+        (token(), proptest::option::of(password())).prop_map(|(token, password)| SpeakerProof { token, password })
+    };
     let presence = || {
         let address = (any::<[u8; 4]>(), any::<u16>()).prop_map(SocketAddr::from);
         let instance = any::<[u8; 16]>().prop_map(InstanceId::from_bytes);
         let addresses = proptest::collection::vec(address, 0..=8);
         (proptest::option::of(any::<NonZeroU16>()), addresses, proptest::option::of(instance), any::<bool>())
-            .prop_map(|(port, addresses, instance, yields)| Presence { port, addresses, instance, yields })
+            .prop_map(|(port, addresses, instance, yields)| AnnouncedPresence { port, addresses, instance, yields })
     };
-    let file = ("[a-zé \"]{1,20}(/[a-z]{1,9}){0,3}", 0..=FILE_SIZE, "[^\\pC]{0,30}").prop_map(|(name, size, hash)| {
-        SharedFile { name: name.parse().unwrap(), size, hash: HashText::new(&hash).unwrap() }
-    });
+    let file =
+        ("[a-zé \"]{1,20}(/[a-z]{1,9}){0,3}", 0..=MAX_FILE_SIZE, "[^\\pC]{0,30}").prop_map(|(name, size, hash)| {
+            SharedFile { name: name.parse().unwrap(), size, hash: HashText::new(&hash).unwrap() }
+        });
     let mode = prop_oneof![Just(FilesMode::Replace), Just(FilesMode::Add), Just(FilesMode::Remove)];
     prop_oneof![
-        credentials().prop_map(Request::Register),
-        (credentials(), presence(), any::<bool>()).prop_map(|(credentials, presence, rebind)| Request::Login {
+        credentials().prop_map(TrackerRequest::Register),
+        (credentials(), presence(), any::<bool>()).prop_map(|(credentials, presence, rebind)| TrackerRequest::Login {
             credentials,
             presence,
             rebind
         }),
         (user(), proptest::collection::vec(file, 0..5), mode, proof()).prop_map(|(user, files, mode, proof)| {
-            Request::RegisterFiles(RegisterFiles { user, files, mode, proof })
+            TrackerRequest::RegisterFiles(RegisterFilesRequest { user, files, mode, proof })
         }),
-        (user(), proof()).prop_map(|(user, proof)| Request::Logout { user, proof }),
-        presence().prop_map(Request::Resume),
-        (proptest::option::of(user()), token()).prop_map(|(user, token)| Request::Heartbeat { user, token }),
-        user().prop_map(|user| Request::Whois(Whois::User(user))),
-        user().prop_map(|user| Request::Whois(Whois::Like(user))),
-        proptest::option::of(any::<u64>()).prop_map(|since| Request::Subscribe { since }),
-        ".{1,30}".prop_map(|text| Request::Forwarded { person: PersonText::new(&text).unwrap() }),
+        (user(), proof()).prop_map(|(user, proof)| TrackerRequest::Logout { user, proof }),
+        presence().prop_map(TrackerRequest::Resume),
+        (proptest::option::of(user()), token()).prop_map(|(user, token)| TrackerRequest::Heartbeat { user, token }),
+        user().prop_map(|user| TrackerRequest::Whois(WhoisRequest::User(user))),
+        user().prop_map(|user| TrackerRequest::Whois(WhoisRequest::Like(user))),
+        proptest::option::of(any::<u64>()).prop_map(|since| TrackerRequest::Subscribe { since }),
+        ".{1,30}".prop_map(|text| TrackerRequest::Forwarded { person: ForwardedPerson::new(&text).unwrap() }),
         (credentials(), password())
-            .prop_map(|(credentials, new_password)| Request::Passwd { credentials, new_password }),
+            .prop_map(|(credentials, new_password)| TrackerRequest::Passwd { credentials, new_password }),
     ]
 }
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn layout(groups: u64) -> Layout {
-    Layout::of(groups << 20).unwrap()
+fn layout(groups: u64) -> GroupLayout {
+    GroupLayout::of(groups << 20).unwrap()
 }
 
 fn all(_: FileNo) -> bool {
@@ -17,54 +17,54 @@ fn all(_: FileNo) -> bool {
 #[test]
 fn a_small_file_is_one_run_and_a_large_one_starts_with_its_manifest() {
     let now = Instant::now();
-    let mut plan = Plan::new([layout(1), layout(40)], 2, false);
+    let mut plan = FetchPlan::new([layout(1), layout(40)], 2, false);
     let source = plan.add_source(all, now).unwrap();
-    assert_eq!(plan.next(source, now), Some(Work::Run { file: 0, start: 0, end: 1 }));
-    assert_eq!(plan.next(source, now), Some(Work::Manifest(1)));
-    assert_eq!(plan.next(source, now), None);
-    plan.manifest_came(1);
-    assert_eq!(plan.next(source, now), None);
-    plan.opened(1, &[true, true]);
-    assert_eq!(plan.next(source, now), Some(Work::Run { file: 1, start: 2, end: 3 }));
+    assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: 0, start: 0, end: 1 }));
+    assert_eq!(plan.next_work(source, now), Some(WorkItem::Manifest(1)));
+    assert_eq!(plan.next_work(source, now), None);
+    plan.manifest_arrived(1);
+    assert_eq!(plan.next_work(source, now), None);
+    plan.file_opened(1, &[true, true]);
+    assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: 1, start: 2, end: 3 }));
 }
 
 #[test]
 fn runs_grow_with_the_rate_and_the_first_source_leaves_something_for_others() {
     let begin = Instant::now();
-    let mut plan = Plan::new([layout(1_000)], 2, false);
+    let mut plan = FetchPlan::new([layout(1_000)], 2, false);
     let source = plan.add_source(all, begin).unwrap();
-    plan.next(source, begin);
-    plan.manifest_came(0);
-    plan.opened(0, &[]);
-    assert_eq!(plan.ahead(source), FIRST_BYTES);
-    assert_eq!(plan.next(source, begin), Some(Work::Run { file: 0, start: 0, end: 1 }));
+    plan.next_work(source, begin);
+    plan.manifest_arrived(0);
+    plan.file_opened(0, &[]);
+    assert_eq!(plan.bytes_ahead(source), INITIAL_BYTES);
+    assert_eq!(plan.next_work(source, begin), Some(WorkItem::Run { file: 0, start: 0, end: 1 }));
     let mut later = begin + Duration::from_secs(1);
-    plan.delivered(source, 0, 0, later);
+    plan.group_delivered(source, 0, 0, later);
     // A megabyte a second: each of two streams is kept busy, and no more than that.
-    assert_eq!(plan.next(source, later), Some(Work::Run { file: 0, start: 1, end: 2 }));
-    assert_eq!(plan.ahead(source), FIRST_BYTES + 1);
+    assert_eq!(plan.next_work(source, later), Some(WorkItem::Run { file: 0, start: 1, end: 2 }));
+    assert_eq!(plan.bytes_ahead(source), INITIAL_BYTES + 1);
     for group in 1..30 {
         later += Duration::from_millis(10);
-        plan.delivered(source, 0, group, later);
+        plan.group_delivered(source, 0, group, later);
     }
     // A hundred.
-    let Some(Work::Run { start: 2, end, .. }) = plan.next(source, later) else { panic!("a run") };
+    let Some(WorkItem::Run { start: 2, end, .. }) = plan.next_work(source, later) else { panic!("a run") };
     assert_eq!(end, 2 + 8);
-    assert_eq!(plan.ahead(source), AHEAD_BYTES);
+    assert_eq!(plan.bytes_ahead(source), AHEAD_BYTES);
 }
 
 #[test]
 fn a_file_that_is_held_is_asked_for_when_it_is_released() {
     let now = Instant::now();
-    let mut plan = Plan::new([layout(1), layout(1), layout(1)], 1, false);
+    let mut plan = FetchPlan::new([layout(1), layout(1), layout(1)], 1, false);
     plan.hold(0);
     plan.hold(1);
     let source = plan.add_source(all, now).unwrap();
-    assert_eq!(plan.next(source, now), Some(Work::Run { file: 2, start: 0, end: 1 }));
-    assert_eq!(plan.next(source, now), None);
+    assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: 2, start: 0, end: 1 }));
+    assert_eq!(plan.next_work(source, now), None);
     plan.release(1);
     let late = plan.add_source(all, now).unwrap();
-    assert_eq!(plan.next(late, now), Some(Work::Run { file: 1, start: 0, end: 1 }));
+    assert_eq!(plan.next_work(late, now), Some(WorkItem::Run { file: 1, start: 0, end: 1 }));
     plan.lose_source(source);
     plan.lose_source(late);
     assert_eq!(plan.stranded([]), [1, 2], "what is held may come otherwise");
@@ -77,31 +77,31 @@ fn a_file_that_is_held_is_asked_for_when_it_is_released() {
 #[test]
 fn in_order_means_one_file_after_another() {
     let now = Instant::now();
-    let mut plan = Plan::new([layout(1), layout(1)], 1, true);
+    let mut plan = FetchPlan::new([layout(1), layout(1)], 1, true);
     let source = plan.add_source(all, now).unwrap();
-    assert!(plan.next(source, now).is_some());
-    assert_eq!(plan.next(source, now), None);
+    assert!(plan.next_work(source, now).is_some());
+    assert_eq!(plan.next_work(source, now), None);
     plan.settle(0);
-    assert_eq!(plan.next(source, now), Some(Work::Run { file: 1, start: 0, end: 1 }));
+    assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: 1, start: 0, end: 1 }));
 }
 
 /// A plan for one file in order, with its partial open.
-fn in_order(groups: u64, sources: u32, now: Instant) -> Plan {
-    let mut plan = Plan::new([layout(groups)], 1, true);
+fn in_order(groups: u64, sources: u32, now: Instant) -> FetchPlan {
+    let mut plan = FetchPlan::new([layout(groups)], 1, true);
     for _ in 0..sources {
         plan.add_source(all, now).unwrap();
     }
-    assert_eq!(plan.next(0, now), Some(Work::Manifest(0)));
-    plan.manifest_came(0);
-    plan.opened(0, &[]);
+    assert_eq!(plan.next_work(0, now), Some(WorkItem::Manifest(0)));
+    plan.manifest_arrived(0);
+    plan.file_opened(0, &[]);
     plan
 }
 
 /// The groups that a source is asked for when it asks as far ahead as it can.
-fn asked(plan: &mut Plan, source: SourceNo, now: Instant) -> Vec<u32> {
-    let runs = std::iter::from_fn(|| match plan.next(source, now)? {
-        Work::Run { start, end, .. } => Some(start..end),
-        Work::Manifest(_) => panic!("a manifest"),
+fn asked(plan: &mut FetchPlan, source: SourceNo, now: Instant) -> Vec<u32> {
+    let runs = std::iter::from_fn(|| match plan.next_work(source, now)? {
+        WorkItem::Run { start, end, .. } => Some(start..end),
+        WorkItem::Manifest(_) => panic!("a manifest"),
     });
     runs.flatten().collect()
 }
@@ -111,9 +111,9 @@ fn in_order_nothing_is_asked_for_that_would_have_to_wait_long() {
     let now = Instant::now();
     let mut plan = in_order(100, 1, now);
     assert_eq!(asked(&mut plan, 0, now), [0, 1, 2, 3, 4, 5, 6, 7]);
-    plan.delivered(0, 0, 1, now);
+    plan.group_delivered(0, 0, 1, now);
     assert_eq!(asked(&mut plan, 0, now), [0; 0], "the first is still missing");
-    plan.delivered(0, 0, 0, now);
+    plan.group_delivered(0, 0, 0, now);
     assert_eq!(asked(&mut plan, 0, now), [8, 9]);
 }
 
@@ -125,8 +125,8 @@ fn in_order_sources_share_the_window_by_their_rates() {
     assert_eq!((one.len(), other.len()), (4, 4));
     // Three times as fast as the other.
     let at = |ms| begin + Duration::from_millis(ms);
-    (1..).zip(&one).for_each(|(no, group)| plan.delivered(0, 0, *group, at(no * 10)));
-    (1..).zip(&other).for_each(|(no, group)| plan.delivered(1, 0, *group, at(no * 30)));
+    (1..).zip(&one).for_each(|(no, group)| plan.group_delivered(0, 0, *group, at(no * 10)));
+    (1..).zip(&other).for_each(|(no, group)| plan.group_delivered(1, 0, *group, at(no * 30)));
     let (one, other) = (asked(&mut plan, 0, at(120)), asked(&mut plan, 1, at(120)));
     assert_eq!((one.len(), other.len()), (6, 2));
 }
@@ -138,35 +138,35 @@ fn in_order_nobody_waits_for_one_that_is_much_slower() {
     let (quick, slow) = (asked(&mut plan, 0, begin), asked(&mut plan, 1, begin));
     let at = |ms| begin + Duration::from_millis(ms);
     assert_eq!((quick.as_slice(), slow.as_slice()), ([0, 1, 2, 3].as_slice(), [4, 5, 6, 7].as_slice()));
-    (1..).zip(&quick).for_each(|(no, group)| plan.delivered(0, 0, *group, at(no)));
+    (1..).zip(&quick).for_each(|(no, group)| plan.group_delivered(0, 0, *group, at(no)));
     let further = asked(&mut plan, 0, at(5));
     assert_eq!(further, [8, 9, 10, 11], "to the end of the window");
-    (6..).zip(&further).for_each(|(ms, group)| plan.delivered(0, 0, *group, at(ms)));
+    (6..).zip(&further).for_each(|(ms, group)| plan.group_delivered(0, 0, *group, at(ms)));
     assert_eq!(asked(&mut plan, 0, at(10)), [4], "what everybody waits for comes first");
-    plan.delivered(0, 0, 4, at(11));
+    plan.group_delivered(0, 0, 4, at(11));
     assert_eq!(asked(&mut plan, 0, at(12)), [12], "the window went on");
-    slow.iter().for_each(|group| plan.delivered(1, 0, *group, at(400)));
+    slow.iter().for_each(|group| plan.group_delivered(1, 0, *group, at(400)));
     assert_eq!(asked(&mut plan, 1, at(401)), [0; 0], "it would only hold the other up");
     assert_eq!(asked(&mut plan, 0, at(401)), [13, 14, 15, 16, 17, 18, 19]);
     plan.lose_source(0);
-    (12..20).for_each(|group| plan.give_back(0, &Work::Run { file: 0, start: group, end: group + 1 }));
+    (12..20).for_each(|group| plan.return_work(0, &WorkItem::Run { file: 0, start: group, end: group + 1 }));
     assert!(asked(&mut plan, 1, at(402)).contains(&12), "better slow than not at all");
 }
 
 #[test]
 fn a_file_that_nobody_has_is_stranded_unless_somebody_may_come_back() {
     let now = Instant::now();
-    let mut plan = Plan::new([layout(1), layout(2)], 1, false);
+    let mut plan = FetchPlan::new([layout(1), layout(2)], 1, false);
     let (one, two) = (plan.add_source(all, now).unwrap(), plan.add_source(all, now).unwrap());
-    assert!(!plan.unavailable(one, 0));
+    assert!(!plan.remove_availability(one, 0));
     assert!(plan.stranded([]).is_empty());
     plan.lose_source(two);
     assert_eq!(plan.stranded([]), [0]);
     assert!(plan.stranded([two]).is_empty());
-    assert_eq!(plan.next(two, now), None);
-    assert_eq!(plan.next(one, now), Some(Work::Manifest(1)));
+    assert_eq!(plan.next_work(two, now), None);
+    assert_eq!(plan.next_work(one, now), Some(WorkItem::Manifest(1)));
     assert!(plan.restore_source(two, now));
-    assert_eq!(plan.next(two, now), Some(Work::Run { file: 0, start: 0, end: 1 }));
+    assert_eq!(plan.next_work(two, now), Some(WorkItem::Run { file: 0, start: 0, end: 1 }));
     assert!(plan.ban_source(two));
     assert!(!plan.ban_source(two));
     assert!(!plan.restore_source(two, now));
@@ -175,83 +175,83 @@ fn a_file_that_nobody_has_is_stranded_unless_somebody_may_come_back() {
 #[test]
 fn a_file_that_came_whole_waits_for_nobody() {
     let now = Instant::now();
-    let mut plan = Plan::new([layout(1), layout(1)], 1, false);
+    let mut plan = FetchPlan::new([layout(1), layout(1)], 1, false);
     let source = plan.add_source(all, now).unwrap();
     for no in [0, 1] {
-        assert_eq!(plan.next(source, now), Some(Work::Run { file: no, start: 0, end: 1 }));
+        assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: no, start: 0, end: 1 }));
     }
-    plan.delivered(source, 0, 0, now);
+    plan.group_delivered(source, 0, 0, now);
     plan.lose_source(source);
     assert_eq!(plan.stranded([]), [1]);
     assert!(!plan.is_stranded(0, []));
-    plan.wrong(0, 0);
+    plan.group_corrupt(0, 0);
     assert!(plan.is_stranded(0, []));
 }
 
 #[test]
 fn one_that_has_only_the_last_file_is_asked_for_it_at_once() {
     let now = Instant::now();
-    let mut plan = Plan::new([layout(1), layout(2), layout(3)], 1, false);
+    let mut plan = FetchPlan::new([layout(1), layout(2), layout(3)], 1, false);
     let one = plan.add_source(|no| no == 2, now).unwrap();
     let other = plan.add_source(all, now).unwrap();
-    assert_eq!(plan.next(one, now), Some(Work::Manifest(2)));
-    assert_eq!(plan.next(other, now), Some(Work::Run { file: 0, start: 0, end: 1 }));
-    plan.give_back(one, &Work::Manifest(2));
-    assert_eq!(plan.next(other, now), Some(Work::Manifest(2)));
-    assert_eq!(plan.next(one, now), None);
-    assert_eq!(plan.next(other, now), Some(Work::Manifest(1)));
+    assert_eq!(plan.next_work(one, now), Some(WorkItem::Manifest(2)));
+    assert_eq!(plan.next_work(other, now), Some(WorkItem::Run { file: 0, start: 0, end: 1 }));
+    plan.return_work(one, &WorkItem::Manifest(2));
+    assert_eq!(plan.next_work(other, now), Some(WorkItem::Manifest(2)));
+    assert_eq!(plan.next_work(one, now), None);
+    assert_eq!(plan.next_work(other, now), Some(WorkItem::Manifest(1)));
 }
 
 #[test]
 fn one_that_is_still_fetching_is_asked_for_what_it_has() {
     let now = Instant::now();
-    let mut plan = Plan::new([layout(12)], 1, false);
+    let mut plan = FetchPlan::new([layout(12)], 1, false);
     let source = plan.add_source(all, now).unwrap();
-    let mut has = GroupSet::none(12);
+    let mut has = GroupSet::empty(12);
     [2, 3, 7].into_iter().for_each(|group| has.insert(group));
-    plan.has_groups(source, 0, has.clone());
-    assert_eq!(plan.has_partly(source), [0]);
-    assert_eq!(plan.next(source, now), Some(Work::Manifest(0)));
-    plan.manifest_came(0);
-    plan.opened(0, &[]);
+    plan.set_groups(source, 0, has.clone());
+    assert_eq!(plan.partial_files(source), [0]);
+    assert_eq!(plan.next_work(source, now), Some(WorkItem::Manifest(0)));
+    plan.manifest_arrived(0);
+    plan.file_opened(0, &[]);
     let mut groups = Vec::new();
-    let mut ask = |plan: &mut Plan| {
-        while let Some(Work::Run { start, end, .. }) = plan.next(source, now) {
+    let mut ask = |plan: &mut FetchPlan| {
+        while let Some(WorkItem::Run { start, end, .. }) = plan.next_work(source, now) {
             groups.extend(start..end);
-            (start..end).for_each(|group| plan.delivered(source, 0, group, now));
+            (start..end).for_each(|group| plan.group_delivered(source, 0, group, now));
         }
         std::mem::take(&mut groups)
     };
     assert_eq!(ask(&mut plan), [2, 3, 7]);
     assert!(plan.stranded([]).is_empty(), "it may get more");
     has.insert(0);
-    plan.has_groups(source, 0, has);
+    plan.set_groups(source, 0, has);
     assert_eq!(ask(&mut plan), [0]);
-    plan.has_groups(source, 0, GroupSet::all(12));
-    assert!(plan.has_partly(source).is_empty());
+    plan.set_groups(source, 0, GroupSet::full(12));
+    assert!(plan.partial_files(source).is_empty());
     assert_eq!(ask(&mut plan), [1, 4, 5, 6, 8, 9, 10, 11]);
     plan.lose_source(source);
     plan.settle(0);
-    assert!(plan.ready.is_empty() && plan.flying.is_empty());
+    assert!(plan.ready.is_empty() && plan.in_flight.is_empty());
 }
 
 #[test]
 fn an_idle_source_takes_over_what_another_is_late_with() {
     let begin = Instant::now();
-    let mut plan = Plan::new([layout(8)], 1, false);
+    let mut plan = FetchPlan::new([layout(8)], 1, false);
     let slow = plan.add_source(all, begin).unwrap();
-    plan.next(slow, begin);
-    plan.manifest_came(0);
-    plan.opened(0, &[]);
-    while plan.next(slow, begin).is_some() {}
+    plan.next_work(slow, begin);
+    plan.manifest_arrived(0);
+    plan.file_opened(0, &[]);
+    while plan.next_work(slow, begin).is_some() {}
     let quick = plan.add_source(all, begin).unwrap();
-    let mut now = begin + LATE;
+    let mut now = begin + LATE_AFTER;
     let mut got = HashSet::new();
-    while let Some(Work::Run { start, end, .. }) = plan.next(quick, now) {
+    while let Some(WorkItem::Run { start, end, .. }) = plan.next_work(quick, now) {
         for group in start..end {
             assert!(got.insert(group), "nobody is asked twice for what arrived");
             now += Duration::from_millis(1);
-            plan.delivered(quick, 0, group, now);
+            plan.group_delivered(quick, 0, group, now);
             if got.len() == 8 {
                 plan.settle(0);
             }
@@ -269,7 +269,7 @@ fn is_whole(came: &HashSet<(FileNo, u32)>, groups: &[u64], no: FileNo) -> bool {
 /// What somebody has who got `count` groups of a file, the last ones first.
 fn fetched_so_far(groups: u64, count: u64) -> GroupSet {
     let groups = u32::try_from(groups).unwrap();
-    let mut set = GroupSet::none(groups);
+    let mut set = GroupSet::empty(groups);
     (0..groups).rev().take(usize::try_from(count).unwrap()).for_each(|group| set.insert(group));
     set
 }
@@ -332,12 +332,12 @@ proptest! {
     ) {
         let begin = Instant::now();
         let at = |ms: u64| begin + Duration::from_millis(ms);
-        let mut plan = Plan::new(groups.iter().map(|groups| layout(*groups)), streams, in_order);
+        let mut plan = FetchPlan::new(groups.iter().map(|groups| layout(*groups)), streams, in_order);
         for _ in &sources {
             plan.add_source(all, begin).unwrap();
         }
         // What each source is doing: its work, and when the next group of it comes.
-        let mut busy: BTreeMap<SourceNo, (Work, u64)> = BTreeMap::new();
+        let mut busy: BTreeMap<SourceNo, (WorkItem, u64)> = BTreeMap::new();
         let mut right: HashSet<(FileNo, u32)> = HashSet::new();
         let mut delivered: BTreeMap<(FileNo, u32), usize> = BTreeMap::new();
         let mut ms = 0;
@@ -350,13 +350,13 @@ proptest! {
                     if *groups == 1 {
                         continue;
                     }
-                    plan.has_groups(no, file, fetched_so_far(*groups, ms / source.gets));
+                    plan.set_groups(no, file, fetched_so_far(*groups, ms / source.gets));
                 }
                 let away = (source.away.0..source.away.1).contains(&ms);
                 if away {
                     if let Some((work, _)) = busy.remove(&no) {
                         plan.lose_source(no);
-                        plan.give_back(no, &work);
+                        plan.return_work(no, &work);
                     }
                     continue;
                 }
@@ -364,7 +364,7 @@ proptest! {
                     plan.restore_source(no, at(ms));
                 }
                 let Some((work, due)) = busy.get(&no).cloned() else {
-                    if let Some(work) = plan.next(no, at(ms)) {
+                    if let Some(work) = plan.next_work(no, at(ms)) {
                         busy.insert(no, (work, ms + source.pace(ms)));
                     }
                     continue;
@@ -373,21 +373,21 @@ proptest! {
                     continue;
                 }
                 match work {
-                    Work::Manifest(file) => {
+                    WorkItem::Manifest(file) => {
                         busy.remove(&no);
-                        if plan.manifest_came(file) {
-                            plan.opened(file, &[]);
+                        if plan.manifest_arrived(file) {
+                            plan.file_opened(file, &[]);
                         }
                     }
-                    Work::Run { file, start, end } => {
+                    WorkItem::Run { file, start, end } => {
                         let all = source.gets == 0 || groups[file] == 1;
                         let had = all || fetched_so_far(groups[file], ms / source.gets).contains(start);
                         prop_assert!(had, "asked for what it doesn't have");
-                        plan.delivered(no, file, start, at(ms));
+                        plan.group_delivered(no, file, start, at(ms));
                         let first_missing = (0..).find(|group| !right.contains(&(file, *group))).unwrap();
                         prop_assert!(!in_order || start < first_missing + 2 * 8, "far too early");
                         if start + 1 < end {
-                            busy.insert(no, (Work::Run { file, start: start + 1, end }, ms + source.pace(ms)));
+                            busy.insert(no, (WorkItem::Run { file, start: start + 1, end }, ms + source.pace(ms)));
                         } else {
                             busy.remove(&no);
                         }
@@ -396,9 +396,9 @@ proptest! {
                         }
                         if source.lies != 0 && start % source.lies == 0 {
                             plan.ban_source(no);
-                            plan.wrong(file, start);
+                            plan.group_corrupt(file, start);
                             if let Some((rest, _)) = busy.remove(&no) {
-                                plan.give_back(no, &rest);
+                                plan.return_work(no, &rest);
                             }
                         } else {
                             *delivered.entry((file, start)).or_default() += 1;
@@ -415,8 +415,8 @@ proptest! {
             prop_assert_eq!(got, *groups);
         }
         prop_assert!(delivered.values().all(|times| *times <= sources.len()));
-        prop_assert_eq!(plan.open, 0);
-        prop_assert!(plan.flying.is_empty());
+        prop_assert_eq!(plan.open_files, 0);
+        prop_assert!(plan.in_flight.is_empty());
     }
 
     /// Sources that give work back, lose files, go, come back, or lie: every group is asked for until it is verified, or its
@@ -429,7 +429,7 @@ proptest! {
         in_order: bool,
     ) {
         let now = Instant::now();
-        let mut plan = Plan::new(groups.iter().map(|groups| layout(*groups)), streams, in_order);
+        let mut plan = FetchPlan::new(groups.iter().map(|groups| layout(*groups)), streams, in_order);
         for _ in 0..3 {
             plan.add_source(all, now).unwrap();
         }
@@ -444,33 +444,33 @@ proptest! {
             if what == 4 {
                 plan.restore_source(source, now);
             }
-            let Some(work) = plan.next(source, now) else { continue };
+            let Some(work) = plan.next_work(source, now) else { continue };
             match (work.clone(), what) {
                 (_, 2) => {
                     plan.lose_source(source);
-                    plan.give_back(source, &work);
+                    plan.return_work(source, &work);
                 }
                 (_, 3) => {
                     prop_assert!(plan.ban_source(source), "it was asked for nothing since it lied");
-                    plan.give_back(source, &work);
+                    plan.return_work(source, &work);
                 }
-                (_, 0) => plan.give_back(source, &work),
-                (Work::Manifest(no) | Work::Run { file: no, .. }, 1) => {
-                    plan.give_back(source, &work);
-                    if plan.unavailable(source, no) {
+                (_, 0) => plan.return_work(source, &work),
+                (WorkItem::Manifest(no) | WorkItem::Run { file: no, .. }, 1) => {
+                    plan.return_work(source, &work);
+                    if plan.remove_availability(source, no) {
                         plan.settle(no);
                         failed.insert(no);
                     }
                 }
-                (Work::Manifest(no), _) => {
-                    plan.manifest_came(no);
-                    plan.opened(no, &[]);
+                (WorkItem::Manifest(no), _) => {
+                    plan.manifest_arrived(no);
+                    plan.file_opened(no, &[]);
                 }
-                (Work::Run { file, start, end }, _) => {
+                (WorkItem::Run { file, start, end }, _) => {
                     prop_assert!(start < end);
                     for group in start..end {
                         prop_assert!(seen.insert((file, group)), "asked twice");
-                        plan.delivered(source, file, group, now);
+                        plan.group_delivered(source, file, group, now);
                         if is_whole(&seen, &groups, file) {
                             plan.settle(file);
                         }
@@ -486,6 +486,6 @@ proptest! {
             let got = seen.iter().filter(|(file, _)| *file == no).count() as u64;
             prop_assert!(got == *groups || failed.contains(&no));
         }
-        prop_assert_eq!(plan.open, 0);
+        prop_assert_eq!(plan.open_files, 0);
     }
 }

@@ -1,0 +1,220 @@
+//! A new identity in the place of one that was lost.
+//!
+//! ```text
+//! identity.pem.new ── whoever relies on the identity takes the new one ──► identity.pem
+//!                                       identity.pem, if damaged ──► identity.pem.damaged-N
+//! ```
+//!
+//! Until the new identity is known to somebody it has a name of its own, so that nothing takes it for the one that is
+//! kept. A process that ends in between leaves it there, and the next attempt goes on with the same key.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
+use crate::secret_storage::{self, SecretStorageError};
+
+/// The name of a new identity that nobody knows yet.
+const NEW_IDENTITY_FILE: &str = "identity.pem.new";
+/// The ending of a damaged identity's name, before its number.
+const DAMAGED_SUFFIX: &str = ".damaged-";
+
+/// A new identity that has not taken its place yet. It holds a secret, so that its `Debug` form says little.
+pub struct IdentityReplacement {
+    folder: PathBuf,
+    identity: Identity,
+    pem: Zeroizing<Vec<u8>>,
+    /// Another attempt may have left it, and somebody may know it since.
+    is_newly_created: bool,
+}
+
+impl IdentityReplacement {
+    /// Makes a new identity beside the place that it is to take in `folder`, or takes up the one of an attempt that was
+    /// cut off.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: it can't be made or written.
+    pub fn begin(folder: &Path) -> Result<Self, IdentityError> {
+        let folder = folder.to_owned();
+        let left = secret_storage::read_private(&folder, NEW_IDENTITY_FILE)?;
+        if let Some((identity, pem)) = left.and_then(|pem| Some((Identity::from_pem(&pem).ok()?, pem))) {
+            return Ok(Self { folder, identity, pem, is_newly_created: false });
+        }
+        let (_, pem) = crate::identity::generate_with_pem()?;
+        // A part of a key, which nobody knows.
+        remove_if_exists(&folder.join(NEW_IDENTITY_FILE))?;
+        secret_storage::create_private(&folder, NEW_IDENTITY_FILE, pem.as_bytes())?;
+        // Of two attempts at the same time both go on with the same.
+        let pem = secret_storage::read_private(&folder, NEW_IDENTITY_FILE)?.unwrap_or_default();
+        let identity = Identity::from_pem(&pem).map_err(|why| IdentityError::Damaged {
+            path: folder.join(NEW_IDENTITY_FILE),
+            why,
+            otherwise: "try again".to_owned(),
+        })?;
+        Ok(Self { folder, identity, pem, is_newly_created: true })
+    }
+
+    /// Returns the new identity.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Puts the new identity in its place. What is there is kept under a name that no file has; returns its path.
+    ///
+    /// # Errors
+    /// [`IdentityError::Storage`]; then the next attempt goes on with the same identity.
+    pub fn commit(self) -> Result<Option<PathBuf>, IdentityError> {
+        let (new, path) = (self.folder.join(NEW_IDENTITY_FILE), self.folder.join(IDENTITY_FILE));
+        if Identity::load(&self.folder)
+            .is_ok_and(|there| there.is_some_and(|there| there.fingerprint() == self.identity.fingerprint()))
+        {
+            // Another attempt came first.
+            remove_if_exists(&new)?;
+            return Ok(None);
+        }
+        if secret_storage::read_private(&self.folder, NEW_IDENTITY_FILE)?.as_ref() != Some(&self.pem) {
+            // Another attempt discarded it.
+            remove_if_exists(&new)?;
+            secret_storage::create_private(&self.folder, NEW_IDENTITY_FILE, &self.pem)?;
+        }
+        let aside = back_up_file(&path).map_err(secret_storage::io_error_at(&path))?;
+        fs::rename(&new, &path)
+            .and_then(|()| secret_storage::sync_folder(&self.folder))
+            .map_err(secret_storage::io_error_at(&path))?;
+        Ok(aside)
+    }
+
+    /// Forgets an identity that nobody knows. One that an earlier attempt left stays: somebody may know it.
+    ///
+    /// # Errors
+    /// [`IdentityError::Storage`].
+    pub fn discard(self) -> Result<(), IdentityError> {
+        if self.is_newly_created { remove_if_exists(&self.folder.join(NEW_IDENTITY_FILE)) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Debug for IdentityReplacement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replacement").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// Gives the file at `path`, if there is one, a second name that no file has; returns it.
+fn back_up_file(path: &Path) -> io::Result<Option<PathBuf>> {
+    for number in 1_u64.. {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("{DAMAGED_SUFFIX}{number}"));
+        let aside = PathBuf::from(name);
+        match fs::hard_link(path, &aside) {
+            Ok(()) => return Ok(Some(aside)),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(why) if secret_storage::is_unsupported(&why) => match copy_to_new(path, &aside) {
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+                copied => return copied.map(|()| Some(aside)),
+            },
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(None)
+}
+
+fn copy_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut File::open(from)?, &mut copy)?;
+    copy.sync_all()
+}
+
+fn remove_if_exists(path: &Path) -> Result<(), IdentityError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(SecretStorageError::Io { path: path.to_owned(), source }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn write(path: &Path, bytes: &[u8]) {
+        io::Write::write_all(&mut File::create(path).unwrap(), bytes).unwrap();
+    }
+
+    #[test]
+    fn takes_its_place_when_it_is_known_and_keeps_what_was_damaged() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("identity");
+        let pem = {
+            Identity::load_or_create(&folder).unwrap();
+            fs::read(folder.join(IDENTITY_FILE)).unwrap()
+        };
+        for (number, bytes) in [&b""[..], &[0; 50], &pem[..pem.len() / 2]].into_iter().enumerate() {
+            write(&folder.join(IDENTITY_FILE), bytes);
+            let new = IdentityReplacement::begin(&folder).unwrap();
+            let fingerprint = new.identity().fingerprint();
+            assert!(Identity::load(&folder).is_err(), "it has no place yet");
+            let aside = new.commit().unwrap().unwrap();
+            assert_eq!(aside, folder.join(format!("{IDENTITY_FILE}{DAMAGED_SUFFIX}{}", number + 1)));
+            assert_eq!(fs::read(&aside).unwrap(), bytes);
+            assert_eq!(Identity::load(&folder).unwrap().unwrap().fingerprint(), fingerprint);
+        }
+        assert_eq!(names(&folder).len(), 4);
+    }
+
+    #[test]
+    fn takes_a_place_where_nothing_is() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("identity");
+        let new = IdentityReplacement::begin(&folder).unwrap();
+        assert!(Identity::load(&folder).unwrap().is_none());
+        assert_eq!(new.commit().unwrap(), None);
+        assert!(Identity::load(&folder).unwrap().is_some());
+        assert_eq!(names(&folder), [IDENTITY_FILE]);
+    }
+
+    #[test]
+    fn an_attempt_that_was_cut_off_goes_on_with_the_same_key() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("identity");
+        let first = IdentityReplacement::begin(&folder).unwrap();
+        // Another process, or the same one after a crash.
+        let again = IdentityReplacement::begin(&folder).unwrap();
+        let fingerprint = first.identity().fingerprint();
+        assert_eq!(again.identity().fingerprint(), fingerprint);
+        again.discard().unwrap();
+        assert_eq!(names(&folder), [NEW_IDENTITY_FILE], "the first may be known to somebody");
+        let again = IdentityReplacement::begin(&folder).unwrap();
+        fs::remove_file(folder.join(NEW_IDENTITY_FILE)).unwrap();
+        first.commit().unwrap();
+        assert_eq!(again.commit().unwrap(), None);
+        assert_eq!(Identity::load(&folder).unwrap().unwrap().fingerprint(), fingerprint);
+        assert_eq!(names(&folder), [IDENTITY_FILE]);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_discarded() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("identity");
+        IdentityReplacement::begin(&folder).unwrap().discard().unwrap();
+        assert!(names(&folder).is_empty());
+        // A part of one is of no use.
+        write(&folder.join(NEW_IDENTITY_FILE), b"-----BEGIN");
+        fs::set_permissions(folder.join(NEW_IDENTITY_FILE), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        IdentityReplacement::begin(&folder).unwrap().commit().unwrap();
+        assert_eq!(names(&folder), [IDENTITY_FILE]);
+    }
+}

@@ -1,0 +1,148 @@
+//! rustls configurations: for QUIC between peers, and for the tracker's TCP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
+
+use crate::identity::Identity;
+use crate::verifier::{PinnedServerVerifier, SelfSignedClientVerifier, ServerPin};
+
+/// The time that the handshakes go by, 2026-01-01: nothing here depends on dates.
+pub(crate) const FIXED_TIME: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
+
+/// A clock that stands still. The library's own panics when the machine's clock is before 1970.
+#[derive(Debug)]
+struct FixedClock;
+
+impl TimeProvider for FixedClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(FIXED_TIME)
+    }
+}
+
+/// Why there is no configuration: a fault of this build, not of the other side.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS can't be set up: {0}")]
+pub struct TlsError(#[from] rustls::Error);
+
+/// For a peer that accepts: client certificate demanded.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn peer_server_config(identity: &Identity) -> Result<ServerConfig, TlsError> {
+    let mut config = server_config(identity, true)?;
+    config.alpn_protocols = vec![shared::peer::ALPN.to_vec()];
+    Ok(config)
+}
+
+/// For a peer that dials another.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn peer_client_config(identity: &Identity, pin: &Arc<ServerPin>) -> Result<ClientConfig, TlsError> {
+    let mut config = client_config(Some(identity), pin)?;
+    config.alpn_protocols = vec![shared::peer::ALPN.to_vec()];
+    Ok(config)
+}
+
+/// For the tracker: client certificate optional.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn tracker_server_config(identity: &Identity) -> Result<ServerConfig, TlsError> {
+    server_config(identity, false)
+}
+
+/// For a client of the tracker, with its certificate if it has one.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn tracker_client_config(identity: Option<&Identity>, pin: &Arc<ServerPin>) -> Result<ClientConfig, TlsError> {
+    client_config(identity, pin)
+}
+
+/// The name that rustls wants and nobody checks or sees: peers are known by fingerprint, and SNI is off.
+pub fn placeholder_server_name() -> ServerName<'static> {
+    ServerName::IpAddress(std::net::IpAddr::from([0, 0, 0, 0]).into())
+}
+
+pub(crate) fn crypto_provider() -> Arc<CryptoProvider> {
+    let suites = if has_aes() {
+        [
+            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+            aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ]
+    } else {
+        [
+            aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        ]
+    };
+    // X25519 first: half the cost of the hybrid groups in every short-lived process. A LAN's recorded traffic that is
+    // broken in decades is outside what is defended here.
+    let groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
+    Arc::new(CryptoProvider { cipher_suites: suites.to_vec(), kx_groups: groups, ..aws_lc_rs::default_provider() })
+}
+
+/// SHA-256, from the one crypto provider.
+pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    let SupportedCipherSuite::Tls13(suite) = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let hash = suite.common.hash_provider.hash(data);
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.as_ref());
+    bytes
+}
+
+fn server_config(identity: &Identity, client_certificate_mandatory: bool) -> Result<ServerConfig, TlsError> {
+    let provider = crypto_provider();
+    let verifier = SelfSignedClientVerifier { mandatory: client_certificate_mandatory, provider: provider.clone() };
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(FixedClock))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(identity.chain(), identity.private_key())?;
+    // A resumed session would skip the verifier.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+fn client_config(identity: Option<&Identity>, pin: &Arc<ServerPin>) -> Result<ClientConfig, TlsError> {
+    let provider = crypto_provider();
+    let verifier = PinnedServerVerifier { pin: pin.clone(), provider: provider.clone() };
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(FixedClock))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some(identity) => builder.with_client_auth_cert(identity.chain(), identity.private_key())?,
+        None => builder.with_no_client_auth(),
+    };
+    config.enable_sni = false;
+    config.enable_early_data = false;
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn has_aes() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_aes() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+fn has_aes() -> bool {
+    false
+}

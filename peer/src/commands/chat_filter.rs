@@ -1,0 +1,379 @@
+//! `peer chat` between pipes: lines in are messages, lines out are what arrives.
+//!
+//! Each line is a message with an id from the start. A node that ends takes nothing with it: what it did not answer is said
+//! again to the next one, under the same id, and is stored once.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use serde_json::json;
+use shared::UserName;
+use shared::peer::{ChatMessage, MessageId};
+use tokio::sync::mpsc;
+
+use super::interrupted_send::report_interrupted_send;
+use super::message_sending::{WAIT_NOTICE_DELAY, note_queued, note_waiting};
+use super::node_handle::NodeHandle;
+use super::{CommandContext, node_connection};
+use crate::engine::chat::{self, HistoryQuery, MessageDirection, MessageState, StoredMessage};
+use crate::engine::node::control::{ControlAction, ControlOutcome, NodeClient, NodeLifetime, NodeMessage};
+use crate::engine::node_event::NodeEvent;
+use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
+use crate::ui::{InputLine, excerpt, message_lines, spawn_line_reader};
+
+/// Lines that are stored before the node has said so of the first of them.
+const MAX_IN_FLIGHT: usize = 64;
+
+/// Lines that follow each other sooner belong together.
+const BATCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// The lines of standard input, as they come.
+type InputLineReceiver = mpsc::Receiver<std::io::Result<InputLine>>;
+
+/// Filters until the input has ended and was tried.
+pub(super) async fn run(context: &CommandContext, me: &LocalUser, user: &UserName, now: bool) -> Result<(), Error> {
+    let mut input = spawn_line_reader()?;
+    // What comes from here on is told, even if it comes before there is a node to hear it from.
+    let last = read_history(me, HistoryQuery::with(user, 1)).await?.last().map_or(0, |stored| stored.seq);
+    let station = NodeHandle::open(context, me, NodeLifetime::Command).await?;
+    if std::io::stdin().is_terminal() {
+        context.output.note(&format!("talking to {user}: each line is a message, Ctrl-D ends"));
+    }
+    ChatFilter::new(context, me, user, now, last).run(station, &mut input).await
+}
+
+/// Makes a message of a line.
+///
+/// # Errors
+/// What is wrong with the line alone, and which one it is: the others are sent.
+fn parse_message(line: &InputLine) -> Result<ChatMessage, Error> {
+    let composed = match line.has_replacements {
+        true => Err(Error::Usage("it is not UTF-8".to_owned())),
+        false => chat::compose(&line.text),
+    };
+    composed.map_err(|why| Error::Usage(format!("a line was not sent ({}): {why}", excerpt(&line.text))))
+}
+
+/// The filter of lines.
+struct ChatFilter<'a> {
+    context: &'a CommandContext,
+    me: &'a LocalUser,
+    user: &'a UserName,
+    now: bool,
+    is_input_open: bool,
+    has_sent: bool,
+    /// The place of the last message that was told, or was there before.
+    last_seq: i64,
+    /// What is to be said before the next line: a node ended that may not have stored it.
+    resend: VecDeque<ChatMessage>,
+    /// Messages by the command whose reply is still to come.
+    in_flight: BTreeMap<u64, ChatMessage>,
+    /// Messages of which it was not told what became of them.
+    undelivered: HashSet<MessageId>,
+    flush: Option<u64>,
+    failure: Option<Error>,
+}
+
+impl<'a> ChatFilter<'a> {
+    fn new(context: &'a CommandContext, me: &'a LocalUser, user: &'a UserName, now: bool, last_seq: i64) -> Self {
+        Self {
+            context,
+            me,
+            user,
+            now,
+            is_input_open: true,
+            has_sent: false,
+            last_seq,
+            resend: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            undelivered: HashSet::new(),
+            flush: None,
+            failure: None,
+        }
+    }
+
+    async fn run(mut self, mut station: NodeHandle, input: &mut InputLineReceiver) -> Result<(), Error> {
+        loop {
+            let flushed = match self.relay(&mut station.client, input).await {
+                Err(ended @ Error::NodeGone { .. }) => {
+                    station = self.switch_node(station, ended, input).await?;
+                    continue;
+                }
+                Err(Error::Interrupted) => Err(self.handle_interrupt().await),
+                flushed => flushed,
+            };
+            station.close().await?;
+            return self.finish(flushed?);
+        }
+    }
+
+    async fn relay(&mut self, client: &mut NodeClient, input: &mut InputLineReceiver) -> Result<ControlOutcome, Error> {
+        client.perform(ControlAction::Watch { with: Some(self.user.clone()) }).await?;
+        self.catch_up(client).await?;
+        let mut is_patient = true;
+        loop {
+            let ahead = if self.now { 1 } else { MAX_IN_FLIGHT };
+            while self.in_flight.len() < ahead
+                && let Some(message) = self.resend.pop_front()
+            {
+                self.send(client, message)?;
+            }
+            if !self.is_input_open && self.in_flight.is_empty() && self.flush.is_none() {
+                if !self.has_sent {
+                    return Err(Error::Usage("there is nothing to send".to_owned()));
+                }
+                self.flush = Some(client.send(ControlAction::Flush { to: self.user.clone() }).await?);
+            }
+            let is_waiting = is_patient && !self.is_input_open;
+            tokio::select! {
+                () = self.context.cancel.cancelled() => return Err(Error::Interrupted),
+                line = input.recv(), if self.is_input_open && self.in_flight.len() < ahead => {
+                    match line.transpose()? {
+                        Some(line) => self.handle_line(client, &line)?,
+                        None => self.is_input_open = false,
+                    }
+                }
+                news = client.next_message() => match news? {
+                    NodeMessage::Reply(reply) if self.flush == Some(reply.id) => return Ok(reply.outcome),
+                    NodeMessage::Reply(reply) => self.handle_reply(reply.id, reply.outcome)?,
+                    NodeMessage::Event(event) => self.handle_event(event, client).await?,
+                },
+                () = tokio::time::sleep(WAIT_NOTICE_DELAY), if is_waiting => {
+                    is_patient = false;
+                    note_waiting(self.context, self.user);
+                }
+            }
+        }
+    }
+
+    fn handle_line(&mut self, client: &mut NodeClient, line: &InputLine) -> Result<(), Error> {
+        if line.text.trim().is_empty() {
+            return Ok(());
+        }
+        self.has_sent = true;
+        match parse_message(line) {
+            Ok(message) => self.send(client, message)?,
+            Err(error) => {
+                // This line is lost, the others are not.
+                self.context.output.warning(&error.to_string());
+                self.failure.get_or_insert(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a message to the node, or keeps it for the next one.
+    fn send(&mut self, client: &mut NodeClient, message: ChatMessage) -> Result<(), Error> {
+        let (to, text, id) = (self.user.clone(), message.text.as_received().to_owned(), Some(message.id));
+        let action = match self.now {
+            true => ControlAction::Deliver { to, text, now: true, message: id },
+            false => ControlAction::Say { to, text, message: id },
+        };
+        self.undelivered.insert(message.id);
+        match client.queue_request(action) {
+            Ok(command) => drop(self.in_flight.insert(command, message)),
+            Err(error) => {
+                self.resend.push_front(message);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_reply(&mut self, id: u64, outcome: ControlOutcome) -> Result<(), Error> {
+        // Of a command whose outcome says nothing, there is no message.
+        let Some(message) = self.in_flight.remove(&id) else { return Ok(()) };
+        let told = outcome.into_result().map(|_| ());
+        if told.is_err() {
+            self.undelivered.remove(&message.id);
+        }
+        told
+    }
+
+    async fn handle_event(&mut self, event: NodeEvent, client: &mut NodeClient) -> Result<(), Error> {
+        match event {
+            NodeEvent::Received { from, message, seq, at } if from == *self.user && seq > self.last_seq => {
+                let (direction, state) = (MessageDirection::In, MessageState::Received);
+                self.print_received(StoredMessage { seq, peer: from, direction, message, state, at }, client).await?;
+            }
+            // The next one that comes says that all before it was read: what came too fast has to be told first.
+            NodeEvent::EventsMissed { .. } => self.catch_up(client).await?,
+            NodeEvent::MessageStateChanged { to, id, state, why, kind } if to == *self.user && !state.is_queued() => {
+                self.handle_settled(id, state, why, kind)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn handle_settled(
+        &mut self,
+        id: MessageId,
+        state: MessageState,
+        why: Option<String>,
+        kind: Option<ErrorKind>,
+    ) -> Result<(), Error> {
+        self.undelivered.remove(&id);
+        if self.context.output.is_json() {
+            let ack = json!({ "to": self.user, "peer": self.user, "id": id, "state": state, "why": why });
+            self.context.output.print_object("ack", &ack)?;
+        }
+        if let (true, Some(message)) = (state.is_given_up(), why) {
+            self.failure.get_or_insert(Error::Relayed { kind: kind.unwrap_or(ErrorKind::Refused), message });
+        }
+        Ok(())
+    }
+
+    /// Tells what was not told: what came, and what became of what was said.
+    async fn catch_up(&mut self, client: &mut NodeClient) -> Result<(), Error> {
+        let missed = HistoryQuery { after: Some(self.last_seq), ..HistoryQuery::with(self.user, usize::MAX) };
+        for stored in read_history(self.me, missed).await? {
+            match stored.direction {
+                MessageDirection::In => self.print_received(stored, client).await?,
+                MessageDirection::Out if !stored.state.is_queued() && self.undelivered.contains(&stored.message.id) => {
+                    self.handle_settled(stored.message.id, stored.state, None, None)?;
+                }
+                MessageDirection::Out => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn print_received(&mut self, stored: StoredMessage, client: &mut NodeClient) -> Result<(), Error> {
+        self.last_seq = stored.seq;
+        if self.context.output.is_json() {
+            self.context.output.print_object("message", &crate::ui::message_json(&stored, self.user))?;
+        } else {
+            self.context.output.print_data(&message_lines(&stored.message.text))?;
+        }
+        client.send(ControlAction::MarkRead { with: stored.peer, up_to: Some(stored.seq) }).await.map(|_| ())
+    }
+
+    /// Finds another node when the one in use has ended, and goes on with that; when none is to be had, stores what was said
+    /// and names the first line that is lost.
+    async fn switch_node(
+        &mut self,
+        station: NodeHandle,
+        ended: Error,
+        input: &mut InputLineReceiver,
+    ) -> Result<NodeHandle, Error> {
+        let unanswered = std::mem::take(&mut self.in_flight);
+        unanswered.into_values().rev().for_each(|message| self.resend.push_front(message));
+        self.flush = None;
+        let found = async {
+            // What a node of our own ended with is why it ended.
+            match station.embedded_result().await {
+                Some(own) => own.and(Err(ended)),
+                None => node_connection::open_replacement(self.context, self.me, NodeLifetime::Command).await,
+            }
+        };
+        match found.await {
+            Ok(station) => {
+                self.context.output.note("the node that was running has ended: going on with another one");
+                Ok(station)
+            }
+            Err(Error::Interrupted) => Err(self.handle_interrupt().await),
+            Err(error) => Err(self.finish_without_node(&error, input).await),
+        }
+    }
+
+    /// Stores what was said, and what comes without a pause; tells of it, and of the first line that was not sent.
+    async fn finish_without_node(&mut self, error: &Error, input: &mut InputLineReceiver) -> Error {
+        let unsent = match self.now {
+            true => match self.resend.pop_front() {
+                Some(message) => Some(message.text.into_received()),
+                None => input.try_recv().ok().and_then(Result::ok).map(|line| line.text),
+            },
+            false => self.store_lines(input).await,
+        };
+        let queued = match self.queued_count().await {
+            0 => String::new(),
+            1 => "; 1 message is queued (`peer outbox`)".to_owned(),
+            count => format!("; {count} messages are queued (`peer outbox`)"),
+        };
+        let rest = match unsent {
+            Some(text) => format!("; the first line that was not sent: {}", excerpt(&text)),
+            None if self.is_input_open => "; no further line was read".to_owned(),
+            None => String::new(),
+        };
+        Error::Relayed { kind: error.kind(), message: format!("{error}{queued}{rest}") }
+    }
+
+    /// Stores what was said, and the lines that come without a pause; the first that can't be stored ends it.
+    async fn store_lines(&mut self, input: &mut InputLineReceiver) -> Option<String> {
+        loop {
+            let message = match self.resend.pop_front() {
+                Some(message) => message,
+                None => match tokio::time::timeout(BATCH_PAUSE, input.recv()).await {
+                    Ok(Some(Ok(line))) => match parse_message(&line) {
+                        Ok(message) => message,
+                        Err(_) if line.text.trim().is_empty() => continue,
+                        Err(_) => return Some(line.text),
+                    },
+                    Ok(Some(Err(_))) | Err(_) => return None,
+                    Ok(None) => {
+                        self.is_input_open = false;
+                        return None;
+                    }
+                },
+            };
+            let text = message.text.clone();
+            if let Err(why) = chat::store_outgoing(self.me, self.user, message, |_| {}).await {
+                self.context.output.warning(&why.to_string());
+                return Some(text.into_received());
+            }
+        }
+    }
+
+    /// Tells what becomes of what was said, at Ctrl-C.
+    async fn handle_interrupt(&mut self) -> Error {
+        if self.now {
+            let last = self.in_flight.pop_first().map(|(_, message)| message).or_else(|| self.resend.pop_front());
+            return match last {
+                Some(message) => report_interrupted_send(self.context, self.me, self.user, message.id, true).await,
+                None => Error::Interrupted,
+            };
+        }
+        let unanswered = std::mem::take(&mut self.in_flight).into_values().chain(std::mem::take(&mut self.resend));
+        for message in unanswered {
+            let text = message.text.clone();
+            if let Err(why) = chat::store_outgoing(self.me, self.user, message, |_| {}).await {
+                self.context.output.warning(&format!("not sent: {} ({why})", excerpt(text.as_received())));
+            }
+        }
+        let user = self.user;
+        match self.queued_count().await {
+            0 => {}
+            1 => self.context.output.note(&format!("interrupted: 1 message for {user} stays queued (`peer outbox`)")),
+            count => {
+                self.context
+                    .output
+                    .note(&format!("interrupted: {count} messages for {user} stay queued (`peer outbox`)"));
+            }
+        }
+        Error::Interrupted
+    }
+
+    /// Counts what waits for the other one.
+    async fn queued_count(&self) -> usize {
+        let (profile, user) = (self.me.profile.clone(), self.user.clone());
+        run_blocking(move || Ok(profile.queued_for(&user, 0, usize::MAX)?.len())).await.unwrap_or_default()
+    }
+
+    fn finish(self, outcome: ControlOutcome) -> Result<(), Error> {
+        let flushed = outcome.into_result()?;
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if let Some(why) = flushed["why"].as_str() {
+            note_queued(self.context, self.user, why);
+        }
+        Ok(())
+    }
+}
+
+async fn read_history(me: &LocalUser, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
+    let profile = me.profile.clone();
+    run_blocking(move || Ok(profile.history(&query)?)).await
+}

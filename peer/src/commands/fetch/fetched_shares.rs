@@ -1,0 +1,111 @@
+//! `--share`: offers what is fetched, its parts while it comes, and it itself once it is here.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shared::{FileName, GroupLayout};
+use tokio::sync::Notify;
+
+use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome, IfExists};
+use crate::profile::{PartialShare, Profile};
+use crate::sys::disk_name;
+
+#[derive(Debug)]
+pub(super) struct FetchedShares {
+    profile: Profile,
+    /// What names are below.
+    root: PathBuf,
+    /// What is there already is what was wanted.
+    skipped_is_same: bool,
+    parts: HashMap<FileNo, PathBuf>,
+    arrived: Vec<(PathBuf, FileName)>,
+    /// There is another part.
+    changed: Arc<Notify>,
+}
+
+impl FetchedShares {
+    /// Nothing is offered yet.
+    pub(super) fn new(profile: &Profile, request: &FetchRequest) -> Self {
+        let root = match &request.destination {
+            FetchDestination::Folder(path) | FetchDestination::FileOrFolder(path) => path.clone(),
+            FetchDestination::Stream(_) | FetchDestination::Stdout => PathBuf::new(),
+        };
+        let skipped_is_same = request.if_exists == IfExists::SkipSame;
+        let (parts, arrived) = (HashMap::new(), Vec::new());
+        Self { profile: profile.clone(), root, skipped_is_same, parts, arrived, changed: Arc::default() }
+    }
+
+    /// Tells when there is another part.
+    pub(super) fn changed(&self) -> Arc<Notify> {
+        self.changed.clone()
+    }
+
+    /// What is here, and the names that it is offered under.
+    pub(super) fn into_arrived(self) -> Vec<(PathBuf, FileName)> {
+        self.arrived
+    }
+
+    pub(super) fn handle_event(&mut self, event: &FetchEvent<'_>) {
+        match event {
+            FetchEvent::Opened { file, stat, name, partial_path: part } => {
+                let name = offered_name(&self.root, &part.with_file_name(&*disk_name(name)));
+                let (Some(name), Some(layout), Ok(part)) = (name, GroupLayout::of(stat.size), part.canonicalize())
+                else {
+                    return;
+                };
+                let (mtime, executable, hash) = (stat.mtime, stat.executable, stat.hash);
+                let partial = PartialShare { name, path: part.clone(), layout, mtime, executable, hash };
+                match self.profile.put_partial(&partial) {
+                    Ok(()) => drop(self.parts.insert(*file, part)),
+                    Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name.display()),
+                }
+                self.changed.notify_one();
+            }
+            FetchEvent::Paused { file, .. } => {
+                if let Some(part) = self.parts.remove(file)
+                    && let Err(why) = self.profile.remove_partial(&part)
+                {
+                    tracing::warn!("{why}");
+                }
+            }
+            FetchEvent::Finished { file, report } => match &report.outcome {
+                FileOutcome::Done(path) | FileOutcome::Renamed(path) => {
+                    self.arrived.extend(offered_name(&self.root, path).map(|name| (path.clone(), name)));
+                    if let Some(part) = file.and_then(|file| self.parts.remove(&file))
+                        && let Err(why) = self.profile.remove_partial(&part)
+                    {
+                        tracing::warn!("{why}");
+                    }
+                }
+                FileOutcome::Skipped(path) if self.skipped_is_same => {
+                    self.arrived.extend(offered_name(&self.root, path).map(|name| (path.clone(), name)));
+                }
+                FileOutcome::Skipped(_) | FileOutcome::Streamed | FileOutcome::Failed(_) | FileOutcome::Aborted(_) => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// What a file is called below the destination; one that was given its own path has only its own name.
+fn offered_name(root: &Path, path: &Path) -> Option<FileName> {
+    let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
+    let name = below.or_else(|| path.file_name().map(Path::new))?;
+    FileName::from_raw(name.as_os_str().as_encoded_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_keeps_its_folders_and_a_new_name_is_the_name() {
+        let name = |root: &str, path: &str| offered_name(Path::new(root), Path::new(path)).unwrap().as_str().to_owned();
+        assert_eq!(name("here", "here/tree/sub/a.txt"), "tree/sub/a.txt");
+        assert_eq!(name(".", "./tree/a.txt"), "tree/a.txt");
+        assert_eq!(name("/x/new.txt", "/x/new.txt"), "new.txt");
+        assert_eq!(name("new.txt", "./new.txt"), "new.txt");
+        assert_eq!(name("a:b", "./a_b"), "a_b");
+    }
+}

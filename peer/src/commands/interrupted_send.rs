@@ -1,0 +1,108 @@
+//! A message whose sending was interrupted: with `--now` it is taken back, else the user learns that it is queued.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::UserName;
+use shared::peer::MessageId;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{CommandContext, message_commands};
+use crate::engine::chat::{self, MessageState};
+use crate::engine::{Error, LocalUser, run_blocking};
+
+/// Longest time for a message to be taken back; a node that is stopped says so within two seconds.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(4);
+/// Longest time for a message that was handed over to be stored.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks whether it is stored.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What became of an interrupted message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InterruptedSend {
+    /// It was never stored, or was given up before.
+    NotSent,
+    /// It waits in the outbox.
+    Queued,
+    /// It was taken out of the outbox.
+    Cancelled {
+        /// It was on its way before.
+        was_sent: bool,
+    },
+    /// The other side has it.
+    Delivered,
+}
+
+/// Takes an interrupted message back if it was to go `now`, tells what became of it, and returns the error to end with.
+pub(super) async fn report_interrupted_send(
+    context: &CommandContext,
+    me: &LocalUser,
+    to: &UserName,
+    id: MessageId,
+    now: bool,
+) -> Error {
+    let short: String = id.to_string().chars().take(message_commands::SHORT_ID_DIGITS).collect();
+    let outcome = timeout(CANCEL_TIMEOUT, settle_interrupted_send(me, to, id, now)).await;
+    let (words, state) = match outcome {
+        Ok(Ok(InterruptedSend::NotSent)) => ("interrupted: the message was not sent".to_owned(), None),
+        Ok(Ok(InterruptedSend::Queued)) => {
+            let words = format!("interrupted: the message stays queued (`peer outbox drop {short}` takes it out)");
+            (words, Some(MessageState::Waiting))
+        }
+        Ok(Ok(InterruptedSend::Cancelled { was_sent: false })) => {
+            ("interrupted: the message was given up".to_owned(), Some(MessageState::Dropped))
+        }
+        Ok(Ok(InterruptedSend::Cancelled { was_sent: true })) => {
+            let words = format!("interrupted: the message was given up, but {to} may have it: it was on its way");
+            (words, Some(MessageState::Dropped))
+        }
+        Ok(Ok(InterruptedSend::Delivered)) => {
+            (format!("interrupted: {to} has the message already"), Some(MessageState::Stored))
+        }
+        Ok(Err(why)) => (format!("interrupted: {why}; `peer outbox drop {short}` takes the message out"), None),
+        Err(_) => (format!("interrupted: `peer outbox drop {short}` takes the message out"), None),
+    };
+    if context.output.is_json()
+        && let Some(state) = state
+    {
+        let ack = json!({ "to": to, "peer": to, "id": id, "state": state, "why": words });
+        // The process ends with an error in any case.
+        let _ = context.output.print_object("ack", &ack);
+    }
+    context.output.note(&words);
+    Error::Interrupted
+}
+
+async fn settle_interrupted_send(
+    me: &LocalUser,
+    to: &UserName,
+    id: MessageId,
+    now: bool,
+) -> Result<InterruptedSend, Error> {
+    let begun = Instant::now();
+    loop {
+        let (profile, user) = (me.profile.clone(), to.clone());
+        match run_blocking(move || Ok(profile.outgoing_state(&user, id)?)).await? {
+            // What was handed over may be stored at any moment.
+            None if begun.elapsed() >= STORE_TIMEOUT => return Ok(InterruptedSend::NotSent),
+            None => sleep(POLL_INTERVAL).await,
+            Some(state) if state.is_given_up() => return Ok(InterruptedSend::NotSent),
+            Some(state) if !state.is_queued() => return Ok(InterruptedSend::Delivered),
+            Some(_) if !now => return Ok(InterruptedSend::Queued),
+            Some(state) => {
+                let taken = match message_commands::cancel_message(me, to, id).await {
+                    Ok(taken) => taken,
+                    // Whoever has the node, the outbox is the profile's.
+                    Err(why) => {
+                        tracing::debug!("the node doesn't take the message out: {why}");
+                        chat::cancel_message(me, to, id).await?
+                    }
+                };
+                if taken {
+                    return Ok(InterruptedSend::Cancelled { was_sent: state == MessageState::Sent });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Asking for passwords and for consent.
+//!
+//! A password is what people see, not how it is written: one that is typed is the same as one in a file, whatever keyboard
+//! or editor it came from. It is prepared as RFC 8265 has it for passwords (OpaqueString): blanks of other scripts are
+//! blanks, accents are composed. Accounts made before that have their password as it came: that is tried as well.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use shared::limits::MAX_PASSWORD_BYTES;
+use shared::safe_text::safe_path;
+use shared::tracker::Password;
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use super::{CommandContext, PasswordSource};
+use crate::engine::{Error, ErrorKind, run_blocking};
+use crate::sys::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, job_control};
+use crate::ui::{SecretInput, read_secret, write_prompt};
+
+/// A password as it may be known to the tracker, the likeliest way first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PasswordCandidates(Vec<Password>);
+
+/// What was typed or read, before it is a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PasswordInput {
+    text: Zeroizing<String>,
+    /// The same as earlier releases had it.
+    legacy_text: Zeroizing<String>,
+}
+
+impl PasswordCandidates {
+    /// Does something with the password, and with its other spellings for as long as it is told that it's wrong.
+    pub(super) async fn try_each<T>(
+        &self,
+        mut attempt: impl AsyncFnMut(Password) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut tried = Err(Error::Usage("there is no password".to_owned()));
+        for password in &self.0 {
+            tried = attempt(password.clone()).await;
+            if !matches!(&tried, Err(error) if error.kind() == ErrorKind::NotLoggedIn) {
+                break;
+            }
+        }
+        tried
+    }
+}
+
+/// The password of an account that exists.
+pub(super) async fn read_password(
+    context: &CommandContext,
+    source: &PasswordSource,
+) -> Result<PasswordCandidates, Error> {
+    let given = match source {
+        PasswordSource::File(path) => first_lines::<1>(context, path).await?.map(password_candidates),
+        PasswordSource::Prompt => {
+            [password_candidates(ask_hidden(context, "Password: ", TypeAheadPolicy::Discard).await?)]
+        }
+    };
+    let [spellings] = given;
+    spellings
+}
+
+/// The password of an account that is made, asked for twice.
+pub(super) async fn read_new_password(context: &CommandContext, source: &PasswordSource) -> Result<Password, Error> {
+    match source {
+        PasswordSource::File(path) => {
+            let [given] = first_lines(context, path).await?;
+            parse_password(&given.text)
+        }
+        PasswordSource::Prompt => ask_twice(context, "Password: ").await,
+    }
+}
+
+/// The current password and the new one. Asked for, the current one is proved by `check` before the new one is asked for.
+pub(super) async fn read_password_change(
+    context: &CommandContext,
+    source: &PasswordSource,
+    check: impl AsyncFn(Password) -> Result<Password, Error>,
+) -> Result<(PasswordCandidates, Password), Error> {
+    match source {
+        PasswordSource::File(path) => {
+            let [current, new] = first_lines(context, path).await?;
+            if new.text.is_empty() {
+                let why = format!("the second line of {} has no new password: nothing was done", file_label(path));
+                return Err(Error::Usage(why));
+            }
+            Ok((password_candidates(current)?, parse_password(&new.text)?))
+        }
+        PasswordSource::Prompt => {
+            let current =
+                password_candidates(ask_hidden(context, "Current password: ", TypeAheadPolicy::Discard).await?)?;
+            let right = current.try_each(async |password| check(password).await).await?;
+            Ok((PasswordCandidates(vec![right]), ask_twice(context, "New password: ").await?))
+        }
+    }
+}
+
+/// Asks a question whose answer is yes or no; the end of input means no.
+pub(super) async fn ask_yes_no(context: &CommandContext, question: &str) -> Result<bool, Error> {
+    if context.no_input || !io::stdin().is_terminal() || job_control::is_in_background() {
+        return Ok(false);
+    }
+    // A key that was pressed before is no answer.
+    discard_typed_ahead()?;
+    context.output.prompt(&format!("{question} [y/N] "));
+    run_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().take(64).read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    })
+    .await
+}
+
+async fn ask_twice(context: &CommandContext, label: &str) -> Result<Password, Error> {
+    let given = ask_hidden(context, label, TypeAheadPolicy::Discard).await?;
+    let password = parse_password(&given.text)?;
+    if ask_hidden(context, "Repeat the password: ", TypeAheadPolicy::Keep).await?.text != given.text {
+        return Err(Error::Usage("the two passwords differ: nothing was done".to_owned()));
+    }
+    Ok(password)
+}
+
+async fn ask_hidden(
+    context: &CommandContext,
+    label: &str,
+    typed_ahead: TypeAheadPolicy,
+) -> Result<PasswordInput, Error> {
+    let instead = "use --password-file FILE, or - for standard input";
+    if context.no_input || !io::stdin().is_terminal() {
+        return Err(Error::Usage(format!("no terminal to ask for the password on: {instead}")));
+    }
+    // Others have the terminal: to ask would stop this process.
+    if job_control::is_in_background() {
+        return Err(Error::Usage(format!("a process in the background can't ask for the password: {instead}")));
+    }
+    // Shown again however this ends: a thread that reads can't be called off.
+    let hidden = HiddenInputGuard::start(typed_ahead)?;
+    write_prompt(label)?;
+    let secret = run_blocking(|| Ok(read_secret()?)).await?;
+    drop(hidden);
+    write_prompt("\n")?;
+    let nothing = |why: &str| Err(Error::Usage(format!("{why}: nothing was done")));
+    match secret {
+        SecretInput::Line(line) => Ok(PasswordInput::new(&line)),
+        SecretInput::Unreadable => nothing("what was typed is not UTF-8, set the terminal's encoding to UTF-8"),
+        SecretInput::EndOfInput => nothing("no password was given"),
+        SecretInput::Interrupted => Err(Error::Interrupted),
+    }
+}
+
+/// The first lines of a password file; those that it doesn't have are empty.
+async fn first_lines<const COUNT: usize>(
+    context: &CommandContext,
+    path: &Path,
+) -> Result<[PasswordInput; COUNT], Error> {
+    let path = path.to_owned();
+    let output = context.output.clone();
+    // Reading may block for ever; an interruption must not.
+    run_blocking(move || {
+        if path.as_os_str() == "-" {
+            return read_lines(&mut io::stdin().lock(), &path);
+        }
+        let file = File::open(&path).map_err(Error::disk(&path))?;
+        let facts = file.metadata().map_err(Error::disk(&path))?;
+        if facts.is_dir() {
+            return Err(Error::Usage(format!("the password file {} is a folder", file_label(&path))));
+        }
+        let mode = facts.permissions().mode() & 0o777;
+        if facts.is_file() && mode & 0o044 != 0 {
+            let name = file_label(&path);
+            output.warning(&format!(
+                "the password file {name} can be read by others (mode {mode:o}): `chmod 600 {name}`"
+            ));
+        }
+        read_lines(&mut BufReader::new(file), &path)
+    })
+    .await
+}
+
+fn read_lines<const COUNT: usize>(reader: &mut dyn BufRead, path: &Path) -> Result<[PasswordInput; COUNT], Error> {
+    let mut given = Vec::with_capacity(COUNT);
+    let mut is_begin = true;
+    while given.len() < COUNT {
+        let line = next_line(reader).map_err(Error::disk(path))?;
+        if is_begin && (line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff")) {
+            return Err(Error::Usage(format!("the password file {} is UTF-16: save it as UTF-8", file_label(path))));
+        }
+        let line = str::from_utf8(&line)
+            .map_err(|_| Error::Usage(format!("the password file {} is not UTF-8 text", file_label(path))))?;
+        let seen = if is_begin { line.trim_start_matches('\u{feff}') } else { line };
+        // What an editor of any system ends a line with. At a prompt, too, the first of them ends it.
+        let text = seen.split(['\r', '\n']).next().unwrap_or_default();
+        let as_before = line.trim_end_matches(['\r', '\n']);
+        if is_begin && text.is_empty() {
+            return Err(Error::Usage(format!("the first line of the password file {} is empty", file_label(path))));
+        }
+        let mut rest = seen[text.len()..].trim_start_matches('\n').trim_start_matches('\r').trim_start_matches('\n');
+        given.push(PasswordInput { text: normalize(text), legacy_text: Zeroizing::new(as_before.to_owned()) });
+        // Lines that end as those of old Macs come as one.
+        while given.len() < COUNT && !rest.is_empty() {
+            let text = rest.split(['\r', '\n']).next().unwrap_or_default();
+            given.push(PasswordInput::new(text));
+            rest = rest[text.len()..].trim_start_matches(['\r', '\n']);
+        }
+        is_begin = false;
+    }
+    given.try_into().map_err(|_| Error::Internal("a password file has too many lines".to_owned()))
+}
+
+/// The next line with its end, as far as a password could go.
+fn next_line(reader: &mut dyn BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::new());
+    let limit = u64::try_from(2 * MAX_PASSWORD_BYTES).unwrap_or(0) + 8;
+    reader.take(limit).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+impl PasswordInput {
+    fn new(text: &str) -> Self {
+        Self { text: normalize(text), legacy_text: Zeroizing::new(text.to_owned()) }
+    }
+}
+
+/// Text as a password: OpaqueString of RFC 8265, but that nothing is refused.
+fn normalize(text: &str) -> Zeroizing<String> {
+    let is_blank =
+        |c: char| matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}');
+    Zeroizing::new(text.chars().map(|c| if is_blank(c) { ' ' } else { c }).nfc().collect())
+}
+
+/// How the tracker may know it: as it is prepared today, as it came, and as keyboards that decompose accents have it.
+fn password_candidates(given: PasswordInput) -> Result<PasswordCandidates, Error> {
+    let decomposed: Zeroizing<String> = Zeroizing::new(given.text.nfd().collect());
+    let mut passwords = vec![parse_password(&given.text)?];
+    for other in [given.legacy_text, decomposed] {
+        if let Some(password) = Password::new(&other)
+            && !passwords.contains(&password)
+        {
+            passwords.push(password);
+        }
+    }
+    Ok(PasswordCandidates(passwords))
+}
+
+fn parse_password(text: &str) -> Result<Password, Error> {
+    Password::new(text).ok_or_else(|| Error::Usage(format!("a password has 1 to {MAX_PASSWORD_BYTES} bytes")))
+}
+
+fn file_label(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        return "on standard input".to_owned();
+    }
+    safe_path(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<[PasswordInput; 2], Error> {
+        read_lines(&mut &*bytes, Path::new("secret.txt"))
+    }
+
+    fn texts(bytes: &[u8]) -> [String; 2] {
+        read(bytes).unwrap().map(|given| given.text.to_string())
+    }
+
+    #[test]
+    fn a_file_holds_what_would_be_typed() {
+        for bytes in [
+            &b"one\ntwo\n"[..],
+            b"one\r\ntwo\r\n",
+            b"one\rtwo\r",
+            b"one\rtwo",
+            b"\xef\xbb\xbfone\ntwo",
+            b"\xef\xbb\xbfone\r\ntwo",
+        ] {
+            assert_eq!(texts(bytes), ["one", "two"], "{bytes:?}");
+        }
+        assert_eq!(texts("cafe\u{301}\u{a0}x\n a b ".as_bytes()), ["caf\u{e9} x", " a b "]);
+        assert_eq!(texts(b"one\n\nthree"), ["one", ""]);
+        assert_eq!(texts(b"one"), ["one", ""]);
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_file() {
+        for bytes in [&b"caf\xe9\n"[..], b"\xff\xfeo\0n\0e\0\n\0", b"", b"\n", b"\r\nx", b"\xef\xbb\xbf\n"] {
+            let error = read(bytes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{bytes:?}");
+            assert!(error.to_string().contains("secret.txt"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_tried_as_it_may_be_known() {
+        let of = |text: &str| password_candidates(PasswordInput::new(text)).unwrap().0;
+        let known = |texts: &[&str]| texts.iter().map(|text| Password::new(text).unwrap()).collect::<Vec<_>>();
+        assert_eq!(of("plain"), known(&["plain"]));
+        assert_eq!(of("caf\u{e9}"), known(&["caf\u{e9}", "cafe\u{301}"]));
+        assert_eq!(of("cafe\u{301}"), known(&["caf\u{e9}", "cafe\u{301}"]));
+        let [marked, _] = read(b"\xef\xbb\xbfold\n").unwrap();
+        assert_eq!(password_candidates(marked).unwrap().0, known(&["old", "\u{feff}old"]));
+        let [carriage, _] = read(b"a\rb\n").unwrap();
+        assert_eq!(password_candidates(carriage).unwrap().0, known(&["a", "a\rb"]));
+    }
+}

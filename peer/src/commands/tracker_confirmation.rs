@@ -1,0 +1,155 @@
+//! The first contact with a tracker: somebody says that its key is the right one before a password goes there.
+
+use std::io::{self, BufRead, IsTerminal, Read};
+use std::sync::Arc;
+
+use shared::Fingerprint;
+
+use super::CommandContext;
+use crate::engine::tracker_key::{TrackerKeyCheck, TrackerKeyPolicy};
+use crate::engine::{Error, NoticeHandler, run_blocking};
+use crate::net::tracker::TrackerAddress;
+use crate::profile::Profile;
+use crate::sys::{discard_typed_ahead, job_control};
+
+/// Bytes of an answer that are read: the line that a tracker prints fits several times.
+const MAX_ANSWER_BYTES: u64 = 1024;
+
+/// What to compare a key with, and why. No line is longer than 40 columns.
+pub(super) const KEY_ADVICE: &str = "Only the right tracker may get your
+password. When it started, it printed
+its key after --tracker-key. Compare:
+look there, or ask whoever runs it.";
+
+/// What somebody answers when a key is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum KeyAnswer {
+    Yes,
+    No,
+    Key(Fingerprint),
+    Unclear,
+}
+
+/// A tracker that a password is to go to.
+#[derive(Debug)]
+pub(super) struct TrackerChoice {
+    /// Where it is.
+    pub(super) address: TrackerAddress,
+    /// The key that was announced there.
+    pub(super) announced: Option<Fingerprint>,
+    /// What was said of its key.
+    pub(super) policy: TrackerKeyPolicy,
+}
+
+/// Demands that the key of the tracker there is confirmed; asks where it isn't. `again` is the command that is to run
+/// again where nobody can be asked.
+///
+/// # Errors
+/// [`Error::KeyToConfirm`], [`Error::KeyDeclined`], and those of [`KeyCheck::unconfirmed_key`].
+pub(super) async fn confirm_tracker(
+    context: &CommandContext,
+    profile: &Profile,
+    choice: &TrackerChoice,
+    again: &str,
+) -> Result<(), Error> {
+    let TrackerChoice { address, announced, policy } = choice;
+    let check = TrackerKeyCheck { profile, address, announced: *announced, policy: *policy };
+    let Some(key) = check.unconfirmed_key(&context.notify()).await? else { return Ok(()) };
+    let address = address.to_string();
+    if !can_ask(context) {
+        return Err(Error::TrackerKeyUnconfirmed { address, fingerprint: key, again: again.to_owned() });
+    }
+    let mut question = question(&address, &key);
+    loop {
+        match ask_line(context, &question).await?.as_deref().map_or(KeyAnswer::No, parse_answer) {
+            KeyAnswer::Yes => break,
+            KeyAnswer::Key(given) if given == key => break,
+            KeyAnswer::Key(expected) => return Err(Error::TrackerKeyMismatch { address, expected, presented: key }),
+            KeyAnswer::No => return Err(Error::TrackerKeyDeclined { address }),
+            KeyAnswer::Unclear => "Please answer yes or no, or paste\nthe key: ".clone_into(&mut question),
+        }
+    }
+    // What was shown and answered needs no further word.
+    let in_silence: NoticeHandler = Arc::new(|_| {});
+    check.confirm(key, &in_silence)
+}
+
+/// Whether somebody is there to answer.
+pub(super) fn can_ask(context: &CommandContext) -> bool {
+    !(context.no_input || context.output.is_json() || !io::stdin().is_terminal() || job_control::is_in_background())
+}
+
+/// Asks, and reads one line; `None` at the end of input.
+pub(super) async fn ask_line(context: &CommandContext, question: &str) -> Result<Option<String>, Error> {
+    // A key that was pressed before is no answer.
+    discard_typed_ahead()?;
+    context.output.prompt(question);
+    run_blocking(|| {
+        let mut line = String::new();
+        let read = io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut line)?;
+        Ok((read > 0).then_some(line))
+    })
+    .await
+}
+
+/// Finds a key in what somebody pasted: the key, in groups or in one piece, or the line that the tracker printed.
+pub(super) fn pasted_key(text: &str) -> Option<Fingerprint> {
+    let whole: String = text.split_whitespace().collect();
+    let in_line = || text.split(|c: char| c.is_whitespace() || c == '=').find_map(|word| word.parse().ok());
+    whole.parse().ok().or_else(in_line)
+}
+
+/// A key as it is easiest to compare by eye, in two rows.
+pub(super) fn key_rows(key: &Fingerprint) -> String {
+    let text = key.to_string();
+    let quarters: Vec<&str> = (0..4).filter_map(|quarter| text.get(quarter * 16..(quarter + 1) * 16)).collect();
+    quarters.chunks(2).map(|row| format!("  {}\n", row.join(" "))).collect()
+}
+
+/// No line is longer than 40 columns.
+fn question(address: &str, key: &Fingerprint) -> String {
+    format!(
+        "First contact with the tracker\n  {address}\nIts key is\n{}\
+         {KEY_ADVICE}\nIs it the same key? [yes/no/paste it] ",
+        key_rows(key)
+    )
+}
+
+fn parse_answer(text: &str) -> KeyAnswer {
+    match text.trim() {
+        "yes" | "Yes" | "YES" => KeyAnswer::Yes,
+        "no" | "No" | "NO" | "n" | "N" => KeyAnswer::No,
+        text => pasted_key(text).map_or(KeyAnswer::Unclear, KeyAnswer::Key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        let key = Fingerprint::from_bytes([0xab; 32]);
+        let line = format!("  peer register NAME --tracker 10.0.0.2:8000 --tracker-key {key}\n");
+        let joined = format!("--tracker-key={key}");
+        let upper = key.to_string().to_uppercase();
+        for pasted in [&key.to_string(), &key_rows(&key), &line, &joined, &upper] {
+            assert_eq!(parse_answer(pasted), KeyAnswer::Key(key), "{pasted}");
+        }
+        assert_eq!(parse_answer("yes\n"), KeyAnswer::Yes);
+        for no in ["no\n", " No \r\n", "n\n"] {
+            assert_eq!(parse_answer(no), KeyAnswer::No);
+        }
+        // One key pressed by habit is no consent.
+        for unclear in ["", "\n", "y\n", "1\n", "ab\n", &key.to_string()[1..]] {
+            assert_eq!(parse_answer(unclear), KeyAnswer::Unclear, "{unclear:?}");
+        }
+    }
+
+    #[test]
+    fn the_question_fits_into_a_narrow_terminal() {
+        let question = question("192.168.100.200:8000", &Fingerprint::from_bytes([0xab; 32]));
+        assert!(question.lines().all(|line| line.chars().count() <= 40), "{question}");
+        assert!(question.lines().count() <= 12, "{question}");
+    }
+}

@@ -1,0 +1,177 @@
+//! Names of users as they were typed, and as they are: the exact name first, else the only one in other letters.
+//!
+//! Two new accounts never differ only in the case of their letters, so that `BOB` can mean nobody but bob. Where older
+//! accounts do, nothing is guessed.
+
+use std::collections::BTreeSet;
+
+use shared::UserName;
+use shared::account_name::is_same_ignoring_case;
+use shared::tracker::{
+    AnnouncedPresence, Feature, LoginReply, TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest,
+};
+
+use super::{CliCommand, CommandContext, FetchCommand, KeyOwner};
+use crate::engine::fetch::SourcePolicy;
+use crate::engine::{Error, LocalUser, Notice, tracker_search};
+use crate::net::TrackerError;
+
+/// Those who may be asked for a name that this profile doesn't know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookupScope {
+    /// What the command looks at is all here.
+    Local,
+    /// The tracker as well.
+    Tracker,
+}
+
+/// Puts the names of users in place of what was typed for them.
+///
+/// # Errors
+/// [`Error::SimilarUsers`] when it may be one of several.
+pub(super) async fn resolve_users(context: &CommandContext, mut command: CliCommand) -> Result<CliCommand, Error> {
+    let (reach, names) = users_in(&mut command);
+    if names.is_empty() {
+        return Ok(command);
+    }
+    // Without an account there is nobody to be found; the command says so itself.
+    let Ok(me) = context.me() else { return Ok(command) };
+    let known = known_users(&me)?;
+    for name in names {
+        if let Some(user) = find_match(&me, &known, reach, name).await? {
+            (me.notify)(Notice::OtherLetters { asked: name.clone(), user: user.clone() });
+            *name = user;
+        }
+    }
+    Ok(command)
+}
+
+/// Returns the user whom a name means that was given to a command in its course: the name itself where nobody has it.
+///
+/// # Errors
+/// [`Error::SimilarUsers`] when it may be one of several.
+pub(super) async fn resolve_user(me: &LocalUser, name: UserName) -> Result<UserName, Error> {
+    let known = known_users(me)?;
+    Ok(find_match(me, &known, LookupScope::Tracker, &name).await?.unwrap_or(name))
+}
+
+/// The names in a command, and who may be asked for them.
+fn users_in(command: &mut CliCommand) -> (LookupScope, Vec<&mut UserName>) {
+    match command {
+        CliCommand::Files { user, .. }
+        | CliCommand::Chat { user, .. }
+        | CliCommand::Offer { to: user, .. }
+        | CliCommand::Block { user }
+        | CliCommand::Trust { owner: KeyOwner::User(user), .. }
+        | CliCommand::Verify { user, .. } => (LookupScope::Tracker, vec![user]),
+        CliCommand::List { query: wanted, .. } => (LookupScope::Tracker, wanted.user.iter_mut().collect()),
+        CliCommand::Fetch(FetchCommand::New { request, .. }) => {
+            let others = match &mut request.sources {
+                SourcePolicy::Everybody => &mut [],
+                SourcePolicy::Also(users) | SourcePolicy::Only(users) => users.as_mut_slice(),
+            };
+            (LookupScope::Tracker, std::iter::once(&mut request.from).chain(others).collect())
+        }
+        CliCommand::History(past) => (LookupScope::Local, past.with.iter_mut().collect()),
+        CliCommand::Forget(wanted) => (LookupScope::Local, wanted.with.iter_mut().collect()),
+        CliCommand::Unblock { user } | CliCommand::Accept { user } | CliCommand::Withdraw { to: user, .. } => {
+            (LookupScope::Local, vec![user])
+        }
+        CliCommand::Offers { to } => (LookupScope::Local, to.iter_mut().collect()),
+        _ => (LookupScope::Local, Vec::new()),
+    }
+}
+
+/// Everybody this profile has something of, and its own user.
+fn known_users(me: &LocalUser) -> Result<BTreeSet<UserName>, Error> {
+    let met = me.profile.known_people()?.into_iter().map(|(user, _)| user);
+    let offered = me.profile.offers()?.into_iter().map(|(user, _)| user);
+    let mut all: BTreeSet<UserName> = met.chain(offered).chain(me.profile.blocked()?).collect();
+    all.insert(me.user.clone());
+    Ok(all)
+}
+
+/// The name to take in place of `name`; `None` where it stays.
+async fn find_match(
+    me: &LocalUser,
+    known: &BTreeSet<UserName>,
+    reach: LookupScope,
+    name: &UserName,
+) -> Result<Option<UserName>, Error> {
+    if known.contains(name) {
+        return Ok(None);
+    }
+    let mut here = known.iter().filter(|other| is_same_ignoring_case(name, other));
+    let (first, second) = (here.next(), here.next());
+    if reach == LookupScope::Tracker && first != Some(&me.user) {
+        match ask_tracker(me, name).await {
+            Ok(user) if user == *name => return Ok(None),
+            Ok(user) => return Ok(Some(user)),
+            Err(error @ (Error::SimilarUsers(_) | Error::KeyOfAnotherAccount { .. })) => return Err(error),
+            Err(why) => tracing::debug!("the tracker doesn't say who {name} is: {why}"),
+        }
+    }
+    match (first, second) {
+        (Some(one), Some(other)) => {
+            let words = format!("you know nobody called {name}, but {one} and {other}: say which");
+            Err(Error::SimilarUsers(words.into()))
+        }
+        (first, _) => Ok(first.cloned()),
+    }
+}
+
+/// The tracker's word: the name itself where somebody has it, else the only one in other letters. An earlier tracker has
+/// no word on those without a key, and on nobody's in other letters; it lists them while they are online.
+async fn ask_tracker(me: &LocalUser, name: &UserName) -> Result<UserName, Error> {
+    let mut link = me.connect_tracker().await?;
+    // It says with this what it can do; nobody gets present by it.
+    let reply: LoginReply = link.call(&TrackerRequest::Resume(AnnouncedPresence::default())).await?;
+    me.check_key_owner(&reply.user)?;
+    let features = link.features();
+    let whois = if features.has(Feature::SimilarNames) { WhoisRequest::Like } else { WhoisRequest::User };
+    match link.call::<WhoisReply>(&TrackerRequest::Whois(whois(name.clone()))).await {
+        Ok(reply) => Ok(reply.user),
+        Err(TrackerError::Refused { refusal, .. }) if refusal.code == TrackerErrorCode::BadRequest => {
+            Err(Error::SimilarUsers(refusal.message))
+        }
+        Err(error) if error.code() == Some(TrackerErrorCode::NotFound) && !features.has(Feature::KeylessUsers) => {
+            unique_match(name, tracker_search::online_names(&mut link).await?)?.ok_or_else(|| error.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the name itself if it is among these, else the only one in other letters.
+///
+/// # Errors
+/// [`Error::SimilarUsers`] when it may be one of several.
+fn unique_match(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>, Error> {
+    let mut same: Vec<UserName> = all.into_iter().filter(|other| is_same_ignoring_case(name, other)).collect();
+    match same.as_slice() {
+        _ if same.contains(name) => Ok(Some(name.clone())),
+        [] | [_] => Ok(same.pop()),
+        several => {
+            let names: Vec<&str> = several.iter().map(UserName::as_str).collect();
+            let words = format!("there is no user {name}, but there are {}: say which", names.join(", "));
+            Err(Error::SimilarUsers(words.into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_itself_or_the_only_one_in_other_letters() {
+        let all = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<UserName>>();
+        let only_one = |name: &str, names: &[&str]| {
+            unique_match(&name.parse().unwrap(), all(names)).map(|user| user.map(|user| user.to_string()))
+        };
+        assert_eq!(only_one("BOB", &["alice", "bob"]).unwrap().as_deref(), Some("bob"));
+        assert_eq!(only_one("Bob", &["BOB", "Bob", "bob"]).unwrap().as_deref(), Some("Bob"));
+        assert_eq!(only_one("zoe", &["alice", "bob"]).unwrap(), None);
+        let ambiguous = only_one("BOB", &["Bob", "bob"]).unwrap_err().to_string();
+        assert!(ambiguous.contains("Bob, bob: say which"), "{ambiguous}");
+    }
+}

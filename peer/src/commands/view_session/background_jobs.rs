@@ -1,0 +1,186 @@
+//! What is done beside a view, because it takes its time.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use shared::peer::ChatMessage;
+use shared::tracker::{TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest};
+use shared::{FileName, UserName};
+use tokio::sync::mpsc;
+
+use super::super::background_fetch::BackgroundEvent;
+use super::super::path_completion as written;
+use crate::engine::chat::{self, StoredMessage};
+use crate::engine::node_event::{FileTransfer, TransferDirection, TransferState};
+use crate::engine::{Error, LocalUser, file_offers, peer_lookup, remote_files, run_blocking, tracker_search};
+use crate::net::TrackerError;
+use crate::ui::ViewUpdate;
+
+/// Between two tellings of how far a file is hashed, and before the first.
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+/// Of those that are like it, so many are named.
+const MAX_SUGGESTIONS: usize = 3;
+
+/// What came of it.
+pub(super) enum JobOutcome {
+    Update(ViewUpdate),
+    /// Files are among what somebody may get, and they are to be told so; or not.
+    OfferHashed {
+        number: u64,
+        to: UserName,
+        offered: Result<Vec<FileName>, Error>,
+    },
+    /// A message is stored, or not.
+    MessageStored {
+        message: ChatMessage,
+        stored: Result<StoredMessage, Error>,
+    },
+    Nothing,
+}
+
+/// Stores a message of ours, which the next node sends.
+pub(super) async fn store_message(me: LocalUser, to: UserName, message: ChatMessage) -> JobOutcome {
+    let stored = chat::store_outgoing(&me, &to, message.clone(), |_| {}).await;
+    JobOutcome::MessageStored { message, stored }
+}
+
+/// What somebody shares, by asking them.
+pub(super) async fn list_files(me: LocalUser, of: UserName, start: String) -> JobOutcome {
+    let found = async {
+        let target = peer_lookup::find_target(&me, &of).await?;
+        let entries = remote_files::list_remote_files(&me, &target, &start).await?;
+        Ok::<_, Error>(entries.into_iter().flatten().collect())
+    };
+    JobOutcome::Update(match found.await {
+        Ok(files) => ViewUpdate::Files { user: of, prefix: start, files },
+        Err(error) => ViewUpdate::Problem(error.to_string()),
+    })
+}
+
+/// Puts files among what somebody may get, and tells how far they are hashed if that takes its time.
+pub(super) async fn hash_offer(
+    me: LocalUser,
+    number: u64,
+    to: UserName,
+    paths: Vec<PathBuf>,
+    tell: mpsc::UnboundedSender<BackgroundEvent>,
+) -> JobOutcome {
+    let user = to.clone();
+    let put = run_blocking(move || {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| written::expand_home(path)).collect();
+        if let Some(warning) = file_offers::blocked_warning(&me.profile, &user)? {
+            // The view is gone when nobody listens.
+            let _ = tell.send(BackgroundEvent::Problem(warning));
+        }
+        let mut hashing = OfferHashProgress::new(&user, &paths, tell);
+        file_offers::add_offers(&me.profile, &user, &paths, None, &mut |bytes| {
+            hashing.advance(bytes);
+            ControlFlow::Continue(())
+        })
+    });
+    let offered = put.await.map(|offered| offered.into_iter().map(|offer| offer.name).collect());
+    JobOutcome::OfferHashed { number, to, offered }
+}
+
+/// How far files are hashed.
+struct OfferHashProgress {
+    /// Nothing when it can't be named.
+    transfer: Option<FileTransfer>,
+    last_report: Option<Instant>,
+    events: mpsc::UnboundedSender<BackgroundEvent>,
+}
+
+impl OfferHashProgress {
+    fn new(to: &UserName, paths: &[PathBuf], events: mpsc::UnboundedSender<BackgroundEvent>) -> Self {
+        let name = paths.first().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+        let more = match paths.len() {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let size = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum();
+        let name = name.and_then(|name| format!("{name}{more}").parse().ok());
+        let (direction, state) = (TransferDirection::Up, TransferState::Running);
+        let transfer = name.map(|name| FileTransfer { peer: to.clone(), name, direction, bytes: 0, size, state });
+        Self { transfer, last_report: Some(Instant::now()), events }
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        let Some(all) = &mut self.transfer else { return };
+        all.bytes = all.bytes.saturating_add(bytes).min(all.size);
+        if self.last_report.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
+            self.last_report = Some(Instant::now());
+            // The view is gone when nobody listens.
+            let _ = self.events.send(BackgroundEvent::Hashing(all.clone()));
+        }
+    }
+}
+
+impl Drop for OfferHashProgress {
+    fn drop(&mut self) {
+        if let Some(all) = self.transfer.take() {
+            let _ = self.events.send(BackgroundEvent::Hashing(FileTransfer { state: TransferState::Done, ..all }));
+        }
+    }
+}
+
+/// Whether somebody has an account; the tracker knows.
+pub(super) async fn find_account(me: LocalUser, of: UserName) -> JobOutcome {
+    match look_up_user(&me, &of).await {
+        Ok((exists, like)) => JobOutcome::Update(ViewUpdate::Account { user: of, exists, similar: like }),
+        Err(why) => {
+            tracing::debug!("whether {of} has an account is not known: {why}");
+            JobOutcome::Nothing
+        }
+    }
+}
+
+/// The same, and whose names are like it. An earlier tracker has no word on those without a key; it lists them while they
+/// are online.
+pub(in crate::commands) async fn look_up_user(me: &LocalUser, of: &UserName) -> Result<(bool, Vec<UserName>), Error> {
+    let mut tracker = me.connect_tracker().await?;
+    let known: Result<WhoisReply, TrackerError> =
+        tracker.call(&TrackerRequest::Whois(WhoisRequest::User(of.clone()))).await;
+    match known {
+        Ok(_) => return Ok((true, Vec::new())),
+        Err(error) if error.code() == Some(TrackerErrorCode::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let online = tracker_search::online_names(&mut tracker).await?;
+    if online.contains(of) {
+        return Ok((true, Vec::new()));
+    }
+    let met = me.profile.known_people()?.into_iter().map(|(user, _)| user).filter(|user| user != of);
+    Ok((false, similar_names(of, online.into_iter().chain(met).collect::<BTreeSet<_>>())))
+}
+
+/// Those names that may have been meant, the likeliest first.
+fn similar_names(of: &UserName, names: impl IntoIterator<Item = UserName>) -> Vec<UserName> {
+    let wrong = |name: &UserName| strsim::osa_distance(name.as_str(), of.as_str());
+    let may_be = |name: &UserName| wrong(name) <= (of.as_str().len() / 3).clamp(1, 3);
+    let mut like: Vec<UserName> = names.into_iter().filter(may_be).collect();
+    like.sort_by_key(wrong);
+    like.truncate(MAX_SUGGESTIONS);
+    like
+}
+
+/// How a path goes on.
+pub(super) async fn complete_path(start: String) -> JobOutcome {
+    JobOutcome::Update(written::complete_path(start).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_slip_is_recognised() {
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<UserName>>();
+        let there = names(&["alice", "bob", "carol", "caroline", "karol"]);
+        let like = |of: &str| similar_names(&of.parse().unwrap(), there.clone());
+        assert_eq!(like("bbo"), names(&["bob"]));
+        assert_eq!(like("carrol"), names(&["carol", "karol"]));
+        assert_eq!(like("zoe"), names(&[]));
+    }
+}

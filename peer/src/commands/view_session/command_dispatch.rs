@@ -1,0 +1,177 @@
+//! What the user of a view wishes, and who sees to it.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use shared::UserName;
+use shared::safe_text::safe_path;
+
+use super::view_exit::ExitReason;
+use super::{PendingRequest, ViewSession, background_jobs};
+use crate::engine::chat::HistoryQuery;
+use crate::engine::node::control::ControlAction;
+use crate::engine::{Error, now_ms};
+use crate::ui::{MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, TerminalView, ViewCommand, ViewUpdate};
+
+impl<V: TerminalView> ViewSession<'_, V> {
+    pub(super) fn dispatch(&mut self, wishes: Vec<ViewCommand>) -> Result<(), Error> {
+        for wish in wishes {
+            match wish {
+                ViewCommand::Send { to, text } => {
+                    #[cfg(debug_assertions)]
+                    panic_if_requested(&text);
+                    self.submit_text(to, &text)?;
+                }
+                ViewCommand::Typing { to } => {
+                    self.send_request(ControlAction::Typing { to }, PendingRequest::Ignored);
+                }
+                ViewCommand::ListUsers => drop(self.send_request(ControlAction::People, PendingRequest::Users)),
+                ViewCommand::LoadHistory { with, before, age, limit } => {
+                    let since = age.map(|age| now_ms().saturating_sub(age));
+                    let query = HistoryQuery { before, since, ..HistoryQuery::with(&with, limit) };
+                    self.send_request(ControlAction::History(query), PendingRequest::History { with, before });
+                }
+                ViewCommand::CatchUp { with, after } => {
+                    let query = HistoryQuery {
+                        after: Some(after),
+                        earliest: true,
+                        ..HistoryQuery::with(&with, MAX_CATCH_UP_MESSAGES)
+                    };
+                    self.send_request(ControlAction::History(query), PendingRequest::CatchUp { with });
+                }
+                ViewCommand::Block { .. } | ViewCommand::Accept { .. } | ViewCommand::Search { .. }
+                    if !self.connection.is_connected() =>
+                {
+                    let what = "there is no node at the moment: try again when there is".to_owned();
+                    self.view.handle_update(&ViewUpdate::Problem(what), Instant::now())?;
+                }
+                ViewCommand::Search { with, words } => {
+                    let query =
+                        HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, MAX_SEARCH_RESULTS) };
+                    self.send_request(ControlAction::History(query), PendingRequest::Search { with, words });
+                }
+                ViewCommand::MarkRead { with, up_to } => {
+                    let seen = self.read_marks.entry(with).or_insert(up_to);
+                    *seen = up_to.max(*seen);
+                }
+                ViewCommand::Block { user, blocked } => {
+                    let asked = PendingRequest::Block { user: user.clone(), blocked };
+                    let action = if blocked { ControlAction::Block { user } } else { ControlAction::Unblock { user } };
+                    self.send_request(action, asked);
+                }
+                ViewCommand::Accept { user } => {
+                    self.send_request(ControlAction::Accept { user: user.clone() }, PendingRequest::Accept { user });
+                }
+                ViewCommand::Fetch { from, name } => {
+                    let begun = self.fetches.start(&from, &name);
+                    self.show_error(begun)?;
+                }
+                ViewCommand::StopFetch { from, name } => {
+                    let stopped = self.fetches.stop(&from, name.as_deref());
+                    self.show_error(stopped)?;
+                }
+                ViewCommand::Offer { to, paths } => self.start_offer(to, paths),
+                ViewCommand::FindAccount { user: of } => {
+                    drop(self.jobs.spawn(background_jobs::find_account(self.me.clone(), of)));
+                }
+                ViewCommand::ListFiles { user: of, prefix: start } => {
+                    drop(self.jobs.spawn(background_jobs::list_files(self.me.clone(), of, start)));
+                }
+                ViewCommand::CompletePath { start } => drop(self.jobs.spawn(background_jobs::complete_path(start))),
+                ViewCommand::Suspend => self.suspend()?,
+                ViewCommand::Leave => self.leave(ExitReason::Left),
+                // The second one.
+                ViewCommand::Interrupt if self.exit_reason.is_some() => self.is_exit_forced = true,
+                ViewCommand::Interrupt => self.leave_unless_busy(ExitReason::Interrupted)?,
+                ViewCommand::EndOfInput => self.leave_unless_busy(ExitReason::Left)?,
+            }
+        }
+        self.send_read_marks();
+        if self.view.open_conversation() != self.announced_open.as_ref() && self.connection.is_connected() {
+            self.watch();
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_offer(&mut self, to: UserName, paths: Vec<PathBuf>) {
+        self.offer_count += 1;
+        let what = paths.iter().map(safe_path).collect::<Vec<_>>();
+        self.hashing_offers.insert(self.offer_count, what.join(", "));
+        self.jobs.spawn(background_jobs::hash_offer(
+            self.me.clone(),
+            self.offer_count,
+            to,
+            paths,
+            self.fetches.event_sender(),
+        ));
+    }
+
+    pub(super) fn show_error(&mut self, done: Result<(), Error>) -> Result<(), Error> {
+        if let Err(error) = done {
+            self.view.handle_update(&ViewUpdate::Problem(error.to_string()), Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// Leaves, but not with the first Ctrl-C or Ctrl-D while something is on its way that would end with that.
+    fn leave_unless_busy(&mut self, how: ExitReason) -> Result<(), Error> {
+        let (fetches, offers) = (self.fetches.unfinished_count(), self.hashing_offers.len());
+        let uploads = self.uploads.describe(Instant::now()).filter(|_| self.connection.owns_node());
+        if self.has_warned_busy || (fetches + offers == 0 && uploads.is_none()) {
+            self.leave(how);
+            return Ok(());
+        }
+        self.has_warned_busy = true;
+        let ours = match (fetches, offers) {
+            (0, 0) => None,
+            (1, 0) => Some("a fetch is on its way".to_owned()),
+            (fetches, 0) => Some(format!("{fetches} fetches are on their way")),
+            (0, _) => Some("a file is being hashed to be offered".to_owned()),
+            (fetches, _) => Some(format!("{} files are on their way", fetches + offers)),
+        };
+        let key = if how == ExitReason::Interrupted { "Ctrl-C" } else { "Ctrl-D" };
+        self.update_view(&ViewUpdate::Note(match (ours, uploads) {
+            (Some(ours), None) => {
+                format!("{ours}: {key} again stops that and leaves, /stop stops a fetch alone")
+            }
+            (ours, uploads) => {
+                let all: Vec<String> = uploads.into_iter().chain(ours).collect();
+                format!("{}: {key} again leaves and stops that", all.join(", and "))
+            }
+        }))
+    }
+
+    /// Stops the process, unless its node would stop with it: then nobody would reach the user, and no other process of
+    /// the profile the node.
+    pub(super) fn suspend(&mut self) -> Result<(), Error> {
+        if !self.connection.owns_node() {
+            return Ok(self.view.suspend()?);
+        }
+        let user = &self.me.user;
+        let why = format!("not suspended: this window keeps {user} online (`peer serve` in another one takes over)");
+        self.view.handle_update(&ViewUpdate::Note(why), Instant::now())?;
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, how: ExitReason) {
+        self.fetches.cancel();
+        self.exit_reason = Some(how);
+    }
+
+    pub(super) fn send_read_marks(&mut self) {
+        if self.connection.is_connected() {
+            for (with, up_to) in std::mem::take(&mut self.read_marks) {
+                self.send_request(ControlAction::MarkRead { with, up_to: Some(up_to) }, PendingRequest::Ignored);
+            }
+        }
+    }
+}
+
+/// For the test of what becomes of the terminal; not in what people get.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "it is what it is for")]
+fn panic_if_requested(text: &str) {
+    if std::env::var_os("VIZINHO_TEST_PANIC").is_some_and(|word| word == text) {
+        panic!("this was asked for");
+    }
+}

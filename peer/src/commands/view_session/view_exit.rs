@@ -1,0 +1,77 @@
+//! What is left to say when a view has ended.
+
+use super::super::CommandContext;
+use crate::engine::{Error, LocalUser};
+
+/// How a view ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ExitReason {
+    /// The user left.
+    Left,
+    /// The user broke it off, or the terminal is gone.
+    Interrupted,
+}
+
+/// How a view ended, and what is left to say.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::commands) struct ViewExit {
+    pub(super) reason: ExitReason,
+    /// A line each.
+    pub(super) notes: Vec<String>,
+}
+
+/// Says it.
+///
+/// # Errors
+/// [`Error::Interrupted`] when the view was.
+pub(in crate::commands) fn report_exit(context: &CommandContext, ended: &ViewExit) -> Result<(), Error> {
+    ended.notes.iter().for_each(|line| context.output.note(line));
+    match ended.reason {
+        ExitReason::Left => Ok(()),
+        ExitReason::Interrupted => Err(Error::Interrupted),
+    }
+}
+
+/// What waits when no node is left that would deliver it: also from long ago.
+pub(super) fn queued_summary(me: &LocalUser) -> Option<String> {
+    let waiting = me.profile.queued_counts().unwrap_or_default();
+    let of = |(count, user): (usize, &str)| format!("{count} for {user}");
+    let each: Vec<String> = waiting.iter().map(|one| of((one.count, one.user.as_str()))).collect();
+    queued_words(waiting.iter().map(|one| one.count).sum(), &each)
+}
+
+/// What waits of so many messages.
+pub(super) fn queued_words(count: usize, each: &[String]) -> Option<String> {
+    let whom = match each {
+        [] => String::new(),
+        [only] => only.split_once(' ').map_or_else(String::new, |(_, whom)| format!(" {whom}")),
+        [some @ .., last] if each.len() <= MAX_NAMED => format!(" ({} and {last})", some.join(", ")),
+        _ => format!(" for {} people", each.len()),
+    };
+    let what = match count {
+        0 => return None,
+        1 => format!("1 message{whom} waits"),
+        _ => format!("{count} messages{whom} wait"),
+    };
+    Some(format!("{what} and will go while a node of this profile runs (`peer serve`, `peer chat`)"))
+}
+
+/// For whom something waits is told by name of so many.
+const MAX_NAMED: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_counted_and_named() {
+        let each = |users: &[&str]| users.iter().map(|user| format!("2 for {user}")).collect::<Vec<_>>();
+        let said = |count, users: &[&str]| queued_words(count, &each(users)).unwrap();
+        assert_eq!(queued_words(0, &[]), None);
+        assert!(said(2, &["bob"]).starts_with("2 messages for bob wait and"));
+        assert!(said(4, &["bob", "eve"]).starts_with("4 messages (2 for bob and 2 for eve) wait and"));
+        assert!(said(10, &["a", "b", "c", "d", "e"]).starts_with("10 messages for 5 people wait and"));
+        assert!(queued_words(1, &[]).unwrap().starts_with("1 message waits and"));
+    }
+}

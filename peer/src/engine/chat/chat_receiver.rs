@@ -1,0 +1,341 @@
+//! Taking what somebody writes.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | what one person writes, over all links and streams | 4 MiB at once, then 128 KiB a second; each message counts 256 bytes, each other frame as well | not read meanwhile: the stream fills up and its sender waits |
+//! | the same in the long run | 64 MiB, then 2 KiB a second | refused for now: the sender tries again later |
+//! | frames that are looked at together | 256, or 256 KiB | those behind them have their turn |
+//! | news that somebody is typing | one a second and person, in conversations in which the user takes part | dropped |
+//! | people whose rate is remembered | those who have used it within a minute | forgotten, when there are 256 |
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::UserName;
+use shared::peer::{ChatFrame, ChatMessage, ChatReply, PeerErrorCode};
+
+use super::delivery_state::{check_message, replies_to};
+use super::{ConversationStatus, LocalUser, StoreOutcome};
+use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::rate_limit::{TokenBucket, sleep_if_positive};
+use crate::engine::{now_ms, run_blocking};
+use crate::net::StreamError;
+use crate::net::frame_receiver::FrameReceiver;
+use crate::net::stream::StreamSender;
+
+/// Frames looked at together, and messages stored with one write to the disk.
+const BATCH: usize = 256;
+/// What a message costs besides its text and its offer, and any other frame costs, for the rate.
+const COST: usize = 256;
+/// Bytes of frames looked at together: as much waits in memory for each stream.
+const MAX_BATCH_COST: usize = 256 << 10;
+/// What one person may send in a second, once the burst is used up. What is under way on one stream is at most 1 MiB, and
+/// has to be stored before its sender gives up waiting ([`super::ledger::ACK`]).
+const RATE: u64 = 128 << 10;
+/// What one person may send at once: more than ten thousand lines.
+const BURST: u64 = 4 << 20;
+/// The same in the long run: what a conversation that nobody looks at for a day may leave on the disk.
+const LASTING_RATE: u64 = 2 << 10;
+const LASTING_BURST: u64 = 64 << 20;
+/// Those whose rate is remembered; beyond that, the rates of those who are quiet are forgotten.
+const MAX_TRACKED_USERS: usize = 256;
+/// Between two news that somebody is writing.
+const TYPING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How fast each person sends, over however many streams and links.
+#[derive(Debug, Default)]
+pub struct ChatRateLimiter {
+    authors: Mutex<HashMap<UserName, AuthorRate>>,
+}
+
+/// What one person sends.
+#[derive(Debug)]
+struct AuthorRate {
+    bucket: TokenBucket,
+    /// In the long run.
+    long_term: TokenBucket,
+    /// When it was told last that they are writing.
+    last_typing: Option<Instant>,
+}
+
+/// What becomes of something that somebody wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RateDecision {
+    /// It is taken after this time.
+    Delay(Duration),
+    /// They wrote so much lately that nothing more is taken for now.
+    Refuse,
+}
+
+/// Frames that came together.
+#[derive(Debug, Default)]
+struct FrameBatch {
+    messages: Vec<ChatMessage>,
+    is_typing: bool,
+    frames: usize,
+    cost: usize,
+}
+
+impl ChatRateLimiter {
+    /// Decides when so much is taken from `user`.
+    fn reserve(&self, user: &UserName, bytes: usize, now: Instant) -> RateDecision {
+        self.with_author(user, now, |author| {
+            if author.long_term.is_spent(now) {
+                return RateDecision::Refuse;
+            }
+            author.long_term.consume(bytes, now);
+            RateDecision::Delay(author.bucket.consume(bytes, now))
+        })
+    }
+
+    /// Tells whether it may be told again that `user` is writing.
+    fn may_report_typing(&self, user: &UserName, now: Instant) -> bool {
+        self.with_author(user, now, |author| {
+            let is_due = author.last_typing.is_none_or(|last| now.saturating_duration_since(last) >= TYPING_INTERVAL);
+            if is_due {
+                author.last_typing = Some(now);
+            }
+            is_due
+        })
+    }
+
+    fn with_author<T>(&self, user: &UserName, now: Instant, act: impl FnOnce(&mut AuthorRate) -> T) -> T {
+        let mut authors = self.authors.lock().unwrap_or_else(PoisonError::into_inner);
+        if authors.len() >= MAX_TRACKED_USERS && !authors.contains_key(user) {
+            authors.retain(|_, author| !(author.bucket.is_full(now) && author.long_term.is_full(now)));
+        }
+        let (rate, lasting) = ((RATE, BURST), (LASTING_RATE, LASTING_BURST));
+        let bucket = |(rate, burst)| TokenBucket::with_burst(rate, burst, now);
+        let new = || AuthorRate { bucket: bucket(rate), long_term: bucket(lasting), last_typing: None };
+        act(authors.entry(user.clone()).or_insert_with(new))
+    }
+}
+
+impl FrameBatch {
+    /// Takes a frame and those that are here behind it.
+    fn gather(first: ChatFrame, receiver: &mut FrameReceiver) -> Result<Self, StreamError> {
+        let mut batch = Self::default();
+        let mut next = Some(first);
+        while let Some(frame) = next {
+            batch.add_frame(frame);
+            let is_full = batch.frames >= BATCH || batch.cost >= MAX_BATCH_COST;
+            next = if is_full { None } else { receiver.buffered_frame()? };
+        }
+        Ok(batch)
+    }
+
+    fn add_frame(&mut self, frame: ChatFrame) {
+        self.frames += 1;
+        self.cost += COST;
+        match frame {
+            ChatFrame::Message(message) => {
+                self.cost += message_bytes(&message);
+                self.messages.push(message);
+            }
+            ChatFrame::Typing {} => self.is_typing = true,
+            ChatFrame::Unknown => {}
+        }
+    }
+}
+
+/// Bytes of a message that its author chooses.
+fn message_bytes(message: &ChatMessage) -> usize {
+    message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
+}
+
+/// Takes what `from` writes until the stream ends: stores, tells the views, acks.
+///
+/// # Errors
+/// [`StreamError`] when the stream fails or breaks the protocol.
+pub async fn receive_messages(
+    from: &UserName,
+    me: &LocalUser,
+    rate_limiter: &ChatRateLimiter,
+    events: &EventBus,
+    mut sender: StreamSender,
+    mut receiver: FrameReceiver,
+) -> Result<(), StreamError> {
+    while let Some(first) = receiver.next_frame().await? {
+        let batch = FrameBatch::gather(first, &mut receiver)?;
+        match rate_limiter.reserve(from, batch.cost, Instant::now()) {
+            // Not read meanwhile, the stream fills up and its sender waits.
+            RateDecision::Delay(wait) => sleep_if_positive(wait).await,
+            RateDecision::Refuse => {
+                sender.send_frames(&batch.messages.iter().take(1).map(rate_refusal).collect::<Vec<_>>()).await?;
+                receiver.stop(PeerErrorCode::Busy);
+                break;
+            }
+        }
+        if batch.is_typing && events.is_participating(from) && rate_limiter.may_report_typing(from, Instant::now()) {
+            report_typing(from, me, events).await;
+        }
+        if batch.messages.is_empty() {
+            continue;
+        }
+        let (replies, goes_on) = store_messages(from, me, events, batch.messages).await;
+        sender.send_frames(&replies).await?;
+        if !goes_on {
+            receiver.stop(PeerErrorCode::Busy);
+            break;
+        }
+    }
+    sender.finish();
+    Ok(())
+}
+
+/// The reply to the first message of somebody who wrote too much; a stream is over with it.
+fn rate_refusal(message: &ChatMessage) -> ChatReply {
+    let words = "you wrote so much there lately that nothing more is taken for now";
+    ChatReply::Refused { id: message.id, code: PeerErrorCode::Busy, message: words.into() }
+}
+
+/// Tells that `from` is writing, unless they are blocked: they may still have a link that was dialled here.
+async fn report_typing(from: &UserName, me: &LocalUser, events: &EventBus) {
+    let (profile, peer) = (me.profile.clone(), from.clone());
+    let is_blocked = run_blocking(move || Ok(profile.is_blocked(&peer)?)).await.unwrap_or(true);
+    if !is_blocked {
+        events.send(NodeEvent::Typing { from: from.clone() });
+    }
+}
+
+/// Stores messages and tells of the new ones; gives back the replies, and whether the stream goes on.
+async fn store_messages(
+    from: &UserName,
+    me: &LocalUser,
+    events: &EventBus,
+    messages: Vec<ChatMessage>,
+) -> (Vec<ChatReply>, bool) {
+    let refuse =
+        |message: &ChatMessage, code, why: &str| ChatReply::Refused { id: message.id, code, message: why.into() };
+    let (profile, peer) = (me.profile.clone(), from.clone());
+    let is_blocked = run_blocking(move || Ok(profile.is_blocked(&peer)?)).await.unwrap_or(true);
+    let refusal_of = |message: &ChatMessage| match check_message(message) {
+        _ if is_blocked => Some(refuse(message, PeerErrorCode::Unauthorised, "refused")),
+        Err((code, why)) => Some(refuse(message, code, &why)),
+        Ok(()) => None,
+    };
+    let (mut answers, mut good) = (Vec::new(), Vec::new());
+    for message in messages {
+        match refusal_of(&message) {
+            Some(refused) => answers.push(refused),
+            None => good.push(message),
+        }
+    }
+    if good.is_empty() {
+        return (answers, true);
+    }
+    let (profile, peer, at) = (me.profile.clone(), from.clone(), now_ms());
+    let (turn, event_sender) = (events.lock_order().await, events.clone());
+    // Told where it is stored: a link that ends meanwhile ends everything here, and what is stored is not new again.
+    let stored = run_blocking(move || {
+        let kept = profile.store_incoming(&peer, &good, at);
+        for (message, kept) in good.iter().zip(kept.iter().flatten()) {
+            if let StoreOutcome::New(seq) = *kept {
+                event_sender.send(NodeEvent::Received { from: peer.clone(), message: message.clone(), seq, at });
+            }
+        }
+        let new = kept.iter().flatten().filter(|kept| matches!(kept, StoreOutcome::New(_))).count();
+        // Nothing else is stored before the turn is over: all there is came now.
+        if new > 0
+            && profile.conversation_status(&peer).is_ok_and(|standing| standing == ConversationStatus::Request(new))
+        {
+            event_sender.send(NodeEvent::ContactRequest { from: peer });
+        }
+        drop(turn);
+        Ok((kept, good))
+    });
+    match stored.await {
+        Ok((Ok(kept), good)) => {
+            let (acks, goes_on) = replies_to(&good, &kept);
+            answers.extend(acks);
+            (answers, goes_on)
+        }
+        Ok((Err(error), good)) => {
+            tracing::warn!("messages could not be stored: {error}");
+            events.send(NodeEvent::NotStored { from: from.clone(), why: error.to_string() });
+            answers.extend(
+                good.first().map(|first| refuse(first, PeerErrorCode::Internal, "it could not be stored there")),
+            );
+            (answers, false)
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            (answers, false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mallory() -> UserName {
+        "mallory".parse().unwrap()
+    }
+
+    /// Returns how many frames are taken of somebody who does nothing but write for so long.
+    fn taken_in(seconds: u64, batch: impl Fn() -> FrameBatch) -> usize {
+        let (intake, begin) = (ChatRateLimiter::default(), Instant::now());
+        let (mut now, mut frames) = (begin, 0);
+        while now < begin + Duration::from_secs(seconds) {
+            let batch = batch();
+            match intake.reserve(&mallory(), batch.cost, now) {
+                RateDecision::Delay(wait) => {
+                    frames += batch.frames;
+                    now += wait.max(Duration::from_micros(10));
+                }
+                // As a sender that tries again after some minutes.
+                RateDecision::Refuse => now += Duration::from_secs(300),
+            }
+        }
+        frames
+    }
+
+    fn message(bytes: usize) -> ChatFrame {
+        let (id, text) = (shared::peer::MessageId::from_bytes([1; 16]), "x".repeat(bytes).into());
+        ChatFrame::Message(ChatMessage { id, ts: 0, text, offer: None, room: None })
+    }
+
+    fn batch_of(count: usize, frame: &ChatFrame) -> FrameBatch {
+        let mut batch = FrameBatch::default();
+        (0..count).for_each(|_| batch.add_frame(frame.clone()));
+        batch
+    }
+
+    #[test]
+    fn a_flood_is_a_burst_and_then_a_trickle() {
+        // In 45 seconds: 4 MiB and 45 times 128 KiB, within a batch.
+        let large = taken_in(45, || batch_of(16, &message(16 << 10)));
+        assert!((600..=640).contains(&large), "{large} messages of 16 KiB");
+        let small = taken_in(45, || batch_of(BATCH, &message(1)));
+        assert!((38_000..=40_000).contains(&small), "{small} messages of a byte");
+        let typing = taken_in(45, || batch_of(BATCH, &ChatFrame::Typing {}));
+        let unknown = taken_in(45, || batch_of(BATCH, &ChatFrame::Unknown));
+        assert!((38_000..=40_000).contains(&typing) && typing == unknown, "{typing} frames that say nothing");
+    }
+
+    #[test]
+    fn a_day_of_it_leaves_less_than_a_quarter_of_a_gigabyte() {
+        let bytes = taken_in(24 * 3600, || batch_of(16, &message(16 << 10))) * (16 << 10);
+        assert!((220 << 20..256 << 20).contains(&bytes), "{bytes} bytes");
+    }
+
+    #[test]
+    fn ten_thousand_lines_at_once_wait_for_nothing() {
+        let (intake, now) = (ChatRateLimiter::default(), Instant::now());
+        let cost = batch_of(BATCH, &message(100)).cost;
+        assert!(
+            (0..10_000 / BATCH).all(|_| intake.reserve(&mallory(), cost, now) == RateDecision::Delay(Duration::ZERO))
+        );
+    }
+
+    #[test]
+    fn typing_is_told_once_a_second_over_however_many_streams() {
+        let (intake, begin) = (ChatRateLimiter::default(), Instant::now());
+        let [bob, mallory]: [UserName; 2] = ["bob", "mallory"].map(|name| name.parse().unwrap());
+        let told = (0..5000_u64).filter(|ms| intake.may_report_typing(&mallory, begin + Duration::from_millis(*ms)));
+        assert_eq!(told.count(), 5);
+        assert!(intake.may_report_typing(&bob, begin), "each for themselves");
+    }
+}

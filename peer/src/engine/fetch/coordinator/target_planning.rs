@@ -1,0 +1,327 @@
+//! Before the first byte: where each file goes, what is there already, and whether there is room.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use shared::FileName;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{FetchEventHandler, FetchReportBuilder};
+use crate::engine::fetch::file_target::{PreparedDestination, TargetDecision, TargetPlanner};
+use crate::engine::fetch::local_names::case_folded;
+use crate::engine::fetch::name_resolution::{ResolvedFile, ResolvedRequest};
+use crate::engine::fetch::partial_file::{allocated_bytes, remove_outdated};
+use crate::engine::fetch::writer::{EarlierRounds, FileJob};
+use crate::engine::fetch::{FetchEvent, FetchRequest, FileReport, RequestedName};
+use crate::engine::{Error, SpaceShortage, run_blocking};
+use crate::sys::{FolderHandle, FreeSpace, UnwritableReason};
+
+/// Groups for a stream stay in memory until they are verified.
+const MAX_STREAMED_GROUP_BYTES: u64 = 64 << 20;
+/// Files whose places are looked at before anything is said of them.
+const INSPECTION_BATCH: usize = 1024;
+/// Of a file that is there already; what is hashed in no time isn't told of.
+const MIN_REPORTED_BYTES: u64 = 32 << 20;
+
+/// What is left to be fetched, and what was settled already.
+#[derive(Default)]
+pub(super) struct PlannedJobs {
+    pub(super) jobs: Vec<FileJob>,
+    /// Files that are being hashed again at their source: where they go is decided when that is done.
+    pub(super) stale_files: Vec<ResolvedFile>,
+    /// Where they then go.
+    pub(super) planner: Option<Box<TargetPlanner>>,
+    pub(super) report_builder: FetchReportBuilder,
+    /// Why nothing can be fetched.
+    pub(super) error: Option<Error>,
+}
+
+/// Decides for each file where it goes; those that are there already or can't go anywhere are settled here.
+pub(super) async fn plan_targets(
+    request: &FetchRequest,
+    resolved: ResolvedRequest,
+    report_builder: FetchReportBuilder,
+    report: FetchEventHandler<'_>,
+    cancel: &CancellationToken,
+) -> PlannedJobs {
+    let placement = PreparedDestination::prepare(request, &resolved);
+    let mut placed = PlannedJobs { report_builder, ..PlannedJobs::default() };
+    let ResolvedRequest { files: wanted, folders, missing, .. } = resolved;
+    for (name, error) in missing {
+        placed.report_builder.fail(name.clone(), 0, Some(RequestedName::for_text(name)), error, report);
+    }
+    match placement {
+        Ok(PreparedDestination::Stream) => placed.plan_stream(wanted, report),
+        Ok(PreparedDestination::Disk(disk)) => {
+            report_colliding_names(&wanted, report);
+            let (later, files) = wanted.into_iter().partition(|file| file.stat.stale);
+            placed.stale_files = later;
+            if let Err(error) = placed.plan_on_disk(disk, files, folders, report, cancel).await {
+                placed.error.get_or_insert(error);
+            }
+        }
+        Err(error) => {
+            for ResolvedFile { stat, local, .. } in wanted {
+                let again = RequestedName { text: stat.name.as_str().to_owned(), local: Some(local) };
+                placed.report_builder.abort(again.text.clone(), stat.size, Some(again), &error, report);
+            }
+            placed.error = Some(error);
+        }
+    }
+    placed
+}
+
+impl PlannedJobs {
+    fn plan_stream(&mut self, files: Vec<ResolvedFile>, report: FetchEventHandler<'_>) {
+        for ResolvedFile { stat, layout, .. } in files {
+            if layout.group_bytes() <= MAX_STREAMED_GROUP_BYTES {
+                let (told_as, earlier) = (self.report_builder.next_number(), EarlierRounds::default());
+                self.jobs.push(FileJob { stat, layout, target: None, reported_no: told_as, earlier_rounds: earlier });
+            } else {
+                let why = "it is too large to be verified in memory: fetch it to a file".to_owned();
+                self.report_builder.fail(stat.name.as_str().to_owned(), stat.size, None, Error::Usage(why), report);
+            }
+        }
+    }
+
+    /// Decides where files go.
+    pub(super) async fn plan_on_disk(
+        &mut self,
+        disk: Box<TargetPlanner>,
+        files: Vec<ResolvedFile>,
+        folders: Vec<FileName>,
+        report: FetchEventHandler<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let disk = self.inspect_targets(disk, files, report, cancel).await?;
+        check_free_space(&self.jobs)?;
+        if self.jobs.is_empty() && folders.is_empty() {
+            self.planner = Some(disk);
+            return Ok(());
+        }
+        let count = folders.len();
+        // A file that takes the path of a folder of others would keep all of those out.
+        let colliding = if self.jobs.is_empty() { Vec::new() } else { disk.colliding_folders() };
+        let made = run_blocking(move || {
+            let (_, disk) = make_folders(disk, colliding)?;
+            make_folders(disk, folders)
+        });
+        let (failed, disk) = made.await?;
+        self.planner = Some(disk);
+        self.report_builder.add_folders(count - failed.len());
+        for (name, error) in failed {
+            self.report_builder.fail(name.as_str().to_owned(), 0, None, error, report);
+        }
+        Ok(())
+    }
+
+    /// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
+    async fn inspect_targets(
+        &mut self,
+        mut disk: Box<TargetPlanner>,
+        files: Vec<ResolvedFile>,
+        report: FetchEventHandler<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Box<TargetPlanner>, Error> {
+        self.jobs.reserve(files.len());
+        let mut closed = Vec::new();
+        let mut files = files.into_iter();
+        loop {
+            let some: Vec<ResolvedFile> = files.by_ref().take(INSPECTION_BATCH).collect();
+            if some.is_empty() {
+                self.settle_unwritable(closed, report)?;
+                return if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(disk) };
+            }
+            let (tell, mut hashed) = mpsc::unbounded_channel();
+            let cancel = cancel.clone();
+            let mut looking = std::pin::pin!(run_blocking(move || Ok(inspect_batch(disk, some, &tell, &cancel))));
+            let looked;
+            (looked, disk) = loop {
+                tokio::select! {
+                    biased;
+                    Some((name, size, bytes)) = hashed.recv() => {
+                        report(FetchEvent::Checking { file: None, name: &name, size, bytes });
+                    }
+                    looked = &mut looking => break looked?,
+                }
+            };
+            for InspectedTarget {
+                decision: vacancy,
+                removed_outdated: outdated,
+                file: ResolvedFile { stat, layout, local },
+            } in looked
+            {
+                if outdated {
+                    report(FetchEvent::OutdatedRemoved { name: &stat.name });
+                }
+                let (name, size) = (stat.name.as_str().to_owned(), stat.size);
+                let again = || Some(RequestedName { text: stat.name.as_str().to_owned(), local: Some(local.clone()) });
+                match vacancy {
+                    Ok(TargetDecision::Fetch(spot)) => {
+                        let told_as = self.report_builder.next_number();
+                        let earlier = EarlierRounds::default();
+                        self.jobs.push(FileJob {
+                            stat,
+                            layout,
+                            target: Some(spot),
+                            reported_no: told_as,
+                            earlier_rounds: earlier,
+                        });
+                    }
+                    Ok(TargetDecision::Skip(path)) => {
+                        if disk.collides(&local) {
+                            self.report_builder.add_placed(path.clone(), size);
+                        }
+                        self.report_builder.settle(None, FileReport::skipped(name, size, path), || None, report);
+                    }
+                    Err(Error::FolderUnwritable { folder, obstacle }) => {
+                        closed.push((name, size, again(), folder, obstacle));
+                    }
+                    Err(error @ Error::Interrupted) => self.report_builder.abort(name, size, again(), &error, report),
+                    Err(error) => self.report_builder.fail(name, size, again(), error, report),
+                }
+            }
+        }
+    }
+
+    /// Settles files that can't be put where they should go: each folder is told of once. Fails when nothing else is left.
+    fn settle_unwritable(&mut self, closed: Vec<UnwritableFile>, report: FetchEventHandler<'_>) -> Result<(), Error> {
+        let mut told: HashSet<PathBuf> = HashSet::new();
+        let is_one = closed.windows(2).all(|two| two[0].3 == two[1].3);
+        let nothing_else =
+            self.jobs.is_empty() && self.stale_files.is_empty() && self.report_builder.first_error().is_none();
+        let all = closed.first().filter(|_| is_one && nothing_else).map(|first| (first.3.clone(), first.4));
+        for (name, size, again, folder, obstacle) in closed {
+            let error = Error::FolderUnwritable { folder: folder.clone(), obstacle };
+            if all.is_none() && told.insert(folder) {
+                self.report_builder.fail(name, size, again, error, report);
+            } else {
+                self.report_builder.abort(name, size, again, &error, report);
+            }
+        }
+        all.map_or(Ok(()), |(folder, obstacle)| Err(Error::FolderUnwritable { folder, obstacle }))
+    }
+}
+
+/// A file that can't be put where it should go: its name and size, how to ask for it again, the folder, and why.
+type UnwritableFile = (String, u64, Option<RequestedName>, PathBuf, UnwritableReason);
+
+/// Folders that could not be made, and why.
+type FailedFolders = Vec<(FileName, Error)>;
+
+/// What was found where a file should go.
+struct InspectedTarget {
+    decision: Result<TargetDecision, Error>,
+    /// There was something of another version.
+    removed_outdated: bool,
+    file: ResolvedFile,
+}
+
+fn inspect_batch(
+    mut disk: Box<TargetPlanner>,
+    files: Vec<ResolvedFile>,
+    tell: &mpsc::UnboundedSender<(FileName, u64, u64)>,
+    cancel: &CancellationToken,
+) -> (Vec<InspectedTarget>, Box<TargetPlanner>) {
+    let look = |file: ResolvedFile| {
+        if cancel.is_cancelled() {
+            return InspectedTarget { decision: Err(Error::Interrupted), removed_outdated: false, file };
+        }
+        let mut hashed = |bytes| {
+            if file.stat.size >= MIN_REPORTED_BYTES {
+                // Nobody listens any more after an interruption.
+                let _ = tell.send((file.stat.name.clone(), file.stat.size, bytes));
+            }
+            if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+        };
+        let vacancy = disk.plan_target(&file, &mut hashed);
+        let outdated = matches!(&vacancy, Ok(TargetDecision::Fetch(spot)) if remove_outdated(spot, &file.stat.hash));
+        InspectedTarget { decision: vacancy, removed_outdated: outdated, file }
+    };
+    let looked = files.into_iter().map(look).collect();
+    (looked, disk)
+}
+
+/// The destination, and folders with nothing in them; tells which failed.
+fn make_folders(
+    mut disk: Box<TargetPlanner>,
+    folders: Vec<FileName>,
+) -> Result<(FailedFolders, Box<TargetPlanner>), Error> {
+    disk.create_destination()?;
+    let make = |name: FileName| disk.create_folder(&name).err().map(|error| (name, error));
+    let failed = folders.into_iter().filter_map(make).collect();
+    Ok((failed, disk))
+}
+
+/// Tells of names that a system which doesn't tell case or normal forms apart would take for one.
+fn report_colliding_names(files: &[ResolvedFile], report: FetchEventHandler<'_>) {
+    let mut seen: HashMap<String, &str> = HashMap::with_capacity(files.len());
+    for file in files {
+        let name = file.local.as_str();
+        if let Some(one) = seen.insert(case_folded(name), name)
+            && one != name
+        {
+            report(FetchEvent::CollidingNames { one, other: name });
+        }
+    }
+}
+
+/// Refuses before the first byte what the disks can't hold; what lies below the destination may be on several.
+fn check_free_space(jobs: &[FileJob]) -> Result<(), Error> {
+    let mut disks: HashMap<u64, SpaceRequirement> = HashMap::new();
+    // Files of one folder share its path.
+    let mut folders: HashMap<String, Option<u64>> = HashMap::new();
+    for job in jobs {
+        let Some(target) = &job.target else { continue };
+        let known = folders.get(target.folder.relative_path()).copied();
+        let device = known.unwrap_or_else(|| {
+            let looked = target.folder.free_space();
+            let device = looked.as_ref().map(|(room, ..)| room.device);
+            if let Some((room, folder, path)) = looked {
+                let new = || SpaceRequirement { free: room, folder, path, bytes: 0, bytes_with_holes: 0, files: 0 };
+                disks.entry(room.device).or_insert_with(new);
+            }
+            folders.insert(target.folder.relative_path().to_owned(), device);
+            device
+        });
+        if let Some(needed) = device.and_then(|device| disks.get_mut(&device)) {
+            let held = if job.layout.group_count() > 1 { allocated_bytes(target, &job.stat.hash) } else { 0 };
+            let add = |sum: u64, bytes: u64| sum.saturating_add(needed.free.allocated_size(bytes.saturating_sub(held)));
+            needed.bytes = add(needed.bytes, job.stat.data_bytes());
+            needed.bytes_with_holes = add(needed.bytes_with_holes, job.stat.size);
+            // What is replaced makes room for what replaces it.
+            needed.files += u64::from(held == 0 && !target.can_replace());
+        }
+    }
+    disks.into_values().try_for_each(SpaceRequirement::check)
+}
+
+/// The room that a fetch needs on one disk.
+struct SpaceRequirement {
+    free: FreeSpace,
+    /// A folder there, and its path.
+    folder: Arc<FolderHandle>,
+    path: PathBuf,
+    bytes: u64,
+    /// Where holes take room as well.
+    bytes_with_holes: u64,
+    files: u64,
+}
+
+impl SpaceRequirement {
+    fn check(self) -> Result<(), Error> {
+        let Self { free: room, folder, path, bytes, bytes_with_holes, files } = self;
+        let shortage = match (room.bytes, room.files) {
+            (Some(free), _) if free < bytes => SpaceShortage::Bytes { needed: bytes, free },
+            // Only where it matters: to find out, a file is made.
+            (Some(free), _) if free < bytes_with_holes && !folder.can_store_holes() => {
+                SpaceShortage::Bytes { needed: bytes_with_holes, free }
+            }
+            (_, Some(free)) if free < files => SpaceShortage::Files { needed: files, free },
+            _ => return Ok(()),
+        };
+        Err(Error::InsufficientSpace { folder: path, shortage })
+    }
+}

@@ -1,0 +1,593 @@
+//! Where a file goes: folders by handle, names that fit, and what to do where something is already.
+//!
+//! Looking at it makes nothing: folders come when it is decided that something goes into them.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shared::names::name_encoding::encode_component;
+use shared::names::numbered_component;
+use shared::peer::FolderTime;
+use shared::safe_text::safe_path;
+use shared::{ContentHash, FileName};
+
+use super::destination_tree::{DestinationFolder, DestinationTree, FolderTimestamp};
+use super::local_names::{NameAllocator, NameSpelling};
+use super::name_collisions::{CollisionGroup, NameCollisions, PartialTag};
+use super::name_resolution::{ResolvedFile, ResolvedRequest};
+use super::{FetchDestination, FetchRequest, IfExists};
+use crate::engine::Error;
+use crate::sys::{EntryKind, FolderHandle, OutputTarget, classify_output, is_name_refused, make_executable};
+
+/// Names to try before giving up: `report (1).pdf`, `report (2).pdf` …
+const MAX_NUMBERED_NAMES: u32 = 10_000;
+
+/// Where everything goes.
+#[derive(Debug)]
+pub(super) enum PreparedDestination {
+    /// Files in and below a folder, or one file under a chosen name.
+    Disk(Box<TargetPlanner>),
+    /// Standard output, a pipe, a device.
+    Stream,
+}
+
+#[derive(Debug)]
+pub(super) struct TargetPlanner {
+    tree: Arc<DestinationTree>,
+    name: Option<String>,
+    if_exists: IfExists,
+    name_allocator: NameAllocator,
+    collisions: NameCollisions,
+    /// Paths of folders below the destination: files of one folder share it.
+    folders: HashSet<Arc<str>>,
+}
+
+/// Where one file goes.
+#[derive(Debug, Clone)]
+pub(super) struct FileTarget {
+    pub(super) folder: DestinationFolder,
+    preferred_name: PreferredName,
+    spelling: NameSpelling,
+    /// Where its numbering begins: other files of the same fetch have what comes before.
+    first_number: u32,
+    /// Files of the same fetch that have its path on some file systems.
+    collision: Option<Arc<CollisionGroup>>,
+    /// What has its first name is no reason not to fetch it, and stays.
+    skips_first_name: bool,
+    if_exists: IfExists,
+}
+
+/// The name that a file got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AssignedName {
+    /// Its own.
+    Own(String),
+    /// Another, because its own was taken or refused.
+    Alternative(String),
+    /// None: something has this name and is to be left.
+    Taken(String),
+}
+
+/// The name that a file should have.
+#[derive(Debug, Clone)]
+enum PreferredName {
+    /// The last component of its path below the destination, of which there is one for all who know it.
+    LastComponent(FileName),
+    /// Another one.
+    Chosen(Box<str>),
+}
+
+/// What was found under the first name of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NameAvailability {
+    /// Nothing, or something that isn't in its way.
+    Free,
+    /// Something that is left, and the file isn't fetched.
+    Keep,
+    /// Something that is of another file of this fetch or of another name: the file takes another one.
+    UseAnother,
+}
+
+/// What has a name when a file is to get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ConflictResolution {
+    /// A file that the new one replaces.
+    Replace,
+    /// Something for which the file takes another name.
+    UseAnother,
+    /// Something for which the file isn't put in place at all.
+    Refuse,
+}
+
+/// What was found where a file should go.
+#[derive(Debug)]
+pub(super) enum TargetDecision {
+    /// It can go there, under that name or another.
+    Fetch(FileTarget),
+    /// It is there already, or something is that must stay.
+    Skip(PathBuf),
+}
+
+/// Is told of bytes that were hashed, and says when to stop.
+pub(super) type RehashCallback<'a> = &'a mut dyn FnMut(u64) -> Result<(), Error>;
+
+impl PreparedDestination {
+    /// Looks at the destination.
+    pub(super) fn prepare(request: &FetchRequest, resolved: &ResolvedRequest) -> Result<Self, Error> {
+        let (folder, name) = match &request.destination {
+            FetchDestination::Stream(_) | FetchDestination::Stdout => return Ok(Self::Stream),
+            FetchDestination::FileOrFolder(path) if resolved.is_one_file => {
+                if classify_output(path) != OutputTarget::Files {
+                    let why = "it is neither a file nor a folder: give another path with -o";
+                    return Err(Error::disk(path)(io::Error::other(why)));
+                }
+                // Exactly that name, whether or not it looks like a stand-in.
+                let name = path.file_name().and_then(|name| {
+                    encode_component(name.as_bytes())
+                        .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
+                });
+                let name = name.ok_or_else(|| Error::Usage(format!("{} can't be a file's name", safe_path(path))))?;
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                (parent.unwrap_or(Path::new(".")), Some(name))
+            }
+            FetchDestination::Folder(path) | FetchDestination::FileOrFolder(path) => (path.as_path(), None),
+        };
+        let tree = Arc::new(DestinationTree::open(folder.to_owned(), request.from.clone())?);
+        let claims = NameAllocator::new(resolved.files.iter().map(|wanted| &wanted.local));
+        tree.restore_placed(&request.arrived);
+        let collisions = NameCollisions::find(&resolved.files);
+        let (if_exists, folders) = (request.if_exists, HashSet::new());
+        let disk = TargetPlanner { tree, name, if_exists, name_allocator: claims, collisions, folders };
+        Ok(Self::Disk(Box::new(disk)))
+    }
+}
+
+impl TargetPlanner {
+    /// Finds the spot for a file and looks at what is there.
+    pub(super) fn plan_target(
+        &mut self,
+        resolved: &ResolvedFile,
+        hashed: RehashCallback<'_>,
+    ) -> Result<TargetDecision, Error> {
+        let (place, name, claimed) = match &self.name {
+            Some(name) => {
+                let chosen = PreferredName::Chosen(name.as_str().into());
+                (self.destination_folder(""), chosen, None)
+            }
+            None => {
+                let local = &resolved.local;
+                let folder = local.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+                (self.destination_folder(folder), PreferredName::LastComponent(local.clone()), Some(local))
+            }
+        };
+        let contested = claimed.is_some_and(|local| self.name_allocator.is_contested(local));
+        let (spelling, if_exists) = (NameSpelling::Own, self.if_exists);
+        let collision = claimed.and_then(|local| self.collisions.of(local)).cloned();
+        let contested = contested || collision.is_some();
+        let mut target = FileTarget {
+            folder: place,
+            preferred_name: name,
+            spelling,
+            first_number: 0,
+            collision,
+            skips_first_name: false,
+            if_exists,
+        };
+        let folder = target.folder.open_existing()?;
+        if let Some(folder) = &folder
+            && if_exists == IfExists::SkipSame
+            && let Some(path) = target.find_same_content(folder, resolved, contested, hashed)?
+        {
+            return Ok(TargetDecision::Skip(path));
+        }
+        target.first_number = claimed.map_or(0, |local| self.name_allocator.allocate_number(local));
+        if let Some(folder) = &folder {
+            match target.check_first_name(folder, resolved, hashed)? {
+                NameAvailability::Keep => return Ok(TargetDecision::Skip(target.path())),
+                NameAvailability::UseAnother => target.skips_first_name = true,
+                NameAvailability::Free => {}
+            }
+            // It is there if an earlier fetch had to give it another name.
+            if matches!(if_exists, IfExists::Skip | IfExists::Fail)
+                && let Some(path) = target.find_same_content(folder, resolved, contested, hashed)?
+            {
+                return if if_exists == IfExists::Skip {
+                    Ok(TargetDecision::Skip(path))
+                } else {
+                    Err(Error::DestinationExists(path))
+                };
+            }
+        }
+        target.folder.find_obstacle().map_or(Ok(TargetDecision::Fetch(target)), |closed| Err(closed.into()))
+    }
+
+    /// Tells whether other files of this fetch have that path on some file systems.
+    pub(super) fn collides(&self, local: &FileName) -> bool {
+        self.collisions.of(local).is_some()
+    }
+
+    /// Makes the destination, where it isn't there.
+    pub(super) fn create_destination(&self) -> Result<(), Error> {
+        self.tree.create_root().map(|_| ())
+    }
+
+    /// Folders that have to be there before a file takes their path.
+    pub(super) fn colliding_folders(&self) -> Vec<FileName> {
+        self.collisions.folders().to_vec()
+    }
+
+    /// Makes a folder.
+    pub(super) fn create_folder(&mut self, local: &FileName) -> Result<(), Error> {
+        self.destination_folder(local.as_str()).open_or_create().map(|_| ())
+    }
+
+    /// Remembers a folder whose time is to be set, once nothing more changes in it.
+    pub(super) fn folder_timestamp(&mut self, time: FolderTime) -> FolderTimestamp {
+        FolderTimestamp::new(self.destination_folder(time.name.as_str()), time)
+    }
+
+    fn destination_folder(&mut self, below: &str) -> DestinationFolder {
+        let known = self.folders.get(below).cloned();
+        let below = known.unwrap_or_else(|| {
+            let below: Arc<str> = below.into();
+            self.folders.insert(below.clone());
+            below
+        });
+        DestinationFolder::new(self.tree.clone(), below)
+    }
+}
+
+impl PreferredName {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::LastComponent(local) => local.last_component(),
+            Self::Chosen(name) => name,
+        }
+    }
+}
+
+impl FileTarget {
+    /// A file of this name in a folder by itself.
+    #[cfg(test)]
+    pub(super) fn alone(path: &Path, name: &str, from: shared::UserName) -> Self {
+        let (folder, preferred_name) = (DestinationFolder::alone(path, from), PreferredName::Chosen(name.into()));
+        let if_exists = IfExists::SkipSame;
+        Self {
+            folder,
+            preferred_name,
+            spelling: NameSpelling::Own,
+            first_number: 0,
+            collision: None,
+            skips_first_name: false,
+            if_exists,
+        }
+    }
+
+    /// Looks at what has its first name in its folder.
+    fn check_first_name(
+        &self,
+        folder: &FolderHandle,
+        resolved: &ResolvedFile,
+        hashed: RehashCallback<'_>,
+    ) -> Result<NameAvailability, Error> {
+        let (name, path) = (self.name(), self.path());
+        let entry = match folder.entry_kind(&name) {
+            Err(why) if is_name_refused(&why) => None,
+            entry => entry.map_err(Error::disk(&path))?,
+        };
+        let Some(entry) = entry else { return Ok(NameAvailability::Free) };
+        if self.folder.is_placed(folder, &name) {
+            return Ok(NameAvailability::UseAnother);
+        }
+        match (self.if_exists, entry) {
+            (IfExists::Rename | IfExists::SkipSame, _) => Ok(NameAvailability::Free),
+            (IfExists::Skip, _) => {
+                let content = (resolved.stat.size, &resolved.stat.hash);
+                let is_passed = !self.folder.listed_name_initially(folder, &name)
+                    || self.is_of_other(folder, &name, content, hashed)?;
+                Ok(if is_passed { NameAvailability::UseAnother } else { NameAvailability::Keep })
+            }
+            (IfExists::Overwrite, EntryKind::File(_)) if folder.can_replace(&name) => Ok(NameAvailability::Free),
+            (IfExists::Overwrite, EntryKind::File(_)) => {
+                let why = "it can't be replaced: it is somebody else's, or protected with chattr; \
+                           give another folder with -o, or --if-exists rename";
+                Err(Error::disk(&path)(io::Error::new(io::ErrorKind::PermissionDenied, why)))
+            }
+            // A folder of another spelling is in the way of no file of this name, but where the two are one.
+            (IfExists::Overwrite, EntryKind::Folder) if !self.folder.listed_name_initially(folder, &name) => {
+                Ok(NameAvailability::UseAnother)
+            }
+            (IfExists::Overwrite | IfExists::Fail, _) => Err(Error::DestinationExists(path)),
+        }
+    }
+
+    /// Tells whether the file `name` has the content of another file of this fetch, which may have been put there by an
+    /// earlier one.
+    fn is_of_other(
+        &self,
+        folder: &FolderHandle,
+        name: &str,
+        (size, hash): (u64, &ContentHash),
+        hashed: RehashCallback<'_>,
+    ) -> Result<bool, Error> {
+        let (Some(group), PreferredName::LastComponent(local)) = (&self.collision, &self.preferred_name) else {
+            return Ok(false);
+        };
+        let Ok(Some(EntryKind::File(there))) = folder.entry_kind(name) else { return Ok(false) };
+        if self.spelling != NameSpelling::Own && group.is_name_of_other(local, name) {
+            return Ok(true);
+        }
+        let others: Vec<ContentHash> =
+            group.others_named(local, hash, name).filter(|(size, _)| *size == there).map(|(_, hash)| hash).collect();
+        let may_be_own = there == size;
+        if others.is_empty() {
+            return Ok(false);
+        }
+        let found = folder.open_existing(name).ok().map(|file| hash_of(&file, hashed)).transpose()?.flatten();
+        Ok(found.is_some_and(|found| others.contains(&found) && !(may_be_own && found == *hash)))
+    }
+
+    /// The first name that it tries to get.
+    pub(super) fn name(&self) -> String {
+        self.numbered(self.spelling, self.first_number)
+    }
+
+    /// The path of that, for people.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path_of(&self.name())
+    }
+
+    /// Tells its partial from those of other names that have the same content.
+    pub(super) fn partial_tag(&self, hash: &ContentHash) -> PartialTag {
+        match (&self.collision, &self.preferred_name) {
+            (Some(group), PreferredName::LastComponent(local)) => group.partial_tag(local, hash),
+            _ => PartialTag::of(self.preferred_name.as_str()),
+        }
+    }
+
+    /// Tells whether other files of this fetch have its path on some file systems.
+    pub(super) const fn collides(&self) -> bool {
+        self.collision.is_some()
+    }
+
+    /// Tells whether it may take the place of a file that is there.
+    pub(super) fn can_replace(&self) -> bool {
+        self.if_exists == IfExists::Overwrite
+    }
+
+    /// Below the destination, whatever it is spelled like.
+    pub(super) fn local(&self) -> Option<FileName> {
+        let name = self.numbered(NameSpelling::Own, self.first_number);
+        match self.folder.relative_path() {
+            "" => name.parse().ok(),
+            below => format!("{below}/{name}").parse().ok(),
+        }
+    }
+
+    /// Where it could go when the file system refuses the name.
+    pub(super) fn respelled(&self) -> Option<Self> {
+        self.spelling.next().map(|spelling| Self { spelling, ..self.clone() })
+    }
+
+    /// Gives the finished file `from` in `folder`, which is the spot's, its name, or another where that is taken and may
+    /// be. `content` is its size and hash.
+    pub(super) fn move_into_place(
+        &self,
+        folder: &FolderHandle,
+        from: &str,
+        content: (u64, &ContentHash),
+    ) -> Result<AssignedName, Error> {
+        match (self.move_as_spelled(folder, from, content), self.respelled()) {
+            (Err(_), _) if folder.is_removed() => Err(self.folder.removed_error()),
+            // A partial may have a name that its file can't have, such as one that ends in a space.
+            (Err(Error::Disk { source, path }), Some(spot)) if is_name_refused(&source) => {
+                match spot.move_into_place(folder, from, content) {
+                    // All names were refused alike: the first one is what people know.
+                    Err(Error::Disk { source: again, .. }) if is_name_refused(&again) => {
+                        Err(Error::Disk { path, source })
+                    }
+                    put => put,
+                }
+            }
+            (put, _) => put,
+        }
+    }
+
+    fn move_as_spelled(
+        &self,
+        folder: &FolderHandle,
+        from: &str,
+        content: (u64, &ContentHash),
+    ) -> Result<AssignedName, Error> {
+        if let Some(name) = self.earlier_name(folder, content) {
+            folder.rename_replace(from, &name).map_err(Error::disk(&self.folder.path_of(&name)))?;
+            self.folder.add_placed(folder, &name);
+            return Ok(AssignedName::Alternative(name));
+        }
+        for number in self.first_number..MAX_NUMBERED_NAMES {
+            let name = self.numbered(self.spelling, number);
+            let mut renamed = folder.rename_no_replace(from, &name);
+            let is_taken = |renamed: &io::Result<()>| {
+                renamed.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::AlreadyExists)
+            };
+            let mut occupant = ConflictResolution::UseAnother;
+            if is_taken(&renamed) {
+                occupant = self.resolve_conflict(folder, &name, number, content)?;
+                if occupant == ConflictResolution::Replace {
+                    renamed = folder.rename_replace(from, &name);
+                }
+            }
+            if !is_taken(&renamed) {
+                renamed.map_err(Error::disk(&self.folder.path_of(&name)))?;
+                self.folder.add_placed(folder, &name);
+                let is_own = name == self.preferred_name.as_str() && !self.folder.is_respelled();
+                return Ok(if is_own { AssignedName::Own(name) } else { AssignedName::Alternative(name) });
+            }
+            match (occupant, self.if_exists) {
+                (ConflictResolution::Refuse, IfExists::Skip) => return Ok(AssignedName::Taken(name)),
+                (ConflictResolution::Refuse, IfExists::Fail) => {
+                    return Err(Error::DestinationExists(self.folder.path_of(&name)));
+                }
+                _ => {}
+            }
+        }
+        Err(Error::DestinationExists(self.path()))
+    }
+
+    /// Finds the name under which an earlier fetch had to put the same content because its own is another file's here:
+    /// that is to be replaced, and not that other file.
+    fn earlier_name(&self, folder: &FolderHandle, content: (u64, &ContentHash)) -> Option<String> {
+        let own = self.name();
+        let is_file = |name: &String| matches!(folder.entry_kind(name), Ok(Some(EntryKind::File(_))));
+        let group = self.collision.as_ref().filter(|_| self.if_exists == IfExists::Overwrite && is_file(&own))?;
+        let is_respelled = |local: &FileName| self.spelling != NameSpelling::Own && group.is_name_of_other(local, &own);
+        let is_others = matches!(&self.preferred_name, PreferredName::LastComponent(local) if is_respelled(local));
+        if !is_others && self.folder.lists_name(folder, &own) {
+            return None;
+        }
+        let names = (self.first_number + 1..MAX_NUMBERED_NAMES).map(|number| self.numbered(self.spelling, number));
+        let mut there = names.take_while(is_file);
+        there.find(|name| {
+            let there = folder.file_identity(name).map(|mark| mark.size);
+            there.is_some_and(|there| is_content(folder, name, there, content)) && !self.folder.is_placed(folder, name)
+        })
+    }
+
+    /// Decides what becomes of the file because something has the name of this number.
+    fn resolve_conflict(
+        &self,
+        folder: &FolderHandle,
+        name: &str,
+        number: u32,
+        content: (u64, &ContentHash),
+    ) -> Result<ConflictResolution, Error> {
+        let is_first = number == self.first_number;
+        let is_passed = is_first && self.skips_first_name && self.spelling == NameSpelling::Own;
+        if is_passed || self.folder.is_placed(folder, name) {
+            return Ok(ConflictResolution::UseAnother);
+        }
+        let entry = folder.entry_kind(name).ok().flatten();
+        let is_own_folder =
+            entry == Some(EntryKind::Folder) && self.collision.as_ref().is_some_and(|group| group.has_folder());
+        Ok(match self.if_exists {
+            _ if is_own_folder => ConflictResolution::UseAnother,
+            IfExists::SkipSame | IfExists::Rename => ConflictResolution::UseAnother,
+            IfExists::Overwrite => match entry {
+                // Nobody asked for another name's file to be replaced; one that an earlier fetch had to put there is the same.
+                Some(EntryKind::File(size)) if is_first || is_content(folder, name, size, content) => {
+                    ConflictResolution::Replace
+                }
+                _ => ConflictResolution::UseAnother,
+            },
+            // Only its own name was asked about, where that can be told from others.
+            IfExists::Skip | IfExists::Fail if !is_first => ConflictResolution::UseAnother,
+            IfExists::Skip
+                if !self.folder.lists_name(folder, name)
+                    || self.is_of_other(folder, name, content, &mut |_| Ok(()))? =>
+            {
+                ConflictResolution::UseAnother
+            }
+            IfExists::Skip | IfExists::Fail => ConflictResolution::Refuse,
+        })
+    }
+
+    fn numbered(&self, spelling: NameSpelling, number: u32) -> String {
+        let name = spelling.spell(self.preferred_name.as_str());
+        if number == 0 { name.into_owned() } else { numbered_component(&name, number) }
+    }
+
+    /// The same content under the name it should have, or under another that an earlier fetch had to take.
+    fn find_same_content(
+        &self,
+        folder: &FolderHandle,
+        resolved: &ResolvedFile,
+        contested: bool,
+        hashed: RehashCallback<'_>,
+    ) -> Result<Option<PathBuf>, Error> {
+        for spelling in NameSpelling::ALL {
+            if spelling != NameSpelling::Own
+                && spelling.spell(self.preferred_name.as_str()) == self.preferred_name.as_str()
+            {
+                continue;
+            }
+            for number in 0..MAX_NUMBERED_NAMES {
+                let name = self.numbered(spelling, number);
+                match folder.entry_kind(&name) {
+                    Ok(Some(EntryKind::File(size))) => {
+                        if size == resolved.stat.size && is_same(folder, &name, resolved, hashed)? {
+                            return Ok(Some(self.folder.path_of(&name)));
+                        }
+                    }
+                    Ok(Some(_)) => {}
+                    // Another file of the same fetch may have had to take a number, and the first one failed.
+                    Ok(None) if number == 0 && contested => {}
+                    _ => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether that is the content of the file `name`, which is then made executable if it is to be.
+fn is_same(
+    folder: &FolderHandle,
+    name: &str,
+    resolved: &ResolvedFile,
+    hashed: RehashCallback<'_>,
+) -> Result<bool, Error> {
+    let Ok(file) = folder.open_existing(name) else { return Ok(false) };
+    let is_same = hash_of(&file, hashed)?.is_some_and(|hash| hash == resolved.stat.hash);
+    if is_same && resolved.stat.executable {
+        // Somebody else's file stays as it is.
+        let _ = make_executable(&file);
+    }
+    Ok(is_same)
+}
+
+/// Tells whether the file `name`, of `there` bytes, has this size and hash.
+fn is_content(folder: &FolderHandle, name: &str, there: u64, (size, hash): (u64, &ContentHash)) -> bool {
+    let read = |file: File| hash_of(&file, &mut |_| Ok(())).ok().flatten();
+    there == size && folder.open_existing(name).ok().and_then(read).is_some_and(|found| found == *hash)
+}
+
+/// `None` when it can't be read.
+fn hash_of(mut file: &File, hashed: RehashCallback<'_>) -> Result<Option<ContentHash>, Error> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Some(ContentHash::from_bytes(*hasher.finalize().as_bytes()))),
+            Ok(len) => {
+                hasher.update(&buffer[..len]);
+                hashed(len as u64)?;
+            }
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_have_their_names_get_others() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = FolderHandle::open(home.path()).unwrap();
+        let target = FileTarget::alone(home.path(), &("y".repeat(300) + ".pdf"), "bob".parse().unwrap());
+        for number in 0..2 {
+            folder.open_or_create("part").unwrap();
+            let hash = ContentHash::of(&[]);
+            let AssignedName::Alternative(name) = target.move_into_place(&folder, "part", (0, &hash)).unwrap() else {
+                panic!()
+            };
+            assert!(name.ends_with(".pdf") && home.path().join(&name).is_file(), "{name}");
+            assert_eq!(name.contains(" (1)"), number == 1, "{name}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What sources have that are still fetching a file themselves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::GroupSet;
+use shared::peer::{PeerErrorCode, PeerReply, PeerRequest};
+use tokio::time::Instant;
+
+use super::FileNo;
+use super::downloader::{DownloadContext, DownloadEvent};
+use super::plan::SourceNo;
+use super::writer::FileJob;
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::{StreamPriority, with_timeout};
+
+/// Questions on their way at once.
+const QUERIES_IN_FLIGHT: usize = 64;
+/// For the answers to them.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between two looks at what a source has by now.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a source has of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum GroupAvailability {
+    All,
+    Partial(GroupSet),
+    Nothing,
+}
+
+/// Asks what `link`'s peer has of each of these files. One that doesn't know the question has all of each.
+pub(super) async fn query_availability(
+    link: &Link,
+    jobs: &[FileJob],
+    files: &[FileNo],
+) -> Result<Vec<(FileNo, GroupAvailability)>, StreamError> {
+    let mut held = Vec::with_capacity(files.len());
+    for some in files.chunks(QUERIES_IN_FLIGHT) {
+        let known: Vec<(FileNo, &FileJob)> =
+            some.iter().filter_map(|file| jobs.get(*file).map(|job| (*file, job))).collect();
+        let asks: Vec<PeerRequest> = known.iter().map(|(_, job)| PeerRequest::Have { hash: job.stat.hash }).collect();
+        let Some((first, more)) = asks.split_first() else { continue };
+        with_timeout(ANSWER_TIMEOUT, async {
+            let (mut sender, mut receiver) = link.open_stream(first, StreamPriority::Request).await?;
+            sender.send_frames(more).await?;
+            sender.finish();
+            for (file, job) in known {
+                let groups = job.layout.group_count();
+                held.push((
+                    file,
+                    match receiver.next_answer().await {
+                        Ok(answer) if answer == (PeerReply::Have { hash: job.stat.hash, groups }) => {
+                            let bytes = receiver.read_bulk_exact(GroupSet::wire_len(groups)).await?;
+                            let set = GroupSet::from_bytes(groups, bytes);
+                            let set = set.ok_or(StreamError::Unexpected("a set of groups that the file has"))?;
+                            if set.is_full() { GroupAvailability::All } else { GroupAvailability::Partial(set) }
+                        }
+                        Ok(_) => return Err(StreamError::Unexpected("what it has was due")),
+                        Err(StreamError::Refused { code: PeerErrorCode::Protocol, .. }) => GroupAvailability::All,
+                        Err(StreamError::Refused { .. }) => GroupAvailability::Nothing,
+                        Err(error) => return Err(error),
+                    },
+                ));
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(held)
+}
+
+/// Looks again and again what a source has by now of these files, until it has all of each, or the link ends. A file of
+/// which it gets nothing more for as long as `patience` is no longer expected of it.
+pub(super) async fn watch_availability(
+    context: Arc<DownloadContext>,
+    link: Link,
+    source: SourceNo,
+    files: Vec<FileNo>,
+    timeout: Duration,
+) -> Result<(), StreamError> {
+    let now = Instant::now();
+    let mut growing: HashMap<FileNo, (u32, Instant)> = files.into_iter().map(|file| (file, (0, now))).collect();
+    loop {
+        growing.retain(|file, _| !context.plan().is_settled(*file));
+        if growing.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let files: Vec<FileNo> = growing.keys().copied().collect();
+        let now = Instant::now();
+        for (file, held) in query_availability(&link, &context.jobs, &files).await? {
+            let grew = match held {
+                GroupAvailability::All => {
+                    let groups = context.jobs.get(file).map_or(0, |job| job.layout.group_count());
+                    context.plan().set_groups(source, file, GroupSet::full(groups));
+                    growing.remove(&file);
+                    true
+                }
+                GroupAvailability::Partial(groups) => {
+                    let count = groups.len();
+                    let (before, since) = growing.get(&file).copied().unwrap_or((0, now));
+                    if count > before {
+                        context.plan().set_groups(source, file, groups);
+                        growing.insert(file, (count, now));
+                    } else if now.duration_since(since) >= timeout {
+                        growing.remove(&file);
+                        report_unavailable(&context, source, file, "has only part of it, and gets no more");
+                    }
+                    count > before
+                }
+                GroupAvailability::Nothing => {
+                    growing.remove(&file);
+                    report_unavailable(&context, source, file, "no longer has the part of it that it had");
+                    false
+                }
+            };
+            if grew {
+                context.work_available.notify_waiters();
+            }
+        }
+    }
+}
+
+fn report_unavailable(context: &DownloadContext, source: SourceNo, file: FileNo, why: &str) {
+    context.plan().remove_availability(source, file);
+    context.send_event(DownloadEvent::FileUnavailable {
+        source,
+        file,
+        code: PeerErrorCode::Busy,
+        message: format!("the source {why}").into(),
+    });
+}

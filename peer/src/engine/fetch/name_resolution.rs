@@ -1,0 +1,606 @@
+//! From what the user typed to files: the source's own word, over the pinned link.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobMatcher};
+use shared::content::GroupLayout;
+use shared::names::matching_key;
+use shared::names::name_encoding::display_name;
+use shared::peer::{FileStat, FolderTime, ListEntry, PeerErrorCode, PeerReply, PeerRequest, RAW_NAMES_CAPABILITY};
+use shared::{FileName, UntrustedText, UserName};
+use tokio::time::Instant;
+
+use super::{FetchEvent, RequestedName};
+use crate::engine::Error;
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::{StreamPriority, with_timeout};
+
+/// For one page of a listing.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between two looks at a file that is being hashed again; doubled each time.
+const FIRST_POLL_DELAY: Duration = Duration::from_millis(50);
+const MAX_POLL_DELAY: Duration = Duration::from_secs(2);
+/// More files than one user can share can't be in a listing.
+const MAX_FILES: usize = shared::limits::MAX_FILES_PER_USER;
+/// Pages without files that a source may send one after another.
+const MAX_EMPTY_PAGES: u32 = 1000;
+
+/// A file that is wanted.
+#[derive(Debug, Clone)]
+pub(super) struct ResolvedFile {
+    /// As the source describes it.
+    pub(super) stat: FileStat,
+    /// How it is cut.
+    pub(super) layout: GroupLayout,
+    /// Its path below the destination; several files may want the same.
+    pub(super) local: FileName,
+}
+
+/// What came of the names.
+#[derive(Debug, Default)]
+pub(super) struct ResolvedRequest {
+    /// The files, each once.
+    pub(super) files: Vec<ResolvedFile>,
+    /// Folders with nothing in them, by their path below the destination.
+    pub(super) folders: Vec<FileName>,
+    /// When whole folders that are wanted were last modified, by their path below the destination.
+    pub(super) folder_times: Vec<FolderTime>,
+    /// Names that led to no file, and why.
+    pub(super) missing: Vec<(String, Error)>,
+    /// One name was asked for, and it is a file's.
+    pub(super) is_one_file: bool,
+}
+
+/// Asks the source about each name.
+///
+/// # Errors
+/// When the link fails; a name that leads nowhere is in [`Resolved::missing`].
+pub(super) async fn resolve_names(
+    link: &Link,
+    names: &[RequestedName],
+    timeout: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<ResolvedRequest, Error> {
+    let mut resolved = ResolvedRequest::default();
+    let mut seen = HashSet::new();
+    let several = names.len() > 1;
+    for name in names {
+        match resolve_name(link, name, timeout, report).await {
+            Ok(mut found) => {
+                if !link.has_capability(RAW_NAMES_CAPABILITY) && name.local.is_none() {
+                    found.make_names_literal();
+                }
+                let mut files = found.files;
+                if several {
+                    files.retain(|file| seen.insert(file.stat.name.clone()));
+                }
+                // Of very many files, not one list more than it takes.
+                if resolved.files.is_empty() {
+                    resolved.files = files;
+                } else {
+                    resolved.files.append(&mut files);
+                }
+                resolved.folders.extend(found.folders);
+                resolved.folder_times.extend(found.folder_times);
+                resolved.missing.extend(found.invalid);
+                resolved.is_one_file = !several && found.is_file;
+            }
+            Err(error @ Error::Link { .. }) => return Err(error),
+            Err(error) => resolved.missing.push((name.text.clone(), error)),
+        }
+    }
+    Ok(resolved)
+}
+
+/// What one name led to.
+#[derive(Debug, Default)]
+struct NameMatches {
+    files: Vec<ResolvedFile>,
+    folders: Vec<FileName>,
+    folder_times: Vec<FolderTime>,
+    /// Entries of the source's list that can't be files, and why.
+    invalid: Vec<(String, Error)>,
+    /// The name is a file's, and neither a folder's nor a pattern.
+    is_file: bool,
+}
+
+impl NameMatches {
+    /// Takes what can be a file, `below` cut off its local path, and keeps the rest apart.
+    fn add_file(&mut self, user: &UserName, stat: FileStat, below: &str) {
+        let name = stat.name.clone();
+        match resolved_file(user, stat, Some(below)) {
+            Ok(file) => self.files.push(file),
+            Err(error) => self.invalid.push((name.as_str().to_owned(), error)),
+        }
+    }
+
+    /// Asks for the folders whose names start with `prefix` and takes those that are wanted, the first `depth` components
+    /// cut off their local paths.
+    async fn add_folders(
+        &mut self,
+        link: &Link,
+        prefix: &str,
+        is_wanted: impl Fn(&FileName) -> bool,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let local = |name: FileName| match parent_prefix(name.as_str(), depth) {
+            "" => Some(name),
+            above => name.strip_folder(above),
+        };
+        let (folders, times) = tokio::try_join!(list_folders(link, prefix), list_folder_times(link, prefix))?;
+        self.folders.extend(folders.into_iter().filter(&is_wanted).filter_map(local));
+        let times = times.into_iter().filter(|time| is_wanted(&time.name));
+        self.folder_times.extend(times.filter_map(|time| Some(FolderTime { name: local(time.name)?, ..time })));
+        Ok(())
+    }
+
+    /// Takes each name for exactly what it is: its source knows no stand-ins.
+    fn make_names_literal(&mut self) {
+        let make_literal = |name: &mut FileName| *name = name.literal();
+        self.files.iter_mut().for_each(|file| make_literal(&mut file.local));
+        self.folders.iter_mut().for_each(make_literal);
+        self.folder_times.iter_mut().for_each(|folder| make_literal(&mut folder.name));
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.folders.is_empty() && self.invalid.is_empty()
+    }
+
+    fn add_invalid(&mut self, user: &UserName, name: &UntrustedText) {
+        let name = if name.is_empty() { "(no name)".to_owned() } else { name.to_string() };
+        self.invalid.push((name, Error::Integrity(format!("{user} lists what can't be a file"))));
+    }
+}
+
+async fn resolve_name(
+    link: &Link,
+    asked: &RequestedName,
+    timeout: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<NameMatches, Error> {
+    let asked = &RequestedName { text: normalize_path(&asked.text), local: asked.local.clone() };
+    let text = asked.text.as_str();
+    // A name that can't travel as it is may be asked for as it is.
+    let name = text.parse::<FileName>().or_else(|_| FileName::from_raw(text.as_bytes()));
+    if let Ok(name) = name
+        && let Some(stat) = stat_file(link, &name, timeout, report).await?
+    {
+        return single_file(link, asked, stat);
+    }
+    let nothing = || Error::NotShared { user: link.user().clone(), name: text.to_owned() };
+    // No name at all is nobody's wish for everything, but an empty variable of a script.
+    if text.is_empty() || asked.local.is_some() {
+        return Err(nothing());
+    }
+    let folder = text.trim_end_matches('/');
+    let mut found = NameMatches::default();
+    match parse_pattern(text) {
+        Some(pattern) => match_pattern(link, text, &pattern, &mut found).await?,
+        None if folder.is_empty() || folder == "." => {
+            // Everything, but as in a shell not what would be hidden here: it could change how programs behave.
+            add_folder(link, "", "", &mut found).await?;
+            found.files.retain(|file| !is_hidden(&file.stat.name));
+            found.folders.retain(|folder| !is_hidden(folder));
+            found.folder_times.retain(|folder| !is_hidden(&folder.name));
+        }
+        None => {
+            // The folder itself is kept, what is above it isn't.
+            let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
+            add_folder(link, folder, above, &mut found).await?;
+        }
+    }
+    if found.is_empty() {
+        found = find_lookalikes(link, asked, timeout, report).await?;
+    }
+    if found.is_empty() { Err(nothing()) } else { Ok(found) }
+}
+
+/// A path as a shell completes it (`./docs//a.txt`) as the name that it leads to.
+fn normalize_path(text: &str) -> String {
+    let mut rest = text;
+    while let Some(below) = rest.strip_prefix("./") {
+        rest = below.trim_start_matches('/');
+    }
+    if rest.is_empty() && !text.is_empty() {
+        return ".".to_owned();
+    }
+    let mut clean = rest.to_owned();
+    while clean.contains("//") {
+        clean = clean.replace("//", "/");
+    }
+    clean
+}
+
+fn single_file(link: &Link, asked: &RequestedName, stat: FileStat) -> Result<NameMatches, Error> {
+    let file = resolved_file(link.user(), stat, None)?;
+    let local = asked.local.clone().unwrap_or(file.local);
+    Ok(NameMatches { files: vec![ResolvedFile { local, ..file }], is_file: true, ..NameMatches::default() })
+}
+
+/// What is shared under names that look like what was asked for: in another normal form, or as they are shown.
+async fn find_lookalikes(
+    link: &Link,
+    asked: &RequestedName,
+    timeout: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<NameMatches, Error> {
+    let text = asked.text.as_str();
+    let folder = text.trim_end_matches('/');
+    let (key, depth) = (matching_key(folder), folder.split('/').count());
+    // A name that would be a stand-in by chance is shown as what it is.
+    let is_meant = |name: &str| matching_key(name) == key || display_name(name) == folder;
+    let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
+    // Where in a name something can't be seen isn't known: it may be before all that was typed.
+    for stat in list_files(link, "").await?.into_iter().flatten() {
+        if folder.len() == text.len() && is_meant(stat.name.as_str()) {
+            names.push(stat.name);
+        } else if let Some(above) = ancestor(stat.name.as_str(), depth).filter(|above| is_meant(above)) {
+            folders.insert(above.to_owned());
+        }
+    }
+    let empty = list_folders(link, "").await?;
+    folders.extend(
+        empty
+            .iter()
+            .filter_map(|name| ancestor(&format!("{}/", name.as_str()), depth).map(str::to_owned))
+            .filter(|top| is_meant(top)),
+    );
+    if let ([name], true) = (names.as_slice(), folders.is_empty())
+        && let Some(stat) = stat_file(link, name, timeout, report).await?
+    {
+        return single_file(link, asked, stat);
+    }
+    let mut found = NameMatches::default();
+    for name in names {
+        if let Some(stat) = stat_file(link, &name, timeout, report).await? {
+            found.files.push(resolved_file(link.user(), stat, None)?);
+        }
+    }
+    for folder in folders {
+        let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
+        add_folder(link, &folder, above, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// The first components of a name, with the slash behind them; nothing where there are none.
+fn parent_prefix(name: &str, depth: usize) -> &str {
+    ancestor(name, depth).map_or("", |above| &name[..=above.len()])
+}
+
+/// The folder of so many components in which this lies.
+fn ancestor(name: &str, depth: usize) -> Option<&str> {
+    let (slash, _) = name.match_indices('/').nth(depth.checked_sub(1)?)?;
+    Some(&name[..slash])
+}
+
+async fn match_pattern(link: &Link, text: &str, pattern: &NamePattern, found: &mut NameMatches) -> Result<(), Error> {
+    match_pattern_below(link, text, pattern, &pattern.prefix, found).await?;
+    if found.is_empty() && !pattern.prefix.is_empty() {
+        // How it begins may be spelled otherwise as well.
+        match_pattern_below(link, text, pattern, "", found).await?;
+    }
+    Ok(())
+}
+
+/// What matches among the names that start with `prefix`.
+async fn match_pattern_below(
+    link: &Link,
+    text: &str,
+    pattern: &NamePattern,
+    prefix: &str,
+    found: &mut NameMatches,
+) -> Result<(), Error> {
+    let hidden = text.starts_with('.') || text.contains("/.");
+    let matches = |name: &FileName| pattern.matches_any_level(name.as_str()) && (hidden || !is_hidden(name));
+    for entry in list_files(link, prefix).await? {
+        match entry {
+            Ok(stat) if matches(&stat.name) => {
+                let below = parent_prefix(stat.name.as_str(), pattern.depth).to_owned();
+                found.add_file(link.user(), stat, &below);
+            }
+            Err(name) if pattern.matches(name.as_received()) => found.add_invalid(link.user(), &name),
+            _ => {}
+        }
+    }
+    // Folders with nothing in them match as well.
+    found.add_folders(link, prefix, matches, pattern.depth).await
+}
+
+/// All that is shared in and below `folder`, its path below the destination being what follows `above`.
+async fn add_folder(link: &Link, folder: &str, above: &str, found: &mut NameMatches) -> Result<(), Error> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let entries = list_files(link, &prefix).await?;
+    found.files.reserve_exact(entries.len());
+    for entry in entries {
+        match entry {
+            Ok(stat) => found.add_file(link.user(), stat, above),
+            Err(name) => found.add_invalid(link.user(), &name),
+        }
+    }
+    let is_inside = |name: &FileName| name.as_str() == folder || name.as_str().starts_with(&prefix);
+    found.add_folders(link, folder, is_inside, above.matches('/').count()).await
+}
+
+fn is_hidden(name: &FileName) -> bool {
+    name.components().any(|component| component.starts_with('.'))
+}
+
+/// One file as its source describes it; `below` is cut off its local path, `None` leaves only the last component.
+pub(super) fn resolved_file(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<ResolvedFile, Error> {
+    let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name.display()));
+    let layout = GroupLayout::of(stat.size).filter(|layout| layout.group_bytes() == stat.group_size).ok_or_else(lie)?;
+    let local = match below {
+        Some("") => stat.name.clone(),
+        Some(folder) => stat.name.strip_folder(folder).ok_or_else(lie)?,
+        None => stat.name.last_component().parse().map_err(|_| lie())?,
+    };
+    Ok(ResolvedFile { stat, layout, local })
+}
+
+/// What `name` is; waits while its owner hashes it again. `None` when it isn't shared.
+pub(super) async fn stat_file(
+    link: &Link,
+    name: &FileName,
+    timeout: Duration,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+) -> Result<Option<FileStat>, Error> {
+    let until = Instant::now() + timeout;
+    let mut pause = FIRST_POLL_DELAY;
+    let mut told = false;
+    loop {
+        match link.request(&PeerRequest::Stat { name: name.clone() }).await {
+            Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
+            Err(StreamError::Refused { code: PeerErrorCode::NotFound, .. }) => return Ok(None),
+            Err(StreamError::Refused { code: PeerErrorCode::Stale, .. }) if Instant::now() + pause < until => {
+                if !std::mem::replace(&mut told, true) {
+                    report(FetchEvent::AwaitingRehash { name: name.as_str() });
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_POLL_DELAY);
+            }
+            Err(StreamError::Refused { code: PeerErrorCode::Stale, message }) => {
+                return Err(Error::Stale { user: link.user().clone(), name: name.as_str().to_owned(), why: message });
+            }
+            Err(StreamError::Refused { code: PeerErrorCode::Internal, message }) => {
+                return Err(Error::Unreadable {
+                    user: link.user().clone(),
+                    name: name.as_str().to_owned(),
+                    why: message,
+                });
+            }
+            Ok(_) => return Err(Error::stream(link.user(), StreamError::Unexpected("a stat was due"))),
+            Err(error) => return Err(Error::stream(link.user(), error)),
+        }
+    }
+}
+
+/// Everything the source shares whose name starts with `prefix`; what can't be a file by the name it has there.
+pub(in crate::engine) async fn list_files(
+    link: &Link,
+    prefix: &str,
+) -> Result<Vec<Result<FileStat, UntrustedText>>, Error> {
+    let failed = |error| Error::stream(link.user(), error);
+    let ask = |cursor| PeerRequest::Files { prefix: Some(prefix.to_owned()), cursor };
+    let (mut sender, mut receiver) =
+        with_timeout(PAGE_TIMEOUT, link.open_stream(&ask(None), StreamPriority::Request)).await.map_err(failed)?;
+    let mut all: Vec<Result<FileStat, UntrustedText>> = Vec::new();
+    let mut last: Option<FileName> = None;
+    let (mut cursor, mut empty_pages): (Option<String>, u32) = (None, 0);
+    loop {
+        let PeerReply::FileList { files, next } =
+            with_timeout(PAGE_TIMEOUT, receiver.next_answer()).await.map_err(failed)?
+        else {
+            return Err(failed(StreamError::Unexpected("a list of files was due")));
+        };
+        let is_empty = files.is_empty();
+        for entry in files.into_iter().map(ListEntry::into_result) {
+            if let Ok(FileStat { name, .. }) = &entry {
+                let in_order = last.as_ref().is_none_or(|last| name > last);
+                if !in_order || !name.as_str().starts_with(prefix) {
+                    return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
+                }
+                last = Some(name.clone());
+            }
+            all.push(entry);
+        }
+        if all.len() > MAX_FILES {
+            return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
+        }
+        // Behind an empty page it goes on all the same, as long as it does.
+        empty_pages = if is_empty { empty_pages + 1 } else { 0 };
+        let advanced = !is_empty || empty_pages <= MAX_EMPTY_PAGES && next > cursor;
+        cursor.clone_from(&next);
+        match next {
+            Some(next) if advanced => {
+                with_timeout(PAGE_TIMEOUT, sender.send_frame(&ask(Some(next)))).await.map_err(failed)?;
+            }
+            Some(_) => return Err(failed(StreamError::Unexpected("a list that doesn't go on"))),
+            None => {
+                sender.finish();
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// The source's empty folders whose name starts with `prefix`; none from one that doesn't know the question.
+async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error> {
+    let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor };
+    let page = |answer| match answer {
+        PeerReply::FolderList { folders, next } => Some((folders, next)),
+        _ => None,
+    };
+    list_pages(link, prefix, ask, page, |folder| folder).await
+}
+
+/// When the source's folders whose name starts with `prefix` were last modified; as [`list_folders`].
+async fn list_folder_times(link: &Link, prefix: &str) -> Result<Vec<FolderTime>, Error> {
+    let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor };
+    let page = |answer| match answer {
+        PeerReply::FolderTimes { folders, next } => Some((folders, next)),
+        _ => None,
+    };
+    list_pages(link, prefix, ask, page, |time| &time.name).await
+}
+
+/// Asks for page after page, as far as each begins behind the one before.
+async fn list_pages<T>(
+    link: &Link,
+    prefix: &str,
+    ask: impl Fn(Option<String>, Option<String>) -> PeerRequest,
+    page: impl Fn(PeerReply) -> Option<(Vec<ListEntry<T>>, Option<String>)>,
+    name: impl Fn(&T) -> &FileName,
+) -> Result<Vec<T>, Error> {
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let cursor = all.last().map(|last| name(last).as_str().to_owned());
+        let answer = match link.request(&ask(Some(prefix.to_owned()), cursor)).await {
+            Ok(answer) => page(answer),
+            Err(StreamError::Refused { .. }) => return Ok(all),
+            Err(error) => return Err(Error::stream(link.user(), error)),
+        };
+        let due = || Error::stream(link.user(), StreamError::Unexpected("a list of folders was due"));
+        let (folders, next) = answer.ok_or_else(due)?;
+        let folders: Vec<T> = folders.into_iter().filter_map(|entry| entry.into_result().ok()).collect();
+        let advanced = folders.first().map(&name) > all.last().map(&name);
+        let goes_on = next.is_some() && advanced && all.len() <= MAX_FILES;
+        all.extend(folders);
+        if !goes_on {
+            return Ok(all);
+        }
+    }
+}
+
+/// A text with wildcards. As in a shell, `*` and `?` stop at a slash and `**` doesn't.
+#[derive(Debug)]
+struct NamePattern {
+    /// How names begin that it matches as they are written.
+    prefix: String,
+    /// Components before the first wildcard.
+    depth: usize,
+    exact: CharGlob,
+    /// The same for names in one normal form and as they are shown.
+    alike: CharGlob,
+}
+
+/// A pattern of which `?` is a whole character; to the library it is a byte.
+#[derive(Debug)]
+struct CharGlob {
+    /// The characters of the pattern that are more than one byte, in order.
+    wide: Vec<char>,
+    matcher: GlobMatcher,
+}
+
+/// A text with wildcards as such; `None` for one without.
+fn parse_pattern(text: &str) -> Option<NamePattern> {
+    let first = text.find(['*', '?', '[', '{'])?;
+    let before = &text[..first];
+    let (prefix, depth) = (before.to_owned(), before.matches('/').count());
+    Some(NamePattern { prefix, depth, exact: CharGlob::new(text)?, alike: CharGlob::new(&matching_key(text))? })
+}
+
+impl NamePattern {
+    /// Whether it matches a name, or a folder in which that lies: to name a folder is to name all of it.
+    fn matches_any_level(&self, name: &str) -> bool {
+        self.matches(name) || name.match_indices('/').any(|(slash, _)| self.matches(&name[..slash]))
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        self.exact.is_match(name) || self.alike.is_match(&matching_key(name))
+    }
+}
+
+impl CharGlob {
+    /// Stand for a character that the pattern doesn't have; like those for others, it is in no name.
+    const OTHER: char = '\u{1f}';
+
+    fn new(text: &str) -> Option<Self> {
+        let mut wide: Vec<char> = text.chars().filter(|c| !c.is_ascii()).collect();
+        wide.sort_unstable();
+        wide.dedup();
+        // Of a pattern with more of them than there are bytes for, the last ones are alike.
+        wide.truncate(usize::try_from(u32::from(Self::OTHER)).map_or(0, |count| count - 1));
+        let narrow = to_single_bytes(&wide, text);
+        let glob = GlobBuilder::new(&narrow).literal_separator(true).backslash_escape(false).build().ok()?;
+        Some(Self { wide, matcher: glob.compile_matcher() })
+    }
+
+    fn is_match(&self, name: &str) -> bool {
+        if name.is_ascii() {
+            self.matcher.is_match(name)
+        } else {
+            self.matcher.is_match(to_single_bytes(&self.wide, name))
+        }
+    }
+}
+
+/// The text with one byte for each character.
+fn to_single_bytes(wide: &[char], text: &str) -> String {
+    let narrow = |c: char| match wide.binary_search(&c) {
+        _ if c.is_ascii() => c,
+        Ok(place) => u8::try_from(place + 1).map_or(CharGlob::OTHER, char::from),
+        Err(_) => CharGlob::OTHER,
+    };
+    text.chars().map(narrow).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_a_shell() {
+        let matches = |text: &str, name: &str| parse_pattern(text).unwrap().matches(name);
+        assert!(matches("*.pdf", "a.pdf"));
+        assert!(!matches("*.pdf", "docs/a.pdf"));
+        assert!(matches("docs/**/*.pdf", "docs/x/y/a.pdf"));
+        assert!(matches("docs/[ab]?.txt", "docs/a1.txt"));
+        let brings = |text: &str, name: &str| parse_pattern(text).unwrap().matches_any_level(name);
+        assert!(brings("*", "docs/x/a.pdf") && brings("d*/x", "docs/x/a.pdf") && !brings("*.pdf", "docs/a.pdf"));
+        let deep = parse_pattern("docs/sub/x*").unwrap();
+        assert_eq!((deep.prefix.as_str(), parent_prefix("docs/sub/xy", deep.depth)), ("docs/sub/x", "docs/sub/"));
+        assert!(matches("caf?.txt", "caf\u{e9}.txt") && !matches("caf?.txt", "cafab.txt"));
+        assert!(matches("[\u{e0}-\u{ea}]*", "\u{ea}a") && !matches("?", "\u{65e5}\u{672c}"));
+        // Whatever the normal form is on either side.
+        assert!(matches("caf\u{e9}*", "cafe\u{301}.txt") && matches("caf?.txt", "cafe\u{301}.txt"));
+        assert!(matches("S\u{e3}o/*", "Sa\u{303}o/a.txt") && matches("cafe\u{301}*", "caf\u{e9}.txt"));
+        let other = parse_pattern("S\u{e3}o/*").unwrap();
+        assert_eq!(
+            (other.prefix.as_str(), parent_prefix("Sa\u{303}o/a.txt", other.depth)),
+            ("S\u{e3}o/", "Sa\u{303}o/")
+        );
+        assert!(parse_pattern("report.pdf").is_none());
+    }
+
+    #[test]
+    fn a_path_is_the_name_that_it_leads_to() {
+        for (text, name) in [
+            ("./docs//a.txt", "docs/a.txt"),
+            (".//docs/", "docs/"),
+            ("././a", "a"),
+            ("./", "."),
+            (".hidden", ".hidden"),
+            ("/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(normalize_path(text), name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn local_names_keep_what_was_asked_for() {
+        let layout = GroupLayout::of(5).unwrap();
+        let hash = shared::ContentHash::of(b"12345");
+        let stat = |name: &str| FileStat::new(name.parse().unwrap(), hash, &layout);
+        let user = "bob".parse().unwrap();
+        let local = |name, below| resolved_file(&user, stat(name), below).unwrap().local.as_str().to_owned();
+        assert_eq!(local("docs/a.txt", None), "a.txt");
+        assert_eq!(local("docs/sub/a.txt", Some("")), "docs/sub/a.txt");
+        assert_eq!(local("docs/sub/a.txt", Some("docs/")), "sub/a.txt");
+        let lie = FileStat { group_size: 7, ..stat("a") };
+        assert!(matches!(resolved_file(&user, lie, None), Err(Error::Integrity(_))));
+    }
+}

@@ -1,0 +1,228 @@
+//! Looking for others who have the files: at the beginning, whenever a source is lost, and again and again meanwhile.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::UserName;
+use shared::peer::PeerErrorCode;
+use shared::tracker::{HashText, ListPeersReply, ListPeersRequest, ListedPeer, TrackerRequest};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::downloader::DownloadContext;
+use super::source_dialer::{ConnectedSource, SourceDialer};
+use super::writer::FileJob;
+use super::{FileNo, SourcePolicy};
+use crate::engine::peer_lookup::{self, TrackerClient};
+use crate::engine::{Error, LocalUser};
+use crate::net::link;
+use crate::net::tracker::TrackerConnection;
+
+/// Files that the tracker is asked about by their hashes in one go, the largest ones; whoever has one of them is asked for
+/// everything.
+const MAX_HASH_QUERIES: usize = 256;
+/// Less than this in all is fetched before anybody else could be called.
+const MIN_SEARCH_BYTES: u64 = 4 << 20;
+/// Between two looks for others.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What came of looking.
+#[derive(Debug)]
+pub(super) enum SearchEvent {
+    /// Somebody who has some of the files.
+    Found(ConnectedSource),
+    /// Somebody can't be asked; told once.
+    Unavailable {
+        /// Who.
+        user: UserName,
+        /// Whether the user named them.
+        is_named: bool,
+        /// Why not.
+        error: Error,
+    },
+    /// All were asked who could be, for as often as it was wanted.
+    Completed(u64),
+}
+
+/// Who needs not be looked for: sources, oneself, liars.
+#[derive(Debug, Default)]
+pub(super) struct ExcludedUsers(Mutex<HashSet<UserName>>);
+
+/// Looks for others.
+#[derive(Debug)]
+pub(super) struct SourceFinder {
+    pub(super) dialer: SourceDialer,
+    pub(super) context: Arc<DownloadContext>,
+    pub(super) policy: SourcePolicy,
+    pub(super) excluded_users: Arc<ExcludedUsers>,
+    /// Counts how often it was wanted.
+    pub(super) searches_requested: watch::Receiver<u64>,
+    pub(super) events: mpsc::UnboundedSender<SearchEvent>,
+}
+
+type SourceCandidate = (link::DialTarget, HashSet<FileNo>);
+
+impl ExcludedUsers {
+    pub(super) fn add(&self, user: UserName) {
+        self.users().insert(user);
+    }
+
+    pub(super) fn remove(&self, user: &UserName) {
+        self.users().remove(user);
+    }
+
+    fn contains(&self, user: &UserName) -> bool {
+        self.users().contains(user)
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashSet<UserName>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SourceFinder {
+    /// Looks until nobody listens any more.
+    pub(super) async fn run(mut self) {
+        let mut missed = HashSet::new();
+        loop {
+            let wanted = *self.searches_requested.borrow_and_update();
+            let due = self.files_worth_searching(wanted);
+            if !due.is_empty() {
+                self.search(&due, &mut missed).await;
+            }
+            if self.events.send(SearchEvent::Completed(wanted)).is_err() {
+                return;
+            }
+            if let Ok(Err(_)) = tokio::time::timeout(SEARCH_INTERVAL, self.searches_requested.changed()).await {
+                return;
+            }
+        }
+    }
+
+    /// The files for which it is worth while, the largest first.
+    fn files_worth_searching(&self, wanted: u64) -> Vec<FileNo> {
+        // Those who were named are asked once in any case: that one of them isn't there is to be told.
+        let is_first = wanted == 1 && !self.named_users().is_empty();
+        let mut due: Vec<FileNo> = {
+            let plan = self.context.plan();
+            (0..self.context.jobs.len()).filter(|no| is_first || !plan.is_settled(*no)).collect()
+        };
+        let jobs = due.iter().filter_map(|no| self.context.jobs.get(*no));
+        let bytes = jobs.clone().map(|job| job.layout.size()).fold(0, u64::saturating_add);
+        // Beside a source that is gone, or has only part of it, little is worth while as well.
+        let urgent = wanted > 1 || jobs.clone().any(|job| job.stat.partial);
+        if bytes < MIN_SEARCH_BYTES && !urgent && self.named_users().is_empty() {
+            return Vec::new();
+        }
+        due.sort_by_key(|no| std::cmp::Reverse(self.context.jobs.get(*no).map(|job| job.layout.size())));
+        due
+    }
+
+    fn named_users(&self) -> &[UserName] {
+        match &self.policy {
+            SourcePolicy::Everybody => &[],
+            SourcePolicy::Also(users) | SourcePolicy::Only(users) => users,
+        }
+    }
+
+    /// Calls everybody side by side and sends each as it answers.
+    async fn search(&self, due: &[FileNo], missed: &mut HashSet<UserName>) {
+        let mut calls: JoinSet<(UserName, bool, Result<ConnectedSource, Error>)> = JoinSet::new();
+        for user in self.named_users().iter().filter(|user| !self.excluded_users.contains(user)).cloned() {
+            let (dialer, context, due) = (self.dialer.clone(), self.context.clone(), due.to_vec());
+            calls.spawn(async move {
+                let called = dialer.connect_named(&user, &due, &context.jobs).await;
+                (user, true, called)
+            });
+        }
+        if !matches!(self.policy, SourcePolicy::Only(_)) {
+            match self.find_candidates(due).await {
+                Ok(others) => {
+                    for (user, candidate) in others {
+                        let (dialer, context) = (self.dialer.clone(), self.context.clone());
+                        calls.spawn(async move {
+                            let called = match candidate {
+                                Ok((target, has)) => dialer.connect_candidate(&target, has, &context.jobs).await,
+                                Err(error) => Err(error),
+                            };
+                            (user, false, called)
+                        });
+                    }
+                }
+                Err(error) => tracing::info!("nobody else is asked: {error}"),
+            }
+        }
+        while let Some(called) = calls.join_next().await {
+            let Ok((user, named, called)) = called else { continue };
+            let sought = match called {
+                Ok(found) if found.files.is_empty() => {
+                    found.link.close(PeerErrorCode::Done);
+                    if !named || !missed.insert(user.clone()) {
+                        continue;
+                    }
+                    let name = due
+                        .iter()
+                        .find_map(|no| self.context.jobs.get(*no))
+                        .map(|job| job.stat.name.as_str().to_owned());
+                    let error = Error::NotShared { user: user.clone(), name: name.unwrap_or_default() };
+                    SearchEvent::Unavailable { user, is_named: named, error }
+                }
+                Ok(found) => {
+                    self.excluded_users.add(user);
+                    SearchEvent::Found(found)
+                }
+                Err(error) if missed.insert(user.clone()) => SearchEvent::Unavailable { user, is_named: named, error },
+                Err(_) => continue,
+            };
+            // Nobody listens when the fetch is over.
+            let _ = self.events.send(sought);
+        }
+    }
+
+    /// Whoever the tracker knows to have some of these files, and is not named nor known already.
+    async fn find_candidates(&self, due: &[FileNo]) -> Result<Vec<(UserName, Result<SourceCandidate, Error>)>, Error> {
+        let me: &LocalUser = self.dialer.local_user();
+        let mut tracker = me.connect_tracker().await?;
+        let mut entries: HashMap<UserName, ListedPeer> = HashMap::new();
+        for job in due.iter().take(MAX_HASH_QUERIES).filter_map(|no| self.context.jobs.get(*no)) {
+            let same = ListPeersRequest {
+                hash: Some(job.stat.hash.into()),
+                with_files: Some(false),
+                ..ListPeersRequest::default()
+            };
+            entries.extend(list_peers(&mut tracker, same).await?.into_iter().map(|entry| (entry.user.clone(), entry)));
+        }
+        let mut others = Vec::new();
+        let new = |entry: &ListedPeer| {
+            entry.user != me.user
+                && !self.excluded_users.contains(&entry.user)
+                && !self.named_users().contains(&entry.user)
+        };
+        for entry in entries.into_values().filter(new) {
+            let has = catalogued_files(&mut tracker, &entry.user, due, &self.context.jobs).await?;
+            let target = peer_lookup::target_from_entry(me, &entry, TrackerClient::local_address(&tracker));
+            others.push((entry.user, target.map(|target| (target, has))));
+        }
+        Ok(others)
+    }
+}
+
+/// Which of these files `user` has in the tracker's catalogue.
+async fn catalogued_files(
+    tracker: &mut TrackerConnection,
+    user: &UserName,
+    due: &[FileNo],
+    jobs: &[FileJob],
+) -> Result<HashSet<FileNo>, Error> {
+    let all = ListPeersRequest { user: Some(user.clone()), ..ListPeersRequest::default() };
+    let hashes: HashSet<HashText> =
+        list_peers(tracker, all).await?.into_iter().flat_map(|entry| entry.files).map(|file| file.hash).collect();
+    let has = |no: &FileNo| jobs.get(*no).is_some_and(|job| hashes.contains(&HashText::from(job.stat.hash)));
+    Ok(due.iter().copied().filter(has).collect())
+}
+
+async fn list_peers(tracker: &mut TrackerConnection, which: ListPeersRequest) -> Result<Vec<ListedPeer>, Error> {
+    let peers: ListPeersReply = tracker.call(&TrackerRequest::ListPeers(which)).await?;
+    Ok(peers.peers)
+}

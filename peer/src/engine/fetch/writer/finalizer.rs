@@ -1,0 +1,71 @@
+//! The thread that makes whole files durable and gives them their names.
+//!
+//! Files that became whole while the disk was busy with others are taken together: a sync costs much the same for one
+//! as for many.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{FINALIZER_CAPACITY, FileDisposition, WriterContext, WriterEvent, wait_for_descriptors};
+use crate::engine::Error;
+use crate::engine::fetch::FileNo;
+use crate::engine::fetch::partial_file::CompletedFile;
+use crate::sys::{FolderHandle, plain_message, sync_all};
+
+pub(super) fn run(context: &WriterContext, mut whole: mpsc::Receiver<(FileNo, CompletedFile)>) {
+    let mut batch = Vec::with_capacity(FINALIZER_CAPACITY);
+    while whole.blocking_recv_many(&mut batch, FINALIZER_CAPACITY) > 0 {
+        finalize_batch(context, std::mem::take(&mut batch));
+    }
+}
+
+/// The content first, then the names, then the folders: a name never stands for content that a power cut could take.
+fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) {
+    let fail = |file: FileNo, error: Error| context.send_event(WriterEvent::FileFailed { file, error });
+    let stamped = keep_successful(batch, |_, whole| wait_for_descriptors(|| whole.apply_metadata()), fail);
+    let files: Vec<_> = stamped.iter().map(|(_, whole)| whole.file()).collect();
+    let mut synced = sync_all(&files).into_iter();
+    let durable = keep_successful(
+        stamped,
+        |_, whole| synced.next().unwrap_or(Ok(())).map_err(|why| Error::disk(&whole.path())(why)),
+        fail,
+    );
+    let mut placed = Vec::with_capacity(durable.len());
+    let named = keep_successful(
+        durable,
+        |file, whole| {
+            let landing = wait_for_descriptors(|| whole.move_into_place())?;
+            placed.push((file, whole.folder_path(), landing));
+            Ok(())
+        },
+        fail,
+    );
+    let mut folders: Vec<&Arc<FolderHandle>> = named.iter().map(|(_, whole)| whole.folder()).collect();
+    folders.sort_by_key(|folder| Arc::as_ptr(folder));
+    folders.dedup_by_key(|folder| Arc::as_ptr(folder));
+    let synced: Result<Vec<()>, _> = sync_all(&folders).into_iter().collect();
+    for (file, folder, landing) in placed {
+        match &synced {
+            Ok(_) => context
+                .send_event(WriterEvent::FileFinished { file, disposition: FileDisposition::of(&folder, landing) }),
+            Err(why) => fail(file, Error::disk(&folder)(std::io::Error::new(why.kind(), plain_message(why)))),
+        }
+    }
+}
+
+/// Those with which `step` goes well; `fail` is told of the others.
+fn keep_successful(
+    batch: Vec<(FileNo, CompletedFile)>,
+    mut step: impl FnMut(FileNo, &CompletedFile) -> Result<(), Error>,
+    fail: impl Fn(FileNo, Error),
+) -> Vec<(FileNo, CompletedFile)> {
+    let mut well = Vec::with_capacity(batch.len());
+    for (file, whole) in batch {
+        match step(file, &whole) {
+            Ok(()) => well.push((file, whole)),
+            Err(error) => fail(file, error),
+        }
+    }
+    well
+}

@@ -1,0 +1,267 @@
+//! The thread that writes groups to their partials or, in order, to a stream.
+
+use std::collections::{BTreeMap, HashMap};
+
+use shared::content::Manifest;
+use shared::{GroupLayout, GroupSet, ZeroRuns};
+use tokio::sync::mpsc;
+
+use super::group_verifier::{VerifiedGroup, WriteCommand};
+use super::{FileDisposition, ReceivedGroup, StreamSink, WriterContext, WriterEvent, wait_for_descriptors};
+use crate::engine::Error;
+use crate::engine::fetch::FileNo;
+use crate::engine::fetch::partial_file::{CompletedFile, PartialFile, WriteOutcome};
+
+/// What is written to the disk at once while people talk.
+const MAX_UNSYNCED_DURING_CHAT: usize = 4 << 20;
+
+pub(super) fn run(
+    context: WriterContext,
+    sink: StreamSink,
+    mut checked: mpsc::Receiver<WriteCommand>,
+    to_finish: mpsc::Sender<(FileNo, CompletedFile)>,
+) {
+    let mut writer = GroupWriter { context, sink, targets: HashMap::new(), finalizer: to_finish, unsynced_bytes: 0 };
+    while let Some(command) = checked.blocking_recv() {
+        match command {
+            WriteCommand::Open { file, .. } if writer.context.is_closed(file) => {}
+            WriteCommand::Open { file, manifest, zeros } => writer.open(file, &manifest, &zeros),
+            WriteCommand::Zeros { file, .. } if writer.context.is_closed(file) => {}
+            WriteCommand::Zeros { file, groups } => writer.write_zero_groups(file, &groups),
+            // Told from here, so that it comes after the word that the file is open.
+            WriteCommand::NotZeros { file, group, source } => {
+                writer.context.send_event(WriterEvent::GroupCorrupt { file, group, source });
+            }
+            WriteCommand::Group(right) => {
+                if writer.context.is_closed(right.group().file) {
+                    writer.context.buffers.recycle(right.into_buffer());
+                } else {
+                    writer.write_verified_group(right);
+                }
+            }
+            WriteCommand::Abandon { file } => writer.abandon(file),
+        }
+    }
+    // Those left were interrupted: what could serve a later attempt stays.
+    for target in writer.targets.into_values() {
+        if let OpenTarget::Disk(partial) = target {
+            partial.abandon();
+        }
+    }
+}
+
+struct GroupWriter {
+    context: WriterContext,
+    sink: StreamSink,
+    targets: HashMap<FileNo, OpenTarget>,
+    finalizer: mpsc::Sender<(FileNo, CompletedFile)>,
+    /// Bytes that were written since the disk was last waited for.
+    unsynced_bytes: usize,
+}
+
+/// Where a file's groups go.
+enum OpenTarget {
+    Disk(Box<PartialFile>),
+    /// In order, and nowhere else.
+    Stream(ReorderBuffer),
+}
+
+/// The groups of a file that goes to a stream.
+#[derive(Debug, Default)]
+struct ReorderBuffer {
+    next_group: u32,
+    /// What came before its turn: no more than the plan's window.
+    early_groups: BTreeMap<u32, VerifiedGroup>,
+    /// Groups that are zeros; `None` for a file of one group.
+    zeros: Option<(GroupLayout, GroupSet)>,
+}
+
+impl GroupWriter {
+    fn open(&mut self, file: FileNo, manifest: &Manifest, zeros: &ZeroRuns) {
+        match wait_for_descriptors(|| self.open_target(file, Some((manifest, zeros)))) {
+            Ok(target) => {
+                let (mut present, bytes, whole, part) = match &target {
+                    OpenTarget::Disk(partial) => {
+                        let part = Some(partial.partial_path());
+                        (partial.present().to_vec(), partial.present_bytes(), partial.is_complete(), part)
+                    }
+                    OpenTarget::Stream(_) => (Vec::new(), 0, false, None),
+                };
+                self.targets.insert(file, target);
+                if !zeros.is_empty() {
+                    let groups = self.context.job(file).map_or(0, |order| order.layout.group_count());
+                    present.resize(usize::try_from(groups).unwrap_or(0), false);
+                    (0..).zip(&mut present).for_each(|(group, there)| *there |= zeros.contains(group));
+                }
+                self.context.send_event(WriterEvent::FileOpened { file, present, bytes, partial_path: part });
+                if whole {
+                    self.finish(file);
+                }
+            }
+            Err(error) => self.fail(file, error),
+        }
+    }
+
+    fn open_target(&self, file: FileNo, known: Option<(&Manifest, &ZeroRuns)>) -> Result<OpenTarget, Error> {
+        let job = self.context.job(file)?;
+        Ok(match &job.target {
+            Some(target) => {
+                let mut hashed = |bytes| self.context.send_event(WriterEvent::BytesRehashed { file, bytes });
+                OpenTarget::Disk(Box::new(PartialFile::open(target, &job.stat, job.layout, known, &mut hashed)?))
+            }
+            None => {
+                let zeros = known.map(|_| (job.layout, GroupSet::empty(job.layout.group_count())));
+                OpenTarget::Stream(ReorderBuffer { zeros, ..ReorderBuffer::default() })
+            }
+        })
+    }
+
+    fn write_verified_group(&mut self, right: VerifiedGroup) {
+        let ReceivedGroup { file, source, ref bytes, .. } = *right.group();
+        let bytes = bytes.len();
+        let written = self.write(file, right);
+        if matches!(written, Ok(WriteOutcome::Incomplete | WriteOutcome::Completed)) {
+            self.sync_during_chat(file, bytes);
+            self.context.send_event(WriterEvent::GroupVerified { file, bytes: bytes as u64, source });
+        }
+        match written {
+            Ok(WriteOutcome::Completed) => self.finish(file),
+            Ok(WriteOutcome::Incomplete | WriteOutcome::Duplicate) => {}
+            Err(error) => {
+                self.abandon(file);
+                self.fail(file, error);
+            }
+        }
+    }
+
+    /// Takes groups that are zeros.
+    fn write_zero_groups(&mut self, file: FileNo, groups: &[u32]) {
+        for group in groups {
+            let Ok(bytes) = self.context.job(file).map(|order| order.layout.group_len(*group)) else { return };
+            let written = match self.targets.get_mut(&file) {
+                Some(OpenTarget::Disk(partial)) => partial.write_zeros(*group),
+                Some(OpenTarget::Stream(stream)) => stream.push_zeros(*group, &self.context, &mut self.sink),
+                None => Ok(WriteOutcome::Duplicate),
+            };
+            if matches!(written, Ok(WriteOutcome::Incomplete | WriteOutcome::Completed)) {
+                self.context.send_event(WriterEvent::ZerosVerified { file, bytes });
+            }
+            match written {
+                Ok(WriteOutcome::Completed) => self.finish(file),
+                Ok(WriteOutcome::Incomplete | WriteOutcome::Duplicate) => {}
+                Err(error) => {
+                    self.abandon(file);
+                    return self.fail(file, error);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, file: FileNo, right: VerifiedGroup) -> Result<WriteOutcome, Error> {
+        let groups = self.context.job(file)?.layout.group_count();
+        if groups == 1 && !self.targets.contains_key(&file) {
+            let target = wait_for_descriptors(|| self.open_target(file, None))?;
+            self.targets.insert(file, target);
+        }
+        let ReceivedGroup { group, ref bytes, .. } = *right.group();
+        let written = match self.targets.get_mut(&file) {
+            Some(OpenTarget::Disk(partial)) => partial.write(group, bytes),
+            Some(OpenTarget::Stream(stream)) => return stream.push(right, groups, &self.context, &mut self.sink),
+            None => Ok(WriteOutcome::Duplicate),
+        };
+        self.context.buffers.recycle(right.into_buffer());
+        written
+    }
+
+    /// While people talk, each of whose messages waits for the disk, it never has much to write at once.
+    fn sync_during_chat(&mut self, file: FileNo, bytes: usize) {
+        self.unsynced_bytes += bytes;
+        if self.unsynced_bytes < MAX_UNSYNCED_DURING_CHAT || !self.context.chat_priority.is_active() {
+            return;
+        }
+        self.unsynced_bytes = 0;
+        if let Some(OpenTarget::Disk(partial)) = self.targets.get(&file) {
+            partial.sync();
+        }
+    }
+
+    fn close(&mut self, file: FileNo) -> Option<OpenTarget> {
+        self.context.close(file);
+        self.targets.remove(&file)
+    }
+
+    fn abandon(&mut self, file: FileNo) {
+        if let Some(OpenTarget::Disk(partial)) = self.close(file) {
+            partial.abandon();
+        }
+    }
+
+    fn finish(&mut self, file: FileNo) {
+        match self.close(file) {
+            // Fails only when that thread did, which its end tells.
+            Some(OpenTarget::Disk(partial)) => drop(self.finalizer.blocking_send((file, partial.into_completed()))),
+            Some(OpenTarget::Stream(_)) => {
+                self.context.send_event(WriterEvent::FileFinished { file, disposition: FileDisposition::Streamed });
+            }
+            None => {}
+        }
+    }
+
+    fn fail(&self, file: FileNo, error: Error) {
+        self.context.send_event(WriterEvent::FileFailed { file, error });
+    }
+}
+
+impl ReorderBuffer {
+    fn push(
+        &mut self,
+        right: VerifiedGroup,
+        groups: u32,
+        context: &WriterContext,
+        sink: &mut StreamSink,
+    ) -> Result<WriteOutcome, Error> {
+        let group = right.group().group;
+        if group < self.next_group || self.early_groups.contains_key(&group) {
+            context.buffers.recycle(right.into_buffer());
+            return Ok(WriteOutcome::Duplicate);
+        }
+        self.early_groups.insert(group, right.release_memory());
+        self.drain_ready(groups, context, sink)
+    }
+
+    fn push_zeros(
+        &mut self,
+        group: u32,
+        context: &WriterContext,
+        sink: &mut StreamSink,
+    ) -> Result<WriteOutcome, Error> {
+        let Some((layout, zeros)) = &mut self.zeros else { return Ok(WriteOutcome::Duplicate) };
+        if group < self.next_group || zeros.contains(group) {
+            return Ok(WriteOutcome::Duplicate);
+        }
+        zeros.insert(group);
+        let groups = layout.group_count();
+        self.drain_ready(groups, context, sink)
+    }
+
+    /// Writes what has its turn.
+    fn drain_ready(
+        &mut self,
+        groups: u32,
+        context: &WriterContext,
+        sink: &mut StreamSink,
+    ) -> Result<WriteOutcome, Error> {
+        loop {
+            if let Some(right) = self.early_groups.remove(&self.next_group) {
+                sink.write(&right.group().bytes, &context.events)?;
+                context.buffers.recycle(right.into_buffer());
+            } else if let Some((layout, _)) = self.zeros.as_ref().filter(|(_, zeros)| zeros.contains(self.next_group)) {
+                sink.write_zeros(layout.group_len(self.next_group), &context.events)?;
+            } else {
+                break;
+            }
+            self.next_group += 1;
+        }
+        Ok(if self.next_group == groups { WriteOutcome::Completed } else { WriteOutcome::Incomplete })
+    }
+}

@@ -1,0 +1,127 @@
+//! Offers: files that one person may get, and nobody else learns of.
+
+use std::path::PathBuf;
+
+use shared::names::matching_key;
+use shared::names::name_encoding::display_name;
+use shared::peer::{FileOffer, MessageId};
+use shared::{FileName, UserName};
+
+use super::share::{HashProgressCallback, hash_path};
+use super::{Error, LocalUser, shell_quote};
+use crate::profile::{Profile, Share, StoredMessage};
+
+/// Warns of an offer that can't be fetched, blocking: its receiver is blocked.
+pub fn blocked_warning(profile: &Profile, to: &UserName) -> Result<Option<String>, Error> {
+    let is_blocked = profile.is_blocked(to)?;
+    Ok(is_blocked.then(|| format!("you block {to}, who can't fetch what you offer: run `peer unblock {to}`")))
+}
+
+/// Puts files among what `to` may get, blocking: it hashes them. Gives back what they are offered as.
+///
+/// # Errors
+/// [`Error::Usage`] when something is no file, can't be read, or would take another offer's name, [`Error::Interrupted`]
+/// when `progress` breaks it off; then nothing is offered that was not before.
+pub fn add_offers(
+    profile: &Profile,
+    to: &UserName,
+    paths: &[PathBuf],
+    name: Option<&FileName>,
+    progress: &mut HashProgressCallback<'_>,
+) -> Result<Vec<FileOffer>, Error> {
+    if name.is_some() && paths.len() > 1 {
+        return Err(Error::Usage("--as names one file".to_owned()));
+    }
+    let mut hashed = Vec::with_capacity(paths.len());
+    for path in paths {
+        if path.is_dir() {
+            let word = shell_quote(&[&path.to_string_lossy()]);
+            return Err(Error::Usage(format!(
+                "folders can't be offered yet: offer its files, or share it with everyone (`peer share {word}`)"
+            )));
+        }
+        if !path.exists() {
+            return Err(Error::Usage(format!("{}: no such file", path.to_string_lossy())));
+        }
+        let mut is_broken_off = false;
+        let mut follow = |bytes| {
+            let flow = progress(bytes);
+            is_broken_off = flow.is_break();
+            flow
+        };
+        let hashed_path = hash_path(profile, path, name, &mut follow);
+        if is_broken_off {
+            return Err(Error::Interrupted);
+        }
+        let one =
+            hashed_path.map_err(|why| Error::Usage(format!("{} can't be offered: {why}", path.to_string_lossy())))?;
+        let elsewhere = |share: &Share| share.name == one.share.name && share.path != one.share.path;
+        let taken = profile.offer(to, &one.share.name)?.is_some_and(|offered| elsewhere(&offered));
+        if taken || hashed.iter().any(|other: &crate::profile::HashedShare| elsewhere(&other.share)) {
+            return Err(Error::Usage(format!(
+                "{to} is offered another file as {}: withdraw that one first, or use --as NAME",
+                one.share.name.display()
+            )));
+        }
+        hashed.push(one);
+    }
+    for one in &hashed {
+        profile.put_offer(to, one)?;
+    }
+    Ok(hashed.into_iter().map(|one| offer_from_share(&one.share)).collect())
+}
+
+/// An offer as its receiver is told of it.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such offer.
+pub fn find_offer(me: &LocalUser, to: &UserName, name: &FileName) -> Result<FileOffer, Error> {
+    let found = me.profile.offer(to, name)?;
+    found.as_ref().map(offer_from_share).ok_or_else(|| no_such_offer(to, name))
+}
+
+/// The name of the offer that is meant: that one, or one that looks the same.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such offer, or more than one that looks so.
+pub fn resolve_offer_name(profile: &Profile, to: &UserName, name: &FileName) -> Result<FileName, Error> {
+    if profile.offer(to, name)?.is_some() {
+        return Ok(name.clone());
+    }
+    let key = matching_key(name.as_str());
+    let offers = profile.offers()?.into_iter().filter(|(user, _)| user == to).map(|(_, share)| share.name);
+    let alike: Vec<FileName> = offers.filter(|offered| matching_key(offered.as_str()) == key).collect();
+    match alike.as_slice() {
+        [only] => Ok(only.clone()),
+        _ => Err(no_such_offer(to, name)),
+    }
+}
+
+/// Takes an offer back.
+///
+/// # Errors
+/// [`Error::Usage`] when there is no such offer.
+pub fn withdraw(profile: &Profile, to: &UserName, name: &FileName) -> Result<(), Error> {
+    if profile.remove_offer(to, name)? { Ok(()) } else { Err(no_such_offer(to, name)) }
+}
+
+/// The messages about an offer that wait and were not delivered yet.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn undelivered_messages(profile: &Profile, to: &UserName, name: &FileName) -> Result<Vec<MessageId>, Error> {
+    let waiting = profile.queued_for(to, 0, usize::MAX)?;
+    let about = |stored: &StoredMessage| stored.message.offer.as_ref().is_some_and(|offer| offer.name == *name);
+    Ok(waiting.into_iter().filter(about).map(|stored| stored.message.id).collect())
+}
+
+fn offer_from_share(share: &Share) -> FileOffer {
+    FileOffer { name: share.name.clone(), size: share.version.size, hash: share.hash }
+}
+
+fn no_such_offer(to: &UserName, name: &FileName) -> Error {
+    Error::Usage(format!(
+        "you didn't offer {} to {to}: `peer offer` shows what is offered to whom",
+        display_name(name.as_str())
+    ))
+}

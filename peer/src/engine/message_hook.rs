@@ -1,0 +1,233 @@
+//! The hook: a program of the user's that is run for every message that comes.
+//!
+//! It is run without a shell. Its environment has `VIZINHO_EVENT` (`message`, `offer` or `left_out`), `VIZINHO_FROM`,
+//! `VIZINHO_TEXT` (made safe for a terminal), `VIZINHO_ID`, `VIZINHO_TS` and `VIZINHO_HOME`; its standard input is the text
+//! as it came. `left_out` tells once, in words, how many messages of one person it was not run for; it has no id.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | hooks that run at once | 4, 2 of them for one person | they wait, each person in turn |
+//! | messages that wait | 100 of one person, 1000 in all | of who has most the last is left out; that is told once |
+//! | how long one runs | 30 s | it is killed |
+//! | its output | none is read | |
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use shared::UserName;
+use shared::peer::ChatMessage;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::broadcast;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::chat::{HistoryQuery, MessageDirection};
+use super::fair_queue::{FairQueue, QueueBounds, QueueItem};
+use super::node_event::NodeEvent;
+use super::{Error, LocalUser, run_blocking};
+
+/// Hooks that run at once.
+const MAX_RUNNING: usize = 4;
+/// Of these, for the messages of one person: however slow their texts make a program, others have their turn.
+const MAX_RUNNING_PER_USER: usize = 2;
+/// Messages that wait for their hook.
+const QUEUE_BOUNDS: QueueBounds = QueueBounds { per_user: 100, total: 1000 };
+/// How long one may run.
+const RUN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long those may take that run when the node ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs the hook, if there is one, for every message that comes until `stop`.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub async fn run(
+    me: LocalUser,
+    mut events: broadcast::Receiver<NodeEvent>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let mut hooks = HookRunner::begin(me).await?;
+    loop {
+        hooks.start_queued()?;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(ended) = hooks.running.join_next_with_id() => hooks.handle_exit(ended),
+            event = events.recv() => match event {
+                Ok(NodeEvent::Received { from, message, seq, .. }) => hooks.enqueue(from, message, seq),
+                Ok(_) => {}
+                // Whoever made so much happen that it was missed takes nothing from the others: all of it is in the history.
+                Err(broadcast::error::RecvError::Lagged(_)) => if let Err(why) = hooks.catch_up().await {
+                    tracing::error!("the hook doesn't hear what it missed: {why}");
+                },
+                Err(broadcast::error::RecvError::Closed) => break,
+            },
+        }
+    }
+    // What came before the end has its hook as well; it is not waited for for long.
+    while let Ok(event) = events.try_recv() {
+        if let NodeEvent::Received { from, message, seq, .. } = event {
+            hooks.enqueue(from, message, seq);
+        }
+    }
+    let last = async {
+        loop {
+            hooks.start_queued()?;
+            match hooks.running.join_next_with_id().await {
+                Some(ended) => hooks.handle_exit(ended),
+                None => return Ok(()),
+            }
+        }
+    };
+    let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, last).await.unwrap_or(Ok(()));
+    hooks.running.shutdown().await;
+    ended
+}
+
+/// Hooks that run, and what waits for one.
+struct HookRunner {
+    me: LocalUser,
+    waiting: FairQueue<ChatMessage>,
+    running: JoinSet<()>,
+    /// For whose message each of them runs.
+    senders: HashMap<Id, UserName>,
+    /// The place of the last message that was heard of.
+    last_seq: i64,
+}
+
+/// What a hook is run for.
+enum HookTrigger {
+    Message(ChatMessage),
+    Dropped(u64),
+}
+
+impl HookRunner {
+    async fn begin(me: LocalUser) -> Result<Self, Error> {
+        let profile = me.profile.clone();
+        let last = run_blocking(move || Ok(profile.history(&HistoryQuery::last(1))?)).await?;
+        let last = last.last().map_or(0, |stored| stored.seq);
+        let (waiting, running, whose) = (FairQueue::new(QUEUE_BOUNDS), JoinSet::new(), HashMap::new());
+        Ok(Self { me, waiting, running, senders: whose, last_seq: last })
+    }
+
+    fn enqueue(&mut self, from: UserName, message: ChatMessage, seq: i64) {
+        // Told in the order of their places: what is not behind the last was found in the history.
+        if seq > self.last_seq {
+            self.last_seq = seq;
+            self.waiting.push(from, message);
+        }
+    }
+
+    /// Hears from the history what was missed.
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        const PAGE: usize = 1000;
+        loop {
+            let query = HistoryQuery { after: Some(self.last_seq), earliest: true, ..HistoryQuery::last(PAGE) };
+            let profile = self.me.profile.clone();
+            let page = run_blocking(move || Ok(profile.history(&query)?)).await?;
+            let is_all = page.len() < PAGE;
+            for stored in page {
+                match stored.direction {
+                    MessageDirection::In => self.enqueue(stored.peer, stored.message, stored.seq),
+                    MessageDirection::Out => self.last_seq = self.last_seq.max(stored.seq),
+                }
+            }
+            if is_all {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs as many as may run at once.
+    fn start_queued(&mut self) -> Result<(), Error> {
+        while self.running.len() < MAX_RUNNING {
+            let whose = &self.senders;
+            let has_room = |user: &UserName| whose.values().filter(|of| *of == user).count() < MAX_RUNNING_PER_USER;
+            let (from, occasion) = match self.waiting.pop(has_room) {
+                Some(QueueItem::Entry(from, message)) => (from, HookTrigger::Message(message)),
+                Some(QueueItem::Dropped(from, count)) => (from, HookTrigger::Dropped(count)),
+                None => return Ok(()),
+            };
+            let Some(argv) = self.me.profile.message_hook()? else {
+                self.waiting.clear();
+                return Ok(());
+            };
+            if let HookTrigger::Dropped(count) = &occasion {
+                tracing::warn!("{from} writes faster than the hook runs: it was not run for {count} messages");
+            }
+            let hook = run_hook(argv, self.me.profile.home().to_owned(), from.clone(), occasion);
+            let running = self.running.spawn(hook);
+            self.senders.insert(running.id(), from);
+        }
+        Ok(())
+    }
+
+    fn handle_exit(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(failure) => {
+                tracing::error!("a hook's task failed: {failure}");
+                failure.id()
+            }
+        };
+        self.senders.remove(&id);
+    }
+}
+
+impl HookTrigger {
+    /// Sets what the hook is told; returns what it reads.
+    fn set_environment(self, from: &UserName, command: &mut Command) -> String {
+        match self {
+            Self::Message(message) => {
+                command
+                    .env("VIZINHO_EVENT", if message.offer.is_some() { "offer" } else { "message" })
+                    .env("VIZINHO_TEXT", &*message.text.safe_block())
+                    .env("VIZINHO_ID", message.id.to_string())
+                    .env("VIZINHO_TS", message.ts.to_string());
+                message.text.into_received()
+            }
+            Self::Dropped(count) => {
+                let messages = if count == 1 { "message" } else { "messages" };
+                let text = format!("{count} more {messages} of {from}: peer inbox");
+                command.env("VIZINHO_EVENT", "left_out").env("VIZINHO_TEXT", &text);
+                text
+            }
+        }
+    }
+}
+
+async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: HookTrigger) {
+    let Some((program, args)) = argv.split_first() else { return };
+    let mut command = Command::new(program);
+    let text = occasion.set_environment(&from, &mut command);
+    let child = command
+        .args(args)
+        .env("VIZINHO_FROM", from.as_str())
+        .env("VIZINHO_HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(why) => return tracing::error!("the hook {program} can't be run: {why}"),
+    };
+    let stdin = child.stdin.take();
+    let finished = tokio::time::timeout(RUN_TIMEOUT, async {
+        if let Some(mut stdin) = stdin {
+            // One that reads nothing is not at fault.
+            let _ = stdin.write_all(text.as_bytes()).await;
+        }
+        child.wait().await
+    });
+    match finished.await {
+        Ok(Ok(status)) if status.success() => {}
+        Ok(Ok(status)) => tracing::warn!("the hook {program}: {status}"),
+        Ok(Err(why)) => tracing::warn!("the hook {program}: {why}"),
+        // Dropped, it is killed.
+        Err(_) => tracing::warn!("the hook {program} ran for more than {} s and was ended", RUN_TIMEOUT.as_secs()),
+    }
+}

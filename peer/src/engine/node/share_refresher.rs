@@ -1,0 +1,168 @@
+//! Hashing shares again that changed on the disk.
+//!
+//! A share that can't be hashed now, because it changes all the time or can't be read, is tried again after a pause that
+//! doubles each time, for as long as it is recorded and differs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::FileName;
+use tokio_util::sync::CancellationToken;
+
+use super::tracker_session::TrackerHandle;
+use crate::engine::node_event::{EventBus, NodeEvent};
+use crate::engine::serve::{ProvedVersions, StaleReason, StaleShares};
+use crate::engine::share::{self, RefreshOutcome, ShareFreshness, for_each_share, freshness};
+use crate::engine::{Error, LocalUser, now_ns, run_blocking};
+use crate::profile::{Profile, Share};
+
+/// Between two rounds: a file that is being written to is not hashed without end.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Before a share is tried again: after the first time, and at most.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
+
+/// The shares that could not be hashed, each with when it is tried again and after which pause.
+#[derive(Debug, Default)]
+struct RefreshRetries(HashMap<FileName, RefreshRetry>);
+
+#[derive(Debug, Clone, Copy)]
+struct RefreshRetry {
+    due: Instant,
+    pause: Duration,
+    reason: StaleReason,
+}
+
+/// Runs until `stop`: first what changed while no node ran, then what is found to have changed.
+pub(super) async fn run(
+    me: LocalUser,
+    stale_shares: Arc<StaleShares>,
+    proved_versions: Arc<ProvedVersions>,
+    tracker: TrackerHandle,
+    events: EventBus,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let (profile, changed) = (me.profile.clone(), stale_shares.clone());
+    let first_scan = run_blocking(move || {
+        for_each_share(&profile, "", |share| {
+            if matches!(freshness(&share), ShareFreshness::Changed { .. }) {
+                changed.add(share.name, StaleReason::Metadata);
+            }
+        })
+    });
+    first_scan.await?;
+    let mut retries = RefreshRetries::default();
+    loop {
+        let (names, is_retry) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            names = stale_shares.wait_for_due() => (names, false),
+            () = retries.wait() => (retries.take_due(Instant::now()), true),
+            versions = proved_versions.wait_for_proved() => {
+                let profile = me.profile.clone();
+                let recorded = run_blocking(move || {
+                    let now = now_ns();
+                    let versions = versions.iter().filter(|version| version.id.is_settled_at(now));
+                    Ok(profile.record_versions(versions.map(|version| (&version.name, &version.hash, version.id)))?)
+                });
+                if let Err(error) = recorded.await {
+                    tracing::error!("what was proved of files could not be recorded: {error}");
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        for (name, reason) in names {
+            if !is_retry && !retries.0.contains_key(&name) {
+                events.send(NodeEvent::Stale { name: name.clone() });
+            }
+            let (profile, begun) = (me.profile.clone(), Instant::now());
+            let share_name = name.clone();
+            let refreshed = run_blocking(move || refresh_if_needed(&profile, &share_name, reason));
+            let refreshed = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                refreshed = refreshed => refreshed,
+            };
+            match refreshed {
+                Ok(outcome) => {
+                    if let RefreshOutcome::Unreadable(why) = &outcome {
+                        tracing::warn!("{} changed and can't be hashed again now: {why}", name.display());
+                    }
+                    retries.record_outcome(&name, &outcome, reason, Instant::now());
+                    stale_shares.note_refreshed(&name, begun, outcome);
+                }
+                Err(error) => {
+                    tracing::error!("a share could not be hashed again: {error}");
+                    retries.record_outcome(&name, &RefreshOutcome::Changing, reason, Instant::now());
+                }
+            }
+        }
+        tracker.shares_changed();
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+impl RefreshRetries {
+    /// What came of hashing a share decides when it is tried again.
+    fn record_outcome(&mut self, name: &FileName, outcome: &RefreshOutcome, reason: StaleReason, now: Instant) {
+        let before = self.0.remove(name);
+        if matches!(outcome, RefreshOutcome::Changing | RefreshOutcome::Unreadable(_)) {
+            let pause = before.map_or(MIN_RETRY_DELAY, |before| (before.pause * 2).min(MAX_RETRY_DELAY));
+            self.0.insert(name.clone(), RefreshRetry { due: now + pause, pause, reason });
+        }
+    }
+
+    /// Waits until one is due; without end when none will be.
+    async fn wait(&self) {
+        match self.0.values().map(|retry| retry.due).min() {
+            Some(due) => tokio::time::sleep_until(due.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Those that are due. They stay known, so that the next pause is longer.
+    fn take_due(&self, now: Instant) -> HashMap<FileName, StaleReason> {
+        let due = self.0.iter().filter(|(_, retry)| retry.due <= now);
+        due.map(|(name, retry)| (name.clone(), retry.reason)).collect()
+    }
+}
+
+/// The share may have been hashed again since it was found stale, by us or by `peer share`.
+fn refresh_if_needed(profile: &Profile, name: &FileName, reason: StaleReason) -> Result<RefreshOutcome, Error> {
+    let is_due = |share: &Share| match freshness(share) {
+        ShareFreshness::Changed { .. } => true,
+        ShareFreshness::Fresh | ShareFreshness::Touched => reason == StaleReason::Content,
+        // It may be read again, and then it isn't what it was.
+        ShareFreshness::Missing | ShareFreshness::Unreadable(_) => true,
+    };
+    let mut outcome = RefreshOutcome::Done;
+    for (user, offered) in profile.offers_named(name)? {
+        if is_due(&offered) {
+            outcome = share::refresh_offer(profile, &user, &offered)?;
+        }
+    }
+    match profile.share(name)? {
+        Some(now) if is_due(&now) => share::refresh(profile, &now),
+        _ => Ok(outcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_hashed_is_tried_again_ever_more_rarely() {
+        let (mut retries, name, start) = (RefreshRetries::default(), "a".parse().unwrap(), Instant::now());
+        let mut at = start;
+        for _ in 0..20 {
+            retries.record_outcome(&name, &RefreshOutcome::Changing, StaleReason::Metadata, at);
+            assert!(retries.take_due(at).is_empty());
+            at += MAX_RETRY_DELAY;
+            assert_eq!(retries.take_due(at).len(), 1);
+        }
+        assert!(retries.0[&name].pause == MAX_RETRY_DELAY);
+        retries.record_outcome(&name, &RefreshOutcome::Done, StaleReason::Metadata, at);
+        assert!(retries.take_due(at + MAX_RETRY_DELAY).is_empty());
+    }
+}

@@ -1,0 +1,164 @@
+//! The tracker's list of what this node shares: what goes into it, and when it is tried again after the tracker refused
+//! it. A refused list costs nothing but itself: the node is present all the same, and whoever knows a name can fetch it.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | files in one request | `FILES_PER_REQUEST` | the next request |
+//! | attempts at a list that is refused | one each time the tracker says, but one each `SOONEST` at most and one each `LATEST` at least | |
+//! | words about it | one, until a list is taken | none |
+
+use std::time::{Duration, Instant};
+
+use shared::tracker::{
+    FilesMode, RegisterFilesReply, RegisterFilesRequest, SharedFile, SpeakerProof, TrackerErrorCode, TrackerRequest,
+};
+
+use crate::engine::private_data::PrivateData;
+use crate::engine::share::{ShareFreshness, for_each_share, freshness};
+use crate::engine::{Error, LocalUser, run_blocking};
+use crate::net::TrackerError;
+use crate::net::tracker::TrackerConnection;
+use crate::profile::Profile;
+
+/// Files in one REGISTER_FILES: far below the tracker's limit of 16 MiB, whatever their names.
+const FILES_PER_REQUEST: usize = 4000;
+/// The shortest pause before a refused list is tried again.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
+/// The longest.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
+
+/// Keeps the time at which a refused list is tried again.
+#[derive(Debug, Default)]
+pub(super) struct RegistrationRetry {
+    refused: Option<RefusedRegistration>,
+}
+
+#[derive(Debug)]
+struct RefusedRegistration {
+    retry_at: Instant,
+    delay: Duration,
+}
+
+impl RegistrationRetry {
+    /// Returns when the list is to be tried again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.refused.as_ref().map(|refused| refused.retry_at)
+    }
+
+    /// Notes that the tracker took the list.
+    pub(super) fn note_accepted(&mut self) {
+        self.refused = None;
+    }
+
+    /// Notes that the tracker refused the list; says whether that is news.
+    pub(super) fn note_refused(&mut self, retry_after: Option<Duration>, now: Instant) -> bool {
+        let before = self.refused.as_ref().map(|refused| refused.delay);
+        // What the tracker says counts; without a word from it, each pause is twice as long as the one before.
+        let wait = retry_after
+            .or(before.map(|before| before * 2))
+            .unwrap_or(MIN_RETRY_DELAY)
+            .clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
+        self.refused = Some(RefusedRegistration { retry_at: now + wait, delay: wait });
+        before.is_none()
+    }
+}
+
+/// Returns whether the tracker refused the list and nothing else: who is present stays so.
+pub(super) fn is_list_refusal(error: &Error) -> bool {
+    let Error::Tracker(error) = error else { return false };
+    // These say that the session is not what it was.
+    let is_of_session = |code| {
+        matches!(
+            code,
+            TrackerErrorCode::NotLoggedIn
+                | TrackerErrorCode::Forbidden
+                | TrackerErrorCode::KeyMismatch
+                | TrackerErrorCode::AuthFailed
+        )
+    };
+    error.code().is_some_and(|code| !is_of_session(code))
+}
+
+/// Returns what the tracker said when it refused something, and when to try again.
+pub(super) fn refusal_of(error: &Error) -> (String, Option<Duration>) {
+    match error {
+        Error::Tracker(TrackerError::Refused { refusal, retry_after }) => (refusal.message.to_string(), *retry_after),
+        other => (other.to_string(), None),
+    }
+}
+
+/// Puts the shares that are on the disk as they were hashed into the tracker's catalogue; tells how many.
+///
+/// # Errors
+/// [`Error::Tracker`], or what is wrong with the profile. What was taken before stays listed.
+pub(super) async fn register_shares(me: &LocalUser, link: &mut TrackerConnection) -> Result<usize, Error> {
+    let profile = me.profile.clone();
+    let files = run_blocking(move || {
+        let (mut files, private) = (Vec::new(), PrivateData::of(&profile));
+        for_each_share(&profile, "", |share| {
+            // One that changed is being hashed again; until then it has at least its name.
+            if freshness(&share) != ShareFreshness::Missing && !private.is_private_share(&share) {
+                files.push(SharedFile { name: share.name, size: share.version.size, hash: share.hash.into() });
+            }
+        })?;
+        files.extend(partial_files(&profile)?);
+        Ok(files)
+    })
+    .await?;
+    let total = files.len();
+    let mut mode = FilesMode::Replace;
+    let mut files = files.into_iter();
+    loop {
+        let batch: Vec<SharedFile> = files.by_ref().take(FILES_PER_REQUEST).collect();
+        if batch.is_empty() && mode == FilesMode::Add {
+            return Ok(total);
+        }
+        let request =
+            RegisterFilesRequest { user: me.user.clone(), files: batch, mode, proof: SpeakerProof::default() };
+        let RegisterFilesReply { .. } = link.call(&TrackerRequest::RegisterFiles(request)).await?;
+        mode = FilesMode::Add;
+    }
+}
+
+/// Parts of files that are still being fetched; those that were given up since are forgotten.
+fn partial_files(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
+    let mut files: Vec<SharedFile> = Vec::new();
+    for part in profile.partials()? {
+        if !part.path.exists() {
+            profile.remove_partial(&part.path)?;
+        } else if profile.share(&part.name)?.is_none() && files.last().is_none_or(|last| last.name != part.name) {
+            files.push(SharedFile { name: part.name, size: part.layout.size(), hash: part.hash.into() });
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_news_once_and_tried_again_when_the_tracker_says() {
+        let (mut retry, mut now) = (RegistrationRetry::default(), Instant::now());
+        assert_eq!(retry.retry_at(), None);
+        assert!(retry.note_refused(Some(Duration::from_secs(60)), now));
+        assert_eq!(retry.retry_at(), Some(now + Duration::from_secs(60)));
+        now += Duration::from_secs(60);
+        assert!(!retry.note_refused(Some(Duration::ZERO), now));
+        assert_eq!(retry.retry_at(), Some(now + MIN_RETRY_DELAY));
+        retry.note_accepted();
+        assert_eq!(retry.retry_at(), None);
+        assert!(retry.note_refused(None, now));
+    }
+
+    #[test]
+    fn without_a_word_from_the_tracker_it_is_tried_less_and_less() {
+        let (mut retry, now) = (RegistrationRetry::default(), Instant::now());
+        let mut pause = || {
+            retry.note_refused(None, now);
+            retry.retry_at().unwrap() - now
+        };
+        assert_eq!([pause(), pause(), pause()], [MIN_RETRY_DELAY, 2 * MIN_RETRY_DELAY, 4 * MIN_RETRY_DELAY]);
+        assert_eq!((0..20).map(|_| pause()).last(), Some(MAX_RETRY_DELAY));
+    }
+}

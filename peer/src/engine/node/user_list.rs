@@ -1,0 +1,64 @@
+//! Everybody the profile has to do with, on one list.
+
+use std::collections::BTreeMap;
+
+use shared::UserName;
+use shared::tracker::ListPeersRequest;
+
+use super::control::UserSummary;
+use super::tracker_session::TrackerHandle;
+use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
+
+/// Of those who are online, more than this are not listed: nobody reads so far.
+const MAX_ONLINE_LISTED: usize = 10_000;
+
+/// Everybody met, online or talked with, ordered by name; without ourselves.
+pub(super) async fn list_users(me: &LocalUser, mut tracker: TrackerHandle) -> Result<Vec<UserSummary>, Error> {
+    let query = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
+    let mut online = Vec::new();
+    let asked = tracker_search::search_users(&mut tracker, query, MAX_ONLINE_LISTED, |peer| {
+        online.push(peer.user);
+        Ok(())
+    });
+    let online = match asked.await {
+        Ok(_) => Some(online),
+        Err(error) => {
+            tracing::debug!("who is online is not known: {error}");
+            None
+        }
+    };
+    let profile = me.profile.clone();
+    let mut people = run_blocking(move || {
+        let mut people: BTreeMap<UserName, UserSummary> = BTreeMap::new();
+        for (user, last) in profile.known_people()? {
+            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).last = last;
+        }
+        for unread in profile.unread_counts()? {
+            people.entry(unread.user.clone()).or_insert_with(|| unknown_user(unread.user)).unread = unread.count;
+        }
+        for waiting in profile.queued_counts()? {
+            let person = people.entry(waiting.user.clone()).or_insert_with(|| unknown_user(waiting.user));
+            (person.waiting, person.frozen) = (waiting.count, waiting.frozen);
+        }
+        for user in profile.message_requests()? {
+            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).request = true;
+        }
+        for user in profile.blocked()? {
+            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).blocked = true;
+        }
+        Ok(people)
+    })
+    .await?;
+    if let Some(online) = online {
+        people.values_mut().for_each(|person| person.online = Some(false));
+        for user in online {
+            people.entry(user.clone()).or_insert_with(|| unknown_user(user)).online = Some(true);
+        }
+    }
+    people.remove(&me.user);
+    Ok(people.into_values().collect())
+}
+
+const fn unknown_user(user: UserName) -> UserSummary {
+    UserSummary { user, online: None, unread: 0, waiting: 0, frozen: false, blocked: false, request: false, last: None }
+}

@@ -1,0 +1,198 @@
+//! What is known of a file that is not whole: which of its groups are there, and what proves them.
+//!
+//! Beside `.NAME.HASH8.part` lies `.NAME.HASH8.state`:
+//!
+//! ```text
+//! 8 bytes "vzpart4\n" | 32 bytes content hash | 32 bytes: whose file it is, with zeros behind the name
+//! 8 bytes: its last modification there, seconds since 1970 | 4 bytes: nanoseconds beyond | 1 byte: 1 if it can be executed
+//! 32 bytes a group: the manifest | 1 byte a group: 1 where it is there
+//! ```
+//!
+//! Numbers are little-endian. Manifest and flags are hints. The manifest counts only if it folds to the hash, and a group
+//! only after it was hashed again.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use shared::content::Manifest;
+use shared::{ContentHash, GroupLayout, GroupSet, UserName};
+
+const MAGIC: &[u8; 8] = b"vzpart4\n";
+const USER_BYTES: usize = 32;
+const ORIGIN_BYTES: usize = USER_BYTES + 8 + 4 + 1;
+const HEADER_BYTES: usize = MAGIC.len() + 32 + ORIGIN_BYTES;
+const VALUE_BYTES: usize = 32;
+/// How the two names end.
+pub(super) const PARTIAL_SUFFIX: &str = ".part";
+pub(super) const STATE_SUFFIX: &str = ".state";
+
+/// Whose file it is, and what it is there beside its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileOrigin {
+    pub(super) user: UserName,
+    /// Last modification, seconds since 1970.
+    pub(super) mtime: i64,
+    /// Nanoseconds beyond those.
+    pub(super) mtime_ns: u32,
+    pub(super) executable: bool,
+}
+
+/// A state as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartialState {
+    pub(super) origin: FileOrigin,
+    /// Folds to the hash.
+    pub(super) manifest: Manifest,
+    /// What it says is there.
+    pub(super) present: GroupSet,
+}
+
+impl PartialState {
+    /// Reads the state of the file with this hash; `None` for anything else.
+    pub(super) fn read(file: &File, hash: &ContentHash, layout: &GroupLayout) -> Option<Self> {
+        let mut bytes = vec![0; state_len(layout)];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        Self::from_bytes(&bytes, hash, layout)
+    }
+
+    fn from_bytes(bytes: &[u8], hash: &ContentHash, layout: &GroupLayout) -> Option<Self> {
+        let groups = usize::try_from(layout.group_count()).ok()?;
+        let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
+        let (of, rest) = rest.split_at_checked(32)?;
+        let (origin, rest) = rest.split_at_checked(ORIGIN_BYTES)?;
+        let origin = FileOrigin::from_bytes(origin)?;
+        let (values, flags) = rest.split_at_checked(groups * VALUE_BYTES)?;
+        if magic != MAGIC || of != hash.as_bytes() || flags.len() != groups {
+            return None;
+        }
+        let manifest = Manifest::from_bytes(layout, values).filter(|manifest| manifest.content_hash() == *hash)?;
+        let mut present = GroupSet::empty(layout.group_count());
+        (0..).zip(flags).filter(|(_, flag)| **flag == 1).for_each(|(group, _)| present.insert(group));
+        Some(Self { origin, manifest, present })
+    }
+
+    fn to_bytes(&self, hash: &ContentHash, layout: &GroupLayout) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(state_len(layout));
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(hash.as_bytes());
+        self.origin.write(&mut bytes);
+        bytes.extend_from_slice(self.manifest.as_bytes());
+        bytes.extend((0..layout.group_count()).map(|group| u8::from(self.present.contains(group))));
+        bytes
+    }
+
+    /// Writes all of it.
+    pub(super) fn write(&self, file: &File, hash: &ContentHash, layout: &GroupLayout) -> io::Result<()> {
+        let bytes = self.to_bytes(hash, layout);
+        file.write_all_at(&bytes, 0)?;
+        // Only ever shorter: making a file longer is slow on some systems.
+        if file.metadata()?.len() == bytes.len() as u64 { Ok(()) } else { file.set_len(bytes.len() as u64) }
+    }
+}
+
+impl FileOrigin {
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (user, rest) = bytes.split_at_checked(USER_BYTES)?;
+        let (mtime, rest) = rest.split_first_chunk()?;
+        let (mtime_ns, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            user: std::str::from_utf8(user).ok()?.trim_end_matches('\0').parse().ok()?,
+            mtime: i64::from_le_bytes(*mtime),
+            mtime_ns: u32::from_le_bytes(*mtime_ns),
+            executable: rest == [1],
+        })
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let user = self.user.as_str().bytes().chain(std::iter::repeat(0));
+        bytes.extend(user.take(USER_BYTES));
+        bytes.extend_from_slice(&self.mtime.to_le_bytes());
+        bytes.extend_from_slice(&self.mtime_ns.to_le_bytes());
+        bytes.push(self.executable.into());
+    }
+}
+
+/// Of which file a state says that it is.
+pub(super) fn read_header(file: &File) -> Option<(ContentHash, FileOrigin)> {
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    let (hash, origin) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+    Some((ContentHash::from_bytes(*hash), FileOrigin::from_bytes(origin)?))
+}
+
+/// Notes in a state that was written that one more group is there.
+pub(super) fn mark_present(file: &File, layout: &GroupLayout, group: u32) -> io::Result<()> {
+    let flags = HEADER_BYTES as u64 + u64::from(layout.group_count()) * VALUE_BYTES as u64;
+    file.write_all_at(&[1], flags + u64::from(group))
+}
+
+/// Where the state of this part lies.
+pub(super) fn state_path(part: &Path) -> Option<PathBuf> {
+    let name = part.file_name()?.as_bytes().strip_suffix(PARTIAL_SUFFIX.as_bytes())?;
+    Some(part.with_file_name(OsStr::from_bytes(&[name, STATE_SUFFIX.as_bytes()].concat())))
+}
+
+fn state_len(layout: &GroupLayout) -> usize {
+    HEADER_BYTES + usize::try_from(layout.group_count()).unwrap_or(0) * (VALUE_BYTES + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> (ContentHash, GroupLayout, PartialState) {
+        let layout = GroupLayout::of((2 << 20) + 5).unwrap();
+        let manifest = Manifest::new(vec![[1; 32], [2; 32], [3; 32]]);
+        let mut present = GroupSet::empty(3);
+        present.insert(1);
+        let origin = FileOrigin { user: "bob".parse().unwrap(), mtime: -2, mtime_ns: 3, executable: true };
+        (manifest.content_hash(), layout, PartialState { origin, manifest, present })
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let (hash, layout, state) = sample();
+        let bytes = state.to_bytes(&hash, &layout);
+        let user = [b"bob".as_slice(), &[0; 29]].concat();
+        let rest = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 3, 0, 0, 0, 1];
+        let header = [b"vzpart4\n".as_slice(), hash.as_bytes(), &user, &rest].concat();
+        let golden = [header.as_slice(), &[1; 32], &[2; 32], &[3; 32], &[0, 1, 0]].concat();
+        assert_eq!(bytes, golden);
+        let file = tempfile::tempfile().unwrap();
+        state.write(&file, &hash, &layout).unwrap();
+        mark_present(&file, &layout, 2).unwrap();
+        assert_eq!(read_header(&file), Some((hash, state.origin)));
+        let read = PartialState::read(&file, &hash, &layout).unwrap();
+        assert_eq!((read.manifest, read.present.len()), (state.manifest, 2));
+        assert!(read.present.contains(2));
+    }
+
+    #[test]
+    fn names_belong_together() {
+        let state = state_path(Path::new("/a/.film.mkv.01234567.part")).unwrap();
+        assert_eq!(state, Path::new("/a/.film.mkv.01234567.state"));
+        assert_eq!(state_path(Path::new("/a/film.mkv")), None);
+    }
+
+    proptest! {
+        /// Whatever is wrong with a state, what is read of it is what proves the file's groups, or nothing.
+        #[test]
+        fn a_state_that_was_changed_proves_nothing_else(at: proptest::sample::Index, to: u8, cut in 0_usize..5) {
+            let (hash, layout, state) = sample();
+            let mut bytes = state.to_bytes(&hash, &layout);
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            bytes.truncate(bytes.len() - cut);
+            if let Some(read) = PartialState::from_bytes(&bytes, &hash, &layout) {
+                prop_assert_eq!(read.manifest, state.manifest);
+                prop_assert_eq!(cut, 0);
+            }
+        }
+    }
+}

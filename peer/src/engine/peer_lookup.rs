@@ -1,0 +1,366 @@
+//! Finding people: who is online, and where and with which key one of them can be reached.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use shared::peer::PeerErrorCode;
+use shared::tracker::{
+    ListPeersReply, ListPeersRequest, ListedPeer, TrackerErrorCode, TrackerRequest, WhoisReply, WhoisRequest,
+};
+use shared::{Fingerprint, UserName};
+
+use super::local_user::is_unreachable;
+use super::{Error, LocalUser, Notice, now_s, run_blocking};
+use crate::net::addresses::{dial_order, without_scope};
+use crate::net::endpoint::Endpoint;
+use crate::net::link::{self, DialTarget, Link};
+use crate::net::tracker::{TrackerConnection, dial_candidates, silence_message};
+use crate::net::{LinkError, TrackerError};
+use crate::profile::{KeyComparison, KnownUser};
+use crate::sys;
+
+/// For the tracker to say where somebody is whose addresses are on record: those are likely enough to be right.
+const TRACKER_TIMEOUT_WITH_RECORD: Duration = Duration::from_secs(2);
+/// For the tracker to say where somebody is of whom nothing else is known.
+const TRACKER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whoever can put a question to the tracker: a connection, or a node that keeps one.
+pub trait TrackerClient: Send {
+    /// Sends a request and waits for its reply.
+    fn call<T: DeserializeOwned + Send>(
+        &mut self,
+        request: &TrackerRequest,
+    ) -> impl Future<Output = Result<T, TrackerError>> + Send;
+
+    /// This end of the connection to the tracker: it tells which loopback and which interface the tracker means.
+    fn local_address(&self) -> Option<SocketAddr>;
+}
+
+impl TrackerClient for TrackerConnection {
+    fn call<T: DeserializeOwned + Send>(
+        &mut self,
+        request: &TrackerRequest,
+    ) -> impl Future<Output = Result<T, TrackerError>> + Send {
+        Self::call(self, request)
+    }
+
+    fn local_address(&self) -> Option<SocketAddr> {
+        Some(Self::local(self))
+    }
+}
+
+/// Where `user` can be reached, and the key that must be there: the tracker's word, checked against the record.
+///
+/// Without the tracker, or with one that says nothing, the record alone.
+///
+/// # Errors
+/// [`Error::Offline`], [`Error::OfflineWithoutKey`], [`Error::UnknownUser`], [`Error::PeerKeyChanged`], [`Error::Tracker`].
+pub async fn find_target(me: &LocalUser, user: &UserName) -> Result<DialTarget, Error> {
+    let asked = async { find_target_via(me, &mut me.connect_tracker().await?, user).await };
+    or_recorded_target(me, user, asked).await
+}
+
+/// As [`find_target`], over a connection that is there.
+///
+/// # Errors
+/// As [`find_target`].
+pub async fn find_target_or_recorded(
+    me: &LocalUser,
+    link: &mut impl TrackerClient,
+    user: &UserName,
+) -> Result<DialTarget, Error> {
+    or_recorded_target(me, user, find_target_via(me, link, user)).await
+}
+
+/// The tracker's word, or the record where that doesn't come or not in time.
+async fn or_recorded_target(
+    me: &LocalUser,
+    user: &UserName,
+    asked: impl Future<Output = Result<DialTarget, Error>>,
+) -> Result<DialTarget, Error> {
+    let is_recorded = recorded_user(me, user).await?.is_some_and(|friend| !friend.addresses.is_empty());
+    let timeout = if is_recorded { TRACKER_TIMEOUT_WITH_RECORD } else { TRACKER_TIMEOUT };
+    let found = match tokio::time::timeout(timeout, asked).await {
+        Ok(found) => found,
+        Err(_) => Err(tracker_timeout_error(me, timeout)),
+    };
+    match found {
+        Err(error) if is_unreachable(&error) => recorded_target(me, user, error).await,
+        found => found,
+    }
+}
+
+fn tracker_timeout_error(me: &LocalUser, timeout: Duration) -> Error {
+    TrackerError::Unreachable { address: me.tracker.to_string(), why: silence_message(timeout) }.into()
+}
+
+/// The tracker's word alone, over a connection that is there.
+///
+/// # Errors
+/// As [`find_target`].
+pub async fn find_target_via(
+    me: &LocalUser,
+    link: &mut impl TrackerClient,
+    user: &UserName,
+) -> Result<DialTarget, Error> {
+    let only = ListPeersRequest { user: Some(user.clone()), with_files: Some(false), ..ListPeersRequest::default() };
+    let peers: ListPeersReply = link.call(&TrackerRequest::ListPeers(only)).await?;
+    let Some(entry) = peers.peers.into_iter().find(|entry| entry.user == *user) else {
+        return Err(known_user_absence_error(me, link, user).await);
+    };
+    let (me, local) = (me.clone(), link.local_address());
+    run_blocking(move || target_from_entry(&me, &entry, local)).await
+}
+
+/// Where the user of `entry` can be reached, its key checked against the record; `local` is this end of the connection to
+/// the tracker. Blocking: it looks at the profile.
+///
+/// # Errors
+/// [`Error::Unreachable`], [`Error::PeerKeyChanged`].
+pub fn target_from_entry(me: &LocalUser, entry: &ListedPeer, local: Option<SocketAddr>) -> Result<DialTarget, Error> {
+    let fingerprint = entry.fingerprint.ok_or_else(|| Error::Unreachable(entry.user.clone()))?;
+    let is_near = local.is_some_and(|local| local.ip().to_canonical().is_loopback());
+    let named: Vec<SocketAddr> = dial_candidates(entry.ip, entry.port, &entry.addresses)
+        .into_iter()
+        // Somebody on the tracker's own machine: that loopback is not ours.
+        .filter(|address| is_near || !address.ip().is_loopback())
+        .collect();
+    if named.is_empty() {
+        return Err(Error::Unreachable(entry.user.clone()));
+    }
+    check_key(me, &entry.user, fingerprint)?;
+    me.profile.remember_addresses(&entry.user, &named)?;
+    let addresses = dial_order(&named, &sys::local_addresses(), local);
+    let seen = entry.port.map(|port| SocketAddr::new(entry.ip, port));
+    let observed = addresses.iter().copied().find(|address| Some(without_scope(*address)) == seen);
+    Ok(DialTarget { user: entry.user.clone(), fingerprint, addresses, observed })
+}
+
+/// Checks a user's key against the record; at the first meeting it goes on record. Blocking: it looks at the profile.
+///
+/// # Errors
+/// [`Error::PeerKeyChanged`], or [`Error::KeyOwnedByOther`] when the new key is on record as somebody else's.
+pub fn check_key(me: &LocalUser, user: &UserName, fingerprint: Fingerprint) -> Result<(), Error> {
+    match me.profile.compare_or_pin_key(user, fingerprint, now_s())? {
+        KeyComparison::Known => Ok(()),
+        KeyComparison::First => {
+            (me.notify)(Notice::NewFriend { user: user.clone(), fingerprint });
+            Ok(())
+        }
+        KeyComparison::Changed { recorded } => Err(key_change_error(me, user, recorded, fingerprint)?),
+    }
+}
+
+/// What it means that the tracker has another key for `user` than the record. Blocking: it looks at the profile.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn key_change_error(
+    me: &LocalUser,
+    user: &UserName,
+    expected: Fingerprint,
+    presented: Fingerprint,
+) -> Result<Error, Error> {
+    let owner = me.profile.owner_of_key(&presented, user)?;
+    let owner = owner.or_else(|| (presented == me.identity.fingerprint()).then(|| me.user.clone()));
+    Ok(match owner {
+        Some(owner) => Error::KeyOwnedByOther { user: user.clone(), owner, key: presented },
+        None => Error::PeerKeyChanged { user: user.clone(), expected, presented },
+    })
+}
+
+/// Checks that `key` may go on record as that of `user`: it must not be somebody else's, as far as we or the tracker know.
+///
+/// # Errors
+/// [`Error::KeyOwnedByOther`], or what is wrong with the profile. A tracker that can't be asked is no error.
+pub async fn check_key_replacement(me: &LocalUser, user: &UserName, key: Fingerprint) -> Result<(), Error> {
+    let another = |owner| Error::KeyOwnedByOther { user: user.clone(), owner, key };
+    if key == me.identity.fingerprint() {
+        return Err(another(me.user.clone()));
+    }
+    let (profile, whose) = (me.profile.clone(), user.clone());
+    if let Some(owner) = run_blocking(move || Ok(profile.owner_of_key(&key, &whose)?)).await? {
+        return Err(another(owner));
+    }
+    let bound = match me.connect_tracker().await {
+        Ok(mut link) => key_owner(&mut link, key).await,
+        Err(error) => Err(error),
+    };
+    match bound {
+        Ok(Some(owner)) if owner != *user => Err(another(owner)),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::info!("the tracker can't be asked whose key it is: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// A link to `target`. Whoever else answers where the tracker saw them is judged by a connection of its own to the tracker.
+///
+/// # Errors
+/// [`Error::Link`], and [`Error::PeerKeyChanged`] or [`Error::UnknownPeerKey`] when somebody else answers.
+pub async fn dial(
+    me: &LocalUser,
+    endpoint: &Endpoint,
+    target: &DialTarget,
+    capabilities: &[&str],
+) -> Result<Link, Error> {
+    let failure = match link::dial(endpoint, target, &me.user, capabilities).await {
+        Ok(link) => return Ok(link),
+        Err(failure) => failure,
+    };
+    if !needs_tracker_lookup(&failure) {
+        return Err(Error::link(&target.user, failure));
+    }
+    match me.connect_tracker().await {
+        Ok(mut tracker) => Err(classify_dial_failure(me, &mut tracker, target, failure).await?),
+        Err(error) => {
+            tracing::info!("the tracker can't be asked whose key it is: {error}");
+            Err(Error::link(&target.user, failure))
+        }
+    }
+}
+
+/// The same where the tracker can be asked over `tracker`.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_via(
+    me: &LocalUser,
+    endpoint: &Endpoint,
+    tracker: &mut impl TrackerClient,
+    target: &DialTarget,
+    capabilities: &[&str],
+) -> Result<Link, Error> {
+    match link::dial(endpoint, target, &me.user, capabilities).await {
+        Ok(link) => Ok(link),
+        Err(failure) if needs_tracker_lookup(&failure) => {
+            Err(classify_dial_failure(me, tracker, target, failure).await?)
+        }
+        Err(failure) => Err(Error::link(&target.user, failure)),
+    }
+}
+
+/// Whether only the tracker can tell what it means.
+const fn needs_tracker_lookup(failure: &LinkError) -> bool {
+    matches!(failure, LinkError::OtherKey { .. } | LinkError::Refused { code: PeerErrorCode::Unauthorised, .. })
+}
+
+/// What it means that somebody else answers where the tracker saw the one that was dialled, or that the one doesn't know
+/// us. Somebody we or the tracker know is there by a wrong address; a key to which the tracker binds the dialled one now
+/// has changed; of any other nobody can tell. Whoever isn't known to the tracker any more is told that, and not what
+/// strangers are told.
+async fn classify_dial_failure(
+    me: &LocalUser,
+    tracker: &mut impl TrackerClient,
+    target: &DialTarget,
+    failure: LinkError,
+) -> Result<Error, Error> {
+    let LinkError::OtherKey { address, presented, expected } = failure else {
+        return match tokio::time::timeout(TRACKER_TIMEOUT, key_owner(tracker, me.identity.fingerprint())).await {
+            Ok(Err(Error::Tracker(TrackerError::Refused { refusal, .. })))
+                if refusal.code == TrackerErrorCode::NotLoggedIn =>
+            {
+                Ok(Error::signed_out(me.user.clone(), refusal))
+            }
+            Ok(Ok(None)) => {
+                let why = "no account belongs to its key any more".into();
+                Ok(Error::SignedOut { user: me.user.clone(), why })
+            }
+            _ => Ok(Error::link(&target.user, failure)),
+        };
+    };
+    let (profile, user) = (me.profile.clone(), target.user.clone());
+    let known = run_blocking(move || Ok(profile.owner_of_key(&presented, &user)?)).await?;
+    let owner = match known {
+        Some(owner) => Some(owner),
+        None => match tokio::time::timeout(TRACKER_TIMEOUT, key_owner(tracker, presented)).await {
+            Ok(Ok(owner)) => owner,
+            Err(_) => {
+                tracing::info!("the tracker doesn't say whose key it is");
+                None
+            }
+            Ok(Err(error)) => {
+                tracing::info!("the tracker can't be asked whose key it is: {error}");
+                None
+            }
+        },
+    };
+    match owner {
+        Some(owner) if owner == target.user => {
+            let (me, user) = (me.clone(), owner);
+            run_blocking(move || key_change_error(&me, &user, expected, presented)).await
+        }
+        Some(owner) => {
+            let addresses = format!("{} ({owner} has {address} now)", target.user);
+            let source = LinkError::NoAnswer { addresses, within: link::HANDSHAKE_TIMEOUT };
+            Ok(Error::Link { user: target.user.clone(), source })
+        }
+        None => Ok(Error::link(&target.user, failure)),
+    }
+}
+
+/// The user to whom the tracker binds this key now, if there is one.
+async fn key_owner(tracker: &mut impl TrackerClient, key: Fingerprint) -> Result<Option<UserName>, Error> {
+    match tracker.call::<WhoisReply>(&TrackerRequest::Whois(WhoisRequest::Fingerprint(key))).await {
+        Ok(reply) => Ok(Some(reply.user)),
+        Err(error) if error.code() == Some(TrackerErrorCode::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where a friend was last, when the tracker can't be asked.
+///
+/// # Errors
+/// `error` when nothing is on record.
+async fn recorded_target(me: &LocalUser, user: &UserName, error: Error) -> Result<DialTarget, Error> {
+    match recorded_user(me, user).await? {
+        Some(friend) if !friend.addresses.is_empty() => {
+            (me.notify)(Notice::WithoutTracker { why: error.to_string() });
+            let addresses = dial_order(&friend.addresses, &sys::local_addresses(), None);
+            // The tracker saw them there once; whoever is there now is not for it to say.
+            Ok(DialTarget { user: friend.user, fingerprint: friend.fingerprint, addresses, observed: None })
+        }
+        _ => Err(error),
+    }
+}
+
+/// Why a user isn't listed.
+pub async fn absence_error(link: &mut impl TrackerClient, user: &UserName) -> Error {
+    match whois(link, user).await {
+        Err(error) if error.code() == Some(TrackerErrorCode::NotFound) => Error::UnknownUser(user.clone()),
+        // Who asks isn't who they were: that is no word on the other one.
+        Err(error) if error.code() == Some(TrackerErrorCode::NotLoggedIn) => error.into(),
+        _ => Error::Offline(user.clone()),
+    }
+}
+
+/// The same, held against the record: the key may have changed while they were away.
+async fn known_user_absence_error(me: &LocalUser, link: &mut impl TrackerClient, user: &UserName) -> Error {
+    match (whois(link, user).await, recorded_user(me, user).await) {
+        (_, Err(error)) => error,
+        (Ok(WhoisReply { fingerprint: None, .. }), _) => Error::OfflineWithoutKey(user.clone()),
+        (Ok(WhoisReply { fingerprint: Some(fingerprint), .. }), Ok(Some(friend)))
+            if friend.fingerprint != fingerprint =>
+        {
+            let (me, user) = (me.clone(), user.clone());
+            run_blocking(move || key_change_error(&me, &user, friend.fingerprint, fingerprint))
+                .await
+                .unwrap_or_else(|error| error)
+        }
+        (Err(error), _) if error.code() == Some(TrackerErrorCode::NotFound) => Error::UnknownUser(user.clone()),
+        (Err(error), _) if error.code() == Some(TrackerErrorCode::NotLoggedIn) => error.into(),
+        _ => Error::Offline(user.clone()),
+    }
+}
+
+async fn whois(link: &mut impl TrackerClient, user: &UserName) -> Result<WhoisReply, TrackerError> {
+    link.call(&TrackerRequest::Whois(WhoisRequest::User(user.clone()))).await
+}
+
+async fn recorded_user(me: &LocalUser, user: &UserName) -> Result<Option<KnownUser>, Error> {
+    let (profile, user) = (me.profile.clone(), user.clone());
+    run_blocking(move || Ok(profile.known_user(&user)?)).await
+}

@@ -1,0 +1,142 @@
+//! Limits on bytes a second. Pure: `now` is an argument, and what comes back is how long to wait.
+
+use std::time::{Duration, Instant};
+
+/// How much may be used at once after a pause, as time at the full rate.
+const BURST: Duration = Duration::from_millis(100);
+/// Waits shorter than this are left to the next one: timers are coarser than a packet at full speed.
+const MIN_WAIT: Duration = Duration::from_millis(5);
+/// The same where what is used at once must stay small; timers are no finer.
+const MIN_WAIT_SMOOTH: Duration = Duration::from_millis(1);
+
+/// A token bucket that may go into debt: what was used is always granted, and the next one waits the longer.
+#[derive(Debug)]
+pub struct TokenBucket {
+    per_second: f64,
+    /// Bytes that may be used at once after a pause.
+    burst: f64,
+    /// Bytes that may be used now; negative while there is debt.
+    credit: f64,
+    last: Instant,
+    min_wait: Duration,
+}
+
+impl TokenBucket {
+    /// A bucket of `per_second` bytes a second, at least one.
+    pub fn new(per_second: u64, now: Instant) -> Self {
+        let per_second = bytes_of(per_second.max(1));
+        let burst = per_second * BURST.as_secs_f64();
+        // Nothing was saved up before the beginning: the first seconds keep the rate as well.
+        Self { per_second, burst, credit: 0.0, last: now, min_wait: MIN_WAIT }
+    }
+
+    /// One that lets little pass at a time, at the price of more waits.
+    pub fn smooth(per_second: u64, now: Instant) -> Self {
+        Self { min_wait: MIN_WAIT_SMOOTH, ..Self::new(per_second, now) }
+    }
+
+    /// A bucket of `per_second` bytes a second from which `burst` bytes can be used at once.
+    pub fn with_burst(per_second: u64, burst: u64, now: Instant) -> Self {
+        let burst = bytes_of(burst);
+        Self { per_second: bytes_of(per_second.max(1)), burst, credit: burst, last: now, min_wait: MIN_WAIT }
+    }
+
+    /// Whether so long nothing was used that it holds all it can.
+    pub fn is_full(&self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.credit + passed * self.per_second >= self.burst
+    }
+
+    /// Whether all of it was used.
+    pub fn is_spent(&self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.credit + passed * self.per_second <= 0.0
+    }
+
+    /// Uses `bytes` if it holds as many; false, and nothing is used, if it doesn't.
+    pub fn try_consume(&mut self, bytes: usize, now: Instant) -> bool {
+        self.refill(now);
+        let (bytes, held) = (bytes_of(bytes as u64), self.credit);
+        if held >= bytes {
+            self.credit -= bytes;
+        }
+        held >= bytes
+    }
+
+    /// Uses `bytes`, and tells how long to wait before using more; often not at all, and then a little longer.
+    pub fn consume(&mut self, bytes: usize, now: Instant) -> Duration {
+        self.refill(now);
+        self.credit -= bytes_of(bytes as u64);
+        let wait = Duration::from_secs_f64((-self.credit / self.per_second).clamp(0.0, 3600.0));
+        if wait < self.min_wait { Duration::ZERO } else { wait }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.last).as_secs_f64();
+        self.last = now;
+        self.credit = (self.credit + passed * self.per_second).min(self.burst);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 bytes are no limit, and no piece either")]
+const fn bytes_of(count: u64) -> f64 {
+    count as f64
+}
+
+/// Waits as long as a [`TokenBucket`] says; not at all costs nothing, where a timer would still take its tick.
+pub async fn sleep_if_positive(wait: Duration) {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Over any five seconds, whatever the pieces and pauses: at most the rate, one burst, one wait that was left
+        /// out, and a piece at either end; and somebody who always wants more gets no less than the rate.
+        #[test]
+        fn the_rate_is_kept(
+            rate in 100_000_u64..100_000_000,
+            pieces in proptest::collection::vec((1_usize..70_000, 0_u64..50), 50..200),
+        ) {
+            let begin = Instant::now();
+            let mut bucket = TokenBucket::new(rate, begin);
+            let mut now = begin;
+            let mut used: Vec<(Instant, usize)> = Vec::new();
+            for (bytes, pause) in pieces.iter().cycle().take(5_000) {
+                now += Duration::from_millis(*pause / 40) + bucket.consume(*bytes, now);
+                used.push((now, *bytes));
+                if now > begin + Duration::from_secs(30) {
+                    break;
+                }
+            }
+            let total: usize = used.iter().map(|(_, bytes)| bytes).sum();
+            let seconds = now.duration_since(begin).as_secs_f64();
+            prop_assert!(total as f64 <= rate as f64 * (seconds + 0.11) + 70_000.0);
+            for (from, _) in used.iter().step_by(37) {
+                let window: usize =
+                    used.iter().filter(|(at, _)| at >= from && *at < *from + Duration::from_secs(5)).map(|(_, b)| b).sum();
+                prop_assert!(window as f64 <= rate as f64 * 5.11 + 140_000.0, "{window} of {rate}");
+            }
+        }
+
+        #[test]
+        fn a_greedy_user_gets_all_of_it(rate in 1_000_000_u64..100_000_000) {
+            let begin = Instant::now();
+            let mut bucket = TokenBucket::new(rate, begin);
+            let mut now = begin;
+            let mut total = 0_usize;
+            while now < begin + Duration::from_secs(5) {
+                now += bucket.consume(32_000, now);
+                total += 32_000;
+            }
+            let share = total as f64 / (rate as f64 * 5.0);
+            prop_assert!((0.98..1.05).contains(&share), "{share}");
+        }
+    }
+}

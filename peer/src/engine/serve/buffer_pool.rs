@@ -1,0 +1,92 @@
+//! Buffers that go round between the disk and the network.
+//!
+//! A fresh buffer for every piece costs more than reading into it: the kernel maps and clears each of its pages.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// Emptied buffers that are kept: what a fast link has under way.
+const MAX_POOLED: usize = 16;
+/// Smaller ones come cheaper from the allocator, and a kept one would hold more memory than its data.
+const MIN_BYTES: usize = 64 * 1024;
+
+/// The buffers that nobody uses now. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// A filled buffer; the last to drop it gives it back.
+struct PooledBuffer {
+    buffer: Vec<u8>,
+    len: usize,
+    pool: BufferPool,
+}
+
+impl BufferPool {
+    /// A piece of `len` bytes, written by `fill`, which finds anything in it.
+    ///
+    /// # Errors
+    /// What `fill` says.
+    pub(super) fn fill<E>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Bytes, E> {
+        if len < MIN_BYTES {
+            let mut buffer = vec![0; len];
+            return fill(&mut buffer).map(|()| buffer.into());
+        }
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut piece = PooledBuffer { buffer: kept.unwrap_or_default(), len, pool: self.clone() };
+        if piece.buffer.len() < len {
+            piece.buffer.resize(len, 0);
+        }
+        fill(&mut piece.buffer[..len]).map(|()| Bytes::from_owner(piece))
+    }
+}
+
+impl AsRef<[u8]> for PooledBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Drop for PooledBuffer {
+    fn drop(&mut self) {
+        let mut kept = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MAX_POOLED {
+            kept.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_only_when_nobody_reads_it_any_more() {
+        let pieces = BufferPool::default();
+        let filled = |with: u8, len| {
+            pieces
+                .fill(len, |bytes| {
+                    bytes.fill(with);
+                    Ok::<_, ()>(())
+                })
+                .unwrap()
+        };
+        let one = filled(1, MIN_BYTES * 2);
+        let (address, kept) = (one.as_ptr(), one.slice(5..9));
+        drop(one);
+        let two = filled(2, MIN_BYTES);
+        assert_ne!(two.as_ptr(), address);
+        assert_eq!(kept, [1; 4].as_slice());
+        drop(kept);
+        let three = filled(3, MIN_BYTES);
+        assert_eq!((three.as_ptr(), three.len()), (address, MIN_BYTES));
+        assert_eq!((&two[..3], &three[..3]), ([2; 3].as_slice(), [3; 3].as_slice()));
+    }
+
+    #[test]
+    fn what_could_not_be_filled_is_an_error_and_the_buffer_is_not_lost() {
+        let pieces = BufferPool::default();
+        assert_eq!(pieces.fill(MIN_BYTES, |_| Err("no")), Err("no"));
+        assert_eq!(pieces.0.lock().unwrap().len(), 1);
+    }
+}

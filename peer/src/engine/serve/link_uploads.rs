@@ -1,0 +1,249 @@
+//! Sending files over one link, and telling who got what.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | names of files that were described over a link | 64 | the oldest is forgotten: a file that is asked for by its content alone is told of under any of its names |
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use shared::peer::{PeerErrorCode, PeerReply, ZEROS_CAPABILITY};
+use shared::{ContentHash, FileName, UserName, ZeroRuns};
+use tokio::sync::SemaphorePermit;
+
+use super::ServeContext;
+use super::range_reader::{OpenShare, ReadAhead, ReadFailure};
+use super::upload_digest::UploadDigest;
+use super::upload_progress::{LinkUploadProgress, SentFile, UploadStatus};
+use super::upload_scheduler::{UploadScheduler, UserThrottle};
+use super::upload_slots::{UploadSlot, UploadSlots};
+use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent, TransferDirection, TransferState};
+use crate::net::StreamError;
+use crate::net::link::Link;
+use crate::net::stream::{StreamSender, with_timeout};
+
+/// How long the other side may take nothing.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// And how long it may take over one piece, whatever moves beside it.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is looked whether others wait.
+const YIELD_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is told how far a file is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Names of files that were described, by their contents.
+const DESCRIBED: usize = 64;
+
+/// What one link was sent so far.
+#[derive(Debug)]
+pub(super) struct LinkUploads {
+    user: UserName,
+    /// Whether the other side leaves out groups of zeros.
+    knows_zeros: bool,
+    events: EventBus,
+    scheduler: Arc<UploadScheduler>,
+    throttle: Arc<UserThrottle>,
+    link: Link,
+    digest: Arc<Mutex<UploadDigest>>,
+    /// Bytes of pieces that are on their way, on all streams.
+    bytes_moved: AtomicU64,
+    progress: Mutex<LinkUploadProgress>,
+    /// The files that were described, the latest last.
+    described: Mutex<VecDeque<SentFile>>,
+}
+
+/// A file of which something can't be sent.
+#[derive(Debug)]
+pub(super) struct UploadInterruption {
+    pub(super) failure: ReadFailure,
+    /// Whether the other side got the header already, so that only the stream's reset can tell.
+    pub(super) is_header_sent: bool,
+}
+
+impl LinkUploads {
+    /// Over `link`.
+    pub(super) fn new(link: &Link, context: &ServeContext) -> Self {
+        let (user, knows_zeros) = (link.user().clone(), link.has_capability(ZEROS_CAPABILITY));
+        let (events, scheduler, digest) = (context.events.clone(), context.scheduler.clone(), context.digest.clone());
+        let (throttle, link) = (scheduler.throttle_for(&user, context.events.peer_chat_activity(&user)), link.clone());
+        let progress = Mutex::new(LinkUploadProgress::new(user.clone(), context.unfinished_uploads.clone()));
+        let (bytes_moved, described) = (AtomicU64::new(0), Mutex::default());
+        Self { user, knows_zeros, events, scheduler, throttle, link, digest, bytes_moved, progress, described }
+    }
+
+    /// To whom.
+    pub(super) const fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// Sends the header and the groups, as far as they can be read, while `turn` lets it.
+    pub(super) async fn send(
+        &self,
+        sender: &mut StreamSender,
+        open: OpenShare,
+        slot: &mut UploadSlot<'_>,
+    ) -> Result<Option<UploadInterruption>, StreamError> {
+        let OpenShare { name, hash, layout, zeros, groups, bytes: total, mut pieces, .. } = open;
+        let (file, zeros) = (SentFile { name, hash }, if self.knows_zeros { zeros } else { ZeroRuns::default() });
+        let before = self.progress().begin(&file, &layout, &zeros);
+        let header = PeerReply::Data { bytes: total };
+        let (mut outcome, mut bytes, mut failure) = (Ok(()), 0, None);
+        let mut last_report = Instant::now();
+        loop {
+            if slot.yield_if_due() {
+                pieces.pause().await;
+            }
+            slot.reacquire().await;
+            self.link.limit_send_window(self.scheduler.slots().send_window(u64::MAX));
+            let Some(piece) = pieces.next_piece().await else { break };
+            match piece {
+                Ok(piece) => {
+                    let begins = bytes == 0;
+                    bytes += piece.len() as u64;
+                    self.scheduler.wait_to_send(&self.throttle, piece.len(), piece.len() as u64 == total).await;
+                    let header = begins.then_some(&header);
+                    outcome = self.write(sender, header, piece, slot, &mut pieces).await;
+                }
+                Err(why) => failure = Some(UploadInterruption { failure: why, is_header_sent: bytes > 0 }),
+            }
+            if outcome.is_err() || failure.is_some() {
+                break;
+            }
+            if last_report.elapsed() >= PROGRESS_INTERVAL {
+                last_report = Instant::now();
+                self.report_progress(&file.name, before.saturating_add(bytes).min(layout.size()), layout.size());
+            }
+        }
+        if total == 0 && outcome.is_ok() && failure.is_none() {
+            outcome = self.with_stall_timeout(sender.send_frame(&header)).await;
+        }
+        let complete = self.progress().finish(&file, &layout, &groups, bytes);
+        self.report_uploads(complete);
+        let is_short = outcome.is_ok() && failure.is_none() && bytes != total;
+        if !pieces.finish().await || is_short {
+            return Err(StreamError::Reset(PeerErrorCode::Internal));
+        }
+        outcome.map(|()| failure)
+    }
+
+    /// Writes one piece, behind the header if that is due. Others may have the place meanwhile; nothing is read then.
+    async fn write(
+        &self,
+        sender: &mut StreamSender,
+        header: Option<&PeerReply>,
+        piece: Bytes,
+        slot: &mut UploadSlot<'_>,
+        pieces: &mut ReadAhead,
+    ) -> Result<(), StreamError> {
+        // One that is slow beside others is seen from outside of the write.
+        let taken = AtomicUsize::new(0);
+        let moved = |bytes: usize| {
+            self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
+            taken.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let write = async {
+            match header {
+                Some(header) => sender.send_frame_and_bulk(header, piece, moved).await,
+                None => sender.send_bulk(piece, moved).await,
+            }
+        };
+        let mut write = pin!(self.with_stall_timeout(write));
+        loop {
+            let written = tokio::time::timeout(YIELD_CHECK_INTERVAL, write.as_mut()).await;
+            slot.note_moved(taken.swap(0, Ordering::Relaxed));
+            if let Ok(written) = written {
+                return written;
+            }
+            if slot.yield_if_due() {
+                pieces.pause().await;
+            }
+        }
+    }
+
+    /// Bytes of the pieces that files are read and sent in.
+    pub(super) fn piece_bytes(&self) -> u64 {
+        self.scheduler.piece_bytes(&self.throttle)
+    }
+
+    /// The places of those who are sent files.
+    pub(super) fn slots(&self) -> &UploadSlots {
+        self.scheduler.slots()
+    }
+
+    /// Waits until one more request for data of this user may be answered.
+    pub(super) async fn acquire_request(&self) -> Option<SemaphorePermit<'_>> {
+        self.throttle.acquire_request().await
+    }
+
+    /// Waits for a write as long as anything moves over the link: its streams wait for each other before a slow network.
+    /// But one that never reads must not keep what it holds, nor one that reads next to nothing.
+    pub(super) async fn with_stall_timeout<T>(
+        &self,
+        write: impl Future<Output = Result<T, StreamError>>,
+    ) -> Result<T, StreamError> {
+        let mut write = pin!(write);
+        let begun = Instant::now();
+        loop {
+            let before = self.bytes_moved.load(Ordering::Relaxed);
+            match with_timeout(STALL_TIMEOUT, async { Ok(write.as_mut().await) }).await {
+                Err(StreamError::Timeout(_))
+                    if self.bytes_moved.load(Ordering::Relaxed) != before && begun.elapsed() < PIECE_TIMEOUT => {}
+                written => return written?,
+            }
+        }
+    }
+
+    /// Counts bytes of an answer that are on their way.
+    pub(super) fn note_moved(&self, bytes: usize) {
+        self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Remembers the name by which a file was described: whoever asks for its content next wants that one.
+    pub(super) fn remember_name(&self, name: FileName, hash: ContentHash) {
+        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        described.retain(|file| file.hash != hash);
+        if described.len() >= DESCRIBED {
+            described.pop_front();
+        }
+        described.push_back(SentFile { name, hash });
+    }
+
+    /// The name by which the file with this content was described last.
+    pub(super) fn described_name(&self, hash: &ContentHash) -> Option<FileName> {
+        let described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        described.iter().find(|file| file.hash == *hash).map(|file| file.name.clone())
+    }
+
+    /// Tells of the files that were begun and not finished over this link.
+    pub(super) fn report_unfinished(&self) {
+        let unfinished = self.progress().take_unfinished();
+        self.report_uploads(unfinished);
+    }
+
+    /// Tells how far a file is.
+    fn report_progress(&self, name: &FileName, bytes: u64, size: u64) {
+        let (peer, name) = (self.user.clone(), name.clone());
+        let (direction, state) = (TransferDirection::Up, TransferState::Running);
+        self.events.send(NodeEvent::Transfer(FileTransfer { peer, name, direction, bytes, size, state }));
+    }
+
+    fn report_uploads(&self, files: impl IntoIterator<Item = UploadStatus>) {
+        for UploadStatus { name, bytes, size } in files {
+            let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+            if !digest.record(&self.user, bytes, Instant::now().into()) {
+                continue;
+            }
+            drop(digest);
+            self.events.send(NodeEvent::Fetched { by: self.user.clone(), name, bytes, size });
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, LinkUploadProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

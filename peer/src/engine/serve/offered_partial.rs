@@ -1,0 +1,54 @@
+//! Files that are offered while they are still being fetched.
+
+use std::fs::File;
+
+use shared::ContentHash;
+use shared::peer::FileStat;
+
+use crate::engine::partial_state::{PartialState, state_path};
+use crate::profile::{PartialShare, Profile, ProfileError};
+use crate::sys::{is_owner_only, open_regular};
+
+/// Larger groups are not sent before their file is whole: each is hashed in memory first.
+const GROUP_BYTES: u64 = 16 << 20;
+
+/// A part of a file, and what is known of it now.
+#[derive(Debug)]
+pub(super) struct OfferedPartial {
+    pub(super) share: PartialShare,
+    pub(super) file: File,
+    pub(super) state: PartialState,
+}
+
+impl OfferedPartial {
+    /// What is here of the file with this content, if anything is.
+    pub(super) fn find(profile: &Profile, hash: &ContentHash) -> Result<Option<Self>, ProfileError> {
+        Ok(profile.partials_with_hash(hash)?.into_iter().find_map(Self::open))
+    }
+
+    /// `None` when it is whole by now, or was given up.
+    pub(super) fn open(share: PartialShare) -> Option<Self> {
+        if share.layout.group_bytes() > GROUP_BYTES {
+            return None;
+        }
+        let state = open_regular(&state_path(&share.path)?).ok()?;
+        let state = PartialState::read(&state, &share.hash, &share.layout)?;
+        let file = open_regular(&share.path).ok()?;
+        Some(Self { share, file, state })
+    }
+
+    /// Whether all of these half-open ranges are here.
+    pub(super) fn has(&self, ranges: &[(u32, u32)]) -> bool {
+        let groups = self.share.layout.group_count();
+        ranges
+            .iter()
+            .all(|(start, end)| *end <= groups && (*start..*end).all(|group| self.state.present.contains(group)))
+    }
+
+    /// How it is described to others.
+    pub(super) fn stat(&self) -> FileStat {
+        let PartialShare { name, layout, mtime, executable, hash, .. } = self.share.clone();
+        let owner_only = self.file.metadata().is_ok_and(|metadata| is_owner_only(&metadata));
+        FileStat { mtime, executable, owner_only, partial: true, ..FileStat::new(name, hash, &layout) }
+    }
+}

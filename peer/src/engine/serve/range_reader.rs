@@ -1,0 +1,529 @@
+//! Reading what is sent, ahead of the network and off its thread, and making sure that it is what is offered.
+//!
+//! As long as a file has the metadata that were recorded when it was hashed, nothing is hashed again: that would cost more
+//! than sending it. From the first difference on, each group is compared with the manifest before it is sent. Most of them
+//! are still the same: only the mode changed, or the file only grew.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::content::{ChainingValue, GroupHasher};
+use shared::peer::PeerErrorCode;
+use shared::{ContentHash, FileName, GroupLayout, Manifest, UserName, ZeroRuns};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::buffer_pool::BufferPool;
+use super::read_faults::ReadFaultLog;
+use super::served_versions::ProvedVersions;
+use crate::profile::Profile;
+use crate::sys::{FileVersion, open_file_version, plain_message};
+
+/// Pieces read ahead of the network.
+const READ_AHEAD: usize = 3;
+/// A group up to this size is in memory as a whole when it is compared; of a larger one, its end is held back until then.
+const MAX_BUFFERED_GROUP: u64 = 16 << 20;
+const SKIP_CHUNK_BYTES: usize = 1 << 20;
+
+/// Why there is no piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ReadFailure {
+    /// It isn't what is offered any more.
+    Changed,
+    /// The system doesn't let it be read, in these words.
+    Unreadable(String),
+}
+
+/// A piece, or why there is none.
+pub(super) type PieceResult = Result<Bytes, ReadFailure>;
+
+/// A file that is being sent: some of its groups, in the order asked for.
+#[derive(Debug)]
+pub(super) struct OpenShare {
+    /// The name it is offered under.
+    pub(super) name: FileName,
+    pub(super) hash: ContentHash,
+    /// Whether all of it is here.
+    pub(super) is_whole: bool,
+    /// How it is cut.
+    pub(super) layout: GroupLayout,
+    /// Its groups that hold nothing but zeros, as far as they are known.
+    pub(super) zeros: ZeroRuns,
+    /// The groups that were asked for, as half-open ranges.
+    pub(super) groups: Vec<(u32, u32)>,
+    /// Bytes that will be sent in all.
+    pub(super) bytes: u64,
+    pub(super) pieces: ReadAhead,
+}
+
+/// The proof that what was read is what is offered.
+#[derive(Debug)]
+pub(super) struct ContentProof {
+    pub(super) layout: GroupLayout,
+    pub(super) manifest: ManifestSource,
+    /// With exactly these metadata, nothing needs to be compared.
+    pub(super) trusted: Option<FileVersion>,
+    /// Where a file is noted whose groups are all the same though its metadata differ.
+    pub(super) proved: Option<ProofNote>,
+}
+
+/// The manifest of a file, or where it is when it is needed.
+#[derive(Debug)]
+pub(super) enum ManifestSource {
+    Known(Arc<Manifest>),
+    Recorded { profile: Profile, to: UserName, hash: ContentHash },
+}
+
+/// Whose groups are noted, and where.
+#[derive(Debug)]
+pub(super) struct ProofNote {
+    pub(super) name: FileName,
+    pub(super) hash: ContentHash,
+    pub(super) versions: Arc<ProvedVersions>,
+}
+
+/// Parts of an open file that are still to be read.
+#[derive(Debug)]
+pub(super) struct RangeReader {
+    file: File,
+    path: PathBuf,
+    proof: ContentProof,
+    current: CurrentGroup,
+    /// Half-open ranges of bytes, each of whole groups, in the order in which they are read.
+    ranges: Vec<(u64, u64)>,
+    /// What is left of them, the next one first.
+    remaining: VecDeque<(u64, u64)>,
+    piece_bytes: u64,
+    buffers: BufferPool,
+    faults: ReadFaultLog,
+}
+
+/// The group that is being compared and sent.
+#[derive(Debug)]
+enum CurrentGroup {
+    Empty,
+    /// It is right.
+    Verified {
+        group: u32,
+        bytes: Bytes,
+    },
+    /// It is hashed while it is sent, up to this byte of the file.
+    Hashing {
+        group: u32,
+        hasher: Box<GroupHasher>,
+        up_to: u64,
+    },
+}
+
+/// The pieces of an [`OpenShare`] as they are read.
+#[derive(Debug)]
+pub(super) struct ReadAhead {
+    /// Read while the file was being opened: of a small file, that is all.
+    first: Option<PieceResult>,
+    state: ReadAheadState,
+    /// Bytes of the pieces that were taken.
+    bytes_taken: u64,
+}
+
+/// What comes behind the first piece.
+#[derive(Debug)]
+enum ReadAheadState {
+    Finished,
+    Unread(Box<RangeReader>),
+    /// The thread that read has failed.
+    Failed,
+    /// A thread reads.
+    Reading(mpsc::Receiver<PieceResult>, JoinHandle<Box<RangeReader>>),
+}
+
+impl ReadFailure {
+    /// The code for the other side.
+    pub(super) const fn code(&self) -> PeerErrorCode {
+        match self {
+            Self::Changed => PeerErrorCode::Stale,
+            Self::Unreadable(_) => PeerErrorCode::Internal,
+        }
+    }
+
+    /// The words for the other side.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Self::Changed => "the file changed and is being hashed again".to_owned(),
+            Self::Unreadable(why) => format!("the file can't be read: {why}"),
+        }
+    }
+}
+
+impl ManifestSource {
+    /// The value of a group.
+    fn group_value(&mut self, group: u32) -> Option<ChainingValue> {
+        if let Self::Recorded { profile, to, hash } = self {
+            // A fault of the database is told where it is asked for more than this.
+            let shared = profile.hashed_file(hash).ok().flatten();
+            let known = shared.or_else(|| profile.offered_manifest(to, hash).ok().flatten())?;
+            *self = Self::Known(Arc::new(known.manifest));
+        }
+        match self {
+            Self::Known(manifest) => manifest.chaining_value(group).copied(),
+            Self::Recorded { .. } => None,
+        }
+    }
+}
+
+impl RangeReader {
+    /// These ranges of `file`, which is at `path`, in pieces of `piece_bytes`.
+    pub(super) fn new(
+        file: File,
+        path: PathBuf,
+        proof: ContentProof,
+        remaining: VecDeque<(u64, u64)>,
+        piece_bytes: u64,
+        buffers: BufferPool,
+        faults: ReadFaultLog,
+    ) -> Self {
+        let ranges = remaining.iter().copied().collect();
+        Self { file, path, proof, current: CurrentGroup::Empty, ranges, remaining, piece_bytes, buffers, faults }
+    }
+
+    /// Goes back to where `taken` bytes had been read.
+    fn rewind(&mut self, mut taken: u64) {
+        self.current = CurrentGroup::Empty;
+        let rest = |&(start, end): &(u64, u64)| {
+            let skipped = taken.min(end - start);
+            taken -= skipped;
+            (start + skipped < end).then_some((start + skipped, end))
+        };
+        self.remaining = self.ranges.iter().filter_map(rest).collect();
+    }
+
+    /// The next bytes.
+    pub(super) fn next_piece(&mut self) -> Option<PieceResult> {
+        let (start, end) = *self.remaining.front()?;
+        let piece = self.read_piece(start, end);
+        match &piece {
+            Ok(piece) if start + (piece.len() as u64) < end => {
+                self.remaining.front_mut().into_iter().for_each(|range| range.0 += piece.len() as u64);
+            }
+            _ => drop(self.remaining.pop_front()),
+        }
+        if let Err(ReadFailure::Unreadable(why)) = &piece {
+            self.faults.log(&self.path, why);
+        }
+        Some(piece)
+    }
+
+    fn read_piece(&mut self, start: u64, end: u64) -> PieceResult {
+        if let Some(id) = self.proof.trusted {
+            let piece = self.bytes(start, self.piece_bytes.min(end - start))?;
+            // Looked at after the read: what was read before a change was noticed is never sent.
+            if self.id()? == Some(id) {
+                return Ok(piece);
+            }
+            self.proof.trusted = None;
+        }
+        let layout = self.proof.layout;
+        let group = u32::try_from(start / layout.group_bytes()).unwrap_or(u32::MAX);
+        let end = end.min(start + self.piece_bytes).min(layout.offset(group) + layout.group_len(group));
+        if layout.group_len(group) <= MAX_BUFFERED_GROUP {
+            self.read_compared(group, start, end)
+        } else {
+            self.read_hashed(group, start, end)
+        }
+    }
+
+    /// A piece of a group that was compared as a whole.
+    fn read_compared(&mut self, group: u32, start: u64, end: u64) -> PieceResult {
+        let layout = self.proof.layout;
+        let offset = layout.offset(group);
+        let part = |bytes: &Bytes| match (usize::try_from(start - offset), usize::try_from(end - offset)) {
+            (Ok(start), Ok(end)) => bytes.slice(start..end),
+            // No larger than what is in memory.
+            _ => Bytes::new(),
+        };
+        if let CurrentGroup::Verified { group: known, bytes } = &self.current
+            && *known == group
+        {
+            return Ok(part(bytes));
+        }
+        let before = self.id()?;
+        let bytes = self.bytes(offset, layout.group_len(group))?;
+        self.compare(group, layout.chaining_value(group, &bytes))?;
+        if let (Some(id), Some(note)) = (before, &self.proof.proved)
+            && self.id()? == before
+        {
+            note.versions.add_group(&note.name, &note.hash, &layout, id, group);
+        }
+        let piece = part(&bytes);
+        self.current = CurrentGroup::Verified { group, bytes };
+        Ok(piece)
+    }
+
+    /// A piece of a group that is too large for that: its last piece comes only when all of it was right.
+    fn read_hashed(&mut self, group: u32, start: u64, end: u64) -> PieceResult {
+        let layout = self.proof.layout;
+        let (mut hasher, mut up_to) = match std::mem::replace(&mut self.current, CurrentGroup::Empty) {
+            CurrentGroup::Hashing { group: known, hasher, up_to } if known == group && up_to <= start => {
+                (hasher, up_to)
+            }
+            _ => (Box::new(layout.hasher(group)), layout.offset(group)),
+        };
+        while up_to < start {
+            let skipped = self.bytes(up_to, (start - up_to).min(SKIP_CHUNK_BYTES as u64))?;
+            hasher.update(&skipped);
+            up_to += skipped.len() as u64;
+        }
+        let piece = self.bytes(start, end - start)?;
+        hasher.update(&piece);
+        if end == layout.offset(group) + layout.group_len(group) {
+            self.compare(group, (*hasher).finish())?;
+        } else {
+            self.current = CurrentGroup::Hashing { group, hasher, up_to: end };
+        }
+        Ok(piece)
+    }
+
+    fn compare(&mut self, group: u32, value: ChainingValue) -> Result<(), ReadFailure> {
+        let expected = self.proof.manifest.group_value(group);
+        if expected == Some(value) { Ok(()) } else { Err(ReadFailure::Changed) }
+    }
+
+    fn bytes(&self, offset: u64, len: u64) -> PieceResult {
+        let len = usize::try_from(len).map_err(|_| ReadFailure::Unreadable("it is too large".to_owned()))?;
+        self.buffers.fill(len, |buffer| self.file.read_exact_at(buffer, offset)).map_err(|why| read_failure(&why))
+    }
+
+    fn id(&self) -> Result<Option<FileVersion>, ReadFailure> {
+        open_file_version(&self.file).map_err(|why| read_failure(&why))
+    }
+}
+
+/// What an error of reading means.
+pub(super) fn read_failure(why: &io::Error) -> ReadFailure {
+    match why.kind() {
+        io::ErrorKind::UnexpectedEof => ReadFailure::Changed,
+        _ => ReadFailure::Unreadable(plain_message(why)),
+    }
+}
+
+impl ReadAhead {
+    /// `first` and then what is left of `rest`.
+    pub(super) fn new(first: Option<PieceResult>, rest: RangeReader) -> Self {
+        let goes_on = !rest.remaining.is_empty() && matches!(first, Some(Ok(_)));
+        Self {
+            first,
+            state: if goes_on { ReadAheadState::Unread(Box::new(rest)) } else { ReadAheadState::Finished },
+            bytes_taken: 0,
+        }
+    }
+
+    /// Lets nothing be read ahead for now: neither a thread nor memory is kept until the next piece is asked for.
+    pub(super) async fn pause(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, ReadAheadState::Finished) {
+            ReadAheadState::Reading(ready, reader) => {
+                drop(ready);
+                match reader.await {
+                    Ok(mut ranges) => {
+                        ranges.rewind(self.bytes_taken);
+                        ReadAheadState::Unread(ranges)
+                    }
+                    Err(_) => ReadAheadState::Failed,
+                }
+            }
+            other => other,
+        };
+    }
+
+    /// Whether nothing is left to be read.
+    pub(super) const fn is_fully_read(&self) -> bool {
+        matches!(self.state, ReadAheadState::Finished)
+    }
+
+    /// The next piece; `None` behind the last. A thread reads the further ones from the first call on.
+    pub(super) async fn next_piece(&mut self) -> Option<PieceResult> {
+        self.state = match std::mem::replace(&mut self.state, ReadAheadState::Finished) {
+            ReadAheadState::Unread(ranges) => spawn_reader(*ranges),
+            other => other,
+        };
+        let piece = match (self.first.take(), &mut self.state) {
+            (None, ReadAheadState::Reading(ready, _)) => ready.recv().await,
+            (first, _) => first,
+        };
+        if let Some(Ok(piece)) = &piece {
+            self.bytes_taken += piece.len() as u64;
+        }
+        piece
+    }
+
+    /// Waits until nothing is read any more; false when the reader failed.
+    pub(super) async fn finish(self) -> bool {
+        match self.state {
+            ReadAheadState::Reading(ready, reader) => {
+                drop(ready);
+                reader.await.is_ok()
+            }
+            ReadAheadState::Finished | ReadAheadState::Unread(_) => true,
+            ReadAheadState::Failed => false,
+        }
+    }
+}
+
+fn spawn_reader(mut ranges: RangeReader) -> ReadAheadState {
+    let (pieces, ready) = mpsc::channel(READ_AHEAD);
+    let reader = tokio::task::spawn_blocking(move || {
+        while let Some(piece) = ranges.next_piece() {
+            let last = piece.is_err();
+            if pieces.blocking_send(piece).is_err() || last {
+                break;
+            }
+        }
+        Box::new(ranges)
+    });
+    ReadAheadState::Reading(ready, reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    struct Case {
+        file: File,
+        content: Vec<u8>,
+        layout: GroupLayout,
+        manifest: Arc<Manifest>,
+    }
+
+    fn case(bytes: u64) -> Case {
+        let content: Vec<u8> = (0..bytes).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let layout = GroupLayout::of(bytes).unwrap();
+        let slice = |group| {
+            let start = usize::try_from(layout.offset(group)).unwrap();
+            &content[start..start + usize::try_from(layout.group_len(group)).unwrap()]
+        };
+        let values = (0..layout.group_count()).map(|group| layout.chaining_value(group, slice(group))).collect();
+        let file = tempfile::tempfile().unwrap();
+        (&file).write_all(&content).unwrap();
+        Case { file, layout, manifest: Arc::new(Manifest::new(values)), content }
+    }
+
+    impl Case {
+        fn ranges(&self, trusted: Option<FileVersion>, left: &[(u64, u64)], piece_bytes: u64) -> RangeReader {
+            let manifest = ManifestSource::Known(self.manifest.clone());
+            let proof = ContentProof { layout: self.layout, manifest, trusted, proved: None };
+            let file = self.file.try_clone().unwrap();
+            let (left, faults) = (left.iter().copied().collect(), ReadFaultLog::default());
+            RangeReader::new(file, "x".into(), proof, left, piece_bytes, BufferPool::default(), faults)
+        }
+
+        fn id(&self) -> Option<FileVersion> {
+            open_file_version(&self.file).unwrap()
+        }
+    }
+
+    /// All that is sent, and how it ended.
+    fn all(mut ranges: RangeReader) -> (Vec<u8>, Option<ReadFailure>) {
+        let mut sent = Vec::new();
+        while let Some(read) = ranges.next_piece() {
+            match read {
+                Ok(piece) => sent.extend_from_slice(&piece),
+                Err(failure) => return (sent, Some(failure)),
+            }
+        }
+        (sent, None)
+    }
+
+    #[test]
+    fn what_is_sent_is_the_same_whether_it_is_trusted_or_compared() {
+        let case = case(3 * MIB + 5);
+        let ranges = [(0, MIB), (2 * MIB, 3 * MIB + 5)];
+        let expected = [&case.content[..1 << 20], &case.content[2 << 20..]].concat();
+        for piece_bytes in [MIB / 4, 1000, 5 * MIB] {
+            for trusted in [case.id(), None] {
+                assert_eq!(all(case.ranges(trusted, &ranges, piece_bytes)), (expected.clone(), None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_metadata_alone_stops_nothing() {
+        let case = case(2 * MIB);
+        let mut ranges = case.ranges(case.id(), &[(0, 2 * MIB)], MIB / 4);
+        let mut sent = ranges.next_piece().unwrap().unwrap().to_vec();
+        case.file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        case.file.set_len(3 * MIB).unwrap();
+        while let Some(piece) = ranges.next_piece() {
+            sent.extend_from_slice(&piece.unwrap());
+        }
+        assert_eq!(sent, case.content);
+    }
+
+    #[test]
+    fn nothing_of_a_group_that_changed_is_sent() {
+        for trusted in [true, false] {
+            let case = case(4 * MIB);
+            let ranges = case.ranges(case.id().filter(|_| trusted), &[(0, 4 * MIB)], MIB / 4);
+            case.file.write_all_at(b"other", 2 * MIB + 700_000).unwrap();
+            case.file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(all(ranges), (case.content[..2 << 20].to_vec(), Some(ReadFailure::Changed)));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_changed_where_it_was_cut() {
+        let case = case(4 * MIB);
+        let ranges = case.ranges(case.id(), &[(0, 4 * MIB)], MIB / 4);
+        case.file.set_len(MIB + 5).unwrap();
+        assert_eq!(all(ranges), (case.content[..1 << 20].to_vec(), Some(ReadFailure::Changed)));
+    }
+
+    #[test]
+    fn the_end_of_a_large_group_comes_only_when_all_of_it_is_right() {
+        let case = case(2 * MIB);
+        let mut ranges = case.ranges(None, &[], MIB / 4);
+        let read = |ranges: &mut RangeReader, quarter: u64| {
+            ranges.read_hashed(1, MIB + quarter * MIB / 4, MIB + (quarter + 1) * MIB / 4)
+        };
+        // From its middle on, as after a change that was noticed there.
+        for quarter in [1, 2, 3] {
+            assert!(read(&mut ranges, quarter).is_ok());
+        }
+        case.file.write_all_at(b"other", MIB + 5).unwrap();
+        for quarter in [0, 1, 2] {
+            assert!(read(&mut ranges, quarter).is_ok());
+        }
+        assert_eq!(read(&mut ranges, 3), Err(ReadFailure::Changed));
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_goes_on_where_it_was() {
+        for (bytes, trusted) in [(5 * MIB + 3, true), (5 * MIB + 3, false)] {
+            let case = case(bytes);
+            let left = [(MIB, 3 * MIB), (4 * MIB, bytes)];
+            let mut ranges = case.ranges(case.id().filter(|_| trusted), &left, MIB / 8);
+            let first = ranges.next_piece();
+            let mut pieces = ReadAhead::new(first, ranges);
+            let (mut sent, mut count) = (Vec::new(), 0);
+            while let Some(piece) = pieces.next_piece().await {
+                sent.extend_from_slice(&piece.unwrap());
+                count += 1;
+                if count % 3 == 0 {
+                    pieces.pause().await;
+                    pieces.pause().await;
+                }
+            }
+            let whole = |at: u64| usize::try_from(at).unwrap();
+            let expected: Vec<u8> =
+                left.iter().flat_map(|(start, end)| &case.content[whole(*start)..whole(*end)]).copied().collect();
+            assert!(sent == expected, "{} of {} bytes", sent.len(), expected.len());
+            assert!(pieces.finish().await);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Versions of shared files that are being fetched: who began with one may end with it, even when a newer one is recorded,
+//! as long as its bytes are there. And what sending them proved.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | versions that are remembered | 64, with 16 MiB of manifests | the longest unused is forgotten; only who fetches a version that is no longer recorded notices |
+//! | files that are being proved | 256 | further ones are proved when they are sent once more |
+//! | files that are proved and not yet recorded | 4,096 | the same |
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shared::{ContentHash, FileName, GroupLayout, GroupSet, Manifest, UserName};
+use tokio::sync::Notify;
+
+use crate::profile::Share;
+use crate::sys::FileVersion;
+
+const MAX_VERSIONS: usize = 64;
+const MANIFEST_BYTES: usize = 16 << 20;
+const MAX_PENDING_PROOFS: usize = 256;
+const PROVED: usize = 4096;
+
+/// One version of a file, as it was described to somebody.
+#[derive(Debug, Clone)]
+pub(super) struct ServedVersion {
+    pub(super) share: Share,
+    /// To whom it is offered; `None` for everybody.
+    pub(super) offered_to: Option<UserName>,
+    pub(super) layout: GroupLayout,
+    pub(super) manifest: Arc<Manifest>,
+}
+
+/// The versions that were described lately, the latest last.
+#[derive(Debug, Default)]
+pub(super) struct ServedVersions(Mutex<VecDeque<ServedVersion>>);
+
+impl ServedVersions {
+    /// Remembers a version.
+    pub(super) fn insert(&self, version: ServedVersion) {
+        let mut versions = self.versions();
+        let same = |known: &ServedVersion| {
+            known.share.hash == version.share.hash
+                && known.share.name == version.share.name
+                && known.offered_to == version.offered_to
+        };
+        versions.retain(|known| !same(known));
+        versions.push_back(version);
+        let bytes = |versions: &VecDeque<ServedVersion>| {
+            versions.iter().map(|known| known.manifest.as_bytes().len()).sum::<usize>()
+        };
+        while versions.len() > MAX_VERSIONS || bytes(&versions) > MANIFEST_BYTES {
+            versions.pop_front();
+        }
+    }
+
+    /// Versions with this content that `to` may get.
+    pub(super) fn with_hash(&self, to: &UserName, hash: &ContentHash) -> Vec<ServedVersion> {
+        let may = |known: &&ServedVersion| known.offered_to.as_ref().is_none_or(|user| user == to);
+        self.versions().iter().filter(|known| known.share.hash == *hash).filter(may).cloned().collect()
+    }
+
+    fn versions(&self) -> MutexGuard<'_, VecDeque<ServedVersion>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file whose groups were all found as they were hashed, while its metadata were these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvedVersion {
+    /// The name it is shared under.
+    pub name: FileName,
+    /// What it was recorded to have.
+    pub hash: ContentHash,
+    /// Its metadata.
+    pub id: FileVersion,
+}
+
+/// Files whose metadata differ from what was recorded, and what sending them proved of their content.
+#[derive(Debug, Default)]
+pub struct ProvedVersions {
+    proofs: Mutex<VersionProofs>,
+    added: Notify,
+}
+
+#[derive(Debug, Default)]
+struct VersionProofs {
+    pending: HashMap<(FileName, ContentHash), (FileVersion, GroupSet)>,
+    proved: Vec<ProvedVersion>,
+}
+
+impl ProvedVersions {
+    /// Notes that a group was as it was hashed, and the file's metadata these before and after it was read.
+    pub(super) fn add_group(
+        &self,
+        name: &FileName,
+        hash: &ContentHash,
+        layout: &GroupLayout,
+        id: FileVersion,
+        group: u32,
+    ) {
+        let mut proofs = self.proofs();
+        let key = (name.clone(), *hash);
+        if proofs.pending.len() >= MAX_PENDING_PROOFS && !proofs.pending.contains_key(&key) {
+            // Of those that nobody goes on with, too.
+            proofs.pending.clear();
+        }
+        let (known, groups) =
+            proofs.pending.entry(key.clone()).or_insert_with(|| (id, GroupSet::empty(layout.group_count())));
+        if *known != id {
+            (*known, *groups) = (id, GroupSet::empty(layout.group_count()));
+        }
+        groups.insert(group);
+        if !groups.is_full() {
+            return;
+        }
+        proofs.pending.remove(&key);
+        if proofs.proved.len() < PROVED {
+            proofs.proved.push(ProvedVersion { name: key.0, hash: key.1, id });
+            self.added.notify_one();
+        }
+    }
+
+    /// Takes what was proved, at least one: waits for it.
+    pub async fn wait_for_proved(&self) -> Vec<ProvedVersion> {
+        loop {
+            let proved = self.take_proved();
+            if !proved.is_empty() {
+                return proved;
+            }
+            self.added.notified().await;
+        }
+    }
+
+    fn take_proved(&self) -> Vec<ProvedVersion> {
+        std::mem::take(&mut self.proofs().proved)
+    }
+
+    fn proofs(&self) -> MutexGuard<'_, VersionProofs> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ctime_ns: i64) -> FileVersion {
+        FileVersion { size: 3 << 20, mtime_ns: 1, ctime_ns, inode: 1 }
+    }
+
+    #[test]
+    fn a_file_is_proved_when_all_groups_were_right_under_the_same_metadata() {
+        let (proofs, name, hash) = (ProvedVersions::default(), "a".parse().unwrap(), ContentHash::of(b"a"));
+        let layout = GroupLayout::of(3 << 20).unwrap();
+        let add = |ctime, group| proofs.add_group(&name, &hash, &layout, id(ctime), group);
+        // In the middle its metadata change: all from the beginning.
+        for (ctime, group) in [(5, 0), (5, 1), (6, 2), (6, 2), (6, 0)] {
+            add(ctime, group);
+            assert_eq!(proofs.take_proved(), []);
+        }
+        add(6, 1);
+        assert_eq!(proofs.take_proved(), [ProvedVersion { name: name.clone(), hash, id: id(6) }]);
+        assert_eq!(proofs.take_proved(), []);
+    }
+
+    #[test]
+    fn versions_are_remembered_for_those_who_may_have_them() {
+        let versions = ServedVersions::default();
+        let (alice, carol): (UserName, UserName) = ("alice".parse().unwrap(), "carol".parse().unwrap());
+        let layout = GroupLayout::of(3 << 20).unwrap();
+        let version = |number: u32, offered_to: Option<&UserName>| ServedVersion {
+            share: Share {
+                name: format!("file{number}").parse().unwrap(),
+                path: "/a".into(),
+                version: id(1),
+                executable: false,
+                hash: ContentHash::of(&number.to_le_bytes()),
+                zeros: shared::ZeroRuns::default(),
+            },
+            offered_to: offered_to.cloned(),
+            layout,
+            manifest: Arc::new(Manifest::new(vec![[1; 32]; 3])),
+        };
+        let found = |user, number: u32| versions.with_hash(user, &ContentHash::of(&number.to_le_bytes())).len();
+        versions.insert(version(0, Some(&alice)));
+        versions.insert(version(0, Some(&alice)));
+        versions.insert(version(1, None));
+        assert_eq!((found(&alice, 0), found(&carol, 0), found(&carol, 1)), (1, 0, 1));
+        (2..=65).for_each(|number| versions.insert(version(number, None)));
+        assert_eq!((found(&alice, 0), found(&alice, 1), found(&alice, 65)), (0, 0, 1));
+    }
+}

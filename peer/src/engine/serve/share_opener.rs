@@ -1,0 +1,413 @@
+//! Opening shared files by their content.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::limits::MAX_RANGES_PER_GET;
+use shared::peer::PeerErrorCode;
+use shared::{ContentHash, FileName, GroupLayout, Manifest, UserName, ZeroRuns};
+
+use super::buffer_pool::BufferPool;
+use super::copy_search::{ContentQuery, CopySearch, PastSearches, RecordedCopy};
+use super::library::{RequestRefusal, not_found_refusal};
+use super::offered_partial::OfferedPartial;
+use super::range_reader::{
+    ContentProof, ManifestSource, OpenShare, ProofNote, RangeReader, ReadAhead, ReadFailure, read_failure,
+};
+use super::read_faults::ReadFaultLog;
+use super::served_versions::{ProvedVersions, ServedVersion, ServedVersions};
+use super::stale_shares::StaleReason;
+use crate::engine::Error;
+use crate::engine::private_data::PrivateData;
+use crate::engine::share::{ShareFreshness, freshness, is_gone};
+use crate::profile::{HashedFile, Profile, ProfileError, Share};
+use crate::sys::{
+    FileVersion, VersionChange, is_too_many_open_files, open_file_version, open_files_limit, open_regular,
+};
+
+/// For a descriptor: those that are in use come free when a few groups were sent.
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Files with another size or time that are kept open for as long as a better one is looked for.
+const DIFFERING: usize = 16;
+const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(20);
+/// Between two words about that in the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A request for groups of a file.
+#[derive(Debug, Clone)]
+pub(super) struct GroupRequest {
+    pub(super) hash: ContentHash,
+    /// The name under which it is wanted, if that is known.
+    pub(super) name: Option<FileName>,
+    /// Half-open ranges.
+    pub(super) groups: Vec<(u32, u32)>,
+}
+
+impl GroupRequest {
+    const fn content_query(&self) -> ContentQuery<'_> {
+        ContentQuery { hash: &self.hash, name: self.name.as_ref() }
+    }
+}
+
+/// Why no file could be opened.
+pub(super) enum OpenFailure {
+    /// None of the shares with that content is as it was hashed.
+    Changed(Vec<(FileName, StaleReason)>),
+    Refused(RequestRefusal),
+    Failed(Error),
+}
+
+/// Opens what a profile offers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct ShareOpener {
+    profile: Profile,
+    versions: Arc<ServedVersions>,
+    proved: Arc<ProvedVersions>,
+    buffers: BufferPool,
+    searches: Arc<PastSearches>,
+    /// Never served, whatever the catalogue says.
+    private: Arc<PrivateData>,
+    /// When a lack of descriptors was last told.
+    last_logged: Arc<Mutex<Option<Instant>>>,
+    faults: ReadFaultLog,
+}
+
+/// What proves a file that is offered.
+#[derive(Debug)]
+pub(super) struct OfferedManifest {
+    pub(super) layout: GroupLayout,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) zeros: ZeroRuns,
+}
+
+impl ShareOpener {
+    pub(super) fn new(profile: Profile) -> Self {
+        let (versions, proved, buffers, searches) =
+            (Arc::default(), Arc::default(), BufferPool::default(), Arc::default());
+        let private = Arc::new(PrivateData::of(&profile));
+        let faults = ReadFaultLog::default();
+        Self { profile, versions, proved, buffers, searches, private, last_logged: Arc::default(), faults }
+    }
+
+    /// Whether a share is never served, whatever the catalogue says.
+    pub(super) fn is_private(&self, share: &Share) -> bool {
+        self.private.is_private_share(share)
+    }
+
+    /// Files that can't be read, as they are told.
+    pub(super) const fn faults(&self) -> &ReadFaultLog {
+        &self.faults
+    }
+
+    /// Files that were found to be the same although their metadata differ.
+    pub(super) const fn proved(&self) -> &Arc<ProvedVersions> {
+        &self.proved
+    }
+
+    /// Finds what is recorded with this content and `to` may get.
+    fn search<'a>(&'a self, to: &'a UserName, query: ContentQuery<'a>) -> CopySearch<'a> {
+        CopySearch::new(&self.profile, &self.private, &self.searches, to, query)
+    }
+
+    /// A file that is recorded with this content: the first that is there as it was hashed, else the first of all; and
+    /// whether it is there.
+    pub(super) fn find_copy(
+        &self,
+        to: &UserName,
+        query: ContentQuery<'_>,
+    ) -> Result<Option<(RecordedCopy, bool)>, ProfileError> {
+        let mut search = self.search(to, query);
+        let mut first = None;
+        while let Some(copy) = search.next()? {
+            if matches!(freshness(&copy.share), ShareFreshness::Fresh | ShareFreshness::Touched) {
+                search.note_found(&copy.share.name);
+                return Ok(Some((copy, true)));
+            }
+            first.get_or_insert(copy);
+        }
+        Ok(first.map(|copy| (copy, false)))
+    }
+
+    /// Versions that are no longer recorded, of files that are still offered.
+    pub(super) fn earlier_versions(
+        &self,
+        to: &UserName,
+        hash: &ContentHash,
+    ) -> Result<Vec<ServedVersion>, ProfileError> {
+        let mut served = self.versions.with_hash(to, hash);
+        let mut failure = Ok(());
+        served.retain(|ServedVersion { share, offered_to, .. }| {
+            let now = match offered_to {
+                Some(user) => self.profile.offer(user, &share.name),
+                None => self.profile.share(&share.name),
+            };
+            match now {
+                Ok(now) => now.is_some_and(|now| now.path == share.path) && !self.private.is_private_share(share),
+                Err(why) => {
+                    failure = Err(why);
+                    false
+                }
+            }
+        });
+        failure.map(|()| served)
+    }
+
+    /// The manifest of a file, which is remembered: whoever asks for it wants the groups next.
+    pub(super) fn manifest(
+        &self,
+        to: &UserName,
+        query: ContentQuery<'_>,
+    ) -> Result<Option<OfferedManifest>, ProfileError> {
+        let hash = query.hash;
+        if let Some((RecordedCopy { share, offered_to }, _)) = self.find_copy(to, query)? {
+            let known = match &offered_to {
+                Some(user) => self.profile.offered_manifest(user, hash)?,
+                None => self.profile.hashed_file(hash)?,
+            };
+            if let Some(HashedFile { version: id, manifest, zeros, .. }) = known
+                && let Some(layout) = GroupLayout::of(id.size)
+            {
+                let manifest = Arc::new(manifest);
+                self.versions.insert(ServedVersion { share, offered_to, layout, manifest: manifest.clone() });
+                return Ok(Some(OfferedManifest { layout, manifest, zeros }));
+            }
+        }
+        let served = self.earlier_versions(to, hash)?.into_iter().next();
+        Ok(served.map(|ServedVersion { share, layout, manifest, .. }| OfferedManifest {
+            layout,
+            manifest,
+            zeros: share.zeros,
+        }))
+    }
+
+    /// Opens a file and reads its first piece.
+    pub(super) fn open(&self, to: &UserName, get: &GroupRequest, piece_bytes: u64) -> Result<OpenShare, OpenFailure> {
+        let failed = |error: ProfileError| OpenFailure::Failed(error.into());
+        let mut failures = FailureReasons::default();
+        let mut differing = Vec::new();
+        let mut search = self.search(to, get.content_query());
+        while let Some(RecordedCopy { share, .. }) = search.next().map_err(failed)? {
+            let Some(attempt) = self.try_file(share, None, true, &mut failures)? else { continue };
+            if attempt.reason == Some(StaleReason::Metadata) {
+                if differing.len() < DIFFERING {
+                    differing.push(attempt);
+                }
+            } else if let Some(open) = self.read_first_piece(to, attempt, get, piece_bytes, &mut failures)? {
+                search.note_found(&open.name);
+                return Ok(open);
+            }
+        }
+        self.add_earlier_versions(to, get, &mut differing, &mut failures)?;
+        for attempt in differing {
+            if let Some(open) = self.read_first_piece(to, attempt, get, piece_bytes, &mut failures)? {
+                return Ok(open);
+            }
+        }
+        let FailureReasons { changed, outdated, unreadable } = failures;
+        if !changed.is_empty() {
+            return Err(OpenFailure::Changed(changed));
+        }
+        if let Some((path, why)) = unreadable {
+            self.faults.log(&path, &why);
+            let failure = ReadFailure::Unreadable(why);
+            return Err(OpenFailure::Refused((failure.code(), failure.message())));
+        }
+        match OfferedPartial::find(&self.profile, &get.hash).map_err(failed)?.filter(|part| part.has(&get.groups)) {
+            Some(part) => self.open_partial(part, get, piece_bytes),
+            None if outdated => Err(OpenFailure::Refused((PeerErrorCode::Stale, ReadFailure::Changed.message()))),
+            None => Err(OpenFailure::Refused(not_found_refusal())),
+        }
+    }
+
+    /// Adds versions that are no longer recorded, that of the name asked for first.
+    fn add_earlier_versions(
+        &self,
+        to: &UserName,
+        get: &GroupRequest,
+        attempts: &mut Vec<OpenAttempt>,
+        failures: &mut FailureReasons,
+    ) -> Result<(), OpenFailure> {
+        let mut served = self.earlier_versions(to, &get.hash).map_err(|error| OpenFailure::Failed(error.into()))?;
+        served.sort_by_key(|version| Some(&version.share.name) != get.name.as_ref());
+        for ServedVersion { share, manifest, .. } in served {
+            let is_tried = attempts.iter().any(|attempt| attempt.share.name == share.name)
+                || failures.changed.iter().any(|(name, _)| *name == share.name);
+            if !is_tried {
+                attempts.extend(self.try_file(share, Some(manifest), false, failures)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file; one that isn't there is passed over.
+    fn try_file(
+        &self,
+        share: Share,
+        manifest: Option<Arc<Manifest>>,
+        is_recorded: bool,
+        failures: &mut FailureReasons,
+    ) -> Result<Option<OpenAttempt>, OpenFailure> {
+        let opened = self.open_with_retry(&share.path).and_then(|file| Ok((open_file_version(&file)?, file)));
+        let (id, file) = match opened {
+            Ok((Some(id), file)) if self.private.reason_of_open(&share.path, &file).is_none() => (id, file),
+            Ok(_) => return Ok(None),
+            Err(why) if is_gone(&why) => return Ok(None),
+            Err(why) if is_too_many_open_files(&why) => {
+                let message = "too many files are open there: try again later".to_owned();
+                return Err(OpenFailure::Refused((PeerErrorCode::Busy, message)));
+            }
+            Err(why) => {
+                match read_failure(&why) {
+                    ReadFailure::Changed => failures.outdated = true,
+                    ReadFailure::Unreadable(why) => drop(failures.unreadable.get_or_insert((share.path, why))),
+                }
+                return Ok(None);
+            }
+        };
+        let change = share.version.change_to(&id);
+        let reason = if change == VersionChange::Content { StaleReason::Metadata } else { StaleReason::Content };
+        let trusted = Some(id).filter(|_| is_recorded && change == VersionChange::Unchanged);
+        Ok(Some(OpenAttempt { share, file, trusted, manifest, reason: is_recorded.then_some(reason) }))
+    }
+
+    /// Reads the first piece of a file; `None`, with its reason among the failures, unless it is what is offered.
+    fn read_first_piece(
+        &self,
+        to: &UserName,
+        attempt: OpenAttempt,
+        get: &GroupRequest,
+        piece_bytes: u64,
+        failures: &mut FailureReasons,
+    ) -> Result<Option<OpenShare>, OpenFailure> {
+        let OpenAttempt { share, file, trusted, manifest, reason } = attempt;
+        let layout = GroupLayout::of(share.version.size).ok_or_else(|| OpenFailure::Refused(not_found_refusal()))?;
+        let known = match manifest {
+            None if layout.group_count() == 1 => Some(Arc::new(Manifest::new(vec![*get.hash.as_bytes()]))),
+            None => self.versions.with_hash(to, &get.hash).into_iter().next().map(|version| version.manifest),
+            known => known,
+        };
+        let recorded = || ManifestSource::Recorded { profile: self.profile.clone(), to: to.clone(), hash: get.hash };
+        let manifest = known.map_or_else(recorded, ManifestSource::Known);
+        let proved = Some(ProofNote { name: share.name.clone(), hash: get.hash, versions: self.proved.clone() });
+        let proof = ContentProof { layout, manifest, trusted, proved };
+        let (name, path, zeros) = (share.name.clone(), share.path.clone(), share.zeros);
+        match self
+            .open_ranges(share.name, true, share.path, file, proof, get, piece_bytes)
+            .map_err(OpenFailure::Refused)?
+        {
+            Ok(open) => return Ok(Some(OpenShare { zeros, ..open })),
+            Err(ReadFailure::Changed) => match reason {
+                Some(reason) => failures.changed.push((name, reason)),
+                None => failures.outdated = true,
+            },
+            Err(ReadFailure::Unreadable(why)) => drop(failures.unreadable.get_or_insert((path, why))),
+        }
+        Ok(None)
+    }
+
+    fn open_partial(
+        &self,
+        part: OfferedPartial,
+        get: &GroupRequest,
+        piece_bytes: u64,
+    ) -> Result<OpenShare, OpenFailure> {
+        let OfferedPartial { share, file, state } = part;
+        let manifest = ManifestSource::Known(Arc::new(state.manifest));
+        let proof = ContentProof { layout: share.layout, manifest, trusted: None, proved: None };
+        let opened = self.open_ranges(share.name, false, share.path, file, proof, get, piece_bytes);
+        let opened = opened.map_err(OpenFailure::Refused)?;
+        opened.map_err(|failure| OpenFailure::Refused((failure.code(), failure.message())))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one thing, each of another kind")]
+    fn open_ranges(
+        &self,
+        name: FileName,
+        is_whole: bool,
+        path: PathBuf,
+        file: File,
+        proof: ContentProof,
+        get: &GroupRequest,
+        piece_bytes: u64,
+    ) -> Result<Result<OpenShare, ReadFailure>, RequestRefusal> {
+        let layout = proof.layout;
+        let ranges = byte_ranges(&layout, &get.groups)?;
+        let bytes = ranges.iter().map(|(start, end)| end - start).sum();
+        let (buffers, faults) = (self.buffers.clone(), self.faults.clone());
+        let mut rest = RangeReader::new(file, path, proof, ranges, piece_bytes, buffers, faults);
+        let first = match rest.next_piece() {
+            Some(Err(failure)) => return Ok(Err(failure)),
+            first => first,
+        };
+        let pieces = ReadAhead::new(first, rest);
+        let (zeros, groups) = (ZeroRuns::default(), get.groups.clone());
+        Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
+    }
+
+    /// Opens a file, and waits for a descriptor if there is none.
+    fn open_with_retry(&self, path: &Path) -> io::Result<File> {
+        let until = Instant::now() + DESCRIPTOR_TIMEOUT;
+        loop {
+            match open_regular(path) {
+                Err(why) if is_too_many_open_files(&why) => {
+                    self.log_descriptor_shortage(&why);
+                    if Instant::now() >= until {
+                        return Err(why);
+                    }
+                    std::thread::sleep(DESCRIPTOR_RETRY_DELAY);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn log_descriptor_shortage(&self, why: &io::Error) {
+        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_logged.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
+            *last_logged = Some(Instant::now());
+            let limit = open_files_limit().map_or_else(String::new, |limit| format!(" ({limit} at once)"));
+            tracing::warn!("no more files can be opened{limit}, those who fetch wait: {why}; `ulimit -n` says more");
+        }
+    }
+}
+
+/// The reasons why files that may have what is asked for weren't sent.
+#[derive(Default)]
+struct FailureReasons {
+    /// Recorded ones that are to be hashed again.
+    changed: Vec<(FileName, StaleReason)>,
+    /// Another version than the recorded one isn't there any more.
+    outdated: bool,
+    /// The first that can't be read, and why.
+    unreadable: Option<(PathBuf, String)>,
+}
+
+/// A file that may have what is asked for.
+struct OpenAttempt {
+    share: Share,
+    file: File,
+    /// Its metadata, if they are those that were recorded.
+    trusted: Option<FileVersion>,
+    manifest: Option<Arc<Manifest>>,
+    /// Why it is to be hashed again if it hasn't; `None` for a version that isn't the recorded one.
+    reason: Option<StaleReason>,
+}
+
+fn byte_ranges(layout: &GroupLayout, ranges: &[(u32, u32)]) -> Result<VecDeque<(u64, u64)>, RequestRefusal> {
+    let wrong = |message: &str| (PeerErrorCode::Protocol, message.to_owned());
+    if ranges.len() > MAX_RANGES_PER_GET {
+        return Err(wrong("too many ranges"));
+    }
+    let bytes = |&(start, end): &(u32, u32)| {
+        if start >= end || end > layout.group_count() {
+            return Err(wrong("a range is outside the file"));
+        }
+        Ok((layout.offset(start), layout.offset(start) + layout.range_len(start, end)))
+    };
+    let ranges: Result<Vec<_>, _> = ranges.iter().map(bytes).collect();
+    Ok(ranges?.into_iter().filter(|(start, end)| start < end).collect())
+}

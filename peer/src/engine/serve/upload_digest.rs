@@ -1,0 +1,105 @@
+//! How often it is told that somebody fetched a file. Pure.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | files that are told of one by one, of one user | 10,000 at once, 20 a second after that | counted, and told in one line each 10 s |
+//! | users that are counted apart | 256 | those of whom everything was told are forgotten; the others are told of one by one no more |
+
+use std::collections::HashMap;
+
+use shared::UserName;
+use tokio::time::Instant;
+
+use crate::engine::rate_limit::TokenBucket;
+
+/// A large folder.
+const LINE_BURST: u64 = 10_000;
+const LINES_PER_SECOND: u64 = 20;
+const USERS: usize = 256;
+
+/// Files that were sent, counted by user.
+#[derive(Debug, Default)]
+pub(super) struct UploadDigest(HashMap<UserName, UserUploadTally>);
+
+/// Files of which nothing was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnreportedUploads {
+    pub(super) by: UserName,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug)]
+struct UserUploadTally {
+    /// Of files, each of which is told of by itself.
+    lines: TokenBucket,
+    count: u64,
+    bytes: u64,
+}
+
+impl UploadDigest {
+    /// Counts a file; whether it is told of by itself.
+    pub(super) fn record(&mut self, by: &UserName, bytes: u64, now: Instant) -> bool {
+        let now = now.into_std();
+        if self.0.len() >= USERS && !self.0.contains_key(by) {
+            self.0.retain(|_, tally| tally.count > 0 || !tally.lines.is_full(now));
+        }
+        if self.0.len() >= USERS && !self.0.contains_key(by) {
+            return false;
+        }
+        let new = || UserUploadTally {
+            lines: TokenBucket::with_burst(LINES_PER_SECOND, LINE_BURST, now),
+            count: 0,
+            bytes: 0,
+        };
+        let tally = self.0.entry(by.clone()).or_insert_with(new);
+        let is_told = tally.lines.try_consume(1, now);
+        if !is_told {
+            tally.count += 1;
+            tally.bytes = tally.bytes.saturating_add(bytes);
+        }
+        is_told
+    }
+
+    /// Returns what was not told, and begins to count anew.
+    pub(super) fn take_unreported(&mut self) -> Vec<UnreportedUploads> {
+        let untold = self.0.iter_mut().filter(|(_, tally)| tally.count > 0).map(|(by, tally)| {
+            let (count, bytes) = (std::mem::take(&mut tally.count), std::mem::take(&mut tally.bytes));
+            UnreportedUploads { by: by.clone(), count, bytes }
+        });
+        untold.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_large_folder_is_told_file_by_file_and_a_loop_is_not() {
+        let (mut digest, now) = (UploadDigest::default(), Instant::now());
+        let (alice, bob): (UserName, UserName) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        assert_eq!((0..10_500).filter(|_| digest.record(&alice, 3, now)).count(), 10_000);
+        assert!(digest.record(&bob, 1, now), "others are told of");
+        let untold = UnreportedUploads { by: alice.clone(), count: 500, bytes: 1500 };
+        assert_eq!(digest.take_unreported(), [untold]);
+        assert_eq!(digest.take_unreported(), []);
+        let later = now + Duration::from_secs(10);
+        assert_eq!((0..500).filter(|_| digest.record(&alice, 3, later)).count(), 200);
+    }
+
+    #[test]
+    fn however_many_users_the_table_stays_small() {
+        let (mut digest, now) = (UploadDigest::default(), Instant::now());
+        for number in 0..1000 {
+            digest.record(&format!("user{number}").parse().unwrap(), 1, now);
+        }
+        assert_eq!(digest.0.len(), USERS);
+        assert!(
+            digest.record(&"late".parse().unwrap(), 1, now + Duration::from_secs(1)),
+            "room for those who come later"
+        );
+    }
+}

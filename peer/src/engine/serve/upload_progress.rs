@@ -1,0 +1,277 @@
+//! The groups of files that were sent to somebody: whether a file is theirs, and how much of it. Pure.
+//!
+//! A fetch that breaks off goes on over another link, so what a link left unfinished is kept for the next one. Groups are
+//! counted instead of bytes: those that were lost on the way are asked for again, and the groups of zeros never are.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | files of a link that are unfinished | 256 | further ones are told of only when a single request gets all of them |
+//! | files that links left unfinished | 32 of one user, 256 in all | the longest untouched is forgotten: the rest of it is told of as a part |
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shared::{ContentHash, FileName, GroupLayout, GroupSet, UserName, ZeroRuns};
+
+const MAX_FILES_PER_LINK: usize = 256;
+const MAX_UNFINISHED_PER_USER: usize = 32;
+const MAX_UNFINISHED: usize = 256;
+
+/// A file that is sent, under the name it is told by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SentFile {
+    pub(super) name: FileName,
+    pub(super) hash: ContentHash,
+}
+
+/// How far a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UploadStatus {
+    pub(super) name: FileName,
+    pub(super) bytes: u64,
+    pub(super) size: u64,
+}
+
+/// Files that links left unfinished, the latest last.
+#[derive(Debug, Default)]
+pub(super) struct UnfinishedUploads(Mutex<VecDeque<(UserName, SentFile, GroupSet)>>);
+
+/// What was sent over one link.
+#[derive(Debug)]
+pub(super) struct LinkUploadProgress {
+    user: UserName,
+    unfinished: Arc<UnfinishedUploads>,
+    files: HashMap<SentFile, FileUploadProgress>,
+}
+
+#[derive(Debug)]
+struct FileUploadProgress {
+    layout: GroupLayout,
+    /// Groups that were sent over earlier links.
+    sent_earlier: GroupSet,
+    /// Groups that were sent over this one, or needn't be.
+    sent_now: GroupSet,
+    /// Bytes of the groups in either.
+    bytes: u64,
+    /// It was told that all of it was sent. What comes after that belongs to the same fetch.
+    is_reported: bool,
+}
+
+impl LinkUploadProgress {
+    pub(super) fn new(user: UserName, unfinished: Arc<UnfinishedUploads>) -> Self {
+        Self { user, unfinished, files: HashMap::new() }
+    }
+
+    /// A request for groups of a file is about to be answered; `zeros` are groups that the other side doesn't ask for. Tells
+    /// how many bytes of the file were sent before.
+    pub(super) fn begin(&mut self, file: &SentFile, layout: &GroupLayout, zeros: &ZeroRuns) -> u64 {
+        if let Some(delivery) = self.files.get(file) {
+            return delivery.bytes;
+        }
+        if layout.group_count() == 1 || self.files.len() >= MAX_FILES_PER_LINK {
+            return 0;
+        }
+        let before = self.unfinished.take(&self.user, file).unwrap_or_else(|| GroupSet::empty(layout.group_count()));
+        let delivery = FileUploadProgress::new(*layout, before, zeros);
+        let bytes = delivery.bytes;
+        self.files.insert(file.clone(), delivery);
+        bytes
+    }
+
+    /// Of a request for `ranges` so many bytes were sent. Tells of the file when that was the last of it.
+    pub(super) fn finish(
+        &mut self,
+        file: &SentFile,
+        layout: &GroupLayout,
+        ranges: &[(u32, u32)],
+        bytes: u64,
+    ) -> Option<UploadStatus> {
+        let mut groups = whole_groups(layout, ranges, bytes);
+        let is_complete = match self.files.get_mut(file) {
+            Some(delivery) => {
+                groups.for_each(|group| delivery.mark_sent(group));
+                let is_complete = delivery.is_complete() && !delivery.is_reported;
+                delivery.is_reported = delivery.is_complete();
+                if delivery.sent_now.is_full() {
+                    // A further request is one of another fetch.
+                    self.files.remove(file);
+                }
+                is_complete
+            }
+            None => layout.group_count() == 1 && groups.next().is_some() || bytes > 0 && bytes == layout.size(),
+        };
+        let size = layout.size();
+        is_complete.then(|| UploadStatus { name: file.name.clone(), bytes: size, size })
+    }
+
+    /// The link ended: tells how far the files are that are unfinished, and keeps that for the next link.
+    pub(super) fn take_unfinished(&mut self) -> Vec<UploadStatus> {
+        let unfinished = self.files.drain().filter(|(_, delivery)| !delivery.is_reported && delivery.bytes > 0);
+        let told = unfinished.map(|(file, delivery)| {
+            let told = UploadStatus { name: file.name.clone(), bytes: delivery.bytes, size: delivery.layout.size() };
+            self.unfinished.insert(&self.user, file, delivery.into_sent_groups());
+            told
+        });
+        told.collect()
+    }
+}
+
+impl FileUploadProgress {
+    fn new(layout: GroupLayout, before: GroupSet, zeros: &ZeroRuns) -> Self {
+        let bytes = (0..layout.group_count())
+            .filter(|group| before.contains(*group))
+            .map(|group| layout.group_len(group))
+            .sum();
+        let now = GroupSet::empty(layout.group_count());
+        let mut delivery = Self { layout, sent_earlier: before, sent_now: now, bytes, is_reported: false };
+        zeros.groups().for_each(|group| delivery.mark_sent(group));
+        delivery
+    }
+
+    fn mark_sent(&mut self, group: u32) {
+        if !self.sent_earlier.contains(group) && !self.sent_now.contains(group) {
+            self.bytes += self.layout.group_len(group);
+        }
+        self.sent_now.insert(group);
+    }
+
+    const fn is_complete(&self) -> bool {
+        self.bytes == self.layout.size()
+    }
+
+    fn into_sent_groups(self) -> GroupSet {
+        let Self { sent_earlier: mut before, sent_now: now, layout, .. } = self;
+        (0..layout.group_count()).filter(|group| now.contains(*group)).for_each(|group| before.insert(group));
+        before
+    }
+}
+
+impl UnfinishedUploads {
+    fn insert(&self, user: &UserName, file: SentFile, groups: GroupSet) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(of, known, _)| of != user || *known != file);
+        let mut of_user = files.iter().enumerate().filter(|(_, (of, _, _))| of == user).map(|(at, _)| at);
+        if let Some(oldest) = of_user.next()
+            && 1 + of_user.count() >= MAX_UNFINISHED_PER_USER
+        {
+            files.remove(oldest);
+        }
+        files.push_back((user.clone(), file, groups));
+        if files.len() > MAX_UNFINISHED {
+            files.pop_front();
+        }
+    }
+
+    fn take(&self, user: &UserName, file: &SentFile) -> Option<GroupSet> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = files.iter().position(|(of, known, _)| of == user && known == file)?;
+        files.remove(at).map(|(_, _, groups)| groups)
+    }
+}
+
+/// The groups of `ranges` that are whole in their first `bytes` bytes.
+fn whole_groups(layout: &GroupLayout, ranges: &[(u32, u32)], bytes: u64) -> impl Iterator<Item = u32> {
+    let mut left = bytes;
+    ranges.iter().flat_map(|(start, end)| *start..*end).map_while(move |group| {
+        left = left.checked_sub(layout.group_len(group))?;
+        Some(group)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    struct Case {
+        unfinished: Arc<UnfinishedUploads>,
+        file: SentFile,
+        layout: GroupLayout,
+    }
+
+    impl Case {
+        fn new(bytes: u64) -> Self {
+            let file = SentFile { name: "big".parse().unwrap(), hash: ContentHash::of(b"big") };
+            Self { unfinished: Arc::default(), file, layout: GroupLayout::of(bytes).unwrap() }
+        }
+
+        fn link(&self) -> LinkUploadProgress {
+            LinkUploadProgress::new("alice".parse().unwrap(), self.unfinished.clone())
+        }
+
+        /// Sends ranges whole; tells whether that was the last of the file.
+        fn send(&self, link: &mut LinkUploadProgress, ranges: &[(u32, u32)]) -> bool {
+            let bytes = ranges.iter().map(|(start, end)| self.layout.range_len(*start, *end)).sum();
+            link.begin(&self.file, &self.layout, &ZeroRuns::default());
+            let told = link.finish(&self.file, &self.layout, ranges, bytes);
+            assert!(told.as_ref().is_none_or(|told| told.bytes == self.layout.size()));
+            told.is_some()
+        }
+
+        fn left(&self, mut link: LinkUploadProgress) -> Vec<u64> {
+            link.take_unfinished().iter().map(|told| told.bytes).collect()
+        }
+    }
+
+    #[test]
+    fn a_fetch_over_several_links_is_told_as_one() {
+        let case = Case::new(5 * MIB + 1);
+        let mut link = case.link();
+        assert!(!case.send(&mut link, &[(0, 2), (4, 5)]));
+        // Half of a group is none.
+        assert_eq!(link.finish(&case.file, &case.layout, &[(2, 3)], MIB / 2), None);
+        assert_eq!(case.left(link), [3 * MIB]);
+        let mut link = case.link();
+        // What was lost on the way comes again, and after the others.
+        assert_eq!(link.begin(&case.file, &case.layout, &ZeroRuns::default()), 3 * MIB);
+        assert!(!case.send(&mut link, &[(2, 4)]));
+        assert!(case.send(&mut link, &[(5, 6)]));
+        assert!(!case.send(&mut link, &[(1, 2)]));
+        assert_eq!(case.left(link), [0; 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_fetched_again_is_told_again() {
+        let case = Case::new(3 * MIB);
+        let mut link = case.link();
+        assert!(case.send(&mut link, &[(0, 3)]));
+        assert!(!case.send(&mut link, &[(0, 2)]));
+        assert!(case.send(&mut link, &[(2, 3)]));
+        assert_eq!(case.left(link), [0; 0]);
+        let empty = Case::new(0);
+        let mut link = empty.link();
+        assert!(empty.send(&mut link, &[(0, 1)]) && empty.send(&mut link, &[(0, 1)]));
+    }
+
+    #[test]
+    fn zeros_are_not_waited_for() {
+        let case = Case::new(4 * MIB);
+        let mut link = case.link();
+        assert_eq!(link.begin(&case.file, &case.layout, &ZeroRuns::from_groups([1, 2])), 2 * MIB);
+        assert!(!case.send(&mut link, &[(0, 1)]));
+        assert!(case.send(&mut link, &[(3, 4)]));
+    }
+
+    #[test]
+    fn what_is_left_is_forgotten_at_last_and_nobody_makes_others_forgotten() {
+        let mut case = Case::new(3 * MIB);
+        let mut leave = |user: &str, number: usize| {
+            case.file.name = format!("big{number}").parse().unwrap();
+            let mut link = LinkUploadProgress::new(user.parse().unwrap(), case.unfinished.clone());
+            case.send(&mut link, &[(0, 1)]);
+            link.take_unfinished();
+            case.file.clone()
+        };
+        let first = leave("carol", 0);
+        let (begun, last) =
+            (leave("alice", 0), (1..=MAX_UNFINISHED).map(|number| leave("alice", number)).last().unwrap());
+        let known = |user: &str, file: &SentFile| {
+            let mut link = LinkUploadProgress::new(user.parse().unwrap(), case.unfinished.clone());
+            link.begin(file, &case.layout, &ZeroRuns::default())
+        };
+        assert_eq!((known("alice", &last), known("alice", &begun)), (MIB, 0));
+        assert_eq!(known("carol", &first), MIB, "she left only one");
+        assert!(case.unfinished.0.lock().unwrap().len() <= MAX_UNFINISHED_PER_USER);
+    }
+}

@@ -1,0 +1,189 @@
+//! Limits and fairness between the peers that are served.
+//!
+//! Each piece that is sent passes two locks, both first come, first served: that of its peer and that of the node. So
+//! every peer waits at the node's lock with one piece at most, whatever the number of its streams and links, and the
+//! node's bytes go round between the peers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shared::UserName;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::upload_slots::UploadSlots;
+use crate::engine::chat_activity::{BULK_RATE_DURING_CHAT, PeerChatActivity};
+use crate::engine::rate_limit::{TokenBucket, sleep_if_positive};
+
+/// Bytes a second that may be sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UploadLimits {
+    /// To all peers together.
+    pub total: Option<u64>,
+    /// To each of them.
+    pub per_peer: Option<u64>,
+}
+
+const PIECE_BYTES: u64 = 256 * 1024;
+const MIN_PIECE_BYTES: u64 = 1024;
+/// While people talk: what is sent in a moment that no message would notice. And while there are many files, so that all of
+/// them together take little memory.
+const SMALL_PIECE_BYTES: u64 = 64 * 1024;
+/// Requests for data of one peer that are answered at once.
+const MAX_REQUESTS_PER_USER: usize = 24;
+
+/// Where every piece passes before it is sent.
+#[derive(Debug)]
+pub(super) struct UploadScheduler {
+    limits: UploadLimits,
+    total: Option<tokio::sync::Mutex<TokenBucket>>,
+    during_chat: tokio::sync::Mutex<TokenBucket>,
+    throttles: Mutex<HashMap<UserName, Arc<UserThrottle>>>,
+    slots: UploadSlots,
+}
+
+/// One peer's way through the gate.
+#[derive(Debug)]
+pub(super) struct UserThrottle {
+    chat_activity: PeerChatActivity,
+    bucket: tokio::sync::Mutex<Option<TokenBucket>>,
+    /// Of the pieces of large files, only one waits at the bucket.
+    turn: tokio::sync::Mutex<()>,
+    /// Requests that are answered at once.
+    requests: Semaphore,
+}
+
+impl UploadScheduler {
+    pub(super) fn new(limits: UploadLimits) -> Self {
+        let total = limits.total.map(|total| tokio::sync::Mutex::new(TokenBucket::new(total, now())));
+        let during_chat = tokio::sync::Mutex::new(TokenBucket::smooth(BULK_RATE_DURING_CHAT, now()));
+        Self { limits, total, during_chat, throttles: Mutex::default(), slots: UploadSlots::new() }
+    }
+
+    /// The way of a peer, the same for all its links, on which `talk` says when room is to be made.
+    pub(super) fn throttle_for(&self, user: &UserName, chat_activity: PeerChatActivity) -> Arc<UserThrottle> {
+        let mut peers = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
+        // Lanes that no link uses any more go.
+        peers.retain(|_, lane| Arc::strong_count(lane) > 1);
+        let new = || {
+            let bucket = self.limits.per_peer.map(|limit| TokenBucket::new(limit, now()));
+            Arc::new(UserThrottle {
+                chat_activity,
+                bucket: tokio::sync::Mutex::new(bucket),
+                turn: tokio::sync::Mutex::default(),
+                requests: Semaphore::new(MAX_REQUESTS_PER_USER),
+            })
+        };
+        peers.entry(user.clone()).or_insert_with(new).clone()
+    }
+
+    /// The places of those who are sent files.
+    pub(super) const fn slots(&self) -> &UploadSlots {
+        &self.slots
+    }
+
+    /// Bytes of the pieces that pass on a lane: small enough that a tight limit doesn't look like silence.
+    pub(super) fn piece_bytes(&self, throttle: &UserThrottle) -> u64 {
+        let tightest = [self.limits.total, self.limits.per_peer].into_iter().flatten().min();
+        let is_tight = throttle.chat_activity.is_active() || self.slots.is_crowded();
+        let most = if is_tight { SMALL_PIECE_BYTES } else { PIECE_BYTES };
+        tightest.map_or(most, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, most))
+    }
+
+    /// Waits until `bytes` may be sent to the peer of `lane`; all of a small file passes before the pieces of large ones.
+    pub(super) async fn wait_to_send(&self, throttle: &UserThrottle, bytes: usize, is_all: bool) {
+        let is_chat_active = throttle.chat_activity.is_active();
+        if self.limits == UploadLimits::default() && !is_chat_active {
+            return;
+        }
+        let _turn = if is_all { None } else { Some(throttle.turn.lock().await) };
+        let mut own = throttle.bucket.lock().await;
+        if is_chat_active {
+            let mut chat_bucket = self.during_chat.lock().await;
+            let wait = chat_bucket.consume(bytes, now());
+            sleep_if_positive(wait).await;
+        }
+        if let Some(total) = &self.total {
+            let mut total = total.lock().await;
+            let wait = total.consume(bytes, now());
+            sleep_if_positive(wait).await;
+        }
+        if let Some(own) = own.as_mut() {
+            let wait = own.consume(bytes, now());
+            sleep_if_positive(wait).await;
+        }
+    }
+}
+
+impl UserThrottle {
+    /// Waits until one more request for data may be answered.
+    pub(super) async fn acquire_request(&self) -> Option<SemaphorePermit<'_>> {
+        self.requests.acquire().await.ok()
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::chat_activity::ChatActivity;
+
+    #[tokio::test(start_paused = true)]
+    async fn while_people_talk_files_have_a_rate() {
+        const PIECE: usize = 1_000_000;
+        let talk = ChatActivity::default();
+        let gate = UploadScheduler::new(UploadLimits::default());
+        let lane =
+            gate.throttle_for(&"alice".parse().unwrap(), PeerChatActivity::new(talk.clone(), ChatActivity::default()));
+        let begin = Instant::now();
+        let pieces = async |count: usize| {
+            for _ in 0..count {
+                gate.wait_to_send(&lane, PIECE, false).await;
+            }
+        };
+        pieces(1000).await;
+        assert_eq!(begin.elapsed(), std::time::Duration::ZERO, "nobody talks");
+        talk.record_activity();
+        let in_two_seconds = usize::try_from(BULK_RATE_DURING_CHAT).unwrap() * 2 / PIECE;
+        pieces(in_two_seconds).await;
+        assert!((1.8..=2.1).contains(&begin.elapsed().as_secs_f64()), "{:?}", begin.elapsed());
+        talk.wait_for(false).await;
+        let silent = Instant::now();
+        pieces(1000).await;
+        assert_eq!(silent.elapsed(), std::time::Duration::ZERO, "they fell silent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_with_many_streams_gets_no_more_than_one_with_few() {
+        let gate = Arc::new(UploadScheduler::new(UploadLimits { total: Some(1_000_000), per_peer: None }));
+        let mut streams = tokio::task::JoinSet::new();
+        for (user, count) in [("alice", 8), ("carol", 1)] {
+            for _ in 0..count {
+                let (gate, user) = (gate.clone(), user.parse::<UserName>().unwrap());
+                let lane =
+                    gate.throttle_for(&user, PeerChatActivity::new(ChatActivity::default(), ChatActivity::default()));
+                streams.spawn(async move {
+                    let mut sent = 0_usize;
+                    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {
+                        loop {
+                            gate.wait_to_send(&lane, 10_000, false).await;
+                            sent += 10_000;
+                            tokio::task::yield_now().await;
+                        }
+                    })
+                    .await;
+                    (user, sent)
+                });
+            }
+        }
+        let mut sent: HashMap<UserName, usize> = HashMap::new();
+        while let Some(Ok((user, bytes))) = streams.join_next().await {
+            *sent.entry(user).or_default() += bytes;
+        }
+        let (alice, carol) = (sent["alice"], sent["carol"]);
+        assert!(alice > 0 && carol > 0 && alice < carol * 2 && carol < alice * 2, "{alice} and {carol}");
+    }
+}

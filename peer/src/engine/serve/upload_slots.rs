@@ -1,0 +1,264 @@
+//! Who may send files at once, and for how long.
+//!
+//! A place goes to the user that holds the fewest, in turn. Whoever has one keeps it while nobody waits; while somebody does,
+//! it is given back by those who take less than a pace, by those who hold more than others, and after a turn by everybody.
+//! What is being written then goes on: only the next piece waits for a place.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | files that are sent at once | 48, of them 16 to one user | those who wait, in turn |
+//! | small files beside them | 32, of them 4 to one user | the same |
+//! | requests for data of one user that are answered at once, with or without a place | 24 | one after another |
+//! | pace below which a place is given back while others wait | 512 KiB a second, over half a second | |
+//! | time that a place is kept while others wait | 2 s | |
+//! | bytes that are sent and not yet acknowledged | 32 MiB over the files that are sent at once, 256 KiB to 8 MiB for each link | the next piece waits |
+//! | time in which one piece is taken | 60 s, or 30 s in which nothing moves over its link | the stream is given up |
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use shared::UserName;
+use tokio::time::Instant;
+
+use crate::engine::fair_slots::{FairSlot, FairSlotBounds, FairSlots};
+
+const LARGE: FairSlotBounds = FairSlotBounds { total: 48, per_key: 16 };
+const SMALL: FairSlotBounds = FairSlotBounds { total: 32, per_key: 4 };
+/// From so many on, pieces are small.
+const CROWDED_FILES: usize = 8;
+/// How often a pace is looked at.
+const RATE_WINDOW: Duration = Duration::from_millis(500);
+/// How long a place is kept while somebody waits for it.
+const TURN: Duration = Duration::from_secs(2);
+/// Bytes a second that somebody takes who uses a place.
+const MIN_RATE: u64 = 512 * 1024;
+/// What all links that files are sent over may have unacknowledged.
+const TOTAL_SEND_WINDOW: u64 = 32 << 20;
+const MIN_SEND_WINDOW: u64 = 256 * 1024;
+
+/// The places.
+#[derive(Debug)]
+pub(super) struct UploadSlots {
+    large: FairSlots<UserName>,
+    small: FairSlots<UserName>,
+}
+
+/// One stream's way to a place: held, or given back for now.
+#[derive(Debug)]
+pub(super) struct UploadSlot<'a> {
+    slots: &'a FairSlots<UserName>,
+    user: &'a UserName,
+    held: Option<HeldUploadSlot>,
+    /// Bytes that the other side took.
+    bytes_moved: AtomicU64,
+}
+
+#[derive(Debug)]
+struct HeldUploadSlot {
+    slot: FairSlot<UserName>,
+    since: Instant,
+    /// The pace is measured from here on.
+    window_start: Instant,
+    moved_before: u64,
+}
+
+/// How the others stand while one has a place. Pure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SlotContention {
+    /// Places that this user holds.
+    own: usize,
+    /// Places that the poorest other user holds who waits.
+    fewest_held_by_waiting: Option<usize>,
+    /// Whether more of this user's files wait.
+    has_own_waiting: bool,
+}
+
+impl UploadSlots {
+    pub(super) fn new() -> Self {
+        Self { large: FairSlots::new(LARGE), small: FairSlots::new(SMALL) }
+    }
+
+    /// A place for a large file, if one is free.
+    pub(super) fn try_acquire_large<'a>(&'a self, user: &'a UserName) -> Option<UploadSlot<'a>> {
+        self.large.try_acquire(user).map(|place| UploadSlot::new(&self.large, user, place))
+    }
+
+    /// Waits for a place for a large file.
+    pub(super) async fn acquire_large<'a>(&'a self, user: &'a UserName) -> UploadSlot<'a> {
+        UploadSlot::new(&self.large, user, self.large.acquire(user).await)
+    }
+
+    /// Waits for a place for small files.
+    pub(super) async fn acquire_small<'a>(&'a self, user: &'a UserName) -> UploadSlot<'a> {
+        UploadSlot::new(&self.small, user, self.small.acquire(user).await)
+    }
+
+    /// Whether so many files are sent at once that each has little in memory.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.large.in_use() > CROWDED_FILES
+    }
+
+    /// What a link may have unacknowledged now.
+    pub(super) fn send_window(&self, most: u64) -> u64 {
+        let files = u64::try_from(self.large.in_use()).unwrap_or(u64::MAX).max(1);
+        (TOTAL_SEND_WINDOW / files).clamp(MIN_SEND_WINDOW, most)
+    }
+}
+
+impl<'a> UploadSlot<'a> {
+    fn new(slots: &'a FairSlots<UserName>, user: &'a UserName, slot: FairSlot<UserName>) -> Self {
+        Self { slots, user, held: Some(HeldUploadSlot::new(slot, 0)), bytes_moved: AtomicU64::new(0) }
+    }
+
+    /// Counts what the other side took.
+    pub(super) fn note_moved(&self, bytes: usize) {
+        self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Gives the place back if others are to have it; true if it did.
+    pub(super) fn yield_if_due(&mut self) -> bool {
+        let moved = self.bytes_moved.load(Ordering::Relaxed);
+        let is_due = self.held.as_mut().is_some_and(|held| held.is_due(moved, Instant::now()));
+        if is_due {
+            self.held = None;
+        }
+        is_due
+    }
+
+    /// Waits for a place unless it has one.
+    pub(super) async fn reacquire(&mut self) {
+        if self.held.is_none() {
+            let slot = self.slots.acquire(self.user).await;
+            self.held = Some(HeldUploadSlot::new(slot, self.bytes_moved.load(Ordering::Relaxed)));
+        }
+    }
+}
+
+impl HeldUploadSlot {
+    fn new(slot: FairSlot<UserName>, moved_before: u64) -> Self {
+        let now = Instant::now();
+        Self { slot, since: now, window_start: now, moved_before }
+    }
+
+    fn is_due(&mut self, moved: u64, now: Instant) -> bool {
+        let measured = now.duration_since(self.window_start);
+        if measured < RATE_WINDOW {
+            return false;
+        }
+        let (own, fewest_held_by_waiting, has_own_waiting) =
+            (self.slot.held(), self.slot.fewest_held_by_waiting(), self.slot.has_own_waiting());
+        let bytes = moved - self.moved_before;
+        (self.window_start, self.moved_before) = (now, moved);
+        must_yield(
+            SlotContention { own, fewest_held_by_waiting, has_own_waiting },
+            bytes,
+            measured,
+            now.duration_since(self.since),
+        )
+    }
+}
+
+fn must_yield(rivals: SlotContention, bytes: u64, measured: Duration, held_for: Duration) -> bool {
+    let had_its_turn = held_for >= TURN;
+    let Some(poorest) = rivals.fewest_held_by_waiting else {
+        return rivals.has_own_waiting && had_its_turn;
+    };
+    let is_rich = rivals.own > poorest + 1;
+    let is_slow = u128::from(bytes) * 1_000_000 < u128::from(MIN_RATE) * measured.as_micros();
+    is_rich || is_slow || (had_its_turn && rivals.own > poorest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn those_yield_who_are_slow_or_rich_or_had_their_turn() {
+        let half = Duration::from_millis(500);
+        let (fast, slow) = (MIN_RATE, MIN_RATE / 4);
+        let alone = SlotContention { own: 16, fewest_held_by_waiting: None, has_own_waiting: false };
+        assert!(!must_yield(alone, 0, half, TURN * 100));
+        let own_wait = SlotContention { has_own_waiting: true, ..alone };
+        assert!(!must_yield(own_wait, 0, half, TURN / 2) && must_yield(own_wait, fast, half, TURN));
+        let rivals =
+            |own, poorest| SlotContention { own, fewest_held_by_waiting: Some(poorest), has_own_waiting: false };
+        assert!(must_yield(rivals(1, 1), slow, half, half) && !must_yield(rivals(1, 1), fast, half, TURN * 9));
+        assert!(must_yield(rivals(2, 0), fast, half, half));
+        assert!(!must_yield(rivals(1, 0), fast, half, half) && must_yield(rivals(1, 0), fast, half, TURN));
+    }
+
+    #[test]
+    fn what_is_unacknowledged_is_shared_out() {
+        let places = UploadSlots::new();
+        assert_eq!(places.send_window(8 << 20), 8 << 20);
+        let users: Vec<UserName> = (0..10).map(|number| user(&format!("user{number}"))).collect();
+        let turns: Vec<_> =
+            users.iter().flat_map(|user| (0..4).map(|_| places.try_acquire_large(user).unwrap())).collect();
+        assert!(places.is_crowded());
+        assert_eq!(places.send_window(8 << 20), TOTAL_SEND_WINDOW / 40);
+        drop(turns);
+        assert!(!places.is_crowded());
+    }
+
+    /// Slow readers of many accounts, and one that takes what it gets: it never waits for longer than a window.
+    #[tokio::test(start_paused = true)]
+    async fn slow_readers_of_many_accounts_keep_nobody_waiting() {
+        let places = std::sync::Arc::new(UploadSlots::new());
+        let mut slow = tokio::task::JoinSet::new();
+        for number in 0..40 {
+            for _ in 0..16 {
+                let places = places.clone();
+                slow.spawn(async move {
+                    let user = user(&format!("sybil{number}"));
+                    let mut turn = places.acquire_large(&user).await;
+                    loop {
+                        turn.reacquire().await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        turn.note_moved(1);
+                        turn.yield_if_due();
+                    }
+                });
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let alice = user("alice");
+        let begun = Instant::now();
+        let mut turn = places.acquire_large(&alice).await;
+        for _ in 0..50 {
+            turn.reacquire().await;
+            turn.note_moved(1 << 20);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            turn.yield_if_due();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?} for five seconds' work", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_links_of_one_user_have_a_turn() {
+        let places = std::sync::Arc::new(UploadSlots::new());
+        let mut streams = tokio::task::JoinSet::new();
+        for _ in 0..32 {
+            let places = places.clone();
+            streams.spawn(async move {
+                let alice = user("alice");
+                let (mut turn, mut longest) = (places.acquire_large(&alice).await, Duration::ZERO);
+                for _ in 0..100 {
+                    let waits = Instant::now();
+                    turn.reacquire().await;
+                    longest = longest.max(waits.elapsed());
+                    turn.note_moved(1 << 20);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    turn.yield_if_due();
+                }
+                longest
+            });
+        }
+        while let Some(longest) = streams.join_next().await {
+            assert!(longest.unwrap() < Duration::from_secs(4), "no link is silent for long");
+        }
+    }
+}

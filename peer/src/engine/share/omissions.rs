@@ -1,0 +1,144 @@
+//! The account of what was named or found and is not shared: counted by reason, with the first few names.
+
+use std::collections::BTreeMap;
+
+/// Names kept of each reason.
+const MAX_EXAMPLES: usize = 3;
+
+/// The reason why something is not shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OmissionReason {
+    /// Its name begins with a dot, and nobody named it.
+    Hidden,
+    /// A link inside a folder.
+    Link,
+    /// A FIFO, a socket, a device.
+    Special,
+    /// A file system that holds the kernel's state.
+    PseudoFileSystem,
+    /// It belongs to a profile or a tracker, or holds a secret key.
+    Private,
+    /// It isn't there.
+    Missing,
+    /// It can't be read.
+    Unreadable,
+    /// No share can have its name.
+    Name,
+    /// Something else is shared under its name.
+    NameTaken,
+    /// It is larger than any file that can be shared.
+    TooLarge,
+    /// As many files as can be are shared already.
+    TooMany,
+    /// It changed while it was hashed, or could be read only in part.
+    NotHashed,
+}
+
+/// What is not shared of what was named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OmissionReport {
+    groups: BTreeMap<(bool, OmissionReason), OmissionGroup>,
+}
+
+/// All that is left out for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OmissionGroup {
+    /// How many.
+    pub count: usize,
+    /// The first of them.
+    pub examples: Vec<OmissionExample>,
+}
+
+/// One of a [`OmissionGroup`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OmissionExample {
+    /// As it was named, or as it would be called.
+    pub name: String,
+    /// Why it is left out, for people.
+    pub why: String,
+}
+
+impl OmissionReason {
+    /// The reason as programs read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hidden => "hidden",
+            Self::Link => "link",
+            Self::Special => "special",
+            Self::PseudoFileSystem => "pseudo_file_system",
+            Self::Private => "private",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::Name => "name",
+            Self::NameTaken => "name_taken",
+            Self::TooLarge => "too_large",
+            Self::TooMany => "too_many",
+            Self::NotHashed => "not_hashed",
+        }
+    }
+
+    /// Whether nobody who shares a folder expects such a thing to be shared with it.
+    const fn is_by_design(self) -> bool {
+        matches!(self, Self::Hidden | Self::Link | Self::Special | Self::PseudoFileSystem | Self::Private)
+    }
+}
+
+impl OmissionReport {
+    /// Counts something found inside a folder.
+    pub fn add_found(&mut self, omission: OmissionReason, name: impl FnOnce() -> String, why: impl Into<String>) {
+        self.add(!omission.is_by_design(), omission, name, why.into());
+    }
+
+    /// Counts something that was named by itself: whatever the reason is, it was asked for.
+    pub fn add_named(&mut self, omission: OmissionReason, name: impl FnOnce() -> String, why: impl Into<String>) {
+        self.add(true, omission, name, why.into());
+    }
+
+    /// What was asked for and is not shared.
+    pub fn failures(&self) -> impl Iterator<Item = (OmissionReason, &OmissionGroup)> {
+        self.groups.iter().filter(|((failed, _), _)| *failed).map(|((_, omission), group)| (*omission, group))
+    }
+
+    /// What is never shared with a folder, unless it is named.
+    pub fn by_design(&self) -> impl Iterator<Item = (OmissionReason, &OmissionGroup)> {
+        self.groups.iter().filter(|((failed, _), _)| !failed).map(|((_, omission), group)| (*omission, group))
+    }
+
+    /// How many were asked for and are not shared.
+    pub fn failure_count(&self) -> usize {
+        self.failures().map(|(_, group)| group.count).sum()
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    fn add(&mut self, failed: bool, omission: OmissionReason, name: impl FnOnce() -> String, why: String) {
+        let group = self.groups.entry((failed, omission)).or_default();
+        group.count += 1;
+        if group.examples.len() < MAX_EXAMPLES {
+            group.examples.push(OmissionExample { name: name(), why });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_counted_and_the_first_names_kept() {
+        let mut left_out = OmissionReport::default();
+        for number in 0..9 {
+            left_out.add_found(OmissionReason::Hidden, || format!(".{number}"), "hidden");
+        }
+        left_out.add_found(OmissionReason::Unreadable, || "closed".to_owned(), "permission denied");
+        left_out.add_named(OmissionReason::Special, || "fifo".to_owned(), "it is a FIFO");
+        assert_eq!(left_out.failure_count(), 2);
+        let (omission, group) = left_out.by_design().next().unwrap();
+        assert_eq!((omission, group.count, group.examples.len()), (OmissionReason::Hidden, 9, MAX_EXAMPLES));
+        let failures: Vec<OmissionReason> = left_out.failures().map(|(omission, _)| omission).collect();
+        assert_eq!(failures, [OmissionReason::Special, OmissionReason::Unreadable]);
+    }
+}

@@ -1,0 +1,227 @@
+//! What is to be offered: each name once, with what was hashed before.
+
+use std::path::{Path, PathBuf};
+
+use shared::FileName;
+use shared::limits::{MAX_FILE_SIZE, MAX_FILES_PER_USER};
+use shared::safe_text::safe_path;
+
+use super::Error;
+use super::folder_walk::{ExplainedOmission, FolderWalker, WalkResult, WalkedFile, omission_of_error};
+use super::hash_reuse::{HardLinkHashes, linked_hash, recorded_hash};
+use super::hashing::{HashError, hash_file};
+use super::key_search::KeySearch;
+use super::omissions::{OmissionReason, OmissionReport};
+use super::{ShareEvent, ShareEventHandler, hashed_share};
+use crate::engine::private_data::PrivateData;
+use crate::profile::{HashedFile, HashedShare, Profile};
+use crate::sys::{FileVersion, file_version, hard_link, is_executable, open_regular};
+
+/// A file that was found and is to be offered.
+pub(super) struct ShareCandidate {
+    pub(super) name: FileName,
+    pub(super) path: PathBuf,
+    pub(super) id: FileVersion,
+    executable: bool,
+    /// Device and inode, if it has several names.
+    pub(super) link: Option<(u64, u64)>,
+    /// What was computed before, if it is still the same version.
+    pub(super) known: Option<HashedFile>,
+    /// It was named by itself.
+    is_named: bool,
+}
+
+/// Why a file is not offered after all.
+enum CandidateError {
+    Refused(ExplainedOmission),
+    /// Whoever followed broke it off.
+    Interrupted,
+}
+
+impl ShareCandidate {
+    /// Hashes it unless that was done before, under this name or another, and tells whether it had to be; counts it if it
+    /// can't be shared after all.
+    pub(super) fn into_share(
+        self,
+        private: &PrivateData,
+        links: &mut HardLinkHashes,
+        left_out: &mut OmissionReport,
+        report: &mut ShareEventHandler<'_>,
+    ) -> Option<(HashedShare, bool)> {
+        let (path, name, is_named) = (self.path.clone(), self.name.clone(), self.is_named);
+        match self.hash(private, links, report) {
+            Ok(shared) => Some(shared),
+            Err(CandidateError::Refused(why)) => {
+                record_omission(left_out, &path, &name, is_named, why);
+                None
+            }
+            Err(CandidateError::Interrupted) => None,
+        }
+    }
+
+    fn hash(
+        self,
+        private: &PrivateData,
+        links: &mut HardLinkHashes,
+        report: &mut ShareEventHandler<'_>,
+    ) -> Result<(HashedShare, bool), CandidateError> {
+        let Self { name, path, id, executable, link, known, .. } = self;
+        let opened = open_regular(&path);
+        if let Ok(file) = &opened
+            && let Some(reason) = private.reason_of_open(&path, file)
+        {
+            return Err(CandidateError::Refused((OmissionReason::Private, reason.as_str().to_owned())));
+        }
+        if let Some(known) = known.or_else(|| linked_hash(links, link, &id)) {
+            return Ok((hashed_share(name, path, executable, known), false));
+        }
+        if report(ShareEvent::Hashing { name: &name, size: id.size }).is_break() {
+            return Err(CandidateError::Interrupted);
+        }
+        let file = opened.map_err(|why| CandidateError::Refused(omission_of_error(&why)))?;
+        let key = private.own_key();
+        let mut search = KeySearch::new(key.as_deref());
+        let hashed = hash_file(&file, &mut search, &mut |bytes| report(ShareEvent::Hashed(bytes)));
+        let hash = hashed.map_err(|why| match why {
+            HashError::Interrupted => CandidateError::Interrupted,
+            HashError::Unreadable(why) => CandidateError::Refused(omission_of_error(&why)),
+            HashError::HoldsKey => CandidateError::Refused((OmissionReason::Private, why.to_string())),
+            why => CandidateError::Refused((OmissionReason::NotHashed, why.to_string())),
+        })?;
+        if let Some(link) = link {
+            links.insert(link, hash.clone());
+        }
+        Ok((hashed_share(name, path, executable, hash), true))
+    }
+}
+
+/// Finds everything at or below `paths` that can be offered; the rest is counted.
+pub(super) fn find_candidates(
+    profile: &Profile,
+    private: &PrivateData,
+    paths: &[PathBuf],
+    name: Option<&FileName>,
+    left_out: &mut OmissionReport,
+) -> Result<Vec<ShareCandidate>, Error> {
+    let mut walker = FolderWalker::new(private);
+    let mut selection = CandidateSelection::new(profile, left_out)?;
+    for root in paths {
+        match walker.walk(root, name, selection.omissions) {
+            Ok(WalkResult { base, files, folders }) => {
+                // Those of an earlier walk may be gone since.
+                profile.remove_folders(&base)?;
+                profile.put_folders(&folders)?;
+                files.into_iter().for_each(|file| selection.add_found(file));
+            }
+            Err((omission, why)) => {
+                selection.omissions.add_named(omission, || root.to_string_lossy().into_owned(), why);
+            }
+        }
+    }
+    Ok(selection.into_unique())
+}
+
+/// Looks at these files, each under the name beside it, as far as they can be offered; the rest is counted.
+pub(super) fn find_named_candidates(
+    profile: &Profile,
+    private: &PrivateData,
+    files: Vec<(PathBuf, FileName)>,
+    left_out: &mut OmissionReport,
+) -> Result<Vec<ShareCandidate>, Error> {
+    let walker = FolderWalker::new(private);
+    let mut selection = CandidateSelection::new(profile, left_out)?;
+    for (path, name) in files {
+        match walker.inspect_file(&path, name) {
+            Ok(found) => selection.add_found(found),
+            Err((omission, why)) => {
+                selection.omissions.add_named(omission, || path.to_string_lossy().into_owned(), why);
+            }
+        }
+    }
+    Ok(selection.into_unique())
+}
+
+/// What is chosen of what was found.
+struct CandidateSelection<'a> {
+    profile: &'a Profile,
+    omissions: &'a mut OmissionReport,
+    /// For so many more files.
+    slots_left: usize,
+    candidates: Vec<ShareCandidate>,
+}
+
+impl<'a> CandidateSelection<'a> {
+    fn new(profile: &'a Profile, left_out: &'a mut OmissionReport) -> Result<Self, Error> {
+        let room = MAX_FILES_PER_USER.saturating_sub(profile.share_count()?);
+        Ok(Self { profile, omissions: left_out, slots_left: room, candidates: Vec::new() })
+    }
+
+    fn add_found(&mut self, found: WalkedFile) {
+        let (path, name, is_named) = (found.path.clone(), found.name.clone(), found.is_named);
+        let refused = match check_candidate(self.profile, found) {
+            Ok((candidate, known)) if known || self.slots_left > 0 => {
+                self.slots_left -= usize::from(!known);
+                self.candidates.push(candidate);
+                return;
+            }
+            Ok(_) => (OmissionReason::TooMany, "100,000 files are shared already".to_owned()),
+            Err(why) => why,
+        };
+        record_omission(self.omissions, &path, &name, is_named, refused);
+    }
+
+    /// In the order of their names, each name once.
+    fn into_unique(self) -> Vec<ShareCandidate> {
+        let mut candidates = self.candidates;
+        candidates.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut last: Option<ShareCandidate> = None;
+        let mut unique = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            match &last {
+                Some(kept) if kept.name == candidate.name && kept.path == candidate.path => {}
+                Some(kept) if kept.name == candidate.name => {
+                    let why = "another file of that name is being shared: use --as NAME".to_owned();
+                    let ShareCandidate { path, name, is_named, .. } = candidate;
+                    record_omission(self.omissions, &path, &name, is_named, (OmissionReason::NameTaken, why));
+                }
+                _ => unique.extend(last.replace(candidate)),
+            }
+        }
+        unique.extend(last);
+        unique
+    }
+}
+
+fn record_omission(
+    left_out: &mut OmissionReport,
+    path: &Path,
+    name: &FileName,
+    is_named: bool,
+    (omission, why): ExplainedOmission,
+) {
+    if is_named {
+        left_out.add_named(omission, || path.to_string_lossy().into_owned(), why);
+    } else {
+        left_out.add_found(omission, || name.as_str().to_owned(), why);
+    }
+}
+
+/// Looks up what is on record of a found file; the flag tells whether it is shared already.
+fn check_candidate(profile: &Profile, found: WalkedFile) -> Result<(ShareCandidate, bool), ExplainedOmission> {
+    let WalkedFile { path, name, metadata, is_named } = found;
+    let broken = |why: crate::profile::ProfileError| (OmissionReason::Unreadable, why.to_string());
+    let id = file_version(&metadata);
+    if id.size > MAX_FILE_SIZE {
+        return Err((OmissionReason::TooLarge, "it is too large".to_owned()));
+    }
+    let before = profile.share(&name).map_err(broken)?;
+    if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
+        let elsewhere = safe_path(&before.path);
+        let why =
+            format!("{} is shared from {elsewhere} already: use --as NAME, or unshare that first", name.display());
+        return Err((OmissionReason::NameTaken, why));
+    }
+    let known = recorded_hash(profile, &path, &metadata).map_err(broken)?;
+    let (executable, link) = (is_executable(&metadata), hard_link(&metadata));
+    Ok((ShareCandidate { name, path, id, executable, link, known, is_named }, before.is_some()))
+}

@@ -1,0 +1,34 @@
+//! Words of commands that are printed to be pasted into a shell.
+
+/// Returns the words as a shell takes each of them for one, and none for an option.
+pub fn shell_quote(words: &[&str]) -> String {
+    let quoted = words.iter().map(|word| quote_word(word)).collect::<Vec<_>>().join(" ");
+    if words.iter().any(|word| word.starts_with('-')) { format!("-- {quoted}") } else { quoted }
+}
+
+fn quote_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._-+/,:@%=".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) && !word.starts_with('=') {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_word_is_it_is_one_and_no_option() {
+        for (these, expected) in [
+            (&["bob", "a.txt"][..], "bob a.txt"),
+            (&["bob", "it's $(mine)"], r"bob 'it'\''s $(mine)'"),
+            (&["-x", "a b"], "-- -x 'a b'"),
+            (&["bob", "-rf"], "-- bob -rf"),
+            (&["bob", "-r f"], "-- bob '-r f'"),
+            (&["bob", ""], "bob ''"),
+        ] {
+            assert_eq!(shell_quote(these), expected);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Amounts for people.
+
+/// Returns `1.23 MB` for `1234567`: three digits, rounded, in powers of ten as file managers and networks count.
+pub fn format_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let bytes = u128::from(bytes);
+    let mut scale = 1000_u128;
+    let mut last = String::new();
+    for unit in UNITS {
+        for decimals in [2_usize, 1, 0] {
+            let parts = [1, 10, 100][decimals];
+            let rounded = (bytes * parts + scale / 2) / scale;
+            // Rounding may add a digit: 999.6 kB are 1.00 MB.
+            if rounded < 1000 {
+                let (whole, rest) = (rounded / parts, rounded % parts);
+                return match decimals {
+                    0 => format!("{whole} {unit}"),
+                    _ => format!("{whole}.{rest:0decimals$} {unit}"),
+                };
+            }
+            last = format!("{rounded} {unit}");
+        }
+        scale *= 1000;
+    }
+    last
+}

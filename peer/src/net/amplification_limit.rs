@@ -1,0 +1,166 @@
+//! Datagrams to addresses that have not answered.
+//!
+//! Whoever is dialled has named the addresses, and may have named those of others. So an address gets few datagrams
+//! until one comes from there: QUIC takes those that are not sent for lost. They are apart, so that a moment in which a
+//! path loses everything takes only one of them.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | datagrams of one dial to an address that has not answered | `DATAGRAMS`, `APART` at least from one to the next | not sent |
+//! | addresses that are dialled within `REMEMBERED` | `ADDRESSES` | the next dial fails |
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::addresses::without_scope;
+
+/// Datagrams of one dial to an address that has not answered.
+const DATAGRAMS: usize = 3;
+/// The time between them, at least: quinn probes twice at once (RFC 9002, section 6.2.4).
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// The time for which an address is remembered after it was dialled: longer than the attempt and the words that end it.
+const DIAL_TTL: Duration = Duration::from_secs(20);
+/// Addresses that are remembered at once.
+const ADDRESSES: usize = 4096;
+
+/// The addresses that were dialled and have not answered.
+#[derive(Debug, Default)]
+pub(super) struct AmplificationLimiter {
+    dialled: Mutex<HashMap<SocketAddr, UnansweredDial>>,
+    /// How many there are: whoever sends much to somebody who answers looks no further than here.
+    count: AtomicUsize,
+}
+
+/// What one address got.
+#[derive(Debug)]
+struct UnansweredDial {
+    datagrams: usize,
+    last_sent: Option<Instant>,
+    expires_at: Instant,
+}
+
+impl AmplificationLimiter {
+    /// Notes that an address is dialled. Says whether it may be: not when too many others are.
+    pub(super) fn note_dial(&self, address: SocketAddr, now: Instant) -> bool {
+        let mut dialled = self.dialled();
+        let address = without_scope(address);
+        if dialled.len() >= ADDRESSES && !dialled.contains_key(&address) {
+            dialled.retain(|_, sent| sent.expires_at > now);
+        }
+        let may = dialled.len() < ADDRESSES || dialled.contains_key(&address);
+        if may {
+            dialled.insert(address, UnansweredDial { datagrams: 0, last_sent: None, expires_at: now + DIAL_TTL });
+        }
+        self.count.store(dialled.len(), Ordering::Release);
+        may
+    }
+
+    /// Notes that a datagram came from an address.
+    pub(super) fn note_received(&self, address: SocketAddr) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            let mut dialled = self.dialled();
+            dialled.remove(&without_scope(address));
+            self.count.store(dialled.len(), Ordering::Release);
+        }
+    }
+
+    /// Whether so many datagrams may go to an address now; they count.
+    pub(super) fn may_send(&self, address: SocketAddr, datagrams: usize, now: impl FnOnce() -> Instant) -> bool {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let mut dialled = self.dialled();
+        let Some(sent) = dialled.get_mut(&without_scope(address)) else { return true };
+        let now = now();
+        if sent.expires_at <= now {
+            dialled.retain(|_, sent| sent.expires_at > now);
+            self.count.store(dialled.len(), Ordering::Release);
+            return true;
+        }
+        let is_apart = sent.last_sent.is_none_or(|last| now >= last + MIN_INTERVAL);
+        let may = is_apart && sent.datagrams + datagrams <= DATAGRAMS;
+        if may {
+            sent.datagrams += datagrams;
+            sent.last_sent = Some(now);
+        }
+        may
+    }
+
+    /// Notes that the system did not take what was counted last: it is tried again.
+    pub(super) fn undo_send(&self, address: SocketAddr, datagrams: usize) {
+        if self.count.load(Ordering::Acquire) > 0
+            && let Some(sent) = self.dialled().get_mut(&without_scope(address))
+        {
+            sent.datagrams = sent.datagrams.saturating_sub(datagrams);
+            sent.last_sent = None;
+        }
+    }
+
+    fn dialled(&self) -> MutexGuard<'_, HashMap<SocketAddr, UnansweredDial>> {
+        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_gets_three_datagrams_however_often_it_is_tried() {
+        let (unanswered, mut now, victim) = (AmplificationLimiter::default(), Instant::now(), at("10.0.0.9:5000"));
+        assert!(unanswered.note_dial(victim, now));
+        let mut sent = 0;
+        for _ in 0..190 {
+            sent += usize::from(unanswered.may_send(victim, 1, || now));
+            sent += usize::from(unanswered.may_send(victim, 1, || now));
+            now += Duration::from_millis(100);
+        }
+        assert_eq!(sent, DATAGRAMS);
+        assert!(unanswered.may_send(at("10.0.0.8:5000"), 40, || now), "somebody else");
+        assert!(unanswered.note_dial(victim, now));
+        assert!(!unanswered.may_send(victim, DATAGRAMS + 1, || now), "segments are datagrams");
+        assert!(unanswered.may_send(victim, 1, || now));
+    }
+
+    #[test]
+    fn whoever_answers_gets_all_there_is() {
+        let (unanswered, now) = (AmplificationLimiter::default(), Instant::now());
+        let mapped = at("[::ffff:10.0.0.9]:5000");
+        assert!(unanswered.note_dial(mapped, now) && unanswered.note_dial(at("[fe80::9%3]:5000"), now));
+        assert!(unanswered.may_send(mapped, 1, || now) && !unanswered.may_send(mapped, 1, || now));
+        unanswered.note_received(at("10.0.0.9:5000"));
+        assert!((0..100).all(|_| unanswered.may_send(mapped, 64, || now)));
+        unanswered.note_received(at("[fe80::9%3]:5000"));
+        assert_eq!(unanswered.count.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_the_system_did_not_take_counts_for_nothing() {
+        let (unanswered, now, address) = (AmplificationLimiter::default(), Instant::now(), at("10.0.0.9:5000"));
+        unanswered.note_dial(address, now);
+        for _ in 0..10 {
+            assert!(unanswered.may_send(address, 1, || now));
+            unanswered.undo_send(address, 1);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_forgotten() {
+        let (unanswered, now) = (AmplificationLimiter::default(), Instant::now());
+        let address = |n: u32| SocketAddr::new((0x0a00_0000 + n).to_be_bytes().into(), 5000);
+        let dialled = (0..10_000).filter(|n| unanswered.note_dial(address(*n), now)).count();
+        assert_eq!(dialled, ADDRESSES);
+        assert!(unanswered.note_dial(address(0), now) && !unanswered.note_dial(address(9999), now));
+        let later = now + DIAL_TTL;
+        assert!(unanswered.note_dial(address(9999), later));
+        assert!(unanswered.may_send(address(0), 100, || later));
+        assert_eq!(unanswered.count.load(Ordering::Relaxed), 1);
+    }
+}

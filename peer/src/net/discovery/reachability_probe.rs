@@ -1,0 +1,191 @@
+//! Who is at the announced addresses.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::ServerPin;
+use shared::Fingerprint;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::announcements::KeyCandidate;
+use super::{AnnouncedTracker, Reachability};
+
+/// For an announced address to take a connection, and as long again to show the key.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections at a time.
+const MAX_PARALLEL: usize = 64;
+/// For all of them.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// The best that was found of one candidate.
+struct CandidateProgress<'a> {
+    candidate: &'a KeyCandidate,
+    best: (Reachability, usize),
+    /// Which of its addresses nobody looked at yet, or answered for.
+    unanswered: Vec<bool>,
+}
+
+/// One address to look at.
+struct ProbeAttempt {
+    candidate: usize,
+    rank: usize,
+}
+
+/// Looks for each candidate at its addresses: the first of its addresses at which somebody has its key counts; if nobody
+/// has, the first that takes a connection. The candidates take turns, so that nobody is kept waiting by another's.
+pub(super) async fn probe_candidates(candidates: &[KeyCandidate]) -> Vec<AnnouncedTracker> {
+    let (deadline, mut running) = (Instant::now() + TOTAL_TIMEOUT, JoinSet::new());
+    let mut waiting = interleave_candidates(candidates);
+    let mut all: Vec<CandidateProgress<'_>> = candidates.iter().map(CandidateProgress::new).collect();
+    loop {
+        while running.len() < MAX_PARALLEL
+            && let Some(ProbeAttempt { candidate, rank }) = waiting.pop_front()
+        {
+            let Some((address, key)) = all.get(candidate).and_then(|one| one.target_at(rank)) else { continue };
+            running.spawn(async move { (candidate, rank, probe(address, key).await) });
+        }
+        if all.iter().all(CandidateProgress::is_decided) {
+            break;
+        }
+        match timeout_at(deadline, running.join_next()).await {
+            Ok(Some(Ok((candidate, rank, reachability)))) => {
+                if let Some(progress) = all.get_mut(candidate) {
+                    progress.record(rank, reachability);
+                }
+            }
+            Ok(Some(Err(why))) => tracing::debug!("an announced address was not looked at: {why}"),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    all.iter().filter_map(CandidateProgress::tracker).collect()
+}
+
+/// The first addresses of all candidates, then the second ones.
+fn interleave_candidates(candidates: &[KeyCandidate]) -> VecDeque<ProbeAttempt> {
+    let longest = candidates.iter().map(|candidate| candidate.addresses.len()).max().unwrap_or(0);
+    let of_rank = |rank| (0..candidates.len()).map(move |candidate| ProbeAttempt { candidate, rank });
+    let all = (0..longest).flat_map(of_rank);
+    all.filter(|attempt| candidates.get(attempt.candidate).is_some_and(|one| attempt.rank < one.addresses.len()))
+        .collect()
+}
+
+impl<'a> CandidateProgress<'a> {
+    fn new(candidate: &'a KeyCandidate) -> Self {
+        Self { candidate, best: (Reachability::Silent, 0), unanswered: vec![true; candidate.addresses.len()] }
+    }
+
+    /// The address of this rank and the key to show there, unless a better one is found already.
+    fn target_at(&self, rank: usize) -> Option<(SocketAddr, Fingerprint)> {
+        let (address, _) = self.candidate.addresses.get(rank)?;
+        (!self.is_decided()).then_some((*address, self.candidate.fingerprint))
+    }
+
+    fn record(&mut self, rank: usize, reachability: Reachability) {
+        if let Some(open) = self.unanswered.get_mut(rank) {
+            *open = false;
+        }
+        self.best = self.best.min((reachability, rank));
+    }
+
+    /// Whether nothing better can come.
+    fn is_decided(&self) -> bool {
+        let until = if self.best.0 == Reachability::Proved { self.best.1 } else { self.unanswered.len() };
+        self.unanswered.iter().take(until).all(|open| !open)
+    }
+
+    fn tracker(&self) -> Option<AnnouncedTracker> {
+        let (reachability, rank) = self.best;
+        let (address, name) = self.candidate.addresses.get(rank)?.clone();
+        Some(AnnouncedTracker { fingerprint: self.candidate.fingerprint, address, name, reachability })
+    }
+}
+
+async fn probe(address: SocketAddr, key: Fingerprint) -> Reachability {
+    let Ok(Ok(tcp)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await else { return Reachability::Silent };
+    let Ok(config) = certs::tracker_client_config(None, &ServerPin::expecting(key)) else {
+        return Reachability::Silent;
+    };
+    let handshake = TlsConnector::from(Arc::new(config)).connect(certs::placeholder_server_name(), tcp);
+    let shaken = timeout(CONNECT_TIMEOUT, handshake).await;
+    if matches!(shaken, Ok(Ok(_))) { Reachability::Proved } else { Reachability::Unproved }
+}
+
+#[cfg(test)]
+mod tests {
+    use certs::Identity;
+
+    use super::*;
+
+    /// One tracker's end of a handshake, or somebody who takes the connection and has another key.
+    async fn listener(identity: Identity) -> (SocketAddr, JoinSet<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = tokio_rustls::TlsAcceptor::from(Arc::new(certs::tracker_server_config(&identity).unwrap()));
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = tls.accept(stream).await;
+            }
+        });
+        (address, server)
+    }
+
+    fn candidate(fingerprint: Fingerprint, addresses: &[SocketAddr]) -> KeyCandidate {
+        KeyCandidate {
+            fingerprint,
+            addresses: addresses.iter().map(|address| (*address, address.to_string())).collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_the_key_is_taken_before_whoever_only_answers() {
+        let identity = Identity::generate().unwrap();
+        let fingerprint = identity.fingerprint();
+        let (wrong, _one) = listener(Identity::generate().unwrap()).await;
+        let (right, _other) = listener(identity).await;
+        for addresses in [[wrong, right], [right, wrong]] {
+            let found = probe_candidates(&[candidate(fingerprint, &addresses)]).await;
+            let name = right.to_string();
+            assert_eq!(
+                found,
+                [AnnouncedTracker { fingerprint, address: right, name, reachability: Reachability::Proved }]
+            );
+        }
+        let found = probe_candidates(&[candidate(fingerprint, &[wrong])]).await;
+        assert_eq!((found[0].address, found[0].reachability), (wrong, Reachability::Unproved));
+    }
+
+    #[tokio::test]
+    async fn many_addresses_of_one_key_keep_nobody_else_waiting() {
+        let (right, _server) = {
+            let identity = Identity::generate().unwrap();
+            let fingerprint = identity.fingerprint();
+            let (address, server) = listener(identity).await;
+            (candidate(fingerprint, &[address]), server)
+        };
+        // Documentation addresses (RFC 5737), which lead nowhere.
+        let dead: Vec<SocketAddr> = (1..=255).map(|n| SocketAddr::from(([192, 0, 2, n], 9))).collect();
+        let many = candidate(Fingerprint::from_bytes([1; 32]), &dead);
+        let attempts: Vec<(usize, usize)> =
+            interleave_candidates(&[many, right]).iter().map(|attempt| (attempt.candidate, attempt.rank)).collect();
+        assert_eq!(attempts[..3], [(0, 0), (1, 0), (0, 1)]);
+        assert_eq!(attempts.len(), 256);
+    }
+
+    #[test]
+    fn a_better_address_is_waited_for_and_a_worse_one_is_not() {
+        let places: Vec<SocketAddr> = (1..=3).map(|n| SocketAddr::from(([192, 0, 2, n], 9))).collect();
+        let candidate = candidate(Fingerprint::from_bytes([1; 32]), &places);
+        let mut progress = CandidateProgress::new(&candidate);
+        progress.record(1, Reachability::Proved);
+        assert!(!progress.is_decided(), "the first may have it, too");
+        progress.record(0, Reachability::Unproved);
+        assert!(progress.is_decided());
+        assert_eq!(progress.tracker().unwrap().address, places[1]);
+    }
+}

@@ -1,0 +1,116 @@
+//! Trying several addresses of one place without waiting for each of them (RFC 8305, "happy eyeballs").
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+/// Tries `addresses` in their order and returns the first success; the attempts that are under way then are given up.
+///
+/// The next one begins when the one before has failed, or has said nothing for `stagger`.
+///
+/// # Errors
+/// Why each address failed, in the order of the addresses.
+pub(super) async fn first_success<T, E, F>(
+    addresses: &[SocketAddr],
+    delay: Duration,
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<T, Vec<(SocketAddr, E)>>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    let mut attempts = JoinSet::new();
+    let mut failures = Vec::with_capacity(addresses.len());
+    let mut left = addresses.iter().copied().enumerate();
+    let mut waiting = left.next();
+    loop {
+        if let Some((position, address)) = waiting.take() {
+            let attempt = attempt(address);
+            attempts.spawn(async move { (position, address, attempt.await) });
+        }
+        let has_more = left.len() > 0;
+        tokio::select! {
+            ended = attempts.join_next() => match ended {
+                Some(Ok((_, _, Ok(success)))) => return Ok(success),
+                Some(Ok((place, address, Err(why)))) => {
+                    failures.push((place, address, why));
+                    waiting = left.next();
+                }
+                // An attempt that panicked says nothing about its address.
+                Some(Err(_)) => waiting = left.next(),
+                None => break,
+            },
+            () = tokio::time::sleep(delay), if has_more => waiting = left.next(),
+        }
+    }
+    failures.sort_by_key(|(place, ..)| *place);
+    Err(failures.into_iter().map(|(_, address, why)| (address, why)).collect())
+}
+
+/// The same addresses, families in turn, beginning with that of the first: one that leads nowhere costs one turn.
+pub(super) fn interleave_families(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    let is_first_v4 = all.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) = all.into_iter().partition(|address| address.is_ipv4() == is_first_v4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut turns = Vec::with_capacity(first.len() + second.len());
+    while first.len() + second.len() > 0 {
+        turns.extend(first.next());
+        turns.extend(second.next());
+    }
+    turns
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const STAGGER: Duration = Duration::from_millis(250);
+
+    fn parsed(addresses: &[&str]) -> Vec<SocketAddr> {
+        addresses.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let all = parsed(&["[fd00::1]:1", "[fd00::2]:1", "[fd00::1]:1", "[fd00::3]:1", "10.0.0.1:1"]);
+        assert_eq!(interleave_families(all), parsed(&["[fd00::1]:1", "10.0.0.1:1", "[fd00::2]:1", "[fd00::3]:1"]));
+        assert!(interleave_families([]).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_one_costs_one_turn() {
+        let began = Instant::now();
+        let addresses = parsed(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
+        let won = first_success::<_, (), _>(&addresses, STAGGER, |address| async move {
+            if address.port() == 1 && address.ip().to_string() == "10.0.0.2" {
+                return Ok(address);
+            }
+            std::future::pending().await
+        });
+        assert_eq!(won.await.unwrap(), addresses[1]);
+        assert_eq!(began.elapsed(), STAGGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_costs_nothing_and_all_are_named() {
+        let began = Instant::now();
+        let addresses = parsed(&["10.0.0.1:1", "10.0.0.2:1"]);
+        let lost =
+            first_success::<(), _, _>(&addresses, STAGGER, |address| async move { Err(address.ip().to_string()) });
+        let failures = lost.await.unwrap_err();
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let named: Vec<_> = addresses.iter().map(|address| (*address, address.ip().to_string())).collect();
+        assert_eq!(failures, named);
+        assert!(first_success::<(), (), _>(&[], STAGGER, |_| async { Ok(()) }).await.unwrap_err().is_empty());
+    }
+}

@@ -1,0 +1,233 @@
+//! What this profile knows of its conversations as a whole: what is unread, and who may not have any.
+
+use rusqlite::{TransactionBehavior, params};
+use shared::UserName;
+
+use super::{Profile, ProfileError};
+
+/// How much of a conversation is unread.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct UnreadCount {
+    /// With whom.
+    pub user: UserName,
+    /// How many messages.
+    pub count: usize,
+}
+
+/// How much waits for somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedCount {
+    /// For whom.
+    pub user: UserName,
+    /// How many messages.
+    pub count: usize,
+    /// Whether they are held back because their key changed.
+    pub frozen: bool,
+}
+
+impl Profile {
+    /// Everybody met or talked with, and when something was last said, milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn known_people(&self) -> Result<Vec<(UserName, Option<i64>)>, ProfileError> {
+        let rows: Vec<(String, Option<i64>)> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(
+                // Not the peers of all messages, to find which the whole index would have to be read.
+                "SELECT user, (SELECT at FROM message WHERE peer = user ORDER BY seq DESC LIMIT 1)
+                 FROM (SELECT user FROM friend UNION SELECT peer FROM outbox UNION SELECT peer FROM conversation
+                       -- Not who only was written to in vain.
+                       WHERE EXISTS (SELECT 1 FROM message WHERE message.peer = conversation.peer
+                                     AND (direction = 'in' OR state NOT IN ('failed', 'dropped'))))",
+            ))?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        rows.into_iter().map(|(user, last)| Ok((self.user_name(&user)?, last))).collect()
+    }
+
+    /// For whom something waits, and how much.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn queued_counts(&self) -> Result<Vec<QueuedCount>, ProfileError> {
+        let rows: Vec<(String, i64, bool)> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(
+                "SELECT outbox.peer, count(*), coalesce(max(frozen), 0) FROM outbox
+                 LEFT JOIN conversation ON conversation.peer = outbox.peer GROUP BY outbox.peer",
+            ))?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        let count = |(user, count, frozen): (String, i64, bool)| {
+            Ok(QueuedCount { user: self.user_name(&user)?, count: usize::try_from(count).unwrap_or(0), frozen })
+        };
+        rows.into_iter().map(count).collect()
+    }
+
+    /// The conversations in which something is unread.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn unread_counts(&self) -> Result<Vec<UnreadCount>, ProfileError> {
+        let rows: Vec<(String, i64)> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(
+                ledger.prepare_cached("SELECT peer, unread FROM conversation WHERE unread > 0 ORDER BY peer"),
+            )?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        let unread = |(user, count): (String, i64)| {
+            let user = self.user_name(&user)?;
+            Ok(UnreadCount { user, count: usize::try_from(count).unwrap_or(0) })
+        };
+        rows.into_iter().map(unread).collect()
+    }
+
+    /// Everything in the conversation with `with` is read, up to this place or to its end; false when it was before.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn mark_read(&self, with: &UserName, up_to: Option<i64>) -> Result<bool, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let last = transaction.query_row("SELECT coalesce(max(seq), 0) FROM message", [], |row| row.get(0));
+        // A place that is yet to come would make what is yet to come read.
+        let last: i64 = self.db_result(last)?;
+        let changed = transaction.execute(
+            "UPDATE conversation SET
+                 read_up_to = max(read_up_to, ?2),
+                 unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in'
+                           AND seq > max(conversation.read_up_to, ?2)),
+                 unread_bytes = (SELECT coalesce(sum(octet_length(text)), 0) FROM message
+                                 WHERE peer = ?1 AND direction = 'in' AND seq > max(conversation.read_up_to, ?2))
+             WHERE peer = ?1 AND unread > 0",
+            params![with.as_str(), up_to.map_or(last, |up_to| up_to.min(last))],
+        );
+        let changed = self.db_result(changed)?;
+        self.db_result(transaction.commit())?;
+        Ok(changed > 0)
+    }
+
+    /// Takes nothing more from `user`; false when that was so before.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn block(&self, user: &UserName, now_s: i64) -> Result<bool, ProfileError> {
+        let changed = self.writer()?.execute(
+            "INSERT INTO blocked (user, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![user.as_str(), now_s],
+        );
+        self.db_result(changed).map(|rows| rows > 0)
+    }
+
+    /// Takes things from `user` again; false when that was so before.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn unblock(&self, user: &UserName) -> Result<bool, ProfileError> {
+        let changed = self.writer()?.execute("DELETE FROM blocked WHERE user = ?1", [user.as_str()]);
+        self.db_result(changed).map(|rows| rows > 0)
+    }
+
+    /// Whether nothing is taken from `user`.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn is_blocked(&self, user: &UserName) -> Result<bool, ProfileError> {
+        let database = self.reader();
+        let mut query = self.db_result(database.prepare_cached("SELECT 1 FROM blocked WHERE user = ?1"))?;
+        self.db_result(query.exists([user.as_str()]))
+    }
+
+    /// Those from whom nothing is taken.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn blocked(&self) -> Result<Vec<UserName>, ProfileError> {
+        let names: Vec<String> = {
+            let database = self.reader();
+            let mut query = self.db_result(database.prepare_cached("SELECT user FROM blocked ORDER BY user"))?;
+            let rows = query.query_map([], |row| row.get(0));
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        names.iter().map(|name| self.user_name(name)).collect()
+    }
+
+    /// A name that was a user's when it was written.
+    pub(super) fn user_name(&self, name: &str) -> Result<UserName, ProfileError> {
+        name.parse().map_err(|_| self.damaged_error(format!("the user {name:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::peer::{ChatMessage, MessageId};
+
+    use super::super::MessageState;
+    use super::*;
+
+    fn message(byte: u8) -> ChatMessage {
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: "olá".into(), offer: None, room: None }
+    }
+
+    #[test]
+    fn what_is_read_stays_read_and_what_comes_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        let unread = || profile.unread_counts().unwrap().iter().map(|unread| unread.count).sum::<usize>();
+        assert!(!profile.mark_read(&bob, None).unwrap());
+        profile.store_incoming(&bob, &[message(1), message(2), message(3)], 0).unwrap();
+        assert_eq!(unread(), 3);
+        assert!(profile.mark_read(&bob, Some(2)).unwrap());
+        assert_eq!(unread(), 1);
+        // An older marker takes nothing back.
+        profile.mark_read(&bob, Some(1)).unwrap();
+        assert_eq!(unread(), 1);
+        profile.mark_read(&bob, None).unwrap();
+        assert_eq!(unread(), 0);
+        profile.store_incoming(&bob, &[message(4)], 0).unwrap();
+        assert_eq!(unread(), 1);
+    }
+
+    #[test]
+    fn whoever_was_met_or_talked_with_is_known() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let [bob, carol, dave] = ["bob", "carol", "dave"].map(|name| name.parse::<UserName>().unwrap());
+        profile.store_outgoing(&bob, &message(1), 5).unwrap();
+        profile.record_delivery_states(&bob, &[(message(1).id, MessageState::Stored)]).unwrap();
+        profile.store_incoming(&carol, &[message(2)], 7).unwrap();
+        profile.compare_or_pin_key(&dave, shared::Fingerprint::from_bytes([1; 32]), 1).unwrap();
+        assert_eq!(profile.known_people().unwrap(), [(bob, Some(5)), (carol, Some(7)), (dave, None)]);
+    }
+
+    #[test]
+    fn whoever_was_written_to_in_vain_is_no_acquaintance() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let id = MessageId::from_bytes([1; 16]);
+        let message = ChatMessage { id, ts: 0, text: "hello?".into(), offer: None, room: None };
+        let bbo: UserName = "bbo".parse().unwrap();
+        profile.store_outgoing(&bbo, &message, 0).unwrap();
+        assert_eq!(profile.known_people().unwrap().len(), 1);
+        profile.record_delivery_states(&bbo, &[(id, MessageState::Failed)]).unwrap();
+        assert_eq!(profile.known_people().unwrap(), []);
+    }
+
+    #[test]
+    fn blocked_until_unblocked() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        assert!(!profile.is_blocked(&bob).unwrap());
+        assert!(profile.block(&bob, 5).unwrap() && !profile.block(&bob, 6).unwrap());
+        assert!(profile.is_blocked(&bob).unwrap());
+        assert_eq!(profile.blocked().unwrap(), std::slice::from_ref(&bob));
+        assert!(profile.unblock(&bob).unwrap() && !profile.is_blocked(&bob).unwrap());
+    }
+}

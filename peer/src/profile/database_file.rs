@@ -1,0 +1,143 @@
+//! The database's place in the file system: whether there is one.
+
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{DATABASE_FILE, IDENTITY_FOLDER, KEY, ProfileError, node_lock};
+
+/// The bytes of a database's header. SQLite takes a file of a single byte for a database with nothing in it.
+const HEADER_BYTES: u64 = 100;
+/// How long another process may take from the file to its header.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks at it.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Looks whether there is a database in `home`.
+///
+/// # Errors
+/// [`ProfileError::EmptyDatabase`] for one that lost its content, [`ProfileError::DatabaseLost`] for one that was removed
+/// under the node that runs, or as the system says.
+pub(super) fn has_database(home: &Path) -> Result<bool, ProfileError> {
+    let (path, begun) = (home.join(DATABASE_FILE), Instant::now());
+    loop {
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                // Another one in its place would be taken for the node's.
+                return if node_lock::is_node_locked(home).unwrap_or(false) {
+                    Err(ProfileError::DatabaseLost { path })
+                } else {
+                    Ok(false)
+                };
+            }
+            Err(source) => return Err(ProfileError::Io { path, source }),
+        };
+        if metadata.len() >= HEADER_BYTES {
+            return Ok(true);
+        }
+        if begun.elapsed() >= CREATION_TIMEOUT || !is_being_created(&metadata) {
+            let key = Some(home.join(IDENTITY_FOLDER).join(KEY)).filter(|key| key.exists());
+            return Err(ProfileError::EmptyDatabase { path, key });
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Whether another process may be making it. The clock may have been set back since it was made.
+fn is_being_created(metadata: &Metadata) -> bool {
+    metadata.modified().is_ok_and(|at| at.elapsed().map_or(true, |age| age < CREATION_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use certs::has_stable_inodes;
+
+    use super::*;
+    use crate::profile::Profile;
+
+    /// A file of so many bytes that was written long ago.
+    fn put(path: &Path, len: u64) {
+        let file = fs::File::create(path).unwrap();
+        file.set_len(len).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    }
+
+    #[test]
+    fn a_database_without_a_header_is_a_loss_with_a_key_or_without() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(DATABASE_FILE);
+        for has_key in [false, true] {
+            for len in [0, 1, 99] {
+                put(&path, len);
+                let error = Profile::open(home.path()).unwrap_err();
+                assert!(
+                    matches!(&error, ProfileError::EmptyDatabase { key, .. } if key.is_some() == has_key),
+                    "{error}"
+                );
+                assert_eq!(error.to_string().contains("with the same key"), has_key);
+                assert_eq!(fs::metadata(&path).unwrap().len(), len);
+            }
+            fs::remove_file(&path).unwrap();
+            Profile::open(home.path()).unwrap().identity().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_database_that_another_process_makes_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(DATABASE_FILE);
+        drop(fs::File::create(&path).unwrap());
+        std::thread::scope(|scope| {
+            let opened = scope.spawn(|| Profile::open(home.path()).map(drop));
+            super::super::schema::open(&path).unwrap();
+            opened.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_database_that_was_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(DATABASE_FILE);
+        for was_written in [true, false] {
+            let profile = Profile::open(home.path()).unwrap();
+            if was_written {
+                profile.set_last_port(7).unwrap();
+            }
+            profile.check_database_file().unwrap();
+            for ending in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(home.path().join(format!("{DATABASE_FILE}{ending}")));
+            }
+            for lost in [profile.set_last_port(8), profile.check_database_file(), profile.message_reader().map(drop)] {
+                if !was_written || lost.is_err() {
+                    assert!(matches!(lost, Err(ProfileError::DatabaseLost { .. })), "{lost:?}");
+                }
+            }
+            assert!(profile.set_last_port(8).is_err());
+            assert!(!path.exists(), "none is made in its place");
+        }
+    }
+
+    #[test]
+    fn another_database_in_its_place_is_not_the_one_that_is_open() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, away) = (home.path().join(DATABASE_FILE), home.path().join("away"));
+        let profile = Profile::open(home.path()).unwrap();
+        fs::rename(&path, &away).unwrap();
+        put(&path, 4096);
+        assert_eq!(profile.check_database_file().is_err(), has_stable_inodes(&path));
+        fs::rename(&away, &path).unwrap();
+        profile.check_database_file().unwrap();
+    }
+
+    #[test]
+    fn no_database_is_made_under_a_node_that_runs() {
+        let home = tempfile::tempdir().unwrap();
+        let lock = Profile::open(home.path()).unwrap().lock_node().unwrap();
+        fs::remove_file(home.path().join(DATABASE_FILE)).unwrap();
+        assert!(matches!(Profile::open(home.path()), Err(ProfileError::DatabaseLost { .. })));
+        drop(lock);
+        Profile::open(home.path()).unwrap();
+    }
+}

@@ -1,0 +1,186 @@
+//! The trackers that the profile met.
+//!
+//! A tracker is its key: one key at three addresses is one tracker. Beside the key stands how it came here:
+//!
+//! | standing | how it came | what goes there |
+//! |---|---|---|
+//! | [`KeyStanding::Seen`] | shown at a first contact, and looked at by nobody | what is no secret |
+//! | [`KeyStanding::Confirmed`] | a person or an option said that it is the right one, or an account's password went there before there were standings | secrets, too |
+//!
+//! An address leads to one key; whoever shows another one there is refused.
+
+use rusqlite::{OptionalExtension, Transaction};
+use shared::Fingerprint;
+
+use super::{Profile, ProfileError};
+
+/// How a tracker's key came on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackerKeyTrust {
+    /// It was shown at a first contact.
+    Seen,
+    /// Somebody said that it is the right one.
+    Confirmed,
+}
+
+/// A tracker on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownTracker {
+    /// Its key.
+    pub fingerprint: Fingerprint,
+    /// How that came here.
+    pub trust: TrackerKeyTrust,
+}
+
+const PUT_ADDRESS: &str = "INSERT INTO tracker_address (address, fingerprint) VALUES (?1, ?2)
+    ON CONFLICT (address) DO UPDATE SET fingerprint = ?2";
+const PUT_SEEN: &str = "INSERT INTO tracker_key (fingerprint, confirmed) VALUES (?1, 0) ON CONFLICT DO NOTHING";
+const PUT_CONFIRMED: &str = "INSERT INTO tracker_key (fingerprint, confirmed) VALUES (?1, 1)
+    ON CONFLICT (fingerprint) DO UPDATE SET confirmed = 1";
+/// A key that no address leads to any more was replaced: it must not be trusted anywhere else.
+const FORGET_REPLACED: &str =
+    "DELETE FROM tracker_key WHERE fingerprint NOT IN (SELECT fingerprint FROM tracker_address)";
+
+impl TrackerKeyTrust {
+    const fn from_confirmed(is_confirmed: bool) -> Self {
+        if is_confirmed { Self::Confirmed } else { Self::Seen }
+    }
+}
+
+impl Profile {
+    /// Returns the tracker to which `address` leads.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn tracker_at(&self, address: &str) -> Result<Option<KnownTracker>, ProfileError> {
+        let database = self.reader();
+        let query = "SELECT fingerprint, confirmed FROM tracker_address JOIN tracker_key USING (fingerprint)
+            WHERE address = ?1";
+        let mut query = self.db_result(database.prepare_cached(query))?;
+        let found = query.query_row([address], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))).optional();
+        let Some((text, is_confirmed)) = self.db_result(found)? else { return Ok(None) };
+        let damaged = |_| self.damaged_error(format!("the tracker's fingerprint {text:?}"));
+        let fingerprint = text.parse().map_err(damaged)?;
+        Ok(Some(KnownTracker { fingerprint, trust: TrackerKeyTrust::from_confirmed(is_confirmed) }))
+    }
+
+    /// Returns how a tracker's key came on record, if it is.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn tracker_key_trust(&self, key: &Fingerprint) -> Result<Option<TrackerKeyTrust>, ProfileError> {
+        let database = self.reader();
+        let mut query =
+            self.db_result(database.prepare_cached("SELECT confirmed FROM tracker_key WHERE fingerprint = ?1"))?;
+        let found = query.query_row([key.to_string()], |row| row.get(0)).optional();
+        Ok(self.db_result(found)?.map(TrackerKeyTrust::from_confirmed))
+    }
+
+    /// Records that `address` leads to the tracker with this key. A key that was confirmed stays so.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn record_tracker(&self, address: &str, key: &Fingerprint) -> Result<(), ProfileError> {
+        self.change_trackers(|transaction| {
+            let key = key.to_string();
+            transaction.execute(PUT_SEEN, [&key])?;
+            transaction.execute(PUT_ADDRESS, [address, &key])
+        })
+    }
+
+    /// Records that the tracker at `address` has this key, and that it is the right one.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn confirm_tracker(&self, address: &str, key: &Fingerprint) -> Result<(), ProfileError> {
+        self.change_trackers(|transaction| {
+            let key = key.to_string();
+            transaction.execute(PUT_CONFIRMED, [&key])?;
+            transaction.execute(PUT_ADDRESS, [address, &key])
+        })
+    }
+
+    /// Puts another key in the place of the one that the tracker at `address` had, at all addresses of that tracker. The
+    /// new one is confirmed.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn replace_tracker_key(&self, address: &str, key: &Fingerprint) -> Result<(), ProfileError> {
+        self.change_trackers(|transaction| {
+            let key = key.to_string();
+            transaction.execute(PUT_CONFIRMED, [&key])?;
+            transaction.execute(
+                "UPDATE tracker_address SET fingerprint = ?2
+                 WHERE fingerprint = (SELECT fingerprint FROM tracker_address WHERE address = ?1)",
+                [address, &key],
+            )?;
+            transaction.execute(PUT_ADDRESS, [address, &key])
+        })
+    }
+
+    fn change_trackers(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
+    ) -> Result<(), ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction())?;
+        self.db_result(change(&transaction))?;
+        self.db_result(transaction.execute(FORGET_REPLACED, []))?;
+        self.db_result(transaction.commit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Fingerprint = Fingerprint::from_bytes([1; 32]);
+    const OTHER: Fingerprint = Fingerprint::from_bytes([2; 32]);
+
+    fn profile() -> (tempfile::TempDir, Profile) {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        (home, profile)
+    }
+
+    fn known(fingerprint: Fingerprint, standing: TrackerKeyTrust) -> Option<KnownTracker> {
+        Some(KnownTracker { fingerprint, trust: standing })
+    }
+
+    #[test]
+    fn a_key_is_seen_until_it_is_confirmed_and_stays_so() {
+        let (_home, profile) = profile();
+        assert_eq!(profile.tracker_at("10.0.0.1:8000").unwrap(), None);
+        profile.record_tracker("10.0.0.1:8000", &ONE).unwrap();
+        assert_eq!(profile.tracker_at("10.0.0.1:8000").unwrap(), known(ONE, TrackerKeyTrust::Seen));
+        profile.confirm_tracker("10.0.0.1:8000", &ONE).unwrap();
+        profile.record_tracker("10.0.0.1:8000", &ONE).unwrap();
+        assert_eq!(profile.tracker_at("10.0.0.1:8000").unwrap(), known(ONE, TrackerKeyTrust::Confirmed));
+        assert_eq!(profile.tracker_key_trust(&OTHER).unwrap(), None);
+    }
+
+    #[test]
+    fn one_key_at_several_addresses_is_one_tracker() {
+        let (_home, profile) = profile();
+        profile.record_tracker("10.0.0.1:8000", &ONE).unwrap();
+        profile.record_tracker("tracker.lan:8000", &ONE).unwrap();
+        profile.confirm_tracker("[fd00::1]:8000", &ONE).unwrap();
+        for address in ["10.0.0.1:8000", "tracker.lan:8000", "[fd00::1]:8000"] {
+            assert_eq!(profile.tracker_at(address).unwrap(), known(ONE, TrackerKeyTrust::Confirmed));
+        }
+        profile.replace_tracker_key("tracker.lan:8000", &OTHER).unwrap();
+        for address in ["10.0.0.1:8000", "tracker.lan:8000", "[fd00::1]:8000"] {
+            assert_eq!(profile.tracker_at(address).unwrap(), known(OTHER, TrackerKeyTrust::Confirmed));
+        }
+        // Whoever has the key that was replaced is nobody.
+        assert_eq!(profile.tracker_key_trust(&ONE).unwrap(), None);
+    }
+
+    #[test]
+    fn a_key_may_be_replaced_where_none_was() {
+        let (_home, profile) = profile();
+        profile.replace_tracker_key("10.0.0.1:8000", &ONE).unwrap();
+        profile.replace_tracker_key("10.0.0.1:8000", &ONE).unwrap();
+        assert_eq!(profile.tracker_at("10.0.0.1:8000").unwrap(), known(ONE, TrackerKeyTrust::Confirmed));
+    }
+}

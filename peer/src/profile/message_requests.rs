@@ -1,0 +1,229 @@
+//! People whom the user neither wrote to nor accepted: what they write is a request, of which little is kept.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | messages kept of one of them, read or not | 100, and 1 MiB | refused for now, until they are accepted |
+//! | bytes kept of all of them together, without who is blocked | 16 MiB, the last 4 MiB of it only for those of whom less than 4 KiB is kept | the same |
+//!
+//! A message counts its text, what it says of an offer, and 1 KiB for what it takes besides. The last part is for first
+//! words: however many accounts one person makes to fill the rest, others can still say who they are.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use shared::UserName;
+use shared::limits::{
+    FIRST_CONTACT_RESERVE_BYTES, MAX_BYTES_OF_STRANGERS, MAX_BYTES_PER_STRANGER, MAX_FIRST_CONTACT_BYTES,
+    MAX_MESSAGES_PER_STRANGER, MESSAGE_OVERHEAD_BYTES,
+};
+use shared::peer::ChatMessage;
+
+use super::message_store::{charged_bytes, to_i64};
+use super::{Profile, ProfileError};
+
+/// How a conversation stands with who wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConversationStatus {
+    /// The user wrote in it, or accepted it.
+    Accepted,
+    /// Neither; so many messages are kept.
+    Request(usize),
+}
+
+/// What is kept of somebody who isn't accepted, and of all of them. Pure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RequestQuota {
+    pub(super) count: usize,
+    pub(super) bytes: usize,
+    pub(super) total_bytes: usize,
+}
+
+impl RequestQuota {
+    /// Returns the room there is for `from`; `None` when they are accepted.
+    pub(super) fn load(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<Option<Self>> {
+        let mut query = transaction
+            .prepare_cached("SELECT accepted, request_count, request_bytes FROM conversation WHERE peer = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (is_accepted, count, bytes) = query.query_row([from.as_str()], read).optional()?.unwrap_or_default();
+        if is_accepted {
+            return Ok(None);
+        }
+        let mut sum = transaction.prepare_cached(
+            "SELECT coalesce(sum(request_bytes), 0) FROM conversation
+             WHERE accepted = 0 AND peer NOT IN (SELECT user FROM blocked)",
+        )?;
+        let of_all: i64 = sum.query_row([], |row| row.get(0))?;
+        let size = |number: i64| usize::try_from(number).unwrap_or(0);
+        Ok(Some(Self { count: size(count), bytes: size(bytes), total_bytes: size(of_all) }))
+    }
+
+    /// Tells whether a message can be kept.
+    pub(super) fn can_admit(&self, message: &ChatMessage) -> bool {
+        let cost = Self::cost(message);
+        let theirs = self.bytes + cost;
+        let bound = if theirs <= MAX_FIRST_CONTACT_BYTES {
+            MAX_BYTES_OF_STRANGERS
+        } else {
+            MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES
+        };
+        // One message of the greatest length always fits a request.
+        self.count < MAX_MESSAGES_PER_STRANGER && theirs <= MAX_BYTES_PER_STRANGER && self.total_bytes + cost <= bound
+    }
+
+    /// Counts a message that is kept.
+    pub(super) fn add(&mut self, message: &ChatMessage) {
+        let cost = Self::cost(message);
+        self.count += 1;
+        self.bytes += cost;
+        self.total_bytes += cost;
+    }
+
+    /// Records what is kept of `from`.
+    pub(super) fn store(&self, transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<()> {
+        let mut update = transaction
+            .prepare_cached("UPDATE conversation SET request_count = ?2, request_bytes = ?3 WHERE peer = ?1")?;
+        update.execute(params![from.as_str(), to_i64(self.count), to_i64(self.bytes)]).map(|_| ())
+    }
+
+    fn cost(message: &ChatMessage) -> usize {
+        charged_bytes(message) + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+/// Records that the user takes part in the conversation with `peer`.
+pub(super) fn accept(transaction: &Transaction<'_>, peer: &UserName) -> rusqlite::Result<bool> {
+    let mut accept = transaction.prepare_cached(
+        "INSERT INTO conversation (peer, accepted) VALUES (?1, 1)
+         ON CONFLICT (peer) DO UPDATE SET accepted = 1, request_count = 0, request_bytes = 0 WHERE accepted = 0",
+    )?;
+    accept.execute([peer.as_str()]).map(|rows| rows > 0)
+}
+
+impl Profile {
+    /// Takes what `user` writes as from anybody with whom one talks; false when that was so.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn accept(&self, user: &UserName) -> Result<bool, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction())?;
+        let changed = self.db_result(accept(&transaction, user))?;
+        self.db_result(transaction.commit())?;
+        Ok(changed)
+    }
+
+    /// Returns how the conversation with `user` stands.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn conversation_status(&self, user: &UserName) -> Result<ConversationStatus, ProfileError> {
+        let ledger = self.message_reader()?;
+        let mut query =
+            self.db_result(ledger.prepare_cached("SELECT accepted, request_count FROM conversation WHERE peer = ?1"))?;
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?));
+        let (is_accepted, count) =
+            self.db_result(query.query_row([user.as_str()], read).optional())?.unwrap_or_default();
+        Ok(if is_accepted {
+            ConversationStatus::Accepted
+        } else {
+            ConversationStatus::Request(usize::try_from(count).unwrap_or(0))
+        })
+    }
+
+    /// Returns those who wrote and are neither accepted nor blocked.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn message_requests(&self) -> Result<Vec<UserName>, ProfileError> {
+        let names: Vec<String> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(
+                "SELECT peer FROM conversation WHERE accepted = 0 AND request_count > 0
+                 AND peer NOT IN (SELECT user FROM blocked) ORDER BY peer",
+            ))?;
+            let rows = query.query_map([], |row| row.get(0));
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        names.iter().map(|name| self.user_name(name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::peer::MessageId;
+
+    use super::*;
+    use crate::profile::StoreOutcome;
+
+    fn message(number: u128, bytes: usize) -> ChatMessage {
+        let (id, text) = (MessageId::from_bytes(number.to_be_bytes()), "x".repeat(bytes).into());
+        ChatMessage { id, ts: 0, text, offer: None, room: None }
+    }
+
+    fn user(number: usize) -> UserName {
+        format!("user{number}").parse().unwrap()
+    }
+
+    /// Returns how many of `count` messages of somebody are kept.
+    fn kept(profile: &Profile, from: &UserName, count: u128, bytes: usize) -> usize {
+        let all: Vec<ChatMessage> = (0..count).map(|number| message(number, bytes)).collect();
+        let kept = profile.store_incoming(from, &all, 1).unwrap();
+        let is_kept = |kept: &&StoreOutcome| matches!(kept, StoreOutcome::New(_));
+        let count = kept.iter().filter(is_kept).count();
+        let is_refused = kept.last() == Some(&StoreOutcome::StrangerQuotaFull);
+        assert!(is_refused || kept.len() == all.len(), "{:?}", kept.last());
+        count
+    }
+
+    #[test]
+    fn a_stranger_leaves_a_hundred_messages_or_a_mebibyte_read_or_not() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        assert_eq!(kept(&profile, &user(1), 200, 5), 100);
+        assert_eq!(kept(&profile, &user(2), 200, 16 << 10), 60);
+        profile.mark_read(&user(1), None).unwrap();
+        assert_eq!(kept(&profile, &user(1), 200, 5), 0, "what is known is no news, and what isn't finds no room");
+        assert_eq!(profile.message_requests().unwrap(), [user(1), user(2)]);
+
+        assert_eq!(profile.conversation_status(&user(1)).unwrap(), ConversationStatus::Request(100));
+        assert!(profile.accept(&user(1)).unwrap() && !profile.accept(&user(1)).unwrap());
+        assert_eq!(profile.conversation_status(&user(1)).unwrap(), ConversationStatus::Accepted);
+        assert_eq!(kept(&profile, &user(1), 200, 5), 100, "the rest");
+        // Whoever is written to is accepted, even if nothing of theirs is there yet.
+        profile.store_outgoing(&user(3), &message(1, 5), 1).unwrap();
+        assert_eq!(kept(&profile, &user(3), 200, 5), 200);
+        profile.block(&user(2), 1).unwrap();
+        assert_eq!(profile.message_requests().unwrap(), []);
+    }
+
+    #[test]
+    fn many_accounts_together_leave_no_more_than_sixteen_mebibytes_and_take_nobody_the_first_word() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let greedy: usize = (0..40).map(|number| kept(&profile, &user(number), 100, 16 << 10)).sum();
+        let size = (16 << 10) + MESSAGE_OVERHEAD_BYTES;
+        assert_eq!(greedy, (MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES) / size, "all of them together");
+        // Those who only say who they are.
+        let modest = |number: usize| kept(&profile, &user(number), 2, 500) == 2;
+        assert!((100..200).all(modest));
+        assert_eq!(kept(&profile, &user(300), 10, 500), 2, "and no more than that");
+        // One that is blocked or accepted makes room.
+        profile.block(&user(0), 1).unwrap();
+        assert!(kept(&profile, &user(301), 10, 16 << 10) == 10);
+    }
+
+    #[test]
+    fn first_words_are_bounded_as_well() {
+        let room = |bytes, of_all| RequestQuota { count: 0, bytes, total_bytes: of_all };
+        assert!(room(0, 0).can_admit(&message(1, 16 << 10)));
+        assert!(room(0, MAX_BYTES_OF_STRANGERS - 2048).can_admit(&message(1, 1000)));
+        assert!(!room(0, MAX_BYTES_OF_STRANGERS).can_admit(&message(1, 1)));
+        assert!(
+            !room(0, MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES)
+                .can_admit(&message(1, MAX_FIRST_CONTACT_BYTES))
+        );
+        assert!(
+            !room(MAX_FIRST_CONTACT_BYTES, MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES)
+                .can_admit(&message(1, 1))
+        );
+    }
+}

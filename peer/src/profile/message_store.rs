@@ -1,0 +1,383 @@
+//! The messages of all conversations: keeping them, each once, in the order in which they came.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use shared::UserName;
+use shared::limits::{MAX_MESSAGES_PER_USER, MAX_UNREAD_BYTES_PER_USER};
+use shared::peer::{ChatMessage, MessageId};
+
+use super::message_requests::{self, RequestQuota};
+use super::outbox::load_steady_clock;
+use super::{Profile, ProfileError};
+
+/// The setting with the last place of a message that was forgotten: no other one is given it.
+pub(super) const SEQ_FLOOR_KEY: &str = "message_floor";
+
+/// Who wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageDirection {
+    /// The other one.
+    In,
+    /// This profile.
+    Out,
+}
+
+/// What became of a message so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageState {
+    /// Ours, in the outbox.
+    Waiting,
+    /// Ours, still in the outbox: it was sent, and the other side has not said yet that it is stored.
+    Sent,
+    /// Ours, stored by the other side.
+    Stored,
+    /// Theirs.
+    Received,
+    /// Ours, refused by the other side: it is not sent again.
+    Failed,
+    /// Ours, given up after it waited too long.
+    Expired,
+    /// Ours, taken out of the outbox by its author.
+    Dropped,
+}
+
+/// A message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StoredMessage {
+    /// Its place among all messages of this profile; later ones have greater ones.
+    pub seq: i64,
+    /// With whom.
+    pub peer: UserName,
+    /// Who wrote it.
+    pub direction: MessageDirection,
+    /// What was written.
+    pub message: ChatMessage,
+    /// What became of it.
+    pub state: MessageState,
+    /// When it was stored here by this machine's clock, milliseconds since 1970.
+    pub at: i64,
+}
+
+/// What became of a message that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreOutcome {
+    /// It is new, and has this place.
+    New(i64),
+    /// It was there already.
+    Duplicate,
+    /// There is no room for it now.
+    Full,
+    /// There is none while its author is not accepted.
+    StrangerQuotaFull,
+}
+
+impl MessageDirection {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+impl MessageState {
+    /// All of them.
+    const ALL: [Self; 7] =
+        [Self::Waiting, Self::Sent, Self::Stored, Self::Received, Self::Failed, Self::Expired, Self::Dropped];
+
+    /// The state as programs read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Stored => "stored",
+            Self::Received => "received",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// Whether a message of ours in this state waits in the outbox.
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Waiting | Self::Sent)
+    }
+
+    /// Whether a message of ours in this state never got there.
+    pub const fn is_given_up(self) -> bool {
+        matches!(self, Self::Failed | Self::Expired | Self::Dropped)
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl Profile {
+    /// Keeps a message of ours, and puts it into the outbox.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn store_outgoing(
+        &self,
+        to: &UserName,
+        message: &ChatMessage,
+        now_ms: i64,
+    ) -> Result<StoreOutcome, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let waiting = transaction
+            .query_row("SELECT count(*) FROM outbox WHERE peer = ?1", [to.as_str()], |row| row.get::<_, i64>(0));
+        if self.db_result(waiting)? >= MAX_MESSAGES_PER_USER.cast_signed().try_into().unwrap_or(i64::MAX) {
+            return Ok(StoreOutcome::Full);
+        }
+        if self.db_result(is_forgotten(&transaction, to, MessageDirection::Out, message.id))? {
+            return Ok(StoreOutcome::Duplicate);
+        }
+        let Some(seq) = self.db_result(insert(&transaction, to, MessageDirection::Out, message, now_ms))? else {
+            return Ok(StoreOutcome::Duplicate);
+        };
+        let since = self.db_result(load_steady_clock(&transaction, now_ms))?.advance(now_ms, Duration::ZERO).now_ms();
+        let queued = transaction
+            .prepare_cached("INSERT INTO outbox (seq, peer, since) VALUES (?1, ?2, ?3)")
+            .and_then(|mut queue| queue.execute(params![seq, to.as_str(), since]));
+        self.db_result(queued)?;
+        self.db_result(message_requests::accept(&transaction, to))?;
+        self.db_result(transaction.commit())?;
+        Ok(StoreOutcome::New(seq))
+    }
+
+    /// Keeps messages of somebody else, all with one write to the disk. The first for which there is no room ends it:
+    /// those behind it are not kept either, so that none overtakes it.
+    ///
+    /// # Errors
+    /// [`ProfileError`]; then none of them is kept.
+    pub fn store_incoming(
+        &self,
+        from: &UserName,
+        messages: &[ChatMessage],
+        now_ms: i64,
+    ) -> Result<Vec<StoreOutcome>, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let (mut unread, mut bytes) = self.db_result(unread_totals(&transaction, from))?;
+        let mut request = self.db_result(RequestQuota::load(&transaction, from))?;
+        let mut kept = Vec::with_capacity(messages.len());
+        for message in messages {
+            if self.db_result(is_forgotten(&transaction, from, MessageDirection::In, message.id))? {
+                kept.push(StoreOutcome::Duplicate);
+                continue;
+            }
+            let is_full = unread >= MAX_MESSAGES_PER_USER || bytes >= MAX_UNREAD_BYTES_PER_USER;
+            let refusal = match &request {
+                Some(room) if !room.can_admit(message) => Some(StoreOutcome::StrangerQuotaFull),
+                _ => is_full.then_some(StoreOutcome::Full),
+            };
+            if let Some(refusal) = refusal
+                && !self.db_result(is_known(&transaction, from, message.id))?
+            {
+                kept.push(refusal);
+                break;
+            }
+            kept.push(match self.db_result(insert(&transaction, from, MessageDirection::In, message, now_ms))? {
+                Some(seq) => {
+                    unread += 1;
+                    bytes += charged_bytes(message);
+                    if let Some(room) = &mut request {
+                        room.add(message);
+                    }
+                    StoreOutcome::New(seq)
+                }
+                None => StoreOutcome::Duplicate,
+            });
+        }
+        if kept.iter().any(|kept| matches!(kept, StoreOutcome::New(_))) {
+            let counted = transaction.execute(
+                "INSERT INTO conversation (peer, unread, unread_bytes) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (peer) DO UPDATE SET unread = ?2, unread_bytes = ?3",
+                params![from.as_str(), to_i64(unread), to_i64(bytes)],
+            );
+            self.db_result(counted)?;
+            if let Some(room) = request {
+                self.db_result(room.store(&transaction, from))?;
+            }
+        }
+        self.db_result(transaction.commit())?;
+        Ok(kept)
+    }
+
+    pub(super) fn checked_message(&self, row: MessageRow) -> Result<StoredMessage, ProfileError> {
+        let damaged = || self.damaged_error(format!("the message {:?}", row.id));
+        let offer = row.offer.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?;
+        Ok(StoredMessage {
+            seq: row.seq,
+            peer: row.peer.parse().map_err(|_| damaged())?,
+            direction: if row.direction == MessageDirection::In.as_str() {
+                MessageDirection::In
+            } else {
+                MessageDirection::Out
+            },
+            state: MessageState::parse(&row.state).ok_or_else(damaged)?,
+            at: row.at,
+            message: ChatMessage {
+                id: row.id.parse().map_err(|_| damaged())?,
+                ts: row.ts,
+                text: row.text.into(),
+                offer,
+                room: None,
+            },
+        })
+    }
+}
+
+/// A row of the messages, as [`RawMessage::COLUMNS`] names it.
+pub(super) struct MessageRow {
+    seq: i64,
+    peer: String,
+    direction: String,
+    id: String,
+    ts: i64,
+    text: String,
+    state: String,
+    at: i64,
+    offer: Option<String>,
+}
+
+impl MessageRow {
+    pub(super) const COLUMNS: &str = "message.seq, message.peer, direction, id, ts, message.text, state, at, offer";
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            peer: row.get(1)?,
+            direction: row.get(2)?,
+            id: row.get(3)?,
+            ts: row.get(4)?,
+            text: row.get(5)?,
+            state: row.get(6)?,
+            at: row.get(7)?,
+            offer: row.get(8)?,
+        })
+    }
+}
+
+/// Keeps a message; its place, or `None` when it is there already.
+fn insert(
+    transaction: &Transaction<'_>,
+    peer: &UserName,
+    direction: MessageDirection,
+    message: &ChatMessage,
+    now_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    let state = match direction {
+        MessageDirection::In => MessageState::Received,
+        MessageDirection::Out => MessageState::Waiting,
+    };
+    let offer = message.offer.as_ref().and_then(|offer| serde_json::to_string(offer).ok());
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO message (seq, peer, direction, id, ts, text, state, at, offer) VALUES (1 + max(
+             coalesce((SELECT max(seq) FROM message), 0),
+             coalesce((SELECT CAST(value AS INTEGER) FROM setting WHERE key = ?9), 0)
+         ), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (peer, direction, id) DO NOTHING RETURNING seq",
+    )?;
+    let row = params![
+        peer.as_str(),
+        direction.as_str(),
+        message.id.to_string(),
+        message.ts,
+        message.text.as_received(),
+        state.as_str(),
+        now_ms,
+        offer,
+        SEQ_FLOOR_KEY
+    ];
+    insert.query_row(row, |row| row.get(0)).optional()
+}
+
+fn is_known(transaction: &Transaction<'_>, from: &UserName, id: MessageId) -> rusqlite::Result<bool> {
+    let mut query =
+        transaction.prepare_cached("SELECT 1 FROM message WHERE peer = ?1 AND direction = 'in' AND id = ?2")?;
+    query.exists(params![from.as_str(), id.to_string()])
+}
+
+/// Tells whether a message was here and was forgotten.
+fn is_forgotten(
+    transaction: &Transaction<'_>,
+    peer: &UserName,
+    direction: MessageDirection,
+    id: MessageId,
+) -> rusqlite::Result<bool> {
+    let mut query =
+        transaction.prepare_cached("SELECT 1 FROM forgotten WHERE peer = ?1 AND direction = ?2 AND id = ?3")?;
+    query.exists(params![peer.as_str(), direction.as_str(), id.to_string()])
+}
+
+/// Bytes of a message that its author chooses.
+pub(super) fn charged_bytes(message: &ChatMessage) -> usize {
+    message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
+}
+
+/// How many messages of somebody are unread, and their bytes.
+fn unread_totals(transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<(usize, usize)> {
+    let mut query = transaction.prepare_cached("SELECT unread, unread_bytes FROM conversation WHERE peer = ?1")?;
+    let found =
+        query.query_row([from.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
+    let (unread, bytes) = found.unwrap_or_default();
+    Ok((usize::try_from(unread).unwrap_or(0), usize::try_from(bytes).unwrap_or(0)))
+}
+
+pub(super) fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::HistoryQuery;
+
+    fn message(byte: u8, text: &str) -> ChatMessage {
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None, room: None }
+    }
+
+    #[test]
+    fn a_message_is_kept_once() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        let (one, again) = (message(1, "one"), message(1, "again"));
+        assert_eq!(
+            profile.store_incoming(&bob, &[one, again], 6).unwrap(),
+            [StoreOutcome::New(1), StoreOutcome::Duplicate]
+        );
+        assert_eq!(profile.store_outgoing(&bob, &message(1, "two"), 7).unwrap(), StoreOutcome::New(2));
+        assert_eq!(profile.store_outgoing(&bob, &message(1, "two"), 7).unwrap(), StoreOutcome::Duplicate);
+        profile.record_delivery_states(&bob, &[(message(1, "").id, MessageState::Stored)]).unwrap();
+        let kept = profile.history(&HistoryQuery { with: Some(bob), ..HistoryQuery::last(10) }).unwrap();
+        let texts: Vec<_> = kept.iter().map(|m| (m.message.text.as_received(), m.state, m.at)).collect();
+        assert_eq!(texts, [("one", MessageState::Received, 6), ("two", MessageState::Stored, 7)]);
+    }
+
+    #[test]
+    fn nobody_fills_the_disk() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        profile.accept(&bob).unwrap();
+        let numbered = |number: u32| ChatMessage {
+            id: MessageId::from_bytes(u128::from(number).to_be_bytes()),
+            ..message(0, &"x".repeat(16 * 1024))
+        };
+        let all: Vec<_> = (0..1100).map(numbered).collect();
+        let kept = profile.store_incoming(&bob, &all, 1).unwrap();
+        assert_eq!(kept.len(), MAX_UNREAD_BYTES_PER_USER / (16 * 1024) + 1);
+        assert_eq!(kept.last(), Some(&StoreOutcome::Full));
+        // What is known is known even then, and reading makes room.
+        assert_eq!(profile.store_incoming(&bob, &all[5..6], 1).unwrap(), [StoreOutcome::Duplicate]);
+        profile.mark_read(&bob, None).unwrap();
+        assert!(matches!(profile.store_incoming(&bob, &all[1050..1051], 1).unwrap()[0], StoreOutcome::New(_)));
+    }
+}

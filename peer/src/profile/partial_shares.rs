@@ -1,0 +1,158 @@
+//! Files that are offered while they are still being fetched.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Row, params};
+use shared::{ContentHash, FileName, GroupLayout};
+
+use super::{Profile, ProfileError};
+
+/// A file of which some groups are here, and offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialShare {
+    /// The name it is offered under.
+    pub name: FileName,
+    /// Where its part lies, absolute.
+    pub path: PathBuf,
+    /// How the whole file is cut.
+    pub layout: GroupLayout,
+    /// Last modification at its source, seconds since 1970.
+    pub mtime: i64,
+    /// Whether its owner there may execute it.
+    pub executable: bool,
+    /// BLAKE3 of the whole.
+    pub hash: ContentHash,
+}
+
+impl Profile {
+    /// Offers a part, in place of what was offered from there before.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn put_partial(&self, partial: &PartialShare) -> Result<(), ProfileError> {
+        let inserted = self.writer()?.execute(
+            "INSERT OR REPLACE INTO partial (part, name, size, mtime, executable, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                partial.path.as_os_str().as_bytes(),
+                partial.name.as_str(),
+                partial.layout.size().cast_signed(),
+                partial.mtime,
+                partial.executable,
+                partial.hash.as_bytes(),
+            ],
+        );
+        self.db_result(inserted).map(|_| ())
+    }
+
+    /// Offers the part that lies there no longer; false when it was not offered.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn remove_partial(&self, part: &Path) -> Result<bool, ProfileError> {
+        let removed = self.writer()?.execute("DELETE FROM partial WHERE part = ?1", [part.as_os_str().as_bytes()]);
+        self.db_result(removed).map(|rows| rows > 0)
+    }
+
+    /// All parts that are offered, ordered by name.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn partials(&self) -> Result<Vec<PartialShare>, ProfileError> {
+        self.partials_where("?1 = ''", "")
+    }
+
+    /// The parts that are offered under this name.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn partials_named(&self, name: &FileName) -> Result<Vec<PartialShare>, ProfileError> {
+        self.partials_where("name = ?1", name.as_str())
+    }
+
+    /// The parts of the file with this content.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn partials_with_hash(&self, hash: &ContentHash) -> Result<Vec<PartialShare>, ProfileError> {
+        self.partials_where("hash = ?1", hash.as_bytes())
+    }
+
+    fn partials_where(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Vec<PartialShare>, ProfileError> {
+        let rows: Vec<PartialRow> = {
+            let database = self.reader();
+            let query = format!(
+                "SELECT part, name, size, mtime, executable, hash FROM partial WHERE {condition} ORDER BY name, part"
+            );
+            let mut query = self.db_result(database.prepare_cached(&query))?;
+            let rows = query.query_map([value], PartialRow::read);
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        rows.into_iter().map(|row| self.checked_partial(row)).collect()
+    }
+
+    fn checked_partial(&self, row: PartialRow) -> Result<PartialShare, ProfileError> {
+        let damaged = |what: &str| self.damaged_error(format!("the part {:?} ({what})", row.path));
+        Ok(PartialShare {
+            name: row.name.parse().map_err(|_| damaged("name"))?,
+            layout: GroupLayout::of(row.size).ok_or_else(|| damaged("size"))?,
+            path: row.path,
+            mtime: row.mtime,
+            executable: row.executable,
+            hash: ContentHash::from_bytes(row.hash),
+        })
+    }
+}
+
+struct PartialRow {
+    path: PathBuf,
+    name: String,
+    size: u64,
+    mtime: i64,
+    executable: bool,
+    hash: [u8; 32],
+}
+
+impl PartialRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let part: Vec<u8> = row.get(0)?;
+        Ok(Self {
+            path: PathBuf::from(OsStr::from_bytes(&part)),
+            name: row.get(1)?,
+            size: row.get::<_, i64>(2)?.cast_unsigned(),
+            mtime: row.get(3)?,
+            executable: row.get(4)?,
+            hash: row.get(5)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_by_name_and_hash_until_they_are_taken_out() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let partial = |name: &str| PartialShare {
+            name: name.parse().unwrap(),
+            path: format!("/data/.{name}.part").into(),
+            layout: GroupLayout::of(5 << 20).unwrap(),
+            mtime: -5,
+            executable: name == "b",
+            hash: ContentHash::of(name.as_bytes()),
+        };
+        let [a, b] = ["a", "b"].map(partial);
+        for one in [&b, &a, &b] {
+            profile.put_partial(one).unwrap();
+        }
+        assert_eq!(profile.partials().unwrap(), [a.clone(), b.clone()]);
+        assert_eq!(profile.partials_named(&b.name).unwrap(), std::slice::from_ref(&b));
+        assert_eq!(profile.partials_with_hash(&a.hash).unwrap(), std::slice::from_ref(&a));
+        assert!(profile.remove_partial(&a.path).unwrap());
+        assert!(!profile.remove_partial(&a.path).unwrap());
+        assert_eq!(profile.partials().unwrap(), [b]);
+    }
+}

@@ -1,0 +1,102 @@
+//! Making the folder of a profile, and taking it away again where it can't be one.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::{DATABASE_FILE, ProfileError};
+
+/// A folder in which a profile is being made.
+#[derive(Debug)]
+pub(super) struct NewProfileFolder {
+    home: PathBuf,
+    /// Folders that were made for it, the innermost first.
+    created_folders: Vec<PathBuf>,
+}
+
+impl NewProfileFolder {
+    /// Makes the folder, and looks whether it keeps what is put into it from others.
+    ///
+    /// # Errors
+    /// [`ProfileError::NoPermissions`], or as the system says.
+    pub(super) fn create(home: &Path) -> Result<Self, ProfileError> {
+        let made: Vec<PathBuf> = home
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .map(Into::into)
+            .collect();
+        let place = Self { home: home.to_owned(), created_folders: made };
+        let io = |source| ProfileError::CannotCreate { home: home.to_owned(), source };
+        let result = DirBuilder::new().recursive(true).mode(0o700).create(home).and_then(|()| probe_mode(home));
+        match result.map_err(io) {
+            Ok(mode) if mode & 0o077 == 0 => Ok(place),
+            Ok(mode) => {
+                place.remove();
+                Err(ProfileError::NoPermissions { home: home.to_owned(), mode })
+            }
+            Err(error) => {
+                place.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Does something with the folder, which goes again when that fails.
+    ///
+    /// # Errors
+    /// What went wrong with that.
+    pub(super) fn keep_on_success<T>(
+        self,
+        work: impl FnOnce(&Path) -> Result<T, ProfileError>,
+    ) -> Result<T, ProfileError> {
+        work(&self.home).inspect_err(|_| {
+            // Only what has nothing in it: another process may have begun the same and be further.
+            let database = self.home.join(DATABASE_FILE);
+            if fs::metadata(&database).is_ok_and(|metadata| metadata.len() == 0) {
+                for end in ["", "-journal", "-wal", "-shm"] {
+                    let _ = fs::remove_file(self.home.join(format!("{DATABASE_FILE}{end}")));
+                }
+            }
+            self.remove();
+        })
+    }
+
+    /// Removes what was made, if there is nothing in it.
+    fn remove(&self) {
+        for path in &self.created_folders {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// The permissions that a private folder in `home` really has.
+fn probe_mode(home: &Path) -> io::Result<u32> {
+    let probe = home.join(format!(".probe.{}.{:?}", std::process::id(), std::thread::current().id()));
+    DirBuilder::new().mode(0o700).create(&probe)?;
+    let mode = fs::metadata(&probe).map(|metadata| metadata.mode() & 0o777);
+    fs::remove_dir(&probe)?;
+    mode
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_goes_when_it_is_of_no_use() {
+        let home = tempfile::tempdir().unwrap();
+        let deep = home.path().join("a/b");
+        let place = NewProfileFolder::create(&deep).unwrap();
+        assert!(deep.is_dir());
+        let failed = place.keep_on_success(|path| -> Result<(), _> {
+            fs::File::create(path.join(DATABASE_FILE)).unwrap();
+            Err(ProfileError::NodeRuns { pid: None })
+        });
+        assert!(failed.is_err() && !home.path().join("a").exists());
+        // What was there before stays.
+        let place = NewProfileFolder::create(home.path()).unwrap();
+        assert!(place.keep_on_success(|_| -> Result<(), _> { Err(ProfileError::NodeRuns { pid: None }) }).is_err());
+        assert!(home.path().is_dir());
+    }
+}

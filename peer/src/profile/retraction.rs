@@ -1,0 +1,107 @@
+//! Taking back what was written to somebody who doesn't exist, or offered to somebody who never heard of it.
+
+use rusqlite::{OptionalExtension, TransactionBehavior, params};
+use shared::UserName;
+use shared::peer::{FileOffer, MessageId};
+
+use super::history_removal::raise_seq_floor;
+use super::{MessageState, Profile, ProfileError};
+
+impl Profile {
+    /// Forgets messages of ours to `to`, as if they had never been written; tells which there were.
+    ///
+    /// # Errors
+    /// [`ProfileError`]; then none is forgotten.
+    pub fn retract_messages(&self, to: &UserName, ids: &[MessageId]) -> Result<Vec<MessageId>, ProfileError> {
+        let mut writer = self.writer()?;
+        let transaction = self.db_result(writer.transaction_with_behavior(TransactionBehavior::Immediate))?;
+        let mut forgotten = Vec::with_capacity(ids.len());
+        let mut last = 0;
+        for id in ids {
+            let found = transaction.query_row(
+                "SELECT seq, text FROM message WHERE peer = ?1 AND direction = 'out' AND id = ?2",
+                params![to.as_str(), id.to_string()],
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
+            );
+            let Some((seq, text)) = self.db_result(found.optional())? else { continue };
+            let removed = transaction
+                .execute("DELETE FROM outbox WHERE seq = ?1", [seq])
+                .and_then(|_| {
+                    // The index of words holds no text of its own: it has to be told what it knew.
+                    let unlearn = "INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', ?1, ?2)";
+                    transaction.execute(unlearn, params![seq, text])
+                })
+                .and_then(|_| transaction.execute("DELETE FROM message WHERE seq = ?1", [seq]));
+            self.db_result(removed)?;
+            last = last.max(seq);
+            forgotten.push(*id);
+        }
+        if last > 0 {
+            self.db_result(raise_seq_floor(&transaction, last))?;
+            let ended = transaction.execute(
+                "DELETE FROM conversation WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
+                [to.as_str()],
+            );
+            self.db_result(ended)?;
+        }
+        self.db_result(transaction.commit())?;
+        Ok(forgotten)
+    }
+
+    /// Takes back an offer of which `to` was never told and will not be; false when they were, or may be.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn withdraw_undelivered_offer(&self, to: &UserName, offer: &FileOffer) -> Result<bool, ProfileError> {
+        let told: Vec<(String, String)> = {
+            let ledger = self.message_reader()?;
+            let mut query = self.db_result(ledger.prepare_cached(
+                "SELECT offer, state FROM message WHERE peer = ?1 AND direction = 'out' AND offer IS NOT NULL",
+            ))?;
+            let rows = query.query_map([to.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
+            self.db_result(self.db_result(rows)?.collect())?
+        };
+        let is_about_it = |(about, state): &(String, String)| {
+            let is_heard = MessageState::parse(state).is_some_and(|state| !state.is_given_up());
+            is_heard && serde_json::from_str::<FileOffer>(about).is_ok_and(|about| about == *offer)
+        };
+        if told.iter().any(is_about_it) {
+            return Ok(false);
+        }
+        let is_this = self.offer(to, &offer.name)?.is_some_and(|share| share.hash == offer.hash);
+        Ok(is_this && self.remove_offer(to, &offer.name)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::peer::ChatMessage;
+
+    use super::*;
+    use crate::profile::{HistoryQuery, StoreOutcome};
+
+    fn message(byte: u8, text: &str) -> ChatMessage {
+        ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 5, text: text.into(), offer: None, room: None }
+    }
+
+    #[test]
+    fn what_is_forgotten_was_never_written_and_its_place_is_not_given_again() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let (bob, nobody): (UserName, UserName) = ("bob".parse().unwrap(), "nobody".parse().unwrap());
+        assert_eq!(profile.store_outgoing(&bob, &message(1, "one"), 1).unwrap(), StoreOutcome::New(1));
+        assert_eq!(profile.store_outgoing(&nobody, &message(2, "orçamento"), 1).unwrap(), StoreOutcome::New(2));
+        let id = message(2, "").id;
+        assert_eq!(profile.retract_messages(&nobody, &[id]).unwrap(), [id]);
+        assert_eq!(profile.retract_messages(&nobody, &[id]).unwrap(), []);
+        let all = || profile.history(&HistoryQuery::last(9)).unwrap();
+        assert_eq!(all().len(), 1);
+        let words = HistoryQuery { search: Some("orcamento".into()), ..HistoryQuery::last(9) };
+        assert!(profile.history(&words).unwrap().is_empty());
+        assert_eq!(profile.outbox().unwrap().len(), 1);
+        assert_eq!(profile.outgoing_state(&nobody, id).unwrap(), None);
+        assert_eq!(profile.store_incoming(&bob, &[message(3, "three")], 1).unwrap(), [StoreOutcome::New(3)]);
+        assert_eq!(all().last().unwrap().seq, 3);
+        assert_eq!(profile.store_outgoing(&nobody, &message(2, "again"), 1).unwrap(), StoreOutcome::New(4));
+    }
+}

@@ -1,0 +1,219 @@
+//! Changes of this machine's network: addresses, interfaces, routes, and waking up after sleep.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// Between two looks at the clocks; a network that can't be watched is looked at as often.
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
+/// The kernel tells of one change in several messages: that many are one when they come within this time.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// A network that never settles is looked at all the same, this often.
+const MAX_SETTLE_TIME: Duration = Duration::from_millis(800);
+/// So much that the time of day is ahead of the time that passed means that the machine slept.
+const MIN_SLEEP: Duration = Duration::from_secs(5);
+
+/// The kinds of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkChange {
+    /// Interfaces, addresses or routes may be others.
+    Links,
+    /// The machine slept: whatever was under way may be over for the other side.
+    Resumed,
+}
+
+/// Tells when something about the network may have changed.
+#[derive(Debug)]
+pub struct NetworkMonitor {
+    messages: Option<NetworkMessages>,
+    /// A message was taken, and things may not have settled yet.
+    is_unsettled: bool,
+    last_reading: ClockReading,
+}
+
+/// The clocks at the last look.
+#[derive(Debug, Clone, Copy)]
+struct ClockReading {
+    monotonic: Instant,
+    wall_clock: SystemTime,
+}
+
+impl NetworkMonitor {
+    /// Begins to watch. Where the system tells of nothing, every look counts as a change.
+    pub fn start() -> Self {
+        let messages = NetworkMessages::open();
+        if let Err(why) = &messages {
+            tracing::info!("changes of the network are looked for every {} s: {why}", POLL_INTERVAL.as_secs());
+        }
+        Self { messages: messages.ok(), is_unsettled: false, last_reading: ClockReading::now() }
+    }
+
+    /// Waits until something may have changed and things have settled. May be cancelled and called again: no change is lost
+    /// with that.
+    pub async fn changed(&mut self) -> NetworkChange {
+        loop {
+            if self.is_unsettled {
+                self.settle().await;
+                self.is_unsettled = false;
+                return NetworkChange::Links;
+            }
+            let message = async {
+                match &self.messages {
+                    Some(messages) => messages.wait().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = message => self.is_unsettled = true,
+                () = tokio::time::sleep_until(self.last_reading.monotonic + POLL_INTERVAL) => {
+                    let before = std::mem::replace(&mut self.last_reading, ClockReading::now());
+                    if self.last_reading.slept_since(before) {
+                        return NetworkChange::Resumed;
+                    }
+                    if self.messages.is_none() {
+                        return NetworkChange::Links;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn settle(&self) {
+        let Some(messages) = &self.messages else { return };
+        let at_most = Instant::now() + MAX_SETTLE_TIME;
+        while Instant::now() < at_most && tokio::time::timeout(SETTLE_TIME, messages.wait()).await.is_ok() {}
+    }
+}
+
+impl ClockReading {
+    fn now() -> Self {
+        Self { monotonic: Instant::now(), wall_clock: SystemTime::now() }
+    }
+
+    /// Whether the time of day went on while that of the timers stood still.
+    fn slept_since(self, before: Self) -> bool {
+        let passed = self.monotonic.saturating_duration_since(before.monotonic);
+        let of_day = self.wall_clock.duration_since(before.wall_clock).unwrap_or_default();
+        of_day > passed + MIN_SLEEP
+    }
+}
+
+/// The kernel's messages on interfaces, addresses and routes. What they say isn't read: it is looked up.
+///
+/// A datagram socket like any other once it is bound, so it is used as the one kind of them that takes any descriptor.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct NetworkMessages(tokio::net::UnixDatagram);
+
+#[cfg(target_os = "linux")]
+impl NetworkMessages {
+    fn open() -> io::Result<Self> {
+        use rustix::net::netlink::SocketAddrNetlink;
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+        // RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (rtnetlink(7)).
+        const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        // No protocol is protocol 0, NETLINK_ROUTE.
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, None)?;
+        bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
+        tokio::net::UnixDatagram::from_std(socket.into()).map(Self)
+    }
+
+    /// Waits for a message and takes those that are there. May be cancelled and called again.
+    async fn wait(&self) {
+        /// Messages that are taken before others have their turn.
+        const AT_ONCE: usize = 64;
+        let mut buffer = [0_u8; 512];
+        loop {
+            if self.0.readable().await.is_err() {
+                // The runtime is ending.
+                return std::future::pending().await;
+            }
+            for taken in 0..AT_ONCE {
+                match self.0.try_recv(&mut buffer) {
+                    Ok(_) => {}
+                    Err(why) if why.kind() == io::ErrorKind::WouldBlock && taken == 0 => break,
+                    // Nothing more, or more than the kernel had room for (ENOBUFS): a change in any case.
+                    Err(_) => return,
+                }
+                if taken + 1 == AT_ONCE {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+struct NetworkMessages;
+
+#[cfg(not(target_os = "linux"))]
+impl NetworkMessages {
+    fn open() -> io::Result<Self> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    async fn wait(&self) {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleep_shows_in_the_clocks() {
+        let before = ClockReading::now();
+        let later = |passed, of_day| ClockReading {
+            monotonic: before.monotonic + Duration::from_secs(passed),
+            wall_clock: before.wall_clock + Duration::from_secs(of_day),
+        };
+        assert!(!later(3, 3).slept_since(before));
+        assert!(later(3, 100).slept_since(before));
+        // Stopped, not asleep: the timers went on, and so did everything that waits for them.
+        assert!(!later(100, 100).slept_since(before));
+        // A clock that was set back.
+        let earlier =
+            ClockReading { monotonic: before.monotonic, wall_clock: before.wall_clock - Duration::from_secs(1_000) };
+        assert!(!earlier.slept_since(before));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_messages_every_look_counts() {
+        let mut watch = NetworkMonitor { messages: None, is_unsettled: false, last_reading: ClockReading::now() };
+        let began = Instant::now();
+        assert_eq!(watch.changed().await, NetworkChange::Links);
+        assert_eq!(began.elapsed(), POLL_INTERVAL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_again_and_again_loses_no_change() {
+        let mut watch = NetworkMonitor { messages: None, is_unsettled: false, last_reading: ClockReading::now() };
+        let began = Instant::now();
+        while tokio::time::timeout(POLL_INTERVAL / 5, watch.changed()).await.is_err() {
+            assert!(began.elapsed() < POLL_INTERVAL * 2, "each look is put off by the one who asks");
+        }
+        watch.is_unsettled = true;
+        let settled = tokio::time::timeout(Duration::from_millis(1), watch.changed());
+        assert_eq!(settled.await, Ok(NetworkChange::Links));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_change_that_is_settling_is_not_forgotten() {
+        let (ours, theirs) = tokio::net::UnixDatagram::pair().unwrap();
+        let mut watch = NetworkMonitor {
+            messages: Some(NetworkMessages(ours)),
+            is_unsettled: false,
+            last_reading: ClockReading::now(),
+        };
+        theirs.send(b"a change").await.unwrap();
+        // Something else comes in between.
+        assert!(tokio::time::timeout(SETTLE_TIME / 4, watch.changed()).await.is_err());
+        let settled = tokio::time::timeout(MAX_SETTLE_TIME * 2, watch.changed());
+        assert_eq!(settled.await, Ok(NetworkChange::Links));
+    }
+}

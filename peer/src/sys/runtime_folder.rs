@@ -1,0 +1,98 @@
+//! A folder of this user alone for what may not lie in the profile, such as sockets.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use shared::safe_text::safe_path;
+
+/// The folder in which this user's programs put their sockets, made if it isn't there: in `$XDG_RUNTIME_DIR`, where that
+/// usually is, in the folder for temporary files, or where that usually is: the first that can be had.
+///
+/// # Errors
+/// As the system says, or when somebody else could get at what is in it; each folder that was tried is named.
+pub fn runtime_folder() -> io::Result<PathBuf> {
+    let (user, given) = (geteuid().as_raw(), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
+    let given = given.filter(|path| path.is_absolute()).map(|path| path.join("vizinho"));
+    let usual = Path::new("/run/user").join(user.to_string()).join("vizinho");
+    let own = format!("vizinho-{user}");
+    let others = [usual, std::env::temp_dir().join(&own), Path::new("/tmp").join(&own)];
+    first_private_folder(given.into_iter().chain(others))
+}
+
+fn first_private_folder(candidates: impl IntoIterator<Item = PathBuf>) -> io::Result<PathBuf> {
+    let (mut tried, mut refusals, mut kind) = (Vec::new(), Vec::new(), io::ErrorKind::NotFound);
+    for path in candidates {
+        if tried.contains(&path) {
+            continue;
+        }
+        match make_private_folder(path.clone()) {
+            Ok(folder) => return Ok(folder),
+            Err(why) => {
+                kind = why.kind();
+                refusals.push(format!("{}: {}", safe_path(&path), super::plain_message(&why)));
+                tried.push(path);
+            }
+        }
+    }
+    let words = format!("no folder for sockets can be had ({}); set XDG_RUNTIME_DIR to one", refusals.join("; "));
+    Err(io::Error::new(kind, words))
+}
+
+/// Whether a socket's other end is a process of this user, or of the administrator.
+pub fn is_trusted_uid(uid: u32) -> bool {
+    let own = geteuid();
+    own.is_root() || uid == own.as_raw() || uid == 0
+}
+
+/// Whether the error says that a file system has no locks.
+pub fn is_file_locking_unsupported(error: &io::Error) -> bool {
+    let unsupported = [Errno::BADF, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOLCK, Errno::NOSYS, Errno::ISDIR];
+    Errno::from_io_error(error).is_some_and(|error| unsupported.contains(&error))
+}
+
+fn make_private_folder(path: PathBuf) -> io::Result<PathBuf> {
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    if is_private(&path)? {
+        return Ok(path);
+    }
+    let why = "it belongs to somebody else, or others can get into it";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+/// A link that somebody put there is no folder.
+fn is_private(path: &Path) -> io::Result<bool> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok(metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_can_get_into_is_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("run");
+        assert_eq!(make_private_folder(path.clone()).unwrap(), path);
+        assert_eq!(make_private_folder(path.clone()).unwrap(), path);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(make_private_folder(path.clone()).is_err());
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+        let (missing, wrong) = (home.path().join("no/run"), home.path().join("file"));
+        std::fs::File::create(&wrong).unwrap();
+        assert_eq!(first_private_folder([missing.clone(), wrong.clone(), path.clone()]).unwrap(), path);
+        let refused = first_private_folder([missing.clone(), wrong.clone(), missing.clone()]).unwrap_err().to_string();
+        assert!([&missing, &wrong].iter().all(|path| refused.contains(&*path.to_string_lossy())), "{refused}");
+        symlink(&path, home.path().join("link")).unwrap();
+        assert!(make_private_folder(home.path().join("link")).is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! Styled text as bytes for a terminal.
+
+use std::io::{self, Write};
+
+use ratatui_core::style::{Color, Modifier, Style};
+use ratatui_core::text::Line;
+use shared::safe_text::{is_bidi_control, safe_line};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// Puts a line where the cursor is, cut off where `columns` end: the terminal must not break it.
+pub(super) fn write_line(out: &mut impl Write, line: &Line<'_>, columns: usize) -> io::Result<()> {
+    let mut left = columns;
+    for span in &line.spans {
+        let end = span
+            .content
+            .grapheme_indices(true)
+            .scan(0, |used, (at, cluster)| {
+                *used += cluster.width();
+                (*used <= left).then_some((at + cluster.len(), *used))
+            })
+            .last();
+        let Some((end, used)) = end else { continue };
+        write_styled(out, &span.content[..end], line.style.patch(span.style))?;
+        left -= used;
+        if end < span.content.len() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Puts text in its style, and ends the style; nothing in it moves anything.
+pub(super) fn write_styled(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
+    // Only what is no text: parts of a word, cut between letters, may begin or end with a joiner.
+    let moves = |c: char| c.is_control() || is_bidi_control(c);
+    let text = if text.contains(moves) { safe_line(text) } else { text.into() };
+    let codes = sgr_codes(style);
+    if codes.is_empty() {
+        return out.write_all(text.as_bytes());
+    }
+    write!(out, "\u{1b}[{codes}m{text}\u{1b}[0m")
+}
+
+/// What a look may have: see `Look`.
+fn sgr_codes(style: Style) -> String {
+    let color = match style.fg {
+        Some(Color::Red) => Some("31"),
+        Some(Color::Green) => Some("32"),
+        Some(Color::Yellow) => Some("33"),
+        _ => None,
+    };
+    let modifiers = [(Modifier::BOLD, "1"), (Modifier::DIM, "2"), (Modifier::REVERSED, "7")];
+    let set = modifiers.into_iter().filter(|(modifier, _)| style.add_modifier.contains(*modifier));
+    let codes: Vec<&str> = set.map(|(_, code)| code).chain(color).collect();
+    codes.join(";")
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui_core::text::Span;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_here_unsafe_moves_nothing() {
+        let mut out = Vec::new();
+        write_styled(&mut out, "a\u{1b}[2Jb\r\u{202e}", Style::new()).unwrap();
+        write_styled(&mut out, "\u{6cc}\u{200c}", Style::new()).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a␛[2Jb␍<U+202E>\u{6cc}\u{200c}");
+    }
+
+    #[test]
+    fn lines_are_cut_between_letters() {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let text = Line::from(vec![Span::styled("ab", bold), Span::raw("日本"), Span::raw("x")]);
+        let put = |columns| {
+            let mut out = Vec::new();
+            write_line(&mut out, &text, columns).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(put(80), "\u{1b}[1mab\u{1b}[0m日本x");
+        assert_eq!(put(5), "\u{1b}[1mab\u{1b}[0m日");
+        assert_eq!(put(1), "\u{1b}[1ma\u{1b}[0m");
+        assert_eq!(put(0), "");
+    }
+}

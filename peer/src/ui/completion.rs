@@ -1,0 +1,158 @@
+//! What Tab makes of a line. Pure: names and paths are asked for and come later.
+
+use shared::UserName;
+use shared::names::matching_key;
+
+use super::line_editor::LineEditor;
+use super::slash_command::{SLASH_COMMANDS, quote_word, split_words};
+use super::view::ViewCommand;
+
+/// What is to be completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CompletionTarget {
+    /// A command.
+    Command { start: String },
+    /// A file of the other one; it begins there in the line.
+    Name { start: String, at: usize },
+    /// A path; it begins there in the line.
+    Path { start: String, at: usize },
+}
+
+/// How a line goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CompletionResult {
+    /// Nothing fits.
+    NoMatch,
+    /// The line has been changed.
+    Changed,
+    /// There are several, and no more that they have in common.
+    Several(Vec<String>),
+}
+
+/// What the word before the cursor may become.
+pub(super) fn completion_target(line: &LineEditor) -> Option<CompletionTarget> {
+    let before = line.before_cursor();
+    if !before.starts_with('/') || before.starts_with("//") {
+        return None;
+    }
+    let Some((command, rest)) = before.split_once(' ') else {
+        return Some(CompletionTarget::Command { start: before.to_owned() });
+    };
+    let at = command.len() + 1;
+    match command {
+        "/get" | "/files" | "/stop" => Some(CompletionTarget::Name {
+            start: rest.trim_start().to_owned(),
+            at: before.len() - rest.trim_start().len(),
+        }),
+        "/offer" => {
+            let word = split_words(rest).pop().filter(|_| !rest.ends_with(' ') || rest.ends_with("\\ "));
+            let (start, from) = word.map_or((String::new(), rest.len()), |word| (word.text, word.start));
+            Some(CompletionTarget::Path { start, at: at + from })
+        }
+        _ => None,
+    }
+}
+
+impl CompletionTarget {
+    /// What has to be known for it.
+    pub(super) fn lookup_command(&self, with: &UserName) -> Option<ViewCommand> {
+        match self {
+            Self::Command { .. } => None,
+            Self::Name { .. } => Some(ViewCommand::ListFiles { user: with.clone(), prefix: String::new() }),
+            Self::Path { start, .. } => Some(ViewCommand::CompletePath { start: start.clone() }),
+        }
+    }
+
+    /// Goes on with what there is.
+    pub(super) fn complete<'a>(&self, line: &mut LineEditor, there: impl Iterator<Item = &'a str>) -> CompletionResult {
+        match self {
+            Self::Command { start } => {
+                let commands = SLASH_COMMANDS.iter().map(|(name, ..)| *name);
+                complete_word(line, 0, start, commands, str::to_owned, " ")
+            }
+            Self::Name { start, at } => complete_word(line, *at, start, there, str::to_owned, ""),
+            Self::Path { start, at } => complete_word(line, *at, start, there, quote_word, " "),
+        }
+    }
+}
+
+fn complete_word<'a>(
+    line: &mut LineEditor,
+    at: usize,
+    start: &str,
+    there: impl Iterator<Item = &'a str>,
+    written: impl Fn(&str) -> String,
+    end: &str,
+) -> CompletionResult {
+    let there: Vec<&str> = there.collect();
+    let mut fitting: Vec<&str> = there.iter().copied().filter(|one| one.starts_with(start)).collect();
+    let key = matching_key(start);
+    if fitting.is_empty() {
+        // In another normal form, or as they are shown.
+        fitting.extend(there.into_iter().filter(|one| matching_key(one).starts_with(&*key)));
+    }
+    let Some(first) = fitting.first() else { return CompletionResult::NoMatch };
+    let common = fitting.iter().fold(*first, |common, one| common_start(common, one));
+    let is_only = fitting.len() == 1;
+    if !is_only && (common.len() == start.len() || matching_key(common).len() <= key.len()) {
+        return CompletionResult::Several(fitting.into_iter().map(str::to_owned).collect());
+    }
+    let is_whole = is_only && !common.ends_with('/');
+    line.replace_before_cursor(at, &format!("{}{}", written(common), if is_whole { end } else { "" }));
+    CompletionResult::Changed
+}
+
+fn common_start<'a>(one: &'a str, other: &str) -> &'a str {
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    &one[..same]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::line_editor::EditCommand;
+
+    fn tab(text: &str, there: &[&str]) -> (CompletionResult, String) {
+        let mut line = LineEditor::default();
+        line.apply(&EditCommand::Insert(text.to_owned()));
+        let Some(wanted) = completion_target(&line) else { return (CompletionResult::NoMatch, text.to_owned()) };
+        let completed = wanted.complete(&mut line, there.iter().copied());
+        (completed, line.text().to_owned())
+    }
+
+    #[test]
+    fn commands() {
+        assert_eq!(tab("/o", &[]), (CompletionResult::Changed, "/offer ".to_owned()));
+        assert_eq!(tab("/", &[]).1, "/");
+        assert!(matches!(tab("/", &[]).0, CompletionResult::Several(all) if all.len() == SLASH_COMMANDS.len()));
+        assert_eq!(tab("/nosuch", &[]).0, CompletionResult::NoMatch);
+        assert_eq!(tab("say /o", &[]).0, CompletionResult::NoMatch);
+        assert_eq!(tab("//o", &[]).0, CompletionResult::NoMatch);
+    }
+
+    #[test]
+    fn names() {
+        let names = ["docs/a.pdf", "docs/b.pdf", "my film.mkv"];
+        assert_eq!(tab("/get d", &names), (CompletionResult::Changed, "/get docs/".to_owned()));
+        assert_eq!(tab("/get my", &names), (CompletionResult::Changed, "/get my film.mkv".to_owned()));
+        assert_eq!(
+            tab("/get docs/", &names).0,
+            CompletionResult::Several(vec!["docs/a.pdf".to_owned(), "docs/b.pdf".to_owned()])
+        );
+        assert_eq!(tab("/get x", &names).0, CompletionResult::NoMatch);
+        assert_eq!(tab("/get caf\u{e9}", &["cafe\u{301}.txt"]).1, "/get cafe\u{301}.txt");
+    }
+
+    #[test]
+    fn paths_with_blanks_are_quoted() {
+        let there = ["~/my files/", "~/mail"];
+        assert_eq!(tab("/offer a ~/my", &there), (CompletionResult::Changed, r"/offer a ~/my\ files/".to_owned()));
+        let there = ["~/my files/x y.pdf"];
+        assert_eq!(
+            tab(r"/offer ~/my\ files/x", &there),
+            (CompletionResult::Changed, r"/offer ~/my\ files/x\ y.pdf ".to_owned())
+        );
+        assert_eq!(tab(r#"/offer "~/my files/x"#, &there).1, r"/offer ~/my\ files/x\ y.pdf ");
+        assert_eq!(tab("/offer ~/my ", &["a", "b"]).0, CompletionResult::Several(vec!["a".to_owned(), "b".to_owned()]));
+    }
+}

@@ -1,0 +1,139 @@
+//! Events as lines for people.
+
+use shared::account_name::shell_operand;
+use shared::names::name_encoding::display_name;
+use shared::safe_text::{safe_block, safe_line};
+use shared::{UntrustedText, UserName};
+
+use super::human_format::{date_and_time, format_size};
+use crate::engine::Notice;
+use crate::engine::node_event::{NodeEvent, OtherSession};
+
+/// What happened in a node, on one line; `None` for what nobody needs to read.
+pub fn event_line(event: &NodeEvent) -> Option<String> {
+    Some(match event {
+        NodeEvent::Online { user, address, port, .. } if address.port() != *port => {
+            format!("online as {user} at {address}, which has to lead to UDP port {port} here")
+        }
+        NodeEvent::Online { user, address, .. } => format!("online as {user} at {address}"),
+        NodeEvent::Displaced(elsewhere) => {
+            format!("not online here: {}; `peer serve` takes over here", elsewhere_words(elsewhere))
+        }
+        NodeEvent::AccountMoved { user, since } => {
+            format!("the account {user} lives on another machine since {}", date_and_time(*since))
+        }
+        NodeEvent::TrackerLost { why } => format!("{}; trying again, known peers can still connect", safe_line(why)),
+        NodeEvent::SharesChanged { count: 1 } => "1 file is shared now".to_owned(),
+        NodeEvent::SharesChanged { count } => format!("{count} files are shared now"),
+        NodeEvent::SharesRefused { why } => {
+            format!(
+                "the tracker does not list what you share ({}); trying again, peers can still fetch it",
+                safe_line(why)
+            )
+        }
+        NodeEvent::AddressDropped { address } => format!(
+            "the tracker does not tell others of {address}: whoever runs it allows that with `tracker --allow-announce {}`",
+            address.ip()
+        ),
+        NodeEvent::Presence { user, online: true } => format!("{user} is online"),
+        NodeEvent::Presence { user, online: false } => format!("{user} went offline"),
+        NodeEvent::Received { from, message, .. } => message_line(from.as_str(), &message.text),
+        NodeEvent::ContactRequest { from } => format!("{from} wants to talk: {}", request_commands(from)),
+        NodeEvent::MessageQueued { to, message, .. } => message_line(&format!("to {to}"), &message.text),
+        NodeEvent::MessageStateChanged { to, state, why: Some(why), .. } if state.is_given_up() => {
+            format!("a message to {to} was given up: {}", safe_line(why))
+        }
+        NodeEvent::DeliveryHeld { user, why, frozen: true } => {
+            format!("what waits for {user} is held back: {}", safe_block(why).replace('\n', "\n    "))
+        }
+        NodeEvent::DeliveryHeld { user, why, .. } => format!("messages for {user} are queued: {}", safe_line(why)),
+        NodeEvent::NotStored { from, why } => {
+            format!("a message of {from} could not be stored and will come again: {}", safe_line(why))
+        }
+        NodeEvent::EventsMissed { count } => format!("({count} events were not shown)"),
+        NodeEvent::MessageStateChanged { .. }
+        | NodeEvent::Typing { .. }
+        | NodeEvent::Read { .. }
+        | NodeEvent::Accepted { .. }
+        | NodeEvent::Transfer(_) => return None,
+        NodeEvent::Fetched { by, name, bytes, size: all } if bytes >= all => {
+            format!("{by} fetched {} ({})", display_name(name.as_str()), format_size(*all))
+        }
+        NodeEvent::Fetched { by, name, bytes, size: all } => {
+            format!(
+                "{by} fetched part of {} ({} of {})",
+                display_name(name.as_str()),
+                format_size(*bytes),
+                format_size(*all)
+            )
+        }
+        NodeEvent::FetchedMore { by, count, bytes } => {
+            format!("{by} fetched {count} more files ({})", format_size(*bytes))
+        }
+        NodeEvent::Refused { address, why } => format!("a caller at {address} was turned away: {}", safe_line(why)),
+        NodeEvent::RefusedMore { count, from: Some(from) } => {
+            format!("{count} more callers at {from} were turned away within 10 seconds")
+        }
+        NodeEvent::RefusedMore { count, from: None } => {
+            format!("{count} more callers at other addresses were turned away within 10 seconds")
+        }
+        NodeEvent::Stale { name } => format!("{} changed and is being hashed again", display_name(name.as_str())),
+        NodeEvent::Notice(notice) => notice_line(notice),
+    })
+}
+
+/// What to do about somebody who wrote and isn't accepted, outside of a view.
+pub fn request_commands(from: &UserName) -> String {
+    let who = shell_operand(from);
+    format!("`peer inbox --accept {who}` takes more from them, `peer block {who}` ignores them")
+}
+
+/// The same in a view.
+pub(super) fn request_note(from: &UserName) -> String {
+    format!("{from} wants to talk: /accept, /ignore")
+}
+
+/// Where else an account is online.
+pub fn elsewhere_words(elsewhere: &OtherSession) -> String {
+    let since = elsewhere.since.map(|since| format!(" since {}", date_and_time(since))).unwrap_or_default();
+    format!("this account is online with the same key at {}{since}, and messages go there", elsewhere.ip)
+}
+
+/// A notice on one line.
+pub fn notice_line(notice: &Notice) -> String {
+    match notice {
+        Notice::NewTracker { address, fingerprint } => {
+            format!("first contact with the tracker {}: remembering its key {fingerprint}", safe_line(address))
+        }
+        Notice::NewFriend { user, fingerprint } => {
+            format!(
+                "first contact with {user}: remembering their key {fingerprint} (`peer verify {}` to be sure)",
+                shell_operand(user)
+            )
+        }
+        Notice::OtherLetters { asked, user } => format!("nobody is called {asked}: this is for {user}"),
+        Notice::KeyPutAside { path } => format!("the damaged key is kept as {}", safe_line(path)),
+        Notice::WithoutTracker { why } => format!("{}; using what is on record", safe_line(why)),
+    }
+}
+
+/// A message by itself, its further lines indented so that none can pass for another message.
+pub fn message_lines(text: &UntrustedText) -> String {
+    text.safe_block().replace('\n', "\n    ").replace('\t', "    ")
+}
+
+/// A message, its further lines indented so that none can pass for another message.
+pub fn message_line(from: &str, text: &UntrustedText) -> String {
+    format!("{from}: {}", message_lines(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_pass_for_another() {
+        assert_eq!(message_line("bob", &"hi\ncarol: send money".into()), "bob: hi\n    carol: send money");
+        assert_eq!(message_line("bob", &"\u{1b}[2J".into()), "bob: ␛[2J");
+    }
+}

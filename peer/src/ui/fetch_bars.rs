@@ -1,0 +1,496 @@
+//! Bars for fetching; off a terminal, one line a file.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use serde_json::json;
+use shared::UserName;
+use shared::names::name_encoding;
+use shared::names::numbered_component;
+use shared::safe_text::{safe_line, safe_path};
+
+use super::CommandOutput;
+use super::command_output::TerminalBarsGuard;
+use super::file_bars::FileBars;
+use super::human_format::{file_count, format_size, short_duration, transfer_rate};
+use super::json::{file_json, summary_json};
+use super::progress_bar::{ByteProgressBar, terminal_columns};
+use super::progress_steps::ProgressSteps;
+use crate::engine::Error;
+use crate::engine::fetch::{FetchEvent, FetchSummary, FileNo, FileOutcome, FileReport};
+
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// A rate is told of what took longer.
+const MIN_RATED_TIME: Duration = Duration::from_millis(100);
+/// From so many columns on it is said from whom files come.
+const SOURCES_MIN_COLUMNS: usize = 60;
+
+/// Shows a fetch.
+#[derive(Debug)]
+pub struct FetchBars {
+    output: CommandOutput,
+    is_single: bool,
+    /// Failures that are told only if they turn out not to be the only thing to tell.
+    deferred_failures: Vec<String>,
+    // The bars end before what they are drawn on does.
+    total: Option<ByteProgressBar>,
+    file_bars: Option<FileBars>,
+    multi: MultiProgress,
+    terminal: Option<TerminalBarsGuard>,
+    /// Until it is known what there is to fetch.
+    spinner: Option<ProgressBar>,
+    /// Who is being fetched from.
+    sources: Vec<UserName>,
+    files: usize,
+    finished_files: usize,
+    bytes: u64,
+    done_bytes: u64,
+    steps: ProgressSteps,
+    /// Lines of files that are here, to be told together.
+    lines: Vec<String>,
+    lines_printed: Instant,
+    /// What is being looked at of what is there already: its name, and how many of its bytes were hashed.
+    verifying: Option<(String, u64)>,
+    /// Files that are not there because all of it ended early.
+    unfinished_files: usize,
+    started: Instant,
+    last_progress: Instant,
+    failure: Option<std::io::Error>,
+}
+
+impl FetchBars {
+    /// Nothing is shown yet. The failure of what is `alone` is the command's own error, and told by it.
+    pub fn new(output: &CommandOutput, is_single: bool) -> Self {
+        let target = if output.is_animated() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let started = Instant::now();
+        let multi = MultiProgress::with_draw_target(target);
+        Self {
+            output: output.clone(),
+            is_single,
+            deferred_failures: Vec::new(),
+            total: None,
+            file_bars: output.is_animated().then(|| FileBars::new(&multi, output.theme())),
+            terminal: output.is_animated().then(|| TerminalBarsGuard::new(&multi)),
+            multi,
+            spinner: None,
+            sources: Vec::new(),
+            files: 0,
+            finished_files: 0,
+            bytes: 0,
+            done_bytes: 0,
+            steps: ProgressSteps::new(started),
+            lines: Vec::new(),
+            lines_printed: started,
+            verifying: None,
+            unfinished_files: 0,
+            started,
+            last_progress: started,
+            failure: None,
+        }
+    }
+
+    /// Takes an event.
+    pub fn handle_event(&mut self, event: &FetchEvent<'_>) {
+        if self.lines_printed.elapsed() >= PROGRESS_INTERVAL {
+            self.print_lines();
+        }
+        if let Some(bars) = &mut self.file_bars {
+            bars.tick(self.total.as_ref());
+        }
+        match event {
+            FetchEvent::Connecting { user } => self.connecting(user),
+            FetchEvent::AwaitingRehash { name } => {
+                self.print_line(&format!(
+                    "{} changed at the source and is being hashed again there…",
+                    name_encoding::display_name(name)
+                ));
+            }
+            FetchEvent::AwaitingReader { path } => {
+                let path = path.to_string_lossy();
+                self.print_line(&format!("waiting for a reader of {} (Ctrl-C ends)", safe_line(&path)));
+            }
+            FetchEvent::SourceJoined { user } => {
+                self.add_source(user);
+                self.print_line(&format!("{user} has the same and is asked as well"));
+            }
+            FetchEvent::SourceUnavailable { user, why } => {
+                self.output.warning(&format!("{user} is not asked: {}", safe_line(why)));
+            }
+            FetchEvent::OutdatedRemoved { name } => {
+                let name = name_encoding::display_name(name.as_str());
+                self.print_line(&format!("{name} changed at its source since: what was kept of it is removed"));
+            }
+            FetchEvent::Paused { file, bytes } => self.paused(*file, *bytes),
+            FetchEvent::ContentChanged { name } => {
+                let name = name_encoding::display_name(name.as_str());
+                self.print_line(&format!("{name} changed at its source meanwhile: fetching it anew"));
+            }
+            FetchEvent::SourceLost { user, why } => {
+                self.remove_source(user);
+                self.print_line(&format!(
+                    "{user} went offline ({}); retrying (Ctrl-C stops, nothing is lost)",
+                    safe_line(why)
+                ));
+            }
+            FetchEvent::SourceReturned { user } => {
+                self.add_source(user);
+                self.print_line(&format!("{user} is back"));
+            }
+            FetchEvent::SourceBanned { user, why } => {
+                self.remove_source(user);
+                let line = format!("{user} {}: nothing more is taken from {user}", safe_line(why));
+                self.output.warning(&line);
+            }
+            FetchEvent::CollidingNames { one, other } => self.report_collision(one, other),
+            FetchEvent::Checking { file, name, size, bytes } => self.checking(*file, name.as_str(), *size, *bytes),
+            FetchEvent::Resolved { files, bytes } => self.resolved(*files, *bytes),
+            FetchEvent::Started { file, name, size, resumed } => self.started(*file, name.as_str(), *size, *resumed),
+            FetchEvent::Opened { .. } => {}
+            FetchEvent::Verified { file, bytes } => self.verified(*file, *bytes),
+            FetchEvent::Finished { file, report } => self.finished(*file, report),
+        }
+    }
+
+    /// Ends the bars and sums up; `error` is what went wrong with all of it.
+    ///
+    /// # Errors
+    /// What standard output said meanwhile.
+    pub fn end(mut self, summary: &FetchSummary, error: Option<&Error>) -> std::io::Result<()> {
+        self.clear();
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        if self.output.is_json() {
+            self.output.defer_object("summary", summary_json(summary, error, self.started.elapsed()));
+            return Ok(());
+        }
+        if error.is_some_and(Error::is_closed_pipe) {
+            return Ok(());
+        }
+        for line in self.deferred_failures.iter().filter(|_| summary.total() > 1) {
+            self.output.error(line);
+        }
+        let parts = self.summary_parts(summary);
+        if !parts.is_empty() {
+            self.output.note(&parts.join("; "));
+        }
+        Ok(())
+    }
+
+    fn summary_parts(&self, summary: &FetchSummary) -> Vec<String> {
+        let mut parts = Vec::new();
+        let fetched = summary.done + summary.renamed;
+        if fetched > 0 {
+            let elapsed = self.started.elapsed();
+            let (amount, time) = (format_size(summary.placed_fetched), short_duration(elapsed));
+            // Of less, the rate would be that of saying hello.
+            let speed = if elapsed < MIN_RATED_TIME {
+                String::new()
+            } else {
+                format!(" ({})", transfer_rate(summary.placed_fetched, elapsed))
+            };
+            parts.push(format!("{} fetched and verified, {amount} in {time}{speed}", file_count(fetched)));
+            if summary.placed_resumed > 0 {
+                parts.push(format!("{} from before", format_size(summary.placed_resumed)));
+            }
+        }
+        if summary.renamed > 0 {
+            parts.push(format!("{} renamed", file_count(summary.renamed)));
+        }
+        if summary.skipped > 0 {
+            parts.push(format!("{} there already", file_count(summary.skipped)));
+        }
+        match summary.folders {
+            0 => {}
+            1 => parts.push("1 empty folder".to_owned()),
+            folders => parts.push(format!("{folders} empty folders")),
+        }
+        let failed = summary.failed.saturating_sub(self.unfinished_files);
+        if failed > 0 && summary.total() > 1 {
+            parts.push(format!("{} failed", file_count(failed)));
+        }
+        if self.unfinished_files > 0 && !parts.is_empty() {
+            parts.push(format!("{} not fetched", file_count(self.unfinished_files)));
+        }
+        parts
+    }
+
+    /// Takes the bars away.
+    pub fn clear(&mut self) {
+        self.print_lines();
+        if let Some(bars) = &mut self.file_bars {
+            bars.clear();
+        }
+        self.total = None;
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+        // What is told from here on comes where the bars were.
+        self.terminal = None;
+    }
+
+    /// Verified bytes so far, of all.
+    pub const fn progress(&self) -> (u64, u64) {
+        (self.done_bytes, self.bytes)
+    }
+
+    fn connecting(&mut self, user: &UserName) {
+        self.sources.push(user.clone());
+        if self.output.is_animated() {
+            let spinner = self.multi.add(ProgressBar::new_spinner());
+            spinner.set_message(format!("connecting to {user}"));
+            spinner.enable_steady_tick(PROGRESS_INTERVAL);
+            self.spinner = Some(spinner);
+        }
+    }
+
+    fn report_collision(&mut self, one: &str, other: &str) {
+        if self.output.is_json() {
+            return self.print_object("collision", &json!({ "one": one, "other": other }));
+        }
+        let (one, other) = (safe_line(one), safe_line(other));
+        self.print_line(&format!("{one} and {other} differ only by case or spelling of accents"));
+    }
+
+    /// What is there already is hashed: on the bar of the file, or before there is one, beside the spinner.
+    fn checking(&mut self, file: Option<FileNo>, name: &str, bytes: u64, hashed: u64) {
+        let before = self.verifying.take().filter(|(checked, _)| checked == name);
+        let is_new = before.is_none();
+        let done = before.map_or(0, |(_, done)| done) + hashed;
+        self.verifying = Some((name.to_owned(), done));
+        let shown = name_encoding::display_name(name);
+        if self.output.is_json() {
+            if self.last_progress.elapsed() >= PROGRESS_INTERVAL {
+                self.last_progress = Instant::now();
+                let progress = json!({ "phase": "verifying", "name": name, "bytes": done, "total": bytes });
+                self.print_object("progress", &progress);
+            }
+        } else if !self.output.is_animated() {
+            if is_new {
+                self.print_line(&format!("{shown}: verifying what is there…"));
+            }
+        } else if let (Some(file), Some(bars)) = (file, &mut self.file_bars) {
+            bars.check(file, name, bytes, done, self.total.as_ref());
+        } else if let Some(spinner) = &self.spinner {
+            spinner.set_message(format!("verifying {shown}, {} of {}", format_size(done), format_size(bytes)));
+        }
+    }
+
+    fn started(&mut self, file: FileNo, name: &str, bytes: u64, resumed: u64) {
+        if resumed > 0 {
+            let percent = resumed * 100 / bytes.max(1);
+            self.print_line(&format!("{}: resuming at {percent} %", name_encoding::display_name(name)));
+        }
+        if let Some(bars) = &mut self.file_bars {
+            bars.start(file, name, bytes, resumed, self.total.as_ref());
+        }
+        self.advance(resumed, true);
+    }
+
+    fn total_label(&self) -> String {
+        let from = if terminal_columns() < SOURCES_MIN_COLUMNS { String::new() } else { sources_suffix(&self.sources) };
+        format!("total, {} of {} files{from}", self.finished_files, self.files)
+    }
+
+    fn add_source(&mut self, user: &UserName) {
+        if !self.sources.contains(user) {
+            self.sources.push(user.clone());
+        }
+        self.update_source_label();
+    }
+
+    fn remove_source(&mut self, user: &UserName) {
+        self.sources.retain(|source| source != user);
+        self.update_source_label();
+    }
+
+    /// On the total, or on the bar of the only file.
+    fn update_source_label(&mut self) {
+        let note = if self.sources.is_empty() { "waiting" } else { "" };
+        match (&self.total, &mut self.file_bars) {
+            (Some(total), _) => {
+                total.set_label(&self.total_label());
+                total.set_note(note);
+            }
+            (None, Some(bars)) => {
+                let suffix = if terminal_columns() < SOURCES_MIN_COLUMNS {
+                    String::new()
+                } else {
+                    sources_suffix(&self.sources)
+                };
+                bars.describe(&suffix, note);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn resolved(&mut self, files: usize, bytes: u64) {
+        self.files = files;
+        self.bytes = bytes;
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+        if let Some(bars) = &mut self.file_bars {
+            bars.set_file_count(files);
+        }
+        if self.output.is_animated() && files > 1 {
+            let total = ByteProgressBar::new(&self.multi, self.output.theme(), &self.total_label(), bytes);
+            total.reset_to(0, Instant::now());
+            self.total = Some(total);
+        }
+        self.update_source_label();
+    }
+
+    fn paused(&mut self, file: FileNo, bytes: u64) {
+        self.done_bytes = self.done_bytes.saturating_sub(bytes);
+        if let Some(total) = &self.total {
+            total.reset_to(self.done_bytes, Instant::now());
+        }
+        if let Some(bars) = &mut self.file_bars {
+            bars.end(file, self.total.as_ref());
+        }
+    }
+
+    /// Bytes of a file came.
+    fn verified(&mut self, file: FileNo, bytes: u64) {
+        if let Some(bars) = &mut self.file_bars {
+            bars.advance(file, bytes, self.total.as_ref());
+        }
+        self.advance(bytes, false);
+    }
+
+    /// Bytes came, or were there before.
+    fn advance(&mut self, bytes: u64, were_there: bool) {
+        self.done_bytes += bytes;
+        if let Some(total) = &self.total {
+            let now = Instant::now();
+            if were_there { total.reset_to(self.done_bytes, now) } else { total.set_bytes(self.done_bytes, now) }
+        }
+        if self.output.is_stepwise()
+            && let Some(percent) = self.steps.next_step(self.done_bytes, self.bytes, Instant::now())
+        {
+            self.print_lines();
+            let done = if self.files > 1 {
+                format!(", {} of {} files", self.finished_files, self.files)
+            } else {
+                String::new()
+            };
+            self.print_line(&format!(
+                "{percent} %: {} of {}{done}",
+                format_size(self.done_bytes),
+                format_size(self.bytes)
+            ));
+        }
+        // What is resumed is told at once: it may be all there is to tell for a while.
+        if self.output.is_json() && (self.last_progress.elapsed() >= PROGRESS_INTERVAL || were_there && bytes > 0) {
+            self.last_progress = Instant::now();
+            let (bytes, total, files) = (self.done_bytes, self.bytes, self.files);
+            self.print_object(
+                "progress",
+                &json!({ "phase": "fetching", "bytes": bytes, "total": total, "files": files }),
+            );
+        }
+    }
+
+    fn finished(&mut self, file: Option<FileNo>, report: &FileReport) {
+        if let (Some(file), Some(bars)) = (file, &mut self.file_bars) {
+            bars.end(file, self.total.as_ref());
+        }
+        self.finished_files += 1;
+        if let Some(total) = &self.total {
+            total.set_label(&self.total_label());
+        }
+        self.unfinished_files += usize::from(matches!(report.outcome, FileOutcome::Aborted(_)));
+        if self.output.is_json() {
+            return self.print_object("file", &file_json(report));
+        }
+        let name = name_encoding::display_name(&report.name);
+        let line = match &report.outcome {
+            // Whoever reads standard output had enough.
+            FileOutcome::Failed(error) if error.is_closed_pipe() => return,
+            // Told once, for all of them.
+            FileOutcome::Aborted(_) => return,
+            FileOutcome::Failed(error) => {
+                let line = format!("{name}: {error}");
+                if self.is_single && self.files <= 1 {
+                    self.deferred_failures.push(line);
+                    return;
+                }
+                self.print_lines();
+                return self.output.error(&line);
+            }
+            FileOutcome::Done(path) => format!("{} ({})", path_text(path), format_size(report.size)),
+            FileOutcome::Renamed(path) => {
+                let why = match taken_name(path) {
+                    Some(taken) => format!("{} was taken", safe_line(&taken)),
+                    None => format!("{name} can't be used here"),
+                };
+                format!("{} ({}; the name {why})", path_text(path), format_size(report.size))
+            }
+            FileOutcome::Skipped(path) => format!("{} is there already", path_text(path)),
+            FileOutcome::Streamed => format!("{name} ({})", format_size(report.size)),
+        };
+        // A thousand small files are drawn around a few times, not a thousand times.
+        self.lines.push(line);
+        if !self.output.is_animated() || self.lines_printed.elapsed() >= PROGRESS_INTERVAL {
+            self.print_lines();
+        }
+    }
+
+    /// Tells which files are here, above the bars.
+    fn print_lines(&mut self) {
+        if !self.lines.is_empty() {
+            self.output.note(&std::mem::take(&mut self.lines).join("\n"));
+            self.lines_printed = Instant::now();
+        }
+    }
+
+    fn print_line(&self, line: &str) {
+        self.output.note(line);
+    }
+
+    fn print_object(&mut self, kind: &str, fields: &serde_json::Value) {
+        if self.failure.is_none()
+            && let Err(why) = self.output.print_object(kind, fields)
+        {
+            self.failure = Some(why);
+        }
+    }
+}
+
+/// From whom files come, behind a name.
+fn sources_suffix(sources: &[UserName]) -> String {
+    let names: Vec<&str> = sources.iter().map(UserName::as_str).collect();
+    if names.is_empty() { String::new() } else { format!(" from {}", names.join(", ")) }
+}
+
+/// A path as people write it.
+fn path_text(path: &Path) -> String {
+    let path = path.strip_prefix(".").unwrap_or(path);
+    safe_path(path)
+}
+
+/// The name that `path` has a number for, because something else has it.
+fn taken_name(path: &Path) -> Option<String> {
+    let given = path.file_name().and_then(OsStr::to_str)?;
+    let at = given.rfind(" (")?;
+    let (digits, rest) = given[at + 2..].split_once(')')?;
+    let wanted = format!("{}{rest}", &given[..at]);
+    (numbered_component(&wanted, digits.parse().ok()?) == given).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_tells_which_name_was_taken() {
+        let taken = |path: &str| taken_name(Path::new(path));
+        assert_eq!(taken("a/r (1).pdf").as_deref(), Some("r.pdf"));
+        assert_eq!(taken("x (2) (10)").as_deref(), Some("x (2)"));
+        assert_eq!(taken("a/r.pdf"), None);
+        assert_eq!(taken("r (one).pdf"), None);
+    }
+}

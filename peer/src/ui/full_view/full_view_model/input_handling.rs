@@ -1,0 +1,148 @@
+//! What the full view makes of keys. Pure.
+
+use std::time::Instant;
+
+use super::{FocusedPane, FullViewModel, ViewOverlay};
+use crate::ui::composer::ComposerAction;
+use crate::ui::full_view::renderer;
+use crate::ui::line_editor::EditCommand;
+use crate::ui::view::ViewCommand;
+use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
+
+impl FullViewModel {
+    pub(in crate::ui::full_view) fn handle_input(&mut self, press: &InputAction, now: Instant) -> Vec<ViewCommand> {
+        self.notice = None;
+        match press {
+            InputAction::Interrupt => return self.handle_interrupt(now),
+            InputAction::Suspend => return vec![ViewCommand::Suspend],
+            InputAction::Unreadable => {
+                if !std::mem::replace(&mut self.has_reported_unreadable, true) {
+                    self.show_notice(UNREADABLE_NOTICE, true);
+                }
+                return Vec::new();
+            }
+            _ => {}
+        }
+        if self.overlay.is_some() {
+            return self.handle_overlay_input(press, now);
+        }
+        if self.focus == FocusedPane::Conversation
+            && let Some(wishes) = self.handle_conversation_input(press, now)
+        {
+            return wishes;
+        }
+        match press {
+            InputAction::EndOfInput => vec![ViewCommand::EndOfInput],
+            InputAction::Help => self.open_overlay(ViewOverlay::Help { scroll_down: 0 }),
+            InputAction::Tab => self.cycle_focus(1),
+            InputAction::BackTab => self.cycle_focus(-1),
+            InputAction::Escape => self.focus_pane(FocusedPane::Users),
+            InputAction::Edit(EditCommand::Insert(text)) if text == "?" => {
+                self.open_overlay(ViewOverlay::Help { scroll_down: 0 })
+            }
+            // What is written goes into the line, wherever one is.
+            InputAction::Edit(EditCommand::Insert(_)) | InputAction::Paste(_) if self.selected_user.is_some() => {
+                let mut wishes = self.focus_pane(FocusedPane::Conversation);
+                wishes.extend(self.handle_conversation_input(press, now).into_iter().flatten());
+                wishes
+            }
+            press => self.handle_pane_input(press),
+        }
+    }
+
+    /// Keys for the line; nothing when they are for the view.
+    fn handle_conversation_input(&mut self, press: &InputAction, now: Instant) -> Option<Vec<ViewCommand>> {
+        let with = self.selected_user.clone()?;
+        let online = self.selected_summary().is_some_and(|person| person.online == Some(true));
+        let (_, page) = renderer::conversation_size(self, self.area()).unwrap_or((1, 1));
+        let page = page.saturating_sub(1).max(1);
+        let talk = self.conversation_mut(&with);
+        match press {
+            InputAction::PageUp => talk.scroll_back += page,
+            InputAction::PageDown => {
+                talk.scroll_back = talk.scroll_back.saturating_sub(page);
+                return Some(self.mark_read(&with));
+            }
+            _ => match talk.composer.handle_input(press, &with, online, now) {
+                ComposerAction::Nothing => {}
+                ComposerAction::Command(wish) => {
+                    // That somebody is told of the typing, or that Tab asks for names, moves nothing.
+                    let comes_back = *press == InputAction::Submit && std::mem::take(&mut talk.scroll_back) > 0;
+                    let mut wishes = if comes_back { self.mark_read(&with) } else { Vec::new() };
+                    wishes.push(wish);
+                    return Some(wishes);
+                }
+                ComposerAction::Listing(ViewCommand::ListUsers) => return Some(self.focus_pane(FocusedPane::Users)),
+                ComposerAction::Listing(wish) => {
+                    self.focus = FocusedPane::Files;
+                    return Some(vec![wish]);
+                }
+                ComposerAction::LookBack(_) => talk.scroll_back += page,
+                ComposerAction::Help => return Some(self.open_overlay(ViewOverlay::Help { scroll_down: 0 })),
+                ComposerAction::Problem(what) => talk.add_problem(&what),
+                ComposerAction::Unhandled => return None,
+            },
+        }
+        Some(self.load_older())
+    }
+
+    fn handle_pane_input(&mut self, press: &InputAction) -> Vec<ViewCommand> {
+        match (self.focus, press) {
+            (FocusedPane::Users, InputAction::Edit(EditCommand::Older)) => self.select_user(-1),
+            (FocusedPane::Users, InputAction::Edit(EditCommand::Newer)) => self.select_user(1),
+            (FocusedPane::Users, InputAction::Submit) if self.selected_user.is_some() => {
+                self.focus_pane(FocusedPane::Conversation)
+            }
+            (FocusedPane::Users, InputAction::Reload) => vec![ViewCommand::ListUsers],
+            (FocusedPane::Files, InputAction::Edit(EditCommand::Older)) => self.move_file_selection(-1),
+            (FocusedPane::Files, InputAction::Edit(EditCommand::Newer)) => self.move_file_selection(1),
+            (FocusedPane::Files, InputAction::PageUp) => self.move_file_selection(-10),
+            (FocusedPane::Files, InputAction::PageDown) => self.move_file_selection(10),
+            (FocusedPane::Files, InputAction::Submit) => self.fetch_selected(),
+            (FocusedPane::Files, InputAction::Reload | InputAction::Edit(EditCommand::Backspace)) => {
+                self.request_files(true)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Clears what stands in the line, or goes back from what is looked at for a moment; else it is for the whole view.
+    fn handle_interrupt(&mut self, now: Instant) -> Vec<ViewCommand> {
+        if self.overlay.is_some() {
+            return self.handle_overlay_input(&InputAction::Interrupt, now);
+        }
+        let Some(with) = self.selected_user.clone() else { return vec![ViewCommand::Interrupt] };
+        match self.conversation_mut(&with).composer.handle_input(&InputAction::Interrupt, &with, false, now) {
+            ComposerAction::Unhandled => vec![ViewCommand::Interrupt],
+            _ => Vec::new(),
+        }
+    }
+
+    fn handle_overlay_input(&mut self, press: &InputAction, now: Instant) -> Vec<ViewCommand> {
+        let step = usize::from(self.size.height / 2).max(1);
+        let by = match press {
+            InputAction::PageUp => -step.cast_signed(),
+            InputAction::PageDown => step.cast_signed(),
+            InputAction::Edit(EditCommand::Older) => -1,
+            InputAction::Edit(EditCommand::Newer) => 1,
+            _ => {
+                self.overlay = None;
+                let mut wishes = self.selected_user.clone().map(|with| self.mark_read(&with)).unwrap_or_default();
+                // The first key goes back, those that were typed behind it are for what is seen then.
+                if let InputAction::Edit(EditCommand::Insert(keys)) = press
+                    && let Some((at, _)) = keys.char_indices().nth(1)
+                {
+                    wishes
+                        .extend(self.handle_input(&InputAction::Edit(EditCommand::Insert(keys[at..].to_owned())), now));
+                }
+                return wishes;
+            }
+        };
+        match &mut self.overlay {
+            Some(ViewOverlay::Help { scroll_down: down }) => *down = down.saturating_add_signed(by),
+            Some(ViewOverlay::Found { scroll_back: back, .. }) => *back = back.saturating_add_signed(-by),
+            None => {}
+        }
+        Vec::new()
+    }
+}

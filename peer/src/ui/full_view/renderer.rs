@@ -1,0 +1,435 @@
+//! The full view's picture. Pure.
+
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::{Position, Rect, Size};
+use ratatui_core::style::Style;
+use ratatui_core::text::{Line, Span};
+use shared::names::name_encoding::display_name;
+use shared::safe_text::safe_line;
+use unicode_width::UnicodeWidthStr;
+
+use super::conversation_pane::{ConversationPane, FileListState};
+use super::full_view_model::{FocusedPane, FullViewModel, StatusNotice, ViewOverlay};
+use super::screen_painter::{PlacedHyperlink, ScreenFrame};
+use crate::engine::node::control::UserSummary;
+use crate::ui::event_text::request_note;
+use crate::ui::human_format::format_size;
+use crate::ui::slash_command::SLASH_COMMANDS;
+use crate::ui::text_rows::{RowHyperlink, TextRow};
+use crate::ui::text_wrap::{truncate, truncate_distinct, wrap_text};
+use crate::ui::theme::{DeliveryMark, TerminalTheme};
+use crate::ui::view::MAX_SEARCH_RESULTS;
+
+/// From so many columns on, people, conversation and files stand side by side.
+const THREE_PANE_COLUMNS: u16 = 96;
+/// From so many on, people stand beside the rest; below, one pane is all there is.
+const TWO_PANE_COLUMNS: u16 = 56;
+const USERS_PANE_COLUMNS: u16 = 20;
+/// Rows of transfers below the panes.
+const MAX_TRANSFER_ROWS: u16 = 4;
+
+/// Which pane is where; what is nowhere is not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PaneLayout {
+    users: Option<Rect>,
+    conversation: Option<Rect>,
+    pub(super) files: Option<Rect>,
+    transfers: Option<Rect>,
+    help: Rect,
+}
+
+impl PaneLayout {
+    pub(super) fn arrange(area: Rect, focus: FocusedPane, running: usize) -> Self {
+        let help = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
+        let mut rest = Rect { height: area.height.saturating_sub(1), ..area };
+        let mut layout = Self { users: None, conversation: None, files: None, transfers: None, help };
+        if focus == FocusedPane::Transfers {
+            layout.transfers = Some(rest);
+            return layout;
+        }
+        let below = u16::try_from(running).unwrap_or(u16::MAX).min(MAX_TRANSFER_ROWS).min(rest.height / 4);
+        if below > 0 {
+            rest.height -= below;
+            layout.transfers = Some(Rect { y: rest.bottom(), height: below, ..rest });
+        }
+        let column = |x: u16, width: u16| Some(Rect { x, width, ..rest });
+        if area.width < TWO_PANE_COLUMNS {
+            match focus {
+                FocusedPane::Users => layout.users = Some(rest),
+                FocusedPane::Conversation | FocusedPane::Transfers => layout.conversation = Some(rest),
+                FocusedPane::Files => layout.files = Some(rest),
+            }
+            return layout;
+        }
+        layout.users = column(0, USERS_PANE_COLUMNS);
+        let (left, room) = (USERS_PANE_COLUMNS + 1, area.width - USERS_PANE_COLUMNS - 1);
+        if area.width >= THREE_PANE_COLUMNS {
+            let files = (room / 3).min(44);
+            layout.conversation = column(left, room - files - 1);
+            layout.files = column(area.width - files, files);
+        } else if focus == FocusedPane::Files {
+            layout.files = column(left, room);
+        } else {
+            layout.conversation = column(left, room);
+        }
+        layout
+    }
+}
+
+/// Columns and rows that the conversation has, without its title and its line; nothing when it isn't shown.
+pub(super) fn conversation_size(view: &FullViewModel, area: Rect) -> Option<(usize, usize)> {
+    let pane = PaneLayout::arrange(area, view.focus, view.transfers.running_count()).conversation?;
+    let columns = usize::from(pane.width);
+    let beside = popup_rows(view, columns).len();
+    Some((columns, usize::from(pane.height).saturating_sub(2 + beside)))
+}
+
+/// The rows below the line that is written: what is asked there, else what a stranger wants.
+fn popup_rows(view: &FullViewModel, columns: usize) -> Vec<Line<'static>> {
+    let asked =
+        view.selected_conversation().map(|talk| talk.composer.popup_rows(view.theme, columns, 3)).unwrap_or_default();
+    match view.selected_summary().filter(|person| person.request && asked.is_empty()) {
+        // Not in the heading, which may be cut off.
+        Some(person) => {
+            let rows = wrap_text(&request_note(&person.user), columns).into_iter().take(2);
+            rows.map(|row| Line::styled(row, view.theme.bold())).collect()
+        }
+        None => asked,
+    }
+}
+
+/// Draws all of it.
+pub(super) fn draw(view: &FullViewModel, picture: &mut ScreenFrame) {
+    let area = picture.area();
+    let layout = PaneLayout::arrange(area, view.focus, view.transfers.running_count());
+    if let Some(overlay) = &view.overlay {
+        draw_overlay(view, overlay, picture, Rect { height: area.height.saturating_sub(1), ..area });
+        // How to get back is what has to be seen.
+        let keys = "any other key: back  PgUp, PgDn, Up, Down: the rest";
+        let keys = if usize::from(layout.help.width) < keys.width() { "any other key: back" } else { keys };
+        let help = truncate(keys, layout.help.width.into(), view.theme.ellipsis());
+        draw_line(&mut picture.cells, layout.help, 0, &Line::styled(help, view.theme.dim()));
+        return;
+    }
+    let buffer = &mut picture.cells;
+    if let Some(pane) = layout.users {
+        draw_users(view, buffer, pane);
+    }
+    if let Some(pane) = layout.files {
+        draw_files(view, buffer, pane);
+    }
+    if let Some(pane) = layout.transfers {
+        draw_transfers(view, buffer, pane);
+    }
+    draw_help(view, buffer, layout.help);
+    let cursor = layout.conversation.and_then(|pane| draw_conversation(view, picture, pane));
+    picture.cursor = cursor.filter(|_| view.focus == FocusedPane::Conversation);
+}
+
+fn draw_users(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
+    let theme = view.theme;
+    draw_title(view, buffer, pane, FocusedPane::Users, &format!("People, you: {}", view.me));
+    let rows = usize::from(pane.height.saturating_sub(1));
+    let chosen = view.users.iter().position(|person| Some(&person.user) == view.selected_user.as_ref()).unwrap_or(0);
+    let first = chosen.saturating_sub(rows.saturating_sub(1));
+    for (y, person) in (1..pane.height).zip(view.users.iter().skip(first)) {
+        let is_chosen = Some(&person.user) == view.selected_user.as_ref();
+        let style = if person.online == Some(true) { theme.good() } else { theme.dim() };
+        let line = Line::from(vec![
+            Span::raw(if is_chosen { ">" } else { " " }),
+            Span::styled(theme.presence(person.online == Some(true)), style),
+            Span::raw(format!(
+                " {}",
+                truncate(&user_label(view, person), usize::from(pane.width).saturating_sub(3), theme.ellipsis())
+            )),
+        ]);
+        draw_line(buffer, pane, y, &line);
+        if is_chosen {
+            style_row(buffer, pane, y, if view.focus == FocusedPane::Users { theme.selected() } else { theme.bold() });
+        } else if person.unread > 0 {
+            style_row(buffer, pane, y, theme.bold());
+        }
+    }
+    if view.users.is_empty() {
+        for (y, row) in (1..pane.height).zip(wrap_text(
+            "nobody yet: whoever registers at the tracker and comes online is shown here",
+            usize::from(pane.width),
+        )) {
+            draw_line(buffer, pane, y, &Line::styled(row, theme.dim()));
+        }
+    }
+}
+
+/// A name, with what is unread first: that must not be cut off.
+fn user_label(view: &FullViewModel, person: &UserSummary) -> String {
+    let mut text =
+        if person.unread > 0 { format!("({}) {}", person.unread, person.user) } else { person.user.to_string() };
+    if person.waiting > 0 {
+        text.push_str(&format!(" {}{}", view.theme.mark(DeliveryMark::Waiting), person.waiting));
+    }
+    if view.conversations.get(&person.user).is_some_and(|talk| talk.typing_until.is_some()) {
+        text.push_str(" typing");
+    }
+    if person.frozen {
+        text.push_str(" key changed");
+    }
+    if person.request {
+        text.push_str(" wants to talk");
+    }
+    if person.blocked {
+        text.push_str(" ignored");
+    }
+    text
+}
+
+fn draw_conversation(view: &FullViewModel, picture: &mut ScreenFrame, pane: Rect) -> Option<Position> {
+    let Some(person) = view.selected_summary() else {
+        draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, "nobody");
+        return None;
+    };
+    let word = match person.online {
+        Some(true) => "online",
+        Some(false) => "offline",
+        None => "not known to be online",
+    };
+    let empty = ConversationPane::default();
+    let talk = view.selected_conversation().unwrap_or(&empty);
+    let ignored = if person.blocked { ", ignored" } else { "" };
+    let unread = match person.unread {
+        0 => String::new(),
+        // It begins further back than what is here.
+        unread if !talk.has_received(unread) => format!(", {unread} unread: PgUp"),
+        new if talk.scroll_back > 0 => format!(", {} {new} new", view.theme.more_below()),
+        _ => String::new(),
+    };
+    // What is new comes before what may be cut off.
+    let back = if talk.scroll_back > 0 { ", looking back" } else { "" };
+    let heading = format!("{} {word}{ignored}{unread}{back}", person.user);
+    draw_title(view, &mut picture.cells, pane, FocusedPane::Conversation, &heading);
+    let columns = usize::from(pane.width);
+    let beside = popup_rows(view, columns);
+    let room = usize::from(pane.height).saturating_sub(2 + beside.len());
+    let rows = talk.rows(&person.user, view.theme, columns, room);
+    for (y, row) in (1..).zip(&rows) {
+        draw_row(picture, pane, y, row);
+    }
+    let buffer = &mut picture.cells;
+    if pane.height < 2 {
+        return None;
+    }
+    let line_at = pane.height - 1 - u16::try_from(beside.len()).unwrap_or(0).min(pane.height - 1);
+    let (line, column) = talk.composer.render(view.theme, columns);
+    draw_line(buffer, pane, line_at, &line);
+    for (y, row) in (line_at + 1..).zip(&beside) {
+        draw_line(buffer, pane, y, row);
+    }
+    let column = u16::try_from(column).unwrap_or(0).min(pane.width.saturating_sub(1));
+    Some(Position::new(pane.x + column, pane.y + line_at))
+}
+
+fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
+    let theme = view.theme;
+    let talk = view.selected_conversation();
+    let of = match talk.map(|talk| &talk.files) {
+        Some(FileListState::Listed { start, .. }) if !start.is_empty() => format!(": {}", safe_line(start)),
+        _ => String::new(),
+    };
+    let whose = view.selected_user.as_ref().map_or_else(|| "files".to_owned(), |user| format!("{user}'s files{of}"));
+    draw_title(view, buffer, pane, FocusedPane::Files, &whose);
+    let nothing = |buffer: &mut Buffer, text: &str| {
+        for (y, row) in (1..pane.height).zip(wrap_text(text, usize::from(pane.width).saturating_sub(1))) {
+            draw_line(buffer, pane, y, &Line::styled(format!(" {row}"), theme.dim()));
+        }
+    };
+    let is_away = view.selected_summary().is_some_and(|person| person.online == Some(false));
+    let files = match talk.map(|talk| &talk.files) {
+        Some(FileListState::Listed { files, .. }) => files,
+        Some(FileListState::Requested) => return nothing(buffer, "asking"),
+        Some(FileListState::Failed) => return nothing(buffer, "they could not be had; Ctrl-R: refresh"),
+        _ if is_away => {
+            return nothing(
+                buffer,
+                &format!(
+                    "files appear when {} is online",
+                    view.selected_user.as_ref().map_or("somebody", |user| user.as_str())
+                ),
+            );
+        }
+        _ => return nothing(buffer, "Ctrl-R: refresh"),
+    };
+    if files.is_empty() {
+        return nothing(buffer, if of.is_empty() { "nothing is shared" } else { "nothing has such a name" });
+    }
+    let rows = usize::from(pane.height.saturating_sub(1));
+    let first = view.selected_file.saturating_sub(rows.saturating_sub(1));
+    let names: Vec<_> = files.iter().skip(first).take(rows).map(|file| display_name(file.name.as_str())).collect();
+    for (y, (place, file)) in (1..pane.height).zip(files.iter().enumerate().skip(first)) {
+        let is_chosen = place == view.selected_file && view.focus == FocusedPane::Files;
+        let sign = if is_chosen { ">" } else { " " };
+        let room = usize::from(pane.width).saturating_sub(11);
+        let among = names.iter().map(|name| &**name);
+        let name = truncate_distinct(&display_name(file.name.as_str()), among, room, theme.ellipsis());
+        draw_line(buffer, pane, y, &Line::raw(format!("{sign}{:>8} {name}", format_size(file.size))));
+        if is_chosen {
+            style_row(buffer, pane, y, theme.selected());
+        }
+    }
+}
+
+fn draw_transfers(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
+    let columns = usize::from(pane.width);
+    let rows = usize::from(pane.height);
+    if view.focus != FocusedPane::Transfers {
+        for (y, row) in (0..).zip(view.transfers.rows(view.theme, columns, rows)) {
+            draw_line(buffer, pane, y, &row);
+        }
+        return;
+    }
+    draw_title(view, buffer, pane, FocusedPane::Transfers, "transfers");
+    let running = view.transfers.rows(view.theme, columns, rows.saturating_sub(1));
+    let ended = view.transfers.ended_rows(view.theme, columns);
+    for (y, row) in (1..pane.height).zip(running.iter().chain(&ended)) {
+        draw_line(buffer, pane, y, row);
+    }
+}
+
+fn draw_help(view: &FullViewModel, buffer: &mut Buffer, row: Rect) {
+    let columns = usize::from(row.width);
+    if let Some(StatusNotice { text, is_problem }) = &view.notice {
+        let style = if *is_problem { view.theme.problem() } else { view.theme.bold() };
+        let text = safe_line(text).replace('␊', " ");
+        let sign = if *is_problem { "! " } else { "" };
+        draw_line(
+            buffer,
+            row,
+            0,
+            &Line::styled(truncate(&format!("{sign}{text}"), columns, view.theme.ellipsis()), style),
+        );
+        return;
+    }
+    let is_part = view
+        .selected_conversation()
+        .is_some_and(|talk| matches!(&talk.files, FileListState::Listed { start, .. } if !start.is_empty()));
+    let parts: &[&str] = match view.focus {
+        FocusedPane::Users => &["?: help", "Enter: talk", "Tab: next pane", "Up, Down: choose", "Ctrl-D: leave"],
+        FocusedPane::Conversation => {
+            &["F1: help", "Enter: send", "Tab: next pane", "PgUp: look back", "Esc: people", "Ctrl-D: leave"]
+        }
+        FocusedPane::Files if is_part => &["?: help", "Enter: fetch", "Backspace: all files", "Tab: next pane"],
+        FocusedPane::Files => &["?: help", "Enter: fetch", "Tab: next pane", "Ctrl-R: refresh", "Ctrl-D: leave"],
+        FocusedPane::Transfers => &["?: help", "Tab: next pane", "Ctrl-D: leave"],
+    };
+    let mut text = String::new();
+    for part in parts {
+        let longer = if text.is_empty() { (*part).to_owned() } else { format!("{text}  {part}") };
+        if longer.width() <= columns {
+            text = longer;
+        }
+    }
+    draw_line(buffer, row, 0, &Line::styled(text, view.theme.dim()));
+}
+
+fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut ScreenFrame, area: Rect) {
+    let columns = usize::from(area.width);
+    let most = usize::from(area.height.saturating_sub(1));
+    let (heading, rows, first) = match overlay {
+        ViewOverlay::Help { scroll_down: down } => {
+            let rows: Vec<TextRow> = help_lines(columns, view.theme).into_iter().map(TextRow::from).collect();
+            let first = (*down).min(rows.len().saturating_sub(most));
+            ("help".to_owned(), rows, first)
+        }
+        ViewOverlay::Found { with, words, entries, scroll_back: back } => {
+            let rows = entries.iter().flat_map(|entry| {
+                let mut rows = entry.rows(with, view.theme, columns, false);
+                rows.insert(0, Line::styled(entry.day(), view.theme.dim()).into());
+                rows
+            });
+            let rows: Vec<TextRow> = rows.collect();
+            let first = rows.len().saturating_sub(most).saturating_sub(*back);
+            (format!("{}: {}", found_heading(entries.len()), safe_line(words)), rows, first)
+        }
+    };
+    let heading = Line::styled(truncate(&heading, columns, view.theme.ellipsis()), view.theme.bold());
+    draw_line(&mut picture.cells, area, 0, &heading);
+    for (y, row) in (1..area.height).zip(rows.iter().skip(first)) {
+        draw_row(picture, area, y, row);
+    }
+}
+
+/// Rows of the help on a screen of this size.
+pub(super) fn help_rows(size: Size, theme: TerminalTheme) -> usize {
+    help_lines(size.width.into(), theme).len()
+}
+
+fn found_heading(found: usize) -> String {
+    match found {
+        0 => "no messages found".to_owned(),
+        MAX_SEARCH_RESULTS => format!("the last {MAX_SEARCH_RESULTS} found"),
+        count => format!("{count} found"),
+    }
+}
+
+fn help_lines(columns: usize, theme: TerminalTheme) -> Vec<Line<'static>> {
+    let keys = [
+        ("Tab, Shift-Tab", "the next pane, the one before"),
+        ("Up, Down", "choose a person or a file; in the line: what was written before"),
+        ("Enter", "talk to the person, send the line, fetch the file"),
+        ("PgUp, PgDn", "look back in the conversation"),
+        ("Esc", "back to the people"),
+        ("Backspace", "in the files: all of them after /files START"),
+        ("Ctrl-R", "refresh people or files"),
+        ("?, F1", "this; in the line, F1 or /help"),
+        ("anything else", "goes into the line to the chosen person"),
+        ("Ctrl-Z", "to the shell; fg comes back"),
+        ("Ctrl-C", "clear the line; leave when it is empty (twice while files are on their way)"),
+        ("Ctrl-D", "leave when the line is empty (twice while files are on their way)"),
+        ("/quit", "leave at once"),
+    ];
+    let keys = keys.iter().map(|(key, what)| format!("{key:<16} {what}"));
+    let mark = |mark| theme.mark(mark);
+    let signs = format!(
+        "{} waiting   {} sent   {} stored by the other side   {} not delivered",
+        mark(DeliveryMark::Waiting),
+        mark(DeliveryMark::Sent),
+        mark(DeliveryMark::Stored),
+        mark(DeliveryMark::Failed)
+    );
+    let signs = [String::new(), signs, String::new()];
+    let commands =
+        SLASH_COMMANDS.iter().map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
+    let all = keys.chain(signs).chain(commands);
+    all.flat_map(|line| wrap_text(&line, columns)).map(Line::raw).collect()
+}
+
+fn draw_title(view: &FullViewModel, buffer: &mut Buffer, pane: Rect, of: FocusedPane, text: &str) {
+    let room = usize::from(pane.width).saturating_sub(2);
+    let text = truncate(text, room, view.theme.ellipsis());
+    let (text, style) = if view.focus == of {
+        (format!("[{text}]"), view.theme.bold())
+    } else {
+        (format!(" {text} "), view.theme.dim())
+    };
+    draw_line(buffer, pane, 0, &Line::styled(text, style));
+}
+
+fn draw_line(buffer: &mut Buffer, pane: Rect, y: u16, line: &Line<'_>) {
+    if y < pane.height && pane.y + y < buffer.area.bottom() {
+        buffer.set_line(pane.x, pane.y + y, line, pane.width);
+    }
+}
+
+/// The same of a row that may have links.
+fn draw_row(picture: &mut ScreenFrame, pane: Rect, y: u16, row: &TextRow) {
+    draw_line(&mut picture.cells, pane, y, &row.line);
+    let column = |cell: usize| pane.x + u16::try_from(cell).unwrap_or(u16::MAX).min(pane.width);
+    let placed = row.links.iter().map(|RowHyperlink { cells: (from, to), target }| PlacedHyperlink {
+        row: pane.y + y,
+        columns: (column(*from), column(*to)),
+        target: target.clone(),
+    });
+    picture.links.extend(placed);
+}
+
+fn style_row(buffer: &mut Buffer, pane: Rect, y: u16, style: Style) {
+    buffer.set_style(Rect { y: pane.y + y, height: 1, ..pane }.intersection(buffer.area), style);
+}

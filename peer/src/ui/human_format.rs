@@ -1,0 +1,138 @@
+//! Numbers and times for people.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use shared::safe_text::safe_line;
+
+pub use crate::engine::size_format::format_size;
+use crate::sys::time_zone;
+
+/// Characters by which a text is recognised.
+const MAX_EXCERPT_CHARS: usize = 40;
+
+/// `1 file`, `2 files`.
+pub fn file_count(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+/// Returns the beginning of a text, in quotes, by which a person recognises it.
+pub fn excerpt(text: &str) -> String {
+    let line = safe_line(text);
+    let mut beginning: String = line.chars().take(MAX_EXCERPT_CHARS).collect();
+    if beginning.len() < line.len() {
+        beginning.push('…');
+    }
+    format!("\"{beginning}\"")
+}
+
+/// How fast, for people.
+pub(super) fn transfer_rate(bytes: u64, time: Duration) -> String {
+    let micros = time.as_micros().max(1);
+    let per_second = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
+    format!("{}/s", format_size(per_second))
+}
+
+/// How long, for people.
+pub(super) fn short_duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{}:{:02} min", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02} h", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// How long something is kept, in the largest unit that says it exactly.
+pub fn exact_duration(ms: i64) -> String {
+    let seconds = ms / 1000;
+    let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let (count, unit) = units
+        .iter()
+        .find(|(unit, _)| seconds % unit == 0)
+        .map_or((seconds, "second"), |(unit, name)| (seconds / unit, name));
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
+/// The time of day here, of milliseconds since 1970.
+pub fn time_of_day(ms: i64) -> String {
+    format_local(ms, "%H:%M:%S")
+}
+
+/// The same without the seconds.
+pub(super) fn hour_and_minute(ms: i64) -> String {
+    format_local(ms, "%H:%M")
+}
+
+/// The day and the time of day here, of milliseconds since 1970.
+pub fn date_and_time(ms: i64) -> String {
+    format_local(ms, "%Y-%m-%d %H:%M:%S")
+}
+
+/// The day here, of seconds since 1970.
+pub fn date(s: i64) -> String {
+    format_local(s.saturating_mul(1000), "%Y-%m-%d")
+}
+
+/// `90s`, `30m`, `12h`, `2d`, `3w`: milliseconds.
+///
+/// # Errors
+/// In words, when it is not an age.
+pub fn parse_age(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not an age: say 30m, 12h, 2d or 3w");
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds: i64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        'w' => 7 * 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    Ok(i64::from(number) * seconds * 1000)
+}
+
+fn format_local(ms: i64, format: &str) -> String {
+    // Another one's clock may say anything.
+    let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    moment.to_zoned(time_zone()).strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        assert_eq!((parse_age("2d"), parse_age("90s")), (Ok(172_800_000), Ok(90_000)));
+        for wrong in ["", "d", "2", "-1d", "2é", "1.5h", "99999999999w"] {
+            assert!(parse_age(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (1_234_567, "1.23 MB"),
+            (12_345_678, "12.3 MB"),
+            (9_994_999, "9.99 MB"),
+            (9_995_000, "10.0 MB"),
+            (20_971_520, "21.0 MB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (999_999_999, "1.00 GB"),
+            (1 << 30, "1.07 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(format_size(bytes), text);
+        }
+        assert_eq!(transfer_rate(1_000_000, Duration::from_millis(500)), "2.00 MB/s");
+        assert_eq!(short_duration(Duration::from_secs(75)), "1:15 min");
+        assert_eq!(time_of_day(i64::MAX).len(), 8);
+    }
+}

@@ -1,0 +1,42 @@
+//! What a view missed, until it has caught up with it. Pure.
+
+use std::collections::HashMap;
+
+use shared::peer::{ChatMessage, MessageId};
+
+use crate::ui::message_entry::MessageEntry;
+use crate::ui::theme::DeliveryMark;
+
+/// What happens while the view catches up: it is shown behind that.
+#[derive(Debug, Default)]
+pub(super) struct CatchUpBuffer {
+    queued: Vec<(MessageEntry, ChatMessage)>,
+    /// What became of messages whose state may have been looked up before.
+    marks: HashMap<MessageId, DeliveryMark>,
+}
+
+impl CatchUpBuffer {
+    pub(super) fn push(&mut self, entry: MessageEntry, message: &ChatMessage) {
+        self.queued.push((entry, message.clone()));
+    }
+
+    pub(super) fn set_mark(&mut self, id: MessageId, mark: DeliveryMark) {
+        self.marks.insert(id, mark);
+    }
+
+    /// The entry as it stands now.
+    pub(super) fn with_latest_mark(&self, entry: MessageEntry) -> MessageEntry {
+        match self.marks.get(&entry.id) {
+            Some(mark) if entry.is_mine => MessageEntry { mark: *mark, ..entry },
+            _ => entry,
+        }
+    }
+
+    /// What came meanwhile and is behind `last`, in order.
+    pub(super) fn into_entries_after(mut self, last: i64) -> Vec<(MessageEntry, ChatMessage)> {
+        let mut held = std::mem::take(&mut self.queued);
+        held.retain(|(entry, _)| entry.seq > last);
+        held.sort_by_key(|(entry, _)| entry.seq);
+        held.into_iter().map(|(entry, message)| (self.with_latest_mark(entry), message)).collect()
+    }
+}

@@ -1,0 +1,432 @@
+//! What the line view knows and what it makes of keys and news. Pure.
+
+mod message_updates;
+mod query_results;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use ratatui_core::text::{Line, Span};
+use shared::UserName;
+use shared::peer::MessageId;
+use shared::safe_text::safe_block;
+
+use super::catch_up_buffer::CatchUpBuffer;
+use super::status_line;
+use crate::engine::chat::{MessageDirection, StoredMessage};
+use crate::engine::node::control::UserSummary;
+use crate::engine::node_event::NodeEvent;
+use crate::ui::composer::{ComposerAction, DraftLine, MessageComposer};
+use crate::ui::event_text::{event_line, request_note};
+use crate::ui::human_format::hour_and_minute;
+use crate::ui::inline_screen::ScrollbackRowId;
+use crate::ui::message_entry::{MessageEntry, delivery_mark};
+use crate::ui::poll_backoff::PollBackoff;
+use crate::ui::slash_command::HistoryRange;
+use crate::ui::text_rows::{TextRow, WrapOptions, layout_rows};
+use crate::ui::text_wrap::truncate;
+use crate::ui::theme::{DeliveryMark, TerminalTheme};
+use crate::ui::transfer_list::TransferList;
+use crate::ui::view::{ViewCommand, ViewUpdate};
+use crate::ui::view_input::{InputAction, UNREADABLE_NOTICE};
+
+/// How long somebody who typed is taken to go on.
+const TYPING_TIMEOUT: Duration = Duration::from_secs(7);
+/// Between two questions who is online, at most.
+const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// Rows of transfers.
+const MAX_TRANSFER_ROWS: usize = 3;
+
+/// The conversation with one person, line by line.
+#[derive(Debug)]
+pub struct LineViewModel {
+    pub(super) theme: TerminalTheme,
+    pub(super) with: UserName,
+    pub(super) online: Option<bool>,
+    pub(super) typing_until: Option<Instant>,
+    pub(super) frozen: bool,
+    /// Nothing is taken from them.
+    pub(super) blocked: bool,
+    /// They wrote, and were neither accepted nor ignored.
+    pub(super) request: bool,
+    /// Unread messages of others.
+    pub(super) unread_elsewhere: BTreeMap<UserName, usize>,
+    pub(super) transfers: TransferList,
+    /// Messages of ours that are not stored over there, and where they stand above.
+    undelivered: HashMap<MessageId, UndeliveredMessage>,
+    /// The same, from before what was shown.
+    pub(super) undelivered_before: usize,
+    composer: MessageComposer,
+    pending_items: Vec<ScrollbackItem>,
+    day: String,
+    /// What was asked for to be looked at, and is on its way.
+    pending_listings: PendingListings,
+    /// The place of the earliest message that is shown; all from there on are.
+    first_seq: Option<i64>,
+    /// The place of the last message that is shown.
+    last_seq: i64,
+    /// The first unread message, when it is before what is shown: nothing is marked as read while that is so.
+    first_unseen: Option<i64>,
+    /// Something was missed, and is on its way.
+    catch_up: Option<CatchUpBuffer>,
+    account: AccountState,
+    /// When it was asked last who is online, and how long until it is asked again.
+    users_poll: PollBackoff,
+    /// Somebody's message could not be stored here; it was said.
+    has_reported_not_stored: bool,
+    /// Something was typed that is no text; it was said.
+    has_reported_unreadable: bool,
+}
+
+/// Whether the other one has an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AccountState {
+    Unknown,
+    Requested,
+    Exists,
+    /// Nobody is called so.
+    Missing,
+}
+
+#[derive(Debug, Default)]
+struct PendingListings {
+    files: bool,
+    users: bool,
+    /// So many messages of the past; an age has no number.
+    history: Option<HistoryRange>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct UndeliveredMessage {
+    row: Option<ScrollbackRowId>,
+    ts: i64,
+    seq: i64,
+}
+
+/// Something to be put above, or a mark to be drawn over.
+#[derive(Debug, Clone)]
+pub(in crate::ui) enum ScrollbackItem {
+    Entry(MessageEntry),
+    /// Between two days, or before what is new.
+    Rule(String),
+    Note(String),
+    Problem(String),
+    /// A message of ours, of then, is marked so: above, where it may still be seen.
+    Mark {
+        mark: DeliveryMark,
+        row: Option<ScrollbackRowId>,
+        ts: i64,
+    },
+}
+
+impl LineViewModel {
+    /// The conversation with `with`, as the node knows them, and what was said `before`; the first message that is
+    /// unread has the place `unread_from`.
+    pub fn new(
+        theme: TerminalTheme,
+        with: &UserName,
+        people: &[UserSummary],
+        before: &[StoredMessage],
+        unread_from: Option<i64>,
+    ) -> Self {
+        let mut view = Self {
+            theme,
+            with: with.clone(),
+            online: None,
+            typing_until: None,
+            frozen: false,
+            blocked: false,
+            request: false,
+            unread_elsewhere: BTreeMap::new(),
+            transfers: TransferList::default(),
+            undelivered: HashMap::new(),
+            undelivered_before: 0,
+            composer: MessageComposer::default(),
+            pending_items: Vec::new(),
+            day: String::new(),
+            pending_listings: PendingListings::default(),
+            first_seq: None,
+            last_seq: 0,
+            first_unseen: None,
+            catch_up: None,
+            account: AccountState::Unknown,
+            users_poll: PollBackoff::new(MAX_USERS_POLL_INTERVAL),
+            has_reported_not_stored: false,
+            has_reported_unreadable: false,
+        };
+        let (unread, waiting) = view.update_users(people);
+        let is_theirs = |stored: &&StoredMessage| stored.direction == MessageDirection::In;
+        view.first_seq = before.first().map(|stored| stored.seq);
+        for stored in before {
+            let entry = MessageEntry::from_stored(stored);
+            if unread_from == Some(stored.seq) {
+                view.start_day(&entry);
+                view.add_rule(format!("{unread} new"));
+            }
+            view.show_entry(entry);
+            view.show_stored_offer(stored);
+        }
+        view.undelivered_before = waiting.saturating_sub(view.undelivered.len());
+        view.add_note(format!("talking to {with}; /help shows what there is, Ctrl-D leaves"));
+        if view.request {
+            view.add_note(request_note(with));
+        }
+        view.first_unseen = unread_from.filter(|unread| view.first_seq.is_some_and(|first| *unread < first));
+        if view.first_unseen.is_some() {
+            let left = unread.saturating_sub(before.iter().filter(is_theirs).count());
+            view.add_note(format!(
+                "{unread} unread, {left} of them not shown: /history goes back to them, or `peer inbox`"
+            ));
+        }
+        view
+    }
+
+    pub(super) const fn look(&self) -> TerminalTheme {
+        self.theme
+    }
+
+    /// Returns the other side of the conversation.
+    pub(in crate::ui) const fn with(&self) -> &UserName {
+        &self.with
+    }
+
+    /// What came since the past was looked at is told by nobody else.
+    pub(in crate::ui) fn start(&mut self) -> Vec<ViewCommand> {
+        vec![self.request_catch_up()]
+    }
+
+    pub(in crate::ui) fn take_items(&mut self) -> Vec<ScrollbackItem> {
+        std::mem::take(&mut self.pending_items)
+    }
+
+    /// The first of them, at most `most`.
+    pub(super) fn take_first_items(&mut self, most: usize) -> Vec<ScrollbackItem> {
+        self.pending_items.drain(..most.min(self.pending_items.len())).collect()
+    }
+
+    pub(super) const fn has_items(&self) -> bool {
+        !self.pending_items.is_empty()
+    }
+
+    /// Whether it is known that nobody is called so.
+    pub(super) fn is_unknown_user(&self) -> bool {
+        self.account == AccountState::Missing
+    }
+
+    /// How many messages of ours are not stored over there.
+    pub(super) fn undelivered_count(&self) -> usize {
+        self.undelivered.len() + self.undelivered_before
+    }
+
+    /// Where a message stands above, so that its mark can be drawn over.
+    pub(super) fn set_row(&mut self, id: MessageId, row: ScrollbackRowId) {
+        if let Some(open) = self.undelivered.get_mut(&id) {
+            open.row = Some(row);
+        }
+    }
+
+    pub(in crate::ui) fn handle_input(&mut self, press: &InputAction, now: Instant) -> Vec<ViewCommand> {
+        match self.composer.handle_input(press, &self.with, self.online == Some(true), now) {
+            ComposerAction::Nothing => {}
+            ComposerAction::Command(wish) => return vec![wish],
+            ComposerAction::Listing(wish) => {
+                match wish {
+                    ViewCommand::ListFiles { .. } => self.pending_listings.files = true,
+                    _ => self.pending_listings.users = true,
+                }
+                return vec![wish];
+            }
+            ComposerAction::Help => self.show_help(),
+            ComposerAction::LookBack(back) => return self.request_history(back),
+            ComposerAction::Problem(what) => self.pending_items.push(ScrollbackItem::Problem(what)),
+            ComposerAction::Unhandled => match press {
+                InputAction::Help => self.show_help(),
+                InputAction::Interrupt => return vec![ViewCommand::Interrupt],
+                InputAction::EndOfInput => return vec![ViewCommand::EndOfInput],
+                InputAction::Suspend => return vec![ViewCommand::Suspend],
+                InputAction::Unreadable if !std::mem::replace(&mut self.has_reported_unreadable, true) => {
+                    self.pending_items.push(ScrollbackItem::Problem(UNREADABLE_NOTICE.to_owned()));
+                }
+                _ => {}
+            },
+        }
+        Vec::new()
+    }
+
+    pub(in crate::ui) fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> Vec<ViewCommand> {
+        match news {
+            ViewUpdate::Event(event) => return self.handle_event(event, now),
+            ViewUpdate::Users(people) => {
+                self.update_users(people);
+                if std::mem::take(&mut self.pending_listings.users) {
+                    self.list_users(people);
+                }
+                return self.request_account();
+            }
+            ViewUpdate::Account { user: of, exists, similar: like } if *of == self.with => {
+                self.show_account(*exists, like);
+            }
+            ViewUpdate::CaughtUp { messages, .. } => return self.handle_catch_up(messages),
+            ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
+            ViewUpdate::Files { files, prefix: start, .. } => {
+                self.composer.files_mut().add_all(files);
+                let wish = self.composer.handle_files_listed(&self.with, start.is_empty());
+                if std::mem::take(&mut self.pending_listings.files) {
+                    self.list_files(start);
+                }
+                return wish.into_iter().collect();
+            }
+            ViewUpdate::Paths { paths, .. } => self.composer.handle_paths(paths),
+            ViewUpdate::Note(text) => self.add_note(text.clone()),
+            ViewUpdate::Problem(text) => self.pending_items.push(ScrollbackItem::Problem(text.clone())),
+            ViewUpdate::Tick => {
+                self.typing_until = self.typing_until.filter(|until| *until > now);
+                self.transfers.expire(now);
+                return self.poll_users(now);
+            }
+            ViewUpdate::Hashing(file) => self.transfers.update_hashing(file, now),
+            ViewUpdate::History { messages, .. } => return self.show_history(messages),
+            ViewUpdate::Account { .. } | ViewUpdate::Resumed => {}
+        }
+        Vec::new()
+    }
+
+    /// The line being written, and the rows below it.
+    pub(super) fn rows_below(&self, columns: usize, screen_rows: usize) -> (DraftLine, Vec<Line<'static>>) {
+        let line = self.composer.visible_line(columns);
+        let most = screen_rows.saturating_sub(3);
+        let mut rows = self.composer.popup_rows(self.theme, columns, most);
+        if rows.is_empty() {
+            rows.extend(self.transfers.rows(self.theme, columns, MAX_TRANSFER_ROWS.min(most)));
+        }
+        if screen_rows > rows.len() + 1 {
+            rows.push(status_line::status_line(self, columns));
+        }
+        (line, rows)
+    }
+
+    /// What an item looks like above.
+    pub(in crate::ui) fn rows_of(&self, item: &ScrollbackItem, columns: usize) -> Vec<TextRow> {
+        let plain = |text: &str, style| {
+            let wrapping = WrapOptions { columns, indent: 2, joins_words: true };
+            layout_rows(vec![Span::raw("  ")], &safe_block(text).replace('\t', "    "), style, wrapping)
+        };
+        match item {
+            ScrollbackItem::Entry(entry) => entry.rows(&self.with, self.theme, columns, true),
+            ScrollbackItem::Rule(text) => {
+                let dash = if self.theme.unicode { "──" } else { "--" };
+                vec![Line::styled(truncate(&format!("{dash} {text} {dash}"), columns, ""), self.theme.dim()).into()]
+            }
+            ScrollbackItem::Note(text) => plain(text, self.theme.dim()),
+            ScrollbackItem::Problem(text) => plain(&format!("! {text}"), self.theme.problem()),
+            ScrollbackItem::Mark { .. } => Vec::new(),
+        }
+    }
+
+    /// Says that messages arrived whose marks can't be seen any more.
+    pub(super) fn delivered_note(&self, late: &[i64]) -> Option<ScrollbackItem> {
+        let ts = late.first()?;
+        let what = if late.len() == 1 { "your message".to_owned() } else { format!("{} messages", late.len()) };
+        Some(ScrollbackItem::Note(format!(
+            "{} delivered: {what} of {}",
+            self.theme.mark(DeliveryMark::Stored),
+            hour_and_minute(*ts)
+        )))
+    }
+
+    fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
+        self.transfers.handle_event(event, now);
+        match event {
+            NodeEvent::Received { from, message, seq, at } if *from == self.with => {
+                (self.typing_until, self.has_reported_not_stored) = (None, false);
+                return self.receive_message(MessageEntry::from_received(message, *seq, *at), message);
+            }
+            NodeEvent::Received { from, .. } => {
+                *self.unread_elsewhere.entry(from.clone()).or_default() += 1;
+            }
+            NodeEvent::Read { with } if *with == self.with => self.first_unseen = None,
+            NodeEvent::Read { with } => {
+                self.unread_elsewhere.remove(with);
+            }
+            NodeEvent::ContactRequest { from } if *from == self.with && !std::mem::replace(&mut self.request, true) => {
+                self.add_note(request_note(from));
+            }
+            NodeEvent::Accepted { user } if *user == self.with => self.request = false,
+            NodeEvent::MessageQueued { to, message, seq } if *to == self.with => {
+                self.request = false;
+                return self.receive_message(MessageEntry::from_sent(message, *seq), message);
+            }
+            NodeEvent::MessageStateChanged { to, id, state, why, .. } if *to == self.with => {
+                self.settle(*id, delivery_mark(*state), why.as_deref());
+            }
+            NodeEvent::Typing { from } if *from == self.with => self.typing_until = Some(now + TYPING_TIMEOUT),
+            NodeEvent::Presence { user, online }
+                if *user == self.with && self.online.replace(*online) != Some(*online) =>
+            {
+                self.show_event(event);
+            }
+            // That somebody is offline can be seen below; that their key changed has to be said.
+            NodeEvent::DeliveryHeld { user, frozen: true, .. }
+                if *user == self.with && !std::mem::replace(&mut self.frozen, true) =>
+            {
+                self.show_event(event);
+            }
+            NodeEvent::Fetched { by, .. } if *by == self.with => self.show_event(event),
+            NodeEvent::EventsMissed { .. } => return vec![self.request_catch_up(), ViewCommand::ListUsers],
+            // It comes again and again until there is room: once is enough.
+            NodeEvent::NotStored { .. } if !std::mem::replace(&mut self.has_reported_not_stored, true) => {
+                self.pending_items.extend(event_line(event).map(ScrollbackItem::Problem));
+            }
+            NodeEvent::TrackerLost { .. }
+            | NodeEvent::SharesRefused { .. }
+            | NodeEvent::Displaced(_)
+            | NodeEvent::Notice(_) => {
+                self.show_event(event);
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// Learns how things stand with everybody; tells how much is unread from the other one, and waits for them.
+    fn update_users(&mut self, people: &[UserSummary]) -> (usize, usize) {
+        let others = people.iter().filter(|person| person.user != self.with && person.unread > 0);
+        self.unread_elsewhere = others.map(|person| (person.user.clone(), person.unread)).collect();
+        let Some(other) = people.iter().find(|person| person.user == self.with) else { return (0, 0) };
+        self.online = other.online;
+        (self.frozen, self.blocked, self.request) = (other.frozen, other.blocked, other.request);
+        (other.unread, other.waiting)
+    }
+
+    fn start_day(&mut self, entry: &MessageEntry) {
+        let day = entry.day();
+        if day != self.day {
+            self.add_rule(day.clone());
+            self.day = day;
+        }
+    }
+
+    fn show_entry(&mut self, entry: MessageEntry) {
+        self.start_day(&entry);
+        if matches!(entry.mark, DeliveryMark::Waiting | DeliveryMark::Sent) {
+            self.undelivered.insert(entry.id, UndeliveredMessage { row: None, ts: entry.at, seq: entry.seq });
+        }
+        self.last_seq = self.last_seq.max(entry.seq);
+        self.first_seq.get_or_insert(entry.seq);
+        self.pending_items.push(ScrollbackItem::Entry(entry));
+    }
+
+    fn show_event(&mut self, event: &NodeEvent) {
+        if let Some(line) = event_line(event) {
+            self.add_note(line);
+        }
+    }
+
+    fn add_rule(&mut self, text: String) {
+        self.pending_items.push(ScrollbackItem::Rule(text));
+    }
+
+    fn add_note(&mut self, text: String) {
+        self.pending_items.push(ScrollbackItem::Note(text));
+    }
+}

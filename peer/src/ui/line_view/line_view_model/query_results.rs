@@ -1,0 +1,166 @@
+//! What was asked for, as it is listed above: files, people, what was found, the past. Pure.
+
+use std::time::Instant;
+
+use shared::UserName;
+use shared::names::name_encoding::display_name;
+use shared::safe_text::safe_line;
+
+use super::{AccountState, LineViewModel, ScrollbackItem};
+use crate::engine::chat::StoredMessage;
+use crate::engine::node::control::UserSummary;
+use crate::ui::human_format::format_size;
+use crate::ui::line_view::status_line;
+use crate::ui::message_entry::MessageEntry;
+use crate::ui::slash_command::{HistoryRange, MAX_MESSAGES_BACK, SLASH_COMMANDS};
+use crate::ui::theme::DeliveryMark;
+use crate::ui::view::{MAX_SEARCH_RESULTS, ViewCommand};
+
+/// Files of a list.
+const MAX_LISTED: usize = 200;
+/// Of what was found, the last ones that are shown.
+const MAX_FOUND_SHOWN: usize = 20;
+
+impl LineViewModel {
+    pub(super) fn show_offer(&mut self, name: &str, bytes: u64) {
+        let number = self.composer.files_mut().add(name, bytes, true);
+        self.add_note(format!("/get {number} fetches {} ({})", display_name(name), format_size(bytes)));
+    }
+
+    pub(super) fn show_stored_offer(&mut self, stored: &StoredMessage) {
+        if let Some(offer) =
+            stored.message.offer.as_ref().filter(|_| MessageEntry::from_stored(stored).mark == DeliveryMark::NotOurs)
+        {
+            self.show_offer(offer.name.as_str(), offer.size);
+        }
+    }
+
+    pub(super) fn list_files(&mut self, start: &str) {
+        let mut fitting = self.composer.files().iter().filter(|(_, name, _)| name.starts_with(start));
+        let listed: Vec<String> = fitting
+            .by_ref()
+            .take(MAX_LISTED)
+            .map(|(number, name, bytes)| format!("{number:>3}  {:>9}  {}", format_size(bytes), display_name(name)))
+            .collect();
+        let more = fitting.count();
+        if listed.is_empty() {
+            let with = &self.with;
+            return self
+                .add_note(format!("{with} shares nothing{}", if start.is_empty() { "" } else { " under that name" }));
+        }
+        self.add_note(listed.join("\n"));
+        let hint = if more > 0 { format!("and {more} more: /files START; ") } else { String::new() };
+        self.add_note(format!("{hint}/get NUMBER fetches one"));
+    }
+
+    pub(super) fn list_users(&mut self, people: &[UserSummary]) {
+        let lines: Vec<String> = people.iter().map(|person| status_line::user_line(person, self.theme)).collect();
+        self.add_note(if lines.is_empty() { "nobody but you".to_owned() } else { lines.join("\n") });
+    }
+
+    pub(super) fn show_found(&mut self, words: &str, messages: &[StoredMessage]) {
+        let words = safe_line(words);
+        if messages.is_empty() {
+            return self.add_note(format!("no results for \"{words}\""));
+        }
+        self.add_rule(format!("found: {words}"));
+        let left = messages.len().saturating_sub(MAX_FOUND_SHOWN);
+        if left > 0 {
+            let most = if messages.len() >= MAX_SEARCH_RESULTS { "at least " } else { "" };
+            let with = &self.with;
+            self.add_note(format!("{most}{left} more before these: `peer history {with} --search WORDS`"));
+        }
+        self.show_past(&messages[left..]);
+        self.add_rule("now".to_owned());
+    }
+
+    /// Asks for what was said before what is shown.
+    pub(super) fn request_history(&mut self, back: HistoryRange) -> Vec<ViewCommand> {
+        self.pending_listings.history = Some(back);
+        let (limit, age) = match back {
+            HistoryRange::Messages(count) => (count, None),
+            HistoryRange::Age(age) => (MAX_MESSAGES_BACK, Some(age)),
+        };
+        vec![ViewCommand::LoadHistory { with: self.with.clone(), before: self.first_seq, age, limit }]
+    }
+
+    /// What was said before what is shown.
+    pub(super) fn show_history(&mut self, messages: &[StoredMessage]) -> Vec<ViewCommand> {
+        let Some(back) = self.pending_listings.history.take() else { return Vec::new() };
+        let is_all = match back {
+            HistoryRange::Messages(count) => messages.len() < count,
+            HistoryRange::Age(_) => false,
+        };
+        if let Some(first) = messages.first() {
+            self.first_seq = Some(first.seq);
+            self.add_rule("further back".to_owned());
+            self.show_past(messages);
+            self.add_rule("now".to_owned());
+        }
+        let count = match messages.len() {
+            0 => "nothing before what is shown".to_owned(),
+            1 => "1 message".to_owned(),
+            count => format!("{count} messages"),
+        };
+        let further = match () {
+            () if is_all => "; that's the beginning of the conversation",
+            () if messages.is_empty() => "",
+            () => "; /history goes further back",
+        };
+        self.add_note(format!("{count}{further}"));
+        if is_all || self.first_unseen.is_some_and(|unseen| self.first_seq.is_some_and(|first| first <= unseen)) {
+            self.first_unseen = None;
+        }
+        self.mark_read()
+    }
+
+    /// Asks whether the other one has an account, once, when nobody has met them and they are not online.
+    pub(super) fn request_account(&mut self) -> Vec<ViewCommand> {
+        if self.online.is_some() || self.account != AccountState::Unknown {
+            return Vec::new();
+        }
+        self.account = AccountState::Requested;
+        vec![ViewCommand::FindAccount { user: self.with.clone() }]
+    }
+
+    pub(super) fn show_account(&mut self, exists: bool, like: &[UserName]) {
+        if exists {
+            self.account = AccountState::Exists;
+            self.online.get_or_insert(false);
+            return;
+        }
+        self.account = AccountState::Missing;
+        let like: Vec<&str> = like.iter().map(UserName::as_str).collect();
+        let meant = if like.is_empty() { String::new() } else { format!("; did you mean {}?", like.join(" or ")) };
+        self.pending_items.push(ScrollbackItem::Problem(format!("there is no user \"{}\"{meant}", self.with)));
+    }
+
+    /// Asks who is online when it isn't known of the other one: less and less often.
+    pub(super) fn poll_users(&mut self, now: Instant) -> Vec<ViewCommand> {
+        if self.online.is_none() && self.users_poll.try_poll(now) { vec![ViewCommand::ListUsers] } else { Vec::new() }
+    }
+
+    /// Messages that are not the last ones.
+    fn show_past(&mut self, messages: &[StoredMessage]) {
+        let mut day = String::new();
+        for stored in messages {
+            let entry = MessageEntry::from_stored(stored);
+            if entry.day() != day {
+                day = entry.day();
+                self.add_rule(day.clone());
+            }
+            self.pending_items.push(ScrollbackItem::Entry(entry));
+        }
+    }
+
+    pub(super) fn show_help(&mut self) {
+        let commands =
+            SLASH_COMMANDS.map(|(name, argument, what)| format!("{:<16} {what}", format!("{name} {argument}")));
+        self.add_note(format!(
+            "{}\n{:<16} a line that begins with /\nTab completes; Ctrl-A E W U K Y, Alt-B F D edit; Up and Down go back; \
+             Ctrl-C clears the line, and leaves when it is empty; Ctrl-Z goes to the shell, Ctrl-D leaves",
+            commands.join("\n"),
+            "//"
+        ));
+    }
+}

@@ -1,0 +1,116 @@
+//! Messages as rows of a conversation, the same in both views. Pure.
+
+use ratatui_core::style::Style;
+use ratatui_core::text::Span;
+use shared::peer::{ChatMessage, MessageId};
+use shared::{UntrustedText, UserName};
+
+use super::human_format::{date, hour_and_minute, time_of_day};
+use super::text_rows::{TextRow, WrapOptions, layout_rows};
+use super::theme::{DeliveryMark, TerminalTheme};
+use crate::engine::chat::{MessageDirection, MessageState, StoredMessage};
+
+/// From here on there is room for seconds, and for text that is set in below them.
+const WIDE_COLUMNS: usize = 40;
+/// Between what was written and what came, milliseconds that nobody needs to know of.
+const CLOCK_TOLERANCE_MS: u64 = 2 * 60 * 1000;
+
+/// A message as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MessageEntry {
+    pub(super) id: MessageId,
+    pub(super) seq: i64,
+    /// When, by the clock here, milliseconds since 1970.
+    pub(super) at: i64,
+    /// When it was written, by its author's clock, if that is another time.
+    pub(super) written_at: Option<i64>,
+    pub(super) is_mine: bool,
+    pub(super) text: UntrustedText,
+    pub(super) mark: DeliveryMark,
+}
+
+impl MessageEntry {
+    pub(super) fn from_stored(stored: &StoredMessage) -> Self {
+        let mine = stored.direction == MessageDirection::Out;
+        let mark = if mine { delivery_mark(stored.state) } else { DeliveryMark::NotOurs };
+        Self::new(&stored.message, stored.seq, mine, mark, stored.at)
+    }
+
+    /// What somebody wrote, that was stored here at this time.
+    pub(super) fn from_received(message: &ChatMessage, seq: i64, at: i64) -> Self {
+        Self::new(message, seq, false, DeliveryMark::NotOurs, at)
+    }
+
+    pub(super) fn from_sent(message: &ChatMessage, seq: i64) -> Self {
+        Self::new(message, seq, true, DeliveryMark::Waiting, message.ts)
+    }
+
+    fn new(message: &ChatMessage, seq: i64, is_mine: bool, mark: DeliveryMark, at: i64) -> Self {
+        let written_at = Some(message.ts).filter(|ts| !is_mine && ts.abs_diff(at) >= CLOCK_TOLERANCE_MS);
+        Self { id: message.id, seq, at, written_at, is_mine, text: message.text.clone(), mark }
+    }
+
+    /// Its rows: a mark, the time, who, and the text, whose further rows are set in so that none can pass for another
+    /// message. `joins` is whether a long word may go from edge to edge.
+    pub(super) fn rows(&self, with: &UserName, theme: TerminalTheme, columns: usize, joins: bool) -> Vec<TextRow> {
+        let is_wide = columns >= WIDE_COLUMNS;
+        let time = if is_wide { time_of_day(self.at) } else { hour_and_minute(self.at) };
+        let who = if self.is_mine { "you" } else { with.as_str() };
+        let indent = if is_wide { 4 + time.len() } else { 4 };
+        let text = format!("{}{}", self.text.safe_block().replace('\t', "    "), self.written_note());
+        let head = vec![
+            Span::styled(theme.mark(self.mark), theme.mark_style(self.mark)),
+            Span::styled(format!(" {time} "), theme.dim()),
+            Span::styled(format!("{who}: "), if self.is_mine { theme.dim() } else { theme.bold() }),
+        ];
+        layout_rows(head, &text, Style::new(), WrapOptions { columns, indent, joins_words: joins })
+    }
+
+    /// The day it is of, as people write it.
+    pub(super) fn day(&self) -> String {
+        date(self.at.div_euclid(1000))
+    }
+
+    /// When it was written, where that says more than when it came.
+    fn written_note(&self) -> String {
+        let Some(written) = self.written_at else { return String::new() };
+        let day = date(written.div_euclid(1000));
+        let when =
+            if day == self.day() { hour_and_minute(written) } else { format!("{day} {}", hour_and_minute(written)) };
+        // One that is ahead is a clock that is wrong; one that is behind may have waited.
+        if written > self.at { format!(" (their clock: {when})") } else { format!(" (written {when})") }
+    }
+}
+
+/// What a state looks like.
+pub(super) const fn delivery_mark(state: MessageState) -> DeliveryMark {
+    match state {
+        MessageState::Waiting => DeliveryMark::Waiting,
+        MessageState::Sent => DeliveryMark::Sent,
+        MessageState::Stored => DeliveryMark::Stored,
+        MessageState::Received => DeliveryMark::NotOurs,
+        MessageState::Failed | MessageState::Expired | MessageState::Dropped => DeliveryMark::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_the_one_here_and_theirs_is_told_where_it_differs() {
+        let (bob, look): (UserName, _) = ("bob".parse().unwrap(), TerminalTheme { color: false, unicode: true });
+        let noon = 1_700_000_000_000;
+        let row = |ts: i64| {
+            let message =
+                ChatMessage { id: MessageId::from_bytes([1; 16]), ts, text: "hi".into(), offer: None, room: None };
+            MessageEntry::from_received(&message, 1, noon).rows(&bob, look, 70, true)[0].line.to_string()
+        };
+        assert!(row(noon + 60_000).ends_with("bob: hi"), "{}", row(noon + 60_000));
+        assert!(row(noon).contains(&time_of_day(noon)));
+        for (ts, word) in [(noon - 3_600_000, "(written "), (noon + 3_600_000, "(their clock: "), (0, "(written 19")] {
+            assert!(row(ts).contains(&time_of_day(noon)) && row(ts).contains(word), "{}", row(ts));
+        }
+        assert!(row(i64::MIN).contains("(written "), "whatever they say");
+    }
+}

@@ -1,0 +1,198 @@
+//! A bar on standard error. What it shows is set when it changes, and drawn now and then.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::style::ProgressTracker;
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+
+use super::progress_row::ProgressRow;
+use super::rate_meter::RateMeter;
+use super::theme::TerminalTheme;
+
+/// A bar beside one that moved so lately waits for its turn.
+const ACTIVITY_WINDOW: Duration = Duration::from_secs(3);
+/// Between two drawings.
+const FRAME_INTERVAL: Duration = Duration::from_millis(150);
+
+/// One bar; it is taken away when this is dropped.
+#[derive(Debug)]
+pub(super) struct ByteProgressBar {
+    bars: MultiProgress,
+    widget: ProgressBar,
+    state: Arc<Mutex<BarState>>,
+}
+
+#[derive(Debug)]
+struct BarState {
+    label: String,
+    bytes: u64,
+    size: u64,
+    note: &'static str,
+    meter: RateMeter,
+    /// More came than there was when it began.
+    has_moved: bool,
+}
+
+/// When one of several bars moved last: those beside it that stand still wait for their turn.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastActivity(Arc<Mutex<Option<Instant>>>);
+
+impl LastActivity {
+    /// One of the bars moves.
+    pub(super) fn record(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| now.saturating_duration_since(last) < ACTIVITY_WINDOW)
+    }
+}
+
+impl ByteProgressBar {
+    /// A bar that stands for itself.
+    pub(super) fn new(bars: &MultiProgress, theme: TerminalTheme, label: &str, size: u64) -> Self {
+        Self::insert(bars, None, theme, label, size, None)
+    }
+
+    /// A bar above `below`, or the last one; it is one of those whose moves `last_move` tells.
+    pub(super) fn new_in_group(
+        bars: &MultiProgress,
+        below: Option<&Self>,
+        theme: TerminalTheme,
+        label: &str,
+        size: u64,
+        last_move: &LastActivity,
+    ) -> Self {
+        Self::insert(bars, below, theme, label, size, Some(last_move.clone()))
+    }
+
+    fn insert(
+        bars: &MultiProgress,
+        below: Option<&Self>,
+        theme: TerminalTheme,
+        label: &str,
+        size: u64,
+        last_move: Option<LastActivity>,
+    ) -> Self {
+        let (label, meter) = (label.to_owned(), RateMeter::default());
+        let state = Arc::new(Mutex::new(BarState { label, bytes: 0, size, note: "", meter, has_moved: false }));
+        let row = BarRenderer { state: state.clone(), theme, last_activity: last_move };
+        let style = ProgressStyle::with_template("{row}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(size).with_style(style.with_key("row", row));
+        let widget = match below {
+            Some(below) => bars.insert_before(&below.widget, bar),
+            None => bars.add(bar),
+        };
+        widget.tick();
+        widget.enable_steady_tick(FRAME_INTERVAL);
+        Self { bars: bars.clone(), widget, state }
+    }
+
+    /// So many bytes are there; the first time, from before.
+    pub(super) fn set_bytes(&self, bytes: u64, now: Instant) {
+        let mut facts = lock(&self.state);
+        facts.has_moved |= bytes > facts.bytes;
+        facts.bytes = bytes;
+        facts.meter.advance(bytes, now);
+    }
+
+    /// So many bytes are there, from before: they are no speed.
+    pub(super) fn reset_to(&self, bytes: u64, now: Instant) {
+        lock(&self.state).meter = RateMeter::default();
+        self.set_bytes(bytes, now);
+        lock(&self.state).has_moved = false;
+    }
+
+    /// All that there is to come.
+    pub(super) fn set_size(&self, size: u64) {
+        lock(&self.state).size = size;
+    }
+
+    pub(super) fn set_label(&self, label: &str) {
+        label.clone_into(&mut lock(&self.state).label);
+    }
+
+    /// What it does, in a word, while it has no speed.
+    pub(super) fn set_note(&self, note: &'static str) {
+        lock(&self.state).note = note;
+    }
+}
+
+impl Drop for ByteProgressBar {
+    fn drop(&mut self) {
+        self.widget.finish_and_clear();
+        self.bars.remove(&self.widget);
+    }
+}
+
+/// Columns of the terminal; a console that knows of none says 0.
+pub(super) fn terminal_columns() -> usize {
+    crossterm::terminal::size().map_or(80, |(columns, _)| if columns == 0 { 80 } else { columns.into() })
+}
+
+/// Rows of the terminal, likewise.
+pub(super) fn terminal_rows() -> usize {
+    crossterm::terminal::size().map_or(24, |(_, rows)| if rows == 0 { 24 } else { rows.into() })
+}
+
+#[derive(Clone)]
+struct BarRenderer {
+    state: Arc<Mutex<BarState>>,
+    theme: TerminalTheme,
+    last_activity: Option<LastActivity>,
+}
+
+impl ProgressTracker for BarRenderer {
+    fn clone_box(&self) -> Box<dyn ProgressTracker> {
+        Box::new(self.clone())
+    }
+
+    fn tick(&mut self, _: &ProgressState, _: Instant) {}
+
+    fn reset(&mut self, _: &ProgressState, _: Instant) {}
+
+    fn write(&self, _: &ProgressState, out: &mut dyn Write) {
+        let now = Instant::now();
+        let BarState { label, bytes, size, note, meter, has_moved } = &*lock(&self.state);
+        let is_idle = note.is_empty() && meter.is_stalled(now) && bytes < size;
+        let others_move = self.last_activity.as_ref().map(|last| last.is_recent(now));
+        let note = if is_idle { idle_word(*has_moved, others_move) } else { note };
+        let row = ProgressRow { label, bytes: *bytes, size: *size, rate: meter.rate(now), note };
+        // It is a string that is written to.
+        let _ = write!(out, "{}", row.line(self.theme, terminal_columns()));
+    }
+}
+
+/// What a bar says that stands still, beside others or alone.
+const fn idle_word(has_moved: bool, others_move: Option<bool>) -> &'static str {
+    match others_move {
+        Some(true) => "waiting",
+        Some(false) if !has_moved => "waiting",
+        _ => "stalled",
+    }
+}
+
+fn lock(facts: &Mutex<BarState>) -> MutexGuard<'_, BarState> {
+    facts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_turn_has_not_come_is_not_stalled() {
+        assert_eq!(idle_word(false, Some(true)), "waiting");
+        assert_eq!(idle_word(false, Some(false)), "waiting");
+        assert_eq!(idle_word(true, Some(true)), "waiting");
+        assert_eq!(idle_word(true, Some(false)), "stalled");
+        assert_eq!(idle_word(true, None), "stalled");
+        let (last, now) = (LastActivity::default(), Instant::now());
+        assert!(!last.is_recent(now));
+        last.record(now);
+        assert!(last.is_recent(now + ACTIVITY_WINDOW / 2) && !last.is_recent(now + ACTIVITY_WINDOW));
+    }
+}

@@ -1,0 +1,241 @@
+//! What a line that was written means: something to say, or a command. Pure.
+
+use std::path::PathBuf;
+
+use super::human_format::parse_age;
+
+/// Messages of the past that are shown when it isn't said how many.
+const DEFAULT_MESSAGES_BACK: usize = 50;
+/// So many at most, at once.
+pub(super) const MAX_MESSAGES_BACK: usize = 1000;
+
+/// A command of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SlashCommand {
+    /// Fetch a file: by its number in what was listed or offered, or by name; without, the last one offered.
+    Get(Option<String>),
+    Offer(Vec<PathBuf>),
+    /// The other one's files, those that start with this.
+    Files(String),
+    Who,
+    Search(String),
+    /// Further back.
+    History(HistoryRange),
+    /// Break off a fetch: by the number or the name of the file; without, the only one.
+    Stop(Option<String>),
+    Accept,
+    Ignore,
+    Unignore,
+    Quit,
+    Help,
+}
+
+/// How far back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HistoryRange {
+    /// So many messages.
+    Messages(usize),
+    /// So many milliseconds.
+    Age(i64),
+}
+
+/// What a line means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ParsedLine {
+    Empty,
+    Text(String),
+    Command(SlashCommand),
+    /// No such command, or not so: what is wrong.
+    Invalid(String),
+}
+
+/// Every command: its name, what follows it, what it does.
+pub(super) const SLASH_COMMANDS: [(&str, &str, &str); 12] = [
+    ("/get", "N|NAME", "fetch a file that was offered or listed"),
+    ("/stop", "[N|NAME]", "stop a download; /get resumes it"),
+    ("/offer", "PATH…", "let them fetch a file"),
+    ("/files", "[START]", "what they share"),
+    ("/who", "", "who is there"),
+    ("/search", "WORDS", "search messages"),
+    ("/history", "[N|AGE]", "look further back: so many messages, or 2d"),
+    ("/accept", "", "take what this person writes; so does an answer"),
+    ("/ignore", "", "ignore this person (same as `peer block`)"),
+    ("/unignore", "", "no longer ignore this person"),
+    ("/help", "", "this"),
+    ("/quit", "", "leave; so does Ctrl-D"),
+];
+
+/// A name, which may have blanks in it; in quotes as a shell has them where it begins with one.
+fn parse_name(rest: &str) -> Option<String> {
+    let is_quoted = rest.starts_with(['\'', '"']);
+    let mut words = if is_quoted { split_words(rest) } else { Vec::new() };
+    let quoted = words.pop().filter(|_| words.is_empty()).map(|word| word.text);
+    Some(quoted.unwrap_or_else(|| rest.to_owned())).filter(|name| !name.is_empty())
+}
+
+/// What `line` means; `//` at its start is one `/` to say.
+pub(super) fn parse_line(line: &str) -> ParsedLine {
+    let text = line.trim();
+    if text.is_empty() {
+        return ParsedLine::Empty;
+    }
+    if let Some(literal) = text.strip_prefix("//") {
+        return ParsedLine::Text(format!("/{literal}"));
+    }
+    if !text.starts_with('/') {
+        return ParsedLine::Text(line.trim_end().to_owned());
+    }
+    let (command, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let rest = rest.trim();
+    let needs = |what: &str| ParsedLine::Invalid(format!("{command} wants {what}"));
+    ParsedLine::Command(match command {
+        "/get" => SlashCommand::Get(parse_name(rest)),
+        "/offer" => {
+            let paths: Vec<PathBuf> = split_words(rest).into_iter().map(|word| PathBuf::from(word.text)).collect();
+            if paths.is_empty() {
+                return needs("the path of a file");
+            }
+            SlashCommand::Offer(paths)
+        }
+        "/files" => SlashCommand::Files(rest.to_owned()),
+        "/who" => SlashCommand::Who,
+        "/search" if rest.is_empty() => return needs("words to look for"),
+        "/search" => SlashCommand::Search(rest.to_owned()),
+        "/history" => match parse_history_range(rest) {
+            Some(back) => SlashCommand::History(back),
+            None => return needs("a number of messages, or an age such as 12h or 2d"),
+        },
+        "/stop" => SlashCommand::Stop(parse_name(rest)),
+        "/accept" => SlashCommand::Accept,
+        "/ignore" => SlashCommand::Ignore,
+        "/unignore" => SlashCommand::Unignore,
+        "/quit" | "/exit" => SlashCommand::Quit,
+        "/help" => SlashCommand::Help,
+        other => {
+            return ParsedLine::Invalid(format!(
+                "there is no {other}: /help shows what there is, // says a line with /"
+            ));
+        }
+    })
+}
+
+fn parse_history_range(text: &str) -> Option<HistoryRange> {
+    if text.is_empty() {
+        return Some(HistoryRange::Messages(DEFAULT_MESSAGES_BACK));
+    }
+    match text.parse::<usize>() {
+        Ok(count) => (count > 0).then(|| HistoryRange::Messages(count.min(MAX_MESSAGES_BACK))),
+        Err(_) => parse_age(text).ok().map(HistoryRange::Age),
+    }
+}
+
+/// A word of a command: without quotes, and where it begins with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ShellWord {
+    pub(super) text: String,
+    pub(super) start: usize,
+}
+
+/// The words of a command as a shell has them: blanks part them, quotes and `\` keep blanks.
+pub(super) fn split_words(line: &str) -> Vec<ShellWord> {
+    let mut words: Vec<ShellWord> = Vec::new();
+    let mut open: Option<ShellWord> = None;
+    let mut quote = None;
+    let mut chars = line.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            (None, ' ' | '\t') => {
+                words.extend(open.take());
+                continue;
+            }
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (None | Some('"'), '\\') => {
+                let next = chars.next().map_or('\\', |(_, next)| next);
+                open.get_or_insert_with(|| ShellWord { text: String::new(), start: at }).text.push(next);
+                continue;
+            }
+            (_, c) => {
+                open.get_or_insert_with(|| ShellWord { text: String::new(), start: at }).text.push(c);
+                continue;
+            }
+        }
+        open.get_or_insert_with(|| ShellWord { text: String::new(), start: at });
+    }
+    words.extend(open);
+    words
+}
+
+/// A word as [`words`] reads it back.
+pub(super) fn quote_word(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
+    for c in word.chars() {
+        if matches!(c, ' ' | '\t' | '"' | '\'' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(text: &str) -> ParsedLine {
+        ParsedLine::Text(text.to_owned())
+    }
+
+    #[test]
+    fn lines_mean() {
+        assert_eq!(parse_line("  \n "), ParsedLine::Empty);
+        assert_eq!(parse_line("hi there "), text("hi there"));
+        assert_eq!(parse_line("  indented"), text("  indented"));
+        assert_eq!(parse_line("//etc/hosts"), text("/etc/hosts"));
+        assert_eq!(parse_line("/get"), ParsedLine::Command(SlashCommand::Get(None)));
+        assert_eq!(
+            parse_line("/get  my report.pdf "),
+            ParsedLine::Command(SlashCommand::Get(Some("my report.pdf".to_owned())))
+        );
+        assert_eq!(parse_line("/search  olá mundo"), ParsedLine::Command(SlashCommand::Search("olá mundo".to_owned())));
+        let paths = ["a b", "c d", "e"].map(PathBuf::from).to_vec();
+        assert_eq!(parse_line(r#"/offer "a b" c\ d e"#), ParsedLine::Command(SlashCommand::Offer(paths)));
+        assert_eq!(
+            parse_line("/history"),
+            ParsedLine::Command(SlashCommand::History(HistoryRange::Messages(DEFAULT_MESSAGES_BACK)))
+        );
+        assert_eq!(
+            parse_line("/history 9999999"),
+            ParsedLine::Command(SlashCommand::History(HistoryRange::Messages(MAX_MESSAGES_BACK)))
+        );
+        assert_eq!(parse_line("/history 2h"), ParsedLine::Command(SlashCommand::History(HistoryRange::Age(7_200_000))));
+        assert_eq!(parse_line("/stop"), ParsedLine::Command(SlashCommand::Stop(None)));
+        for wrong in ["/offer", "/search ", "/nosuch", "/", "/Get x", "/history 0", "/history x"] {
+            assert!(matches!(parse_line(wrong), ParsedLine::Invalid(_)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        for (name, argument, _) in SLASH_COMMANDS {
+            let line = if argument.is_empty() { name.to_owned() } else { format!("{name} 2") };
+            assert!(matches!(parse_line(&line), ParsedLine::Command(_)), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_is_one_word(word in "\\PC{1,12}") {
+            let read = split_words(&format!("x {} y", quote_word(&word)));
+            prop_assert_eq!(read.len(), 3);
+            prop_assert_eq!(&read[1].text, &word);
+        }
+
+        #[test]
+        fn no_line_is_too_odd(line: String) {
+            let _ = parse_line(&line);
+        }
+    }
+}

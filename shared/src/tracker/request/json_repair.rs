@@ -1,0 +1,137 @@
+//! Texts that are not quite JSON, though it is clear what they mean: strings put together by hand, with a path's
+//! backslashes or a tab as it is; Python's `NaN`; a comma behind the last element.
+
+use std::borrow::Cow;
+
+/// Bytes that a text may grow by; one that needs more was not written by hand.
+const GROWTH: usize = 1024 * 1024;
+
+/// What Python's `json.dumps` writes for numbers that JSON has no words for.
+const NON_FINITE_WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+
+/// Returns the text as the JSON that it was meant to be. In strings a backslash that begins no escape stands for itself,
+/// and so does a control character; outside of them what is no number is null, and a comma before a closing bracket is
+/// left out. `None` when there is nothing of the kind, or it grows by more than [`GROWTH`] bytes.
+pub(super) fn repair_json(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let (mut repaired, mut copied, mut is_inside) = (String::new(), 0, false);
+    // The last byte outside of strings that isn't white space.
+    let mut before = 0;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (length, instead) =
+            if is_inside { fix_in_string(byte, rest) } else { fix_outside_string(before, byte, rest) };
+        if let Some(instead) = instead {
+            repaired.push_str(text.get(copied..at).unwrap_or_default());
+            repaired.push_str(&instead);
+            copied = at + length;
+        }
+        if byte == b'"' {
+            is_inside = !is_inside;
+        }
+        if !is_inside && !byte.is_ascii_whitespace() {
+            before = byte;
+        }
+        at += length;
+        if repaired.len() > copied + GROWTH {
+            return None;
+        }
+    }
+    if copied == 0 {
+        return None;
+    }
+    repaired.push_str(text.get(copied..).unwrap_or_default());
+    Some(repaired)
+}
+
+/// Returns how many bytes of a string belong together, and the text to put in their place.
+fn fix_in_string(byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
+    match byte {
+        b'\\' => escape_length(rest).map_or((1, Some("\\\\".into())), |length| (length, None)),
+        0..0x20 => (1, Some(format!("\\u{byte:04x}").into())),
+        _ => (1, None),
+    }
+}
+
+/// The same of what stands between strings.
+fn fix_outside_string(before: u8, byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
+    match byte {
+        b'N' | b'I' | b'-' if matches!(before, b':' | b',' | b'[') => {
+            let is_here =
+                |word: &&&[u8]| rest.starts_with(word) && !rest.get(word.len()).is_some_and(u8::is_ascii_alphanumeric);
+            NON_FINITE_WORDS.iter().find(is_here).map_or((1, None), |word| (word.len(), Some("null".into())))
+        }
+        b',' if !matches!(before, 0 | b':' | b',' | b'[' | b'{') => {
+            let next = rest.iter().skip(1).find(|next| !next.is_ascii_whitespace());
+            (1, matches!(next, Some(b'}' | b']')).then_some(Cow::Borrowed("")))
+        }
+        _ => (1, None),
+    }
+}
+
+/// Returns the bytes of the escape that begins here; `None` when none does.
+fn escape_length(bytes: &[u8]) -> Option<usize> {
+    match bytes.get(1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        b'u' => bytes.get(2..6)?.iter().all(u8::is_ascii_hexdigit).then_some(6),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn strings_put_together_by_hand() {
+        let read = |text: &str| {
+            let value: serde_json::Value = serde_json::from_str(&repair_json(text).unwrap()).unwrap();
+            value["a"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(read(r#"{"a":"C:\Users\x\files"}"#), "C:\\Users\\x\u{c}iles");
+        assert_eq!(read("{\"a\":\"x\ty\\z\u{1}é\"}"), "x\ty\\z\u{1}é");
+        assert_eq!(read(r#"{"a":"\u00e9\u12\\"}"#), "é\\u12\\");
+        assert_eq!(repair_json(&format!("{{\"a\":\"{}\"}}", "\u{1}".repeat(GROWTH))), None);
+        for (text, meant) in [
+            (r#"{"a":NaN}"#, r#"{"a":null}"#),
+            (r#"{"a":[ -Infinity ,Infinity, NaN]}"#, r#"{"a":[ null ,null, null]}"#),
+            ("{\"a\":[1,{\"b\":2 , },\n], }", "{\"a\":[1,{\"b\":2  }\n] }"),
+            (r#"{"a":"NaN,}", }"#, r#"{"a":"NaN,}" }"#),
+            (r#"{"a":"\z",}"#, r#"{"a":"\\z"}"#),
+        ] {
+            assert_eq!(repair_json(text).as_deref(), Some(meant), "{text}");
+        }
+        for wrong in ["{\"a\":NaNa}", "{,}", "{\"a\":,}", "[1,,]", "{\"a\":-Infinit}", "{NaN:1}"] {
+            assert!(repair_json(wrong).is_none(), "{wrong}");
+        }
+        for fine in [r#"{"a":"\\x \" \ud83d"}"#, "{\t\n\"a\": 1}", ""] {
+            assert_eq!(repair_json(fine), None, "{fine}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_json_stays_as_it_is(text: String) {
+            let json = serde_json::json!({ "a": text }).to_string();
+            prop_assert_eq!(repair_json(&json), None);
+        }
+
+        #[test]
+        fn what_was_repaired_needs_no_more(text: String) {
+            if let Some(once) = repair_json(&text) {
+                prop_assert!(repair_json(&once).is_none(), "{}", once);
+            }
+        }
+
+        #[test]
+        fn raw_text_in_a_string_is_taken_as_it_is(raw in "[a-z\\t\\n\u{1}é/ ]{0,20}") {
+            let json = format!("{{\"a\":\"{raw}\"}}");
+            let text = repair_json(&json).unwrap_or(json);
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(value["a"].as_str().unwrap(), raw);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Why a request is refused, or one of its files left out, in the words of both dialects.
+
+use super::request_fields::FieldName;
+use super::{TrackerRefusal, excerpt};
+use crate::UserName;
+use crate::account_name::{NewUserName, UserNameError, UserNameFault};
+use crate::limits::{
+    MAX_FILE_NAME_BYTES, MAX_FILE_SIZE, MAX_FILES_PER_USER, MAX_FIND_WORDS, MAX_FORWARDED_FOR_BYTES,
+    MAX_HASH_TEXT_CHARS, MAX_PASSWORD_BYTES,
+};
+use crate::names::NameError;
+use crate::tracker::{Dialect, TrackerErrorCode};
+
+/// Files that are named when several are left out.
+const NAMED: usize = 3;
+
+/// Something wrong with a request as a whole.
+#[derive(Debug)]
+pub(super) enum RequestFault {
+    NotUtf8,
+    NotJson {
+        line: usize,
+        column: usize,
+    },
+    /// Neither `action` nor `cmd`.
+    NoAction,
+    UnknownAction(String),
+    /// An action of the exercise's rooms.
+    NoRooms,
+    Missing(FieldName),
+    User(UnusableName),
+    Password,
+    Field(FieldName, FieldFault),
+    TooMany(FieldName, usize),
+    EitherOr(FieldName, FieldName),
+    NoFileKept(RejectedFiles),
+}
+
+/// A text that can't be a user's name, or not a new one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableName {
+    text: String,
+    why: UserNameError,
+}
+
+/// Something wrong with one field.
+#[derive(Debug)]
+pub(super) enum FieldFault {
+    NotText,
+    NotUnicode,
+    NotWhole,
+    NotFlag,
+    NotAList,
+    NotAPort(u64),
+    NotAMode(String),
+    NotAnAddress(String),
+    NotAName(NameError),
+    NotAHash,
+    NotWords,
+    NotAPerson,
+    /// Something that only this tracker's own replies could have held; the reason is English.
+    Other(String),
+}
+
+/// The files of a `REGISTER_FILES` that could not be kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RejectedFiles {
+    count: usize,
+    /// The first of them as they can be shown, and why.
+    first: Vec<(String, FileFault)>,
+}
+
+/// Something wrong with one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FileFault {
+    NotAnObject,
+    NotUnicode,
+    NoName,
+    Name(NameError),
+    NoSize,
+    Size,
+    Hash,
+}
+
+impl RequestFault {
+    /// Returns the refusal in the words of `dialect`.
+    pub(super) fn refusal(&self, dialect: Dialect) -> TrackerRefusal {
+        let message = match dialect {
+            Dialect::Action => self.english(),
+            Dialect::Cmd => self.portuguese(),
+        };
+        TrackerRefusal::new(self.code(), message)
+    }
+
+    const fn code(&self) -> TrackerErrorCode {
+        match self {
+            Self::NotUtf8 | Self::NotJson { .. } => TrackerErrorCode::BadJson,
+            Self::UnknownAction(_) | Self::NoRooms => TrackerErrorCode::UnknownAction,
+            Self::User(_) => TrackerErrorCode::InvalidUser,
+            Self::Password => TrackerErrorCode::InvalidPassword,
+            Self::TooMany(..) => TrackerErrorCode::TooLarge,
+            Self::NoAction | Self::Missing(_) | Self::Field(..) | Self::EitherOr(..) | Self::NoFileKept(_) => {
+                TrackerErrorCode::BadRequest
+            }
+        }
+    }
+
+    fn english(&self) -> String {
+        let name = |key: &FieldName| key.name(Dialect::Action);
+        match self {
+            Self::NotUtf8 => "the request is not UTF-8: encode the JSON text as UTF-8".to_owned(),
+            Self::NotJson { line, column } => {
+                format!("the request is not JSON: something is wrong at line {line} column {column}")
+            }
+            Self::NoAction => {
+                format!("the field \"action\" is missing: it is one of {}", super::validation::action_names())
+            }
+            Self::UnknownAction(other) => {
+                format!("there is no action {:?}; there are {}", excerpt(other), super::validation::action_names())
+            }
+            Self::NoRooms => "this tracker has no rooms".to_owned(),
+            Self::Missing(key) => format!("the field {:?} is missing", name(key)),
+            Self::User(name) => name.text(Dialect::Action),
+            Self::Password => format!("a password has 1 to {MAX_PASSWORD_BYTES} bytes"),
+            Self::Field(key, fault) => format!("{}: {}", name(key), fault.english()),
+            Self::TooMany(key, most) => format!("{}: at most {most}", name(key)),
+            Self::EitherOr(one, other) => format!("give either {} or {}", name(one), name(other)),
+            Self::NoFileKept(left_out) => format!("no file was kept: {}", left_out.reasons(Dialect::Action)),
+        }
+    }
+
+    fn portuguese(&self) -> String {
+        let name = |key: &FieldName| key.name(Dialect::Cmd);
+        match self {
+            Self::NotUtf8 => "o pedido não está em UTF-8: codifique o texto JSON em UTF-8".to_owned(),
+            Self::NotJson { line, column } => {
+                format!("o pedido não é JSON: há algo errado na linha {line}, coluna {column}")
+            }
+            Self::NoAction => {
+                format!("falta o campo \"cmd\": ele é um de {}", super::validation::exercise_action_names())
+            }
+            Self::UnknownAction(other) => {
+                format!(
+                    "não existe o comando {:?}; existem {}",
+                    excerpt(other),
+                    super::validation::exercise_action_names()
+                )
+            }
+            Self::NoRooms => "este servidor ainda não tem salas".to_owned(),
+            Self::Missing(key) => format!("falta o campo {:?}", name(key)),
+            Self::User(name) => name.text(Dialect::Cmd),
+            Self::Password => format!("a senha deve ter de 1 a {MAX_PASSWORD_BYTES} bytes"),
+            Self::Field(key, fault) => format!("{}: {}", name(key), fault.portuguese()),
+            Self::TooMany(key, most) => format!("{}: no máximo {most}", name(key)),
+            Self::EitherOr(one, other) => format!("informe {} ou {}, e não ambos", name(one), name(other)),
+            Self::NoFileKept(left_out) => format!("nenhum arquivo foi aceito: {}", left_out.reasons(Dialect::Cmd)),
+        }
+    }
+}
+
+impl UnusableName {
+    /// The name that was given, and what is wrong with it.
+    pub fn new(text: &str, why: UserNameError) -> Self {
+        Self { text: excerpt(text).to_owned(), why }
+    }
+
+    /// Returns the name that is offered instead.
+    pub fn suggestion(&self) -> Option<&UserName> {
+        self.why.suggestion()
+    }
+
+    /// Offers this name instead, or none.
+    #[must_use]
+    pub fn with_suggestion(self, instead: Option<NewUserName>) -> Self {
+        Self { why: self.why.with_suggestion(instead), ..self }
+    }
+
+    /// Returns the refusal in the words of `dialect`.
+    pub fn refusal(&self, dialect: Dialect) -> TrackerRefusal {
+        TrackerRefusal::new(TrackerErrorCode::InvalidUser, self.text(dialect))
+    }
+
+    fn text(&self, dialect: Dialect) -> String {
+        let Self { text, why } = self;
+        let fault = match (dialect, why.reason()) {
+            (Dialect::Action, _) => return why.to_string(),
+            (Dialect::Cmd, UserNameFault::Syntax(why)) => portuguese_name_fault(why),
+            (Dialect::Cmd, UserNameFault::BadFirstChar) => "um nome novo começa com letra ou dígito".to_owned(),
+            (Dialect::Cmd, UserNameFault::ConsecutiveDots) => "um nome novo não tem dois pontos seguidos".to_owned(),
+        };
+        let advice = match why.suggestion() {
+            Some(instead) => format!("use {instead}, por exemplo"),
+            None => "use letras de a a z, dígitos, e _ . - entre eles".to_owned(),
+        };
+        format!("o nome de usuário {text:?} não serve: {fault}; {advice}")
+    }
+}
+
+impl FieldFault {
+    fn english(&self) -> String {
+        match self {
+            Self::NotText => "it is not text".to_owned(),
+            Self::NotUnicode => "it has half of a surrogate pair, which is no character".to_owned(),
+            Self::NotWhole => "it is not a whole number from 0 on".to_owned(),
+            Self::NotFlag => "it is not true or false".to_owned(),
+            Self::NotAList => "it is not a list".to_owned(),
+            Self::NotAPort(port) => format!("{port} is not in 1 to 65535"),
+            Self::NotAMode(other) => format!("{:?} is not replace, add or remove", excerpt(other)),
+            Self::NotAnAddress(other) => format!("{:?} is not IP:PORT or IP", excerpt(other)),
+            Self::NotAName(why) => why.to_string(),
+            Self::NotAHash => format!("at most {MAX_HASH_TEXT_CHARS} characters, no controls"),
+            Self::NotWords => {
+                format!("1 to {MAX_FIND_WORDS} words of letters and digits, {MAX_FILE_NAME_BYTES} bytes in all")
+            }
+            Self::NotAPerson => format!("1 to {MAX_FORWARDED_FOR_BYTES} bytes"),
+            Self::Other(why) => why.clone(),
+        }
+    }
+
+    fn portuguese(&self) -> String {
+        match self {
+            Self::NotText => "não é texto".to_owned(),
+            Self::NotUnicode => "contém metade de um par substituto, que não é um caractere".to_owned(),
+            Self::NotWhole => "não é um número inteiro a partir de 0".to_owned(),
+            Self::NotFlag => "não é true nem false".to_owned(),
+            Self::NotAList => "não é uma lista".to_owned(),
+            Self::NotAPort(port) => format!("{port} não está entre 1 e 65535"),
+            Self::NotAMode(other) => format!("{:?} não é replace, add nem remove", excerpt(other)),
+            Self::NotAnAddress(other) => format!("{:?} não é IP:PORTA nem IP", excerpt(other)),
+            Self::NotAName(why) => portuguese_name_fault(why),
+            Self::NotAHash => format!("no máximo {MAX_HASH_TEXT_CHARS} caracteres, sem caracteres de controle"),
+            Self::NotWords => {
+                format!("de 1 a {MAX_FIND_WORDS} palavras de letras e dígitos, no máximo {MAX_FILE_NAME_BYTES} bytes")
+            }
+            Self::NotAPerson => format!("de 1 a {MAX_FORWARDED_FOR_BYTES} bytes"),
+            Self::Other(_) => "não serve".to_owned(),
+        }
+    }
+}
+
+impl RejectedFiles {
+    /// Returns how many there are.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Names the first of them and their reasons, in the words of `dialect`.
+    pub fn reasons(&self, dialect: Dialect) -> String {
+        let reason = |(shown, fault): &(String, FileFault)| match dialect {
+            Dialect::Action => format!("{shown} ({})", fault.english()),
+            Dialect::Cmd => format!("{shown} ({})", fault.portuguese()),
+        };
+        let mut text = self.first.iter().map(reason).collect::<Vec<_>>().join(", ");
+        match self.count - self.first.len() {
+            0 => {}
+            more => text.push_str(&match dialect {
+                Dialect::Action => format!(" and {more} more"),
+                Dialect::Cmd => format!(" e mais {more}"),
+            }),
+        }
+        text
+    }
+
+    /// Notes one more. `shown` says what the file looks like; it is asked for the first few alone.
+    pub(super) fn note(&mut self, shown: impl FnOnce() -> String, fault: FileFault) {
+        self.count += 1;
+        if self.first.len() < NAMED {
+            self.first.push((shown(), fault));
+        }
+    }
+}
+
+impl FileFault {
+    fn english(&self) -> String {
+        match self {
+            Self::NotAnObject => "it is not an object with name, size and hash".to_owned(),
+            Self::NotUnicode => "its text has half of a surrogate pair, which is no character".to_owned(),
+            Self::NoName => "it has no name".to_owned(),
+            Self::Name(why) => format!("name: {why}"),
+            Self::NoSize => "size is missing".to_owned(),
+            Self::Size => format!("size: it is not a whole number from 0 to {MAX_FILE_SIZE}"),
+            Self::Hash => format!("hash: at most {MAX_HASH_TEXT_CHARS} characters, no controls"),
+        }
+    }
+
+    fn portuguese(&self) -> String {
+        match self {
+            Self::NotAnObject => "não é um objeto com name, size e hash".to_owned(),
+            Self::NotUnicode => "o texto contém metade de um par substituto, que não é um caractere".to_owned(),
+            Self::NoName => "não tem nome".to_owned(),
+            Self::Name(why) => format!("name: {}", portuguese_name_fault(why)),
+            Self::NoSize => "falta size".to_owned(),
+            Self::Size => format!("size: não é um número inteiro de 0 a {MAX_FILE_SIZE}"),
+            Self::Hash => format!("hash: no máximo {MAX_HASH_TEXT_CHARS} caracteres, sem caracteres de controle"),
+        }
+    }
+}
+
+impl From<serde_json::Error> for RequestFault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::NotJson { line: error.line(), column: error.column() }
+    }
+}
+
+/// Says in Portuguese why a text is not a name.
+fn portuguese_name_fault(why: &NameError) -> String {
+    match why {
+        NameError::Empty => "está vazio".to_owned(),
+        NameError::TooLong { limit } => format!("tem mais de {limit} bytes"),
+        NameError::ForbiddenChar(c) => {
+            format!("contém {} (U+{:04X})", crate::safe_text::safe_line(c.encode_utf8(&mut [0; 4])), u32::from(*c))
+        }
+        NameError::InvalidComponent(component) => format!("tem o componente {:?}", excerpt(component)),
+    }
+}
+
+/// The most files that one user may share, as a fault.
+pub(super) const fn too_many_files_fault() -> RequestFault {
+    RequestFault::TooMany(FieldName::Files, MAX_FILES_PER_USER)
+}

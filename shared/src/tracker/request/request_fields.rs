@@ -1,0 +1,368 @@
+//! An object's fields, found in one pass over its text.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::bounded_list::{BoundedList, BoundedListVisitor};
+use super::lenient_value::LenientValue;
+use crate::limits::MAX_FILES_PER_USER;
+use crate::tracker::Dialect;
+
+/// The name of a field that some action uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FieldName {
+    Id,
+    Action,
+    Cmd,
+    User,
+    Password,
+    NewPassword,
+    Port,
+    Addresses,
+    Rebind,
+    Files,
+    Mode,
+    Token,
+    Name,
+    Hash,
+    Fingerprint,
+    Like,
+    Limit,
+    Cursor,
+    WithFiles,
+    Since,
+    Features,
+    Instance,
+    Yields,
+    For,
+}
+
+/// The fields of one object. Their values stay text until an action uses them; of several of one name the
+/// last counts that isn't null.
+#[derive(Debug)]
+pub(super) struct RequestFields<'a, F> {
+    values: [Option<&'a RawValue>; FieldName::COUNT],
+    pub(super) files: Option<F>,
+}
+
+/// What `files` is.
+#[derive(Debug)]
+pub(super) enum FileItems<'a> {
+    /// A list, or one object as if it were alone in a list; one item more than allowed shows that there are too many.
+    List(Vec<FileItem<'a>>),
+    /// Neither.
+    Other,
+}
+
+/// One item of `files`.
+#[derive(Debug)]
+pub(super) enum FileItem<'a> {
+    Value(LenientValue<'a, FileFields<LenientValue<'a>>>),
+    /// Its text, in which a string is no Unicode.
+    NotUnicode(&'a str),
+}
+
+/// The fields of one file; of several of one name the last counts that isn't null.
+#[derive(Debug, PartialEq)]
+pub(super) struct FileFields<V> {
+    pub(super) name: Option<V>,
+    pub(super) size: Option<V>,
+    pub(super) hash: Option<V>,
+}
+
+impl<'a> RequestFields<'a, FileItems<'a>> {
+    /// Reads the fields of an object.
+    ///
+    /// # Errors
+    /// When `text` is not JSON.
+    pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
+        // A lone surrogate in a file's name, or a number beyond all bounds, stops this pass; the next one reads each
+        // file by itself.
+        serde_json::from_str(text).or_else(|_| {
+            let RequestFields { values, files } = serde_json::from_str::<RequestFields<'_, &RawValue>>(text)?;
+            Ok(Self { values, files: files.map(FileItems::read_each) })
+        })
+    }
+}
+
+impl<'a, F> RequestFields<'a, F> {
+    /// Returns a field's value; `None` when it is missing or null.
+    pub(super) fn value(&self, key: FieldName) -> Option<&'a RawValue> {
+        self.values.get(key as usize).copied().flatten()
+    }
+}
+
+impl FieldName {
+    const COUNT: usize = Self::For as usize + 1;
+
+    /// Returns the field's name as this dialect has it.
+    pub(super) const fn name(self, dialect: Dialect) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Action => "action",
+            Self::Cmd => "cmd",
+            Self::User => "user",
+            Self::Password => "password",
+            Self::NewPassword => "new_password",
+            Self::Port => match dialect {
+                Dialect::Action => "port",
+                Dialect::Cmd => "porta",
+            },
+            Self::Addresses => "addresses",
+            Self::Rebind => "rebind",
+            Self::Files => "files",
+            Self::Mode => "mode",
+            Self::Token => "token",
+            Self::Name => "name",
+            Self::Hash => "hash",
+            Self::Fingerprint => "fingerprint",
+            Self::Like => "like",
+            Self::Limit => "limit",
+            Self::Cursor => "cursor",
+            Self::WithFiles => "with_files",
+            Self::Since => "since",
+            Self::Features => "features",
+            Self::Instance => "instance",
+            Self::Yields => "yields",
+            Self::For => "for",
+        }
+    }
+
+    /// Returns the field that goes by this name, in upper or lower case.
+    fn from_text(name: &str) -> Option<Self> {
+        // Some languages write names of fields with capitals by themselves.
+        Self::of_lower(name).or_else(|| Self::of_lower(&lower(name)?))
+    }
+
+    fn of_lower(name: &str) -> Option<Self> {
+        Some(match name {
+            "id" => Self::Id,
+            "action" => Self::Action,
+            "cmd" => Self::Cmd,
+            "user" => Self::User,
+            "password" => Self::Password,
+            "new_password" => Self::NewPassword,
+            "port" | "porta" => Self::Port,
+            "addresses" => Self::Addresses,
+            "rebind" => Self::Rebind,
+            "files" => Self::Files,
+            "mode" => Self::Mode,
+            "token" => Self::Token,
+            "name" => Self::Name,
+            "hash" => Self::Hash,
+            "fingerprint" => Self::Fingerprint,
+            "like" => Self::Like,
+            "limit" => Self::Limit,
+            "cursor" => Self::Cursor,
+            "with_files" => Self::WithFiles,
+            "since" => Self::Since,
+            "features" => Self::Features,
+            "instance" => Self::Instance,
+            "yields" => Self::Yields,
+            "for" => Self::For,
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> FileItems<'a> {
+    fn read_each(raw: &'a RawValue) -> Self {
+        match serde_json::from_str::<BoundedList<&RawValue, MAX_FILES_PER_USER>>(raw.get()) {
+            Ok(BoundedList(list)) => Self::List(list.into_iter().map(FileItem::read).collect()),
+            Err(_) if raw.get().starts_with('{') => Self::List(vec![FileItem::read(raw)]),
+            Err(_) => Self::Other,
+        }
+    }
+}
+
+impl<'a> FileItem<'a> {
+    fn read(raw: &'a RawValue) -> Self {
+        Self::read_value(raw).map_or(Self::NotUnicode(raw.get()), Self::Value)
+    }
+
+    fn read_value(raw: &'a RawValue) -> Option<LenientValue<'a, FileFields<LenientValue<'a>>>> {
+        if !raw.get().starts_with('{') {
+            return LenientValue::read(raw).ok();
+        }
+        let FileFields { name, size, hash } = serde_json::from_str::<FileFields<&RawValue>>(raw.get()).ok()?;
+        let read = |raw: Option<&'a RawValue>| raw.map(LenientValue::read).transpose().ok();
+        Some(LenientValue::Object(FileFields { name: read(name)?, size: read(size)?, hash: read(hash)? }))
+    }
+}
+
+impl<'de, F: Deserialize<'de>> Deserialize<'de> for RequestFields<'de, F> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for FileItems<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FileItemsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileItem<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        LenientValue::deserialize(deserializer).map(Self::Value)
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for FileFields<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FileFieldsVisitor(PhantomData))
+    }
+}
+
+struct FieldsVisitor<F>(PhantomData<F>);
+
+impl<'de, F: Deserialize<'de>> Visitor<'de> for FieldsVisitor<F> {
+    type Value = RequestFields<'de, F>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = RequestFields { values: [None; FieldName::COUNT], files: None };
+        while let Some(ParsedFieldName(key)) = map.next_key()? {
+            match key {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(FieldName::Files) => fields.files = map.next_value::<Option<F>>()?.or(fields.files),
+                Some(key) => {
+                    let value: &RawValue = map.next_value()?;
+                    if let Some(place) = fields.values.get_mut(key as usize).filter(|_| value.get() != "null") {
+                        *place = Some(value);
+                    }
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+struct FileItemsVisitor;
+
+impl<'de> Visitor<'de> for FileItemsVisitor {
+    type Value = FileItems<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        let BoundedList(items) = BoundedListVisitor::<_, MAX_FILES_PER_USER>(PhantomData).visit_seq(list)?;
+        Ok(FileItems::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let file = FileFieldsVisitor(PhantomData).visit_map(map)?;
+        Ok(FileItems::List(vec![FileItem::Value(LenientValue::Object(file))]))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(FileItems::Other)
+    }
+}
+
+struct FileFieldsVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for FileFieldsVisitor<V> {
+    type Value = FileFields<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a file")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut file = FileFields { name: None, size: None, hash: None };
+        while let Some(key) = map.next_key()? {
+            let place = match key {
+                FileFieldName::Name => &mut file.name,
+                FileFieldName::Size => &mut file.size,
+                FileFieldName::Hash => &mut file.hash,
+                FileFieldName::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *place = map.next_value::<Option<V>>()?.or(place.take());
+        }
+        Ok(file)
+    }
+}
+
+struct ParsedFieldName(Option<FieldName>);
+
+enum FileFieldName {
+    Name,
+    Size,
+    Hash,
+    Other,
+}
+
+impl FileFieldName {
+    fn of_lower(name: &str) -> Self {
+        match name {
+            "name" => Self::Name,
+            "size" => Self::Size,
+            "hash" => Self::Hash,
+            _ => Self::Other,
+        }
+    }
+}
+
+struct FieldNameVisitor<T>(fn(&str) -> T);
+
+impl<T> Visitor<'_> for FieldNameVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<T, E> {
+        Ok(self.0(name))
+    }
+}
+
+impl<'de> Deserialize<'de> for ParsedFieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(FieldNameVisitor(|name| Self(FieldName::from_text(name))))
+    }
+}
+
+impl<'de> Deserialize<'de> for FileFieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(FieldNameVisitor(|name| match Self::of_lower(name) {
+            Self::Other => lower(name).map_or(Self::Other, |name| Self::of_lower(&name)),
+            known => known,
+        }))
+    }
+}
+
+/// Returns the name in lower case, if it has capitals and is no longer than any that is known.
+fn lower(name: &str) -> Option<String> {
+    const LONGEST: usize = "new_password".len();
+    let may_be_known = name.len() <= LONGEST && name.bytes().any(|byte| byte.is_ascii_uppercase());
+    may_be_known.then(|| name.to_ascii_lowercase())
+}

@@ -1,0 +1,127 @@
+//! What each request does.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use serde_json::{Value, json};
+use shared::UserName;
+use shared::account_name::{NewUserName, UserNameError};
+use shared::tracker::Password;
+use tracing::info;
+
+use super::{AccountSummary, AdminContext, AdminRequest, TrackerStatus};
+use crate::backup;
+
+/// What is sent back.
+pub(super) enum AdminOutput {
+    Value(Value),
+    /// A file of this many bytes.
+    Backup(File, u64),
+}
+
+type AdminResult = Result<AdminOutput, String>;
+
+impl AdminContext {
+    pub(super) async fn execute(&self, command: AdminRequest) -> AdminResult {
+        match command {
+            AdminRequest::Users {} => self.users().await,
+            AdminRequest::AddUser { user, password } => {
+                let (user, password) = (parse_new_user_name(&user)?, parse_password(&password)?);
+                self.service.add_account(&user, &password).await.map_err(|why| why.to_string())?;
+                info!(%user, "account made by the administrator");
+                Ok(Value::Null.into())
+            }
+            AdminRequest::RemoveUser { user } => {
+                let user = parse_user_name(&user)?;
+                self.service.remove_account(&user).await.map_err(|why| why.to_string())?;
+                info!(%user, "account removed by the administrator");
+                Ok(Value::Null.into())
+            }
+            AdminRequest::ResetPassword { user, password } => {
+                let (user, password) = (parse_user_name(&user)?, parse_password(&password)?);
+                self.service.reset_password(&user, &password).await.map_err(|why| why.to_string())?;
+                info!(%user, "password reset by the administrator");
+                Ok(Value::Null.into())
+            }
+            AdminRequest::Unbind { user } => {
+                let user = parse_user_name(&user)?;
+                self.service.unbind_account(&user).await.map_err(|why| why.to_string())?;
+                info!(%user, "unbound by the administrator");
+                Ok(Value::Null.into())
+            }
+            AdminRequest::Status {} => self.status().await,
+            AdminRequest::Backup {} => self.backup().await,
+            AdminRequest::ExportUsers {} => {
+                let hashes = self.service.password_hashes().await.map_err(|why| why.to_string())?;
+                let users: BTreeMap<String, Value> =
+                    hashes.into_iter().map(|(user, hash)| (user.to_string(), json!({ "password": hash }))).collect();
+                Ok(json!(users).into())
+            }
+            // As long as the catalogue: written by [`super::export`].
+            AdminRequest::ExportPeers {} => Ok(Value::Null.into()),
+        }
+    }
+
+    async fn users(&self) -> AdminResult {
+        let accounts = self.service.all_accounts().await.map_err(|why| why.to_string())?;
+        let line = |(user, fingerprint, online): (UserName, Option<shared::Fingerprint>, bool)| AccountSummary {
+            user: user.to_string(),
+            fingerprint: fingerprint.map(|fingerprint| fingerprint.to_string()),
+            online,
+        };
+        Ok(json!(accounts.into_iter().map(line).collect::<Vec<_>>()).into())
+    }
+
+    async fn status(&self) -> AdminResult {
+        let users = self.service.all_accounts().await.map_err(|why| why.to_string())?.len();
+        let (now, metrics) = (self.service.snapshot(), self.service.metrics());
+        Ok(json!(TrackerStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            address: self.addresses.first().map(ToString::to_string).unwrap_or_default(),
+            addresses: self.addresses.iter().map(ToString::to_string).collect(),
+            fingerprint: self.fingerprint.to_string(),
+            uptime_s: self.service.uptime().as_secs(),
+            connections: metrics.connections.get(),
+            refused_connections: metrics.refused_connections.get(),
+            subscribers: metrics.subscribers.get(),
+            users,
+            online: now.present,
+            sessions: now.sessions,
+            files: now.files,
+            catalogue_bytes: now.catalogue_bytes,
+            events: now.events,
+        })
+        .into())
+    }
+
+    /// With everybody who is present by now.
+    async fn backup(&self) -> AdminResult {
+        self.service.store_presence().await;
+        let folder = self.data_folder.clone();
+        let made =
+            tokio::task::spawn_blocking(move || backup::create_backup(&folder)).await.map_err(|why| why.to_string())?;
+        let file = made.map_err(|why| why.to_string())?;
+        let bytes = file.metadata().map_err(|why| why.to_string())?.len();
+        info!(bytes, "backup made for the administrator");
+        Ok(AdminOutput::Backup(file, bytes))
+    }
+}
+
+impl From<Value> for AdminOutput {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+fn parse_new_user_name(text: &str) -> Result<UserName, String> {
+    text.parse::<NewUserName>().map(UserName::from).map_err(|why| why.to_string())
+}
+
+fn parse_user_name(text: &str) -> Result<UserName, String> {
+    text.parse().map_err(|why: UserNameError| why.to_string())
+}
+
+fn parse_password(text: &str) -> Result<Password, String> {
+    Password::new(text).ok_or_else(|| format!("a password has 1 to {} bytes", shared::limits::MAX_PASSWORD_BYTES))
+}

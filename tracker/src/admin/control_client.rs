@@ -1,0 +1,205 @@
+//! The asking side: one line there, one line back.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::control_socket_path::ControlSocketPath;
+use super::{AdminReply, AdminRequest};
+use crate::folder_lock::{holder_pid, is_locked, is_stopped};
+
+/// How long the tracker may take: a backup of many accounts takes its time.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long nothing may come before the tracker's process is looked at, and between two looks.
+const FIRST_LIVENESS_CHECK: Duration = Duration::from_millis(1500);
+const LIVENESS_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a tracker that runs may take to put back a socket that somebody removed, or to begin.
+const SOCKET_WAIT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why it was not done. Every message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody listens there.
+    #[error("no tracker runs on the data folder {0}: start it, or choose its folder with --data-dir")]
+    NotRunning(PathBuf),
+    /// One runs there, and can't be asked.
+    #[error(
+        "a tracker{by} runs on the data folder {folder}, but its socket for commands is gone: \
+         its log says why it can't put it back"
+    )]
+    NoSocket {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process, in words; nothing where it is not known.
+        by: String,
+    },
+    /// One runs there, and its process is stopped.
+    #[error(
+        "process {pid} holds the data folder {folder} and is stopped: continue it with `kill -CONT {pid}`, or end it with \
+         `kill -KILL {pid}`"
+    )]
+    Stopped {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process.
+        pid: u32,
+    },
+    /// Not for everybody.
+    #[error("only the tracker's own user and root may ask the tracker on {0}: try sudo")]
+    NotAllowed(PathBuf),
+    /// The connection failed.
+    #[error("the tracker on {folder} doesn't answer: {why}")]
+    Failed {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
+    /// The tracker said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A backup that the tracker is sending.
+pub struct BackupStream {
+    folder: PathBuf,
+    reader: BufReader<UnixStream>,
+    missing: u64,
+}
+
+/// Asks the tracker that runs on this data folder.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn send_request(data_folder: &Path, command: &AdminRequest) -> Result<serde_json::Value, AdminError> {
+    request_reply(data_folder, command).map(|(value, _)| value)
+}
+
+/// Lets the tracker that runs on this data folder make a backup and send it.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn open_backup(data_folder: &Path) -> Result<BackupStream, AdminError> {
+    let (value, reader) = request_reply(data_folder, &AdminRequest::Backup {})?;
+    let folder = data_folder.to_owned();
+    match value.get("bytes").and_then(serde_json::Value::as_u64) {
+        Some(missing) => Ok(BackupStream { folder, reader, missing }),
+        None => Err(AdminError::Failed { folder, why: io::ErrorKind::InvalidData.into() }),
+    }
+}
+
+impl BackupStream {
+    /// The next bytes, in `buffer`; none when the backup is whole.
+    ///
+    /// # Errors
+    /// [`AdminError::Failed`], also when it ends too early.
+    pub fn next<'a>(&mut self, buffer: &'a mut [u8]) -> Result<&'a [u8], AdminError> {
+        let failed = |why| AdminError::Failed { folder: self.folder.clone(), why };
+        let count = (&mut self.reader).take(self.missing).read(buffer).map_err(failed)?;
+        self.missing -= count as u64;
+        if count == 0 && self.missing > 0 {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(buffer.get(..count).unwrap_or_default())
+    }
+}
+
+fn request_reply(
+    data_folder: &Path,
+    command: &AdminRequest,
+) -> Result<(serde_json::Value, BufReader<UnixStream>), AdminError> {
+    let (answer, reader) = exchange(data_folder, command).map_err(|why| {
+        let folder = data_folder.to_owned();
+        if why.kind() == io::ErrorKind::TimedOut
+            && let Some(pid) = stopped_holder(data_folder)
+        {
+            return AdminError::Stopped { folder, pid };
+        }
+        match why.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused if is_locked(data_folder) => {
+                let by = holder_pid(data_folder).map_or_else(String::new, |pid| format!(" (process {pid})"));
+                AdminError::NoSocket { folder, by }
+            }
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AdminError::NotRunning(folder),
+            io::ErrorKind::PermissionDenied => AdminError::NotAllowed(folder),
+            _ => AdminError::Failed { folder, why },
+        }
+    })?;
+    match answer {
+        AdminReply::Done(value) => Ok((value, reader)),
+        AdminReply::Failed(why) => Err(AdminError::Refused(why)),
+    }
+}
+
+/// Connects to a tracker that runs, though its socket may have to be put back first.
+fn connect_with_retry(data_folder: &Path) -> io::Result<UnixStream> {
+    let until = Instant::now() + SOCKET_WAIT_TIMEOUT;
+    loop {
+        match connect(data_folder) {
+            Err(why)
+                if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                    && Instant::now() < until
+                    && is_locked(data_folder) =>
+            {
+                std::thread::sleep(SOCKET_WAIT_TIMEOUT / 20);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn connect(data_folder: &Path) -> io::Result<UnixStream> {
+    let place = ControlSocketPath::in_data_folder(data_folder)?;
+    UnixStream::connect(&place.address).or_else(|why| match ControlSocketPath::in_runtime_folder(data_folder) {
+        Some(Ok(place)) if why.kind() != io::ErrorKind::PermissionDenied => {
+            UnixStream::connect(&place.address).map_err(|_| why)
+        }
+        _ => Err(why),
+    })
+}
+
+/// Returns the process that holds the folder, if it is stopped.
+fn stopped_holder(data_folder: &Path) -> Option<u32> {
+    holder_pid(data_folder).filter(|pid| is_stopped(*pid))
+}
+
+/// Reads the answer's line. A tracker that is stopped is not waited for: it would say nothing until it goes on.
+fn read_reply_line(reader: &mut BufReader<UnixStream>, data_folder: &Path) -> io::Result<Vec<u8>> {
+    let (mut answer, begun, mut was_stopped) = (Vec::new(), Instant::now(), false);
+    reader.get_ref().set_read_timeout(Some(FIRST_LIVENESS_CHECK))?;
+    loop {
+        match reader.read_until(b'\n', &mut answer) {
+            Err(why) if matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                let is_stopped = stopped_holder(data_folder).is_some();
+                if begun.elapsed() >= REPLY_TIMEOUT || (is_stopped && was_stopped) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                // At two looks: not for a moment only.
+                was_stopped = is_stopped;
+                reader.get_ref().set_read_timeout(Some(LIVENESS_CHECK_INTERVAL))?;
+            }
+            read => {
+                read?;
+                reader.get_ref().set_read_timeout(Some(REPLY_TIMEOUT))?;
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+fn exchange(data_folder: &Path, command: &AdminRequest) -> io::Result<(AdminReply, BufReader<UnixStream>)> {
+    let mut stream = connect_with_retry(data_folder)?;
+    stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+    let mut line = serde_json::to_vec(command)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut reader = BufReader::new(stream);
+    let answer = read_reply_line(&mut reader, data_folder)?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok((serde_json::from_slice(&answer)?, reader))
+}

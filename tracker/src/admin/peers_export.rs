@@ -1,0 +1,51 @@
+//! Who is present as the exercise's `peers.json` had it, written while it is gathered: it may be long, and nobody
+//! waits for it.
+
+use std::io;
+
+use serde::Serialize;
+use shared::UserName;
+use shared::tracker::ListedPeer;
+use tokio::io::AsyncWrite;
+
+use super::control_socket::send;
+use crate::service::TrackerService;
+
+/// Bytes gathered before they are written.
+const FLUSH_BYTES: usize = 64 * 1024;
+
+/// Writes the reply to [`super::Command::ExportPeers`].
+pub(super) async fn write_peers(service: &TrackerService, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut text = br#"{"done":{"#.to_vec();
+    let (mut after, mut is_first): (Option<UserName>, bool) = (None, true);
+    loop {
+        let some = service.peers_after(after.as_ref());
+        let Some(last) = some.last() else { break };
+        after = Some(last.user.clone());
+        for told in &some {
+            let Some(ListedPeer { ip, port, .. }) = told.entry() else { continue };
+            if !std::mem::take(&mut is_first) {
+                text.push(b',');
+            }
+            push(&mut text, "", &told.user)?;
+            push(&mut text, r#":{"ip":"#, &ip)?;
+            push(&mut text, r#","port":"#, &port)?;
+            text.extend_from_slice(br#","files":"#);
+            for piece in told.files() {
+                text.extend_from_slice(&piece);
+                if text.len() > FLUSH_BYTES {
+                    send(stream, &text).await?;
+                    text.clear();
+                }
+            }
+            text.push(b'}');
+        }
+    }
+    text.extend_from_slice(b"}}\n");
+    send(stream, &text).await
+}
+
+fn push(text: &mut Vec<u8>, before: &str, value: &impl Serialize) -> io::Result<()> {
+    text.extend_from_slice(before.as_bytes());
+    Ok(serde_json::to_writer(text, value)?)
+}

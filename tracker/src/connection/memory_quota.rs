@@ -1,0 +1,326 @@
+//! Memory for requests on their way: all connections together have so much, and one address a part of it.
+//!
+//! A request may be long, and connections are many: together they would be more than any machine has. What arrives
+//! keeps its memory as long as it arrives at `PACE`; what doesn't gives way when somebody else needs the memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use crate::rate_limits::{ClientOrigin, Ipv6Network};
+
+/// What is taken at a time.
+const UNIT_BYTES: usize = 64 * 1024;
+/// Pieces that all connections have together.
+const TOTAL_UNITS: usize = 128 * 1024 * 1024 / UNIT_BYTES;
+/// Pieces that the connections of one address of the network have together: two of the longest requests.
+const ORIGIN_UNITS: usize = 34 * 1024 * 1024 / UNIT_BYTES;
+/// The pace at which a request has to arrive to keep its memory when others need it, bytes a second.
+const MIN_BYTES_PER_SECOND: u64 = 64 * 1024;
+/// How far ahead of that it can be: what came at once excuses nobody for longer than this.
+const MAX_TIME_AHEAD: Duration = Duration::from_secs(3);
+/// How often whoever waits looks for those who are behind.
+const RECLAIM_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The memory there is.
+#[derive(Debug)]
+pub struct MemoryQuota {
+    total_units: usize,
+    origin_units: usize,
+    usage: Mutex<QuotaUsage>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct QuotaUsage {
+    total_units: usize,
+    by_address: HashMap<ClientOrigin, usize>,
+    by_network: HashMap<Ipv6Network, usize>,
+    last_ticket: u64,
+    holders: HashMap<u64, LeaseHolder>,
+}
+
+#[derive(Debug)]
+struct LeaseHolder {
+    from: ClientOrigin,
+    /// When it is behind, unless more comes; `None` while its request is whole and being answered.
+    behind_at: Option<Instant>,
+    reclaimed: Arc<Notify>,
+}
+
+/// What would have to be freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QuotaShortage {
+    Total,
+    PerOrigin(ClientOrigin),
+    PerNetwork(Ipv6Network),
+}
+
+/// What one connection holds of it, free again when this is dropped.
+#[derive(Debug)]
+pub struct MemoryLease {
+    quota: Arc<MemoryQuota>,
+    from: ClientOrigin,
+    units: usize,
+    ticket: Option<HolderTicket>,
+}
+
+#[derive(Debug)]
+struct HolderTicket {
+    number: u64,
+    reclaimed: Arc<Notify>,
+}
+
+impl MemoryQuota {
+    /// Nothing is taken yet.
+    pub fn new() -> Self {
+        Self::with_bounds(TOTAL_UNITS, ORIGIN_UNITS)
+    }
+
+    /// So many pieces of 64 KiB for all, and so many for one address of the network.
+    pub fn with_bounds(total_units: usize, origin_units: usize) -> Self {
+        Self { total_units, origin_units, usage: Mutex::default(), freed: Notify::const_new() }
+    }
+
+    /// A share of it for a connection from there, which holds nothing yet.
+    pub fn lease(self: &Arc<Self>, from: ClientOrigin) -> MemoryLease {
+        MemoryLease { quota: Arc::clone(self), from, units: 0, ticket: None }
+    }
+
+    fn try_acquire(&self, lease: &mut MemoryLease, more: usize, now: Instant) -> Result<(), QuotaShortage> {
+        let from = lease.from;
+        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let from_there = taken.by_address.get(&from).copied().unwrap_or_default();
+        let network = from.network().map(|it| (it, taken.by_network.get(&it).copied().unwrap_or_default()));
+        // Proxies and forwarders come from this machine itself.
+        let from_one = if from.is_loopback() { self.total_units } else { self.origin_units };
+        // Whatever one network does, others have a quarter.
+        let from_network = (self.total_units - self.total_units / 4).max(from_one);
+        if from_there + more > from_one {
+            return Err(QuotaShortage::PerOrigin(from));
+        }
+        if let Some((network, count)) = network
+            && count + more > from_network
+        {
+            return Err(QuotaShortage::PerNetwork(network));
+        }
+        if taken.total_units + more > self.total_units {
+            return Err(QuotaShortage::Total);
+        }
+        taken.total_units += more;
+        taken.by_address.insert(from, from_there + more);
+        if let Some((network, count)) = network {
+            taken.by_network.insert(network, count + more);
+        }
+        lease.units += more;
+        let behind_at = Some(now + MAX_TIME_AHEAD);
+        if let Some(holder) = lease.ticket.as_ref().and_then(|held| taken.holders.get_mut(&held.number)) {
+            holder.behind_at = holder.behind_at.or(behind_at);
+        } else {
+            taken.last_ticket += 1;
+            let (number, gives_way) = (taken.last_ticket, Arc::new(Notify::new()));
+            taken.holders.insert(number, LeaseHolder { from, behind_at, reclaimed: Arc::clone(&gives_way) });
+            lease.ticket = Some(HolderTicket { number, reclaimed: gives_way });
+        }
+        drop(taken);
+        Ok(())
+    }
+
+    fn release(&self, lease: &mut MemoryLease, pieces: usize) {
+        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.total_units -= pieces;
+        subtract(&mut taken.by_address, lease.from, pieces);
+        if let Some(network) = lease.from.network() {
+            subtract(&mut taken.by_network, network, pieces);
+        }
+        lease.units -= pieces;
+        if lease.units == 0
+            && let Some(held) = lease.ticket.take()
+        {
+            taken.holders.remove(&held.number);
+        }
+        drop(taken);
+        self.freed.notify_waiters();
+    }
+
+    /// Asks whoever is furthest behind to give way, if that helps.
+    fn reclaim(&self, lack: QuotaShortage, now: Instant) {
+        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holder) = taken.furthest_behind(lack, now) {
+            holder.behind_at = None;
+            holder.reclaimed.notify_one();
+        }
+    }
+
+    fn update_holder(&self, lease: &MemoryLease, change: impl FnOnce(&mut LeaseHolder)) {
+        let Some(held) = &lease.ticket else { return };
+        let mut taken = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holder) = taken.holders.get_mut(&held.number) {
+            change(holder);
+        }
+    }
+}
+
+impl Default for MemoryQuota {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl QuotaUsage {
+    fn furthest_behind(&mut self, lack: QuotaShortage, now: Instant) -> Option<&mut LeaseHolder> {
+        let helps = |holder: &LeaseHolder| match lack {
+            QuotaShortage::Total => true,
+            QuotaShortage::PerOrigin(from) => holder.from == from,
+            QuotaShortage::PerNetwork(network) => holder.from.network() == Some(network),
+        };
+        let is_behind = |holder: &&mut LeaseHolder| holder.behind_at.is_some_and(|at| at <= now) && helps(holder);
+        self.holders.values_mut().filter(is_behind).min_by_key(|holder| holder.behind_at)
+    }
+}
+
+impl MemoryLease {
+    /// Holds as much as `bytes` need: gives back what is too much at once, and waits for what is missing. It may be
+    /// given up at any moment.
+    pub async fn resize(&mut self, bytes: usize) {
+        let needed = bytes.div_ceil(UNIT_BYTES);
+        if needed <= self.units {
+            self.shrink(needed);
+            return;
+        }
+        let budget = Arc::clone(&self.quota);
+        loop {
+            let mut freed = std::pin::pin!(budget.freed.notified());
+            freed.as_mut().enable();
+            let now = Instant::now();
+            match budget.try_acquire(self, needed - self.units, now) {
+                Ok(()) => return,
+                Err(lack) => budget.reclaim(lack, now),
+            }
+            // Whether it came or not, the next look says.
+            let _ = timeout(RECLAIM_INTERVAL, freed).await;
+        }
+    }
+
+    /// So many bytes of the request came.
+    pub fn record_arrival(&self, bytes: usize, now: Instant) {
+        self.quota.update_holder(self, |holder| {
+            if let Some(behind_at) = &mut holder.behind_at {
+                let paid_for = Duration::from_micros(bytes as u64 * 1_000_000 / MIN_BYTES_PER_SECOND);
+                *behind_at = ((*behind_at).max(now) + paid_for).min(now + MAX_TIME_AHEAD);
+            }
+        });
+    }
+
+    /// From now on counts for this origin, beginning with nothing.
+    pub fn move_to(&mut self, from: ClientOrigin) {
+        *self = self.quota.lease(from);
+    }
+
+    /// The request is whole: it is the tracker that takes its time now.
+    pub fn mark_complete(&self) {
+        self.quota.update_holder(self, |holder| holder.behind_at = None);
+    }
+
+    /// Ready once somebody else is to have the memory.
+    pub async fn wait_for_reclaim(&self) {
+        match &self.ticket {
+            Some(held) => held.reclaimed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn shrink(&mut self, needed: usize) {
+        if needed < self.units {
+            let budget = Arc::clone(&self.quota);
+            budget.release(self, self.units - needed);
+        }
+    }
+}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
+}
+
+fn subtract<K: std::hash::Hash + Eq + Copy>(counts: &mut HashMap<K, usize>, key: K, pieces: usize) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= pieces;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_once(share: &mut MemoryLease, pieces: usize) -> bool {
+        use std::task::{Context, Poll, Waker};
+        let fit = std::pin::pin!(share.resize(pieces * UNIT_BYTES));
+        matches!(fit.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
+    }
+
+    fn gives_way(share: &MemoryLease) -> bool {
+        use std::task::{Context, Waker};
+        std::pin::pin!(share.wait_for_reclaim()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test]
+    async fn in_all_and_from_one_address() {
+        let budget = Arc::new(MemoryQuota::with_bounds(5, 3));
+        let share = |ip: &str| budget.lease(ClientOrigin::of(ip.parse().unwrap()));
+        let (mut one, mut same, mut other) = (share("10.0.0.1"), share("::ffff:10.0.0.1"), share("10.0.0.2"));
+        assert!(at_once(&mut one, 2) && at_once(&mut one, 2) && at_once(&mut same, 1));
+        assert!(!at_once(&mut same, 2));
+        assert!(at_once(&mut other, 2));
+        assert!(!at_once(&mut other, 3));
+        assert!(!at_once(&mut share("127.0.0.1"), 1));
+        let waiting = async { other.resize(3 * UNIT_BYTES).await };
+        let ((), ()) = tokio::join!(waiting, async { drop(one) });
+        assert!(at_once(&mut same, 2) && !at_once(&mut same, 3));
+        drop((same, other));
+        assert!(at_once(&mut share("127.0.0.1"), 5));
+        let taken = budget.usage.lock().unwrap();
+        assert!(taken.total_units == 0 && taken.by_address.is_empty() && taken.holders.is_empty());
+    }
+
+    #[tokio::test]
+    async fn neighbours_in_an_ipv6_network_have_memory_of_their_own() {
+        let budget = Arc::new(MemoryQuota::with_bounds(8, 2));
+        let share = |ip: &str| budget.lease(ClientOrigin::of(ip.parse().unwrap()));
+        let (mut one, mut two) = (share("fd00::1"), share("fd00::2"));
+        assert!(at_once(&mut one, 2) && !at_once(&mut one, 3) && at_once(&mut two, 2));
+        let mut three = share("fd00::3");
+        assert!(at_once(&mut three, 2) && !at_once(&mut share("fd00::4"), 1) && at_once(&mut share("10.0.0.1"), 2));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_furthest_behind_gives_way_when_somebody_waits() {
+        let budget = Arc::new(MemoryQuota::with_bounds(4, 4));
+        let share = |ip: &str| budget.lease(ClientOrigin::of(ip.parse().unwrap()));
+        let (mut stalled, mut slow, mut whole) = (share("10.0.0.1"), share("10.0.0.2"), share("10.0.0.3"));
+        let (mut late, mut now) = (share("10.0.0.4"), Instant::now());
+        assert!(at_once(&mut stalled, 1) && at_once(&mut slow, 2) && at_once(&mut whole, 1));
+        now += Duration::from_secs(1);
+        // Much at once excuses nobody for long.
+        stalled.record_arrival(100 << 20, now);
+        whole.mark_complete();
+        for _ in 0..30 {
+            budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), now);
+            assert!(!gives_way(&stalled) && !gives_way(&slow) && !gives_way(&whole));
+            now += Duration::from_millis(100);
+            slow.record_arrival(MIN_BYTES_PER_SECOND as usize / 10 + 1, now);
+        }
+        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), now);
+        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), now);
+        assert!(gives_way(&stalled) && !gives_way(&slow) && !gives_way(&whole));
+        drop(stalled);
+        assert!(at_once(&mut late, 1));
+    }
+}

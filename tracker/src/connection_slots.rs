@@ -1,0 +1,433 @@
+//! Places for connections: so many in all, so many for one address, so many for one IPv6 network.
+//!
+//! Whoever logged in keeps the place, up to a number for each user, origin and network, and never all places together.
+//! When there is none left, one that isn't kept gives way to the newcomer: the quietest of the address that
+//! holds most, as long as the newcomer's address holds fewer; or else one that has been quiet for `QUIET`. So a few
+//! addresses that hold many connections can't keep others out, and who was only slow is let be.
+//!
+//! | resource | bound | beyond |
+//! |---|---|---|
+//! | connections | `--max-connections` | the quietest that isn't kept gives way: of the address that holds most, if that is more than the newcomer's, or after 5 s; else one `busy` line, closed |
+//! | connections from one address, or of one person behind a door | `--max-connections-per-ip` | likewise |
+//! | connections from one IPv6 network (/64) | three quarters of `--max-connections` | likewise |
+//! | connections that are kept because somebody logged in | 16 for a user, 256 at an origin, half of `--max-connections` in an IPv6 network, three quarters in all | they give way as others do |
+
+mod slot_activity;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::UserName;
+
+use crate::rate_limits::{ClientOrigin, Ipv6Network};
+pub use slot_activity::SlotActivity;
+
+/// Places that are kept for one user.
+const RESERVED_PER_USER: usize = 16;
+/// Places that are kept for those who logged in at one origin.
+const RESERVED_PER_ORIGIN: usize = 256;
+/// How long a connection is quiet before it gives way to one from an address that holds as many.
+const EVICTION_IDLE_TIME: Duration = Duration::from_secs(5);
+/// Addresses that are looked at for a place that can be given to somebody else.
+const MAX_EVICTION_CANDIDATES: usize = 64;
+
+/// Most connections from one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerAddressLimits {
+    /// From an address of the network.
+    pub remote: usize,
+    /// From this machine itself: proxies and forwarders come from here.
+    pub loopback: usize,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SlotsExhausted {
+    /// In all.
+    #[error("the tracker has too many connections")]
+    Total,
+    /// From one address.
+    #[error("the tracker has too many connections from this address")]
+    PerOrigin,
+    /// From one IPv6 network.
+    #[error("the tracker has too many connections from this network")]
+    PerNetwork,
+}
+
+/// All places.
+#[derive(Debug)]
+pub struct ConnectionSlots {
+    table: Arc<Mutex<SlotTable>>,
+}
+
+/// One place, free again when this is dropped.
+#[derive(Debug)]
+pub struct ConnectionSlot {
+    number: u64,
+    from: ClientOrigin,
+    activity: Arc<SlotActivity>,
+    /// For whom it is kept.
+    reservation: Option<SlotReservation>,
+    table: Arc<Mutex<SlotTable>>,
+}
+
+/// Somebody for whom a place is kept.
+#[derive(Debug)]
+struct SlotReservation {
+    user: UserName,
+    from: ClientOrigin,
+}
+
+#[derive(Debug)]
+struct SlotTable {
+    limit: usize,
+    per_address: PerAddressLimits,
+    total: usize,
+    last_number: u64,
+    by_address: HashMap<ClientOrigin, BTreeMap<u64, Arc<SlotActivity>>>,
+    by_network: HashMap<Ipv6Network, usize>,
+    /// The addresses by how many places they have.
+    by_count: BTreeSet<(usize, ClientOrigin)>,
+    reservations: ReservationCounts,
+}
+
+/// How many places are kept for whom.
+#[derive(Debug, Default)]
+struct ReservationCounts {
+    total: usize,
+    by_user: HashMap<UserName, usize>,
+    by_origin: HashMap<ClientOrigin, usize>,
+    by_network: HashMap<Ipv6Network, usize>,
+}
+
+impl ConnectionSlots {
+    /// So many.
+    pub fn new(limit: usize, per_address: PerAddressLimits) -> Self {
+        let taken = SlotTable {
+            limit,
+            per_address,
+            total: 0,
+            last_number: 0,
+            by_address: HashMap::new(),
+            by_network: HashMap::new(),
+            by_count: BTreeSet::new(),
+            reservations: ReservationCounts::default(),
+        };
+        Self { table: Arc::new(Mutex::new(taken)) }
+    }
+
+    /// From now on so many; those who have a place keep it.
+    pub fn set_limits(&self, limit: usize, per_address: PerAddressLimits) {
+        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        (taken.limit, taken.per_address) = (limit, per_address);
+    }
+
+    /// A place for a connection from there. Somebody may have to go for it.
+    ///
+    /// # Errors
+    /// [`SlotsExhausted`].
+    pub fn acquire(&self, from: IpAddr, now: Instant) -> Result<ConnectionSlot, SlotsExhausted> {
+        let from = ClientOrigin::of(from);
+        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(full) = taken.exhausted_limit(from) {
+            let (number, other) = taken.eviction_candidate(full, from, now).ok_or(full)?;
+            if let Some(seat) = taken.remove(number, other) {
+                seat.evict();
+            }
+        }
+        let seat = Arc::new(SlotActivity::new(now));
+        let number = taken.add(from, Arc::clone(&seat));
+        Ok(ConnectionSlot { number, from, activity: seat, reservation: None, table: Arc::clone(&self.table) })
+    }
+}
+
+impl ConnectionSlot {
+    /// Keeps the place for this user, who logged in, unless enough are kept.
+    pub fn reserve_for(&mut self, user: &UserName) {
+        if self.reservation.is_some() {
+            return;
+        }
+        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = SlotReservation { user: user.clone(), from: self.from };
+        let limit = taken.limit;
+        if taken.reservations.add(&kept, limit) {
+            self.activity.mark_reserved();
+            self.reservation = Some(kept);
+        }
+    }
+
+    /// Counts the connection for this origin from now on, which its client turned out to be at.
+    ///
+    /// # Errors
+    /// [`SlotsExhausted`], and then it has no place any more.
+    pub fn move_to(&mut self, from: ClientOrigin) -> Result<(), SlotsExhausted> {
+        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else has the place already.
+        if taken.remove(self.number, self.from).is_none() {
+            return Ok(());
+        }
+        taken.exhausted_limit(from).map_or(Ok(()), Err)?;
+        (self.number, self.from) = (taken.add(from, Arc::clone(&self.activity)), from);
+        Ok(())
+    }
+
+    /// For the connection that has it.
+    pub fn activity(&self) -> Arc<SlotActivity> {
+        Arc::clone(&self.activity)
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        let mut taken = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(self.number, self.from);
+        self.reservation.take().iter().for_each(|kept| taken.reservations.remove(kept));
+    }
+}
+
+impl ReservationCounts {
+    /// Says whether it may be kept.
+    fn add(&mut self, kept: &SlotReservation, limit: usize) -> bool {
+        let SlotReservation { user, from } = kept;
+        let network = from.network();
+        // Proxies and forwarders come from this machine itself.
+        let at_origin = if from.is_loopback() { limit } else { RESERVED_PER_ORIGIN };
+        let may = self.total < limit - limit / 4
+            && self.by_user.get(user).is_none_or(|count| *count < RESERVED_PER_USER)
+            && self.by_origin.get(from).is_none_or(|count| *count < at_origin)
+            && network.is_none_or(|network| self.by_network.get(&network).is_none_or(|count| *count < limit / 2));
+        if may {
+            self.total += 1;
+            *self.by_user.entry(user.clone()).or_default() += 1;
+            *self.by_origin.entry(*from).or_default() += 1;
+            network.into_iter().for_each(|network| *self.by_network.entry(network).or_default() += 1);
+        }
+        may
+    }
+
+    fn remove(&mut self, kept: &SlotReservation) {
+        self.total -= 1;
+        decrement(&mut self.by_user, kept.user.clone());
+        decrement(&mut self.by_origin, kept.from);
+        kept.from.network().into_iter().for_each(|network| decrement(&mut self.by_network, network));
+    }
+}
+
+fn decrement<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
+
+impl SlotTable {
+    fn exhausted_limit(&self, from: ClientOrigin) -> Option<SlotsExhausted> {
+        let PerAddressLimits { remote: elsewhere, loopback } = self.per_address;
+        let per_address = if from.is_loopback() { loopback } else { elsewhere };
+        let from_network = from.network().and_then(|network| self.by_network.get(&network)).copied();
+        // Whatever one network does, others have a quarter.
+        let per_network = (self.limit - self.limit / 4).max(per_address.min(self.limit));
+        if self.count_of(from) >= per_address {
+            Some(SlotsExhausted::PerOrigin)
+        } else if from_network.is_some_and(|count| count >= per_network) {
+            Some(SlotsExhausted::PerNetwork)
+        } else {
+            (self.total >= self.limit).then_some(SlotsExhausted::Total)
+        }
+    }
+
+    fn eviction_candidate(
+        &self,
+        full: SlotsExhausted,
+        from: ClientOrigin,
+        now: Instant,
+    ) -> Option<(u64, ClientOrigin)> {
+        let here = self.count_of(from);
+        let may_go = |count: usize, origin: ClientOrigin| {
+            // To give a place to somebody who then has as many would only turn things round.
+            let quiet = if count > here + 1 { Duration::ZERO } else { EVICTION_IDLE_TIME };
+            self.longest_idle(origin, now, quiet).map(|number| (number, origin))
+        };
+        let addresses = self.by_count.iter().rev().copied();
+        match full {
+            SlotsExhausted::PerOrigin => may_go(here, from),
+            SlotsExhausted::PerNetwork => addresses
+                .filter(|(_, origin)| origin.network() == from.network())
+                .take(MAX_EVICTION_CANDIDATES)
+                .find_map(|(count, origin)| may_go(count, origin)),
+            SlotsExhausted::Total => {
+                addresses.take(MAX_EVICTION_CANDIDATES).find_map(|(count, origin)| may_go(count, origin))
+            }
+        }
+    }
+
+    fn longest_idle(&self, origin: ClientOrigin, now: Instant, at_least: Duration) -> Option<u64> {
+        let seats = self.by_address.get(&origin)?.iter();
+        let quiet = seats.filter_map(|(number, seat)| Some((seat.evictable_since()?, *number)));
+        let (since, number) = quiet.min()?;
+        (now.saturating_duration_since(since) >= at_least).then_some(number)
+    }
+
+    fn count_of(&self, from: ClientOrigin) -> usize {
+        self.by_address.get(&from).map_or(0, BTreeMap::len)
+    }
+
+    fn add(&mut self, from: ClientOrigin, seat: Arc<SlotActivity>) -> u64 {
+        self.last_number += 1;
+        let seats = self.by_address.entry(from).or_default();
+        self.by_count.remove(&(seats.len(), from));
+        seats.insert(self.last_number, seat);
+        self.by_count.insert((seats.len(), from));
+        self.total += 1;
+        if let Some(network) = from.network() {
+            *self.by_network.entry(network).or_default() += 1;
+        }
+        self.last_number
+    }
+
+    /// Nothing, if somebody else has that place already.
+    fn remove(&mut self, number: u64, from: ClientOrigin) -> Option<Arc<SlotActivity>> {
+        let seats = self.by_address.get_mut(&from)?;
+        let seat = seats.remove(&number)?;
+        self.by_count.remove(&(seats.len() + 1, from));
+        if seats.is_empty() {
+            self.by_address.remove(&from);
+        } else {
+            self.by_count.insert((seats.len(), from));
+        }
+        self.total -= 1;
+        if let Some(network) = from.network()
+            && let Some(count) = self.by_network.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_network.remove(&network);
+            }
+        }
+        Some(seat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn is_empty(places: &ConnectionSlots) -> bool {
+        let taken = places.table.lock().unwrap();
+        taken.total == 0 && taken.by_address.is_empty() && taken.by_network.is_empty() && taken.by_count.is_empty()
+    }
+
+    #[test]
+    fn in_all_and_from_one_address() {
+        let now = Instant::now();
+        let places = ConnectionSlots::new(5, PerAddressLimits { remote: 2, loopback: 4 });
+        let from = |text: &str| places.acquire(ip(text), now);
+        let mut held = vec![from("10.0.0.1").unwrap(), from("10.0.0.1").unwrap()];
+        assert_eq!(from("::ffff:10.0.0.1").unwrap_err(), SlotsExhausted::PerOrigin);
+        held.extend([from("127.0.0.1").unwrap(), from("10.0.0.3").unwrap(), from("10.0.0.4").unwrap()]);
+        held.iter().for_each(|place| place.activity.mark_reserved());
+        assert_eq!(from("10.0.0.2").unwrap_err(), SlotsExhausted::Total);
+        held.remove(0);
+        held.push(from("10.0.0.2").unwrap());
+        places.set_limits(9, PerAddressLimits { remote: 3, loopback: 4 });
+        held.push(from("10.0.0.2").unwrap());
+        held.clear();
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn whoever_logs_in_without_end_keeps_some_places_and_never_all() {
+        let now = Instant::now();
+        let places = ConnectionSlots::new(4000, PerAddressLimits { remote: 1024, loopback: 4000 });
+        let user = |n: usize| format!("mallory{n}").parse::<UserName>().unwrap();
+        let mut hoard = Vec::new();
+        for n in 0..4000 {
+            let mut place = places.acquire([10, 0, 0, (n % 8) as u8].into(), now).unwrap();
+            place.reserve_for(&user(n / 100));
+            place.reserve_for(&user(n / 100));
+            hoard.push(place);
+        }
+        assert_eq!(hoard.iter().filter(|place| place.reservation.is_some()).count(), 40 * RESERVED_PER_USER);
+        let mut newcomer = places.acquire(ip("10.0.1.1"), now).unwrap();
+        newcomer.reserve_for(&"bob".parse().unwrap());
+        assert!(newcomer.reservation.is_some());
+        drop((hoard, newcomer));
+        let mut hoard = Vec::new();
+        for n in 0..4000 {
+            let mut place = places.acquire([10, 0, (n % 200) as u8, 1].into(), now).unwrap();
+            place.reserve_for(&user(n / 10));
+            hoard.push(place);
+        }
+        assert_eq!(hoard.iter().filter(|place| place.reservation.is_some()).count(), 3000);
+        assert!(places.acquire(ip("10.1.1.1"), now).is_ok(), "a quarter is never kept");
+        drop(hoard);
+        assert!(is_empty(&places));
+        let kept = &places.table.lock().unwrap().reservations;
+        assert!(kept.total == 0 && kept.by_user.is_empty() && kept.by_origin.is_empty());
+    }
+
+    #[test]
+    fn people_behind_a_door_have_places_of_their_own() {
+        let now = Instant::now();
+        let places = ConnectionSlots::new(100, PerAddressLimits { remote: 2, loopback: 100 });
+        let person = |name: &str| ClientOrigin::behind(shared::Fingerprint::from_bytes([7; 32]), name);
+        let mut all = Vec::new();
+        for name in ["ana", "bia", "ana", "bia", "caio"] {
+            let mut place = places.acquire(ip("10.0.0.1"), now).unwrap();
+            place.move_to(person(name)).unwrap();
+            all.push(place);
+        }
+        let mut third = places.acquire(ip("10.0.0.1"), now).unwrap();
+        assert_eq!(third.move_to(person("ana")), Err(SlotsExhausted::PerOrigin));
+        drop((all, third));
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn neighbours_in_an_ipv6_network_have_places_of_their_own() {
+        let now = Instant::now();
+        let places = ConnectionSlots::new(100, PerAddressLimits { remote: 10, loopback: 100 });
+        let from = |n: u128| places.acquire(IpAddr::from((0xfd00_u128 << 112 | n).to_be_bytes()), now);
+        let hoarder: Vec<ConnectionSlot> = (0..10).map(|_| from(2).unwrap()).collect();
+        assert_eq!(from(2).unwrap_err(), SlotsExhausted::PerOrigin);
+        let neighbour = from(3).unwrap();
+        let crowd: Vec<ConnectionSlot> = (100..164).map(|n| from(n).unwrap()).collect();
+        hoarder.iter().chain(&crowd).chain([&neighbour]).for_each(|place| place.activity.mark_reserved());
+        assert_eq!(from(200).unwrap_err(), SlotsExhausted::PerNetwork);
+        assert!(places.acquire(ip("10.0.0.1"), now).is_ok());
+        drop((hoarder, neighbour, crowd));
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn a_hoard_gives_way_to_others_at_once_and_to_more_of_its_own_when_it_is_quiet() {
+        let mut now = Instant::now();
+        let places = ConnectionSlots::new(20, PerAddressLimits { remote: 10, loopback: 20 });
+        let logged_in = places.acquire(ip("10.0.0.1"), now).unwrap();
+        logged_in.activity.mark_reserved();
+        let mut hoard: Vec<ConnectionSlot> =
+            (1..20).map(|n| places.acquire([10, 0, 1, n % 2].into(), now).unwrap()).collect();
+        let newcomers: Vec<ConnectionSlot> =
+            (0..12).map(|n| places.acquire([10, 0, 2, n].into(), now).unwrap()).collect();
+        assert_eq!(places.table.lock().unwrap().total, 20);
+        // Who went is no longer counted, however long its connection takes to end.
+        hoard.clear();
+        assert_eq!(places.table.lock().unwrap().total, 13);
+        hoard.extend((0..7).map(|_| places.acquire(ip("10.0.1.1"), now).unwrap()));
+        assert_eq!(places.acquire(ip("10.0.1.1"), now).unwrap_err(), SlotsExhausted::Total);
+        now += EVICTION_IDLE_TIME;
+        hoard.push(places.acquire(ip("10.0.1.1"), now).unwrap());
+        drop((logged_in, newcomers, hoard));
+        assert!(is_empty(&places));
+    }
+}

@@ -1,0 +1,77 @@
+//! `tracker backup` and `tracker restore`.
+
+use std::fs::{File, Permissions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use shared::safe_text::safe_path;
+use tempfile::NamedTempFile;
+
+use super::{CommandError, print_text};
+use crate::admin;
+use crate::backup;
+use crate::daemon::data_folder::DataFolder;
+
+/// Received at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// The file has its name when all of it is there and safe, and never takes another one's place.
+pub(super) fn write_backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
+    let failed = |why| CommandError::File { path: file.to_owned(), why };
+    if file.symlink_metadata().is_ok() {
+        return Err(CommandError::Exists(file.to_owned()));
+    }
+    let parent_folder = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let (mut draft, mut buffer) = (create_draft(parent_folder).map_err(failed)?, vec![0; CHUNK]);
+    let mut backup = admin::open_backup(folder)?;
+    while let some @ [_, ..] = backup.next(&mut buffer)? {
+        draft.write_all(some).map_err(failed)?;
+    }
+    draft.as_file().sync_all().map_err(failed)?;
+    draft.persist_noclobber(file).map_err(|why| match why.error.kind() {
+        io::ErrorKind::AlreadyExists => CommandError::Exists(file.to_owned()),
+        _ => failed(why.error),
+    })?;
+    File::open(parent_folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    if io::stderr().is_terminal() {
+        let shown = safe_path(file);
+        let _ = writeln!(
+            io::stderr(),
+            "{shown} holds the tracker's secret key and everybody's password hashes: keep it where nobody else reads it"
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn restore_backup(folder: &Path, file: &Path) -> Result<(), CommandError> {
+    let _locked = DataFolder::lock(folder)?;
+    let restored = backup::restore(folder, file)?;
+    let accounts =
+        if restored.accounts == 1 { "1 account".to_owned() } else { format!("{} accounts", restored.accounts) };
+    let mut text = match restored.fingerprint {
+        Some(fingerprint) => format!("restored: {accounts}, the key with the fingerprint {fingerprint}"),
+        None if folder.join(backup::IDENTITY_FOLDER).join(backup::KEY_FILE).exists() => {
+            format!("restored: {accounts}; the file has no key, so that the one that was there stays")
+        }
+        None => format!(
+            "restored: {accounts}; the file has no key and there was none: put one back, or make one with `tracker new key`"
+        ),
+    };
+    if let Some(before) = restored.previous_folder {
+        let before: PathBuf = std::path::absolute(&before).unwrap_or(before);
+        text += &format!("\nwhat was there before is in {}", safe_path(&before));
+    }
+    print_text(&text)
+}
+
+fn create_draft(parent_folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".backup-")
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(parent_folder)
+}

@@ -1,0 +1,45 @@
+//! `tracker new key` and `tracker new accounts`: what is lost for good is begun anew.
+
+use std::path::Path;
+
+use certs::{Identity, IdentityReplacement};
+use shared::safe_text::safe_path;
+
+use super::{CommandError, print_text};
+use crate::backup::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE};
+use crate::daemon::data_folder::DataFolder;
+use crate::sqlite_file;
+
+pub(super) fn create_key(folder: &Path) -> Result<(), CommandError> {
+    ensure_folder_exists(folder)?;
+    let _locked = DataFolder::lock(folder)?;
+    let keys = folder.join(IDENTITY_FOLDER);
+    match Identity::load(&keys) {
+        Ok(Some(_)) => return Err(CommandError::StillPresent(keys.join(KEY_FILE))),
+        Ok(None) | Err(certs::IdentityError::Damaged { .. }) => {}
+        Err(other) => return Err(other.into()),
+    }
+    let replacement = IdentityReplacement::begin(&keys)?;
+    let fingerprint = replacement.identity().fingerprint();
+    let kept = match replacement.commit()? {
+        Some(aside) => format!("; the damaged one is kept as {}", safe_path(&aside)),
+        None => String::new(),
+    };
+    print_text(&format!("made a new key with the fingerprint {fingerprint}{kept}"))
+}
+
+/// Where no folder is nothing was lost: its path is misspelled.
+fn ensure_folder_exists(folder: &Path) -> Result<(), CommandError> {
+    if folder.is_dir() { Ok(()) } else { Err(CommandError::NoDataFolder(folder.to_owned())) }
+}
+
+pub(super) fn create_accounts(folder: &Path) -> Result<(), CommandError> {
+    ensure_folder_exists(folder)?;
+    let locked = DataFolder::lock(folder)?;
+    let database = folder.join(ACCOUNT_DATABASE);
+    if !sqlite_file::is_missing_or_empty(&database) {
+        return Err(CommandError::StillPresent(database));
+    }
+    drop(locked.create_accounts()?);
+    print_text("there are no accounts now: everybody has to register again")
+}

@@ -1,0 +1,168 @@
+//! The lines that say that the tracker is ready, and with which command people make their accounts.
+//!
+//! That command names the tracker's key: whoever pastes it is asked nothing, and sends a password to nobody else. A
+//! terminal shows it as a QR code, too, and the key in rows that are easy to compare with those that `peer` shows.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use if_addrs::{IfAddr, Interface};
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
+use rustix::termios::tcgetwinsize;
+use shared::Fingerprint;
+
+use super::listeners;
+
+/// Black on white, whatever colours the terminal has: cameras don't read it the other way round.
+const BLACK_ON_WHITE: &str = "\u{1b}[30;107m";
+const USUAL_COLORS: &str = "\u{1b}[0m";
+
+/// Returns the command with which somebody makes an account at the tracker that listens on these addresses.
+pub(super) fn register_command(listening: &[SocketAddr], fingerprint: &str) -> String {
+    let address = listeners::display_address(best_address(listening, &if_addrs::get_if_addrs().unwrap_or_default()));
+    format!("peer register NAME --tracker {address} --tracker-key {fingerprint}")
+}
+
+/// Says that the tracker is ready. A closed standard output is nobody's error.
+///
+/// # Errors
+/// As the system says of standard output.
+pub(super) fn print(listening: &[SocketAddr], fingerprint: &Fingerprint) -> io::Result<()> {
+    let command = register_command(listening, &fingerprint.to_string());
+    let mut stdout = io::stdout().lock();
+    let columns = terminal_columns();
+    // First, so that it doesn't push what people read off the screen.
+    if let Some(code) = columns.and_then(|columns| qr_code(&command, columns)) {
+        writeln!(stdout, "{code}")?;
+    }
+    for address in listening {
+        writeln!(stdout, "tracker listening on {}", listeners::display_address(*address))?;
+    }
+    writeln!(stdout, "fingerprint {fingerprint}")?;
+    writeln!(stdout, "on each person's machine, with their name for NAME:\n  {command}")?;
+    if columns.is_some() {
+        writeln!(stdout, "the key as peer shows it to whoever has no such line:\n{}", rows(fingerprint))?;
+    }
+    stdout.flush()
+}
+
+/// The width of the terminal that is standard output, if that is one that can draw.
+fn terminal_columns() -> Option<usize> {
+    let stdout = io::stdout();
+    let draws = std::env::var_os("NO_COLOR").is_none() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    let columns = || tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+    if draws && stdout.is_terminal() { columns() } else { None }
+}
+
+/// The key in two rows of two groups.
+fn rows(fingerprint: &Fingerprint) -> String {
+    let text = fingerprint.to_string();
+    let quarters: Vec<&str> = (0..4).filter_map(|quarter| text.get(quarter * 16..(quarter + 1) * 16)).collect();
+    quarters.chunks(2).map(|row| format!("  {}", row.join(" "))).collect::<Vec<_>>().join("\n")
+}
+
+/// A QR code of the text; `None` where a terminal of this width would break its lines.
+fn qr_code(text: &str, columns: usize) -> Option<String> {
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
+    let drawn = code.render::<Dense1x2>().build();
+    let is_whole = drawn.lines().all(|line| line.chars().count() <= columns);
+    let colored = |line: &str| format!("{BLACK_ON_WHITE}{line}{USUAL_COLORS}");
+    is_whole.then(|| drawn.lines().map(colored).collect::<Vec<_>>().join("\n"))
+}
+
+/// Where others reach a tracker that listens on these addresses: one that was named before one of this machine, and any
+/// of those before loopback.
+fn best_address(listening: &[SocketAddr], interfaces: &[Interface]) -> SocketAddr {
+    let is_everywhere = |address: &&SocketAddr| address.ip().is_unspecified();
+    let named =
+        || listening.iter().find(|address| !is_everywhere(address) && listeners::is_reachable_by_others(address.ip()));
+    let own = || {
+        // Of both families IPv4 is the one that is easier to type.
+        let everywhere = listening.iter().filter(is_everywhere);
+        let ips = everywhere.filter_map(|any| Some(SocketAddr::new(own_ip(any.ip(), interfaces)?, any.port())));
+        ips.min_by_key(SocketAddr::is_ipv6)
+    };
+    let here = || listening.iter().find(|address| !is_everywhere(address)).copied();
+    let loopback = || SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listening.first().map_or(0, SocketAddr::port));
+    named().copied().or_else(own).or_else(here).unwrap_or_else(loopback)
+}
+
+/// This machine's address of the same family as `any`: the one that is used on the way out, else the first there is.
+fn own_ip(any: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
+    let is_lasting = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    };
+    let others =
+        interfaces.iter().filter(|interface| !interface.is_loopback()).map(|interface| match &interface.addr {
+            IfAddr::V4(v4) => IpAddr::V4(v4.ip),
+            IfAddr::V6(v6) => IpAddr::V6(v6.ip),
+        });
+    let mut usable = others.filter(|ip| ip.is_ipv4() == any.is_ipv4() && is_lasting(ip));
+    source_of_default_route(any).filter(|ip| listeners::is_reachable_by_others(*ip)).or_else(|| usable.next())
+}
+
+/// Nothing is sent: connecting only looks at the routes.
+fn source_of_default_route(any: IpAddr) -> Option<IpAddr> {
+    // Documentation addresses (RFC 5737, RFC 3849): no route leads to them but the default one.
+    let far: IpAddr = if any.is_ipv4() {
+        Ipv4Addr::new(198, 51, 100, 1).into()
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((far, 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use if_addrs::{IfOperStatus, Ifv4Addr};
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_named_address_comes_before_one_of_this_machine() {
+        for (listening, expected) in [
+            (&["10.0.0.2:8000"][..], "10.0.0.2:8000"),
+            (&["127.0.0.1:8000", "10.0.0.2:9000"], "10.0.0.2:9000"),
+            (&["127.0.0.1:8000"], "127.0.0.1:8000"),
+            (&["[::1]:8000"], "[::1]:8000"),
+        ] {
+            assert_eq!(best_address(&addresses(listening), &[]), expected.parse().unwrap(), "{listening:?}");
+        }
+        let port = best_address(&addresses(&["0.0.0.0:8000", "[::]:8000"]), &[]).port();
+        assert_eq!(port, 8000);
+    }
+
+    #[test]
+    fn an_interface_serves_where_there_is_no_default_route() {
+        let interface = |ip: &str| {
+            let (ip, netmask) = (ip.parse().unwrap(), Ipv4Addr::new(255, 255, 255, 0));
+            let addr = IfAddr::V4(Ifv4Addr { ip, netmask, prefixlen: 24, broadcast: None });
+            let (name, index, oper_status) = ("eth0".to_owned(), Some(2), IfOperStatus::Up);
+            Interface { name, addr, index, oper_status, is_p2p: false }
+        };
+        let found = own_ip(Ipv4Addr::UNSPECIFIED.into(), &["127.0.0.1", "169.254.1.1", "10.0.0.7"].map(interface));
+        let expected = source_of_default_route(Ipv4Addr::UNSPECIFIED.into()).unwrap_or_else(|| [10, 0, 0, 7].into());
+        assert_eq!(found, Some(expected));
+    }
+
+    #[test]
+    fn a_code_is_drawn_where_its_lines_are_whole() {
+        let command = register_command(&addresses(&["192.168.100.200:8000"]), &"ab".repeat(32));
+        let drawn = qr_code(&command, 80).unwrap();
+        let widths: Vec<usize> = drawn
+            .lines()
+            .map(|line| line.trim_start_matches(BLACK_ON_WHITE).trim_end_matches(USUAL_COLORS).chars().count())
+            .collect();
+        assert!(widths.iter().all(|width| *width == widths[0] && *width <= 60), "{widths:?}");
+        assert!(widths.len() <= 30, "{}", widths.len());
+        assert_eq!(qr_code(&command, widths[0] - 1), None);
+    }
+}

@@ -1,0 +1,20 @@
+//! The tracker's key: made at the first start, and never again by itself.
+
+use std::path::Path;
+
+use certs::{Identity, MissingIdentityAdvice, MissingIdentityPolicy};
+
+use super::DaemonError;
+use crate::accounts::SqliteAccountStore;
+use crate::backup::IDENTITY_FOLDER;
+
+/// Opens the key of a data folder whose accounts these are. It is made only while there are none.
+pub(super) fn open_identity(data_folder: &Path, accounts: &SqliteAccountStore) -> Result<Identity, DaemonError> {
+    let reliance = MissingIdentityAdvice {
+        reason: "everybody who has an account here knows this tracker by it",
+        otherwise: "make a new one with `tracker new key`, which all of them have to trust again",
+    };
+    let if_missing =
+        if accounts.is_empty()? { MissingIdentityPolicy::Create } else { MissingIdentityPolicy::Fail(reliance) };
+    Ok(Identity::open(&data_folder.join(IDENTITY_FOLDER), if_missing)?)
+}

@@ -1,0 +1,59 @@
+//! Who gave the right password where, lately.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use shared::UserName;
+
+use super::ClientOrigin;
+
+/// Half of what is remembered at most.
+const GENERATION_SIZE: usize = 32_768;
+
+/// The newest at least 32,768 pairs of user and address, at most twice as many.
+#[derive(Debug, Default)]
+pub(super) struct KnownLogins(Mutex<LoginGenerations>);
+
+#[derive(Debug, Default)]
+struct LoginGenerations {
+    newer: HashSet<(UserName, ClientOrigin)>,
+    older: HashSet<(UserName, ClientOrigin)>,
+}
+
+impl KnownLogins {
+    pub(super) fn insert(&self, user: &UserName, from: ClientOrigin) {
+        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if halves.newer.len() >= GENERATION_SIZE {
+            halves.older = std::mem::take(&mut halves.newer);
+        }
+        halves.newer.insert((user.clone(), from));
+    }
+
+    pub(super) fn contains(&self, user: &UserName, from: ClientOrigin) -> bool {
+        let halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = (user.clone(), from);
+        halves.newer.contains(&pair) || halves.older.contains(&pair)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_remembered_and_not_too_many() {
+        let (known, bob) = (KnownLogins::default(), "bob".parse().unwrap());
+        let from =
+            |n: u32| ClientOrigin::of(std::net::IpAddr::from((0xfd00_u128 << 112 | u128::from(n)).to_be_bytes()));
+        for n in 0..200_000 {
+            known.insert(&bob, from(n));
+        }
+        assert!(
+            known.contains(&bob, from(199_999))
+                && known.contains(&bob, from(170_000))
+                && !known.contains(&bob, from(0))
+        );
+        let halves = known.0.lock().unwrap();
+        assert!(halves.newer.len() + halves.older.len() <= 2 * GENERATION_SIZE);
+    }
+}

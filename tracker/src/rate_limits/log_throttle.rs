@@ -1,0 +1,134 @@
+//! How many lines of a kind the log gets.
+//!
+//! Each refusal has its line, unless there are too many of a kind from one address within ten seconds: then the rest
+//! is counted, and told in one line at the end of these.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For how long lines are counted together.
+const WINDOW_LENGTH: Duration = Duration::from_secs(10);
+/// Lines of one kind from one address in a window.
+const MAX_LINES_PER_KIND: u32 = 20;
+/// Lines in a window, from all addresses.
+const MAX_LINES_TOTAL: u32 = 500;
+/// Kinds and addresses that are counted apart.
+const MAX_KINDS: usize = 4096;
+/// Those of them that have a line at the end of the window.
+const MAX_SUMMARIES: usize = 50;
+
+/// What may be told.
+#[derive(Debug)]
+pub struct LogThrottle(Mutex<ThrottleWindow>);
+
+/// Lines that were left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuppressedLines {
+    /// From where; `None` for the rest of all together.
+    pub from: Option<IpAddr>,
+    /// Of which kind.
+    pub kind: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+#[derive(Debug)]
+struct ThrottleWindow {
+    began: Instant,
+    logged: u32,
+    kinds: HashMap<(IpAddr, &'static str), LineCounts>,
+    others: u64,
+}
+
+#[derive(Debug, Default)]
+struct LineCounts {
+    logged: u32,
+    suppressed: u64,
+}
+
+impl LogThrottle {
+    /// Nothing is told yet.
+    pub fn new(now: Instant) -> Self {
+        Self(Mutex::new(ThrottleWindow { began: now, logged: 0, kinds: HashMap::new(), others: 0 }))
+    }
+
+    /// Whether there may be one more line of this kind about this address; counted, if not.
+    pub fn try_admit(&self, from: IpAddr, kind: &'static str) -> bool {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ThrottleWindow { logged: told, kinds, others, .. } = &mut *window;
+        let key = (from, kind);
+        if kinds.len() >= MAX_KINDS && !kinds.contains_key(&key) {
+            *others += 1;
+            return false;
+        }
+        let kind = kinds.entry(key).or_default();
+        let may = kind.logged < MAX_LINES_PER_KIND && *told < MAX_LINES_TOTAL;
+        if may {
+            kind.logged += 1;
+            *told += 1;
+        } else {
+            kind.suppressed += 1;
+        }
+        may
+    }
+
+    /// What was left out, once the time is over in which it is counted. To be asked now and then.
+    pub fn take_suppressed(&self, now: Instant) -> Vec<SuppressedLines> {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(window.began) < WINDOW_LENGTH {
+            return Vec::new();
+        }
+        let new = ThrottleWindow { began: now, logged: 0, kinds: HashMap::new(), others: 0 };
+        let ThrottleWindow { kinds, others, .. } = std::mem::replace(&mut *window, new);
+        drop(window);
+        let mut left_out: Vec<SuppressedLines> = kinds
+            .into_iter()
+            .filter(|(_, kind)| kind.suppressed > 0)
+            .map(|((from, what), kind)| SuppressedLines { from: Some(from), kind: what, count: kind.suppressed })
+            .collect();
+        left_out.sort_unstable_by_key(|one| (std::cmp::Reverse(one.count), one.from, one.kind));
+        let rest: u64 = left_out.iter().skip(MAX_SUMMARIES).map(|one| one.count).sum::<u64>() + others;
+        left_out.truncate(MAX_SUMMARIES);
+        if rest > 0 {
+            left_out.push(SuppressedLines { from: None, kind: "all kinds", count: rest });
+        }
+        left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(n: u32) -> IpAddr {
+        IpAddr::from((0x0a00_0000 + n).to_be_bytes())
+    }
+
+    #[test]
+    fn a_flood_is_told_once_and_hides_nobody_else() {
+        let began = Instant::now();
+        let lines = LogThrottle::new(began);
+        let told = (0..12_365).filter(|_| lines.try_admit(from(1), "not_logged_in")).count();
+        assert_eq!(told, 20);
+        assert!(lines.try_admit(from(1), "busy") && lines.try_admit(from(2), "not_logged_in"));
+        assert_eq!(lines.take_suppressed(began + WINDOW_LENGTH / 2), []);
+        let left_out = SuppressedLines { from: Some(from(1)), kind: "not_logged_in", count: 12_345 };
+        assert_eq!(lines.take_suppressed(began + WINDOW_LENGTH), [left_out]);
+        assert!(lines.try_admit(from(1), "not_logged_in"));
+        assert_eq!(lines.take_suppressed(began + 2 * WINDOW_LENGTH), []);
+    }
+
+    #[test]
+    fn however_many_addresses_the_log_stays_short_and_the_count_right() {
+        let began = Instant::now();
+        let lines = LogThrottle::new(began);
+        let told = (0..100_000).filter(|n| lines.try_admit(from(*n), "busy")).count();
+        assert_eq!(told, 500);
+        assert_eq!(lines.0.lock().unwrap().kinds.len(), MAX_KINDS);
+        let left_out = lines.take_suppressed(began + WINDOW_LENGTH);
+        assert_eq!(left_out.len(), MAX_SUMMARIES + 1);
+        assert_eq!(left_out.iter().map(|one| one.count).sum::<u64>(), 99_500);
+    }
+}

@@ -1,0 +1,112 @@
+//! Where a client is.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use shared::Fingerprint;
+
+/// Where a client is: its address, and the IPv6 network of which it may have any number of addresses; or a person behind
+/// a door.
+///
+/// On a local network everybody is in the same network of 2^64 addresses, so that each address counts alone; and one
+/// machine may take as many of them as it likes, so that all of them together count as well, with a wider bound.
+///
+/// A door is a machine through which many people come and that the administrator trusts to tell them apart: behind it
+/// each person counts alone, as if each had an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientOrigin(OriginKind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum OriginKind {
+    Address(IpAddr),
+    Person(PersonHash),
+}
+
+/// A person behind a door, by the hash of the door's key and of what the door calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct PersonHash([u8; 16]);
+
+impl ClientOrigin {
+    /// The address, however it was written.
+    pub const fn of(ip: IpAddr) -> Self {
+        Self(OriginKind::Address(ip.to_canonical()))
+    }
+
+    /// The person whom the door with this key calls so.
+    pub fn behind(door: Fingerprint, person: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 person behind a door v1");
+        hasher.update(door.as_bytes()).update(person.as_bytes());
+        let mut hash = [0; 16];
+        hasher.finalize_xof().fill(&mut hash);
+        Self(OriginKind::Person(PersonHash(hash)))
+    }
+
+    /// Whether it is this machine itself: proxies and forwarders come from here.
+    pub const fn is_loopback(self) -> bool {
+        matches!(self.0, OriginKind::Address(ip) if ip.is_loopback())
+    }
+
+    /// The IPv6 network, unless it is this machine itself.
+    pub fn network(self) -> Option<Ipv6Network> {
+        match self.0 {
+            OriginKind::Address(IpAddr::V6(v6)) if !v6.is_loopback() => Some(Ipv6Network(v6.to_bits() >> 64 << 64)),
+            OriginKind::Address(_) | OriginKind::Person(_) => None,
+        }
+    }
+}
+
+impl From<IpAddr> for ClientOrigin {
+    fn from(ip: IpAddr) -> Self {
+        Self::of(ip)
+    }
+}
+
+impl fmt::Display for ClientOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            OriginKind::Address(ip) => write!(f, "{ip}"),
+            OriginKind::Person(PersonHash(hash)) => write!(f, "person {:032x}", u128::from_be_bytes(hash)),
+        }
+    }
+}
+
+/// An IPv6 network of 2^64 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ipv6Network(u128);
+
+impl fmt::Display for Ipv6Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/64", Ipv6Addr::from_bits(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(text: &str) -> ClientOrigin {
+        ClientOrigin::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn neighbours_are_two_addresses_of_one_network() {
+        let (one, other) = (origin("2001:db8::1:2:3:4"), origin("2001:db8::5"));
+        assert_ne!(one, other);
+        assert_eq!(one.network(), other.network());
+        assert_ne!(one.network(), origin("2001:db8:0:1::5").network());
+        assert_eq!(one.network().unwrap().to_string(), "2001:db8::/64");
+        assert_ne!(origin("fe80::1"), origin("fe80::2"));
+        assert_eq!(origin("::ffff:10.0.0.1"), origin("10.0.0.1"));
+        assert_eq!((origin("10.0.0.1").network(), origin("::1").network()), (None, None));
+    }
+
+    #[test]
+    fn people_behind_doors_are_told_apart() {
+        let (one, other) = (Fingerprint::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32]));
+        assert_eq!(ClientOrigin::behind(one, "ana"), ClientOrigin::behind(one, "ana"));
+        assert_ne!(ClientOrigin::behind(one, "ana"), ClientOrigin::behind(one, "bia"));
+        assert_ne!(ClientOrigin::behind(one, "ana"), ClientOrigin::behind(other, "ana"));
+        assert_ne!(ClientOrigin::behind(one, "10.0.0.1"), origin("10.0.0.1"));
+        assert_eq!(ClientOrigin::behind(one, "2001:db8::5").network(), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! FIND: files of all present users, ordered by user and name, in pieces that are short even when users are many.
+//!
+//! Only the lists are taken while others wait, which copies nothing; they are gone through afterwards.
+
+use std::ops::Bound;
+
+use shared::UserName;
+use shared::tracker::{FindCriterion, FindCursor, FoundFile, SharedFile};
+
+use super::file_list::FileQuery;
+use super::{FileList, PresenceRegistry};
+
+/// Users looked at in one piece.
+const USERS_PER_BATCH: usize = 256;
+/// Files of the users whose lists are taken at once: those of one user, or about so many.
+const FILES_PER_BATCH: usize = 32_768;
+/// Names and words looked at in one piece, about.
+const EFFORT_PER_BATCH: usize = 32_768;
+
+/// Where a piece begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SearchPosition {
+    /// With the first user.
+    Start,
+    /// With all files of this user.
+    At(UserName),
+    /// Behind this file.
+    After(FindCursor),
+}
+
+/// What one piece found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchBatch {
+    /// Ordered by user and name.
+    pub files: Vec<FoundFile>,
+    /// Where to go on when it did not come to the end.
+    pub next: Option<SearchPosition>,
+}
+
+/// Some users' lists, as they were at one moment.
+#[derive(Debug)]
+pub struct FileListSnapshot {
+    lists: Vec<(UserName, FileList)>,
+    /// The user behind them.
+    next: Option<UserName>,
+}
+
+impl PresenceRegistry {
+    /// The lists of some users from `position` on.
+    pub fn snapshot_lists(&self, position: &SearchPosition) -> FileListSnapshot {
+        let start = match position {
+            SearchPosition::Start => Bound::Unbounded,
+            SearchPosition::At(user) | SearchPosition::After(FindCursor { user, .. }) => Bound::Included(user),
+        };
+        let (mut lists, mut files) = (Vec::new(), 0);
+        let users = self.present.range::<UserName, _>((start, Bound::Unbounded));
+        for (looked_at, (user, present)) in users.enumerate() {
+            if looked_at == USERS_PER_BATCH || files >= FILES_PER_BATCH {
+                return FileListSnapshot { lists, next: Some(user.clone()) };
+            }
+            if !present.files.is_empty() {
+                files += present.files.len();
+                lists.push((user.clone(), present.files.clone()));
+            }
+        }
+        FileListSnapshot { lists, next: None }
+    }
+}
+
+impl FileListSnapshot {
+    /// At most `limit` (at least one) of the files that are wanted, from `position` on.
+    pub fn find(&self, wanted: &FindCriterion, position: &SearchPosition, limit: usize) -> SearchBatch {
+        let sought = FileQuery::new(wanted);
+        let mut files: Vec<FoundFile> = Vec::new();
+        let mut effort = EFFORT_PER_BATCH;
+        for (user, list) in &self.lists {
+            if effort == 0 {
+                return SearchBatch { files, next: Some(SearchPosition::At(user.clone())) };
+            }
+            let after = match position {
+                SearchPosition::After(cursor) if cursor.user == *user => Some(&cursor.name),
+                _ => None,
+            };
+            // One more than fits, to know whether there are more.
+            let (found, stopped) = list.find(&sought, after, limit - files.len() + 1, &mut effort);
+            let entry = |SharedFile { name, size, hash }| FoundFile { user: user.clone(), name, size, hash };
+            files.extend(found.into_iter().map(entry));
+            if files.len() > limit {
+                files.truncate(limit);
+                let rest = cursor_after(&files).map(SearchPosition::After);
+                return SearchBatch { files, next: rest };
+            }
+            if let Some(name) = stopped {
+                return SearchBatch {
+                    files,
+                    next: Some(SearchPosition::After(FindCursor { user: user.clone(), name })),
+                };
+            }
+            effort = effort.saturating_sub(1);
+        }
+        SearchBatch { files, next: self.next.clone().map(SearchPosition::At) }
+    }
+}
+
+/// The cursor that goes on behind these files.
+pub fn cursor_after(files: &[FoundFile]) -> Option<FindCursor> {
+    files.last().map(|file| FindCursor { user: file.user.clone(), name: file.name.clone() })
+}

@@ -1,0 +1,397 @@
+//! REGISTER, LOGIN, RESUME, PASSWD: accounts, and which certificate they belong to.
+
+use std::time::{Instant, SystemTime};
+
+use shared::account_name::NewUserName;
+use shared::tracker::{
+    AnnouncedPresence, Credentials, ForwardedPerson, LoginReply, OtherInstance, Password, UnusableName,
+};
+use shared::{Fingerprint, UserName};
+use tracing::{info, warn};
+
+use super::client_state::{ClientState, TransportSecurity};
+use super::{
+    ActionReply, ActionResult, RefusalReason, RegistrationMode, RequestError, TrackerService, busy, changed_meanwhile,
+    new_token,
+};
+use crate::accounts::{Account, AccountStore, AccountStoreError, find_free_name};
+use crate::passwords::PasswordCheck;
+use crate::rate_limits::ClientOrigin;
+use crate::registry::{AuthenticatedLogin, FormerKey, LoginTime, PresenceRegistry, SessionId, dialable_addresses};
+
+/// When to try again after too many were present from one origin.
+const PRESENCE_RETRY_MS: u64 = 60_000;
+
+/// What a login with the right password does about the binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BindingDecision {
+    /// It stays as it is.
+    Keep(Option<Fingerprint>),
+    /// The certificate shown takes the place of the old one, or of none.
+    Replace { old: Option<Fingerprint>, new: Fingerprint },
+}
+
+impl TrackerService {
+    pub(super) async fn register(&self, client: &ClientState, credentials: Credentials) -> ActionResult {
+        let Credentials { user, password } = credentials;
+        let gate = self.access_policy();
+        gate.limits.charge_registration(client.from(), Instant::now())?;
+        if gate.registration == RegistrationMode::Closed {
+            return Err(RefusalReason::RegistrationClosed.into());
+        }
+        let user: UserName = match NewUserName::try_from(user.clone()) {
+            Ok(name) => name.into(),
+            Err(why) => {
+                let unusable = UnusableName::new(user.as_str(), why);
+                return Err(RefusalReason::UnusableName(self.with_free_alternative(client, unusable).await).into());
+            }
+        };
+        let binding = client.certificate();
+        if let Some(owner) = self.owner(binding).filter(|owner| *owner != user) {
+            return Err(key_of_other_account(&owner));
+        }
+        // Asked before the hash, which is dear; that the name is taken is answered anyway.
+        let name = user.clone();
+        self.ensure_name_free(client, name).await?;
+        gate.limits.charge_account(client.from(), Instant::now())?;
+        let made = self.make_account(client, &user, &password, binding).await;
+        made.inspect_err(|_| gate.limits.refund_account(client.from()))?;
+        if let Some(fingerprint) = binding {
+            self.with_registry(|registry, _| registry.bind(&user, fingerprint));
+        }
+        info!(%user, ip = %client.ip(), bound = binding.is_some(), "registered");
+        Ok(ActionReply::Registered(user))
+    }
+
+    async fn make_account(
+        &self,
+        client: &ClientState,
+        user: &UserName,
+        password: &Password,
+        binding: Option<Fingerprint>,
+    ) -> Result<(), RequestError> {
+        let password_hash = self.passwords.hash(password, client.from().into()).await?;
+        let account = Account { user: user.clone(), password_hash, binding };
+        Ok(self.accounts.commit(client.from().into(), move |store| store.create(&account)).await?)
+    }
+
+    /// Refuses a name that isn't free, and names one that is.
+    async fn ensure_name_free(&self, client: &ClientState, name: UserName) -> Result<(), RequestError> {
+        let refused = self.accounts.read(client.from().into(), move |store| {
+            let taken = match store.ensure_name_free(&name) {
+                Ok(()) => return Ok(None),
+                Err(taken @ (AccountStoreError::NameTaken(_) | AccountStoreError::NameLike { .. })) => taken,
+                Err(other) => return Err(other),
+            };
+            let free = find_free_name(store, &name)?.map(UserName::from);
+            Ok(match taken {
+                AccountStoreError::NameTaken(user) => Some(RefusalReason::NameTaken { user, free }),
+                AccountStoreError::NameLike { wanted, taken } => Some(RefusalReason::NameLike { wanted, taken, free }),
+                other => return Err(other),
+            })
+        });
+        refused.await?.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    /// The same name, offering one that is free in place of one that may not be.
+    pub(super) async fn with_free_alternative(&self, client: &ClientState, name: UnusableName) -> UnusableName {
+        let Some(like) = name.suggestion().cloned() else { return name };
+        match self.accounts.read(client.from().into(), move |store| find_free_name(store, &like)).await {
+            Ok(free) => name.with_suggestion(free),
+            Err(_) => name,
+        }
+    }
+
+    pub(super) async fn login(
+        &self,
+        client: &mut ClientState,
+        credentials: Credentials,
+        presence: &AnnouncedPresence,
+        rebind: bool,
+    ) -> ActionResult {
+        let began = self.with_registry(|registry, _| registry.newest_session());
+        let account = self.authenticate(client, credentials).await?;
+        let user = account.user;
+        let (bound, owner) = self.with_registry(|registry, _| {
+            // A password that was right before the account's sessions were ended says nothing now.
+            if registry.was_revoked_since(&user, began) {
+                return Err(changed_meanwhile());
+            }
+            let owner = client.certificate().and_then(|fingerprint| registry.owner(&fingerprint).cloned());
+            Ok((registry.binding(&user), owner))
+        })?;
+        let binding = match decide_binding(&user, client.transport(), bound, owner.as_ref(), rebind)? {
+            BindingDecision::Keep(binding) => binding,
+            BindingDecision::Replace { old, new } => {
+                let name = user.clone();
+                let since = SystemTime::now();
+                let former = old.map(|fingerprint| FormerKey { fingerprint, user: user.clone(), since });
+                let remembered = former.clone();
+                let bound = move |store: &mut dyn AccountStore| {
+                    store.bind(&name, old, new)?;
+                    if let Some(Err(why)) = remembered.map(|former| store.record_former_key(&former)) {
+                        // The binding holds; only its former owner is told less after a restart.
+                        warn!(%why, "a former key is not stored");
+                    }
+                    Ok(())
+                };
+                self.accounts.commit(client.from().into(), bound).await?;
+                self.with_registry(|registry, _| {
+                    registry.bind(&user, new);
+                    former.into_iter().for_each(|former| registry.record_former_key(former));
+                });
+                info!(%user, %new, first = old.is_none(), "bound to a certificate");
+                Some(new)
+            }
+        };
+        self.become_present(client, user, binding, presence)
+    }
+
+    pub(super) fn resume(&self, client: &mut ClientState, presence: &AnnouncedPresence) -> ActionResult {
+        let (user, fingerprint) = self.certified_user(client)?;
+        let elsewhere = presence.instance.filter(|_| presence.yields).and_then(|instance| {
+            let other = self.with_registry(|registry, now| registry.other_instance(&user, instance, now));
+            other.map(|(ip, time)| OtherInstance { ip, for_s: time.as_secs() })
+        });
+        if presence.has_port() && elsewhere.is_none() {
+            self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
+            return self.become_present(client, user, Some(fingerprint), presence);
+        }
+        let held = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let (token, made) = self.with_registry(|registry, _| {
+            if let Some((_, token)) = held.and_then(|session| registry.session(session)) {
+                return Ok((token, None));
+            }
+            let token = new_token();
+            let session = registry.attach(user.clone(), token, Some(fingerprint))?;
+            Ok::<_, RequestError>((token, Some(session)))
+        })?;
+        if let Some(session) = made {
+            client.add_session(user.clone(), session);
+        }
+        let ttl_s = self.with_registry(|registry, _| registry.lease(true)).as_secs();
+        let (observed_ip, features) = (client.ip(), client.offered_features());
+        let reply = LoginReply { user, token, ttl_s, observed_ip, features, elsewhere };
+        Ok(ActionReply::LoggedIn { reply, again: true })
+    }
+
+    /// From now on the connection is that of the person whom the door calls so.
+    pub(super) fn forward(&self, client: &mut ClientState, person: &ForwardedPerson) -> ActionResult {
+        let door = match client.transport() {
+            TransportSecurity::Plain => return Err(RefusalReason::NeedsTls.into()),
+            // Nobody comes through two doors: a person's connection shows no certificate.
+            TransportSecurity::Tls => return Err(RefusalReason::NeedsCertificate.into()),
+            TransportSecurity::Certified(fingerprint) => fingerprint,
+        };
+        if !self.access_policy().trusted_doors.contains(&door) || client.has_logged_in() || client.is_subscribed() {
+            return Err(RefusalReason::NotATrustedDoor.into());
+        }
+        client.forward(door, person);
+        Ok(ActionReply::Forwarded)
+    }
+
+    pub(super) async fn passwd(
+        &self,
+        client: &mut ClientState,
+        credentials: Credentials,
+        new_password: Password,
+    ) -> ActionResult {
+        let Account { user, password_hash: old, .. } = self.authenticate(client, credentials).await?;
+        self.require_tls_if_bound(client, &user)?;
+        // As dear as a guess, though it is none: every connection will look whether its sessions are over.
+        self.access_policy().limits.charge_password(&user, client.from(), Instant::now())?;
+        let new = self.passwords.hash(&new_password, client.from().into()).await?;
+        let name = user.clone();
+        self.accounts.commit(client.from().into(), move |store| store.set_password(&name, &old, &new)).await?;
+        let asked_from = client.sessions().iter().find(|(name, _)| *name == user).map(|(_, session)| *session);
+        let (kept, now) = self.with_registry(|registry, _| {
+            let kept = registry.revoke_other_sessions(&user, asked_from);
+            (kept, registry.newest_session())
+        });
+        client.replace_session(&user, kept, now);
+        info!(%user, ip = %client.ip(), "changed the password");
+        Ok(ActionReply::PasswordChanged)
+    }
+
+    /// The account, if that is its password. Wrong password and unknown user get the same answer after the same time.
+    pub(super) async fn authenticate(
+        &self,
+        client: &ClientState,
+        credentials: Credentials,
+    ) -> Result<Account, RequestError> {
+        let Credentials { user, password } = credentials;
+        let (ip, from, gate) = (client.ip(), client.from(), self.access_policy());
+        gate.limits.charge_password(&user, from, Instant::now()).inspect_err(|_| {
+            if self.log_throttle().try_admit(ip, "too many passwords") {
+                warn!(%user, %ip, "too many passwords");
+            }
+        })?;
+        let checked = self.check_password(&user, &password, from).await;
+        match checked {
+            Ok(Some(_)) => gate.limits.record_correct_password(&user, from),
+            Ok(None) => {}
+            Err(_) => gate.limits.refund_guess(&user, from),
+        }
+        checked?.ok_or_else(|| {
+            if self.log_throttle().try_admit(ip, "wrong user or password") {
+                warn!(%user, %ip, "wrong user or password");
+            }
+            RefusalReason::WrongPassword.into()
+        })
+    }
+
+    async fn check_password(
+        &self,
+        user: &UserName,
+        password: &Password,
+        from: ClientOrigin,
+    ) -> Result<Option<Account>, RequestError> {
+        let name = user.clone();
+        let account = self.accounts.read(from.into(), move |store| store.find(&name)).await?;
+        let stored = account.as_ref().map(|account| account.password_hash.as_str());
+        let check = self.passwords.check(password, stored, from.into()).await?;
+        Ok(match (check, account) {
+            (PasswordCheck::Correct, Some(account)) => Some(account),
+            (PasswordCheck::CorrectRehashed(new), Some(account)) => Some(self.store_rehashed(from, account, new).await),
+            (PasswordCheck::Wrong | PasswordCheck::Correct | PasswordCheck::CorrectRehashed(_), _) => None,
+        })
+    }
+
+    /// A bound account is never reachable in plaintext.
+    pub(super) fn require_tls_if_bound(&self, client: &ClientState, user: &UserName) -> Result<(), RequestError> {
+        let bound = self.with_registry(|registry, _| registry.binding(user)).is_some();
+        if bound && !client.is_secure() { Err(tls_required(user)) } else { Ok(()) }
+    }
+
+    /// The account that the connection's certificate is bound to.
+    pub(super) fn certified_user(&self, client: &ClientState) -> Result<(UserName, Fingerprint), RequestError> {
+        let fingerprint = match client.transport() {
+            TransportSecurity::Plain => return Err(RefusalReason::NeedsTls.into()),
+            TransportSecurity::Tls => return Err(RefusalReason::NeedsCertificate.into()),
+            TransportSecurity::Certified(fingerprint) => fingerprint,
+        };
+        let owner = self.owner(Some(fingerprint));
+        owner.map(|user| (user, fingerprint)).ok_or_else(|| {
+            let former = self.with_registry(|registry, _| registry.former_key(&fingerprint).cloned());
+            let moved = |FormerKey { user, since, .. }| {
+                let moved_for_s = since.elapsed().unwrap_or_default().as_secs();
+                RefusalReason::AccountMoved { user, moved_for_s }
+            };
+            former.map_or(RefusalReason::UnknownKey, moved).into()
+        })
+    }
+
+    fn owner(&self, certificate: Option<Fingerprint>) -> Option<UserName> {
+        self.with_registry(|registry, _| registry.owner(&certificate?).cloned())
+    }
+
+    /// The new hash is an improvement, not a promise: if it can't be stored, the old one goes on being good.
+    async fn store_rehashed(&self, from: ClientOrigin, mut account: Account, new: String) -> Account {
+        let (name, old, hash) = (account.user.clone(), account.password_hash.clone(), new.clone());
+        match self.accounts.commit(from.into(), move |store| store.set_password(&name, &old, &hash)).await {
+            Ok(()) => account.password_hash = new,
+            Err(why) => warn!(user = %account.user, %why, "the password's hash stays on its old parameters"),
+        }
+        account
+    }
+
+    fn become_present(
+        &self,
+        client: &mut ClientState,
+        user: UserName,
+        binding: Option<Fingerprint>,
+        presence: &AnnouncedPresence,
+    ) -> ActionResult {
+        if !self.with_registry(|registry, _| registry.can_become_present(&user, client.from())) {
+            return Err(busy(RefusalReason::TooManyPresent, PRESENCE_RETRY_MS));
+        }
+        let (ip, token) = (client.ip(), new_token());
+        let arrival = AuthenticatedLogin {
+            user: user.clone(),
+            ip,
+            from: client.from(),
+            port: presence.port.map(Into::into),
+            addresses: dialable_addresses(&presence.addresses, ip, &self.access_policy().announceable),
+            token,
+            binding,
+            at: LoginTime::at(SystemTime::now()),
+        };
+        let login = |registry: &mut PresenceRegistry, now| -> Result<(SessionId, u64), RequestError> {
+            let session = registry.login_instance(arrival, presence.instance, now)?;
+            Ok((session, registry.lease(binding.is_some()).as_secs()))
+        };
+        let (session, ttl_s) = self.with_registry(login)?;
+        client.add_session(user.clone(), session);
+        if self.log_throttle().try_admit(ip, "present") {
+            info!(%user, %ip, bound = binding.is_some(), "present");
+        }
+        let features = client.offered_features();
+        let reply = LoginReply { user, token, ttl_s, observed_ip: ip, features, elsewhere: None };
+        Ok(ActionReply::LoggedIn { reply, again: false })
+    }
+}
+
+/// What becomes of the binding when the password is right.
+fn decide_binding(
+    user: &UserName,
+    transport: TransportSecurity,
+    bound: Option<Fingerprint>,
+    owner_of_shown: Option<&UserName>,
+    rebind: bool,
+) -> Result<BindingDecision, RequestError> {
+    match (bound, transport) {
+        (None, TransportSecurity::Plain | TransportSecurity::Tls) => Ok(BindingDecision::Keep(None)),
+        (Some(_), TransportSecurity::Plain) => Err(tls_required(user)),
+        (Some(_), TransportSecurity::Tls) => Err(RefusalReason::KeyRequired(user.clone()).into()),
+        (Some(bound), TransportSecurity::Certified(shown)) if shown == bound => Ok(BindingDecision::Keep(Some(bound))),
+        (Some(_), TransportSecurity::Certified(_)) if !rebind => {
+            Err(RefusalReason::BoundToOtherKey(user.clone()).into())
+        }
+        (old, TransportSecurity::Certified(new)) => match owner_of_shown {
+            Some(owner) => Err(key_of_other_account(owner)),
+            None => Ok(BindingDecision::Replace { old, new }),
+        },
+    }
+}
+
+pub(super) fn tls_required(user: &UserName) -> RequestError {
+    RefusalReason::TlsRequired(user.clone()).into()
+}
+
+fn key_of_other_account(owner: &UserName) -> RequestError {
+    RefusalReason::KeyOfOtherAccount(owner.clone()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::tracker::TrackerErrorCode;
+
+    use super::*;
+
+    fn key(n: u8) -> Fingerprint {
+        Fingerprint::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn which_login_binds() {
+        let (alice, bob): (UserName, UserName) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let decide = |transport, bound, owner, rebind| {
+            decide_binding(&bob, transport, bound, owner, rebind).map_err(|refused| refused.reason.code())
+        };
+        let certified = TransportSecurity::Certified(key(1));
+        let first = Ok(BindingDecision::Replace { old: None, new: key(1) });
+        let (mine, other) = (Some(key(1)), Some(key(2)));
+        for rebind in [false, true] {
+            assert_eq!(decide(TransportSecurity::Plain, None, None, rebind), Ok(BindingDecision::Keep(None)));
+            assert_eq!(decide(TransportSecurity::Tls, None, None, rebind), Ok(BindingDecision::Keep(None)));
+            assert_eq!(decide(certified, None, None, rebind), first);
+            assert_eq!(decide(certified, None, Some(&alice), rebind), Err(TrackerErrorCode::KeyMismatch));
+            assert_eq!(decide(TransportSecurity::Plain, mine, None, rebind), Err(TrackerErrorCode::TlsRequired));
+            assert_eq!(decide(TransportSecurity::Tls, mine, None, rebind), Err(TrackerErrorCode::KeyMismatch));
+            assert_eq!(decide(certified, mine, Some(&bob), rebind), Ok(BindingDecision::Keep(mine)));
+            assert_eq!(decide(certified, other, Some(&alice), rebind), Err(TrackerErrorCode::KeyMismatch));
+        }
+        assert_eq!(decide(certified, other, None, false), Err(TrackerErrorCode::KeyMismatch));
+        assert_eq!(decide(certified, other, None, true), Ok(BindingDecision::Replace { old: other, new: key(1) }));
+    }
+}

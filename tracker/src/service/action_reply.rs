@@ -1,0 +1,176 @@
+//! Answers, and the words that each dialect has for them.
+
+use serde::Serialize;
+use shared::UserName;
+use shared::tracker::{
+    Dialect, EmptyReply, FindReply, HeartbeatReply, LoginReply, RegisterFilesReply, RejectedFiles, SubscribeReply,
+    TrackerRefusal, WhoisReply, encode_cmd_error, encode_cmd_ok, encode_error, encode_ok,
+};
+
+use super::refusal_reason::RefusalReason;
+use super::request_error::{RequestError, internal};
+use super::{EncodedReply, LIST_END};
+use crate::registry::PeerListText;
+
+/// A request that was granted.
+#[derive(Debug)]
+pub(super) enum ActionReply {
+    Registered(UserName),
+    LoggedIn {
+        reply: LoginReply,
+        /// Whether the user was present before.
+        again: bool,
+    },
+    PasswordChanged,
+    FilesRegistered {
+        user: UserName,
+        count: usize,
+        left_out: RejectedFiles,
+    },
+    /// A list whose head was written with [`list_head`].
+    Peers {
+        head: Vec<u8>,
+        fields: PeerListText,
+    },
+    LoggedOut {
+        user: UserName,
+        was_present: bool,
+    },
+    Forwarded,
+    Heartbeat(HeartbeatReply),
+    Binding(WhoisReply),
+    Found(FindReply),
+    Subscribed(SubscribeReply),
+}
+
+impl ActionReply {
+    /// Writes the answer in `dialect`.
+    pub(super) fn encode(self, dialect: Dialect, id: Option<&str>) -> Result<EncodedReply, RequestError> {
+        let text = match dialect {
+            Dialect::Action => self.english(),
+            Dialect::Cmd => self.portuguese(),
+        };
+        let line = match self {
+            Self::Peers { head, fields } => return Ok(EncodedReply::List { head, fields }),
+            Self::LoggedIn { reply, .. } if dialect == Dialect::Action => encode_line(dialect, id, &text, &reply),
+            // Clients that say cmd have no use for a token.
+            Self::Registered(_)
+            | Self::LoggedIn { .. }
+            | Self::PasswordChanged
+            | Self::LoggedOut { .. }
+            | Self::Forwarded => encode_line(dialect, id, &text, &EmptyReply {}),
+            Self::FilesRegistered { count, left_out, .. } => {
+                encode_line(dialect, id, &text, &RegisterFilesReply { count, left_out: left_out.count() })
+            }
+            Self::Heartbeat(_) if dialect == Dialect::Cmd => encode_line(dialect, id, &text, &EmptyReply {}),
+            Self::Heartbeat(reply) => encode_line(dialect, id, &text, &reply),
+            Self::Binding(reply) => encode_line(dialect, id, &text, &reply),
+            Self::Found(reply) => encode_line(dialect, id, &text, &reply),
+            Self::Subscribed(reply) => encode_line(dialect, id, &text, &reply),
+        };
+        line.map(EncodedReply::Line).map_err(|why| internal(&why))
+    }
+
+    fn english(&self) -> String {
+        match self {
+            Self::Registered(user) => format!("{user} is registered"),
+            Self::LoggedIn { reply, again: false } => format!("welcome, {}", reply.user),
+            Self::LoggedIn { reply, again: true } => format!("welcome back, {}", reply.user),
+            Self::PasswordChanged => "the password is changed".to_owned(),
+            Self::FilesRegistered { user, count, left_out } => {
+                let files = if *count == 1 { "file" } else { "files" };
+                let text = format!("{user} shares {count} {files}");
+                match left_out.count() {
+                    0 => text,
+                    some => format!("{text}; {some} left out: {}", left_out.reasons(Dialect::Action)),
+                }
+            }
+            Self::Peers { .. } => String::new(),
+            Self::LoggedOut { user, was_present: true } => format!("goodbye, {user}"),
+            Self::LoggedOut { user, was_present: false } => format!("{user} was not online"),
+            Self::Forwarded => "you are somebody behind this door now".to_owned(),
+            Self::Heartbeat(_) => "still here".to_owned(),
+            Self::Binding(_) => "found".to_owned(),
+            Self::Found(reply) if reply.files.len() == 1 => "1 file found".to_owned(),
+            Self::Found(reply) => format!("{} files found", reply.files.len()),
+            Self::Subscribed(_) => "events follow".to_owned(),
+        }
+    }
+
+    fn portuguese(&self) -> String {
+        match self {
+            Self::Registered(_) => "Usuário registrado com sucesso".to_owned(),
+            Self::LoggedIn { .. } => "Login bem-sucedido!".to_owned(),
+            Self::PasswordChanged => "Senha alterada".to_owned(),
+            Self::FilesRegistered { user, count, left_out } => {
+                let files = if *count == 1 { "arquivo" } else { "arquivos" };
+                let text = format!("{user} compartilha {count} {files}");
+                match left_out.count() {
+                    0 => text,
+                    some => format!("{text}; ficou de fora ({some}): {}", left_out.reasons(Dialect::Cmd)),
+                }
+            }
+            Self::Peers { .. } => String::new(),
+            Self::LoggedOut { was_present: true, .. } => "Logout realizado com sucesso".to_owned(),
+            Self::LoggedOut { user, was_present: false } => format!("{user} não estava online"),
+            Self::Forwarded => "Esta conexão agora é de uma pessoa atrás desta porta".to_owned(),
+            Self::Heartbeat(_) => "Heartbeat recebido".to_owned(),
+            Self::Binding(_) => "Encontrado".to_owned(),
+            Self::Found(reply) => format!("Arquivos encontrados: {}", reply.files.len()),
+            Self::Subscribed(_) => "Os eventos vêm a seguir".to_owned(),
+        }
+    }
+}
+
+/// Begins the reply to LIST_PEERS, up to its list.
+pub(super) fn list_head(dialect: Dialect, id: Option<&str>, online: usize) -> Result<Vec<u8>, RequestError> {
+    let mut head = match dialect {
+        Dialect::Action => encode_ok(id, &format!("{online} online"), &EmptyReply {}).map_err(|why| internal(&why))?,
+        // As the exercise's own tracker has it: no text, and no byte that a peer could have.
+        Dialect::Cmd => id.map_or_else(
+            || b"{\"status\":\"OK\"}\n".to_vec(),
+            |id| format!("{{\"id\":{id},\"status\":\"OK\"}}\n").into_bytes(),
+        ),
+    };
+    head.truncate(head.len().saturating_sub(LIST_END.len()));
+    head.push(b',');
+    Ok(head)
+}
+
+/// Writes a refusal in the words of `dialect`.
+pub(crate) fn encode_reason(
+    dialect: Dialect,
+    id: Option<&str>,
+    reason: &RefusalReason,
+    retry_after_ms: Option<u64>,
+) -> Vec<u8> {
+    let text = reason.text(dialect, retry_after_ms);
+    match dialect {
+        Dialect::Action => {
+            let refusal =
+                TrackerRefusal { moved_for_s: reason.moved_for_s(), ..TrackerRefusal::new(reason.code(), text) };
+            encode_error(id, &refusal, retry_after_ms)
+        }
+        Dialect::Cmd => encode_cmd_error(id, &text),
+    }
+}
+
+/// Writes a refusal that is in the words of `dialect` already.
+pub(super) fn encode_refusal(dialect: Dialect, id: Option<&str>, refusal: &TrackerRefusal) -> Vec<u8> {
+    match dialect {
+        Dialect::Action => encode_error(id, refusal, None),
+        Dialect::Cmd => encode_cmd_error(id, refusal.message.as_received()),
+    }
+}
+
+fn encode_line<T: Serialize>(
+    dialect: Dialect,
+    id: Option<&str>,
+    text: &str,
+    body: &T,
+) -> Result<Vec<u8>, serde_json::Error> {
+    match dialect {
+        Dialect::Action => encode_ok(id, text, body),
+        Dialect::Cmd => encode_cmd_ok(id, text, body),
+    }
+}

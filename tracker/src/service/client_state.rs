@@ -1,0 +1,287 @@
+//! What the tracker knows of one connection's other end.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::tracker::{Dialect, FeatureSet, ForwardedPerson, SpeakerProof, TrackerErrorCode};
+use shared::{Fingerprint, UserName};
+use tracing::info;
+
+use super::TrackerService;
+use crate::rate_limits::{ClientOrigin, RefusalStreak};
+use crate::registry::{AuthorityClaim, ConnectionUsers, EventBacklog, SessionId};
+
+/// Live sessions that one connection may hold.
+pub const SESSIONS_PER_CONNECTION: usize = 16;
+/// Event lines that go out in one piece.
+const EVENTS_PER_BATCH: usize = 256;
+
+/// How the connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportSecurity {
+    /// Not at all.
+    Plain,
+    /// TLS, the client showed no certificate.
+    Tls,
+    /// TLS, and the client proved that it has this key.
+    Certified(Fingerprint),
+}
+
+/// One connection. Dropping it tells the registry that the connection is gone.
+#[derive(Debug)]
+pub struct ClientState {
+    service: Arc<TrackerService>,
+    ip: IpAddr,
+    from: ClientOrigin,
+    transport: TransportSecurity,
+    /// The sessions made here, the newest last; some may be over.
+    sessions: Vec<(UserName, SessionId)>,
+    users: ConnectionUsers,
+    subscription: EventSubscription,
+    refusals: RefusalStreak,
+    /// The features that the client listed, once it did.
+    features: Option<FeatureSet>,
+    /// The dialect of the last request.
+    dialect: Dialect,
+}
+
+/// Whether events go out on this connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum EventSubscription {
+    Inactive,
+    /// All events after this one.
+    Active {
+        seen: u64,
+        by: UserName,
+        then: SessionId,
+    },
+}
+
+impl ClientState {
+    /// A connection that said nothing yet.
+    pub fn new(service: Arc<TrackerService>, ip: IpAddr, transport: TransportSecurity) -> Self {
+        Self {
+            service,
+            ip: ip.to_canonical(),
+            from: ClientOrigin::of(ip),
+            transport,
+            sessions: Vec::new(),
+            users: ConnectionUsers::default(),
+            subscription: EventSubscription::Inactive,
+            refusals: RefusalStreak::default(),
+            features: None,
+            dialect: Dialect::default(),
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&mut self, object: &[u8]) -> super::EncodedReply {
+        let service = Arc::clone(&self.service);
+        service.answer(self, object).await
+    }
+
+    /// What all connections share.
+    pub const fn service(&self) -> &Arc<TrackerService> {
+        &self.service
+    }
+
+    /// Where the connection came from.
+    pub const fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Where the client is, as what it may do is counted.
+    pub const fn from(&self) -> ClientOrigin {
+        self.from
+    }
+
+    /// How it is protected.
+    pub const fn transport(&self) -> TransportSecurity {
+        self.transport
+    }
+
+    /// What was refused since something was granted.
+    pub const fn refusals(&self) -> RefusalStreak {
+        self.refusals
+    }
+
+    /// A request was refused: counted and logged.
+    pub fn record_refused(&mut self, action: Option<&'static str>, code: TrackerErrorCode, took: Duration) {
+        self.refusals.record(Some(code));
+        self.service.metrics().record_request(action, code.as_str(), took);
+        if code != TrackerErrorCode::NotFound && self.service.log_throttle().try_admit(self.ip, code.as_str()) {
+            info!(ip = %self.ip, action = action.unwrap_or("?"), %code, "refused");
+        }
+    }
+
+    /// A request was granted.
+    pub(super) fn record_granted(&mut self, action: Option<&'static str>, took: Duration) {
+        self.refusals.record(None);
+        self.service.metrics().record_request(action, "ok", took);
+    }
+
+    /// From now on stands for the person whom this door calls so, and for no certificate.
+    pub(super) fn forward(&mut self, door: Fingerprint, person: &ForwardedPerson) {
+        self.from = ClientOrigin::behind(door, person.as_str());
+        self.transport = TransportSecurity::Tls;
+    }
+
+    /// Returns the dialect of the last request; what shows no dialect of its own is answered in it.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Notes the dialect of a request.
+    pub const fn set_dialect(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    /// Returns the features that the client listed.
+    pub fn features(&self) -> FeatureSet {
+        self.features.unwrap_or_default()
+    }
+
+    /// Notes the features that the client lists, in the place of those listed before.
+    pub(super) const fn set_features(&mut self, features: FeatureSet) {
+        self.features = Some(features);
+    }
+
+    /// Returns the tracker's features as this client is told of them: in plaintext only if it listed its own.
+    pub(super) fn offered_features(&self) -> FeatureSet {
+        if self.is_secure() || self.features.is_some() { FeatureSet::all() } else { FeatureSet::default() }
+    }
+
+    /// Who logged in here, or gets events here.
+    pub fn latest_user(&self) -> Option<&UserName> {
+        let subscriber = match &self.subscription {
+            EventSubscription::Inactive => None,
+            EventSubscription::Active { by, .. } => Some(by),
+        };
+        self.sessions.last().map(|(user, _)| user).or(subscriber)
+    }
+
+    /// Whether somebody logged in here.
+    pub fn has_logged_in(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// Whether events go out on this connection.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscription != EventSubscription::Inactive
+    }
+
+    /// The lines of events that are due, appended to `out`. Says whether there may be more.
+    pub fn push_events(&mut self, out: &mut Vec<u8>) -> bool {
+        let EventSubscription::Active { seen, .. } = &mut self.subscription else { return false };
+        let backlog = self.service.with_registry(|registry, _| registry.events_after(*seen, EVENTS_PER_BATCH));
+        let (last, more) = match backlog {
+            EventBacklog::Lines { lines, seen } => {
+                lines.iter().for_each(|line| out.extend_from_slice(line));
+                (seen, lines.len() == EVENTS_PER_BATCH)
+            }
+            EventBacklog::Lost { line, seen: last } => {
+                let metrics = self.service.metrics();
+                metrics.resyncs.inc();
+                // Of those before a `since` of another life nothing is known.
+                metrics.events_dropped.inc_by(last.saturating_sub(*seen));
+                out.extend_from_slice(&line);
+                (last, false)
+            }
+        };
+        *seen = last;
+        more
+    }
+
+    /// Whether one of those who were authenticated here was expelled since.
+    pub fn is_revoked(&self) -> bool {
+        let subscriber = match &self.subscription {
+            EventSubscription::Inactive => None,
+            EventSubscription::Active { by, then, .. } => Some((by, then)),
+        };
+        self.service.with_registry(|registry, _| {
+            let mut all = self.sessions.iter().map(|(user, session)| (user, session)).chain(subscriber);
+            all.any(|(user, then)| registry.was_revoked_since(user, *then))
+        })
+    }
+
+    pub(super) const fn is_secure(&self) -> bool {
+        !matches!(self.transport, TransportSecurity::Plain)
+    }
+
+    pub(super) const fn certificate(&self) -> Option<Fingerprint> {
+        match self.transport {
+            TransportSecurity::Certified(fingerprint) => Some(fingerprint),
+            TransportSecurity::Plain | TransportSecurity::Tls => None,
+        }
+    }
+
+    pub(super) fn sessions(&self) -> &[(UserName, SessionId)] {
+        &self.sessions
+    }
+
+    pub(super) fn claim(&self, proof: &SpeakerProof) -> AuthorityClaim<'_> {
+        AuthorityClaim {
+            sessions: &self.sessions,
+            logged_in: &self.users,
+            is_secure: self.is_secure(),
+            from: self.from,
+            token: proof.token,
+            has_password: proof.password.is_some(),
+        }
+    }
+
+    /// A session was made here; older ones of the same user on this connection are forgotten.
+    pub(super) fn add_session(&mut self, user: UserName, session: SessionId) {
+        self.users.record(&user);
+        let older = self.sessions.iter().position(|(name, _)| *name == user);
+        let evicted = match older {
+            Some(at) => Some(self.sessions.remove(at)),
+            None if self.sessions.len() == SESSIONS_PER_CONNECTION => Some(self.sessions.remove(0)),
+            None => None,
+        };
+        if let Some((_, evicted)) = evicted {
+            self.service.with_registry(|registry, now| registry.connection_dropped(evicted, now));
+        }
+        self.sessions.push((user, session));
+    }
+
+    pub(super) fn remove_sessions(&mut self, user: &UserName) {
+        self.sessions.retain(|(name, _)| name != user);
+    }
+
+    /// Everybody else who was this user is expelled; this connection goes on, and its session of that user, if it
+    /// had one, goes by `kept` from now on.
+    pub(super) fn replace_session(&mut self, user: &UserName, kept: Option<SessionId>, now: SessionId) {
+        self.sessions.retain(|(name, _)| name != user);
+        self.sessions.extend(kept.map(|session| (user.clone(), session)));
+        if let EventSubscription::Active { by, then, .. } = &mut self.subscription
+            && by == user
+        {
+            *then = now;
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, seen: u64, by: UserName, then: SessionId) {
+        if !self.is_subscribed() {
+            self.service.metrics().subscribers.inc();
+        }
+        self.subscription = EventSubscription::Active { seen, by, then };
+    }
+}
+
+impl Drop for ClientState {
+    fn drop(&mut self) {
+        if self.is_subscribed() {
+            self.service.metrics().subscribers.dec();
+        }
+        if self.sessions.is_empty() {
+            return;
+        }
+        self.service.with_registry(|registry, now| {
+            for (_, session) in &self.sessions {
+                registry.connection_dropped(*session, now);
+            }
+        });
+    }
+}

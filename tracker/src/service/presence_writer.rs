@@ -1,0 +1,88 @@
+//! Presence that outlasts the process: taken from the registry and stored, and back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use shared::{Fingerprint, UserName};
+use tracing::{info, warn};
+
+use super::TrackerService;
+use crate::metrics::StoreKind;
+use crate::presence_store::PresenceStore;
+use crate::registry::PresenceRegistry;
+
+/// Users whose state is taken in one hold of the registry's lock.
+const CHANGES_PER_LOCK: usize = 512;
+
+/// Makes everybody present whose lease has not run out, if the account is still there and bound as it was.
+pub(super) fn restore_all(
+    registry: &mut PresenceRegistry,
+    memory: &PresenceStore,
+    accounts: &HashMap<UserName, Option<Fingerprint>>,
+) {
+    let now = Instant::now();
+    let (mut known, mut revived) = (0, 0);
+    let loaded = memory.load(SystemTime::now(), |one| {
+        let user = one.entry.user.clone();
+        known += 1;
+        if accounts.get(&user) == Some(&one.entry.fingerprint) && registry.restore_presence(one, now) {
+            revived += 1;
+        } else {
+            registry.mark_dirty(&user, true);
+        }
+    });
+    if let Err(why) = loaded {
+        warn!(%why, "who was present is forgotten");
+    }
+    if known > 0 {
+        info!(revived, known, "present as before the restart");
+    }
+}
+
+impl TrackerService {
+    /// Stores what changed until now. What changes meanwhile has its turn the next time, so that nobody waits for
+    /// those who change something all the time.
+    pub async fn store_presence(&self) {
+        // One after the other, even if the one before was given up.
+        let turn = Arc::clone(&self.store_lock).lock_owned().await;
+        let mut left = self.with_registry(|registry, _| registry.dirty_count());
+        let mut changes = Vec::new();
+        while left > 0 {
+            let some = self.with_registry(|registry, now| registry.take_changes(left.min(CHANGES_PER_LOCK), now));
+            left = left.saturating_sub(CHANGES_PER_LOCK);
+            changes.extend(some);
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let (memory, metrics) = (self.presence_store.clone(), Arc::clone(&self.metrics));
+        let stored = tokio::task::spawn_blocking(move || {
+            let _held_until_done = turn;
+            let began = Instant::now();
+            let stored = memory.store(&changes, SystemTime::now());
+            metrics.record_commit(StoreKind::Presence, began.elapsed(), stored.is_ok());
+            (stored, changes)
+        });
+        let failed = match stored.await {
+            Ok((Ok(()), _)) => None,
+            Ok((Err(why), changes)) => {
+                self.with_registry(|registry, _| registry.mark_unstored(changes));
+                Some(why.to_string())
+            }
+            Err(why) => Some(why.to_string()),
+        };
+        let was_failing = self.is_presence_failing.swap(failed.is_some(), Ordering::Relaxed);
+        match (was_failing, failed) {
+            (false, Some(why)) => warn!(%why, "trying again each second"),
+            (true, None) => info!("who is present can be stored again"),
+            _ => {}
+        }
+    }
+
+    /// The tracker goes away: connections that end from now on say nothing about their users.
+    pub fn begin_stop(&self) {
+        self.with_registry(|registry, _| registry.begin_stop());
+    }
+}

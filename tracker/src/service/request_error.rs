@@ -1,0 +1,96 @@
+//! What a request that is not granted is answered with, and what of inside is told outside.
+
+use shared::safe_text::safe_path;
+
+use super::refusal_reason::RefusalReason;
+use super::worker_thread::WorkerError;
+use crate::accounts::AccountStoreError;
+use crate::passwords::PasswordError;
+use crate::rate_limits::RateLimitExceeded;
+use crate::registry::BindingChanged;
+
+/// When to try again after somebody else changed the same account.
+pub(super) const RETRY_AFTER_CHANGE_MS: u64 = 100;
+/// When to try again after there was no room on the disk.
+const RETRY_AFTER_FULL_MS: u64 = 60_000;
+
+/// A request that was not granted.
+#[derive(Debug)]
+pub(crate) struct RequestError {
+    pub(super) reason: RefusalReason,
+    pub(super) retry_after_ms: Option<u64>,
+}
+
+pub(super) const fn busy(reason: RefusalReason, retry_after_ms: u64) -> RequestError {
+    RequestError { reason, retry_after_ms: Some(retry_after_ms) }
+}
+
+pub(super) fn internal(why: &dyn std::fmt::Display) -> RequestError {
+    tracing::error!(%why, "a request failed");
+    RefusalReason::Internal.into()
+}
+
+impl From<RefusalReason> for RequestError {
+    fn from(reason: RefusalReason) -> Self {
+        Self { reason, retry_after_ms: None }
+    }
+}
+
+impl From<WorkerError> for RequestError {
+    fn from(why: WorkerError) -> Self {
+        internal(&why)
+    }
+}
+
+impl From<AccountStoreError> for RequestError {
+    fn from(error: AccountStoreError) -> Self {
+        match error {
+            AccountStoreError::NameTaken(user) => RefusalReason::NameTaken { user, free: None }.into(),
+            AccountStoreError::NameLike { wanted, taken } => {
+                RefusalReason::NameLike { wanted, taken, free: None }.into()
+            }
+            AccountStoreError::KeyTaken => RefusalReason::KeyTaken.into(),
+            AccountStoreError::NoAccount | AccountStoreError::Changed => changed_meanwhile(),
+            AccountStoreError::Busy => busy(RefusalReason::TooManyChanges, 1000),
+            AccountStoreError::Full => {
+                tracing::error!("the disk with the accounts is full");
+                busy(RefusalReason::DiskFull, RETRY_AFTER_FULL_MS)
+            }
+            AccountStoreError::Lost(path) => {
+                tracing::error!(path = %safe_path(&path), "the account database was removed or replaced");
+                busy(RefusalReason::AccountsLost, RETRY_AFTER_FULL_MS)
+            }
+            AccountStoreError::Failed(why) => internal(&why),
+        }
+    }
+}
+
+impl From<PasswordError> for RequestError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy { retry_after } => {
+                let ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+                busy(RefusalReason::TooManyPasswords, ms)
+            }
+            PasswordError::Failed(why) => internal(&why),
+        }
+    }
+}
+
+impl From<RateLimitExceeded> for RequestError {
+    fn from(RateLimitExceeded { limit, wait }: RateLimitExceeded) -> Self {
+        // Rounded up: who comes back then is not too early.
+        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        Self { reason: RefusalReason::RateLimited(limit), retry_after_ms: Some(ms) }
+    }
+}
+
+impl From<BindingChanged> for RequestError {
+    fn from(_: BindingChanged) -> Self {
+        changed_meanwhile()
+    }
+}
+
+pub(super) const fn changed_meanwhile() -> RequestError {
+    busy(RefusalReason::AccountChanged, RETRY_AFTER_CHANGE_MS)
+}

@@ -1,0 +1,112 @@
+//! What takes long, one piece after another on a thread of its own: the runtime's threads stay free for everybody
+//! else, and the memory that such a piece needs on its way is needed once.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::fair_semaphore::{FairPermit, FairSemaphore, Requester};
+
+/// Those that wait.
+const MAX_WAITING: usize = 4096;
+
+/// The thread. Dropping this ends it, after the piece it is at.
+#[derive(Debug)]
+pub(super) struct WorkerThread {
+    permits: Arc<FairSemaphore>,
+    jobs: Option<mpsc::Sender<WorkerJob>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// It was not done: there was a fault in it, or the tracker ends.
+#[derive(Debug, thiserror::Error)]
+#[error("a long piece of work was not done")]
+pub(super) struct WorkerError;
+
+type WorkerJob = Box<dyn FnOnce() + Send>;
+
+impl WorkerThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (work, waiting) = mpsc::channel::<WorkerJob>();
+        let thread = std::thread::Builder::new().name("long work".to_owned()).spawn(move || {
+            for work in waiting {
+                // A fault in one piece is told to whoever waits for it, who gets no answer; the next is another's.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+            }
+        })?;
+        Ok(Self { permits: Arc::new(FairSemaphore::new(1, MAX_WAITING, 0)), jobs: Some(work), thread: Some(thread) })
+    }
+
+    /// Waits for a turn: whoever has it may have several things done, and nobody else meanwhile. `None` when too many wait.
+    pub(super) async fn acquire_permit(&self, requester: Requester) -> Option<FairPermit> {
+        self.permits.acquire(requester).await
+    }
+
+    /// Has `work` done on the thread. The turn ends with it when nobody waits for it any more.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        turn: FairPermit,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, FairPermit), WorkerError> {
+        let (done, outcome) = oneshot::channel();
+        let work = Box::new(move || {
+            let made = work();
+            // If nobody waits any more, both are dropped here.
+            let _ = done.send((made, turn));
+        });
+        self.jobs.as_ref().ok_or(WorkerError)?.send(work).map_err(|_| WorkerError)?;
+        outcome.await.map_err(|_| WorkerError)
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // It ends by itself; a panic was told where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Requester =
+        Requester::Client(crate::rate_limits::ClientOrigin::of(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
+
+    #[tokio::test]
+    async fn one_after_another_whatever_happens_to_each() {
+        let long_work = WorkerThread::start().unwrap();
+        let (begin, begun) = mpsc::channel::<()>();
+        let turn = long_work.acquire_permit(HERE).await.unwrap();
+        let mut abandoned = Box::pin(long_work.run(turn, move || begun.recv().unwrap()));
+        assert!(looked_at_once(&mut abandoned).await.is_none());
+        drop(abandoned);
+        let mut next = Box::pin(long_work.acquire_permit(HERE));
+        assert!(looked_at_once(&mut next).await.is_none(), "the first piece is not done");
+        begin.send(()).unwrap();
+        let turn = next.await.unwrap();
+        assert!(long_work.run(turn, || panic!("a fault")).await.is_err());
+        let turn = long_work.acquire_permit(HERE).await.unwrap();
+        let (made, turn) = long_work.run(turn, || 7).await.unwrap();
+        let (made, _) = long_work.run(turn, move || made + 1).await.unwrap();
+        assert_eq!(made, 8);
+    }
+
+    /// What it has come to, looked at once.
+    async fn looked_at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = std::future::ready(()) => None,
+        }
+    }
+}
