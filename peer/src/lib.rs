@@ -1,17 +1,51 @@
 //! The Vizinho peer: chat and file exchange between the people on one local network, from the terminal.
 //!
-//! Layers, each naming only those to its right:
+//! The words are those of the [`shared`] crate's glossary.
+//!
+//! # Layers
+//!
+//! Each names only those to its right or below it, which a test of the house keeps:
 //!
 //! ```text
-//! cli → commands → engine (chat, fetch, serve, share, node) → net (endpoint, links, streams, tracker)
+//! cli → commands → engine (node, chat, fetch, serve, share) → net (endpoint, links, streams, tracker)
 //!          │           │
 //!          └► ui       └► profile, sys
 //! ```
 //!
-//! `cli` turns arguments into configuration and errors into exit codes. A command wires the engine to a view. The
-//! engine knows nothing of terminals; `ui` consumes the engine's events and nothing else. `net` speaks the wire
-//! protocols of the `shared` crate; `profile` is one user's state on one machine; `sys` holds what only one operating
-//! system has.
+//! * [`cli`]: arguments in, exit code out. The clap types end here.
+//! * [`commands`]: one function a command; joins the engine to a view.
+//! * [`ui`]: views, bars, text and JSON. Consumes the engine's events and knows no sockets.
+//! * [`engine`]: everything a peer does, without a terminal.
+//! * [`net`]: the wire protocols of the `shared` crate over QUIC and TLS.
+//! * [`profile`]: one user's state on one machine: key, SQLite databases, locks.
+//! * [`sys`]: what differs between operating systems.
+//!
+//! # Where is …?
+//!
+//! | capability | folder or file |
+//! |---|---|
+//! | arguments, help, exit codes | `cli/args.rs`, `cli/args/help_text.rs`, `engine/error.rs` |
+//! | account, tracker's key, first contact | `commands/account.rs`, `engine/tracker_key.rs`, `commands/tracker_confirmation.rs` |
+//! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
+//! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link.rs`, `engine/node/{caller_identity,link_admission}.rs` |
+//! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
+//! | offers, block list, message requests | `engine/file_offers.rs`, `profile/{known_users,message_requests}.rs` |
+//! | fetch: names, sources, plan, download, disk | `engine/fetch/` (`name_resolution`, `source_dialer`, `plan`, `downloader`, `writer`) |
+//! | answering requests, upload slots and rates | `engine/serve/` (`library`, `upload_slots`, `upload_scheduler`, `range_reader`) |
+//! | sharing: walking, hashing, refreshing | `engine/share/`, `engine/node/share_refresher.rs` |
+//! | processes of one profile talk | `engine/node/control/`, `commands/node_handle.rs` |
+//! | conversation in the scrollback, full screen | `ui/line_view/`, `ui/full_view/`, `commands/view_session/` |
+//! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,progress_row,transfer_list}.rs` |
+//! | discovery of trackers (mDNS) | `net/discovery/`, `engine/tracker_discovery.rs` |
+//!
+//! # Two walks
+//!
+//! A message: `ui/composer` → `commands/view_session` → `engine/node/control` → `engine/node/delivery` →
+//! `engine/chat/chat_sender` (with the pure `delivery_state`) → `net/link`; at the other side `engine/serve` →
+//! `engine/chat/chat_receiver` → `profile/message_store`, and the acknowledgement back.
+//!
+//! A group of a file: `engine/fetch/plan` chooses it → `downloader` requests it → `net/stream` → `writer/group_verifier` →
+//! `writer/group_writer` → `partial_file` → `writer/finalizer` → events → `ui/fetch_bars`.
 
 pub mod cli;
 pub mod commands;

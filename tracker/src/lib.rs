@@ -1,26 +1,38 @@
 //! The Vizinho tracker: who is online on this network and what they share.
 //!
-//! The protocol it speaks is specified in [`shared::tracker`]. Each layer knows only those below it:
+//! The protocol is specified in [`shared::tracker`], the words in the glossary of [`shared`]. Each layer knows only those
+//! below it:
 //!
 //! ```text
-//! main ─► daemon      arguments, the data folder, signals, exit code
-//!          ├► admin       what an administrator asks of the running tracker
+//! main ─► daemon      arguments, data folder, signals, exit code
+//!          ├► admin       requests of an administrator to the running tracker
 //!          ├► backup      the data folder in one file, and back
-//!          └► server      the listener, the order of the shutdown
-//!              └► connection  first byte, TLS, requests in, replies out, deadlines
-//!                  ├► places     the cap on connections: who gives way to whom
+//!          └► server      listener, order of the shutdown
+//!              └► connection  first byte, TLS, requests in, replies out, timeouts
+//!                  ├► connection_slots  the limit of connections, and which one gives way
 //!                  └► service     the actions
-//!                      ├► registry   presence, sessions, catalogue, events: pure, `now` is an argument
-//!                      ├► accounts   what survives: SQLite behind a narrow trait, on a thread of its own
-//!                      ├► memory     who was present, for the next process
-//!                      ├► passwords  Argon2id off the runtime
-//!                      ├► limits     who may try how often: pure
-//!                      └► metrics    what is counted
+//!                      ├► registry        presence, sessions, catalogue, events: pure, `now` is an argument
+//!                      ├► accounts        the account store: SQLite behind a narrow trait, on a thread of its own
+//!                      ├► presence_store  present users, for the next process
+//!                      ├► passwords       Argon2id off the runtime
+//!                      ├► rate_limits     how often each origin may try: pure
+//!                      └► metrics         counters and histograms
 //!
-//! beside these: folder_lock (one tracker a data folder), sqlite_file (databases on any file system)
+//! used by several: fair_semaphore (permits in turn), folder_lock (one tracker a data folder), sqlite_file
 //! ```
 //!
-//! Each of these modules has a table of what it bounds and what happens beyond the bound.
+//! | capability | folder or file |
+//! |---|---|
+//! | options, configuration file, reload | `daemon/{args,settings,config_reload}.rs` |
+//! | `tracker user`, `status`, `export` | `daemon/commands.rs`, `admin/`, `service/account_administration.rs` |
+//! | a request's way | `connection/conversation.rs` → `service.rs` → `service/*_actions.rs` → `connection/reply_writer.rs` |
+//! | refusals and their texts in both dialects | `service/refusal_reason.rs`, `shared::tracker::dialect` |
+//! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list,file_search}.rs` |
+//! | quotas by user and origin | `registry/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
+//! | events to subscribers | `registry/events.rs` |
+//! | restart without logouts | `presence_store.rs`, `service/presence_writer.rs` |
+//!
+//! Modules that bound a resource have a table: resource, bound, and what happens beyond it.
 
 #![warn(missing_docs)]
 

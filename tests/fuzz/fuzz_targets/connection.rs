@@ -14,23 +14,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracker::accounts::{Accounts, SqliteStore};
-use tracker::connection::{Budget, Context, Patience, serve};
-use tracker::limits::Rates;
-use tracker::memory::Memory;
-use tracker::places::{PerAddress, Places};
-use tracker::registry::Rules;
-use tracker::service::{Policy, Registration, Service};
+use tracker::accounts::{AccountStoreHandle, SqliteAccountStore};
+use tracker::connection::{ConnectionContext, ConnectionTimeouts, MemoryQuota, serve_connection};
+use tracker::connection_slots::{ConnectionSlots, PerAddressLimits};
+use tracker::presence_store::PresenceStore;
+use tracker::rate_limits::RateSettings;
+use tracker::registry::PresenceRules;
+use tracker::service::{RegistrationMode, ServicePolicy, TrackerService};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
-static CONTEXT: LazyLock<Context> = LazyLock::new(|| RUNTIME.block_on(context()));
+static CONTEXT: LazyLock<ConnectionContext> = LazyLock::new(|| RUNTIME.block_on(context()));
 
-async fn context() -> Context {
+async fn context() -> ConnectionContext {
     let folder = tempfile::tempdir().expect("a folder").keep();
-    let accounts = Accounts::start(SqliteStore::open(&folder.join("db")).expect("a store")).expect("a thread");
-    let memory = Memory::open(&folder.join("presence.db")).expect("a memory");
+    let accounts =
+        AccountStoreHandle::start(SqliteAccountStore::open(&folder.join("db")).expect("a store")).expect("a thread");
+    let presence_store = PresenceStore::open(&folder.join("presence.db")).expect("a store");
     let second = Duration::from_secs(1);
-    let rules = Rules {
+    let rules = PresenceRules {
         lease: 90 * second,
         grace: 10 * second,
         legacy_lease: 3600 * second,
@@ -38,22 +39,34 @@ async fn context() -> Context {
         catalogue_bytes: 1 << 24,
     };
     // A few hashes only: they are not worth the time here.
-    let policy = Policy {
+    let policy = ServicePolicy {
         rules,
-        rates: Rates { logins: NonZeroU32::new(1), registrations: NonZeroU32::new(1) },
-        registration: Registration::Closed,
-        doors: Vec::new(),
-        announced: Vec::new(),
+        rates: RateSettings { logins: NonZeroU32::new(1), registrations: NonZeroU32::new(1) },
+        registration: RegistrationMode::Closed,
+        trusted_doors: Vec::new(),
+        announceable: Vec::new(),
     };
     let identity = certs::Identity::generate().expect("an identity");
     let tls = TlsAcceptor::from(Arc::new(certs::tracker_server(&identity).expect("TLS")));
-    let service = Arc::new(Service::start(policy, accounts, memory).await.expect("a service"));
+    let service = Arc::new(TrackerService::start(policy, accounts, presence_store).await.expect("a service"));
     let soon = Duration::from_millis(5);
-    let patience = Patience { idle: soon, handshake: soon, request: soon, linger: soon, ..Patience::default() };
-    Context { service, tls, patience, budget: Arc::new(Budget::new()), stop: CancellationToken::new() }
+    let timeouts = ConnectionTimeouts {
+        idle: soon,
+        handshake: soon,
+        request: soon,
+        linger: soon,
+        ..ConnectionTimeouts::default()
+    };
+    ConnectionContext {
+        service,
+        tls,
+        timeouts,
+        memory_quota: Arc::new(MemoryQuota::new()),
+        stop: CancellationToken::new(),
+    }
 }
 
-async fn converse(bytes: &[u8], context: Context) -> Vec<u8> {
+async fn converse(bytes: &[u8], context: ConnectionContext) -> Vec<u8> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
     let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
     let (stream, remote) = listener.accept().await.expect("the same connection");
@@ -64,9 +77,9 @@ async fn converse(bytes: &[u8], context: Context) -> Vec<u8> {
         let _ = client.shutdown().await;
         let _ = client.read_to_end(&mut replies).await;
     };
-    let places = Places::new(1, PerAddress { elsewhere: 1, loopback: 1 });
-    let place = places.take(remote.ip(), Instant::now()).expect("nobody else has it");
-    tokio::join!(serve(stream, remote, context, place), ask);
+    let slots = ConnectionSlots::new(1, PerAddressLimits { remote: 1, loopback: 1 });
+    let slot = slots.acquire(remote.ip(), Instant::now()).expect("nobody else has it");
+    tokio::join!(serve_connection(stream, remote, context, slot), ask);
     replies
 }
 

@@ -3,12 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shared::json_scanner::Objects;
+use shared::json_scanner::JsonScanner;
 
 const LIMIT: usize = 256;
 
 fn objects<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<String>) {
-    let (mut scanner, mut found) = (Objects::new(LIMIT, 16), Vec::new());
+    let (mut scanner, mut found) = (JsonScanner::new(LIMIT, 16), Vec::new());
     for piece in pieces {
         scanner.extend(piece);
         loop {
