@@ -283,7 +283,11 @@ impl<'a> ChatFilter<'a> {
         let unsent = match self.now {
             true => match self.resend.pop_front() {
                 Some(message) => Some(message.text.into_received()),
-                None => input.try_recv().ok().and_then(Result::ok).map(|line| line.text),
+                // What was piped in with a message may still be on its way here.
+                None => {
+                    let line = tokio::time::timeout(BATCH_PAUSE, input.recv()).await;
+                    line.ok().flatten().and_then(Result::ok).map(|line| line.text)
+                }
             },
             false => self.store_lines(input).await,
         };
