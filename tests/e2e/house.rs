@@ -1,5 +1,6 @@
 //! The rules of the house, as far as a machine can see that they are kept.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -128,6 +129,36 @@ fn a_layer_of_the_peer_names_none_above_it() {
     never_names("peer/src/profile", &above);
     never_names("peer/src/sys", &above);
     never_names("peer/src/sys", &["crate::profile"]);
+}
+
+/// The names of a crate's types, tests apart, each with the files that define it.
+fn type_names(of: &str) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut names = BTreeMap::<String, Vec<PathBuf>>::new();
+    for (path, text) in sources(&format!("{of}/src")) {
+        if path.iter().any(|part| part == "tests") || path.ends_with("tests.rs") {
+            continue;
+        }
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for line in code.lines() {
+            let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+            if !words.next().is_some_and(|word| ["struct", "enum", "trait", "union"].contains(&word)) {
+                continue;
+            }
+            let name = words.next().unwrap_or_default().split(|c: char| !c.is_alphanumeric()).next();
+            names.entry(name.unwrap_or_default().to_owned()).or_default().push(path.clone());
+        }
+    }
+    names
+}
+
+#[test]
+fn no_type_name_stands_twice_in_a_crate() {
+    for name in ["shared", "certs", "tracker", "peer"] {
+        let types = type_names(name);
+        assert!(types.len() > 10, "{types:?}");
+        let twice: Vec<_> = types.iter().filter(|(_, files)| files.len() > 1).collect();
+        assert!(twice.is_empty(), "{twice:#?}");
+    }
 }
 
 #[test]

@@ -102,9 +102,8 @@ impl ClockReading {
 /// The kernel's messages on interfaces, addresses and routes. What they say isn't read: it is looked up.
 ///
 /// A datagram socket like any other once it is bound, so it is used as the one kind of them that takes any descriptor.
-#[cfg(target_os = "linux")]
 #[derive(Debug)]
-struct NetworkMessages(tokio::net::UnixDatagram);
+struct NetworkMessages(#[cfg(target_os = "linux")] tokio::net::UnixDatagram);
 
 #[cfg(target_os = "linux")]
 impl NetworkMessages {
@@ -144,10 +143,6 @@ impl NetworkMessages {
         }
     }
 }
-
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-struct NetworkMessages;
 
 #[cfg(not(target_os = "linux"))]
 impl NetworkMessages {
