@@ -1,18 +1,19 @@
 //! The node: the one running process of a profile that is online.
 //!
 //! ```text
-//!            ┌ keeper: presence at the tracker, shares in its catalogue, its events
-//! Node::run ─┼ acceptor: callers are identified, then served
-//!            ├ guard: links to keys that are no longer their users' end
-//!            ├ post office: what waits for somebody goes to them
-//!            ├ hook: a program of the user's is run for every message
-//!            ├ refresher: shares that changed are hashed again
-//!            └ control: other processes of this profile, over a local socket
+//!            ┌ accept loop: identifies callers and serves their links (`Node::run` itself)
+//!            ├ TrackerSession: presence at the tracker, shares in its catalogue, its events
+//! Node::run ─┼ LinkRevalidator: closes links whose key is no longer their user's
+//!            ├ DeliveryDispatcher: delivers the messages that wait in the outbox
+//!            ├ message_hook: runs a program of the user's for every message
+//!            ├ share_refresher: hashes changed shares again
+//!            └ ControlServer: serves other processes of this profile over a local socket
 //! ```
 //!
-//! All of them are tasks of one set. Everything that can fail here stands before the tracker hears of the node: the
-//! lock, the database, the UDP socket, the local socket. The end comes in this order: no more callers and no more
-//! control, leave the tracker, close the links, wait for the tasks.
+//! All but the first are tasks of one `JoinSet`; an error of any of them ends the node. Everything that can fail
+//! locally (the lock, the database, the UDP socket, the local socket) is done before the tracker hears of the node. The
+//! shutdown order is: take no more callers and no more control clients, leave the tracker, close the links, wait for
+//! the tasks.
 
 mod caller_identity;
 pub mod control;
@@ -54,35 +55,35 @@ use crate::net::endpoint::{Endpoint, IncomingCall};
 use crate::net::link::{self, IdentifiedCaller, Link};
 use crate::profile::{NodeLock, Profile, ProfileError};
 
-/// How long leaving the tracker may take.
+/// Deadline for the tasks to end by themselves, the logout at the tracker included.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Times that the lock is tried: somebody who only looks whether it is held has it for a moment.
+/// Attempts to take the lock: a process that only checks whether it is held has it for a moment.
 const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// How long the database may be looked through for damage before anything is written to it.
+/// Time limit of the integrity check that precedes the first write to the database.
 const DATABASE_CHECK_LIMIT: Duration = Duration::from_secs(1);
 
-/// Where a node listens, and where it is found.
+/// The port that a node listens on, and the address that others are told instead of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListenConfig {
-    /// The UDP port; without one that of last time if it is free, else any.
+    /// The UDP port. `None`: the last one used if it is free, else any.
     pub port: Option<u16>,
-    /// A port forwarding (a router, a container) that leads to that port.
+    /// A port forwarding (of a router, a container) that leads to `port`.
     pub forwarded: Option<PortForwarding>,
 }
 
-/// What others dial in place of a node's own addresses.
+/// The address that others dial instead of a node's own addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortForwarding {
-    /// Where; in any case also where the tracker sees the node come from.
+    /// The forwarding host. Others also dial the address at which the tracker sees the node.
     pub ip: Option<IpAddr>,
-    /// The UDP port there.
+    /// The UDP port of the forwarding.
     pub port: NonZeroU16,
 }
 
-/// What goes out: links, and messages over them. Cheap to clone.
+/// The parts of a node that act on other users: links, messages, the tracker, key checks. Cheap to clone.
 #[derive(Debug, Clone)]
 struct NodeServices {
     link_pool: Arc<LinkPool>,
@@ -110,11 +111,11 @@ pub struct Node {
 }
 
 impl Node {
-    /// Goes online at `place`; sends no more than `limits`. With the tracker away it begins all the same: friends reach it,
-    /// and it goes online by itself when the tracker is back.
+    /// Goes online as `listen` says; uploads stay within `limits`. Without the tracker the node starts as well: known
+    /// peers reach it, and it goes online by itself when the tracker is back.
     ///
     /// # Errors
-    /// [`Error`]: another node runs, the tracker doesn't want us, the port is taken.
+    /// [`Error`]: another node runs, the tracker rejects the account, the port is taken, the profile is damaged.
     pub async fn start(
         me: &LocalUser,
         listen: ListenConfig,
@@ -124,6 +125,7 @@ impl Node {
     ) -> Result<Self, Error> {
         let lock = Arc::new(lock_node(&me.profile).await?);
         let profile = me.profile.clone();
+        // Before the first write: nothing is written to a damaged database.
         run_blocking(move || Ok(profile.check_integrity(DATABASE_CHECK_LIMIT)?)).await?;
         let me = with_notices_as_events(me, &events);
         let endpoint = bind(&me, listen.port)?;
@@ -158,7 +160,7 @@ impl Node {
             stop.clone(),
             lifetime,
         )?;
-        // Whoever comes while the tracker is still awaited is answered.
+        // First, so that local clients are answered while the tracker is still awaited.
         tasks.spawn(control.run());
         let (ready, is_ready) = oneshot::channel();
         tasks.spawn(tracker_session.run(ready));
@@ -166,7 +168,7 @@ impl Node {
             ready = is_ready => if ready.is_err() {
                 return Err(first_error(&mut tasks).await);
             },
-            // It ends as soon as it runs.
+            // `run` then ends at once, in the usual order.
             () = stop.cancelled() => {}
         }
         tasks.spawn(share_refresher::run(
@@ -199,15 +201,15 @@ impl Node {
         })
     }
 
-    /// Cancelling it stops the node, as does `peer logout`.
+    /// Returns the token whose cancellation stops the node; `peer logout` cancels it as well.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Runs until it is stopped or can't go on.
+    /// Runs until the node is stopped or a task fails.
     ///
     /// # Errors
-    /// What it could not go on for.
+    /// The error of the task that failed.
     pub async fn run(mut self) -> Result<(), Error> {
         let mut digest_tick = tokio::time::interval(REPORT_WINDOW);
         let outcome = loop {
@@ -233,6 +235,7 @@ impl Node {
                     self.links.spawn(run_link(link, key_epoch, self.services.clone(), self.serve_context.clone()));
                 }
                 Some(ended) = self.links.join_next() => {
+                // A panic over one link must not take the others down.
                     if let Err(failure) = ended {
                         tracing::error!("a link's task failed: {failure}");
                     }
@@ -257,10 +260,12 @@ impl Node {
 
     async fn shut_down(mut self) {
         self.stop.cancel();
-        // The keeper says LOGOUT, so that nobody dials us any more.
+        // The tracker session logs out, so that nobody dials this node any more.
         self.leaving.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
+        // Before the tasks are aborted: dropping a quinn stream finishes it, so that a broken-off upload
+        // would look complete to the other side.
         self.endpoint.close(PeerErrorCode::ShuttingDown);
         self.links.shutdown().await;
         self.tasks.shutdown().await;
@@ -284,6 +289,7 @@ async fn handle_call(
             return;
         }
     };
+    // Read before the lookup: run_link detects a key change that is announced in between.
     let key_epoch = services.tracker.key_epoch();
     match caller.within_deadline(caller_identifier.identify(&caller)).await {
         Ok(Ok(CallerIdentity { user, is_correspondent: is_written_to })) => {
@@ -307,7 +313,7 @@ async fn handle_call(
     }
 }
 
-/// Welcomes a caller, if there is room for its link.
+/// Welcomes a caller, or refuses it when the link pool has no room.
 async fn admit_caller(
     caller: IdentifiedCaller,
     is_correspondent: bool,
@@ -315,6 +321,7 @@ async fn admit_caller(
     me: &LocalUser,
 ) -> Option<Link> {
     let link = caller.link().clone();
+    // Counted before the welcome is written: many callers at once would otherwise all find room.
     if !services.link_pool.admit(&link, is_correspondent) {
         tracing::debug!("{} has too many links", link.user());
         let message = format!("there are too many links to {}: try again later", me.user);
@@ -332,14 +339,15 @@ async fn admit_caller(
     }
 }
 
-/// Serves a link for as long as it lasts; so many changes of keys there had been when its key was looked at.
+/// Serves a link until it closes. `key_epoch` is the epoch at which its key was verified.
 async fn run_link(link: Link, key_epoch: u64, services: NodeServices, serve_context: ServeContext) {
     let NodeServices { link_pool, outbox, tracker, revalidation } = services;
+    // The link is in the pool by now, so the revalidator covers every later change; this covers earlier ones.
     if tracker.key_epoch() != key_epoch {
         revalidation.request(RevalidationTrigger::UserKey(link.user().clone()));
     }
     if link.is_serving() {
-        // Who calls is there.
+        // This user can be reached now: try what waits for them over this link.
         outbox.wake_existing(link.user());
     }
     let ended = serve_link(link.clone(), serve_context).await;
@@ -359,8 +367,9 @@ async fn lock_node(profile: &Profile) -> Result<NodeLock, Error> {
 
 fn bind(me: &LocalUser, port: Option<u16>) -> Result<Endpoint, Error> {
     let own = |why| Error::link(&me.user, why);
-    // Earlier versions took ports at which nobody dials any more.
+    // Earlier versions used ports below MIN_PEER_PORT, which peers refuse to dial.
     let last = me.profile.last_port()?.filter(|last| *last >= MIN_PEER_PORT);
+    // The last port comes first: peers that can't reach the tracker dial the address on record.
     match (port, last) {
         (Some(port), _) => Endpoint::server(&me.identity, port).map_err(own),
         (None, Some(last)) => {

@@ -1,19 +1,19 @@
-//! Keeping the node present at the tracker, whatever becomes of the connection.
+//! The node's tracker session: keeps the node present, across lost connections and network changes.
 //!
 //! ```text
-//! (begins) ─ the tracker is away ───────────────────────────────────────────► waiting
-//! connect ─ RESUME ─ REGISTER_FILES ─ SUBSCRIBE ─► attending ──lost──► waiting (1 s, 2 s … 30 s, jittered) ─┐
+//! (start) ─ tracker unreachable ────────────────────────────────────────────► waiting
+//! connect ─ RESUME ─ REGISTER_FILES ─ SUBSCRIBE ─► connected ──lost──► waiting (1 s, 2 s … 10 s, jittered) ─┐
 //!    ▲                                               │ leaving: LOGOUT, end                                 │
-//!    ├────────────── at once ◄─── addresses changed ───┤                                                      │
+//!    ├────────────── at once ◄─── network changed ─────┤                                                      │
 //!    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A list of shares that the tracker refuses is tried again while the node attends, see [`super::catalogue`].
+//! A list of shares that the tracker refuses is registered again while connected, see [`super::share_registration`].
 //!
-//! A copy of the profile that runs elsewhere has the same key, and the newest login counts. The node that was replaced
-//! is *displaced*: it stays connected, for what its user asks of it, and is not present. It doesn't take the presence
-//! back, however often its connection is lost, unless it is told to ([`TrackerHandle::go_online`]) or nobody was
-//! present for [`GONE_FOR`].
+//! A copy of the profile that runs elsewhere has the same key, and the newest login wins. The node that lost its
+//! presence is *displaced*: it stays connected, so that its user's requests work, but is not present. However often it
+//! reconnects, it doesn't take the presence back unless it is told to ([`TrackerHandle::go_online`]) or the user was
+//! not present anywhere for `TAKEOVER_DELAY`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -48,26 +48,26 @@ use crate::sys::{self, NetworkChange, NetworkMonitor};
 
 const MIN_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(10);
-/// For the tracker to answer when something about the network changed: a path that is gone takes everything in silence.
+/// Deadline for the tracker's reply after a network change: a dead path drops packets silently.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the reply to a heartbeat.
+/// Deadline for the reply to a heartbeat.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long nobody is present as this user before a node that was displaced is so again: a node elsewhere that is
-/// started anew, or loses its network for a moment, is not gone.
+/// Time without any presence of this user after which a displaced node becomes present again: the other node may only
+/// have been restarted, or lost its network for a moment.
 const TAKEOVER_DELAY: Duration = Duration::from_secs(120);
-/// Questions that may wait for the keeper.
+/// Queries of this node, and about known keys, that may wait for the session.
 const QUERY_QUEUE: usize = 64;
-/// The same of strangers: there are never more callers that are not identified yet.
+/// Queries about strangers' keys that may wait: as many as there may be unidentified callers.
 const STRANGER_QUERY_QUEUE: usize = 256;
-/// Strangers' keys that were nobody's, one after another, before something is asked that the tracker grants: to earlier
-/// trackers a "no" is a refusal, and many in a row make them answer late.
+/// Queries about strangers in a row before a heartbeat is sent in between: earlier trackers count each "not found" as a
+/// refusal, and slow down a client that has many in a row.
 const MAX_STRANGER_STREAK: u32 = 50;
 
-/// Puts questions to the tracker over the keeper's connection. Cheap to clone.
+/// A handle that sends queries to the tracker over the session's connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct TrackerHandle {
     queries: mpsc::Sender<TrackerQuery>,
-    /// Those that strangers make us ask: they wait for all others.
+    /// Queries caused by strangers; served only while `queries` is empty.
     stranger_queries: mpsc::Sender<TrackerQuery>,
     shares_changed: Arc<Notify>,
     local: watch::Receiver<Option<SocketAddr>>,
@@ -76,29 +76,29 @@ pub(super) struct TrackerHandle {
     go_online: Arc<Notify>,
 }
 
-/// How the node stands with the tracker.
+/// The node's presence at the tracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PresenceState {
-    /// It is present there.
+    /// The tracker lists this node.
     Present {
-        /// Where others find it.
+        /// The address that others dial.
         address: SocketAddr,
     },
-    /// The account is present elsewhere.
+    /// Another node of the account is present instead.
     Displaced(OtherSession),
-    /// The tracker is away; the node tries again by itself.
+    /// The tracker can't be reached; the session keeps trying.
     Offline {
-        /// Why.
+        /// The error, for people.
         why: String,
     },
 }
 
-/// For whom the tracker is asked.
+/// The cause of a query, which decides its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueryOrigin {
-    /// Somebody whose key is on record.
+    /// A caller whose key is on record.
     KnownKey,
-    /// Anybody: there may be any number of these.
+    /// A caller with an unknown key; their number is unbounded.
     UnknownKey,
 }
 
@@ -108,7 +108,7 @@ struct TrackerQuery {
     reply: oneshot::Sender<Result<Value, TrackerError>>,
 }
 
-/// The task that keeps the presence.
+/// The task that keeps the node present at the tracker.
 #[derive(Debug)]
 pub(super) struct TrackerSession {
     me: LocalUser,
@@ -118,73 +118,73 @@ pub(super) struct TrackerSession {
     leaving: CancellationToken,
     queries: mpsc::Receiver<TrackerQuery>,
     stranger_queries: mpsc::Receiver<TrackerQuery>,
-    /// Questions of strangers since something else was asked for certain.
+    /// Strangers' queries since the last heartbeat that was sent to end the row.
     stranger_streak: u32,
     shares_changed: Arc<Notify>,
-    /// This end of the last connection to the tracker.
+    /// The local address of the last connection to the tracker.
     local: watch::Sender<Option<SocketAddr>>,
     key_epoch: Arc<AtomicU64>,
     presence_state: watch::Sender<PresenceState>,
     revalidation: RevalidationHandle,
-    /// The addresses that the tracker was told, those apart that lead to nobody else.
+    /// The addresses announced to the tracker, without those that no other machine can reach.
     announced: BTreeSet<SocketAddr>,
     go_online: Arc<Notify>,
-    /// Tells this process from another one with the same key.
+    /// Random for each process: tells it from another one with the same key.
     instance: InstanceId,
-    /// Where and at which port the tracker saw this node last.
+    /// The IP address and port under which the tracker listed this node last.
     observed_at: Option<(IpAddr, Option<NonZeroU16>)>,
     displaced: Option<PresenceDisplacement>,
     list_retry: RegistrationRetry,
-    /// Whether the user was told that others don't hear of the address that was named.
+    /// True once the user was told that the tracker doesn't pass on the address given by `--announce`.
     has_reported_dropped_address: bool,
-    /// The user wants to be online here, whatever is elsewhere: not heeded yet.
+    /// The user asked to be online here, and the session hasn't done it yet.
     is_takeover_requested: bool,
 }
 
-/// The account is present elsewhere.
+/// The state of a displaced node.
 #[derive(Debug, Clone, Copy)]
 struct PresenceDisplacement {
     elsewhere: OtherSession,
-    /// Since when nobody is present.
+    /// Start of the time in which no node of the account is present; `None` while one is.
     absent_since: Option<Instant>,
 }
 
-/// It is present.
+/// The result of becoming present.
 #[derive(Debug)]
 struct GainedPresence {
-    /// Where others find it.
+    /// The address that others dial.
     address: SocketAddr,
     registration: RegistrationOutcome,
 }
 
-/// What became of the list of shares.
+/// The tracker's reaction to the list of shares.
 #[derive(Debug)]
 enum RegistrationOutcome {
-    /// So many are listed.
+    /// The number of files listed.
     Accepted(usize),
-    /// The tracker refused it and is asked again.
+    /// The tracker refused the list; `RegistrationRetry` says when to try again.
     Refused {
-        /// Why, where that is news.
+        /// The reason, if the user wasn't told of a refusal yet.
         news: Option<String>,
     },
 }
 
-/// What becomes of another instance's presence when this one asks for its own.
+/// The treatment of another instance's presence when this one asks for its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PresenceClaim {
-    /// It ends: the user wants to be online here.
+    /// The other one's presence ends: the user wants to be online here.
     TakeOver,
-    /// It stays: this node only comes back.
+    /// The other one's presence stays: this node only reconnects.
     Yield,
 }
 
-/// Why attending ended.
+/// The reason why a connection to the tracker is given up.
 enum SessionEnd {
     Leaving,
-    /// The connection or the session has to be made anew, which is nothing to tell anybody.
+    /// The connection or the session has to be renewed, which is not reported to the user.
     Reconnect,
     Lost(TrackerError),
-    /// The account isn't this machine's any more.
+    /// The tracker rejects the account or its key: the node ends.
     Fatal(Error),
 }
 
@@ -194,7 +194,7 @@ impl From<TrackerError> for SessionEnd {
     }
 }
 
-/// What is done next on the connection to the tracker.
+/// The next action on the connection to the tracker.
 enum SessionStep {
     AnswerQuery(TrackerQuery),
     AnswerStrangerQuery(TrackerQuery),
@@ -205,7 +205,7 @@ enum SessionStep {
     HandleEvent(TrackerEventKind),
 }
 
-/// How a pause ended.
+/// The end of a pause before the next attempt to connect.
 enum ReconnectPauseEnd {
     Elapsed,
     NetworkChanged,
@@ -222,7 +222,7 @@ impl TrackerClient for TrackerHandle {
     }
 }
 
-/// Puts a question where the keeper takes it from, and waits for the reply.
+/// Queues a query for the session and waits for the reply.
 async fn send_query<T: DeserializeOwned>(
     queries: &mpsc::Sender<TrackerQuery>,
     request: &TrackerRequest,
@@ -238,10 +238,10 @@ async fn send_query<T: DeserializeOwned>(
 }
 
 impl TrackerHandle {
-    /// Asks something for somebody who calls.
+    /// Sends a query on behalf of a caller.
     ///
     /// # Errors
-    /// As [`AskTracker::call`].
+    /// As [`TrackerClient::call`].
     pub(super) async fn call_for<T: DeserializeOwned>(
         &self,
         origin: QueryOrigin,
@@ -254,34 +254,34 @@ impl TrackerHandle {
         send_query(queue, request).await
     }
 
-    /// Says that the shares in the profile are no longer those in the catalogue.
+    /// Makes the session register the shares again.
     pub(super) fn shares_changed(&self) {
         self.shares_changed.notify_one();
     }
 
-    /// Another number whenever the tracker's earlier word on whose key is whose may no longer hold.
+    /// Returns a number that changes whenever earlier answers about keys may have become wrong.
     pub(super) fn key_epoch(&self) -> u64 {
         self.key_epoch.load(Ordering::Acquire)
     }
 
-    /// Makes the node present, wherever else the account is.
+    /// Makes the node present, even if that displaces another node of the account.
     pub(super) fn go_online(&self) {
         self.go_online.notify_one();
     }
 
-    /// Whether the account is present elsewhere.
+    /// True if another node of the account is present.
     pub(super) fn is_displaced(&self) -> bool {
         matches!(*self.presence_state.borrow(), PresenceState::Displaced(_))
     }
 
-    /// How the node stands with the tracker now.
+    /// Returns the node's presence at the tracker.
     pub(super) fn presence_state(&self) -> PresenceState {
         self.presence_state.borrow().clone()
     }
 }
 
 impl TrackerSession {
-    /// For a node that listens on `port`, and is to be found at `forwarded` if that is given.
+    /// Returns the session of a node that listens on `port` and is announced at `forwarded` if given, and its handle.
     pub(super) fn new(
         me: LocalUser,
         port: u16,
@@ -327,16 +327,17 @@ impl TrackerSession {
             displaced: None,
             list_retry: RegistrationRetry::default(),
             has_reported_dropped_address: false,
+            // A start is the user's wish to be online here.
             is_takeover_requested: true,
         };
         (session, handle)
     }
 
-    /// Runs until the node leaves; `ready` is told when it is present for the first time, or the tracker was found to be
-    /// away: what is on record is enough to begin with.
+    /// Runs until the node leaves. `ready` fires when the node is present for the first time, or the tracker can't be
+    /// reached: the node can start from its records.
     ///
     /// # Errors
-    /// When the tracker is there and doesn't want us.
+    /// The tracker was reached and rejects the account, its key or its own identity changed.
     pub(super) async fn run(mut self, ready: oneshot::Sender<()>) -> Result<(), Error> {
         let ended = self.maintain(ready).await;
         if let Err(Error::AccountMoved { user, since }) = &ended {
@@ -363,7 +364,7 @@ impl TrackerSession {
             }
             Err(error) => return Err(error),
         };
-        // Nobody waits for it when the start was given up.
+        // The receiver is gone when the start was cancelled.
         let _ = ready.send(());
         let mut wait = MIN_RECONNECT_DELAY;
         loop {
@@ -376,7 +377,7 @@ impl TrackerSession {
             };
             wait = MIN_RECONNECT_DELAY;
             match self.run_connection(&mut network, &mut link).await {
-                // A word on the account would be one on who is present elsewhere.
+                // A LOGOUT would end the presence of the other node, which has the same account.
                 SessionEnd::Leaving if self.displaced.is_some() => return Ok(()),
                 SessionEnd::Leaving => {
                     let logout = TrackerRequest::Logout { user: self.me.user.clone(), proof: SpeakerProof::default() };
@@ -397,12 +398,13 @@ impl TrackerSession {
         self.events.send(NodeEvent::TrackerLost { why: why.to_owned() });
     }
 
-    /// Connects and becomes present, unless the account is present elsewhere and that is to stay.
+    /// Connects and becomes present, unless the node is displaced and `claim` yields.
     async fn establish(&mut self, claim: PresenceClaim) -> Result<TrackerConnection, Error> {
         let mut link = self.me.connect_tracker().await?;
         self.local.send_replace(Some(link.local()));
         let gained = match self.displaced {
             Some(PresenceDisplacement { elsewhere, .. }) if claim == PresenceClaim::Yield => {
+                // Without a port, RESUME only authenticates.
                 let _: LoginReply = self.resume(&mut link, AnnouncedPresence::default()).await?;
                 self.mark_displaced(elsewhere);
                 None
@@ -410,15 +412,15 @@ impl TrackerSession {
             _ => self.become_present(&mut link, claim).await?,
         };
         let SubscribeReply { .. } = link.call(&TrackerRequest::Subscribe { since: None }).await?;
-        // What changed before this, nobody told us.
+        // Events before the subscription were missed: every key and every local address is checked.
         self.invalidate_keys(RevalidationTrigger::AllKeys);
         self.revalidation.request(RevalidationTrigger::LocalNetwork);
-        // Whoever hears that it is online may rely on its hearing of others.
+        // After the subscription: a user who hears that the node is online may rely on its receiving events.
         gained.into_iter().for_each(|appeared| self.emit_online(appeared));
         Ok(link)
     }
 
-    /// Becomes present on this connection, or learns that another instance is and stays so.
+    /// Becomes present on this connection, or finds another instance present and becomes displaced.
     async fn become_present(
         &mut self,
         link: &mut TrackerConnection,
@@ -440,17 +442,19 @@ impl TrackerSession {
             Some(PortForwarding { ip, port }) => SocketAddr::new(ip.unwrap_or(reply.observed_ip), port.get()),
             None => SocketAddr::new(reply.observed_ip, self.port),
         };
+        // Only now: an attempt that is cancelled above must still know that the user asked for a takeover.
         (self.displaced, self.is_takeover_requested, self.observed_at) = (None, false, Some((reply.observed_ip, port)));
         Ok(Some(GainedPresence { address, registration: listing }))
     }
 
-    /// Looks whether others are told of the address that the user named, and says so once when they are not.
+    /// Checks whether the tracker passes on the address that the user named; if not, reports it once.
     async fn check_announcement(&mut self, link: &mut TrackerConnection, observed: IpAddr) -> Result<(), Error> {
         let Some(PortForwarding { ip: Some(ip), port }) = self.forwarded.filter(|_| !self.has_reported_dropped_address)
         else {
             return Ok(());
         };
         let named = SocketAddr::new(ip.to_canonical(), port.get());
+        // The tracker drops only named addresses, never the one that it sees itself.
         if observed.to_canonical() == named.ip() {
             return Ok(());
         }
@@ -468,7 +472,7 @@ impl TrackerSession {
         Ok(())
     }
 
-    /// Tells the tracker what is shared. A list that it refuses is tried again later, and is no error.
+    /// Registers the shares. A refused list is no error: `list_retry` schedules the next attempt.
     async fn register_shares(&mut self, link: &mut TrackerConnection) -> Result<RegistrationOutcome, Error> {
         match register_shares(&self.me, link).await {
             Ok(count) => {
@@ -519,10 +523,11 @@ impl TrackerSession {
         self.events.send(NodeEvent::Displaced(elsewhere));
     }
 
-    /// Where the tracker is to say that we are; `local` is this end of the connection to it.
+    /// Returns the presence to announce; `local` is the local address of the connection to the tracker.
     fn presence(&self, local: IpAddr) -> AnnouncedPresence {
         let (port, addresses) = match self.forwarded {
-            // Our own addresses are behind the forwarding: whoever is told of them would only wait for nothing.
+            // Own addresses can't be reached from outside the forwarding: a dialer would only time out on
+            // them.
             Some(PortForwarding { ip, port }) => {
                 (Some(port), ip.map(|ip| SocketAddr::new(ip, port.get())).into_iter().collect())
             }
@@ -542,9 +547,10 @@ impl TrackerSession {
             let list_due = self.list_retry.retry_at().filter(|_| self.displaced.is_none());
             let step = tokio::select! {
                 () = self.leaving.cancelled() => return SessionEnd::Leaving,
+                // Strangers' queries come last: anybody can cause any number of them by calling.
                 Some(question) = self.queries.recv() => SessionStep::AnswerQuery(question),
                 Some(question) = self.stranger_queries.recv(), if self.queries.is_empty() => SessionStep::AnswerStrangerQuery(question),
-                // All of them are told when it is present again.
+                // A displaced node registers all its shares when it is present again.
                 () = self.shares_changed.notified(), if self.displaced.is_none() => SessionStep::RegisterShares,
                 () = sleep_until(list_due.unwrap_or_else(Instant::now).into()), if list_due.is_some() => SessionStep::RegisterShares,
                 _ = network.changed() => {
@@ -558,7 +564,7 @@ impl TrackerSession {
                     Err(error) => return SessionEnd::Lost(error),
                 },
             };
-            // A reply that comes the old way may never come: what waits for one is given up with the connection.
+            // After a network change the reply may never arrive: the step is given up with the connection.
             match cancel_on_network_change(network, &revalidation, self.handle_step(step, link)).await {
                 Some(Ok(())) => {}
                 Some(Err(ended)) => return ended,
@@ -570,16 +576,20 @@ impl TrackerSession {
     async fn handle_step(&mut self, step: SessionStep, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         match step {
             SessionStep::AnswerQuery(question) => {
+            // A connection refuses to write a secret until its tracker's key is confirmed, which may have
+            // happened in another process since this connection was made.
                 if question.request.carries_secret() && self.me.is_tracker_confirmed(link).unwrap_or(false) {
                     link.confirm();
                 }
                 answer_query(question, link).await
             }
+            // Its caller has given up: the answer would only delay others.
             SessionStep::AnswerStrangerQuery(question) if question.reply.is_closed() => Ok(()),
             SessionStep::AnswerStrangerQuery(question) => {
                 answer_query(question, link).await?;
                 self.stranger_streak += 1;
                 if self.stranger_streak >= MAX_STRANGER_STREAK {
+                    // A heartbeat is granted, which ends the row of refusals that earlier trackers count.
                     self.stranger_streak = 0;
                     self.renew_presence(link, HEARTBEAT_TIMEOUT).await?;
                 }
@@ -607,7 +617,8 @@ impl TrackerSession {
         }
     }
 
-    /// Looks whether this connection still is the way to the tracker, and whether others are told of the right addresses.
+    /// Checks that this connection still uses the right route to the tracker, and that the announced addresses are
+    /// current.
     async fn check_network(&mut self, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         let (here, local) = (link.local().ip().to_canonical(), sys::local_addresses());
         let is_ours = here.is_loopback() || local.iter().any(|one| one.ip == here);
@@ -615,14 +626,15 @@ impl TrackerSession {
         if !is_ours || source.is_some_and(|source| source != here) {
             return Err(SessionEnd::Reconnect);
         }
-        // A cable that was out for long: what was sent meanwhile is sent again only after as long.
+        // The route may be right and dead: after an unplugged cable TCP retransmits only as late as the
+        // outage was long, so a short probe decides.
         self.renew_presence(link, PROBE_TIMEOUT).await?;
         let is_told_otherwise =
             self.displaced.is_none() && reachable_addresses(&self.presence(here).addresses, &local) != self.announced;
         if is_told_otherwise { self.restore_presence(link, PresenceClaim::Yield).await } else { Ok(()) }
     }
 
-    /// Renews the presence, or looks what became of it.
+    /// Sends a heartbeat; a displaced node checks instead whether the other node is still present.
     async fn renew_presence(&mut self, link: &mut TrackerConnection, limit: Duration) -> Result<(), SessionEnd> {
         if let Some(displaced) = self.displaced {
             let whois = TrackerRequest::Whois(WhoisRequest::User(self.me.user.clone()));
@@ -639,16 +651,20 @@ impl TrackerSession {
         let heartbeat = TrackerRequest::Heartbeat { user: None, token: None };
         match link.call_within::<HeartbeatReply>(limit, &heartbeat).await {
             Ok(HeartbeatReply { .. }) => Ok(()),
+            // The session is gone: displaced, expired or ended by an administrator.
             Err(error) if error.code() == Some(TrackerErrorCode::NotLoggedIn) => self.check_elsewhere(link).await,
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The session is over: because the account is present elsewhere, or for another reason.
+    /// Finds out why the session ended: the account may be present elsewhere.
     async fn check_elsewhere(&mut self, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         if link.features().has(Feature::Instances) {
+            // RESUME itself tells an instance that yields who is present.
             return self.restore_presence(link, PresenceClaim::Yield).await;
         }
+        // Trackers without `instances` don't tell who is present: an entry that isn't this node's own is
+        // another node.
         let only = ListPeersRequest {
             user: Some(self.me.user.clone()),
             with_files: Some(false),
@@ -666,7 +682,7 @@ impl TrackerSession {
                 self.mark_displaced(OtherSession { ip: entry.ip, since: None });
                 Ok(())
             }
-            // The lease ran out while this machine slept.
+            // Nobody else is present: the lease ran out, as after a machine's sleep.
             None => Err(SessionEnd::Reconnect),
         }
     }
@@ -681,7 +697,7 @@ impl TrackerSession {
         match kind {
             TrackerEventKind::Online { user, .. } if user == self.me.user => match self.displaced.as_mut() {
                 Some(displaced) => displaced.absent_since = None,
-                // It may be another one with our key.
+                // Possibly another node with this key: the heartbeat shows it.
                 None => return self.renew_presence(link, HEARTBEAT_TIMEOUT).await,
             },
             TrackerEventKind::KeyChanged { user, fingerprint } if user == self.me.user => {
@@ -696,7 +712,8 @@ impl TrackerSession {
             }
             TrackerEventKind::Offline { user } => self.emit_presence(user, false),
             TrackerEventKind::KeyChanged { user, .. } => self.invalidate_keys(RevalidationTrigger::UserKey(user)),
-            // Who came meanwhile is told now; who went shows when somebody calls them.
+            // The tracker dropped events. Users who came online are reported now; those who left are noticed
+            // when dialed.
             TrackerEventKind::Resync {} => {
                 self.invalidate_keys(RevalidationTrigger::AllKeys);
                 let all = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
@@ -708,7 +725,7 @@ impl TrackerSession {
         Ok(())
     }
 
-    /// What to say when the account has another key since this moment, or none.
+    /// Returns the error for an account whose key changed just now (`has_moved`) or was removed.
     fn key_change_error(&self, has_moved: bool) -> Error {
         let user = self.me.user.clone();
         if has_moved {
@@ -717,8 +734,8 @@ impl TrackerSession {
         Error::SignedOut { user, why: "its account was removed or released from this machine".into() }
     }
 
-    /// What was said of keys may no longer hold. Counted before it is told: a link that begins meanwhile is either among
-    /// those that are looked at, or knows that it has to be.
+    /// Marks all earlier answers about keys as doubtful. The epoch changes before the trigger is sent: a link that is
+    /// made meanwhile is either in the pool when the revalidator looks, or sees the new epoch.
     fn invalidate_keys(&self, trigger: RevalidationTrigger) {
         self.key_epoch.fetch_add(1, Ordering::Release);
         self.revalidation.request(trigger);
@@ -730,17 +747,18 @@ impl TrackerSession {
         }
     }
 
-    /// Tries until it is present again, first after `wait`; `None` when the node leaves meanwhile.
+    /// Reconnects until the node is present again, first after `wait`; `None` when the node leaves meanwhile.
     async fn reconnect(
         &mut self,
         network: &mut NetworkMonitor,
         mut wait: Duration,
     ) -> Result<Option<TrackerConnection>, Error> {
         loop {
+        // Jittered, so that the clients of a restarted tracker don't all come back at once.
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
             match self.wait_before_reconnect(network, jittered).await {
                 ReconnectPauseEnd::Elapsed => {}
-                // Another network, and not the one that failed.
+                // The failures were those of the old network: back to the shortest wait.
                 ReconnectPauseEnd::NetworkChanged => wait = Duration::ZERO,
                 ReconnectPauseEnd::Leaving => return Ok(None),
             }
@@ -761,7 +779,8 @@ impl TrackerSession {
                 Ok(link) => return Ok(Some(link)),
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
-                    // Not told yet where the connection was only to be made anew.
+                    // After SessionEnd::Reconnect nothing was reported yet; later failures in a row are not
+                    // reported again.
                     if matches!(*self.presence_state.borrow(), PresenceState::Present { .. }) {
                         self.report_lost(&error.to_string());
                     }
@@ -772,7 +791,7 @@ impl TrackerSession {
         }
     }
 
-    /// Waits, answering that the tracker is gone.
+    /// Waits; queries are answered meanwhile with "unreachable" instead of being kept.
     async fn wait_before_reconnect(&mut self, network: &mut NetworkMonitor, time: Duration) -> ReconnectPauseEnd {
         let until = tokio::time::sleep(time);
         tokio::pin!(until);
@@ -803,7 +822,7 @@ impl TrackerSession {
 }
 
 impl SessionEnd {
-    /// What an error means for the connection on which it came.
+    /// Classifies an error of a request: lost connection or rejected account.
     fn from_error(error: Error) -> Self {
         match error {
             Error::Tracker(error) if error.code().is_none() => Self::Lost(error),
@@ -814,20 +833,20 @@ impl SessionEnd {
     }
 }
 
-/// Puts a question to the tracker, and the reply where it is waited for.
+/// Sends a query to the tracker and passes on the reply.
 async fn answer_query(
     TrackerQuery { request, reply: answer }: TrackerQuery,
     link: &mut TrackerConnection,
 ) -> Result<(), SessionEnd> {
     let result = link.call(&request).await;
     let lost = result.as_ref().err().filter(|error| error.ends_connection()).cloned();
-    // Whoever asked may have given up.
+    // The receiver may have given up.
     let _ = answer.send(result);
     lost.map_or(Ok(()), |error| Err(SessionEnd::Lost(error)))
 }
 
-/// Does some work that waits for the tracker; gives it up, `None`, when this machine reaches others by other ways than when
-/// it began, or slept.
+/// Runs `work`, which waits for the tracker; cancels it and returns `None` when this machine's outbound interfaces
+/// changed since the start, or the machine slept.
 async fn cancel_on_network_change<T>(
     network: &mut NetworkMonitor,
     revalidation: &RevalidationHandle,
@@ -840,6 +859,8 @@ async fn cancel_on_network_change<T>(
             done = &mut work => return Some(done),
             change = network.changed() => {
                 revalidation.request(RevalidationTrigger::LocalNetwork);
+                // Monitors also fire for containers' bridges that come and go, which must not break off a
+                // working request.
                 if change == NetworkChange::Resumed || outbound_interfaces(&sys::local_addresses()) != interfaces {
                     return None;
                 }
@@ -848,7 +869,7 @@ async fn cancel_on_network_change<T>(
     }
 }
 
-/// Whether trying again can't help: the tracker is there and doesn't want us.
+/// True if retrying can't help: the tracker was reached and rejects this account.
 fn is_fatal(error: &Error) -> bool {
     match error {
         Error::Tracker(TrackerError::IdentityChanged { .. }) => true,
