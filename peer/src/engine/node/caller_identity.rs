@@ -1,10 +1,10 @@
-//! Who is calling: the certificate decides, the tracker gives it a name, the record confirms it.
+//! Identification of callers: the certificate proves the key, the tracker names its user, the record confirms it.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | questions to the tracker about keys that are on no record | one at a time, and only while nothing else is to be asked | they wait; a caller waits no longer than 2 s |
-//! | keys whose users are remembered | 4,096, for 10 s | all are forgotten |
-//! | keys that are remembered to be nobody's | 4,096, for 3 s | all are forgotten |
+//! | tracker queries about keys that are not on record | one at a time, and only while no other query waits | they wait; a caller waits at most 2 s |
+//! | keys whose users are cached | 4,096, for 10 s | the cache is cleared |
+//! | unregistered keys that are cached | 4,096, for 3 s | the cache is cleared |
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,49 +22,49 @@ use crate::net::TrackerError;
 use crate::net::link::UnidentifiedCaller;
 use crate::profile::ProfileError;
 
-/// For the tracker to say who is calling.
+/// Deadline for the tracker's answer about a caller, who waits meanwhile.
 const WHOIS_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the tracker's word is taken without asking again, unless it says sooner that a key changed.
+/// Time for which the tracker's answer about a key is reused, unless a key change is announced sooner.
 const OWNER_TTL: Duration = Duration::from_secs(10);
-/// How long a key is taken for nobody's: its owner may register meanwhile.
+/// Time for which a key counts as unregistered without another query: short, for its owner may register.
 const UNREGISTERED_TTL: Duration = Duration::from_secs(3);
-/// More than this many remembered keys, and all are forgotten.
+/// Entries of each cache; a full one is cleared.
 const MAX_CACHED_KEYS: usize = 4096;
 
-/// Names for keys.
+/// Identifies callers by their keys.
 #[derive(Debug)]
 pub(super) struct CallerIdentifier {
     me: LocalUser,
     tracker: TrackerHandle,
     owners: Mutex<HashMap<Fingerprint, CachedKeyOwner>>,
-    /// Apart from the others: of these there can be any number.
+    /// Separate from `owners`, which strangers could otherwise clear: they can have any number of keys.
     unregistered_keys: Mutex<HashMap<Fingerprint, Instant>>,
 }
 
-/// A caller of whom it is known who it is.
+/// An identified caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CallerIdentity {
     pub(super) user: UserName,
-    /// Whether our user ever wrote to them.
+    /// True if this profile's user has written to the caller.
     pub(super) is_correspondent: bool,
 }
 
-/// Why a caller is turned away.
+/// The reason to turn a caller away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CallerRejection {
     pub(super) code: PeerErrorCode,
-    /// Told to the caller.
+    /// Sent to the caller: names this side's user, never its paths.
     pub(super) caller_message: String,
-    /// Told on this side.
+    /// Shown to this side's user.
     pub(super) local_reason: String,
 }
 
-/// What the tracker said of a key.
+/// A cached answer of the tracker about a key.
 #[derive(Debug)]
 struct CachedKeyOwner {
     user: UserName,
     since: Instant,
-    /// How many changes of keys there had been when it was asked.
+    /// The key epoch that was current before the tracker was asked.
     key_epoch: u64,
 }
 
@@ -73,7 +73,7 @@ impl CallerRejection {
         Self { code, caller_message: to_caller.into(), local_reason: here.into() }
     }
 
-    /// Of a fault on the side of `me`: the caller learns whose it is, and no paths.
+    /// Returns the rejection for a fault on this side: the caller learns whose side it is, and no paths.
     fn internal_fault(me: &UserName, error: &Error) -> Self {
         let to_caller = match error {
             Error::Profile(ProfileError::DiskFull { .. }) => format!("{me}'s disk is full"),
@@ -88,13 +88,14 @@ impl CallerIdentifier {
         Self { me, tracker, owners: Mutex::default(), unregistered_keys: Mutex::default() }
     }
 
-    /// The user whose key the caller holds, or why it is turned away.
+    /// Returns the user whose key the caller holds, or the reason to turn the caller away.
     pub(super) async fn identify(&self, caller: &UnidentifiedCaller) -> Result<CallerIdentity, CallerRejection> {
         let fingerprint = caller.fingerprint();
         let user = match self.cached_owner(&fingerprint) {
             Some(user) => user,
             None => {
-                // Read before asking: a change that comes meanwhile makes the answer one to ask for again.
+                // Read before the query: a key change that is announced meanwhile makes the cached answer
+                // void.
                 let key_epoch = self.tracker.key_epoch();
                 let user = self.look_up_owner(fingerprint).await?;
                 self.cache_owner(fingerprint, CachedKeyOwner { user: user.clone(), since: Instant::now(), key_epoch });
@@ -111,7 +112,8 @@ impl CallerIdentifier {
             Ok((true, _)) => {
                 return Err(CallerRejection::new(PeerErrorCode::Unauthorised, "refused", format!("{user} is blocked")));
             }
-            // Until the key is trusted here: what they have to say may wait.
+            // Unlike `Unauthorised`, `Replaced` lets the caller keep its messages until the key is trusted
+            // here.
             Err(Error::PeerKeyChanged { .. } | Error::KeyOwnedByOther { .. }) => {
                 let to_caller = format!("your key is not the one that {} knows of {user}", self.me.user);
                 let here = format!("its key is not the one that is known of {user}");
@@ -120,6 +122,7 @@ impl CallerIdentifier {
             Err(error) => return Err(CallerRejection::internal_fault(&self.me.user, &error)),
         };
         if caller.hello().user != user {
+            // Last, so that the words name the key's true owner only to callers who may talk to this node.
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
             let to_caller = format!("your key belongs to {user}, not to {claimed}");
             let here = format!("its key belongs to {user}, not to {claimed}");
@@ -137,6 +140,7 @@ impl CallerIdentifier {
             return Err(unregistered());
         }
         let profile = self.me.profile.clone();
+        // A profile that can't be read makes the caller a stranger, which only costs it its priority.
         let friend =
             run_blocking(move || Ok(profile.known_user_with_key(&fingerprint)?)).await.unwrap_or_else(|error| {
                 tracing::error!("{error}");
@@ -144,7 +148,8 @@ impl CallerIdentifier {
             });
         let asker = if friend.is_some() { QueryOrigin::KnownKey } else { QueryOrigin::UnknownKey };
         let whois = TrackerRequest::Whois(WhoisRequest::Fingerprint(fingerprint));
-        // The caller waits, and not for long; a tracker that hangs is as good as none.
+        // Shorter than the caller's own deadline, so that a caller on record is still identified without a
+        // tracker.
         let answer: Result<WhoisReply, TrackerError> =
             tokio::time::timeout(WHOIS_TIMEOUT, self.tracker.call_for(asker, &whois)).await.unwrap_or_else(|_| {
                 let why = format!("no answer within {} s", WHOIS_TIMEOUT.as_secs());
@@ -156,7 +161,7 @@ impl CallerIdentifier {
                 self.cache_unregistered(fingerprint);
                 Err(unregistered())
             }
-            // Without the tracker, those met before are still known.
+            // Without the tracker, the record still identifies known users.
             Err(error) => match friend {
                 Some(friend) => Ok(friend.user),
                 None => {

@@ -1,8 +1,8 @@
-//! The post office: whatever waits for somebody is delivered as soon as they can be reached.
+//! Delivery of queued messages as soon as their recipients can be reached.
 //!
-//! One courier for each person who was ever written to since the node began. A courier tries when something new waits,
-//! when its person comes online (the tracker says so, or they call), when the node is back at the tracker, and in
-//! between now and then, ever less often.
+//! Each user to whom something was sent, or waited, since the node began has a [`DeliveryWorker`]. It makes an attempt
+//! when a message is queued, when its user comes online (the tracker announces it, or the user calls), when the node is
+//! back at the tracker, and in between after growing pauses.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,22 +23,22 @@ use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms, run_blocking};
 use crate::profile::ForgetQuery;
 
-/// Between two looks for what waited too long.
+/// Interval between checks for expired messages.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
-/// Between two looks for history that is older than the user keeps it.
+/// Interval between checks for history beyond the retention time.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// Where messages are left.
+/// The queue of outgoing messages, by recipient.
 #[derive(Debug)]
 pub(super) struct MessageOutbox {
     me: LocalUser,
     events: EventBus,
     mailboxes: Mutex<HashMap<UserName, Arc<Mailbox>>>,
-    /// Desks that need a courier.
+    /// Mailboxes that need a worker.
     new_mailboxes: mpsc::UnboundedSender<Arc<Mailbox>>,
 }
 
-/// The task that keeps the couriers.
+/// The task that starts the workers, wakes them on events, expires messages and prunes the history.
 #[derive(Debug)]
 pub(super) struct DeliveryDispatcher {
     outbox: Arc<MessageOutbox>,
@@ -49,7 +49,7 @@ pub(super) struct DeliveryDispatcher {
 }
 
 impl MessageOutbox {
-    /// A post office, and the task without which nothing leaves it.
+    /// Returns an outbox, and the task that delivers its messages.
     pub(super) fn new(
         me: LocalUser,
         events: EventBus,
@@ -62,20 +62,20 @@ impl MessageOutbox {
         (outbox.clone(), DeliveryDispatcher { outbox, link_pool, new_mailboxes, events: event_receiver, stop })
     }
 
-    /// Stores a message; it is on its way when this returns.
+    /// Stores a message and wakes its worker.
     ///
     /// # Errors
-    /// [`Error`] when it can't be stored.
+    /// [`Error`] when the message can't be stored.
     pub(super) async fn enqueue(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
         let stored = self.store(to, message).await?;
         self.mailbox(to).wake();
         Ok(stored)
     }
 
-    /// Stores a message and waits until it was tried; with `now` it is given up when it can't be delivered.
+    /// Stores a message and waits for its first delivery attempt. With `now` the message is given up if that fails.
     ///
     /// # Errors
-    /// [`Error`] when it is given up.
+    /// [`Error`] when the message is given up.
     pub(super) async fn deliver(
         &self,
         to: &UserName,
@@ -83,7 +83,7 @@ impl MessageOutbox {
         now: bool,
     ) -> Result<DeliveryReport, Error> {
         let mailbox = self.mailbox(to);
-        // Asked before it is stored: it may be delivered before anything else happens here.
+        // Watched before it is stored: the worker may deliver a stored message at any moment.
         let outcome = mailbox.watch_message(message.id);
         let stored = self.store(to, message.clone()).await;
         if let Err(error) = stored {
@@ -110,17 +110,17 @@ impl MessageOutbox {
         }
     }
 
-    /// Tries what waits for `to`.
+    /// Attempts to deliver what is queued for `to`, and waits for the outcome.
     ///
     /// # Errors
-    /// [`Error::Told`] when it never will go.
+    /// [`Error::Relayed`] when it will never be delivered, or only after the user did something.
     pub(super) async fn flush(&self, to: &UserName) -> Result<FlushReport, Error> {
         let mailbox = self.mailbox(to);
         let outcome = mailbox.watch_queue();
         mailbox.wake();
         match outcome.await {
             Ok(DeliveryOutcome::Stored) => Ok(FlushReport { why: None }),
-            // Only the user can do something about these; what waits does so all the same.
+            // Errors that only the user can fix; the messages stay queued.
             Ok(DeliveryOutcome::Queued {
                 kind: kind @ (ErrorKind::Disk | ErrorKind::IdentityChanged), why, ..
             }) => Err(Error::Relayed { kind, message: why }),
@@ -130,15 +130,15 @@ impl MessageOutbox {
         }
     }
 
-    /// Says that something may wait for `user` that can go now.
+    /// Makes the worker of `user` attempt a delivery.
     pub(super) fn wake(&self, user: &UserName) {
         self.mailbox(user).wake();
     }
 
-    /// The same of everybody for whom something waits.
+    /// Wakes the workers of all users for whom messages are queued.
     ///
     /// # Errors
-    /// What is wrong with the profile.
+    /// [`Error`] when the profile can't be read.
     pub(super) async fn wake_all(&self) -> Result<(), Error> {
         let profile = self.me.profile.clone();
         for user in run_blocking(move || Ok(profile.queued_recipients()?)).await? {
@@ -147,16 +147,17 @@ impl MessageOutbox {
         Ok(())
     }
 
-    /// Says to `user` that we are writing, if they can be told without a call.
+    /// Sends a typing notice to `user` if there is a link to them.
     pub(super) fn notify_typing(&self, user: &UserName) {
         self.mailbox(user).notify_typing();
     }
 
     async fn store(&self, to: &UserName, message: ChatMessage) -> Result<StoredMessage, Error> {
-        // First come, first stored: what one view says keeps its order.
+        // Held until the event is sent, so that events come in the order of the messages' places.
         let turn = self.events.lock_order().await;
         let (events, mailbox) = (self.events.clone(), self.mailbox(to));
         chat::store_outgoing(&self.me, to, message, move |stored| {
+            // Runs on the storing thread: a message that is stored is announced even if this future is dropped.
             let (to, message, seq) = (stored.peer.clone(), stored.message.clone(), stored.seq);
             events.send(NodeEvent::MessageQueued { to, message, seq });
             mailbox.wake();
@@ -165,10 +166,10 @@ impl MessageOutbox {
         .await
     }
 
-    /// Takes a message of ours out of what waits; false when it didn't wait.
+    /// Removes an outgoing message from the queue. Returns false when it wasn't queued.
     ///
     /// # Errors
-    /// What is wrong with the profile.
+    /// [`Error`] when the profile can't be written.
     pub(super) async fn cancel_queued(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
         let dropped = chat::cancel_message(&self.me, to, id).await?;
         if dropped {
@@ -179,7 +180,7 @@ impl MessageOutbox {
                 why: None,
                 kind: None,
             });
-            // Whoever waits for it to be delivered is told.
+            // A `deliver` that waits for this message gets its outcome from the worker.
             self.wake_existing(to);
         }
         Ok(dropped)
@@ -220,7 +221,7 @@ impl MessageOutbox {
             .clone()
     }
 
-    /// Gives up what waited too long, and says so; the node has run for so long since the last look.
+    /// Expires messages and reports each as failed. `ran` is the time that the node has run since the last check.
     async fn report_expired(&self, ran: Duration) -> Result<(), Error> {
         for expired in expire_outbox(&self.me, ran).await? {
             let why = Some(expiry_message(&expired));
@@ -231,15 +232,16 @@ impl MessageOutbox {
     }
 }
 
-/// Gives up what waited too long; tells what that was. This process has run for `ran` since it last did so.
+/// Expires queued messages and returns them. `ran` is the time that this process has run since the last call.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error`] when the profile can't be written.
 pub async fn expire_outbox(me: &LocalUser, ran: Duration) -> Result<Vec<StoredMessage>, Error> {
     let profile = me.profile.clone();
     run_blocking(move || {
         let now = profile.advance_outbox_clock(now_ms(), ran)?;
         let expired = profile.expire_outbox(delivery_state::expiry_cutoff(now), now)?;
+        // Their recipients were never told of these files.
         for StoredMessage { peer, message, .. } in &expired {
             message.offer.as_ref().map_or(Ok(false), |offer| profile.withdraw_undelivered_offer(peer, offer))?;
         }
@@ -248,8 +250,8 @@ pub async fn expire_outbox(me: &LocalUser, ran: Duration) -> Result<Vec<StoredMe
     .await
 }
 
-/// Forgets what is older than the user keeps history. A clock that jumps ahead makes nothing old: what counts is the time
-/// by the machine's or by that of [`crate::profile::Profile::outbox_now`], whichever is earlier.
+/// Deletes history beyond the retention time. The earlier of the machine's clock and
+/// [`crate::profile::Profile::outbox_now`] counts, so that a clock that jumps ahead deletes nothing.
 async fn prune_history(me: LocalUser) -> Result<(), Error> {
     let profile = me.profile.clone();
     run_blocking(move || {
@@ -263,7 +265,7 @@ async fn prune_history(me: LocalUser) -> Result<(), Error> {
     .await
 }
 
-/// What is said of a message that waited too long.
+/// Returns the words for a message that expired, with the beginning of its text.
 pub fn expiry_message(expired: &StoredMessage) -> String {
     let text = expired.message.text.safe_line();
     let mut beginning: String = text.chars().take(40).collect();
@@ -273,7 +275,8 @@ pub fn expiry_message(expired: &StoredMessage) -> String {
     format!("it waited for 14 days: {beginning}")
 }
 
-/// A disk that is full for a moment is no reason to go offline: the next look tries again.
+/// Logs an error of a periodic check. A disk that is full for a moment must not take the node offline: the next check
+/// tries again.
 fn log_failure(outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         tracing::error!("the outbox could not be looked through: {error}");
@@ -284,15 +287,18 @@ impl DeliveryDispatcher {
     /// Runs until the node stops.
     ///
     /// # Errors
-    /// What is wrong with the profile.
+    /// [`Error`] when the queued messages can't be read at the start.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut workers = JoinSet::new();
         log_failure(self.outbox.report_expired(Duration::ZERO).await);
+        // Expired messages go first, or the workers would deliver them.
         let mut last_expiry = tokio::time::Instant::now();
         self.outbox.wake_all().await?;
         let mut expiry_tick = tokio::time::interval_at(tokio::time::Instant::now() + EXPIRY_INTERVAL, EXPIRY_INTERVAL);
         let mut prune_tick = tokio::time::interval(PRUNE_INTERVAL);
+        // A process that was stopped for days prunes once, not once for each missed day.
         prune_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // In a task of their own: deleting much history must not delay deliveries.
         let mut prune_tasks = JoinSet::new();
         loop {
             tokio::select! {
@@ -314,6 +320,7 @@ impl DeliveryDispatcher {
                 },
                 _ = expiry_tick.tick() => {
                     let outcome = self.outbox.report_expired(last_expiry.elapsed()).await;
+                    // After a failure the elapsed time still counts, or messages would age too slowly.
                     if outcome.is_ok() {
                         last_expiry = tokio::time::Instant::now();
                     }
@@ -321,7 +328,7 @@ impl DeliveryDispatcher {
                 }
                 event = self.events.recv() => match event {
                     Ok(NodeEvent::Presence { user, online: true }) => self.outbox.wake_existing(&user),
-                    // Back at the tracker, or too much happened to look at it one by one: who came meanwhile is unknown.
+                    // After a time without the tracker, or missed events, it is unknown who came online.
                     Ok(NodeEvent::Online { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {
                         log_failure(self.outbox.wake_all().await);
                     }
@@ -337,7 +344,7 @@ impl DeliveryDispatcher {
 }
 
 impl MessageOutbox {
-    /// As [`PostOffice::wake`], for somebody who was written to; the others need no courier.
+    /// As [`MessageOutbox::wake`], but does nothing for a user without a worker: nothing is queued for them.
     pub(super) fn wake_existing(&self, user: &UserName) {
         let mailbox = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
         if let Some(mailbox) = mailbox {

@@ -1,4 +1,4 @@
-//! Delivering to one person, one attempt after another.
+//! The delivery worker: delivers the queued messages of one recipient, one attempt after another.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -17,39 +17,37 @@ use crate::engine::chat::{
 use crate::engine::node_event::{EventBus, NodeEvent};
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
 
-/// Where messages for one person are left.
+/// The place where a worker is woken, and where those who wait for its outcomes register.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     user: UserName,
-    /// Something may wait, or may go.
+    /// A message may have been queued, or may be deliverable now.
     wake: Notify,
-    /// We are writing to them.
+    /// A typing notice is to be sent.
     typing: Notify,
     message_watchers: Mutex<HashMap<MessageId, oneshot::Sender<DeliveryOutcome>>>,
     queue_watchers: Mutex<Vec<oneshot::Sender<DeliveryOutcome>>>,
 }
 
-/// What became of a message when it was tried.
+/// The outcome of a delivery attempt.
 #[derive(Debug, Clone)]
 pub(super) enum DeliveryOutcome {
-    /// The other side has it.
+    /// The recipient has stored the message.
     Stored,
-    /// It could not go now, and waits.
+    /// The message could not be delivered now, and stays queued.
     Queued {
-        /// What kind of reason.
         kind: ErrorKind,
-        /// In words.
+        /// The reason, for people.
         why: String,
-        /// Whether the receiver's key is on record.
+        /// True if the recipient's key is on record.
         is_key_recorded: bool,
-        /// Whether the receiver has another key now.
+        /// True if the recipient's key differs from the record.
         is_key_changed: bool,
     },
-    /// It will never go.
+    /// The message will never be delivered.
     Failed {
-        /// What kind of reason.
         kind: ErrorKind,
-        /// In words.
+        /// The reason, for people.
         why: String,
     },
 }
@@ -65,29 +63,29 @@ impl Mailbox {
         }
     }
 
-    /// Something may wait, or may go.
+    /// Makes the worker attempt a delivery.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// We are writing.
+    /// Makes the worker send a typing notice.
     pub(super) fn notify_typing(&self) {
         self.typing.notify_one();
     }
 
-    /// Tells what becomes of a message the next time it is tried.
+    /// Returns a receiver for the outcome of this message's next attempt.
     pub(super) fn watch_message(&self, id: MessageId) -> oneshot::Receiver<DeliveryOutcome> {
         let (sender, outcome) = oneshot::channel();
         self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
         outcome
     }
 
-    /// Nobody asks about it any more.
+    /// Removes the watcher of a message.
     pub(super) fn unwatch_message(&self, id: MessageId) {
         self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    /// Tells how the next attempt goes.
+    /// Returns a receiver for the outcome of the next attempt.
     pub(super) fn watch_queue(&self) -> oneshot::Receiver<DeliveryOutcome> {
         let (sender, outcome) = oneshot::channel();
         self.queue_watchers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
@@ -97,7 +95,7 @@ impl Mailbox {
     fn report(&self, id: MessageId, outcome: DeliveryOutcome) {
         let watcher = self.message_watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(waiting) = watcher {
-            // Whoever asked may be gone.
+            // The receiver may be gone.
             let _ = waiting.send(outcome);
         }
     }
@@ -122,19 +120,19 @@ impl Mailbox {
 
 fn report_to(watchers: impl IntoIterator<Item = oneshot::Sender<DeliveryOutcome>>, outcome: &DeliveryOutcome) {
     for watcher in watchers {
-        // Whoever asked may be gone.
+        // The receiver may be gone.
         let _ = watcher.send(outcome.clone());
     }
 }
 
-/// Delivers what waits for one person.
+/// The task that delivers the queued messages of one recipient.
 pub(super) struct DeliveryWorker {
     me: LocalUser,
     events: EventBus,
     link_pool: Arc<LinkPool>,
     mailbox: Arc<Mailbox>,
     chat_sender: Option<ChatSender>,
-    /// Why nothing goes, as it was last told.
+    /// The last reason for a failure that was reported, so that each is reported once.
     last_hold_reason: Option<String>,
 }
 
@@ -143,10 +141,12 @@ impl DeliveryWorker {
         Self { me, events, link_pool, mailbox, chat_sender: None, last_hold_reason: None }
     }
 
-    /// Delivers for as long as the node lives.
+    /// Runs until it is aborted.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
+            // Taken before the attempt, which may miss what is queued during it: later watchers get the next
+            // attempt.
             let queue_watchers = self.mailbox.take_queue_watchers();
             let attempt = self.attempt().await;
             let pause = match attempt {
@@ -156,7 +156,8 @@ impl DeliveryWorker {
                     backoff = Backoff::new();
                     self.last_hold_reason = None;
                     if self.mailbox.has_queue_watchers() {
-                        // Asked while the attempt went on: it may not have been about everything.
+                        // These registered during the attempt, which may not have covered what they ask
+                        // about.
                         continue;
                     }
                     None
@@ -166,6 +167,7 @@ impl DeliveryWorker {
                     report_to(queue_watchers, &outcome);
                     self.mailbox.report_all(&outcome);
                     Some(backoff.next_delay(rand::rng().random()))
+                    // Jittered: recipients that come back together aren't dialed in the same moment.
                 }
             };
             let again = async {
@@ -186,24 +188,25 @@ impl DeliveryWorker {
         }
     }
 
-    /// Delivers everything that waits, over what is open or over a new link.
+    /// Delivers everything that is queued, over the open stream or a new link.
     async fn attempt(&mut self) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
         if run_blocking(move || Ok(profile.queued_for(&user, 0, 1)?)).await?.is_empty() {
             return Ok(());
         }
-        // Taken out while it is used: one that fails in the middle of a frame must not be used again.
+        // Taken out during use: a stream that fails within a frame must not be used again.
         if let Some(open) = self.chat_sender.take().filter(|open| !open.is_closed()) {
             match self.flush(open).await {
                 Err(error) if is_link_failure(&error) => {
-                    // The link may have died unnoticed; the other side knows the messages that it got.
+                    // The link may have died unnoticed, so a new one is tried. Repeated messages do no harm:
+                    // the recipient knows the ids that it stored.
                     tracing::debug!("{}: the conversation broke off: {error}", self.mailbox.user);
                 }
                 flushed => return flushed,
             }
         }
         let link = self.link_pool.link_to(&self.mailbox.user).await?;
-        // Their key is the one on record.
+        // The link was made, so the key is the one on record.
         self.set_frozen(false).await?;
         let open = ChatSender::open(&link).await.map_err(|why| Error::stream(&self.mailbox.user, why))?;
         self.flush(open).await
@@ -220,9 +223,10 @@ impl DeliveryWorker {
         flushed
     }
 
-    /// Draws the consequences of a failure; what is waited for is told its verdict.
+    /// Applies the retry policy to a failed attempt; returns the outcome for those who wait.
     async fn handle_failure(&mut self, error: &Error) -> DeliveryOutcome {
         let (kind, why) = (error.kind(), error.to_string());
+        // If the profile can't say, the messages are kept: only an unknown key allows to give them up.
         let is_key_recorded = is_key_recorded(&self.me, &self.mailbox.user).await.unwrap_or(true);
         let policy = retry_policy(error, is_key_recorded);
         let is_key_changed = policy == RetryPolicy::AfterTrust;
@@ -247,7 +251,7 @@ impl DeliveryWorker {
         DeliveryOutcome::Queued { kind, why, is_key_recorded, is_key_changed }
     }
 
-    /// Other processes of the profile deliver as well, and take things out.
+    /// Reports watched messages that another process of the profile delivered or removed from the queue.
     async fn report_settled_elsewhere(&self) {
         for id in self.mailbox.watched_messages() {
             let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
@@ -255,18 +259,18 @@ impl DeliveryWorker {
                 Ok(Some(MessageState::Stored)) => self.mailbox.report(id, DeliveryOutcome::Stored),
                 Ok(Some(state)) if state.is_given_up() => {
                     let why = format!("it was given up ({})", state.as_str());
-                    // By whom it was taken out, nobody here knows.
+                    // The process that removed it is unknown.
                     let kind = if state == MessageState::Dropped { ErrorKind::Other } else { ErrorKind::Unavailable };
                     self.mailbox.report(id, DeliveryOutcome::Failed { kind, why });
                 }
-                // Not stored yet, or stored since: the next attempt is about it.
+                // Not in the database yet, or queued since the attempt began: the next attempt covers it.
                 Ok(_) => {}
                 Err(error) => tracing::error!("{error}"),
             }
         }
     }
 
-    /// Gives up everything that waits: they don't want it, or there is nobody of that name.
+    /// Gives up everything that is queued: the recipient refuses it, or doesn't exist.
     async fn give_up_all(&self, kind: ErrorKind, why: &str, is_unknown_user: bool) -> Result<(), Error> {
         let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
         let given_up = run_blocking(move || {
@@ -302,7 +306,7 @@ impl DeliveryWorker {
     }
 }
 
-/// Whether the stream broke, as opposed to the other side having said something.
+/// True if the stream or link broke; false if the other side refused something.
 fn is_link_failure(error: &Error) -> bool {
     use crate::net::StreamError;
     match error {

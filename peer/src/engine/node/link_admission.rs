@@ -1,13 +1,13 @@
-//! Who may have a link, when there are many. Pure.
+//! Admission of inbound links when there are many. Pure: the links and `now` come in, a decision goes out.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | links of one user that came in | 16 | the oldest that is quiet ends, else the newest is answered `busy` |
-//! | links that came in, of all users | 256 | the oldest quiet one ends of the user that has the most; where they have at least twice as many as the newcomer then has, else their oldest that carries no conversation, else their oldest |
-//! | the same, when nobody has more than the newcomer then has | | the one that is quiet for the longest ends; for somebody the user wrote to, in the end any of somebody they didn't; else the newest is answered `busy` |
+//! | inbound links of one user | 16 | the user's oldest quiet link is closed; without one, the newcomer is answered `busy` |
+//! | inbound links of all users, when somebody has more than the newcomer's user then has | 256 | a link of the user with the most is closed: the oldest quiet one, else, if that user has at least twice as many as the newcomer's then has, the oldest without a conversation, else the oldest; else `busy` |
+//! | the same, when nobody has more than the newcomer's user then has | 256 | the link that is quiet for the longest is closed; for a newcomer to whom the profile's user wrote, else a link of somebody to whom they didn't; else `busy` |
 //!
-//! A link that carries a user's only conversation is never quiet. Links that were dialled here are as many as the people who
-//! were written to, and don't count.
+//! A link is quiet when no stream has been served over it for a second, unless it carries its user's only conversation.
+//! Outbound links are not counted: they are as many as the people to whom the profile's user wrote.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,33 +17,33 @@ use tokio::time::Instant;
 
 const PER_USER: usize = 16;
 const MAX_INBOUND_LINKS: usize = 256;
-/// How long a link without streams isn't taken for a quiet one: its first request may be on its way.
+/// Time without streams after which a link is quiet: before, its first request may be on its way.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What is known of a link that came in.
+/// The facts about an inbound link that decide whether it stays.
 #[derive(Debug, Clone)]
 pub(super) struct InboundLink<'a, Id> {
     pub(super) id: Id,
     pub(super) user: &'a UserName,
-    /// Whether the user wrote to the one on its other side.
+    /// True if this profile's user has written to the link's user.
     pub(super) is_correspondent: bool,
     pub(super) carries_chat: bool,
-    /// Since when no stream is served over it; `None` while one is.
+    /// The end of the last stream served over it; `None` while one is served.
     pub(super) quiet_since: Option<Instant>,
 }
 
-/// What becomes of a newcomer.
+/// The decision on a new link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LinkAdmission<Id> {
     /// There is room.
     Admitted,
-    /// There is, once this one ended.
+    /// There is room when this link is closed.
     Replaces(Id),
-    /// There is none.
+    /// There is no room: the newcomer is answered `busy`.
     Full,
 }
 
-/// Decides on one more link of `newcomer` beside `links`, the oldest first.
+/// Decides on one more link of `newcomer`; `links` are those that there are, the oldest first.
 pub(super) fn admit_link<Id: Copy>(
     links: &[InboundLink<'_, Id>],
     newcomer: &UserName,
@@ -69,15 +69,19 @@ pub(super) fn admit_link<Id: Copy>(
         return LinkAdmission::Admitted;
     }
     let most = counts.values().map(|counts| counts.links).max().unwrap_or(0);
+    // Only where the heaviest user still has at least as many as the newcomer after the exchange: else two
+    // users would replace each other's links without end.
     if most > own_links + 1 {
         let of_heaviest = || links.iter().filter(|link| count(link.user).links == most);
         let without_chat = || of_heaviest().find(|link| !link.carries_chat);
-        // Not for a little: whoever loses a link in use comes back at once.
+        // A link in use ends only for a large difference: its owner reconnects at once, and would end the
+        // next.
         let has_many = most >= 2 * (own_links + 1);
         let in_use = || without_chat().or_else(|| of_heaviest().next()).filter(|_| has_many);
         return replacing(of_heaviest().find(is_quiet).or_else(in_use));
     }
     let quietest = links.iter().filter(is_quiet).min_by_key(|link| link.quiet_since);
+    // Many small accounts together can't keep out a user to whom the profile's user wrote.
     let stranger =
         || links.iter().filter(|link| is_correspondent && !link.is_correspondent).min_by_key(|link| link.carries_chat);
     replacing(quietest.or_else(stranger))

@@ -1,4 +1,4 @@
-//! The node's links.
+//! The node's links, inbound and outbound, by user. [`link_admission`](super::link_admission) decides which may stay.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,34 +16,34 @@ use crate::engine::{Error, LocalUser};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ANSWERS, Link};
 
-/// Links by user.
+/// The open links of a node. A link stays in it from its admission, or its dial, until it has ended.
 #[derive(Debug)]
 pub(super) struct LinkPool {
     me: LocalUser,
     endpoint: Endpoint,
     tracker: TrackerHandle,
-    /// Links that were dialled here and must be served like those that came in.
+    /// Takes dialed links to the node's loop, which serves them like inbound ones.
     outbound_links: mpsc::UnboundedSender<OutboundLink>,
     links: Mutex<HashMap<UserName, Vec<PooledLink>>>,
 }
 
-/// A link in its place.
+/// A link and the facts on which its admission is decided.
 #[derive(Debug, Clone)]
 struct PooledLink {
     link: Link,
     since: Instant,
-    /// Whether the one on its other side was written to.
+    /// True if this profile's user has written to the link's user.
     is_correspondent: bool,
 }
 
-/// Links from which on each may have less under way.
+/// Number of links from which on new ones are welcomed with less data in flight.
 const CROWDED_LINKS: usize = 64;
 
-/// A link that was dialled here.
+/// A link that was dialed by this node.
 #[derive(Debug)]
 pub(super) struct OutboundLink {
     pub(super) link: Link,
-    /// How many changes of keys there had been before its key was asked for.
+    /// The key epoch that was current before the target's key was looked up.
     pub(super) key_epoch: u64,
 }
 
@@ -57,14 +57,17 @@ impl LinkPool {
         Self { me, endpoint, tracker, outbound_links, links: Mutex::default() }
     }
 
-    /// Puts a link that came in among the others, perhaps in the place of another one; false when there is no room for it.
+    /// Adds an inbound link, perhaps in place of another one, which is closed. Returns false when there is no room for
+    /// it.
     pub(super) fn admit(&self, link: &Link, is_correspondent: bool) -> bool {
         let now = Instant::now();
         let mut links = self.links();
+        // Decided and added under one lock, or callers at the same moment would get the same room.
         let decision = {
             let inbound = links.values().flatten().filter(|entry| !entry.link.is_outbound());
             let mut inbound: Vec<&PooledLink> = inbound.collect();
             inbound.sort_by_key(|entry| entry.since);
+            // Cloned, which ends the borrow of the map that the link is removed from.
             let facts: Vec<_> = inbound.iter().enumerate().map(|(id, entry)| entry.to_inbound(id)).collect();
             match admit_link(&facts, link.user(), is_correspondent, now) {
                 LinkAdmission::Replaces(id) => LinkAdmission::Replaces(inbound.get(id).map(|entry| entry.link.clone())),
@@ -91,35 +94,35 @@ impl LinkPool {
         true
     }
 
-    /// Puts a link among the others that was dialled here.
+    /// Adds an outbound link; these aren't limited.
     fn add(&self, link: &Link) {
         let entry = PooledLink { link: link.clone(), since: Instant::now(), is_correspondent: true };
         self.links().entry(link.user().clone()).or_default().push(entry);
     }
 
-    /// A link has ended.
+    /// Removes a link that has ended.
     pub(super) fn remove(&self, link: &Link) {
         remove(&mut self.links(), link);
     }
 
-    /// Whether there are so many links that a new one may have less under way.
+    /// True if there are so many links that a new one gets less data in flight.
     pub(super) fn is_crowded(&self) -> bool {
         self.links().values().map(Vec::len).sum::<usize>() >= CROWDED_LINKS
     }
 
-    /// A link to `user`: one that is there, or a new one.
+    /// Returns an open link to `user`, or dials one.
     ///
     /// # Errors
-    /// [`Error`]: offline, unreachable, changed.
+    /// [`Error`]: the user is offline or unreachable, or has another key than the one on record.
     pub(super) async fn link_to(&self, user: &UserName) -> Result<Link, Error> {
         if let Some(link) = self.existing_link(user) {
             return Ok(link);
         }
-        // Read before asking: a change that comes meanwhile makes the answer one to doubt.
+        // Read before the lookup: a key change that is announced meanwhile makes the link one to revalidate.
         let key_epoch = self.tracker.key_epoch();
         let target = peer_lookup::find_target_or_recorded(&self.me, &mut self.tracker.clone(), user).await?;
         let mut tracker = self.tracker.clone();
-        // What others write goes to where the account is online.
+        // A displaced node doesn't announce that it answers: messages belong to the node that is present.
         let capabilities: &[&str] =
             if self.tracker.is_displaced() { &[ZEROS_CAPABILITY] } else { &[ANSWERS, ZEROS_CAPABILITY] };
         let dialed = peer_lookup::dial_via(&self.me, &self.endpoint, &mut tracker, &target, capabilities).await;
@@ -130,20 +133,20 @@ impl LinkPool {
         Ok(link)
     }
 
-    /// A link to `user` that is there.
+    /// Returns an open link to `user` over which requests are answered, if there is one.
     pub(super) fn existing_link(&self, user: &UserName) -> Option<Link> {
         let links = self.links();
         let mut of_user = links.get(user)?.iter().rev().map(|entry| &entry.link);
         of_user.find(|link| link.is_serving() && !link.is_closed()).cloned()
     }
 
-    /// Ends all links to `user`.
+    /// Closes all links to `user`.
     pub(super) fn close_links(&self, user: &UserName, code: PeerErrorCode) {
         let links = self.links().remove(user).unwrap_or_default();
         links.iter().for_each(|entry| entry.link.close(code));
     }
 
-    /// Ends those of the links to `user` that are meant; false when there are none.
+    /// Closes those links to `user` for which `is_affected` is true. Returns false when there was none.
     pub(super) fn close_links_where(
         &self,
         user: &UserName,
@@ -163,12 +166,12 @@ impl LinkPool {
         of_user.len() < before
     }
 
-    /// Everybody to whom there is a link.
+    /// Returns all users to whom there is a link.
     pub(super) fn users(&self) -> Vec<UserName> {
         self.links().keys().cloned().collect()
     }
 
-    /// Whether there is a link to `user`.
+    /// True if there is a link to `user`, open or about to end.
     pub(super) fn has_link(&self, user: &UserName) -> bool {
         self.links().get(user).is_some_and(|all| !all.is_empty())
     }

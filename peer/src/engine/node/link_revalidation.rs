@@ -1,12 +1,12 @@
-//! Ending the links to keys that are no longer those of their users.
+//! Revalidation of open links: closes those whose key is no longer their user's.
 //!
-//! A link was right when it began, and lasts for as long as both sides like. When the tracker says that a key changed,
-//! when it may have said so while it was away, and when the user trusts another key, each link that may be concerned is
-//! held against the tracker's word and the record. One with another key ends at once: neither a message nor a file goes to
-//! whoever holds the old key, and what they write is not taken for their user's any more.
+//! A link's key was right when the link was made, and links have no time limit. When the tracker announces a key
+//! change, when announcements may have been missed, and when the user trusts another key, the affected links' keys are
+//! compared with the tracker's answer and the record. A link with another key is closed at once: the holder of an old
+//! key gets neither messages nor files, and is no longer taken for the user.
 //!
-//! Links end as well when an address at one of their ends is gone: QUIC lets a dialler move and not the one that was
-//! dialled, and whatever is sent over such a link waits for nothing.
+//! Links with a lost address at either end are closed as well. In QUIC only the client's side can migrate, so that data
+//! sent over such a link would wait for its idle timeout.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -25,22 +25,22 @@ use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::link::Link;
 use crate::sys;
 
-/// Whose links may be to the wrong key.
+/// The reason for a revalidation, and the links that it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RevalidationTrigger {
-    /// Theirs: something was said about their key.
+    /// The tracker said something about this user's key: all links to the user.
     UserKey(UserName),
-    /// All of ours: our account is online elsewhere, and what is written to it goes there.
+    /// Another node of our account is present, and messages to us go there: all links.
     OwnDisplacement,
-    /// Everybody's: what was said meanwhile was not heard.
+    /// Key changes may have been missed: all links.
     AllKeys,
-    /// Theirs: they are at these addresses now.
+    /// The user is at these addresses now: outbound links to other addresses.
     UserMoved(UserName, Vec<IpAddr>),
-    /// Everybody's: addresses of this machine may be gone.
+    /// Addresses of this machine may be gone: inbound links that use them.
     LocalNetwork,
 }
 
-/// The task that ends them.
+/// The task that revalidates links.
 #[derive(Debug)]
 pub(super) struct LinkRevalidator {
     me: LocalUser,
@@ -51,12 +51,12 @@ pub(super) struct LinkRevalidator {
     stop: CancellationToken,
 }
 
-/// What the tracker says of somebody's key now.
+/// The tracker's present answer about a user's key.
 enum TrackerKeyAnswer {
     Key(Fingerprint),
-    /// There is no such account.
+    /// The user has no account, or an account without a key.
     NoAccount,
-    /// It can't be asked.
+    /// The tracker can't be asked.
     Unavailable,
 }
 
@@ -83,7 +83,7 @@ impl LinkRevalidator {
                 Some(RevalidationTrigger::UserKey(user)) => self.revalidate(&user, true).await,
                 Some(RevalidationTrigger::AllKeys) => {
                     let revalidated = self.revalidate_all().await;
-                    // Whoever came meanwhile was not heard of either.
+                    // Users who came online meanwhile were not announced either.
                     revalidated.and(self.services.outbox.wake_all().await)
                 }
                 Some(RevalidationTrigger::UserMoved(user, now)) => {
@@ -102,7 +102,7 @@ impl LinkRevalidator {
                 }
                 None => return Ok(()),
             };
-            // The next thing that is said is looked at again.
+            // Not fatal: the next trigger checks these links again.
             if let Err(error) = revalidated {
                 tracing::error!("the keys of the links could not be looked at: {error}");
             }
@@ -116,7 +116,7 @@ impl LinkRevalidator {
         Ok(())
     }
 
-    /// Ends the links that came in at an address which this machine has no longer.
+    /// Closes the inbound links that use an address which this machine has lost.
     fn close_links_at_gone_addresses(&self) {
         let ours: HashSet<IpAddr> = sys::local_addresses().into_iter().map(|local| local.ip).collect();
         let is_gone = |link: &Link| !link.is_outbound() && link.local_ip().is_some_and(|ip| !ours.contains(&ip));
@@ -128,12 +128,12 @@ impl LinkRevalidator {
     fn close_dead_links(&self, user: &UserName, is_dead: impl Fn(&Link) -> bool) {
         if self.services.link_pool.close_links_where(user, PeerErrorCode::Done, is_dead) {
             tracing::info!("links to {user} were ended: they led to an address that is gone");
-            // What waits for them goes over a new one.
+            // The delivery worker dials a new link.
             self.services.outbox.wake_existing(user);
         }
     }
 
-    /// `told`: it was about this user.
+    /// Closes the links to `user` with a wrong key. `was_announced`: the tracker's announcement was about this user.
     async fn revalidate(&mut self, user: &UserName, was_announced: bool) -> Result<(), Error> {
         if !self.services.link_pool.has_link(user) {
             return Ok(());
@@ -144,7 +144,7 @@ impl LinkRevalidator {
         let is_right = |key: Fingerprint| {
             let as_said = match answer {
                 TrackerKeyAnswer::Key(announced) => key == announced,
-                // A tracker that lost its accounts while it was away is no reason to leave a friend.
+                // A tracker that lost its accounts while it was away is no reason to drop a known user.
                 TrackerKeyAnswer::NoAccount => !was_announced,
                 TrackerKeyAnswer::Unavailable => true,
             };
@@ -179,7 +179,7 @@ impl LinkRevalidator {
         })
         .await?;
         if waits {
-            // Whoever carries it finds out by themselves, and says so.
+            // The delivery worker fails on the changed key, and reports it with the message's state.
             self.services.outbox.wake(user);
         } else {
             self.events.send(NodeEvent::DeliveryHeld { user: user.clone(), why: why.to_string(), frozen: true });
@@ -200,20 +200,20 @@ impl LinkRevalidator {
     }
 }
 
-/// Tells the guard what to look at. Cheap to clone.
+/// A handle that sends triggers to the [`LinkRevalidator`]. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct RevalidationHandle {
     triggers: mpsc::UnboundedSender<RevalidationTrigger>,
 }
 
 impl RevalidationHandle {
-    /// Where doubts are told, and where the guard hears of them.
+    /// Returns a handle and the receiver for the revalidator.
     pub(super) fn channel() -> (Self, mpsc::UnboundedReceiver<RevalidationTrigger>) {
         let (triggers, trigger_receiver) = mpsc::unbounded_channel();
         (Self { triggers }, trigger_receiver)
     }
 
-    /// Something may be wrong.
+    /// Requests a revalidation; returns at once.
     pub(super) fn request(&self, trigger: RevalidationTrigger) {
         // Fails only when the node is ending.
         let _ = self.triggers.send(trigger);

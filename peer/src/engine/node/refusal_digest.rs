@@ -1,11 +1,11 @@
-//! How many lines there are about callers that were turned away. Pure.
+//! A digest of refused callers: limits the reports about them, and counts the rest. Pure.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | lines about one address | 3 in 10 s | counted, and told in one line |
-//! | lines in all | 10 in 10 s | the same |
-//! | addresses that are counted apart | 64 | counted together |
-//! | lines with counts | 5 in 10 s | the rest in one more |
+//! | reports about one address | 3 in 10 s | counted, and reported as one number |
+//! | reports in all | 10 in 10 s | the same |
+//! | addresses that are counted separately | 64 | counted together |
+//! | summaries | 5 in 10 s | the rest in one more |
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// For how long callers are counted together.
+/// The time over which refusals are counted before they are reported in summaries.
 pub(super) const REPORT_WINDOW: Duration = Duration::from_secs(10);
 const PER_ADDRESS: u64 = 3;
 const MAX_LINES: u64 = 10;
 const MAX_ADDRESSES: usize = 64;
 const MAX_SUMMARY_LINES: usize = 5;
 
-/// Callers that were turned away, counted.
+/// A counter of refused callers by address.
 #[derive(Debug)]
 pub(super) struct RefusalDigest {
     began: Instant,
@@ -29,11 +29,11 @@ pub(super) struct RefusalDigest {
     others: u64,
 }
 
-/// Callers of whom nothing was told.
+/// A number of refused callers that were not reported one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UnreportedRefusals {
     pub(super) count: u64,
-    /// From where; `None` for several addresses together.
+    /// The callers' address; `None` for several addresses together.
     pub(super) from: Option<IpAddr>,
 }
 
@@ -48,8 +48,9 @@ impl RefusalDigest {
         Self { began: now, reported: 0, counts: HashMap::new(), others: 0 }
     }
 
-    /// Counts a caller from there; whether there may be a line about it.
+    /// Counts a caller; returns true if it is to be reported by itself.
     pub(super) fn record(&mut self, from: IpAddr) -> bool {
+        // An IPv4 caller may appear as IPv4-mapped IPv6, and must not count as another address.
         let from = from.to_canonical();
         if self.counts.len() >= MAX_ADDRESSES && !self.counts.contains_key(&from) {
             self.others += 1;
@@ -66,7 +67,7 @@ impl RefusalDigest {
         is_told
     }
 
-    /// Returns what there was no line about, and begins anew; nothing before the time is over.
+    /// Returns the summaries of a window that is over, and begins the next; empty before its end.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<UnreportedRefusals> {
         if now.duration_since(self.began) < REPORT_WINDOW {
             return Vec::new();
@@ -75,6 +76,7 @@ impl RefusalDigest {
         let unreported = counts.into_iter().filter(|(_, count)| count.unreported > 0);
         let mut summaries: Vec<UnreportedRefusals> =
             unreported.map(|(from, count)| UnreportedRefusals { count: count.unreported, from: Some(from) }).collect();
+        // The largest first, so that the ones that are named are those that matter.
         summaries.sort_unstable_by_key(|one| (std::cmp::Reverse(one.count), one.from));
         let rest: u64 = summaries.iter().skip(MAX_SUMMARY_LINES).map(|one| one.count).sum::<u64>() + others;
         summaries.truncate(MAX_SUMMARY_LINES);

@@ -1,7 +1,7 @@
-//! Hashing shares again that changed on the disk.
+//! The share refresher: hashes shares again that changed on the disk.
 //!
-//! A share that can't be hashed now, because it changes all the time or can't be read, is tried again after a pause that
-//! doubles each time, for as long as it is recorded and differs.
+//! A share that can't be hashed now, because it changes all the time or can't be read, is retried after a pause that
+//! doubles each time, as long as it is on record and differs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::engine::share::{self, RefreshOutcome, ShareFreshness, for_each_share,
 use crate::engine::{Error, LocalUser, now_ns, run_blocking};
 use crate::profile::{Profile, Share};
 
-/// Between two rounds: a file that is being written to is not hashed without end.
+/// Pause between two rounds, so that a file that is being written to isn't hashed without end.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Before a share is tried again: after the first time, and at most.
+/// The first pause before a share is retried; doubled up to `MAX_RETRY_DELAY`.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
-/// The shares that could not be hashed, each with when it is tried again and after which pause.
+/// The shares that could not be hashed, each with the time of its next attempt.
 #[derive(Debug, Default)]
 struct RefreshRetries(HashMap<FileName, RefreshRetry>);
 
@@ -34,7 +34,7 @@ struct RefreshRetry {
     reason: StaleReason,
 }
 
-/// Runs until `stop`: first what changed while no node ran, then what is found to have changed.
+/// Runs until `stop`. Looks first for shares that changed while no node ran, then waits for reports of changes.
 pub(super) async fn run(
     me: LocalUser,
     stale_shares: Arc<StaleShares>,
@@ -62,6 +62,7 @@ pub(super) async fn run(
                 let profile = me.profile.clone();
                 let recorded = run_blocking(move || {
                     let now = now_ns();
+                    // A version that isn't settled could change again without a trace in its times.
                     let versions = versions.iter().filter(|version| version.id.is_settled_at(now));
                     Ok(profile.record_versions(versions.map(|version| (&version.name, &version.hash, version.id)))?)
                 });
@@ -73,12 +74,14 @@ pub(super) async fn run(
             }
         };
         for (name, reason) in names {
+            // A retry is no news: the change was reported at the first attempt.
             if !is_retry && !retries.0.contains_key(&name) {
                 events.send(NodeEvent::Stale { name: name.clone() });
             }
             let (profile, begun) = (me.profile.clone(), Instant::now());
             let share_name = name.clone();
             let refreshed = run_blocking(move || refresh_if_needed(&profile, &share_name, reason));
+            // Dropped on stop: hashing a large file must not delay the shutdown.
             let refreshed = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 refreshed = refreshed => refreshed,
@@ -93,6 +96,7 @@ pub(super) async fn run(
                 }
                 Err(error) => {
                     tracing::error!("a share could not be hashed again: {error}");
+                    // Counted like a changing file, so that it is retried.
                     retries.record_outcome(&name, &RefreshOutcome::Changing, reason, Instant::now());
                 }
             }
@@ -103,7 +107,7 @@ pub(super) async fn run(
 }
 
 impl RefreshRetries {
-    /// What came of hashing a share decides when it is tried again.
+    /// Schedules the next attempt if the outcome asks for one.
     fn record_outcome(&mut self, name: &FileName, outcome: &RefreshOutcome, reason: StaleReason, now: Instant) {
         let before = self.0.remove(name);
         if matches!(outcome, RefreshOutcome::Changing | RefreshOutcome::Unreadable(_)) {
@@ -112,7 +116,7 @@ impl RefreshRetries {
         }
     }
 
-    /// Waits until one is due; without end when none will be.
+    /// Waits until a retry is due; forever when there is none.
     async fn wait(&self) {
         match self.0.values().map(|retry| retry.due).min() {
             Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -120,19 +124,20 @@ impl RefreshRetries {
         }
     }
 
-    /// Those that are due. They stay known, so that the next pause is longer.
+    /// Returns the shares that are due. They stay in the map, so that the next pause is longer.
     fn take_due(&self, now: Instant) -> HashMap<FileName, StaleReason> {
         let due = self.0.iter().filter(|(_, retry)| retry.due <= now);
         due.map(|(name, retry)| (name.clone(), retry.reason)).collect()
     }
 }
 
-/// The share may have been hashed again since it was found stale, by us or by `peer share`.
+/// Hashes the share and the offers of this name again if they still differ: they may have been refreshed since they
+/// were found stale, by this task or by `peer share`.
 fn refresh_if_needed(profile: &Profile, name: &FileName, reason: StaleReason) -> Result<RefreshOutcome, Error> {
     let is_due = |share: &Share| match freshness(share) {
         ShareFreshness::Changed { .. } => true,
         ShareFreshness::Fresh | ShareFreshness::Touched => reason == StaleReason::Content,
-        // It may be read again, and then it isn't what it was.
+        // It may be readable again by now, and then its content may be another.
         ShareFreshness::Missing | ShareFreshness::Unreadable(_) => true,
     };
     let mut outcome = RefreshOutcome::Done;

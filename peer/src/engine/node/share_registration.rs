@@ -1,11 +1,11 @@
-//! The tracker's list of what this node shares: what goes into it, and when it is tried again after the tracker refused
-//! it. A refused list costs nothing but itself: the node is present all the same, and whoever knows a name can fetch it.
+//! Registration of this node's shares in the tracker's catalogue, and the schedule of retries after a refusal. A
+//! refused list costs nothing else: the node stays present, and users who know a file's name can fetch it.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | files in one request | `FILES_PER_REQUEST` | the next request |
-//! | attempts at a list that is refused | one each time the tracker says, but one each `SOONEST` at most and one each `LATEST` at least | |
-//! | words about it | one, until a list is taken | none |
+//! | attempts at a refused list | when the tracker says, but `MIN_RETRY_DELAY` to `MAX_RETRY_DELAY` after the last | |
+//! | reports to the user | one, until a list is accepted | none |
 
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,10 @@ use crate::profile::Profile;
 const FILES_PER_REQUEST: usize = 4000;
 /// The shortest pause before a refused list is tried again.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
-/// The longest.
+/// The longest pause before a refused list is tried again.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
 
-/// Keeps the time at which a refused list is tried again.
+/// The schedule of retries of a refused list.
 #[derive(Debug, Default)]
 pub(super) struct RegistrationRetry {
     refused: Option<RefusedRegistration>,
@@ -40,20 +40,20 @@ struct RefusedRegistration {
 }
 
 impl RegistrationRetry {
-    /// Returns when the list is to be tried again.
+    /// Returns the time of the next attempt; `None` if the list isn't refused.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.refused.as_ref().map(|refused| refused.retry_at)
     }
 
-    /// Notes that the tracker took the list.
+    /// Records that the tracker accepted the list.
     pub(super) fn note_accepted(&mut self) {
         self.refused = None;
     }
 
-    /// Notes that the tracker refused the list; says whether that is news.
+    /// Records that the tracker refused the list. Returns true for the first refusal in a row, which is reported.
     pub(super) fn note_refused(&mut self, retry_after: Option<Duration>, now: Instant) -> bool {
         let before = self.refused.as_ref().map(|refused| refused.delay);
-        // What the tracker says counts; without a word from it, each pause is twice as long as the one before.
+        // The tracker's own pause counts; without one, each pause is twice the one before.
         let wait = retry_after
             .or(before.map(|before| before * 2))
             .unwrap_or(MIN_RETRY_DELAY)
@@ -63,10 +63,10 @@ impl RegistrationRetry {
     }
 }
 
-/// Returns whether the tracker refused the list and nothing else: who is present stays so.
+/// True if the tracker refused the list only, not the session: the node stays present.
 pub(super) fn is_list_refusal(error: &Error) -> bool {
     let Error::Tracker(error) = error else { return false };
-    // These say that the session is not what it was.
+    // These codes reject the session itself.
     let is_of_session = |code| {
         matches!(
             code,
@@ -79,7 +79,7 @@ pub(super) fn is_list_refusal(error: &Error) -> bool {
     error.code().is_some_and(|code| !is_of_session(code))
 }
 
-/// Returns what the tracker said when it refused something, and when to try again.
+/// Returns the tracker's words of a refusal, and the pause that it asks for.
 pub(super) fn refusal_of(error: &Error) -> (String, Option<Duration>) {
     match error {
         Error::Tracker(TrackerError::Refused { refusal, retry_after }) => (refusal.message.to_string(), *retry_after),
@@ -87,7 +87,7 @@ pub(super) fn refusal_of(error: &Error) -> (String, Option<Duration>) {
     }
 }
 
-/// Puts the shares that are on the disk as they were hashed into the tracker's catalogue; tells how many.
+/// Registers the shares that exist on the disk, and the partial files. Returns their number.
 ///
 /// # Errors
 /// [`Error::Tracker`], or what is wrong with the profile. What was taken before stays listed.
@@ -96,7 +96,7 @@ pub(super) async fn register_shares(me: &LocalUser, link: &mut TrackerConnection
     let files = run_blocking(move || {
         let (mut files, private) = (Vec::new(), PrivateData::of(&profile));
         for_each_share(&profile, "", |share| {
-            // One that changed is being hashed again; until then it has at least its name.
+            // A changed file is being hashed again; until then it is listed with its earlier content.
             if freshness(&share) != ShareFreshness::Missing && !private.is_private_share(&share) {
                 files.push(SharedFile { name: share.name, size: share.version.size, hash: share.hash.into() });
             }
@@ -106,6 +106,7 @@ pub(super) async fn register_shares(me: &LocalUser, link: &mut TrackerConnection
     })
     .await?;
     let total = files.len();
+    // The first request replaces the earlier list, and is sent even when there is nothing to list.
     let mut mode = FilesMode::Replace;
     let mut files = files.into_iter();
     loop {
@@ -120,9 +121,10 @@ pub(super) async fn register_shares(me: &LocalUser, link: &mut TrackerConnection
     }
 }
 
-/// Parts of files that are still being fetched; those that were given up since are forgotten.
+/// Returns the partial files that are offered while they are fetched, and removes from the record those that are gone.
 fn partial_files(profile: &Profile) -> Result<Vec<SharedFile>, Error> {
     let mut files: Vec<SharedFile> = Vec::new();
+    // The query orders them by name, so that duplicates of a name are neighbours.
     for part in profile.partials()? {
         if !part.path.exists() {
             profile.remove_partial(&part.path)?;

@@ -576,8 +576,8 @@ impl TrackerSession {
     async fn handle_step(&mut self, step: SessionStep, link: &mut TrackerConnection) -> Result<(), SessionEnd> {
         match step {
             SessionStep::AnswerQuery(question) => {
-            // A connection refuses to write a secret until its tracker's key is confirmed, which may have
-            // happened in another process since this connection was made.
+                // A connection refuses to write a secret until its tracker's key is confirmed, which may have
+                // happened in another process since this connection was made.
                 if question.request.carries_secret() && self.me.is_tracker_confirmed(link).unwrap_or(false) {
                     link.confirm();
                 }
@@ -754,7 +754,7 @@ impl TrackerSession {
         mut wait: Duration,
     ) -> Result<Option<TrackerConnection>, Error> {
         loop {
-        // Jittered, so that the clients of a restarted tracker don't all come back at once.
+            // Jittered, so that the clients of a restarted tracker don't all come back at once.
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
             match self.wait_before_reconnect(network, jittered).await {
                 ReconnectPauseEnd::Elapsed => {}

@@ -1,4 +1,4 @@
-//! Everybody the profile has to do with, on one list.
+//! The list of all users that the profile has to do with.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::control::UserSummary;
 use super::tracker_session::TrackerHandle;
 use crate::engine::{Error, LocalUser, run_blocking, tracker_search};
 
-/// Of those who are online, more than this are not listed: nobody reads so far.
+/// Online users listed at most: nobody reads further.
 const MAX_ONLINE_LISTED: usize = 10_000;
 
-/// Everybody met, online or talked with, ordered by name; without ourselves.
+/// Returns everybody met, online or written with, ordered by name, without this account.
 pub(super) async fn list_users(me: &LocalUser, mut tracker: TrackerHandle) -> Result<Vec<UserSummary>, Error> {
     let query = ListPeersRequest { with_files: Some(false), ..ListPeersRequest::default() };
     let mut online = Vec::new();
@@ -21,6 +21,7 @@ pub(super) async fn list_users(me: &LocalUser, mut tracker: TrackerHandle) -> Re
         Ok(())
     });
     let online = match asked.await {
+        // Without the tracker the list is still useful; `online` then says that it is unknown.
         Ok(_) => Some(online),
         Err(error) => {
             tracing::debug!("who is online is not known: {error}");
