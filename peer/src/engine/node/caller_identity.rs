@@ -122,7 +122,6 @@ impl CallerIdentifier {
             Err(error) => return Err(CallerRejection::internal_fault(&self.me.user, &error)),
         };
         if caller.hello().user != user {
-            // Last, so that the words name the key's true owner only to callers who may talk to this node.
             let claimed = safe_line(caller.hello().user.as_str()).into_owned();
             let to_caller = format!("your key belongs to {user}, not to {claimed}");
             let here = format!("its key belongs to {user}, not to {claimed}");

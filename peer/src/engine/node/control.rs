@@ -1,38 +1,40 @@
-//! The node's local socket: how other processes of the profile use it.
+//! The protocol of the node's local socket, by which other processes of the profile use it.
 //!
-//! A Unix socket in the profile's folder (0600), or where the lock file says if that can hold none; JSON lines. The client sends `{"id": n, "do": "...", ...}` and gets
-//! `{"id": n, "ok": {...}}` or `{"id": n, "error": {"kind": "...", "message": "..."}}`, in whatever order they are
-//! done; after `watch` also `{"event": "...", ...}` for everything that happens ([`crate::engine::node_event::NodeEvent`]).
+//! It is a Unix socket in the profile's folder (mode 0600), or in the place that the lock file names if that folder can
+//! hold none; both sides send JSON lines. The client sends `{"id": n, "do": "...", ...}` and gets
+//! `{"id": n, "ok": {...}}` or `{"id": n, "error": {"kind": "...", "message": "..."}}`, in the order in which the requests
+//! finish. After `watch` it also gets `{"event": "...", ...}` for each
+//! [`NodeEvent`](crate::engine::node_event::NodeEvent).
 //!
 //! | do | fields | ok |
 //! |---|---|---|
-//! | `status` | | user, address?, pid, lifetime, elsewhere?: where the account is online instead |
-//! | `say` | to, text, message? | the stored message, at once; what becomes of it comes as events |
-//! | `deliver` | to, text, now, message? | message, state, why?: what became of it when it was tried once; `now`: else it is not kept |
-//! | `drop` | to, message | whether it waited; it is taken out of what waits |
-//! | `offer` | to, name, wait | as `say` or `deliver`, of a file that is offered to them |
-//! | `flush` | to | why?: why what waits for them did not go, if it didn't |
+//! | `status` | | user, address?, pid, lifetime, elsewhere?: the node that is present instead |
+//! | `say` | to, text, message? | the stored message, at once; its delivery is reported by events |
+//! | `deliver` | to, text, now, message? | message, state, why?: the outcome of the first attempt; with `now`, the message is not kept if that fails |
+//! | `drop` | to, message | true if the message was queued; it is removed from the queue |
+//! | `offer` | to, name, wait | as `say`, or with `wait` as `deliver`, for a file that is offered to the user |
+//! | `flush` | to | why?: the reason if the queued messages were not delivered |
 //! | `typing` | to | nothing |
 //! | `history` | with?, search?, since?, before?, after?, unread, limit | messages, oldest first |
 //! | `mark_read` | with, up_to? | nothing |
-//! | `people` | | everybody met, online or talked with: user, online, unread, waiting, frozen, blocked, last |
-//! | `block`, `unblock`, `accept` | user | whether that changed anything |
-//! | `wake` | user? | nothing; what waits for them, or for everybody, is tried again, over links to the right keys |
-//! | `watch` | with? | nothing; when the tracker is away, that is told first. `with`: that conversation is open in a view until the client goes, or says `watch` again |
-//! | `transfer` | a transfer | no answer at all; it is told to everybody who watches |
-//! | `heed` | talking | the opposite of `talking`, once it is true: whether people talk, for who moves files beside |
-//! | `passwd` | present, new | nothing; the account's password is another one |
+//! | `people` | | everybody met, online or written with: user, online, unread, waiting, frozen, blocked, request, last |
+//! | `block`, `unblock`, `accept` | user | true if that changed anything |
+//! | `wake` | user? | nothing; delivery to the user, or to everybody, is attempted again, and links to the user are revalidated |
+//! | `watch` | with? | nothing; if the node is not present at the tracker, an event says so first. `with`: that conversation is open in a view until the client disconnects or sends `watch` again |
+//! | `transfer` | a transfer | no reply; the transfer is sent as an event to all clients that watch |
+//! | `heed` | talking | the opposite of `talking`, as soon as chat activity differs from it: lets a fetch throttle itself |
+//! | `passwd` | present, new | nothing; the account's password is changed |
 //! | `shares_changed` | | nothing |
-//! | `go_online` | | nothing; the account is online here, wherever else it was |
-//! | `hand_over` | | nothing; then a node of a view ends, so that a lasting one takes its place; refused by any other |
+//! | `go_online` | | nothing; the node becomes present, in place of any other node of the account |
+//! | `hand_over` | | nothing; a node that belongs to a view ends, so that a lasting one can take its place; any other refuses |
 //! | `stop` | | nothing; then the node ends |
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | clients at once | 64 | they wait to be taken |
-//! | a command | 256 KiB | the connection ends |
-//! | time until a client hears a first word | 10 s, 2 s of a process that is stopped | an error that names the process |
-//! | time until a removed socket is back | 2 s | |
+//! | clients at once | 64 | they wait to be accepted |
+//! | a request | 256 KiB | the connection ends |
+//! | time until a client gets its first reply | 10 s, 2 s if the process is stopped | an error that names the process |
+//! | time until a removed socket is restored | 2 s | |
 
 mod client_transfers;
 mod control_server;
@@ -58,143 +60,143 @@ use crate::engine::chat::MessageState;
 use crate::engine::node_event::{FileTransfer, OtherSession};
 use crate::profile::HistoryQuery;
 
-/// What a client sends.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlRequest {
-    /// Comes back in the reply.
+    /// Chosen by the client; repeated in the reply.
     pub id: u64,
-    /// What to do.
+    /// The action, in the same JSON object.
     #[serde(flatten)]
     pub action: ControlAction,
 }
 
-/// What to do.
+/// An action that a client asks for, with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum ControlAction {
-    /// Who and where the node is.
+    /// Report the node's account, address and process.
     Status,
-    /// Say something to somebody: it is stored and waits, and the reply comes at once.
+    /// Queue a message; the reply comes as soon as it is stored.
     Say {
-        /// To whom.
+        /// The recipient.
         to: UserName,
-        /// What.
+        /// The message's text.
         text: String,
-        /// Its id, for who may have to say it again: a message that is there already is not stored twice.
+        /// The message's id, for clients that may have to repeat the request: a message is stored only once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageId>,
     },
-    /// Take a message of ours out of what waits.
+    /// Remove an outgoing message from the queue.
     Drop {
-        /// For whom it waits.
+        /// The recipient.
         to: UserName,
-        /// Which.
+        /// The message's id.
         message: MessageId,
     },
-    /// Tell somebody of a file that is offered to them.
+    /// Send the message that announces an offered file.
     Offer {
-        /// To whom.
+        /// The recipient.
         to: UserName,
-        /// What.
+        /// The name under which the file is offered to the recipient.
         name: FileName,
-        /// As of [`ControlAction::Deliver`]; without, the reply comes as soon as it is stored.
+        /// Reply like [`ControlAction::Deliver`] after the first attempt; else as soon as the message is stored.
         #[serde(default)]
         wait: bool,
     },
-    /// Say something to somebody, and tell what became of it when it was tried once.
+    /// Queue a message and report the outcome of the first delivery attempt.
     Deliver {
-        /// To whom.
+        /// The recipient.
         to: UserName,
-        /// What.
+        /// The message's text.
         text: String,
-        /// Give it up when it can't be delivered now.
+        /// Give the message up when it can't be delivered now.
         #[serde(default)]
         now: bool,
-        /// Its id, for who may have to take it back, or to say it again.
+        /// The message's id, for clients that may have to drop it or repeat the request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageId>,
     },
-    /// Try what waits for somebody, and tell how that went.
+    /// Attempt to deliver what is queued for a user, and report the outcome.
     Flush {
-        /// For whom.
+        /// The recipient.
         to: UserName,
     },
-    /// Tell somebody that we are writing, if there is a link to them.
+    /// Send a typing notice, if there is a link to the user.
     Typing {
-        /// Whom.
+        /// The recipient.
         to: UserName,
     },
-    /// Look back.
+    /// Return messages of the history.
     History(HistoryQuery),
-    /// What somebody wrote was read.
+    /// Mark a user's messages as read.
     MarkRead {
-        /// What who wrote.
+        /// The author of the messages.
         with: UserName,
-        /// Up to this place; all of it when there is none.
+        /// The place of the last message to mark; `None` marks all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         up_to: Option<i64>,
     },
-    /// Everybody met, online or talked with.
+    /// List everybody met, online or written with.
     People,
-    /// Take nothing more from somebody.
+    /// Block a user.
     Block {
-        /// From whom.
+        /// The user to block.
         user: UserName,
     },
-    /// Take things from somebody again.
+    /// Remove a block.
     Unblock {
-        /// From whom.
+        /// The blocked user.
         user: UserName,
     },
-    /// Take what somebody writes as from anybody with whom one talks.
+    /// Accept a stranger's message request.
     Accept {
-        /// From whom.
+        /// The author of the request.
         user: UserName,
     },
-    /// Try again to deliver what waits.
+    /// Attempt again to deliver what is queued.
     Wake {
-        /// For whom; for everybody when there is nobody.
+        /// The recipient; `None` for everybody.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<UserName>,
     },
-    /// A file is on its way in another process of the profile. Nothing is answered: that has a file to fetch.
+    /// Report the progress of a file that this client transfers. It has no reply: the client is busy with the file.
     Transfer(FileTransfer),
-    /// Tell when people begin to talk, or stop.
+    /// Reply as soon as chat activity differs from `talking`.
     #[serde(rename = "heed")]
     WatchChatActivity {
-        /// What is known.
+        /// The activity that the client knows of: true while people write to each other.
         talking: bool,
     },
     /// Change the account's password.
     Passwd {
-        /// The one there is.
+        /// The current password.
         present: WirePassword,
-        /// The one there is to be.
+        /// The new password.
         new: WirePassword,
     },
-    /// Tell this client everything that happens.
+    /// Send this client every event from now on.
     Watch {
-        /// With whom a conversation is open in a view.
+        /// The user whose conversation is open in the client's view.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         with: Option<UserName>,
     },
-    /// Look at the shares again.
+    /// Register the profile's shares at the tracker again.
     SharesChanged,
-    /// Be online here, wherever else the account is.
+    /// Become present here, in place of any other node of the account.
     GoOnline,
-    /// End if that ends nothing but a view's own node.
+    /// End the node if it belongs to a view.
     HandOver,
     /// End the node.
     Stop,
 }
 
-/// A password on its way to the node, never shown.
+/// A password in a request; never shown by `Debug`, and overwritten when dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WirePassword(Box<str>);
 
 impl WirePassword {
-    /// The password, if it can be one.
+    /// Returns the password, if it is a valid one.
     pub fn password(&self) -> Option<Password> {
         Password::new(&self.0)
     }
@@ -218,107 +220,107 @@ impl std::fmt::Debug for WirePassword {
     }
 }
 
-/// What comes back.
+/// A reply of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlReply {
-    /// The command's.
+    /// The id of the request.
     pub id: u64,
-    /// How it went.
+    /// The outcome, in the same JSON object.
     #[serde(flatten)]
     pub outcome: ControlOutcome,
 }
 
-/// How a command went.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlOutcome {
-    /// It was done.
+    /// Success, with the value that the action's table entry names.
     #[serde(rename = "ok")]
     Done(Value),
-    /// It was not.
+    /// Failure.
     Error {
-        /// What kind of error.
+        /// The kind of error, which decides the exit code of a command.
         kind: ErrorKind,
-        /// In words.
+        /// The error, for people.
         message: String,
     },
 }
 
-/// Who and where a node is.
+/// The state of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// The account.
     pub user: UserName,
-    /// Where others find it; nothing while the tracker is away.
+    /// The address that others dial; `None` unless the node is present at the tracker.
     pub address: Option<SocketAddr>,
-    /// Its process.
+    /// The node's process id.
     pub pid: u32,
-    /// How long it lives.
+    /// The reason for which the node runs.
     #[serde(default)]
     pub lifetime: NodeLifetime,
-    /// Where the account is online instead.
+    /// The node of the account that is present instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<OtherSession>,
 }
 
-/// How long a node lives.
+/// The time for which a node runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeLifetime {
-    /// Until it is told to end.
+    /// Until it is stopped.
     #[default]
     Lasting,
-    /// As long as a view, which goes on with another node when there is one.
+    /// As long as its view, which can go on with another node.
     View,
-    /// As long as a command that can't do without this one.
+    /// As long as its command, which can't go on with another node.
     Command,
 }
 
-/// Somebody, as the node knows them.
+/// A user, as the node knows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserSummary {
-    /// Who.
+    /// The user's name.
     pub user: UserName,
-    /// Whether they are online; nothing when the tracker can't be asked.
+    /// The user's presence; `None` when the tracker can't be asked.
     pub online: Option<bool>,
-    /// How many of their messages are unread.
+    /// Number of the user's messages that are unread.
     pub unread: usize,
-    /// How many of ours wait for them.
+    /// Number of messages that are queued for the user.
     pub waiting: usize,
-    /// Whether those are held back because their key changed.
+    /// True if these messages are held because the user's key changed.
     pub frozen: bool,
-    /// Whether nothing is taken from them.
+    /// True if the user is blocked.
     pub blocked: bool,
-    /// Whether they wrote and are neither accepted nor blocked.
+    /// True if the user has sent a message request: neither accepted nor blocked yet.
     #[serde(default)]
     pub request: bool,
-    /// When something was last said, milliseconds since 1970.
+    /// Time of the last message in either direction, milliseconds since 1970.
     pub last: Option<i64>,
 }
 
-/// What became of a message when it was tried once.
+/// The outcome of a message's first delivery attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryReport {
     /// The message.
     pub message: ChatMessage,
-    /// Stored by the other side, or waiting.
+    /// Stored by the recipient, or waiting.
     pub state: MessageState,
-    /// Why it waits.
+    /// The reason if it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// How trying what waits for somebody went.
+/// The outcome of an attempt to deliver what is queued for a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlushReport {
-    /// Why it did not go; it waits on.
+    /// The reason if it failed; the messages stay queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// Longest line to the node: a message of 16 KiB with every byte escaped.
+/// Longest request: a message of 16 KiB with every byte escaped, and room for its other fields.
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
-/// Longest line from the node: a page of messages.
+/// Longest reply or event: a page of messages.
 const REPLY_BYTES: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]

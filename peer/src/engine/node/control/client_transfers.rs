@@ -1,4 +1,4 @@
-//! What a client of the local socket tells of its transfers.
+//! The transfers that a client of the local socket reports.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use shared::{FileName, UserName};
 
 use crate::engine::node_event::{EventBus, FileTransfer, NodeEvent, TransferDirection, TransferState};
 
-/// Files of one client that are on their way; of more than these, it isn't said when the client vanishes.
+/// Running transfers that are tracked for one client; further ones aren't reported as failed if it vanishes.
 const MAX_TRACKED_TRANSFERS: usize = 256;
 
-/// The transfers of one client. When that is gone, so are they.
+/// The running transfers of one client. Dropping it reports them as failed.
 #[derive(Debug)]
 pub(super) struct ClientTransfers {
     events: EventBus,
@@ -17,12 +17,11 @@ pub(super) struct ClientTransfers {
 }
 
 impl ClientTransfers {
-    /// None yet.
     pub(super) fn new(events: EventBus) -> Self {
         Self { events, running: HashMap::new() }
     }
 
-    /// Passes on what the client says, as far as it can be true.
+    /// Passes a client's report on as an event, with its byte count capped at the file's size.
     pub(super) fn record(&mut self, transfer: FileTransfer) {
         let told = FileTransfer { bytes: transfer.bytes.min(transfer.size), ..transfer };
         let key = (told.peer.clone(), told.name.clone(), told.direction);

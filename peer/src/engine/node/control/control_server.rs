@@ -1,4 +1,4 @@
-//! The node's side of the local socket.
+//! The node's side of the local socket: accepts clients and performs their requests.
 
 use std::io;
 use std::sync::Arc;
@@ -27,16 +27,16 @@ use crate::engine::tracker_account::{self, PasswordChange};
 use crate::engine::{Error, LocalUser, file_offers, now_s, run_blocking};
 use crate::profile::{NodeLock, ProfileError};
 
-/// Between two looks whether the socket and the lock are still there.
+/// Interval between checks that the socket, the lock and the database are still there.
 const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// For clients to be told what was still to be said when the node ends.
+/// Time for clients to get their last lines when the node ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Clients at once: views and scripts of one user.
+/// Clients at once: the views and scripts of one user.
 const CLIENTS: usize = 64;
 
-/// The listening socket and what commands act on.
+/// The listening socket and the parts of the node that requests act on.
 #[derive(Debug)]
 pub(in crate::engine::node) struct ControlServer {
     socket: ControlSocket,
@@ -53,10 +53,10 @@ struct ControlContext {
 }
 
 impl ControlServer {
-    /// Takes the socket's name.
+    /// Binds the socket.
     ///
     /// # Errors
-    /// When there is no place for it.
+    /// [`Error::Disk`] when neither place takes a socket.
     pub(in crate::engine::node) fn bind(
         me: LocalUser,
         lock: Arc<NodeLock>,
@@ -72,7 +72,7 @@ impl ControlServer {
     /// Serves clients until the node stops.
     ///
     /// # Errors
-    /// When another node has the profile.
+    /// Another node has the profile, or its database is gone.
     pub(in crate::engine::node) async fn run(mut self) -> Result<(), Error> {
         let mut clients = JoinSet::new();
         let mut health_check =
@@ -81,12 +81,13 @@ impl ControlServer {
             tokio::select! {
                 () = self.context.stop.cancelled() => break,
                 _ = health_check.tick() => self.socket.check()?,
+                // A full server leaves further clients in the kernel's queue.
                 accepted = self.socket.listener().accept(), if clients.len() < CLIENTS => match accepted {
                     Ok((stream, _)) => {
                         clients.spawn(serve_client(stream, self.context.clone()));
                     }
                     Err(why) => {
-                        // Out of descriptors, most likely: spinning would not bring any back.
+                        // Most likely out of descriptors, which a retry at once would not bring back.
                         tracing::warn!("the local socket: {why}");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
@@ -111,14 +112,14 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
     let mut line = Vec::new();
     let mut event_receiver: Option<broadcast::Receiver<NodeEvent>> = None;
     let mut pending = JoinSet::new();
-    // These may go on for ever, and are of no use to a client that is gone.
+    // Separate from `pending`: they may never finish, and must not outlive the client.
     let mut activity_watches = JoinSet::new();
-    // Given up with the client.
+    // Dropped with the client, which closes the conversation.
     let mut open_conversation: Option<OpenConversation> = None;
     let mut client_transfers = ClientTransfers::new(context.events.clone());
     loop {
         tokio::select! {
-            // read_until keeps what it read so far in `line` when it is cancelled here.
+            // Cancel-safe: read_until keeps its partial line in `line`.
             read = lines.read_until(b'\n', &mut line) => {
                 if read? == 0 && line.is_empty() {
                     break;
@@ -133,6 +134,8 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
                     ControlAction::Watch { with } => {
                         drop(std::mem::replace(&mut open_conversation, with.map(|with| context.events.conversations().open(&with))));
                         if event_receiver.is_some() {
+                        // A second `watch` only changes the open conversation: the events must not come
+                        // twice.
                             write_line(&mut writer, &done_reply(command.id, Value::Null)).await?;
                             continue;
                         }
@@ -165,7 +168,7 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
             }
             done = next_reply(&mut pending, &mut activity_watches) => {
                 let reply = done.map_err(|failure| io::Error::other(failure.to_string()))?;
-                // What happened before it was done is told before it is.
+                // Events that precede the outcome are sent before the reply.
                 while let Some(event) = event_receiver.as_mut().and_then(buffered_event) {
                     write_line(&mut writer, &event).await?;
                 }
@@ -173,7 +176,7 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
             }
             event = next_event(&mut event_receiver) => write_line(&mut writer, &event).await?,
             () = context.stop.cancelled() => {
-                // Why the node ends may be among them.
+                // The reason why the node ends may be among them.
                 while let Some(event) = event_receiver.as_mut().and_then(buffered_event) {
                     write_line(&mut writer, &event).await?;
                 }
@@ -181,14 +184,14 @@ async fn serve_client(stream: UnixStream, context: Arc<ControlContext>) -> io::R
             }
         }
     }
-    // The client said all it had to say; it still gets its answers.
+    // The client closed its sending half only: requests that it made are still answered.
     while let Some(Ok(reply)) = pending.join_next().await {
         write_line(&mut writer, &reply).await?;
     }
     Ok(())
 }
 
-/// The next answer, whenever that comes.
+/// Waits for the next reply; forever while nothing is pending.
 async fn next_reply(
     pending: &mut JoinSet<ControlReply>,
     activity_watches: &mut JoinSet<ControlReply>,
@@ -221,6 +224,7 @@ async fn execute(action: ControlAction, context: &ControlContext) -> Result<Valu
         }
         ControlAction::Offer { to, name, wait } => {
             let message = chat::compose_offer(&me.user, file_offers::find_offer(me, &to, &name)?);
+            // As stored, not as the client says: the recipient must be able to fetch exactly this file.
             if wait {
                 json!(outbox.deliver(&to, message, false).await?)
             } else {
@@ -229,7 +233,7 @@ async fn execute(action: ControlAction, context: &ControlContext) -> Result<Valu
         }
         ControlAction::Flush { to } => json!(outbox.flush(&to).await?),
         ControlAction::Typing { to } => {
-            // A message comes soon, and finds room.
+            // Throttle transfers already now: a message follows soon.
             context.events.record_own_writing(&to);
             outbox.notify_typing(&to);
             Value::Null
@@ -249,6 +253,7 @@ async fn execute(action: ControlAction, context: &ControlContext) -> Result<Valu
         ControlAction::Block { user } => {
             let (profile, blocked) = (me.profile.clone(), user.clone());
             let changed = run_blocking(move || Ok(profile.block(&blocked, now_s())?)).await?;
+            // The block is on record before the links close, or the user could call again in between.
             context.services.link_pool.close_links(&user, PeerErrorCode::Unauthorised);
             json!(changed)
         }
@@ -263,7 +268,7 @@ async fn execute(action: ControlAction, context: &ControlContext) -> Result<Valu
             json!(changed)
         }
         ControlAction::Wake { user: Some(user) } => {
-            // Another key may be trusted since.
+            // `peer trust` sends this: another key may be on record by now.
             context.services.revalidation.request(RevalidationTrigger::UserKey(user.clone()));
             outbox.wake(&user);
             Value::Null
@@ -297,11 +302,12 @@ async fn execute(action: ControlAction, context: &ControlContext) -> Result<Valu
             Value::Null
         }
         ControlAction::HandOver => return Err(ProfileError::NodeRuns { pid: Some(std::process::id()) }.into()),
+        // Handled by serve_client, which has the connection.
         ControlAction::Watch { .. } | ControlAction::Transfer(_) | ControlAction::Stop => Value::Null,
     })
 }
 
-/// Makes a message of a text, with that id if one is given.
+/// Returns a message of this text, with `id` if one is given.
 fn compose_message(text: &str, id: Option<MessageId>) -> Result<ChatMessage, Error> {
     let message = chat::compose(text)?;
     Ok(ChatMessage { id: id.unwrap_or(message.id), ..message })
@@ -324,6 +330,7 @@ const fn done_reply(id: u64, value: Value) -> ControlReply {
 fn buffered_event(events: &mut broadcast::Receiver<NodeEvent>) -> Option<NodeEvent> {
     match events.try_recv() {
         Ok(event) => Some(event),
+        // The client learns that it missed events, and can reload.
         Err(broadcast::error::TryRecvError::Lagged(count)) => Some(NodeEvent::EventsMissed { count }),
         Err(_) => None,
     }

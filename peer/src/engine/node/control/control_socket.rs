@@ -1,9 +1,9 @@
-//! The socket's place in the file system.
+//! The control socket's file: its two possible places, its binding and its restoration.
 //!
-//! In the profile's folder; where that can hold none (a network or FAT file system, a path longer than the 108 bytes that
-//! an address has) in a folder of this user alone, under a name made of the profile's path. The node's lock file says
-//! where. Whoever removes the socket cuts the node off from the other processes of its profile, so the node looks
-//! for it now and then and puts it back.
+//! The socket is in the profile's folder. If that can hold none (a network or FAT file system, a path beyond the 108
+//! bytes of a socket address), it is in a folder of this user alone, under a name derived from the profile's path; the
+//! node's lock file says where. A removed socket would cut the node off from the other processes of its profile, so the
+//! node checks it periodically and restores it.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -18,7 +18,7 @@ use crate::engine::Error;
 use crate::profile::{NodeLock, Profile};
 use crate::sys;
 
-/// A listening socket and the name under which it is found. Dropping it removes the name.
+/// A listening socket and its file. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     listener: UnixListener,
@@ -26,12 +26,12 @@ pub(super) struct ControlSocket {
     inode: (u64, u64),
     profile: Profile,
     lock: Arc<NodeLock>,
-    /// The database was not at its place at the last look.
+    /// True if the database was missing at the last check.
     was_database_lost: bool,
 }
 
 impl ControlSocket {
-    /// Takes the name; the caller holds the profile's lock, so what is there is left over.
+    /// Binds the socket. The caller holds the profile's lock, so a socket that is there is a leftover.
     ///
     /// # Errors
     /// [`Error::Disk`] when neither place takes a socket.
@@ -42,16 +42,16 @@ impl ControlSocket {
         Ok(Self { listener, path, inode: id, profile: profile.clone(), lock, was_database_lost: false })
     }
 
-    /// Where clients come.
+    /// Returns the socket that clients connect to.
     pub(super) const fn listener(&self) -> &UnixListener {
         &self.listener
     }
 
-    /// Looks whether the database, the lock and the socket are still there, and puts back what can be put back.
+    /// Checks that the database, the lock and the socket are still there, and restores the latter two.
     ///
     /// # Errors
-    /// When another node has the profile, or the database is gone. One that is away for a moment only (a backup, a file
-    /// system that is mounted anew) is waited for; nothing is written meanwhile.
+    /// Another node has the profile, or the database was missing at two checks in a row. After one such check it may be
+    /// away for a moment (a backup, a file system that is mounted again), and nothing is written meanwhile.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         let database = self.profile.check_database_file();
         if self.was_database_lost {
@@ -72,7 +72,7 @@ impl ControlSocket {
         });
         match bound {
             Ok(()) => tracing::warn!("{} was removed: it is back", safe_path(&self.path)),
-            // The next look tries again.
+            // The next check tries again.
             Err(why) => tracing::error!("the node's socket was removed and can't be put back: {why}"),
         }
         Ok(())
@@ -81,7 +81,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // Not that of a node that began since.
+        // The file may belong to a node that began since.
         if inode_of(&self.path).is_ok_and(|id| id == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
@@ -111,14 +111,15 @@ fn listen(profile: &Profile) -> Result<(UnixListener, PathBuf), Error> {
     })
 }
 
-/// Binds beside the name and moves the socket there: it is never there and open to others.
+/// Binds to a temporary name and renames the socket: under its own name it never has wrong permissions.
 fn bind_at(path: &Path) -> io::Result<UnixListener> {
-    // Not longer than the name itself: an address has few bytes.
+    // Not longer than the name itself, for a socket address has only 108 bytes.
     let draft = path.with_extension("new");
     remove_if_present(&draft)?;
     let listener = UnixListener::bind(&draft)?;
     let placed = fs::set_permissions(&draft, Permissions::from_mode(0o600)).and_then(|()| {
         if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
+            // Only a socket may be replaced: rename would silently remove any other file.
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has the socket's name"));
         }
         fs::rename(&draft, path)
@@ -142,7 +143,7 @@ fn inode_of(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// The same for as long as the profile stays where it is.
+/// Derives the file name from the profile's path: the same as long as the profile isn't moved.
 fn socket_file_name(home: &Path) -> String {
     let hash = blake3::hash(std::os::unix::ffi::OsStrExt::as_bytes(home.as_os_str())).to_hex();
     format!("{}.sock", &hash[..16])

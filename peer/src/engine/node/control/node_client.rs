@@ -1,4 +1,4 @@
-//! The other processes' side of the local socket.
+//! The client's side of the local socket, for the other processes of the profile.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,48 +25,49 @@ use crate::engine::tracker_account::PasswordChange;
 use crate::profile::{HistoryQuery, Profile, StoredMessage};
 use crate::sys;
 
-/// Longer than any command takes: a message is dialled, sent and stored within it.
+/// Longer than any request takes, which includes dialing, sending and storing a message.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
-/// Longest time for a node that runs to say its first word, however busy the machine is.
+/// Time for a running node to reply for the first time, however busy the machine is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for a node that holds the profile to have its socket, as it begins, ends, or puts it back.
+/// Time for a node that holds the profile to have its socket: it may be starting, ending, or restoring it.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(6);
-/// Between two looks for a socket.
+/// Interval between attempts to find a socket.
 const SOCKET_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What may wait to be written.
+/// Bytes of requests that may wait to be written.
 const MAX_OUTGOING_BYTES: usize = 16 << 20;
 
 /// A connection to the running node of a profile.
 #[derive(Debug)]
 pub struct NodeClient {
     stream: UnixStream,
-    /// Whom to name when nothing comes.
+    /// The process to name in an error when no reply comes.
     process: NodeProcess,
-    /// What is to be written as soon as there is room.
+    /// Requests that are not written yet.
     outgoing: BytesMut,
     incoming: BytesMut,
-    /// Bytes of it in which there is no line end.
+    /// Length of the start of `incoming` that holds no line end.
     scanned: usize,
     /// Events that came while a reply was awaited.
     pending_events: VecDeque<NodeEvent>,
     next_id: u64,
 }
 
-/// Something from the node.
+/// A line from the node.
 #[derive(Debug)]
 pub enum NodeMessage {
-    /// The answer to a command.
+    /// The reply to a request.
     Reply(ControlReply),
-    /// Something happened.
+    /// An event, after `watch`.
     Event(NodeEvent),
 }
 
 impl NodeClient {
-    /// Connects to the running node and hears a first word from it; `None` when none runs.
+    /// Connects to the running node and waits for its first reply; returns `None` when no node runs.
     ///
     /// # Errors
-    /// When one runs and can't be talked to: [`ProfileError::NodeStopped`](crate::profile::ProfileError::NodeStopped) within two seconds.
+    /// A node runs and can't be reached: after two seconds with
+    /// [`ProfileError::NodeStopped`](crate::profile::ProfileError::NodeStopped) if its process is stopped.
     pub async fn connect(profile: &Profile) -> Result<Option<Self>, Error> {
         let begun = Instant::now();
         loop {
@@ -74,7 +75,7 @@ impl NodeClient {
                 let mut client = Self::new(stream)?;
                 match client.greet().await {
                     Ok(()) => return Ok(Some(client)),
-                    // It ended at this moment: there is another one, or none.
+                    // That node just ended: another one may have begun.
                     Err(Error::NodeGone { .. }) if begun.elapsed() < SOCKET_TIMEOUT => {}
                     Err(error) => return Err(error),
                 }
@@ -93,59 +94,59 @@ impl NodeClient {
         }
     }
 
-    /// Who and where the node is.
+    /// Returns the node's account, address and process.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn status(&mut self) -> Result<NodeStatus, Error> {
         self.call(ControlAction::Status).await
     }
 
-    /// Says something to somebody; what becomes of it comes as events.
+    /// Queues a message; its delivery is reported by events.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the node says.
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn send_message(&mut self, to: &UserName, text: &str) -> Result<StoredMessage, Error> {
         self.call(ControlAction::Say { to: to.clone(), text: text.to_owned(), message: None }).await
     }
 
-    /// Says something to somebody and waits until it was tried; with `now` it is not kept for later.
+    /// Queues a message and waits for its first delivery attempt. With `now` it is not kept if that fails.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the node says.
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn deliver(&mut self, to: &UserName, message: &ChatMessage, now: bool) -> Result<DeliveryReport, Error> {
         let (text, message) = (message.text.as_received().to_owned(), Some(message.id));
         self.call(ControlAction::Deliver { to: to.clone(), text, now, message }).await
     }
 
-    /// Tries what waits for somebody, and tells why it did not go if it didn't.
+    /// Attempts to deliver what is queued for a user; returns the reason if that failed for now.
     ///
     /// # Errors
-    /// [`Error::Relayed`] when it never will.
+    /// [`Error::Relayed`] when the messages will never be delivered.
     pub async fn flush(&mut self, to: &UserName) -> Result<FlushReport, Error> {
         self.call(ControlAction::Flush { to: to.clone() }).await
     }
 
-    /// Looks back.
+    /// Returns messages of the history, the oldest first.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the node says.
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn history(&mut self, query: HistoryQuery) -> Result<Vec<StoredMessage>, Error> {
         self.call(ControlAction::History(query)).await
     }
 
-    /// Everybody met, online or talked with.
+    /// Returns everybody met, online or written with.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the node says.
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn people(&mut self) -> Result<Vec<UserSummary>, Error> {
         self.call(ControlAction::People).await
     }
 
-    /// Does something whose reply says nothing.
+    /// Performs an action whose reply carries no value.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the node says.
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn perform(&mut self, action: ControlAction) -> Result<(), Error> {
         self.call::<Value>(action).await.map(|_| ())
     }
@@ -153,7 +154,7 @@ impl NodeClient {
     /// Changes the account's password.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the tracker or the node says.
+    /// [`Error::Relayed`] with the words of the tracker or the node.
     pub async fn change_password(&mut self, change: &PasswordChange) -> Result<(), Error> {
         self.perform(ControlAction::Passwd { present: (&change.current).into(), new: (&change.new).into() }).await
     }
@@ -161,25 +162,25 @@ impl NodeClient {
     /// Tells the node that shares changed.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn shares_changed(&mut self) -> Result<(), Error> {
         self.perform(ControlAction::SharesChanged).await
     }
 
-    /// Ends the node, and waits until it is gone.
+    /// Stops the node, and waits until its connection closes.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn stop(mut self) -> Result<(), Error> {
         self.call::<Value>(ControlAction::Stop).await?;
         while self.next_message().await.is_ok() {}
         Ok(())
     }
 
-    /// Sends a command; its reply comes through [`NodeClient::next_message`] with the id returned.
+    /// Sends a request. Its reply comes through [`NodeClient::next_message`], with the returned id.
     ///
     /// # Errors
-    /// [`Error::Relayed`] when the node is gone.
+    /// [`Error::NodeGone`] when the node ended.
     pub async fn send(&mut self, action: ControlAction) -> Result<u64, Error> {
         let id = self.queue_request(action)?;
         while !self.outgoing.is_empty() {
@@ -188,10 +189,10 @@ impl NodeClient {
         Ok(id)
     }
 
-    /// The same without waiting: it is sent while [`NodeClient::next_message`] is waited for.
+    /// Queues a request, which is written while [`NodeClient::next_message`] waits.
     ///
     /// # Errors
-    /// [`Error::Usage`] when it is too much at once, [`Error::Relayed`] when the node takes nothing any more.
+    /// [`Error::Usage`] when the request is too large, [`Error::NodeGone`] when the node reads no requests any more.
     pub fn queue_request(&mut self, action: ControlAction) -> Result<u64, Error> {
         self.next_id += 1;
         let command = ControlRequest { id: self.next_id, action };
@@ -207,10 +208,10 @@ impl NodeClient {
         Ok(command.id)
     }
 
-    /// What comes next. May be cancelled and called again.
+    /// Waits for the next reply or event. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Relayed`] when the node is gone.
+    /// [`Error::NodeGone`] when the node ended.
     pub async fn next_message(&mut self) -> Result<NodeMessage, Error> {
         match self.pending_events.pop_front() {
             Some(event) => Ok(NodeMessage::Event(event)),
@@ -218,8 +219,8 @@ impl NodeClient {
         }
     }
 
-    /// Writes some of what is to be written, or takes in some of what comes: a node that waits for us to read reads
-    /// nothing itself. May be cancelled.
+    /// Writes a part of the queued requests, or reads a part of what comes: waiting for only one of them could deadlock
+    /// with a node that waits for this side to read. Cancel-safe.
     async fn transfer_some(&mut self) -> Result<(), Error> {
         let (mut reader, mut writer) = self.stream.split();
         let done = tokio::select! {
@@ -245,7 +246,7 @@ impl NodeClient {
                         .map(NodeMessage::Reply)
                         .map_err(|why| node_gone(&why.to_string()));
                 }
-                // An event of a newer node that this version doesn't know is none of its business.
+                // A newer node may send events that this version doesn't know.
                 match serde_json::from_value(value) {
                     Ok(event) => return Ok(NodeMessage::Event(event)),
                     Err(why) => tracing::debug!("an unknown event: {why}"),
@@ -253,6 +254,7 @@ impl NodeClient {
                 continue;
             }
             self.scanned = self.incoming.len();
+            // Bytes without a line end are scanned once, or a long line would cost quadratic time.
             if self.incoming.len() > REPLY_BYTES {
                 return Err(node_gone("it sent a line without end"));
             }
@@ -260,10 +262,10 @@ impl NodeClient {
         }
     }
 
-    /// Waits, for however long, until people talk or until they don't, whichever is not `talking`.
+    /// Waits, without a deadline, until chat activity differs from `is_active`, and returns it.
     ///
     /// # Errors
-    /// [`Error::Relayed`] when the node goes, or doesn't know what is wanted.
+    /// [`Error::NodeGone`] when the node ends, [`Error::Relayed`] when it doesn't know the action.
     pub async fn watch_chat_activity(&mut self, is_active: bool) -> Result<bool, Error> {
         let id = self.send(ControlAction::WatchChatActivity { talking: is_active }).await?;
         loop {
@@ -276,32 +278,34 @@ impl NodeClient {
         }
     }
 
-    /// Does something and gives back what the reply says.
+    /// Performs an action and returns the value of its reply.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the node says.
+    /// [`Error::Relayed`] with the node's words, [`Error::NodeGone`] when it ended.
     pub async fn call<T: DeserializeOwned>(&mut self, action: ControlAction) -> Result<T, Error> {
         self.call_within(CALL_TIMEOUT, action).await
     }
 
-    /// The node's process.
+    /// Returns the node's process.
     pub const fn process(&self) -> &NodeProcess {
         &self.process
     }
 
     fn new(stream: UnixStream) -> Result<Self, Error> {
         let credentials = stream.peer_cred().map_err(|why| node_gone(&why.to_string()))?;
+        // Another user's socket in this place must get neither messages nor passwords.
         if !sys::is_trusted_uid(credentials.uid()) {
             let message = format!("the socket of this profile's node belongs to user {}", credentials.uid());
             return Err(Error::Relayed { kind: crate::engine::ErrorKind::Refused, message });
         }
         let holder =
+        // The kernel says pid 0 for a process outside of this pid namespace.
             NodeProcess::new(credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0));
         let (outgoing, incoming, held) = (BytesMut::new(), BytesMut::new(), VecDeque::new());
         Ok(Self { stream, process: holder, outgoing, incoming, scanned: 0, pending_events: held, next_id: 0 })
     }
 
-    /// Hears a first word: a socket takes connections whatever becomes of the process behind it.
+    /// Waits for the first reply: the kernel completes connections even while the process behind the socket is stopped.
     async fn greet(&mut self) -> Result<(), Error> {
         self.call_within::<NodeStatus>(GREETING_TIMEOUT, ControlAction::Status).await.map(|_| ())
     }
@@ -323,7 +327,7 @@ impl NodeClient {
     }
 }
 
-/// A connection to the node's socket; `None` when nobody listens.
+/// Connects to the node's socket in either place; returns `None` when nobody listens.
 async fn dial(profile: &Profile) -> Result<Option<UnixStream>, Error> {
     let usual = profile.socket_path();
     if let Some(stream) = connect_to(&usual).await? {
@@ -339,8 +343,9 @@ async fn connect_to(path: &Path) -> Result<Option<UnixStream>, Error> {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, InvalidInput, NotFound, WouldBlock};
     match UnixStream::connect(path).await {
         Ok(stream) => Ok(Some(stream)),
-        // A path too long for a socket is invalid input: no node can have bound it. A node that is killed resets what it
-        // has not accepted yet, and one that is busy has no room for more: whether one runs is asked of the lock.
+        // A path too long for a socket address is invalid input, and no node can have bound it. The kernel
+        // resets connections that a killed node had not accepted, and a busy node's queue may be full. In all
+        // these cases the lock says whether a node runs.
         Err(why)
             if matches!(why.kind(), NotFound | ConnectionRefused | ConnectionReset | InvalidInput | WouldBlock) =>
         {
@@ -351,10 +356,10 @@ async fn connect_to(path: &Path) -> Result<Option<UnixStream>, Error> {
 }
 
 impl ControlOutcome {
-    /// The outcome as a result.
+    /// Converts the outcome to a result.
     ///
     /// # Errors
-    /// [`Error::Relayed`] with what the node said.
+    /// [`Error::Relayed`] with the node's words.
     pub fn into_result(self) -> Result<Value, Error> {
         match self {
             Self::Done(value) => Ok(value),

@@ -1,4 +1,4 @@
-//! The process of a node, as those see it who wait for it.
+//! A node's process, as those see it who wait for its replies.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use crate::engine::Error;
 use crate::profile::{Profile, ProfileError};
 use crate::sys;
 
-/// A node's process.
+/// The process of a node; `pid` is `None` if it can't be determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeProcess {
     pid: Option<u32>,
 }
 
 impl NodeProcess {
-    /// How long nothing may come before the process is looked at.
+    /// Silence after which the process is checked for the first time.
     pub(super) const FIRST_CHECK_DELAY: Duration = Duration::from_millis(1500);
-    /// Between two looks at it after that. What is stopped at two of them is not stopped for a moment only.
+    /// Interval between later checks. A process that is stopped at two of them is not stopped for a moment only.
     const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-    /// The process with this number, if it is known.
+    /// Returns the process with this id.
     pub(super) const fn new(pid: Option<u32>) -> Self {
         Self { pid }
     }
 
-    /// Whether it was stopped and goes on only when it is told to.
+    /// True if the process is stopped by a signal, and stays so until it gets SIGCONT.
     pub fn is_stopped(&self) -> bool {
         self.pid.is_some_and(sys::is_process_stopped)
     }
 
-    /// That it was stopped, and what to do about it.
+    /// Returns the error for a stopped process, with the remedy.
     pub fn stopped_error(&self) -> Error {
         ProfileError::node_stopped(self.pid.unwrap_or_default()).into()
     }
 
-    /// That it holds the profile and can't be reached.
+    /// Returns the error for a process that holds the profile and can't be reached.
     pub(super) fn no_socket_error(&self, profile: &Profile) -> Error {
         if self.is_stopped() {
             return self.stopped_error();
@@ -43,10 +43,10 @@ impl NodeProcess {
         Error::NodeWithoutSocket { pid: self.pid, socket: profile.socket_path() }
     }
 
-    /// Waits for something from it, and looks whether it is stopped when nothing comes.
+    /// Waits for `work` up to `limit`, and checks meanwhile that the process isn't stopped.
     ///
     /// # Errors
-    /// [`ProfileError::NodeStopped`], or [`Error::NodeGone`] when it takes longer than `patience`.
+    /// [`ProfileError::NodeStopped`], or [`Error::NodeGone`] when `work` takes longer than `limit`.
     pub(super) async fn wait_for<T>(
         &self,
         limit: Duration,
@@ -56,6 +56,7 @@ impl NodeProcess {
         let (begun, mut was_stopped, mut pause) = (Instant::now(), false, Self::FIRST_CHECK_DELAY);
         loop {
             tokio::select! {
+                // A reply that is there counts, however late this task is scheduled.
                 biased;
                 done = &mut work => return done,
                 () = tokio::time::sleep(pause) => {}
