@@ -1,13 +1,13 @@
-//! Conversations: a message is stored by its author before it is sent, and acked by the other side after it is stored.
+//! Chat: a message is stored by its author before it is sent, and acked by its receiver after it is stored there.
 //!
 //! ```text
 //! author                                    receiver
-//! stored, waits in the outbox ── message ──► rate, size, blocked? ── stored (many with one write) ──► shown
-//! sent                                          │
-//! out of the outbox            ◄──── ack ───────┘   or refused: now (it waits on) or for ever (it is given up)
+//! stored in the outbox ── message ─────────► rate, size, blocked? ── stored (many with one write) ──► shown
+//! state: sent                                   │
+//! removed from the outbox      ◄──── ack ───────┘   or refused: for now (stays queued) or for good (given up)
 //! ```
 //!
-//! [`delivery_state`] is the part of both that decides; it knows neither clock nor disk nor network.
+//! [`delivery_state`] makes the decisions of both sides; it has no clock, disk or network of its own.
 
 mod chat_receiver;
 mod chat_sender;
@@ -32,12 +32,13 @@ pub use crate::profile::{
     UnreadCount,
 };
 
-/// Makes a message of a text.
+/// Returns a new message with this text.
 ///
 /// # Errors
-/// [`Error::Usage`] when it is empty or too long.
+/// [`Error::Usage`] when the text is empty or too long.
 pub fn compose(text: &str) -> Result<ChatMessage, Error> {
     let text = text.trim_end_matches(['\r', '\n']);
+    // Lines from a pipe end in a line break, which is no part of the message.
     if text.trim().is_empty() {
         return Err(Error::Usage("there is nothing to send".to_owned()));
     }
@@ -50,9 +51,9 @@ pub fn compose(text: &str) -> Result<ChatMessage, Error> {
     Ok(new_message(text.to_owned(), None))
 }
 
-/// The line of a conversation that tells of a file.
+/// Returns the message that announces an offered file.
 pub fn compose_offer(me: &UserName, offer: FileOffer) -> ChatMessage {
-    // For people; the exact size travels beside the text.
+    // The text is for people: it rounds the size, which is exact in the message's offer field.
     let (name, size) = (offer.name.as_str(), format_size(offer.size));
     let text = format!("offers {name} ({size}): peer fetch {}", shell_quote(&[me.as_str(), name]));
     new_message(text, Some(offer))
@@ -62,11 +63,11 @@ fn new_message(text: String, offer: Option<FileOffer>) -> ChatMessage {
     ChatMessage { id: MessageId::from_bytes(rand::rng().random()), ts: now_ms(), text: text.into(), offer, room: None }
 }
 
-/// Stores a message of ours; from here on it waits. One that is new is told with `tell`, even if nobody waits for this any
-/// more; one whose id is there already is given back as it was stored.
+/// Stores an outgoing message in the outbox. A new one is passed to `on_stored`, even if this future is dropped
+/// meanwhile. A message whose id is stored already is returned as it was stored.
 ///
 /// # Errors
-/// [`Error::OutboxFull`], [`Error::Usage`] when another message has its id, or what is wrong with the profile.
+/// [`Error::OutboxFull`]; [`Error::Usage`] when another message has its id; an error of the profile.
 pub async fn store_outgoing(
     me: &LocalUser,
     to: &UserName,
@@ -86,7 +87,9 @@ pub async fn store_outgoing(
                 on_stored(&stored);
                 Ok(stored)
             }
+            // Stranger quotas are for incoming messages; the outbox has only one bound.
             StoreOutcome::Full | StoreOutcome::StrangerQuotaFull => Err(Error::OutboxFull(MAX_MESSAGES_PER_USER, peer)),
+            // A repeated request with the same id is the same message only if the text is equal.
             StoreOutcome::Duplicate => match profile.outgoing_message(&peer, message.id)? {
                 Some(stored) if stored.message.text == message.text => Ok(stored),
                 _ => Err(Error::Usage(format!("the id {} is that of another message to {peer}", message.id))),
@@ -96,11 +99,11 @@ pub async fn store_outgoing(
     .await
 }
 
-/// Takes one message of ours out of what waits, and with it an offer that was sent to nobody; false when it didn't wait any
-/// more.
+/// Removes an outgoing message from the outbox, and withdraws its offer if the message was never sent. Returns false if
+/// it wasn't queued any more.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error`] when the profile can't be written.
 pub async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
     let (profile, to) = (me.profile.clone(), to.clone());
     run_blocking(move || {
@@ -108,7 +111,7 @@ pub async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Res
         if profile.record_delivery_states(&to, &[(id, MessageState::Dropped)])?.is_empty() {
             return Ok(false);
         }
-        // Of one that went out, its receiver may know.
+        // A message that was sent may have arrived: its receiver may know the offer.
         let unsent = before.filter(|stored| stored.state == MessageState::Waiting);
         if let Some(offer) = unsent.and_then(|stored| stored.message.offer) {
             profile.withdraw_undelivered_offer(&to, &offer)?;
@@ -118,11 +121,11 @@ pub async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Res
     .await
 }
 
-/// Gives up messages of ours, and with them the offers of which nobody was told. Those to somebody who doesn't exist are
-/// forgotten: nothing was said to anybody. Tells which were given up. Blocking.
+/// Gives up outgoing messages, and withdraws the offers that were never announced. Messages to a user who doesn't exist
+/// are deleted, as nobody got them. Returns the ids of those that were given up. Blocking.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error`] when the profile can't be written.
 pub fn fail_messages(
     profile: &Profile,
     to: &UserName,
@@ -142,20 +145,21 @@ pub fn fail_messages(
     Ok(given_up)
 }
 
-/// What becomes of messages that could not be delivered.
+/// The treatment of messages that could not be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryPolicy {
-    /// They wait: whatever is in the way now, a tracker that lost its accounts, a disk that is full, may pass.
+    /// They stay queued: the obstacle (a tracker that lost its accounts, a full disk) may pass.
     Retry,
-    /// They wait until the user says that another key is right.
+    /// They stay queued until the user trusts the receiver's new key.
     AfterTrust,
-    /// They never will be: their receiver takes nothing from us, or there is nobody of that name.
+    /// They are given up: the receiver refuses them for good, or doesn't exist.
     Never,
 }
 
-/// What becomes of messages that could not be delivered for this reason; `met`: their receiver's key is on record.
+/// Returns the treatment of messages that failed with `error`. `is_key_recorded`: the receiver's key is on record.
 pub const fn retry_policy(error: &Error, is_key_recorded: bool) -> RetryPolicy {
     match error {
+        // Somebody who was met before exists, whatever a tracker says that may have lost its accounts.
         Error::UnknownUser(_) | Error::Unreachable(_) | Error::OfflineWithoutKey(_) if !is_key_recorded => {
             RetryPolicy::Never
         }
@@ -171,31 +175,31 @@ pub const fn retry_policy(error: &Error, is_key_recorded: bool) -> RetryPolicy {
     }
 }
 
-/// Whether the key of `user` is on record.
+/// Returns true if a key of `user` is on record.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// [`Error`] when the profile can't be read.
 pub async fn is_key_recorded(me: &LocalUser, user: &UserName) -> Result<bool, Error> {
     let (profile, user) = (me.profile.clone(), user.clone());
     run_blocking(move || Ok(profile.known_user(&user)?.is_some())).await
 }
 
-/// Whether a message that could not go for this reason stays in the outbox: not when something is wrong here, not when its
-/// receiver's identity changed (`is_changed`), and not for somebody of whom nobody can say whether they exist.
+/// True if a message that could not be delivered may stay in the outbox. It may not after a fault of this machine's
+/// disk, after a change of its receiver's key, nor if it isn't known whether the receiver exists.
 pub const fn may_stay_queued(kind: ErrorKind, is_key_recorded: bool, is_key_changed: bool) -> bool {
     match kind {
         ErrorKind::Disk => false,
-        // Somebody else at their address takes nothing from what there is to say to them.
+        // The receiver's key is unchanged: only another peer answered at the address, which says nothing.
         ErrorKind::IdentityChanged => !is_key_changed,
         ErrorKind::Unavailable => true,
         _ => is_key_recorded,
     }
 }
 
-/// What is told of a message that stays in the outbox.
+/// Returns the report on a message that stays in the outbox.
 ///
 /// # Errors
-/// [`Error::Relayed`] where waiting alone doesn't help: somebody has to look at it.
+/// [`Error::Relayed`] when waiting alone doesn't help, and the user has to act.
 pub fn queued_report(message: ChatMessage, kind: ErrorKind, why: String) -> Result<DeliveryReport, Error> {
     if matches!(kind, ErrorKind::IdentityChanged | ErrorKind::NotLoggedIn) {
         return Err(Error::Relayed { kind, message: format!("{why}\nThe message is queued: see `peer outbox`") });
@@ -203,8 +207,8 @@ pub fn queued_report(message: ChatMessage, kind: ErrorKind, why: String) -> Resu
     Ok(DeliveryReport { message, state: MessageState::Waiting, why: Some(why) })
 }
 
-/// Says of a message that was taken out of the outbox for this error that it isn't kept, where one might expect that: there
-/// is something to be done first.
+/// Adds to the error of a changed key that the message is not kept: after trusting a key, one might expect it to be
+/// sent.
 pub fn with_not_kept_hint(error: Error) -> Error {
     match error.kind() {
         kind @ ErrorKind::IdentityChanged => {

@@ -1,12 +1,12 @@
-//! Taking what somebody writes.
+//! The receiving side of chat: reads a stream of messages, stores them and acks them, within rate limits.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | what one person writes, over all links and streams | 4 MiB at once, then 128 KiB a second; each message counts 256 bytes, each other frame as well | not read meanwhile: the stream fills up and its sender waits |
+//! | messages and other frames of one user, over all links and streams | 4 MiB at once, then 128 KiB a second; each frame counts 256 bytes beside its text | not read meanwhile: the stream's window fills up and its sender waits |
 //! | the same in the long run | 64 MiB, then 2 KiB a second | refused for now: the sender tries again later |
-//! | frames that are looked at together | 256, or 256 KiB | those behind them have their turn |
-//! | news that somebody is typing | one a second and person, in conversations in which the user takes part | dropped |
-//! | people whose rate is remembered | those who have used it within a minute | forgotten, when there are 256 |
+//! | frames that are handled together | 256, or 256 KiB | the next batch |
+//! | typing notices that are reported | one a second and user, in conversations in which this side's user takes part | dropped |
+//! | users whose rates are remembered | 256, and all whose rates are not full yet | full rates are forgotten |
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,51 +24,51 @@ use crate::net::StreamError;
 use crate::net::frame_receiver::FrameReceiver;
 use crate::net::stream::StreamSender;
 
-/// Frames looked at together, and messages stored with one write to the disk.
+/// Frames handled together, and messages stored with one write to the disk.
 const BATCH: usize = 256;
-/// What a message costs besides its text and its offer, and any other frame costs, for the rate.
+/// Cost of a frame for the rate, in bytes beside the text and the offer of a message.
 const COST: usize = 256;
-/// Bytes of frames looked at together: as much waits in memory for each stream.
+/// Cost of the frames handled together, which bounds their memory for each stream.
 const MAX_BATCH_COST: usize = 256 << 10;
-/// What one person may send in a second, once the burst is used up. What is under way on one stream is at most 1 MiB, and
-/// has to be stored before its sender gives up waiting ([`super::ledger::ACK`]).
+/// Bytes a second that one user may send after the burst. A stream has at most 1 MiB in flight, which at this rate is
+/// stored before its sender gives up waiting ([`super::delivery_state::ACK_TIMEOUT`]).
 const RATE: u64 = 128 << 10;
-/// What one person may send at once: more than ten thousand lines.
+/// Bytes that one user may send at once: more than ten thousand lines.
 const BURST: u64 = 4 << 20;
-/// The same in the long run: what a conversation that nobody looks at for a day may leave on the disk.
+/// Bytes a second in the long run: bounds the disk space that a user can fill while nobody reads.
 const LASTING_RATE: u64 = 2 << 10;
 const LASTING_BURST: u64 = 64 << 20;
-/// Those whose rate is remembered; beyond that, the rates of those who are quiet are forgotten.
+/// Users whose rates are remembered; beyond that, users whose rates are full again are forgotten.
 const MAX_TRACKED_USERS: usize = 256;
-/// Between two news that somebody is writing.
+/// Shortest interval between two reported typing notices of one user.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How fast each person sends, over however many streams and links.
+/// The rate limits of each author, over all streams and links.
 #[derive(Debug, Default)]
 pub struct ChatRateLimiter {
     authors: Mutex<HashMap<UserName, AuthorRate>>,
 }
 
-/// What one person sends.
+/// The rates of one author.
 #[derive(Debug)]
 struct AuthorRate {
     bucket: TokenBucket,
-    /// In the long run.
+    /// The rate in the long run.
     long_term: TokenBucket,
-    /// When it was told last that they are writing.
+    /// Time of the last reported typing notice.
     last_typing: Option<Instant>,
 }
 
-/// What becomes of something that somebody wrote.
+/// The decision on a batch of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RateDecision {
-    /// It is taken after this time.
+    /// The batch is handled after this time.
     Delay(Duration),
-    /// They wrote so much lately that nothing more is taken for now.
+    /// The author's long-term budget is spent: the batch is refused for now.
     Refuse,
 }
 
-/// Frames that came together.
+/// Frames that are handled together.
 #[derive(Debug, Default)]
 struct FrameBatch {
     messages: Vec<ChatMessage>,
@@ -78,9 +78,10 @@ struct FrameBatch {
 }
 
 impl ChatRateLimiter {
-    /// Decides when so much is taken from `user`.
+    /// Charges `bytes` to `user` and decides when they are handled.
     fn reserve(&self, user: &UserName, bytes: usize, now: Instant) -> RateDecision {
         self.with_author(user, now, |author| {
+            // Checked before either bucket is charged, so that a refused batch costs nothing.
             if author.long_term.is_spent(now) {
                 return RateDecision::Refuse;
             }
@@ -89,7 +90,7 @@ impl ChatRateLimiter {
         })
     }
 
-    /// Tells whether it may be told again that `user` is writing.
+    /// Returns true if a typing notice of `user` may be reported now, and records it.
     fn may_report_typing(&self, user: &UserName, now: Instant) -> bool {
         self.with_author(user, now, |author| {
             let is_due = author.last_typing.is_none_or(|last| now.saturating_duration_since(last) >= TYPING_INTERVAL);
@@ -103,6 +104,7 @@ impl ChatRateLimiter {
     fn with_author<T>(&self, user: &UserName, now: Instant, act: impl FnOnce(&mut AuthorRate) -> T) -> T {
         let mut authors = self.authors.lock().unwrap_or_else(PoisonError::into_inner);
         if authors.len() >= MAX_TRACKED_USERS && !authors.contains_key(user) {
+            // Only full buckets: forgetting another one would give its user a new burst.
             authors.retain(|_, author| !(author.bucket.is_full(now) && author.long_term.is_full(now)));
         }
         let (rate, lasting) = ((RATE, BURST), (LASTING_RATE, LASTING_BURST));
@@ -113,7 +115,7 @@ impl ChatRateLimiter {
 }
 
 impl FrameBatch {
-    /// Takes a frame and those that are here behind it.
+    /// Collects a frame and those that are buffered behind it, up to the bounds of a batch.
     fn gather(first: ChatFrame, receiver: &mut FrameReceiver) -> Result<Self, StreamError> {
         let mut batch = Self::default();
         let mut next = Some(first);
@@ -139,12 +141,12 @@ impl FrameBatch {
     }
 }
 
-/// Bytes of a message that its author chooses.
+/// Returns the bytes of a message whose number its author chooses.
 fn message_bytes(message: &ChatMessage) -> usize {
     message.text.len() + message.offer.as_ref().map_or(0, |offer| offer.name.as_str().len())
 }
 
-/// Takes what `from` writes until the stream ends: stores, tells the views, acks.
+/// Receives messages of `from` until the stream ends: stores, reports and acks them.
 ///
 /// # Errors
 /// [`StreamError`] when the stream fails or breaks the protocol.
@@ -159,14 +161,16 @@ pub async fn receive_messages(
     while let Some(first) = receiver.next_frame().await? {
         let batch = FrameBatch::gather(first, &mut receiver)?;
         match rate_limiter.reserve(from, batch.cost, Instant::now()) {
-            // Not read meanwhile, the stream fills up and its sender waits.
+            // Nothing is read meanwhile, so that flow control makes the sender wait.
             RateDecision::Delay(wait) => sleep_if_positive(wait).await,
             RateDecision::Refuse => {
+                // One refusal is enough: it ends the stream, and the sender keeps the rest queued.
                 sender.send_frames(&batch.messages.iter().take(1).map(rate_refusal).collect::<Vec<_>>()).await?;
                 receiver.stop(PeerErrorCode::Busy);
                 break;
             }
         }
+        // Ignored unless the user takes part: a stranger could otherwise throttle transfers by typing.
         if batch.is_typing && events.is_participating(from) && rate_limiter.may_report_typing(from, Instant::now()) {
             report_typing(from, me, events).await;
         }
@@ -184,13 +188,13 @@ pub async fn receive_messages(
     Ok(())
 }
 
-/// The reply to the first message of somebody who wrote too much; a stream is over with it.
+/// Returns the refusal of a message beyond the rate, after which the stream ends.
 fn rate_refusal(message: &ChatMessage) -> ChatReply {
     let words = "you wrote so much there lately that nothing more is taken for now";
     ChatReply::Refused { id: message.id, code: PeerErrorCode::Busy, message: words.into() }
 }
 
-/// Tells that `from` is writing, unless they are blocked: they may still have a link that was dialled here.
+/// Reports that `from` is typing, unless blocked: a blocked user may still have a link that was dialed here.
 async fn report_typing(from: &UserName, me: &LocalUser, events: &EventBus) {
     let (profile, peer) = (me.profile.clone(), from.clone());
     let is_blocked = run_blocking(move || Ok(profile.is_blocked(&peer)?)).await.unwrap_or(true);
@@ -199,7 +203,7 @@ async fn report_typing(from: &UserName, me: &LocalUser, events: &EventBus) {
     }
 }
 
-/// Stores messages and tells of the new ones; gives back the replies, and whether the stream goes on.
+/// Stores messages and reports the new ones. Returns the replies, and whether the stream goes on.
 async fn store_messages(
     from: &UserName,
     me: &LocalUser,
@@ -209,6 +213,7 @@ async fn store_messages(
     let refuse =
         |message: &ChatMessage, code, why: &str| ChatReply::Refused { id: message.id, code, message: why.into() };
     let (profile, peer) = (me.profile.clone(), from.clone());
+    // A profile that can't be read refuses everything: a block must hold.
     let is_blocked = run_blocking(move || Ok(profile.is_blocked(&peer)?)).await.unwrap_or(true);
     let refusal_of = |message: &ChatMessage| match check_message(message) {
         _ if is_blocked => Some(refuse(message, PeerErrorCode::Unauthorised, "refused")),
@@ -227,7 +232,8 @@ async fn store_messages(
     }
     let (profile, peer, at) = (me.profile.clone(), from.clone(), now_ms());
     let (turn, event_sender) = (events.lock_order().await, events.clone());
-    // Told where it is stored: a link that ends meanwhile ends everything here, and what is stored is not new again.
+    // Reported on the storing thread: if the link ends meanwhile, this future is dropped, and the messages
+    // would not be new when they are sent again.
     let stored = run_blocking(move || {
         let kept = profile.store_incoming(&peer, &good, at);
         for (message, kept) in good.iter().zip(kept.iter().flatten()) {
@@ -236,7 +242,7 @@ async fn store_messages(
             }
         }
         let new = kept.iter().flatten().filter(|kept| matches!(kept, StoreOutcome::New(_))).count();
-        // Nothing else is stored before the turn is over: all there is came now.
+        // The order lock is held, so a request of exactly `new` messages has begun with this batch.
         if new > 0
             && profile.conversation_status(&peer).is_ok_and(|standing| standing == ConversationStatus::Request(new))
         {
@@ -249,6 +255,7 @@ async fn store_messages(
         Ok((Ok(kept), good)) => {
             let (acks, goes_on) = replies_to(&good, &kept);
             answers.extend(acks);
+            // Temporary, for the first message only: the sender keeps them all and tries again.
             (answers, goes_on)
         }
         Ok((Err(error), good)) => {

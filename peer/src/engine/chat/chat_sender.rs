@@ -1,4 +1,4 @@
-//! Sending what waits for somebody over one link.
+//! The sending side of chat: sends the queued messages of one recipient over one link.
 
 use std::time::Instant;
 
@@ -22,38 +22,38 @@ pub struct ChatSender {
     send_window: SendWindow,
 }
 
-/// What became of a message of ours, as it is recorded now.
+/// A message whose delivery state was just recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledMessage {
-    /// Which.
+    /// The message's id.
     pub id: MessageId,
-    /// What became of it.
+    /// The state as it is recorded now.
     pub state: MessageState,
-    /// The other side's words when it refused.
+    /// The receiver's code and words if it refused the message.
     pub refusal: Option<(PeerErrorCode, UntrustedText)>,
 }
 
 impl ChatSender {
-    /// Begins to speak over `link`.
+    /// Opens a chat stream over `link`.
     ///
     /// # Errors
-    /// [`StreamError`] when the link is gone, or the other side lets no stream begin.
+    /// [`StreamError`] when the link has ended, or the receiver grants no stream in time.
     pub async fn open(link: &Link) -> Result<Self, StreamError> {
         let (sender, receiver) =
             with_timeout(ACK_TIMEOUT, link.open_stream(&PeerRequest::Chat {}, StreamPriority::Chat)).await?;
         Ok(Self { link: link.clone(), sender, receiver, send_window: SendWindow::default() })
     }
 
-    /// Whether it still leads anywhere.
+    /// True if the link has ended.
     pub fn is_closed(&self) -> bool {
         self.link.is_closed()
     }
 
-    /// Sends what waits for `to` until nothing does; `more` says that something more may wait. What becomes of each
-    /// message is recorded, then reported.
+    /// Sends the messages queued for `to` until there are none; `queue_changed` says that there may be more. Each
+    /// message's state is recorded in the profile before it is reported.
     ///
     /// # Errors
-    /// [`Error`]; after one, this half is of no more use.
+    /// [`Error`]; the stream must not be used after one.
     pub async fn flush(
         &mut self,
         me: &LocalUser,
@@ -63,6 +63,7 @@ impl ChatSender {
     ) -> Result<(), Error> {
         loop {
             self.send_queued(me, to).await?;
+            // An empty window after sending means that nothing is queued.
             let Some(wake_at) = self.send_window.next_timeout() else { return Ok(()) };
             tokio::select! {
                 reply = self.receiver.next_frame() => {
@@ -77,6 +78,8 @@ impl ChatSender {
                         return Err(Error::stream(to, StreamError::Timeout(ACK_TIMEOUT)));
                     }
                     let slow = self.send_window.take_slow(now).into_iter();
+                    // Shown as sent only now: most acks come sooner, and the state would change twice in a
+                    // moment.
                     let sent = slow.map(|id| SettledMessage { id, state: MessageState::Sent, refusal: None }).collect();
                     record_settled(me, to, sent, report).await?;
                 }
@@ -84,10 +87,10 @@ impl ChatSender {
         }
     }
 
-    /// Says that we are writing.
+    /// Sends a typing notice.
     ///
     /// # Errors
-    /// [`StreamError`]; after one, this half is of no more use.
+    /// [`StreamError`]; the stream must not be used after one.
     pub async fn send_typing(&mut self) -> Result<(), StreamError> {
         with_timeout(ACK_TIMEOUT, self.sender.send_frame(&ChatFrame::Typing {})).await
     }
@@ -99,6 +102,7 @@ impl ChatSender {
             return Ok(());
         }
         for stored in run_blocking(move || Ok(profile.queued_for(&peer, after, room)?)).await? {
+            // One frame at a time: a receiver that doesn't read is noticed by the time limit of each.
             let sent =
                 with_timeout(ACK_TIMEOUT, self.sender.send_frame(&ChatFrame::Message(stored.message.clone()))).await;
             sent.map_err(|why| Error::stream(to, why))?;
@@ -107,7 +111,7 @@ impl ChatSender {
         Ok(())
     }
 
-    /// Takes a reply and those that are here behind it, and records them with one write.
+    /// Handles a reply and those that are buffered behind it, and records them with one write.
     async fn handle_replies(
         &mut self,
         first: ChatReply,
@@ -136,8 +140,10 @@ impl ChatSender {
                     return Err(Error::stream(to, flood));
                 }
             }
+            // Only buffered replies: waiting for more would delay the record of these.
             next = self.receiver.buffered_frame().map_err(|why| Error::stream(to, why))?;
         }
+        // Recorded before the error is returned, so that acked messages aren't sent again.
         record_settled(me, to, settled, report).await?;
         not_now.map_or(Ok(()), |why| Err(Error::stream(to, why)))
     }
@@ -163,6 +169,7 @@ async fn record_settled(
         Ok(changed)
     })
     .await?;
+    // Unchanged ones were settled by another process of the profile, which reported them.
     settled.into_iter().filter(|settled| changed.contains(&(settled.id, settled.state))).for_each(report);
     Ok(())
 }

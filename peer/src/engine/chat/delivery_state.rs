@@ -1,15 +1,15 @@
-//! What may be sent, and what a reply means. Pure: messages, replies and `now` come in, decisions go out.
+//! The decisions of chat's delivery. Pure: messages, replies and `now` come in, decisions go out.
 //!
 //! ```text
-//! ours    stored ──► sent ──► stored there        theirs    received ──► stored ──► acked
-//!            ▲          │ ├──► refused for ever                   ├──► known: acked again, not shown again
-//!            └──────────┘ └──► (stream lost, "not now")           └──► no room: refused for now, stream over
+//! sender  stored ──► sent ──► acked               receiver  received ──► stored ──► acked
+//!            ▲          │ ├──► refused for good                   ├──► known: acked again, not shown again
+//!            └──────────┘ └──► (stream lost, "not now")           └──► no room: refused for now, stream ends
 //! ```
 //!
-//! Why every conversation keeps its author's order, whatever is lost, repeated or late: a stream carries, from the oldest
-//! message that waits, all of them in order. So each stream begins at or before the first message that the receiver
-//! lacks, and leaves none out; and a receiver that refuses one for now takes none behind it from that stream. Therefore
-//! what is new to the receiver is always the very next one, on however many streams it comes.
+//! Every conversation keeps its author's order, whatever is lost, repeated or late. A stream carries all queued
+//! messages in order, from the oldest one. So each stream begins at or before the first message that the receiver
+//! lacks, and leaves none out. A receiver that refuses a message for now takes none behind it from that stream.
+//! Therefore a message that is new to the receiver is always the very next one, on any number of streams.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,24 +20,24 @@ use shared::peer::{ChatMessage, ChatReply, MessageId, PeerErrorCode};
 
 use super::{StoreOutcome, StoredMessage};
 
-/// Messages under way on one stream.
+/// Messages of one stream that may be sent and not yet acked.
 pub const MAX_IN_FLIGHT: usize = 64;
-/// How long the other side may take to store a message.
+/// Time for the receiver to store and ack a message.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Replies to nothing, or of a kind that this version doesn't know, that are taken one after another.
+/// Replies in a row that match no message, or are of an unknown kind, before the stream is given up.
 const MAX_STRAY_REPLIES: usize = 1024;
-/// A message that is not acked so soon is shown as sent.
+/// Time without an ack after which a message is shown as sent.
 const SENT_REPORT_DELAY: Duration = Duration::from_millis(300);
-/// How long a message waits before it is given up: 14 days, in milliseconds.
+/// Time after which a queued message expires: 14 days, in milliseconds.
 const MESSAGE_TTL_MS: i64 = 14 * 24 * 3600 * 1000;
 
-/// One stream's sending half: which messages are under way.
+/// The messages of one stream that are sent and not yet acked.
 #[derive(Debug, Default)]
 pub struct SendWindow {
-    /// The place of the last message that was sent on this stream.
+    /// The outbox place of the last message that was sent on this stream.
     last_sent_seq: i64,
     in_flight: VecDeque<InFlightMessage>,
-    /// Replies that meant nothing since the last that did.
+    /// Stray replies since the last one that matched a message.
     stray_replies: usize,
 }
 
@@ -48,44 +48,44 @@ struct InFlightMessage {
     is_reported: bool,
 }
 
-/// What a reply means.
+/// The meaning of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyOutcome {
-    /// The other side has it.
+    /// The receiver has stored the message.
     Stored(MessageId),
-    /// The other side will never take it.
+    /// The receiver refuses the message for good.
     Rejected(MessageId, PeerErrorCode, UntrustedText),
-    /// The other side takes nothing now: this stream is over, what waits waits on.
+    /// The receiver takes nothing for now: the stream ends, and the messages stay queued.
     Deferred(PeerErrorCode, UntrustedText),
-    /// Nothing that matters.
+    /// A stray reply, of which a few are allowed.
     Ignored,
-    /// Too many that mean nothing came one after another: the other side doesn't speak the protocol.
+    /// Too many stray replies in a row: the receiver doesn't speak the protocol.
     Flood,
 }
 
 impl SendWindow {
-    /// How many more messages may be under way.
+    /// Returns the number of further messages that may be sent.
     pub fn free_slots(&self) -> usize {
         MAX_IN_FLIGHT.saturating_sub(self.in_flight.len())
     }
 
-    /// The next message to be sent is the first that waits after this place.
+    /// Returns the outbox place behind which the next message to send is looked for.
     pub const fn last_sent_seq(&self) -> i64 {
         self.last_sent_seq
     }
 
-    /// Whether nothing is under way.
+    /// True if no message waits for its ack.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    /// A message is sent now.
+    /// Records that a message was sent at `now`.
     pub fn note_sent(&mut self, message: &StoredMessage, now: Instant) {
         self.last_sent_seq = message.seq;
         self.in_flight.push_back(InFlightMessage { id: message.message.id, sent_at: now, is_reported: false });
     }
 
-    /// A reply came.
+    /// Handles a reply.
     pub fn handle_reply(&mut self, reply: ChatReply) -> ReplyOutcome {
         let (id, outcome) = match reply {
             ChatReply::Ack { id } => (id, ReplyOutcome::Stored(id)),
@@ -95,7 +95,7 @@ impl SendWindow {
             ChatReply::Refused { id, code, message } => (id, ReplyOutcome::Rejected(id, code, message)),
             ChatReply::Unknown => return self.handle_stray_reply(),
         };
-        // Only what is under way here can be acked here, whatever the other side says.
+        // Only messages in flight here can be acked, or a peer could settle messages that it never got.
         match self.in_flight.iter().position(|flight| flight.id == id) {
             Some(at) => {
                 self.in_flight.remove(at);
@@ -111,7 +111,7 @@ impl SendWindow {
         if self.stray_replies > MAX_STRAY_REPLIES { ReplyOutcome::Flood } else { ReplyOutcome::Ignored }
     }
 
-    /// The messages that have been under way for so long that it is worth saying; each once.
+    /// Returns the messages that have waited long enough for their acks to be shown as sent; each once.
     pub fn take_slow(&mut self, now: Instant) -> Vec<MessageId> {
         let slow =
             self.in_flight.iter_mut().filter(|flight| !flight.is_reported && now >= flight.sent_at + SENT_REPORT_DELAY);
@@ -122,7 +122,7 @@ impl SendWindow {
         .collect()
     }
 
-    /// When [`SendWindow::take_slow`] or [`SendWindow::is_timed_out`] will have something to say.
+    /// Returns the time at which [`SendWindow::take_slow`] or [`SendWindow::is_timed_out`] changes; `None` if idle.
     pub fn next_timeout(&self) -> Option<Instant> {
         let wake = |flight: &InFlightMessage| {
             flight.sent_at + if flight.is_reported { ACK_TIMEOUT } else { SENT_REPORT_DELAY }
@@ -130,16 +130,17 @@ impl SendWindow {
         self.in_flight.iter().map(wake).min()
     }
 
-    /// Whether the other side takes longer than anybody may.
+    /// True if the oldest message has waited for its ack longer than [`ACK_TIMEOUT`].
     pub fn is_timed_out(&self, now: Instant) -> bool {
+        // Messages are sent in order, so the oldest is in front.
         self.in_flight.front().is_some_and(|oldest| now >= oldest.sent_at + ACK_TIMEOUT)
     }
 }
 
-/// Whether a message can be kept at all.
+/// Checks that a received message may be stored.
 ///
 /// # Errors
-/// A code and words for its author; it is refused for ever.
+/// The code and words of a refusal for good.
 pub fn check_message(message: &ChatMessage) -> Result<(), (PeerErrorCode, String)> {
     if message.text.len() > MAX_CHAT_TEXT_BYTES {
         return Err((PeerErrorCode::Limit, format!("a message has at most {MAX_CHAT_TEXT_BYTES} bytes")));
@@ -150,9 +151,10 @@ pub fn check_message(message: &ChatMessage) -> Result<(), (PeerErrorCode, String
     Ok(())
 }
 
-/// The replies to messages of which this was kept, in their order, and whether the stream goes on.
+/// Returns the replies to messages with these store outcomes, in order, and whether the stream goes on.
 pub fn replies_to(messages: &[ChatMessage], kept: &[StoreOutcome]) -> (Vec<ChatReply>, bool) {
     let reply = |(message, kept): (&ChatMessage, &StoreOutcome)| match kept {
+        // A duplicate was stored earlier and its ack lost.
         StoreOutcome::New(_) | StoreOutcome::Duplicate => ChatReply::Ack { id: message.id },
         StoreOutcome::Full => ChatReply::Refused {
             id: message.id,
@@ -169,19 +171,19 @@ pub fn replies_to(messages: &[ChatMessage], kept: &[StoreOutcome]) -> (Vec<ChatR
     (messages.iter().zip(kept).map(reply).collect(), !is_refused)
 }
 
-/// What waits since before this is given up; both by the clock of [`crate::profile::Profile::outbox_now`], which a
-/// machine's clock that jumps takes nowhere, in milliseconds.
+/// Returns the time before which queued messages expire. Both times are milliseconds of
+/// [`crate::profile::Profile::outbox_now`], a clock that jumps of the machine's clock don't affect.
 pub const fn expiry_cutoff(now_ms: i64) -> i64 {
     now_ms.saturating_sub(MESSAGE_TTL_MS)
 }
 
-/// How long something that waits since then may still wait, by the same clock.
+/// Returns the time that a message queued at `since_ms` has left, by the same clock.
 pub fn time_left(since_ms: i64, now_ms: i64) -> Duration {
     let waited = now_ms.saturating_sub(since_ms).clamp(0, MESSAGE_TTL_MS);
     Duration::from_millis((MESSAGE_TTL_MS - waited).unsigned_abs())
 }
 
-/// Pauses between attempts that grow, and are never the same for all who wait.
+/// Jittered pauses between attempts, doubled up to a bound.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     next: Duration,
@@ -192,17 +194,17 @@ impl Backoff {
     const MIN_DELAY: Duration = Duration::from_secs(2);
     const MAX_DELAY: Duration = Duration::from_secs(300);
 
-    /// Short pauses at first.
+    /// Returns pauses from 2 s to 5 min.
     pub const fn new() -> Self {
         Self::with_bounds(Self::MIN_DELAY, Self::MAX_DELAY)
     }
 
-    /// From `first`, doubled until it is `longest`.
+    /// Returns pauses that begin with `first` and are doubled up to `max`.
     pub const fn with_bounds(first: Duration, max: Duration) -> Self {
         Self { next: first, max }
     }
 
-    /// The next pause; `chance` is from 0 to 1.
+    /// Returns the next pause, half to all of its nominal length; `jitter` is from 0 to 1.
     pub fn next_delay(&mut self, jitter: f64) -> Duration {
         let pause = self.next.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
         self.next = (self.next * 2).min(self.max);

@@ -1,4 +1,4 @@
-//! A conversation without a node: a link of its own, for as long as it takes to say what there is to say.
+//! Delivery without a node: over a link of its own, which lasts until the queued messages are sent.
 
 use shared::UserName;
 use shared::peer::PeerErrorCode;
@@ -10,7 +10,7 @@ use crate::net::LinkError;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::Link;
 
-/// A link to somebody over which what waits for them is delivered.
+/// A link to a recipient over which queued messages are delivered.
 #[derive(Debug)]
 pub struct DirectDelivery {
     me: LocalUser,
@@ -24,7 +24,7 @@ impl DirectDelivery {
     /// Dials `to`.
     ///
     /// # Errors
-    /// [`Error`]: offline, unreachable, changed.
+    /// [`Error`]: the user is offline or unreachable, or has another key than the one on record.
     pub async fn open(me: &LocalUser, to: &UserName) -> Result<Self, Error> {
         let target = peer_lookup::find_target(me, to).await?;
         let endpoint = Endpoint::client(&me.identity, None).map_err(|why| Error::link(to, why))?;
@@ -33,22 +33,23 @@ impl DirectDelivery {
         Ok(Self { me: me.clone(), to: to.clone(), endpoint, link, chat_sender })
     }
 
-    /// Delivers all that waits for them.
+    /// Delivers the messages queued for the recipient.
     ///
     /// # Errors
-    /// [`Error`]; what was not delivered waits on.
+    /// [`Error`]; messages that were not delivered stay queued.
     pub async fn flush(&mut self, report: &mut (dyn FnMut(SettledMessage) + Send)) -> Result<(), Error> {
+        // No waker: the messages are queued before, and `flush` looks for more after each reply.
         self.chat_sender.flush(&self.me, &self.to, &Notify::new(), report).await
     }
 
-    /// Takes leave.
+    /// Closes the link and its endpoint.
     pub async fn close(self) {
         self.link.close(PeerErrorCode::Done);
         self.endpoint.drain().await;
     }
 }
 
-/// Somebody who is listed but doesn't answer is, for a conversation, not there.
+/// Converts "no answer" to [`Error::Offline`]: for chat, a listed user who doesn't answer is offline.
 pub fn unreachable_is_offline(error: Error) -> Error {
     match error {
         Error::Link { user, source: source @ LinkError::NoAnswer { .. } } => {

@@ -1,4 +1,5 @@
-//! Two sides, whatever happens between them: in the end both have the same messages, each once, in the author's order.
+//! A model of two sides under random losses, repeats and crashes: in the end both have the same messages, each once, in
+//! the author's order.
 
 use proptest::prelude::*;
 use shared::UserName;
@@ -6,7 +7,7 @@ use shared::UserName;
 use super::*;
 use crate::profile::{HistoryQuery, MessageDirection, MessageState, Profile};
 
-/// What outlives a crash.
+/// The storage that outlives a crash.
 trait Disk {
     fn say(&mut self, message: &ChatMessage);
     fn waiting(&self, after: i64, limit: usize) -> Vec<StoredMessage>;
@@ -19,7 +20,7 @@ fn peer() -> UserName {
     "peer".parse().unwrap()
 }
 
-/// The shortest disk there could be.
+/// Storage in memory.
 #[derive(Default)]
 struct Memory {
     outbox: Vec<StoredMessage>,
@@ -86,7 +87,7 @@ impl Disk for Profile {
     }
 }
 
-/// One stream from an author to a receiver, and what is on its way in it.
+/// One stream from an author to a receiver, with the frames in flight.
 #[derive(Default)]
 struct Stream {
     sending: SendWindow,
@@ -96,27 +97,27 @@ struct Stream {
     deaf: bool,
 }
 
-/// What may happen in one direction.
+/// An event in one direction.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Say,
-    /// A stream more; those before it go on.
+    /// Another stream is opened; earlier ones go on.
     Connect,
-    /// So many of what waits go into a stream.
+    /// This many queued messages are sent on a stream.
     Send(usize, usize),
-    /// So many frames of a stream are stored, with one write, and acked.
+    /// This many frames of a stream are stored, with one write, and acked.
     Take(usize, usize),
     /// The same, and the receiver dies between the two.
     TakeAndDie(usize, usize),
-    /// There is no room for the one after so many.
+    /// There is no room for the message after this many.
     TakeAndBeFull(usize, usize),
-    /// The replies on a stream come.
+    /// The replies on a stream arrive.
     Reply(usize),
     /// The same, and the author dies before they are recorded.
     ReplyAndDie(usize),
     /// A stream is lost with all that is in it.
     Lose(usize),
-    /// The author dies: all its streams are its past, what is in them may still arrive.
+    /// The author dies with all its streams; what is in them may still arrive.
     Restart,
 }
 
@@ -212,12 +213,12 @@ impl Way<'_> {
             }
             Step::Restart => self.restart(),
         }
-        // At every moment: what is there is a beginning of what was said, in its order.
+        // An invariant: the stored messages are a prefix of the written ones.
         let received = self.receiver.received();
         assert_eq!(received, self.said[..received.len()], "after {step:?}");
     }
 
-    /// Both are there and the network is good.
+    /// Both sides run and the network is good.
     fn settle_down(&mut self) {
         self.happen(Step::Connect);
         let last = self.streams.len() - 1;
