@@ -1,4 +1,5 @@
-//! Answering other peers: one task a stream, all of them owned by the link they came over.
+//! The serving side of a link: answers the other peer's requests, each stream in a task of its own that ends with the
+//! link.
 
 mod buffer_pool;
 mod copy_search;
@@ -50,19 +51,19 @@ use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, StreamSender, is_protocol_violation};
 use crate::net::{LinkError, StreamError};
 
-/// Looks at the profile and the disk that others make this side take: one that hangs keeps a thread.
+/// Database and disk accesses at once that peers may cause: each takes a thread, and a disk that hangs keeps it.
 const LOOKUP_SLOTS: FairSlotBounds = FairSlotBounds { total: 64, per_key: 4 };
-/// Requests of one stream that are looked at together.
+/// Requests of one stream that are handled together.
 const MAX_BATCHED_REQUESTS: usize = 32;
 
-/// What serving needs. Cheap to clone.
+/// The state that all served links share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ServeContext {
-    /// Who serves.
+    /// The serving user.
     pub me: LocalUser,
-    /// What is offered.
+    /// The shares and offers.
     pub library: Arc<ShareLibrary>,
-    /// Where events go.
+    /// Gets the events of transfers and messages.
     pub events: EventBus,
     chat_rate_limiter: Arc<ChatRateLimiter>,
     scheduler: Arc<UploadScheduler>,
@@ -73,7 +74,7 @@ pub struct ServeContext {
 }
 
 impl ServeContext {
-    /// Serves what `library` offers within `limits`.
+    /// Returns a context that serves the files of `library` within `limits`.
     pub fn new(me: LocalUser, library: ShareLibrary, events: EventBus, limits: UploadLimits) -> Self {
         let scheduler = Arc::new(UploadScheduler::new(limits));
         let (chat_rate_limiter, unfinished_uploads) = (Arc::default(), Arc::default());
@@ -92,7 +93,7 @@ impl ServeContext {
         }
     }
 
-    /// Tells of the files that somebody fetched and there was no line about. To be called now and then.
+    /// Reports the uploads that were counted instead of reported. To be called periodically.
     pub fn report_digest(&self) {
         let unreported = self.digest.lock().unwrap_or_else(PoisonError::into_inner).take_unreported();
         for UnreportedUploads { by, count, bytes } in unreported {
@@ -101,7 +102,7 @@ impl ServeContext {
     }
 }
 
-/// Serves a link until it ends, and tells why it did.
+/// Serves a link until it ends; returns the reason.
 pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
     let uploads = Arc::new(LinkUploads::new(&link, &context));
     let quota = context.user_quotas.for_user(link.user());
@@ -110,10 +111,12 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
     let mut is_chat_active = false;
     let ended = loop {
         tokio::select! {
+            // Messages of this peer must not queue behind bulk data on its own links.
             () = chat_activity.wait_for(!is_chat_active) => {
                 is_chat_active = !is_chat_active;
                 link.throttle_bulk(is_chat_active);
             }
+            // May be cancelled by the other branches: a permit without a stream is given back.
             (permit, accepted) = accept_stream(&link, &quota) => match accepted {
                 Ok((sender, receiver)) => {
                     let (link, context, uploads) = (link.clone(), context.clone(), uploads.clone());
@@ -129,6 +132,7 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
             Some(finished) = streams.join_next() => {
                 link.note_served_streams(!streams.is_empty());
                 match finished {
+                    // A violation ends the link, and the other side learns the reason from the code.
                     Ok(Err(error)) if is_protocol_violation(&error) => {
                         tracing::info!("{}: {error}", link.user());
                         link.close(PeerErrorCode::Protocol);
@@ -140,6 +144,7 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
             }
         }
     };
+    // The uploads end first, so that their last groups are counted.
     streams.shutdown().await;
     uploads.report_unfinished();
     ended
@@ -149,7 +154,7 @@ async fn accept_stream(
     link: &Link,
     quota: &UserQuota,
 ) -> (StreamPermit, Result<(StreamSender, FrameReceiver), LinkError>) {
-    // Whoever ends the link is heard whether there is one or not.
+    // Without a free permit, nothing is accepted: the end of the link is noticed here.
     let permit = tokio::select! {
         permit = quota.acquire_stream() => permit,
         ended = link.closed() => return (StreamPermit::placeholder(), Err(ended)),
@@ -168,6 +173,7 @@ async fn serve_stream(
     let Some(first) = receiver.next_frame().await? else { return Ok(()) };
     if matches!(first, PeerRequest::Chat {}) {
         link.note_chat();
+        // Messages go before bulk data that waits on the same link.
         sender.set_priority(StreamPriority::Chat);
         let receive = chat::receive_messages(
             link.user(),
@@ -181,13 +187,14 @@ async fn serve_stream(
     }
     let mut asks = VecDeque::from([first]);
     loop {
-        // Those that are here already: many small files then cost few trips to the disk's threads.
+        // Buffered requests are handled together: many small files then take few trips to the blocking
+        // threads.
         while asks.len() < MAX_BATCHED_REQUESTS
             && let Ok(Some(ask)) = receiver.buffered_frame()
         {
             asks.push_back(ask);
         }
-        // Apart: a stream over which nothing is asked yet is to take little memory.
+        // Boxed: a stream that waits for its first request is to take little memory.
         let result = match take_leading_gets(&mut asks, uploads) {
             gets if gets.is_empty() => match asks.pop_front() {
                 Some(ask) => Box::pin(answer(context, link, uploads, quota, &mut sender, ask)).await,
@@ -196,7 +203,7 @@ async fn serve_stream(
             gets => Box::pin(send_files(context, uploads, &mut sender, gets)).await,
         };
         match result {
-            // The code tells the other side what became of the file.
+            // The reset's code tells the other side the reason; the link goes on.
             Err(StreamError::Reset(code)) => {
                 sender.reset(code);
                 return Ok(());
@@ -211,11 +218,12 @@ async fn serve_stream(
     Ok(())
 }
 
-/// The requests for data at the front.
+/// Takes the requests for data from the front.
 fn take_leading_gets(asks: &mut VecDeque<PeerRequest>, uploads: &LinkUploads) -> VecDeque<GroupRequest> {
     let mut gets = VecDeque::new();
     while matches!(asks.front(), Some(PeerRequest::Get { .. })) {
         if let Some(PeerRequest::Get { hash, ranges, name }) = asks.pop_front() {
+            // Older peers ask by content alone: they mean the name that they were told last.
             let name = name.or_else(|| uploads.described_name(&hash));
             gets.push_back(GroupRequest { hash, name, groups: ranges });
         }
@@ -231,7 +239,7 @@ async fn send_files(
 ) -> Result<(), StreamError> {
     let _request = uploads.acquire_request().await;
     while !gets.is_empty() {
-        // For one large file, or for small ones that are read already; then others have their turn.
+        // One slot for each round: other users get their turn between two rounds.
         let mut slot = match uploads.slots().try_acquire_large(uploads.user()) {
             Some(turn) => turn,
             None => {
@@ -247,7 +255,7 @@ async fn send_files(
         for opened in opened {
             match opened {
                 Ok(open) => send_file(&context.library, uploads, sender, open, &mut slot).await?,
-                // Nor may one that reads no answer keep the place.
+                // Bounded as well: a peer that reads no answer must not keep the slot.
                 Err(refusal) => uploads.with_stall_timeout(send_refusal(sender, refusal)).await?,
             }
         }
@@ -255,7 +263,7 @@ async fn send_files(
     Ok(())
 }
 
-/// Sends the files at the front of `gets` that are read in one piece, which don't wait for a place behind large ones.
+/// Sends those files at the front of `gets` that are read in one piece. They don't wait for a slot behind large files.
 async fn send_small(
     context: &ServeContext,
     uploads: &LinkUploads,
@@ -270,6 +278,7 @@ async fn send_small(
                 Ok(open) if open.pieces.is_fully_read() => {
                     send_file(&context.library, uploads, sender, open, &mut slot).await?;
                 }
+                // A larger file: it is opened again with a large slot, and keeps no descriptor until then.
                 Ok(_) => return Ok(()),
                 Err(refusal) => uploads.with_stall_timeout(send_refusal(sender, refusal)).await?,
             }
@@ -298,6 +307,7 @@ async fn send_file(
     slot: &mut UploadSlot<'_>,
 ) -> Result<(), StreamError> {
     sender.set_priority(StreamPriority::Bulk);
+    // Only complete files are on record as shares that can be hashed again.
     let share = open.is_whole.then(|| open.name.clone());
     let sent = uploads.send(sender, open, slot).await?;
     let Some(UploadInterruption { failure, is_header_sent: answered }) = sent else { return Ok(()) };
@@ -305,6 +315,7 @@ async fn send_file(
         library.report_changed(name);
     }
     if answered {
+        // A header promised bytes: after it, only a reset says that they won't come.
         Err(StreamError::Reset(failure.code()))
     } else {
         send_refusal(sender, (failure.code(), failure.message())).await
@@ -315,7 +326,7 @@ async fn send_refusal(sender: &mut StreamSender, (code, message): RequestRefusal
     sender.send_frame(&PeerReply::Error { code, message: message.into() }).await
 }
 
-/// Answers whatever isn't about data.
+/// Answers a request that isn't for a file's groups.
 async fn answer(
     context: &ServeContext,
     link: &Link,
@@ -326,10 +337,11 @@ async fn answer(
 ) -> Result<(), StreamError> {
     let user = link.user();
     let for_peer = |answer: PeerReply| {
+        // A peer gets only the fields whose capability it announced.
         let answer = if link.has_capability(ZEROS_CAPABILITY) { answer } else { answer.without_zeros() };
         if link.has_capability(OWNER_ONLY_CAPABILITY) { answer } else { answer.without_owner_only() }
     };
-    // Until the answer is taken: who reads none has few of them here.
+    // Held until the answer is read: a peer that reads none has few of them in memory here.
     let _answer = quota.acquire_answer(is_list_request(&ask)).await;
     let answered = {
         let _look = context.lookup_slots.acquire(user).await;
@@ -350,12 +362,12 @@ async fn answer(
     }
 }
 
-/// Whether a question makes this side go through many shares.
+/// True if the answer takes a walk through many shares.
 const fn is_list_request(ask: &PeerRequest) -> bool {
     matches!(ask, PeerRequest::Files { .. } | PeerRequest::Folders { .. } | PeerRequest::FolderTimes { .. })
 }
 
-/// The answer to a question, and the bytes behind it.
+/// Returns the answer to a request, and the bytes that follow it.
 async fn answer_request(
     context: &ServeContext,
     link: &Link,
@@ -363,7 +375,7 @@ async fn answer_request(
     ask: PeerRequest,
 ) -> Result<Result<(PeerReply, Bytes), RequestRefusal>, StreamError> {
     let (user, library) = (link.user(), &context.library);
-    // Also over a link that was dialled here, and however long ago.
+    // Checked for each request: a blocked user may have an outbound link, or one from before the block.
     if context.me.profile.is_blocked(user).unwrap_or(true) {
         return Ok(Err(unauthorised_refusal()));
     }

@@ -1,24 +1,24 @@
-//! Folders that are gone with all that was in them: an unplugged disk, a moved tree. Whoever asks for a list then costs a look
-//! at each share, unless it is remembered.
+//! A cache of folders that are gone with all their files (an unplugged disk, a moved tree). Without it, each list would
+//! cost a system call for each share in them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a folder is taken to be gone without another look.
+/// Time for which a folder counts as gone without another check.
 const GONE_TTL: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 64;
 
-/// Folders that were found to be gone, the highest of each tree.
+/// Folders that were found missing: the highest of each tree, with the time of the check.
 #[derive(Debug, Default)]
 pub(super) struct GoneFolders(Mutex<HashMap<PathBuf, Instant>>);
 
 impl GoneFolders {
-    /// Whether what is at `path` can't be there.
+    /// True if a folder above `path` is gone, so that nothing can be at `path`.
     pub(super) fn covers(&self, path: &Path, now: Instant) -> bool {
         let folders = self.folders();
-        // Most often there are none.
+        // Usually there are none, and the path needn't be taken apart.
         !folders.is_empty()
             && path
                 .ancestors()
@@ -26,13 +26,13 @@ impl GoneFolders {
                 .any(|folder| folders.get(folder).is_some_and(|since| now.saturating_duration_since(*since) < GONE_TTL))
     }
 
-    /// What is at `path` isn't there: remembers the highest folder above it that is gone as well. Blocking: it looks at the
-    /// disk.
+    /// Records that `path` is missing: remembers the highest missing folder above it. Blocking: it checks the disk.
     pub(super) fn note_missing(&self, path: &Path, now: Instant) {
         let missing = path.ancestors().skip(1).take_while(|folder| folder.symlink_metadata().is_err());
         let Some(highest) = missing.last() else { return };
         let mut folders = self.folders();
         folders.retain(|_, since| now.saturating_duration_since(*since) < GONE_TTL);
+        // A full cache only costs further checks.
         if folders.len() < REMEMBERED {
             folders.insert(highest.to_owned(), now);
         }

@@ -1,8 +1,8 @@
-//! Sending files over one link, and telling who got what.
+//! The uploads over one link, and the reports of files that were sent completely.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | names of files that were described over a link | 64 | the oldest is forgotten: a file that is asked for by its content alone is told of under any of its names |
+//! | names of files that were described over a link | 64 | the oldest is forgotten: a file that is then asked for by its content alone is reported under any of its names |
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -27,46 +27,46 @@ use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamSender, with_timeout};
 
-/// How long the other side may take nothing.
+/// Time in which the other side may take nothing over the whole link.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// And how long it may take over one piece, whatever moves beside it.
+/// Time in which the other side must take one piece, even while other streams move.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often it is looked whether others wait.
+/// Interval between checks during a write whether the slot is due to others.
 const YIELD_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often it is told how far a file is.
+/// Interval between progress events of a file.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Names of files that were described, by their contents.
+/// Descriptions that are remembered, to find the name of a content.
 const DESCRIBED: usize = 64;
 
-/// What one link was sent so far.
+/// The uploads over one link.
 #[derive(Debug)]
 pub(super) struct LinkUploads {
     user: UserName,
-    /// Whether the other side leaves out groups of zeros.
+    /// True if the other side doesn't ask for groups of zeros.
     knows_zeros: bool,
     events: EventBus,
     scheduler: Arc<UploadScheduler>,
     throttle: Arc<UserThrottle>,
     link: Link,
     digest: Arc<Mutex<UploadDigest>>,
-    /// Bytes of pieces that are on their way, on all streams.
+    /// Bytes written to the link so far, over all streams: shows whether anything moves.
     bytes_moved: AtomicU64,
     progress: Mutex<LinkUploadProgress>,
-    /// The files that were described, the latest last.
+    /// The files that were described over this link, the latest last.
     described: Mutex<VecDeque<SentFile>>,
 }
 
-/// A file of which something can't be sent.
+/// The failure that ended an upload early.
 #[derive(Debug)]
 pub(super) struct UploadInterruption {
     pub(super) failure: ReadFailure,
-    /// Whether the other side got the header already, so that only the stream's reset can tell.
+    /// True if the header was sent, after which only a reset of the stream can report the failure.
     pub(super) is_header_sent: bool,
 }
 
 impl LinkUploads {
-    /// Over `link`.
+    /// Returns the uploads of `link`, which has sent nothing yet.
     pub(super) fn new(link: &Link, context: &ServeContext) -> Self {
         let (user, knows_zeros) = (link.user().clone(), link.has_capability(ZEROS_CAPABILITY));
         let (events, scheduler, digest) = (context.events.clone(), context.scheduler.clone(), context.digest.clone());
@@ -76,12 +76,13 @@ impl LinkUploads {
         Self { user, knows_zeros, events, scheduler, throttle, link, digest, bytes_moved, progress, described }
     }
 
-    /// To whom.
+    /// Returns the user on the other side.
     pub(super) const fn user(&self) -> &UserName {
         &self.user
     }
 
-    /// Sends the header and the groups, as far as they can be read, while `turn` lets it.
+    /// Sends the header and the groups of a file. Returns the failure if the file can't be read to its end. Between
+    /// pieces the slot may go to others.
     pub(super) async fn send(
         &self,
         sender: &mut StreamSender,
@@ -99,6 +100,7 @@ impl LinkUploads {
                 pieces.pause().await;
             }
             slot.reacquire().await;
+            // For each piece: the share of a link depends on how many files are sent now.
             self.link.limit_send_window(self.scheduler.slots().send_window(u64::MAX));
             let Some(piece) = pieces.next_piece().await else { break };
             match piece {
@@ -106,6 +108,8 @@ impl LinkUploads {
                     let begins = bytes == 0;
                     bytes += piece.len() as u64;
                     self.scheduler.wait_to_send(&self.throttle, piece.len(), piece.len() as u64 == total).await;
+                    // The header travels with the first piece, so that a failure before it can still be an
+                    // error reply.
                     let header = begins.then_some(&header);
                     outcome = self.write(sender, header, piece, slot, &mut pieces).await;
                 }
@@ -119,11 +123,13 @@ impl LinkUploads {
                 self.report_progress(&file.name, before.saturating_add(bytes).min(layout.size()), layout.size());
             }
         }
+        // A request for nothing (an empty file) has no piece to carry the header.
         if total == 0 && outcome.is_ok() && failure.is_none() {
             outcome = self.with_stall_timeout(sender.send_frame(&header)).await;
         }
         let complete = self.progress().finish(&file, &layout, &groups, bytes);
         self.report_uploads(complete);
+        // The reading thread died without an error: a clean end would pass for a complete file.
         let is_short = outcome.is_ok() && failure.is_none() && bytes != total;
         if !pieces.finish().await || is_short {
             return Err(StreamError::Reset(PeerErrorCode::Internal));
@@ -131,7 +137,8 @@ impl LinkUploads {
         outcome.map(|()| failure)
     }
 
-    /// Writes one piece, behind the header if that is due. Others may have the place meanwhile; nothing is read then.
+    /// Writes one piece, behind the header if there is one. While it waits the slot may go to others, and nothing more
+    /// is read.
     async fn write(
         &self,
         sender: &mut StreamSender,
@@ -140,7 +147,7 @@ impl LinkUploads {
         slot: &mut UploadSlot<'_>,
         pieces: &mut ReadAhead,
     ) -> Result<(), StreamError> {
-        // One that is slow beside others is seen from outside of the write.
+        // Counted while the write goes on: a slow reader must be noticed before its write ends.
         let taken = AtomicUsize::new(0);
         let moved = |bytes: usize| {
             self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -165,23 +172,24 @@ impl LinkUploads {
         }
     }
 
-    /// Bytes of the pieces that files are read and sent in.
+    /// Returns the size of the pieces in which files are read and sent.
     pub(super) fn piece_bytes(&self) -> u64 {
         self.scheduler.piece_bytes(&self.throttle)
     }
 
-    /// The places of those who are sent files.
+    /// Returns the slots of all uploads.
     pub(super) fn slots(&self) -> &UploadSlots {
         self.scheduler.slots()
     }
 
-    /// Waits until one more request for data of this user may be answered.
+    /// Waits until one more request of this user for data may be handled.
     pub(super) async fn acquire_request(&self) -> Option<SemaphorePermit<'_>> {
         self.throttle.acquire_request().await
     }
 
-    /// Waits for a write as long as anything moves over the link: its streams wait for each other before a slow network.
-    /// But one that never reads must not keep what it holds, nor one that reads next to nothing.
+    /// Waits for a write while anything moves over the link, whose streams wait for each other on a slow network. The
+    /// write fails when nothing moves for 30 s, or when it alone takes 60 s: a peer that reads next to nothing must not
+    /// keep its slot and memory.
     pub(super) async fn with_stall_timeout<T>(
         &self,
         write: impl Future<Output = Result<T, StreamError>>,
@@ -198,12 +206,12 @@ impl LinkUploads {
         }
     }
 
-    /// Counts bytes of an answer that are on their way.
+    /// Counts bytes that were written to the link.
     pub(super) fn note_moved(&self, bytes: usize) {
         self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Remembers the name by which a file was described: whoever asks for its content next wants that one.
+    /// Remembers the name under which a file was described: a request for its content that follows means this name.
     pub(super) fn remember_name(&self, name: FileName, hash: ContentHash) {
         let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
         described.retain(|file| file.hash != hash);
@@ -213,19 +221,19 @@ impl LinkUploads {
         described.push_back(SentFile { name, hash });
     }
 
-    /// The name by which the file with this content was described last.
+    /// Returns the name under which the file with this content was described last.
     pub(super) fn described_name(&self, hash: &ContentHash) -> Option<FileName> {
         let described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
         described.iter().find(|file| file.hash == *hash).map(|file| file.name.clone())
     }
 
-    /// Tells of the files that were begun and not finished over this link.
+    /// Reports the files that were begun over this link and not finished.
     pub(super) fn report_unfinished(&self) {
         let unfinished = self.progress().take_unfinished();
         self.report_uploads(unfinished);
     }
 
-    /// Tells how far a file is.
+    /// Sends a progress event.
     fn report_progress(&self, name: &FileName, bytes: u64, size: u64) {
         let (peer, name) = (self.user.clone(), name.clone());
         let (direction, state) = (TransferDirection::Up, TransferState::Running);

@@ -1,9 +1,9 @@
-//! How often it is told that somebody fetched a file. Pure.
+//! A digest of uploads: limits the reports of files that users fetched, and counts the rest. Pure.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | files that are told of one by one, of one user | 10,000 at once, 20 a second after that | counted, and told in one line each 10 s |
-//! | users that are counted apart | 256 | those of whom everything was told are forgotten; the others are told of one by one no more |
+//! | files of one user that are reported one by one | 10,000 at once, 20 a second after that | counted, and reported as one number each 10 s |
+//! | users that are counted | 256 | users with nothing to report are forgotten; without any, further users' files are not reported |
 
 use std::collections::HashMap;
 
@@ -12,16 +12,16 @@ use tokio::time::Instant;
 
 use crate::engine::rate_limit::TokenBucket;
 
-/// A large folder.
+/// Reports at once: enough for a large folder.
 const LINE_BURST: u64 = 10_000;
 const LINES_PER_SECOND: u64 = 20;
 const USERS: usize = 256;
 
-/// Files that were sent, counted by user.
+/// A counter of uploaded files by user.
 #[derive(Debug, Default)]
 pub(super) struct UploadDigest(HashMap<UserName, UserUploadTally>);
 
-/// Files of which nothing was told.
+/// A number of uploaded files that were not reported one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnreportedUploads {
     pub(super) by: UserName,
@@ -31,16 +31,17 @@ pub(super) struct UnreportedUploads {
 
 #[derive(Debug)]
 struct UserUploadTally {
-    /// Of files, each of which is told of by itself.
+    /// The reports of single files.
     lines: TokenBucket,
     count: u64,
     bytes: u64,
 }
 
 impl UploadDigest {
-    /// Counts a file; whether it is told of by itself.
+    /// Counts a file; returns true if it is to be reported by itself.
     pub(super) fn record(&mut self, by: &UserName, bytes: u64, now: Instant) -> bool {
         let now = now.into_std();
+        // Only users with full buckets: forgetting another one would renew its burst.
         if self.0.len() >= USERS && !self.0.contains_key(by) {
             self.0.retain(|_, tally| tally.count > 0 || !tally.lines.is_full(now));
         }
@@ -61,7 +62,7 @@ impl UploadDigest {
         is_told
     }
 
-    /// Returns what was not told, and begins to count anew.
+    /// Returns the counts of unreported files, and resets them.
     pub(super) fn take_unreported(&mut self) -> Vec<UnreportedUploads> {
         let untold = self.0.iter_mut().filter(|(_, tally)| tally.count > 0).map(|(by, tally)| {
             let (count, bytes) = (std::mem::take(&mut tally.count), std::mem::take(&mut tally.bytes));

@@ -1,9 +1,9 @@
-//! What each user may have here at once, over all their links.
+//! Quotas of each user over all their links.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | streams of one user that are served | 48, and one more for each of their links | the next one is served when another has ended |
-//! | answers of one user that are looked up or written, those with data apart | 4, of them 1 page of a list | one after another |
+//! | streams of one user that are served | 48; a link that waits for its next stream holds one of them | the next one is accepted when another has ended |
+//! | answers of one user that are looked up or written, without those that carry file data | 4, of them 1 page of a list | one after another |
 //! | memory of frames | [`crate::net::frame_receiver`] | |
 
 use std::collections::HashMap;
@@ -18,11 +18,11 @@ const STREAMS_PER_USER: usize = 48;
 const ANSWERS_PER_USER: usize = 4;
 const LISTS_PER_USER: usize = 1;
 
-/// The allowances of those who have links.
+/// The quotas of all users who have links.
 #[derive(Debug, Default)]
 pub(super) struct UserQuotas(Mutex<HashMap<UserName, Arc<UserQuota>>>);
 
-/// What one user may have.
+/// The quota of one user.
 #[derive(Debug)]
 pub(super) struct UserQuota {
     pub(super) frames: FrameQuota,
@@ -31,15 +31,15 @@ pub(super) struct UserQuota {
     lists: Semaphore,
 }
 
-/// Held as long as a stream is served.
+/// A permit for one stream, held while it is served.
 #[derive(Debug)]
 pub(super) struct StreamPermit(#[expect(dead_code, reason = "held, not looked at")] Option<OwnedSemaphorePermit>);
 
 impl UserQuotas {
-    /// The allowance of a user, the same for all their links.
+    /// Returns the quota of a user, the same for all their links.
     pub(super) fn for_user(&self, user: &UserName) -> Arc<UserQuota> {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that no link uses any more go.
+        // Quotas that no link holds any more are dropped.
         users.retain(|_, allowance| Arc::strong_count(allowance) > 1);
         let new = || {
             let streams = Arc::new(Semaphore::new(STREAMS_PER_USER));
@@ -51,7 +51,7 @@ impl UserQuotas {
 }
 
 impl StreamPermit {
-    /// That of a stream that never was.
+    /// Returns the permit of a stream that was not accepted.
     pub(super) const fn placeholder() -> Self {
         Self(None)
     }
@@ -60,13 +60,13 @@ impl StreamPermit {
 impl UserQuota {
     /// Waits until one more stream may be served.
     pub(super) async fn acquire_stream(&self) -> StreamPermit {
-        // It is never closed.
+        // The semaphore is never closed, so `ok` hides no error.
         StreamPermit(self.streams.clone().acquire_owned().await.ok())
     }
 
-    /// Waits until one more question may be answered, perhaps with a page of a list.
+    /// Waits until one more answer may be prepared. A page of a list needs a second permit.
     pub(super) async fn acquire_answer(&self, is_list: bool) -> [Option<SemaphorePermit<'_>>; 2] {
-        // First the one of which there are fewer: those that wait for it keep nothing else.
+        // The scarcer permit first, so that those who wait for it hold nothing else.
         let list = if is_list { self.lists.acquire().await.ok() } else { None };
         [list, self.answers.acquire().await.ok()]
     }
