@@ -1,21 +1,22 @@
-//! Buffers that go round between the disk and the network.
+//! A pool of buffers for file data on its way from the disk to the network.
 //!
-//! A fresh buffer for every piece costs more than reading into it: the kernel maps and clears each of its pages.
+//! A fresh buffer for each piece costs more than reading into it: the kernel maps and clears each of its pages.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Emptied buffers that are kept: what a fast link has under way.
+/// Free buffers that are kept: as many as a fast link has in flight.
 const MAX_POOLED: usize = 16;
-/// Smaller ones come cheaper from the allocator, and a kept one would hold more memory than its data.
+/// Smallest pooled buffer: smaller pieces come cheaper from the allocator, and would hold a buffer much larger than
+/// their data.
 const MIN_BYTES: usize = 64 * 1024;
 
-/// The buffers that nobody uses now. Cheap to clone.
+/// The free buffers. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// A filled buffer; the last to drop it gives it back.
+/// A filled buffer, which returns to the pool when its last reader drops it.
 struct PooledBuffer {
     buffer: Vec<u8>,
     len: usize,
@@ -23,10 +24,10 @@ struct PooledBuffer {
 }
 
 impl BufferPool {
-    /// A piece of `len` bytes, written by `fill`, which finds anything in it.
+    /// Returns `len` bytes written by `fill`. The slice that `fill` gets holds old data.
     ///
     /// # Errors
-    /// What `fill` says.
+    /// The error of `fill`.
     pub(super) fn fill<E>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Bytes, E> {
         if len < MIN_BYTES {
             let mut buffer = vec![0; len];
@@ -35,6 +36,7 @@ impl BufferPool {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut piece = PooledBuffer { buffer: kept.unwrap_or_default(), len, pool: self.clone() };
         if piece.buffer.len() < len {
+            // Only grown: what was read into it before is overwritten by `fill`, and clearing it costs time.
             piece.buffer.resize(len, 0);
         }
         fill(&mut piece.buffer[..len]).map(|()| Bytes::from_owner(piece))
@@ -50,6 +52,7 @@ impl AsRef<[u8]> for PooledBuffer {
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let mut kept = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full pool drops the buffer.
         if kept.len() < MAX_POOLED {
             kept.push(std::mem::take(&mut self.buffer));
         }

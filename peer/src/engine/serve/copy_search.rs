@@ -1,10 +1,10 @@
-//! Finding a file by its content among all that are recorded with it, of which any number may be gone.
+//! Search for a file by its content among all that are on record with it, any number of which may be gone.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | recorded files that are in memory at once | 64 | the next are read when none of these will do |
-//! | searches that are remembered | 1,024 contents | they are forgotten: all files of a content are looked through once more |
-//! | looking through all files of a content in vain | once a second | until then only the first 64 are looked at |
+//! | records in memory at once | 64 | the next page is read when none of these will do |
+//! | past searches that are remembered | 1,024 contents | all are forgotten: the next search of a content walks all its records |
+//! | searches in vain through all records of a content | one a second | until then only the first 64 are checked |
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,18 +19,18 @@ const PAGE_ROWS: usize = 64;
 const MAX_PAST_SEARCHES: usize = 1024;
 const FAILED_SEARCH_TTL: Duration = Duration::from_secs(1);
 
-/// A content, and the name under which it is wanted, if that is known.
+/// A content to search for, and the name under which it is wanted, if known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ContentQuery<'a> {
     pub(super) hash: &'a ContentHash,
     pub(super) name: Option<&'a FileName>,
 }
 
-/// A file that is recorded with the content that is looked for.
+/// A file that is on record with the wanted content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RecordedCopy {
     pub(super) share: Share,
-    /// To whom it is offered; `None` for everybody.
+    /// The user to whom it is offered; `None` if it is shared with everybody.
     pub(super) offered_to: Option<UserName>,
 }
 
@@ -40,14 +40,14 @@ pub(super) struct PastSearches(Mutex<HashMap<ContentHash, PastSearch>>);
 
 #[derive(Debug)]
 enum PastSearch {
-    /// This one was there.
+    /// The file of this name was there.
     Found(FileName),
-    /// None was, at that time.
+    /// No file was there, at this time.
     NotFound(Instant),
 }
 
-/// The files that one user may get and that are recorded with one content, one after the other: that of the name asked
-/// for, the one found the last time, what is offered to the user, what is shared.
+/// An iteration over the files on record with one content that one user may get. The order is: the file of the wanted
+/// name, the one found last time, files offered to the user, shared files.
 #[derive(Debug)]
 pub(super) struct CopySearch<'a> {
     profile: &'a Profile,
@@ -57,11 +57,11 @@ pub(super) struct CopySearch<'a> {
     hash: &'a ContentHash,
     stage: SearchStage,
     ready: VecDeque<RecordedCopy>,
-    /// Names that were looked up by themselves.
+    /// Names that were looked up singly, and are left out of the pages.
     checked_names: Vec<FileName>,
-    /// Files that were given out.
+    /// Files that were returned.
     seen: usize,
-    /// All that are shared were looked through, not only the first.
+    /// True if all shared files were read, not only the first page.
     is_thorough: bool,
 }
 
@@ -90,7 +90,7 @@ impl<'a> CopySearch<'a> {
         Self { profile, private, past, recipient, hash, stage, ready, checked_names, seen: 0, is_thorough: false }
     }
 
-    /// The next file; whether it is there is for the caller to see.
+    /// Returns the next file. The caller checks whether it is on the disk.
     pub(super) fn next(&mut self) -> Result<Option<RecordedCopy>, ProfileError> {
         loop {
             while let Some(copy) = self.ready.pop_front() {
@@ -109,7 +109,7 @@ impl<'a> CopySearch<'a> {
         }
     }
 
-    /// The file of this name was there: where others had to be passed over, it comes first the next time.
+    /// Records that the file of this name was there. If others were tried before, it comes first the next time.
     pub(super) fn note_found(&self, name: &FileName) {
         if self.seen > 1 {
             self.past.insert(*self.hash, PastSearch::Found(name.clone()));
@@ -137,6 +137,8 @@ impl<'a> CopySearch<'a> {
                 let (is_full, last) = (rows.len() == PAGE_ROWS, rows.last().map_or(after, |(row, _)| *row));
                 self.add(rows.into_iter().map(|(_, share)| RecordedCopy { share, offered_to: None }));
                 let is_first = after == 0;
+                // After a recent search in vain only the first page is tried, or thousands of dead records
+                // would be read for each request.
                 self.is_thorough = !is_first;
                 if is_full && !(is_first && self.past.is_recent_failure(self.hash, Instant::now())) {
                     SearchStage::Shares { after: last }
@@ -149,7 +151,7 @@ impl<'a> CopySearch<'a> {
         Ok(())
     }
 
-    /// Adds what has exactly this name, as far as it has the content.
+    /// Adds the offer and the share of exactly this name, if they have the content.
     fn look_up(&mut self, name: Option<FileName>) -> Result<(), ProfileError> {
         let Some(name) = name.filter(|name| !self.checked_names.contains(name)) else { return Ok(()) };
         let offered = self.profile.offer(self.recipient, &name)?;
@@ -183,7 +185,7 @@ impl PastSearches {
     fn insert(&self, hash: ContentHash, search: PastSearch) {
         let mut searches = self.searches();
         if searches.len() >= MAX_PAST_SEARCHES && !searches.contains_key(&hash) {
-            // They only save work.
+            // They only save work, so the simplest eviction will do.
             searches.clear();
         }
         searches.insert(hash, search);

@@ -1,9 +1,9 @@
-//! What is shared with everybody or offered to the one who asks, as it is on the disk now.
+//! The share library: answers requests about shared and offered files, checked against the disk at each request.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | shares that are looked at for one page | 1,000, 200 at a time | the page ends; for a reader that takes no empty page, others have the disk in between |
-//! | folders that are remembered to be gone | 64, for 5 s | looked for again |
+//! | shares that are checked for one page | 1,000, 200 at a time | the page ends; for a reader that takes no empty page, the walk goes on, and others get the disk in between |
+//! | missing folders that are remembered | 64, for 5 s | checked again |
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,20 +26,20 @@ use crate::engine::{Error, run_blocking};
 use crate::profile::{Profile, Share, SharePage};
 use crate::sys::{open_regular, plain_message};
 
-/// Files of one page; about 300 bytes each at the worst of what is usual.
+/// Files of one page. A description usually takes at most 300 bytes.
 const PAGE: usize = 200;
-/// Shares that are looked at for one answer, however few of them are there.
+/// Shares that are checked for one answer, however few of them are on the disk.
 const MAX_EXAMINED: usize = 1000;
 /// Folders of one page.
 const FOLDERS: usize = 500;
 
-/// Why a request gets an error for an answer.
+/// The error reply to a request: a code, and words for the other side.
 pub(super) type RequestRefusal = (PeerErrorCode, String);
 
-/// What a name stands for.
+/// The result of looking up a name.
 enum NameLookup {
     Whole(Share),
-    /// Its content may be another than the one that was hashed; perhaps it only grew.
+    /// Size or time differ from the record, so that the content may be another; `grown`: the file is larger.
     Changed {
         share: Share,
         grown: bool,
@@ -49,32 +49,33 @@ enum NameLookup {
     NotShared,
 }
 
-/// The shares of a profile, checked against the disk whenever one is asked for.
+/// The shares and offers of a profile, checked against the disk whenever one is requested.
 #[derive(Debug)]
 pub struct ShareLibrary {
     profile: Profile,
-    /// Shares found to have changed go here, to be hashed again.
+    /// Gets the shares that were found changed, to be hashed again.
     stale: Arc<StaleShares>,
     opener: ShareOpener,
     gone_folders: Arc<GoneFolders>,
 }
 
 impl ShareLibrary {
-    /// The shares of `profile`; those that changed are sent to `stale`.
+    /// Returns the library of `profile`; changed shares are reported to `stale`.
     pub fn new(profile: Profile, stale: Arc<StaleShares>) -> Self {
         let opener = ShareOpener::new(profile.clone());
         Self { profile, stale, opener, gone_folders: Arc::default() }
     }
 
-    /// Files that were found to be the same although their metadata differ.
+    /// Returns the files whose content was proved although their metadata differ from the record.
     pub const fn proved(&self) -> &Arc<ProvedVersions> {
         self.opener.proved()
     }
 
-    /// A page of shares, as they are on the disk now; for a reader that goes on behind one, perhaps an empty page.
+    /// Returns a page of shares as they are on the disk now. The page may be empty, with a cursor for the next one,
+    /// only for a reader that announced `reads_empty_pages`.
     ///
     /// # Errors
-    /// A code and words for the other side.
+    /// The code and words of the error reply.
     pub async fn list(
         &self,
         to: &UserName,
@@ -86,7 +87,7 @@ impl ShareLibrary {
         let page = loop {
             let look = (self.profile.clone(), self.opener.clone(), self.gone_folders.clone());
             let (to, prefix, cursor) = (to.clone(), prefix.clone(), after);
-            // Each look for itself: nothing else waits for more than one.
+            // One blocking task for each step: other requests wait for one step only, not for the whole walk.
             let page = run_blocking(move || live_page(&look, &to, &prefix, cursor)).await.map_err(internal_refusal)?;
             looked_at += PAGE;
             let ends = !page.more || !page.shares.is_empty() || (reads_empty_pages && looked_at >= MAX_EXAMINED);
@@ -100,7 +101,7 @@ impl ShareLibrary {
         let mut bytes = 64;
         for LiveShare { share, stale, owner_only } in page.shares {
             let stat = FileStat { stale, ..stat_of(&share, owner_only) };
-            // Names may be long and full of characters that JSON escapes.
+            // An upper bound: names may be long, and full of characters that JSON escapes.
             bytes += 224 + stat.name.as_str().len() * 2;
             if bytes > MAX_FRAME_BYTES {
                 more = true;
@@ -116,10 +117,10 @@ impl ShareLibrary {
         Ok(PeerReply::FileList { files: files.into_iter().map(ListEntry::Valid).collect(), next })
     }
 
-    /// A page of the folders that have nothing in them.
+    /// Returns a page of the empty folders.
     ///
     /// # Errors
-    /// A code and words for the other side.
+    /// The code and words of the error reply.
     pub async fn folders(&self, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
         let found = run_blocking(move || Ok(profile.empty_folders_page(&prefix, &cursor, FOLDERS)?)).await;
@@ -127,10 +128,10 @@ impl ShareLibrary {
         Ok(PeerReply::FolderList { folders, next })
     }
 
-    /// A page of all folders with their times.
+    /// Returns a page of all folders with their times.
     ///
     /// # Errors
-    /// A code and words for the other side.
+    /// The code and words of the error reply.
     pub async fn folder_times(&self, prefix: String, cursor: String) -> Result<PeerReply, RequestRefusal> {
         let profile = self.profile.clone();
         let found = run_blocking(move || Ok(profile.folder_times_page(&prefix, &cursor, FOLDERS)?)).await;
@@ -143,14 +144,15 @@ impl ShareLibrary {
         Ok(PeerReply::FolderTimes { folders, next })
     }
 
-    /// One share.
+    /// Returns the description of a share, an offer or a partial file.
     ///
     /// # Errors
-    /// A code and words for the other side: not shared, or changed.
+    /// The code and words of the error reply: not shared, changed or unreadable.
     pub async fn stat(&self, to: &UserName, name: FileName) -> Result<PeerReply, RequestRefusal> {
         let (profile, opener, to, asks) = (self.profile.clone(), self.opener.clone(), to.clone(), to.clone());
         let found = run_blocking(move || {
             let found = match profile.offer(&to, &name)? {
+                // What is offered to this user is meant for them, and hides a share of the same name.
                 None => profile.share(&name)?,
                 offered => offered,
             };
@@ -161,6 +163,7 @@ impl ShareLibrary {
             let named = match found.map(|share| (freshness(&share), share)) {
                 Some((ShareFreshness::Fresh | ShareFreshness::Touched, share)) => NameLookup::Whole(share),
                 Some((ShareFreshness::Changed { grown }, share)) => match open_regular(&share.path) {
+                    // Opened, or a file that changed and can't be read would be "being hashed" forever.
                     Err(why) if !is_gone(&why) => {
                         opener.faults().log(&share.path, &why);
                         NameLookup::Unreadable(plain_message(&why))
@@ -182,6 +185,7 @@ impl ShareLibrary {
         });
         let (found, owner_only) = found.await.map_err(internal_refusal)?;
         let found = match found {
+            // Unchanged metadata don't help when a reader found other content.
             NameLookup::Whole(share) if self.stale.is_disproved(&share.name) => {
                 NameLookup::Changed { share, grown: false }
             }
@@ -196,7 +200,7 @@ impl ShareLibrary {
         }
     }
 
-    /// A share that changed is described as it was hashed last, if that is no older than the question.
+    /// Answers for a changed share: describes it as it was hashed last if that is no older than the question.
     fn answer_changed(
         &self,
         to: &UserName,
@@ -214,15 +218,15 @@ impl ShareLibrary {
                 self.stale.add(share.name, StaleReason::Metadata);
                 Err(read_refusal(&ReadFailure::Changed))
             }
-            // It is tried again by itself.
+            // The refresher retries it by itself.
             StaleAnswer::Changing => Err((PeerErrorCode::Stale, "the file changes all the time".to_owned())),
         }
     }
 
-    /// A file's manifest; the file is described under `name` if it has it.
+    /// Returns a file's manifest and its bytes; a file called `name` is preferred.
     ///
     /// # Errors
-    /// A code and words for the other side: not shared.
+    /// The code and words of the error reply: not shared.
     pub async fn manifest(
         &self,
         to: &UserName,
@@ -247,10 +251,10 @@ impl ShareLibrary {
         Ok((PeerReply::Manifest { hash, size, group_size, groups, zeros: zeros.runs().to_vec() }, bytes))
     }
 
-    /// Which groups of a file can be had, the one called `name` first.
+    /// Returns the set of groups that are here of a file; a file called `name` is preferred.
     ///
     /// # Errors
-    /// A code and words for the other side: not shared.
+    /// The code and words of the error reply: not shared.
     pub async fn have(
         &self,
         to: &UserName,
@@ -270,12 +274,12 @@ impl ShareLibrary {
         Ok((PeerReply::Have { hash, groups }, Bytes::copy_from_slice(set.as_bytes())))
     }
 
-    /// Opens files to send some of their groups in pieces of `piece_bytes`: the first, and further ones while all that
-    /// was read of them fits a piece. For those that it doesn't open, a code and words for the other side: not shared,
-    /// changed, or ranges that make no sense. Gives back the requests that it didn't come to.
+    /// Opens files to send some of their groups in pieces of `piece_bytes`: the first, and further ones while all their
+    /// bytes fit a piece. Each result is an open file or an error reply: not shared, changed, or invalid ranges. The
+    /// second value holds the requests that were not reached.
     ///
     /// # Errors
-    /// [`Code::Internal`] when nothing can be said about any of them.
+    /// [`PeerErrorCode::Internal`] when nothing can be said about any of them.
     pub(super) async fn open(
         &self,
         to: &UserName,
@@ -317,30 +321,30 @@ impl ShareLibrary {
         }
     }
 
-    /// Takes the word of whoever sent a share that its content is another than the one that was hashed.
+    /// Records that a share has other content than the one on record, as its sender found.
     pub fn report_changed(&self, name: FileName) {
         self.stale.add(name, StaleReason::Content);
     }
 }
 
-/// Some shares as they are on the disk now.
+/// A page of shares as they are on the disk now.
 struct LivePage {
     shares: Vec<LiveShare>,
-    /// The name that was looked at last.
+    /// The last name that was checked, the cursor of the next page.
     last: String,
-    /// Whether there are more behind it.
+    /// True if more names follow.
     more: bool,
 }
 
 struct LiveShare {
     share: Share,
-    /// It changed since it was hashed.
+    /// True if it changed since it was hashed.
     stale: bool,
-    /// Nobody else may read it here.
+    /// True if only its owner may read it here, so that a copy must not be more readable.
     owner_only: bool,
 }
 
-/// What is there of the next shares.
+/// Returns those of the next shares that are on the disk. Blocking.
 fn live_page(
     (profile, opener, gone): &(Profile, ShareOpener, Arc<GoneFolders>),
     to: &UserName,
@@ -359,7 +363,7 @@ fn live_page(
                 return None;
             }
             _ if opener.is_private(&share) => return None,
-            // Of one that can't be read, whoever wants it hears why.
+            // An unreadable file is listed: who requests it learns the reason.
             ShareFreshness::Fresh | ShareFreshness::Touched | ShareFreshness::Unreadable(_) => false,
             ShareFreshness::Changed { .. } => true,
         };
@@ -369,9 +373,9 @@ fn live_page(
     Ok(LivePage { shares: shares.into_iter().filter_map(live).collect(), last, more })
 }
 
-/// As many of a page's folders as fit a frame, and where the next page begins if there is one.
+/// Returns as many folders of a page as fit a frame, and the cursor of the next page if there is one.
 fn fit_page<T>(found: Vec<T>, name: impl Fn(&T) -> &FileName) -> (Vec<ListEntry<T>>, Option<String>) {
-    // Names may be full of characters that JSON escapes.
+    // An upper bound: names may be full of characters that JSON escapes.
     let bytes = |folder: &T| 96 + name(folder).as_str().len() * 2;
     let sums = found.iter().scan(64, |sum, folder| {
         *sum += bytes(folder);
@@ -383,8 +387,9 @@ fn fit_page<T>(found: Vec<T>, name: impl Fn(&T) -> &FileName) -> (Vec<ListEntry<
     (found.into_iter().take(count).map(ListEntry::Valid).collect(), next)
 }
 
-/// Nanoseconds since 1970 as whole seconds and the rest.
+/// Splits nanoseconds since 1970 into whole seconds and the rest.
 fn split_seconds(ns: i64) -> (i64, u32) {
+    // Rounded down, so that times before 1970 have a positive rest too.
     (ns.div_euclid(1_000_000_000), u32::try_from(ns.rem_euclid(1_000_000_000)).unwrap_or(0))
 }
 
@@ -409,7 +414,7 @@ fn read_refusal(failure: &ReadFailure) -> RequestRefusal {
     (failure.code(), failure.message())
 }
 
-/// What somebody hears who isn't wanted here.
+/// Returns the reply to a blocked user, which says nothing about the shares.
 pub(super) fn unauthorised_refusal() -> RequestRefusal {
     (PeerErrorCode::Unauthorised, "refused".to_owned())
 }

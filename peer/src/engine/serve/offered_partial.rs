@@ -1,4 +1,4 @@
-//! Files that are offered while they are still being fetched.
+//! Partial files that are offered while they are still being fetched.
 
 use std::fs::File;
 
@@ -9,10 +9,10 @@ use crate::engine::partial_state::{PartialState, state_path};
 use crate::profile::{PartialShare, Profile, ProfileError};
 use crate::sys::{is_owner_only, open_regular};
 
-/// Larger groups are not sent before their file is whole: each is hashed in memory first.
+/// Largest group that is sent of a partial file: each one is hashed in memory first.
 const GROUP_BYTES: u64 = 16 << 20;
 
-/// A part of a file, and what is known of it now.
+/// A partial file and its present state.
 #[derive(Debug)]
 pub(super) struct OfferedPartial {
     pub(super) share: PartialShare,
@@ -21,12 +21,12 @@ pub(super) struct OfferedPartial {
 }
 
 impl OfferedPartial {
-    /// What is here of the file with this content, if anything is.
+    /// Returns a partial file with this content, if one can be opened.
     pub(super) fn find(profile: &Profile, hash: &ContentHash) -> Result<Option<Self>, ProfileError> {
         Ok(profile.partials_with_hash(hash)?.into_iter().find_map(Self::open))
     }
 
-    /// `None` when it is whole by now, or was given up.
+    /// Opens a partial file; returns `None` when it is complete by now, or was given up.
     pub(super) fn open(share: PartialShare) -> Option<Self> {
         if share.layout.group_bytes() > GROUP_BYTES {
             return None;
@@ -37,7 +37,7 @@ impl OfferedPartial {
         Some(Self { share, file, state })
     }
 
-    /// Whether all of these half-open ranges are here.
+    /// True if all groups in these half-open ranges are there.
     pub(super) fn has(&self, ranges: &[(u32, u32)]) -> bool {
         let groups = self.share.layout.group_count();
         ranges
@@ -45,7 +45,7 @@ impl OfferedPartial {
             .all(|(start, end)| *end <= groups && (*start..*end).all(|group| self.state.present.contains(group)))
     }
 
-    /// How it is described to others.
+    /// Returns the description that peers get.
     pub(super) fn stat(&self) -> FileStat {
         let PartialShare { name, layout, mtime, executable, hash, .. } = self.share.clone();
         let owner_only = self.file.metadata().is_ok_and(|metadata| is_owner_only(&metadata));

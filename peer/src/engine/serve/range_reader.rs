@@ -1,8 +1,8 @@
-//! Reading what is sent, ahead of the network and off its thread, and making sure that it is what is offered.
+//! Reads the ranges of a file that are sent, ahead of the network on a thread of its own, and verifies them.
 //!
-//! As long as a file has the metadata that were recorded when it was hashed, nothing is hashed again: that would cost more
-//! than sending it. From the first difference on, each group is compared with the manifest before it is sent. Most of them
-//! are still the same: only the mode changed, or the file only grew.
+//! While a file has the metadata that were recorded with its hash, nothing is hashed again: that would cost more than
+//! sending it. From the first difference on, each group is compared with the manifest before it is sent. Most groups
+//! are usually still the same: only the mode changed, or the file only grew.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -24,62 +24,62 @@ use super::served_versions::ProvedVersions;
 use crate::profile::Profile;
 use crate::sys::{FileVersion, open_file_version, plain_message};
 
-/// Pieces read ahead of the network.
+/// Pieces that are read ahead of the network.
 const READ_AHEAD: usize = 3;
-/// A group up to this size is in memory as a whole when it is compared; of a larger one, its end is held back until then.
+/// Largest group that is held in memory and compared as a whole. Of a larger one only the end is held back until the
+/// comparison.
 const MAX_BUFFERED_GROUP: u64 = 16 << 20;
 const SKIP_CHUNK_BYTES: usize = 1 << 20;
 
-/// Why there is no piece.
+/// The reason why a piece can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ReadFailure {
-    /// It isn't what is offered any more.
+    /// The content differs from the one that is offered.
     Changed,
-    /// The system doesn't let it be read, in these words.
+    /// The file can't be read, for this reason of the operating system.
     Unreadable(String),
 }
 
-/// A piece, or why there is none.
+/// A piece, or the reason why there is none.
 pub(super) type PieceResult = Result<Bytes, ReadFailure>;
 
-/// A file that is being sent: some of its groups, in the order asked for.
+/// An open file of which some groups are sent, in the order of the request.
 #[derive(Debug)]
 pub(super) struct OpenShare {
-    /// The name it is offered under.
+    /// The name under which it is shared or offered.
     pub(super) name: FileName,
     pub(super) hash: ContentHash,
-    /// Whether all of it is here.
+    /// True for a complete file, false for a partial one.
     pub(super) is_whole: bool,
-    /// How it is cut.
     pub(super) layout: GroupLayout,
-    /// Its groups that hold nothing but zeros, as far as they are known.
+    /// Its groups of zeros, as far as they are known.
     pub(super) zeros: ZeroRuns,
-    /// The groups that were asked for, as half-open ranges.
+    /// The requested groups, as half-open ranges.
     pub(super) groups: Vec<(u32, u32)>,
-    /// Bytes that will be sent in all.
+    /// Bytes of the requested groups.
     pub(super) bytes: u64,
     pub(super) pieces: ReadAhead,
 }
 
-/// The proof that what was read is what is offered.
+/// The means to prove that the bytes read are those that are offered.
 #[derive(Debug)]
 pub(super) struct ContentProof {
     pub(super) layout: GroupLayout,
     pub(super) manifest: ManifestSource,
-    /// With exactly these metadata, nothing needs to be compared.
+    /// The metadata under which nothing needs to be compared; `None` once they differ.
     pub(super) trusted: Option<FileVersion>,
-    /// Where a file is noted whose groups are all the same though its metadata differ.
+    /// The place to record groups that match although the file's metadata differ.
     pub(super) proved: Option<ProofNote>,
 }
 
-/// The manifest of a file, or where it is when it is needed.
+/// A manifest, or the key under which it is read from the database when it is needed.
 #[derive(Debug)]
 pub(super) enum ManifestSource {
     Known(Arc<Manifest>),
     Recorded { profile: Profile, to: UserName, hash: ContentHash },
 }
 
-/// Whose groups are noted, and where.
+/// The file for which matching groups are recorded, and the record.
 #[derive(Debug)]
 pub(super) struct ProofNote {
     pub(super) name: FileName,
@@ -87,32 +87,32 @@ pub(super) struct ProofNote {
     pub(super) versions: Arc<ProvedVersions>,
 }
 
-/// Parts of an open file that are still to be read.
+/// A reader of byte ranges of an open file, piece by piece.
 #[derive(Debug)]
 pub(super) struct RangeReader {
     file: File,
     path: PathBuf,
     proof: ContentProof,
     current: CurrentGroup,
-    /// Half-open ranges of bytes, each of whole groups, in the order in which they are read.
+    /// All ranges of the request, half-open, each of whole groups, in the order in which they are read.
     ranges: Vec<(u64, u64)>,
-    /// What is left of them, the next one first.
+    /// The ranges that are not read yet, the next one first.
     remaining: VecDeque<(u64, u64)>,
     piece_bytes: u64,
     buffers: BufferPool,
     faults: ReadFaultLog,
 }
 
-/// The group that is being compared and sent.
+/// The state of the group that is being compared and sent.
 #[derive(Debug)]
 enum CurrentGroup {
     Empty,
-    /// It is right.
+    /// The whole group is in memory and matches the manifest.
     Verified {
         group: u32,
         bytes: Bytes,
     },
-    /// It is hashed while it is sent, up to this byte of the file.
+    /// The group is hashed while it is sent; `up_to` is the end of the hashed bytes in the file.
     Hashing {
         group: u32,
         hasher: Box<GroupHasher>,
@@ -120,29 +120,29 @@ enum CurrentGroup {
     },
 }
 
-/// The pieces of an [`OpenShare`] as they are read.
+/// The pieces of an [`OpenShare`], read ahead of the network.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
-    /// Read while the file was being opened: of a small file, that is all.
+    /// The first piece, which was read while the file was opened: a small file has no other.
     first: Option<PieceResult>,
     state: ReadAheadState,
-    /// Bytes of the pieces that were taken.
+    /// Bytes of the pieces that were taken so far.
     bytes_taken: u64,
 }
 
-/// What comes behind the first piece.
+/// The source of the pieces behind the first.
 #[derive(Debug)]
 enum ReadAheadState {
     Finished,
     Unread(Box<RangeReader>),
-    /// The thread that read has failed.
+    /// The reading thread has panicked.
     Failed,
-    /// A thread reads.
+    /// A thread reads ahead into a channel, and returns its reader at the end.
     Reading(mpsc::Receiver<PieceResult>, JoinHandle<Box<RangeReader>>),
 }
 
 impl ReadFailure {
-    /// The code for the other side.
+    /// Returns the code for the other side.
     pub(super) const fn code(&self) -> PeerErrorCode {
         match self {
             Self::Changed => PeerErrorCode::Stale,
@@ -150,7 +150,7 @@ impl ReadFailure {
         }
     }
 
-    /// The words for the other side.
+    /// Returns the words for the other side.
     pub(super) fn message(&self) -> String {
         match self {
             Self::Changed => "the file changed and is being hashed again".to_owned(),
@@ -160,10 +160,11 @@ impl ReadFailure {
 }
 
 impl ManifestSource {
-    /// The value of a group.
+    /// Returns the chaining value of a group; `None` if there is no manifest.
     fn group_value(&mut self, group: u32) -> Option<ChainingValue> {
         if let Self::Recorded { profile, to, hash } = self {
-            // A fault of the database is told where it is asked for more than this.
+            // Without a manifest the group counts as changed; the database's fault is reported by other
+            // queries.
             let shared = profile.hashed_file(hash).ok().flatten();
             let known = shared.or_else(|| profile.offered_manifest(to, hash).ok().flatten())?;
             *self = Self::Known(Arc::new(known.manifest));
@@ -176,7 +177,7 @@ impl ManifestSource {
 }
 
 impl RangeReader {
-    /// These ranges of `file`, which is at `path`, in pieces of `piece_bytes`.
+    /// Returns a reader of these ranges of `file`, whose `path` is used for the log only.
     pub(super) fn new(
         file: File,
         path: PathBuf,
@@ -190,7 +191,7 @@ impl RangeReader {
         Self { file, path, proof, current: CurrentGroup::Empty, ranges, remaining, piece_bytes, buffers, faults }
     }
 
-    /// Goes back to where `taken` bytes had been read.
+    /// Goes back to the position at which `taken` bytes had been read.
     fn rewind(&mut self, mut taken: u64) {
         self.current = CurrentGroup::Empty;
         let rest = |&(start, end): &(u64, u64)| {
@@ -201,7 +202,7 @@ impl RangeReader {
         self.remaining = self.ranges.iter().filter_map(rest).collect();
     }
 
-    /// The next bytes.
+    /// Reads the next piece; returns `None` at the end.
     pub(super) fn next_piece(&mut self) -> Option<PieceResult> {
         let (start, end) = *self.remaining.front()?;
         let piece = self.read_piece(start, end);
@@ -220,7 +221,8 @@ impl RangeReader {
     fn read_piece(&mut self, start: u64, end: u64) -> PieceResult {
         if let Some(id) = self.proof.trusted {
             let piece = self.bytes(start, self.piece_bytes.min(end - start))?;
-            // Looked at after the read: what was read before a change was noticed is never sent.
+            // Checked after the read, so that bytes from after a change are never sent. From the first
+            // difference on, metadata are not trusted again.
             if self.id()? == Some(id) {
                 return Ok(piece);
             }
@@ -236,13 +238,13 @@ impl RangeReader {
         }
     }
 
-    /// A piece of a group that was compared as a whole.
+    /// Returns a piece of a group that was compared as a whole.
     fn read_compared(&mut self, group: u32, start: u64, end: u64) -> PieceResult {
         let layout = self.proof.layout;
         let offset = layout.offset(group);
         let part = |bytes: &Bytes| match (usize::try_from(start - offset), usize::try_from(end - offset)) {
             (Ok(start), Ok(end)) => bytes.slice(start..end),
-            // No larger than what is in memory.
+            // Not reached: a buffered group fits the address space.
             _ => Bytes::new(),
         };
         if let CurrentGroup::Verified { group: known, bytes } = &self.current
@@ -253,6 +255,8 @@ impl RangeReader {
         let before = self.id()?;
         let bytes = self.bytes(offset, layout.group_len(group))?;
         self.compare(group, layout.chaining_value(group, &bytes))?;
+        // Counts as proved only if the metadata are the same after the read: else the bytes may be of two
+        // versions.
         if let (Some(id), Some(note)) = (before, &self.proof.proved)
             && self.id()? == before
         {
@@ -263,7 +267,8 @@ impl RangeReader {
         Ok(piece)
     }
 
-    /// A piece of a group that is too large for that: its last piece comes only when all of it was right.
+    /// Returns a piece of a group that is too large to buffer. The group's last piece is returned only if all of it
+    /// matched.
     fn read_hashed(&mut self, group: u32, start: u64, end: u64) -> PieceResult {
         let layout = self.proof.layout;
         let (mut hasher, mut up_to) = match std::mem::replace(&mut self.current, CurrentGroup::Empty) {
@@ -273,6 +278,7 @@ impl RangeReader {
             _ => (Box::new(layout.hasher(group)), layout.offset(group)),
         };
         while up_to < start {
+            // Skipped bytes are hashed too, or the group's value could not be computed.
             let skipped = self.bytes(up_to, (start - up_to).min(SKIP_CHUNK_BYTES as u64))?;
             hasher.update(&skipped);
             up_to += skipped.len() as u64;
@@ -302,7 +308,7 @@ impl RangeReader {
     }
 }
 
-/// What an error of reading means.
+/// Classifies an error of reading: a file that ends early was changed.
 pub(super) fn read_failure(why: &io::Error) -> ReadFailure {
     match why.kind() {
         io::ErrorKind::UnexpectedEof => ReadFailure::Changed,
@@ -311,7 +317,7 @@ pub(super) fn read_failure(why: &io::Error) -> ReadFailure {
 }
 
 impl ReadAhead {
-    /// `first` and then what is left of `rest`.
+    /// Returns `first` and then the pieces of `rest`.
     pub(super) fn new(first: Option<PieceResult>, rest: RangeReader) -> Self {
         let goes_on = !rest.remaining.is_empty() && matches!(first, Some(Ok(_)));
         Self {
@@ -321,11 +327,12 @@ impl ReadAhead {
         }
     }
 
-    /// Lets nothing be read ahead for now: neither a thread nor memory is kept until the next piece is asked for.
+    /// Stops reading ahead: neither a thread nor memory is held until the next piece is requested.
     pub(super) async fn pause(&mut self) {
         self.state = match std::mem::replace(&mut self.state, ReadAheadState::Finished) {
             ReadAheadState::Reading(ready, reader) => {
                 drop(ready);
+                // Pieces that were read and not taken are dropped with the channel, and read again later.
                 match reader.await {
                     Ok(mut ranges) => {
                         ranges.rewind(self.bytes_taken);
@@ -338,12 +345,12 @@ impl ReadAhead {
         };
     }
 
-    /// Whether nothing is left to be read.
+    /// True if there is nothing to read behind the first piece.
     pub(super) const fn is_fully_read(&self) -> bool {
         matches!(self.state, ReadAheadState::Finished)
     }
 
-    /// The next piece; `None` behind the last. A thread reads the further ones from the first call on.
+    /// Returns the next piece; `None` behind the last. From the first call on, a thread reads ahead.
     pub(super) async fn next_piece(&mut self) -> Option<PieceResult> {
         self.state = match std::mem::replace(&mut self.state, ReadAheadState::Finished) {
             ReadAheadState::Unread(ranges) => spawn_reader(*ranges),
@@ -359,7 +366,7 @@ impl ReadAhead {
         piece
     }
 
-    /// Waits until nothing is read any more; false when the reader failed.
+    /// Waits until the reading thread has ended; returns false if it panicked.
     pub(super) async fn finish(self) -> bool {
         match self.state {
             ReadAheadState::Reading(ready, reader) => {

@@ -1,8 +1,8 @@
-//! Files that can't be read, told in the log: each once a minute, however often and by however many it is asked for.
+//! The log of files that can't be read: one line a minute for each, however often and by however many it is requested.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | files that are remembered as told | `REMEMBERED` | all are forgotten, and told again |
+//! | files that are remembered as logged | `REMEMBERED` | all are forgotten, and logged again |
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use shared::safe_text::safe_path;
 
-/// How often one file is told of.
+/// Interval between log lines about one file.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Files that are remembered.
 const REMEMBERED: usize = 1024;

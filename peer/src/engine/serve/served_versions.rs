@@ -1,11 +1,11 @@
-//! Versions of shared files that are being fetched: who began with one may end with it, even when a newer one is recorded,
-//! as long as its bytes are there. And what sending them proved.
+//! Versions of shared files that are being fetched: a fetch may end with the version that it began with, even if a
+//! newer one is on record, as long as its bytes are on the disk. And the proofs of content that sending them yields.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | versions that are remembered | 64, with 16 MiB of manifests | the longest unused is forgotten; only who fetches a version that is no longer recorded notices |
-//! | files that are being proved | 256 | further ones are proved when they are sent once more |
-//! | files that are proved and not yet recorded | 4,096 | the same |
+//! | versions that are remembered | 64, with 16 MiB of manifests | the longest unused is forgotten, which only fetches of versions that aren't on record notice |
+//! | files that are being proved | 256 | all proofs begin anew |
+//! | files that are proved and not yet recorded | 4,096 | further ones are proved when they are sent again |
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,22 +21,22 @@ const MANIFEST_BYTES: usize = 16 << 20;
 const MAX_PENDING_PROOFS: usize = 256;
 const PROVED: usize = 4096;
 
-/// One version of a file, as it was described to somebody.
+/// A version of a file that was described to a peer.
 #[derive(Debug, Clone)]
 pub(super) struct ServedVersion {
     pub(super) share: Share,
-    /// To whom it is offered; `None` for everybody.
+    /// The user to whom it is offered; `None` if it is shared with everybody.
     pub(super) offered_to: Option<UserName>,
     pub(super) layout: GroupLayout,
     pub(super) manifest: Arc<Manifest>,
 }
 
-/// The versions that were described lately, the latest last.
+/// The versions that were described last, the latest last.
 #[derive(Debug, Default)]
 pub(super) struct ServedVersions(Mutex<VecDeque<ServedVersion>>);
 
 impl ServedVersions {
-    /// Remembers a version.
+    /// Remembers a version; forgets the oldest beyond the bounds.
     pub(super) fn insert(&self, version: ServedVersion) {
         let mut versions = self.versions();
         let same = |known: &ServedVersion| {
@@ -54,7 +54,7 @@ impl ServedVersions {
         }
     }
 
-    /// Versions with this content that `to` may get.
+    /// Returns the versions with this content that `to` may get.
     pub(super) fn with_hash(&self, to: &UserName, hash: &ContentHash) -> Vec<ServedVersion> {
         let may = |known: &&ServedVersion| known.offered_to.as_ref().is_none_or(|user| user == to);
         self.versions().iter().filter(|known| known.share.hash == *hash).filter(may).cloned().collect()
@@ -65,18 +65,18 @@ impl ServedVersions {
     }
 }
 
-/// A file whose groups were all found as they were hashed, while its metadata were these.
+/// A file whose groups all matched its manifest while it had this metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvedVersion {
-    /// The name it is shared under.
+    /// The name under which it is shared.
     pub name: FileName,
-    /// What it was recorded to have.
+    /// The content hash on record.
     pub hash: ContentHash,
-    /// Its metadata.
+    /// The metadata during the proof.
     pub id: FileVersion,
 }
 
-/// Files whose metadata differ from what was recorded, and what sending them proved of their content.
+/// Proofs of content for files whose metadata differ from the record, collected while their groups are sent.
 #[derive(Debug, Default)]
 pub struct ProvedVersions {
     proofs: Mutex<VersionProofs>,
@@ -90,7 +90,7 @@ struct VersionProofs {
 }
 
 impl ProvedVersions {
-    /// Notes that a group was as it was hashed, and the file's metadata these before and after it was read.
+    /// Records that a group matched its manifest, and that the file's metadata were `id` before and after it was read.
     pub(super) fn add_group(
         &self,
         name: &FileName,
@@ -102,12 +102,13 @@ impl ProvedVersions {
         let mut proofs = self.proofs();
         let key = (name.clone(), *hash);
         if proofs.pending.len() >= MAX_PENDING_PROOFS && !proofs.pending.contains_key(&key) {
-            // Of those that nobody goes on with, too.
+            // Abandoned proofs would otherwise fill the table for good.
             proofs.pending.clear();
         }
         let (known, groups) =
             proofs.pending.entry(key.clone()).or_insert_with(|| (id, GroupSet::empty(layout.group_count())));
         if *known != id {
+            // Groups that were read under other metadata prove nothing about these.
             (*known, *groups) = (id, GroupSet::empty(layout.group_count()));
         }
         groups.insert(group);
@@ -121,7 +122,7 @@ impl ProvedVersions {
         }
     }
 
-    /// Takes what was proved, at least one: waits for it.
+    /// Waits until there are proved files, and takes them all.
     pub async fn wait_for_proved(&self) -> Vec<ProvedVersion> {
         loop {
             let proved = self.take_proved();

@@ -1,4 +1,4 @@
-//! Opening shared files by their content.
+//! Opening of shared files by their content.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,21 +29,21 @@ use crate::sys::{
     FileVersion, VersionChange, is_too_many_open_files, open_file_version, open_files_limit, open_regular,
 };
 
-/// For a descriptor: those that are in use come free when a few groups were sent.
+/// Time to wait for a file descriptor: those in use become free when a few groups were sent.
 const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(5);
-/// Files with another size or time that are kept open for as long as a better one is looked for.
+/// Files with another size or time that are kept open while a better one is looked for.
 const DIFFERING: usize = 16;
 const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(20);
-/// Between two words about that in the log.
+/// Interval between log lines about a lack of descriptors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A request for groups of a file.
 #[derive(Debug, Clone)]
 pub(super) struct GroupRequest {
     pub(super) hash: ContentHash,
-    /// The name under which it is wanted, if that is known.
+    /// The name under which the file is wanted, if known.
     pub(super) name: Option<FileName>,
-    /// Half-open ranges.
+    /// The groups, as half-open ranges.
     pub(super) groups: Vec<(u32, u32)>,
 }
 
@@ -53,15 +53,15 @@ impl GroupRequest {
     }
 }
 
-/// Why no file could be opened.
+/// The reason why no file could be opened.
 pub(super) enum OpenFailure {
-    /// None of the shares with that content is as it was hashed.
+    /// Shares have this content on record, but their files have changed; they are to be hashed again.
     Changed(Vec<(FileName, StaleReason)>),
     Refused(RequestRefusal),
     Failed(Error),
 }
 
-/// Opens what a profile offers. Cheap to clone.
+/// Opens the files that a profile shares or offers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct ShareOpener {
     profile: Profile,
@@ -69,14 +69,14 @@ pub(super) struct ShareOpener {
     proved: Arc<ProvedVersions>,
     buffers: BufferPool,
     searches: Arc<PastSearches>,
-    /// Never served, whatever the catalogue says.
+    /// Files that are never served, even if they are on record.
     private: Arc<PrivateData>,
-    /// When a lack of descriptors was last told.
+    /// Time of the last log line about a lack of descriptors.
     last_logged: Arc<Mutex<Option<Instant>>>,
     faults: ReadFaultLog,
 }
 
-/// What proves a file that is offered.
+/// A manifest, with the layout and zero groups of its file.
 #[derive(Debug)]
 pub(super) struct OfferedManifest {
     pub(super) layout: GroupLayout,
@@ -93,28 +93,28 @@ impl ShareOpener {
         Self { profile, versions, proved, buffers, searches, private, last_logged: Arc::default(), faults }
     }
 
-    /// Whether a share is never served, whatever the catalogue says.
+    /// True if a share is never served, even if it is on record.
     pub(super) fn is_private(&self, share: &Share) -> bool {
         self.private.is_private_share(share)
     }
 
-    /// Files that can't be read, as they are told.
+    /// Returns the log of files that can't be read.
     pub(super) const fn faults(&self) -> &ReadFaultLog {
         &self.faults
     }
 
-    /// Files that were found to be the same although their metadata differ.
+    /// Returns the files whose content was proved although their metadata differ from the record.
     pub(super) const fn proved(&self) -> &Arc<ProvedVersions> {
         &self.proved
     }
 
-    /// Finds what is recorded with this content and `to` may get.
+    /// Returns a search for the files on record with this content that `to` may get.
     fn search<'a>(&'a self, to: &'a UserName, query: ContentQuery<'a>) -> CopySearch<'a> {
         CopySearch::new(&self.profile, &self.private, &self.searches, to, query)
     }
 
-    /// A file that is recorded with this content: the first that is there as it was hashed, else the first of all; and
-    /// whether it is there.
+    /// Returns a file on record with this content: the first that is unchanged on the disk, else the first of all. The
+    /// flag is true in the former case.
     pub(super) fn find_copy(
         &self,
         to: &UserName,
@@ -132,7 +132,7 @@ impl ShareOpener {
         Ok(first.map(|copy| (copy, false)))
     }
 
-    /// Versions that are no longer recorded, of files that are still offered.
+    /// Returns versions that are no longer on record, of files that are still shared with `to`.
     pub(super) fn earlier_versions(
         &self,
         to: &UserName,
@@ -156,7 +156,7 @@ impl ShareOpener {
         failure.map(|()| served)
     }
 
-    /// The manifest of a file, which is remembered: whoever asks for it wants the groups next.
+    /// Returns the manifest of a file, and remembers this version: who asks for a manifest asks for its groups next.
     pub(super) fn manifest(
         &self,
         to: &UserName,
@@ -184,7 +184,8 @@ impl ShareOpener {
         }))
     }
 
-    /// Opens a file and reads its first piece.
+    /// Opens a file and reads its first piece. Files with unchanged metadata come first, then those with changed
+    /// metadata and earlier versions, then partial files.
     pub(super) fn open(&self, to: &UserName, get: &GroupRequest, piece_bytes: u64) -> Result<OpenShare, OpenFailure> {
         let failed = |error: ProfileError| OpenFailure::Failed(error.into());
         let mut failures = FailureReasons::default();
@@ -193,6 +194,7 @@ impl ShareOpener {
         while let Some(RecordedCopy { share, .. }) = search.next().map_err(failed)? {
             let Some(attempt) = self.try_file(share, None, true, &mut failures)? else { continue };
             if attempt.reason == Some(StaleReason::Metadata) {
+                // Another size or time makes other content likely: a copy without them is tried first.
                 if differing.len() < DIFFERING {
                     differing.push(attempt);
                 }
@@ -223,7 +225,7 @@ impl ShareOpener {
         }
     }
 
-    /// Adds versions that are no longer recorded, that of the name asked for first.
+    /// Adds attempts with versions that are no longer on record, that of the wanted name first.
     fn add_earlier_versions(
         &self,
         to: &UserName,
@@ -243,7 +245,7 @@ impl ShareOpener {
         Ok(())
     }
 
-    /// Opens a file; one that isn't there is passed over.
+    /// Opens a file for an attempt; returns `None` for one that is missing, private or unreadable.
     fn try_file(
         &self,
         share: Share,
@@ -252,6 +254,7 @@ impl ShareOpener {
         failures: &mut FailureReasons,
     ) -> Result<Option<OpenAttempt>, OpenFailure> {
         let opened = self.open_with_retry(&share.path).and_then(|file| Ok((open_file_version(&file)?, file)));
+        // Metadata and privacy are checked on the descriptor: the path may lead elsewhere a moment later.
         let (id, file) = match opened {
             Ok((Some(id), file)) if self.private.reason_of_open(&share.path, &file).is_none() => (id, file),
             Ok(_) => return Ok(None),
@@ -274,7 +277,7 @@ impl ShareOpener {
         Ok(Some(OpenAttempt { share, file, trusted, manifest, reason: is_recorded.then_some(reason) }))
     }
 
-    /// Reads the first piece of a file; `None`, with its reason among the failures, unless it is what is offered.
+    /// Reads the first piece of a file. Returns `None` and notes the reason unless the piece is of the wanted content.
     fn read_first_piece(
         &self,
         to: &UserName,
@@ -286,11 +289,13 @@ impl ShareOpener {
         let OpenAttempt { share, file, trusted, manifest, reason } = attempt;
         let layout = GroupLayout::of(share.version.size).ok_or_else(|| OpenFailure::Refused(not_found_refusal()))?;
         let known = match manifest {
+            // The hash of a file of one group is its only chaining value.
             None if layout.group_count() == 1 => Some(Arc::new(Manifest::new(vec![*get.hash.as_bytes()]))),
             None => self.versions.with_hash(to, &get.hash).into_iter().next().map(|version| version.manifest),
             known => known,
         };
         let recorded = || ManifestSource::Recorded { profile: self.profile.clone(), to: to.clone(), hash: get.hash };
+        // Read from the database only if a group must be compared, which is rare.
         let manifest = known.map_or_else(recorded, ManifestSource::Known);
         let proved = Some(ProofNote { name: share.name.clone(), hash: get.hash, versions: self.proved.clone() });
         let proof = ContentProof { layout, manifest, trusted, proved };
@@ -317,6 +322,7 @@ impl ShareOpener {
     ) -> Result<OpenShare, OpenFailure> {
         let OfferedPartial { share, file, state } = part;
         let manifest = ManifestSource::Known(Arc::new(state.manifest));
+        // Compared always: a partial file is being written to.
         let proof = ContentProof { layout: share.layout, manifest, trusted: None, proved: None };
         let opened = self.open_ranges(share.name, false, share.path, file, proof, get, piece_bytes);
         let opened = opened.map_err(OpenFailure::Refused)?;
@@ -348,7 +354,7 @@ impl ShareOpener {
         Ok(Ok(OpenShare { name, hash: get.hash, is_whole, layout, zeros, groups, bytes, pieces }))
     }
 
-    /// Opens a file, and waits for a descriptor if there is none.
+    /// Opens a file, and waits if there is no free descriptor.
     fn open_with_retry(&self, path: &Path) -> io::Result<File> {
         let until = Instant::now() + DESCRIPTOR_TIMEOUT;
         loop {
@@ -356,6 +362,7 @@ impl ShareOpener {
                 Err(why) if is_too_many_open_files(&why) => {
                     self.log_descriptor_shortage(&why);
                     if Instant::now() >= until {
+                        // Runs on a blocking thread, so that only this request waits.
                         return Err(why);
                     }
                     std::thread::sleep(DESCRIPTOR_RETRY_DELAY);
@@ -375,25 +382,25 @@ impl ShareOpener {
     }
 }
 
-/// The reasons why files that may have what is asked for weren't sent.
+/// The reasons why the files that were tried could not be sent.
 #[derive(Default)]
 struct FailureReasons {
-    /// Recorded ones that are to be hashed again.
+    /// Files on record that are to be hashed again.
     changed: Vec<(FileName, StaleReason)>,
-    /// Another version than the recorded one isn't there any more.
+    /// True if a version that isn't on record is no longer on the disk.
     outdated: bool,
-    /// The first that can't be read, and why.
+    /// The first file that can't be read, and the error.
     unreadable: Option<(PathBuf, String)>,
 }
 
-/// A file that may have what is asked for.
+/// An open file that may have the wanted content.
 struct OpenAttempt {
     share: Share,
     file: File,
-    /// Its metadata, if they are those that were recorded.
+    /// Its metadata, if they equal those on record.
     trusted: Option<FileVersion>,
     manifest: Option<Arc<Manifest>>,
-    /// Why it is to be hashed again if it hasn't; `None` for a version that isn't the recorded one.
+    /// The reason to hash it again if its content is another; `None` for a version that isn't on record.
     reason: Option<StaleReason>,
 }
 

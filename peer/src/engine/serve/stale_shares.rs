@@ -1,11 +1,11 @@
-//! Shares whose files changed: which are to be hashed again, and what those hear meanwhile who ask for them.
+//! Shares whose files changed: the queue of those to be hashed again, and the answers to requests for them meanwhile.
 //!
-//! A file that changes all the time would be out of date whenever it is looked at. Whoever asks for one is told what was
-//! hashed from that moment on, however it is now: each group is checked as it is sent.
+//! A file that changes all the time is out of date at every check. A request for one is answered with a hash from after
+//! the request, whatever the file is by then: each group is verified when it is sent.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | names that wait to be hashed, and those found to have other content | those that are shared | |
+//! | names that wait to be hashed, or whose content was disproved | the profile's shares | |
 //! | questions that are remembered | 1,024, for a minute | the oldest are forgotten: asked again, they wait anew |
 //! | attempts that are remembered | 1,024, for a minute | the same |
 
@@ -19,35 +19,36 @@ use tokio::sync::Notify;
 
 use crate::engine::share::RefreshOutcome;
 
-/// Entries that are remembered, and how long.
+/// Bound and age of remembered entries.
 const MAX_RECENT: usize = 1024;
 const RECENT_TTL: Duration = Duration::from_secs(60);
-/// A file that only grew is described as it was hashed to whoever waited so long for something newer.
+/// Time after which a file that only grew is described as it was hashed last: a file that is written to without end
+/// never has a newer hash.
 const GROWN_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Why a share is to be hashed again.
+/// The reason to hash a share again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StaleReason {
-    /// Its size or time differ from what was recorded.
+    /// Size or time differ from the record.
     Metadata,
-    /// What was read isn't what was hashed, whatever its metadata say.
+    /// The content that was read isn't the one that was hashed, even if the metadata are unchanged.
     Content,
 }
 
-/// What somebody hears who asks for a share that differs from what was recorded.
+/// The answer to a question about a share that differs from its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StaleAnswer {
-    /// The description that was recorded: it is no older than the question.
+    /// The description on record: it is no older than the question.
     Described,
-    /// It is being hashed.
+    /// The share is being hashed.
     Rehashing,
-    /// It was tried, and it changes all the time.
+    /// Hashing failed: the file changes all the time.
     Changing,
-    /// It was tried, and it can't be read.
+    /// Hashing failed: the file can't be read, for this reason.
     Unreadable(String),
 }
 
-/// Shares that are to be hashed again, each once however often it is asked for.
+/// The queue of shares to be hashed again, each once however often it is requested.
 #[derive(Debug, Default)]
 pub struct StaleShares {
     state: Mutex<StaleSharesState>,
@@ -57,20 +58,20 @@ pub struct StaleShares {
 #[derive(Debug, Default)]
 struct StaleSharesState {
     due: HashMap<FileName, StaleReason>,
-    /// Those whose content was found to be another, until they are hashed.
+    /// Shares whose content was found to be another, until they are hashed.
     disproved: HashSet<FileName>,
-    /// Who asked for what, and since when.
+    /// Open questions, with the time of the first request of each user for each name.
     questions: RecentEntries<(UserName, FileName), ()>,
-    /// What came of each, and when it was begun.
+    /// The outcome of the last attempt for each name, with the time at which it began.
     attempts: RecentEntries<FileName, RefreshOutcome>,
 }
 
-/// A few values, with the time of each.
+/// A bounded map of recent values, each with its time.
 #[derive(Debug)]
 struct RecentEntries<K, V>(HashMap<K, (Instant, V)>);
 
 impl StaleShares {
-    /// Adds a share, unless it waits already.
+    /// Adds a share, unless it is queued already. The graver reason counts.
     pub fn add(&self, name: FileName, reason: StaleReason) {
         let mut state = self.state();
         if reason == StaleReason::Content {
@@ -81,7 +82,7 @@ impl StaleShares {
         self.added.notify_one();
     }
 
-    /// Takes all that wait, at least one: waits for it.
+    /// Waits until shares are queued, and takes them all.
     pub async fn wait_for_due(&self) -> HashMap<FileName, StaleReason> {
         loop {
             let names = std::mem::take(&mut self.state().due);
@@ -92,7 +93,7 @@ impl StaleShares {
         }
     }
 
-    /// Notes what came of hashing a share again that was begun at `begun`.
+    /// Records the outcome of an attempt to hash a share that began at `begun`.
     pub fn note_refreshed(&self, name: &FileName, begun: Instant, outcome: RefreshOutcome) {
         let mut state = self.state();
         if matches!(outcome, RefreshOutcome::Done | RefreshOutcome::Gone | RefreshOutcome::Private(_)) {
@@ -101,12 +102,12 @@ impl StaleShares {
         state.attempts.insert(name.clone(), begun, outcome);
     }
 
-    /// Whether a share has other content than what is recorded, whatever its metadata say.
+    /// True if the share's content was found to be another than the one on record.
     pub(super) fn is_disproved(&self, name: &FileName) -> bool {
         self.state().disproved.contains(name)
     }
 
-    /// Decides what `user` hears who asks now for a share that changed, perhaps only by growing.
+    /// Decides the answer to a request of `user` for a changed share; `grown` if the file only became larger.
     pub(super) fn answer_for(&self, user: &UserName, name: &FileName, grown: bool, now: Instant) -> StaleAnswer {
         let mut state = self.state();
         let question = (user.clone(), name.clone());
@@ -117,6 +118,7 @@ impl StaleShares {
                 now
             }
         };
+        // An attempt that began before the question may have missed a change that the user knows of.
         let since = state.attempts.0.get(name).filter(|(begun, _)| *begun >= asked);
         let standing = match since {
             Some((_, RefreshOutcome::Done | RefreshOutcome::Gone | RefreshOutcome::Private(_))) => {
@@ -128,7 +130,7 @@ impl StaleShares {
             None => StaleAnswer::Rehashing,
         };
         if matches!(standing, StaleAnswer::Described | StaleAnswer::Unreadable(_)) {
-            // The next question is a new one.
+            // Answered: a further request is a new question.
             state.questions.0.remove(&question);
         }
         standing

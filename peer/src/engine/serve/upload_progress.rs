@@ -1,12 +1,12 @@
-//! The groups of files that were sent to somebody: whether a file is theirs, and how much of it. Pure.
+//! The record of groups that were sent of each file, which tells when a user has all of it. Pure.
 //!
-//! A fetch that breaks off goes on over another link, so what a link left unfinished is kept for the next one. Groups are
-//! counted instead of bytes: those that were lost on the way are asked for again, and the groups of zeros never are.
+//! A fetch that is broken off may go on over another link, so the record of an unfinished file is kept for the next
+//! link. Groups are counted, not bytes: lost groups are requested again, and groups of zeros never are.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | files of a link that are unfinished | 256 | further ones are told of only when a single request gets all of them |
-//! | files that links left unfinished | 32 of one user, 256 in all | the longest untouched is forgotten: the rest of it is told of as a part |
+//! | unfinished files of a link | 256 | further files are reported only if a single request gets all of them |
+//! | unfinished files of closed links | 32 of one user, 256 in all | the longest untouched is forgotten: its rest is reported as a part |
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +17,14 @@ const MAX_FILES_PER_LINK: usize = 256;
 const MAX_UNFINISHED_PER_USER: usize = 32;
 const MAX_UNFINISHED: usize = 256;
 
-/// A file that is sent, under the name it is told by.
+/// A file that is sent, with the name under which it is reported.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SentFile {
     pub(super) name: FileName,
     pub(super) hash: ContentHash,
 }
 
-/// How far a file is.
+/// The progress of a file, for reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UploadStatus {
     pub(super) name: FileName,
@@ -32,11 +32,11 @@ pub(super) struct UploadStatus {
     pub(super) size: u64,
 }
 
-/// Files that links left unfinished, the latest last.
+/// Unfinished files of closed links, the latest last.
 #[derive(Debug, Default)]
 pub(super) struct UnfinishedUploads(Mutex<VecDeque<(UserName, SentFile, GroupSet)>>);
 
-/// What was sent over one link.
+/// The progress of the files that are sent over one link.
 #[derive(Debug)]
 pub(super) struct LinkUploadProgress {
     user: UserName,
@@ -49,11 +49,11 @@ struct FileUploadProgress {
     layout: GroupLayout,
     /// Groups that were sent over earlier links.
     sent_earlier: GroupSet,
-    /// Groups that were sent over this one, or needn't be.
+    /// Groups that were sent over this link, and groups of zeros, which needn't be sent.
     sent_now: GroupSet,
-    /// Bytes of the groups in either.
+    /// Bytes of the groups in either set.
     bytes: u64,
-    /// It was told that all of it was sent. What comes after that belongs to the same fetch.
+    /// True once the file was reported as sent; later requests belong to the same fetch.
     is_reported: bool,
 }
 
@@ -62,13 +62,14 @@ impl LinkUploadProgress {
         Self { user, unfinished, files: HashMap::new() }
     }
 
-    /// A request for groups of a file is about to be answered; `zeros` are groups that the other side doesn't ask for. Tells
-    /// how many bytes of the file were sent before.
+    /// Begins a request for groups of a file; `zeros` are groups that the other side doesn't request. Returns the bytes
+    /// of the file that were sent before.
     pub(super) fn begin(&mut self, file: &SentFile, layout: &GroupLayout, zeros: &ZeroRuns) -> u64 {
         if let Some(delivery) = self.files.get(file) {
             return delivery.bytes;
         }
         if layout.group_count() == 1 || self.files.len() >= MAX_FILES_PER_LINK {
+            // A file of one group needs no record: it is sent whole or not at all.
             return 0;
         }
         let before = self.unfinished.take(&self.user, file).unwrap_or_else(|| GroupSet::empty(layout.group_count()));
@@ -78,7 +79,7 @@ impl LinkUploadProgress {
         bytes
     }
 
-    /// Of a request for `ranges` so many bytes were sent. Tells of the file when that was the last of it.
+    /// Ends a request for `ranges`, of which `bytes` were sent. Returns the file if it is now complete.
     pub(super) fn finish(
         &mut self,
         file: &SentFile,
@@ -93,7 +94,7 @@ impl LinkUploadProgress {
                 let is_complete = delivery.is_complete() && !delivery.is_reported;
                 delivery.is_reported = delivery.is_complete();
                 if delivery.sent_now.is_full() {
-                    // A further request is one of another fetch.
+                    // All groups went over this link: a further request belongs to another fetch.
                     self.files.remove(file);
                 }
                 is_complete
@@ -104,7 +105,7 @@ impl LinkUploadProgress {
         is_complete.then(|| UploadStatus { name: file.name.clone(), bytes: size, size })
     }
 
-    /// The link ended: tells how far the files are that are unfinished, and keeps that for the next link.
+    /// Ends the link: returns the unfinished files, and keeps their records for the next link.
     pub(super) fn take_unfinished(&mut self) -> Vec<UploadStatus> {
         let unfinished = self.files.drain().filter(|(_, delivery)| !delivery.is_reported && delivery.bytes > 0);
         let told = unfinished.map(|(file, delivery)| {
@@ -151,6 +152,7 @@ impl UnfinishedUploads {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         files.retain(|(of, known, _)| of != user || *known != file);
         let mut of_user = files.iter().enumerate().filter(|(_, (of, _, _))| of == user).map(|(at, _)| at);
+        // An entry of its own user goes, so that one user can't make others' entries forgotten.
         if let Some(oldest) = of_user.next()
             && 1 + of_user.count() >= MAX_UNFINISHED_PER_USER
         {
@@ -169,7 +171,7 @@ impl UnfinishedUploads {
     }
 }
 
-/// The groups of `ranges` that are whole in their first `bytes` bytes.
+/// Returns the groups of `ranges` that are complete within their first `bytes` bytes.
 fn whole_groups(layout: &GroupLayout, ranges: &[(u32, u32)], bytes: u64) -> impl Iterator<Item = u32> {
     let mut left = bytes;
     ranges.iter().flat_map(|(start, end)| *start..*end).map_while(move |group| {

@@ -1,8 +1,8 @@
-//! Limits and fairness between the peers that are served.
+//! Upload rate limits and fairness between peers.
 //!
-//! Each piece that is sent passes two locks, both first come, first served: that of its peer and that of the node. So
-//! every peer waits at the node's lock with one piece at most, whatever the number of its streams and links, and the
-//! node's bytes go round between the peers.
+//! Each piece passes two locks, both first come, first served: its peer's and the node's. So every peer waits at the
+//! node's lock with at most one piece, however many streams and links it has, and the node's rate is shared round-robin
+//! between peers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,24 +15,24 @@ use super::upload_slots::UploadSlots;
 use crate::engine::chat_activity::{BULK_RATE_DURING_CHAT, PeerChatActivity};
 use crate::engine::rate_limit::{TokenBucket, sleep_if_positive};
 
-/// Bytes a second that may be sent.
+/// Upload rate limits, in bytes a second; `None` for no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UploadLimits {
-    /// To all peers together.
+    /// The limit for all peers together.
     pub total: Option<u64>,
-    /// To each of them.
+    /// The limit for each peer.
     pub per_peer: Option<u64>,
 }
 
 const PIECE_BYTES: u64 = 256 * 1024;
 const MIN_PIECE_BYTES: u64 = 1024;
-/// While people talk: what is sent in a moment that no message would notice. And while there are many files, so that all of
-/// them together take little memory.
+/// Piece size during chat, small enough not to delay a message noticeably, and during many uploads, to bound their
+/// memory.
 const SMALL_PIECE_BYTES: u64 = 64 * 1024;
-/// Requests for data of one peer that are answered at once.
+/// Requests for data of one peer that are handled at once.
 const MAX_REQUESTS_PER_USER: usize = 24;
 
-/// Where every piece passes before it is sent.
+/// The scheduler that every piece passes before it is sent.
 #[derive(Debug)]
 pub(super) struct UploadScheduler {
     limits: UploadLimits,
@@ -42,14 +42,14 @@ pub(super) struct UploadScheduler {
     slots: UploadSlots,
 }
 
-/// One peer's way through the gate.
+/// The rate limit and request quota of one peer.
 #[derive(Debug)]
 pub(super) struct UserThrottle {
     chat_activity: PeerChatActivity,
     bucket: tokio::sync::Mutex<Option<TokenBucket>>,
-    /// Of the pieces of large files, only one waits at the bucket.
+    /// Lets only one piece of a large file wait at the bucket, so that small files overtake the others.
     turn: tokio::sync::Mutex<()>,
-    /// Requests that are answered at once.
+    /// Permits for requests that are handled at once.
     requests: Semaphore,
 }
 
@@ -60,10 +60,10 @@ impl UploadScheduler {
         Self { limits, total, during_chat, throttles: Mutex::default(), slots: UploadSlots::new() }
     }
 
-    /// The way of a peer, the same for all its links, on which `talk` says when room is to be made.
+    /// Returns the throttle of a peer, the same for all its links. `chat_activity` says when uploads make room.
     pub(super) fn throttle_for(&self, user: &UserName, chat_activity: PeerChatActivity) -> Arc<UserThrottle> {
         let mut peers = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
-        // Lanes that no link uses any more go.
+        // Throttles that no link holds any more are dropped.
         peers.retain(|_, lane| Arc::strong_count(lane) > 1);
         let new = || {
             let bucket = self.limits.per_peer.map(|limit| TokenBucket::new(limit, now()));
@@ -77,12 +77,12 @@ impl UploadScheduler {
         peers.entry(user.clone()).or_insert_with(new).clone()
     }
 
-    /// The places of those who are sent files.
+    /// Returns the slots of all uploads.
     pub(super) const fn slots(&self) -> &UploadSlots {
         &self.slots
     }
 
-    /// Bytes of the pieces that pass on a lane: small enough that a tight limit doesn't look like silence.
+    /// Returns the size of this peer's pieces: small enough that a tight limit doesn't look like a stalled link.
     pub(super) fn piece_bytes(&self, throttle: &UserThrottle) -> u64 {
         let tightest = [self.limits.total, self.limits.per_peer].into_iter().flatten().min();
         let is_tight = throttle.chat_activity.is_active() || self.slots.is_crowded();
@@ -90,13 +90,17 @@ impl UploadScheduler {
         tightest.map_or(most, |limit| (limit / 10).clamp(MIN_PIECE_BYTES, most))
     }
 
-    /// Waits until `bytes` may be sent to the peer of `lane`; all of a small file passes before the pieces of large ones.
+    /// Waits until `bytes` may be sent to this peer. A small file as a whole (`is_all`) overtakes the pieces of large
+    /// ones.
     pub(super) async fn wait_to_send(&self, throttle: &UserThrottle, bytes: usize, is_all: bool) {
         let is_chat_active = throttle.chat_activity.is_active();
         if self.limits == UploadLimits::default() && !is_chat_active {
+            // The usual case takes no lock.
             return;
         }
         let _turn = if is_all { None } else { Some(throttle.turn.lock().await) };
+        // The locks are held during the sleeps: tokio's mutexes are first come, first served, which makes it
+        // fair.
         let mut own = throttle.bucket.lock().await;
         if is_chat_active {
             let mut chat_bucket = self.during_chat.lock().await;
@@ -116,13 +120,14 @@ impl UploadScheduler {
 }
 
 impl UserThrottle {
-    /// Waits until one more request for data may be answered.
+    /// Waits until one more request for data may be handled.
     pub(super) async fn acquire_request(&self) -> Option<SemaphorePermit<'_>> {
         self.requests.acquire().await.ok()
     }
 }
 
 fn now() -> std::time::Instant {
+    // Tokio's clock, so that tests can pause it.
     Instant::now().into_std()
 }
 

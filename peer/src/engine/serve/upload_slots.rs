@@ -1,18 +1,18 @@
-//! Who may send files at once, and for how long.
+//! Slots for uploads: they bound the files that are sent at once, and go round between users.
 //!
-//! A place goes to the user that holds the fewest, in turn. Whoever has one keeps it while nobody waits; while somebody does,
-//! it is given back by those who take less than a pace, by those who hold more than others, and after a turn by everybody.
-//! What is being written then goes on: only the next piece waits for a place.
+//! A free slot goes to the waiting user that holds the fewest, in turn. Its holder keeps it while nobody waits. While
+//! somebody does, it is given back by those who take less than a minimum rate, by those who hold more than others, and
+//! after a turn by everybody. The piece that is being written goes on; only the next one waits for a slot.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | files that are sent at once | 48, of them 16 to one user | those who wait, in turn |
-//! | small files beside them | 32, of them 4 to one user | the same |
-//! | requests for data of one user that are answered at once, with or without a place | 24 | one after another |
-//! | pace below which a place is given back while others wait | 512 KiB a second, over half a second | |
-//! | time that a place is kept while others wait | 2 s | |
-//! | bytes that are sent and not yet acknowledged | 32 MiB over the files that are sent at once, 256 KiB to 8 MiB for each link | the next piece waits |
-//! | time in which one piece is taken | 60 s, or 30 s in which nothing moves over its link | the stream is given up |
+//! | large files that are sent at once | 48, of them 16 to one user | they wait for a slot, in turn |
+//! | small files in addition | 32, of them 4 to one user | the same |
+//! | requests of one user for data that are handled at once, with or without a slot | 24 | one after another |
+//! | rate below which a slot is given back while others wait | 512 KiB a second, over half a second | |
+//! | time that a slot is kept while others wait | 2 s | |
+//! | bytes that are sent and not yet acknowledged | 32 MiB over all large files, 256 KiB to 8 MiB for each link | the next piece waits |
+//! | time in which a piece is taken | 60 s, or 30 s in which nothing moves over its link | the stream is given up |
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,32 +24,32 @@ use crate::engine::fair_slots::{FairSlot, FairSlotBounds, FairSlots};
 
 const LARGE: FairSlotBounds = FairSlotBounds { total: 48, per_key: 16 };
 const SMALL: FairSlotBounds = FairSlotBounds { total: 32, per_key: 4 };
-/// From so many on, pieces are small.
+/// Number of large files beyond which pieces are small.
 const CROWDED_FILES: usize = 8;
-/// How often a pace is looked at.
+/// Time over which a rate is measured.
 const RATE_WINDOW: Duration = Duration::from_millis(500);
-/// How long a place is kept while somebody waits for it.
+/// Time that a slot is kept while somebody waits for it.
 const TURN: Duration = Duration::from_secs(2);
-/// Bytes a second that somebody takes who uses a place.
+/// Bytes a second below which a holder doesn't make use of its slot.
 const MIN_RATE: u64 = 512 * 1024;
-/// What all links that files are sent over may have unacknowledged.
+/// Bytes that all uploading links together may have unacknowledged.
 const TOTAL_SEND_WINDOW: u64 = 32 << 20;
 const MIN_SEND_WINDOW: u64 = 256 * 1024;
 
-/// The places.
+/// The slots for large and for small files.
 #[derive(Debug)]
 pub(super) struct UploadSlots {
     large: FairSlots<UserName>,
     small: FairSlots<UserName>,
 }
 
-/// One stream's way to a place: held, or given back for now.
+/// A stream's slot: held, or given back for now.
 #[derive(Debug)]
 pub(super) struct UploadSlot<'a> {
     slots: &'a FairSlots<UserName>,
     user: &'a UserName,
     held: Option<HeldUploadSlot>,
-    /// Bytes that the other side took.
+    /// Bytes that the other side took, over the slot's whole life.
     bytes_moved: AtomicU64,
 }
 
@@ -57,19 +57,19 @@ pub(super) struct UploadSlot<'a> {
 struct HeldUploadSlot {
     slot: FairSlot<UserName>,
     since: Instant,
-    /// The pace is measured from here on.
+    /// Start of the current rate measurement.
     window_start: Instant,
     moved_before: u64,
 }
 
-/// How the others stand while one has a place. Pure.
+/// The demand for slots while a user holds one. Pure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SlotContention {
-    /// Places that this user holds.
+    /// Slots that this user holds.
     own: usize,
-    /// Places that the poorest other user holds who waits.
+    /// The fewest slots that another waiting user holds; `None` if no other user waits.
     fewest_held_by_waiting: Option<usize>,
-    /// Whether more of this user's files wait.
+    /// True if more files of this user wait.
     has_own_waiting: bool,
 }
 
@@ -78,27 +78,27 @@ impl UploadSlots {
         Self { large: FairSlots::new(LARGE), small: FairSlots::new(SMALL) }
     }
 
-    /// A place for a large file, if one is free.
+    /// Returns a slot for a large file, if one is free.
     pub(super) fn try_acquire_large<'a>(&'a self, user: &'a UserName) -> Option<UploadSlot<'a>> {
         self.large.try_acquire(user).map(|place| UploadSlot::new(&self.large, user, place))
     }
 
-    /// Waits for a place for a large file.
+    /// Waits for a slot for a large file.
     pub(super) async fn acquire_large<'a>(&'a self, user: &'a UserName) -> UploadSlot<'a> {
         UploadSlot::new(&self.large, user, self.large.acquire(user).await)
     }
 
-    /// Waits for a place for small files.
+    /// Waits for a slot for small files.
     pub(super) async fn acquire_small<'a>(&'a self, user: &'a UserName) -> UploadSlot<'a> {
         UploadSlot::new(&self.small, user, self.small.acquire(user).await)
     }
 
-    /// Whether so many files are sent at once that each has little in memory.
+    /// True if so many files are sent at once that each gets little memory.
     pub(super) fn is_crowded(&self) -> bool {
         self.large.in_use() > CROWDED_FILES
     }
 
-    /// What a link may have unacknowledged now.
+    /// Returns the bytes that a link may have unacknowledged now, at most `most`.
     pub(super) fn send_window(&self, most: u64) -> u64 {
         let files = u64::try_from(self.large.in_use()).unwrap_or(u64::MAX).max(1);
         (TOTAL_SEND_WINDOW / files).clamp(MIN_SEND_WINDOW, most)
@@ -110,12 +110,12 @@ impl<'a> UploadSlot<'a> {
         Self { slots, user, held: Some(HeldUploadSlot::new(slot, 0)), bytes_moved: AtomicU64::new(0) }
     }
 
-    /// Counts what the other side took.
+    /// Counts bytes that the other side took.
     pub(super) fn note_moved(&self, bytes: usize) {
         self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Gives the place back if others are to have it; true if it did.
+    /// Gives the slot back if others are to have it; returns true if it did.
     pub(super) fn yield_if_due(&mut self) -> bool {
         let moved = self.bytes_moved.load(Ordering::Relaxed);
         let is_due = self.held.as_mut().is_some_and(|held| held.is_due(moved, Instant::now()));
@@ -125,7 +125,7 @@ impl<'a> UploadSlot<'a> {
         is_due
     }
 
-    /// Waits for a place unless it has one.
+    /// Waits for a slot unless this one is held.
     pub(super) async fn reacquire(&mut self) {
         if self.held.is_none() {
             let slot = self.slots.acquire(self.user).await;
@@ -142,6 +142,7 @@ impl HeldUploadSlot {
 
     fn is_due(&mut self, moved: u64, now: Instant) -> bool {
         let measured = now.duration_since(self.window_start);
+        // A shorter measurement would take the pause between two pieces for slowness.
         if measured < RATE_WINDOW {
             return false;
         }
@@ -161,8 +162,10 @@ impl HeldUploadSlot {
 fn must_yield(rivals: SlotContention, bytes: u64, measured: Duration, held_for: Duration) -> bool {
     let had_its_turn = held_for >= TURN;
     let Some(poorest) = rivals.fewest_held_by_waiting else {
+        // Only files of the same user wait: they take turns whatever their rates.
         return rivals.has_own_waiting && had_its_turn;
     };
+    // More than one slot apart: else two users would pass a slot to and fro.
     let is_rich = rivals.own > poorest + 1;
     let is_slow = u128::from(bytes) * 1_000_000 < u128::from(MIN_RATE) * measured.as_micros();
     is_rich || is_slow || (had_its_turn && rivals.own > poorest)
