@@ -237,6 +237,7 @@ async fn send_files(
     sender: &mut StreamSender,
     mut gets: VecDeque<GroupRequest>,
 ) -> Result<(), StreamError> {
+    // Held for all rounds: a peer with many streams has a bounded number of requests handled.
     let _request = uploads.acquire_request().await;
     while !gets.is_empty() {
         // One slot for each round: other users get their turn between two rounds.
@@ -295,6 +296,7 @@ async fn open_files(
     uploads: &LinkUploads,
     gets: VecDeque<GroupRequest>,
 ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), StreamError> {
+    // Each access holds a blocking thread, also on a disk that hangs: no user may take them all.
     let _look = context.lookup_slots.acquire(uploads.user()).await;
     context.library.open(uploads.user(), gets, uploads.piece_bytes()).await.map_err(StreamError::Reset)
 }
@@ -344,6 +346,7 @@ async fn answer(
     // Held until the answer is read: a peer that reads none has few of them in memory here.
     let _answer = quota.acquire_answer(is_list_request(&ask)).await;
     let answered = {
+        // Free again before the answer is written, which may take as long as the peer reads slowly.
         let _look = context.lookup_slots.acquire(user).await;
         answer_request(context, link, uploads, ask).await?
     };

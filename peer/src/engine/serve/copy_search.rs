@@ -101,6 +101,8 @@ impl<'a> CopySearch<'a> {
             }
             if matches!(self.stage, SearchStage::Done) {
                 if std::mem::take(&mut self.is_thorough) {
+                    // Only a long search in vain is worth remembering: the first page is tried each time
+                    // anyway.
                     self.past.insert(*self.hash, PastSearch::NotFound(Instant::now()));
                 }
                 return Ok(None);

@@ -98,12 +98,14 @@ impl ShareLibrary {
         };
         let mut files = Vec::with_capacity(page.shares.len());
         let (mut last, mut more) = (page.last, page.more);
+        // Room for the fields around the list.
         let mut bytes = 64;
         for LiveShare { share, stale, owner_only } in page.shares {
             let stat = FileStat { stale, ..stat_of(&share, owner_only) };
             // An upper bound: names may be long, and full of characters that JSON escapes.
             bytes += 224 + stat.name.as_str().len() * 2;
             if bytes > MAX_FRAME_BYTES {
+                // This share begins the next page, so the cursor is the one before it.
                 more = true;
                 last = files.last().map_or(last, |last: &FileStat| last.name.as_str().to_owned());
                 break;
@@ -163,7 +165,7 @@ impl ShareLibrary {
             let named = match found.map(|share| (freshness(&share), share)) {
                 Some((ShareFreshness::Fresh | ShareFreshness::Touched, share)) => NameLookup::Whole(share),
                 Some((ShareFreshness::Changed { grown }, share)) => match open_regular(&share.path) {
-                    // Opened, or a file that changed and can't be read would be "being hashed" forever.
+                    // Opened to report an unreadable file at once: its metadata say nothing about that.
                     Err(why) if !is_gone(&why) => {
                         opener.faults().log(&share.path, &why);
                         NameLookup::Unreadable(plain_message(&why))
@@ -288,6 +290,7 @@ impl ShareLibrary {
     ) -> Result<(Vec<Result<OpenShare, RequestRefusal>>, VecDeque<GroupRequest>), PeerErrorCode> {
         let (profile, opener, to) = (self.profile.clone(), self.opener.clone(), to.clone());
         let opened = run_blocking(move || {
+            // A profile that can't be read refuses: a block must hold.
             if profile.is_blocked(&to).unwrap_or(true) {
                 return Ok((
                     gets.iter().map(|_| Err(OpenFailure::Refused(unauthorised_refusal()))).collect(),
@@ -367,6 +370,7 @@ fn live_page(
             ShareFreshness::Fresh | ShareFreshness::Touched | ShareFreshness::Unreadable(_) => false,
             ShareFreshness::Changed { .. } => true,
         };
+        // As it is now, not as recorded: a change of mode alone causes no new hash.
         let owner_only = is_owner_only(&share);
         Some(LiveShare { share, stale, owner_only })
     };

@@ -120,6 +120,7 @@ impl LinkUploads {
             }
             if last_report.elapsed() >= PROGRESS_INTERVAL {
                 last_report = Instant::now();
+                // Groups that are sent again count twice, so the sum is capped.
                 self.report_progress(&file.name, before.saturating_add(bytes).min(layout.size()), layout.size());
             }
         }
@@ -198,6 +199,7 @@ impl LinkUploads {
         let begun = Instant::now();
         loop {
             let before = self.bytes_moved.load(Ordering::Relaxed);
+            // The link's counter, not the stream's: this write may queue behind those of other streams.
             match with_timeout(STALL_TIMEOUT, async { Ok(write.as_mut().await) }).await {
                 Err(StreamError::Timeout(_))
                     if self.bytes_moved.load(Ordering::Relaxed) != before && begun.elapsed() < PIECE_TIMEOUT => {}

@@ -31,6 +31,7 @@ impl OfferedPartial {
         if share.layout.group_bytes() > GROUP_BYTES {
             return None;
         }
+        // The state may be older than the file, which does no harm: each group is verified before it is sent.
         let state = open_regular(&state_path(&share.path)?).ok()?;
         let state = PartialState::read(&state, &share.hash, &share.layout)?;
         let file = open_regular(&share.path).ok()?;

@@ -384,6 +384,7 @@ fn spawn_reader(mut ranges: RangeReader) -> ReadAheadState {
     let reader = tokio::task::spawn_blocking(move || {
         while let Some(piece) = ranges.next_piece() {
             let last = piece.is_err();
+            // Sending fails when the receiver was dropped: the upload is paused or over.
             if pieces.blocking_send(piece).is_err() || last {
                 break;
             }

@@ -129,6 +129,7 @@ impl ProvedVersions {
             if !proved.is_empty() {
                 return proved;
             }
+            // A version that is added before this line isn't missed: `notify_one` stores a permit.
             self.added.notified().await;
         }
     }

@@ -141,6 +141,7 @@ impl ShareOpener {
         let mut served = self.versions.with_hash(to, hash);
         let mut failure = Ok(());
         served.retain(|ServedVersion { share, offered_to, .. }| {
+            // A share that was withdrawn, moved or became private since must not be served any more.
             let now = match offered_to {
                 Some(user) => self.profile.offer(user, &share.name),
                 None => self.profile.share(&share.name),
@@ -195,6 +196,7 @@ impl ShareOpener {
             let Some(attempt) = self.try_file(share, None, true, &mut failures)? else { continue };
             if attempt.reason == Some(StaleReason::Metadata) {
                 // Another size or time makes other content likely: a copy without them is tried first.
+                // Each attempt holds a descriptor.
                 if differing.len() < DIFFERING {
                     differing.push(attempt);
                 }
@@ -210,6 +212,7 @@ impl ShareOpener {
             }
         }
         let FailureReasons { changed, outdated, unreadable } = failures;
+        // Changed copies count first: they are hashed again, so that a retry may succeed.
         if !changed.is_empty() {
             return Err(OpenFailure::Changed(changed));
         }
@@ -416,5 +419,6 @@ fn byte_ranges(layout: &GroupLayout, ranges: &[(u32, u32)]) -> Result<VecDeque<(
         Ok((layout.offset(start), layout.offset(start) + layout.range_len(start, end)))
     };
     let ranges: Result<Vec<_>, _> = ranges.iter().map(bytes).collect();
+    // An empty file has one group without bytes.
     Ok(ranges?.into_iter().filter(|(start, end)| start < end).collect())
 }

@@ -111,6 +111,7 @@ impl StaleShares {
     pub(super) fn answer_for(&self, user: &UserName, name: &FileName, grown: bool, now: Instant) -> StaleAnswer {
         let mut state = self.state();
         let question = (user.clone(), name.clone());
+        // A retry within a minute is the same question: as a new one, no hash would ever be recent enough.
         let asked = match state.questions.0.get(&question) {
             Some((asked, ())) if now.duration_since(*asked) < RECENT_TTL => *asked,
             _ => {

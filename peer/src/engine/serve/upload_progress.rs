@@ -99,6 +99,7 @@ impl LinkUploadProgress {
                 }
                 is_complete
             }
+            // No record, for one group or too many files: complete only if this request got all of it.
             None => layout.group_count() == 1 && groups.next().is_some() || bytes > 0 && bytes == layout.size(),
         };
         let size = layout.size();

@@ -56,6 +56,7 @@ pub(super) struct UserThrottle {
 impl UploadScheduler {
     pub(super) fn new(limits: UploadLimits) -> Self {
         let total = limits.total.map(|total| tokio::sync::Mutex::new(TokenBucket::new(total, now())));
+        // Short waits instead of bursts, so that no message queues behind much data.
         let during_chat = tokio::sync::Mutex::new(TokenBucket::smooth(BULK_RATE_DURING_CHAT, now()));
         Self { limits, total, during_chat, throttles: Mutex::default(), slots: UploadSlots::new() }
     }

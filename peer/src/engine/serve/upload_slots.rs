@@ -168,6 +168,7 @@ fn must_yield(rivals: SlotContention, bytes: u64, measured: Duration, held_for: 
     // More than one slot apart: else two users would pass a slot to and fro.
     let is_rich = rivals.own > poorest + 1;
     let is_slow = u128::from(bytes) * 1_000_000 < u128::from(MIN_RATE) * measured.as_micros();
+    // Users with equally many slots keep them: an exchange would only cost read-ahead.
     is_rich || is_slow || (had_its_turn && rivals.own > poorest)
 }
 
