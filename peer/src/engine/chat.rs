@@ -37,8 +37,8 @@ pub use crate::profile::{
 /// # Errors
 /// [`Error::Usage`] when the text is empty or too long.
 pub fn compose(text: &str) -> Result<ChatMessage, Error> {
-    let text = text.trim_end_matches(['\r', '\n']);
     // Lines from a pipe end in a line break, which is no part of the message.
+    let text = text.trim_end_matches(['\r', '\n']);
     if text.trim().is_empty() {
         return Err(Error::Usage("there is nothing to send".to_owned()));
     }

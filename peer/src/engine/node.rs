@@ -65,7 +65,7 @@ const LOCK_RETRY_DELAY: Duration = Duration::from_millis(20);
 /// Time limit of the integrity check that precedes the first write to the database.
 const DATABASE_CHECK_LIMIT: Duration = Duration::from_secs(1);
 
-/// The port that a node listens on, and the address that others are told instead of its own.
+/// The port that a node listens on, and the address announced instead of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListenConfig {
     /// The UDP port. `None`: the last one used if it is free, else any.
@@ -347,7 +347,7 @@ async fn run_link(link: Link, key_epoch: u64, services: NodeServices, serve_cont
         revalidation.request(RevalidationTrigger::UserKey(link.user().clone()));
     }
     if link.is_serving() {
-        // This user can be reached now: try what waits for them over this link.
+        // This user can be reached now: try the messages queued for them over this link.
         outbox.wake_existing(link.user());
     }
     let ended = serve_link(link.clone(), serve_context).await;

@@ -116,7 +116,7 @@ pub enum ControlAction {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageId>,
     },
-    /// Attempt to deliver what is queued for a user, and report the outcome.
+    /// Attempt to deliver the messages queued for a user, and report the outcome.
     Flush {
         /// The recipient.
         to: UserName,
@@ -153,7 +153,7 @@ pub enum ControlAction {
         /// The author of the request.
         user: UserName,
     },
-    /// Attempt again to deliver what is queued.
+    /// Attempt again to deliver queued messages.
     Wake {
         /// The recipient; `None` for everybody.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -310,7 +310,7 @@ pub struct DeliveryReport {
     pub why: Option<String>,
 }
 
-/// The outcome of an attempt to deliver what is queued for a user.
+/// The outcome of an attempt to deliver the messages queued for a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlushReport {
     /// The reason if it failed; the messages stay queued.

@@ -110,7 +110,7 @@ impl MessageOutbox {
         }
     }
 
-    /// Attempts to deliver what is queued for `to`, and waits for the outcome.
+    /// Attempts to deliver the messages queued for `to`, and waits for the outcome.
     ///
     /// # Errors
     /// [`Error::Relayed`] when it will never be delivered, or only after the user did something.

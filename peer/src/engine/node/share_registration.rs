@@ -90,7 +90,7 @@ pub(super) fn refusal_of(error: &Error) -> (String, Option<Duration>) {
 /// Registers the shares that exist on the disk, and the partial files. Returns their number.
 ///
 /// # Errors
-/// [`Error::Tracker`], or what is wrong with the profile. What was taken before stays listed.
+/// [`Error::Tracker`], or an error of the profile. Files of earlier requests stay listed.
 pub(super) async fn register_shares(me: &LocalUser, link: &mut TrackerConnection) -> Result<usize, Error> {
     let profile = me.profile.clone();
     let files = run_blocking(move || {

@@ -139,9 +139,9 @@ impl<'a> CopySearch<'a> {
                 let (is_full, last) = (rows.len() == PAGE_ROWS, rows.last().map_or(after, |(row, _)| *row));
                 self.add(rows.into_iter().map(|(_, share)| RecordedCopy { share, offered_to: None }));
                 let is_first = after == 0;
+                self.is_thorough = !is_first;
                 // After a recent search in vain only the first page is tried, or thousands of dead records
                 // would be read for each request.
-                self.is_thorough = !is_first;
                 if is_full && !(is_first && self.past.is_recent_failure(self.hash, Instant::now())) {
                     SearchStage::Shares { after: last }
                 } else {

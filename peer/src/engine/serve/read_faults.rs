@@ -21,7 +21,7 @@ const REMEMBERED: usize = 1024;
 pub(super) struct ReadFaultLog(Arc<Mutex<HashMap<PathBuf, Instant>>>);
 
 impl ReadFaultLog {
-    /// Tells that a file can't be read, unless it was told lately.
+    /// Logs that a file can't be read, unless it was logged within the last minute.
     pub(super) fn log(&self, path: &Path, why: impl std::fmt::Display) {
         if self.is_due(path, Instant::now()) {
             tracing::error!("{} can't be read: {why}", safe_path(path));

@@ -365,9 +365,9 @@ impl ShareOpener {
                 Err(why) if is_too_many_open_files(&why) => {
                     self.log_descriptor_shortage(&why);
                     if Instant::now() >= until {
-                        // Runs on a blocking thread, so that only this request waits.
                         return Err(why);
                     }
+                    // Runs on a blocking thread, so that only this request waits.
                     std::thread::sleep(DESCRIPTOR_RETRY_DELAY);
                 }
                 opened => return opened,

@@ -223,8 +223,8 @@ async fn execute(action: ControlAction, context: &ControlContext) -> Result<Valu
             json!(outbox.deliver(&to, compose_message(&text, message)?, now).await?)
         }
         ControlAction::Offer { to, name, wait } => {
-            let message = chat::compose_offer(&me.user, file_offers::find_offer(me, &to, &name)?);
             // As stored, not as the client says: the recipient must be able to fetch exactly this file.
+            let message = chat::compose_offer(&me.user, file_offers::find_offer(me, &to, &name)?);
             if wait {
                 json!(outbox.deliver(&to, message, false).await?)
             } else {

@@ -118,8 +118,8 @@ fn bind_at(path: &Path) -> io::Result<UnixListener> {
     remove_if_present(&draft)?;
     let listener = UnixListener::bind(&draft)?;
     let placed = fs::set_permissions(&draft, Permissions::from_mode(0o600)).and_then(|()| {
+        // Only a socket may be replaced: rename would silently remove any other file.
         if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
-            // Only a socket may be replaced: rename would silently remove any other file.
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has the socket's name"));
         }
         fs::rename(&draft, path)

@@ -119,7 +119,7 @@ impl NodeClient {
         self.call(ControlAction::Deliver { to: to.clone(), text, now, message }).await
     }
 
-    /// Attempts to deliver what is queued for a user; returns the reason if that failed for now.
+    /// Attempts to deliver the messages queued for a user; returns the reason if that failed for now.
     ///
     /// # Errors
     /// [`Error::Relayed`] when the messages will never be delivered.
@@ -253,8 +253,8 @@ impl NodeClient {
                 }
                 continue;
             }
-            self.scanned = self.incoming.len();
             // Bytes without a line end are scanned once, or a long line would cost quadratic time.
+            self.scanned = self.incoming.len();
             if self.incoming.len() > REPLY_BYTES {
                 return Err(node_gone("it sent a line without end"));
             }
