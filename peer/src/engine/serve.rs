@@ -144,7 +144,7 @@ pub async fn serve_link(link: Link, context: ServeContext) -> LinkError {
             }
         }
     };
-    // The uploads end first, so that their last groups are counted.
+    // First, so that no stream adds to the record of uploads after its report.
     streams.shutdown().await;
     uploads.report_unfinished();
     ended

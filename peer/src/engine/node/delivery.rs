@@ -290,8 +290,8 @@ impl DeliveryDispatcher {
     /// [`Error`] when the queued messages can't be read at the start.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let mut workers = JoinSet::new();
-        log_failure(self.outbox.report_expired(Duration::ZERO).await);
         // Expired messages go first, or the workers would deliver them.
+        log_failure(self.outbox.report_expired(Duration::ZERO).await);
         let mut last_expiry = tokio::time::Instant::now();
         self.outbox.wake_all().await?;
         let mut expiry_tick = tokio::time::interval_at(tokio::time::Instant::now() + EXPIRY_INTERVAL, EXPIRY_INTERVAL);

@@ -166,8 +166,8 @@ impl DeliveryWorker {
                     let outcome = self.handle_failure(&error).await;
                     report_to(queue_watchers, &outcome);
                     self.mailbox.report_all(&outcome);
-                    Some(backoff.next_delay(rand::rng().random()))
                     // Jittered: recipients that come back together aren't dialed in the same moment.
+                    Some(backoff.next_delay(rand::rng().random()))
                 }
             };
             let again = async {

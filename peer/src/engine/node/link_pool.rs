@@ -67,8 +67,8 @@ impl LinkPool {
             let inbound = links.values().flatten().filter(|entry| !entry.link.is_outbound());
             let mut inbound: Vec<&PooledLink> = inbound.collect();
             inbound.sort_by_key(|entry| entry.since);
-            // Cloned, which ends the borrow of the map that the link is removed from.
             let facts: Vec<_> = inbound.iter().enumerate().map(|(id, entry)| entry.to_inbound(id)).collect();
+            // The link is cloned, which ends the borrow of the map that it is removed from.
             match admit_link(&facts, link.user(), is_correspondent, now) {
                 LinkAdmission::Replaces(id) => LinkAdmission::Replaces(inbound.get(id).map(|entry| entry.link.clone())),
                 LinkAdmission::Admitted => LinkAdmission::Admitted,

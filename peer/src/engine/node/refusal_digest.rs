@@ -76,7 +76,7 @@ impl RefusalDigest {
         let unreported = counts.into_iter().filter(|(_, count)| count.unreported > 0);
         let mut summaries: Vec<UnreportedRefusals> =
             unreported.map(|(from, count)| UnreportedRefusals { count: count.unreported, from: Some(from) }).collect();
-        // The largest first, so that the ones that are named are those that matter.
+        // The largest first, so that the summaries with an address are the ones that matter.
         summaries.sort_unstable_by_key(|one| (std::cmp::Reverse(one.count), one.from));
         let rest: u64 = summaries.iter().skip(MAX_SUMMARY_LINES).map(|one| one.count).sum::<u64>() + others;
         summaries.truncate(MAX_SUMMARY_LINES);

@@ -547,8 +547,8 @@ impl TrackerSession {
             let list_due = self.list_retry.retry_at().filter(|_| self.displaced.is_none());
             let step = tokio::select! {
                 () = self.leaving.cancelled() => return SessionEnd::Leaving,
-                // Strangers' queries come last: anybody can cause any number of them by calling.
                 Some(question) = self.queries.recv() => SessionStep::AnswerQuery(question),
+                // Strangers' queries come last: anybody can cause any number of them by calling.
                 Some(question) = self.stranger_queries.recv(), if self.queries.is_empty() => SessionStep::AnswerStrangerQuery(question),
                 // A displaced node registers all its shares when it is present again.
                 () = self.shares_changed.notified(), if self.displaced.is_none() => SessionStep::RegisterShares,
