@@ -1,13 +1,13 @@
-//! Fetching files: what is wanted is resolved, planned, pulled over parallel streams, verified group by group, and put
-//! in place.
+//! Fetching of files: resolves the requested names, plans the work, downloads groups over parallel streams, verifies
+//! them one by one and puts whole files in place.
 //!
 //! ```text
-//! resolve ─► destination ─► plan ◄──── work ────► puller (a task a stream) ──groups──► writer (a thread)
-//!                            ▲                                                          │ hash, pwrite, rename
-//!                            └──────────────── coordinator ◄────────── outcomes ────────┘
+//! names ─► targets ─► plan ◄──── work ────► downloader (a task per stream) ──groups──► writer (three threads)
+//!                      ▲                                                              │ hash, write, rename
+//!                      └──────────────── coordinator ◄──────────── events ────────────┘
 //! ```
 //!
-//! The plan is pure. Nothing is written before its hash is right, and nothing has its name before it is whole.
+//! The plan is pure. No byte is written before its hash is verified, and no file has its name before it is whole.
 
 mod chat_priority;
 mod coordinator;
@@ -44,35 +44,36 @@ use self::source_dialer::SourceDialer;
 use super::{Error, LocalUser, run_blocking};
 use crate::sys::path_text;
 
-/// What to fetch, and where to.
+/// The names to fetch, their owner, and the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchRequest {
-    /// Whose names they are.
+    /// The user whose shared names these are.
     pub from: UserName,
-    /// What is wanted.
+    /// Names, folders and patterns, as the user asked for them.
     pub names: Vec<RequestedName>,
-    /// Where to.
+    /// The folder, file or stream that receives the content.
     pub destination: FetchDestination,
-    /// What to do where something is already.
+    /// The rule for names that exist at the destination.
     pub if_exists: IfExists,
-    /// Streams that pull at once from each source.
+    /// Parallel streams per source.
     pub streams: usize,
-    /// Who else is asked for the same content.
+    /// The users who are asked for the same content besides the owner.
     pub sources: SourcePolicy,
-    /// Bytes a second, from all sources together.
+    /// Bytes per second, over all sources; `None`: unlimited.
     pub limit: Option<u64>,
-    /// How long sources that are gone are waited for.
+    /// The longest time without a source before it is given up.
     #[serde(rename = "patience")]
     pub source_timeout: Duration,
-    /// The times of folders that an earlier attempt made, by their paths below the destination: they are set at the end.
+    /// Modification times of folders that an earlier attempt made, by path below the destination; set at the end.
     #[serde(default)]
     pub folder_times: Vec<FolderTime>,
-    /// Files that an earlier attempt put in place and that some file systems take for what is missing: they stay.
+    /// Files that an earlier attempt put in place and whose paths some file systems confuse with missing ones: never
+    /// replaced.
     #[serde(default)]
     pub arrived: Vec<PlacedFile>,
 }
 
-/// A file that was put in place.
+/// A file that a fetch put in place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedFile {
     /// Its path below the destination.
@@ -82,32 +83,32 @@ pub struct PlacedFile {
     pub size: u64,
 }
 
-/// Something that is asked for.
+/// One entry of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestedName {
     /// A name, a folder (`docs/`) or a pattern (`*.pdf`).
     pub text: String,
-    /// Where below the destination the file of that name goes; from what it is asked for with, when there is nothing here.
+    /// Target path, relative to the destination. `None`: derived from `text`.
     pub local: Option<FileName>,
 }
 
-/// Who is asked beside the one whose names they are.
+/// The users besides the owner that a fetch may use as sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SourcePolicy {
-    /// Everybody who shares the same content.
+    /// Everybody who shares the same content, found through the tracker.
     Everybody,
-    /// These as well as everybody.
+    /// Everybody, and these users whatever the tracker knows of them.
     Also(Vec<UserName>),
-    /// Nobody but these.
+    /// These users and nobody else.
     Only(Vec<UserName>),
 }
 
-/// Where fetched files go.
+/// The destination of fetched files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchDestination {
     /// Into this folder.
     Folder(#[serde(with = "path_text")] PathBuf),
-    /// The file of one name to exactly this path; several names, a pattern or a folder into a folder of that path.
+    /// A single file goes to exactly this path; several names, a pattern or a folder go into a folder of that path.
     FileOrFolder(#[serde(with = "path_text")] PathBuf),
     /// One after another into this pipe or device.
     Stream(#[serde(with = "path_text")] PathBuf),
@@ -115,261 +116,261 @@ pub enum FetchDestination {
     Stdout,
 }
 
-/// What to do where the destination exists.
+/// The rule for a file whose name exists at the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum IfExists {
-    /// Leave it when the content is the same, else take another name.
+    /// Keep the existing file if it has the same content, else use another name.
     #[default]
     SkipSame,
-    /// Leave it, whatever it is.
+    /// Keep whatever exists and don't fetch the file.
     Skip,
-    /// Take another name.
+    /// Use another name.
     Rename,
-    /// Take its place.
+    /// Replace an existing file.
     Overwrite,
-    /// Don't fetch.
+    /// Fail the file.
     Fail,
 }
 
-/// A file of this fetch, by its place in the order of [`FetchEvent::Resolved`].
+/// The number of a file in this fetch, in the order of [`FetchEvent::Resolved`].
 pub type FileNo = usize;
 
-/// What happens during a fetch.
+/// An event of a fetch, for progress display.
 #[derive(Debug)]
 pub enum FetchEvent<'a> {
-    /// The link is being made.
+    /// The link to the owner is being opened.
     Connecting {
-        /// To whom.
+        /// The owner of the requested names.
         user: &'a UserName,
     },
-    /// What is there already is hashed, to be left or resumed.
+    /// Existing local data is being hashed, to be skipped or resumed.
     Checking {
-        /// Which, of those that are resumed.
+        /// The resumed file; `None` for a file that may be skipped.
         file: Option<FileNo>,
         /// Its name at the source.
         name: &'a FileName,
         /// Its bytes.
         size: u64,
-        /// How many further ones were hashed.
+        /// Bytes hashed since the previous event of this file.
         bytes: u64,
     },
-    /// What is to be fetched is known.
+    /// All names are resolved and the targets planned.
     Resolved {
-        /// How many files.
+        /// Number of files that will be fetched.
         files: usize,
-        /// Their bytes.
+        /// Sum of their sizes.
         bytes: u64,
     },
-    /// What an earlier attempt left of a file was of another version of it, and is removed.
+    /// A partial file of an older version of the file was removed.
     OutdatedRemoved {
         /// Its name at the source.
         name: &'a FileName,
     },
-    /// A file's first bytes are being asked for.
+    /// The first bytes of a file are being requested.
     Started {
-        /// Which.
+        /// The started file.
         file: FileNo,
         /// Its name at the source.
         name: &'a FileName,
         /// Its bytes.
         size: u64,
-        /// Bytes that were there already from an earlier attempt, verified again.
+        /// Bytes kept from an earlier attempt, verified again.
         resumed: u64,
     },
-    /// A file of several groups is being put together there, and can be offered from there as far as it is.
+    /// The partial file of a file with several groups is open; its verified groups can be shared from there.
     Opened {
-        /// Which.
+        /// The opened file.
         file: FileNo,
-        /// As its source describes it.
+        /// The owner's description.
         stat: &'a FileStat,
-        /// The name it will have here.
+        /// Its future name at the destination.
         name: &'a str,
-        /// Where its part lies.
+        /// The path of the partial file.
         partial_path: &'a Path,
     },
-    /// Nobody has it any more as it was: its source is asked about it again, and then it either starts again or is
-    /// finished as a name that led to no file. What was verified of it doesn't count until then.
+    /// No source has this version of the file any more. The owner is asked again; then the file restarts, or finishes
+    /// as a name that led to no file. Its verified bytes don't count until then.
     Paused {
-        /// Which.
+        /// The paused file.
         file: FileNo,
-        /// Bytes of it that were verified.
+        /// Its verified bytes, which the display takes back.
         bytes: u64,
     },
-    /// It has another content at its source by now, and starts again with that.
+    /// The owner has other content under this name; the file restarts with that.
     ContentChanged {
         /// Its name at the source.
         name: &'a FileName,
     },
-    /// Further bytes of it were verified.
+    /// More bytes of a file were verified.
     Verified {
-        /// Which.
+        /// The verified file.
         file: FileNo,
-        /// How many.
+        /// Bytes verified since the previous event of this file.
         bytes: u64,
     },
-    /// It is settled.
+    /// A file is settled.
     Finished {
-        /// Which; none for a name that led to no file.
+        /// The file; `None` for a name that led to no file.
         file: Option<FileNo>,
-        /// How.
+        /// Its outcome and byte counts.
         report: &'a FileReport,
     },
-    /// Nothing moves until the source has hashed a file again.
+    /// The fetch waits until the owner has hashed a file again.
     AwaitingRehash {
-        /// What was asked for.
+        /// The requested name.
         name: &'a str,
     },
-    /// Nothing moves until somebody reads from the pipe that it goes to.
+    /// The fetch waits until a process reads from the destination pipe.
     AwaitingReader {
         /// The pipe.
         path: &'a Path,
     },
-    /// Somebody else has the same content and is asked as well.
+    /// Another user has the same content and becomes a source.
     SourceJoined {
-        /// Who.
+        /// The new source.
         user: &'a UserName,
     },
-    /// Somebody who was named, or has the same content, can't be asked.
+    /// A named user, or one who has the same content, can't be asked.
     SourceUnavailable {
-        /// Who.
+        /// The unavailable user.
         user: &'a UserName,
         /// Why.
         why: &'a str,
     },
-    /// A source is gone; it is called again.
+    /// The link to a source is lost; it is dialled again.
     SourceLost {
-        /// Who.
+        /// The lost source.
         user: &'a UserName,
         /// Why.
         why: &'a str,
     },
-    /// A source that was gone is back.
+    /// A lost source is connected again.
     SourceReturned {
-        /// Who.
+        /// The returned source.
         user: &'a UserName,
     },
-    /// A source told a lie and is asked no more.
+    /// A source sent something provably false and is not asked again.
     SourceBanned {
-        /// Who.
+        /// The banned source.
         user: &'a UserName,
-        /// What it did.
+        /// The false statement, in words for the user.
         why: &'a str,
     },
-    /// Two names differ only by case or normal form: on some systems one would take the other's place.
+    /// Two names differ only by case or normal form: some systems can't hold both.
     CollidingNames {
-        /// One of them.
+        /// The earlier of the two.
         one: &'a str,
-        /// The other.
+        /// The later one.
         other: &'a str,
     },
 }
 
-/// What became of one file.
+/// The outcome of one file.
 #[derive(Debug)]
 pub struct FileReport {
-    /// Its name at the source, or what was asked for.
+    /// Its name at the source, or the requested text.
     pub name: String,
     /// Its bytes.
     pub size: u64,
-    /// How it ended.
+    /// The final state of the file.
     pub outcome: FileOutcome,
-    /// Bytes that came over the network and were right.
+    /// Verified bytes that came over the network.
     pub bytes_fetched: u64,
-    /// Bytes that were there already from an earlier attempt.
+    /// Bytes kept from an earlier attempt.
     pub bytes_resumed: u64,
-    /// Who sent what.
+    /// The senders of its bytes, and those that were banned.
     pub sources: Vec<SourceReport>,
 }
 
-/// What one source sent of a file.
+/// The share of one source in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceReport {
-    /// Who.
+    /// The source.
     pub user: UserName,
-    /// Bytes of it that were right.
+    /// Verified bytes that it sent.
     pub bytes: u64,
-    /// Whether it told a lie, about this or another file.
+    /// True if the source was banned, for this or another file.
     pub banned: bool,
 }
 
-/// How a file ended.
+/// The final state of a file.
 #[derive(Debug)]
 pub enum FileOutcome {
-    /// It is there under its own name.
+    /// Placed under its own name.
     Done(PathBuf),
-    /// It is there under another name, because its own was taken.
+    /// Placed under another name, because its own was taken or refused.
     Renamed(PathBuf),
-    /// It was there already.
+    /// Not placed: this path holds the same content, or something that must stay.
     Skipped(PathBuf),
-    /// It went to standard output.
+    /// Written to standard output, a pipe or a device.
     Streamed,
-    /// It is not there.
+    /// Not fetched, for a reason of its own.
     Failed(Error),
-    /// It is not there, because the whole fetch ended before: this is that one's error.
+    /// Not fetched because the whole fetch ended early, with the fetch's error.
     Aborted(Error),
 }
 
-/// What became of all of them.
+/// Counts over all files of a fetch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FetchSummary {
-    /// Fetched, under their own names.
+    /// Files placed under their own names or streamed.
     pub done: usize,
-    /// Fetched, under other names.
+    /// Files placed under other names.
     pub renamed: usize,
-    /// There already.
+    /// Files that were not fetched because something exists at their path.
     pub skipped: usize,
-    /// Not there.
+    /// Files that failed, and names that led to no file.
     pub failed: usize,
-    /// Folders with nothing in them that are there.
+    /// Empty folders made.
     pub folders: usize,
-    /// Bytes that came over the network and were right.
+    /// Verified bytes that came over the network.
     pub bytes_fetched: u64,
-    /// Bytes that were there already from earlier attempts.
+    /// Bytes kept from earlier attempts.
     pub bytes_resumed: u64,
-    /// Of the bytes that came over the network, those of files that are there; the others are of parts.
+    /// The part of `bytes_fetched` that belongs to placed files; the rest is in partial files.
     pub placed_fetched: u64,
-    /// The same of those that were there already.
+    /// The part of `bytes_resumed` that belongs to placed files.
     pub placed_resumed: u64,
 }
 
-/// How long a file that is being hashed again by its owner is waited for.
+/// The longest wait for a file that its owner is hashing again.
 const REHASH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How a fetch ended.
+/// The result of a whole fetch.
 #[derive(Debug)]
 pub struct FetchReport {
-    /// What became of the files.
+    /// Counts over all files.
     pub summary: FetchSummary,
-    /// What went wrong: what ended all of it early, else the error itself of a file that was alone, else
-    /// [`Error::SomeFailed`] when some of several failed.
+    /// The cause that ended the fetch early, else the error of the only file, else [`Error::SomeFailed`] if some of
+    /// several files failed.
     pub error: Option<Error>,
-    /// What fetches the rest, if there is one.
+    /// The request that fetches the rest; `None` if nothing remains or a retry can't help.
     pub remaining: Option<FetchRequest>,
 }
 
 impl FetchDestination {
-    /// Tells whether bytes go there in order, and no file is kept.
+    /// True if bytes go there in order and no file is kept.
     pub const fn is_stream(&self) -> bool {
         matches!(self, Self::Stream(_) | Self::Stdout)
     }
 }
 
 impl RequestedName {
-    /// As the user typed it.
+    /// Builds an entry from the text that the user typed, without a target path of its own.
     pub fn for_text(text: impl Into<String>) -> Self {
         Self { text: text.into(), local: None }
     }
 }
 
 impl FetchSummary {
-    /// All files that were to be fetched, and names that led to none.
+    /// Returns the number of all requested files, names that led to none included.
     pub const fn total(&self) -> usize {
         self.done + self.renamed + self.skipped + self.failed
     }
 }
 
-/// Fetches. Every file that is known of is settled with a [`FileReport`], and so is every name when none is; what goes wrong
-/// with one doesn't stop the others.
+/// Fetches the request. Every known file gets a [`FileReport`], or every name if none is known; the failure of one file
+/// doesn't stop the others.
 pub async fn fetch(
     me: &LocalUser,
     request: &FetchRequest,
@@ -386,11 +387,14 @@ pub async fn fetch(
         Err(error) => return FetchReportBuilder::abort_before_start(request, error, report),
     };
     let ended = tokio::select! {
-        // Too large to lie in whatever waits for it.
+        // Boxed: the future is large, and every caller's future would contain it.
         ended = Box::pin(resolve_and_fetch(&dialer, request, report, cancel)) => ended,
+        // Never completes; it is polled as long as the fetch runs, and dropped with it.
         never = chat_priority::watch_chat_activity(me, &dialer) => match never {},
     };
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
+    // One place for all outcomes: links must not outlive the fetch, and the code tells the sources why they
+    // end.
     dialer.close_all(if interrupted { PeerErrorCode::Cancelled } else { PeerErrorCode::Done }).await;
     ended
 }
@@ -407,6 +411,8 @@ async fn resolve_and_fetch(
                 let resolved = name_resolution::resolve_names(&link, &request.names, REHASH_TIMEOUT, report).await?;
                 Ok((Ok(link), resolved))
             }
+            // Other sources can replace an owner who can't be reached, if an earlier attempt left the file's
+            // hash. Every other error, such as a changed key, ends the fetch below.
             Err(error @ (Error::Offline(_) | Error::Link { .. })) => {
                 let of = request.clone();
                 let Some(wanted) = run_blocking(move || Ok(resume_state::file_from_state(&of))).await? else {
@@ -426,6 +432,8 @@ async fn resolve_and_fetch(
         resolved = resolving => resolved,
     };
     match resolved {
+        // From here on the coordinator observes `cancel` itself, since it must settle the files that it
+        // began.
         Ok((link, resolved)) => FetchCoordinator::new(dialer, link, request, resolved).run(report, cancel).await,
         Err(error) => FetchReportBuilder::abort_before_start(request, error, report),
     }

@@ -1,4 +1,8 @@
-//! Holds a fetch together: starts the pullers, hears what they, the writer and the callers tell, settles every file.
+//! Coordinator of a fetch: starts the downloaders, handles the events of downloaders, writer, source finder and
+//! redials, and settles every file.
+//!
+//! A fetch is a sequence of rounds (`refetch_loop`). In each, [`FetchRound`] is the only owner of progress and source
+//! states; tasks reach it through channels and share nothing but the plan.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,76 +37,77 @@ use local_copies::{CopyOutcome, LOCAL_SOURCE, PendingCopies};
 pub(super) use report_builder::FetchReportBuilder;
 use round_drain::{file_report, merge_earlier_rounds, record_placed, retry_name_of_job};
 
-/// For the writer to put away what it has after an interruption.
+/// The longest wait for the writer after an interruption.
 const WRITER_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 type FetchEventHandler<'a> = &'a mut (dyn FnMut(FetchEvent<'_>) + Send);
 
-/// One fetch, resolved and about to begin.
+/// A fetch whose names are resolved, before its first round.
 pub(super) struct FetchCoordinator<'a> {
     dialer: &'a SourceDialer,
-    /// To the one whose names they are, or why there is none.
+    /// The link to the owner of the names; `Err`: the reason why the owner can't be reached.
     owner_link: Result<Link, Error>,
     request: &'a FetchRequest,
     resolved: ResolvedRequest,
 }
 
-/// What is known of a file while it is fetched.
+/// The progress of one file in one round.
 #[derive(Debug, Default, Clone)]
 struct FileProgress {
     is_started: bool,
     fetched: u64,
     resumed: u64,
-    /// Bytes by source.
+    /// Verified bytes by source.
     by_source: Vec<(SourceNo, u64)>,
 }
 
-/// A source and what becomes of it.
+/// The state of one source in a round.
 #[derive(Debug)]
 struct SourceState {
     user: UserName,
     link: Link,
-    /// Counts its links: what pullers of an earlier one still tell doesn't matter.
+    /// Number of links so far. Results of downloaders of an earlier link are ignored.
     link_generation: u32,
-    /// It is being called again.
+    /// A redial is under way.
     is_reconnecting: bool,
-    /// When it went, if nothing right came from it since: one that comes back only to go again isn't back.
+    /// Time of the loss, kept until a group from the source is verified: a source that reconnects and leaves again
+    /// without delivering doesn't get a new timeout.
     lost_since: Option<Instant>,
     is_banned: bool,
 }
 
-/// Why nothing more is heard.
+/// The reason why a round ends.
 enum RoundEnd {
     AllSettled,
     Interrupted,
     WriterFailed,
-    /// Somebody who was named isn't who they were.
+    /// A user named as a source has another key than before.
     IdentityChanged(Error),
-    /// There is no room for what is left.
+    /// The disk has no room for the remaining files.
     DiskFull(Error),
 }
 
-/// An error that may be told of several files.
+/// A cloneable error: one cause can fail several files.
 #[derive(Debug, Clone)]
 struct FailureReason {
     kind: ErrorKind,
     message: String,
-    /// A source has another file by now, or none.
+    /// The owner has other content under the name, or none.
     is_content_changed: bool,
 }
 
-/// A file that is no longer what was asked for, and why that was noticed.
+/// A file whose content changed at the source, and the refusal that showed it.
 #[derive(Debug)]
 struct ChangedFile {
     job: FileJob,
     reason: FailureReason,
 }
 
-/// A fetch that is under way.
+/// One round of a fetch under way.
 struct FetchRound<'a> {
     dialer: &'a SourceDialer,
     request: &'a FetchRequest,
-    /// A source.
+    /// Parallel streams per source; 1 for a stream destination.
     streams_per_source: usize,
     in_order: bool,
     context: Arc<DownloadContext>,
@@ -110,33 +115,33 @@ struct FetchRound<'a> {
     sources: Vec<SourceState>,
     downloaders: JoinSet<(SourceNo, u32, Result<(), StreamError>)>,
     redials: JoinSet<(SourceNo, Result<Link, Error>)>,
-    /// Ask again and again those who don't have all of a file yet.
+    /// Tasks that poll sources which don't have all of a file yet.
     availability_watches: JoinSet<Result<(), StreamError>>,
-    /// Files that have the content of another one, and wait for it; those that are copied from it.
+    /// Files with the same content as another file of this round, which wait for it.
     pending_copies: PendingCopies,
     copy_tasks: JoinSet<(FileNo, CopyOutcome)>,
-    /// Files that are fetched after all.
+    /// Files that no longer wait for a copy and must be checked for a source.
     released_files: Vec<FileNo>,
-    /// How often others who may have it were to be looked for, and were: until then nothing is given up.
+    /// Searches for other sources, requested and completed. Files fail only when both are equal.
     searches_requested: watch::Sender<u64>,
     searches_completed: u64,
-    /// Who needs not be looked for.
+    /// Users whom the source finder skips.
     excluded_users: Arc<ExcludedUsers>,
-    /// Who told a lie.
+    /// Users who sent something provably false, in this round or an earlier one.
     banned_users: Vec<UserName>,
-    /// What files are given up for when nobody has them any more.
+    /// The error of files that lose their last source without a refusal of their own.
     last_failure: Option<FailureReason>,
-    /// Why a source doesn't have a file after all.
+    /// The refusal of a source to send a file that it announced.
     refusals: HashMap<FileNo, FailureReason>,
-    /// Files that are to be asked about again, by their names.
+    /// Files to resolve again by name, in the next round.
     changed_files: Vec<ChangedFile>,
-    /// The error of the first file for which there was no room.
+    /// The first error of a full disk; it ends the round.
     disk_full: Option<Error>,
     report_builder: FetchReportBuilder,
 }
 
 impl FetchRound<'_> {
-    /// Hears everything until all files are settled.
+    /// Handles events until all files are settled or the round ends early.
     async fn run_until_settled(
         &mut self,
         outcomes: &mut mpsc::UnboundedReceiver<WriterEvent>,
@@ -146,13 +151,15 @@ impl FetchRound<'_> {
         cancel: &CancellationToken,
     ) -> RoundEnd {
         while !self.context.plan().is_done() {
-            // Behind a stream that broke off, nothing else makes sense.
+            // Bytes behind a gap in a stream are useless: the first failure ends it.
             if self.in_order && self.report_builder.first_error().is_some() {
                 return RoundEnd::AllSettled;
             }
             if let Some(error) = self.disk_full.take() {
                 return RoundEnd::DiskFull(error);
             }
+            // Biased: an interruption goes first. Download events precede writer events, so that a file is
+            // reported as started before its first verified bytes.
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return RoundEnd::Interrupted,
@@ -173,7 +180,8 @@ impl FetchRound<'_> {
                 },
                 Some(watched) = self.availability_watches.join_next() => {
                     if let Ok(Err(error)) = watched {
-                        // Whoever pulls over that link says so as well.
+                        // The downloaders of the same link fail too, and their error is the one that is
+                        // handled.
                         tracing::debug!("what a source has isn't known any more: {error}");
                     }
                 }
@@ -183,8 +191,11 @@ impl FetchRound<'_> {
                 },
                 Some(Ok((file, copied))) = self.copy_tasks.join_next() => self.handle_copy_outcome(file, copied, report).await,
             }
+            // Settling a file can release copies, also ones without a source: they are failed here, where
+            // nothing else borrows the round.
             self.check_released(report).await;
         }
+        // Wakes idle downloaders, which find the plan done and end.
         self.context.work_available.notify_waiters();
         self.await_named_sources(others, report, cancel).await;
         RoundEnd::AllSettled
@@ -193,6 +204,8 @@ impl FetchRound<'_> {
     async fn handle_download_event(&mut self, event: DownloadEvent, report: FetchEventHandler<'_>) {
         match event {
             DownloadEvent::FileRequested { file } => {
+                // A file of several groups counts as started when its partial is open: only then its resumed
+                // bytes are known.
                 if self.context.jobs.get(file).is_some_and(|job| job.layout.group_count() == 1) {
                     self.report_started(file, 0, report);
                 }
@@ -203,6 +216,7 @@ impl FetchRound<'_> {
                     is_content_changed: changed,
                     ..FailureReason::of(&self.unavailable_error(source, file, code, message))
                 };
+                // A change is the most useful reason: it leads to a new round instead of a failure.
                 if !self.refusals.get(&file).is_some_and(|earlier| earlier.is_content_changed) {
                     self.refusals.insert(file, trouble);
                 }
@@ -241,6 +255,7 @@ impl FetchRound<'_> {
                 }
                 self.report_started(file, bytes, report);
             }
+            // A copy costs no network bytes, so it counts for the display but not in the report.
             WriterEvent::GroupVerified { file, bytes, source: LOCAL_SOURCE } => {
                 report(FetchEvent::Verified { file: self.reported_no(file), bytes });
             }
@@ -257,6 +272,7 @@ impl FetchRound<'_> {
             WriterEvent::ZerosVerified { file, bytes } => {
                 report(FetchEvent::Verified { file: self.reported_no(file), bytes });
             }
+            // A local file that changes under the copy is an error of this file, not a lie of a source.
             WriterEvent::GroupCorrupt { file, source: LOCAL_SOURCE, .. } => {
                 let error = Error::Integrity(format!("{} changed here while it was copied", self.shown_name(file)));
                 self.fail(file, error, report).await;
@@ -265,12 +281,15 @@ impl FetchRound<'_> {
                 let why =
                     format!("sent data for {} (group {group}) that doesn't match its hash", self.shown_name(file));
                 {
+                    // One lock for both: between them, a downloader could ask the same source for the group
+                    // again.
                     let mut plan = self.context.plan();
                     plan.group_corrupt(file, group);
                     plan.ban_source(source);
                 }
                 self.ban_source(source, &why, report).await;
             }
+            // A file that was settled otherwise meanwhile, such as a failed one, is not reported twice.
             WriterEvent::FileFinished { file, .. } if self.context.plan().is_settled(file) => {}
             WriterEvent::FileFinished { file, disposition: end } => self.settle(file, end.into(), report),
             WriterEvent::FileFailed { file, error } => self.fail(file, error, report).await,
@@ -281,6 +300,7 @@ impl FetchRound<'_> {
         if self.context.plan().is_settled(file) {
             return;
         }
+        // Every other file would fail alike: the round ends once, with one error, instead of once per file.
         if error.is_disk_full() {
             self.disk_full.get_or_insert(error);
             return;
@@ -289,19 +309,20 @@ impl FetchRound<'_> {
         self.settle(file, FileOutcome::Failed(error), report);
     }
 
-    /// A file that its source hasn't any more as it was waits for the next round.
+    /// Puts a file that changed at the source aside for the next round.
     async fn defer_changed_file(&mut self, file: FileNo, trouble: FailureReason, report: FetchEventHandler<'_>) {
         let Some(mut job) = self.context.jobs.get(file).cloned() else { return };
         self.context.writer.send(WriterCommand::Abandon { file }).await;
         let progress = self.close_file(file);
         let FileProgress { fetched, resumed, .. } = progress;
+        // The numbering of sources ends with the round, so their bytes are kept by user name.
         job.earlier_rounds = merge_earlier_rounds(Some(&job), &progress, &self.sources);
         self.start_copies(file, None, report);
         report(FetchEvent::Paused { file: job.reported_no, bytes: fetched.saturating_add(resumed) });
         self.changed_files.push(ChangedFile { job, reason: trouble });
     }
 
-    /// Nothing more is done for a file; tells how far it was.
+    /// Settles a file in the plan and takes its progress.
     fn close_file(&mut self, file: FileNo) -> FileProgress {
         self.context.plan().settle(file);
         self.context.work_available.notify_waiters();

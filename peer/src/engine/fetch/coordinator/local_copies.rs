@@ -1,6 +1,8 @@
-//! Files of one fetch with the same content: one of them comes over the network, the others are copied from it.
+//! Local copies: of several files with the same content in one fetch, one comes over the network and the others are
+//! copied from it.
 //!
-//! A copy goes the way of every file: its groups are verified, it has a part, and it is put in place by itself.
+//! A copy passes the writer like every file: its groups are verified, it has a partial file, and it is placed by
+//! itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -20,30 +22,31 @@ use crate::engine::share::{KeySearch, hash_file, ignore_progress};
 use crate::engine::{Error, run_blocking};
 use crate::profile::HashedFile;
 
-/// Stands for a file of this fetch where others name a source.
+/// Stands for the copied file wherever a source is named.
 pub(super) const LOCAL_SOURCE: SourceNo = SourceNo::MAX;
-/// Smaller files come as quickly from the network as from the disk.
+/// Files below this size aren't copied: the network is as quick as the disk.
 const MIN_COPY_BYTES: u64 = 64 * 1024;
 
-/// Files that wait for another one with the same content, by that one.
+/// Files that wait for another one with the same content, keyed by that file.
 #[derive(Debug, Default)]
 pub(super) struct PendingCopies(HashMap<FileNo, VecDeque<FileNo>>);
 
-/// How a copy ended.
+/// The result of a local copy.
 #[derive(Debug)]
 pub(super) enum CopyOutcome {
-    /// All of it is with the writer.
+    /// All groups were sent to the writer.
     Sent,
-    /// Nothing of it is: it can still come over the network.
+    /// No group was sent: the file can still come over the network.
     NotBegun(Error),
     Failed(Error),
 }
 
 impl PendingCopies {
-    /// The files that have the content of an earlier one.
+    /// Finds the files with the content of an earlier one.
     pub(super) fn find(jobs: &[FileJob]) -> Self {
         let (mut first, mut copies) = (HashMap::new(), HashMap::<FileNo, VecDeque<FileNo>>::new());
         for (file, job) in jobs.iter().enumerate() {
+            // A stream keeps no file to copy from.
             if job.target.is_none() || job.layout.size() < MIN_COPY_BYTES {
                 continue;
             }
@@ -55,23 +58,25 @@ impl PendingCopies {
         Self(copies)
     }
 
-    /// All that wait.
+    /// Returns all waiting files.
     pub(super) fn waiting(&self) -> impl Iterator<Item = FileNo> + '_ {
         self.0.values().flatten().copied()
     }
 
-    /// Takes those that wait for `file`.
+    /// Removes and returns the files that wait for `file`.
     fn remove_waiting(&mut self, file: FileNo) -> VecDeque<FileNo> {
         self.0.remove(&file).unwrap_or_default()
     }
 }
 
 impl FetchRound<'_> {
-    /// A file is settled. Those that wait for it are copied from where it is, or the next of them is fetched instead.
+    /// Copies a settled file to those that wait for it; without a `path`, the next of them is fetched instead and the
+    /// others wait for that one.
     pub(super) fn start_copies(&mut self, file: FileNo, path: Option<&Path>, report: FetchEventHandler<'_>) {
         let mut waiting = self.pending_copies.remove_waiting(file);
         if let Some(path) = path {
             for copy in waiting {
+                // A file of one group isn't opened by the writer in advance, so no event starts it.
                 if self.context.jobs.get(copy).is_some_and(|job| job.layout.group_count() == 1) {
                     self.report_started(copy, 0, report);
                 }
@@ -86,7 +91,7 @@ impl FetchRound<'_> {
         }
     }
 
-    /// A copy ended.
+    /// Handles the end of a copy: fetches the file instead if no group was sent.
     pub(super) async fn handle_copy_outcome(
         &mut self,
         file: FileNo,
@@ -109,7 +114,7 @@ impl FetchRound<'_> {
         self.released_files.push(file);
     }
 
-    /// Gives up on those that were released when no source is left.
+    /// Fails the released files that have no source left.
     pub(super) async fn check_released(&mut self, report: FetchEventHandler<'_>) {
         while let Some(file) = self.released_files.pop() {
             self.fail_if_stranded(file, report).await;
@@ -117,7 +122,7 @@ impl FetchRound<'_> {
     }
 }
 
-/// Sends the groups of `from`, where the file `of` has been put, to the writer as those of `copy`.
+/// Sends the groups of the file at `from`, the placed file `of`, to the writer as those of `copy`.
 async fn copy_groups(context: Arc<DownloadContext>, of: FileNo, copy: FileNo, from: PathBuf) -> CopyOutcome {
     let (jobs, path) = (context.jobs.clone(), from.clone());
     let opened = run_blocking(move || open_placed(jobs.get(of), &path)).await;
@@ -133,6 +138,7 @@ async fn copy_groups(context: Arc<DownloadContext>, of: FileNo, copy: FileNo, fr
         let zeros = zeros.clone();
         context.writer.send(WriterCommand::Open { file: copy, manifest, zeros, source: LOCAL_SOURCE }).await;
     }
+    // The writer makes the zero groups itself from the claims in `Open`.
     for group in (0..layout.group_count()).filter(|group| !zeros.contains(*group)) {
         let (file, from) = (file.clone(), from.clone());
         let len = usize::try_from(layout.group_len(group)).unwrap_or(usize::MAX);
@@ -150,10 +156,11 @@ async fn copy_groups(context: Arc<DownloadContext>, of: FileNo, copy: FileNo, fr
     CopyOutcome::Sent
 }
 
-/// Opens a file that was put in place, and makes sure that it is still the one that was fetched.
+/// Opens a placed file and hashes it: only the fetched content may be copied.
 fn open_placed(job: Option<&FileJob>, path: &Path) -> Result<(File, HashedFile), Error> {
     let gone = || Error::Internal(format!("{} is not where it was put", safe_path(path)));
     let job = job.ok_or_else(gone)?;
+    // By folder handle, not by path: a link that somebody put on the way since is not followed.
     let folder = job.target.as_ref().ok_or_else(gone)?.folder.open_existing()?.ok_or_else(gone)?;
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(gone)?;
     let file = folder.open_existing(name).map_err(Error::disk(path))?;

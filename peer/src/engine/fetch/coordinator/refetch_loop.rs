@@ -1,5 +1,5 @@
-//! The whole of a fetch. Files that changed while they were fetched are fetched as they are then: in a further round, once
-//! the others are done.
+//! The rounds of a fetch: files that changed at the source are fetched again, in their new version, in a further round
+//! after all others are done.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -32,21 +32,21 @@ use crate::engine::rate_limit::TokenBucket;
 use crate::engine::{Error, run_blocking};
 use crate::net::link::Link;
 
-/// A file that changed so often while it was fetched is given up.
+/// A file whose content changed this often during a fetch fails.
 const MAX_CHANGES: u32 = 2;
-/// And one that is asked for so often, whatever its source says of it.
+/// Rounds after which a file fails whatever the owner says: a source may refuse without ever showing new content.
 const MAX_ROUNDS: u32 = 5;
 
-/// What is the same in all rounds.
+/// The state that outlives a round.
 struct RefetchLoop<'a> {
     dialer: &'a SourceDialer,
     request: &'a FetchRequest,
-    /// To the one whose names they are, or why there is none.
+    /// The latest link to the owner of the names; `Err`: the reason why the owner can't be reached.
     owner_link: Result<Link, FailureReason>,
     in_order: bool,
     report_builder: FetchReportBuilder,
     banned_users: Vec<UserName>,
-    /// How often files had other content than before, by their number in what is reported.
+    /// Number of content changes by reported file number.
     change_counts: HashMap<FileNo, u32>,
 }
 
@@ -60,7 +60,7 @@ impl<'a> FetchCoordinator<'a> {
         Self { dialer, owner_link, request, resolved }
     }
 
-    /// Runs to the end.
+    /// Runs all rounds and builds the report.
     pub(in crate::engine::fetch) async fn run(
         self,
         report: FetchEventHandler<'_>,
@@ -68,6 +68,7 @@ impl<'a> FetchCoordinator<'a> {
     ) -> FetchReport {
         let Self { dialer: caller, owner_link: first, request, resolved } = self;
         let destination = match &request.destination {
+            // Only now is it known whether the names led to a single file.
             FetchDestination::FileOrFolder(path) if !resolved.is_one_file => FetchDestination::Folder(path.clone()),
             destination => destination.clone(),
         };
@@ -89,7 +90,8 @@ impl<'a> FetchCoordinator<'a> {
 }
 
 impl RefetchLoop<'_> {
-    /// Fails with what ended it early, if something did; every file is settled then as well.
+    /// Plans the targets, runs the rounds and sets folder times. Fails with the error that ended the fetch early; every
+    /// file is settled then as well.
     async fn run(
         &mut self,
         mut resolved: ResolvedRequest,
@@ -97,6 +99,7 @@ impl RefetchLoop<'_> {
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         if self.in_order {
+            // A stream can't put a file aside for later: its order is fixed when the first byte is written.
             resolved.files = self.restat_stale(resolved.files, report, cancel).await;
         }
         let report_builder = std::mem::take(&mut self.report_builder);
@@ -111,10 +114,13 @@ impl RefetchLoop<'_> {
             error: hindrance,
         } = placed;
         self.report_builder = account;
+        // Recorded even if the fetch ends early: a later attempt sets them then.
         self.report_builder.set_folder_times(times.clone());
         if let Some(error) = hindrance {
             return self.abort(&orders, later, error, report);
         }
+        // Built now, because the rounds consume the planner; applied last, because each placed file changes
+        // its folder's time.
         let dated: Vec<FolderTimestamp> =
             disk.iter_mut().flat_map(|disk| times.iter().map(|time| disk.folder_timestamp(time.clone()))).collect();
         self.run_rounds(orders, later, disk, report, cancel).await?;
@@ -125,7 +131,7 @@ impl RefetchLoop<'_> {
         .await
     }
 
-    /// One round after the other, until nothing changed meanwhile.
+    /// Runs rounds until none leaves changed files.
     async fn run_rounds(
         &mut self,
         mut jobs: Vec<FileJob>,
@@ -134,6 +140,7 @@ impl RefetchLoop<'_> {
         report: FetchEventHandler<'_>,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
+        // Stale files count by their old size; the new one isn't known before the owner has hashed them.
         let more = later.iter().map(|file| file.stat.size);
         let bytes = jobs.iter().map(|job| job.layout.size()).chain(more).fold(0, u64::saturating_add);
         report(FetchEvent::Resolved { files: jobs.len() + later.len(), bytes });
@@ -145,6 +152,7 @@ impl RefetchLoop<'_> {
                 let jobs: Vec<FileJob> = changed.into_iter().map(|changed| changed.job).collect();
                 return self.abort(&jobs, later, error, report);
             }
+            // Drained without a new question: each fails with the refusal of its last round.
             if round == MAX_ROUNDS {
                 for ChangedFile { job: order, reason: trouble } in changed.drain(..) {
                     self.report_builder.fail_job(&order, trouble.into_error(), report);
@@ -172,7 +180,7 @@ impl RefetchLoop<'_> {
         Ok(())
     }
 
-    /// One round; tells which files changed meanwhile.
+    /// Runs one round and appends the files that changed meanwhile to `changed`.
     async fn run_round(
         &mut self,
         jobs: Vec<FileJob>,
@@ -185,8 +193,10 @@ impl RefetchLoop<'_> {
             Err(error) => return self.abort(&jobs, Vec::new(), error, report),
         };
         let (dialer, request, in_order) = (self.dialer, self.request, self.in_order);
+        // In order, more streams per source would only fill memory with groups that wait for their turn.
         let streams = if in_order { 1 } else { request.streams.max(1) };
         let mut plan = FetchPlan::new(jobs.iter().map(|job| job.layout), streams, in_order);
+        // Open partial files and the files queued in the writer share one limit on descriptors.
         plan.limit_open_files(writer::max_waiting_files());
         let copies = PendingCopies::find(&jobs);
         copies.waiting().for_each(|file| plan.hold(file));
@@ -233,11 +243,14 @@ impl RefetchLoop<'_> {
             disk_full: None,
             report_builder: std::mem::take(&mut self.report_builder),
         };
+        // A ban lasts for all rounds, although each starts with fresh sources.
         running.banned_users.iter().for_each(|user| running.excluded_users.add(user.clone()));
         match first {
             Ok(first) => running.add_source(&first),
             Err(trouble) => {
                 running.last_failure = Some(trouble);
+                // Two requested searches instead of one: without the owner, even small files are worth a
+                // search.
                 running.searches_requested.send_modify(|times| *times += 1);
             }
         }
@@ -245,12 +258,13 @@ impl RefetchLoop<'_> {
         let (told, sought) = mpsc::unbounded_channel();
         asking.spawn(running.source_finder(told).run());
         let ending = running.run_until_settled(&mut outcomes, heard, sought, report, cancel).await;
+        // Before the writer is joined: the finder holds a handle to it, too.
         asking.shutdown().await;
         changed.append(&mut running.changed_files);
         self.banned_users = std::mem::take(&mut running.banned_users);
         let mut rest = running.stop_tasks().await;
-        // The last handle to the writer is gone; its threads finish what they were given. Unless it hangs at a pipe that
-        // nobody reads: whoever interrupts doesn't wait for that.
+        // The last handle to the writer is gone; its threads finish the work they have. An interruption
+        // doesn't wait for them, since one may hang at a pipe that nobody reads.
         let joined = run_blocking(move || threads.join());
         let early = match ending {
             RoundEnd::AllSettled => joined.await.err(),
@@ -263,6 +277,7 @@ impl RefetchLoop<'_> {
                 Some(Error::Interrupted)
             }
         };
+        // Events sent while the threads ended: files that were placed then must not be reported as aborted.
         while let Ok(outcome) = outcomes.try_recv() {
             rest.handle_writer_event(outcome, report);
         }
@@ -270,7 +285,9 @@ impl RefetchLoop<'_> {
         early.map_or(Ok(()), Err)
     }
 
-    /// What the one has whose names they are, or why they aren't there.
+    /// Returns the owner as a source of these files, after asking for its groups of partial ones; the inner `Err` is
+    /// the reason why the owner can't be reached.
+    /// reached.
     async fn query_owner(&self, jobs: &[FileJob]) -> Result<Result<ConnectedSource, FailureReason>, Error> {
         let link = match &self.owner_link {
             Ok(link) => link.clone(),
@@ -281,7 +298,7 @@ impl RefetchLoop<'_> {
         asked.map(Ok).map_err(|why| Error::stream(&self.request.from, why))
     }
 
-    /// Asks again about files that changed, by their names.
+    /// Resolves changed files again by name; returns the jobs of the next round.
     async fn restat_changed(
         &mut self,
         changed: Vec<ChangedFile>,
@@ -294,6 +311,7 @@ impl RefetchLoop<'_> {
             match self.restat(&order.stat, &mut timeout, report, cancel).await {
                 Ok(ResolvedFile { stat, layout, .. }) => {
                     let is_new = stat.hash != order.stat.hash;
+                    // Bytes kept from before the fetch belong to the old version, which is removed.
                     let resumed = order.earlier_rounds.resumed.filter(|_| !is_new);
                     if let Some(target) = order.target.clone().filter(|_| is_new) {
                         let of = order.stat.hash;
@@ -301,9 +319,12 @@ impl RefetchLoop<'_> {
                             remove_version(&target, &of);
                             Ok(())
                         });
-                        // Nothing depends on it.
+                        // Fails only if the task panics; an old partial file that stays costs disk space, not
+                        // correctness.
                         let _ = removed.await;
                     }
+                    // Unchanged content is no change: the source may have refused while it was hashing the
+                    // file again.
                     if is_new {
                         let times = self.change_counts.entry(order.reported_no).or_default();
                         *times += 1;
@@ -327,7 +348,7 @@ impl RefetchLoop<'_> {
         jobs
     }
 
-    /// The files as they are once their source has hashed them again; those that it hasn't are failed.
+    /// Returns the files as the owner describes them after hashing them again; fails those that it has no more.
     async fn restat_stale(
         &mut self,
         files: Vec<ResolvedFile>,
@@ -349,7 +370,8 @@ impl RefetchLoop<'_> {
         fresh
     }
 
-    /// What a file is by now. `patience` is for all that are asked about, from one that succeeds to the next.
+    /// Resolves a file again by name. `timeout` is shared by a run of files: it is used up by one that stays stale and
+    /// restored by one that answers.
     async fn restat(
         &mut self,
         stat: &FileStat,
@@ -376,10 +398,13 @@ impl RefetchLoop<'_> {
         }
         let link = match &self.owner_link {
             Ok(link) if !link.is_closed() => link.clone(),
+            // A lost owner costs the timeout once; each further file gets one second and not the whole wait
+            // again.
             _ => self.dialer.reconnect(user, std::mem::take(timeout).max(Duration::from_secs(1))).await?,
         };
         self.owner_link = Ok(link.clone());
         let asked = name_resolution::stat_file(&link, &stat.name, *timeout, report).await;
+        // One file that stays stale used up the wait; the next ones are asked once and not waited for.
         *timeout = if matches!(asked, Err(Error::Stale { .. })) { Duration::ZERO } else { REHASH_TIMEOUT };
         let missing = || Error::NotShared { user: user.clone(), name: stat.name.as_str().to_owned() };
         name_resolution::resolved_file(user, asked?.ok_or_else(missing)?, None)
@@ -393,7 +418,7 @@ impl RefetchLoop<'_> {
         }
     }
 
-    /// Settles what was not begun by what ended everything.
+    /// Settles the files that were not begun with the error that ended the fetch, and returns that error.
     fn abort(
         &mut self,
         jobs: &[FileJob],
@@ -415,7 +440,7 @@ impl RefetchLoop<'_> {
     }
 }
 
-/// What is told of a file that isn't shared any more: what is kept of it, beside that.
+/// Adds to the error of a file that isn't shared any more the path and size of the partial file that stays.
 async fn no_longer_shared_error(job: &FileJob, error: Error) -> Error {
     let Error::NotShared { user, name } = error else { return error };
     let bytes = job.earlier_rounds.fetched.saturating_add(job.earlier_rounds.resumed.unwrap_or(0));
@@ -424,7 +449,7 @@ async fn no_longer_shared_error(job: &FileJob, error: Error) -> Error {
     Error::NoLongerShared { user, name, kept: part.ok().flatten().map(|part| (part, bytes)) }
 }
 
-/// How to ask for exactly that file, to go where it was to go.
+/// Builds the request entry for exactly this file and target.
 fn retry_name_of_file(file: &ResolvedFile) -> RequestedName {
     RequestedName { text: file.stat.name.as_str().to_owned(), local: Some(file.local.clone()) }
 }

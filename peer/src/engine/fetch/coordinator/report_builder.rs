@@ -1,4 +1,4 @@
-//! What became of the files: counts, the first error, and what to ask for again.
+//! Report of a fetch: counts, the first error, and the names to ask for again.
 
 use std::path::PathBuf;
 
@@ -11,25 +11,25 @@ use crate::engine::fetch::{
 };
 use crate::engine::{Error, ErrorKind};
 
-/// Sums up while files are settled.
+/// Collects the report while files are settled.
 #[derive(Debug, Default)]
 pub(in crate::engine::fetch) struct FetchReportBuilder {
     summary: FetchSummary,
     first_error: Option<Error>,
     remaining: RemainingNames,
-    /// Files that have a number in what is reported.
+    /// Number of files that have a number in the events.
     next_file_no: FileNo,
-    /// Of folders that are wanted as well.
+    /// Modification times of the requested folders.
     folder_times: Vec<FolderTime>,
-    /// Files in place whose path some file systems take for that of others.
+    /// Placed files, path and size, whose path some file systems confuse with that of other files.
     placed: Vec<(PathBuf, u64)>,
 }
 
-/// What isn't there.
+/// The names that a retry must ask for.
 #[derive(Debug)]
 enum RemainingNames {
     Listed(Vec<RequestedName>),
-    /// More than can be told by names.
+    /// All names of the request: something failed that no single name leads to.
     All,
 }
 
@@ -40,7 +40,7 @@ impl Default for RemainingNames {
 }
 
 impl FetchReportBuilder {
-    /// Of a fetch that ended before it was known what its names lead to.
+    /// Builds the report of a fetch that ended before its names were resolved: every name is aborted.
     pub(in crate::engine::fetch) fn abort_before_start(
         request: &FetchRequest,
         error: Error,
@@ -53,33 +53,35 @@ impl FetchReportBuilder {
         report_builder.build(request, request.destination.clone(), Some(error))
     }
 
-    /// The number of one more file in what is reported.
+    /// Returns the number of the next file in the events.
     pub(super) const fn next_number(&mut self) -> FileNo {
         self.next_file_no += 1;
         self.next_file_no - 1
     }
 
-    /// The error of the first file that failed.
+    /// Returns the error of the first file that failed.
     pub(super) const fn first_error(&self) -> Option<&Error> {
         self.first_error.as_ref()
     }
 
-    /// So many folders with nothing in them are there.
+    /// Counts empty folders that were made.
     pub(super) const fn add_folders(&mut self, count: usize) {
         self.summary.folders += count;
     }
 
-    /// Folders whose times are to be set when all is done, be it by a later attempt.
+    /// Sets the folder times for the retry request: they are applied when all files are placed, if need be by a later
+    /// attempt.
     pub(super) fn set_folder_times(&mut self, times: Vec<FolderTime>) {
         self.folder_times = times;
     }
 
-    /// A file that is in place is not to give way to what a later attempt brings.
+    /// Records a placed file that a later attempt must not replace.
     pub(super) fn add_placed(&mut self, path: PathBuf, size: u64) {
         self.placed.push((path, size));
     }
 
-    /// A file is settled; `again` says how to ask for it, should that be needed.
+    /// Counts and reports a settled file; `again` returns the entry of a retry request, asked for only if the file
+    /// failed.
     pub(super) fn settle(
         &mut self,
         file: Option<FileNo>,
@@ -108,12 +110,13 @@ impl FetchReportBuilder {
             }
         }
         report(FetchEvent::Finished { file, report: &told });
+        // After the event, which borrows the report; an aborted file only repeats the error of the fetch.
         if let FileOutcome::Failed(error) = told.outcome {
             self.first_error.get_or_insert(error);
         }
     }
 
-    /// Something failed before anything of it was asked for.
+    /// Fails a name or file of which nothing was requested yet.
     pub(super) fn fail(
         &mut self,
         name: String,
@@ -125,7 +128,7 @@ impl FetchReportBuilder {
         self.settle(None, FileReport::unfetched(name, size, FileOutcome::Failed(error)), || again, report);
     }
 
-    /// The whole fetch ended before anything of it was asked for.
+    /// Aborts a name or file of which nothing was requested when the whole fetch ended.
     pub(super) fn abort(
         &mut self,
         name: String,
@@ -138,7 +141,8 @@ impl FetchReportBuilder {
         self.settle(None, FileReport::unfetched(name, size, outcome), || again, report);
     }
 
-    /// One that failed alone is the error, and so is a closed pipe; of several, how many. `early` is what ended it all.
+    /// Builds the report. The error is `early`, which ended the fetch, else that of the only file or of a closed pipe,
+    /// else the number of failed files.
     pub(super) fn build(
         self,
         request: &FetchRequest,
@@ -154,15 +158,17 @@ impl FetchReportBuilder {
                 _ => Error::SomeFailed { failed: summary.failed, total },
             })
         });
+        // The same request can't succeed after a wrong usage, and the reader of a closed pipe wants no more.
         let wanted = error.as_ref().filter(|error| !error.is_closed_pipe() && error.kind() != ErrorKind::Usage);
         let rest = wanted.and_then(|_| {
             let names = match left {
-                // What comes after it in the stream needs what came before.
+                // A stream can't be continued in the middle: a retry sends everything again.
                 _ if destination.is_stream() => request.names.clone(),
                 RemainingNames::All => request.names.clone(),
                 RemainingNames::Listed(left) if left.is_empty() => return None,
                 RemainingNames::Listed(left) => left,
             };
+            // Those of earlier attempts, too: a fetch may be retried several times.
             let mut kept = request.arrived.clone();
             if let FetchDestination::Folder(root) = &destination {
                 let below = |(path, size): (PathBuf, u64)| {
@@ -181,7 +187,7 @@ impl FileReport {
         Self { name, size, outcome, bytes_fetched: 0, bytes_resumed: 0, sources: Vec::new() }
     }
 
-    /// It was there already.
+    /// Builds the report of a file that exists at the destination and isn't fetched.
     pub(super) const fn skipped(name: String, size: u64, path: PathBuf) -> Self {
         Self::unfetched(name, size, FileOutcome::Skipped(path))
     }

@@ -1,4 +1,4 @@
-//! What is left when a fetch ends: nothing that was known of stays without a word.
+//! End of a round: stops its tasks and settles the remaining files, so that every known file gets a report.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::engine::fetch::plan::SourceNo;
 use crate::engine::fetch::writer::{EarlierRounds, FileDisposition, FileJob, WriterEvent};
 use crate::engine::fetch::{FileNo, FileOutcome, FileReport, RequestedName, SourceReport};
 
-/// A fetch that pulls no more.
+/// A round whose tasks have ended, while the writer finishes its work.
 pub(super) struct DrainingRound {
     report_builder: FetchReportBuilder,
     jobs: Arc<Vec<FileJob>>,
@@ -19,7 +19,7 @@ pub(super) struct DrainingRound {
 }
 
 impl FetchRound<'_> {
-    /// Ends everything that pulls, and with the last handle to them the writer's threads.
+    /// Stops all tasks. With them goes the last handle to the writer, so that its threads end.
     pub(super) async fn stop_tasks(self) -> DrainingRound {
         let Self {
             context: shared,
@@ -32,6 +32,7 @@ impl FetchRound<'_> {
             sources,
             ..
         } = self;
+        // Awaited and not only aborted: each task holds a handle to the writer.
         copying.shutdown().await;
         calls.shutdown().await;
         watches.shutdown().await;
@@ -43,7 +44,7 @@ impl FetchRound<'_> {
 }
 
 impl DrainingRound {
-    /// What the writer still told while it ended.
+    /// Handles an event that the writer sent while it ended.
     pub(super) fn handle_writer_event(&mut self, event: WriterEvent, report: FetchEventHandler<'_>) {
         match event {
             WriterEvent::GroupVerified { source: LOCAL_SOURCE, .. } => {}
@@ -53,7 +54,7 @@ impl DrainingRound {
                 }
             }
             WriterEvent::FileFinished { file, disposition: end } => self.settle(file, end.into(), report),
-            // Told once, for all of them.
+            // Reported once, as the error of the fetch.
             WriterEvent::FileFailed { file, error } if error.is_disk_full() => {
                 self.settle(file, FileOutcome::Aborted(error), report);
             }
@@ -70,7 +71,8 @@ impl DrainingRound {
         }
     }
 
-    /// Settles what isn't yet: it goes the way of what ended everything, or of the one before it in a stream.
+    /// Aborts all unsettled files with the error that ended the fetch, or with that of the failed file before them in a
+    /// stream.
     pub(super) fn abort_unsettled(
         mut self,
         early: Option<&Error>,
@@ -98,14 +100,14 @@ impl DrainingRound {
 }
 
 impl FetchReportBuilder {
-    /// The whole fetch ended before anything of these was asked for.
+    /// Aborts the files of jobs that were not begun when the whole fetch ended.
     pub(super) fn abort_jobs(&mut self, jobs: &[FileJob], error: &Error, report: FetchEventHandler<'_>) {
         for job in jobs {
             self.settle_job(job, FileOutcome::Aborted(FailureReason::of(error).into_error()), report);
         }
     }
 
-    /// A file that is not being fetched now isn't there.
+    /// Fails the file of a job that isn't part of a running round.
     pub(super) fn fail_job(&mut self, job: &FileJob, error: Error, report: FetchEventHandler<'_>) {
         let outcome = match error {
             Error::Interrupted => FileOutcome::Aborted(error),
@@ -131,7 +133,7 @@ impl From<FileDisposition> for FileOutcome {
     }
 }
 
-/// Remembers a file that is in place, where the file system may take it for another one that isn't yet.
+/// Records a placed file whose path the file system may confuse with that of a file still to come.
 pub(super) fn record_placed(report_builder: &mut FetchReportBuilder, job: Option<&FileJob>, outcome: &FileOutcome) {
     if let FileOutcome::Done(path) | FileOutcome::Renamed(path) | FileOutcome::Skipped(path) = outcome
         && let Some(FileJob { target: Some(spot), layout, .. }) = job
@@ -141,13 +143,13 @@ pub(super) fn record_placed(report_builder: &mut FetchReportBuilder, job: Option
     }
 }
 
-/// How to ask for exactly that file, to go where it was to go.
+/// Builds the request entry for exactly this file and target; `None` for a stream, which has no target.
 pub(super) fn retry_name_of_job(job: Option<&FileJob>) -> Option<RequestedName> {
     let job = job?;
     Some(RequestedName { text: job.stat.name.as_str().to_owned(), local: job.target.as_ref()?.local() })
 }
 
-/// Sums up what came of a file in this round and earlier ones.
+/// Sums up the bytes and sources of a file over this round and earlier ones.
 pub(super) fn merge_earlier_rounds(
     job: Option<&FileJob>,
     progress: &FileProgress,
@@ -165,17 +167,18 @@ pub(super) fn merge_earlier_rounds(
             None => told.push(now),
         }
     }
+    // Every report names the banned sources, also those that sent nothing of this file.
     let silent = |source: &&SourceState| source.is_banned && !told.iter().any(|told| told.user == source.user);
     let banned = sources.iter().filter(silent);
     let banned: Vec<_> =
         banned.map(|source| SourceReport { user: source.user.clone(), bytes: 0, banned: true }).collect();
     told.extend(banned);
-    // In a later round, what is there came in an earlier one.
+    // Bytes present at the start of a later round came in an earlier one: the first round's count stays.
     let resumed = earlier.resumed.or(progress.is_started.then_some(progress.resumed));
     EarlierRounds { fetched: earlier.fetched.saturating_add(progress.fetched), resumed, sources: told }
 }
 
-/// What is told of a file that is settled.
+/// Builds the report of a settled file.
 pub(super) fn file_report(
     job: Option<&FileJob>,
     progress: &FileProgress,

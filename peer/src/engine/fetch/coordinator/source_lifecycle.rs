@@ -1,4 +1,5 @@
-//! Where the sources stand: joined, lost and called again, back, banned; and what is given up for want of any.
+//! Lifecycle of the sources of a round: joined, lost and redialled, restored, banned; fails the files that have no
+//! source left.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,11 +20,11 @@ use crate::net::link::Link;
 use crate::net::{LinkError, StreamError};
 use shared::peer::PeerErrorCode;
 
-/// For word of somebody who was named, when nothing is missing any more.
+/// The longest wait for named sources after all files are settled.
 const NAMED_SOURCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl FetchRound<'_> {
-    /// Looks for others.
+    /// Builds the task that looks for other sources.
     pub(super) fn source_finder(&self, told: mpsc::UnboundedSender<SearchEvent>) -> SourceFinder {
         SourceFinder {
             dialer: self.dialer.clone(),
@@ -35,7 +36,7 @@ impl FetchRound<'_> {
         }
     }
 
-    /// Takes what came of looking for others; tells when the fetch ends by it.
+    /// Handles an event of the source finder; returns the end of the round if the event ends it.
     pub(super) async fn handle_search_event(
         &mut self,
         search_event: SearchEvent,
@@ -48,7 +49,8 @@ impl FetchRound<'_> {
                     self.add_source(&found);
                 }
             }
-            // A key that changed stops everything, if it was that one that was wanted.
+            // Only for a named user: the key decides whether it is the user who was meant. Others are
+            // optional.
             SearchEvent::Unavailable {
                 is_named: true,
                 error: error @ (Error::PeerKeyChanged { .. } | Error::KeyOwnedByOther { .. }),
@@ -71,7 +73,8 @@ impl FetchRound<'_> {
         None
     }
 
-    /// Waits a little for word of those whom the user named: that one of them isn't there is said, however quickly others
+    /// Waits a little for the outcome of the named users, so that an unreachable one is reported even if other sources
+    /// were quick.
     /// had everything.
     pub(super) async fn await_named_sources(
         &mut self,
@@ -99,7 +102,7 @@ impl FetchRound<'_> {
         }
     }
 
-    /// Somebody who was given up is there again.
+    /// Restores a source that was given up and is found again; false for a user who is no source yet.
     async fn readmit_source(&mut self, found: &ConnectedSource, report: FetchEventHandler<'_>) -> bool {
         let known = self.sources.iter().position(|source| source.user == *found.link.user());
         let Some(source) = known.and_then(|known| SourceNo::try_from(known).ok()) else { return false };
@@ -110,7 +113,7 @@ impl FetchRound<'_> {
         true
     }
 
-    /// A source with a link starts to be pulled from.
+    /// Adds a source and starts its downloaders.
     pub(super) fn add_source(&mut self, found: &ConnectedSource) {
         self.excluded_users.add(found.link.user().clone());
         let added = self.context.plan().add_source(|file| found.files.contains(&file), Instant::now());
@@ -124,6 +127,8 @@ impl FetchRound<'_> {
             lost_since: None,
             is_banned: false,
         });
+        // Before the downloaders start: the plan takes a source without a group set for one that has the
+        // whole file.
         for (file, groups) in &found.partial_files {
             self.context.plan().set_groups(source, *file, groups.clone());
         }
@@ -132,9 +137,12 @@ impl FetchRound<'_> {
 
     pub(super) fn start_downloaders(&mut self, source: SourceNo, link: &Link) {
         let Some(state) = self.source_mut(source) else { return };
+        // Results of downloaders of the previous link, which may still be on their way, don't match from here
+        // on.
         state.link_generation += 1;
         state.link = link.clone();
         state.is_reconnecting = false;
+        // One detector for all streams of a link: they share its queues, so silence is judged per link.
         let (link_no, detector) = (state.link_generation, Arc::new(StallDetector::default()));
         for _ in 0..self.streams_per_source {
             let (shared, link, detector) = (self.context.clone(), link.clone(), detector.clone());
@@ -152,7 +160,7 @@ impl FetchRound<'_> {
         }
     }
 
-    /// A source told a lie; the plan asks it no more, and nothing that it still sends is read.
+    /// Bans a source: the plan asks it no more, and its link is closed so that nothing else is read.
     pub(super) async fn ban_source(&mut self, source: SourceNo, why: &str, report: FetchEventHandler<'_>) {
         let Some(state) = self.source_mut(source) else { return };
         let user = state.user.clone();
@@ -168,7 +176,7 @@ impl FetchRound<'_> {
         self.fail_stranded(report).await;
     }
 
-    /// A puller's stream ended badly: the source is called again where that may help.
+    /// Handles a downloader that failed: closes its link and redials the source if that may help.
     pub(super) async fn handle_lost_link(
         &mut self,
         source: SourceNo,
@@ -178,10 +186,11 @@ impl FetchRound<'_> {
     ) {
         let all_patience = self.request.source_timeout;
         let Some(state) = self.source_mut(source) else { return };
+        // All streams of a link fail together: the first failure is handled, the others are echoes.
         if state.link_generation != link_no || state.is_reconnecting {
             return;
         }
-        // Its other pullers must not go on beside those of a new link.
+        // The other downloaders of this link would run beside those of the new one.
         state.link.close(PeerErrorCode::Cancelled);
         let user = state.user.clone();
         let comes_back = match &error {
@@ -189,12 +198,15 @@ impl FetchRound<'_> {
             StreamError::Timeout(_) => true,
             _ => false,
         };
+        // The timeout runs from the first loss, whatever number of redials succeeded without a delivery.
         let gone_for = state.lost_since.get_or_insert_with(Instant::now).elapsed();
         let timeout = all_patience.saturating_sub(gone_for);
         state.is_reconnecting = !state.is_banned && comes_back && !timeout.is_zero();
         let (coming, banned) = (state.is_reconnecting, state.is_banned);
+        // What the source held in flight is returned by its downloaders, which end with the link.
         self.context.plan().lose_source(source);
         let why = error.to_string();
+        // The ban is the reason; the closed link is only its consequence.
         if !banned {
             self.last_failure = Some(FailureReason::of(&Error::stream(&user, error)));
         }
@@ -221,18 +233,18 @@ impl FetchRound<'_> {
         let Some(state) = self.source_mut(source) else { return };
         state.is_reconnecting = false;
         let user = state.user.clone();
-        // Should it come back later, it is found as anybody else.
+        // If the user comes online again, the source finder treats it like any other.
         self.excluded_users.remove(&user);
         self.last_failure = Some(FailureReason::of(error));
         self.fail_stranded(report).await;
     }
 
-    /// Whether others may still be found.
+    /// True while a search for other sources is requested and not completed.
     fn is_search_pending(&self) -> bool {
         self.searches_completed < *self.searches_requested.borrow()
     }
 
-    /// Gives up on what nobody has who is there, is being called, or may still be found.
+    /// Fails the files that no source has: none connected, none being redialled, and no search pending.
     pub(super) async fn fail_stranded(&mut self, report: FetchEventHandler<'_>) {
         if self.is_search_pending() {
             return;
@@ -243,7 +255,7 @@ impl FetchRound<'_> {
         }
     }
 
-    /// Does so for one file.
+    /// Fails one file if no source is left for it, as [`Self::fail_stranded`].
     pub(super) async fn fail_if_stranded(&mut self, file: FileNo, report: FetchEventHandler<'_>) {
         let stranded = !self.is_search_pending() && self.context.plan().is_stranded(file, self.reconnecting_sources());
         if stranded {
@@ -253,6 +265,8 @@ impl FetchRound<'_> {
 
     async fn fail_stranded_file(&mut self, file: FileNo, report: FetchEventHandler<'_>) {
         let refusal = self.refusals.remove(&file);
+        // Bytes in a stream can't be taken back, so only files on disk are fetched again in their new
+        // version.
         if let Some(trouble) = refusal.clone().filter(|trouble| trouble.is_content_changed && !self.in_order) {
             return self.defer_changed_file(file, trouble, report).await;
         }

@@ -1,4 +1,4 @@
-//! Before the first byte: where each file goes, what is there already, and whether there is room.
+//! Target planning before the first byte: the target of each file, files that exist already, and free space.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -18,27 +18,27 @@ use crate::engine::fetch::{FetchEvent, FetchRequest, FileReport, RequestedName};
 use crate::engine::{Error, SpaceShortage, run_blocking};
 use crate::sys::{FolderHandle, FreeSpace, UnwritableReason};
 
-/// Groups for a stream stay in memory until they are verified.
+/// The largest group that a stream destination accepts: it stays in memory until it is verified.
 const MAX_STREAMED_GROUP_BYTES: u64 = 64 << 20;
-/// Files whose places are looked at before anything is said of them.
+/// Files inspected in one blocking call: bounds the memory of results, and the wait for events and interruption.
 const INSPECTION_BATCH: usize = 1024;
-/// Of a file that is there already; what is hashed in no time isn't told of.
+/// Smaller existing files are hashed without progress events: they take too little time.
 const MIN_REPORTED_BYTES: u64 = 32 << 20;
 
-/// What is left to be fetched, and what was settled already.
+/// The result of planning: jobs to run, and the report of what is settled already.
 #[derive(Default)]
 pub(super) struct PlannedJobs {
     pub(super) jobs: Vec<FileJob>,
-    /// Files that are being hashed again at their source: where they go is decided when that is done.
+    /// Files that the owner is hashing again; their targets are planned after that.
     pub(super) stale_files: Vec<ResolvedFile>,
-    /// Where they then go.
+    /// Plans the targets of stale files later; `None` for a stream.
     pub(super) planner: Option<Box<TargetPlanner>>,
     pub(super) report_builder: FetchReportBuilder,
-    /// Why nothing can be fetched.
+    /// The error that keeps the whole fetch from starting.
     pub(super) error: Option<Error>,
 }
 
-/// Decides for each file where it goes; those that are there already or can't go anywhere are settled here.
+/// Plans the target of each file. Settles files that exist already or have no possible target.
 pub(super) async fn plan_targets(
     request: &FetchRequest,
     resolved: ResolvedRequest,
@@ -56,6 +56,7 @@ pub(super) async fn plan_targets(
         Ok(PreparedDestination::Stream) => placed.plan_stream(wanted, report),
         Ok(PreparedDestination::Disk(disk)) => {
             report_colliding_names(&wanted, report);
+            // The content decides whether a file is skipped, and that of a stale file isn't known yet.
             let (later, files) = wanted.into_iter().partition(|file| file.stat.stale);
             placed.stale_files = later;
             if let Err(error) = placed.plan_on_disk(disk, files, folders, report, cancel).await {
@@ -86,7 +87,7 @@ impl PlannedJobs {
         }
     }
 
-    /// Decides where files go.
+    /// Plans targets below the destination, checks free space, and makes empty folders.
     pub(super) async fn plan_on_disk(
         &mut self,
         disk: Box<TargetPlanner>,
@@ -96,13 +97,15 @@ impl PlannedJobs {
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         let disk = self.inspect_targets(disk, files, report, cancel).await?;
+        // Before any folder is made: a fetch that doesn't fit leaves nothing behind.
         check_free_space(&self.jobs)?;
         if self.jobs.is_empty() && folders.is_empty() {
             self.planner = Some(disk);
             return Ok(());
         }
         let count = folders.len();
-        // A file that takes the path of a folder of others would keep all of those out.
+        // Where names collide, a file placed first would take the folder's path and keep out every file below
+        // it.
         let colliding = if self.jobs.is_empty() { Vec::new() } else { disk.colliding_folders() };
         let made = run_blocking(move || {
             let (_, disk) = make_folders(disk, colliding)?;
@@ -117,7 +120,7 @@ impl PlannedJobs {
         Ok(())
     }
 
-    /// Looks at every file's place. Of very many files, nothing is kept longer than it is needed.
+    /// Inspects the target of every file, in batches, so that the memory for many files stays flat.
     async fn inspect_targets(
         &mut self,
         mut disk: Box<TargetPlanner>,
@@ -136,6 +139,8 @@ impl PlannedJobs {
             }
             let (tell, mut hashed) = mpsc::unbounded_channel();
             let cancel = cancel.clone();
+            // Pinned outside the loop: each progress event ends a `select!`, and the blocking call must go
+            // on.
             let mut looking = std::pin::pin!(run_blocking(move || Ok(inspect_batch(disk, some, &tell, &cancel))));
             let looked;
             (looked, disk) = loop {
@@ -171,12 +176,16 @@ impl PlannedJobs {
                         });
                     }
                     Ok(TargetDecision::Skip(path)) => {
+                        // The skipped file counts as placed, so that no colliding file of a retry replaces
+                        // it.
                         if disk.collides(&local) {
                             self.report_builder.add_placed(path.clone(), size);
                         }
                         self.report_builder.settle(None, FileReport::skipped(name, size, path), || None, report);
                     }
                     Err(Error::FolderUnwritable { folder, obstacle }) => {
+                        // Kept for the end: one unwritable folder can fail thousands of files, and is
+                        // reported once.
                         closed.push((name, size, again(), folder, obstacle));
                     }
                     Err(error @ Error::Interrupted) => self.report_builder.abort(name, size, again(), &error, report),
@@ -186,7 +195,7 @@ impl PlannedJobs {
         }
     }
 
-    /// Settles files that can't be put where they should go: each folder is told of once. Fails when nothing else is left.
+    /// Settles the files of unwritable folders: each folder is reported once. Fails if that leaves nothing to fetch.
     fn settle_unwritable(&mut self, closed: Vec<UnwritableFile>, report: FetchEventHandler<'_>) -> Result<(), Error> {
         let mut told: HashSet<PathBuf> = HashSet::new();
         let is_one = closed.windows(2).all(|two| two[0].3 == two[1].3);
@@ -205,16 +214,16 @@ impl PlannedJobs {
     }
 }
 
-/// A file that can't be put where it should go: its name and size, how to ask for it again, the folder, and why.
+/// A file of an unwritable folder: name, size, retry entry, folder and reason.
 type UnwritableFile = (String, u64, Option<RequestedName>, PathBuf, UnwritableReason);
 
-/// Folders that could not be made, and why.
+/// Folders that couldn't be made, each with its error.
 type FailedFolders = Vec<(FileName, Error)>;
 
-/// What was found where a file should go.
+/// A resolved file with the decision about its target.
 struct InspectedTarget {
     decision: Result<TargetDecision, Error>,
-    /// There was something of another version.
+    /// A partial file of an older version was there and is removed.
     removed_outdated: bool,
     file: ResolvedFile,
 }
@@ -244,7 +253,7 @@ fn inspect_batch(
     (looked, disk)
 }
 
-/// The destination, and folders with nothing in them; tells which failed.
+/// Makes the destination and the given folders; returns the folders that failed.
 fn make_folders(
     mut disk: Box<TargetPlanner>,
     folders: Vec<FileName>,
@@ -255,7 +264,7 @@ fn make_folders(
     Ok((failed, disk))
 }
 
-/// Tells of names that a system which doesn't tell case or normal forms apart would take for one.
+/// Reports pairs of names that a system without case or normal forms can't tell apart.
 fn report_colliding_names(files: &[ResolvedFile], report: FetchEventHandler<'_>) {
     let mut seen: HashMap<String, &str> = HashMap::with_capacity(files.len());
     for file in files {
@@ -268,10 +277,10 @@ fn report_colliding_names(files: &[ResolvedFile], report: FetchEventHandler<'_>)
     }
 }
 
-/// Refuses before the first byte what the disks can't hold; what lies below the destination may be on several.
+/// Fails if the disks can't hold the files. The destination may span several disks, so needs are summed per device.
 fn check_free_space(jobs: &[FileJob]) -> Result<(), Error> {
     let mut disks: HashMap<u64, SpaceRequirement> = HashMap::new();
-    // Files of one folder share its path.
+    // One look per folder and not per file: a fetch may have 100,000 files in few folders.
     let mut folders: HashMap<String, Option<u64>> = HashMap::new();
     for job in jobs {
         let Some(target) = &job.target else { continue };
@@ -287,25 +296,26 @@ fn check_free_space(jobs: &[FileJob]) -> Result<(), Error> {
             device
         });
         if let Some(needed) = device.and_then(|device| disks.get_mut(&device)) {
+            // Blocks of an earlier attempt's partial file are used again, so they are not needed twice.
             let held = if job.layout.group_count() > 1 { allocated_bytes(target, &job.stat.hash) } else { 0 };
             let add = |sum: u64, bytes: u64| sum.saturating_add(needed.free.allocated_size(bytes.saturating_sub(held)));
             needed.bytes = add(needed.bytes, job.stat.data_bytes());
             needed.bytes_with_holes = add(needed.bytes_with_holes, job.stat.size);
-            // What is replaced makes room for what replaces it.
+            // A replaced file gives its inode back, and a partial file keeps the one it has.
             needed.files += u64::from(held == 0 && !target.can_replace());
         }
     }
     disks.into_values().try_for_each(SpaceRequirement::check)
 }
 
-/// The room that a fetch needs on one disk.
+/// The space that a fetch needs on one disk.
 struct SpaceRequirement {
     free: FreeSpace,
-    /// A folder there, and its path.
+    /// A folder on that disk, to try whether it stores holes.
     folder: Arc<FolderHandle>,
     path: PathBuf,
     bytes: u64,
-    /// Where holes take room as well.
+    /// Bytes needed if the file system doesn't store holes.
     bytes_with_holes: u64,
     files: u64,
 }
@@ -315,7 +325,7 @@ impl SpaceRequirement {
         let Self { free: room, folder, path, bytes, bytes_with_holes, files } = self;
         let shortage = match (room.bytes, room.files) {
             (Some(free), _) if free < bytes => SpaceShortage::Bytes { needed: bytes, free },
-            // Only where it matters: to find out, a file is made.
+            // Tried only if the answer matters: it takes a probe file on the disk.
             (Some(free), _) if free < bytes_with_holes && !folder.can_store_holes() => {
                 SpaceShortage::Bytes { needed: bytes_with_holes, free }
             }
