@@ -1,20 +1,21 @@
-//! Who fetches what next. Pure: it is told what happened, and when, and says what to do.
+//! Plan of a fetch: decides which source is asked for which groups next. Pure: events and times are arguments.
 //!
-//! A file goes through `Waiting → (Manifest → Opening →) Fetching → Settled`; one of a single group needs no manifest,
-//! its content hash is enough. Only files in `Fetching` with groups that nobody was asked for are in the `ready` queue,
-//! so that finding work takes no search.
+//! A file goes through `Waiting → (AwaitingManifest → Opening →) Fetching → Settled`. A file of one group needs no
+//! manifest: its content hash proves it. The `ready` queue holds only files in `Fetching` with groups that no source
+//! was
+//! asked for, so that finding work takes no search.
 //!
-//! Sources come, go and come back. What a source was asked for and did not deliver goes back into the queue when it is
-//! lost. A source that has nothing else to do is given groups that others are late with (the end game), so that the
-//! slowest one never decides when a file is done.
+//! Sources come, go and come back. Groups that a source was asked for and didn't deliver return to the queue when its
+//! stream ends. A source without other work is given groups that others are late with (the end game), so that the
+//! slowest source never decides when a file is done.
 //!
-//! A source that is still fetching a file itself has only some of its groups, and more of them from time to time: it is
-//! asked for those, and as long as it gets more it may get any.
+//! A source that is still fetching a file itself has only some of its groups, and gets more over time. It is asked for
+//! those it has; as long as it gets more, the file isn't given up.
 //!
-//! A file that is a copy of another one is held until it is known whether that one came.
+//! A copy of another file of the fetch is held until that one is placed or failed.
 //!
-//! What must come in order comes from all sources as well, out of a window that begins at the first group that is still
-//! missing: whatever comes too early has to wait in memory.
+//! A stream destination needs groups in order. They come from all sources as well, out of a window that begins at the
+//! first missing group: groups that arrive early wait in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -32,60 +33,60 @@ mod work_selection;
 
 use delivery_rate::DeliveryRate;
 
-/// Bytes of the longest run.
+/// The longest run, in bytes.
 const RUN_BYTES: u64 = 8 << 20;
-/// A run is no longer than its stream should deliver in this time.
+/// A run is no longer than its stream should deliver in this time, at the source's measured rate.
 const RUN_TIME: Duration = Duration::from_millis(500);
-/// A stream is not asked for more than it should deliver in this time: who comes later must find something to do.
+/// A stream is asked for no more than it should deliver in this time: a source that joins later must find work.
 const AHEAD_TIME: Duration = Duration::from_secs(1);
-/// Nor for more than this, which is more than a LAN holds in flight.
+/// Upper bound of that in bytes, more than a LAN holds in flight.
 const AHEAD_BYTES: u64 = 16 << 20;
-/// What a stream is asked for before anything is known of its rate.
+/// Bytes requested from a stream whose source has no measured rate yet.
 const INITIAL_BYTES: u64 = 1 << 20;
-/// Files of several groups that are open at once.
+/// Files of several groups that are open at once: each holds descriptors and a manifest.
 const MAX_OPEN_FILES: usize = 16;
-/// A run that others may take over is at least this old, or later than its source's rate promised.
+/// The age, or the expected time left, from which a run counts as late and others may take it over.
 const LATE_AFTER: Duration = Duration::from_millis(500);
 
-/// Most sources of one fetch: a bit each.
+/// The most sources of one fetch: each has a bit in `source_bits`.
 pub(super) const MAX_SOURCES: u32 = 64;
 
-/// A source, by the order of [`Plan::add_source`].
+/// The number of a source, in the order of [`FetchPlan::add_source`].
 pub(super) type SourceNo = u32;
 
-/// Something to ask a source for.
+/// A unit of work for one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WorkItem {
     /// The file's manifest.
     Manifest(FileNo),
     /// The groups `start..end` of a file.
     Run {
-        /// Which file.
+        /// The file's number.
         file: FileNo,
         /// The first group.
         start: u32,
-        /// Behind the last group.
+        /// The end of the range, exclusive.
         end: u32,
     },
 }
 
-/// The whole fetch.
+/// The plan of one round: files, sources, and requests in flight.
 #[derive(Debug)]
 pub(super) struct FetchPlan {
     files: Vec<PlannedFile>,
     sources: Vec<PlannedSource>,
-    /// What those have who are still fetching a file; whoever else has it has all of it.
+    /// The groups of sources that have a file in part. A source without an entry has all of the files in its bits.
     partial_sources: HashMap<(SourceNo, FileNo), GroupSet>,
     ready: VecDeque<FileNo>,
     in_flight: Vec<InFlightRun>,
-    /// Manifests that were asked for: of which file, from whom, when.
+    /// Manifests in flight: file, source, time of the request.
     manifests: Vec<(FileNo, SourceNo, Instant)>,
     open_files: usize,
-    /// Files of several groups that may be open at once.
+    /// Limit of `open_files`; only files of several groups wait for it, unless the fetch is in order.
     max_open_files: usize,
     unsettled: usize,
     streams: u32,
-    /// One file after another, group by group.
+    /// The destination is a stream: one file after another, group by group.
     in_order: bool,
 }
 
@@ -93,19 +94,19 @@ pub(super) struct FetchPlan {
 struct PlannedFile {
     layout: GroupLayout,
     phase: FilePhase,
-    /// Sources that have it, a bit each.
+    /// Sources that have the file, one bit each.
     source_bits: u64,
-    /// Half-open ranges of groups that nobody was asked for, the next one last.
+    /// Half-open ranges of groups that no source was asked for, in reverse: the next one is last.
     unrequested: Vec<(u32, u32)>,
-    /// Groups that came and were not found wrong; empty before the first was asked for.
+    /// Groups that arrived and were not found corrupt; empty before the file is open.
     arrived: Vec<bool>,
-    /// No group before this one is missing.
+    /// All groups before this one have arrived.
     head: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FilePhase {
-    /// It may come otherwise.
+    /// It may be copied from another file.
     Held,
     Waiting,
     AwaitingManifest,
@@ -119,11 +120,11 @@ struct PlannedSource {
     is_usable: bool,
     is_banned: bool,
     rate: DeliveryRate,
-    /// Files that it has and nobody was asked for; those that somebody was asked for since are passed over.
+    /// Waiting files that it has. Files that began since stay in the queue and are skipped.
     waiting: VecDeque<FileNo>,
 }
 
-/// A run that a source was asked for; `start` moves with what was delivered.
+/// A requested run; `start` advances with each delivered group.
 #[derive(Debug, Clone, Copy)]
 struct InFlightRun {
     source: SourceNo,
@@ -134,8 +135,7 @@ struct InFlightRun {
 }
 
 impl FetchPlan {
-    /// A plan for files of these layouts over `streams` streams a source; `in_order` for one that is written as it
-    /// comes.
+    /// Builds a plan for files of these layouts over `streams` streams per source; `in_order` for a stream destination.
     pub(super) fn new(layouts: impl IntoIterator<Item = GroupLayout>, streams: usize, in_order: bool) -> Self {
         let file = |layout: GroupLayout| PlannedFile {
             layout,
@@ -161,12 +161,12 @@ impl FetchPlan {
         }
     }
 
-    /// Fewer files of several groups are open at once where there are few descriptors.
+    /// Lowers the number of open files where there are few descriptors.
     pub(super) fn limit_open_files(&mut self, at_most: usize) {
         self.max_open_files = self.max_open_files.min(at_most).max(1);
     }
 
-    /// A source of the files that `has` says; `None` when there are too many sources.
+    /// Adds a source of the files for which `has` is true; `None` if there are too many sources.
     pub(super) fn add_source(&mut self, has: impl Fn(FileNo) -> bool, now: Instant) -> Option<SourceNo> {
         let source = u32::try_from(self.sources.len()).ok().filter(|source| *source < MAX_SOURCES)?;
         let mut waiting = VecDeque::new();
@@ -180,14 +180,14 @@ impl FetchPlan {
         Some(source)
     }
 
-    /// Nobody is asked for a file that nobody was asked for yet, until it is released.
+    /// Holds a waiting file: no source is asked for it until it is released.
     pub(super) fn hold(&mut self, no: FileNo) {
         if self.files[no].phase == FilePhase::Waiting {
             self.files[no].phase = FilePhase::Held;
         }
     }
 
-    /// A file that was held is to be asked for.
+    /// Makes a held file available for requests.
     pub(super) fn release(&mut self, no: FileNo) {
         if self.files[no].phase == FilePhase::Held {
             self.files[no].phase = FilePhase::Waiting;
@@ -199,12 +199,13 @@ impl FetchPlan {
         }
     }
 
-    /// What `source` should be asked for next; `None` when there is nothing for it now.
+    /// Returns the next request for `source`; `None` if there is nothing for it now.
     pub(super) fn next_work(&mut self, source: SourceNo, now: Instant) -> Option<WorkItem> {
         if !self.is_usable(source) {
             return None;
         }
         let takeable = |(position, no): (usize, &FileNo)| self.next_range(source, *no).map(|range| (position, range));
+        // Open files first: to finish them frees descriptors and lets others be opened.
         if let Some((position, range)) = self.ready.iter().enumerate().find_map(takeable) {
             return self.take_run(position, range, source, now);
         }
@@ -213,13 +214,15 @@ impl FetchPlan {
         {
             return Some(work);
         }
+        // In order, duplicates compete with a source's own groups for the window; only an idle one takes
+        // them.
         if self.in_order && self.has_in_flight(source) {
             return None;
         }
         self.duplicate_late_work(source, now)
     }
 
-    /// A source has these groups of a file, or these by now; when all of them, it no longer matters how it came by them.
+    /// Records the groups that a source has of a file; a full set makes it an ordinary source.
     pub(super) fn set_groups(&mut self, source: SourceNo, no: FileNo, groups: GroupSet) {
         if groups.is_full() {
             self.partial_sources.remove(&(source, no));
@@ -228,19 +231,21 @@ impl FetchPlan {
         }
     }
 
-    /// The files of which a source has only some groups.
+    /// Returns the files that a source has in part.
     pub(super) fn partial_files(&self, source: SourceNo) -> Vec<FileNo> {
         self.partial_sources.keys().filter(|(of, _)| *of == source).map(|(_, no)| *no).collect()
     }
 
-    /// Bytes that each stream of `source` should be asked for ahead of what it delivers.
+    /// Returns the bytes that each stream of `source` is asked for ahead of its deliveries.
     pub(super) fn bytes_ahead(&self, source: SourceNo) -> u64 {
-        // Always more than one group, so that there is something to send while the next question travels.
+        // More than one group of 1 MiB, so that the source has something to send while the next request
+        // travels.
         let promised = self.expected_bytes(source, AHEAD_TIME);
         promised.map_or(INITIAL_BYTES, |bytes| bytes.clamp(INITIAL_BYTES + 1, AHEAD_BYTES))
     }
 
-    /// A file's manifest came and is right. True when its partial is to be opened now: it may come twice.
+    /// Records that a verified manifest arrived. True if the partial file must be opened now: the manifest may come
+    /// twice.
     pub(super) fn manifest_arrived(&mut self, no: FileNo) -> bool {
         if self.files[no].phase != FilePhase::AwaitingManifest {
             return false;
@@ -250,7 +255,7 @@ impl FetchPlan {
         true
     }
 
-    /// A file's partial is open, with the groups that `present` flags already there.
+    /// Records that the partial file is open, with the groups flagged in `present`.
     pub(super) fn file_opened(&mut self, no: FileNo, present: &[bool]) {
         let file = &mut self.files[no];
         if file.phase != FilePhase::Opening {
@@ -261,13 +266,14 @@ impl FetchPlan {
         file.arrived.resize(index(file.layout.group_count()), false);
         file.advance_head();
         file.unrequested = ranges_where(0, file.layout.group_count(), |group| !file.arrived[index(group)]);
+        // The next range is taken from the end, which is cheap in a vector.
         file.unrequested.reverse();
         if !file.unrequested.is_empty() {
             self.ready.push_back(no);
         }
     }
 
-    /// A source delivered a group of a run; whether it is right is not known yet.
+    /// Records the delivery of a group; it isn't verified yet.
     pub(super) fn group_delivered(&mut self, source: SourceNo, no: FileNo, group: u32, now: Instant) {
         let bytes = self.files[no].layout.group_len(group);
         if let Some(state) = self.source_mut(source) {
@@ -287,21 +293,24 @@ impl FetchPlan {
         }
     }
 
-    /// A group that came was wrong; somebody else must be asked.
+    /// Takes back a group that was found corrupt; it is requested again.
     pub(super) fn group_corrupt(&mut self, no: FileNo, group: u32) {
         if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
             *arrived = false;
             let head = &mut self.files[no].head;
+            // The window of a fetch in order begins at the head: it must move back, or the group is never
+            // requested.
             *head = group.min(*head);
         }
         self.requeue(no, group, group + 1);
     }
 
-    /// Work that a source was given and did not do.
+    /// Takes back work that a source didn't finish.
     pub(super) fn return_work(&mut self, source: SourceNo, work: &WorkItem) {
         match *work {
             WorkItem::Manifest(no) if self.files[no].phase == FilePhase::AwaitingManifest => {
                 self.manifests.retain(|asked| (asked.0, asked.1) != (no, source));
+                // Another source was asked for the same manifest and can still deliver it.
                 if self.manifests.iter().any(|(file, ..)| *file == no) {
                     return;
                 }
@@ -309,11 +318,13 @@ impl FetchPlan {
                 self.open_files -= 1;
                 for (other, state) in (0..).zip(&mut self.sources) {
                     if self.files[no].source_bits & bit(other) != 0 {
+                        // At the front: its turn had come.
                         state.waiting.push_front(no);
                     }
                 }
             }
             WorkItem::Run { file, start, end } => {
+                // Found by its end: `start` has moved with what was delivered.
                 let same = |run: &InFlightRun| run.source == source && run.file == file && run.end == end;
                 if let Some(position) = self.in_flight.iter().position(same) {
                     self.in_flight.swap_remove(position);
@@ -324,7 +335,7 @@ impl FetchPlan {
         }
     }
 
-    /// A source turned out to have a file.
+    /// Records that a source has a file after all.
     pub(super) fn add_availability(&mut self, source: SourceNo, no: FileNo) {
         self.files[no].source_bits |= bit(source);
         if self.files[no].phase == FilePhase::Waiting
@@ -334,21 +345,21 @@ impl FetchPlan {
         }
     }
 
-    /// A source turned out not to have a file. True when nobody usable has it.
+    /// Records that a source doesn't have a file. True if no usable source has it.
     pub(super) fn remove_availability(&mut self, source: SourceNo, no: FileNo) -> bool {
         self.files[no].source_bits &= !bit(source);
         self.partial_sources.remove(&(source, no));
         self.files[no].source_bits & self.usable_bits() == 0
     }
 
-    /// A source is gone; it may come back.
+    /// Marks a source as lost; it may come back.
     pub(super) fn lose_source(&mut self, source: SourceNo) {
         if let Some(state) = self.source_mut(source) {
             state.is_usable = false;
         }
     }
 
-    /// A source is back; one that was banned stays away, and false is returned.
+    /// Marks a source as usable again; false for a banned one, which stays unusable.
     pub(super) fn restore_source(&mut self, source: SourceNo, now: Instant) -> bool {
         self.source_mut(source).is_some_and(|state| {
             state.is_usable = !state.is_banned;
@@ -357,7 +368,7 @@ impl FetchPlan {
         })
     }
 
-    /// A source told a lie: nothing is asked of it any more. True the first time.
+    /// Bans a source for good. True the first time.
     pub(super) fn ban_source(&mut self, source: SourceNo) -> bool {
         self.source_mut(source).is_some_and(|state| {
             state.is_usable = false;
@@ -365,12 +376,12 @@ impl FetchPlan {
         })
     }
 
-    /// Nothing more is to be done for a file.
+    /// Settles a file: it needs no more work, whatever is still in flight.
     pub(super) fn settle(&mut self, no: FileNo) {
         let file = &mut self.files[no];
         match file.phase {
             FilePhase::Settled => return,
-            // The queues of those who have it pass it over.
+            // Still in the queues of its sources, which skip files that no longer wait.
             FilePhase::Held | FilePhase::Waiting => {}
             FilePhase::AwaitingManifest | FilePhase::Opening | FilePhase::Fetching => self.open_files -= 1,
         }
@@ -385,33 +396,34 @@ impl FetchPlan {
         self.unsettled -= 1;
     }
 
-    /// Whether nothing more is to be done for a file.
+    /// True if the file needs no more work.
     pub(super) fn is_settled(&self, no: FileNo) -> bool {
         self.files[no].phase == FilePhase::Settled
     }
 
-    /// Whether all files are settled.
+    /// True if all files are settled.
     pub(super) const fn is_done(&self) -> bool {
         self.unsettled == 0
     }
 
-    /// Whether a source may be asked.
+    /// True if the source is connected and not banned.
     pub(super) fn is_usable(&self, source: SourceNo) -> bool {
         self.sources.get(index(source)).is_some_and(|source| source.is_usable)
     }
 
-    /// The files that still lack groups and that none of the usable sources, nor of `coming`, has.
+    /// Returns the files that lack groups and that no usable source has, nor any of `coming`, which are being
+    /// redialled.
     pub(super) fn stranded(&self, coming: impl IntoIterator<Item = SourceNo>) -> Vec<FileNo> {
         let hopeful = self.reachable_bits(coming);
         (0..self.files.len()).filter(|no| self.files[*no].is_stranded(hopeful)).collect()
     }
 
-    /// Whether [`Plan::stranded`] has this file.
+    /// True if [`FetchPlan::stranded`] would return this file.
     pub(super) fn is_stranded(&self, no: FileNo, coming: impl IntoIterator<Item = SourceNo>) -> bool {
         self.files[no].is_stranded(self.reachable_bits(coming))
     }
 
-    /// Whether a source was asked for something that is still to come.
+    /// True if a source has a run or a manifest in flight.
     fn has_in_flight(&self, source: SourceNo) -> bool {
         self.in_flight.iter().any(|run| run.source == source) || self.manifests.iter().any(|asked| asked.1 == source)
     }
@@ -433,7 +445,7 @@ impl FetchPlan {
         self.sources.get(index(source)).map_or(0.0, |source| source.rate.bytes_per_second())
     }
 
-    /// Of `start..end`, what has not arrived and nobody but `except` was asked for.
+    /// Returns the ranges of `start..end` that haven't arrived and that no source but `except` was asked for.
     fn ranges_needed(&self, no: FileNo, start: u32, end: u32, except: Option<SourceNo>) -> Vec<(u32, u32)> {
         let file = &self.files[no];
         let asked = |group: u32| {
@@ -449,12 +461,14 @@ impl FetchPlan {
         if self.files[no].phase != FilePhase::Fetching {
             return;
         }
+        // In the end game another source may have delivered the groups already, or still be asked for them.
         let needed = self.ranges_needed(no, start, end, None);
         if needed.is_empty() {
             return;
         }
         let file = &mut self.files[no];
         if file.unrequested.is_empty() {
+            // At the front: a file that was begun is finished before others.
             self.ready.push_front(no);
         }
         file.unrequested.extend(needed.into_iter().rev());
@@ -468,8 +482,9 @@ impl PlannedFile {
         }
     }
 
-    /// Whether groups are missing that none of the sources in `hopeful` has.
+    /// True if groups are missing and no source in `hopeful` has the file.
     fn is_stranded(&self, hopeful: u64) -> bool {
+        // A file whose last group is still being verified or written needs no source.
         let all_came = !self.arrived.is_empty() && self.arrived.iter().all(|came| *came);
         !matches!(self.phase, FilePhase::Settled | FilePhase::Held) && self.source_bits & hopeful == 0 && !all_came
     }
@@ -483,7 +498,7 @@ fn index(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The ranges of `start..end` for whose groups `wanted` holds, the first one first.
+/// Returns the ranges of `start..end` for whose groups `wanted` holds, in ascending order.
 fn ranges_where(start: u32, end: u32, wanted: impl Fn(u32) -> bool) -> Vec<(u32, u32)> {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for group in (start..end).filter(|group| wanted(*group)) {

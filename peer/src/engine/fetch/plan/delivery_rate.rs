@@ -1,14 +1,14 @@
-//! How fast a source delivers.
+//! Delivery rate of a source.
 
 use std::time::Instant;
 
-/// What earlier deliveries still weigh at each new one.
+/// The weight that earlier deliveries keep at each new one.
 const DECAY: f64 = 0.8;
 
 /// A source's rate over its last few deliveries.
 ///
-/// Bytes and time are summed apart: groups of two streams arrive in pairs, and a mean of the rates between them would
-/// be whatever the shortest gap makes of it.
+/// Bytes and time are summed separately: groups of two streams arrive in pairs, and a mean of the rates between
+/// deliveries would depend on the shortest gap alone.
 #[derive(Debug)]
 pub(super) struct DeliveryRate {
     bytes: f64,
@@ -17,17 +17,17 @@ pub(super) struct DeliveryRate {
 }
 
 impl DeliveryRate {
-    /// Nothing was delivered yet.
+    /// Returns a rate without deliveries.
     pub(super) const fn new(now: Instant) -> Self {
         Self { bytes: 0.0, seconds: 0.0, last: now }
     }
 
-    /// It had nothing to do until now.
+    /// Restarts the clock: the source had nothing to do until now.
     pub(super) const fn restart_clock(&mut self, now: Instant) {
         self.last = now;
     }
 
-    /// It delivered so much.
+    /// Adds a delivery.
     pub(super) fn record_delivery(&mut self, bytes: u64, now: Instant) {
         #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
         let bytes = bytes as f64;
@@ -36,8 +36,9 @@ impl DeliveryRate {
         self.last = now;
     }
 
-    /// Bytes a second; 0 before the first delivery.
+    /// Returns bytes per second; 0 before the first delivery.
     pub(super) fn bytes_per_second(&self) -> f64 {
+        // Two groups that are read at once have no time between them.
         self.bytes / self.seconds.max(1e-6)
     }
 }

@@ -1,25 +1,27 @@
-//! What a source is asked for that another was asked for already, when there is nothing else.
+//! End game: a source without other work is asked for groups that another source is late with.
 
 use std::time::{Duration, Instant};
 
 use super::{FetchPlan, FileNo, InFlightRun, LATE_AFTER, SourceNo, WorkItem, bit, ranges_where};
 
 impl FetchPlan {
-    /// The end game: of the run that another source will be latest with, the later half of what nobody else was asked
-    /// for as well; in order, the earlier half.
+    /// Returns work that another source is late with. Of the run that will take longest, this is the later half of the
+    /// groups
+    /// that no third source was asked for; in order, the earlier half of the first late run.
     pub(super) fn duplicate_late_work(&mut self, source: SourceNo, now: Instant) -> Option<WorkItem> {
         let is_late = |(no, asked, since): &(FileNo, SourceNo, Instant)| {
             let has = self.files[*no].source_bits & bit(source) != 0;
             let alone = !self.manifests.iter().any(|other| (other.0, other.1) == (*no, source));
             has && alone && *asked != source && now.saturating_duration_since(*since) >= LATE_AFTER
         };
+        // Manifests first: without one, no group of the file can be requested.
         if let Some((no, ..)) = self.manifests.iter().copied().find(is_late) {
             self.manifests.push((no, source, now));
             return Some(WorkItem::Manifest(no));
         }
         let late = |run: &&InFlightRun| {
             let age = now.saturating_duration_since(run.since);
-            // In order, everybody waits for it.
+            // In order, every later group waits for this one, so less delay counts as late.
             let patience = if self.in_order { LATE_AFTER.min(2 * self.delivery_time(source, run)) } else { LATE_AFTER };
             run.source != source
                 && self.files[run.file].source_bits & bit(source) != 0
@@ -39,17 +41,18 @@ impl FetchPlan {
             if self.in_order {
                 return had.next().map(|(start, end)| (run.file, start, end - (end - start) / 2));
             }
+            // The late source delivers from the front: from the back, the two meet and little comes twice.
             had.last().map(|(start, end)| (run.file, start + (end - start) / 2, end))
         })?;
         Some(self.start_run(source, file, start, end, now))
     }
 
-    /// How long its source will still need for a run.
+    /// Estimates the time that the run's own source still needs.
     fn time_left(&self, run: &InFlightRun) -> Duration {
         self.delivery_time(run.source, run)
     }
 
-    /// How long a source would need for it.
+    /// Estimates the time that a source needs for a run; an hour for a source without a rate.
     fn delivery_time(&self, source: SourceNo, run: &InFlightRun) -> Duration {
         const UNKNOWN: f64 = 3600.0;
         let rate = self.rate(source);

@@ -1,4 +1,4 @@
-//! The plan without network and disk, for the micro-benchmarks and nobody else.
+//! Simulation of the plan without network and disk, for the micro-benchmarks only.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,13 +7,14 @@ use shared::GroupLayout;
 
 use super::{FetchPlan, WorkItem, index};
 
-/// Questions that each source has open at a time.
+/// Requests that each source has open at a time.
 const OPEN_QUESTIONS: usize = 16;
-/// How long a source takes to deliver a group.
+/// The time that a source takes to deliver a group.
 const GROUP_TIME: Duration = Duration::from_micros(500);
 
-/// Plays a fetch of files of these layouts from `sources` sources that have them all and answer in order. Says how
-/// many different groups came: fewer than there are when the plan got stuck.
+/// Simulates a fetch of files of these layouts from `sources` sources that have all of them and answer in order.
+/// Returns
+/// the number of different groups delivered: fewer than there are if the plan got stuck.
 pub fn simulate(layouts: impl IntoIterator<Item = GroupLayout>, sources: u32, start: Instant) -> usize {
     let layouts: Vec<GroupLayout> = layouts.into_iter().collect();
     let mut plan = FetchPlan::new(layouts.iter().copied(), OPEN_QUESTIONS, false);
