@@ -1,4 +1,4 @@
-//! Making room for people who talk: the profile's node knows when they do.
+//! Chat priority: a fetch is throttled while a chat is active, which the profile's node knows.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use crate::engine::node::control::NodeClient;
 use crate::engine::rate_limit::TokenBucket;
 use crate::engine::{Error, LocalUser};
 
-/// How long until a node is looked for again.
+/// The pause before the next attempt to reach the node.
 const NODE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Whether room is to be made, and how much is left over.
+/// The chat state, and the rate that is left for bulk data while a chat is active.
 #[derive(Debug)]
 pub(super) struct ChatPriority {
     is_active: AtomicBool,
@@ -22,7 +22,7 @@ pub(super) struct ChatPriority {
 }
 
 impl ChatPriority {
-    /// Nobody talks yet.
+    /// Builds the state without an active chat.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             is_active: AtomicBool::new(false),
@@ -30,17 +30,17 @@ impl ChatPriority {
         }
     }
 
-    /// Whether people talk.
+    /// True while a chat is active.
     pub(super) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Relaxed)
     }
 
-    /// Room is to be made, or no longer.
+    /// Sets whether a chat is active.
     pub(super) fn set_active(&self, talking: bool) {
         self.is_active.store(talking, Ordering::Relaxed);
     }
 
-    /// Waits until so many bytes more may be taken over the link with this pulse.
+    /// Waits until `bytes` more may be taken over the link of this detector.
     pub(super) async fn throttle(&self, bytes: usize, detector: &StallDetector) {
         if self.is_active() {
             detector.throttle(&self.bulk_limit, bytes).await;
@@ -48,18 +48,21 @@ impl ChatPriority {
     }
 }
 
-/// Hears from the profile's node when people begin and stop to talk, for as long as it is polled.
+/// Follows the chat state of the profile's node, for as long as the future is polled.
 pub(super) async fn watch_chat_activity(me: &LocalUser, dialer: &SourceDialer) -> Infallible {
     loop {
         match NodeClient::connect(&me.profile).await {
             Ok(Some(node)) => {
                 let ended = apply_chat_activity(node, dialer).await;
                 tracing::debug!("whether people talk isn't known any more: {ended}");
+                // Without a node nobody chats in this profile; throttled for ever, the fetch would never be
+                // quick again.
                 dialer.throttle_bulk(false);
             }
             Ok(None) => {}
             Err(error) => tracing::debug!("whether people talk isn't known: {error}"),
         }
+        // No node is no error: one may start at any time during the fetch.
         tokio::time::sleep(NODE_POLL_INTERVAL).await;
     }
 }
@@ -67,6 +70,7 @@ pub(super) async fn watch_chat_activity(me: &LocalUser, dialer: &SourceDialer) -
 async fn apply_chat_activity(mut node: NodeClient, dialer: &SourceDialer) -> Error {
     let mut active = false;
     loop {
+        // The node replies only when its state differs from `active`, so this needs no polling.
         match node.watch_chat_activity(active).await {
             Ok(now) => active = now,
             Err(error) => return error,

@@ -1,4 +1,4 @@
-//! One stream of requests to one source: asks ahead, reads the answers in order, hands groups to the writer.
+//! Downloader of one stream: sends requests ahead, reads the answers in order, and hands groups to the writer.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,24 +19,25 @@ use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, StreamReceiver, StreamSender};
 
-/// Requests asked ahead: what keeps small files from waiting for each other.
+/// The most requests in flight per stream; without them, small files would each wait for a round trip.
 const MAX_REQUESTS_AHEAD: usize = 64;
-/// How often a source that says it is busy is asked again, and after which pause.
+/// Retries of a source that answers `busy`, and the pause before each.
 const MAX_BUSY_RETRIES: u32 = 20;
 const BUSY_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// A puller without work looks again after this, for what others have become late with.
+/// A downloader without work asks the plan again after this time, because runs of others become late without an event.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The one whose word about names and sizes was taken.
+/// The first source of a round: the owner of the names, if reachable, whose descriptions of the files are taken as
+/// given.
 const FIRST_SOURCE: SourceNo = 0;
 
-/// What all pullers share.
+/// The state that all downloaders of a round share.
 #[derive(Debug)]
 pub(super) struct DownloadContext {
-    /// Whose names the files have.
+    /// The user whose names the files have.
     pub(super) owner: UserName,
     pub(super) plan: Mutex<FetchPlan>,
-    /// Told whenever there may be new work.
+    /// Notified whenever the plan may have new work.
     pub(super) work_available: Notify,
     pub(super) jobs: Arc<Vec<FileJob>>,
     pub(super) writer: WriterHandle,
@@ -45,14 +46,14 @@ pub(super) struct DownloadContext {
     pub(super) chat_priority: Arc<ChatPriority>,
 }
 
-/// What a puller tells the coordinator.
+/// An event for the coordinator.
 #[derive(Debug)]
 pub(super) enum DownloadEvent {
-    /// A file is being asked for, for the first time.
+    /// The first request of a file is being sent.
     FileRequested { file: FileNo },
-    /// A source doesn't have the file, or no longer.
+    /// The source refuses the file.
     FileUnavailable { source: SourceNo, file: FileNo, code: PeerErrorCode, message: UntrustedText },
-    /// The source said something that can't be true; it is asked no more.
+    /// The source sent something that can't be true and is banned in the plan.
     SourceMisbehaved { source: SourceNo, file: FileNo },
 }
 
@@ -66,7 +67,7 @@ impl DownloadContext {
     }
 
     pub(super) fn send_event(&self, news: DownloadEvent) {
-        // Nobody listens when the fetch is over.
+        // Fails only when the coordinator is gone, and with it the fetch.
         let _ = self.events.send(news);
     }
 
@@ -78,7 +79,7 @@ impl DownloadContext {
     }
 }
 
-/// Pulls until the plan is done. What was asked for and did not come goes back into the plan.
+/// Downloads until the plan is done. Work that was requested and didn't arrive is returned to the plan.
 pub(super) async fn download(
     pull: Arc<DownloadContext>,
     link: Link,
@@ -96,6 +97,7 @@ pub(super) async fn download(
         busy_answers: 0,
     };
     let outcome = downloader.run().await;
+    // On every path, errors included: no other source is asked for work that is still booked on this one.
     downloader.return_all_work();
     outcome
 }
@@ -105,22 +107,22 @@ struct StreamDownloader<'a> {
     link: &'a Link,
     stall_detector: &'a StallDetector,
     source: SourceNo,
-    /// Without a sender once the source takes no more questions on it.
+    /// The stream; its sender is `None` when the source takes no more requests on it.
     stream: Option<(Option<StreamSender>, StreamReceiver)>,
-    /// Work that was asked for and not yet answered, the oldest first; of a run, what is still to come.
+    /// Unanswered requests, oldest first; a run starts at its next missing group.
     in_flight: VecDeque<WorkItem>,
-    /// How often the source said one after the other that it is busy.
+    /// Consecutive `busy` answers.
     busy_answers: u32,
 }
 
 impl StreamDownloader<'_> {
     async fn run(&mut self) -> Result<(), StreamError> {
         loop {
-            // Registered before the plan is asked: work that appears in between is not missed.
+            // Registered before the plan is asked, so that work which appears in between is not missed.
             let more_work = self.context.work_available.notified();
             match self.request_ahead().await {
-                // A stream that takes no more questions says nothing about the file that this one was for; and what it
-                // says to earlier ones may be there already.
+                // The reset hit a request that the source never read. It says nothing about that file, and
+                // answers to earlier requests may have arrived already.
                 Err(StreamError::Reset(_)) if self.stream.is_some() => self.return_last_work(),
                 Err(StreamError::Reset(code)) if !self.in_flight.is_empty() => {
                     if let Some(work) = self.in_flight.front().cloned() {
@@ -132,7 +134,7 @@ impl StreamDownloader<'_> {
             }
             if let Some(work) = self.in_flight.front().cloned() {
                 match self.read_answer(&work).await {
-                    // The file is the trouble, not the link.
+                    // The source failed at this file, not the link: only the file is given back.
                     Err(StreamError::Reset(code)) => self.handle_reset(&work, code),
                     outcome => outcome?,
                 }
@@ -142,6 +144,7 @@ impl StreamDownloader<'_> {
                 }
                 return Ok(());
             } else {
+                // An idle stream has no read that could fail, so the link is looked at here.
                 let _ = tokio::time::timeout(IDLE_POLL_INTERVAL, more_work).await;
                 if self.link.is_closed() {
                     return Err(StreamError::Link(self.link.closed().await));
@@ -159,7 +162,7 @@ impl StreamDownloader<'_> {
         self.context.work_available.notify_waiters();
     }
 
-    /// The last question didn't reach the source, which takes no more of them on this stream.
+    /// Returns the last request, which the source didn't read; it takes no more requests on this stream.
     fn return_last_work(&mut self) {
         if let Some((sender, _)) = &mut self.stream {
             *sender = None;
@@ -172,13 +175,15 @@ impl StreamDownloader<'_> {
 
     async fn request_ahead(&mut self) -> Result<(), StreamError> {
         if matches!(self.stream, Some((None, _))) {
+            // Earlier requests can still be answered on the old stream; a new one is opened when they are.
             if !self.in_flight.is_empty() {
                 return Ok(());
             }
             self.stream = None;
         }
         if self.in_flight.len() > MAX_REQUESTS_AHEAD / 2 {
-            // Many small ones are asked for in batches, which the other side then opens in one go.
+            // Refilled at half, so that many small files are requested in batches, which the source opens in
+            // one go.
             return Ok(());
         }
         let mut ahead: u64 = self.in_flight.iter().map(|work| self.bytes_of(work)).sum();
@@ -190,7 +195,8 @@ impl StreamDownloader<'_> {
                 WorkItem::Manifest(file) => (file, PeerRequest::Manifest { hash: self.context.job(file)?.stat.hash }),
                 WorkItem::Run { file, start, end } => {
                     let stat = &self.context.job(file)?.stat;
-                    // To others it may be a secret.
+                    // Only the owner is told the name: for other sources, the name of a privately offered
+                    // file may be a secret.
                     let is_theirs =
                         *self.link.user() == self.context.owner && self.link.has_capability(GET_NAMES_CAPABILITY);
                     let name = is_theirs.then(|| stat.name.clone());
@@ -200,7 +206,7 @@ impl StreamDownloader<'_> {
             if matches!(work, WorkItem::Manifest(_) | WorkItem::Run { start: 0, .. }) {
                 self.context.send_event(DownloadEvent::FileRequested { file });
             }
-            // In the queue before it is sent: what fails to be sent is given back as well.
+            // Queued before it is sent, so that a request that fails to be sent is returned as well.
             self.in_flight.push_back(work);
             match &mut self.stream {
                 Some((Some(sender), _)) => self.stall_detector.start_timer().wait(sender.send_frame(&ask)).await?,
@@ -232,7 +238,7 @@ impl StreamDownloader<'_> {
         let answer = self.stall_detector.start_timer().wait(receiver.next_answer()).await;
         self.stall_detector.record_progress(0);
         let answer = match answer {
-            // It is short of something that others give back soon.
+            // The source lacks a slot or a descriptor for the moment: the same request may succeed soon.
             Err(StreamError::Refused { code: PeerErrorCode::Busy, .. }) if self.busy_answers < MAX_BUSY_RETRIES => {
                 self.busy_answers += 1;
                 self.in_flight.pop_front();
@@ -240,6 +246,7 @@ impl StreamDownloader<'_> {
                 self.stall_detector.pause_during(tokio::time::sleep(BUSY_RETRY_DELAY)).await;
                 return Ok(());
             }
+            // A refusal ends this answer and not the stream; the next answers follow it.
             Err(StreamError::Refused { code, message }) => {
                 self.in_flight.pop_front();
                 self.context.plan().return_work(self.source, work);
@@ -255,10 +262,10 @@ impl StreamDownloader<'_> {
         }
     }
 
-    /// The source gave up in the middle of an answer: the stream is gone, and that file with it.
+    /// Handles a reset in the middle of an answer: the stream is gone, and the source loses the file.
     fn handle_reset(&mut self, work: &WorkItem, code: PeerErrorCode) {
         self.stream = None;
-        // What is left of the work is in the queue, shorter than it was.
+        // The queue holds the rest of the work: each group that arrived has shortened it.
         self.return_all_work();
         let message = match code {
             PeerErrorCode::Internal => "reading it failed in the middle".into(),
@@ -267,7 +274,7 @@ impl StreamDownloader<'_> {
         self.report_unavailable(work, code, message);
     }
 
-    /// The source doesn't have the file after all.
+    /// Records in the plan that the source doesn't have the file, and tells the coordinator why.
     fn report_unavailable(&self, work: &WorkItem, code: PeerErrorCode, message: UntrustedText) {
         let (WorkItem::Manifest(file) | WorkItem::Run { file, .. }) = *work;
         self.context.plan().remove_availability(self.source, file);
@@ -280,7 +287,8 @@ impl StreamDownloader<'_> {
         let layout = job.layout;
         let described = manifest_header(answer, &job.stat.hash, &layout);
         if described.is_none() && self.source != FIRST_SOURCE {
-            // It may be the first source that described the file wrongly.
+            // Not a proof against this source: the owner's description, which every job rests on, may be the
+            // wrong one.
             self.in_flight.pop_front();
             self.context.plan().return_work(self.source, &WorkItem::Manifest(file));
             self.report_unavailable(
@@ -304,6 +312,7 @@ impl StreamDownloader<'_> {
             return Err(self.ban_source(file, "a manifest that fits the file's hash"));
         };
         self.in_flight.pop_front();
+        // In the end game two sources send the same manifest; the writer opens the file only once.
         let first = self.context.plan().manifest_arrived(file);
         if first {
             let source = self.source;
@@ -316,6 +325,7 @@ impl StreamDownloader<'_> {
 
     async fn read_run(&mut self, file: FileNo, start: u32, end: u32, answer: &PeerReply) -> Result<(), StreamError> {
         let layout = self.context.job(file)?.layout;
+        // The length was agreed by the layout: an answer of another length can't be aligned to groups.
         if *answer != (PeerReply::Data { bytes: layout.range_len(start, end) }) {
             return Err(self.ban_source(file, "as many bytes as were asked for"));
         }
@@ -323,7 +333,8 @@ impl StreamDownloader<'_> {
             let len = usize::try_from(layout.group_len(group)).unwrap_or(usize::MAX);
             let bytes = self.read_bytes(self.context.writer.buffer(len), len).await?;
             self.context.plan().group_delivered(self.source, file, group, Instant::now());
-            // From here on the group is the writer's; only the rest of the run could still have to be given back.
+            // From here on the group is the writer's; only the rest of the run could still have to be
+            // returned.
             match self.in_flight.front_mut() {
                 Some(WorkItem::Run { start, .. }) if group + 1 < end => *start = group + 1,
                 _ => {
@@ -335,18 +346,20 @@ impl StreamDownloader<'_> {
         Ok(())
     }
 
-    /// Exactly `len` raw bytes of an answer, put into `bytes`, which is empty.
+    /// Reads exactly `len` raw bytes of an answer into `bytes`, which is empty.
     async fn read_bytes(&mut self, mut bytes: Vec<u8>, len: usize) -> Result<Vec<u8>, StreamError> {
         let Some((_, receiver)) = &mut self.stream else { return Err(StreamError::Truncated) };
         let mut timer = self.stall_detector.start_timer();
         while bytes.len() < len {
-            // A timer only where there is something to wait for.
+            // Data that is here already needs no timer: most chunks arrive many at a time.
             let chunk = match receiver.take_buffered(len - bytes.len()) {
                 Some(chunk) => chunk,
                 None => timer.wait(receiver.next_bulk(len - bytes.len())).await?,
             };
             bytes.extend_from_slice(&chunk);
             self.stall_detector.record_progress(chunk.len());
+            // After the bytes are here: a bucket in debt delays the next read, and flow control delays the
+            // source.
             self.context.apply_rate_limit(chunk.len(), self.stall_detector).await;
         }
         Ok(bytes)
@@ -360,7 +373,7 @@ impl StreamDownloader<'_> {
     }
 }
 
-/// The groups that a manifest's header claims to be zeros; `None` unless it describes this file.
+/// Returns the groups that a manifest's header claims to be zeros; `None` if it describes another file.
 fn manifest_header<'a>(answer: &'a PeerReply, of: &ContentHash, layout: &GroupLayout) -> Option<&'a [(u32, u32)]> {
     let PeerReply::Manifest { hash, size, group_size, groups, zeros } = answer else { return None };
     let fits =

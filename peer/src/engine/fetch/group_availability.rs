@@ -1,4 +1,4 @@
-//! What sources have that are still fetching a file themselves.
+//! Group availability of sources that are still fetching a file themselves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, with_timeout};
 
-/// Questions on their way at once.
+/// Queries in flight at a time.
 const QUERIES_IN_FLIGHT: usize = 64;
-/// For the answers to them.
+/// Time for the answers to one batch of queries.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two looks at what a source has by now.
+/// The pause between two polls of a source.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a source has of a file.
+/// The groups of a file that a source has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum GroupAvailability {
     All,
@@ -31,7 +31,7 @@ pub(super) enum GroupAvailability {
     Nothing,
 }
 
-/// Asks what `link`'s peer has of each of these files. One that doesn't know the question has all of each.
+/// Asks `link`'s peer which groups it has of each file. A peer that doesn't know the request has all of each.
 pub(super) async fn query_availability(
     link: &Link,
     jobs: &[FileJob],
@@ -59,6 +59,7 @@ pub(super) async fn query_availability(
                             if set.is_full() { GroupAvailability::All } else { GroupAvailability::Partial(set) }
                         }
                         Ok(_) => return Err(StreamError::Unexpected("what it has was due")),
+                        // An older peer refuses the unknown request; such a peer shares complete files only.
                         Err(StreamError::Refused { code: PeerErrorCode::Protocol, .. }) => GroupAvailability::All,
                         Err(StreamError::Refused { .. }) => GroupAvailability::Nothing,
                         Err(error) => return Err(error),
@@ -72,8 +73,8 @@ pub(super) async fn query_availability(
     Ok(held)
 }
 
-/// Looks again and again what a source has by now of these files, until it has all of each, or the link ends. A file of
-/// which it gets nothing more for as long as `patience` is no longer expected of it.
+/// Polls the groups of a source until it has all of each file, or the link ends. A file of which it gets no more groups
+/// within `timeout` is no longer expected from it.
 pub(super) async fn watch_availability(
     context: Arc<DownloadContext>,
     link: Link,
@@ -84,6 +85,7 @@ pub(super) async fn watch_availability(
     let now = Instant::now();
     let mut growing: HashMap<FileNo, (u32, Instant)> = files.into_iter().map(|file| (file, (0, now))).collect();
     loop {
+        // At each turn: files settle meanwhile, and the task must end with the last of them.
         growing.retain(|file, _| !context.plan().is_settled(*file));
         if growing.is_empty() {
             return Ok(());
@@ -129,6 +131,7 @@ fn report_unavailable(context: &DownloadContext, source: SourceNo, file: FileNo,
     context.send_event(DownloadEvent::FileUnavailable {
         source,
         file,
+        // Not `Stale` or `NotFound`, which would make the coordinator resolve the file again.
         code: PeerErrorCode::Busy,
         message: format!("the source {why}").into(),
     });

@@ -2,8 +2,7 @@
 //!
 //! A file goes through `Waiting → (AwaitingManifest → Opening →) Fetching → Settled`. A file of one group needs no
 //! manifest: its content hash proves it. The `ready` queue holds only files in `Fetching` with groups that no source
-//! was
-//! asked for, so that finding work takes no search.
+//! was asked for, so that finding work takes no search.
 //!
 //! Sources come, go and come back. Groups that a source was asked for and didn't deliver return to the queue when its
 //! stream ends. A source without other work is given groups that others are late with (the end game), so that the

@@ -1,4 +1,5 @@
-//! What an earlier attempt left tells what a file is while the one whose file it is isn't there: others may have it.
+//! Resumption without the owner: the state file of an earlier attempt describes the file, so that other sources can be
+//! asked for it.
 
 use std::path::Path;
 
@@ -12,10 +13,11 @@ use super::{FetchDestination, FetchRequest};
 use crate::engine::partial_state::{FileOrigin, PARTIAL_SUFFIX, PartialState, STATE_SUFFIX, read_header};
 use crate::sys::FolderHandle;
 
-/// The one file that is asked for, if an earlier attempt to fetch it got some of it. Blocks.
+/// Returns the only requested file, if an earlier attempt left its partial file and state. Blocks.
 pub(super) fn file_from_state(request: &FetchRequest) -> Option<ResolvedFile> {
     let [asked] = request.names.as_slice() else { return None };
     let name: FileName = asked.text.parse().ok()?;
+    // Only the destination folder itself is searched, where `local` has a single component.
     if asked.local.as_ref().is_some_and(|local| local.components().count() > 1) {
         return None;
     }
@@ -30,6 +32,7 @@ pub(super) fn file_from_state(request: &FetchRequest) -> Option<ResolvedFile> {
         FetchDestination::Stream(_) | FetchDestination::Stdout => return None,
     };
     let folder = FolderHandle::open(folder).ok()?;
+    // With and without the tag that tells colliding names apart: which of them was used isn't known.
     let prefixes = [format!(".{local}."), format!(".{local}~{}.", PartialTag::of(local).text)];
     let names = folder.names().ok()?;
     let is_of = |state: &&String| is_state(state) && prefixes.iter().any(|prefix| state.starts_with(prefix));
@@ -39,12 +42,13 @@ pub(super) fn file_from_state(request: &FetchRequest) -> Option<ResolvedFile> {
 }
 
 fn read_state(folder: &FolderHandle, state: &str, name: &FileName, from: &UserName) -> Option<(FileStat, GroupLayout)> {
+    // A state that another user can write to could name any hash.
     let file = folder.open_existing(state).ok().filter(|file| folder.is_sole_owner(file).unwrap_or(false))?;
     let (hash, origin) = read_header(&file)?;
     let part = folder.open_existing(&format!("{}{PARTIAL_SUFFIX}", state.strip_suffix(STATE_SUFFIX)?)).ok()?;
     let size = part.metadata().ok()?.len();
     let layout = GroupLayout::of(size)?;
-    // Its manifest proves the size.
+    // The size of the partial file is a hint until the manifest, folded with this layout, gives the hash.
     PartialState::read(&file, &hash, &layout)?;
     let FileOrigin { user, mtime, mtime_ns, executable } = origin;
     let stat = FileStat { mtime, mtime_ns, executable, ..FileStat::new(name.clone(), hash, &layout) };

@@ -1,4 +1,4 @@
-//! Calling sources, and what they say that they have.
+//! Dialer of sources: opens the links of a fetch, and asks new sources which files they have.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use crate::net::{LinkError, StreamError};
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Makes links, and ends them all. Cheap to clone.
+/// Opens links and closes them all at the end. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct SourceDialer {
     local_user: LocalUser,
@@ -30,17 +30,18 @@ pub(super) struct SourceDialer {
     chat_priority: Arc<ChatPriority>,
 }
 
-/// Somebody who has some of the files.
+/// A user who has some of the files, with an open link.
 #[derive(Debug)]
 pub(super) struct ConnectedSource {
     pub(super) link: Link,
     pub(super) files: HashSet<FileNo>,
-    /// Those of which it has only some groups.
+    /// The files that it has in part.
     pub(super) partial_files: Vec<(FileNo, GroupSet)>,
 }
 
 impl ConnectedSource {
-    /// Asks who has these files, of whom some may be fetching them themselves, what they have of `unsure`.
+    /// Builds a source that has the files `has`. It is asked about the `unsure` ones, which it may still be fetching
+    /// itself.
     pub(super) async fn query(
         link: Link,
         mut has: HashSet<FileNo>,
@@ -60,40 +61,44 @@ impl ConnectedSource {
 }
 
 impl SourceDialer {
-    /// Opens a socket to call from, with windows that fit a limit of so many bytes a second.
+    /// Opens the socket of a fetch, with windows that fit a limit of so many bytes per second.
     pub(super) fn new(me: &LocalUser, limit: Option<u64>) -> Result<Self, Error> {
         let endpoint = Endpoint::client(&me.identity, limit).map_err(|why| Error::link(&me.user, why))?;
         let chat_priority = Arc::new(ChatPriority::new(Instant::now().into_std()));
         Ok(Self { local_user: me.clone(), endpoint, links: Arc::default(), chat_priority })
     }
 
-    /// What is due to people who talk.
+    /// Returns the state that throttles bulk data during a chat.
     pub(super) const fn chat_priority(&self) -> &Arc<ChatPriority> {
         &self.chat_priority
     }
 
-    /// People began to talk, or stopped: all links make room, or use it again.
+    /// Sets whether bulk data is throttled because a chat is active, on open links and future ones.
     pub(super) fn throttle_bulk(&self, room: bool) {
+        // Locked before the flag is set: a link dialled meanwhile is either in the list or reads the new
+        // flag.
         let links = self.links();
         self.chat_priority.set_active(room);
         self.endpoint.throttle_bulk(room);
         links.iter().for_each(|link| link.throttle_bulk(room));
     }
 
-    /// Finds `user` and makes a link.
+    /// Finds `user` and opens a link.
     pub(super) async fn connect(&self, user: &UserName) -> Result<Link, Error> {
         let target = peer_lookup::find_target(&self.local_user, user).await?;
         self.dial(&target).await
     }
 
-    /// Calls `user` until they answer or `patience` has run out.
+    /// Dials `user` until they answer or `timeout` has passed.
     pub(super) async fn reconnect(&self, user: &UserName, timeout: Duration) -> Result<Link, Error> {
         let until = Instant::now() + timeout;
         let mut wait = FIRST_RETRY_DELAY;
         loop {
+            // Sleeps first: the link has just failed, and an immediate attempt would meet the same state.
             tokio::time::sleep(wait.min(until.saturating_duration_since(Instant::now()))).await;
             match self.connect(user).await {
                 Ok(link) => return Ok(link),
+                // No attempt can cure these.
                 Err(error @ (Error::PeerKeyChanged { .. } | Error::KeyOwnedByOther { .. } | Error::Profile(_))) => {
                     return Err(error);
                 }
@@ -104,7 +109,7 @@ impl SourceDialer {
         }
     }
 
-    /// Finds somebody who was named and asks what they have of these files, whatever the tracker knows of that.
+    /// Dials a named user and asks which of these files they have, whatever the tracker knows of that.
     pub(super) async fn connect_named(
         &self,
         user: &UserName,
@@ -116,7 +121,7 @@ impl SourceDialer {
         asked.map_err(|why| Error::stream(user, why))
     }
 
-    /// Makes a link to somebody who has these files.
+    /// Dials a user who has these files according to the tracker.
     pub(super) async fn connect_candidate(
         &self,
         target: &link::DialTarget,
@@ -124,18 +129,18 @@ impl SourceDialer {
         jobs: &[FileJob],
     ) -> Result<ConnectedSource, Error> {
         let link = self.dial(target).await?;
-        // The catalogue doesn't tell whether they have all of it; nobody offers part of what is one group.
+        // The catalogue lists partial files, too. A file of one group is never shared in part.
         let several = |file: &FileNo| jobs.get(*file).is_some_and(|job| job.layout.group_count() > 1);
         let unsure: Vec<FileNo> = has.iter().copied().filter(several).collect();
         ConnectedSource::query(link, has, jobs, &unsure).await.map_err(|why| Error::stream(&target.user, why))
     }
 
-    /// Who calls.
+    /// Returns the acting user.
     pub(super) const fn local_user(&self) -> &LocalUser {
         &self.local_user
     }
 
-    /// Ends all links.
+    /// Closes all links with `code` and waits until the endpoint is drained.
     pub(super) async fn close_all(self, code: PeerErrorCode) {
         for link in self.links().drain(..) {
             link.close(code);
@@ -146,7 +151,7 @@ impl SourceDialer {
     async fn dial(&self, target: &link::DialTarget) -> Result<Link, Error> {
         let link = peer_lookup::dial(&self.local_user, &self.endpoint, target, &[ZEROS_CAPABILITY]).await?;
         let mut links = self.links();
-        // It may have been begun before people began to talk.
+        // The chat may have begun during the dial; the lock is the one that `throttle_bulk` takes.
         link.throttle_bulk(self.chat_priority.is_active());
         links.retain(|link| !link.is_closed());
         links.push(link.clone());
@@ -158,7 +163,7 @@ impl SourceDialer {
     }
 }
 
-/// Whether calling again may help.
+/// True if a redial may succeed where this error occurred.
 pub(super) const fn is_retryable(error: &LinkError) -> bool {
     matches!(
         error,

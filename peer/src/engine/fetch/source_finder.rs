@@ -1,4 +1,4 @@
-//! Looking for others who have the files: at the beginning, whenever a source is lost, and again and again meanwhile.
+//! Search for other sources: at the beginning, after each loss of a source, and at intervals.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,44 +19,44 @@ use crate::engine::{Error, LocalUser};
 use crate::net::link;
 use crate::net::tracker::TrackerConnection;
 
-/// Files that the tracker is asked about by their hashes in one go, the largest ones; whoever has one of them is asked for
-/// everything.
+/// Files whose hashes the tracker is asked about in one search, the largest first. A user who has one of them is asked
+/// about all.
 const MAX_HASH_QUERIES: usize = 256;
-/// Less than this in all is fetched before anybody else could be called.
+/// A fetch of fewer bytes is done before another source could be connected.
 const MIN_SEARCH_BYTES: u64 = 4 << 20;
-/// Between two looks for others.
+/// The pause between two searches without a request.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What came of looking.
+/// An event of a search.
 #[derive(Debug)]
 pub(super) enum SearchEvent {
-    /// Somebody who has some of the files.
+    /// A user who has some of the files is connected.
     Found(ConnectedSource),
-    /// Somebody can't be asked; told once.
+    /// A user can't be asked; reported once per user.
     Unavailable {
-        /// Who.
+        /// The unavailable user.
         user: UserName,
-        /// Whether the user named them.
+        /// True if the request names this user as a source.
         is_named: bool,
-        /// Why not.
+        /// The reason.
         error: Error,
     },
-    /// All were asked who could be, for as often as it was wanted.
+    /// A search is completed. Carries the number of requests that it answers.
     Completed(u64),
 }
 
-/// Who needs not be looked for: sources, oneself, liars.
+/// Users that a search skips: current and banned sources.
 #[derive(Debug, Default)]
 pub(super) struct ExcludedUsers(Mutex<HashSet<UserName>>);
 
-/// Looks for others.
+/// The task that searches for other sources.
 #[derive(Debug)]
 pub(super) struct SourceFinder {
     pub(super) dialer: SourceDialer,
     pub(super) context: Arc<DownloadContext>,
     pub(super) policy: SourcePolicy,
     pub(super) excluded_users: Arc<ExcludedUsers>,
-    /// Counts how often it was wanted.
+    /// Number of searches requested by the coordinator.
     pub(super) searches_requested: watch::Receiver<u64>,
     pub(super) events: mpsc::UnboundedSender<SearchEvent>,
 }
@@ -82,10 +82,12 @@ impl ExcludedUsers {
 }
 
 impl SourceFinder {
-    /// Looks until nobody listens any more.
+    /// Searches until the coordinator is gone.
     pub(super) async fn run(mut self) {
         let mut missed = HashSet::new();
         loop {
+            // Read before the search: a loss during it raises the count, and is answered only by the next
+            // search.
             let wanted = *self.searches_requested.borrow_and_update();
             let due = self.files_worth_searching(wanted);
             if !due.is_empty() {
@@ -100,9 +102,10 @@ impl SourceFinder {
         }
     }
 
-    /// The files for which it is worth while, the largest first.
+    /// Returns the files that are worth a search, the largest first.
     fn files_worth_searching(&self, wanted: u64) -> Vec<FileNo> {
-        // Those who were named are asked once in any case: that one of them isn't there is to be told.
+        // Named users are asked once in any case, even if all files are settled: an unreachable one is
+        // reported.
         let is_first = wanted == 1 && !self.named_users().is_empty();
         let mut due: Vec<FileNo> = {
             let plan = self.context.plan();
@@ -110,7 +113,7 @@ impl SourceFinder {
         };
         let jobs = due.iter().filter_map(|no| self.context.jobs.get(*no));
         let bytes = jobs.clone().map(|job| job.layout.size()).fold(0, u64::saturating_add);
-        // Beside a source that is gone, or has only part of it, little is worth while as well.
+        // After the loss of a source, or with a partial one, few bytes are worth a search as well.
         let urgent = wanted > 1 || jobs.clone().any(|job| job.stat.partial);
         if bytes < MIN_SEARCH_BYTES && !urgent && self.named_users().is_empty() {
             return Vec::new();
@@ -126,7 +129,7 @@ impl SourceFinder {
         }
     }
 
-    /// Calls everybody side by side and sends each as it answers.
+    /// Dials all candidates concurrently and sends each as it answers.
     async fn search(&self, due: &[FileNo], missed: &mut HashSet<UserName>) {
         let mut calls: JoinSet<(UserName, bool, Result<ConnectedSource, Error>)> = JoinSet::new();
         for user in self.named_users().iter().filter(|user| !self.excluded_users.contains(user)).cloned() {
@@ -158,6 +161,8 @@ impl SourceFinder {
             let sought = match called {
                 Ok(found) if found.files.is_empty() => {
                     found.link.close(PeerErrorCode::Done);
+                    // A catalogue entry that is out of date is no news for the user; a named user without the
+                    // files is.
                     if !named || !missed.insert(user.clone()) {
                         continue;
                     }
@@ -175,16 +180,17 @@ impl SourceFinder {
                 Err(error) if missed.insert(user.clone()) => SearchEvent::Unavailable { user, is_named: named, error },
                 Err(_) => continue,
             };
-            // Nobody listens when the fetch is over.
+            // Fails only when the coordinator is gone.
             let _ = self.events.send(sought);
         }
     }
 
-    /// Whoever the tracker knows to have some of these files, and is not named nor known already.
+    /// Returns the users who have some of these files according to the tracker, except named and excluded ones.
     async fn find_candidates(&self, due: &[FileNo]) -> Result<Vec<(UserName, Result<SourceCandidate, Error>)>, Error> {
         let me: &LocalUser = self.dialer.local_user();
         let mut tracker = me.connect_tracker().await?;
         let mut entries: HashMap<UserName, ListedPeer> = HashMap::new();
+        // One small query per hash, then one full list per user found: most hashes have no other source.
         for job in due.iter().take(MAX_HASH_QUERIES).filter_map(|no| self.context.jobs.get(*no)) {
             let same = ListPeersRequest {
                 hash: Some(job.stat.hash.into()),
@@ -208,7 +214,7 @@ impl SourceFinder {
     }
 }
 
-/// Which of these files `user` has in the tracker's catalogue.
+/// Returns the files among these that `user` has in the tracker's catalogue.
 async fn catalogued_files(
     tracker: &mut TrackerConnection,
     user: &UserName,

@@ -1,5 +1,5 @@
-//! Whether a link is alive. Its streams wait for each other, at their source and before the network, so that a single one
-//! which hears nothing says little.
+//! Detection of stalled links. The streams of a link share its queues, at the source and in the network, so one silent
+//! stream proves nothing: progress is counted per link.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,44 +12,45 @@ use tokio::time::Instant;
 use crate::engine::rate_limit::TokenBucket;
 use crate::net::StreamError;
 
-/// How long nothing may come over any stream of a link while something is due.
+/// A link is stalled if nothing arrives on any of its streams for this long while an answer is due.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
-/// A link over which less than this comes in [`TRICKLE_TIME`] is as good as silent.
+/// A link that brings less than this in [`TRICKLE_TIMEOUT`] counts as stalled, too.
 const TRICKLE_BYTES: u64 = 8 * 1024;
 const TRICKLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two looks at the other streams.
+/// The interval at which a waiting stream looks at the progress of the others.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What all streams of one link have in common.
+/// The progress counters that all streams of one link share.
 #[derive(Debug, Default)]
 pub(super) struct StallDetector {
-    /// Answers and pieces of data that came.
+    /// Number of answers and chunks of data that arrived.
     progress_count: AtomicU64,
     bytes: AtomicU64,
-    /// Streams that this side keeps waiting now, and how often it did.
+    /// Streams that this side keeps waiting now.
     paused_now: AtomicUsize,
+    /// Number of such pauses so far: shows a pause that began and ended between two looks.
     pause_count: AtomicU64,
 }
 
-/// A stream's patience with one answer, or one group.
+/// The timer of one stream for one answer or one group.
 #[derive(Debug)]
 pub(super) struct StallTimer<'a> {
     detector: &'a StallDetector,
-    /// How long it waited for its source.
+    /// Time spent waiting for the source, pauses of this side excluded.
     waited: Duration,
-    /// What had come over the link before that.
+    /// Bytes that had arrived on the link when `waited` was last reset.
     bytes_before: u64,
 }
 
 impl StallDetector {
-    /// Something came: so many bytes of data, or something else.
+    /// Records an arrival: `bytes` of data, or 0 for an answer.
     pub(super) fn record_progress(&self, bytes: usize) {
         self.progress_count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits for something here. As long as that takes, it may be us who keeps the source waiting, also on other streams:
-    /// what isn't read takes the room of what is.
+    /// Awaits something local. Meanwhile this side may keep the source waiting, also on other streams: unread data
+    /// takes their share of the receive window.
     pub(super) async fn pause_during<T>(&self, here: impl Future<Output = T>) -> T {
         struct PauseGuard<'a>(&'a AtomicUsize);
         impl Drop for PauseGuard<'_> {
@@ -59,33 +60,37 @@ impl StallDetector {
         }
         self.pause_count.fetch_add(1, Ordering::Relaxed);
         self.paused_now.fetch_add(1, Ordering::Relaxed);
+        // A guard, so that a downloader that is cancelled during the pause doesn't count as paused for ever.
         let _paused = PauseGuard(&self.paused_now);
         here.await
     }
 
-    /// Waits until so many bytes more may be taken from `bucket`.
+    /// Waits until `bytes` more may be taken from `bucket`.
     pub(super) async fn throttle(&self, bucket: &Mutex<TokenBucket>, bytes: usize) {
+        // Without contention no pause is counted: each pause makes the other streams take a silence for ours.
         let mut bucket = match bucket.try_lock() {
             Ok(bucket) => bucket,
             Err(_) => self.pause_during(bucket.lock()).await,
         };
+        // The lock is held while sleeping: one stream after the other pays for its bytes, so that the rate is
+        // shared.
         let wait = bucket.consume(bytes, Instant::now().into_std());
         if !wait.is_zero() {
             self.pause_during(tokio::time::sleep(wait)).await;
         }
     }
 
-    /// Patience for the next answer, or the next group.
+    /// Starts a timer for the next answer or group.
     pub(super) fn start_timer(&self) -> StallTimer<'_> {
         StallTimer { detector: self, waited: Duration::ZERO, bytes_before: self.bytes.load(Ordering::Relaxed) }
     }
 }
 
 impl StallTimer<'_> {
-    /// Waits for something from the source.
+    /// Awaits something from the source.
     ///
     /// # Errors
-    /// [`StreamError::Timeout`] when the link is silent or as good as that; what `due` says.
+    /// [`StreamError::Timeout`] when the link is stalled, or the error of `due`.
     pub(super) async fn wait<T>(
         &mut self,
         due: impl Future<Output = Result<T, StreamError>>,
@@ -96,14 +101,18 @@ impl StallTimer<'_> {
             if self.is_trickling() {
                 return Err(StreamError::Timeout(TRICKLE_TIMEOUT));
             }
+            // Short waits instead of one long one: the counters of the other streams can change at any time.
             let (signs, pauses) = self.counters();
             let begun = Instant::now();
             let came = tokio::time::timeout(POLL_INTERVAL, due.as_mut()).await;
             let (signs_now, pauses_now) = self.counters();
+            // A pause anywhere on the link may have closed the window, so silence during it is not the
+            // source's.
             let slowed = pauses_now != pauses || self.detector.paused_now.load(Ordering::Relaxed) > 0;
             if !slowed {
                 self.waited += begun.elapsed();
             }
+            // Checked after the clock was advanced: answers that trickle in must add up their waits.
             if let Ok(came) = came {
                 return came;
             }
@@ -121,6 +130,7 @@ impl StallTimer<'_> {
     fn is_trickling(&mut self) -> bool {
         let bytes = self.detector.bytes.load(Ordering::Relaxed);
         if bytes.saturating_sub(self.bytes_before) >= TRICKLE_BYTES {
+            // Enough arrived since the last reset: the trickle window starts again.
             (self.waited, self.bytes_before) = (Duration::ZERO, bytes);
         }
         self.waited >= TRICKLE_TIMEOUT

@@ -6,8 +6,7 @@ use super::{FetchPlan, FileNo, InFlightRun, LATE_AFTER, SourceNo, WorkItem, bit,
 
 impl FetchPlan {
     /// Returns work that another source is late with. Of the run that will take longest, this is the later half of the
-    /// groups
-    /// that no third source was asked for; in order, the earlier half of the first late run.
+    /// groups that no third source was asked for; in order, the earlier half of the first late run.
     pub(super) fn duplicate_late_work(&mut self, source: SourceNo, now: Instant) -> Option<WorkItem> {
         let is_late = |(no, asked, since): &(FileNo, SourceNo, Instant)| {
             let has = self.files[*no].source_bits & bit(source) != 0;

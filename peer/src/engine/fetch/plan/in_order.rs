@@ -27,8 +27,7 @@ impl FetchPlan {
     }
 
     /// Returns a source's share of the window, by its rate. A source so slow that it would hold up the others has no
-    /// share,
-    /// unless they can't go on without it.
+    /// share, unless they can't go on without it.
     fn window_share(&self, source: SourceNo, no: FileNo) -> u32 {
         let (window, own, head) = (self.window_groups(no), self.rate(source), self.files[no].head);
         let having = self.files[no].source_bits & self.usable_bits();

@@ -13,8 +13,7 @@ const OPEN_QUESTIONS: usize = 16;
 const GROUP_TIME: Duration = Duration::from_micros(500);
 
 /// Simulates a fetch of files of these layouts from `sources` sources that have all of them and answer in order.
-/// Returns
-/// the number of different groups delivered: fewer than there are if the plan got stuck.
+/// Returns the number of different groups delivered: fewer than there are if the plan got stuck.
 pub fn simulate(layouts: impl IntoIterator<Item = GroupLayout>, sources: u32, start: Instant) -> usize {
     let layouts: Vec<GroupLayout> = layouts.into_iter().collect();
     let mut plan = FetchPlan::new(layouts.iter().copied(), OPEN_QUESTIONS, false);

@@ -103,8 +103,7 @@ impl FetchPlan {
     }
 
     /// Returns the length of a run in groups: long runs cost the least, but a run takes no longer than [`RUN_TIME`], so
-    /// that
-    /// others can take over soon.
+    /// that others can take over soon.
     fn max_run_groups(&self, source: SourceNo, no: FileNo) -> u32 {
         let group_bytes = self.files[no].layout.group_bytes();
         let bytes = self.expected_bytes(source, RUN_TIME).unwrap_or(INITIAL_BYTES).min(RUN_BYTES);
