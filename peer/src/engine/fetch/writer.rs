@@ -1,16 +1,16 @@
-//! The way of a group from the network to the disk: three threads, so that neither the network nor each other waits for
-//! what the others do.
+//! Writer of a fetch: verifies groups, writes them and finishes files on three threads, so that neither the network nor
+//! the threads wait for each other's work.
 //!
 //! ```text
-//! pullers ──Job──► check: hash ──Checked──► write: pwrite ──Whole──► finish: sync, rename
-//!    ▲                 │                        │                        │
-//!    └── buffers ──────┴────────────────────────┘          Outcome of each to the coordinator
+//! downloaders ──WriterCommand──► check: hash ──WriteCommand──► write: pwrite ──CompletedFile──► finish: sync, rename
+//!    ▲                               │                             │                                   │
+//!    └─────────── buffers ───────────┴─────────────────────────────┘     WriterEvents of each to the coordinator
 //! ```
 //!
 //! Groups that a source claims to be zeros don't come over the network: the first thread checks the claim against the
-//! manifest, as it would their bytes.
+//! manifest, as it would check their bytes.
 //!
-//! The queues between them are bounded: whoever is slowest slows the network down.
+//! All queues are bounded: the slowest thread slows the network down.
 
 mod finalizer;
 mod group_verifier;
@@ -37,103 +37,103 @@ use super::plan::SourceNo;
 use crate::engine::Error;
 use crate::sys::{disk_name, open_files_limit};
 
-/// Jobs that may wait before each thread: small groups go from thread to thread in batches.
+/// Commands that may wait before each thread: small groups pass from thread to thread in batches.
 const QUEUE_CAPACITY: usize = 64;
-/// KiB of groups that may be with the threads; one that is larger goes alone.
+/// The memory quota of groups in the writer, in KiB; a larger group goes alone.
 const MEMORY_QUOTA_KIB: u32 = 3 * 1024;
-/// Whole files that may wait for being made durable together; each holds a descriptor or two.
+/// Whole files that may wait to be made durable together; each holds one or two descriptors.
 const FINALIZER_CAPACITY: usize = 64;
-/// How long a file waits for a descriptor where none is left, and between two tries.
+/// The longest wait of a file for a descriptor when none is left, and the pause between two attempts.
 const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(10);
 const DESCRIPTOR_RETRY_DELAY: Duration = Duration::from_millis(20);
-/// Room made for a group before its first byte.
+/// The most memory reserved for a group before its first byte, and the largest buffer that is kept.
 const RESERVED_BYTES: usize = 4 << 20;
-/// Emptied buffers that are kept for reuse.
+/// Empty buffers kept for reuse.
 const MAX_POOLED_BUFFERS: usize = 8;
 
-/// Where the groups of one file go.
+/// A file to fetch: its description, layout and target.
 #[derive(Debug, Clone)]
 pub(super) struct FileJob {
     pub(super) stat: FileStat,
     pub(super) layout: GroupLayout,
     /// `None` for a stream.
     pub(super) target: Option<FileTarget>,
-    /// Its number in what is reported.
+    /// Its number in the events, the same in all rounds.
     pub(super) reported_no: FileNo,
-    /// Bytes of it that earlier rounds of this fetch brought.
+    /// The bytes from earlier rounds of this fetch.
     pub(super) earlier_rounds: EarlierRounds,
 }
 
-/// Bytes of a file that changed at its source and is fetched in a further round.
+/// The report of earlier rounds for a file that is fetched in a further round.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EarlierRounds {
-    /// Bytes that came over the network and were right.
+    /// Verified bytes that came over the network.
     pub(super) fetched: u64,
-    /// Bytes of this version that were there before the fetch; `None` until that is known.
+    /// Bytes of this version present before the fetch; `None` until that is known.
     pub(super) resumed: Option<u64>,
     /// Their senders.
     pub(super) sources: Vec<SourceReport>,
 }
 
-/// What the threads are told.
+/// A command for the writer.
 #[derive(Debug)]
 pub(super) enum WriterCommand {
     /// Open the partial of a file of several groups, some of which `source` claims to be zeros.
     Open { file: FileNo, manifest: Manifest, zeros: ZeroRuns, source: SourceNo },
-    /// Check and write a group.
+    /// Verify and write a group.
     Group(ReceivedGroup),
     /// Give up on a file.
     Abandon { file: FileNo },
 }
 
-/// A group as it came.
+/// A group as it arrived, not verified.
 #[derive(Debug)]
 pub(super) struct ReceivedGroup {
     pub(super) file: FileNo,
-    /// Its number in the file.
+    /// The index of the group in the file.
     pub(super) group: u32,
     pub(super) bytes: Vec<u8>,
     pub(super) source: SourceNo,
-    /// Its share of the room; given back with it.
+    /// Its part of the memory quota, released when the group is dropped. `None` for one that was released early.
     memory_permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What they tell.
+/// An event from the writer.
 #[derive(Debug)]
 pub(super) enum WriterEvent {
-    /// Further bytes of what an earlier attempt left were hashed.
+    /// More bytes of an earlier attempt's partial file were hashed.
     BytesRehashed { file: FileNo, bytes: u64 },
-    /// The partial is open at this path, with these groups in it; those that are claimed to be zeros need not be asked for
-    /// as well.
+    /// The partial file is open with the groups in `present`, `bytes` of them verified on disk. Groups claimed to be
+    /// zeros count as present, so that nobody requests them. `partial_path` is `None` for a stream.
     FileOpened { file: FileNo, present: Vec<bool>, bytes: u64, partial_path: Option<PathBuf> },
-    /// A group was right and is written.
+    /// A group was verified and written.
     GroupVerified { file: FileNo, bytes: u64, source: SourceNo },
-    /// So many bytes were claimed to be zeros, and are.
+    /// Groups of `bytes` in all were claimed to be zeros, and are.
     ZerosVerified { file: FileNo, bytes: u64 },
-    /// A group was not what it should be, or was claimed to be.
+    /// A group, or the claim that it is zeros, doesn't match the manifest.
     GroupCorrupt { file: FileNo, group: u32, source: SourceNo },
-    /// The file is whole and where it should go.
+    /// The file is whole, and at its final place.
     FileFinished { file: FileNo, disposition: FileDisposition },
-    /// Nobody reads from the pipe that all of it goes to.
+    /// No process reads from the destination pipe.
     AwaitingReader { path: PathBuf },
     /// The disk or the stream failed.
     FileFailed { file: FileNo, error: Error },
 }
 
-/// The end of a whole file.
+/// The final place of a whole file.
 #[derive(Debug)]
 pub(super) enum FileDisposition {
-    /// To this path, which is the one that it should have.
+    /// At this path, under its own name.
     Placed(PathBuf),
-    /// To another.
+    /// At this path, under another name.
     Renamed(PathBuf),
-    /// Nowhere: something that is to be left took the place meanwhile.
+    /// Nowhere: something that must stay took the path meanwhile.
     Discarded(PathBuf),
-    /// Into a stream.
+    /// In the destination stream.
     Streamed,
 }
 
-/// Where jobs go.
+/// A handle for sending commands and groups to the writer.
 #[derive(Debug, Clone)]
 pub(super) struct WriterHandle {
     commands: mpsc::Sender<WriterCommand>,
@@ -141,26 +141,26 @@ pub(super) struct WriterHandle {
     buffers: GroupBufferPool,
 }
 
-/// The threads. They end when all handles are dropped.
+/// The writer's threads. They end when all handles are dropped.
 #[derive(Debug)]
 pub(super) struct WriterThreads([JoinHandle<()>; 3]);
 
-/// What the threads share.
+/// The state that the threads share.
 #[derive(Debug, Clone)]
 struct WriterContext {
     jobs: Arc<Vec<FileJob>>,
-    /// Files that are finished or given up: what still comes of them is nobody's.
+    /// Files that are finished or abandoned, by number: groups that still arrive are dropped.
     closed_files: Arc<[AtomicBool]>,
     events: mpsc::UnboundedSender<WriterEvent>,
     buffers: GroupBufferPool,
     chat_priority: Arc<ChatPriority>,
 }
 
-/// Group buffers that go round between the pullers and the threads.
+/// A pool of group buffers, shared by the downloaders and the threads.
 #[derive(Debug, Clone, Default)]
 struct GroupBufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// Starts the threads.
+/// Starts the threads; returns the handle, the events, and the threads to be joined.
 pub(super) fn start_writer(
     orders: Arc<Vec<FileJob>>,
     chat_priority: Arc<ChatPriority>,
@@ -173,6 +173,7 @@ pub(super) fn start_writer(
         WriterContext { jobs: orders, closed_files: closed, events: outcomes, buffers: buffers.clone(), chat_priority };
     let (jobs, unchecked) = mpsc::channel(QUEUE_CAPACITY);
     let (to_write, checked) = mpsc::channel(QUEUE_CAPACITY);
+    // Each waiting file holds descriptors, so a low limit on open files bounds this queue too.
     let (to_finish, whole) = mpsc::channel(FINALIZER_CAPACITY.min(max_waiting_files()));
     let (check, write, finish) = (context.clone(), context.clone(), context);
     let threads = WriterThreads([
@@ -184,17 +185,17 @@ pub(super) fn start_writer(
     Ok((WriterHandle { commands: jobs, memory_quota: room, buffers }, told, threads))
 }
 
-/// Returns how many files may wait open at each place where they do, by the limit on open files.
+/// Returns the number of files that may be open in each of the writer's stages, by the limit on open files.
 pub(super) fn max_waiting_files() -> usize {
-    /// For everything else: sockets, databases, folders.
+    /// Descriptors for everything else: sockets, databases, folders.
     const OTHERS: u64 = 24;
-    /// Two descriptors a file; files are being fetched, wait to be finished, and are finished.
+    /// Two descriptors per file that is being fetched, waits to be finished, or is being finished, with some to spare.
     const A_FILE: u64 = 8;
     let limit = open_files_limit().unwrap_or(u64::MAX);
     usize::try_from(limit.saturating_sub(OTHERS) / A_FILE).unwrap_or(usize::MAX).max(1)
 }
 
-/// Does something that needs descriptors. Where none is left it waits for those that others give back.
+/// Runs `attempt`, and again after a pause while it fails for lack of descriptors, which other tasks give back.
 fn wait_for_descriptors<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let until = Instant::now() + DESCRIPTOR_TIMEOUT;
     loop {
@@ -222,36 +223,37 @@ impl FileDisposition {
 }
 
 impl WriterHandle {
-    /// Hands a job over; waits while the threads are behind.
+    /// Sends a command; waits while the threads are behind.
     pub(super) async fn send(&self, command: WriterCommand) {
-        // The threads end only when all handles are gone, or by a panic that their end tells.
+        // The threads end only when all handles are gone, or by a panic, which `WriterThreads::join` reports.
         let _ = self.commands.send(command).await;
     }
 
-    /// Hands a group over; waits while there is no room for it.
+    /// Sends a group; waits while the memory quota is used up.
     pub(super) async fn send_group(&self, file: FileNo, group: u32, bytes: Vec<u8>, source: SourceNo) {
         let kib = u32::try_from(bytes.len() / 1024).unwrap_or(MEMORY_QUOTA_KIB).clamp(1, MEMORY_QUOTA_KIB);
-        // Never closed.
+        // The semaphore is never closed, so this always returns a permit.
         let room = self.memory_quota.clone().acquire_many_owned(kib).await.ok();
         self.send(WriterCommand::Group(ReceivedGroup { file, group, bytes, source, memory_permit: room })).await;
     }
 
-    /// An empty buffer for a group of `len` bytes.
+    /// Returns an empty buffer for a group of `len` bytes.
     pub(super) fn buffer(&self, len: usize) -> Vec<u8> {
         let kept = self.buffers.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = kept.unwrap_or_default();
         buffer.clear();
-        // Groups are as large as a size that somebody claims makes them: room is made for what really comes.
+        // A source may claim any file size, and the group size follows from it: memory grows with the bytes
+        // that come.
         buffer.reserve_exact(len.min(RESERVED_BYTES));
         buffer
     }
 }
 
 impl WriterThreads {
-    /// Waits until they have finished what they were given.
+    /// Waits until the threads have finished their work.
     ///
     /// # Errors
-    /// [`Error::Internal`] when one failed.
+    /// [`Error::Internal`] when a thread panicked.
     pub(super) fn join(self) -> Result<(), Error> {
         let ends = self.0.map(|thread| thread.join().is_ok());
         if ends.iter().all(|well| *well) { Ok(()) } else { Err(Error::Internal("the writer failed".to_owned())) }
@@ -274,7 +276,7 @@ impl WriterContext {
     }
 
     fn send_event(&self, outcome: WriterEvent) {
-        // Nobody listens any more after an interruption.
+        // The receiver may be gone after an interruption.
         let _ = self.events.send(outcome);
     }
 }

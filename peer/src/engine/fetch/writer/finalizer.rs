@@ -1,7 +1,7 @@
-//! The thread that makes whole files durable and gives them their names.
+//! Finishing thread: makes whole files durable and gives them their names.
 //!
-//! Files that became whole while the disk was busy with others are taken together: a sync costs much the same for one
-//! as for many.
+//! Files that became whole while the disk was busy are taken together: a sync of many files costs about as much as
+//! that of one.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ pub(super) fn run(context: &WriterContext, mut whole: mpsc::Receiver<(FileNo, Co
     }
 }
 
-/// The content first, then the names, then the folders: a name never stands for content that a power cut could take.
+/// Finishes a batch. Content is synced first, then names are given, then folders are synced: after a power cut, a name
+/// never stands for lost content.
 fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) {
     let fail = |file: FileNo, error: Error| context.send_event(WriterEvent::FileFailed { file, error });
     let stamped = keep_successful(batch, |_, whole| wait_for_descriptors(|| whole.apply_metadata()), fail);
@@ -42,6 +43,7 @@ fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) 
         fail,
     );
     let mut folders: Vec<&Arc<FolderHandle>> = named.iter().map(|(_, whole)| whole.folder()).collect();
+    // One sync per folder, however many files of the batch it holds.
     folders.sort_by_key(|folder| Arc::as_ptr(folder));
     folders.dedup_by_key(|folder| Arc::as_ptr(folder));
     let synced: Result<Vec<()>, _> = sync_all(&folders).into_iter().collect();
@@ -49,12 +51,13 @@ fn finalize_batch(context: &WriterContext, batch: Vec<(FileNo, CompletedFile)>) 
         match &synced {
             Ok(_) => context
                 .send_event(WriterEvent::FileFinished { file, disposition: FileDisposition::of(&folder, landing) }),
+            // The results are collected into one, so a folder that fails takes the whole batch with it.
             Err(why) => fail(file, Error::disk(&folder)(std::io::Error::new(why.kind(), plain_message(why)))),
         }
     }
 }
 
-/// Those with which `step` goes well; `fail` is told of the others.
+/// Returns the files for which `step` succeeds; passes the others to `fail`.
 fn keep_successful(
     batch: Vec<(FileNo, CompletedFile)>,
     mut step: impl FnMut(FileNo, &CompletedFile) -> Result<(), Error>,

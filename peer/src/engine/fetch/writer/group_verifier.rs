@@ -1,4 +1,4 @@
-//! The thread that hashes: what passes it is what the file's hash promised.
+//! Verifying thread: only groups with the hash that the file's content hash promises pass it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,47 +13,47 @@ use crate::engine::fetch::FileNo;
 use crate::engine::fetch::plan::SourceNo;
 use crate::engine::zero_groups::zero_values;
 
-/// Claims that are checked between one job and the next.
+/// Claims checked at a time while no command waits.
 const CLAIM_BATCH: usize = 64;
 
-/// What the writing thread is told.
+/// A command for the writing thread.
 #[derive(Debug)]
 pub(super) enum WriteCommand {
-    /// Open the partial of a file of several groups.
+    /// Open the partial file of a file of several groups.
     Open { file: FileNo, manifest: Arc<Manifest>, zeros: ZeroRuns },
     /// Write a group.
     Group(VerifiedGroup),
-    /// These groups of a file are zeros.
+    /// These groups of a file are verified to be zeros.
     Zeros { file: FileNo, groups: Vec<u32> },
-    /// This one isn't, though `source` claims it.
+    /// This group isn't zeros, though `source` claims it.
     NotZeros { file: FileNo, group: u32, source: SourceNo },
     /// Give up on a file.
     Abandon { file: FileNo },
 }
 
-/// A group that is what its file's hash promised; only this module makes one.
+/// A group that matches its file's hash; only this module makes one.
 #[derive(Debug)]
 pub(super) struct VerifiedGroup(ReceivedGroup);
 
 impl VerifiedGroup {
-    /// The group, to look at.
+    /// Returns the group.
     pub(super) const fn group(&self) -> &ReceivedGroup {
         &self.0
     }
 
-    /// The same, but its room is free for others: the one that they all wait for would find none.
+    /// Releases the group's part of the memory quota early, for the group that it waits for.
     pub(super) fn release_memory(mut self) -> Self {
         self.0.memory_permit = None;
         self
     }
 
-    /// The buffer, for reuse.
+    /// Returns the buffer, for reuse.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.0.bytes
     }
 }
 
-/// Groups that a source claims to be zeros, as far as that isn't checked yet.
+/// Unchecked groups that a source claims to be zeros.
 struct ZeroClaim {
     file: FileNo,
     source: SourceNo,
@@ -64,16 +64,17 @@ struct ZeroClaim {
 struct GroupVerifier<'a> {
     context: &'a WriterContext,
     write_commands: &'a mpsc::Sender<WriteCommand>,
-    /// Of the files of several groups that are open.
+    /// Manifests of the open files of several groups.
     manifests: HashMap<FileNo, Arc<Manifest>>,
     zero_claims: VecDeque<ZeroClaim>,
 }
 
-/// The next thread is gone.
+/// The writing thread is gone.
 struct NextThreadGone;
 
 pub(super) fn run(context: &WriterContext, jobs: mpsc::Receiver<WriterCommand>, checked: &mpsc::Sender<WriteCommand>) {
-    // It ends with what it is told by, or what it tells.
+    // Both ends are normal: there are no more commands, or the next thread is gone, whose panic `join`
+    // reports.
     let _: Result<(), NextThreadGone> =
         GroupVerifier { context, write_commands: checked, manifests: HashMap::new(), zero_claims: VecDeque::new() }
             .run(jobs);
@@ -93,7 +94,7 @@ impl GroupVerifier<'_> {
                 },
             };
             self.handle_command(command)?;
-            // One for each group that comes, so that a fast network doesn't leave them all to the end.
+            // One claim per command, so that a fast network doesn't leave all of them to the end.
             self.check_claims(1)?;
         }
     }
@@ -127,6 +128,7 @@ impl GroupVerifier<'_> {
         zeros: ZeroRuns,
         source: SourceNo,
     ) -> Result<(), NextThreadGone> {
+        // Here and not at each end of a file: the map grows only here.
         self.manifests.retain(|file, _| !self.context.is_closed(*file));
         let manifest = Arc::new(manifest);
         self.manifests.insert(file, manifest.clone());
@@ -137,12 +139,12 @@ impl GroupVerifier<'_> {
             groups: zeros.groups().collect(),
         });
         self.forward(WriteCommand::Open { file, manifest, zeros })?;
-        // What goes to standard output waits in memory for the groups before it: these first.
+        // In a stream, groups wait in memory for the zeros before them, so the claims are checked first.
         while self.context.jobs.get(file).is_some_and(|job| job.target.is_none()) && self.check_claims(CLAIM_BATCH)? {}
         Ok(())
     }
 
-    /// Checks up to `count` groups that are claimed to be zeros; false when there are none.
+    /// Checks up to `count` groups that are claimed to be zeros; false if there are no claims.
     fn check_claims(&mut self, count: usize) -> Result<bool, NextThreadGone> {
         let Some(claim) = self.zero_claims.front_mut() else { return Ok(false) };
         let ZeroClaim { file, source, .. } = *claim;
@@ -155,6 +157,7 @@ impl GroupVerifier<'_> {
         let values = zero_values(&job.layout, &some);
         let (right, wrong): (Vec<_>, Vec<_>) =
             some.into_iter().zip(values).partition(|(group, value)| manifest.chaining_value(*group) == Some(value));
+        // Through the writing thread, so that the event follows the one that the file is open.
         for (group, _) in wrong {
             self.forward(WriteCommand::NotZeros { file, group, source })?;
         }
@@ -170,12 +173,13 @@ impl GroupVerifier<'_> {
     }
 }
 
-/// Whether these bytes are the group that the file's manifest, or of a file of one group its hash, proves.
+/// True if these bytes match the manifest or, for a file of one group, its content hash.
 fn is_group_valid(job: &FileJob, manifest: Option<&Manifest>, group: u32, bytes: &[u8]) -> bool {
     let layout = &job.layout;
     let whole: &ChainingValue = job.stat.hash.as_bytes();
     let expected =
         if layout.group_count() == 1 { Some(whole) } else { manifest.and_then(|known| known.chaining_value(group)) };
+    // Position and length first: only a group that fits the layout may be hashed as one.
     let is_complete = group < layout.group_count() && bytes.len() as u64 == layout.group_len(group);
     is_complete && expected == Some(&layout.chaining_value(group, bytes))
 }

@@ -1,4 +1,4 @@
-//! The thread that writes groups to their partials or, in order, to a stream.
+//! Writing thread: writes verified groups to partial files or, in order, to a stream.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use crate::engine::Error;
 use crate::engine::fetch::FileNo;
 use crate::engine::fetch::partial_file::{CompletedFile, PartialFile, WriteOutcome};
 
-/// What is written to the disk at once while people talk.
+/// Bytes after which the disk is waited for while a chat is active.
 const MAX_UNSYNCED_DURING_CHAT: usize = 4 << 20;
 
 pub(super) fn run(
@@ -28,7 +28,7 @@ pub(super) fn run(
             WriteCommand::Open { file, manifest, zeros } => writer.open(file, &manifest, &zeros),
             WriteCommand::Zeros { file, .. } if writer.context.is_closed(file) => {}
             WriteCommand::Zeros { file, groups } => writer.write_zero_groups(file, &groups),
-            // Told from here, so that it comes after the word that the file is open.
+            // Sent from here and not by the verifier, so that it follows the event that the file is open.
             WriteCommand::NotZeros { file, group, source } => {
                 writer.context.send_event(WriterEvent::GroupCorrupt { file, group, source });
             }
@@ -42,7 +42,7 @@ pub(super) fn run(
             WriteCommand::Abandon { file } => writer.abandon(file),
         }
     }
-    // Those left were interrupted: what could serve a later attempt stays.
+    // The files left were interrupted: groups that a later attempt can use stay.
     for target in writer.targets.into_values() {
         if let OpenTarget::Disk(partial) = target {
             partial.abandon();
@@ -55,24 +55,24 @@ struct GroupWriter {
     sink: StreamSink,
     targets: HashMap<FileNo, OpenTarget>,
     finalizer: mpsc::Sender<(FileNo, CompletedFile)>,
-    /// Bytes that were written since the disk was last waited for.
+    /// Bytes written since the last sync.
     unsynced_bytes: usize,
 }
 
-/// Where a file's groups go.
+/// The open target of a file's groups.
 enum OpenTarget {
     Disk(Box<PartialFile>),
-    /// In order, and nowhere else.
+    /// The destination stream, in order.
     Stream(ReorderBuffer),
 }
 
-/// The groups of a file that goes to a stream.
+/// A buffer that puts the groups of a file for a stream in order.
 #[derive(Debug, Default)]
 struct ReorderBuffer {
     next_group: u32,
-    /// What came before its turn: no more than the plan's window.
+    /// Groups that arrived before their turn; the plan's window bounds them.
     early_groups: BTreeMap<u32, VerifiedGroup>,
-    /// Groups that are zeros; `None` for a file of one group.
+    /// Groups known to be zeros; `None` for a file of one group.
     zeros: Option<(GroupLayout, GroupSet)>,
 }
 
@@ -89,10 +89,13 @@ impl GroupWriter {
                 };
                 self.targets.insert(file, target);
                 if !zeros.is_empty() {
+                    // Present for the plan only, which must not request them; they are written when the
+                    // verifier has checked the claim.
                     let groups = self.context.job(file).map_or(0, |order| order.layout.group_count());
                     present.resize(usize::try_from(groups).unwrap_or(0), false);
                     (0..).zip(&mut present).for_each(|(group, there)| *there |= zeros.contains(group));
                 }
+                // Before `finish`: the coordinator takes resumed bytes from this event.
                 self.context.send_event(WriterEvent::FileOpened { file, present, bytes, partial_path: part });
                 if whole {
                     self.finish(file);
@@ -134,7 +137,7 @@ impl GroupWriter {
         }
     }
 
-    /// Takes groups that are zeros.
+    /// Writes groups that are known to be zeros.
     fn write_zero_groups(&mut self, file: FileNo, groups: &[u32]) {
         for group in groups {
             let Ok(bytes) = self.context.job(file).map(|order| order.layout.group_len(*group)) else { return };
@@ -159,6 +162,7 @@ impl GroupWriter {
 
     fn write(&mut self, file: FileNo, right: VerifiedGroup) -> Result<WriteOutcome, Error> {
         let groups = self.context.job(file)?.layout.group_count();
+        // A file of one group has no manifest, so no `Open` came before it.
         if groups == 1 && !self.targets.contains_key(&file) {
             let target = wait_for_descriptors(|| self.open_target(file, None))?;
             self.targets.insert(file, target);
@@ -173,7 +177,8 @@ impl GroupWriter {
         written
     }
 
-    /// While people talk, each of whose messages waits for the disk, it never has much to write at once.
+    /// Syncs now and then while a chat is active. Each chat message waits for the disk, so it must not have much to
+    /// write.
     fn sync_during_chat(&mut self, file: FileNo, bytes: usize) {
         self.unsynced_bytes += bytes;
         if self.unsynced_bytes < MAX_UNSYNCED_DURING_CHAT || !self.context.chat_priority.is_active() {
@@ -198,7 +203,7 @@ impl GroupWriter {
 
     fn finish(&mut self, file: FileNo) {
         match self.close(file) {
-            // Fails only when that thread did, which its end tells.
+            // Fails only if the finishing thread panicked, which `WriterThreads::join` reports.
             Some(OpenTarget::Disk(partial)) => drop(self.finalizer.blocking_send((file, partial.into_completed()))),
             Some(OpenTarget::Stream(_)) => {
                 self.context.send_event(WriterEvent::FileFinished { file, disposition: FileDisposition::Streamed });
@@ -225,6 +230,8 @@ impl ReorderBuffer {
             context.buffers.recycle(right.into_buffer());
             return Ok(WriteOutcome::Duplicate);
         }
+        // Without its part of the quota: early groups could hold all of it, and the group they wait for would
+        // get none.
         self.early_groups.insert(group, right.release_memory());
         self.drain_ready(groups, context, sink)
     }
@@ -244,7 +251,7 @@ impl ReorderBuffer {
         self.drain_ready(groups, context, sink)
     }
 
-    /// Writes what has its turn.
+    /// Writes the groups whose turn has come.
     fn drain_ready(
         &mut self,
         groups: u32,

@@ -1,4 +1,4 @@
-//! Where files go in order and aren't kept: standard output, a pipe, a device.
+//! Stream destination, which gets files in order and keeps none: standard output, a pipe, a device.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,22 +12,22 @@ use crate::engine::Error;
 use crate::engine::fetch::FetchDestination;
 use crate::sys::open_stream;
 
-/// A pipe without a reader is told of after this time.
+/// A pipe without a reader is reported after this time.
 const NO_READER_NOTICE_DELAY: Duration = Duration::from_secs(1);
-/// Between two looks for a reader.
+/// The pause between two attempts to open a pipe.
 const READER_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The stream that all files of a fetch go to, one after another.
+/// The stream that receives all files of a fetch, one after another.
 #[derive(Debug)]
 pub(in crate::engine::fetch) enum StreamSink {
     /// Standard output.
     Stdout,
-    /// A path; opened when there is something for it, because that may wait for a reader.
+    /// A path; opened at the first write, because that may wait for a reader.
     Path(PathBuf, Option<File>),
 }
 
 impl StreamSink {
-    /// The sink of a destination; of one that keeps files, nothing is ever written to it.
+    /// Returns the sink of a destination; nothing is ever written to that of a destination on disk.
     pub(in crate::engine::fetch) fn of(destination: &FetchDestination) -> Self {
         match destination {
             FetchDestination::Stream(path) => Self::Path(path.clone(), None),
@@ -35,11 +35,12 @@ impl StreamSink {
         }
     }
 
-    /// Writes all of it. `outcomes` is told of a pipe that nobody reads.
+    /// Writes all bytes; reports a pipe without a reader to `outcomes`.
     pub(super) fn write(&mut self, bytes: &[u8], outcomes: &mpsc::UnboundedSender<WriterEvent>) -> Result<(), Error> {
         match self {
             Self::Stdout => {
                 let mut out = io::stdout().lock();
+                // Flushed each time: `Stdout` buffers lines, and an error must fail the group that caused it.
                 let written = out.write_all(bytes).and_then(|()| out.flush());
                 written.map_err(|why| stream_write_error(Path::new("standard output"), why))
             }
@@ -53,7 +54,7 @@ impl StreamSink {
         }
     }
 
-    /// Writes so many zeros.
+    /// Writes `bytes` zeros.
     pub(super) fn write_zeros(
         &mut self,
         bytes: u64,
@@ -70,7 +71,7 @@ impl StreamSink {
     }
 }
 
-/// Opens a stream; waits at a pipe until somebody reads from it, or nobody wants to know any more.
+/// Opens a stream; waits at a pipe until a process reads from it, or the fetch is over.
 fn open_with_reader(path: &Path, outcomes: &mpsc::UnboundedSender<WriterEvent>) -> io::Result<File> {
     let begun = Instant::now();
     let mut is_told = false;
@@ -84,12 +85,12 @@ fn open_with_reader(path: &Path, outcomes: &mpsc::UnboundedSender<WriterEvent>) 
         if !is_told && begun.elapsed() >= NO_READER_NOTICE_DELAY {
             is_told = outcomes.send(WriterEvent::AwaitingReader { path: path.to_owned() }).is_ok();
         }
-        // The system tells of a reader only to whoever waits in `open`, and that hangs without a word.
+        // The kernel signals a reader only to an `open` that blocks, which couldn't be interrupted.
         std::thread::sleep(READER_POLL_INTERVAL);
     }
 }
 
-/// One who had enough closed the pipe; anything else is the disk's word.
+/// Builds the error of a failed write: a closed pipe means that the reader has enough, anything else is a disk error.
 fn stream_write_error(path: &Path, why: io::Error) -> Error {
     match why.kind() {
         io::ErrorKind::BrokenPipe => why.into(),
