@@ -1,4 +1,4 @@
-//! The destination and the folders below it, by handles.
+//! Folders of the destination, by handle.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -19,54 +19,54 @@ use super::placed_files::PlacedFiles;
 use crate::engine::Error;
 use crate::sys::{FolderHandle, FreeSpace, UnwritableReason, disk_name, is_name_refused};
 
-/// Folders below the destination whose handles are kept.
+/// The most folder handles kept open below the destination.
 const MAX_OPEN_FOLDERS: usize = 64;
 
-/// The destination and what is below it, by handles: whatever becomes of the path meanwhile, nothing goes elsewhere.
+/// The destination and its folders, by handle: whatever becomes of the path meanwhile, nothing is written elsewhere.
 #[derive(Debug)]
 pub(super) struct DestinationTree {
     path: PathBuf,
-    /// Whose files go there.
+    /// The owner of the fetched names, recorded in partial files.
     owner: UserName,
-    /// Not before it is there.
+    /// Empty until the destination exists.
     root: OnceLock<Arc<FolderHandle>>,
     folder_cache: Mutex<FolderCache>,
     placed_files: Mutex<PlacedFiles>,
 }
 
-/// What is known of the folders below the root, by their path.
+/// A cache of facts about folders below the root, by path.
 #[derive(Debug, Default)]
 struct FolderCache {
-    /// Handles of those that were entered lately.
+    /// Handles of recently entered folders.
     open: HashMap<Arc<str>, Arc<FolderHandle>>,
-    /// Where those are that couldn't have their own names.
+    /// Paths on disk of folders whose own names were refused.
     respelled_paths: HashMap<Arc<str>, PathBuf>,
-    /// What was there of states of parts; looked at once.
+    /// Names of state files at the first look.
     state_files: HashMap<Arc<str>, Arc<[String]>>,
-    /// Reasons for which they take no files; looked at once.
+    /// Results of the first look for obstacles; `None`: files can be placed.
     obstacles: HashMap<Arc<str>, Option<UnwritableFolder>>,
-    /// Whether they are listed as they are spelled here; looked at once.
+    /// Results of the first check that a folder is listed in this spelling.
     listed: HashMap<Arc<str>, bool>,
-    /// The names in the folder that was looked at last, as they were then.
+    /// The entry names of the folder looked at last.
     names: Option<(Arc<str>, Arc<HashSet<OsString>>)>,
 }
 
-/// A folder that takes no files, and why.
+/// A folder that takes no files, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnwritableFolder {
     pub(super) folder: PathBuf,
     pub(super) obstacle: UnwritableReason,
 }
 
-/// A folder of the destination.
+/// A folder at or below the destination, which need not exist yet.
 #[derive(Debug, Clone)]
 pub(super) struct DestinationFolder {
     tree: Arc<DestinationTree>,
-    /// Its path below the destination, `/` between components; empty for the destination itself.
+    /// Its path below the destination, with `/` between components; empty for the destination itself.
     relative_path: Arc<str>,
 }
 
-/// A folder of the destination and when it was last modified at its source.
+/// A folder of the destination and its modification time at the source.
 #[derive(Debug)]
 pub(super) struct FolderTimestamp {
     folder: DestinationFolder,
@@ -80,12 +80,12 @@ impl From<UnwritableFolder> for Error {
 }
 
 impl FolderTimestamp {
-    /// `place` is to get this time.
+    /// Builds the setter of a folder's time.
     pub(super) const fn new(folder: DestinationFolder, time: FolderTime) -> Self {
         Self { folder, time }
     }
 
-    /// Sets its time, if it is there; nothing depends on that.
+    /// Sets the time of the folder if it exists; a failure is only logged.
     pub(super) fn apply(self) {
         let Self { folder: place, time } = self;
         let set = |folder: Arc<FolderHandle>| folder.set_modified(time.mtime, time.mtime_ns.min(999_999_999));
@@ -96,12 +96,12 @@ impl FolderTimestamp {
 }
 
 impl DestinationTree {
-    /// The files that this fetch put in place.
+    /// Locks and returns the files that this fetch placed.
     fn placed_files(&self) -> MutexGuard<'_, PlacedFiles> {
         self.placed_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The root, or the nearest folder above it that is there, with its path.
+    /// Returns the root, or the nearest existing folder above it, with its path.
     fn nearest_root(&self) -> Option<(Arc<FolderHandle>, PathBuf)> {
         if let Some(root) = self.root.get() {
             return Some((root.clone(), self.path.clone()));
@@ -114,9 +114,10 @@ impl DestinationTree {
         nearest.or_else(|| FolderHandle::open(Path::new(".")).ok().map(|folder| (Arc::new(folder), PathBuf::from("."))))
     }
 
-    /// Remembers files that an earlier attempt put in place, as far as they are still there.
+    /// Records the files that an earlier attempt placed, as far as they still exist.
     pub(super) fn restore_placed(&self, arrived: &[PlacedFile]) {
         for PlacedFile { path, size } in arrived {
+            // The list comes from a saved request: a path that leads elsewhere doesn't count.
             let is_below = path.components().all(|component| matches!(component, Component::Normal(_)));
             let (Some(below), Some(name)) =
                 (path.parent(), path.file_name().and_then(|name| encode_component(name.as_bytes())))
@@ -132,7 +133,7 @@ impl DestinationTree {
         }
     }
 
-    /// Opens the root if it is there.
+    /// Opens the root if it exists.
     pub(super) fn open(path: PathBuf, from: UserName) -> Result<Self, Error> {
         let root = match FolderHandle::open(&path) {
             Ok(folder) => OnceLock::from(Arc::new(folder)),
@@ -142,7 +143,7 @@ impl DestinationTree {
         Ok(Self { path, owner: from, root, folder_cache: Mutex::default(), placed_files: Mutex::default() })
     }
 
-    /// The root, made if it isn't there.
+    /// Opens the root; makes it if it doesn't exist.
     pub(super) fn create_root(&self) -> Result<Arc<FolderHandle>, Error> {
         if let Some(root) = self.root.get() {
             return Ok(root.clone());
@@ -152,7 +153,7 @@ impl DestinationTree {
         Ok(self.root.get_or_init(|| Arc::new(root)).clone())
     }
 
-    /// The error of a root that can't be made; names the component that the file system refuses.
+    /// Builds the error of a root that can't be made; it names the component that the file system refuses.
     fn creation_error(&self, why: io::Error) -> Error {
         let is_odd = |component: &OsStr| component.to_str().is_some_and(|name| NameSpelling::Plain.spell(name) != name);
         let missing = self.path.ancestors().take_while(|path| !path.is_dir()).last();
@@ -167,12 +168,13 @@ impl DestinationTree {
         }
     }
 
-    /// Opens the folder `below`, made if it isn't there and is to be; no link is followed on the way.
+    /// Opens the folder `below`; if `make` is set, makes it if it doesn't exist. No link is followed on the way.
     fn enter(&self, below: &Arc<str>, make: bool) -> Result<Option<Arc<FolderHandle>>, Error> {
         let root = if make { Some(self.create_root()?) } else { self.root.get().cloned() };
         let Some(mut folder) = root.filter(|_| !below.is_empty()) else {
             return Ok(self.root.get().cloned());
         };
+        // Held over the walk, so that two threads don't make the same folders side by side.
         let mut known = self.folder_cache();
         if let Some(folder) = known.open.get(below) {
             return Ok(Some(folder.clone()));
@@ -189,7 +191,7 @@ impl DestinationTree {
             path.push(&*disk_name(&spelled));
             folder = Arc::new(inner);
         }
-        // Handles are not free: all are forgotten now and then.
+        // Descriptors are scarce, and clearing all handles is simpler than tracking their use.
         if known.open.len() >= MAX_OPEN_FOLDERS {
             known.open.clear();
         }
@@ -205,7 +207,7 @@ impl DestinationTree {
     }
 }
 
-/// Enters the folder of this name, or of one that stands for it where the file system refuses it; tells which.
+/// Enters the folder of this name, or of a respelling if the file system refuses the name; returns the name used.
 fn enter_respelled(folder: &FolderHandle, component: &str, make: bool) -> io::Result<Option<(FolderHandle, String)>> {
     let mut refusal = None;
     for spelling in NameSpelling::ALL {
@@ -215,38 +217,39 @@ fn enter_respelled(folder: &FolderHandle, component: &str, make: bool) -> io::Re
         }
         match if make { folder.open_or_create_subfolder(&name).map(Some) } else { folder.open_subfolder(&name) } {
             Ok(Some(inner)) => return Ok(Some((inner, name.into_owned()))),
-            // One of the others may be there.
+            // An earlier fetch may have made it in another spelling.
             Ok(None) => {}
             Err(why) if is_name_refused(&why) => drop(refusal.get_or_insert(why)),
             Err(why) => return Err(why),
         }
     }
+    // Without `make`, a refused name only means that the folder doesn't exist.
     refusal.filter(|_| make).map_or(Ok(None), Err)
 }
 
 impl DestinationFolder {
-    /// The folder at this path below the destination.
+    /// Builds the folder at this path below the destination.
     pub(super) const fn new(tree: Arc<DestinationTree>, relative_path: Arc<str>) -> Self {
         Self { tree, relative_path }
     }
 
-    /// Its path below the destination, `/` between components; empty for the destination itself.
+    /// Returns its path below the destination, with `/` between components; empty for the destination itself.
     pub(super) fn relative_path(&self) -> &str {
         &self.relative_path
     }
 
-    /// A place by itself.
+    /// Builds a folder without a tree around it.
     #[cfg(test)]
     pub(super) fn alone(path: &Path, from: UserName) -> Self {
         Self { tree: Arc::new(DestinationTree::open(path.to_owned(), from).unwrap()), relative_path: "".into() }
     }
 
-    /// Whose files go there.
+    /// Returns the owner of the fetched names.
     pub(super) fn owner(&self) -> &UserName {
         &self.tree.owner
     }
 
-    /// The states of parts that were in it at the beginning.
+    /// Returns the state files that were in it at the first look.
     pub(super) fn state_files(&self) -> Arc<[String]> {
         if let Some(known) = self.tree.folder_cache().state_files.get(&self.relative_path) {
             return known.clone();
@@ -257,18 +260,18 @@ impl DestinationFolder {
         states
     }
 
-    /// Its handle; the folder is made if it isn't there.
+    /// Returns its handle; makes the folder if it doesn't exist.
     pub(super) fn open_or_create(&self) -> Result<Arc<FolderHandle>, Error> {
         let folder = self.tree.enter(&self.relative_path, true)?;
         folder.ok_or_else(|| Error::Internal(format!("{} was made and isn't there", safe_path(self.path()))))
     }
 
-    /// Its handle, if it is there.
+    /// Returns its handle, if the folder exists.
     pub(super) fn open_existing(&self) -> Result<Option<Arc<FolderHandle>>, Error> {
         self.tree.enter(&self.relative_path, false)
     }
 
-    /// It, or the nearest folder above it that is there, with its path.
+    /// Returns the folder, or the nearest existing one above it, with its path.
     fn nearest(&self) -> Option<(Arc<FolderHandle>, PathBuf)> {
         let mut below = self.relative_path.clone();
         while !below.is_empty() {
@@ -281,7 +284,7 @@ impl DestinationFolder {
         self.tree.nearest_root()
     }
 
-    /// Looks for what keeps files from it, or it from being made, as far as that can be known beforehand.
+    /// Finds the reason why files can't be placed in it, or why it can't be made, as far as that is known beforehand.
     pub(super) fn find_obstacle(&self) -> Option<UnwritableFolder> {
         if let Some(known) = self.tree.folder_cache().obstacles.get(&self.relative_path) {
             return known.clone();
@@ -294,38 +297,39 @@ impl DestinationFolder {
         closed
     }
 
-    /// The error of a folder that was removed meanwhile.
+    /// Builds the error of a folder that was removed during the fetch.
     pub(super) fn removed_error(&self) -> Error {
         Error::FolderUnwritable { folder: self.path(), obstacle: UnwritableReason::Removed }
     }
 
-    /// Asks for the room on the disk there, with the folder that was looked at and its path.
+    /// Returns the free space of its disk, with the existing folder that was asked and its path.
     pub(super) fn free_space(&self) -> Option<(FreeSpace, Arc<FolderHandle>, PathBuf)> {
         let (nearest, path) = self.nearest()?;
         Some((nearest.free_space().ok()?, nearest, path))
     }
 
-    /// Remembers that this fetch put the file of this name in place here.
+    /// Records that this fetch placed the file of this name here.
     pub(super) fn add_placed(&self, folder: &FolderHandle, name: &str) {
         let below = self.disk_path_below_root();
         self.tree.placed_files().add(folder, &below, name);
     }
 
-    /// Tells whether the name stands for a file that this fetch put in place, here or elsewhere.
+    /// True if the name leads to a file that this fetch placed, here or elsewhere.
     pub(super) fn is_placed(&self, folder: &FolderHandle, name: &str) -> bool {
         let below = self.disk_path_below_root();
         self.tree.placed_files().contains(folder, &below, name, || self.lists_name(folder, name))
     }
 
-    /// Tells whether `folder`, its own, lists the name as it is spelled, and so does each folder above; true where that can't
-    /// be told.
+    /// True if `folder`, its own handle, lists the name in this spelling, and so do all folders above; true if that is
+    /// unknown.
     pub(super) fn lists_name(&self, folder: &FolderHandle, name: &str) -> bool {
         let name = disk_name(name);
         folder.names().map_or(true, |names| names.iter().any(|listed| disk_name(listed) == name))
             && self.is_path_listed()
     }
 
-    /// The same by the names that were there when the folder was looked at first: it isn't listed for each of its files.
+    /// Same as [`Self::lists_name`] by the entries at the first look: the folder isn't listed again for each of its
+    /// files.
     pub(super) fn listed_name_initially(&self, folder: &FolderHandle, name: &str) -> bool {
         let known = self.tree.folder_cache().names.clone().filter(|(below, _)| *below == self.relative_path);
         let names = match known {
@@ -340,7 +344,7 @@ impl DestinationFolder {
         names.contains(&*disk_name(name)) && self.is_path_listed()
     }
 
-    /// Tells whether its folders are listed as they are spelled here.
+    /// True if the folder and those above are listed in the spelling used here.
     fn is_path_listed(&self) -> bool {
         if self.relative_path.is_empty() {
             return true;
@@ -358,30 +362,30 @@ impl DestinationFolder {
         is_listed
     }
 
-    /// Its path below the destination as it is on the disk.
+    /// Returns its path below the destination as it is spelled on disk.
     fn disk_path_below_root(&self) -> PathBuf {
         let path = self.path();
         path.strip_prefix(&self.tree.path).map_or_else(|_| PathBuf::from(&*self.relative_path), Path::to_owned)
     }
 
-    /// Its path, for people.
+    /// Returns its path, for display.
     pub(super) fn path(&self) -> PathBuf {
         if self.relative_path.is_empty() {
             return self.tree.path.clone();
         }
         let spelled = self.tree.folder_cache().respelled_paths.get(&self.relative_path).cloned();
-        // Not entered yet: as its components would be.
+        // Not entered yet: assume that no component is respelled.
         let own =
             || self.relative_path.split('/').fold(self.tree.path.clone(), |path, one| path.join(&*disk_name(one)));
         spelled.unwrap_or_else(own)
     }
 
-    /// The path of what has this name in it.
+    /// Returns the path of the entry `name` in it.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path().join(&*disk_name(name))
     }
 
-    /// Whether it couldn't have its own name.
+    /// True if a component of its path is respelled.
     pub(super) fn is_respelled(&self) -> bool {
         self.tree.folder_cache().respelled_paths.contains_key(&self.relative_path)
     }

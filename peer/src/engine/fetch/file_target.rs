@@ -1,6 +1,6 @@
-//! Where a file goes: folders by handle, names that fit, and what to do where something is already.
+//! Targets of files: the folder by handle, a name that fits, and the rule for names that exist.
 //!
-//! Looking at it makes nothing: folders come when it is decided that something goes into them.
+//! Planning makes nothing on disk: folders are made when it is decided that a file goes into them.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -23,15 +23,15 @@ use super::{FetchDestination, FetchRequest, IfExists};
 use crate::engine::Error;
 use crate::sys::{EntryKind, FolderHandle, OutputTarget, classify_output, is_name_refused, make_executable};
 
-/// Names to try before giving up: `report (1).pdf`, `report (2).pdf` …
+/// The most numbered names tried for a file: `report (1).pdf`, `report (2).pdf` …
 const MAX_NUMBERED_NAMES: u32 = 10_000;
 
-/// Where everything goes.
+/// The destination of a fetch, looked at before the first file.
 #[derive(Debug)]
 pub(super) enum PreparedDestination {
-    /// Files in and below a folder, or one file under a chosen name.
+    /// A folder for all files, or the folder of one file with a chosen name.
     Disk(Box<TargetPlanner>),
-    /// Standard output, a pipe, a device.
+    /// Standard output, a pipe or a device.
     Stream,
 }
 
@@ -42,81 +42,81 @@ pub(super) struct TargetPlanner {
     if_exists: IfExists,
     name_allocator: NameAllocator,
     collisions: NameCollisions,
-    /// Paths of folders below the destination: files of one folder share it.
+    /// Interned paths of folders below the destination: the files of one folder share the text.
     folders: HashSet<Arc<str>>,
 }
 
-/// Where one file goes.
+/// The target of one file: a folder and candidate names.
 #[derive(Debug, Clone)]
 pub(super) struct FileTarget {
     pub(super) folder: DestinationFolder,
     preferred_name: PreferredName,
     spelling: NameSpelling,
-    /// Where its numbering begins: other files of the same fetch have what comes before.
+    /// The first number to try; other files of the fetch have the lower ones.
     first_number: u32,
-    /// Files of the same fetch that have its path on some file systems.
+    /// The files of the fetch that have the same path on some file systems.
     collision: Option<Arc<CollisionGroup>>,
-    /// What has its first name is no reason not to fetch it, and stays.
+    /// The existing file of the first name stays, and this file takes another name.
     skips_first_name: bool,
     if_exists: IfExists,
 }
 
-/// The name that a file got.
+/// The result of naming a finished file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AssignedName {
-    /// Its own.
+    /// The file's own name.
     Own(String),
-    /// Another, because its own was taken or refused.
+    /// Another name, because the own one was taken or refused.
     Alternative(String),
-    /// None: something has this name and is to be left.
+    /// No name: whatever has this one must stay.
     Taken(String),
 }
 
-/// The name that a file should have.
+/// The name that a file should get.
 #[derive(Debug, Clone)]
 enum PreferredName {
-    /// The last component of its path below the destination, of which there is one for all who know it.
+    /// The last component of its path below the destination; the path is stored once and shared.
     LastComponent(FileName),
-    /// Another one.
+    /// A name that the user chose.
     Chosen(Box<str>),
 }
 
-/// What was found under the first name of a file.
+/// The decision about the first name of a file during planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NameAvailability {
-    /// Nothing, or something that isn't in its way.
+    /// Nothing has the name, or nothing that matters.
     Free,
-    /// Something that is left, and the file isn't fetched.
+    /// Something has the name and stays; the file isn't fetched.
     Keep,
-    /// Something that is of another file of this fetch or of another name: the file takes another one.
+    /// A file of this fetch, or one of another name, has it; the file takes another name.
     UseAnother,
 }
 
-/// What has a name when a file is to get it.
+/// The decision about an existing name when the finished file is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConflictResolution {
-    /// A file that the new one replaces.
+    /// Replace the existing file.
     Replace,
-    /// Something for which the file takes another name.
+    /// Leave what exists and try another name.
     UseAnother,
-    /// Something for which the file isn't put in place at all.
+    /// Leave what exists and don't place the file.
     Refuse,
 }
 
-/// What was found where a file should go.
+/// The planned target of a file.
 #[derive(Debug)]
 pub(super) enum TargetDecision {
-    /// It can go there, under that name or another.
+    /// Fetch the file to this target.
     Fetch(FileTarget),
-    /// It is there already, or something is that must stay.
+    /// Don't fetch it: this path holds the same content, or something that must stay.
     Skip(PathBuf),
 }
 
-/// Is told of bytes that were hashed, and says when to stop.
+/// A callback for the bytes of local files that were hashed; its error stops the hashing.
 pub(super) type RehashCallback<'a> = &'a mut dyn FnMut(u64) -> Result<(), Error>;
 
 impl PreparedDestination {
-    /// Looks at the destination.
+    /// Opens the destination of a request and finds colliding names, without making anything.
     pub(super) fn prepare(request: &FetchRequest, resolved: &ResolvedRequest) -> Result<Self, Error> {
         let (folder, name) = match &request.destination {
             FetchDestination::Stream(_) | FetchDestination::Stdout => return Ok(Self::Stream),
@@ -125,7 +125,8 @@ impl PreparedDestination {
                     let why = "it is neither a file nor a folder: give another path with -o";
                     return Err(Error::disk(path)(io::Error::other(why)));
                 }
-                // Exactly that name, whether or not it looks like a stand-in.
+                // Encoded if need be, so that the file gets exactly this name even if it looks like a
+                // stand-in.
                 let name = path.file_name().and_then(|name| {
                     encode_component(name.as_bytes())
                         .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
@@ -147,7 +148,7 @@ impl PreparedDestination {
 }
 
 impl TargetPlanner {
-    /// Finds the spot for a file and looks at what is there.
+    /// Plans the target of a file by what exists there.
     pub(super) fn plan_target(
         &mut self,
         resolved: &ResolvedFile,
@@ -178,6 +179,7 @@ impl TargetPlanner {
             if_exists,
         };
         let folder = target.folder.open_existing()?;
+        // Before a number is allocated: the content may exist under any number.
         if let Some(folder) = &folder
             && if_exists == IfExists::SkipSame
             && let Some(path) = target.find_same_content(folder, resolved, contested, hashed)?
@@ -188,10 +190,12 @@ impl TargetPlanner {
         if let Some(folder) = &folder {
             match target.check_first_name(folder, resolved, hashed)? {
                 NameAvailability::Keep => return Ok(TargetDecision::Skip(target.path())),
+                // Remembered: at the end of the download, the same entry would be taken for one that appeared
+                // meanwhile.
                 NameAvailability::UseAnother => target.skips_first_name = true,
                 NameAvailability::Free => {}
             }
-            // It is there if an earlier fetch had to give it another name.
+            // An earlier fetch may have placed the content under another name, for want of its own.
             if matches!(if_exists, IfExists::Skip | IfExists::Fail)
                 && let Some(path) = target.find_same_content(folder, resolved, contested, hashed)?
             {
@@ -202,30 +206,32 @@ impl TargetPlanner {
                 };
             }
         }
+        // Known before the first byte: a download into a folder that takes no files would fail only at its
+        // end.
         target.folder.find_obstacle().map_or(Ok(TargetDecision::Fetch(target)), |closed| Err(closed.into()))
     }
 
-    /// Tells whether other files of this fetch have that path on some file systems.
+    /// True if other files of this fetch have that path on some file systems.
     pub(super) fn collides(&self, local: &FileName) -> bool {
         self.collisions.of(local).is_some()
     }
 
-    /// Makes the destination, where it isn't there.
+    /// Makes the destination if it doesn't exist.
     pub(super) fn create_destination(&self) -> Result<(), Error> {
         self.tree.create_root().map(|_| ())
     }
 
-    /// Folders that have to be there before a file takes their path.
+    /// Returns the folders that must exist before a file takes their path.
     pub(super) fn colliding_folders(&self) -> Vec<FileName> {
         self.collisions.folders().to_vec()
     }
 
-    /// Makes a folder.
+    /// Makes the folder at this path below the destination.
     pub(super) fn create_folder(&mut self, local: &FileName) -> Result<(), Error> {
         self.destination_folder(local.as_str()).open_or_create().map(|_| ())
     }
 
-    /// Remembers a folder whose time is to be set, once nothing more changes in it.
+    /// Builds the setter of a folder's time, applied when nothing changes in it any more.
     pub(super) fn folder_timestamp(&mut self, time: FolderTime) -> FolderTimestamp {
         FolderTimestamp::new(self.destination_folder(time.name.as_str()), time)
     }
@@ -251,7 +257,7 @@ impl PreferredName {
 }
 
 impl FileTarget {
-    /// A file of this name in a folder by itself.
+    /// Builds the target of a file of this name in a folder by itself.
     #[cfg(test)]
     pub(super) fn alone(path: &Path, name: &str, from: shared::UserName) -> Self {
         let (folder, preferred_name) = (DestinationFolder::alone(path, from), PreferredName::Chosen(name.into()));
@@ -267,7 +273,7 @@ impl FileTarget {
         }
     }
 
-    /// Looks at what has its first name in its folder.
+    /// Decides about what has the first name in its folder.
     fn check_first_name(
         &self,
         folder: &FolderHandle,
@@ -276,6 +282,8 @@ impl FileTarget {
     ) -> Result<NameAvailability, Error> {
         let (name, path) = (self.name(), self.path());
         let entry = match folder.entry_kind(&name) {
+            // Nothing can have a name that the file system refuses; a respelled one is tried when the file is
+            // placed.
             Err(why) if is_name_refused(&why) => None,
             entry => entry.map_err(Error::disk(&path))?,
         };
@@ -284,9 +292,11 @@ impl FileTarget {
             return Ok(NameAvailability::UseAnother);
         }
         match (self.if_exists, entry) {
+            // The same content was searched for before; any other file only costs this one its name.
             (IfExists::Rename | IfExists::SkipSame, _) => Ok(NameAvailability::Free),
             (IfExists::Skip, _) => {
                 let content = (resolved.stat.size, &resolved.stat.hash);
+                // Found but not listed: the file system folds names, and the entry is another file's.
                 let is_passed = !self.folder.listed_name_initially(folder, &name)
                     || self.is_of_other(folder, &name, content, hashed)?;
                 Ok(if is_passed { NameAvailability::UseAnother } else { NameAvailability::Keep })
@@ -297,7 +307,7 @@ impl FileTarget {
                            give another folder with -o, or --if-exists rename";
                 Err(Error::disk(&path)(io::Error::new(io::ErrorKind::PermissionDenied, why)))
             }
-            // A folder of another spelling is in the way of no file of this name, but where the two are one.
+            // The folder has another spelling, which this file system doesn't tell apart: no reason to fail.
             (IfExists::Overwrite, EntryKind::Folder) if !self.folder.listed_name_initially(folder, &name) => {
                 Ok(NameAvailability::UseAnother)
             }
@@ -305,8 +315,8 @@ impl FileTarget {
         }
     }
 
-    /// Tells whether the file `name` has the content of another file of this fetch, which may have been put there by an
-    /// earlier one.
+    /// True if the file `name` has the content of another file of this fetch: an earlier fetch may have placed that one
+    /// there.
     fn is_of_other(
         &self,
         folder: &FolderHandle,
@@ -324,6 +334,7 @@ impl FileTarget {
         let others: Vec<ContentHash> =
             group.others_named(local, hash, name).filter(|(size, _)| *size == there).map(|(_, hash)| hash).collect();
         let may_be_own = there == size;
+        // Sizes first: without a candidate of this size, nothing is hashed.
         if others.is_empty() {
             return Ok(false);
         }
@@ -331,17 +342,17 @@ impl FileTarget {
         Ok(found.is_some_and(|found| others.contains(&found) && !(may_be_own && found == *hash)))
     }
 
-    /// The first name that it tries to get.
+    /// Returns the first candidate name.
     pub(super) fn name(&self) -> String {
         self.numbered(self.spelling, self.first_number)
     }
 
-    /// The path of that, for people.
+    /// Returns the path of the first candidate name, for display.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path_of(&self.name())
     }
 
-    /// Tells its partial from those of other names that have the same content.
+    /// Returns the tag that tells its partial file from those of other names with the same content.
     pub(super) fn partial_tag(&self, hash: &ContentHash) -> PartialTag {
         match (&self.collision, &self.preferred_name) {
             (Some(group), PreferredName::LastComponent(local)) => group.partial_tag(local, hash),
@@ -349,17 +360,17 @@ impl FileTarget {
         }
     }
 
-    /// Tells whether other files of this fetch have its path on some file systems.
+    /// True if other files of this fetch have its path on some file systems.
     pub(super) const fn collides(&self) -> bool {
         self.collision.is_some()
     }
 
-    /// Tells whether it may take the place of a file that is there.
+    /// True if it may replace an existing file.
     pub(super) fn can_replace(&self) -> bool {
         self.if_exists == IfExists::Overwrite
     }
 
-    /// Below the destination, whatever it is spelled like.
+    /// Returns its path below the destination, before any respelling; `None` if that isn't a valid name.
     pub(super) fn local(&self) -> Option<FileName> {
         let name = self.numbered(NameSpelling::Own, self.first_number);
         match self.folder.relative_path() {
@@ -368,13 +379,13 @@ impl FileTarget {
         }
     }
 
-    /// Where it could go when the file system refuses the name.
+    /// Returns the target in the next spelling, for a file system that refuses the name; `None` after the last one.
     pub(super) fn respelled(&self) -> Option<Self> {
         self.spelling.next().map(|spelling| Self { spelling, ..self.clone() })
     }
 
-    /// Gives the finished file `from` in `folder`, which is the spot's, its name, or another where that is taken and may
-    /// be. `content` is its size and hash.
+    /// Renames the finished file `from` in `folder`, the target's folder, to its name, or to another if that is taken
+    /// and may be. `content` is its size and hash.
     pub(super) fn move_into_place(
         &self,
         folder: &FolderHandle,
@@ -383,10 +394,11 @@ impl FileTarget {
     ) -> Result<AssignedName, Error> {
         match (self.move_as_spelled(folder, from, content), self.respelled()) {
             (Err(_), _) if folder.is_removed() => Err(self.folder.removed_error()),
-            // A partial may have a name that its file can't have, such as one that ends in a space.
+            // The partial file may have a name where the final one is refused, such as one that ends in a
+            // space.
             (Err(Error::Disk { source, path }), Some(spot)) if is_name_refused(&source) => {
                 match spot.move_into_place(folder, from, content) {
-                    // All names were refused alike: the first one is what people know.
+                    // Every spelling was refused: the error names the one that the user knows.
                     Err(Error::Disk { source: again, .. }) if is_name_refused(&again) => {
                         Err(Error::Disk { path, source })
                     }
@@ -410,6 +422,7 @@ impl FileTarget {
         }
         for number in self.first_number..MAX_NUMBERED_NAMES {
             let name = self.numbered(self.spelling, number);
+            // Renamed first and looked at after: a check before the rename would race with other processes.
             let mut renamed = folder.rename_no_replace(from, &name);
             let is_taken = |renamed: &io::Result<()>| {
                 renamed.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::AlreadyExists)
@@ -438,8 +451,8 @@ impl FileTarget {
         Err(Error::DestinationExists(self.path()))
     }
 
-    /// Finds the name under which an earlier fetch had to put the same content because its own is another file's here:
-    /// that is to be replaced, and not that other file.
+    /// Finds the numbered name under which an earlier fetch placed the same content because the own name is another
+    /// file's here: to overwrite means to replace that one.
     fn earlier_name(&self, folder: &FolderHandle, content: (u64, &ContentHash)) -> Option<String> {
         let own = self.name();
         let is_file = |name: &String| matches!(folder.entry_kind(name), Ok(Some(EntryKind::File(_))));
@@ -457,7 +470,7 @@ impl FileTarget {
         })
     }
 
-    /// Decides what becomes of the file because something has the name of this number.
+    /// Decides what to do about the existing entry of this numbered name.
     fn resolve_conflict(
         &self,
         folder: &FolderHandle,
@@ -471,19 +484,21 @@ impl FileTarget {
             return Ok(ConflictResolution::UseAnother);
         }
         let entry = folder.entry_kind(name).ok().flatten();
+        // A folder of this fetch with the file's path: both must arrive, whatever the rule says.
         let is_own_folder =
             entry == Some(EntryKind::Folder) && self.collision.as_ref().is_some_and(|group| group.has_folder());
         Ok(match self.if_exists {
             _ if is_own_folder => ConflictResolution::UseAnother,
             IfExists::SkipSame | IfExists::Rename => ConflictResolution::UseAnother,
             IfExists::Overwrite => match entry {
-                // Nobody asked for another name's file to be replaced; one that an earlier fetch had to put there is the same.
+                // Only the own name was asked to be replaced. A numbered one holds the same content from an
+                // earlier fetch.
                 Some(EntryKind::File(size)) if is_first || is_content(folder, name, size, content) => {
                     ConflictResolution::Replace
                 }
                 _ => ConflictResolution::UseAnother,
             },
-            // Only its own name was asked about, where that can be told from others.
+            // The rule concerns the own name only; numbered ones are free to be passed.
             IfExists::Skip | IfExists::Fail if !is_first => ConflictResolution::UseAnother,
             IfExists::Skip
                 if !self.folder.lists_name(folder, name)
@@ -500,7 +515,7 @@ impl FileTarget {
         if number == 0 { name.into_owned() } else { numbered_component(&name, number) }
     }
 
-    /// The same content under the name it should have, or under another that an earlier fetch had to take.
+    /// Returns the path of a file with the same content, under the own name or one that an earlier fetch had to use.
     fn find_same_content(
         &self,
         folder: &FolderHandle,
@@ -523,7 +538,8 @@ impl FileTarget {
                         }
                     }
                     Ok(Some(_)) => {}
-                    // Another file of the same fetch may have had to take a number, and the first one failed.
+                    // An earlier fetch may have numbered this file for the sake of another one, which then
+                    // failed.
                     Ok(None) if number == 0 && contested => {}
                     _ => break,
                 }
@@ -533,7 +549,7 @@ impl FileTarget {
     }
 }
 
-/// Whether that is the content of the file `name`, which is then made executable if it is to be.
+/// True if the file `name` has the content of the resolved file; makes it executable then, if the source's is.
 fn is_same(
     folder: &FolderHandle,
     name: &str,
@@ -543,19 +559,19 @@ fn is_same(
     let Ok(file) = folder.open_existing(name) else { return Ok(false) };
     let is_same = hash_of(&file, hashed)?.is_some_and(|hash| hash == resolved.stat.hash);
     if is_same && resolved.stat.executable {
-        // Somebody else's file stays as it is.
+        // Fails for another user's file, which stays as it is.
         let _ = make_executable(&file);
     }
     Ok(is_same)
 }
 
-/// Tells whether the file `name`, of `there` bytes, has this size and hash.
+/// True if the file `name`, of `there` bytes, has this size and hash.
 fn is_content(folder: &FolderHandle, name: &str, there: u64, (size, hash): (u64, &ContentHash)) -> bool {
     let read = |file: File| hash_of(&file, &mut |_| Ok(())).ok().flatten();
     there == size && folder.open_existing(name).ok().and_then(read).is_some_and(|found| found == *hash)
 }
 
-/// `None` when it can't be read.
+/// Hashes a file; `None` if it can't be read.
 fn hash_of(mut file: &File, hashed: RehashCallback<'_>) -> Result<Option<ContentHash>, Error> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 20];

@@ -1,5 +1,5 @@
-//! Names for files: which of several that want the same name gets which, and how one is written where the file system
-//! refuses it. Pure.
+//! Local names of files: numbers for files that want the same name, and respellings for file systems that refuse a
+//! name. Pure.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -8,27 +8,27 @@ use shared::names::name_encoding::encode_literal;
 use shared::names::truncate_to_bytes;
 use shared::{ContentHash, FileName};
 
-/// With what a partial adds to it, such a name fits where 143 bytes are the most (eCryptfs).
+/// The length of a short name: with the additions of a partial file it fits where 143 bytes are the most (eCryptfs).
 const MAX_SHORT_BYTES: usize = 100;
-/// Characters that Windows, and file systems that come from there, refuse.
+/// Characters that Windows and its file systems refuse.
 const REFUSED_CHARS: [char; 8] = ['<', '>', ':', '"', '|', '?', '*', '\\'];
 
-/// How a component of a path is written.
+/// A spelling of a path component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum NameSpelling {
     /// As it is at the source.
     #[default]
     Own,
-    /// Without what other systems refuse.
+    /// Without the characters and endings that other systems refuse.
     Plain,
-    /// In few characters that every system holds; a hash keeps names apart.
+    /// In few ASCII characters that every system accepts; a hash keeps names apart.
     Short,
 }
 
 impl NameSpelling {
     pub(super) const ALL: [Self; 3] = [Self::Own, Self::Plain, Self::Short];
 
-    /// What to try where this one is refused.
+    /// Returns the spelling to try if this one is refused.
     pub(super) const fn next(self) -> Option<Self> {
         match self {
             Self::Own => Some(Self::Plain),
@@ -37,30 +37,30 @@ impl NameSpelling {
         }
     }
 
-    /// The component in this spelling.
+    /// Returns the component in this spelling.
     pub(super) fn spell(self, component: &str) -> Cow<'_, str> {
         match self {
             Self::Own => component.into(),
-            // Where the bytes behind a stand-in are refused, the stand-in itself is the name.
+            // A file system that refuses the raw bytes gets the stand-in itself as a name.
             Self::Plain => encode_literal(&plain_spelling(component)).into_owned().into(),
             Self::Short => short_spelling(component).into(),
         }
     }
 }
 
-/// Who gets which name, among the files of one fetch.
+/// Assigns names to the files of one fetch.
 #[derive(Debug, Default)]
 pub(super) struct NameAllocator {
-    /// By how many it is wanted.
+    /// Number of files that want each name.
     request_counts: HashMap<FileName, u32>,
-    /// Folders in which some of them go.
+    /// The folders that these files go into.
     folders: HashSet<Box<str>>,
-    /// Those of names wanted by several that somebody has.
+    /// Contested and numbered names that are assigned.
     allocated: HashSet<FileName>,
 }
 
 impl NameAllocator {
-    /// Of files that want these names.
+    /// Builds the allocator for files that want these names.
     pub(super) fn new<'a>(locals: impl IntoIterator<Item = &'a FileName>) -> Self {
         let mut claims = Self::default();
         for local in locals {
@@ -76,19 +76,20 @@ impl NameAllocator {
         claims
     }
 
-    /// Whether it is not for a file to have this name just because it wants it.
+    /// True if a file can't simply have this name, because a folder or another file wants it as well.
     pub(super) fn is_contested(&self, local: &FileName) -> bool {
         self.folders.contains(local.as_str()) || self.request_counts.get(local).is_some_and(|count| *count > 1)
     }
 
-    /// Where the numbering begins for the next file that wants this name; 0 is the name itself.
+    /// Returns the first number to try for the next file that wants this name; 0 is the name itself.
     pub(super) fn allocate_number(&mut self, local: &FileName) -> u32 {
         if !self.is_contested(local) || (!self.folders.contains(local.as_str()) && self.allocated.insert(local.clone()))
         {
             return 0;
         }
+        // A number whose name another file wants is skipped, so that this file doesn't displace that one.
         for number in 1.. {
-            // Without a number that fits, the disk decides.
+            // No number fits the length limit: the rename finds a free name later.
             let Some(name) = local.numbered(number) else { break };
             let is_free = !self.request_counts.contains_key(&name) && !self.folders.contains(name.as_str());
             if is_free && self.allocated.insert(name) {
@@ -99,7 +100,7 @@ impl NameAllocator {
     }
 }
 
-/// The name as a file system has it that tells neither case nor normal forms apart.
+/// Folds a name like a file system that ignores case and normal forms.
 pub(super) fn case_folded(name: &str) -> String {
     use unicode_normalization::UnicodeNormalization;
     if name.is_ascii() { name.to_ascii_lowercase() } else { name.nfkc().flat_map(char::to_lowercase).collect() }
@@ -107,6 +108,7 @@ pub(super) fn case_folded(name: &str) -> String {
 
 fn plain_spelling(component: &str) -> String {
     let mut text = component.replace(|c: char| REFUSED_CHARS.contains(&c) || c.is_control(), "_");
+    // Windows drops trailing dots and blanks, so two names would become one.
     let kept = text.trim_end_matches(['.', ' ']).len();
     text.replace_range(kept.., &"_".repeat(text.len() - kept));
     if is_device(&text) { format!("_{text}") } else { text }
@@ -120,6 +122,7 @@ fn short_spelling(component: &str) -> String {
     let hash = ContentHash::of(component.as_bytes()).to_string();
     let (stem, extension) = match plain.rsplit_once('.') {
         Some((stem, extension)) if !stem.is_empty() && extension.len() <= 10 => (stem, format!(".{extension}")),
+        // A long ending is part of the name rather than a type.
         _ => (plain.as_str(), String::new()),
     };
     format!(
@@ -129,7 +132,7 @@ fn short_spelling(component: &str) -> String {
     )
 }
 
-/// Whether Windows takes it for a device, whatever its extension.
+/// True for a name that Windows takes for a device, whatever its extension.
 fn is_device(component: &str) -> bool {
     let stem = component.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     let numbered =

@@ -1,5 +1,5 @@
-//! Files of one fetch whose paths are one on some file systems: those that differ only by case, by normal form, or by
-//! what is refused in names. Pure.
+//! Name collisions: files of one fetch whose paths some file systems take for one, because they differ only by case, by
+//! normal form, or by refused characters. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use shared::{ContentHash, FileName};
 use super::local_names::{NameSpelling, case_folded};
 use super::name_resolution::ResolvedFile;
 
-/// Hexadecimal digits that tell the partial of one name from that of another.
+/// Hexadecimal digits in the tag of a partial file.
 const TAG_DIGITS: usize = 8;
 
 /// The files of a fetch that collide with others on some file systems.
 #[derive(Debug, Default)]
 pub(super) struct NameCollisions {
     by_path: HashMap<FileName, Arc<CollisionGroup>>,
-    /// Folders with the path of a file that is spelled otherwise.
+    /// Folders that collide with a file of another spelling.
     folders: Vec<FileName>,
 }
 
-/// Files, and folders that files go into, with one path on some file systems.
+/// Files that have one path on some file systems, and possibly a folder with that path, too.
 #[derive(Debug)]
 pub(super) struct CollisionGroup {
-    /// In the order in which they are fetched.
+    /// In the order of the fetch.
     files: Vec<CollidingFile>,
     has_folder: bool,
 }
 
-/// A file that collides with others.
+/// A file that collides with others or with a folder.
 #[derive(Debug)]
 struct CollidingFile {
     local: FileName,
@@ -37,16 +37,16 @@ struct CollidingFile {
     hash: ContentHash,
 }
 
-/// The name that tells a file's partial from those of others with the same content.
+/// A tag that tells a partial file from those of other names with the same content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartialTag {
     pub(super) text: String,
-    /// Another file has the partial without a tag.
+    /// Another file of the fetch uses the partial file without a tag.
     pub(super) is_needed: bool,
 }
 
 impl NameCollisions {
-    /// Finds those among these files and the folders they go into.
+    /// Finds the collisions among these files and their folders.
     pub(super) fn find(resolved: &[ResolvedFile]) -> Self {
         let mut first: HashMap<String, usize> = HashMap::with_capacity(resolved.len());
         let mut groups: HashMap<String, (Vec<usize>, bool)> = HashMap::new();
@@ -77,39 +77,41 @@ impl NameCollisions {
             let group = Arc::new(CollisionGroup { files, has_folder });
             by_path.extend(locals.into_iter().map(|local| (local, group.clone())));
         }
+        // An identical path is a plain conflict of names, which the allocator settles by a number.
         folders.retain(|folder| !by_path.contains_key(folder));
         Self { by_path, folders }
     }
 
-    /// The group of a file; `None` for one that is alone everywhere.
+    /// Returns the group of a file; `None` for a file that collides nowhere.
     pub(super) fn of(&self, local: &FileName) -> Option<&Arc<CollisionGroup>> {
         self.by_path.get(local)
     }
 
-    /// Folders that have to be there before a file takes their path.
+    /// Returns the folders that must exist before a file takes their path.
     pub(super) fn folders(&self) -> &[FileName] {
         &self.folders
     }
 }
 
 impl CollisionGroup {
-    /// Tells whether a folder of this fetch has the path as well.
+    /// True if a folder of this fetch has the path as well.
     pub(super) const fn has_folder(&self) -> bool {
         self.has_folder
     }
 
-    /// The tag of the partial of the file `local` with this content.
+    /// Returns the tag of the partial file of `local` with this content.
     pub(super) fn partial_tag(&self, local: &FileName, hash: &ContentHash) -> PartialTag {
         let others = || self.files.iter().filter(|other| other.hash == *hash && other.local != *local);
         let own = self.files.iter().position(|file| file.local == *local).unwrap_or(0);
         let is_needed = self.files.iter().take(own).any(|other| other.hash == *hash && other.local != *local);
-        // The same for a run that asks for this file alone, unless it is the folders that differ.
+        // From the last component, so that a run that fetches this file alone finds the same tag; from the
+        // whole path if only the folders differ.
         let is_ambiguous = others().any(|other| other.local.last_component() == local.last_component());
         let tagged = if is_ambiguous { local.as_str() } else { local.last_component() };
         PartialTag { is_needed, ..PartialTag::of(tagged) }
     }
 
-    /// The sizes and hashes of other files that an earlier fetch may have put there under `name`.
+    /// Returns the sizes and hashes of the other files that an earlier fetch may have placed under `name`.
     pub(super) fn others_named(
         &self,
         local: &FileName,
@@ -123,28 +125,28 @@ impl CollisionGroup {
         self.files.iter().filter(is_other).filter(has_name).map(|file| (file.size, file.hash))
     }
 
-    /// Tells whether `name` is another file's own.
+    /// True if `name` is another file's own.
     pub(super) fn is_name_of_other(&self, local: &FileName, name: &str) -> bool {
         self.files.iter().any(|file| file.local != *local && file.local.last_component() == name)
     }
 }
 
 impl PartialTag {
-    /// The tag of a file that is alone.
+    /// Builds the tag of a file without collisions.
     pub(super) fn of(name: &str) -> Self {
         let hash = ContentHash::of(name.as_bytes()).to_string();
         Self { text: truncate_to_bytes(&hash, TAG_DIGITS).to_owned(), is_needed: false }
     }
 }
 
-/// The path as a file system has it that tells neither case nor normal forms apart and refuses what Windows refuses.
+/// Folds a path like a file system that ignores case and normal forms and refuses what Windows refuses.
 pub(super) fn collision_key(path: &str) -> String {
     let mut key = String::with_capacity(path.len());
     for component in path.split('/') {
         if !key.is_empty() {
             key.push('/');
         }
-        // Some cut off what others replace.
+        // Some systems cut off trailing dots and blanks, others replace them.
         key.push_str(case_folded(&NameSpelling::Plain.spell(component)).trim_end_matches(['_', '.', ' ']));
     }
     key

@@ -1,4 +1,4 @@
-//! From what the user typed to files: the source's own word, over the pinned link.
+//! Name resolution: turns the typed names, folders and patterns into files, by the source's own answers over the link.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -17,46 +17,46 @@ use crate::net::StreamError;
 use crate::net::link::Link;
 use crate::net::stream::{StreamPriority, with_timeout};
 
-/// For one page of a listing.
+/// Time for one page of a listing.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two looks at a file that is being hashed again; doubled each time.
+/// First pause between two polls of a file that is being hashed again; doubled each time.
 const FIRST_POLL_DELAY: Duration = Duration::from_millis(50);
 const MAX_POLL_DELAY: Duration = Duration::from_secs(2);
-/// More files than one user can share can't be in a listing.
+/// The most files in a listing: one user can't share more.
 const MAX_FILES: usize = shared::limits::MAX_FILES_PER_USER;
-/// Pages without files that a source may send one after another.
+/// The most consecutive pages without files.
 const MAX_EMPTY_PAGES: u32 = 1000;
 
-/// A file that is wanted.
+/// A file to fetch.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedFile {
-    /// As the source describes it.
+    /// The source's description.
     pub(super) stat: FileStat,
-    /// How it is cut.
+    /// Its division into groups.
     pub(super) layout: GroupLayout,
-    /// Its path below the destination; several files may want the same.
+    /// Its path below the destination; several files may want the same one.
     pub(super) local: FileName,
 }
 
-/// What came of the names.
+/// The result of resolving all names.
 #[derive(Debug, Default)]
 pub(super) struct ResolvedRequest {
-    /// The files, each once.
+    /// The files, without duplicates.
     pub(super) files: Vec<ResolvedFile>,
-    /// Folders with nothing in them, by their path below the destination.
+    /// Empty folders, by path below the destination.
     pub(super) folders: Vec<FileName>,
-    /// When whole folders that are wanted were last modified, by their path below the destination.
+    /// Modification times of folders that are fetched whole, by path below the destination.
     pub(super) folder_times: Vec<FolderTime>,
-    /// Names that led to no file, and why.
+    /// Names that led to no file, each with its error.
     pub(super) missing: Vec<(String, Error)>,
-    /// One name was asked for, and it is a file's.
+    /// A single name was requested, and it is that of a file.
     pub(super) is_one_file: bool,
 }
 
 /// Asks the source about each name.
 ///
 /// # Errors
-/// When the link fails; a name that leads nowhere is in [`Resolved::missing`].
+/// When the link fails. A name that leads nowhere is in [`ResolvedRequest::missing`] instead.
 pub(super) async fn resolve_names(
     link: &Link,
     names: &[RequestedName],
@@ -69,14 +69,17 @@ pub(super) async fn resolve_names(
     for name in names {
         match resolve_name(link, name, timeout, report).await {
             Ok(mut found) => {
+                // A source without stand-ins means every name literally, even one that looks like a stand-in
+                // here.
                 if !link.has_capability(RAW_NAMES_CAPABILITY) && name.local.is_none() {
                     found.make_names_literal();
                 }
                 let mut files = found.files;
+                // Only then can a file be found twice: a name and its folder may both be requested.
                 if several {
                     files.retain(|file| seen.insert(file.stat.name.clone()));
                 }
-                // Of very many files, not one list more than it takes.
+                // Moved and not appended where possible: a list of 100,000 files isn't copied.
                 if resolved.files.is_empty() {
                     resolved.files = files;
                 } else {
@@ -94,20 +97,20 @@ pub(super) async fn resolve_names(
     Ok(resolved)
 }
 
-/// What one name led to.
+/// The matches of one name.
 #[derive(Debug, Default)]
 struct NameMatches {
     files: Vec<ResolvedFile>,
     folders: Vec<FileName>,
     folder_times: Vec<FolderTime>,
-    /// Entries of the source's list that can't be files, and why.
+    /// Entries of the source's listing that can't be files, each with its error.
     invalid: Vec<(String, Error)>,
-    /// The name is a file's, and neither a folder's nor a pattern.
+    /// The name is that of a file, and neither a folder nor a pattern.
     is_file: bool,
 }
 
 impl NameMatches {
-    /// Takes what can be a file, `below` cut off its local path, and keeps the rest apart.
+    /// Adds a listed file, with `below` cut off its local path; an impossible description goes to `invalid`.
     fn add_file(&mut self, user: &UserName, stat: FileStat, below: &str) {
         let name = stat.name.clone();
         match resolved_file(user, stat, Some(below)) {
@@ -116,8 +119,9 @@ impl NameMatches {
         }
     }
 
-    /// Asks for the folders whose names start with `prefix` and takes those that are wanted, the first `depth` components
-    /// cut off their local paths.
+    /// Adds the wanted folders among those whose names start with `prefix`, with the first `depth` components cut off
+    /// their
+    /// local paths.
     async fn add_folders(
         &mut self,
         link: &Link,
@@ -136,7 +140,7 @@ impl NameMatches {
         Ok(())
     }
 
-    /// Takes each name for exactly what it is: its source knows no stand-ins.
+    /// Marks all local names as literal: the source uses no stand-ins.
     fn make_names_literal(&mut self) {
         let make_literal = |name: &mut FileName| *name = name.literal();
         self.files.iter_mut().for_each(|file| make_literal(&mut file.local));
@@ -162,7 +166,7 @@ async fn resolve_name(
 ) -> Result<NameMatches, Error> {
     let asked = &RequestedName { text: normalize_path(&asked.text), local: asked.local.clone() };
     let text = asked.text.as_str();
-    // A name that can't travel as it is may be asked for as it is.
+    // A name that can't travel may be typed as it is on disk; its stand-in is asked for.
     let name = text.parse::<FileName>().or_else(|_| FileName::from_raw(text.as_bytes()));
     if let Ok(name) = name
         && let Some(stat) = stat_file(link, &name, timeout, report).await?
@@ -170,7 +174,7 @@ async fn resolve_name(
         return single_file(link, asked, stat);
     }
     let nothing = || Error::NotShared { user: link.user().clone(), name: text.to_owned() };
-    // No name at all is nobody's wish for everything, but an empty variable of a script.
+    // An empty name comes from an unset shell variable, and would match everything.
     if text.is_empty() || asked.local.is_some() {
         return Err(nothing());
     }
@@ -179,25 +183,26 @@ async fn resolve_name(
     match parse_pattern(text) {
         Some(pattern) => match_pattern(link, text, &pattern, &mut found).await?,
         None if folder.is_empty() || folder == "." => {
-            // Everything, but as in a shell not what would be hidden here: it could change how programs behave.
+            // Everything but hidden files, as in a shell: a hidden file can change how programs behave.
             add_folder(link, "", "", &mut found).await?;
             found.files.retain(|file| !is_hidden(&file.stat.name));
             found.folders.retain(|folder| !is_hidden(folder));
             found.folder_times.retain(|folder| !is_hidden(&folder.name));
         }
         None => {
-            // The folder itself is kept, what is above it isn't.
+            // The local path begins with the folder itself, without those above it.
             let above = folder.rfind('/').map_or("", |slash| &folder[..=slash]);
             add_folder(link, folder, above, &mut found).await?;
         }
     }
     if found.is_empty() {
+        // Only after an exact miss: it lists everything that the source shares.
         found = find_lookalikes(link, asked, timeout, report).await?;
     }
     if found.is_empty() { Err(nothing()) } else { Ok(found) }
 }
 
-/// A path as a shell completes it (`./docs//a.txt`) as the name that it leads to.
+/// Turns a path as a shell completes it (`./docs//a.txt`) into the name that it leads to.
 fn normalize_path(text: &str) -> String {
     let mut rest = text;
     while let Some(below) = rest.strip_prefix("./") {
@@ -219,7 +224,7 @@ fn single_file(link: &Link, asked: &RequestedName, stat: FileStat) -> Result<Nam
     Ok(NameMatches { files: vec![ResolvedFile { local, ..file }], is_file: true, ..NameMatches::default() })
 }
 
-/// What is shared under names that look like what was asked for: in another normal form, or as they are shown.
+/// Finds names that look like the requested one: in another normal form, or as they are displayed.
 async fn find_lookalikes(
     link: &Link,
     asked: &RequestedName,
@@ -229,10 +234,11 @@ async fn find_lookalikes(
     let text = asked.text.as_str();
     let folder = text.trim_end_matches('/');
     let (key, depth) = (matching_key(folder), folder.split('/').count());
-    // A name that would be a stand-in by chance is shown as what it is.
+    // A name that is a stand-in is displayed decoded, so the typed text is compared with both forms.
     let is_meant = |name: &str| matching_key(name) == key || display_name(name) == folder;
     let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
-    // Where in a name something can't be seen isn't known: it may be before all that was typed.
+    // All names are compared: an invisible character may stand anywhere, even at the start, so no prefix is
+    // safe.
     for stat in list_files(link, "").await?.into_iter().flatten() {
         if folder.len() == text.len() && is_meant(stat.name.as_str()) {
             names.push(stat.name);
@@ -265,12 +271,12 @@ async fn find_lookalikes(
     Ok(found)
 }
 
-/// The first components of a name, with the slash behind them; nothing where there are none.
+/// Returns the first `depth` components of a name with the slash behind them; empty if there are fewer.
 fn parent_prefix(name: &str, depth: usize) -> &str {
     ancestor(name, depth).map_or("", |above| &name[..=above.len()])
 }
 
-/// The folder of so many components in which this lies.
+/// Returns the folder of `depth` components that holds this name.
 fn ancestor(name: &str, depth: usize) -> Option<&str> {
     let (slash, _) = name.match_indices('/').nth(depth.checked_sub(1)?)?;
     Some(&name[..slash])
@@ -279,13 +285,13 @@ fn ancestor(name: &str, depth: usize) -> Option<&str> {
 async fn match_pattern(link: &Link, text: &str, pattern: &NamePattern, found: &mut NameMatches) -> Result<(), Error> {
     match_pattern_below(link, text, pattern, &pattern.prefix, found).await?;
     if found.is_empty() && !pattern.prefix.is_empty() {
-        // How it begins may be spelled otherwise as well.
+        // The part before the first wildcard may be spelled differently at the source.
         match_pattern_below(link, text, pattern, "", found).await?;
     }
     Ok(())
 }
 
-/// What matches among the names that start with `prefix`.
+/// Adds the matches among the names that start with `prefix`.
 async fn match_pattern_below(
     link: &Link,
     text: &str,
@@ -293,6 +299,7 @@ async fn match_pattern_below(
     prefix: &str,
     found: &mut NameMatches,
 ) -> Result<(), Error> {
+    // As in a shell, wildcards match hidden names only if the pattern names a dot.
     let hidden = text.starts_with('.') || text.contains("/.");
     let matches = |name: &FileName| pattern.matches_any_level(name.as_str()) && (hidden || !is_hidden(name));
     for entry in list_files(link, prefix).await? {
@@ -305,11 +312,11 @@ async fn match_pattern_below(
             _ => {}
         }
     }
-    // Folders with nothing in them match as well.
+    // Empty folders match as well; no file tells of them.
     found.add_folders(link, prefix, matches, pattern.depth).await
 }
 
-/// All that is shared in and below `folder`, its path below the destination being what follows `above`.
+/// Adds everything shared in and below `folder`; `above` is cut off the local paths.
 async fn add_folder(link: &Link, folder: &str, above: &str, found: &mut NameMatches) -> Result<(), Error> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let entries = list_files(link, &prefix).await?;
@@ -328,9 +335,11 @@ fn is_hidden(name: &FileName) -> bool {
     name.components().any(|component| component.starts_with('.'))
 }
 
-/// One file as its source describes it; `below` is cut off its local path, `None` leaves only the last component.
+/// Checks the description of a file and gives it a local path: `below` is cut off the name, `None` leaves only the last
+/// component.
 pub(super) fn resolved_file(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<ResolvedFile, Error> {
     let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name.display()));
+    // The group size follows from the file size; another one would make every hash of a group meaningless.
     let layout = GroupLayout::of(stat.size).filter(|layout| layout.group_bytes() == stat.group_size).ok_or_else(lie)?;
     let local = match below {
         Some("") => stat.name.clone(),
@@ -340,7 +349,7 @@ pub(super) fn resolved_file(user: &UserName, stat: FileStat, below: Option<&str>
     Ok(ResolvedFile { stat, layout, local })
 }
 
-/// What `name` is; waits while its owner hashes it again. `None` when it isn't shared.
+/// Asks for the description of `name`; waits while its owner hashes it again. `None` if it isn't shared.
 pub(super) async fn stat_file(
     link: &Link,
     name: &FileName,
@@ -352,6 +361,8 @@ pub(super) async fn stat_file(
     let mut told = false;
     loop {
         match link.request(&PeerRequest::Stat { name: name.clone() }).await {
+            // Only the name that was asked for: an answer about another file could place it under the wrong
+            // name.
             Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
             Err(StreamError::Refused { code: PeerErrorCode::NotFound, .. }) => return Ok(None),
             Err(StreamError::Refused { code: PeerErrorCode::Stale, .. }) if Instant::now() + pause < until => {
@@ -377,7 +388,7 @@ pub(super) async fn stat_file(
     }
 }
 
-/// Everything the source shares whose name starts with `prefix`; what can't be a file by the name it has there.
+/// Lists the files whose name starts with `prefix`; entries that can't be files stand for their received name.
 pub(in crate::engine) async fn list_files(
     link: &Link,
     prefix: &str,
@@ -398,6 +409,7 @@ pub(in crate::engine) async fn list_files(
         let is_empty = files.is_empty();
         for entry in files.into_iter().map(ListEntry::into_result) {
             if let Ok(FileStat { name, .. }) = &entry {
+                // Strictly ascending names prove that the listing ends and has no name twice.
                 let in_order = last.as_ref().is_none_or(|last| name > last);
                 if !in_order || !name.as_str().starts_with(prefix) {
                     return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
@@ -409,7 +421,8 @@ pub(in crate::engine) async fn list_files(
         if all.len() > MAX_FILES {
             return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
         }
-        // Behind an empty page it goes on all the same, as long as it does.
+        // An empty page isn't the end, since shares may be gone from the disk there; but its cursor must
+        // advance.
         empty_pages = if is_empty { empty_pages + 1 } else { 0 };
         let advanced = !is_empty || empty_pages <= MAX_EMPTY_PAGES && next > cursor;
         cursor.clone_from(&next);
@@ -426,7 +439,7 @@ pub(in crate::engine) async fn list_files(
     }
 }
 
-/// The source's empty folders whose name starts with `prefix`; none from one that doesn't know the question.
+/// Lists the source's empty folders whose name starts with `prefix`; empty from a source that doesn't know the request.
 async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error> {
     let ask = |prefix, cursor| PeerRequest::Folders { prefix, cursor };
     let page = |answer| match answer {
@@ -436,7 +449,7 @@ async fn list_folders(link: &Link, prefix: &str) -> Result<Vec<FileName>, Error>
     list_pages(link, prefix, ask, page, |folder| folder).await
 }
 
-/// When the source's folders whose name starts with `prefix` were last modified; as [`list_folders`].
+/// Lists the modification times of folders whose name starts with `prefix`, with the same rule as [`list_folders`].
 async fn list_folder_times(link: &Link, prefix: &str) -> Result<Vec<FolderTime>, Error> {
     let ask = |prefix, cursor| PeerRequest::FolderTimes { prefix, cursor };
     let page = |answer| match answer {
@@ -446,7 +459,7 @@ async fn list_folder_times(link: &Link, prefix: &str) -> Result<Vec<FolderTime>,
     list_pages(link, prefix, ask, page, |time| &time.name).await
 }
 
-/// Asks for page after page, as far as each begins behind the one before.
+/// Lists page after page, as long as each begins behind the previous one.
 async fn list_pages<T>(
     link: &Link,
     prefix: &str,
@@ -465,6 +478,7 @@ async fn list_pages<T>(
         let due = || Error::stream(link.user(), StreamError::Unexpected("a list of folders was due"));
         let (folders, next) = answer.ok_or_else(due)?;
         let folders: Vec<T> = folders.into_iter().filter_map(|entry| entry.into_result().ok()).collect();
+        // A source that repeats a page ends the listing instead of making it endless.
         let advanced = folders.first().map(&name) > all.last().map(&name);
         let goes_on = next.is_some() && advanced && all.len() <= MAX_FILES;
         all.extend(folders);
@@ -474,27 +488,27 @@ async fn list_pages<T>(
     }
 }
 
-/// A text with wildcards. As in a shell, `*` and `?` stop at a slash and `**` doesn't.
+/// A pattern with wildcards. As in a shell, `*` and `?` stop at a slash and `**` doesn't.
 #[derive(Debug)]
 struct NamePattern {
-    /// How names begin that it matches as they are written.
+    /// The text before the first wildcard, which every matching name starts with in this spelling.
     prefix: String,
-    /// Components before the first wildcard.
+    /// Whole components before the first wildcard.
     depth: usize,
     exact: CharGlob,
-    /// The same for names in one normal form and as they are shown.
+    /// The same pattern for names as they are displayed, in one normal form.
     alike: CharGlob,
 }
 
-/// A pattern of which `?` is a whole character; to the library it is a byte.
+/// A glob whose `?` matches a whole character, while the library's matches a byte.
 #[derive(Debug)]
 struct CharGlob {
-    /// The characters of the pattern that are more than one byte, in order.
+    /// The distinct non-ASCII characters of the pattern, sorted.
     wide: Vec<char>,
     matcher: GlobMatcher,
 }
 
-/// A text with wildcards as such; `None` for one without.
+/// Parses a text with wildcards; `None` for a text without.
 fn parse_pattern(text: &str) -> Option<NamePattern> {
     let first = text.find(['*', '?', '[', '{'])?;
     let before = &text[..first];
@@ -503,7 +517,7 @@ fn parse_pattern(text: &str) -> Option<NamePattern> {
 }
 
 impl NamePattern {
-    /// Whether it matches a name, or a folder in which that lies: to name a folder is to name all of it.
+    /// True if it matches a name or one of its folders: a folder stands for everything in it.
     fn matches_any_level(&self, name: &str) -> bool {
         self.matches(name) || name.match_indices('/').any(|(slash, _)| self.matches(&name[..slash]))
     }
@@ -514,14 +528,15 @@ impl NamePattern {
 }
 
 impl CharGlob {
-    /// Stand for a character that the pattern doesn't have; like those for others, it is in no name.
+    /// The byte for every character that the pattern doesn't have. Control characters occur in no name, so neither it
+    /// nor the bytes below it, which stand for the pattern's own characters, can be confused.
     const OTHER: char = '\u{1f}';
 
     fn new(text: &str) -> Option<Self> {
         let mut wide: Vec<char> = text.chars().filter(|c| !c.is_ascii()).collect();
         wide.sort_unstable();
         wide.dedup();
-        // Of a pattern with more of them than there are bytes for, the last ones are alike.
+        // One byte below `OTHER` per character: those beyond that number can't be told apart.
         wide.truncate(usize::try_from(u32::from(Self::OTHER)).map_or(0, |count| count - 1));
         let narrow = to_single_bytes(&wide, text);
         let glob = GlobBuilder::new(&narrow).literal_separator(true).backslash_escape(false).build().ok()?;
@@ -537,7 +552,7 @@ impl CharGlob {
     }
 }
 
-/// The text with one byte for each character.
+/// Maps the text to one byte per character.
 fn to_single_bytes(wide: &[char], text: &str) -> String {
     let narrow = |c: char| match wide.binary_search(&c) {
         _ if c.is_ascii() => c,

@@ -1,7 +1,8 @@
-//! A file that is not whole yet.
+//! Partial file: a file that lacks groups or its name.
 //!
-//! Beside the destination lie `.NAME.HASH8.part`, as long as the file will be, and for files of several groups its state
-//! ([`part_state`]). What that says is there is hashed again before it counts; without one that can be read, everything is.
+//! In the destination folder lies `.NAME.HASH8.part`, as long as the file will be, and for a file of several groups its
+//! state ([`partial_state`]). Groups that the state lists are hashed again before they count; without a readable state,
+//! all groups are.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -24,16 +25,16 @@ use crate::sys::{
     FolderHandle, is_locking_unsupported, is_name_refused, make_executable, make_owner_only, reserve_space, zero_range,
 };
 
-/// Of a partial's name, what isn't the file's own: two dots, eight digits, the longer ending.
+/// Bytes that a partial's name adds to the file's own: two dots, eight hash digits, and the longer suffix.
 const NAME_OVERHEAD_BYTES: usize = 1 + 1 + 8 + STATE_SUFFIX.len();
 
-/// Of one with a tag: a tilde and eight digits.
+/// Bytes that a tag adds: a tilde and eight digits.
 const TAG_BYTES: usize = 1 + 8;
 
-/// Zeros within a group become a hole in blocks of this size: smaller ones save little and cut files into pieces.
+/// Zeros within a group become holes in blocks of this size: smaller holes save little and fragment the file.
 const HOLE_BYTES: usize = 64 * 1024;
 
-/// A file that is being put together.
+/// A file that is being put together from its groups.
 #[derive(Debug)]
 pub(super) struct PartialFile {
     completed: CompletedFile,
@@ -42,7 +43,7 @@ pub(super) struct PartialFile {
     missing: u32,
 }
 
-/// A file that has all its groups and not yet its name.
+/// A file that has all groups, but not its name yet.
 #[derive(Debug)]
 pub(super) struct CompletedFile {
     target: FileTarget,
@@ -52,26 +53,26 @@ pub(super) struct CompletedFile {
     state: Option<(File, String)>,
     size: u64,
     hash: ContentHash,
-    /// `None` for a time that can't be.
+    /// Modification time at the source; `None` if the system can't represent it.
     modified: Option<SystemTime>,
     executable: bool,
 }
 
-/// What became of a group.
+/// The result of writing a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
-    /// It was written; others are missing.
+    /// Written; others are missing.
     Incomplete,
-    /// It was the last.
+    /// Written, as the last one.
     Completed,
-    /// It was there already.
+    /// Present already; nothing was written.
     Duplicate,
 }
 
 impl PartialFile {
-    /// Opens or begins the partial of a file; only one process may have it at a time. What an earlier attempt left is
-    /// hashed again, and `hashed` told of its bytes. A file of one group has no manifest; of others, the groups that are
-    /// claimed to be zeros are known as well, and get no room.
+    /// Opens or creates the partial file, locked against other processes. Groups of an earlier attempt are hashed
+    /// again, and `hashed` is called with their bytes. A file of one group has no manifest; for others `known` also
+    /// holds the groups claimed to be zeros, for which no space is reserved.
     pub(super) fn open(
         target: &FileTarget,
         stat: &FileStat,
@@ -82,7 +83,7 @@ impl PartialFile {
         let folder = target.folder.open_or_create()?;
         let OpenedPartial { part, spot, stem } = open_respelled(&folder, target, &stat.hash, layout.group_count() > 1)?;
         if stat.owner_only {
-            // Before there is anything in it. Where files have no modes, it is as private as the folder.
+            // Before it has any content. A file system without modes leaves it as private as its folder.
             let _ = make_owner_only(&part);
         }
         let part_name = format!("{stem}{PARTIAL_SUFFIX}");
@@ -93,11 +94,12 @@ impl PartialFile {
             let name = format!("{stem}{STATE_SUFFIX}");
             let file = open_state(&folder, &name);
             let len = part.metadata().map_err(Error::disk(&path))?.len();
-            // Without a state every group may be there: hashing is quicker than fetching.
+            // Without a state, all groups are tried: hashing is quicker than fetching.
             let known = file.as_ref().and_then(|file| PartialState::read(file, &stat.hash, &layout));
             let hints = known.map_or_else(|| GroupSet::full(layout.group_count()), |state| state.present);
             let there = rehash_present(&part, len, &layout, manifest, &hints, hashed);
             (0..).zip(&mut present).for_each(|(group, present)| *present = there.contains(group));
+            // Written anew in any case: groups that rotted must not stay listed.
             let state_now = PartialState { origin: origin(&spot, stat), manifest: manifest.clone(), present: there };
             if let Some(file) = file {
                 state_now.write(&file, &stat.hash, &layout).map_err(Error::disk(&path))?;
@@ -106,6 +108,7 @@ impl PartialFile {
         }
         let zeros = known.map_or_else(ZeroRuns::default, |(_, zeros)| zeros.clone());
         let data = if known.is_some() { data_between(zeros.runs(), &layout) } else { Vec::new() };
+        // After the rehash: until then, the length of the part tells how far the earlier attempt came.
         let reserved = reserve_space(&part, layout.size(), data).map_err(Error::disk(&path));
         let missing = u32::try_from(present.iter().filter(|present| !**present).count()).unwrap_or(u32::MAX);
         let (modified, executable) = (modified_time(stat), stat.executable);
@@ -124,23 +127,24 @@ impl PartialFile {
         match reserved {
             Ok(()) => Ok(partial),
             Err(error) => {
+                // A new partial file without groups goes; one that an earlier attempt filled stays.
                 partial.abandon();
                 Err(error)
             }
         }
     }
 
-    /// Which groups are there and right.
+    /// Returns the flags of the verified groups.
     pub(super) fn present(&self) -> &[bool] {
         &self.present
     }
 
-    /// Where it lies, for people.
+    /// Returns the path of the partial file, for display.
     pub(super) fn partial_path(&self) -> PathBuf {
         self.completed.partial_path()
     }
 
-    /// Bytes of the groups that are there.
+    /// Returns the bytes of the present groups.
     pub(super) fn present_bytes(&self) -> u64 {
         (0..self.layout.group_count())
             .zip(&self.present)
@@ -149,18 +153,18 @@ impl PartialFile {
             .sum()
     }
 
-    /// Whether no group is missing.
+    /// True if no group is missing.
     pub(super) const fn is_complete(&self) -> bool {
         self.missing == 0
     }
 
-    /// Writes a group that was found right. Zeros in it become holes.
+    /// Writes a verified group; zeros in it become holes.
     pub(super) fn write(&mut self, group: u32, bytes: &[u8]) -> Result<WriteOutcome, Error> {
         let offset = self.layout.offset(group);
         self.add_group(group, |part| write_with_holes(part, bytes, offset))
     }
 
-    /// Takes a group that is known to hold nothing but zeros.
+    /// Writes a group that is known to be zeros, as a hole.
     pub(super) fn write_zeros(&mut self, group: u32) -> Result<WriteOutcome, Error> {
         let offset = self.layout.offset(group);
         let end = offset + self.layout.group_len(group);
@@ -175,7 +179,7 @@ impl PartialFile {
         let CompletedFile { part, state, target: spot, .. } = &self.completed;
         let mut written = write(part);
         if let Some((state, _)) = state {
-            // After the data: a flag without its group would only cost a hash, but this way it can't even happen here.
+            // After the data: a flag whose group is missing costs a wasted hash at the next start.
             written = written.and_then(|()| partial_state::mark_present(state, &self.layout, group));
         }
         written.map_err(|why| Error::disk(&spot.path())(why))?;
@@ -183,18 +187,18 @@ impl PartialFile {
         Ok(if self.missing == 0 { WriteOutcome::Completed } else { WriteOutcome::Incomplete })
     }
 
-    /// Waits until what was written is on the disk.
+    /// Waits until the written bytes are on the disk.
     pub(super) fn sync(&self) {
-        // What matters is told when the file is whole.
+        // An error is ignored: the sync of the whole file reports it.
         let _ = self.completed.part.sync_data();
     }
 
-    /// The whole file, once no group is missing.
+    /// Returns the whole file; no group may be missing.
     pub(super) fn into_completed(self) -> CompletedFile {
         self.completed
     }
 
-    /// Gives up on it: what could serve a later attempt stays, the rest goes.
+    /// Gives up: groups that a later attempt can use stay, anything else is removed.
     pub(super) fn abandon(self) {
         let CompletedFile { folder, part_name, state, .. } = &self.completed;
         if self.layout.group_count() == 1 || self.present.iter().all(|there| !there) {
@@ -207,13 +211,13 @@ impl PartialFile {
 }
 
 impl CompletedFile {
-    /// Gives it its length, which no group may have given it, and the time and the mode it has at its source.
+    /// Sets the length, which trailing holes may not have set, and the time and mode of the source.
     pub(super) fn apply_metadata(&self) -> Result<(), Error> {
         let disk = |why| Error::disk(&self.target.path())(why);
         if self.part.metadata().map_err(disk)?.len() != self.size {
             self.part.set_len(self.size).map_err(disk)?;
         }
-        // A time or a mode that the file system doesn't hold is no reason to fail.
+        // A file system that doesn't keep times or modes is no reason to fail.
         if let Some(modified) = self.modified {
             let _ = self.part.set_modified(modified);
         }
@@ -223,36 +227,38 @@ impl CompletedFile {
         Ok(())
     }
 
-    /// The file itself, to be made durable before it gets its name.
+    /// Returns the open file, to be synced before it gets its name.
     pub(super) const fn file(&self) -> &File {
         &self.part
     }
 
-    /// The folder it lies in, to be made durable when it has its name.
+    /// Returns its folder, to be synced when the file has its name.
     pub(super) const fn folder(&self) -> &Arc<FolderHandle> {
         &self.folder
     }
 
-    /// The path under which it lies until it has its name, for people.
+    /// Returns its path before it has its name, for display.
     fn partial_path(&self) -> PathBuf {
         self.target.folder.path_of(&self.part_name)
     }
 
-    /// The path of the folder it lies in, for people.
+    /// Returns the path of its folder, for display.
     pub(super) fn folder_path(&self) -> PathBuf {
         self.target.folder.path()
     }
 
-    /// The path of the name that it tries to get, for people.
+    /// Returns the path of its first candidate name, for display.
     pub(super) fn path(&self) -> PathBuf {
         self.target.path()
     }
 
-    /// Gives it its name.
+    /// Gives the file its final name.
     pub(super) fn move_into_place(&self) -> Result<AssignedName, Error> {
-        // First: killed in between, a part without a state is found again, a state without a part never is.
+        // The state goes first: if the process dies here, a part without a state is found again by a later
+        // attempt, but nothing looks for a state without a part.
         if let Some((_, state)) = &self.state {
-            // Only a hint: whatever somebody put there since doesn't keep the file from its name.
+            // Errors are ignored: the state is a hint, and whatever lies in its place must not block the
+            // file.
             let _ = self.folder.remove(state);
         }
         let landing = self.target.move_into_place(&self.folder, &self.part_name, (self.size, &self.hash))?;
@@ -263,24 +269,24 @@ impl CompletedFile {
     }
 }
 
-/// Bytes of the disk that an earlier attempt at this file holds already.
+/// Returns the disk space that an earlier attempt at this file holds.
 pub(super) fn allocated_bytes(target: &FileTarget, hash: &ContentHash) -> u64 {
     let folder = target.folder.open_existing().ok().flatten();
     let held = |folder: &FolderHandle, stem: &String| folder.allocated_bytes(&format!("{stem}{PARTIAL_SUFFIX}"));
     folder.map_or(0, |folder| target.partial_stems(hash).iter().map(|stem| held(&folder, stem)).max().unwrap_or(0))
 }
 
-/// An open partial.
+/// An open partial file.
 struct OpenedPartial {
     part: File,
-    /// For the name that the file system takes.
+    /// The target, in the spelling that the file system accepts.
     spot: FileTarget,
-    /// Its name and that of its state, without their endings.
+    /// The name of the partial file and its state, without suffix.
     stem: String,
 }
 
-/// Opens or makes the partial of a file, under a name that the file system takes. `may_be_there` says that an earlier
-/// attempt can have left something worth looking for.
+/// Opens or creates the partial file, under a name that the file system accepts. `may_be_there`: an earlier attempt may
+/// have left groups worth looking for.
 fn open_respelled(
     folder: &FolderHandle,
     target: &FileTarget,
@@ -292,6 +298,7 @@ fn open_respelled(
         let mut stems = target.partial_stems(hash);
         let is_there =
             |stem: &String| folder.entry_kind(&format!("{stem}{PARTIAL_SUFFIX}")).is_ok_and(|entry| entry.is_some());
+        // Two stems: an earlier fetch may have needed the tag where this one doesn't.
         let found = if may_be_there && stems.len() > 1 { stems.iter().position(is_there) } else { None };
         let stem = stems.swap_remove(found.unwrap_or(stems.len() - 1));
         match open_locked(folder, &target, &format!("{stem}{PARTIAL_SUFFIX}")) {
@@ -304,7 +311,7 @@ fn open_respelled(
     }
 }
 
-/// Opens or makes the partial under `name`, locked against every other process.
+/// Opens or creates the partial file `name`, locked against other processes.
 fn open_locked(folder: &FolderHandle, target: &FileTarget, name: &str) -> Result<File, Error> {
     let path = target.path();
     loop {
@@ -312,35 +319,37 @@ fn open_locked(folder: &FolderHandle, target: &FileTarget, name: &str) -> Result
         match part.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::DestinationInUse(target.path())),
-            // Some shares lock nothing: two processes at one file only cost twice the work there.
+            // Some network file systems don't lock: two processes at one file only do the work twice there.
             Err(TryLockError::Error(why)) if is_locking_unsupported(&why) => {}
             Err(TryLockError::Error(why)) => return Err(Error::disk(&path)(why)),
         }
+        // Another user who can write to the file could change it after its groups were verified.
         if !folder.is_sole_owner(&part).map_err(Error::disk(&path))? {
             let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
             return Err(Error::Disk { path: target.folder.path_of(name), source: why });
         }
-        // Whoever had the lock may have finished and renamed what was opened here.
+        // The previous holder of the lock may have renamed the opened file into place: then the name is tried
+        // again.
         if folder.is_named(name, &part).map_err(Error::disk(&path))? {
             return Ok(part);
         }
     }
 }
 
-/// Opens or makes the state under `name`. Whatever else lies there gives way: written to, another file of the user's
-/// could be destroyed through it. `None` where it doesn't; a part without a state only costs more hashing.
+/// Opens or creates the state file `name`. Anything else of that name is removed, because a write through a link could
+/// destroy another file of the user. `None` if that fails; a part without a state only costs more hashing.
 fn open_state(folder: &FolderHandle, name: &str) -> Option<File> {
     let there = folder.open_or_create(name).ok().filter(|file| folder.is_sole_owner(file).unwrap_or(false));
     let made = there.map_or_else(|| folder.remove(name).and_then(|()| folder.create(name)), Ok);
     made.inspect_err(|why| tracing::info!("going on without {name}: {why}")).ok()
 }
 
-/// Removes what an earlier attempt left of other versions of this file of the same user, and no process works on; tells
-/// whether there was any.
+/// Removes partial files of other versions of this file from the same user, unless a process works on them. True if any
+/// was removed.
 pub(super) fn remove_outdated(target: &FileTarget, hash: &ContentHash) -> bool {
     let Ok(Some(folder)) = target.folder.open_existing() else { return false };
     let own = target.name();
-    // Of another file when it isn't all of the name.
+    // A truncated name can be that of another file, too.
     if truncate_to_bytes(&own, 255 - NAME_OVERHEAD_BYTES) != own {
         return false;
     }
@@ -361,7 +370,7 @@ pub(super) fn remove_outdated(target: &FileTarget, hash: &ContentHash) -> bool {
     stems.filter(outdated).filter(|stem| remove_unused(&folder, stem)).count() > 0
 }
 
-/// Removes what was fetched of a version of this file that is no more.
+/// Removes the partial file of a version that its source no longer has.
 pub(super) fn remove_version(target: &FileTarget, hash: &ContentHash) {
     if let Ok(Some(folder)) = target.folder.open_existing() {
         for stem in target.partial_stems(hash) {
@@ -370,14 +379,14 @@ pub(super) fn remove_version(target: &FileTarget, hash: &ContentHash) {
     }
 }
 
-/// Where the part of this version of a file lies, if there is one.
+/// Returns the path of the partial file of this version, if there is one.
 pub(super) fn find_version(target: &FileTarget, hash: &ContentHash) -> Option<PathBuf> {
     let folder = target.folder.open_existing().ok()??;
     let mut parts = target.partial_stems(hash).into_iter().map(|stem| format!("{stem}{PARTIAL_SUFFIX}"));
     parts.find(|part| folder.open_existing(part).is_ok()).map(|part| target.path().with_file_name(part))
 }
 
-/// Removes a part and its state, unless a process works on it, or it isn't ours.
+/// Removes a part and its state, unless another process works on it or another user can write to it.
 fn remove_unused(folder: &FolderHandle, stem: &str) -> bool {
     let part = format!("{stem}{PARTIAL_SUFFIX}");
     let unused = folder.open_existing(&part).is_ok_and(|file| {
@@ -386,12 +395,12 @@ fn remove_unused(folder: &FolderHandle, stem: &str) -> bool {
     unused && folder.remove(&format!("{stem}{STATE_SUFFIX}")).is_ok()
 }
 
-/// How the states of parts end.
+/// True for the name of a state file.
 pub(super) fn is_state(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(STATE_SUFFIX)
 }
 
-/// The name of the partial of `name` with this content and of the state, without their endings.
+/// Builds the name of the partial file and state of `name` with this content, without suffix.
 pub(super) fn partial_stem(name: &str, tag: Option<&PartialTag>, hash: &ContentHash) -> String {
     let (name, hash) = (truncate_to_bytes(name, 255 - NAME_OVERHEAD_BYTES), hash.to_string());
     let hash = truncate_to_bytes(&hash, 8);
@@ -404,10 +413,10 @@ pub(super) fn partial_stem(name: &str, tag: Option<&PartialTag>, hash: &ContentH
 }
 
 impl FileTarget {
-    /// The names that its partial and the state may have, without their endings; the last one is that of a new partial.
+    /// Returns the possible names of its partial file and state, without suffix; a new partial file gets the last one.
     ///
-    /// Names that a file system takes for one, of files with one content, are told apart by a tag that depends on nothing
-    /// but the name: a later run finds what an earlier one left, whatever else either is asked for.
+    /// Colliding names with the same content are told apart by a tag that depends on the name alone: a later run finds
+    /// the partial file of an earlier one, whatever else either run fetches.
     fn partial_stems(&self, hash: &ContentHash) -> Vec<String> {
         let (name, tag) = (self.name(), self.partial_tag(hash));
         let tagged = partial_stem(&name, Some(&tag), hash);
@@ -415,17 +424,17 @@ impl FileTarget {
     }
 }
 
-/// Lists the ranges of bytes between `holes`.
+/// Returns the byte ranges between `holes`.
 fn data_between(holes: &[(u32, u32)], layout: &GroupLayout) -> Vec<Range<u64>> {
     let starts = std::iter::once(0).chain(holes.iter().map(|(_, end)| *end));
     let ends = holes.iter().map(|(start, _)| *start).chain([layout.group_count()]);
     starts.zip(ends).map(|(start, end)| layout.offset(start)..layout.offset(end)).collect()
 }
 
-/// Writes `bytes` there; whole blocks of zeros take no room, whatever was there before.
+/// Writes `bytes` at `offset`; whole blocks of zeros become holes, whatever was there before.
 fn write_with_holes(part: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut at = offset;
-    // Blocks of one kind go together.
+    // Adjacent blocks of one kind are merged: a system call per run, not per block.
     let mut left = bytes;
     for (len, is_hole) in
         bytes.chunks(HOLE_BYTES).map(|block| (block.len(), is_zero(block))).fold(Vec::new(), merge_block)
@@ -450,7 +459,7 @@ fn merge_block(mut runs: Vec<(usize, bool)>, (len, is_hole): (usize, bool)) -> V
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
-    // In pieces that are looked at without a branch for each byte.
+    // Without a branch per byte, in pieces: of a block of noise only the first piece is looked at.
     bytes.chunks(4096).all(|piece| piece.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
@@ -459,7 +468,7 @@ fn origin(target: &FileTarget, stat: &FileStat) -> FileOrigin {
     FileOrigin { user: target.folder.owner().clone(), mtime, mtime_ns, executable }
 }
 
-/// When it was last modified at its source.
+/// Returns the modification time at the source; `None` if the system can't represent it.
 fn modified_time(stat: &FileStat) -> Option<SystemTime> {
     let seconds = Duration::from_secs(stat.mtime.unsigned_abs());
     let whole = if stat.mtime < 0 {
@@ -470,7 +479,7 @@ fn modified_time(stat: &FileStat) -> Option<SystemTime> {
     whole?.checked_add(Duration::from_nanos(stat.mtime_ns.min(999_999_999).into()))
 }
 
-/// Hashes the groups that `hints` has, as far as the part's `len` goes; gives back those that are right.
+/// Hashes the groups in `hints`, as far as the part's `len` reaches; returns the correct ones.
 fn rehash_present(
     part: &File,
     len: u64,
@@ -481,7 +490,8 @@ fn rehash_present(
 ) -> GroupSet {
     let mut there = GroupSet::empty(layout.group_count());
     let mut buffer = Vec::new();
-    // One that is longer is of something else; where making files longer is slow, it is shorter for a while.
+    // A longer part belongs to something else. A shorter one is normal: where extending is slow, it grows as
+    // written.
     let is_there = |group: &u32| len <= layout.size() && layout.offset(*group) + layout.group_len(*group) <= len;
     for group in (0..layout.group_count()).filter(is_there).filter(|group| hints.contains(*group)) {
         buffer.resize(usize::try_from(layout.group_len(group)).unwrap_or(0), 0);

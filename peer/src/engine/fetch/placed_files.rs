@@ -1,5 +1,4 @@
-//! The files that one fetch put in place: it never gives the place of one of them to another, however a file system
-//! spells their names.
+//! Placed files of one fetch: it never replaces one of them by another, however the file system spells their names.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -7,29 +6,30 @@ use std::path::Path;
 use super::name_collisions::collision_key;
 use crate::sys::{FileIdentity, FolderHandle};
 
-/// The seconds to which a file system may round times: those of FAT.
+/// The seconds to which FAT, the coarsest file system, rounds times.
 const TIME_ROUNDING_SECONDS: i64 = 2;
 
-/// The files that a fetch put in place.
+/// A set of placed files, with several keys, because no single one works on every file system.
 #[derive(Debug, Default)]
 pub(super) struct PlacedFiles {
-    /// By device and number.
+    /// By device and inode.
     inodes: HashSet<(u64, u64)>,
-    /// By device, size and time: where each spelling of a name has a number of its own, or numbers change.
+    /// By device, size and time, for file systems whose inodes change or differ for each spelling of a name.
     lookalikes: HashSet<(u64, u64, i64)>,
-    /// Devices by whether they found a file under another case of its name.
+    /// By device: true if it found a file under another case of its name.
     folds_case: HashMap<u64, bool>,
-    /// Paths below the destination by [`collision_key`]: a folder may be spelled otherwise as well, and then neither
-    /// numbers nor the list of the names in it tell its files apart.
+    /// Paths below the destination by [`collision_key`]: in a folder of another spelling, neither inodes nor the list
+    /// of entries identify its files.
     paths: HashMap<String, Vec<Box<str>>>,
 }
 
 impl PlacedFiles {
-    /// Remembers the file that has this name in `folder`, which is at this path below the destination.
+    /// Records the file of this name in `folder`, which is at the path `below`, relative to the destination.
     pub(super) fn add(&mut self, folder: &FolderHandle, below: &Path, name: &str) {
         let Some(FileIdentity { device, inode, size, mtime }) = folder.file_identity(name) else { return };
         self.inodes.insert((device, inode));
         self.lookalikes.insert((device, size, mtime));
+        // One look per device: the answer holds for all its files.
         if let Some(other) = other_case(name).filter(|_| !self.folds_case.contains_key(&device)) {
             self.folds_case.insert(device, folder.file_identity(&other).is_some());
         }
@@ -37,8 +37,8 @@ impl PlacedFiles {
         self.paths.entry(collision_key(&path)).or_default().push(path.into());
     }
 
-    /// Tells whether this name stands for one of them; `is_listed`, whether it and its folders are listed as they are
-    /// spelled here. In doubt it does: the cost is another name.
+    /// True if this name leads to a placed file. `is_listed` tells whether it and its folders are listed in this
+    /// spelling. In doubt it is true: the cost is another name for the new file.
     pub(super) fn contains(
         &self,
         folder: &FolderHandle,
@@ -52,16 +52,16 @@ impl PlacedFiles {
         }
         let path = path_text(below, name);
         if let Some(paths) = self.paths.get(&collision_key(&path)) {
-            // One that is listed as it is written is a file of its own.
+            // An entry listed in exactly this spelling is a file of its own.
             return paths.iter().any(|arrived| **arrived == *path) || !is_listed();
         }
-        // Without this, folders of very many files of one size would be listed for each.
+        // Without this check, a folder of many files of one size would be listed for each of them.
         if self.folds_case.get(&device) == Some(&false) {
             return false;
         }
         let mut times = (-TIME_ROUNDING_SECONDS..=TIME_ROUNDING_SECONDS).map(|off| mtime.saturating_add(off));
         let is_alike = times.any(|mtime| self.lookalikes.contains(&(device, size, mtime)));
-        // Whatever the folder is called: among names that are listed in it, a file is the one that is listed.
+        // Listed under exactly this name, whatever the spelling of the folder, it is a file of its own.
         is_alike && !folder.names().is_ok_and(|names| names.iter().any(|listed| listed == name))
     }
 }
@@ -73,7 +73,7 @@ fn path_text(below: &Path, name: &str) -> String {
     }
 }
 
-/// The same name with its letters the other way round; `None` without letters that everybody folds.
+/// Returns the name with the case of its ASCII letters swapped; `None` without such letters.
 fn other_case(name: &str) -> Option<String> {
     let turned: String = name
         .chars()
