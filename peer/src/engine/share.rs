@@ -1,4 +1,4 @@
-//! Offering files: walking folders, hashing, and noticing what changed since.
+//! Sharing of files: walks folders, hashes files, and finds out what changed since.
 
 mod folder_walk;
 mod hash_reuse;
@@ -31,98 +31,98 @@ pub(super) use key_search::KeySearch;
 pub use omissions::{OmissionExample, OmissionGroup, OmissionReason, OmissionReport};
 use share_candidates::{ShareCandidate, find_candidates, find_named_candidates};
 
-/// Shares written in one transaction.
+/// The most shares written in one transaction.
 const TRANSACTION_SHARES: usize = 1000;
-/// Bytes hashed between two transactions: what an interruption costs.
+/// Bytes hashed between two transactions: the most work that a crash can lose.
 const TRANSACTION_BYTES: u64 = 256 << 20;
 
-/// What happens while files are offered.
+/// An event while files are shared.
 #[derive(Debug)]
 pub enum ShareEvent<'a> {
-    /// The walk is over: this many files of this many bytes in all will be looked at.
+    /// The walk is over.
     Found {
-        /// How many.
+        /// Number of files found.
         files: usize,
-        /// Bytes of those that must be hashed.
+        /// Sum of the sizes of files that must be hashed.
         to_hash: u64,
     },
-    /// A file's turn has come.
+    /// The hashing of a file begins.
     Hashing {
-        /// The name it will have.
+        /// The name under which it will be shared.
         name: &'a FileName,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
     },
-    /// Bytes of it were hashed.
+    /// More bytes of the current file were hashed.
     Hashed(u64),
-    /// It is offered now.
+    /// The file is ready to be shared; its transaction follows.
     Shared {
-        /// The share.
+        /// The new or updated share.
         share: &'a Share,
-        /// Whether it had to be hashed.
+        /// True if it had to be hashed.
         hashed: bool,
     },
 }
 
-/// What came of it.
+/// Counts of a sharing run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShareSummary {
-    /// Files that are offered.
+    /// Files that are shared now.
     pub shared: usize,
-    /// Of them, those whose hash was on record.
+    /// The files among them whose hash was on record.
     pub unchanged: usize,
-    /// Bytes of the files offered.
+    /// Sum of the sizes of the shared files.
     pub bytes: u64,
-    /// Named or found, and not offered.
+    /// Files and folders that were named or found and are not shared.
     pub omissions: OmissionReport,
-    /// Of so many files, when it was broken off: the others were not looked at.
+    /// The number of files found, if the run was interrupted before it had looked at all; `None` otherwise.
     pub interrupted_total: Option<usize>,
 }
 
-/// Whoever follows the sharing of files: told of it, and able to break it off.
+/// A handler of sharing events that can interrupt the run.
 pub type ShareEventHandler<'a> = dyn FnMut(ShareEvent<'_>) -> ControlFlow<()> + 'a;
 
-/// How a share compares with the disk.
+/// The state of a share compared with its file on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShareFreshness {
-    /// As it was hashed.
+    /// Unchanged since it was hashed.
     Fresh,
-    /// Nothing says that its content changed, but its mode, its links or its inode did: what is sent of it is compared.
+    /// Only its mode, links or inode changed: its groups are compared with the manifest before they are sent.
     Touched,
-    /// Its content may be another than the one that was hashed.
+    /// Its size or time changed, so its content may have, too.
     Changed {
-        /// Whether it is longer now: what was hashed may still be there.
+        /// True if it is longer now: the hashed bytes may still be there.
         grown: bool,
     },
-    /// Gone.
+    /// Removed, or no regular file any more.
     Missing,
-    /// There, and the system doesn't let it be looked at, in these words.
+    /// Present, but the system denies access, with this message.
     Unreadable(String),
 }
 
-/// What came of hashing a share again.
+/// The result of hashing a share again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefreshOutcome {
-    /// What is recorded is as it was then.
+    /// Hashed; the record is up to date.
     Done,
-    /// It is gone. It stays on record, and is offered again when it is back.
+    /// The file is gone. The share stays on record, and is offered again when the file is back.
     Gone,
-    /// It changed while it was read.
+    /// The file changed while it was read.
     Changing,
-    /// It can't be read, in these words.
+    /// The file can't be read, with this message.
     Unreadable(String),
-    /// It is never served, for this reason, and no longer on record.
+    /// The file must never be served, for this reason; the record is removed.
     Private(String),
 }
 
-/// Offers files and folders, blocking. Folders are walked, hidden files left out unless named, links followed only if
-/// named, private files never taken.
+/// Shares files and folders; blocks. Folders are walked: hidden files are left out unless named, links are followed
+/// only if named, and private files are never shared.
 ///
-/// A file offered before under that name from elsewhere is not replaced. What was hashed before `report` breaks it off is
-/// offered.
+/// A share of the same name from another path is not replaced. If `report` interrupts the run, the files hashed until
+/// then are shared.
 ///
 /// # Errors
-/// What is wrong with the profile; what is wrong with a file leaves it out.
+/// When the profile can't be read or written. A file that can't be shared is only left out.
 pub fn share(
     profile: &Profile,
     paths: &[PathBuf],
@@ -134,12 +134,12 @@ pub fn share(
     hash_and_store(profile, &private, candidates, summary, report)
 }
 
-/// Offers each of these files under the name beside it, blocking.
+/// Shares each of these files under the name beside it; blocks.
 ///
-/// A file offered before under that name from elsewhere is not replaced.
+/// A share of the same name from another path is not replaced.
 ///
 /// # Errors
-/// What is wrong with the profile; what is wrong with a file leaves it out.
+/// When the profile can't be read or written. A file that can't be shared is only left out.
 pub fn share_files(
     profile: &Profile,
     files: Vec<(PathBuf, FileName)>,
@@ -157,6 +157,7 @@ fn hash_and_store(
     mut summary: ShareSummary,
     report: &mut ShareEventHandler<'_>,
 ) -> Result<ShareSummary, Error> {
+    // Hard links count once: the second name reuses the hash of the first.
     let (mut links, mut seen) = (HardLinkHashes::new(), HashSet::new());
     let is_new =
         |candidate: &&ShareCandidate| candidate.known.is_none() && candidate.link.is_none_or(|link| seen.insert(link));
@@ -181,6 +182,8 @@ fn hash_and_store(
             flow = report(ShareEvent::Shared { share: &fresh.share, hashed });
             batch.push(fresh);
         }
+        // By count and by bytes: many small files need few transactions, and few large ones must not lose
+        // hours of hashing.
         if batch.len() == TRANSACTION_SHARES || unsaved >= TRANSACTION_BYTES {
             profile.put_shares(&batch)?;
             batch.clear();
@@ -192,16 +195,17 @@ fn hash_and_store(
     Ok(summary)
 }
 
-/// Stops sharing what these texts name: a name, a folder (`docs/`), or a path that is shared. Tells which names.
+/// Stops sharing what these texts name: a share's name, a folder (`docs/`), or a shared path. Returns the names.
 ///
 /// # Errors
-/// [`Error::Usage`] when a text names nothing that is shared; then nothing is changed.
+/// [`Error::Usage`] if a text names nothing that is shared; then no share is removed.
 pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Error> {
     let mut names = Vec::new();
     let mut folders = BTreeSet::new();
     for text in texts {
         let before = names.len();
         let meant = ShareSelector::new(text);
+        // From the most exact meaning to the vaguest: only the first one with a match counts.
         for is_meant in [ShareSelector::matches_name, ShareSelector::matches_path, ShareSelector::matches_lookalike] {
             for_each_share(profile, "", |share| {
                 if is_meant(&meant, &share) {
@@ -213,6 +217,7 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
                 break;
             }
         }
+        // Empty folders have no shares that could match.
         let empty = profile.remove_folders(meant.folder)?;
         let parts = profile.partials()?.into_iter().filter(|part| part.name.as_str() == text);
         for part in parts {
@@ -226,11 +231,12 @@ pub fn unshare(profile: &Profile, texts: &[String]) -> Result<Vec<FileName>, Err
     for folder in folders {
         profile.remove_folders(&folder)?;
     }
+    // After the loop: a later text that names nothing must leave all shares as they were.
     profile.remove_shares(&names)?;
     Ok(names)
 }
 
-/// A name, a folder or a path that somebody typed.
+/// A parsed text of the user: a name, a folder or a path.
 struct ShareSelector<'a> {
     text: &'a str,
     folder: &'a str,
@@ -248,28 +254,28 @@ impl<'a> ShareSelector<'a> {
         share.name.as_str() == self.text || share.name.strip_folder(self.folder).is_some()
     }
 
-    /// By its path, where nothing is shared under such a name.
+    /// True if the share's file lies at or below the path.
     fn matches_path(&self, share: &Share) -> bool {
         self.path.as_ref().is_some_and(|path| share.path.starts_with(path))
     }
 
-    /// In another normal form, or as it is shown.
+    /// True if the share's name, or its folder, is the text in another normal form or as it is displayed.
     fn matches_lookalike(&self, share: &Share) -> bool {
         let name = share.name.as_str();
         matching_key(name) == self.key || self.matching_folder(name).is_some()
     }
 
-    /// The folder that is meant, as this name has it.
+    /// Returns the folder of this name that the text means, in the name's own spelling.
     fn matching_folder<'b>(&self, name: &'b str) -> Option<&'b str> {
         let (slash, _) = name.match_indices('/').nth(self.folder.matches('/').count())?;
         Some(&name[..slash]).filter(|folder| matching_key(folder) == self.key)
     }
 }
 
-/// Calls `each` with every share whose name starts with `prefix`, in order, a page at a time.
+/// Calls `each` with every share whose name starts with `prefix`, in the order of names, page by page.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// When the profile can't be read.
 pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Share)) -> Result<(), Error> {
     let mut after = String::new();
     loop {
@@ -284,9 +290,10 @@ pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Shar
     }
 }
 
-/// How a share compares with the disk now.
+/// Compares a share with its file on disk.
 pub fn freshness(share: &Share) -> ShareFreshness {
     let metadata = match fs::symlink_metadata(&share.path) {
+        // `symlink_metadata`: a link that replaced the file is not followed, and the share counts as missing.
         Ok(metadata) if metadata.is_file() => metadata,
         Err(why) if !is_gone(&why) => return ShareFreshness::Unreadable(plain_message(&why)),
         _ => return ShareFreshness::Missing,
@@ -299,30 +306,32 @@ pub fn freshness(share: &Share) -> ShareFreshness {
     }
 }
 
-/// Whether nobody but its owner may read a share now.
+/// True if only its owner may read the share's file now.
 pub(super) fn is_owner_only(share: &Share) -> bool {
     fs::symlink_metadata(&share.path).is_ok_and(|metadata| sys::is_owner_only(&metadata))
 }
 
-/// Whether an error of opening a file says that it isn't there, or that something else is by now.
+/// True if an error of opening a file means that the file is gone or something else took its place.
 pub(super) fn is_gone(why: &io::Error) -> bool {
+    // `open_regular` follows no links: ELOOP means that a link took the place. An error without a code is its
+    // own, for something that is no regular file.
     let is_link = why.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
     is_link
         || why.raw_os_error().is_none()
         || matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Hashes a share again after it changed.
+/// Hashes a changed share again and updates its record.
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// When the profile can't be read or written.
 pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error> {
     match rehash(profile, share) {
         Ok(hashed) => {
             profile.put_shares(std::slice::from_ref(&hashed))?;
             Ok(RefreshOutcome::Done)
         }
-        // On record it would be listed, asked for, and refused for ever.
+        // On record, it would be listed, requested and refused for ever.
         Err(RefreshOutcome::Private(why)) => {
             profile.remove_shares([&share.name])?;
             tracing::error!("{} is not shared any more: {why}", share.name.display());
@@ -332,10 +341,10 @@ pub fn refresh(profile: &Profile, share: &Share) -> Result<RefreshOutcome, Error
     }
 }
 
-/// The same of what is offered to one person.
+/// Hashes a changed offer to one user again and updates its record, as [`refresh`].
 ///
 /// # Errors
-/// What is wrong with the profile.
+/// When the profile can't be read or written.
 pub fn refresh_offer(profile: &Profile, to: &UserName, share: &Share) -> Result<RefreshOutcome, Error> {
     match rehash(profile, share) {
         Ok(hashed) => {
@@ -357,6 +366,7 @@ fn rehash(profile: &Profile, share: &Share) -> Result<HashedShare, RefreshOutcom
     };
     let file = open_regular(&share.path).map_err(refused)?;
     let private = PrivateData::of(profile);
+    // The open file and not the path: what is checked is what is hashed.
     if let Some(reason) = private.reason_of_open(&share.path, &file) {
         return Err(RefreshOutcome::Private(reason.as_str().to_owned()));
     }
@@ -377,17 +387,17 @@ fn hashed_share(name: FileName, path: PathBuf, executable: bool, known: HashedFi
     HashedShare { share: Share { name, path, version: id, executable, hash, zeros }, manifest }
 }
 
-/// A file as it would be shared by itself, hashed unless that was done before.
+/// Builds the share of a single file, hashed unless its hash is on record.
 ///
 /// # Errors
-/// Why it can't be.
+/// The reason why the file can't be shared, in words for the user.
 pub(super) fn hash_path(
     profile: &Profile,
     path: &Path,
     name: Option<&FileName>,
     progress: &mut HashProgressCallback<'_>,
 ) -> Result<HashedShare, String> {
-    // As it was named, also where that is a link.
+    // The typed name counts, even if it is a link that `canonicalize` resolves.
     let named = path.file_name().map(OsStr::to_owned);
     let path = path.canonicalize().map_err(|why| plain_message(&why))?;
     let own_name = named.or_else(|| path.file_name().map(OsStr::to_owned));

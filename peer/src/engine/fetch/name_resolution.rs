@@ -120,8 +120,7 @@ impl NameMatches {
     }
 
     /// Adds the wanted folders among those whose names start with `prefix`, with the first `depth` components cut off
-    /// their
-    /// local paths.
+    /// their local paths.
     async fn add_folders(
         &mut self,
         link: &Link,

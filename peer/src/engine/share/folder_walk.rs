@@ -1,4 +1,4 @@
-//! Finding files: what lies at and below a path that somebody names, and what of it is left out.
+//! Walk of a named path: finds the files and folders at and below it, and counts those left out.
 
 use std::collections::HashMap;
 use std::fs::{self, FileType, Metadata};
@@ -16,37 +16,37 @@ use crate::engine::private_data::PrivateData;
 use crate::profile::SharedFolder;
 use crate::sys::{device, file_version, is_pseudo_file_system, plain_message};
 
-/// A file, and the name it would have.
+/// A file found by a walk, with the name for its share.
 #[derive(Debug)]
 pub(super) struct WalkedFile {
     pub(super) path: PathBuf,
     pub(super) name: FileName,
     pub(super) metadata: Metadata,
-    /// It was named by itself.
+    /// The user named this very file.
     pub(super) is_named: bool,
 }
 
-/// What is at or below one path.
+/// The files and folders at and below one path.
 #[derive(Debug, Default)]
 pub(super) struct WalkResult {
-    /// Its own name.
+    /// The name of the path itself, first component of all names below.
     pub(super) base: String,
     pub(super) files: Vec<WalkedFile>,
     pub(super) folders: Vec<SharedFolder>,
 }
 
-/// A reason, and the same for people.
+/// The reason of an omission, for programs and in words for the user.
 pub(super) type ExplainedOmission = (OmissionReason, String);
 
-/// Walks what was named.
+/// A walker of named paths.
 #[derive(Debug)]
 pub(super) struct FolderWalker<'a> {
     private: &'a PrivateData,
-    /// By device: whether it is a pseudo file system.
+    /// By device: true for a pseudo file system.
     pseudo: HashMap<u64, bool>,
 }
 
-/// What was named.
+/// A named path that is being walked.
 struct WalkRoot {
     path: PathBuf,
     base: String,
@@ -58,8 +58,8 @@ impl<'a> FolderWalker<'a> {
         Self { private, pseudo: HashMap::new() }
     }
 
-    /// Finds all of it. What is named is taken even if it is hidden, and a link that is named is followed; what is found
-    /// below is left out if it is hidden, a link, or no file.
+    /// Walks a named path. The path itself is taken even if it is hidden, and followed if it is a link; entries below
+    /// it that are hidden, links or special files are left out.
     pub(super) fn walk(
         &mut self,
         named: &Path,
@@ -69,7 +69,7 @@ impl<'a> FolderWalker<'a> {
         let root = self.inspect_root(named, name)?;
         let mut entries = WalkDir::new(&root.path).follow_links(false).sort_by_file_name().into_iter();
         let mut walked = WalkResult { base: root.base.clone(), ..WalkResult::default() };
-        // How deep the last folder lies, as long as nothing was found in it.
+        // Depth of the last folder, as long as nothing was found in it.
         let mut last: Option<usize> = None;
         while let Some(entry) = entries.next() {
             let entry = match entry {
@@ -93,6 +93,7 @@ impl<'a> FolderWalker<'a> {
                     continue;
                 }
             };
+            // Entries come depth first: a deeper entry right after a folder lies in that folder.
             if last.take().is_some_and(|above| entry.depth() > above)
                 && let Some(above) = walked.folders.last_mut()
             {
@@ -110,9 +111,10 @@ impl<'a> FolderWalker<'a> {
         Ok(walked)
     }
 
-    /// Looks at one file that is to have this name.
+    /// Checks one file that is to be shared under this name.
     pub(super) fn inspect_file(&self, path: &Path, name: FileName) -> Result<WalkedFile, ExplainedOmission> {
         let metadata = fs::metadata(path).map_err(|why| omission_of_error(&why))?;
+        // Without links: `open_regular` refuses paths with links in them when the share is served.
         let path = path.canonicalize().map_err(|why| omission_of_error(&why))?;
         if !metadata.is_file() {
             return Err((OmissionReason::Special, kind_text(metadata.file_type())));
@@ -136,11 +138,11 @@ impl<'a> FolderWalker<'a> {
             return Err((OmissionReason::Special, kind_text(metadata.file_type())));
         }
         self.check_private(&path, &metadata)?;
-        // As it was named: a link that is followed keeps its name, with a slash behind it as well.
+        // The typed name: a link that is followed keeps its name, even with a slash behind it.
         let base = match (name, named.file_name().or_else(|| path.file_name())) {
             (Some(name), _) => name.as_str().to_owned(),
             (None, Some(last)) => {
-                // A folder's name may be all that keeps thousands of files from being shared.
+                // An error here, since it would keep all files of the folder from being shared.
                 let unfit = |why| (OmissionReason::Name, format!("its name can't be shared: {why}: use --as NAME"));
                 FileName::from_raw(last.as_bytes()).map_err(unfit)?.as_str().to_owned()
             }
@@ -166,6 +168,7 @@ impl<'a> FolderWalker<'a> {
             (OmissionReason::Unreadable, why.io_error().map_or_else(|| why.to_string(), plain_message))
         };
         let metadata = entry.metadata().map_err(unreadable)?;
+        // Asked only where the device changes: the root itself was named by the user.
         if device(&metadata) != root.device && self.is_pseudo(entry.path(), device(&metadata)) {
             return Err((OmissionReason::PseudoFileSystem, "it holds the kernel's state".to_owned()));
         }
@@ -185,14 +188,14 @@ impl<'a> FolderWalker<'a> {
     }
 }
 
-/// The reason for an error of the system.
+/// Maps a system error to the reason of an omission.
 pub(super) fn omission_of_error(why: &io::Error) -> ExplainedOmission {
     let omission =
         if why.kind() == io::ErrorKind::NotFound { OmissionReason::Missing } else { OmissionReason::Unreadable };
     (omission, plain_message(why))
 }
 
-/// What it would be called, or at least what it is called.
+/// Returns a label for an entry: its share name, or the closest readable text if it can't have one.
 fn label_of(root: &WalkRoot, path: &Path) -> String {
     let below = path.strip_prefix(&root.path).unwrap_or(path);
     Path::new(&root.base).join(below).to_string_lossy().trim_end_matches('/').to_owned()

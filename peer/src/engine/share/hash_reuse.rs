@@ -1,4 +1,4 @@
-//! Finding the hash of a file that was computed before: under its path, or under another name that it has or had.
+//! Reuse of recorded hashes: under the file's path, or under another name that it has or had.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -9,10 +9,10 @@ use super::is_gone;
 use crate::profile::{HashedFile, Profile, ProfileError, Share};
 use crate::sys::{FileVersion, VersionChange, file_version, hard_link, is_same_file, open_regular};
 
-/// The files of one run that have several names, by device and inode.
+/// Hashes of files with several names, computed in this run, by device and inode.
 pub(super) type HardLinkHashes = HashMap<(u64, u64), HashedFile>;
 
-/// A hash that is on record for the file at `path`, as long as nothing says that its content changed since.
+/// Returns the recorded hash of the file at `path`, unless something shows that its content changed since.
 pub(super) fn recorded_hash(
     profile: &Profile,
     path: &Path,
@@ -32,18 +32,20 @@ pub(super) fn recorded_hash(
     Ok(None)
 }
 
-/// The hash that was computed in this run for another name of the same file.
+/// Returns the hash computed in this run for another name of the same file.
 pub(super) fn linked_hash(links: &HardLinkHashes, link: Option<(u64, u64)>, id: &FileVersion) -> Option<HashedFile> {
     let known = links.get(&link?)?;
     (known.version.change_to(id) != VersionChange::Content).then(|| known.clone())
 }
 
-/// Whether `path` is another name of the file that was recorded as `share`, or the one that it was moved to.
+/// True if `path` is another name of the file recorded as `share`, or the path that it was moved to.
 fn is_same_content(path: &Path, metadata: &Metadata, share: &Share, known: &HashedFile) -> bool {
     match fs::symlink_metadata(&share.path) {
+        // Both names exist: the same version at another path counts only for one inode with several links.
         Ok(there) => hard_link(metadata).is_some() && is_same_file(metadata, &there),
         Err(why) if is_gone(&why) => {
-            // Elsewhere another file may have the same number; not with the same time to the nanosecond.
+            // Another file may have got the old inode, but not the same time to the nanosecond. Where times
+            // are coarse, the content at both ends decides.
             !known.version.has_coarse_times() || open_regular(path).is_ok_and(|file| has_same_ends(&file, known))
         }
         Err(_) => false,

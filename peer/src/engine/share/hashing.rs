@@ -1,4 +1,4 @@
-//! Hashing a file once, group by group.
+//! Hashing of a file, group by group, in one pass.
 
 use std::fs::File;
 use std::io;
@@ -16,56 +16,58 @@ use crate::profile::HashedFile;
 use crate::sys::{FileVersion, VersionChange, holes, open_file_version, plain_message};
 
 const READ_BYTES: usize = 1 << 20;
-/// Read at the beginning of each group that is said to be a hole: file systems were wrong about that before.
+/// Bytes read at the start of each group in a hole, because file systems have reported holes wrongly.
 const PROBE_BYTES: usize = 4096;
-/// Groups in holes whose values are computed between two words about it.
+/// Groups in holes hashed between two progress calls.
 const HOLE_BATCH: usize = 512;
 
-/// Why a file has no hash.
+/// The reason why a file has no hash.
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
-    /// The system doesn't let it be read.
+    /// The system denies access.
     #[error("{}", plain_message(.0))]
     Unreadable(#[from] io::Error),
-    /// Its content is another each time it is read.
+    /// Its content changes during each pass.
     #[error("it changes while it is read: share it again when it is at rest")]
     Changing,
-    /// Its size has nothing to do with its content: files in /proc and /sys are made up when they are read.
+    /// Its size isn't that of its content, as with files in /proc and /sys, which are generated when they are read.
     #[error("its size is said to be {claimed} bytes, and it has {}: copy it, and share the copy", if *.more { "more" } else { "fewer" })]
     FalseSize {
-        /// The size that it is said to have.
+        /// The size that the system reports.
         claimed: u64,
-        /// Whether it has more.
+        /// True if it has more bytes than that.
         more: bool,
     },
-    /// Somewhere in it is the secret key that was searched for.
+    /// It contains the secret key of the profile.
     #[error("{}", PrivacyReason::Key.as_str())]
     HoldsKey,
-    /// It can't be shared.
+    /// It can't be shared, for this reason.
     #[error("{0}")]
     Refused(&'static str),
-    /// Whoever followed it broke it off.
+    /// The progress callback interrupted the hashing.
     #[error("its hashing was broken off")]
     Interrupted,
 }
 
-/// Whoever follows the hashing of a file: told of its bytes, and able to break it off.
+/// A callback for hashed bytes that can interrupt the hashing.
 pub(in crate::engine) type HashProgressCallback<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
 
-/// Nobody follows.
+/// Ignores progress and never interrupts.
 pub(in crate::engine) const fn ignore_progress(_: u64) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Hashes a whole file, group by group, as it was at one moment. What is appended meanwhile isn't part of it.
+/// Hashes a whole file, group by group, as it was at one moment; bytes appended meanwhile aren't part of it.
 ///
 /// # Errors
-/// [`HashError`]: [`HashError::HoldsKey`] when `search` finds what it is for.
+/// [`HashError::HoldsKey`] if `search` finds the key, [`HashError::Changing`] or [`HashError::FalseSize`] if the
+/// content isn't one version of the reported size, [`HashError::Unreadable`] or [`HashError::Interrupted`] as named.
 pub(in crate::engine) fn hash_file(
     file: &File,
     search: &mut KeySearch<'_>,
     progress: &mut HashProgressCallback<'_>,
 ) -> Result<HashedFile, HashError> {
+    // Before the first look: a time stamp younger than this may belong to a later change as well.
     let begun = now_ns();
     let before = regular_file_id(file)?;
     let layout = GroupLayout::of(before.size).ok_or(HashError::Refused("it is too large"))?;
@@ -73,10 +75,12 @@ pub(in crate::engine) fn hash_file(
     let more = has_trailing_bytes(file, before.size)?;
     let changed = before.change_to(&regular_file_id(file)?) == VersionChange::Content;
     let GroupValues { values, zeros } = match read {
-        // Read once more the same, it was all there between the two.
+        // The file changed while it was read. If a second pass gives the same values, they held between the
+        // two.
         Some(read) if changed => group_values(file, &layout, search, &mut ignore_progress)?
             .filter(|again| again.values == read.values)
             .ok_or(HashError::Changing)?,
+        // Only if nothing changed: bytes behind the end are normal while a file is appended to.
         Some(_) if more => return Err(HashError::FalseSize { claimed: before.size, more: true }),
         Some(read) => read,
         None if changed => return Err(HashError::Changing),
@@ -86,7 +90,7 @@ pub(in crate::engine) fn hash_file(
     Ok(HashedFile { version: before.recorded_at(begun), hash: manifest.content_hash(), manifest, zeros })
 }
 
-/// Whether the groups at both ends of a file are those of `known`: a cheap doubt where times are coarse.
+/// True if the first and last group of a file match `known`: a cheap check where times are coarse.
 pub(super) fn has_same_ends(file: &File, known: &HashedFile) -> bool {
     let Some(layout) = GroupLayout::of(known.version.size) else { return false };
     let mut buffer = Vec::new();
@@ -102,7 +106,7 @@ struct GroupValues {
     zeros: ZeroRuns,
 }
 
-/// The values of all groups; `None` when the file ends too early.
+/// Computes the values of all groups; `None` if the file ends too early.
 fn group_values(
     file: &File,
     layout: &GroupLayout,
@@ -116,6 +120,7 @@ fn group_values(
         in_holes.extend(zero_values(layout, some));
         check_flow(progress(some.iter().map(|group| layout.group_len(*group)).sum()))?;
     }
+    // Holes are hashed beforehand, on several threads and without a read: a sparse file may be mostly holes.
     let mut holes = zeros.clone().into_iter().zip(in_holes).peekable();
     let mut buffer = vec![0; READ_BYTES.min(usize::try_from(layout.size()).unwrap_or(READ_BYTES).max(1))];
     let mut values = Vec::with_capacity(usize::try_from(layout.group_count()).unwrap_or(0));
@@ -130,6 +135,7 @@ fn group_values(
         while at < end {
             let some = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             match file.read_exact_at(&mut buffer[..some], at) {
+                // The file shrank, or its size is false; the caller decides by its version.
                 Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                 read => read?,
             }
@@ -147,7 +153,7 @@ fn group_values(
         values.push(hasher.finish());
     }
     zeros.sort_unstable();
-    // The only group of a file comes without a manifest, so that nothing could tell of it.
+    // A file of one group has no manifest, so no claim about zeros can be transmitted.
     let zeros = if layout.group_count() > 1 { ZeroRuns::from_groups(zeros) } else { ZeroRuns::default() };
     Ok(Some(GroupValues { values, zeros }))
 }
@@ -159,7 +165,7 @@ const fn check_flow(flow: ControlFlow<()>) -> Result<(), HashError> {
     }
 }
 
-/// The groups that lie in holes with all they have.
+/// Returns the groups that lie in holes as a whole.
 fn hole_groups(file: &File, layout: &GroupLayout) -> io::Result<Vec<u32>> {
     if layout.group_count() == 1 {
         return Ok(Vec::new());
@@ -171,7 +177,7 @@ fn hole_groups(file: &File, layout: &GroupLayout) -> io::Result<Vec<u32>> {
     let tail = size % group_bytes;
     let least = if tail == 0 { group_bytes } else { tail };
     for (start, end) in holes(file, size, least) {
-        // The last group is as long as the file lets it be.
+        // The last group may be shorter: a hole up to the end of the file covers it.
         let behind = if end == size { layout.group_count() } else { group(end / group_bytes) };
         for no in group(start.div_ceil(group_bytes))..behind {
             let read = file.read_at(&mut probe, layout.offset(no))?;
@@ -183,10 +189,10 @@ fn hole_groups(file: &File, layout: &GroupLayout) -> io::Result<Vec<u32>> {
     Ok(groups)
 }
 
-/// Whether something comes behind the bytes that a file is said to have.
+/// True if the file has bytes beyond its reported size.
 fn has_trailing_bytes(file: &File, size: u64) -> io::Result<bool> {
     match file.read_at(&mut [0], size) {
-        // A regular file that is empty says so.
+        // An empty regular file reads as empty; an error means that its size was made up.
         Err(why) if size == 0 => Err(why),
         read => Ok(read.is_ok_and(|bytes| bytes > 0)),
     }

@@ -1,32 +1,33 @@
-//! A search for this profile's secret key in whatever is hashed to be shared: in a text with other words, an archive, a
-//! disk image. What is compressed or encoded once more isn't found.
+//! Search for the profile's secret key in everything that is hashed to be shared: in a text with other words, an
+//! archive, a disk image. A compressed or encoded key isn't found.
 
 use memchr::memmem::Finder;
 
-/// Looks for one line of a key in bytes that come piece by piece, in order.
+/// A search for one line of a key in bytes that come in pieces, in order.
 #[derive(Debug)]
 pub(in crate::engine) struct KeySearch<'a> {
     finder: Option<Finder<'a>>,
-    /// The end of what came last: the key may begin in it.
+    /// The end of the previous bytes, in which the key may begin.
     tail: Vec<u8>,
 }
 
 impl<'a> KeySearch<'a> {
-    /// Searches for `key`, or finds nothing where there is none.
+    /// Builds a search for `key`; without a key it finds nothing.
     pub(in crate::engine) fn new(key: Option<&'a str>) -> Self {
         let finder = key.filter(|key| !key.is_empty()).map(|key| Finder::new(key.as_bytes()));
         Self { finder, tail: Vec::new() }
     }
 
-    /// Begins anew: what comes doesn't follow what came.
+    /// Forgets the previous bytes: the next ones don't follow them.
     pub(super) fn restart(&mut self) {
         self.tail.clear();
     }
 
-    /// Whether the key is in what came, this included.
+    /// True if the key ends in these bytes, wherever it begins.
     pub(super) fn finds_in(&mut self, bytes: &[u8]) -> bool {
         let Some(finder) = &self.finder else { return false };
         let overlap = finder.needle().len() - 1;
+        // Only the joint of two pieces is copied: a key across it has at most `overlap` bytes on each side.
         self.tail.extend_from_slice(&bytes[..overlap.min(bytes.len())]);
         let found = finder.find(&self.tail).is_some() || finder.find(bytes).is_some();
         if bytes.len() >= overlap {

@@ -1,11 +1,11 @@
-//! The account of what was named or found and is not shared: counted by reason, with the first few names.
+//! Omissions: files and folders that were named or found and are not shared, counted by reason, with examples.
 
 use std::collections::BTreeMap;
 
-/// Names kept of each reason.
+/// Examples kept for each reason.
 const MAX_EXAMPLES: usize = 3;
 
-/// The reason why something is not shared.
+/// The reason why a file or folder is not shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OmissionReason {
     /// Its name begins with a dot, and nobody named it.
@@ -34,32 +34,32 @@ pub enum OmissionReason {
     NotHashed,
 }
 
-/// What is not shared of what was named.
+/// A report of omissions, grouped by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OmissionReport {
     groups: BTreeMap<(bool, OmissionReason), OmissionGroup>,
 }
 
-/// All that is left out for one reason.
+/// The omissions of one reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OmissionGroup {
-    /// How many.
+    /// Number of omissions.
     pub count: usize,
-    /// The first of them.
+    /// The first few of them.
     pub examples: Vec<OmissionExample>,
 }
 
-/// One of a [`OmissionGroup`].
+/// One omission of an [`OmissionGroup`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OmissionExample {
-    /// As it was named, or as it would be called.
+    /// The path as it was named, or the share name that it would have.
     pub name: String,
-    /// Why it is left out, for people.
+    /// The reason in words for the user.
     pub why: String,
 }
 
 impl OmissionReason {
-    /// The reason as programs read it.
+    /// Returns the reason as it stands in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hidden => "hidden",
@@ -77,39 +77,39 @@ impl OmissionReason {
         }
     }
 
-    /// Whether nobody who shares a folder expects such a thing to be shared with it.
+    /// True for entries that nobody expects to be shared with a folder.
     const fn is_by_design(self) -> bool {
         matches!(self, Self::Hidden | Self::Link | Self::Special | Self::PseudoFileSystem | Self::Private)
     }
 }
 
 impl OmissionReport {
-    /// Counts something found inside a folder.
+    /// Counts an omission found inside a folder.
     pub fn add_found(&mut self, omission: OmissionReason, name: impl FnOnce() -> String, why: impl Into<String>) {
         self.add(!omission.is_by_design(), omission, name, why.into());
     }
 
-    /// Counts something that was named by itself: whatever the reason is, it was asked for.
+    /// Counts an omission that was named by itself: whatever the reason, the user asked for it.
     pub fn add_named(&mut self, omission: OmissionReason, name: impl FnOnce() -> String, why: impl Into<String>) {
         self.add(true, omission, name, why.into());
     }
 
-    /// What was asked for and is not shared.
+    /// Returns the omissions that the user asked to share.
     pub fn failures(&self) -> impl Iterator<Item = (OmissionReason, &OmissionGroup)> {
         self.groups.iter().filter(|((failed, _), _)| *failed).map(|((_, omission), group)| (*omission, group))
     }
 
-    /// What is never shared with a folder, unless it is named.
+    /// Returns the omissions that a folder never shares, unless they are named.
     pub fn by_design(&self) -> impl Iterator<Item = (OmissionReason, &OmissionGroup)> {
         self.groups.iter().filter(|((failed, _), _)| !failed).map(|((_, omission), group)| (*omission, group))
     }
 
-    /// How many were asked for and are not shared.
+    /// Returns the number of omissions that the user asked to share.
     pub fn failure_count(&self) -> usize {
         self.failures().map(|(_, group)| group.count).sum()
     }
 
-    /// Whether nothing is left out.
+    /// True if nothing is left out.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What is to be offered: each name once, with what was hashed before.
+//! Candidates for sharing: each name once, with its recorded hash.
 
 use std::path::{Path, PathBuf};
 
@@ -17,30 +17,30 @@ use crate::engine::private_data::PrivateData;
 use crate::profile::{HashedFile, HashedShare, Profile};
 use crate::sys::{FileVersion, file_version, hard_link, is_executable, open_regular};
 
-/// A file that was found and is to be offered.
+/// A file that was found and is to be shared.
 pub(super) struct ShareCandidate {
     pub(super) name: FileName,
     pub(super) path: PathBuf,
     pub(super) id: FileVersion,
     executable: bool,
-    /// Device and inode, if it has several names.
+    /// Device and inode, if it has several hard links.
     pub(super) link: Option<(u64, u64)>,
-    /// What was computed before, if it is still the same version.
+    /// The recorded hash, if the file is still the same version.
     pub(super) known: Option<HashedFile>,
-    /// It was named by itself.
+    /// The user named this very file.
     is_named: bool,
 }
 
-/// Why a file is not offered after all.
+/// The reason why a candidate is not shared after all.
 enum CandidateError {
     Refused(ExplainedOmission),
-    /// Whoever followed broke it off.
+    /// The event handler interrupted the run.
     Interrupted,
 }
 
 impl ShareCandidate {
-    /// Hashes it unless that was done before, under this name or another, and tells whether it had to be; counts it if it
-    /// can't be shared after all.
+    /// Hashes the file unless its hash is known, under this name or another. Returns the share, with true if it was
+    /// hashed; `None` if it can't be shared, which is counted in `left_out`.
     pub(super) fn into_share(
         self,
         private: &PrivateData,
@@ -66,12 +66,14 @@ impl ShareCandidate {
         report: &mut ShareEventHandler<'_>,
     ) -> Result<(HashedShare, bool), CandidateError> {
         let Self { name, path, id, executable, link, known, .. } = self;
+        // Checked again on the open file: between the walk and now, another file may have taken the path.
         let opened = open_regular(&path);
         if let Ok(file) = &opened
             && let Some(reason) = private.reason_of_open(&path, file)
         {
             return Err(CandidateError::Refused((OmissionReason::Private, reason.as_str().to_owned())));
         }
+        // The privacy check comes first even for a known hash: a file can become private after it was shared.
         if let Some(known) = known.or_else(|| linked_hash(links, link, &id)) {
             return Ok((hashed_share(name, path, executable, known), false));
         }
@@ -88,6 +90,7 @@ impl ShareCandidate {
             HashError::HoldsKey => CandidateError::Refused((OmissionReason::Private, why.to_string())),
             why => CandidateError::Refused((OmissionReason::NotHashed, why.to_string())),
         })?;
+        // For the other names of the file that come later in this run.
         if let Some(link) = link {
             links.insert(link, hash.clone());
         }
@@ -95,7 +98,7 @@ impl ShareCandidate {
     }
 }
 
-/// Finds everything at or below `paths` that can be offered; the rest is counted.
+/// Finds all candidates at and below `paths`; counts the rest.
 pub(super) fn find_candidates(
     profile: &Profile,
     private: &PrivateData,
@@ -108,7 +111,7 @@ pub(super) fn find_candidates(
     for root in paths {
         match walker.walk(root, name, selection.omissions) {
             Ok(WalkResult { base, files, folders }) => {
-                // Those of an earlier walk may be gone since.
+                // Folders recorded by an earlier walk may be gone since.
                 profile.remove_folders(&base)?;
                 profile.put_folders(&folders)?;
                 files.into_iter().for_each(|file| selection.add_found(file));
@@ -121,7 +124,7 @@ pub(super) fn find_candidates(
     Ok(selection.into_unique())
 }
 
-/// Looks at these files, each under the name beside it, as far as they can be offered; the rest is counted.
+/// Finds the candidates among these files, each under the name beside it; counts the rest.
 pub(super) fn find_named_candidates(
     profile: &Profile,
     private: &PrivateData,
@@ -141,11 +144,11 @@ pub(super) fn find_named_candidates(
     Ok(selection.into_unique())
 }
 
-/// What is chosen of what was found.
+/// A selection of candidates under the limit of shared files.
 struct CandidateSelection<'a> {
     profile: &'a Profile,
     omissions: &'a mut OmissionReport,
-    /// For so many more files.
+    /// Number of files that can still be added.
     slots_left: usize,
     candidates: Vec<ShareCandidate>,
 }
@@ -170,7 +173,7 @@ impl<'a> CandidateSelection<'a> {
         record_omission(self.omissions, &path, &name, is_named, refused);
     }
 
-    /// In the order of their names, each name once.
+    /// Returns the candidates in the order of their names, each name once.
     fn into_unique(self) -> Vec<ShareCandidate> {
         let mut candidates = self.candidates;
         candidates.sort_by(|a, b| a.name.cmp(&b.name));
@@ -178,6 +181,7 @@ impl<'a> CandidateSelection<'a> {
         let mut unique = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             match &last {
+                // The same file named twice, for example by itself and with its folder.
                 Some(kept) if kept.name == candidate.name && kept.path == candidate.path => {}
                 Some(kept) if kept.name == candidate.name => {
                     let why = "another file of that name is being shared: use --as NAME".to_owned();
@@ -206,7 +210,7 @@ fn record_omission(
     }
 }
 
-/// Looks up what is on record of a found file; the flag tells whether it is shared already.
+/// Looks up the record of a found file; the flag is true if it is shared already.
 fn check_candidate(profile: &Profile, found: WalkedFile) -> Result<(ShareCandidate, bool), ExplainedOmission> {
     let WalkedFile { path, name, metadata, is_named } = found;
     let broken = |why: crate::profile::ProfileError| (OmissionReason::Unreadable, why.to_string());
@@ -215,6 +219,7 @@ fn check_candidate(profile: &Profile, found: WalkedFile) -> Result<(ShareCandida
         return Err((OmissionReason::TooLarge, "it is too large".to_owned()));
     }
     let before = profile.share(&name).map_err(broken)?;
+    // A share whose file is gone gives its name to another file.
     if let Some(before) = before.as_ref().filter(|before| before.path != path && before.path.exists()) {
         let elsewhere = safe_path(&before.path);
         let why =
