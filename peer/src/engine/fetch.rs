@@ -67,8 +67,8 @@ pub struct FetchRequest {
     /// Modification times of folders that an earlier attempt made, by path below the destination; set at the end.
     #[serde(default)]
     pub folder_times: Vec<FolderTime>,
-    /// Files that an earlier attempt put in place and whose paths some file systems confuse with missing ones: never
-    /// replaced.
+    /// Files that an earlier attempt put in place and whose paths some
+    /// file systems confuse with missing ones: never replaced.
     #[serde(default)]
     pub arrived: Vec<PlacedFile>,
 }
@@ -79,7 +79,7 @@ pub struct PlacedFile {
     /// Its path below the destination.
     #[serde(with = "path_text")]
     pub path: PathBuf,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
 }
 
@@ -106,13 +106,13 @@ pub enum SourcePolicy {
 /// The destination of fetched files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchDestination {
-    /// Into this folder.
+    /// Files go into this folder.
     Folder(#[serde(with = "path_text")] PathBuf),
     /// A single file goes to exactly this path; several names, a pattern or a folder go into a folder of that path.
     FileOrFolder(#[serde(with = "path_text")] PathBuf),
-    /// One after another into this pipe or device.
+    /// Files are written one after another to this pipe or device.
     Stream(#[serde(with = "path_text")] PathBuf),
-    /// One after another to standard output.
+    /// Files are written one after another to standard output.
     Stdout,
 }
 
@@ -149,7 +149,7 @@ pub enum FetchEvent<'a> {
         file: Option<FileNo>,
         /// Its name at the source.
         name: &'a FileName,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
         /// Bytes hashed since the previous event of this file.
         bytes: u64,
@@ -172,7 +172,7 @@ pub enum FetchEvent<'a> {
         file: FileNo,
         /// Its name at the source.
         name: &'a FileName,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
         /// Bytes kept from an earlier attempt, verified again.
         resumed: u64,
@@ -222,7 +222,7 @@ pub enum FetchEvent<'a> {
     },
     /// The fetch waits until a process reads from the destination pipe.
     AwaitingReader {
-        /// The pipe.
+        /// The path of the pipe.
         path: &'a Path,
     },
     /// Another user has the same content and becomes a source.
@@ -234,14 +234,14 @@ pub enum FetchEvent<'a> {
     SourceUnavailable {
         /// The unavailable user.
         user: &'a UserName,
-        /// Why.
+        /// The reason, in words for the user.
         why: &'a str,
     },
     /// The link to a source is lost; it is dialled again.
     SourceLost {
         /// The lost source.
         user: &'a UserName,
-        /// Why.
+        /// The reason, in words for the user.
         why: &'a str,
     },
     /// A lost source is connected again.
@@ -270,7 +270,7 @@ pub enum FetchEvent<'a> {
 pub struct FileReport {
     /// Its name at the source, or the requested text.
     pub name: String,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// The final state of the file.
     pub outcome: FileOutcome,
@@ -341,8 +341,8 @@ const REHASH_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct FetchReport {
     /// Counts over all files.
     pub summary: FetchSummary,
-    /// The cause that ended the fetch early, else the error of the only file, else [`Error::SomeFailed`] if some of
-    /// several files failed.
+    /// The cause that ended the fetch early, else the error of the only file,
+    /// else [`Error::SomeFailed`] if some of several files failed.
     pub error: Option<Error>,
     /// The request that fetches the rest; `None` if nothing remains or a retry can't help.
     pub remaining: Option<FetchRequest>,
@@ -393,8 +393,8 @@ pub async fn fetch(
         never = chat_priority::watch_chat_activity(me, &dialer) => match never {},
     };
     let interrupted = matches!(ended.error, Some(Error::Interrupted));
-    // One place for all outcomes: links must not outlive the fetch, and the code tells the sources why they
-    // end.
+    // One place for all outcomes: links must not outlive the
+    // fetch, and the code tells the sources why they end.
     dialer.close_all(if interrupted { PeerErrorCode::Cancelled } else { PeerErrorCode::Done }).await;
     ended
 }
@@ -432,8 +432,8 @@ async fn resolve_and_fetch(
         resolved = resolving => resolved,
     };
     match resolved {
-        // From here on the coordinator observes `cancel` itself, since it must settle the files that it
-        // began.
+        // From here on the coordinator observes `cancel` itself,
+        // since it must settle the files that it began.
         Ok((link, resolved)) => FetchCoordinator::new(dialer, link, request, resolved).run(report, cancel).await,
         Err(error) => FetchReportBuilder::abort_before_start(request, error, report),
     }

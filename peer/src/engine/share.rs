@@ -118,8 +118,8 @@ pub enum RefreshOutcome {
 /// Shares files and folders; blocks. Folders are walked: hidden files are left out unless named, links are followed
 /// only if named, and private files are never shared.
 ///
-/// A share of the same name from another path is not replaced. If `report` interrupts the run, the files hashed until
-/// then are shared.
+/// A share of the same name from another path is not replaced. If `report`
+/// interrupts the run, the files hashed until then are shared.
 ///
 /// # Errors
 /// When the profile can't be read or written. A file that can't be shared is only left out.
@@ -182,8 +182,8 @@ fn hash_and_store(
             flow = report(ShareEvent::Shared { share: &fresh.share, hashed });
             batch.push(fresh);
         }
-        // By count and by bytes: many small files need few transactions, and few large ones must not lose
-        // hours of hashing.
+        // By count and by bytes: many small files need few transactions,
+        // and few large ones must not lose hours of hashing.
         if batch.len() == TRANSACTION_SHARES || unsaved >= TRANSACTION_BYTES {
             profile.put_shares(&batch)?;
             batch.clear();

@@ -55,8 +55,8 @@ pub(super) async fn watch_chat_activity(me: &LocalUser, dialer: &SourceDialer) -
             Ok(Some(node)) => {
                 let ended = apply_chat_activity(node, dialer).await;
                 tracing::debug!("whether people talk isn't known any more: {ended}");
-                // Without a node nobody chats in this profile; throttled for ever, the fetch would never be
-                // quick again.
+                // Without a node nobody chats in this profile; throttled
+                // for ever, the fetch would never be quick again.
                 dialer.throttle_bulk(false);
             }
             Ok(None) => {}

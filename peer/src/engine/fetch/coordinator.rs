@@ -180,8 +180,8 @@ impl FetchRound<'_> {
                 },
                 Some(watched) = self.availability_watches.join_next() => {
                     if let Ok(Err(error)) = watched {
-                        // The downloaders of the same link fail too, and their error is the one that is
-                        // handled.
+                        // The downloaders of the same link fail too, and
+                        // their error is the one that is handled.
                         tracing::debug!("what a source has isn't known any more: {error}");
                     }
                 }
@@ -204,8 +204,8 @@ impl FetchRound<'_> {
     async fn handle_download_event(&mut self, event: DownloadEvent, report: FetchEventHandler<'_>) {
         match event {
             DownloadEvent::FileRequested { file } => {
-                // A file of several groups counts as started when its partial is open: only then its resumed
-                // bytes are known.
+                // A file of several groups counts as started when its partial
+                // is open: only then its resumed bytes are known.
                 if self.context.jobs.get(file).is_some_and(|job| job.layout.group_count() == 1) {
                     self.report_started(file, 0, report);
                 }
@@ -281,8 +281,8 @@ impl FetchRound<'_> {
                 let why =
                     format!("sent data for {} (group {group}) that doesn't match its hash", self.shown_name(file));
                 {
-                    // One lock for both: between them, a downloader could ask the same source for the group
-                    // again.
+                    // One lock for both: between them, a downloader could
+                    // ask the same source for the group again.
                     let mut plan = self.context.plan();
                     plan.group_corrupt(file, group);
                     plan.ban_source(source);

@@ -320,16 +320,16 @@ impl DestinationFolder {
         self.tree.placed_files().contains(folder, &below, name, || self.lists_name(folder, name))
     }
 
-    /// True if `folder`, its own handle, lists the name in this spelling, and so do all folders above; true if that is
-    /// unknown.
+    /// True if `folder`, its own handle, lists the name in this spelling,
+    /// and so do all folders above; true if that is unknown.
     pub(super) fn lists_name(&self, folder: &FolderHandle, name: &str) -> bool {
         let name = disk_name(name);
         folder.names().map_or(true, |names| names.iter().any(|listed| disk_name(listed) == name))
             && self.is_path_listed()
     }
 
-    /// Same as [`Self::lists_name`] by the entries at the first look: the folder isn't listed again for each of its
-    /// files.
+    /// Same as [`Self::lists_name`] by the entries at the first look:
+    /// the folder isn't listed again for each of its files.
     pub(super) fn listed_name_initially(&self, folder: &FolderHandle, name: &str) -> bool {
         let known = self.tree.folder_cache().names.clone().filter(|(below, _)| *below == self.relative_path);
         let names = match known {

@@ -27,8 +27,8 @@ const BUSY_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// A downloader without work asks the plan again after this time, because runs of others become late without an event.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The first source of a round: the owner of the names, if reachable, whose descriptions of the files are taken as
-/// given.
+/// The first source of a round: the owner of the names, if reachable,
+/// whose descriptions of the files are taken as given.
 const FIRST_SOURCE: SourceNo = 0;
 
 /// The state that all downloaders of a round share.
@@ -182,8 +182,8 @@ impl StreamDownloader<'_> {
             self.stream = None;
         }
         if self.in_flight.len() > MAX_REQUESTS_AHEAD / 2 {
-            // Refilled at half, so that many small files are requested in batches, which the source opens in
-            // one go.
+            // Refilled at half, so that many small files are requested
+            // in batches, which the source opens in one go.
             return Ok(());
         }
         let mut ahead: u64 = self.in_flight.iter().map(|work| self.bytes_of(work)).sum();
@@ -195,8 +195,8 @@ impl StreamDownloader<'_> {
                 WorkItem::Manifest(file) => (file, PeerRequest::Manifest { hash: self.context.job(file)?.stat.hash }),
                 WorkItem::Run { file, start, end } => {
                     let stat = &self.context.job(file)?.stat;
-                    // Only the owner is told the name: for other sources, the name of a privately offered
-                    // file may be a secret.
+                    // Only the owner is told the name: for other sources, the
+                    // name of a privately offered file may be a secret.
                     let is_theirs =
                         *self.link.user() == self.context.owner && self.link.has_capability(GET_NAMES_CAPABILITY);
                     let name = is_theirs.then(|| stat.name.clone());
@@ -287,8 +287,8 @@ impl StreamDownloader<'_> {
         let layout = job.layout;
         let described = manifest_header(answer, &job.stat.hash, &layout);
         if described.is_none() && self.source != FIRST_SOURCE {
-            // Not a proof against this source: the owner's description, which every job rests on, may be the
-            // wrong one.
+            // Not a proof against this source: the owner's description,
+            // which every job rests on, may be the wrong one.
             self.in_flight.pop_front();
             self.context.plan().return_work(self.source, &WorkItem::Manifest(file));
             self.report_unavailable(
@@ -333,8 +333,8 @@ impl StreamDownloader<'_> {
             let len = usize::try_from(layout.group_len(group)).unwrap_or(usize::MAX);
             let bytes = self.read_bytes(self.context.writer.buffer(len), len).await?;
             self.context.plan().group_delivered(self.source, file, group, Instant::now());
-            // From here on the group is the writer's; only the rest of the run could still have to be
-            // returned.
+            // From here on the group is the writer's; only the rest
+            // of the run could still have to be returned.
             match self.in_flight.front_mut() {
                 Some(WorkItem::Run { start, .. }) if group + 1 < end => *start = group + 1,
                 _ => {
@@ -358,8 +358,8 @@ impl StreamDownloader<'_> {
             };
             bytes.extend_from_slice(&chunk);
             self.stall_detector.record_progress(chunk.len());
-            // After the bytes are here: a bucket in debt delays the next read, and flow control delays the
-            // source.
+            // After the bytes are here: a bucket in debt delays the
+            // next read, and flow control delays the source.
             self.context.apply_rate_limit(chunk.len(), self.stall_detector).await;
         }
         Ok(bytes)

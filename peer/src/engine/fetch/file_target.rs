@@ -125,8 +125,8 @@ impl PreparedDestination {
                     let why = "it is neither a file nor a folder: give another path with -o";
                     return Err(Error::disk(path)(io::Error::other(why)));
                 }
-                // Encoded if need be, so that the file gets exactly this name even if it looks like a
-                // stand-in.
+                // Encoded if need be, so that the file gets exactly
+                // this name even if it looks like a stand-in.
                 let name = path.file_name().and_then(|name| {
                     encode_component(name.as_bytes())
                         .map_or_else(|| name.to_str().map(str::to_owned), |name| Some(name.into_owned()))
@@ -190,8 +190,8 @@ impl TargetPlanner {
         if let Some(folder) = &folder {
             match target.check_first_name(folder, resolved, hashed)? {
                 NameAvailability::Keep => return Ok(TargetDecision::Skip(target.path())),
-                // Remembered: at the end of the download, the same entry would be taken for one that appeared
-                // meanwhile.
+                // Remembered: at the end of the download, the same entry
+                // would be taken for one that appeared meanwhile.
                 NameAvailability::UseAnother => target.skips_first_name = true,
                 NameAvailability::Free => {}
             }
@@ -206,8 +206,8 @@ impl TargetPlanner {
                 };
             }
         }
-        // Known before the first byte: a download into a folder that takes no files would fail only at its
-        // end.
+        // Known before the first byte: a download into a folder
+        // that takes no files would fail only at its end.
         target.folder.find_obstacle().map_or(Ok(TargetDecision::Fetch(target)), |closed| Err(closed.into()))
     }
 
@@ -282,8 +282,8 @@ impl FileTarget {
     ) -> Result<NameAvailability, Error> {
         let (name, path) = (self.name(), self.path());
         let entry = match folder.entry_kind(&name) {
-            // Nothing can have a name that the file system refuses; a respelled one is tried when the file is
-            // placed.
+            // Nothing can have a name that the file system refuses; a
+            // respelled one is tried when the file is placed.
             Err(why) if is_name_refused(&why) => None,
             entry => entry.map_err(Error::disk(&path))?,
         };
@@ -315,8 +315,8 @@ impl FileTarget {
         }
     }
 
-    /// True if the file `name` has the content of another file of this fetch: an earlier fetch may have placed that one
-    /// there.
+    /// True if the file `name` has the content of another file of this
+    /// fetch: an earlier fetch may have placed that one there.
     fn is_of_other(
         &self,
         folder: &FolderHandle,
@@ -394,8 +394,8 @@ impl FileTarget {
     ) -> Result<AssignedName, Error> {
         match (self.move_as_spelled(folder, from, content), self.respelled()) {
             (Err(_), _) if folder.is_removed() => Err(self.folder.removed_error()),
-            // The partial file may have a name where the final one is refused, such as one that ends in a
-            // space.
+            // The partial file may have a name where the final one is
+            // refused, such as one that ends in a space.
             (Err(Error::Disk { source, path }), Some(spot)) if is_name_refused(&source) => {
                 match spot.move_into_place(folder, from, content) {
                     // Every spelling was refused: the error names the one that the user knows.
@@ -491,8 +491,8 @@ impl FileTarget {
             _ if is_own_folder => ConflictResolution::UseAnother,
             IfExists::SkipSame | IfExists::Rename => ConflictResolution::UseAnother,
             IfExists::Overwrite => match entry {
-                // Only the own name was asked to be replaced. A numbered one holds the same content from an
-                // earlier fetch.
+                // Only the own name was asked to be replaced. A numbered one
+                // holds the same content from an earlier fetch.
                 Some(EntryKind::File(size)) if is_first || is_content(folder, name, size, content) => {
                     ConflictResolution::Replace
                 }
@@ -538,8 +538,8 @@ impl FileTarget {
                         }
                     }
                     Ok(Some(_)) => {}
-                    // An earlier fetch may have numbered this file for the sake of another one, which then
-                    // failed.
+                    // An earlier fetch may have numbered this file for the
+                    // sake of another one, which then failed.
                     Ok(None) if number == 0 && contested => {}
                     _ => break,
                 }

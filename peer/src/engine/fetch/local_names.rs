@@ -1,5 +1,5 @@
-//! Local names of files: numbers for files that want the same name, and respellings for file systems that refuse a
-//! name. Pure.
+//! Local names of files: numbers for files that want the same name, and
+//! respellings for file systems that refuse a name. Pure.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

@@ -53,7 +53,7 @@ pub(super) struct ResolvedRequest {
     pub(super) is_one_file: bool,
 }
 
-/// Asks the source about each name.
+/// Resolves each name by asking the source.
 ///
 /// # Errors
 /// When the link fails. A name that leads nowhere is in [`ResolvedRequest::missing`] instead.
@@ -69,8 +69,8 @@ pub(super) async fn resolve_names(
     for name in names {
         match resolve_name(link, name, timeout, report).await {
             Ok(mut found) => {
-                // A source without stand-ins means every name literally, even one that looks like a stand-in
-                // here.
+                // A source without stand-ins means every name literally,
+                // even one that looks like a stand-in here.
                 if !link.has_capability(RAW_NAMES_CAPABILITY) && name.local.is_none() {
                     found.make_names_literal();
                 }
@@ -119,8 +119,8 @@ impl NameMatches {
         }
     }
 
-    /// Adds the wanted folders among those whose names start with `prefix`, with the first `depth` components cut off
-    /// their local paths.
+    /// Adds the wanted folders among those whose names start with `prefix`, with
+    /// the first `depth` components cut off their local paths.
     async fn add_folders(
         &mut self,
         link: &Link,
@@ -236,8 +236,8 @@ async fn find_lookalikes(
     // A name that is a stand-in is displayed decoded, so the typed text is compared with both forms.
     let is_meant = |name: &str| matching_key(name) == key || display_name(name) == folder;
     let (mut names, mut folders) = (Vec::new(), BTreeSet::new());
-    // All names are compared: an invisible character may stand anywhere, even at the start, so no prefix is
-    // safe.
+    // All names are compared: an invisible character may stand
+    // anywhere, even at the start, so no prefix is safe.
     for stat in list_files(link, "").await?.into_iter().flatten() {
         if folder.len() == text.len() && is_meant(stat.name.as_str()) {
             names.push(stat.name);
@@ -334,8 +334,8 @@ fn is_hidden(name: &FileName) -> bool {
     name.components().any(|component| component.starts_with('.'))
 }
 
-/// Checks the description of a file and gives it a local path: `below` is cut off the name, `None` leaves only the last
-/// component.
+/// Checks the description of a file and gives it a local path: `below` is
+/// cut off the name, `None` leaves only the last component.
 pub(super) fn resolved_file(user: &UserName, stat: FileStat, below: Option<&str>) -> Result<ResolvedFile, Error> {
     let lie = || Error::Integrity(format!("{user} describes {} in a way that can't be true", stat.name.display()));
     // The group size follows from the file size; another one would make every hash of a group meaningless.
@@ -360,8 +360,8 @@ pub(super) async fn stat_file(
     let mut told = false;
     loop {
         match link.request(&PeerRequest::Stat { name: name.clone() }).await {
-            // Only the name that was asked for: an answer about another file could place it under the wrong
-            // name.
+            // Only the name that was asked for: an answer about
+            // another file could place it under the wrong name.
             Ok(PeerReply::Stat(stat)) if stat.name == *name => return Ok(Some(stat)),
             Err(StreamError::Refused { code: PeerErrorCode::NotFound, .. }) => return Ok(None),
             Err(StreamError::Refused { code: PeerErrorCode::Stale, .. }) if Instant::now() + pause < until => {
@@ -420,8 +420,8 @@ pub(in crate::engine) async fn list_files(
         if all.len() > MAX_FILES {
             return Err(failed(StreamError::Unexpected("a list that isn't what was asked for")));
         }
-        // An empty page isn't the end, since shares may be gone from the disk there; but its cursor must
-        // advance.
+        // An empty page isn't the end, since shares may be gone from
+        // the disk there; but its cursor must advance.
         empty_pages = if is_empty { empty_pages + 1 } else { 0 };
         let advanced = !is_empty || empty_pages <= MAX_EMPTY_PAGES && next > cursor;
         cursor.clone_from(&next);

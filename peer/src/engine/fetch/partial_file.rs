@@ -1,8 +1,8 @@
 //! Partial file: a file that lacks groups or its name.
 //!
-//! In the destination folder lies `.NAME.HASH8.part`, as long as the file will be, and for a file of several groups its
-//! state ([`partial_state`]). Groups that the state lists are hashed again before they count; without a readable state,
-//! all groups are.
+//! In the destination folder lies `.NAME.HASH8.part`, as long as the file will be, and for a
+//! file of several groups its state ([`partial_state`]). Groups that the state lists are
+//! hashed again before they count; without a readable state, all groups are.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -257,8 +257,8 @@ impl CompletedFile {
         // The state goes first: if the process dies here, a part without a state is found again by a later
         // attempt, but nothing looks for a state without a part.
         if let Some((_, state)) = &self.state {
-            // Errors are ignored: the state is a hint, and whatever lies in its place must not block the
-            // file.
+            // Errors are ignored: the state is a hint, and whatever
+            // lies in its place must not block the file.
             let _ = self.folder.remove(state);
         }
         let landing = self.target.move_into_place(&self.folder, &self.part_name, (self.size, &self.hash))?;
@@ -328,8 +328,8 @@ fn open_locked(folder: &FolderHandle, target: &FileTarget, name: &str) -> Result
             let why = io::Error::other("somebody else can write to it: remove it, or fetch to another folder");
             return Err(Error::Disk { path: target.folder.path_of(name), source: why });
         }
-        // The previous holder of the lock may have renamed the opened file into place: then the name is tried
-        // again.
+        // The previous holder of the lock may have renamed the opened
+        // file into place: then the name is tried again.
         if folder.is_named(name, &part).map_err(Error::disk(&path))? {
             return Ok(part);
         }
@@ -344,8 +344,8 @@ fn open_state(folder: &FolderHandle, name: &str) -> Option<File> {
     made.inspect_err(|why| tracing::info!("going on without {name}: {why}")).ok()
 }
 
-/// Removes partial files of other versions of this file from the same user, unless a process works on them. True if any
-/// was removed.
+/// Removes partial files of other versions of this file from the same user,
+/// unless a process works on them. True if any was removed.
 pub(super) fn remove_outdated(target: &FileTarget, hash: &ContentHash) -> bool {
     let Ok(Some(folder)) = target.folder.open_existing() else { return false };
     let own = target.name();
@@ -490,8 +490,8 @@ fn rehash_present(
 ) -> GroupSet {
     let mut there = GroupSet::empty(layout.group_count());
     let mut buffer = Vec::new();
-    // A longer part belongs to something else. A shorter one is normal: where extending is slow, it grows as
-    // written.
+    // A longer part belongs to something else. A shorter one is
+    // normal: where extending is slow, it grows as written.
     let is_there = |group: &u32| len <= layout.size() && layout.offset(*group) + layout.group_len(*group) <= len;
     for group in (0..layout.group_count()).filter(is_there).filter(|group| hints.contains(*group)) {
         buffer.resize(usize::try_from(layout.group_len(group)).unwrap_or(0), 0);

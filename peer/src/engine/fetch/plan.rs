@@ -213,8 +213,8 @@ impl FetchPlan {
         {
             return Some(work);
         }
-        // In order, duplicates compete with a source's own groups for the window; only an idle one takes
-        // them.
+        // In order, duplicates compete with a source's own groups
+        // for the window; only an idle one takes them.
         if self.in_order && self.has_in_flight(source) {
             return None;
         }
@@ -237,14 +237,14 @@ impl FetchPlan {
 
     /// Returns the bytes that each stream of `source` is asked for ahead of its deliveries.
     pub(super) fn bytes_ahead(&self, source: SourceNo) -> u64 {
-        // More than one group of 1 MiB, so that the source has something to send while the next request
-        // travels.
+        // More than one group of 1 MiB, so that the source has
+        // something to send while the next request travels.
         let promised = self.expected_bytes(source, AHEAD_TIME);
         promised.map_or(INITIAL_BYTES, |bytes| bytes.clamp(INITIAL_BYTES + 1, AHEAD_BYTES))
     }
 
-    /// Records that a verified manifest arrived. True if the partial file must be opened now: the manifest may come
-    /// twice.
+    /// Records that a verified manifest arrived. True if the partial
+    /// file must be opened now: the manifest may come twice.
     pub(super) fn manifest_arrived(&mut self, no: FileNo) -> bool {
         if self.files[no].phase != FilePhase::AwaitingManifest {
             return false;
@@ -297,8 +297,8 @@ impl FetchPlan {
         if let Some(arrived) = self.files[no].arrived.get_mut(index(group)) {
             *arrived = false;
             let head = &mut self.files[no].head;
-            // The window of a fetch in order begins at the head: it must move back, or the group is never
-            // requested.
+            // The window of a fetch in order begins at the head: it
+            // must move back, or the group is never requested.
             *head = group.min(*head);
         }
         self.requeue(no, group, group + 1);
@@ -410,8 +410,8 @@ impl FetchPlan {
         self.sources.get(index(source)).is_some_and(|source| source.is_usable)
     }
 
-    /// Returns the files that lack groups and that no usable source has, nor any of `coming`, which are being
-    /// redialled.
+    /// Returns the files that lack groups and that no usable source
+    /// has, nor any of `coming`, which are being redialled.
     pub(super) fn stranded(&self, coming: impl IntoIterator<Item = SourceNo>) -> Vec<FileNo> {
         let hopeful = self.reachable_bits(coming);
         (0..self.files.len()).filter(|no| self.files[*no].is_stranded(hopeful)).collect()

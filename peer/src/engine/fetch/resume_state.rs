@@ -1,5 +1,5 @@
-//! Resumption without the owner: the state file of an earlier attempt describes the file, so that other sources can be
-//! asked for it.
+//! Resumption without the owner: the state file of an earlier attempt
+//! describes the file, so that other sources can be asked for it.
 
 use std::path::Path;
 

@@ -19,8 +19,8 @@ use crate::engine::{Error, LocalUser};
 use crate::net::link;
 use crate::net::tracker::TrackerConnection;
 
-/// Files whose hashes the tracker is asked about in one search, the largest first. A user who has one of them is asked
-/// about all.
+/// Files whose hashes the tracker is asked about in one search, the
+/// largest first. A user who has one of them is asked about all.
 const MAX_HASH_QUERIES: usize = 256;
 /// A fetch of fewer bytes is done before another source could be connected.
 const MIN_SEARCH_BYTES: u64 = 4 << 20;
@@ -86,8 +86,8 @@ impl SourceFinder {
     pub(super) async fn run(mut self) {
         let mut missed = HashSet::new();
         loop {
-            // Read before the search: a loss during it raises the count, and is answered only by the next
-            // search.
+            // Read before the search: a loss during it raises the
+            // count, and is answered only by the next search.
             let wanted = *self.searches_requested.borrow_and_update();
             let due = self.files_worth_searching(wanted);
             if !due.is_empty() {
@@ -104,8 +104,8 @@ impl SourceFinder {
 
     /// Returns the files that are worth a search, the largest first.
     fn files_worth_searching(&self, wanted: u64) -> Vec<FileNo> {
-        // Named users are asked once in any case, even if all files are settled: an unreachable one is
-        // reported.
+        // Named users are asked once in any case, even if all files
+        // are settled: an unreachable one is reported.
         let is_first = wanted == 1 && !self.named_users().is_empty();
         let mut due: Vec<FileNo> = {
             let plan = self.context.plan();
@@ -161,8 +161,8 @@ impl SourceFinder {
             let sought = match called {
                 Ok(found) if found.files.is_empty() => {
                     found.link.close(PeerErrorCode::Done);
-                    // A catalogue entry that is out of date is no news for the user; a named user without the
-                    // files is.
+                    // A catalogue entry that is out of date is no news for
+                    // the user; a named user without the files is.
                     if !named || !missed.insert(user.clone()) {
                         continue;
                     }

@@ -56,7 +56,7 @@ const MAX_POOLED_BUFFERS: usize = 8;
 pub(super) struct FileJob {
     pub(super) stat: FileStat,
     pub(super) layout: GroupLayout,
-    /// `None` for a stream.
+    /// `None` for a stream destination.
     pub(super) target: Option<FileTarget>,
     /// Its number in the events, the same in all rounds.
     pub(super) reported_no: FileNo,
@@ -71,18 +71,18 @@ pub(super) struct EarlierRounds {
     pub(super) fetched: u64,
     /// Bytes of this version present before the fetch; `None` until that is known.
     pub(super) resumed: Option<u64>,
-    /// Their senders.
+    /// The senders of the fetched bytes.
     pub(super) sources: Vec<SourceReport>,
 }
 
 /// A command for the writer.
 #[derive(Debug)]
 pub(super) enum WriterCommand {
-    /// Open the partial of a file of several groups, some of which `source` claims to be zeros.
+    /// Open the partial file of a file of several groups, some of which `source` claims to be zeros.
     Open { file: FileNo, manifest: Manifest, zeros: ZeroRuns, source: SourceNo },
     /// Verify and write a group.
     Group(ReceivedGroup),
-    /// Give up on a file.
+    /// Give up on a file; usable groups stay in its partial file.
     Abandon { file: FileNo },
 }
 
@@ -116,7 +116,7 @@ pub(super) enum WriterEvent {
     FileFinished { file: FileNo, disposition: FileDisposition },
     /// No process reads from the destination pipe.
     AwaitingReader { path: PathBuf },
-    /// The disk or the stream failed.
+    /// The disk or the stream failed; the file is abandoned.
     FileFailed { file: FileNo, error: Error },
 }
 
@@ -242,8 +242,8 @@ impl WriterHandle {
         let kept = self.buffers.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = kept.unwrap_or_default();
         buffer.clear();
-        // A source may claim any file size, and the group size follows from it: memory grows with the bytes
-        // that come.
+        // A source may claim any file size, and the group size follows
+        // from it: memory grows with the bytes that come.
         buffer.reserve_exact(len.min(RESERVED_BYTES));
         buffer
     }

@@ -75,8 +75,8 @@ pub(in crate::engine) fn hash_file(
     let more = has_trailing_bytes(file, before.size)?;
     let changed = before.change_to(&regular_file_id(file)?) == VersionChange::Content;
     let GroupValues { values, zeros } = match read {
-        // The file changed while it was read. If a second pass gives the same values, they held between the
-        // two.
+        // The file changed while it was read. If a second pass
+        // gives the same values, they held between the two.
         Some(read) if changed => group_values(file, &layout, search, &mut ignore_progress)?
             .filter(|again| again.values == read.values)
             .ok_or(HashError::Changing)?,

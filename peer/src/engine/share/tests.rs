@@ -1,4 +1,4 @@
-//! Offering real files from real folders.
+//! Tests of sharing real files from real folders.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -35,7 +35,7 @@ fn quiet(_: ShareEvent<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// How many were left out, by reason.
+/// Returns the number of omissions by reason.
 fn left_out(summary: &ShareSummary) -> Vec<(&'static str, usize)> {
     let all = summary.omissions.by_design().chain(summary.omissions.failures());
     all.map(|(omission, group)| (omission.as_str(), group.count)).collect()

@@ -1,8 +1,8 @@
-//! Local copies: of several files with the same content in one fetch, one comes over the network and the others are
-//! copied from it.
+//! Local copies: of several files with the same content in one fetch, one
+//! comes over the network and the others are copied from it.
 //!
-//! A copy passes the writer like every file: its groups are verified, it has a partial file, and it is placed by
-//! itself.
+//! A copy passes the writer like every file: its groups are verified,
+//! it has a partial file, and it is placed by itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;

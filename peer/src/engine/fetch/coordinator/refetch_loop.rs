@@ -119,8 +119,8 @@ impl RefetchLoop<'_> {
         if let Some(error) = hindrance {
             return self.abort(&orders, later, error, report);
         }
-        // Built now, because the rounds consume the planner; applied last, because each placed file changes
-        // its folder's time.
+        // Built now, because the rounds consume the planner; applied last,
+        // because each placed file changes its folder's time.
         let dated: Vec<FolderTimestamp> =
             disk.iter_mut().flat_map(|disk| times.iter().map(|time| disk.folder_timestamp(time.clone()))).collect();
         self.run_rounds(orders, later, disk, report, cancel).await?;
@@ -249,8 +249,8 @@ impl RefetchLoop<'_> {
             Ok(first) => running.add_source(&first),
             Err(trouble) => {
                 running.last_failure = Some(trouble);
-                // Two requested searches instead of one: without the owner, even small files are worth a
-                // search.
+                // Two requested searches instead of one: without the
+                // owner, even small files are worth a search.
                 running.searches_requested.send_modify(|times| *times += 1);
             }
         }
@@ -285,9 +285,8 @@ impl RefetchLoop<'_> {
         early.map_or(Ok(()), Err)
     }
 
-    /// Returns the owner as a source of these files, after asking for its groups of partial ones; the inner `Err` is
-    /// the reason why the owner can't be reached.
-    /// reached.
+    /// Returns the owner as a source of these files, with its groups of partial ones. The inner `Err` is the reason why
+    /// the owner can't be reached.
     async fn query_owner(&self, jobs: &[FileJob]) -> Result<Result<ConnectedSource, FailureReason>, Error> {
         let link = match &self.owner_link {
             Ok(link) => link.clone(),
@@ -319,12 +318,12 @@ impl RefetchLoop<'_> {
                             remove_version(&target, &of);
                             Ok(())
                         });
-                        // Fails only if the task panics; an old partial file that stays costs disk space, not
-                        // correctness.
+                        // Fails only if the task panics; an old partial file
+                        // that stays costs disk space, not correctness.
                         let _ = removed.await;
                     }
-                    // Unchanged content is no change: the source may have refused while it was hashing the
-                    // file again.
+                    // Unchanged content is no change: the source may have
+                    // refused while it was hashing the file again.
                     if is_new {
                         let times = self.change_counts.entry(order.reported_no).or_default();
                         *times += 1;
@@ -398,8 +397,8 @@ impl RefetchLoop<'_> {
         }
         let link = match &self.owner_link {
             Ok(link) if !link.is_closed() => link.clone(),
-            // A lost owner costs the timeout once; each further file gets one second and not the whole wait
-            // again.
+            // A lost owner costs the timeout once; each further file
+            // gets one second and not the whole wait again.
             _ => self.dialer.reconnect(user, std::mem::take(timeout).max(Duration::from_secs(1))).await?,
         };
         self.owner_link = Ok(link.clone());

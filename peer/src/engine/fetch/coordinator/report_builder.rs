@@ -69,8 +69,8 @@ impl FetchReportBuilder {
         self.summary.folders += count;
     }
 
-    /// Sets the folder times for the retry request: they are applied when all files are placed, if need be by a later
-    /// attempt.
+    /// Sets the folder times for the retry request: they are applied when
+    /// all files are placed, if need be by a later attempt.
     pub(super) fn set_folder_times(&mut self, times: Vec<FolderTime>) {
         self.folder_times = times;
     }
@@ -80,8 +80,8 @@ impl FetchReportBuilder {
         self.placed.push((path, size));
     }
 
-    /// Counts and reports a settled file; `again` returns the entry of a retry request, asked for only if the file
-    /// failed.
+    /// Counts and reports a settled file; `again` returns the entry of a
+    /// retry request, asked for only if the file failed.
     pub(super) fn settle(
         &mut self,
         file: Option<FileNo>,

@@ -71,8 +71,8 @@ impl DrainingRound {
         }
     }
 
-    /// Aborts all unsettled files with the error that ended the fetch, or with that of the failed file before them in a
-    /// stream.
+    /// Aborts all unsettled files with the error that ended the fetch, or
+    /// with that of the failed file before them in a stream.
     pub(super) fn abort_unsettled(
         mut self,
         early: Option<&Error>,

@@ -1,5 +1,5 @@
-//! Lifecycle of the sources of a round: joined, lost and redialled, restored, banned; fails the files that have no
-//! source left.
+//! Lifecycle of the sources of a round: joined, lost and redialled,
+//! restored, banned; fails the files that have no source left.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,8 +49,8 @@ impl FetchRound<'_> {
                     self.add_source(&found);
                 }
             }
-            // Only for a named user: the key decides whether it is the user who was meant. Others are
-            // optional.
+            // Only for a named user: the key decides whether it is
+            // the user who was meant. Others are optional.
             SearchEvent::Unavailable {
                 is_named: true,
                 error: error @ (Error::PeerKeyChanged { .. } | Error::KeyOwnedByOther { .. }),
@@ -74,8 +74,7 @@ impl FetchRound<'_> {
     }
 
     /// Waits a little for the outcome of the named users, so that an unreachable one is reported even if other sources
-    /// were quick.
-    /// had everything.
+    /// had everything quickly.
     pub(super) async fn await_named_sources(
         &mut self,
         mut others: mpsc::UnboundedReceiver<SearchEvent>,
@@ -127,8 +126,8 @@ impl FetchRound<'_> {
             lost_since: None,
             is_banned: false,
         });
-        // Before the downloaders start: the plan takes a source without a group set for one that has the
-        // whole file.
+        // Before the downloaders start: the plan takes a source
+        // without a group set for one that has the whole file.
         for (file, groups) in &found.partial_files {
             self.context.plan().set_groups(source, *file, groups.clone());
         }
@@ -137,8 +136,8 @@ impl FetchRound<'_> {
 
     pub(super) fn start_downloaders(&mut self, source: SourceNo, link: &Link) {
         let Some(state) = self.source_mut(source) else { return };
-        // Results of downloaders of the previous link, which may still be on their way, don't match from here
-        // on.
+        // Results of downloaders of the previous link, which may
+        // still be on their way, don't match from here on.
         state.link_generation += 1;
         state.link = link.clone();
         state.is_reconnecting = false;
@@ -265,8 +264,8 @@ impl FetchRound<'_> {
 
     async fn fail_stranded_file(&mut self, file: FileNo, report: FetchEventHandler<'_>) {
         let refusal = self.refusals.remove(&file);
-        // Bytes in a stream can't be taken back, so only files on disk are fetched again in their new
-        // version.
+        // Bytes in a stream can't be taken back, so only files on
+        // disk are fetched again in their new version.
         if let Some(trouble) = refusal.clone().filter(|trouble| trouble.is_content_changed && !self.in_order) {
             return self.defer_changed_file(file, trouble, report).await;
         }

@@ -104,8 +104,8 @@ impl PlannedJobs {
             return Ok(());
         }
         let count = folders.len();
-        // Where names collide, a file placed first would take the folder's path and keep out every file below
-        // it.
+        // Where names collide, a file placed first would take the
+        // folder's path and keep out every file below it.
         let colliding = if self.jobs.is_empty() { Vec::new() } else { disk.colliding_folders() };
         let made = run_blocking(move || {
             let (_, disk) = make_folders(disk, colliding)?;
@@ -139,8 +139,8 @@ impl PlannedJobs {
             }
             let (tell, mut hashed) = mpsc::unbounded_channel();
             let cancel = cancel.clone();
-            // Pinned outside the loop: each progress event ends a `select!`, and the blocking call must go
-            // on.
+            // Pinned outside the loop: each progress event ends a
+            // `select!`, and the blocking call must go on.
             let mut looking = std::pin::pin!(run_blocking(move || Ok(inspect_batch(disk, some, &tell, &cancel))));
             let looked;
             (looked, disk) = loop {
@@ -176,16 +176,16 @@ impl PlannedJobs {
                         });
                     }
                     Ok(TargetDecision::Skip(path)) => {
-                        // The skipped file counts as placed, so that no colliding file of a retry replaces
-                        // it.
+                        // The skipped file counts as placed, so that no
+                        // colliding file of a retry replaces it.
                         if disk.collides(&local) {
                             self.report_builder.add_placed(path.clone(), size);
                         }
                         self.report_builder.settle(None, FileReport::skipped(name, size, path), || None, report);
                     }
                     Err(Error::FolderUnwritable { folder, obstacle }) => {
-                        // Kept for the end: one unwritable folder can fail thousands of files, and is
-                        // reported once.
+                        // Kept for the end: one unwritable folder can fail
+                        // thousands of files, and is reported once.
                         closed.push((name, size, again(), folder, obstacle));
                     }
                     Err(error @ Error::Interrupted) => self.report_builder.abort(name, size, again(), &error, report),
@@ -240,7 +240,7 @@ fn inspect_batch(
         }
         let mut hashed = |bytes| {
             if file.stat.size >= MIN_REPORTED_BYTES {
-                // Nobody listens any more after an interruption.
+                // The receiver may be gone after an interruption.
                 let _ = tell.send((file.stat.name.clone(), file.stat.size, bytes));
             }
             if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }

@@ -14,8 +14,8 @@ impl FetchPlan {
         (self.window_left(source, no) > 0).then_some(end)
     }
 
-    /// Returns the groups that `source` may be asked for beyond those in flight: a faster source gets more of the
-    /// window.
+    /// Returns the groups that `source` may be asked for beyond those
+    /// in flight: a faster source gets more of the window.
     pub(super) fn window_left(&self, source: SourceNo, no: FileNo) -> u32 {
         let asked: u32 = self.in_flight.iter().filter(|run| run.source == source).map(|run| run.end - run.start).sum();
         self.window_share(source, no).saturating_sub(asked)
@@ -42,8 +42,8 @@ impl FetchPlan {
             let share = (f64::from(window) * own / sum).round() as u32;
             share
         };
-        // The head is the group that all wait for: a slow source keeps a share if no faster one has that
-        // group.
+        // The head is the group that all wait for: a slow source
+        // keeps a share if no faster one has that group.
         let can_do_without = rates.iter().any(|(other, rate)| *rate > own && self.has_group(*other, no, head));
         share.max(u32::from(own <= 0.0 || !can_do_without))
     }

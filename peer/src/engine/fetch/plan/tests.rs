@@ -1,4 +1,4 @@
-//! The plan against simulated sources.
+//! Tests of the plan against simulated sources.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -85,7 +85,7 @@ fn in_order_means_one_file_after_another() {
     assert_eq!(plan.next_work(source, now), Some(WorkItem::Run { file: 1, start: 0, end: 1 }));
 }
 
-/// A plan for one file in order, with its partial open.
+/// Builds a plan for one file in order, with its partial file open.
 fn in_order(groups: u64, sources: u32, now: Instant) -> FetchPlan {
     let mut plan = FetchPlan::new([layout(groups)], 1, true);
     for _ in 0..sources {
@@ -97,7 +97,7 @@ fn in_order(groups: u64, sources: u32, now: Instant) -> FetchPlan {
     plan
 }
 
-/// The groups that a source is asked for when it asks as far ahead as it can.
+/// Returns the groups that a source is asked for when it asks as far ahead as it can.
 fn asked(plan: &mut FetchPlan, source: SourceNo, now: Instant) -> Vec<u32> {
     let runs = std::iter::from_fn(|| match plan.next_work(source, now)? {
         WorkItem::Run { start, end, .. } => Some(start..end),
@@ -261,12 +261,12 @@ fn an_idle_source_takes_over_what_another_is_late_with() {
     assert_eq!(got.len(), 8);
 }
 
-/// Whether all groups of a file are among those that came.
+/// True if all groups of a file are among those that came.
 fn is_whole(came: &HashSet<(FileNo, u32)>, groups: &[u64], no: FileNo) -> bool {
     came.iter().filter(|(file, _)| *file == no).count() as u64 == groups[no]
 }
 
-/// What somebody has who got `count` groups of a file, the last ones first.
+/// Returns the groups of a source that has fetched `count` groups of a file, the last ones first.
 fn fetched_so_far(groups: u64, count: u64) -> GroupSet {
     let groups = u32::try_from(groups).unwrap();
     let mut set = GroupSet::empty(groups);
@@ -277,15 +277,15 @@ fn fetched_so_far(groups: u64, count: u64) -> GroupSet {
 /// A source of the simulation.
 #[derive(Debug, Clone)]
 struct Simulated {
-    /// Milliseconds a group takes, in turn for as long as `changes` says; 0 never answers.
+    /// Milliseconds per group; the two values alternate every `changes`; 0 never answers.
     paces: [u64; 2],
-    /// Milliseconds from one pace to the other.
+    /// Milliseconds between two changes of pace.
     changes: u64,
-    /// From when until when it is gone, in milliseconds.
+    /// Start and end of its absence, in milliseconds.
     away: (u64, u64),
-    /// It lies about every group whose number this divides; 0 never.
+    /// It sends false data for every group whose number this divides; 0 never.
     lies: u32,
-    /// Milliseconds it takes for a further group of each file; 0 has all from the beginning.
+    /// Milliseconds in which it fetches a further group of each file; 0 has all from the beginning.
     gets: u64,
 }
 
@@ -320,9 +320,8 @@ fn sources() -> impl Strategy<Value = Vec<Simulated>> {
 }
 
 proptest! {
-    /// Sources that are slow, silent, now this and now that, gone for a while, lying, or still fetching the files
-    /// themselves: it ends with every group verified exactly once, and no group is fetched more often than there are
-    /// sources.
+    /// Sources that are slow, silent, changing, absent for a while, lying, or still fetching the files themselves: the
+    /// fetch ends with every group verified exactly once, and no group is fetched more often than there are sources.
     #[test]
     fn it_always_ends_with_the_right_bytes(
         groups in proptest::collection::vec(1_u64..24, 1..6),
@@ -346,7 +345,7 @@ proptest! {
             prop_assert!(ms < 60_000, "it must end: {plan:?}");
             for (no, source) in (0..).zip(&sources) {
                 for (file, groups) in groups.iter().enumerate().filter(|_| source.gets > 0 && ms % 50 == 1) {
-                    // Nobody offers part of what is one group.
+                    // A file of one group is never shared in part.
                     if *groups == 1 {
                         continue;
                     }
@@ -419,8 +418,8 @@ proptest! {
         prop_assert!(plan.in_flight.is_empty());
     }
 
-    /// Sources that give work back, lose files, go, come back, or lie: every group is asked for until it is verified, or its
-    /// file failed because nobody had it.
+    /// Sources that return work, lose files, go, come back, or lie: every group is requested until it is verified, or
+    /// its file failed because no source had it.
     #[test]
     fn it_always_ends_with_an_account_of_what_is_missing(
         groups in proptest::collection::vec(1_u64..40, 1..8),

@@ -92,8 +92,8 @@ impl FetchPlan {
         let fair = (left / (sharers * 2)).max(1);
         let cut = start + (end - start).min(longest).min(fair);
         let (first, last) = *file.unrequested.get(place)?;
-        // Reversed like `unrequested`: the remainder before the run comes last and is the next one to be
-        // taken.
+        // Reversed like `unrequested`: the remainder before the run
+        // comes last and is the next one to be taken.
         let rest = [(cut, last), (first, start)].into_iter().filter(|(start, end)| start < end);
         file.unrequested.splice(place..=place, rest);
         if file.unrequested.is_empty() {

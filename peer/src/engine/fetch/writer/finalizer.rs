@@ -1,7 +1,7 @@
 //! Finishing thread: makes whole files durable and gives them their names.
 //!
-//! Files that became whole while the disk was busy are taken together: a sync of many files costs about as much as
-//! that of one.
+//! Files that became whole while the disk was busy are taken together: a
+//! sync of many files costs about as much as that of one.
 
 use std::sync::Arc;
 

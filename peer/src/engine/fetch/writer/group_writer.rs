@@ -177,8 +177,8 @@ impl GroupWriter {
         written
     }
 
-    /// Syncs now and then while a chat is active. Each chat message waits for the disk, so it must not have much to
-    /// write.
+    /// Syncs now and then while a chat is active. Each chat message
+    /// waits for the disk, so it must not have much to write.
     fn sync_during_chat(&mut self, file: FileNo, bytes: usize) {
         self.unsynced_bytes += bytes;
         if self.unsynced_bytes < MAX_UNSYNCED_DURING_CHAT || !self.context.chat_priority.is_active() {
@@ -230,8 +230,8 @@ impl ReorderBuffer {
             context.buffers.recycle(right.into_buffer());
             return Ok(WriteOutcome::Duplicate);
         }
-        // Without its part of the quota: early groups could hold all of it, and the group they wait for would
-        // get none.
+        // Without its part of the quota: early groups could hold all of
+        // it, and the group they wait for would get none.
         self.early_groups.insert(group, right.release_memory());
         self.drain_ready(groups, context, sink)
     }
