@@ -61,7 +61,7 @@ pub struct FetchRequest {
     pub sources: SourcePolicy,
     /// Bytes per second, over all sources; `None`: unlimited.
     pub limit: Option<u64>,
-    /// The longest time without a source before it is given up.
+    /// The longest wait for a lost source before it is given up.
     #[serde(rename = "patience")]
     pub source_timeout: Duration,
     /// Modification times of folders that an earlier attempt made, by path below the destination; set at the end.
@@ -188,8 +188,8 @@ pub enum FetchEvent<'a> {
         /// The path of the partial file.
         partial_path: &'a Path,
     },
-    /// No source has this version of the file any more. The owner is asked again; then the file restarts, or finishes
-    /// as a name that led to no file. Its verified bytes don't count until then.
+    /// No source has this version of the file any more. The owner is asked again; then the file restarts or fails. Its
+    /// verified bytes don't count until then.
     Paused {
         /// The paused file.
         file: FileNo,
@@ -253,7 +253,7 @@ pub enum FetchEvent<'a> {
     SourceBanned {
         /// The banned source.
         user: &'a UserName,
-        /// The false statement, in words for the user.
+        /// The misbehaviour, in words for the user.
         why: &'a str,
     },
     /// Two names differ only by case or normal form: some systems can't hold both.
@@ -319,9 +319,9 @@ pub struct FetchSummary {
     pub renamed: usize,
     /// Files that were not fetched because something exists at their path.
     pub skipped: usize,
-    /// Files that failed, and names that led to no file.
+    /// Files that failed or were aborted, and names that led to no file.
     pub failed: usize,
-    /// Empty folders made.
+    /// Empty folders of the request that exist now.
     pub folders: usize,
     /// Verified bytes that came over the network.
     pub bytes_fetched: u64,

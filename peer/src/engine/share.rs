@@ -281,6 +281,7 @@ pub fn for_each_share(profile: &Profile, prefix: &str, mut each: impl FnMut(Shar
     loop {
         let page = profile.shares_page(prefix, &after, TRANSACTION_SHARES)?;
         if let Some(last) = page.shares.last() {
+            // By name and not by offset, so that shares added or removed between two pages shift nothing.
             last.name.as_str().clone_into(&mut after);
         }
         page.shares.into_iter().for_each(&mut each);
@@ -418,6 +419,7 @@ pub(super) fn hash_path(
     let mut search = KeySearch::new(key.as_deref());
     let metadata = file.metadata().map_err(|why| plain_message(&why))?;
     let executable = is_executable(&metadata);
+    // The search for the key was part of every hash on record.
     let hash = match recorded_hash(profile, &path, &metadata).map_err(|why| why.to_string())? {
         Some(known) => known,
         None => hash_file(&file, &mut search, progress).map_err(|why| why.to_string())?,

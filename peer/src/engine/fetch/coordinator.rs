@@ -2,7 +2,7 @@
 //! redials, and settles every file.
 //!
 //! A fetch is a sequence of rounds (`refetch_loop`). In each, [`FetchRound`] is the only owner of progress and source
-//! states; tasks reach it through channels and share nothing but the plan.
+//! states. Tasks send it events through channels, and share the plan and the writer through [`DownloadContext`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ enum RoundEnd {
     AllSettled,
     Interrupted,
     WriterFailed,
-    /// A user named as a source has another key than before.
+    /// A user named as a source shows another key than the known one.
     IdentityChanged(Error),
     /// The disk has no room for the remaining files.
     DiskFull(Error),

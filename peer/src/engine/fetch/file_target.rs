@@ -84,7 +84,7 @@ enum PreferredName {
 /// The decision about the first name of a file during planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NameAvailability {
-    /// Nothing has the name, or nothing that matters.
+    /// Nothing has the name, or the entry is dealt with when the file is placed.
     Free,
     /// Something has the name and stays; the file isn't fetched.
     Keep,
@@ -292,7 +292,8 @@ impl FileTarget {
             return Ok(NameAvailability::UseAnother);
         }
         match (self.if_exists, entry) {
-            // The same content was searched for before; any other file only costs this one its name.
+            // An existing file only costs this one its name; with
+            // `SkipSame`, the same content was searched for before.
             (IfExists::Rename | IfExists::SkipSame, _) => Ok(NameAvailability::Free),
             (IfExists::Skip, _) => {
                 let content = (resolved.stat.size, &resolved.stat.hash);

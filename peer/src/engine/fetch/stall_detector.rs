@@ -67,7 +67,8 @@ impl StallDetector {
 
     /// Waits until `bytes` more may be taken from `bucket`.
     pub(super) async fn throttle(&self, bucket: &Mutex<TokenBucket>, bytes: usize) {
-        // Without contention no pause is counted: each pause makes the other streams take a silence for ours.
+        // No pause is counted without contention: during a pause, the
+        // other streams don't blame the source for silence.
         let mut bucket = match bucket.try_lock() {
             Ok(bucket) => bucket,
             Err(_) => self.pause_during(bucket.lock()).await,

@@ -88,6 +88,7 @@ impl<'a> FolderWalker<'a> {
                     let end = if is_folder { "/" } else { "" };
                     left_out.add_found(omission, || format!("{}{end}", label_of(&root, entry.path())), why);
                     if is_folder {
+                        // Its reason holds for everything below, which is then counted as one omission.
                         entries.skip_current_dir();
                     }
                     continue;

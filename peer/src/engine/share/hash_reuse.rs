@@ -22,6 +22,7 @@ pub(super) fn recorded_hash(
     if let Some(known) = profile.hashed_file_at(path, id)? {
         return Ok(Some(known));
     }
+    // Another hard link or a moved file keeps inode, size and modification time.
     for share in profile.shares_with_version(id)? {
         if let Some(known) = profile.hashed_file_at(&share.path, id)?
             && is_same_content(path, metadata, &share, &known)

@@ -175,6 +175,7 @@ fn hole_groups(file: &File, layout: &GroupLayout) -> io::Result<Vec<u32>> {
     let mut groups = Vec::new();
     let mut probe = [0; PROBE_BYTES];
     let tail = size % group_bytes;
+    // The shortest hole that can cover a group: the last group may be shorter than the others.
     let least = if tail == 0 { group_bytes } else { tail };
     for (start, end) in holes(file, size, least) {
         // The last group may be shorter: a hole up to the end of the file covers it.

@@ -34,6 +34,7 @@ impl<'a> KeySearch<'a> {
             self.tail.clear();
             self.tail.extend_from_slice(&bytes[bytes.len() - overlap..]);
         } else {
+            // A piece shorter than the key extends the tail: the key may span several of them.
             self.tail.drain(..self.tail.len().saturating_sub(overlap));
         }
         found

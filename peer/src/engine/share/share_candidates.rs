@@ -162,6 +162,7 @@ impl<'a> CandidateSelection<'a> {
     fn add_found(&mut self, found: WalkedFile) {
         let (path, name, is_named) = (found.path.clone(), found.name.clone(), found.is_named);
         let refused = match check_candidate(self.profile, found) {
+            // A file that is shared already takes no further slot.
             Ok((candidate, known)) if known || self.slots_left > 0 => {
                 self.slots_left -= usize::from(!known);
                 self.candidates.push(candidate);

@@ -32,7 +32,8 @@ impl FetchRound<'_> {
             sources,
             ..
         } = self;
-        // Awaited and not only aborted: each task holds a handle to the writer.
+        // Awaited and not only aborted: tasks hold handles to the
+        // writer, and all must be gone before it is joined.
         copying.shutdown().await;
         calls.shutdown().await;
         watches.shutdown().await;
@@ -107,7 +108,7 @@ impl FetchReportBuilder {
         }
     }
 
-    /// Fails the file of a job that isn't part of a running round.
+    /// Fails the file of a job that isn't part of a running round; aborts it after an interruption.
     pub(super) fn fail_job(&mut self, job: &FileJob, error: Error, report: FetchEventHandler<'_>) {
         let outcome = match error {
             Error::Interrupted => FileOutcome::Aborted(error),
