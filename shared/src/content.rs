@@ -1,45 +1,46 @@
-//! What a file is: its BLAKE3 hash, the groups it is cut into, and the manifest that ties both together.
+//! Content hashes, groups and manifests: how the content of a file is named and verified.
 //!
 //! BLAKE3 is a Merkle tree (the BLAKE3 paper, section 2.1). A *group* is a power-of-two slice of the file, so it is a
-//! subtree of that tree, and its chaining value proves it alone. The *manifest* lists the chaining values of all groups;
-//! merging them as the tree does gives the content hash, so a manifest can come from anybody: a wrong one does not
-//! fold to the hash. A file of one group (or none) has the content hash itself as its only value.
+//! subtree of that tree and is verified alone by its chaining value. The *manifest* lists the chaining values of all
+//! groups. Merging them as the tree does gives the content hash, so a manifest may come from anybody: a wrong manifest
+//! gives another hash. A file of one group has the content hash itself as its only value.
 
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
 use crate::hex::hex_text;
 use crate::limits::{MAX_FILE_SIZE, MAX_GROUPS_PER_FILE, MIN_GROUP_BYTES};
 
-/// BLAKE3 of the whole file, as text 64 hexadecimal digits; the file's id.
+/// The BLAKE3 hash of a whole file, which is the file's id. Its text form has 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash([u8; 32]);
 
 hex_text!(ContentHash, 32);
 
 impl ContentHash {
-    /// The hash of these bytes.
+    /// Returns the hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 }
 
-/// 32 bytes derived from `secret` for the purpose that the constant `context` names (BLAKE3's key derivation mode).
+/// Derives 32 bytes from `secret` with BLAKE3's key derivation mode. `context` is a constant that names the purpose.
 pub fn derive_key(context: &str, secret: &[u8]) -> [u8; 32] {
     blake3::derive_key(context, secret)
 }
 
-/// Few enough to stay in the processor's cache.
+/// A source of zeros, small enough to stay in the processor's cache.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
-/// Whether all of these bytes are zeros.
+/// Returns true if every byte is zero.
 pub fn is_all_zeros(bytes: &[u8]) -> bool {
     bytes.chunks(ZEROS.len()).all(|some| some == &ZEROS[..some.len()])
 }
 
-/// The chaining value of one group.
+/// The chaining value of one group: the hash of its subtree, or the content hash if the file has one group only.
 pub type ChainingValue = [u8; 32];
 
-/// How a file of a given size is cut into groups. The size alone decides.
+/// The division of a file into groups. It follows from the file's size alone, so both sides of a transfer compute the
+/// same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupLayout {
     size: u64,
@@ -47,11 +48,12 @@ pub struct GroupLayout {
 }
 
 impl GroupLayout {
-    /// The layout of a file of `size` bytes; `None` above [`MAX_FILE_SIZE`].
+    /// Returns the layout of a file of `size` bytes, or `None` above [`MAX_FILE_SIZE`].
     pub fn of(size: u64) -> Option<Self> {
         if size > MAX_FILE_SIZE {
             return None;
         }
+        // A group must be a power of two in size: only such a slice is a subtree of the BLAKE3 tree.
         let mut group_bytes = MIN_GROUP_BYTES;
         while size.div_ceil(group_bytes) > MAX_GROUPS_PER_FILE {
             group_bytes *= 2;
@@ -59,45 +61,47 @@ impl GroupLayout {
         Some(Self { size, group_bytes })
     }
 
-    /// The file's size in bytes.
+    /// Returns the file's size in bytes.
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes of every group but perhaps the last.
+    /// Returns the size in bytes of every group except the last, which may be shorter.
     pub const fn group_bytes(&self) -> u64 {
         self.group_bytes
     }
 
-    /// How many groups there are, at least one: an empty file is one empty group.
+    /// Returns the number of groups, at least 1: an empty file is one empty group.
     pub fn group_count(&self) -> u32 {
         u32::try_from(self.size.div_ceil(self.group_bytes)).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Where group `index` starts, in bytes from the file's start.
+    /// Returns the offset of group `index` in bytes, at most the file's size.
     pub fn offset(&self, index: u32) -> u64 {
         (u64::from(index) * self.group_bytes).min(self.size)
     }
 
-    /// Bytes of group `index`; 0 behind the end.
+    /// Returns the size of group `index` in bytes, 0 beyond the end.
     pub fn group_len(&self, index: u32) -> u64 {
         (self.size - self.offset(index)).min(self.group_bytes)
     }
 
-    /// Bytes of the groups `start..end`.
+    /// Returns the number of bytes in the groups `start..end`.
     pub fn range_len(&self, start: u32, end: u32) -> u64 {
         self.offset(end).saturating_sub(self.offset(start))
     }
 
-    /// A hasher for group `index`, to be fed that group's bytes.
+    /// Returns a hasher for the bytes of group `index`.
     pub fn hasher(&self, index: u32) -> GroupHasher {
         let mut inner = blake3::Hasher::new();
+        // Chunk counters are part of the hash, so the hasher must know the group's position in the file.
         inner.set_input_offset(self.offset(index));
+        // BLAKE3 finalizes the root with a flag of its own; the only group of a file is the root.
         GroupHasher { inner, is_root: self.group_count() == 1 }
     }
 
-    /// The chaining value of group `index` when it holds nothing but zeros. It follows from the place as well: the position
-    /// of each chunk goes into its hash, so that one value can't stand for all.
+    /// Returns the chaining value of group `index` if all its bytes are zeros. It depends on the group's position,
+    /// which is part of each chunk's hash, so one value can't serve for all groups.
     pub fn zero_chaining_value(&self, index: u32) -> ChainingValue {
         let mut hasher = self.hasher(index);
         let mut left = self.group_len(index);
@@ -109,7 +113,7 @@ impl GroupLayout {
         hasher.finish()
     }
 
-    /// The chaining value of group `index` when `bytes` are its content.
+    /// Returns the chaining value of group `index` if its content is `bytes`.
     pub fn chaining_value(&self, index: u32, bytes: &[u8]) -> ChainingValue {
         let mut hasher = self.hasher(index);
         hasher.update(bytes);
@@ -117,7 +121,7 @@ impl GroupLayout {
     }
 }
 
-/// Hashes one group from pieces.
+/// A hasher for one group, fed piece by piece.
 #[derive(Debug)]
 pub struct GroupHasher {
     inner: blake3::Hasher,
@@ -125,46 +129,47 @@ pub struct GroupHasher {
 }
 
 impl GroupHasher {
-    /// Takes the next bytes of the group. More than the group's own size is a mistake of the caller.
+    /// Adds the next bytes of the group. The caller must not add more than the group's size.
     pub fn update(&mut self, bytes: &[u8]) {
         self.inner.update(bytes);
     }
 
-    /// The group's chaining value.
+    /// Returns the group's chaining value.
     pub fn finish(self) -> ChainingValue {
         if self.is_root { *self.inner.finalize().as_bytes() } else { self.inner.finalize_non_root() }
     }
 }
 
-/// The chaining values of all groups of a file, proved or not.
+/// The chaining values of all groups of a file. The type doesn't say whether they were verified: compare
+/// [`Manifest::content_hash`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     values: Vec<ChainingValue>,
 }
 
 impl Manifest {
-    /// The manifest whose values are these.
+    /// Makes a manifest of these values.
     pub const fn new(values: Vec<ChainingValue>) -> Self {
         Self { values }
     }
 
-    /// Reads the wire form, 32 bytes a group; `None` unless it is exactly as long as `layout` wants.
+    /// Parses the wire form, 32 bytes per group. Returns `None` unless the length is exactly that of `layout`.
     pub fn from_bytes(layout: &GroupLayout, bytes: &[u8]) -> Option<Self> {
         let (values, rest) = bytes.as_chunks::<32>();
         (rest.is_empty() && values.len() as u64 == u64::from(layout.group_count())).then(|| Self::new(values.to_vec()))
     }
 
-    /// The wire form, 32 bytes a group.
+    /// Returns the wire form, 32 bytes per group.
     pub fn as_bytes(&self) -> &[u8] {
         self.values.as_flattened()
     }
 
-    /// The value of group `index`.
+    /// Returns the value of group `index`, or `None` beyond the last group.
     pub fn chaining_value(&self, index: u32) -> Option<&ChainingValue> {
         self.values.get(usize::try_from(index).ok()?)
     }
 
-    /// The content hash that these values make.
+    /// Returns the content hash that these values merge to.
     pub fn content_hash(&self) -> ContentHash {
         match self.values.as_slice() {
             [] => ContentHash::of(&[]),
@@ -178,7 +183,8 @@ impl Manifest {
     }
 }
 
-/// How many of `groups` (at least two) are in the left subtree: the largest power of two below `groups`.
+/// Returns the number of groups in the left subtree: the largest power of two below `groups`, which is at least 2
+/// (BLAKE3's tree shape).
 fn left_groups(groups: usize) -> usize {
     groups.next_power_of_two() / 2
 }

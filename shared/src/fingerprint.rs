@@ -1,26 +1,27 @@
-//! Who a peer is: the fingerprint of its key, and a number that two people can compare aloud.
+//! Fingerprints of keys, and the safety number that two users compare aloud.
 
 use crate::hex::hex_text;
 use crate::names::UserName;
 
-/// SHA-256 of a certificate's `SubjectPublicKeyInfo`, as text 64 hexadecimal digits.
+/// The SHA-256 of a certificate's `SubjectPublicKeyInfo`. Its text form has 64 hexadecimal digits.
 ///
-/// It names the key and not the certificate, so it stays the same when a certificate is made again for the same key
+/// It identifies the key, not the certificate, so it stays the same when a certificate is issued again for the same key
 /// (RFC 7469, section 2.4, pins in the same way).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 hex_text!(Fingerprint, 32);
 
-/// The 60 digits that two users read to each other to know that nobody stands between them.
+/// Returns the 60 digits that two users read to each other to detect a man in the middle.
 ///
-/// The same for both, whoever asks: twelve groups of five digits, each the remainder by 100,000 of five bytes of a
-/// BLAKE3 key derivation over both sides, in the order of their fingerprints.
+/// Both users get the same digits: twelve groups of five, each the remainder by 100,000 of five bytes of a BLAKE3 key
+/// derivation over both sides, in the order of their fingerprints.
 pub fn safety_number(one: (&UserName, &Fingerprint), other: (&UserName, &Fingerprint)) -> String {
     let (first, second) = if (one.1, one.0) <= (other.1, other.0) { (one, other) } else { (other, one) };
     let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 safety number v1");
     for (user, fingerprint) in [first, second] {
         hasher.update(fingerprint.as_bytes());
+        // The length before the name makes the encoding unambiguous: no two pairs hash the same bytes.
         hasher.update(&[u8::try_from(user.as_str().len()).unwrap_or(u8::MAX)]);
         hasher.update(user.as_str().as_bytes());
     }

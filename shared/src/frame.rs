@@ -1,7 +1,8 @@
-//! Frames between peers: a length as u32 big-endian, then that many bytes of JSON, at most [`MAX_FRAME_BYTES`].
+//! Frames of the protocol between peers: a length as big-endian u32, then as many bytes of JSON, at most
+//! [`MAX_FRAME_BYTES`].
 //!
-//! A header frame may be followed by raw bytes whose number it says; [`FrameDecoder::bytes_needed`] says how much to read so as
-//! not to run into them.
+//! A frame may announce raw bytes that follow it. [`FrameDecoder::bytes_needed`] tells how much to read without
+//! consuming any of them.
 
 use std::fmt;
 
@@ -12,24 +13,26 @@ use crate::UntrustedText;
 use crate::limits::MAX_FRAME_BYTES;
 
 const LENGTH_BYTES: usize = 4;
-/// Memory that a decoder keeps while it holds nothing.
+/// Capacity that an empty decoder keeps.
 const IDLE_CAPACITY: usize = 4096;
 
-/// Why bytes are not a frame, or a value can't be one. The stream it came from can't go on.
+/// A reason why bytes are not a frame, or why a value can't be sent as one. The stream can't be used afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrameError {
-    /// Longer than [`MAX_FRAME_BYTES`].
+    /// The length in bytes, which is above [`MAX_FRAME_BYTES`].
     TooLarge(usize),
-    /// Not the JSON that was expected here; its reader's words, which quote it.
+    /// The parser's message, which quotes the other side's JSON.
     Malformed(UntrustedText),
 }
 
 /// Appends `message` to `out` as a frame.
 ///
 /// # Errors
-/// [`FrameError::TooLarge`] when it doesn't fit a frame; `out` is then as it was.
+/// Returns [`FrameError::TooLarge`] if the JSON is longer than [`MAX_FRAME_BYTES`], and [`FrameError::Malformed`] if
+/// `message` can't be written as JSON. `out` is unchanged then.
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = out.len();
+    // The length is filled in afterwards, so the JSON is written to `out` without a second buffer.
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     let written = serde_json::to_writer(&mut *out, message);
     let len = out.len() - start - LENGTH_BYTES;
@@ -45,10 +48,11 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameE
     Err(error)
 }
 
-/// Cuts a stream of bytes into frames.
+/// A decoder that splits a stream of bytes into frames.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     buffer: Vec<u8>,
+    /// Index of the first byte that belongs to no frame returned so far.
     start: usize,
 }
 
@@ -62,15 +66,18 @@ impl FrameDecoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next frame, if its last byte is here.
+    /// Returns the next frame, or `None` until its last byte has been added.
     ///
     /// # Errors
-    /// [`FrameError`]; the stream can't go on.
+    /// Returns [`FrameError::TooLarge`] as soon as the prefix announces too much, and [`FrameError::Malformed`] if the
+    /// frame isn't a `T`. The stream can't be used afterwards.
     pub fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some(([a, b, c, d], rest)) = self.pending().split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
         let len = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
+        // Checked before the body arrives, so a hostile prefix can't make the reader buffer more than a
+        // frame.
         if len > MAX_FRAME_BYTES {
             return Err(FrameError::TooLarge(len));
         }
@@ -78,7 +85,7 @@ impl FrameDecoder {
         let message = serde_json::from_slice(body).map_err(|error| FrameError::Malformed(error.to_string().into()))?;
         self.start += LENGTH_BYTES + len;
         if self.is_empty() {
-            // Many streams live for long after one long frame.
+            // Streams live long, and most carry one long frame at most: don't keep its memory.
             self.buffer.clear();
             self.buffer.shrink_to(IDLE_CAPACITY);
             self.start = 0;
@@ -86,20 +93,21 @@ impl FrameDecoder {
         Ok(Some(message))
     }
 
-    /// Returns how many bytes are held that belong to no frame yet taken.
+    /// Returns the number of bytes that belong to no frame returned so far.
     pub const fn len(&self) -> usize {
         self.buffer.len() - self.start
     }
 
-    /// Returns the whole length of the next frame with its prefix, once that is known.
+    /// Returns the length of the next frame with its prefix, or `None` until the prefix is complete.
     pub fn frame_len(&self) -> Option<usize> {
         let (prefix, _) = self.pending().split_first_chunk::<LENGTH_BYTES>()?;
         Some(usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX).saturating_add(LENGTH_BYTES))
     }
 
-    /// How many further bytes the next frame needs, as far as is known yet; never 0 before the frame is whole.
+    /// Returns the number of further bytes that the next frame needs, as far as its prefix is known. It is 0 only when
+    /// a frame is complete.
     ///
-    /// Reading no more than this leaves raw bytes behind the frame in the stream.
+    /// A caller that reads no more than this leaves the raw bytes behind the frame in the stream.
     pub fn bytes_needed(&self) -> usize {
         let pending = self.pending();
         match pending.split_first_chunk::<LENGTH_BYTES>() {
@@ -110,7 +118,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Whether all bytes were taken: the stream may end here.
+    /// Returns true if no bytes of an incomplete frame are held: the stream may end here.
     pub const fn is_empty(&self) -> bool {
         self.start == self.buffer.len()
     }

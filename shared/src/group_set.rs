@@ -1,8 +1,9 @@
-//! Which groups of a file somebody has.
+//! Sets of groups, such as those that a peer has of a file.
 
 /// A set of groups of one file.
 ///
-/// On the wire a bit a group, the lowest bit of the first byte for group 0; the bits behind the last group are zero.
+/// The wire form has one bit per group; group 0 is the lowest bit of the first byte. The bits behind the last group are
+/// zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSet {
     group_count: u32,
@@ -10,12 +11,12 @@ pub struct GroupSet {
 }
 
 impl GroupSet {
-    /// None of `groups` groups.
+    /// Makes a set without members, of a file with `group_count` groups.
     pub fn empty(group_count: u32) -> Self {
         Self { group_count, bits: vec![0; byte_len(group_count)] }
     }
 
-    /// All of `groups` groups.
+    /// Makes a set of all `groups` groups.
     pub fn full(groups: u32) -> Self {
         let mut set = Self { group_count: groups, bits: vec![u8::MAX; byte_len(groups)] };
         if let Some(last) = set.bits.last_mut() {
@@ -24,23 +25,24 @@ impl GroupSet {
         set
     }
 
-    /// Reads the wire form; `None` unless it is as long as `groups` groups make it and nothing is set behind them.
+    /// Parses the wire form. Returns `None` unless its length fits `groups` groups and no bit behind the last group is
+    /// set.
     pub fn from_bytes(groups: u32, bytes: Vec<u8>) -> Option<Self> {
         let fits = bytes.len() == byte_len(groups) && bytes.last().is_none_or(|last| last & !last_mask(groups) == 0);
         fits.then_some(Self { group_count: groups, bits: bytes })
     }
 
-    /// The wire form.
+    /// Returns the wire form.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bits
     }
 
-    /// Bytes of the wire form for `groups` groups.
+    /// Returns the length of the wire form in bytes.
     pub fn wire_len(groups: u32) -> usize {
         byte_len(groups)
     }
 
-    /// Adds a group; one that the file doesn't have is left out.
+    /// Adds a group. Ignores an index beyond the file's last group.
     pub fn insert(&mut self, group: u32) {
         if group < self.group_count
             && let Some(byte) = self.bits.get_mut(index(group))
@@ -49,22 +51,22 @@ impl GroupSet {
         }
     }
 
-    /// Whether this group is among them.
+    /// Returns true if `group` is a member.
     pub fn contains(&self, group: u32) -> bool {
         self.bits.get(index(group)).is_some_and(|byte| byte & (1 << (group % 8)) != 0)
     }
 
-    /// How many there are.
+    /// Returns the number of members.
     pub fn len(&self) -> u32 {
         self.bits.iter().map(|byte| byte.count_ones()).sum()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no members.
     pub fn is_empty(&self) -> bool {
         self.bits.iter().all(|byte| *byte == 0)
     }
 
-    /// Whether all groups of the file are there.
+    /// Returns true if all groups of the file are members.
     pub fn is_full(&self) -> bool {
         self.len() == self.group_count
     }
@@ -78,7 +80,7 @@ fn index(group: u32) -> usize {
     usize::try_from(group / 8).unwrap_or(usize::MAX)
 }
 
-/// The bits of the last byte that stand for groups.
+/// Returns the mask of the bits in the last byte that stand for groups.
 const fn last_mask(groups: u32) -> u8 {
     match groups % 8 {
         0 => u8::MAX,

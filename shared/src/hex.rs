@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Why a text is not the hexadecimal form of `N` bytes.
+/// The error for text that is not the hexadecimal form of the expected number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HexError {
-    /// How many digits were expected.
+    /// Number of digits expected.
     pub digits: usize,
 }
 
@@ -17,7 +17,7 @@ impl fmt::Display for HexError {
 
 impl std::error::Error for HexError {}
 
-/// The lower-case digits of `bytes`.
+/// Returns `bytes` as lower-case digits.
 pub fn encode(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -28,12 +28,13 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// The `N` bytes that `text` spells; either case is accepted.
+/// Parses `N` bytes from digits of either case.
 ///
 /// # Errors
-/// When `text` is not exactly `2 * N` hexadecimal digits.
+/// Returns [`HexError`] unless `text` is exactly `2 * N` hexadecimal digits.
 pub fn decode<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     let error = HexError { digits: N * 2 };
+    // Work on bytes: `from_str_radix` would accept a sign, and slicing the text could split a character.
     let digits = text.as_bytes();
     if digits.len() != N * 2 {
         return Err(error);
@@ -49,16 +50,16 @@ fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Gives a byte-array newtype its hexadecimal `Display`, `FromStr`, `Debug` and serde forms.
+/// Implements hexadecimal `Display`, `FromStr`, `Debug` and serde for a newtype over a byte array.
 macro_rules! hex_text {
     ($type:ident, $bytes:literal) => {
         impl $type {
-            /// The raw bytes.
+            /// Returns the raw bytes.
             pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }
 
-            /// Takes the raw bytes.
+            /// Wraps raw bytes.
             pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
                 Self(bytes)
             }

@@ -1,31 +1,33 @@
-//! Finds the JSON objects in a stream of bytes, one after another, with or without white space between them.
+//! A scanner that finds JSON objects in a stream of bytes, one after another, with or without white space between them.
 //!
 //! ```text
-//! bytes ──► Objects::extend ──► Objects::next_object ──► Some(bytes of one object) | None: more bytes needed
+//! bytes ──► JsonScanner::extend ──► JsonScanner::next_object ──► Some(bytes of one object) | None: more bytes needed
 //! ```
 //!
-//! The scan is O(n) and resumable: it keeps depth, "in a string" and "after a backslash", and looks at each byte once,
-//! however the stream was cut. What it hands out is balanced, not yet UTF-8 or valid JSON: one parse follows.
+//! The scan is O(n) and resumable: its state is the depth, "in a string" and "after a backslash", and it looks at each
+//! byte once, however the stream was cut. An object that it returns is balanced, but not checked to be UTF-8 or valid
+//! JSON: the parser does that.
 //!
-//! NUL (which C programs send behind their texts) and the bytes of a byte-order mark count as white space between
-//! objects. A length before an object is told apart from one: by a byte that can't stand there, or, where the length's
-//! own byte is a `{`, by what stands before and behind it.
+//! NUL (which C programs send after their strings) and the bytes of a byte-order mark count as white space between
+//! objects. A binary length before an object is an error. It is detected by a byte that can't stand between objects or,
+//! if the length's own byte is `{`, by its neighbours: a NUL before it and a second brace behind it (big-endian), or a
+//! control character behind it (little-endian).
 
 use std::fmt;
 
-/// Capacity above which an emptied buffer gives its memory back.
+/// Capacity above which an empty buffer releases its memory.
 const IDLE_CAPACITY: usize = 4 * 1024;
 
-/// A buffer that bytes go into and objects come out of.
+/// A buffer of stream bytes and the state of the scan over them.
 #[derive(Debug)]
 pub struct JsonScanner {
     buffer: Vec<u8>,
-    /// Bytes before this were handed out.
+    /// Bytes before this index were returned.
     start: usize,
-    /// Bytes before this were looked at.
+    /// Bytes before this index were scanned.
     scanned: usize,
     state: ScanState,
-    /// Bytes of the object that is skipped which are no longer here; `None` when none is skipped.
+    /// Number of bytes of the skipped object that were already discarded; `None` while no object is skipped.
     skipped: Option<usize>,
     limit: usize,
     max_depth: usize,
@@ -34,12 +36,12 @@ pub struct JsonScanner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanState {
     Between {
-        /// Whether the last byte was NUL.
+        /// True if the last byte was NUL.
         after_nul: bool,
     },
-    /// Nothing but white space since the first brace.
+    /// Only white space has followed the first brace.
     Opened {
-        /// Whether the byte before the brace was NUL.
+        /// True if the byte before the brace was NUL.
         after_nul: bool,
     },
     Inside {
@@ -49,7 +51,7 @@ enum ScanState {
 }
 
 const BETWEEN: ScanState = ScanState::Between { after_nul: false };
-/// The bytes of U+FEFF in UTF-8.
+/// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,30 +61,31 @@ enum StringState {
     AfterBackslash,
 }
 
-/// Why no further object can be found. The place of the next object is then unknown: the connection ends.
+/// A reason why the scan can't go on. The start of the next object is unknown then, so the connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanError {
-    /// A byte between objects that is neither white space nor `{`, or one that shows that the `{` was something else.
+    /// A byte between objects that is neither white space nor `{`, or that shows the `{` before it to be part of a
+    /// length.
     NotAnObject(u8),
-    /// An object longer than the limit, in bytes.
+    /// An object longer than the limit.
     TooLarge {
-        /// The limit that was passed.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// Objects and arrays within each other deeper than the limit.
+    /// Objects and arrays nested deeper than the limit.
     TooDeep {
-        /// The limit that was passed.
+        /// The limit in levels.
         limit: usize,
     },
 }
 
 impl JsonScanner {
-    /// An empty buffer that takes objects of up to `limit` bytes and `max_depth` levels.
+    /// Makes an empty scanner for objects of up to `limit` bytes and `max_depth` levels.
     pub const fn new(limit: usize, max_depth: usize) -> Self {
         Self { buffer: Vec::new(), start: 0, scanned: 0, state: BETWEEN, skipped: None, limit, max_depth }
     }
 
-    /// From now on takes objects of up to `limit` bytes.
+    /// Replaces the limit on an object's bytes, from the next byte scanned.
     pub const fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
@@ -92,6 +95,7 @@ impl JsonScanner {
         if self.start == self.buffer.len() {
             self.discard_consumed();
         } else if self.start > self.buffer.len() / 2 {
+            // Draining only when more than half was returned keeps the cost of moving bytes linear.
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
             self.start = 0;
@@ -99,27 +103,28 @@ impl JsonScanner {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// How many bytes lie here.
+    /// Returns the number of bytes held.
     pub const fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether none do.
+    /// Returns true if no bytes are held.
     pub const fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// Whether an object has begun and not ended: the stream must not stop here.
+    /// Returns true if an object has begun and not ended: the stream is incomplete if it ends here.
     pub const fn is_inside_object(&self) -> bool {
         !matches!(self.state, ScanState::Between { .. })
     }
 
-    /// Returns what lies here of the object that has begun, or of what stands where one should.
+    /// Returns the held bytes of the object that has begun, or of the bytes found in place of one.
     pub fn pending(&self) -> &[u8] {
         self.buffer.get(self.start..).unwrap_or_default()
     }
 
-    /// The object that has begun will not be handed out, and takes no more memory. Its end is still looked for.
+    /// Skips the object that has begun: its bytes are dropped as they come, and the scan continues behind its end. The
+    /// limit still applies.
     pub fn skip_object(&mut self) {
         if self.is_inside_object() && self.skipped.is_none() {
             self.skipped = Some(0);
@@ -127,10 +132,11 @@ impl JsonScanner {
         }
     }
 
-    /// The next whole object, if its last byte is here.
+    /// Returns the next complete object, or `None` until its last byte has been added.
     ///
     /// # Errors
-    /// [`ScanError`]; after one, nothing that this returns means anything.
+    /// Returns [`ScanError`] if the stream holds something else or passes a limit. The scanner can't be used
+    /// afterwards.
     pub fn next_object(&mut self) -> Result<Option<&[u8]>, ScanError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             if let ScanState::Between { after_nul } = self.state {
@@ -149,7 +155,7 @@ impl JsonScanner {
                 continue;
             }
             if let ScanState::Inside { string: StringState::Inside, .. } = self.state {
-                // Most of a long request is inside of strings, where only these two bytes mean something.
+                // Most bytes of a long request are inside strings, where only these two bytes matter.
                 let rest = self.buffer.get(self.scanned..).unwrap_or_default();
                 let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
                 self.scanned += plain;
@@ -163,7 +169,11 @@ impl JsonScanner {
             let next = match self.state {
                 ScanState::Inside { depth, string } => self.step(byte, depth, string)?,
                 ScanState::Opened { after_nul } if is_space(byte) => Some(ScanState::Opened { after_nul }),
+                // `00 00 00 7b` is a big-endian length of 123, and the real object begins with the second
+                // brace.
                 ScanState::Opened { after_nul: true } if byte == b'{' => return Err(ScanError::NotAnObject(byte)),
+                // `7b 00 00 00` is a little-endian length of 123. No control character may follow a brace in
+                // JSON.
                 ScanState::Opened { .. } if byte.is_ascii_control() => return Err(ScanError::NotAnObject(byte)),
                 ScanState::Opened { .. } | ScanState::Between { .. } => self.step(byte, 1, StringState::Outside)?,
             };
@@ -185,7 +195,7 @@ impl JsonScanner {
         if length > self.limit { Err(ScanError::TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
-    /// The state after `byte`; `None` when it ended the object.
+    /// Returns the state after `byte`, or `None` if `byte` ended the object.
     fn step(&self, byte: u8, depth: usize, string: StringState) -> Result<Option<ScanState>, ScanError> {
         let (depth, string) = match (string, byte) {
             (StringState::AfterBackslash, _) | (StringState::Outside, b'"') => (depth, StringState::Inside),
@@ -195,6 +205,8 @@ impl JsonScanner {
                 return Err(ScanError::TooDeep { limit: self.max_depth });
             }
             (StringState::Outside, b'{' | b'[') => (depth + 1, string),
+            // Kinds of brackets aren't matched: the parser rejects a wrong one, and the object's end is the
+            // same.
             (StringState::Outside, b'}' | b']') if depth == 1 => return Ok(None),
             (StringState::Outside, b'}' | b']') => (depth - 1, string),
             (StringState::Outside | StringState::Inside, _) => (depth, string),
@@ -202,13 +214,14 @@ impl JsonScanner {
         Ok(Some(ScanState::Inside { depth, string }))
     }
 
-    /// Between objects everything was handed out: whoever says nothing more holds no memory.
+    /// Drops all bytes, which were returned before. An idle connection keeps [`IDLE_CAPACITY`] at most.
     fn discard_consumed(&mut self) {
         self.buffer.clear();
         self.buffer.shrink_to(IDLE_CAPACITY);
         (self.start, self.scanned) = (0, 0);
     }
 
+    /// Drops the scanned bytes of a skipped object.
     fn discard_skipped(&mut self) {
         if let Some(skipped) = &mut self.skipped {
             *skipped += self.scanned - self.start;
@@ -227,7 +240,7 @@ impl JsonScanner {
     }
 }
 
-/// Returns true for a byte that may stand between objects.
+/// Returns true if `byte` may stand between objects.
 fn is_between(byte: u8) -> bool {
     is_space(byte) || byte == 0 || BYTE_ORDER_MARK.contains(&byte)
 }

@@ -1,83 +1,85 @@
-//! Every bound of both protocols, in one place. Sizes are bytes, times are as their names say.
+//! Bounds of both protocols. Sizes are in bytes unless the name says otherwise.
 
 use std::time::Duration;
 
-/// The port a tracker listens on unless told otherwise.
+/// Port of a tracker, unless configured otherwise.
 pub const TRACKER_PORT: u16 = 8000;
 
 /// Longest user name.
 pub const MAX_USER_NAME_BYTES: usize = 32;
 /// Longest password.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
-/// Longest component of a file name.
+/// Longest component of a file name: the limit of most file systems (`NAME_MAX`).
 pub const MAX_FILE_NAME_COMPONENT_BYTES: usize = 255;
-/// Longest file name, all components and slashes.
+/// Longest file name, with all components and slashes.
 pub const MAX_FILE_NAME_BYTES: usize = 1024;
-/// Longest hash text the tracker's catalogue takes, in characters.
+/// Longest hash text in the tracker's catalogue, in characters.
 pub const MAX_HASH_TEXT_CHARS: usize = 128;
-/// Largest file: what a JSON number holds exactly everywhere, 2^53 - 1.
+/// Largest file: 2^53 - 1, the largest integer that every JSON reader holds exactly (RFC 8259, section 6).
 pub const MAX_FILE_SIZE: u64 = (1 << 53) - 1;
-/// Most files a user may share.
+/// Most files that one user may share.
 pub const MAX_FILES_PER_USER: usize = 100_000;
-/// Most words to find a file by.
+/// Most words in one search.
 pub const MAX_FIND_WORDS: usize = 16;
-/// Most further addresses a user may announce.
+/// Most addresses that one user may announce, apart from the observed one.
 pub const MAX_ADDRESSES_PER_USER: usize = 8;
 
-/// Largest tracker request before a login on that connection.
+/// Largest tracker request before a login on its connection.
 pub const MAX_REQUEST_BYTES_BEFORE_LOGIN: usize = 16 * 1024;
-/// Largest tracker request after a login on that connection.
+/// Largest tracker request after a login on its connection.
 pub const MAX_REQUEST_BYTES_AFTER_LOGIN: usize = 16 * 1024 * 1024;
-/// Longest reply to a client of the exercise, line end included: it reads 4,096 bytes at once.
+/// Longest reply to a client of the exercise, line end included. Such a client reads at most 4,096 bytes at once.
 pub const MAX_PLAIN_REPLY_BYTES: usize = 4095;
-/// Deepest nesting of a tracker request.
+/// Deepest nesting of objects and arrays in a tracker request.
 pub const MAX_REQUEST_DEPTH: usize = 16;
-/// Largest line a peer takes from a tracker: every user's full catalogue would be far below it.
+/// Longest line that a peer accepts from a tracker. Larger than any list that a tracker is expected to send.
 pub const MAX_REPLY_BYTES: usize = 256 * 1024 * 1024;
 
-/// First UDP port at which peers are dialled: those below belong to services of their machines.
+/// Lowest UDP port at which peers are dialled. Ports below it belong to system services, which an announced address
+/// must not reach.
 pub const MIN_PEER_PORT: u16 = 1024;
-/// Longest text by which a door calls a person.
+/// Longest `for` of `FORWARDED`, by which a door names a person.
 pub const MAX_FORWARDED_FOR_BYTES: usize = 128;
 
-/// How often a peer tells the tracker that it is still there.
+/// Interval at which a node renews its lease.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
-/// How long presence lasts without a word from the peer.
+/// Time for which presence lasts without a heartbeat: three times [`HEARTBEAT_INTERVAL`], so a late one doesn't end it.
 pub const LEASE_DURATION: Duration = Duration::from_secs(90);
-/// How long presence outlives a dropped connection.
+/// Time for which presence lasts after its connection closed.
 pub const LEASE_AFTER_DISCONNECT: Duration = Duration::from_secs(10);
-/// How long a client of the original exercise stays present without a request.
+/// Time for which a client of the exercise stays present without a request. Such clients send no heartbeats.
 pub const LEGACY_LEASE_DURATION: Duration = Duration::from_secs(3600);
 
 /// Largest JSON frame between peers.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
-/// Longest chat text.
+/// Longest text of a chat message.
 pub const MAX_CHAT_TEXT_BYTES: usize = 16 * 1024;
-/// Most messages that wait for one person, and most unread ones from one person.
+/// Most messages that wait for one recipient, and most unread messages from one sender.
 pub const MAX_MESSAGES_PER_USER: usize = 10_000;
-/// Most bytes of text that are unread from one person.
+/// Most bytes of unread text from one sender.
 pub const MAX_UNREAD_BYTES_PER_USER: usize = 16 * 1024 * 1024;
-/// Most messages that are kept of somebody whom the user neither wrote to nor accepted.
+/// Most messages kept from one stranger.
 pub const MAX_MESSAGES_PER_STRANGER: usize = 100;
-/// Most bytes of them, each with [`MESSAGE_OVERHEAD_BYTES`].
+/// Most bytes kept from one stranger, each message counted with [`MESSAGE_OVERHEAD_BYTES`].
 pub const MAX_BYTES_PER_STRANGER: usize = 1024 * 1024;
-/// Most bytes that are kept of all such people together.
+/// Most bytes kept from all strangers together.
 pub const MAX_BYTES_OF_STRANGERS: usize = 16 * 1024 * 1024;
-/// Part of that which is left for those of whom next to nothing is kept.
+/// Part of [`MAX_BYTES_OF_STRANGERS`] that is reserved for strangers with at most [`MAX_FIRST_CONTACT_BYTES`], so that
+/// a few others can't keep a new one out.
 pub const FIRST_CONTACT_RESERVE_BYTES: usize = 4 * 1024 * 1024;
-/// What may be kept of one of these.
+/// Most bytes kept from one stranger out of [`FIRST_CONTACT_RESERVE_BYTES`].
 pub const MAX_FIRST_CONTACT_BYTES: usize = 4 * 1024;
-/// What a message of such a person takes on the disk besides its text and its offer, with its indexes.
+/// Disk space charged for a stranger's message in addition to its text and its offer: the row and its indexes.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 1024;
 /// Longest agent text in a hello.
 pub const MAX_AGENT_BYTES: usize = 128;
-/// Most ranges one `get` may ask for.
+/// Most ranges in one `get`.
 pub const MAX_RANGES_PER_GET: usize = 256;
 
-/// Most runs of zeros that a file's manifest tells of: about half a frame.
+/// Most zero runs in a file's manifest reply: they take about half a frame.
 pub const MAX_ZERO_RUNS: usize = 2048;
 
-/// Smallest group of a file.
+/// Smallest size of a file's groups, the last one apart.
 pub const MIN_GROUP_BYTES: u64 = 1024 * 1024;
-/// Most groups of a file: the manifest stays at or under 1 MiB.
+/// Most groups of a file. It keeps the manifest within 1 MiB.
 pub const MAX_GROUPS_PER_FILE: u64 = 32_768;

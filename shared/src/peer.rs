@@ -1,88 +1,97 @@
-//! What peers say to each other over QUIC, ALPN [`ALPN`].
+//! The protocol between peers over QUIC, ALPN [`ALPN`].
 //!
-//! Both sides show a certificate of the same kind as to the tracker (see "Certificates" in [`crate::tracker`]: dates are
-//! not looked at); each side's fingerprint is checked before anything here is read. Every stream is
-//! bidirectional, opened by the side that wants something, which also speaks first. JSON travels in [`crate::frame`]s
-//! with the tag `t`; unknown tags and fields are tolerated. Bulk data is raw bytes after a header that says how many.
-//! A sender that fails resets its stream with a [`PeerErrorCode`], so a clean end always means complete.
+//! Both sides present a certificate of the kind that the tracker accepts (see "Certificates" in [`crate::tracker`]:
+//! dates are ignored). Each side checks the other's fingerprint before it reads anything described here. Every stream
+//! is bidirectional and is opened by the side that wants something, which also speaks first. JSON travels in
+//! [`crate::frame`]s with the tag `t`; unknown tags and fields are tolerated. Bulk data is raw bytes after a frame that
+//! gives their number. A sender that fails resets its stream with a [`PeerErrorCode`], so a clean end always means
+//! complete.
 //!
 //! ```text
-//! dialler                                   acceptor
+//! dialer                                    acceptor
 //!   │  1st stream: hello {user, agent, capabilities} ─────►│ within 5 s; before anything else
 //!   │◄───────────────── welcome {user, agent, capabilities}│ or error {code, message}, then close
 //!   │                                                      │
 //!   │  either side opens, any number of times:             │
 //!   │  files {prefix?, cursor?} ──► file_list {files, next?}
-//!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty ones
-//!   │  folder_times {prefix?, cursor?} ─► folder_times {folders, next?}   of all, {name, mtime, mtime_ns?} each
+//!   │  folders {prefix?, cursor?} ─► folder_list {folders, next?}   the empty folders
+//!   │  folder_times {prefix?, cursor?} ─► folder_times {folders, next?}   of all folders, {name, mtime, mtime_ns?} each
 //!   │  stat {name}              ──► stat {name, size, hash, group_size, mtime, mtime_ns?, executable?, owner_only?, partial?, stale?, zero_bytes?}
-//!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes a group
-//!   │  have {hash}              ──► have {hash, groups} + a bit a group: 1 where this side has it
+//!   │  manifest {hash}          ──► manifest {hash, size, group_size, groups, zeros?} + 32 bytes per group
+//!   │  have {hash}              ──► have {hash, groups} + one bit per group: 1 if this side has it
 //!   │  get {hash, ranges, name?} ─► data {bytes} + that many bytes: the groups, in the order asked for
 //!   │  chat {}                  ──► (nothing) then message {id, ts, text, offer?, room?} / typing {} one way,
 //!   │                               ack {id} / refused {id, code, message} the other
 //! ```
 //!
-//! A `hello` has at most 1,024 bytes, and its dialler may have no second stream before the `welcome`. The dialler has five
-//! seconds in all from its first packet to being identified; the acceptor may let it wait, or refuse it with [`PeerErrorCode::Busy`]
-//! in words or by closing the link, which says the same. A link over which nothing is asked may be closed with [`PeerErrorCode::Busy`]
-//! when others need its place. A frame that has begun is whole within ten seconds.
+//! A `hello` has at most 1,024 bytes, and the dialer may have no second stream before the `welcome`. From its first
+//! packet the dialer has five seconds to be identified. The acceptor may delay it, or refuse it with
+//! [`PeerErrorCode::Busy`], either in an `error` frame or by closing the link: both mean the same. A link without
+//! requests may be closed with [`PeerErrorCode::Busy`] when others need its slot. A frame that has begun must be
+//! complete within ten seconds.
 //!
-//! An `error` to a `hello` says with its code whether the dialler may hope: [`PeerErrorCode::Unauthorised`] means "never" (the dialler is
-//! blocked, or nobody's key is theirs); [`PeerErrorCode::Replaced`] (the acceptor knows another key of that user, and doesn't trust this
-//! one yet) and all others mean "not now". A link is closed with [`PeerErrorCode::Replaced`] when its key is no longer that of its user.
+//! The code of an `error` to a `hello` tells whether the dialer may try again. [`PeerErrorCode::Unauthorised`] means
+//! "never": the dialer is blocked, or its key belongs to no user. [`PeerErrorCode::Replaced`] means "not now": the
+//! acceptor knows another key of that user and doesn't trust this one yet. All other codes mean "not now" as well. A
+//! link is closed with [`PeerErrorCode::Replaced`] when its key is no longer the key of its user.
 //!
-//! On a stream of `files`, `folders`, `folder_times`, `stat`, `manifest`, `have` and `get`, one request may follow another without waiting; the answers
-//! come in that order, and the opener ends its side when it wants no more. Any of them may be answered by
-//! `error {code, message}`, and the next request is then answered as if nothing had happened. A failure in the middle
-//! of raw bytes resets the stream.
+//! On a stream of `files`, `folders`, `folder_times`, `stat`, `manifest`, `have` and `get`, the opener may send
+//! requests without waiting for replies. Replies come in the order of the requests, and the opener finishes its side
+//! after the last request. Any request may be answered by `error {code, message}`, which doesn't affect later requests.
+//! A failure in the middle of raw bytes resets the stream.
 //!
-//! Groups are sent as they were hashed or not at all. A file may change while it is fetched: at the first group that did, the
-//! `get` is answered by an `error` with [`PeerErrorCode::Stale`], or its stream is reset with it when data went before; groups that are
-//! the same are sent all the same, be it that the file only grew. A `stat` is an `error` with [`PeerErrorCode::Stale`] until the file
-//! is hashed again; whoever asks again hears of the version that was hashed since the first question, even if it isn't the
-//! latest any more. A version that was described can be had after that, too, as long as its bytes are there.
-//! [`PeerErrorCode::Internal`] says in the same places that the file can't be read, which is no change of it; [`PeerErrorCode::Busy`] that it
-//! can't be opened now.
+//! A group is sent exactly as it was hashed, or not at all, although a file may change during a fetch. At the first
+//! group that changed, the `get` is answered by `error` with [`PeerErrorCode::Stale`], or its stream is reset with that
+//! code if data was sent before. Unchanged groups are still sent, for example when the file only grew. A `stat` is
+//! answered by `error` with [`PeerErrorCode::Stale`] until the file is hashed again. A repeated `stat` then describes
+//! the version that was hashed since the first one, even if a newer one exists. A version that was described stays
+//! available as long as its bytes exist. In the same places, [`PeerErrorCode::Internal`] says that the file can't be
+//! read, which doesn't mean that it changed, and [`PeerErrorCode::Busy`] that it can't be opened now.
 //!
-//! A file that its peer is still fetching may be shared as well: its `stat` says `partial`, `have` tells which groups can be
-//! had ([`crate::GroupSet`] is the form of the bits) and grows from one question to the next, a `get` of others is answered by
-//! `error` with [`PeerErrorCode::NotFound`]. Whoever doesn't know the question shares only what is whole.
+//! A peer may also share a file that it is still fetching. The `stat` of such a file has `partial`, and `have` tells
+//! which groups are available (as a [`crate::GroupSet`]). Their number grows from one `have` to the next; a `get` of
+//! other groups is answered by `error` with [`PeerErrorCode::NotFound`]. A peer that doesn't know `have` shares
+//! complete files only.
 //!
-//! A file is asked for by its content, which it may share with others. To a side that lists [`GET_NAMES_CAPABILITY`] among its
-//! capabilities, `get` says as well by which of its names the file is wanted: that one is looked at first, and is what its
-//! owner is told of. Whether the content can be had doesn't depend on it.
+//! A file is requested by its content hash, which several files may have. If the other side lists
+//! [`GET_NAMES_CAPABILITY`] among its capabilities, `get` also has the name under which the file is wanted. The other
+//! side tries that file first and reports that name to its user. The content is available whether or not the name
+//! exists.
 //!
-//! A file of a list that changed since it was hashed is listed as it was, with `stale`: it is being hashed again, and its `stat` is
-//! an `error` with [`PeerErrorCode::Stale`] until that is done.
+//! A file that changed since it was hashed is listed as it was, with `stale`. It is being hashed again, and until that
+//! is done its `stat` is answered by `error` with [`PeerErrorCode::Stale`].
 //!
-//! A page of `file_list` may end before it is full, and `next` is then the name that was looked at last. To whoever says
-//! [`EMPTY_PAGES_CAPABILITY`] it may have no files at all: what is shared is gone from the disk there, and there is more behind it.
+//! A page of `file_list` may end before it is full; `next` is then the name examined last. To a peer that lists
+//! [`EMPTY_PAGES_CAPABILITY`], such a page may have no files: the shared files at this place are gone from the disk,
+//! and more follow.
 //!
-//! To whoever says [`ZEROS_CAPABILITY`] in its `hello` or `welcome`, `manifest` tells which groups hold nothing but zeros, as half-open
-//! ranges in order ([`crate::ZeroRuns`]), and `stat` and `file_list` how many bytes these are. The receiver checks the claim
-//! against the manifest ([`GroupLayout::zero_chaining_value`]) and needs not `get` those groups, nor store them. A group that was claimed
-//! and doesn't have the value of zeros is a lie like any other.
+//! To a peer that lists [`ZEROS_CAPABILITY`] in its `hello` or `welcome`, `manifest` tells which groups consist of
+//! zeros, as half-open sorted ranges ([`crate::ZeroRuns`]), and `stat` and `file_list` tell how many bytes they have.
+//! The receiver verifies the claim against the manifest ([`GroupLayout::zero_chaining_value`]) and needs neither to
+//! `get` nor to store these groups. A claimed group without the chaining value of zeros counts as any other false data.
 //!
-//! To whoever says [`OWNER_ONLY_CAPABILITY`], `stat` and `file_list` tell by `owner_only` that nobody but its owner may read a file on
-//! that machine. The receiver makes it so for the file that it writes, from its first byte on.
+//! To a peer that lists [`OWNER_ONLY_CAPABILITY`], `stat` and `file_list` tell by `owner_only` that on the sharing
+//! machine only the owner may read the file. The receiver creates its file with the same restriction before it writes
+//! the first byte.
 //!
-//! An entry of a list that its reader can't take for what it should be, such as a name that is none, stands for itself: the
-//! others of that page are taken all the same.
+//! An invalid entry of a list, such as one with an invalid name, is invalid by itself: the other entries of the page
+//! are used.
 //!
-//! A side that lists [`RAW_NAMES_CAPABILITY`] among its capabilities gives files whose own names can't travel stand-ins for names
-//! ([`crate::names::name_encoding`]), and its reader writes such a file under the bytes that the stand-in stands for, where its
-//! file system takes them. To a reader that doesn't know them they are names like all others. The names of a side that
-//! doesn't list it are taken as they are, whatever they look like.
+//! A peer that lists [`RAW_NAMES_CAPABILITY`] encodes file names that can't be sent as they are
+//! ([`crate::names::name_encoding`]). A receiver that knows the encoding writes such a file under the decoded bytes,
+//! where its file system accepts them; to any other receiver they are ordinary names. Names from a peer that doesn't
+//! list the capability are never decoded.
 //!
-//! `ack` is sent after the message was stored. A message may come twice (its sender didn't see the ack); its id tells.
-//! Messages may follow each other without waiting for acks. A sender begins every stream with the oldest message that
-//! was not acked and leaves none out, so that whatever becomes of streams and links, what is new to the receiver comes in
-//! its author's order. `refused` with [`PeerErrorCode::Busy`], [`PeerErrorCode::Internal`] or [`PeerErrorCode::ShuttingDown`] means "not now": the
-//! receiver takes nothing more from that stream, and the sender begins again later; any other code means "never".
+//! `ack` is sent after the message was stored. A message may arrive twice, if its sender didn't see the ack; the
+//! receiver recognizes it by its id. Messages may follow each other without waiting for acks. A sender begins every
+//! stream with its oldest message that was not acked and leaves none out, so new messages arrive in their author's
+//! order even if streams or links fail. `refused` with [`PeerErrorCode::Busy`], [`PeerErrorCode::Internal`] or
+//! [`PeerErrorCode::ShuttingDown`] means "not now": the receiver accepts nothing more on that stream, and the sender
+//! tries again later. Any other code means "never".
 //!
-//! `offer {name, size, hash}` beside a message's text says that the receiver may `get` that file: it is in the answers
-//! to their `files`, `stat`, `manifest` and `get`, and in nobody else's. The text says the same in words, for older peers.
+//! `offer {name, size, hash}` in a message says that its receiver may `get` that file. The file occurs in replies to
+//! the receiver's `files`, `stat`, `manifest` and `get`, and in no replies to others. The message's text mentions the
+//! file as well, for older peers.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,33 +100,33 @@ use crate::hex::hex_text;
 use crate::names::{FileName, UserName};
 use crate::untrusted_text::UntrustedText;
 
-/// The protocol's name in the TLS handshake.
+/// The protocol's name in TLS (RFC 7301).
 pub const ALPN: &[u8] = b"vizinho/1";
 
-/// The capability of a side that wants to be told which groups of files are zeros.
+/// Capability: reads zero runs, see [`PeerReply::Manifest`].
 pub const ZEROS_CAPABILITY: &str = "zeros/1";
 
-/// The capability of a side whose names may be stand-ins.
+/// Capability: its own names may be encoded, see [`crate::names::name_encoding`].
 pub const RAW_NAMES_CAPABILITY: &str = "raw_names/1";
 
-/// The capability of a side that keeps files from others as their owners do.
+/// Capability: restricts a fetched file to its owner if the source did.
 pub const OWNER_ONLY_CAPABILITY: &str = "owner_only/1";
 
-/// The capability of a side that reads the name in a `get`.
+/// Capability: reads the name in a `get`.
 pub const GET_NAMES_CAPABILITY: &str = "get_names/1";
 
-/// The capability of a side that goes on behind a page of files that has none.
+/// Capability: continues after a page without files.
 pub const EMPTY_PAGES_CAPABILITY: &str = "empty_pages/1";
 
-/// What the opener of a stream says first, and on request streams again and again.
+/// A request: the first frame of a stream, and every further frame of its opener unless the stream is for chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum PeerRequest {
-    /// Who calls; on the first stream only.
+    /// The dialer's introduction; on the first stream only.
     Hello(Hello),
     /// From here on the stream carries [`ChatFrame`]s from the opener and [`ChatReply`]s back.
     Chat {},
-    /// What is shared.
+    /// Asks for a page of shared files.
     Files {
         /// Only names that start with this text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,7 +135,7 @@ pub enum PeerRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     },
-    /// The shared folders that have nothing in them, which no file's name tells of.
+    /// Asks for a page of shared folders that are empty, which no file's name shows.
     Folders {
         /// Only names that start with this text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +144,7 @@ pub enum PeerRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     },
-    /// When the shared folders were last modified.
+    /// Asks for a page of the modification times of shared folders.
     FolderTimes {
         /// Only names that start with this text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,54 +153,54 @@ pub enum PeerRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     },
-    /// One file, as it is now.
+    /// Asks for the current state of one file.
     Stat {
-        /// The name it is shared under.
+        /// The name under which it is shared.
         name: FileName,
     },
-    /// The chaining values of a file's groups.
+    /// Asks for the chaining values of a file's groups.
     Manifest {
-        /// Which file.
+        /// The file's content hash.
         hash: ContentHash,
     },
-    /// Which groups of a file can be had.
+    /// Asks which groups of a file the other side has.
     Have {
-        /// Which file.
+        /// The file's content hash.
         hash: ContentHash,
     },
-    /// Groups of a file.
+    /// Asks for the bytes of some groups of a file.
     Get {
-        /// Which file.
+        /// The file's content hash.
         hash: ContentHash,
-        /// Half-open ranges of group indices, sent in this order.
+        /// Half-open ranges of group indices. Their groups are sent in this order.
         ranges: Vec<(u32, u32)>,
-        /// The name by which the other side described it; said to those who know [`GET_NAMES_CAPABILITY`].
+        /// The name under which the other side shares the file; sent only to peers with [`GET_NAMES_CAPABILITY`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<FileName>,
     },
-    /// Something newer than this version.
+    /// A request newer than this version.
     #[serde(other)]
     Unknown,
 }
 
-/// What comes back on a stream of requests.
+/// A reply to a [`PeerRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum PeerReply {
-    /// The caller is known and may go on.
+    /// The dialer is accepted and may use the link.
     Welcome(Hello),
-    /// The request can't be answered.
+    /// The request failed.
     Error {
-        /// Why, for programs.
+        /// The reason, for programs.
         code: PeerErrorCode,
-        /// Why, for people.
+        /// The reason, for people.
         message: UntrustedText,
     },
-    /// A page of what is shared, ordered by name.
+    /// A page of shared files, ordered by name.
     FileList {
         /// The files of this page.
         files: Vec<ListEntry<FileStat>>,
-        /// The cursor of the next page, when there is one.
+        /// The cursor of the next page; `None` on the last one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
     },
@@ -199,122 +208,122 @@ pub enum PeerReply {
     FolderList {
         /// The folders of this page.
         folders: Vec<ListEntry<FileName>>,
-        /// The cursor of the next page, when there is one.
+        /// The cursor of the next page; `None` on the last one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
     },
-    /// A page of folders and their times, ordered by name.
+    /// A page of folders and their modification times, ordered by name.
     FolderTimes {
         /// The folders of this page.
         folders: Vec<ListEntry<FolderTime>>,
-        /// The cursor of the next page, when there is one.
+        /// The cursor of the next page; `None` on the last one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<String>,
     },
-    /// One file.
+    /// The current state of one file.
     Stat(FileStat),
-    /// 32 raw bytes a group follow.
+    /// A header that is followed by 32 raw bytes per group.
     Manifest {
-        /// The file.
+        /// The file's content hash.
         hash: ContentHash,
         /// Its size in bytes.
         size: u64,
-        /// Bytes of a group.
+        /// Size of a group in bytes.
         group_size: u64,
-        /// How many groups.
+        /// Number of groups.
         groups: u32,
         /// Half-open ranges of groups that hold nothing but zeros; see [`crate::ZeroRuns::from_untrusted`].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         zeros: Vec<(u32, u32)>,
     },
-    /// The wire form of a [`crate::GroupSet`] follows.
+    /// A header that is followed by the wire form of a [`crate::GroupSet`].
     Have {
-        /// The file.
+        /// The file's content hash.
         hash: ContentHash,
-        /// How many groups it has.
+        /// Number of groups of the whole file.
         groups: u32,
     },
-    /// `bytes` raw bytes follow.
+    /// A header that is followed by raw bytes.
     Data {
-        /// How many.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// Something newer than this version.
+    /// A reply newer than this version.
     #[serde(other)]
     Unknown,
 }
 
-/// Who speaks, in hello and welcome. The name is a claim: the certificate decides.
+/// The introduction of one side in hello and welcome. The user name is a claim: the certificate decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The account's name.
+    /// The name of the sender's account.
     pub user: UserName,
     /// Program and version, for people.
     #[serde(default)]
     pub agent: UntrustedText,
-    /// What this side can do beyond the first version.
+    /// Extensions beyond the protocol's first version.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
 
-/// One of a list.
+/// An entry of a list from a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ListEntry<T> {
-    /// What it should be.
+    /// An entry of the expected form.
     Valid(T),
-    /// Something else.
+    /// Any other JSON value.
     Invalid(serde_json::Value),
 }
 
-/// A shared file as its owner describes it.
+/// A shared file, as its owner describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStat {
-    /// The name it is shared under.
+    /// The name under which it is shared.
     pub name: FileName,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// BLAKE3 of the content.
     pub hash: ContentHash,
-    /// Bytes of a group, a power of two.
+    /// Size of a group in bytes, a power of two.
     pub group_size: u64,
-    /// Last modification, seconds since 1970.
+    /// Last modification, in seconds since 1970.
     #[serde(default)]
     pub mtime: i64,
-    /// What of the last modification is beyond those seconds, 0 to 999,999,999 nanoseconds.
+    /// Nanoseconds of the last modification beyond `mtime`, 0 to 999,999,999.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub mtime_ns: u32,
-    /// Whether its owner may execute it.
+    /// True if its owner may execute it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
-    /// Whether nobody but its owner may read it there.
+    /// True if only its owner may read it on the sharing machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owner_only: bool,
-    /// Whether its owner is still fetching it.
+    /// True if the sharing peer is still fetching it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// Whether it changed since all this was known; only in lists.
+    /// True if it changed since it was hashed; only in lists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
-    /// Bytes of it in groups that hold nothing but zeros, which its manifest tells of.
+    /// Number of its bytes in groups of zeros, as its manifest tells.
     #[serde(default, skip_serializing_if = "is_no_bytes")]
     pub zero_bytes: u64,
 }
 
-/// A shared folder as its owner describes it.
+/// A shared folder, as its owner describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderTime {
-    /// The name it is shared under.
+    /// The name under which it is shared.
     pub name: FileName,
-    /// Last modification, seconds since 1970.
+    /// Last modification, in seconds since 1970.
     pub mtime: i64,
-    /// What of it is beyond those seconds, 0 to 999,999,999 nanoseconds.
+    /// Nanoseconds of the last modification beyond `mtime`, 0 to 999,999,999.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub mtime_ns: u32,
 }
 
 impl FileStat {
-    /// A file of which nothing is known but its content: of no time, not executable, whole.
+    /// Describes a complete file of which only the content is known: without a time, not executable, readable by all.
     pub const fn new(name: FileName, hash: ContentHash, layout: &GroupLayout) -> Self {
         Self {
             name,
@@ -331,14 +340,14 @@ impl FileStat {
         }
     }
 
-    /// Bytes that are sent and stored of it, as far as its description is right.
+    /// Returns the number of bytes to transfer and store if the description is right.
     pub const fn data_bytes(&self) -> u64 {
         self.size.saturating_sub(self.zero_bytes)
     }
 }
 
 impl PeerReply {
-    /// As it is said to somebody who doesn't know [`OWNER_ONLY_CAPABILITY`].
+    /// Removes the fields that are sent only to peers with [`OWNER_ONLY_CAPABILITY`].
     #[must_use]
     pub fn without_owner_only(mut self) -> Self {
         match &mut self {
@@ -353,7 +362,7 @@ impl PeerReply {
         self
     }
 
-    /// As it is said to somebody who doesn't know [`ZEROS_CAPABILITY`].
+    /// Removes the fields that are sent only to peers with [`ZEROS_CAPABILITY`].
     #[must_use]
     pub fn without_zeros(mut self) -> Self {
         match &mut self {
@@ -371,10 +380,14 @@ impl PeerReply {
 }
 
 impl<T> ListEntry<T> {
-    /// What it should be, or what it calls itself, if it does.
+    /// Returns the entry.
+    ///
+    /// # Errors
+    /// Returns the name that an invalid entry has, or an empty text.
     pub fn into_result(self) -> Result<T, UntrustedText> {
         match self {
             Self::Valid(entry) => Ok(entry),
+            // Entries of folder lists are bare names, all others objects with a `name`.
             Self::Invalid(serde_json::Value::String(name)) => Err(name.into()),
             Self::Invalid(entry) => Err(entry["name"].as_str().unwrap_or_default().into()),
         }
@@ -391,106 +404,107 @@ const fn is_no_bytes(bytes: &u64) -> bool {
     *bytes == 0
 }
 
-/// From the opener of a chat stream.
+/// A frame from the opener of a chat stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum ChatFrame {
     /// A message to be stored and acked.
     Message(ChatMessage),
-    /// The other one is writing.
+    /// The sender's user is typing.
     Typing {},
-    /// Something newer than this version.
+    /// A frame newer than this version.
     #[serde(other)]
     Unknown,
 }
 
-/// To the opener of a chat stream.
+/// A frame to the opener of a chat stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum ChatReply {
     /// The message is stored.
     Ack {
-        /// Which one.
+        /// The stored message.
         id: MessageId,
     },
-    /// The message is not stored: not now or never, as the code says.
+    /// The message is not stored. [`PeerErrorCode::is_temporary`] tells whether to send it again.
     Refused {
-        /// Which one.
+        /// The refused message.
         id: MessageId,
-        /// Why, for programs.
+        /// The reason, for programs.
         code: PeerErrorCode,
-        /// Why, for people.
+        /// The reason, for people.
         message: UntrustedText,
     },
-    /// Something newer than this version.
+    /// A frame newer than this version.
     #[serde(other)]
     Unknown,
 }
 
-/// One chat message.
+/// A chat message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Made by the author, unique for that author.
+    /// Chosen by the author and unique among the author's messages.
     pub id: MessageId,
-    /// When it was written by the author's clock, milliseconds since 1970.
+    /// Time of writing by the author's clock, in milliseconds since 1970.
     pub ts: i64,
-    /// At most [`crate::limits::MAX_CHAT_TEXT_BYTES`].
+    /// The text, at most [`crate::limits::MAX_CHAT_TEXT_BYTES`].
     pub text: UntrustedText,
     /// A file that the receiver may get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<FileOffer>,
-    /// Reserved for conversations of more than two.
+    /// Reserved for conversations of more than two users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<UntrustedText>,
 }
 
-/// A file that its owner offers to one person.
+/// A file that its owner offers to one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileOffer {
-    /// The name it is offered under.
+    /// The name under which it is offered.
     pub name: FileName,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// BLAKE3 of the content.
     pub hash: ContentHash,
 }
 
-/// 16 random bytes that name a message.
+/// The id of a message: 16 random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId([u8; 16]);
 
 hex_text!(MessageId, 16);
 
-/// The one namespace of codes between peers: in `error` frames, stream resets and connection closes.
+/// The codes of the protocol between peers: in `error` frames, stream resets and connection closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
 pub enum PeerErrorCode {
-    /// Finished, nothing is wrong.
+    /// The sender finished without an error.
     Done,
     /// The other side broke the protocol.
     Protocol,
-    /// The caller is not known or not allowed.
+    /// The dialer is not known or not allowed.
     Unauthorised,
     /// No such file.
     NotFound,
     /// The file changed since it was shared.
     Stale,
-    /// Too much at once; later it may work.
+    /// Too many requests or links at once; a later try may succeed.
     Busy,
-    /// Whoever wanted it doesn't any more.
+    /// The requester no longer wants it.
     Cancelled,
     /// A fault on the sending side.
     Internal,
     /// A limit was passed.
     Limit,
-    /// The other side is going.
+    /// The sender is shutting down.
     ShuttingDown,
-    /// Another connection of the same peer took this one's place.
+    /// Another link of the same peer replaced this one, or the key is no longer the user's.
     Replaced,
     /// A code newer than this version.
     Other(u64),
 }
 
+// A code's index is its number on the wire, so new codes go to the end.
 const KNOWN_CODES: [PeerErrorCode; 11] = [
     PeerErrorCode::Done,
     PeerErrorCode::Protocol,
@@ -531,7 +545,7 @@ impl From<PeerErrorCode> for u64 {
 }
 
 impl PeerErrorCode {
-    /// Whether a message that was refused with it may be sent again later.
+    /// Returns true if a message that was refused with this code may be sent again later.
     pub const fn is_temporary(self) -> bool {
         matches!(self, Self::Busy | Self::Internal | Self::ShuttingDown)
     }

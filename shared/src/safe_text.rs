@@ -1,16 +1,16 @@
-//! Other people's text, made safe for a terminal.
+//! Filters that make text from other machines safe for a terminal.
 //!
 //! A name, a message or an error from the other side may carry escape sequences that move the cursor, change the
-//! clipboard or the title, carriage returns that overwrite what was printed, C1 controls that some terminals read as
-//! escapes, bidi overrides that show a text backwards (CVE-2021-42574), and invisible characters that make two names
-//! look alike. None of it is dropped in silence: it is shown as what it is.
+//! clipboard or the title, carriage returns that overwrite printed text, C1 controls that some terminals read as
+//! escapes, bidi overrides that show text backwards (CVE-2021-42574), and invisible characters that make two names look
+//! alike. Each of them is shown by a visible stand-in. Only combining marks beyond four on one character are left out.
 //!
-//! | where text goes | what makes it safe |
+//! | destination | filter |
 //! |---|---|
-//! | a sentence of ours, an error, the log | [`crate::UntrustedText`], [`crate::FileName::display`] and [`safe_path`] give no other text; what they hold has no other `Display` |
-//! | a conversation, a list | [`safe_line`], [`safe_block`], before it is broken into rows |
-//! | standard output and standard error | [`safe_styled`], whatever came so far: nothing but colours of ours gets through |
-//! | JSON for programs | [`safe_json`]: escaped, so that it means the same |
+//! | a sentence of this program, an error, the log | [`crate::UntrustedText`], [`crate::FileName::display`] and [`safe_path`]; the wrapped text has no other `Display` |
+//! | a conversation, a list | [`safe_line`], [`safe_block`], before the text is broken into rows |
+//! | standard output and standard error | [`safe_styled`] as the last step for everything: of escape sequences, only those that set colours and weights pass |
+//! | JSON for programs | [`safe_json`]: escapes, so that the JSON means the same |
 
 mod combining_marks;
 
@@ -19,28 +19,28 @@ use std::path::Path;
 
 use self::combining_marks::is_combining_mark;
 
-/// Longest run of marks that is kept on one character.
+/// Most combining marks kept on one character. More would be drawn over the neighbouring lines.
 const MAX_MARKS: usize = 4;
-/// Most joiners that are kept in one emoji: those with two people, a heart and a kiss have three.
+/// Most joiners kept in one emoji. The longest in use, a kiss of two people, has three.
 const MAX_JOINERS: usize = 4;
 
-/// `text` as one line: nothing in it can leave the line or change how its neighbours look.
+/// Returns `text` as one line that can't leave its line or change the look of its neighbours.
 pub fn safe_line(text: &str) -> Cow<'_, str> {
     sanitize(text, false)
 }
 
-/// `text` with its line breaks and tabs kept; everything else as in [`safe_line`].
+/// Returns `text` filtered as by [`safe_line`], with its line breaks and tabs kept.
 pub fn safe_block(text: &str) -> Cow<'_, str> {
     sanitize(text, true)
 }
 
-/// `path` as one line, as [`safe_line`]; bytes that aren't UTF-8 are shown as U+FFFD.
+/// Returns `path` filtered as by [`safe_line`]. Bytes that aren't UTF-8 become U+FFFD.
 pub fn safe_path(path: impl AsRef<Path>) -> String {
     safe_line(&path.as_ref().to_string_lossy()).into_owned()
 }
 
-/// `text` as in [`safe_block`], with the sequences that switch colours and weights kept: the last word on whatever is written
-/// to a terminal, where our own text may be dim or red.
+/// Returns `text` filtered as by [`safe_block`], with escape sequences for colours and weights kept. It is the last
+/// filter before a terminal, where this program's own text may be dim or red.
 pub fn safe_styled(text: &str) -> Cow<'_, str> {
     if !text.contains('\u{1b}') {
         return safe_block(text);
@@ -58,17 +58,19 @@ pub fn safe_styled(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The `ESC [ … m` that `text` begins with.
+/// Returns the `ESC [ … m` at the start of `text`, if there is one.
 fn style_at(text: &str) -> Option<&str> {
     let codes = text.strip_prefix("\u{1b}[")?;
     let end = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
     codes[end..].starts_with('m').then(|| &text[..2 + end + 1])
 }
 
-/// JSON text that means the same, and in which no character is raw that a terminal, or who reads there, could take for
-/// something else: DEL, C1 controls, bidi controls and what can't be seen. JSON has those in strings only.
+/// Returns JSON of the same meaning without raw characters that a terminal or a reader could misinterpret: DEL, C1
+/// controls, bidi controls and invisible characters. In valid JSON they occur in strings only, where an escape may
+/// replace them.
 pub fn safe_json(json: String) -> String {
     let is_raw = |c: char| c == '\u{7f}' || is_invisible(c) || is_bidi_control(c);
+    // Nearly all JSON is ASCII; one pass over its bytes avoids decoding it.
     if json.bytes().all(|byte| byte < 0x7f) || !json.chars().any(is_raw) {
         return json;
     }
@@ -83,12 +85,13 @@ pub fn safe_json(json: String) -> String {
     out
 }
 
-/// The characters that change the direction of the text around them.
+/// Returns true for characters that change the direction of the text around them.
 pub fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn sanitize(text: &str, keep_breaks: bool) -> Cow<'_, str> {
+    // Printable ASCII needs no filter and no allocation.
     if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return Cow::Borrowed(text);
     }
@@ -106,10 +109,12 @@ fn sanitize(text: &str, keep_breaks: bool) -> Cow<'_, str> {
             TEXT_STYLE | EMOJI_STYLE if marks <= MAX_MARKS && before.can_be_styled(next) => out.push(c),
             _ if is_invisible(c) || is_bidi_control(c) => {
                 push_code(&mut out, c);
+                // The code shown in its place is ordinary text, to which no later joiner or style applies.
                 before = JoinContext::default();
                 continue;
             }
-            // What is left out changes nothing for what follows it.
+            // A mark that is left out must not change the context, or filtering the result again would give another
+            // text.
             _ if marks > MAX_MARKS => continue,
             _ => out.push(c),
         }
@@ -124,34 +129,34 @@ const TEXT_STYLE: char = '\u{fe0e}';
 const EMOJI_STYLE: char = '\u{fe0f}';
 const KEYCAP: char = '\u{20e3}';
 
-/// What stands before a character, as far as that decides whether it means anything there.
+/// The part of the preceding text that decides whether an invisible character has an effect.
 #[derive(Debug, Default, Clone, Copy)]
 struct JoinContext {
     last: CharClass,
-    /// Marks on the last character that is none.
+    /// Number of marks on the last base character.
     marks: usize,
-    /// Joiners in the emoji that goes on.
+    /// Number of joiners in the current emoji.
     joins: usize,
 }
 
-/// What a character is to the invisible one behind it.
+/// The class of a character with regard to an invisible one that follows it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum CharClass {
     #[default]
     Other,
-    /// Part of an emoji, or one.
+    /// An emoji or a part of one.
     Pictograph,
-    /// The same with its style chosen.
+    /// A style selector.
     Styled,
-    /// A digit, or another character that a keycap has.
+    /// A digit or another character that a keycap emoji begins with.
     Key,
-    /// A letter that is written differently when it is joined to its neighbour, or a mark on one.
+    /// A letter whose shape depends on its neighbours, or a mark on one.
     Joining,
     Joiner,
 }
 
 impl JoinContext {
-    /// Whether a joiner between this and `next` means anything.
+    /// Returns true if a joiner before `next` has an effect.
     const fn can_join(self, joiner: char, next: char) -> bool {
         match self.last {
             CharClass::Pictograph | CharClass::Styled => {
@@ -162,12 +167,12 @@ impl JoinContext {
         }
     }
 
-    /// Whether a choice of style behind this means anything.
+    /// Returns true if a style selector before `next` has an effect.
     const fn can_be_styled(self, next: char) -> bool {
         matches!(self.last, CharClass::Pictograph) || (matches!(self.last, CharClass::Key) && next == KEYCAP)
     }
 
-    /// `c` was looked at, the so-manieth mark.
+    /// Updates the context with `c`, which is the `marks`-th mark on its base character (0 for a base character).
     fn advance(&mut self, c: char, marks: usize) {
         let is_tone = matches!(c, '\u{1f3fb}'..='\u{1f3ff}');
         let kind = match c {
@@ -180,6 +185,7 @@ impl JoinContext {
         };
         self.joins = match kind {
             CharClass::Joiner => self.joins + 1,
+            // A skin tone belongs to the emoji before it; any other emoji without a joiner begins a new one.
             CharClass::Pictograph if is_tone || self.last == CharClass::Joiner => self.joins,
             CharClass::Styled => self.joins,
             _ => 0,
@@ -188,7 +194,7 @@ impl JoinContext {
     }
 }
 
-/// Whether emoji are made of it, as far as they are joined or have a style.
+/// Returns true for characters that take part in joined or styled emoji.
 const fn is_pictograph(c: char) -> bool {
     matches!(c,
         '\u{a9}' | '\u{ae}' | '\u{203c}' | '\u{2049}' | '\u{2122}' | '\u{2139}' | '\u{2194}'..='\u{21aa}'
@@ -196,8 +202,8 @@ const fn is_pictograph(c: char) -> bool {
         | '\u{2b05}'..='\u{2b55}' | '\u{3030}' | '\u{303d}' | '\u{3297}' | '\u{3299}' | '\u{1f000}'..='\u{1faff}')
 }
 
-/// Whether it belongs to a script whose letters join or don't, and a joiner decides: Arabic and its relatives, those of
-/// India, of Burma and of Cambodia.
+/// Returns true for characters of scripts in which a joiner decides a letter's shape: Arabic and related scripts, and
+/// the Indic, Burmese and Khmer ones.
 const fn is_joining(c: char) -> bool {
     let is_in_script = matches!(c,
         '\u{0620}'..='\u{06ff}' | '\u{0710}'..='\u{077f}' | '\u{07ca}'..='\u{08ff}' | '\u{0900}'..='\u{0dff}'
@@ -206,6 +212,7 @@ const fn is_joining(c: char) -> bool {
     is_in_script && !is_invisible(c)
 }
 
+/// Appends the visible symbol for a control character, from the block Control Pictures (U+2400).
 fn push_control_picture(out: &mut String, code: u32) {
     out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
 }
@@ -214,6 +221,7 @@ fn push_code(out: &mut String, c: char) {
     out.push_str(&format!("<U+{:04X}>", u32::from(c)));
 }
 
+/// Returns true for C1 controls, format characters and blank fillers, which show nothing by themselves.
 const fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'

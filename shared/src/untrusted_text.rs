@@ -1,9 +1,9 @@
-//! Text that somebody else wrote.
+//! Text written by another machine or user.
 //!
-//! Every field of a message that another peer or a tracker fills with words is of this type, so that nobody can forget
-//! that the words are theirs: `format!("{text}")` gives one short line that can't leave its place, and so does an error or
-//! a log entry that has such a text in it. What came is to be had by name only, [`UntrustedText::as_received`], for whoever
-//! stores it, compares it, or hands it to a program.
+//! Every free text in a message from a peer or a tracker has this type, so that it can't be printed unfiltered by
+//! mistake. `Display` gives one short line without control characters, also inside errors and log entries. The original
+//! is only available by [`UntrustedText::as_received`], for code that stores it, compares it, or passes it to a
+//! program.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,49 +12,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::safe_text::{safe_block, safe_line};
 
-/// Characters of a text that are shown within a sentence of ours.
+/// Number of characters that `Display` shows.
 const QUOTED_CHARS: usize = 300;
 
-/// Text from another peer, from a tracker, or from whatever else this program didn't write.
+/// Text from another peer, a tracker, or any other origin outside this program.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UntrustedText(String);
 
 impl UntrustedText {
-    /// Returns the text as it came: to be stored, compared, or handed to a program. Never for a terminal or a log.
+    /// Returns the original text, to be stored, compared, or passed to a program. Never print or log it.
     pub fn as_received(&self) -> &str {
         &self.0
     }
 
-    /// Returns the text as it came, to be stored or sent.
+    /// Returns the original text, to be stored or sent.
     pub fn into_received(self) -> String {
         self.0
     }
 
-    /// Returns the text as one line, whole.
+    /// Returns the whole text as one safe line.
     pub fn safe_line(&self) -> Cow<'_, str> {
         safe_line(&self.0)
     }
 
-    /// Returns the text with its line breaks and tabs, whole.
+    /// Returns the whole text, safe, with its line breaks and tabs.
     pub fn safe_block(&self) -> Cow<'_, str> {
         safe_block(&self.0)
     }
 
-    /// Tells whether there is nothing in it.
+    /// Returns true if the text has no bytes.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns its length in bytes.
+    /// Returns the length of the original in bytes.
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Shows the beginning, on one line.
+/// Writes the first 300 characters as one safe line, with `…` if there are more.
 impl fmt::Display for UntrustedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Cut before filtering, so a text of megabytes costs no more than a short one.
         let end = self.0.char_indices().nth(QUOTED_CHARS).map_or(self.0.len(), |(at, _)| at);
         f.write_str(&safe_line(&self.0[..end]))?;
         if end < self.0.len() { f.write_str("…") } else { Ok(()) }

@@ -1,18 +1,18 @@
-//! The groups of a file that hold nothing but zeros: holes of sparse files, mostly.
+//! Groups of a file that consist of zeros, mostly the holes of sparse files.
 //!
-//! Nobody needs to send or store them: their chaining values follow from their places ([`Layout::zero_value`]), so whoever
-//! has the manifest checks such a claim without a byte of the file.
+//! They are neither sent nor stored. Their chaining values follow from their positions
+//! ([`GroupLayout::zero_chaining_value`]), so a receiver with the manifest verifies such a claim without any byte of
+//! the file.
 
 use crate::content::GroupLayout;
 use crate::limits::MAX_ZERO_RUNS;
 
-/// Groups of one file that are zeros throughout, as half-open ranges: in order, apart from each other, none empty, at most
-/// [`MAX_ZERO_RUNS`].
+/// The all-zero groups of one file as half-open ranges: sorted, not empty, not adjacent, at most [`MAX_ZERO_RUNS`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ZeroRuns(Vec<(u32, u32)>);
 
 impl ZeroRuns {
-    /// The runs of `groups`, which come in order. Of more than [`MAX_ZERO_RUNS`], the longest.
+    /// Collects sorted `groups` into runs. Keeps the longest if there are more than [`MAX_ZERO_RUNS`].
     pub fn from_groups(groups: impl IntoIterator<Item = u32>) -> Self {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for group in groups {
@@ -22,6 +22,7 @@ impl ZeroRuns {
             }
         }
         if runs.len() > MAX_ZERO_RUNS {
+            // Dropping a run is safe: its groups are then sent like others.
             runs.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
             runs.truncate(MAX_ZERO_RUNS);
             runs.sort_unstable();
@@ -29,7 +30,8 @@ impl ZeroRuns {
         Self(runs)
     }
 
-    /// Checks ranges that somebody claims of a file of this layout.
+    /// Checks ranges that a peer claims for a file of this layout. Returns `None` if they break the invariants of
+    /// [`ZeroRuns`] or exceed the file.
     pub fn from_untrusted(layout: &GroupLayout, runs: Vec<(u32, u32)>) -> Option<Self> {
         let mut free = 0;
         let fits = runs.len() <= MAX_ZERO_RUNS
@@ -42,7 +44,7 @@ impl ZeroRuns {
         fits.then_some(Self(runs))
     }
 
-    /// Reads what [`ZeroRuns::to_bytes`] wrote; `None` for anything else.
+    /// Parses the form that [`ZeroRuns::to_bytes`] writes. Returns `None` for anything else.
     pub fn from_bytes(layout: &GroupLayout, bytes: &[u8]) -> Option<Self> {
         let (runs, rest) = bytes.as_chunks::<8>();
         let number = |[a, b, c, d]: [u8; 4]| u32::from_le_bytes([a, b, c, d]);
@@ -50,33 +52,33 @@ impl ZeroRuns {
         rest.is_empty().then(|| runs.iter().map(run).collect()).and_then(|runs| Self::from_untrusted(layout, runs))
     }
 
-    /// 8 bytes a run, start and end, little-endian.
+    /// Returns the stored form, 8 bytes per run: start and end as little-endian u32.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()]).flatten().collect()
     }
 
-    /// The half-open ranges.
+    /// Returns the half-open ranges.
     pub fn runs(&self) -> &[(u32, u32)] {
         &self.0
     }
 
-    /// All groups, in order.
+    /// Iterates over all groups, in order.
     pub fn groups(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(|(start, end)| *start..*end)
     }
 
-    /// Whether this group is among them.
+    /// Returns true if `group` is in one of the runs.
     pub fn contains(&self, group: u32) -> bool {
         let behind = self.0.partition_point(|(start, _)| *start <= group);
         behind.checked_sub(1).and_then(|before| self.0.get(before)).is_some_and(|(_, end)| group < *end)
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no runs.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Bytes of the file in these groups.
+    /// Returns the number of the file's bytes in these groups.
     pub fn byte_len(&self, layout: &GroupLayout) -> u64 {
         self.0.iter().map(|(start, end)| layout.range_len(*start, *end)).fold(0, u64::saturating_add)
     }

@@ -1,4 +1,4 @@
-//! What goes over the wire, letter by letter.
+//! Golden JSON of every frame.
 
 use proptest::prelude::*;
 

@@ -1,14 +1,14 @@
-//! The characters that take no room of their own and are drawn over the one before.
+//! The characters that are drawn over the preceding one and take no column of their own.
 
-/// Whether a character is drawn over the one before, however many of them there are.
+/// Returns true if `c` is drawn over the preceding character, however many such characters follow each other.
 pub(super) fn is_combining_mark(c: char) -> bool {
     let c = u32::from(c);
     let at = COMBINING_MARKS.partition_point(|(_, last)| *last < c);
     COMBINING_MARKS.get(at).is_some_and(|(first, _)| *first <= c)
 }
 
-/// The general categories Mn and Me, the vowels and finals of Hangul and the skin tones of emoji; ranges between which no
-/// character is assigned are one.
+/// The general categories Mn and Me, Hangul vowels and finals, and the skin tones of emoji, as sorted inclusive ranges.
+/// Ranges with only unassigned characters between them are merged.
 #[rustfmt::skip]
 const COMBINING_MARKS: [(u32, u32); 307] = [
     (0x300, 0x36f), (0x483, 0x489), (0x591, 0x5bd), (0x5bf, 0x5bf), (0x5c1, 0x5c2), (0x5c4, 0x5c5), (0x5c7, 0x5c7),
