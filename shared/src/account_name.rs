@@ -1,9 +1,9 @@
-//! Names for new accounts: their syntax, names that are offered instead, and the keys by which an account claims what
-//! looks like its name.
+//! Names of new accounts: their syntax, suggestions in place of unusable names, and the claims that keep look-alike
+//! names apart.
 //!
 //! # Claims
 //!
-//! Two accounts must not be taken for one another, so that an account claims more than its exact name. Each claim is a
+//! Two accounts must not be mistaken for one another, so an account claims more than its exact name. Each claim is a
 //! key of one [`NameClaimKind`], and a key belongs to one account:
 //!
 //! | kind | key | claimed by `Bob.1` |
@@ -11,18 +11,19 @@
 //! | `case` | the name in lower case | `bob.1` |
 //! | `look` | each reading of the name | `bobl`, `bobi` |
 //!
-//! A *reading* is the skeleton of the name in the sense of UTS 39, restricted to what a name may hold. Made so, in this
-//! order:
+//! A *reading* is the skeleton of the name in the sense of UTS 39, restricted to the characters of user names. It is
+//! computed in this order:
 //!
-//! 1. `.`, `_` and `-`, one or several in a row, are left out, but between two digits they become a `.`: `v1-2` is not
-//!    `v12`. Between two that look like digits (`l`, `i` and `o`, too) they are read in both ways, as in `vl-2`;
-//! 2. `1` and capital `I` are read as `l` or as `i`, each for itself;
-//! 3. letters become small, and `0` becomes `o`;
+//! 1. `.`, `_` and `-`, one or several in a row, are removed, except that between two digits they become a `.`: `v1-2`
+//!   is not `v12`. Between two characters that look like digits (`l`, `i` and `o` included) both readings count, as in
+//!   `vl-2`;
+//! 2. each `1` and each capital `I` is read as `l` and as `i`;
+//! 3. letters become lower case, and `0` becomes `o`;
 //! 4. `m` becomes `rn`, and `w` becomes `vv`.
 //!
-//! So `a11ce` and `aIice` claim a key of `alice`, and `iara` none of `lara`, which only `Iara` does. Of more than
-//! [`MAX_AMBIGUOUS_CHARS`] characters that can be read in two ways, all of the rest are read in the first way, or all in the
-//! second, so that a name has at most 32 readings.
+//! So `a11ce` and `aIice` claim a key of `alice`. `iara` claims no key of `lara`, but `Iara` does. Only the first
+//! [`MAX_AMBIGUOUS_CHARS`] ambiguous characters are read in both ways independently. All others are read in the first
+//! way, or all in the second, so a name has at most 32 readings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -36,16 +37,16 @@ use crate::limits::MAX_USER_NAME_BYTES;
 use crate::names::NameError;
 use crate::safe_text::safe_line;
 
-/// The largest number that is put behind a name to make another one.
+/// The largest number appended to a name to make an alternative.
 const MAX_NAME_SUFFIX: u32 = 9;
-/// Characters of one name that are read in two ways.
+/// Number of ambiguous characters in one name that are read in both ways independently.
 pub const MAX_AMBIGUOUS_CHARS: usize = 4;
 
-/// A name that a new account may have. Older accounts may have other ones.
+/// A name that a new account may have. Older accounts may have names that break its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUserName(UserName);
 
-/// A name that can't be used, and what to use instead. Its text says both.
+/// The reason why a name can't be used, and a name to use instead. `Display` says both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserNameError {
     reason: UserNameFault,
@@ -55,29 +56,27 @@ pub struct UserNameError {
 /// A reason why a name can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UserNameFault {
-    /// It is no user name at all.
     Syntax(NameError),
-    /// It begins with `.`, `_` or `-`.
+    /// The first character is `.`, `_` or `-`.
     BadFirstChar,
-    /// It has two dots in a row.
     ConsecutiveDots,
 }
 
-/// A kind of claim.
+/// The kind of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NameClaimKind {
-    /// The name, whatever the case of its letters.
+    /// The name in lower case.
     Case,
-    /// The look of the name.
+    /// A reading of the name.
     Skeleton,
 }
 
-/// A key that belongs to one account.
+/// A claim of an account. No two accounts have the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameClaim {
-    /// Its kind.
+    /// The rule that made the key.
     pub kind: NameClaimKind,
-    /// Its key.
+    /// The lower-case name or one reading, by `kind`.
     pub key: String,
 }
 
@@ -87,10 +86,10 @@ impl NewUserName {
         &self.0
     }
 
-    /// Returns a name like `text` that a new account may have: accents are left out, and a dot takes the place of
-    /// blanks. `None` when nothing is left, as of a name in another script. Another account may have it.
+    /// Returns a valid name like `text`: accents are removed, and blanks become dots. Returns `None` if nothing is
+    /// left, as for a name in another script. The name may be taken.
     pub fn suggested_for(text: &str) -> Option<Self> {
-        // Of an address of electronic mail, the part that names somebody.
+        // In an e-mail address, the part before the `@` names the person.
         let before_at = text.split_once('@').map(|(person, _)| person);
         before_at.and_then(suggest_name).or_else(|| suggest_name(text))
     }
@@ -116,7 +115,7 @@ impl FromStr for NewUserName {
 }
 
 impl UserNameError {
-    /// Returns the error of a text that is no user name.
+    /// Makes the error of a text that is not a user name.
     pub(crate) fn of_syntax(text: &str, why: NameError) -> Self {
         Self::new(UserNameFault::Syntax(why), text)
     }
@@ -126,13 +125,13 @@ impl UserNameError {
         &self.reason
     }
 
-    /// Offers this name instead, or none.
+    /// Replaces the suggestion.
     #[must_use]
     pub fn with_suggestion(self, instead: Option<NewUserName>) -> Self {
         Self { suggestion: instead, ..self }
     }
 
-    /// Returns a name that a new account may have instead.
+    /// Returns a valid name to use instead.
     pub fn suggestion(&self) -> Option<&UserName> {
         self.suggestion.as_ref().map(NewUserName::as_user_name)
     }
@@ -186,7 +185,7 @@ impl fmt::Display for UserNameFault {
 }
 
 impl NameClaimKind {
-    /// Returns the kind as it is stored.
+    /// Returns the kind's stored form.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Case => "case",
@@ -195,21 +194,21 @@ impl NameClaimKind {
     }
 }
 
-/// Returns the name as the last words of a command that can be pasted into a shell: a name that begins with a dash
-/// would be taken for an option.
+/// Returns the name as the last operand of a command to be pasted into a shell, after `--` if it would be taken for an
+/// option.
 pub fn shell_operand(name: &UserName) -> Cow<'_, str> {
     if name.as_str().starts_with('-') { format!("-- {name}").into() } else { name.as_str().into() }
 }
 
-/// Returns what an account of this name claims.
+/// Returns the claims of an account with this name.
 pub fn name_claims(name: &UserName) -> Vec<NameClaim> {
     let case = NameClaim { kind: NameClaimKind::Case, key: name.as_str().to_ascii_lowercase() };
     let look = skeletons(name.as_str()).into_iter().map(|key| NameClaim { kind: NameClaimKind::Skeleton, key });
     std::iter::once(case).chain(look).collect()
 }
 
-/// Returns names for somebody who wants this one: itself, itself in small letters, which are hard to take for others, and
-/// both with numbers. Other accounts may have them.
+/// Returns alternatives to `name`: a valid form of it, that form in lower case (hard to mistake for others), and both
+/// with numbers. They may be taken.
 pub fn suggest_alternatives(name: &UserName) -> Vec<NewUserName> {
     let Some(NewUserName(wanted)) = NewUserName::suggested_for(name.as_str()) else { return Vec::new() };
     let mut spellings = vec![wanted.to_string(), wanted.as_str().to_ascii_lowercase()];
@@ -219,7 +218,7 @@ pub fn suggest_alternatives(name: &UserName) -> Vec<NewUserName> {
     all.filter_map(|name| name.parse().ok()).collect()
 }
 
-/// Appends a number, so that it is told apart from one that is there.
+/// Appends `number`, shortening the name if necessary. A dash separates it from a digit at the end of the name.
 fn with_number(name: &str, number: u32) -> String {
     let dash = if name.ends_with(|last: char| last.is_ascii_digit()) { "-" } else { "" };
     let number = format!("{dash}{number}");
@@ -227,13 +226,14 @@ fn with_number(name: &str, number: u32) -> String {
     format!("{kept}{number}")
 }
 
-/// Returns whether two names differ in nothing but the case of their letters.
+/// Returns true if the names are equal apart from the case of letters.
 pub fn is_same_ignoring_case(one: &UserName, other: &UserName) -> bool {
     one.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
 fn suggest_name(text: &str) -> Option<NewUserName> {
     let mut name = String::new();
+    // NFKD splits a letter from its accents, and full-width or ligature forms into ASCII letters.
     for c in text.nfkd().filter(|c| !is_combining_mark(*c)) {
         match c {
             c if c.is_ascii_alphanumeric() => name.push(c),
@@ -247,7 +247,7 @@ fn suggest_name(text: &str) -> Option<NewUserName> {
             break;
         }
     }
-    // Not by way of an error, which would look for a suggestion again.
+    // `UserName::new` rather than `parse`, whose error would compute a suggestion in turn.
     let name = UserName::new(name.trim_end_matches(['.', '_', '-'])).ok()?;
     find_fault(&name).is_none().then_some(NewUserName(name))
 }
@@ -265,7 +265,7 @@ fn push_separator(name: &mut String) {
     }
 }
 
-/// Letters that don't come apart into one of ASCII and an accent. What else there is, is left out.
+/// Returns the ASCII spelling of letters that NFKD doesn't decompose, and an empty text for other characters.
 const fn ascii_spelling(c: char) -> &'static str {
     match c {
         'ß' => "ss",
@@ -297,7 +297,8 @@ fn skeletons(name: &str) -> Vec<String> {
     readings
 }
 
-/// Returns the readings in which what is read in two ways beyond [`AMBIGUOUS`] is read in the first or the second of them.
+/// Returns the readings of `name` in which the ambiguous characters beyond [`MAX_AMBIGUOUS_CHARS`] are all read in way
+/// `rest`, 0 or 1.
 fn skeletons_choosing(name: &str, rest: usize) -> Vec<String> {
     let (mut readings, mut ambiguous) = (vec![String::new()], 0);
     let mut before = None;
@@ -306,7 +307,7 @@ fn skeletons_choosing(name: &str, rest: usize) -> Vec<String> {
         let mut bytes = [0; 4];
         let itself = [&*small.encode_utf8(&mut bytes)];
         let read: &[&str] = match c {
-            // Several in a row are one.
+            // Several separators in a row count as one.
             '.' | '_' | '-' if name.get(..at).is_some_and(|text| text.ends_with(is_separator)) => &[""],
             '.' | '_' | '-' => {
                 let next = name.get(at..).and_then(|text| text.chars().find(|c| !is_separator(*c)));
@@ -314,6 +315,7 @@ fn skeletons_choosing(name: &str, rest: usize) -> Vec<String> {
             }
             '1' | 'I' => &["l", "i"],
             '0' => &["o"],
+            // Replacing the wide letter by its look-alike pair lets `modern` and `modem` meet in one key.
             'm' | 'M' => &["rn"],
             'w' | 'W' => &["vv"],
             _ => &itself,
@@ -333,7 +335,8 @@ fn skeletons_choosing(name: &str, rest: usize) -> Vec<String> {
     readings
 }
 
-/// Returns the readings of what stands between two characters: it tells numbers apart, and what may be one from them.
+/// Returns the readings of a separator between two characters. It keeps numbers apart, and possible numbers in one of
+/// two readings.
 fn separator_skeletons(before: Option<char>, next: Option<char>) -> &'static [&'static str] {
     let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let is_like_digit = |c: Option<char>| is_digit(c) || c.is_some_and(|c| "lioLIO".contains(c));

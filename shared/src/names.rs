@@ -1,4 +1,4 @@
-//! Names of users and of files. Holding one means that it was checked.
+//! Names of users and files, validated on construction.
 
 pub mod name_encoding;
 mod normalization;
@@ -20,15 +20,18 @@ pub use normalization::{matching_key, to_nfc, to_nfd};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(Arc<str>);
 
-/// The name a file is shared under: components joined by `/`, relative, harmless as a path on this side.
+/// The name under which a file is shared: a relative path of components joined by `/`, safe to use as a path on the
+/// receiver's side.
 ///
-/// No component is empty, `.` or `..`; no character is a control, bidi control, line separator or `\`. A file whose own name
-/// is no such name travels under a stand-in ([`name_encoding`]).
+/// No component is empty, `.` or `..`. No character is a control, bidi control, line separator or `\`. A file whose own
+/// name breaks these rules is sent under an encoded name ([`name_encoding`]).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName(Arc<str>);
 
-/// `report.pdf` → `report (1).pdf`, cut to what a file system holds.
+/// Returns `component` with a number before its extension, shortened to the longest name of a file system: `report.pdf`
+/// becomes `report (1).pdf`.
 pub fn numbered_component(component: &str, number: u32) -> String {
+    // A longer "extension" is a sentence with a dot in it; the number goes to its end.
     const LONGEST_EXTENSION: usize = 16;
     let (stem, extension) = match component.rfind('.') {
         Some(dot) if dot > 0 && component.len() - dot <= LONGEST_EXTENSION => component.split_at(dot),
@@ -38,30 +41,30 @@ pub fn numbered_component(component: &str, number: u32) -> String {
     format!("{}{suffix}", truncate_to_bytes(stem, MAX_FILE_NAME_COMPONENT_BYTES.saturating_sub(suffix.len())))
 }
 
-/// As much of `text` as fits `bytes`.
+/// Returns the longest prefix of `text` that has at most `bytes` bytes and splits no character.
 pub fn truncate_to_bytes(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
 }
 
-/// Why a text is not a name.
+/// A reason why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing at all.
+    /// The text is empty.
     Empty,
-    /// Longer than the limit, in bytes.
+    /// The text or a component is longer than the limit.
     TooLong {
-        /// The limit that was passed.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// A character that such a name may not have.
+    /// A character that is not allowed in this kind of name.
     ForbiddenChar(char),
-    /// A component between slashes that is empty, `.` or `..`.
+    /// A component that is empty, `.` or `..`.
     InvalidComponent(String),
 }
 
 impl UserName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -76,7 +79,7 @@ impl FromStr for UserName {
 }
 
 impl UserName {
-    /// Takes a text that is such a name.
+    /// Validates a user name without computing a suggestion.
     pub(crate) fn new(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
@@ -91,37 +94,37 @@ impl UserName {
     }
 }
 
-/// A file name has no `Display`: as it is ([`FileName::as_str`]) it is for paths and the wire, and people are shown
-/// [`FileName::display`], in which nothing hides.
+/// `FileName` has no `Display`: the raw text ([`FileName::as_str`]) is for paths and the wire, and users see
+/// [`FileName::display`], in which no character is hidden.
 impl FileName {
-    /// The name as text.
+    /// Returns the name as sent and used in paths.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the name as people read it.
+    /// Returns the decoded name, safe for a terminal.
     pub fn display(&self) -> Cow<'_, str> {
         name_encoding::display_name(&self.0)
     }
 
-    /// The parts between the slashes, at least one.
+    /// Iterates over the components, at least one.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
 
-    /// The part after the last slash.
+    /// Returns the last component.
     pub fn last_component(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The same with its last component numbered, as [`numbered_component`] does; `None` where that makes it too long.
+    /// Returns the name with its last component numbered by [`numbered_component`], or `None` if that is too long.
     pub fn numbered(&self, number: u32) -> Option<Self> {
         let last = self.last_component();
         let above = &self.0[..self.0.len() - last.len()];
         format!("{above}{}", numbered_component(last, number)).parse().ok()
     }
 
-    /// The same file seen from inside `folder`, when it lies below it.
+    /// Returns the name relative to `folder`, or `None` if the file is not below it.
     pub fn strip_folder(&self, folder: &str) -> Option<Self> {
         let rest = self.0.strip_prefix(folder)?;
         let rest = if folder.ends_with('/') { rest } else { rest.strip_prefix('/')? };

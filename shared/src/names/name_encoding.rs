@@ -1,23 +1,24 @@
-//! Stand-ins: names that a file system holds and [`FileName`] doesn't, in a form that it does.
+//! Encoded names: a form that [`FileName`] accepts, for names that file systems accept and [`FileName`] doesn't.
 //!
-//! | on the disk | as it travels |
+//! | on the disk | on the wire |
 //! |---|---|
 //! | `Icon`, carriage return | `Icon␛0D␛` |
 //! | `caf`, the byte E9, `.txt` | `caf␛E9␛.txt` |
 //! | `dev\x2duuid` | `dev␛5C␛x2duuid` |
 //! | a Hebrew name that ends in U+200F | the name, `␛E2808F␛` |
 //!
-//! A component is written byte by byte where it has a control character, a line or paragraph separator, a backslash, one
-//! of the marks U+061C, U+200E and U+200F, or what isn't UTF-8: `␛` (U+241B), the bytes as pairs of upper-case hexadecimal
-//! digits, `␛`. One run goes on over as many as two other bytes; every `␛` of such a component is written so as well.
+//! A component is encoded where it has a control character, a line or paragraph separator, a backslash, one of the
+//! marks U+061C, U+200E and U+200F, or bytes that aren't UTF-8. A run of such bytes becomes `␛` (U+241B), each byte as
+//! two upper-case hexadecimal digits, and `␛`. Up to two other bytes between runs are included, which joins them. Every
+//! `␛` in such a component is encoded as well.
 //!
-//! A component is a stand-in only if it is exactly how its bytes are written; any other one is itself, `␛` or not. One
-//! that would be a stand-in by chance gets one. So each name has one form and each form one name, and what was a name
-//! before there were stand-ins is still its own form, unless it looks like one.
+//! A component counts as encoded only if it is exactly the encoding of its decoded bytes. Any other component stands
+//! for itself, with or without `␛`. A literal name that would count as encoded is encoded in turn. So the mapping is
+//! one to one, and names that need no encoding are sent unchanged, unless they look encoded.
 //!
-//! There is no stand-in for what no file system holds (nothing, `.`, `..`, `/` and NUL), for characters that turn the
-//! text around them (embeddings, overrides, isolates), and for what would be longer than a component can be. A text that
-//! decodes to any of these is no stand-in.
+//! No encoding exists for names that no file system accepts (empty, `.`, `..`, with `/` or NUL), for characters that
+//! reorder the text around them (embeddings, overrides, isolates), and for encodings longer than a component may be. A
+//! text that decodes to any of these doesn't count as encoded.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -27,47 +28,48 @@ use crate::limits::MAX_FILE_NAME_COMPONENT_BYTES;
 use crate::safe_text::{is_bidi_control, safe_line};
 
 const ESCAPE: char = '\u{241b}';
-/// Bytes that a run includes although they could travel: to end it and begin another takes as much.
+/// Most unescaped bytes between two runs that are included in one run. Ending a run and starting another is no shorter.
 const MAX_RUN_GAP: usize = 2;
 
 impl FileName {
-    /// The name under which the file of these bytes travels: components joined by `/`, each as it is if it can be.
+    /// Returns the name under which a file with these bytes as its path is sent. Components are joined by `/`, and
+    /// encoded if necessary.
     ///
     /// # Errors
-    /// [`NameError`] when a component has no stand-in.
+    /// Returns [`NameError`] if a component has no encoding, or the whole name is too long.
     pub fn from_raw(raw: &[u8]) -> Result<Self, NameError> {
         let components: Result<Vec<Cow<'_, str>>, NameError> =
             raw.split(|byte| *byte == b'/').map(try_encode).collect();
         components?.join("/").parse()
     }
 
-    /// The name of a file that is called exactly so, whether or not that looks like a stand-in.
+    /// Returns the name for a file that is literally called so, even if the name looks encoded.
     #[must_use]
     pub fn literal(&self) -> Self {
         if !self.as_str().contains(ESCAPE) {
             return self.clone();
         }
-        // One that grows too long is taken for what it looks like.
+        // If the encoding is too long, the name keeps the meaning that it looks to have.
         Self::from_raw(self.as_str().as_bytes()).unwrap_or_else(|_| self.clone())
     }
 }
 
-/// The bytes that a component of a [`FileName`] has on the disk.
+/// Returns the bytes that a component of a [`FileName`] has on the disk.
 pub fn decode_component(component: &str) -> Cow<'_, [u8]> {
     try_decode(component).map_or(Cow::Borrowed(component.as_bytes()), Cow::Owned)
 }
 
-/// The form in which a file of exactly this name is asked for, whether or not that looks like a stand-in.
+/// Returns the form that requests a file literally called `component`, even if that looks encoded.
 pub fn encode_literal(component: &str) -> Cow<'_, str> {
     try_encode(component.as_bytes()).unwrap_or(Cow::Borrowed(component))
 }
 
-/// The form in which a component travels; `None` when it has none.
+/// Returns the form in which a component is sent, or `None` if it has none.
 pub fn encode_component(raw: &[u8]) -> Option<Cow<'_, str>> {
     try_encode(raw).ok()
 }
 
-/// A name as people see it: stand-ins as what they stand for, harmless on a terminal.
+/// Returns a name for users: decoded, and safe for a terminal.
 pub fn display_name(name: &str) -> Cow<'_, str> {
     if !name.contains(ESCAPE) {
         return safe_line(name);
@@ -86,6 +88,7 @@ pub fn display_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Encodes a component, or returns it unchanged if it needs no encoding.
 fn try_encode(raw: &[u8]) -> Result<Cow<'_, str>, NameError> {
     if matches!(raw, b"" | b"." | b"..") {
         return Err(NameError::InvalidComponent(String::from_utf8_lossy(raw).into_owned()));
@@ -110,7 +113,7 @@ fn try_encode(raw: &[u8]) -> Result<Cow<'_, str>, NameError> {
     check_component_len(Cow::Owned(write_escaped(raw, &escaped)))
 }
 
-/// Writes the bytes that are marked in runs, the others as the text that they are.
+/// Writes the bytes marked in `escaped` as runs, and the others as text.
 fn write_escaped(raw: &[u8], escaped: &[bool]) -> String {
     let mut text = String::with_capacity(raw.len() * 2);
     let mut at = 0;
@@ -136,7 +139,7 @@ fn write_escaped(raw: &[u8], escaped: &[bool]) -> String {
     text
 }
 
-/// The bytes that a stand-in stands for; `None` for what is none.
+/// Returns the bytes that `text` encodes, or `None` if it doesn't count as encoded.
 fn try_decode(text: &str) -> Option<Vec<u8>> {
     if !text.contains(ESCAPE) {
         return None;
@@ -145,7 +148,7 @@ fn try_decode(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split(ESCAPE);
     raw.extend_from_slice(parts.next()?.as_bytes());
     while let Some(run) = parts.next() {
-        // A run is closed, and text follows.
+        // An odd number of `␛` means an open run, which is no encoding.
         let after = parts.next()?;
         let digits = run.as_bytes();
         if digits.is_empty() || digits.len() % 2 != 0 {
@@ -156,6 +159,7 @@ fn try_decode(text: &str) -> Option<Vec<u8>> {
         }
         raw.extend_from_slice(after.as_bytes());
     }
+    // Only the canonical form counts, so two names can't mean the same file.
     (try_encode(&raw).ok()? == text).then_some(raw)
 }
 
@@ -170,7 +174,8 @@ fn needs_escape(c: char) -> bool {
     c == '\\' || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_direction_mark(c)
 }
 
-/// Marks that belong to the spelling of Arabic, Hebrew and Persian names and turn nothing but their neighbours.
+/// Returns true for marks that occur in the correct spelling of Arabic, Hebrew and Persian names and affect only their
+/// neighbours.
 const fn is_direction_mark(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}')
 }
@@ -184,7 +189,7 @@ const fn digit(byte: u8) -> Option<u8> {
 }
 
 fn push_byte(text: &mut String, before: &str, byte: u8, behind: &str) {
-    // Writing into a text can't fail.
+    // Writing to a `String` can't fail.
     let _ = write!(text, "{before}{byte:02X}{behind}");
 }
 

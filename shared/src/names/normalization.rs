@@ -1,4 +1,4 @@
-//! Names that look the same: what somebody types, or copies from what they see, finds the name that is meant.
+//! Comparison of names that look the same, so that a typed or copied name finds the file it means.
 
 use std::borrow::Cow;
 
@@ -6,23 +6,24 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::name_encoding::display_name;
 
-/// A text in composed form (NFC), in which keyboards write; some systems write names in another.
+/// Returns `text` in composed form (NFC). Keyboards produce it; some systems store names in another form.
 pub fn to_nfc(text: &str) -> Cow<'_, str> {
+    // The quick check answers without a copy for nearly all names.
     if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.nfc().collect())
 }
 
-/// A text in decomposed form (NFD).
+/// Returns `text` in decomposed form (NFD).
 pub fn to_nfd(text: &str) -> Cow<'_, str> {
     if text.is_ascii() { Cow::Borrowed(text) } else { Cow::Owned(text.nfd().collect()) }
 }
 
-/// The same for all names that can't be told apart on a screen: whatever their normal form, whether a character that
-/// can't travel is there, in a stand-in or as it is shown, and with or without characters that can't be seen.
+/// Returns a key that is equal for all names that look the same on a screen. It ignores the normal form and invisible
+/// characters, and treats a character that needs an encoding the same, whether encoded, raw or as displayed.
 ///
-/// Exact names come first; this is for those that lead nowhere.
+/// Callers look for the exact name first and use this key only if that finds nothing.
 pub fn matching_key(text: &str) -> Cow<'_, str> {
     if is_its_own_key(text) {
         return Cow::Borrowed(text);
@@ -34,11 +35,12 @@ pub fn matching_key(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns true for printable ASCII without a displayed code, which needs no work.
 fn is_its_own_key(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && !text.contains("<U+")
 }
 
-/// Leaves out what can't be seen, as it is and as the code that it is shown as.
+/// Removes invisible characters and the codes that are displayed for them.
 fn strip_ignorable(text: &str) -> String {
     let mut seen = String::with_capacity(text.len());
     let mut rest = text;
@@ -55,14 +57,15 @@ fn strip_ignorable(text: &str) -> String {
     seen
 }
 
-/// The length of a text such as `<U+200F>`, if `text` begins with that of a character that can't be seen.
+/// Returns the length of a leading code such as `<U+200F>` if it stands for an invisible character.
 fn ignorable_code_len(text: &str) -> Option<usize> {
     let (code, _) = text.strip_prefix("<U+")?.split_once('>')?;
     let character = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
     is_ignorable(character).then_some("<U+>".len() + code.len())
 }
 
-/// Whether a character isn't shown where it means nothing (Default_Ignorable_Code_Point, Unicode 16.0, UAX #44).
+/// Returns true for characters that are invisible unless they affect others (Default_Ignorable_Code_Point, Unicode
+/// 16.0, UAX #44).
 const fn is_ignorable(character: char) -> bool {
     matches!(
         character,

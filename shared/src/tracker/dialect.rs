@@ -1,4 +1,4 @@
-//! The two dialects of requests and replies.
+//! The two dialects of requests and replies, and replies in the `cmd` dialect.
 
 use serde::Serialize;
 
@@ -6,21 +6,21 @@ use crate::limits::MAX_PLAIN_REPLY_BYTES;
 
 use super::reply::{append_fields, begin_line};
 
-/// A way of saying the same things.
+/// A variant of the protocol's JSON with the same content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// The one of this protocol: `action` in requests, `status`, `code` and `message` in replies.
+    /// This protocol's own: `action` in requests; `status`, `code` and `message` in replies.
     #[default]
     Action,
-    /// The one of the exercise's own clients: `cmd` in requests, `status` and `msg` in replies, texts in Portuguese.
+    /// That of the exercise's clients: `cmd` in requests; `status` and `msg`, in Portuguese, in replies.
     Cmd,
 }
 
-/// Writes one line that says yes in the `cmd` dialect, `body`'s fields in it. `id` is JSON text as [`super::ParsedRequest`]
-/// has it.
+/// Encodes the line of a positive reply in the `cmd` dialect with the fields of `body`. `id` is JSON text as in
+/// [`super::ParsedRequest`].
 ///
 /// # Errors
-/// When `body` can't be written as a JSON object.
+/// Returns an error if `body` doesn't serialize as a JSON object.
 pub fn encode_cmd_ok<T: Serialize>(id: Option<&str>, msg: &str, body: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut line = begin_line(id);
     line.extend_from_slice(b"\"status\":\"OK\",\"msg\":");
@@ -29,15 +29,15 @@ pub fn encode_cmd_ok<T: Serialize>(id: Option<&str>, msg: &str, body: &T) -> Res
     Ok(line)
 }
 
-/// Writes one line that says no in the `cmd` dialect.
+/// Encodes the line of an error in the `cmd` dialect.
 pub fn encode_cmd_error(id: Option<&str>, msg: &str) -> Vec<u8> {
     let mut line = begin_line(id);
     line.extend_from_slice(format!("\"status\":\"ERROR\",\"msg\":{}}}\n", serde_json::Value::from(msg)).as_bytes());
     line
 }
 
-/// Writes one line that says yes in the `cmd` dialect with a list of names, as many of the first as a client of the
-/// exercise can read; when those are not all, `total` says how many there are.
+/// Encodes the line of a positive reply in the `cmd` dialect with a list of names: as many as fit into
+/// [`MAX_PLAIN_REPLY_BYTES`]. `total` is their number if some are missing.
 pub fn encode_cmd_names<'a>(
     id: Option<&str>,
     field: &'static str,

@@ -1,4 +1,4 @@
-//! What a subscriber is told: one line of JSON an event, numbered without gaps.
+//! Events for subscribers: one line of JSON per event, numbered without gaps.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,53 +9,53 @@ use crate::{Fingerprint, UserName};
 /// One numbered event: `{"seq": n, "event": "...", ...}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackerEvent {
-    /// One more than the event before.
+    /// One more than the number of the event before.
     pub seq: u64,
-    /// What happened.
+    /// The kind and its fields.
     #[serde(flatten)]
     pub kind: TrackerEventKind,
 }
 
-/// What happened.
+/// An event without its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrackerEventKind {
-    /// A user became present, or present elsewhere.
+    /// A user became present, or changed address.
     Online {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// Where its socket came from.
+        /// The address from which the tracker sees the user.
         ip: IpAddr,
-        /// Its port, if it gave one.
+        /// The user's UDP port for peers, if there is one.
         port: Option<u16>,
-        /// Further candidates.
+        /// Further candidate addresses.
         #[serde(default)]
         addresses: Vec<SocketAddr>,
-        /// The key it is bound to, if it is.
+        /// The key the account is bound to, if any.
         fingerprint: Option<Fingerprint>,
     },
     /// A user is no longer present.
     Offline {
-        /// Who.
+        /// The user.
         user: UserName,
     },
-    /// A user shares other files than before.
+    /// A user's shared files changed.
     Files {
-        /// Who.
+        /// The user.
         user: UserName,
-        /// How many now.
+        /// Number of files the user shares now.
         count: usize,
     },
-    /// An account is bound to another key than before, or to none any more.
+    /// An account's binding changed or was removed.
     KeyChanged {
-        /// Whose.
+        /// The account.
         user: UserName,
-        /// The new key; none after the administrator unbound or removed the account.
+        /// The new key; `None` after the administrator unbound or removed the account.
         fingerprint: Option<Fingerprint>,
     },
-    /// Events were left out: ask for the whole state again.
+    /// Events were dropped: the subscriber must request the whole state again.
     Resync {},
-    /// Something newer than this version.
+    /// An event newer than this version.
     #[serde(other)]
     Unknown,
 }

@@ -1,23 +1,23 @@
-//! The features that one side of this protocol says it has.
+//! Features: extensions of the tracker's protocol that one side announces to the other.
 
 use std::fmt;
 
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Something that a tracker or its client can do beyond the protocol's first version.
+/// An extension of the protocol beyond its first version, announced by a tracker or its client.
 ///
-/// A feature's name never changes its meaning: a different behaviour gets a name of its own.
+/// A feature's name never changes its meaning: different behaviour gets a new name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Feature {
-    /// A tracker that keeps the good files of a `REGISTER_FILES` when others in it are bad.
+    /// Tracker: `REGISTER_FILES` keeps the valid files when others are invalid.
     PartialFiles,
-    /// A tracker whose `WHOIS` finds a name whatever the case of its letters.
+    /// Tracker: `WHOIS` finds a name regardless of the case of its letters.
     SimilarNames,
-    /// A tracker that tells the processes with one key apart, and says where another one is present.
+    /// Tracker: distinguishes the processes that use one key, and tells where another one is present.
     Instances,
-    /// `WHOIS` of an account without a key: a tracker that tells of it, a client that understands it.
+    /// `WHOIS` of an account without a key: the tracker answers it, and the client understands the reply.
     KeylessUsers,
 }
 
@@ -25,11 +25,11 @@ pub enum Feature {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct FeatureSet(u32);
 
-/// Names looked at in one list; those behind them are ignored.
+/// Number of names read from one list; the rest is ignored.
 const MAX_LISTED_FEATURES: usize = 64;
 
 impl Feature {
-    /// Every feature that this version knows.
+    /// All features that this version knows.
     pub const ALL: [Self; 4] = [Self::PartialFiles, Self::SimilarNames, Self::Instances, Self::KeylessUsers];
 
     /// Returns the feature's name on the wire.
@@ -42,7 +42,7 @@ impl Feature {
         }
     }
 
-    /// Returns the feature with this name, if this version knows it.
+    /// Returns the feature with this name, or `None` if this version doesn't know it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|feature| feature.as_str() == name)
     }
@@ -53,7 +53,7 @@ impl Feature {
 }
 
 impl FeatureSet {
-    /// Returns every feature that this version knows: the set that this side lists.
+    /// Returns all features that this version knows, which is the set that it announces.
     pub fn all() -> Self {
         Feature::ALL.into_iter().collect()
     }
@@ -73,7 +73,7 @@ impl FeatureSet {
         self.0 |= feature.bit();
     }
 
-    /// Returns each feature of the set.
+    /// Iterates over the features of the set.
     pub fn iter(self) -> impl Iterator<Item = Feature> {
         Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
     }
@@ -107,7 +107,7 @@ impl<'de> Deserialize<'de> for FeatureSet {
 
 struct FeatureListVisitor;
 
-/// A name, or any other value: a list may hold things that only newer versions understand.
+/// An item of a list of features. Items other than names may come from a newer version and are ignored.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum FeatureListItem<'a> {
@@ -133,6 +133,7 @@ impl<'de> Visitor<'de> for FeatureListVisitor {
                 None => return Ok(features),
             }
         }
+        // serde_json fails on a list that is not read to its end.
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(features)
     }

@@ -1,9 +1,9 @@
-//! FIND: which present users share a file of this hash, or files with these words in their names.
+//! `FIND`: search for files of present users by hash or by words in their names.
 //!
-//! The words of a text are its runs of letters and digits, in lower case and composed form (NFC). A name matches when each
-//! word asked for is the beginning of one of the name's words, whatever their accents and normal forms: `rel 2024` and
-//! `relatório` find `Relatorio final-2024.pdf`, `port` doesn't find `report`. Of scripts that write no blanks between words
-//! each character is a word of a name.
+//! The words of a text are its runs of letters and digits, in lower case and composed form (NFC). A name matches if
+//! each search word is the beginning of one of its words; accents and normal forms don't matter. `rel 2024` and
+//! `relatório` find `Relatorio final-2024.pdf`; `port` doesn't find `report`. In scripts without blanks between words,
+//! each character of a name is a word.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,18 +16,18 @@ use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FIND_WORDS};
 use crate::names::to_nfc;
 use crate::{FileName, UserName};
 
-/// What to find, one page of it.
+/// A search, for one page of results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FindRequest {
-    /// By what.
+    /// The hash or the words to match.
     pub criterion: FindCriterion,
-    /// At most this many files; the tracker has its own bound too.
+    /// Most files to return; the tracker has a bound of its own too.
     pub limit: Option<usize>,
-    /// Go on behind this file: the `next` of the page before.
+    /// The `next` of the page before; `None` for the first page.
     pub cursor: Option<FindCursor>,
 }
 
-/// By what to find a file.
+/// The criterion of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FindCriterion {
     /// The file's hash.
@@ -36,66 +36,66 @@ pub enum FindCriterion {
     Words(SearchWords),
 }
 
-/// 1 to [`MAX_FIND_WORDS`] words, all of which a name must match.
+/// The words of a search, 1 to [`MAX_FIND_WORDS`]. A name must match all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchWords(Vec<String>);
 
-/// The last file of a page: `USER/NAME` as text.
+/// The last file of a page. Its text form is `USER/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FindCursor {
-    /// Whose.
+    /// The user who shares it.
     pub user: UserName,
-    /// Which.
+    /// Its name.
     pub name: FileName,
 }
 
-/// To `FIND`.
+/// The reply to `FIND`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindReply {
-    /// Ordered by user and name.
+    /// Found files, ordered by user and name.
     pub files: Vec<FoundFile>,
-    /// The cursor of the next page, when there may be one.
+    /// The cursor of the next page; `None` if there are no more files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<FindCursor>,
 }
 
-/// One file that was found.
+/// A file found by `FIND`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundFile {
-    /// Who shares it.
+    /// The user who shares it.
     pub user: UserName,
-    /// Under which name.
+    /// Its name.
     pub name: FileName,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its hash.
+    /// The hash it is registered with.
     pub hash: HashText,
 }
 
-/// The words of a text: its runs of letters and digits, in lower case and composed form.
+/// Returns the words of a text: its runs of letters and digits, in lower case and composed form.
 pub fn search_words(text: &str) -> impl Iterator<Item = String> + use<> {
     let mut lower = String::with_capacity(text.len());
     push_lower(&mut lower, text);
     word_runs(&to_nfc(&lower)).map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
-/// Appends `text` to `folded` in the form in which words are compared: in lower case and without accents.
+/// Appends `text` in the form in which words are compared: lower case, without accents.
 pub fn push_folded(folded: &mut String, text: &str) {
     if text.is_ascii() {
         return push_lower(folded, text);
     }
     let mut lower = String::with_capacity(text.len());
     push_lower(&mut lower, text);
-    // Composed again: an accent that is kept is part of its letter in all forms alike.
+    // Composing again makes a remaining accent part of its letter, whatever the original form was.
     folded.extend(lower.nfd().filter(|c| !is_accent(*c)).nfc());
 }
 
-/// A diacritic of Latin, Greek or Cyrillic letters that is written apart from them.
+/// Returns true for combining diacritics of Latin, Greek and Cyrillic letters.
 const fn is_accent(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}')
 }
 
-/// Appends `text` to `lower` as it is before it is cut into words with [`segment_words`].
+/// Appends `text` in lower case, ready for [`segment_words`].
 pub fn push_lower(lower: &mut String, text: &str) {
     if text.is_ascii() {
         let begin = lower.len();
@@ -103,20 +103,20 @@ pub fn push_lower(lower: &mut String, text: &str) {
         lower[begin..].make_ascii_lowercase();
         return;
     }
-    // In lower case before it is cut: İ becomes two characters, of which the second is no letter. And a sigma is a
-    // sigma wherever it stands.
+    // Lower case comes before splitting: `İ` becomes two characters, and the second is not a letter. Final sigma
+    // becomes an ordinary one, since a search word may end inside a word of the name.
     lower.extend(text.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c }));
 }
 
-/// The words of a text that [`push_lower`] or [`push_folded`] made, cut where a name may be found: also around each
-/// character of a script without blanks.
+/// Returns the words of a text made by [`push_lower`] or [`push_folded`]. In scripts without blanks, each character is
+/// a word.
 pub fn segment_words(lower: &str) -> impl Iterator<Item = &str> {
     word_runs(lower).flat_map(|run| {
         let mut rest = run;
         std::iter::from_fn(move || {
             let first = rest.chars().next()?;
             let end = if is_unspaced_script(first) {
-                // With the accents that belong to it.
+                // Vowel signs and accents belong to the character before them.
                 let behind = first.len_utf8();
                 rest[behind..].find(|c| !is_mark(c)).map_or(rest.len(), |marks| behind + marks)
             } else {
@@ -129,7 +129,7 @@ pub fn segment_words(lower: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A character of a script that writes no blanks between words: Thai to Myanmar, Khmer, Kana, Han.
+/// Returns true for characters of scripts without blanks between words: Thai, Lao, Myanmar, Khmer, Kana and Han.
 const fn is_unspaced_script(c: char) -> bool {
     matches!(
         c,
@@ -147,7 +147,7 @@ const fn is_unspaced_script(c: char) -> bool {
     )
 }
 
-/// A vowel sign or an accent of such a script.
+/// Returns true for vowel signs and accents of such scripts.
 const fn is_mark(c: char) -> bool {
     is_accent(c)
         || matches!(
@@ -162,15 +162,16 @@ const fn is_mark(c: char) -> bool {
         )
 }
 
-/// The runs of letters and digits of such a text.
+/// Returns the runs of letters and digits.
 fn word_runs(lower: &str) -> impl Iterator<Item = &str> {
-    // An accent without a composed form ends no word.
+    // An accent without a composed form doesn't end a word.
     let words = lower.split(|c: char| !c.is_alphanumeric() && !is_accent(c));
     words.filter(|word| word.chars().any(|c| c.is_alphanumeric() && !is_accent(c)))
 }
 
 impl SearchWords {
-    /// The words of `text`; `None` when there are none, more than [`MAX_FIND_WORDS`], or the text is longer than a name.
+    /// Returns the words of `text`, or `None` if there are none, more than [`MAX_FIND_WORDS`], or `text` is longer than
+    /// a file name.
     pub fn new(text: &str) -> Option<Self> {
         if text.len() > MAX_FILE_NAME_BYTES {
             return None;
@@ -179,12 +180,12 @@ impl SearchWords {
         (1..=MAX_FIND_WORDS).contains(&words.len()).then_some(Self(words))
     }
 
-    /// Each of them.
+    /// Iterates over the words.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
 
-    /// Each of them in the form in which words are compared, and cut as those of names are.
+    /// Iterates over the words as they are compared with names: folded, and segmented like names.
     pub fn folded(&self) -> impl Iterator<Item = String> {
         self.0.iter().flat_map(|word| {
             let mut folded = String::with_capacity(word.len());
@@ -193,7 +194,7 @@ impl SearchWords {
         })
     }
 
-    /// Whether each of them begins a word of `name`.
+    /// Returns true if each search word is the beginning of a word of `name`.
     pub fn matches(&self, name: &FileName) -> bool {
         let mut folded = String::new();
         push_folded(&mut folded, name.as_str());
@@ -218,7 +219,7 @@ impl FromStr for FindCursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A user name has no slash, so that the first one ends it.
+        // A user name has no slash, so the first one ends it.
         let parse = || {
             let (user, name) = text.split_once('/')?;
             Some(Self { user: user.parse().ok()?, name: name.parse().ok()? })

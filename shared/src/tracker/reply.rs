@@ -1,4 +1,4 @@
-//! Replies, written by the tracker and read by our peers.
+//! Replies: written by the tracker, read by our peers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,119 +9,119 @@ use super::request::SharedFile;
 use super::{FeatureSet, SessionToken, TrackerErrorCode, TrackerRefusal};
 use crate::{Fingerprint, UntrustedText, UserName};
 
-/// The body of a reply that has nothing to say beyond `ok`.
+/// The body of a reply without fields of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmptyReply {}
 
-/// To `LOGIN` and `RESUME`.
+/// The reply to `LOGIN` and `RESUME`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginReply {
-    /// Who is logged in: to `RESUME`, the certificate's user.
+    /// The authenticated user; for `RESUME` the certificate's.
     pub user: UserName,
-    /// Speaks for the user on other connections.
+    /// Authenticates requests for this user on other connections.
     pub token: SessionToken,
-    /// Seconds until presence ends without a word.
+    /// Seconds until presence ends without a heartbeat.
     pub ttl_s: u64,
-    /// Where the tracker saw the client come from.
+    /// The address from which the tracker sees the client.
     pub observed_ip: IpAddr,
-    /// The tracker's features; empty when it doesn't say.
+    /// The tracker's features; empty if it lists none.
     #[serde(default, skip_serializing_if = "FeatureSet::is_empty")]
     pub features: FeatureSet,
-    /// Where another process with this key is present, when this one yielded to it and is not.
+    /// The presence of another process with this key, if this process yielded to it and is not present itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<OtherInstance>,
 }
 
-/// Another process's presence.
+/// The presence of another process with the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherInstance {
-    /// Where its socket came from.
+    /// The address from which the tracker sees it.
     pub ip: IpAddr,
-    /// For how many seconds: the clocks of both sides may differ.
+    /// Seconds since it became present. A duration, because the clocks of both sides may differ.
     pub for_s: u64,
 }
 
-/// To `REGISTER_FILES`.
+/// The reply to `REGISTER_FILES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterFilesReply {
-    /// How many files the user now shares.
+    /// Number of files the user now shares.
     pub count: usize,
-    /// How many files of the request were not kept, because something is wrong with them.
+    /// Number of files in the request that were left out because they are invalid.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: usize,
 }
 
-/// To `LIST_PEERS`.
+/// The reply to `LIST_PEERS`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListPeersReply {
-    /// Ordered by user.
+    /// Present users, ordered by name.
     pub peers: Vec<ListedPeer>,
-    /// How many users match, on all pages.
+    /// Number of matching users on all pages.
     pub total: usize,
-    /// The cursor of the next page, when there is one.
+    /// The cursor of the next page; `None` on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<UserName>,
 }
 
-/// One present user.
+/// A present user, as `LIST_PEERS` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedPeer {
     /// The account.
     pub user: UserName,
-    /// Where its socket came from.
+    /// The address from which the tracker sees the user.
     pub ip: IpAddr,
-    /// Its port, if it gave one.
+    /// The user's UDP port for peers, if there is one.
     pub port: Option<u16>,
-    /// Further candidates.
+    /// Further candidate addresses.
     #[serde(default)]
     pub addresses: Vec<SocketAddr>,
-    /// The key it is bound to, if it is.
+    /// The key the account is bound to, if any.
     pub fingerprint: Option<Fingerprint>,
-    /// What it shares, ordered by name.
+    /// Shared files, ordered by name.
     #[serde(default)]
     pub files: Vec<SharedFile>,
-    /// How many files it shares (of the name or hash asked for), when `files` doesn't list all of them.
+    /// Number of shared files (with the requested name or hash) if `files` doesn't list all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_count: Option<usize>,
 }
 
 impl ListedPeer {
-    /// How many files it shares, whether they are listed or not.
+    /// Returns the number of shared files, listed or not.
     pub fn total_file_count(&self) -> usize {
         self.file_count.unwrap_or(self.files.len())
     }
 }
 
-/// To `HEARTBEAT`.
+/// The reply to `HEARTBEAT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatReply {
-    /// Seconds until presence ends without a word.
+    /// Seconds until presence ends without another heartbeat.
     pub ttl_s: u64,
 }
 
-/// To `WHOIS`.
+/// The reply to `WHOIS`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhoisReply {
     /// The account.
     pub user: UserName,
-    /// The key it is bound to; none to those alone who list [`super::Feature::KeylessUsers`].
+    /// The key the account is bound to. `None` occurs only for clients that list [`super::Feature::KeylessUsers`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
-    /// Whether it is present.
+    /// True if the user is present.
     pub online: bool,
 }
 
-/// To `SUBSCRIBE`.
+/// The reply to `SUBSCRIBE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscribeReply {
-    /// The last event before those that follow.
+    /// The number after which the events on this connection follow.
     pub seq: u64,
-    /// The tracker's features; empty when it doesn't say.
+    /// The tracker's features; empty if it lists none.
     #[serde(default, skip_serializing_if = "FeatureSet::is_empty")]
     pub features: FeatureSet,
 }
 
-/// Reads the features that a reply lists; `None` when it has no such list.
+/// Parses the features that a reply lists; `None` if it has no such list.
 pub fn parse_features(line: &str) -> Option<FeatureSet> {
     #[derive(Deserialize)]
     struct FeatureListing {
@@ -130,17 +130,17 @@ pub fn parse_features(line: &str) -> Option<FeatureSet> {
     serde_json::from_str::<FeatureListing>(line).ok()?.features
 }
 
-/// Why a reply is not the one hoped for.
+/// A reason why a line doesn't give the wanted reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyError {
-    /// The tracker said no.
+    /// The tracker refused the request.
     Refused {
-        /// Why.
+        /// Its code and message.
         refusal: TrackerRefusal,
-        /// When to try again, milliseconds from now.
+        /// Milliseconds until the next attempt may succeed.
         retry_after_ms: Option<u64>,
     },
-    /// Not a reply at all; its reader's words, which quote it.
+    /// The line is not such a reply. Holds the parser's message, which quotes the line.
     Malformed(UntrustedText),
 }
 
@@ -155,10 +155,10 @@ impl std::fmt::Display for ReplyError {
 
 impl std::error::Error for ReplyError {}
 
-/// One line that says yes, `body`'s fields in it. `id` is JSON text as [`super::ParsedRequest`] has it.
+/// Encodes the line of a positive reply with the fields of `body`. `id` is JSON text as in [`super::ParsedRequest`].
 ///
 /// # Errors
-/// When `body` can't be written as a JSON object.
+/// Returns an error if `body` doesn't serialize as a JSON object.
 pub fn encode_ok<T: Serialize>(id: Option<&str>, message: &str, body: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut line = begin_line(id);
     line.extend_from_slice(b"\"status\":\"ok\",\"code\":\"ok\",\"message\":");
@@ -167,7 +167,7 @@ pub fn encode_ok<T: Serialize>(id: Option<&str>, message: &str, body: &T) -> Res
     Ok(line)
 }
 
-/// One line that says no.
+/// Encodes the line of an error.
 pub fn encode_error(id: Option<&str>, refusal: &TrackerRefusal, retry_after_ms: Option<u64>) -> Vec<u8> {
     let mut line = begin_line(id);
     let message = serde_json::Value::from(refusal.message.as_received());
@@ -183,7 +183,7 @@ pub fn encode_error(id: Option<&str>, refusal: &TrackerRefusal, retry_after_ms: 
     line
 }
 
-/// Begins a line with the request's id.
+/// Starts a line with the request's id.
 pub(super) fn begin_line(id: Option<&str>) -> Vec<u8> {
     let mut line = Vec::with_capacity(128);
     line.push(b'{');
@@ -195,13 +195,14 @@ pub(super) fn begin_line(id: Option<&str>) -> Vec<u8> {
     line
 }
 
-/// Appends `body`'s fields to a line that has fields, and ends it.
+/// Appends the fields of `body` to a line that has fields already, and ends the line.
 pub(super) fn append_fields<T: Serialize>(line: &mut Vec<u8>, body: &T) -> Result<(), serde_json::Error> {
     let at = line.len();
     serde_json::to_writer(&mut *line, body)?;
     if line.get(at) != Some(&b'{') {
         return Err(serde::ser::Error::custom("the body of a reply is an object"));
     }
+    // An empty object, `{}`: a comma before the closing brace would be invalid.
     if line.len() - at == 2 {
         line.truncate(at);
         line.push(b'}');
@@ -217,10 +218,11 @@ const fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Reads a reply whose body is `T`.
+/// Parses a reply with a body of type `T`.
 ///
 /// # Errors
-/// [`ReplyError::Refused`] when the tracker said no, [`ReplyError::Malformed`] when it isn't a reply.
+/// Returns [`ReplyError::Refused`] if the tracker refused the request, and [`ReplyError::Malformed`] if the line is not
+/// a reply with such a body.
 pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
     #[derive(Deserialize)]
     struct ReplyHead {
@@ -243,6 +245,7 @@ pub fn parse_reply<T: DeserializeOwned>(line: &str) -> Result<T, ReplyError> {
         Failure,
     }
     let malformed = |error: serde_json::Error| ReplyError::Malformed(error.to_string().into());
+    // The head is read first: an error has no body, so reading `T` from it would fail.
     let head: ReplyHead = serde_json::from_str(line).map_err(malformed)?;
     if head.status == ReplyStatus::Failure {
         let code = head.code.unwrap_or(TrackerErrorCode::Unknown);

@@ -1,4 +1,5 @@
-//! Requests: hostile text in, a checked [`Request`] or a [`Refusal`] out; and back to text for our own peers.
+//! Requests: parsed from hostile text into a checked [`TrackerRequest`] or a [`TrackerRefusal`], and written for our
+//! own peers.
 
 mod bounded_list;
 mod json_repair;
@@ -24,66 +25,66 @@ use request_fault::RequestFault;
 pub use request_fault::{RejectedFiles, UnusableName};
 use request_fields::RequestFields;
 
-/// One checked request.
+/// A checked request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrackerRequest {
-    /// Makes an account.
+    /// Creates an account.
     Register(Credentials),
     /// Authenticates by password and makes the user present.
     Login {
-        /// Who, and the proof.
+        /// The user and its password.
         credentials: Credentials,
-        /// Where the user can be reached.
+        /// The address to list for the user.
         presence: AnnouncedPresence,
-        /// Whether another certificate may take the bound one's place.
+        /// True if this connection's certificate may replace the bound one.
         rebind: bool,
     },
-    /// Says what a user shares.
+    /// Registers the files that a user shares.
     RegisterFiles(RegisterFilesRequest),
-    /// Asks who is present.
+    /// Lists present users.
     ListPeers(ListPeersRequest),
     /// Ends a user's presence.
     Logout {
-        /// Whose.
+        /// The user.
         user: UserName,
-        /// Why the sender may say so.
+        /// The sender's right to act for the user.
         proof: SpeakerProof,
     },
-    /// Authenticates by the certificate of this TLS connection; makes present when a port is given.
+    /// Authenticates by the certificate of this TLS connection. With a port it also makes the user present.
     Resume(AnnouncedPresence),
-    /// Renews the lease.
+    /// Renews a lease.
     Heartbeat {
-        /// Whose, when the connection has no session.
+        /// The user, if the connection has no session.
         user: Option<UserName>,
-        /// The session's token, when the connection has no session.
+        /// The session's token, if the connection has no session.
         token: Option<SessionToken>,
     },
     /// Asks for a binding.
     Whois(WhoisRequest),
-    /// Asks who shares which files.
+    /// Searches the shared files.
     Find(FindRequest),
-    /// Asks for events on this connection.
+    /// Subscribes this connection to events.
     Subscribe {
-        /// The last event already seen.
+        /// The number of the last event seen; `None` for events from now on.
         since: Option<u64>,
     },
-    /// Says who is behind the door that this connection comes from.
+    /// Names the person for whom a door opened this connection.
     Forwarded {
-        /// What the door calls them.
+        /// The door's name for the person.
         person: ForwardedPerson,
     },
     /// Changes a password.
     Passwd {
-        /// Who, and the old password.
+        /// The user and the old password.
         credentials: Credentials,
-        /// The new one.
+        /// The password from now on.
         new_password: Password,
     },
 }
 
 impl TrackerRequest {
-    /// Whether it holds a secret: whatever lets its reader act as the user elsewhere or later, which is a password or a
-    /// session's token. The key is none that travels: RESUME is proved by a signature over this one handshake.
+    /// Returns true if the request has a password or a token, with which a reader could act as the user elsewhere or
+    /// later. `RESUME` has neither: a signature over its handshake proves the key.
     pub const fn carries_secret(&self) -> bool {
         match self {
             Self::Register(_) | Self::Login { .. } | Self::Passwd { .. } => true,
@@ -101,142 +102,142 @@ impl TrackerRequest {
     }
 }
 
-/// A user and the password that proves it.
+/// A user name and the password of its account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The account.
     pub user: UserName,
-    /// Its password.
+    /// The account's password.
     pub password: Password,
 }
 
-/// 1 to [`MAX_PASSWORD_BYTES`] bytes, never shown, and overwritten when it is dropped.
+/// A password of 1 to [`MAX_PASSWORD_BYTES`] bytes. It is never shown, and overwritten when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<Box<str>>);
 
-/// A text by which a door tells one person from others: 1 to [`MAX_FORWARDED_FOR_BYTES`] bytes.
+/// A door's name for a person: 1 to [`MAX_FORWARDED_FOR_BYTES`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardedPerson(Box<str>);
 
-/// Where a user says it can be reached, beside the address its socket came from.
+/// The addresses at which a user says it can be reached, in addition to the observed one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnnouncedPresence {
-    /// The UDP port of the peer.
+    /// The peer's UDP port; `None` if it takes no links.
     pub port: Option<NonZeroU16>,
-    /// At most [`crate::limits::MAX_ADDRESSES_PER_USER`] further candidates; those given without a port got `port`.
+    /// At most [`crate::limits::MAX_ADDRESSES_PER_USER`] candidate addresses. One without a port of its own has `port`.
     pub addresses: Vec<SocketAddr>,
-    /// The process, if it says which: a profile may have been copied.
+    /// The process, if it names itself: a copied profile runs as several processes with one key.
     pub instance: Option<InstanceId>,
-    /// Whether a presence of another process stays; it ends otherwise.
+    /// True if the presence of another process of this user stays, and false if this one replaces it.
     pub yields: bool,
 }
 
-/// Why the sender may speak for a user, apart from the connection itself.
+/// A sender's right to act for a user, apart from the connection's own session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpeakerProof {
-    /// From the login's reply.
+    /// The token from the login's reply.
     pub token: Option<SessionToken>,
     /// The account's password.
     pub password: Option<Password>,
 }
 
-/// What a user shares.
+/// The fields of `REGISTER_FILES`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterFilesRequest {
-    /// Whose files.
+    /// The user who shares the files.
     pub user: UserName,
-    /// At most [`crate::limits::MAX_FILES_PER_USER`].
+    /// The valid files, at most [`crate::limits::MAX_FILES_PER_USER`].
     pub files: Vec<SharedFile>,
-    /// What to do with the files registered before.
+    /// The treatment of files registered before.
     pub mode: FilesMode,
-    /// Why the sender may say so.
+    /// The sender's right to act for the user.
     pub proof: SpeakerProof,
 }
 
-/// A file in the catalogue.
+/// A file in the tracker's catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedFile {
-    /// The name it is shared under.
+    /// The name under which it is shared.
     pub name: FileName,
-    /// Bytes, at most [`crate::limits::MAX_FILE_SIZE`].
+    /// Size in bytes, at most [`crate::limits::MAX_FILE_SIZE`].
     pub size: u64,
-    /// Its hash.
+    /// The hash it is registered with.
     pub hash: HashText,
 }
 
-/// What REGISTER_FILES does with the files registered before.
+/// The treatment of files registered before, in `REGISTER_FILES`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FilesMode {
-    /// Forgets them.
+    /// Removes all of them.
     #[default]
     Replace,
-    /// Keeps them; a name registered again takes the new size and hash.
+    /// Keeps them; a name registered again gets the new size and hash.
     Add,
-    /// Forgets those that are named.
+    /// Removes the named ones.
     Remove,
 }
 
-/// Which present users to list, all of them by default.
+/// A filter for present users; the default lists all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPeersRequest {
     /// Only this user.
     pub user: Option<UserName>,
-    /// Only users who share a file of this name, and of their files only those.
+    /// Only users who share a file with this name; of their files only this one.
     pub name: Option<FileName>,
-    /// Only users who share a file of this hash, and of their files only those.
+    /// Only users who share a file with this hash; of their files only those with it.
     pub hash: Option<HashText>,
-    /// At most this many users; pages may be shorter, `next` says whether there are more.
+    /// Most users on a page. A page may be shorter; `next` tells whether there are more.
     pub limit: Option<usize>,
-    /// Go on behind this user: the `next` of the page before.
+    /// The `next` of the page before; `None` for the first page.
     pub cursor: Option<UserName>,
-    /// Whether the files are listed; true unless said otherwise.
+    /// False to leave out files; `None` if the request doesn't say.
     pub with_files: Option<bool>,
 }
 
-/// Whose binding to tell.
+/// A query for a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WhoisRequest {
-    /// The binding of this user.
+    /// By user name.
     User(UserName),
-    /// The user with this binding.
+    /// By fingerprint.
     Fingerprint(Fingerprint),
-    /// The user whose name differs from this one in the case of its letters at most, if there is only one.
+    /// By a name that may differ in the case of letters, if only one account matches.
     Like(UserName),
 }
 
-/// A request that was not taken, and why.
+/// A refusal of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackerRefusal {
-    /// For programs.
+    /// The reason, for programs.
     pub code: TrackerErrorCode,
-    /// For people, in the tracker's words: what is wrong and what to do.
+    /// The reason and the remedy for people, in the tracker's words.
     pub message: UntrustedText,
-    /// For how many seconds the account has had another key in the place of the one shown, where that is why: the clocks
-    /// of both sides may differ.
+    /// Seconds since another key replaced the shown one, if that is the reason. A duration, because the clocks of both
+    /// sides may differ.
     pub moved_for_s: Option<u64>,
 }
 
-/// What became of one object.
+/// The result of parsing one object.
 #[derive(Debug)]
 pub struct ParsedRequest {
-    /// The request's id as JSON text on one line, to be echoed.
+    /// The request's id as JSON text on one line, to be repeated in the reply.
     pub id: Option<String>,
-    /// The dialect to answer in.
+    /// The dialect of the reply.
     pub dialect: Dialect,
-    /// The action's name, when it is one that is known; for logs and counters.
+    /// The action's name if it is known; for logs and counters.
     pub action: Option<&'static str>,
-    /// The client's features, where a `LOGIN`, `RESUME`, `SUBSCRIBE` or `WHOIS` lists them.
+    /// The client's features, if a `LOGIN`, `RESUME`, `SUBSCRIBE` or `WHOIS` lists them.
     pub features: Option<FeatureSet>,
-    /// The files of a `REGISTER_FILES` that are not in the request because something is wrong with them.
+    /// Invalid files of a `REGISTER_FILES`, which are not in `request`.
     pub left_out: RejectedFiles,
-    /// The name that a `REGISTER` is refused for. The refusal offers another one, which may be somebody's.
+    /// The invalid name of a `REGISTER`. Its suggestion may be taken, which only the tracker can tell.
     pub unusable_name: Option<UnusableName>,
-    /// The request itself.
+    /// The checked request, or its refusal.
     pub request: Result<TrackerRequest, TrackerRefusal>,
 }
 
-/// Objects longer than this are not searched for their id when they are not UTF-8.
+/// Longest prefix of an object that is searched for its id and dialect if it is not UTF-8.
 const MAX_SEARCHED_BYTES: usize = 64 * 1024;
 
 /// Parses the text of one object, see [`parse_object`].
@@ -244,8 +245,8 @@ pub fn parse_request(text: &str) -> ParsedRequest {
     parse_object(text.as_bytes(), Dialect::default())
 }
 
-/// Parses one object. Never fails as a whole: the id is found even where the rest is refused. An object that doesn't
-/// show its dialect is taken to be in the `usual` one.
+/// Parses one object. Even a refused object gives its id, if that can be read. `usual` is the dialect of an object that
+/// doesn't show its own.
 pub fn parse_object(object: &[u8], usual: Dialect) -> ParsedRequest {
     match std::str::from_utf8(object) {
         Ok(text) => parse_text(text, usual),
@@ -262,6 +263,7 @@ fn parse_text(text: &str, usual: Dialect) -> ParsedRequest {
     let mut fields = match RequestFields::read(text) {
         Ok(fields) => fields,
         Err(error) => {
+            // Only text that failed is repaired, so valid JSON keeps its meaning and pays no second pass.
             repaired = json_repair::repair_json(text);
             match repaired.as_deref().and_then(|text| RequestFields::read(text).ok()) {
                 Some(fields) => fields,
@@ -291,7 +293,7 @@ fn parse_text(text: &str, usual: Dialect) -> ParsedRequest {
     }
 }
 
-/// Returns the dialect that an object seems to be in which is no JSON, or not whole: that of the key that comes first.
+/// Returns the dialect of an object that is incomplete or not JSON: that of the first key found in it.
 pub fn guess_dialect(object: &[u8]) -> Option<Dialect> {
     const KEYS: [(&[u8], Dialect); 2] = [(b"\"cmd\"", Dialect::Cmd), (b"\"action\"", Dialect::Action)];
     let begin = object.get(..object.len().min(MAX_SEARCHED_BYTES)).unwrap_or_default();
@@ -300,7 +302,7 @@ pub fn guess_dialect(object: &[u8]) -> Option<Dialect> {
     found.min_by_key(|(place, _)| *place).map(|(_, dialect)| dialect)
 }
 
-/// Returns enough of a hostile text to recognise it by.
+/// Returns the first 40 characters of a hostile text, enough to recognize it.
 fn excerpt(text: &str) -> &str {
     text.char_indices().nth(40).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
@@ -320,7 +322,7 @@ impl ParsedRequest {
 }
 
 impl TrackerRefusal {
-    /// A refusal with this code and message.
+    /// Makes a refusal.
     pub fn new(code: TrackerErrorCode, message: impl Into<UntrustedText>) -> Self {
         Self { code, message: message.into(), moved_for_s: None }
     }
@@ -335,24 +337,24 @@ impl fmt::Display for TrackerRefusal {
 impl std::error::Error for TrackerRefusal {}
 
 impl Password {
-    /// Takes 1 to [`MAX_PASSWORD_BYTES`] bytes.
+    /// Returns the password, or `None` unless it has 1 to [`MAX_PASSWORD_BYTES`] bytes.
     pub fn new(text: &str) -> Option<Self> {
         (1..=MAX_PASSWORD_BYTES).contains(&text.len()).then(|| Self(Zeroizing::new(text.into())))
     }
 
-    /// The password itself.
+    /// Returns the password in the clear.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
 impl ForwardedPerson {
-    /// Takes 1 to [`MAX_FORWARDED_FOR_BYTES`] bytes.
+    /// Returns the name, or `None` unless it has 1 to [`MAX_FORWARDED_FOR_BYTES`] bytes.
     pub fn new(text: &str) -> Option<Self> {
         (1..=MAX_FORWARDED_FOR_BYTES).contains(&text.len()).then(|| Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -365,19 +367,19 @@ impl fmt::Debug for Password {
 }
 
 impl ListPeersRequest {
-    /// Whether everybody is to be listed, with all files.
+    /// Returns true if all users are requested with all files.
     pub fn is_complete_listing(&self) -> bool {
         self.is_unfiltered() && self.with_files != Some(false)
     }
 
-    /// Whether everybody is to be listed, with files or without.
+    /// Returns true if all users are requested, with or without files.
     pub fn is_unfiltered(&self) -> bool {
         Self { with_files: None, ..self.clone() } == Self::default()
     }
 }
 
 impl AnnouncedPresence {
-    /// Whether the user wants to be reached.
+    /// Returns true if the user takes links.
     pub const fn has_port(&self) -> bool {
         self.port.is_some()
     }

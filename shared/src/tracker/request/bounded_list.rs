@@ -1,4 +1,4 @@
-//! Lists that stop growing: of a list that is too long no more is kept than shows that it is.
+//! Lists with a bound: from a longer list, one element more than the bound is kept to show that it is too long.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The first `MOST` elements and, of those behind them, at most one.
+/// At most `MOST` + 1 elements of a list. With `MOST` + 1, the list was longer than `MOST`.
 pub(super) struct BoundedList<T, const MOST: usize>(pub(super) Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for BoundedList<T, MOST> {
@@ -15,7 +15,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for BoundedLi
     }
 }
 
-/// Reads them.
+/// The visitor that reads a [`BoundedList`].
 pub(super) struct BoundedListVisitor<T, const MOST: usize>(pub(super) PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for BoundedListVisitor<T, MOST> {
@@ -33,6 +33,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for BoundedListVi
                 None => return Ok(BoundedList(kept)),
             }
         }
+        // serde_json fails on a list that is not read to its end; the rest takes no memory.
         while elements.next_element::<IgnoredAny>()?.is_some() {}
         Ok(BoundedList(kept))
     }

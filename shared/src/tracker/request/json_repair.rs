@@ -1,21 +1,22 @@
-//! Texts that are not quite JSON, though it is clear what they mean: strings put together by hand, with a path's
-//! backslashes or a tab as it is; Python's `NaN`; a comma behind the last element.
+//! Repair of texts that are almost JSON: strings put together by hand, with the backslashes of a path or a raw tab;
+//! Python's `NaN`; a comma after the last element.
 
 use std::borrow::Cow;
 
-/// Bytes that a text may grow by; one that needs more was not written by hand.
+/// Most bytes that a repair may add. A text that needs more was not written by hand.
 const GROWTH: usize = 1024 * 1024;
 
-/// What Python's `json.dumps` writes for numbers that JSON has no words for.
+/// Numbers that Python's `json.dumps` writes and JSON can't represent.
 const NON_FINITE_WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
-/// Returns the text as the JSON that it was meant to be. In strings a backslash that begins no escape stands for itself,
-/// and so does a control character; outside of them what is no number is null, and a comma before a closing bracket is
-/// left out. `None` when there is nothing of the kind, or it grows by more than [`GROWTH`] bytes.
+/// Returns the text as the JSON that it was meant to be. In strings, a backslash that begins no escape and a raw
+/// control character are escaped. Outside strings, `NaN` and infinities become `null`, and a comma before a closing
+/// bracket is removed. Returns `None` if nothing needs repair, or if the result would be more than [`GROWTH`] bytes
+/// longer.
 pub(super) fn repair_json(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut repaired, mut copied, mut is_inside) = (String::new(), 0, false);
-    // The last byte outside of strings that isn't white space.
+    // The last byte outside strings that is not white space.
     let mut before = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -34,6 +35,7 @@ pub(super) fn repair_json(text: &str) -> Option<String> {
             before = byte;
         }
         at += length;
+        // A hostile text of control characters would grow six times.
         if repaired.len() > copied + GROWTH {
             return None;
         }
@@ -45,7 +47,7 @@ pub(super) fn repair_json(text: &str) -> Option<String> {
     Some(repaired)
 }
 
-/// Returns how many bytes of a string belong together, and the text to put in their place.
+/// Returns the length of the next unit inside a string, and its replacement if it needs one.
 fn fix_in_string(byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
     match byte {
         b'\\' => escape_length(rest).map_or((1, Some("\\\\".into())), |length| (length, None)),
@@ -54,7 +56,7 @@ fn fix_in_string(byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
     }
 }
 
-/// The same of what stands between strings.
+/// Returns the length of the next unit outside strings, and its replacement if it needs one.
 fn fix_outside_string(before: u8, byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
     match byte {
         b'N' | b'I' | b'-' if matches!(before, b':' | b',' | b'[') => {
@@ -70,7 +72,7 @@ fn fix_outside_string(before: u8, byte: u8, rest: &[u8]) -> (usize, Option<Cow<'
     }
 }
 
-/// Returns the bytes of the escape that begins here; `None` when none does.
+/// Returns the length of the escape at the start of `bytes`, or `None` if there is none.
 fn escape_length(bytes: &[u8]) -> Option<usize> {
     match bytes.get(1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),

@@ -1,6 +1,7 @@
-//! Values as clients in different languages write them: numbers as text, whole numbers as fractions, yes as 1.
+//! JSON values as clients in different languages write them: numbers as text, whole numbers as fractions, booleans as
+//! 1.
 //!
-//! A number beyond what a double holds (`1e400`, or 400 digits) is a number all the same, and stays as it is written.
+//! A number beyond the range of a double (`1e400`, or 400 digits) is kept as text, since it may be a password.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,39 +11,39 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Up to here every whole number is exact as a fraction: 2^53.
+/// 2^53: up to it, a double represents every whole number exactly.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
-/// A JSON value, read only as far as a request needs it; an object becomes an `M`.
+/// A JSON value, parsed only as far as a request needs it. An object becomes an `M`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum LenientValue<'a, M = IgnoredAny> {
     #[default]
     Null,
     Bool(bool),
     Unsigned(u64),
-    /// Negative, or written as a fraction.
+    /// A number that is negative or written as a fraction.
     Float(f64),
-    /// Beyond what a double holds.
+    /// A number beyond the range of a double, as written.
     OutOfRange(&'a str),
     Text(Cow<'a, str>),
     List,
     Object(M),
 }
 
-/// A value that is not what it should be.
+/// The error for a value of another type than expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WrongType;
 
-/// A string with half of a surrogate pair in it.
+/// The error for a string with an unpaired surrogate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotUnicode;
 
 impl<'a, M: Deserialize<'a>> LenientValue<'a, M> {
-    /// Reads a value that is known to be JSON.
+    /// Parses a value that is known to be valid JSON.
     pub(super) fn read(raw: &'a RawValue) -> Result<Self, NotUnicode> {
         let text = raw.get();
         serde_json::from_str(text).or_else(|_| {
-            // Nothing else can be wrong with a number, nor with anything else but a string.
+            // On valid JSON the parser fails only for a number out of range and for an unpaired surrogate.
             let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
             if is_number { Ok(Self::OutOfRange(text)) } else { Err(NotUnicode) }
         })
@@ -50,7 +51,7 @@ impl<'a, M: Deserialize<'a>> LenientValue<'a, M> {
 }
 
 impl<'a, M> LenientValue<'a, M> {
-    /// Returns the text, or the number as text; `None` for null.
+    /// Returns a text, or a number as text; `None` for null.
     pub(super) fn into_text(self) -> Result<Option<Cow<'a, str>>, WrongType> {
         match self {
             Self::Null => Ok(None),
@@ -62,7 +63,7 @@ impl<'a, M> LenientValue<'a, M> {
         }
     }
 
-    /// Returns a whole number from 0 on, however it is written; `None` for null and for an empty text.
+    /// Returns a whole number from 0 on in any notation; `None` for null and empty text.
     pub(super) fn unsigned(&self) -> Result<Option<u64>, WrongType> {
         match self {
             Self::Null => Ok(None),
@@ -76,7 +77,7 @@ impl<'a, M> LenientValue<'a, M> {
         }
     }
 
-    /// Returns yes or no, however it is written; `None` for null and for an empty text.
+    /// Returns a boolean in any notation; `None` for null and empty text.
     pub(super) fn boolean(&self) -> Result<Option<bool>, WrongType> {
         match self {
             Self::Null => Ok(None),
@@ -97,7 +98,7 @@ fn parse_unsigned(text: &str) -> Result<u64, WrongType> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
-    // Rust also reads words such as "inf" as numbers.
+    // Rust also parses words such as "inf" as floating-point numbers.
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
     text.parse().ok().filter(|_| is_number).ok_or(WrongType).and_then(exact_unsigned)
 }
@@ -151,6 +152,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for LenientValueVisitor<M> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        // serde_json fails on a list that is not read to its end.
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(LenientValue::List)
     }

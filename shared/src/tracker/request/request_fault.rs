@@ -1,4 +1,4 @@
-//! Why a request is refused, or one of its files left out, in the words of both dialects.
+//! Reasons to refuse a request or to leave out a file, in the words of both dialects.
 
 use super::request_fields::FieldName;
 use super::{TrackerRefusal, excerpt};
@@ -11,10 +11,10 @@ use crate::limits::{
 use crate::names::NameError;
 use crate::tracker::{Dialect, TrackerErrorCode};
 
-/// Files that are named when several are left out.
+/// Number of left-out files that are named in a reply.
 const NAMED: usize = 3;
 
-/// Something wrong with a request as a whole.
+/// A fault of a request as a whole.
 #[derive(Debug)]
 pub(super) enum RequestFault {
     NotUtf8,
@@ -22,10 +22,10 @@ pub(super) enum RequestFault {
         line: usize,
         column: usize,
     },
-    /// Neither `action` nor `cmd`.
+    /// The request has neither `action` nor `cmd`.
     NoAction,
     UnknownAction(String),
-    /// An action of the exercise's rooms.
+    /// The action is one of the exercise's room actions, which this tracker doesn't have.
     NoRooms,
     Missing(FieldName),
     User(UnusableName),
@@ -36,14 +36,14 @@ pub(super) enum RequestFault {
     NoFileKept(RejectedFiles),
 }
 
-/// A text that can't be a user's name, or not a new one's.
+/// A text that can't be a user name, or not that of a new account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusableName {
     text: String,
     why: UserNameError,
 }
 
-/// Something wrong with one field.
+/// A fault of one field.
 #[derive(Debug)]
 pub(super) enum FieldFault {
     NotText,
@@ -58,19 +58,19 @@ pub(super) enum FieldFault {
     NotAHash,
     NotWords,
     NotAPerson,
-    /// Something that only this tracker's own replies could have held; the reason is English.
+    /// A malformed token, instance, fingerprint or cursor. The reason is in English only.
     Other(String),
 }
 
-/// The files of a `REGISTER_FILES` that could not be kept.
+/// The files of a `REGISTER_FILES` that were left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RejectedFiles {
     count: usize,
-    /// The first of them as they can be shown, and why.
+    /// The first few of them, as shown in a reply, with their faults.
     first: Vec<(String, FileFault)>,
 }
 
-/// Something wrong with one file.
+/// A fault of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FileFault {
     NotAnObject,
@@ -159,17 +159,17 @@ impl RequestFault {
 }
 
 impl UnusableName {
-    /// The name that was given, and what is wrong with it.
+    /// Makes the fault of `text`; `why` is the reason.
     pub fn new(text: &str, why: UserNameError) -> Self {
         Self { text: excerpt(text).to_owned(), why }
     }
 
-    /// Returns the name that is offered instead.
+    /// Returns the name to use instead, if there is one.
     pub fn suggestion(&self) -> Option<&UserName> {
         self.why.suggestion()
     }
 
-    /// Offers this name instead, or none.
+    /// Replaces the suggestion.
     #[must_use]
     pub fn with_suggestion(self, instead: Option<NewUserName>) -> Self {
         Self { why: self.why.with_suggestion(instead), ..self }
@@ -239,12 +239,12 @@ impl FieldFault {
 }
 
 impl RejectedFiles {
-    /// Returns how many there are.
+    /// Returns the number of left-out files.
     pub const fn count(&self) -> usize {
         self.count
     }
 
-    /// Names the first of them and their reasons, in the words of `dialect`.
+    /// Names the first few files with their faults, in the words of `dialect`.
     pub fn reasons(&self, dialect: Dialect) -> String {
         let reason = |(shown, fault): &(String, FileFault)| match dialect {
             Dialect::Action => format!("{shown} ({})", fault.english()),
@@ -261,7 +261,7 @@ impl RejectedFiles {
         text
     }
 
-    /// Notes one more. `shown` says what the file looks like; it is asked for the first few alone.
+    /// Counts a left-out file. `shown` describes it and is called only for the first few.
     pub(super) fn note(&mut self, shown: impl FnOnce() -> String, fault: FileFault) {
         self.count += 1;
         if self.first.len() < NAMED {
@@ -302,7 +302,7 @@ impl From<serde_json::Error> for RequestFault {
     }
 }
 
-/// Says in Portuguese why a text is not a name.
+/// Returns in Portuguese why a text is not a name.
 fn portuguese_name_fault(why: &NameError) -> String {
     match why {
         NameError::Empty => "está vazio".to_owned(),
@@ -314,7 +314,7 @@ fn portuguese_name_fault(why: &NameError) -> String {
     }
 }
 
-/// The most files that one user may share, as a fault.
+/// Returns the fault of a list with too many files.
 pub(super) const fn too_many_files_fault() -> RequestFault {
     RequestFault::TooMany(FieldName::Files, MAX_FILES_PER_USER)
 }

@@ -1,4 +1,4 @@
-//! An object's fields, found in one pass over its text.
+//! The fields of an object, found in one pass over its text.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use super::lenient_value::LenientValue;
 use crate::limits::MAX_FILES_PER_USER;
 use crate::tracker::Dialect;
 
-/// The name of a field that some action uses.
+/// A field that some action uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FieldName {
     Id,
@@ -40,32 +40,32 @@ pub(super) enum FieldName {
     For,
 }
 
-/// The fields of one object. Their values stay text until an action uses them; of several of one name the
-/// last counts that isn't null.
+/// The fields of one object, unparsed until an action uses them. Of several fields with one name, the last that isn't
+/// null counts.
 #[derive(Debug)]
 pub(super) struct RequestFields<'a, F> {
     values: [Option<&'a RawValue>; FieldName::COUNT],
     pub(super) files: Option<F>,
 }
 
-/// What `files` is.
+/// The value of `files`.
 #[derive(Debug)]
 pub(super) enum FileItems<'a> {
-    /// A list, or one object as if it were alone in a list; one item more than allowed shows that there are too many.
+    /// A list, or a single object as if it were in a list. One item more than allowed shows that there are too many.
     List(Vec<FileItem<'a>>),
-    /// Neither.
+    /// A value that is neither a list nor an object.
     Other,
 }
 
-/// One item of `files`.
+/// An item of `files`.
 #[derive(Debug)]
 pub(super) enum FileItem<'a> {
     Value(LenientValue<'a, FileFields<LenientValue<'a>>>),
-    /// Its text, in which a string is no Unicode.
+    /// The JSON text of an item that has a string with an unpaired surrogate.
     NotUnicode(&'a str),
 }
 
-/// The fields of one file; of several of one name the last counts that isn't null.
+/// The fields of one file. Of several fields with one name, the last that isn't null counts.
 #[derive(Debug, PartialEq)]
 pub(super) struct FileFields<V> {
     pub(super) name: Option<V>,
@@ -74,13 +74,13 @@ pub(super) struct FileFields<V> {
 }
 
 impl<'a> RequestFields<'a, FileItems<'a>> {
-    /// Reads the fields of an object.
+    /// Finds the fields of an object.
     ///
     /// # Errors
-    /// When `text` is not JSON.
+    /// Returns the parser's error if `text` is not a JSON object.
     pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
-        // A lone surrogate in a file's name, or a number beyond all bounds, stops this pass; the next one reads each
-        // file by itself.
+        // An unpaired surrogate in a file's name, or a number out of range, fails this pass as a whole. The second one
+        // parses each file by itself, at the price of another pass.
         serde_json::from_str(text).or_else(|_| {
             let RequestFields { values, files } = serde_json::from_str::<RequestFields<'_, &RawValue>>(text)?;
             Ok(Self { values, files: files.map(FileItems::read_each) })
@@ -89,7 +89,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
 }
 
 impl<'a, F> RequestFields<'a, F> {
-    /// Returns a field's value; `None` when it is missing or null.
+    /// Returns a field's value; `None` if it is missing or null.
     pub(super) fn value(&self, key: FieldName) -> Option<&'a RawValue> {
         self.values.get(key as usize).copied().flatten()
     }
@@ -98,7 +98,7 @@ impl<'a, F> RequestFields<'a, F> {
 impl FieldName {
     const COUNT: usize = Self::For as usize + 1;
 
-    /// Returns the field's name as this dialect has it.
+    /// Returns the field's name in `dialect`.
     pub(super) const fn name(self, dialect: Dialect) -> &'static str {
         match self {
             Self::Id => "id",
@@ -131,9 +131,9 @@ impl FieldName {
         }
     }
 
-    /// Returns the field that goes by this name, in upper or lower case.
+    /// Returns the field with this name, in any case of letters.
     fn from_text(name: &str) -> Option<Self> {
-        // Some languages write names of fields with capitals by themselves.
+        // JSON libraries of some languages capitalize field names. The exact spelling is tried first, without a copy.
         Self::of_lower(name).or_else(|| Self::of_lower(&lower(name)?))
     }
 
@@ -360,8 +360,9 @@ impl<'de> Deserialize<'de> for FileFieldName {
     }
 }
 
-/// Returns the name in lower case, if it has capitals and is no longer than any that is known.
+/// Returns the name in lower case if it has capitals and is short enough to be a known field.
 fn lower(name: &str) -> Option<String> {
+    // The longest known name. A longer one can't match and isn't worth a copy.
     const LONGEST: usize = "new_password".len();
     let may_be_known = name.len() <= LONGEST && name.bytes().any(|byte| byte.is_ascii_uppercase());
     may_be_known.then(|| name.to_ascii_lowercase())

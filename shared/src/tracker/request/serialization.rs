@@ -1,4 +1,4 @@
-//! Requests as our own peers send them.
+//! Serialization of requests, for our own peers.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};

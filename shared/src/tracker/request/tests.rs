@@ -1,4 +1,4 @@
-//! Requests of the exercise and of ours, refused, mutated and round.
+//! Requests of the exercise and of our peers: golden forms, refusals, mutations and round trips.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -79,7 +79,7 @@ fn text_of(request: TrackerRequest) -> serde_json::Value {
     value
 }
 
-/// The same request as it would be written in our own words.
+/// Returns the parsed request as our own peers would write it.
 fn understood(text: &str) -> serde_json::Value {
     text_of(parse_request(text).request.unwrap_or_else(|refusal| panic!("{text}: {refusal}")))
 }
@@ -192,7 +192,7 @@ fn one_bad_file_costs_no_other() {
         r#"{"name":"./d.txt","size":1,"hash":"x"}"#,
         r#"{"name":"dir/","size":1,"hash":"x"}"#,
         r#"{"name":"","size":1,"hash":"x"}"#,
-        // Put together by hand, as programs in C do.
+        // JSON put together by hand, as C programs do.
         r#"{"name":"C:\Users\u\b.txt","size":1,"hash":"x"}"#,
         r#"{"name":"C:\xeno","size":1,"hash":"x"}"#,
         "{\"name\":\"a\tb\",\"size\":1,\"hash\":\"x\"}",

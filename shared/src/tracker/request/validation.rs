@@ -1,4 +1,4 @@
-//! From an object's fields to a checked request.
+//! Validation: from an object's fields to a checked request.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -35,22 +35,22 @@ const ACTIONS: [&str; 12] = [
     "PASSWD",
     "FORWARDED",
 ];
-/// Those of them that the exercise has.
+/// Number of leading [`ACTIONS`] that the exercise has.
 const EXERCISE_ACTION_COUNT: usize = 6;
-/// The exercise's actions for rooms, which there are none of.
+/// The exercise's actions for rooms. They are known only to be refused by name.
 const ROOM_ACTIONS: [&str; 5] = ["CREATE_ROOM", "JOIN_ROOM", "LIST_ROOMS", "GET_ROOM_MEMBERS", "KICK_MEMBER"];
 
-/// Lists the actions there are.
+/// Lists the actions.
 pub(super) fn action_names() -> String {
     ACTIONS.join(", ")
 }
 
-/// Lists those of them that a client of the exercise knows.
+/// Lists the actions of the exercise.
 pub(super) fn exercise_action_names() -> String {
     ACTIONS.get(..EXERCISE_ACTION_COUNT).unwrap_or_default().join(", ")
 }
 
-/// Returns the action or room action of this name, in upper or lower case.
+/// Returns the action or room action with this name, in any case of letters.
 fn known_action(name: &str) -> Option<&'static str> {
     ACTIONS.iter().chain(&ROOM_ACTIONS).find(|known| known.eq_ignore_ascii_case(name.trim())).copied()
 }
@@ -58,7 +58,7 @@ fn known_action(name: &str) -> Option<&'static str> {
 type FieldResult<T> = Result<T, RequestFault>;
 
 impl<'a> RequestFields<'a, FileItems<'a>> {
-    /// Returns the dialect that the object is in; `None` if it has neither `cmd` nor `action`.
+    /// Returns the object's dialect; `None` if it has neither `cmd` nor `action`.
     pub(super) fn dialect(&self) -> Option<Dialect> {
         let says = |key| self.value(key).is_some();
         match (says(FieldName::Cmd), says(FieldName::Action)) {
@@ -70,6 +70,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
 
     /// Returns the object's id as JSON text on one line.
     pub(super) fn id(&self) -> Option<String> {
+        // Replies are lines: a line break between the tokens of an id would end one early.
         self.value(FieldName::Id).map(|raw| raw.get().replace(['\n', '\r'], " "))
     }
 
@@ -84,15 +85,13 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         known_action(&name).ok_or_else(|| RequestFault::UnknownAction(name.into_owned()))
     }
 
-    /// Returns the client's features, if this is an action that may list them. A list that is none is one that isn't
-    /// there.
+    /// Returns the client's features if `action` may list them. An invalid list counts as missing.
     pub(super) fn features(&self, action: &str) -> Option<FeatureSet> {
         let may_list = matches!(action, "LOGIN" | "RESUME" | "SUBSCRIBE" | "WHOIS");
         self.value(FieldName::Features).filter(|_| may_list).and_then(|raw| serde_json::from_str(raw.get()).ok())
     }
 
-    /// Returns the request, and the files that were left out of it. Fields that the action doesn't use are not looked
-    /// at.
+    /// Returns the request and the files left out of it. Fields that `action` doesn't use are not checked.
     pub(super) fn check(&mut self, action: &'static str) -> FieldResult<(TrackerRequest, RejectedFiles)> {
         let request = match action {
             "REGISTER" => TrackerRequest::Register(self.credentials()?),
@@ -122,17 +121,18 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         Ok((request, RejectedFiles::default()))
     }
 
-    /// Returns a field's text; numbers are the text that they are written as.
+    /// Returns a field's text, or a number as it is written.
     fn text(&self, key: FieldName) -> FieldResult<Option<Cow<'a, str>>> {
         let Some(raw) = self.value(key) else { return Ok(None) };
         let text = raw.get();
         if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            // `12345` as a password must keep its digits, so a number isn't parsed.
             return Ok(Some(Cow::Borrowed(text)));
         }
         self.lenient_value(key)?.into_text().map_err(|WrongType| RequestFault::Field(key, FieldFault::NotText))
     }
 
-    /// Returns a field's text, if it is not empty.
+    /// Returns a field's text unless it is empty.
     fn non_empty_text(&self, key: FieldName) -> FieldResult<Option<Cow<'a, str>>> {
         Ok(self.text(key)?.filter(|text| !text.is_empty()))
     }
@@ -188,7 +188,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
 
     fn presence(&self) -> FieldResult<AnnouncedPresence> {
         let port = match self.unsigned(FieldName::Port)? {
-            // What a program says that has no port.
+            // Clients without a port send 0.
             None | Some(0) => None,
             Some(port) => {
                 let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
@@ -222,7 +222,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         self.non_empty_text(FieldName::Instance)?.map(parse).transpose()
     }
 
-    /// Returns the texts of a list, or of one text with commas; one more than allowed shows that there are too many.
+    /// Returns the texts of a list, or of one text with commas. One more than allowed shows that there are too many.
     fn address_texts(&self) -> FieldResult<Vec<Cow<'a, str>>> {
         let Some(raw) = self.value(FieldName::Addresses) else { return Ok(Vec::new()) };
         let wrong = |fault| RequestFault::Field(FieldName::Addresses, fault);
@@ -322,7 +322,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
 }
 
 impl FileItem<'_> {
-    /// Returns the file; or the name that it can be recognised by, if it has one, and the reason to leave it out.
+    /// Returns the file, or the fault and an excerpt to recognize the file by, if there is one.
     fn check(self, mode: FilesMode) -> Result<SharedFile, (Option<String>, FileFault)> {
         match self {
             Self::Value(LenientValue::Object(fields)) => fields.check(mode),
@@ -344,6 +344,7 @@ impl FileFields<LenientValue<'_>> {
         let hash = HashText::new(&hash).ok_or_else(|| left_out(FileFault::Hash))?;
         let size = match (size.unsigned(), mode) {
             (Ok(Some(size)), _) if size <= MAX_FILE_SIZE => size,
+            // A removal finds the file by its name, so its size may be missing or wrong.
             (_, FilesMode::Remove) => 0,
             (Ok(None), _) => return Err(left_out(FileFault::NoSize)),
             (Ok(Some(_)) | Err(WrongType), _) => return Err(left_out(FileFault::Size)),
