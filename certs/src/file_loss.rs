@@ -1,4 +1,4 @@
-//! Files that are open for long, and whether they are still where they were opened.
+//! Detection of the loss of a file that is open for long, and the kinds of file systems.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::StatFs;
 
-/// The file systems of Linux whose files keep their numbers for as long as they are there (`statfs(2)`). Those of networks
-/// and of FUSE may number a file anew while it is open.
+/// File systems of Linux whose inode numbers are stable while a file exists, by magic number (`statfs(2)`). Network and
+/// FUSE file systems may renumber a file while it is open.
 const STEADY: [i64; 9] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // xfs
@@ -21,51 +21,52 @@ const STEADY: [i64; 9] = [
     0x3153_464a, // jfs
 ];
 
-/// Returns the kind of the file system at `path`, as `statfs(2)` numbers them.
+/// Returns the kind of the file system at `path`, as its magic number (`statfs(2)`).
 ///
 /// # Errors
-/// As the system says.
+/// Returns the error of `statfs(2)`.
 pub fn file_system_kind(path: &Path) -> io::Result<i64> {
     Ok(magic_number(&rustix::fs::statfs(path)?))
 }
 
-/// The same of a file or folder that is open.
+/// Returns the kind of the file system of an open file or folder.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the error of `fstatfs(2)`.
 pub fn file_system_kind_of(file: impl AsFd) -> io::Result<i64> {
     Ok(magic_number(&rustix::fs::fstatfs(file)?))
 }
 
 fn magic_number(stat: &StatFs) -> i64 {
-    // Its type differs between architectures; the kinds have 32 bits.
+    // The type of `f_type` differs between architectures. Magic numbers have 32 bits, and sign extension must not
+    // change them.
     #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, trivial_numeric_casts, reason = "see above")]
     let kind = stat.f_type as i64 & 0xffff_ffff;
     kind
 }
 
-/// Returns whether a file at `path` keeps its inode's number for as long as it is there.
+/// Returns true if a file at `path` keeps its inode number while it exists.
 pub fn has_stable_inodes(path: &Path) -> bool {
     file_system_kind(path).is_ok_and(|kind| STEADY.contains(&kind))
 }
 
-/// The place of a file that is open, to notice when it is no longer there.
+/// A watch on the path of an open file, which notices when the path no longer leads to it.
 #[derive(Debug, Clone)]
 pub struct FileLossDetector {
     path: PathBuf,
-    /// Device and inode; `None` where the file system may number its files anew.
+    /// Device and inode; `None` if the file system may renumber its files.
     id: Option<(u64, u64)>,
 }
 
 impl FileLossDetector {
-    /// Returns the place of the file at `path`, which was opened just now.
+    /// Records the file at `path`, which the caller has just opened.
     pub fn new(path: &Path) -> Self {
         let id = path.metadata().ok().filter(|_| has_stable_inodes(path)).map(|file| (file.dev(), file.ino()));
         Self { path: path.to_owned(), id }
     }
 
-    /// Returns whether the file was removed, moved away or replaced: then nothing that is written to it is there at the
-    /// next start. A place that can't be looked at proves nothing.
+    /// Returns true if the file was removed, moved or replaced, so that data written to it would not be found at the
+    /// next start. Returns false if the path can't be examined, which proves nothing.
     pub fn is_lost(&self) -> bool {
         match self.path.metadata() {
             Ok(there) => self.id.is_some_and(|id| id != (there.dev(), there.ino())),

@@ -1,4 +1,4 @@
-//! A key and its self-signed certificate, made once.
+//! An Ed25519 key with its self-signed certificate, created once and kept in a file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,73 +15,74 @@ use crate::verifier::fingerprint_of;
 
 pub(crate) const IDENTITY_FILE: &str = "identity.pem";
 
-/// An Ed25519 key with a self-signed certificate.
+/// An Ed25519 key with a self-signed certificate. The key is overwritten when dropped.
 pub struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
     fingerprint: Fingerprint,
 }
 
-/// Whether an identity may be made where none is kept.
+/// The policy for a folder without an identity.
 #[derive(Debug, Clone, Copy)]
 pub enum MissingIdentityPolicy<'a> {
-    /// Nothing relies on one yet: it is made.
+    /// Nothing relies on an identity yet: create one.
     Create,
-    /// Something relies on it: nothing is made.
+    /// Something relies on the identity: fail.
     Fail(MissingIdentityAdvice<'a>),
 }
 
-/// The reason why an identity must be there, and the way to go on without it. Both become parts of a sentence.
+/// The reason why an identity must exist, and the way to continue without it. Both become parts of a sentence.
 #[derive(Debug, Clone, Copy)]
 pub struct MissingIdentityAdvice<'a> {
     /// Follows "the key PATH is missing, but", such as "the accounts in tracker.db belong to it".
     pub reason: &'a str,
-    /// Follows "put back a copy of it, or", such as a command that begins anew.
+    /// Follows "put back a copy of it, or", such as a command that starts afresh.
     pub otherwise: &'a str,
 }
 
-/// Why there is no identity. Every message says what to do.
+/// A reason why there is no usable identity. Every message tells the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The key's file or folder can't be used as it is.
+    /// The file or its folder can't be used.
     #[error(transparent)]
     Storage(#[from] SecretStorageError),
-    /// The file is not there, or has nothing in it, and something relies on it.
+    /// The file is missing or empty, and something relies on it.
     #[error("the key {path} is {state}, but {reason}: put back a copy of it, or {otherwise}")]
     Missing {
-        /// The file.
+        /// The identity's file.
         path: PathBuf,
         /// "missing" or "empty".
         state: &'static str,
-        /// What relies on it.
+        /// The reason why it must exist.
         reason: String,
-        /// The way to go on without it.
+        /// The way to continue without it.
         otherwise: String,
     },
-    /// The file is there and is not an identity.
+    /// The file exists and isn't an identity.
     #[error("the key {path} is damaged ({why}): put back a copy of it, or {otherwise}")]
     Damaged {
-        /// The file.
+        /// The identity's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         why: String,
-        /// The way to go on without it.
+        /// The way to continue without it.
         otherwise: String,
     },
-    /// A new key could not be made.
+    /// The cryptographic library failed.
     #[error("can't make a new key: {0}")]
     Generate(#[from] rcgen::Error),
 }
 
-/// The way to go on without a key that nothing relies on yet.
+/// The way to continue without a key that nothing relies on yet.
 const MOVE_AWAY_ADVICE: &str =
     "move it away to get a new one, which everybody who knows the old one will have to trust again";
 
 impl Identity {
-    /// Opens the identity kept in `folder`; where none is kept, makes one there or fails, as `if_missing` says.
+    /// Loads the identity in `folder`. If there is none, creates one or fails, by `if_missing`.
     ///
     /// # Errors
-    /// [`IdentityError`]: missing, unreadable, readable by others, damaged, or not to be written.
+    /// Returns [`IdentityError`] if the identity is missing although required, is unreadable, readable by others or
+    /// damaged, or can't be written.
     pub fn open(folder: &Path, if_missing: MissingIdentityPolicy<'_>) -> Result<Self, IdentityError> {
         match if_missing {
             MissingIdentityPolicy::Create => Self::load_or_create(folder),
@@ -89,17 +90,18 @@ impl Identity {
         }
     }
 
-    /// Loads the identity kept in `folder`, or makes it there if there is none.
+    /// Loads the identity in `folder`, or creates one.
     ///
-    /// The folder is made with mode 0700, the file with 0600; the file appears whole or not at all, and of two
-    /// processes that make one at the same time both get the same.
+    /// The folder gets mode 0700 and the file mode 0600. The file appears complete or not at all. Two processes that
+    /// create an identity at the same time get the same one.
     ///
     /// # Errors
-    /// [`IdentityError`]: unreadable, readable by others, damaged, or not to be written.
+    /// Returns [`IdentityError`] if the identity is unreadable, readable by others or damaged, or can't be written.
     pub fn load_or_create(folder: &Path) -> Result<Self, IdentityError> {
         if let Some(identity) = Self::load(folder)? {
             return Ok(identity);
         }
+        // The generated key is loaded back from the file, since another process may have been faster.
         let (_, pem) = generate_with_pem()?;
         secret_storage::create_private(folder, IDENTITY_FILE, pem.as_bytes())?;
         Self::load(folder)?.ok_or_else(|| IdentityError::Damaged {
@@ -109,10 +111,10 @@ impl Identity {
         })
     }
 
-    /// Loads the identity kept in `folder`, if there is one.
+    /// Loads the identity in `folder`; `None` if there is no file.
     ///
     /// # Errors
-    /// [`IdentityError`]: unreadable, readable by others or damaged.
+    /// Returns [`IdentityError`] if the identity is unreadable, readable by others or damaged.
     pub fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {
         let Some(bytes) = secret_storage::read_private(folder, IDENTITY_FILE)? else { return Ok(None) };
         let damaged = |why| IdentityError::Damaged {
@@ -128,7 +130,7 @@ impl Identity {
         let otherwise = reliance.otherwise.to_owned();
         let state = match secret_storage::read_private(folder, IDENTITY_FILE)? {
             None => "missing",
-            // What a loss of power leaves of a file that was being written.
+            // A power loss during the write can leave a file of zeros.
             Some(bytes) if bytes.iter().all(|byte| *byte == 0) => "empty",
             Some(bytes) => {
                 return Self::from_pem(&bytes).map_err(|why| IdentityError::Damaged { path, why, otherwise });
@@ -137,20 +139,20 @@ impl Identity {
         Err(IdentityError::Missing { path, state, reason: reliance.reason.to_owned(), otherwise })
     }
 
-    /// A new identity that is kept nowhere.
+    /// Generates an identity that is not stored.
     ///
     /// # Errors
-    /// [`IdentityError::Generate`].
+    /// Returns [`IdentityError::Generate`] if the cryptographic library fails.
     pub fn generate() -> Result<Self, IdentityError> {
         Ok(generate_with_pem()?.0)
     }
 
-    /// Returns the fingerprint of its key.
+    /// Returns the fingerprint of the key.
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// 32 secret bytes that only this identity can make, different for each `context`.
+    /// Derives 32 secret bytes from the key, different for each `context`.
     ///
     /// `context` is a constant that names the purpose (BLAKE3's key derivation mode).
     pub fn derive_secret(&self, context: &str) -> [u8; 32] {
@@ -171,16 +173,18 @@ impl Identity {
         let key = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|why| describe_pem_error("secret key", &why))?;
         let fingerprint = fingerprint_of(&certificate).map_err(|why| why.to_string())?;
         let identity = Self { certificate, key, fingerprint };
+        // `from_der` fails if the key doesn't belong to the certificate.
         CertifiedKey::from_der(identity.chain(), identity.private_key(), &crypto_provider())
             .map_err(|why| why.to_string())?;
         Ok(identity)
     }
 }
 
-/// Recognises the content of the file that an identity is kept in.
+/// Returns true if `pem` is the content of an identity's file.
 ///
-/// Somebody else's key beside its certificate is none: ours say `CN=vizinho`.
+/// A key and certificate of other software don't count: identities have the name `CN=vizinho`.
 pub fn is_identity_pem(pem: &[u8]) -> bool {
+    // DER of the attribute: the OID 2.5.4.3 (commonName) and a UTF8String of seven bytes.
     const NAME: &[u8] = b"\x06\x03\x55\x04\x03\x0c\x07vizinho";
     let is_ours = |identity: Identity| identity.certificate.windows(NAME.len()).any(|window| window == NAME);
     Identity::from_pem(pem).is_ok_and(is_ours)
@@ -198,11 +202,11 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A new identity and its PEM form.
+/// Generates an identity, and returns its PEM form too.
 pub(crate) fn generate_with_pem() -> Result<(Identity, Zeroizing<String>), IdentityError> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-    // No names of hosts or people: the fingerprint is the name. Valid for as long as a certificate can say (RFC 5280,
-    // section 4.1.2.5): versions before this one look at dates, and clocks on a LAN are often wrong.
+    // There are no host or user names, since the fingerprint is the identity. The dates span the longest validity (RFC
+    // 5280, section 4.1.2.5): earlier versions check dates, and clocks on a LAN are often wrong.
     let mut params = rcgen::CertificateParams::default();
     params.not_before = rcgen::date_time_ymd(1970, 1, 1);
     params.not_after = rcgen::date_time_ymd(9999, 12, 31);
@@ -219,7 +223,7 @@ pub(crate) fn generate_with_pem() -> Result<(Identity, Zeroizing<String>), Ident
     Ok((identity, pem))
 }
 
-/// Says for people why a part of the file can't be read.
+/// Describes for users why a part of the file can't be read.
 fn describe_pem_error(part: &str, why: &pem::Error) -> String {
     match why {
         pem::Error::NoItemsFound => format!("it holds no {part}"),

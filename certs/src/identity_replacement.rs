@@ -1,12 +1,12 @@
-//! A new identity in the place of one that was lost.
+//! Replacement of a lost or damaged identity by a new one.
 //!
 //! ```text
-//! identity.pem.new ── whoever relies on the identity takes the new one ──► identity.pem
+//! identity.pem.new ── the new fingerprint is made known (rebind) ──► identity.pem
 //!                                       identity.pem, if damaged ──► identity.pem.damaged-N
 //! ```
 //!
-//! Until the new identity is known to somebody it has a name of its own, so that nothing takes it for the one that is
-//! kept. A process that ends in between leaves it there, and the next attempt goes on with the same key.
+//! Until the new identity is known to others it has a file name of its own, so that it isn't taken for the current one.
+//! If the process ends in between, the file remains, and the next attempt continues with the same key.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,26 +18,25 @@ use zeroize::Zeroizing;
 use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
 use crate::secret_storage::{self, SecretStorageError};
 
-/// The name of a new identity that nobody knows yet.
+/// File name of a new identity that may not be known to others yet.
 const NEW_IDENTITY_FILE: &str = "identity.pem.new";
-/// The ending of a damaged identity's name, before its number.
+/// Ends the name of a damaged identity's backup, before its number.
 const DAMAGED_SUFFIX: &str = ".damaged-";
 
-/// A new identity that has not taken its place yet. It holds a secret, so that its `Debug` form says little.
+/// A new identity that is not in use yet. `Debug` doesn't show its secret.
 pub struct IdentityReplacement {
     folder: PathBuf,
     identity: Identity,
     pem: Zeroizing<Vec<u8>>,
-    /// Another attempt may have left it, and somebody may know it since.
+    /// False if an earlier attempt left it. Others may know its fingerprint then.
     is_newly_created: bool,
 }
 
 impl IdentityReplacement {
-    /// Makes a new identity beside the place that it is to take in `folder`, or takes up the one of an attempt that was
-    /// cut off.
+    /// Creates a new identity in `folder`, or continues with that of an interrupted attempt.
     ///
     /// # Errors
-    /// [`IdentityError`]: it can't be made or written.
+    /// Returns [`IdentityError`] if the identity can't be created or written.
     pub fn begin(folder: &Path) -> Result<Self, IdentityError> {
         let folder = folder.to_owned();
         let left = secret_storage::read_private(&folder, NEW_IDENTITY_FILE)?;
@@ -45,10 +44,10 @@ impl IdentityReplacement {
             return Ok(Self { folder, identity, pem, is_newly_created: false });
         }
         let (_, pem) = crate::identity::generate_with_pem()?;
-        // A part of a key, which nobody knows.
+        // The rest of an interrupted write is no key that anybody could know.
         remove_if_exists(&folder.join(NEW_IDENTITY_FILE))?;
         secret_storage::create_private(&folder, NEW_IDENTITY_FILE, pem.as_bytes())?;
-        // Of two attempts at the same time both go on with the same.
+        // Reading it back makes two attempts at the same time continue with the same key.
         let pem = secret_storage::read_private(&folder, NEW_IDENTITY_FILE)?.unwrap_or_default();
         let identity = Identity::from_pem(&pem).map_err(|why| IdentityError::Damaged {
             path: folder.join(NEW_IDENTITY_FILE),
@@ -63,24 +62,27 @@ impl IdentityReplacement {
         &self.identity
     }
 
-    /// Puts the new identity in its place. What is there is kept under a name that no file has; returns its path.
+    /// Moves the new identity into place. Returns the path of the backup of the old file, if there was one.
     ///
     /// # Errors
-    /// [`IdentityError::Storage`]; then the next attempt goes on with the same identity.
+    /// Returns [`IdentityError::Storage`] if a file can't be written. The next attempt continues with the same
+    /// identity.
     pub fn commit(self) -> Result<Option<PathBuf>, IdentityError> {
         let (new, path) = (self.folder.join(NEW_IDENTITY_FILE), self.folder.join(IDENTITY_FILE));
         if Identity::load(&self.folder)
             .is_ok_and(|there| there.is_some_and(|there| there.fingerprint() == self.identity.fingerprint()))
         {
-            // Another attempt came first.
+            // Another attempt committed the same key first.
             remove_if_exists(&new)?;
             return Ok(None);
         }
         if secret_storage::read_private(&self.folder, NEW_IDENTITY_FILE)?.as_ref() != Some(&self.pem) {
-            // Another attempt discarded it.
+            // Another attempt discarded the file while this one's key may have become known.
             remove_if_exists(&new)?;
             secret_storage::create_private(&self.folder, NEW_IDENTITY_FILE, &self.pem)?;
         }
+        // A second name instead of a rename: `path` never lacks a file, and the rename below replaces it
+        // atomically.
         let aside = back_up_file(&path).map_err(secret_storage::io_error_at(&path))?;
         fs::rename(&new, &path)
             .and_then(|()| secret_storage::sync_folder(&self.folder))
@@ -88,10 +90,11 @@ impl IdentityReplacement {
         Ok(aside)
     }
 
-    /// Forgets an identity that nobody knows. One that an earlier attempt left stays: somebody may know it.
+    /// Removes the new identity, of which nobody knows. One that an earlier attempt left is kept, because others may
+    /// know it.
     ///
     /// # Errors
-    /// [`IdentityError::Storage`].
+    /// Returns [`IdentityError::Storage`] if the file can't be removed.
     pub fn discard(self) -> Result<(), IdentityError> {
         if self.is_newly_created { remove_if_exists(&self.folder.join(NEW_IDENTITY_FILE)) } else { Ok(()) }
     }
@@ -103,7 +106,7 @@ impl std::fmt::Debug for IdentityReplacement {
     }
 }
 
-/// Gives the file at `path`, if there is one, a second name that no file has; returns it.
+/// Gives the file at `path` an unused second name and returns it; `None` if there is no file.
 fn back_up_file(path: &Path) -> io::Result<Option<PathBuf>> {
     for number in 1_u64.. {
         let mut name = path.as_os_str().to_owned();

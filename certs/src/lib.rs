@@ -1,10 +1,10 @@
-//! Identity and trust: who a process is, and how it knows who is on the other side.
+//! Identity and trust: the keys of peers and trackers, and the TLS configurations that verify the other side's key.
 //!
-//! Every peer and every tracker has an [`Identity`], an Ed25519 key with a self-signed certificate, and is known by the
-//! [`Fingerprint`] of that key. There is no authority: a connection is trusted because the fingerprint is the one that
-//! was expected ([`ServerPin`]), or because the fingerprint that came ([`fingerprint_of_chain`]) is looked up afterwards.
-//! Handshake signatures are always verified, so a copied certificate without its key proves nothing. No SNI, no session
-//! resumption, no early data, TLS 1.3 only.
+//! Every peer and every tracker has an [`Identity`], an Ed25519 key with a self-signed certificate, and is identified
+//! by the [`Fingerprint`] of that key. There is no certificate authority. A connection is trusted because the
+//! fingerprint is the expected one ([`ServerPin`]), or the caller looks up the presented fingerprint
+//! ([`fingerprint_of_chain`]) afterwards. Handshake signatures are always verified, so a copied certificate without its
+//! key proves nothing. No SNI, no session resumption, no early data, TLS 1.3 only.
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Secrets in files: nobody else may read them, and they are whole or not there.
+//! Files with secrets: unreadable for other users, and complete or absent.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,43 +7,43 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// Why a secret can't be read or kept.
+/// A reason why a secret can't be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretStorageError {
-    /// Others could read it.
+    /// Other users could read it.
     #[error("{path} can be read by others (mode {mode:o}): run `chmod {wanted:o} {path}`")]
     Exposed {
-        /// File or folder.
+        /// The file or folder.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// What they should be.
+        /// The permission bits that it should have.
         wanted: u32,
     },
-    /// The file system keeps no permissions.
+    /// The file system doesn't store permissions.
     #[error(
         "others on this machine could read the secret key in {path}, for its file system keeps no permissions (mode {mode:o})"
     )]
     NoPermissions {
-        /// File or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits that it has after it was created as private.
         mode: u32,
     },
-    /// The system said no.
+    /// A system call failed.
     #[error("can't use {path}: {source}")]
     Io {
-        /// File or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Largest secret that is read.
+/// Longest secret that is read.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// The content of `folder/name`, or `None` when there is no such file.
+/// Returns the content of `folder/name`, or `None` if there is no such file.
 pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretStorageError> {
     let path = folder.join(name);
     let file = match File::open(&path) {
@@ -52,30 +52,32 @@ pub(crate) fn read_private(folder: &Path, name: &str) -> Result<Option<Zeroizing
         Err(source) => return Err(SecretStorageError::Io { path, source }),
     };
     check_mode(folder, &fs::metadata(folder).map_err(io_error_at(folder))?, 0o700)?;
+    // The mode is that of the open file, so a swap of the path in between can't hide it.
     check_mode(&path, &file.metadata().map_err(io_error_at(&path))?, 0o600)?;
-    // So large from the start that it is never moved: what a vector leaves behind is overwritten by nobody.
+    // The capacity suffices from the start: a vector that grows leaves unwiped copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
     file.take(MAX_BYTES as u64).read_to_end(&mut bytes).map_err(io_error_at(&path))?;
     Ok(Some(bytes))
 }
 
-/// Makes `folder/name` with these bytes unless it exists; then it is left as it is.
+/// Creates `folder/name` with `bytes`. An existing file is left unchanged.
 pub(crate) fn create_private(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), SecretStorageError> {
     let is_new = !folder.exists();
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_error_at(folder))?;
     check_new_mode(folder, &fs::metadata(folder).map_err(io_error_at(folder))?, 0o700, is_new).inspect_err(|_| {
         if is_new {
-            // Nothing is in it; what can't be removed harms nobody.
+            // The folder is empty. If it can't be removed, it does no harm.
             let _ = fs::remove_dir(folder);
         }
     })?;
     let path = folder.join(name);
+    // A link from a complete draft lets the file appear complete, and never replaces an existing one.
     let draft = folder.join(format!(".{name}.{}.{:?}", std::process::id(), std::thread::current().id()));
-    // Left over from a process of the same number that was killed.
+    // A killed process with the same process id may have left it.
     let _ = fs::remove_file(&draft);
     let made = write_new(&draft, bytes).and_then(|()| match fs::hard_link(&draft, &path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // FAT and some network and FUSE file systems have none.
+        // FAT and some network and FUSE file systems have no hard links.
         Err(error) if is_unsupported(&error) => write_if_new(&path, bytes),
         linked => linked,
     });
@@ -98,7 +100,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A folder that can't be synced is one of a file system that syncs names by itself, or never.
+/// Syncs a folder. Ignores file systems that can't: they sync names by themselves or never.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         Err(error) if is_unsupported(&error) => Ok(()),
@@ -106,12 +108,15 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Returns true for errors of an operation that the file system doesn't have.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    // Linux reports missing hard links as EPERM (link(2)) and folders that can't be synced as EINVAL
+    // (fsync(2)).
     use io::ErrorKind::{InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
     matches!(error.kind(), Unsupported | PermissionDenied | InvalidInput | TooManyLinks)
 }
 
-/// As [`check_mode`], but where the mode was given just now, it is the file system that doesn't keep it.
+/// Checks like [`check_mode`]. If the mode was set just now, a wrong mode means that the file system doesn't store it.
 fn check_new_mode(path: &Path, metadata: &fs::Metadata, wanted: u32, is_new: bool) -> Result<(), SecretStorageError> {
     check_mode(path, metadata, wanted).map_err(|error| match error {
         SecretStorageError::Exposed { path, mode, .. } if is_new => SecretStorageError::NoPermissions { path, mode },

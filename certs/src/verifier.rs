@@ -1,11 +1,11 @@
-//! Judging the other side's certificate.
+//! Verification of the other side's certificate.
 //!
-//! A certificate is taken when it stands alone (no chain), is signed by its own key, and the handshake is signed by that
-//! key. What it proves is then one thing: the other side holds the key with this [`Fingerprint`]. Whether that is the
-//! right one is the pin's or the caller's question.
+//! A certificate is accepted if it stands alone (no chain), is signed by its own key, and that key signed the
+//! handshake. This proves one thing: the other side holds the key with this [`Fingerprint`]. The pin or the caller
+//! decides whether that key is the right one.
 //!
-//! Dates are not looked at. A key that is known by its fingerprint ends by being replaced, not by a date, and machines
-//! without a battery for their clock begin in 1970.
+//! Dates are ignored. A key that is known by its fingerprint ends by being replaced, not by a date, and machines
+//! without a battery for their clock start in 1970.
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,28 +22,28 @@ use shared::Fingerprint;
 
 use crate::tls_config::{FIXED_TIME, sha256};
 
-/// Why a certificate has no fingerprint.
+/// The error for a certificate that can't be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate can't be read: {0}")]
 pub struct UnreadableCertificate(String);
 
-/// The fingerprint of this certificate's key.
+/// Returns the fingerprint of a certificate's key.
 ///
 /// # Errors
-/// [`UnreadableCertificate`] when it isn't an X.509 certificate.
+/// Returns [`UnreadableCertificate`] if `certificate` isn't an X.509 certificate.
 pub fn fingerprint_of(certificate: &CertificateDer<'_>) -> Result<Fingerprint, UnreadableCertificate> {
     let parsed = ParsedCertificate::try_from(certificate).map_err(|why| UnreadableCertificate(why.to_string()))?;
     Ok(Fingerprint::from_bytes(sha256(&parsed.subject_public_key_info())))
 }
 
-/// The fingerprint of the certificate that the other side of a finished handshake showed, if it showed one.
+/// Returns the fingerprint of the certificate that the other side presented in a finished handshake, if it did.
 pub fn fingerprint_of_chain(chain: Option<&[CertificateDer<'_>]>) -> Option<Fingerprint> {
     fingerprint_of(chain?.first()?).ok()
 }
 
-/// What a client demands of the server's key, and what it saw.
+/// A client's requirement for the server's key, and a record of the key that the server presented.
 ///
-/// One value serves one connection: after a failed handshake [`ServerPin::presented`] tells whose key it was.
+/// One value serves one connection. After a failed handshake, [`ServerPin::presented`] tells the fingerprint.
 #[derive(Debug)]
 pub struct ServerPin {
     expected: Option<Fingerprint>,
@@ -51,22 +51,23 @@ pub struct ServerPin {
 }
 
 impl ServerPin {
-    /// Only this key.
+    /// Requires this key.
     pub fn expecting(fingerprint: Fingerprint) -> Arc<Self> {
         Arc::new(Self { expected: Some(fingerprint), presented: OnceLock::new() })
     }
 
-    /// Any key: the first meeting. The caller must record [`ServerPin::presented`] and demand it from then on.
+    /// Accepts any key, for a first contact. The caller must record [`ServerPin::presented`] and require it from then
+    /// on.
     pub fn trust_on_first_use() -> Arc<Self> {
         Arc::new(Self { expected: None, presented: OnceLock::new() })
     }
 
-    /// The key that the server proved to hold, or claimed to before the handshake failed.
+    /// Returns the key that the server presented. After a failed handshake it need not have proved to hold it.
     pub fn presented(&self) -> Option<Fingerprint> {
         self.presented.get().copied()
     }
 
-    /// The key that was shown, when it isn't the expected one.
+    /// Returns the presented key if it isn't the required one.
     pub fn mismatch(&self) -> Option<Fingerprint> {
         self.presented().filter(|presented| self.expected.is_some_and(|expected| expected != *presented))
     }
@@ -88,6 +89,7 @@ impl ServerCertVerifier for PinnedServerVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let presented = check_self_signed(end_entity, intermediates, &self.provider)?;
+        // Recorded before the comparison, so that a refused key can be reported.
         let presented = *self.pin.presented.get_or_init(|| presented);
         if self.pin.expected.is_some_and(|expected| expected != presented) {
             return Err(CertificateError::ApplicationVerificationFailure.into());
@@ -118,7 +120,7 @@ impl ServerCertVerifier for PinnedServerVerifier {
     }
 }
 
-/// Takes any client that proves to hold the key of a self-signed certificate; who it is gets looked up afterwards.
+/// A verifier that accepts any client with a self-signed certificate and its key. The caller looks up the fingerprint.
 #[derive(Debug)]
 pub(crate) struct SelfSignedClientVerifier {
     pub(crate) mandatory: bool,
@@ -130,6 +132,7 @@ impl ClientCertVerifier for SelfSignedClientVerifier {
         self.mandatory
     }
 
+    // rustls sends this list in the certificate request; an empty one asks for a certificate of any issuer.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -174,6 +177,7 @@ fn check_self_signed(
     if !intermediates.is_empty() {
         return Err(CertificateError::UnknownIssuer.into());
     }
+    // Used as its own trust anchor, a self-signed certificate passes webpki's path building and its checks.
     let mut own = RootCertStore::empty();
     own.add(certificate.clone())?;
     let parsed = ParsedCertificate::try_from(certificate)?;
@@ -181,8 +185,8 @@ fn check_self_signed(
     Ok(Fingerprint::from_bytes(sha256(&parsed.subject_public_key_info())))
 }
 
-/// Verifies a certificate against itself as the anchor: its signature, its extensions, its use. The library looks at
-/// dates as well, so it is asked for a time at which the certificate says that it is valid.
+/// Verifies a certificate against itself as the trust anchor: signature, extensions and key usage. webpki checks dates
+/// as well, so a certificate outside of [`FIXED_TIME`] is verified again at a time that it names itself.
 fn verify_at_any_time(
     certificate: &ParsedCertificate<'_>,
     own: &RootCertStore,
