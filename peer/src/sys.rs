@@ -1,4 +1,4 @@
-//! What only one operating system has. Everything outside this module is portable Rust.
+//! Code for one operating system or family. Everything outside this module is portable Rust.
 
 mod control_echo;
 mod descriptor_limit;

@@ -1,16 +1,16 @@
-//! What the terminal shows of control keys.
+//! Suppression of the terminal's `^C` echo.
 
 use std::io::stderr;
 
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
 
-/// The terminal on standard error doesn't show `^C` until this is dropped.
+/// A guard that keeps the terminal on standard error from showing `^C` until it is dropped.
 #[derive(Debug)]
 pub struct ControlEchoGuard;
 
 impl ControlEchoGuard {
-    /// Begins; `None` where nothing has to be changed or may be.
+    /// Suppresses the echo. Returns `None` if nothing had to be changed, or the process is in the background.
     pub fn suppress() -> Option<Self> {
         set_control_echo(false).then_some(Self)
     }
@@ -22,7 +22,8 @@ impl Drop for ControlEchoGuard {
     }
 }
 
-/// Whether something was changed. A process in the background would be stopped for trying.
+/// Sets the echo of control keys; true if that changed it. Does nothing in the background, where the terminal would
+/// stop this process for trying (SIGTTOU).
 fn set_control_echo(shown: bool) -> bool {
     let err = stderr();
     let in_front = tcgetpgrp(&err).is_ok_and(|group| group == getpgrp());

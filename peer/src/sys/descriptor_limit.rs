@@ -1,4 +1,4 @@
-//! How many files may be open at once.
+//! The limit on open files.
 
 use std::fs::File;
 
@@ -6,14 +6,14 @@ use rustix::process::{Resource, getrlimit};
 
 use super::is_too_many_open_files;
 
-/// How many files this process may have open at once; `None` without a limit.
+/// Returns the number of files that this process may have open; `None` if there is no limit.
 pub fn open_files_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Whether no further file can be opened now, for want of descriptors.
+/// Returns true if no further file can be opened for want of descriptors.
 pub fn is_descriptor_limit_reached() -> bool {
-    // SQLite opens two at once, and may have given one back by now.
+    // SQLite opens two files for a database in WAL mode, and may have closed one of them by now.
     let opened: Vec<_> = (0..2).map(|_| File::open("/")).collect();
     opened.iter().any(|opened| opened.as_ref().is_err_and(is_too_many_open_files))
 }

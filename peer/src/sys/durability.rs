@@ -1,4 +1,4 @@
-//! Making files survive a power cut, and making room for them.
+//! Durability of files across power cuts, and reservation of disk space.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,11 +10,10 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
-/// Above so many, one sync of their whole file system costs less than one of each.
+/// With more files than this, one sync of their file system is cheaper than one per file.
 const MAX_SINGLE_SYNCS: usize = 8;
 
-/// The file systems (by the magic numbers of Linux's `statfs(2)`) where reserving space is a note in their books; others
-/// write or allocate all of it.
+/// File systems (by magic number, `statfs(2)`) that reserve space by recording it. Others write or allocate all of it.
 const FAST_RESERVE_KINDS: [u64; 5] = [
     0xEF53,      // ext4
     0x5846_5342, // XFS
@@ -23,8 +22,8 @@ const FAST_RESERVE_KINDS: [u64; 5] = [
     0xCA45_1A4E, // bcachefs
 ];
 
-/// Those where a file is made longer by a note as well; FAT, exFAT and some by FUSE write zeros, for minutes, and can't be
-/// interrupted meanwhile.
+/// File systems that extend a file by recording its length. FAT, exFAT and some FUSE file systems write zeros, which
+/// takes minutes and can't be interrupted.
 const FAST_EXTEND_KINDS: [u64; 5] = [
     0x0102_1994, // tmpfs
     0x8584_58F6, // ramfs
@@ -33,40 +32,42 @@ const FAST_EXTEND_KINDS: [u64; 5] = [
     0x6969,      // NFS
 ];
 
-/// A file that is smaller fits everywhere.
+/// Smallest file whose size is tested. Smaller ones fit on every file system.
 const MIN_PROBED_BYTES: u64 = 1 << 20;
 
-/// That of all file systems that are programs.
+/// The magic number of all FUSE file systems.
 const FUSE: u64 = 0x6573_5546;
 
-/// Makes open files or folders durable; tells of each, in their order.
+/// Makes open files or folders durable. Returns one result for each, in order.
 pub fn sync_all<F: AsFd>(files: &[F]) -> Vec<io::Result<()>> {
     if files.len() > MAX_SINGLE_SYNCS && sync_file_systems(files).is_ok() {
         return files.iter().map(|_| Ok(())).collect();
     }
-    // Which of them failed is known only one by one.
+    // syncfs doesn't tell which file failed, so the result of each needs its own call.
     files.iter().map(sync).collect()
 }
 
 fn sync(file: impl AsFd) -> io::Result<()> {
     match rustix::fs::fsync(file) {
-        // Where nothing can be synced, nothing can be done about it; nor with a folder that can't be read.
+        // EINVAL and the like: a file system that can't sync, for which nothing can be done. EBADF: a folder opened
+        // without permission to read it.
         Err(Errno::INVAL | Errno::BADF | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         synced => Ok(synced?),
     }
 }
 
-/// Makes `file` `bytes` long and room for its `data`, where both are quick: there, the disk can't fill up under it from
-/// here on. Elsewhere it grows while it is written, and only what it can't grow to is found out.
+/// Sets the length of `file` to `bytes` and reserves space for its `data` ranges where the file system does both
+/// quickly. After that the disk can't fill up under the file. Elsewhere the file grows as it is written, and only a
+/// size beyond the file system's limit is detected.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the system's error, such as too large a file or a full disk.
 pub fn reserve_space(file: &File, bytes: u64, data: impl IntoIterator<Item = Range<u64>>) -> io::Result<()> {
     let kind = rustix::fs::fstatfs(file).ok().and_then(|system| u64::try_from(system.f_type).ok());
     let is_one_of = |kinds: &[u64]| kind.is_some_and(|kind| kinds.contains(&kind));
     let can_reserve = is_one_of(&FAST_RESERVE_KINDS);
     let len = file.metadata()?.len();
-    // Reserving makes a file longer, never shorter.
+    // Reserving extends a file but never shortens it.
     if can_reserve || is_one_of(&FAST_EXTEND_KINDS) || len > bytes {
         file.set_len(bytes)?;
     } else if len < bytes && bytes > MIN_PROBED_BYTES {
@@ -81,15 +82,15 @@ pub fn reserve_space(file: &File, bytes: u64, data: impl IntoIterator<Item = Ran
     Ok(())
 }
 
-/// Finds out whether `file` can become `bytes` long at all, without making all of it.
+/// Fails if `file` can't become `bytes` long, without allocating all of them.
 fn probe_size(file: &File, bytes: u64, by_fuse: bool) -> io::Result<()> {
     let is_on_device = rustix::fs::major(rustix::fs::fstat(file)?.st_dev) != 0;
     match (by_fuse, is_on_device) {
-        // What lies on a network or on another folder writes one byte anywhere.
+        // Network and overlay file systems accept a byte at any offset at once.
         (true, false) => file.write_all_at(&[0], bytes - 1),
-        // A stick by FUSE would write all zeros before it.
+        // A FUSE file system on a local device, such as exFAT, would write zeros before the byte.
         (true, true) => Ok(()),
-        // The kernel's own say at once what is too large, such as 4 GB on FAT.
+        // The kernel's own file systems check the size first, such as 4 GB on FAT, and then refuse or reserve.
         (false, _) => match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             Err(why @ (Errno::FBIG | Errno::NOSPC | Errno::DQUOT)) => Err(why.into()),
             _ => Ok(()),
@@ -97,10 +98,10 @@ fn probe_size(file: &File, bytes: u64, by_fuse: bool) -> io::Result<()> {
     }
 }
 
-/// Lets `file` read as zeros there, and if the file system knows holes, without taking room. Doesn't make it longer.
+/// Makes a range of `file` read as zeros, as a hole if the file system has holes. Doesn't extend the file.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the system's error.
 pub fn zero_range(file: &File, range: Range<u64>) -> io::Result<()> {
     let Range { start, end } = range;
     let end = end.min(file.metadata()?.len());
@@ -111,6 +112,7 @@ pub fn zero_range(file: &File, range: Range<u64>) -> io::Result<()> {
     if rustix::fs::fallocate(file, flags, start, end - start).is_ok() {
         return Ok(());
     }
+    // A range that is a hole already reads as zeros, and writing it would allocate space.
     match rustix::fs::seek(file, SeekFrom::Data(start)) {
         Ok(data) if data >= end => return Ok(()),
         Err(Errno::NXIO) => return Ok(()),
@@ -126,7 +128,7 @@ pub fn zero_range(file: &File, range: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
-/// Recognises the error of a file system that locks nothing.
+/// Returns true for the errors of a file system without file locks.
 pub fn is_locking_unsupported(why: &io::Error) -> bool {
     let cannot = [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL].map(Errno::raw_os_error);
     why.raw_os_error().is_some_and(|error| cannot.contains(&error))

@@ -1,4 +1,4 @@
-//! Giving a file its name without taking the place of another, on file systems of every kind.
+//! Renaming without replacing an existing file, on every kind of file system.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,10 +8,10 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
-/// Renames `from` to `to` within `folder`; fails with `AlreadyExists` where `to` is taken.
+/// Renames `from` to `to` within `folder`. Fails with `AlreadyExists` if `to` exists.
 ///
-/// In this order: `RENAME_NOREPLACE` (local file systems), a hard link (NFS, NTFS by FUSE), a placeholder that only one
-/// can make (exFAT by FUSE, shares without hard links).
+/// Tries in this order: `RENAME_NOREPLACE` (local file systems), a hard link (NFS, NTFS by FUSE), an exclusively
+/// created placeholder (exFAT by FUSE, network shares without hard links).
 pub(super) fn rename_exclusive(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
     match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
@@ -19,10 +19,10 @@ pub(super) fn rename_exclusive(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr)
     }
     match linkat(folder, from, folder, to, AtFlags::empty()) {
         Ok(()) => Ok(unlinkat(folder, from, AtFlags::empty())?),
-        // NFS repeats a request whose reply was lost, and finds its own link.
+        // NFS repeats a request if the reply was lost, and then finds the link that it made itself.
         Err(Errno::EXIST) if is_one_file(folder, from, to) => Ok(unlinkat(folder, from, AtFlags::empty())?),
         Err(Errno::EXIST) => Err(Errno::EXIST.into()),
-        // Whatever it says: where links are unknown, it means them as often as the name.
+        // Any error may mean that there are no hard links; the placeholder finds a real fault again.
         Err(_) => rename_over_placeholder(folder, from, to),
     }
 }
@@ -31,12 +31,13 @@ fn rename_over_placeholder(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> 
     // A missing source must not leave a placeholder behind.
     statat(folder, from, AtFlags::SYMLINK_NOFOLLOW)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Closed at once: on shares of Windows, an open file can't be replaced.
+    // Closed at once: on Windows shares, an open file can't be replaced.
     drop(File::from(openat(folder, to, flags, Mode::from_raw_mode(0o666))?));
     let Err(why) = renameat(folder, from, folder, to) else { return Ok(()) };
+    // Only an empty file can be the placeholder; remove nothing that has content.
     if statat(folder, to, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size == 0) {
         unlinkat(folder, to, AtFlags::empty())?;
-        // Over SFTP without extensions a rename never replaces anything: it needs no placeholder.
+        // SFTP without extensions never replaces a file, so the rename is safe without a placeholder.
         if matches!(why, Errno::EXIST | Errno::PERM | Errno::ACCESS) {
             return Ok(renameat(folder, from, folder, to)?);
         }
@@ -44,6 +45,7 @@ fn rename_over_placeholder(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> 
     Err(why.into())
 }
 
+/// Returns true if both names exist and have one inode.
 fn is_one_file(folder: BorrowedFd<'_>, one: &OsStr, other: &OsStr) -> bool {
     let id = |name| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (stat.st_dev, stat.st_ino));
     matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)

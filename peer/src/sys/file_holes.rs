@@ -1,16 +1,16 @@
-//! Where files have holes.
+//! Detection of holes in sparse files.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{SeekFrom, seek};
 
-/// The ranges of `file`, `size` bytes long, that hold no data: at least `min` bytes each. None where its file system doesn't
-/// say. Moves the file's own position.
+/// Returns the holes of `file`, which is `size` bytes long, as ranges of at least `min` bytes. Returns none if the file
+/// system doesn't report holes. Moves the file's position.
 pub fn holes(file: &File, size: u64, min: u64) -> Vec<(u64, u64)> {
     const BLOCK_BYTES: u64 = 512;
     let mut holes = Vec::new();
-    // Most files have all their blocks, and need no further question.
+    // Most files have all their blocks, which one call tells.
     if file.metadata().is_ok_and(|metadata| metadata.blocks().saturating_mul(BLOCK_BYTES) >= size) {
         return holes;
     }
@@ -18,7 +18,7 @@ pub fn holes(file: &File, size: u64, min: u64) -> Vec<(u64, u64)> {
     while at < size {
         let data = match seek(file, SeekFrom::Data(at)) {
             Ok(data) => data.min(size),
-            // Nothing but a hole up to the end.
+            // ENXIO: there is no data up to the end of the file.
             Err(rustix::io::Errno::NXIO) => size,
             Err(_) => return holes,
         };
@@ -29,6 +29,7 @@ pub fn holes(file: &File, size: u64, min: u64) -> Vec<(u64, u64)> {
             break;
         }
         match seek(file, SeekFrom::Hole(data)) {
+            // A file system that answers with an earlier position would loop forever.
             Ok(hole) if hole > at => at = hole,
             _ => return holes,
         }

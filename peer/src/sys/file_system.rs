@@ -1,11 +1,11 @@
-//! File systems: which one holds a file, and whether that is on a disk at all.
+//! Identity of file systems and inodes, and recognition of pseudo file systems.
 
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The kinds of Linux whose files are the kernel's state and not somebody's data (`statfs(2)`).
+/// File systems of Linux whose files are kernel state and not users' data, by magic number (`statfs(2)`).
 const PSEUDO_KINDS: [i64; 24] = [
     0x9fa0,      // proc
     0x6265_6572, // sysfs
@@ -33,7 +33,7 @@ const PSEUDO_KINDS: [i64; 24] = [
     0x9fa1,      // openpromfs
 ];
 
-/// The inode that a path leads to, by whatever name.
+/// An inode on its device. All hard links of a file have the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InodeKey {
     device: u64,
@@ -41,26 +41,26 @@ pub struct InodeKey {
 }
 
 impl InodeKey {
-    /// The inode's number on its device.
+    /// Returns the inode number.
     pub const fn inode(self) -> u64 {
         self.inode
     }
 }
 
-/// The inode of a file or folder.
+/// Returns the key of a file or folder.
 pub fn inode_key(metadata: &Metadata) -> InodeKey {
     InodeKey { device: metadata.dev(), inode: metadata.ino() }
 }
 
-/// The number of the file system that holds a file or folder.
+/// Returns the device number of the file system that holds a file or folder.
 pub fn device(metadata: &Metadata) -> u64 {
     metadata.dev()
 }
 
-/// Whether the file system at `path` holds the kernel's state and no files of anybody's.
+/// Returns true if the file system at `path` holds kernel state and no users' files.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the error of `statfs(2)`.
 pub fn is_pseudo_file_system(path: &Path) -> io::Result<bool> {
     Ok(PSEUDO_KINDS.contains(&certs::file_system_kind(path)?))
 }

@@ -1,43 +1,44 @@
-//! Telling one version of a file from another without reading it.
+//! Versions of files, told apart without reading them.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-/// A file's size, times and inode: what changes when its content does.
+/// The size, times and inode of a file, of which at least one changes with the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileVersion {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Last modification, nanoseconds since 1970.
+    /// Last modification, in nanoseconds since 1970.
     pub mtime_ns: i64,
-    /// Last change of anything about it, nanoseconds since 1970; unlike the modification's time, nobody can set it. 0 where
-    /// it proves nothing: a change could have left the same times.
+    /// Last change of any attribute, in nanoseconds since 1970. Unlike the modification time, programs can't set it. 0
+    /// if it proves nothing, because a later change could have the same times.
     pub ctime_ns: i64,
-    /// The inode's number.
+    /// Inode number.
     pub inode: u64,
 }
 
-/// The difference between two states of a file, as far as its metadata tells.
+/// The difference between two versions, as far as metadata tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionChange {
     /// The same version of the same file.
     Unchanged,
-    /// Size and modification time are the same: chmod, a new name or link, a copy with its times kept, a network file
-    /// system that numbers its inodes anew. The content may be another only where somebody set the time back.
+    /// Size and modification time are equal, another attribute differs: chmod, a rename or link, a copy that keeps times,
+    /// a network file system that renumbers inodes. The content can differ only if a program set the modification time
+    /// back.
     Attributes,
-    /// Size or modification time differ: the content may be another.
+    /// Size or modification time differ: the content may differ.
     Content,
 }
 
-/// Times are at least so exact, where anything is behind the second.
+/// Upper bound of the resolution of times that have a fraction of a second. Kernel ticks are up to 10 ms.
 const FINE_STEP_NS: i64 = 50_000_000;
-/// And where nothing is: FAT counts in steps of two seconds.
+/// Upper bound of the resolution of times without one: FAT counts in steps of two seconds.
 const COARSE_STEP_NS: i64 = 2_500_000_000;
 const SECOND_NS: i64 = 1_000_000_000;
 
 impl FileVersion {
-    /// The change from this state, which was recorded, to `now`.
+    /// Returns the difference from this recorded version to `now`.
     pub fn change_to(&self, now: &Self) -> VersionChange {
         if (self.size, self.mtime_ns) != (now.size, now.mtime_ns) {
             VersionChange::Content
@@ -48,35 +49,36 @@ impl FileVersion {
         }
     }
 
-    /// This state as it is to be recorded of a file that is read from `now_ns` on. Times that are too young, or in a future
-    /// that a clock was set back from, could be those of a later change as well.
+    /// Returns this version as it is to be recorded for a file that is read from `now_ns` on. If the times are too
+    /// recent, or in the future of a clock that was set back, a later change could have the same ones: then the change
+    /// time is cleared.
     #[must_use]
     pub fn recorded_at(self, now_ns: i64) -> Self {
         if self.is_settled_at(now_ns) { self } else { Self { ctime_ns: 0, ..self } }
     }
 
-    /// Whether any change from `now_ns` on leaves other times than these.
+    /// Returns true if every change after `now_ns` results in other times.
     pub fn is_settled_at(&self, now_ns: i64) -> bool {
         let step = if self.has_coarse_times() { COARSE_STEP_NS } else { FINE_STEP_NS };
         self.ctime_ns != 0 && self.mtime_ns.max(self.ctime_ns).saturating_add(step) <= now_ns
     }
 
-    /// Whether its file system counts in seconds.
+    /// Returns true if the file system seems to store whole seconds.
     pub const fn has_coarse_times(&self) -> bool {
         self.mtime_ns % SECOND_NS == 0 && self.ctime_ns % SECOND_NS == 0
     }
 }
 
-/// The state of an open file; `None` for what isn't a regular one.
+/// Returns the version of an open file; `None` if it isn't a regular file.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the error of `fstat(2)`.
 pub fn open_file_version(file: &File) -> io::Result<Option<FileVersion>> {
     let metadata = file.metadata()?;
     Ok(metadata.is_file().then(|| file_version(&metadata)))
 }
 
-/// The state of the file with this metadata.
+/// Returns the version of the file with this metadata.
 pub fn file_version(metadata: &Metadata) -> FileVersion {
     FileVersion {
         size: metadata.len(),
@@ -86,12 +88,12 @@ pub fn file_version(metadata: &Metadata) -> FileVersion {
     }
 }
 
-/// Where a file with several names lies: device and inode. `None` for one with a single name.
+/// Returns device and inode of a file with several names; `None` for one with a single name.
 pub fn hard_link(metadata: &Metadata) -> Option<(u64, u64)> {
     (metadata.nlink() > 1).then(|| (metadata.dev(), metadata.ino()))
 }
 
-/// Whether both are the same file, perhaps by two names.
+/// Returns true if both are the same inode, perhaps under two names.
 pub fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }

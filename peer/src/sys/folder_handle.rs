@@ -1,4 +1,4 @@
-//! Folders by handle: what is done in one can't be led elsewhere by a link that somebody puts on the path.
+//! Folders by handle, so that a link placed on the path later can't redirect operations elsewhere.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -19,69 +19,68 @@ use shared::names::name_encoding::{decode_component, encode_component};
 
 use super::exclusive_rename::rename_exclusive;
 
-/// An open folder. Names given to its methods are single components in the form in which they travel: a stand-in
-/// ([`shared::names::name_encoding`]) names the file whose bytes it stands for.
+/// An open folder. Its methods take names of single components in the form in which they are sent: an encoded name
+/// ([`shared::names::name_encoding`]) refers to the file with the decoded bytes as its name.
 #[derive(Debug)]
 pub struct FolderHandle(OwnedFd);
 
-/// What a name in a folder stands for; a link stands for itself.
+/// The kind of an entry in a folder. Links are not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A regular file of this many bytes.
+    /// A regular file, with its size in bytes.
     File(u64),
-    /// A folder.
     Folder,
-    /// A link, a device, a socket.
+    /// A link, a device or a socket.
     Other,
 }
 
-/// A file by device and number, and by what stays the same where numbers don't.
+/// A file by device and inode, and by attributes that stay the same where inode numbers don't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileIdentity {
-    /// The file system.
+    /// Device number of the file system.
     pub device: u64,
-    /// Its number there. Some FUSE systems give each spelling of a name a number of its own.
+    /// Inode number. Some FUSE file systems give each spelling of a name its own.
     pub inode: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Last modification, seconds since 1970.
+    /// Last modification, in seconds since 1970.
     pub mtime: i64,
 }
 
-/// The room on the disk below a folder.
+/// The free space of a folder's file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeSpace {
-    /// The file system.
+    /// Device number of the file system.
     pub device: u64,
-    /// Bytes that this user may still write; `None` where the system doesn't tell.
+    /// Bytes that this user may still write; `None` if unknown.
     pub bytes: Option<u64>,
-    /// Files that may still be made; `None` where it doesn't count them.
+    /// Files that may still be created; `None` if the file system doesn't count them.
     pub files: Option<u64>,
-    /// Bytes of the smallest piece of the disk that a file takes, as far as that is sure.
+    /// Smallest unit of allocation in bytes, as far as it is certain; 1 if it isn't.
     pub block: u64,
 }
 
-/// The most that is taken for sure: file systems of networks name their largest transfer.
+/// Largest unit of allocation that is believed. Network file systems report their largest transfer.
 const MAX_BLOCK_BYTES: u64 = 4096;
-/// Btrfs keeps small files in its tree, many to a block.
+/// Magic number of Btrfs, which stores small files inside its tree, many to a block.
 const BTRFS: i64 = 0x9123_683E;
 
 impl FreeSpace {
-    /// The room that a file with so many bytes takes.
+    /// Returns the number of bytes that a file of `bytes` bytes takes on the disk.
     pub const fn allocated_size(&self, bytes: u64) -> u64 {
         let block = if self.block == 0 { 1 } else { self.block };
         bytes.div_ceil(block).saturating_mul(block)
     }
 }
 
-/// A reason for which a folder takes no files.
+/// A reason why a folder accepts no files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnwritableReason {
-    /// It was removed; only the handle is left.
+    /// The folder was removed; only the handle is left.
     Removed,
     /// The file system is read-only.
     ReadOnly,
-    /// This user may not write there.
+    /// This user has no permission to write.
     Forbidden,
     /// Nothing in it may be renamed (`chattr +a`).
     AppendOnly,
@@ -90,24 +89,24 @@ pub enum UnwritableReason {
 }
 
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// A handle for going further, without reading what is in it.
+/// Flags of a handle that is only used to reach entries, and doesn't list them.
 const PATH_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NEW_FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const NEW_FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 
 impl FolderHandle {
-    /// Opens the folder at `path`, which is the user's own word: links in it are followed.
+    /// Opens the folder at `path`. The user gave this path, so links in it are followed.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(open_folder(rustix::fs::CWD, path, OFlags::empty())?))
     }
 
-    /// Opens the folder `name` in this one, made if it isn't there. A link is not followed.
+    /// Opens the subfolder `name`, creating it if necessary. A link is not followed.
     ///
     /// # Errors
-    /// As the system says; `NotADirectory` for a file or a link.
+    /// Returns the system's error; `NotADirectory` for a file or a link.
     pub fn open_or_create_subfolder(&self, name: &str) -> io::Result<Self> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::mkdirat(&self.0, name, NEW_FOLDER_MODE) {
@@ -117,10 +116,10 @@ impl FolderHandle {
         Ok(Self(open_folder(&self.0, name, OFlags::NOFOLLOW)?))
     }
 
-    /// The names of what is in it, in the form in which they travel, as far as they have one.
+    /// Returns the names of its entries as they are sent. Leaves out names that can't be sent.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| match entry {
             Ok(entry) => encode_component(entry.file_name().to_bytes()).map(|name| Ok(name.into_owned())),
@@ -129,10 +128,10 @@ impl FolderHandle {
         rustix::fs::Dir::read_from(&self.0)?.filter_map(name).collect()
     }
 
-    /// Opens the folder `name` in this one, if it is there. A link is not followed.
+    /// Opens the subfolder `name`; `None` if it doesn't exist. A link is not followed.
     ///
     /// # Errors
-    /// As the system says; `NotADirectory` for a file or a link.
+    /// Returns the system's error; `NotADirectory` for a file or a link.
     pub fn open_subfolder(&self, name: &str) -> io::Result<Option<Self>> {
         let name: &OsStr = &disk_name(name);
         match open_folder(&self.0, name, OFlags::NOFOLLOW) {
@@ -142,20 +141,20 @@ impl FolderHandle {
         }
     }
 
-    /// Opens the file `name` for reading and writing, made if it isn't there. A link is not followed.
+    /// Opens the file `name` for reading and writing, creating it if necessary. A link is not followed.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error, or an error for anything that is not a regular file.
     pub fn open_or_create(&self, name: &str) -> io::Result<File> {
         let name: &OsStr = &disk_name(name);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         self.open_file(name, flags)
     }
 
-    /// Makes the file `name`, for reading and writing.
+    /// Creates the file `name` for reading and writing.
     ///
     /// # Errors
-    /// `AlreadyExists`, or as the system says.
+    /// Returns `AlreadyExists`, or the system's error.
     pub fn create(&self, name: &str) -> io::Result<File> {
         let name: &OsStr = &disk_name(name);
         self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC)
@@ -164,16 +163,16 @@ impl FolderHandle {
     /// Opens the file `name` for reading. A link is not followed.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error, or an error for anything that is not a regular file.
     pub fn open_existing(&self, name: &str) -> io::Result<File> {
         let name: &OsStr = &disk_name(name);
         self.open_file(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK)
     }
 
-    /// What `name` is, if it is there.
+    /// Returns the kind of `name`; `None` if it doesn't exist.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn entry_kind(&self, name: &str) -> io::Result<Option<EntryKind>> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -187,17 +186,17 @@ impl FolderHandle {
         }
     }
 
-    /// Says that it was last modified so many seconds after 1970, and nanoseconds beyond.
+    /// Sets the folder's modification time, in seconds since 1970 and nanoseconds beyond.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn set_modified(&self, seconds: i64, nanoseconds: u32) -> io::Result<()> {
         let last_modification = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
         let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         Ok(rustix::fs::futimens(&self.0, &Timestamps { last_access, last_modification })?)
     }
 
-    /// Bytes of the disk that the file `name` takes; 0 when it isn't there.
+    /// Returns the number of bytes on the disk that the file `name` takes; 0 if it doesn't exist.
     pub fn allocated_bytes(&self, name: &str) -> u64 {
         const BLOCK_BYTES: u64 = 512;
         let name: &OsStr = &disk_name(name);
@@ -205,10 +204,10 @@ impl FolderHandle {
         stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES)
     }
 
-    /// Whether `name` still stands for this open file.
+    /// Returns true if `name` still refers to this open file.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -221,30 +220,30 @@ impl FolderHandle {
         }
     }
 
-    /// Gives the file `from` the name `to` unless that is taken.
+    /// Renames the file `from` to `to` unless that exists.
     ///
     /// # Errors
-    /// `AlreadyExists`, or as the system says.
+    /// Returns `AlreadyExists`, or the system's error.
     pub fn rename_no_replace(&self, from: &str, to: &str) -> io::Result<()> {
         let from: &OsStr = &disk_name(from);
         let to: &OsStr = &disk_name(to);
         rename_exclusive(self.0.as_fd(), from, to)
     }
 
-    /// Gives the file `from` the name `to`, in place of a file that has it.
+    /// Renames the file `from` to `to`, replacing an existing file.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn rename_replace(&self, from: &str, to: &str) -> io::Result<()> {
         let from: &OsStr = &disk_name(from);
         let to: &OsStr = &disk_name(to);
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
 
-    /// Removes the file `name`; one that isn't there is no error.
+    /// Removes the file `name` if it exists.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
@@ -253,13 +252,13 @@ impl FolderHandle {
         }
     }
 
-    /// Asks for the room on the disk here.
+    /// Returns the free space of the folder's file system.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the system's error.
     pub fn free_space(&self) -> io::Result<FreeSpace> {
         let stat = rustix::fs::fstatvfs(&self.0)?;
-        // Pseudo file systems, and some by FUSE, have no size at all.
+        // Pseudo file systems and some FUSE file systems report a size of 0.
         let bytes = (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize));
         let files = (stat.f_files > 0).then_some(stat.f_favail);
         let is_btrfs = certs::file_system_kind_of(&self.0).is_ok_and(|kind| kind == BTRFS);
@@ -267,7 +266,7 @@ impl FolderHandle {
         Ok(FreeSpace { device: rustix::fs::fstat(&self.0)?.st_dev, bytes, files, block })
     }
 
-    /// Tells whether files here take no room for their holes; true where that can't be tried.
+    /// Returns true if holes of files in this folder take no space, or if that can't be tested.
     pub fn can_store_holes(&self) -> bool {
         const PROBE_BYTES: u64 = 1 << 20;
         const BLOCK_BYTES: u64 = 512;
@@ -275,12 +274,12 @@ impl FolderHandle {
         let Ok(probe) = self.create(&name) else { return true };
         let taken =
             probe.set_len(PROBE_BYTES).and_then(|()| probe.metadata()).map(|probe| probe.blocks() * BLOCK_BYTES);
-        // Named by this process alone: what stays of it is replaced by nobody.
+        // The name has this process's id. If the file can't be removed, nothing else uses it.
         let _ = self.remove(&name);
         taken.map_or(true, |taken| taken < PROBE_BYTES / 2)
     }
 
-    /// Looks for what keeps files from being put here, as far as the system tells beforehand.
+    /// Returns a known reason why files can't be stored here, without trying it.
     pub fn unwritable_reason(&self) -> Option<UnwritableReason> {
         if self.is_removed() {
             return Some(UnwritableReason::Removed);
@@ -292,15 +291,16 @@ impl FolderHandle {
         if attributes.contains(StatxAttributes::APPEND) {
             return Some(UnwritableReason::AppendOnly);
         }
+        // Search permission (x) is needed as well: without it, no entry can be created.
         match rustix::fs::accessat(&self.0, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
             Err(Errno::ROFS) => Some(UnwritableReason::ReadOnly),
             Err(Errno::ACCESS | Errno::PERM) => Some(UnwritableReason::Forbidden),
-            // What the call itself can't do says nothing about the folder.
+            // An error of the call itself says nothing about the folder.
             _ => None,
         }
     }
 
-    /// Tells whether the file `name` may be replaced by another of this user's, as far as the system tells beforehand.
+    /// Returns true if this user may replace the file `name`, as far as attributes tell.
     pub fn can_replace(&self, name: &str) -> bool {
         let name: &OsStr = &disk_name(name);
         let kept = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
@@ -314,10 +314,12 @@ impl FolderHandle {
             return true;
         };
         let is_sticky = Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX);
+        // In a sticky folder such as /tmp, only the owner of the file or the folder may rename or remove it
+        // (unlink(2)).
         !is_sticky || me.is_root() || [folder.st_uid, file.st_uid].contains(&me.as_raw())
     }
 
-    /// The mark of the file `name`, if it is there.
+    /// Returns the identity of the file `name`; `None` if it doesn't exist.
     pub fn file_identity(&self, name: &str) -> Option<FileIdentity> {
         let name: &OsStr = &disk_name(name);
         let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
@@ -325,28 +327,28 @@ impl FolderHandle {
         Some(FileIdentity { device: stat.st_dev, inode: stat.st_ino, size, mtime: stat.st_mtime })
     }
 
-    /// Tells whether the folder was removed since it was opened.
+    /// Returns true if the folder was removed since it was opened.
     pub fn is_removed(&self) -> bool {
-        // Some FUSE systems count no links at all: the kernel's own word as well.
+        // Some FUSE file systems report no links for any folder, so the kernel's own record counts too.
         let link = || std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
         rustix::fs::fstat(&self.0).is_ok_and(|stat| stat.st_nlink == 0)
             && link().is_ok_and(|path| path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"))
     }
 
-    /// Tells whether nobody else can change the file, which lies here, through another name or as its owner.
+    /// Returns true if no other user can change `file`, which lies in this folder, through a hard link or as its owner.
     ///
     /// # Errors
-    /// As the system says.
+    /// Returns the error of `fstat(2)`.
     pub fn is_sole_owner(&self, file: &File) -> io::Result<bool> {
         let metadata = file.metadata()?;
         if metadata.nlink() > 1 {
             return Ok(false);
         }
-        // FAT, exFAT and shares give all files one owner, whoever makes them.
+        // FAT, exFAT and network shares give all files one owner, whoever created them.
         Ok(metadata.uid() == rustix::process::geteuid().as_raw() || Some(metadata.uid()) == self.owner_of_new_files())
     }
 
-    /// Finds the owner of files that are made here.
+    /// Returns the owner of new files in this folder, found by creating one.
     fn owner_of_new_files(&self) -> Option<u32> {
         let name = format!(".vizinho-owner-{}", std::process::id());
         let probe = self.create(&name).ok()?;
@@ -357,12 +359,12 @@ impl FolderHandle {
 
     fn open_file(&self, name: &OsStr, flags: OFlags) -> io::Result<File> {
         let file = File::from(rustix::fs::openat(&self.0, name, flags, NEW_FILE_MODE)?);
-        // NONBLOCK kept a fifo from hanging us; only regular files are of use.
+        // NONBLOCK keeps the open of a fifo from waiting for its other end. Only regular files are accepted.
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
     }
 }
 
-/// The name of a file on the disk, whose name as it travels this is.
+/// Returns the name on the disk of a file whose name as sent is `name`.
 pub fn disk_name(name: &str) -> Cow<'_, OsStr> {
     match decode_component(name) {
         Cow::Borrowed(raw) => Cow::Borrowed(OsStr::from_bytes(raw)),
@@ -376,15 +378,15 @@ impl AsFd for FolderHandle {
     }
 }
 
-/// Opens the regular file at `path`, an absolute path that had no link in it when it was recorded: one that somebody
-/// put there since is not followed, and a fifo doesn't hang us.
+/// Opens the regular file at `path`, an absolute path that had no links when it was recorded. Links that were placed on
+/// it since are not followed, and a fifo doesn't block.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the system's error, or an error for anything that is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        // Before Linux 5.6, and under some sandboxes.
+        // Linux before 5.6 and some sandboxes have no openat2. NOFOLLOW still protects the last component.
         Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
         opened => opened,
     };
@@ -392,42 +394,43 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Recognises the error of a file system that can't hold such a name, in a folder that is there.
+/// Returns true for errors of creating a name that the file system can't store, in a folder that exists.
 pub fn is_name_refused(why: &io::Error) -> bool {
-    // exFAT by FUSE means the name with "no such file", too.
+    // exFAT by FUSE reports such a name as ENOENT.
     let refused = [Errno::INVAL, Errno::NAMETOOLONG, Errno::ILSEQ, Errno::NOENT].map(Errno::raw_os_error);
     why.raw_os_error().is_some_and(|error| refused.contains(&error))
 }
 
-/// Whether the file's owner may execute it.
+/// Returns true if the file's owner may execute it.
 pub fn is_executable(metadata: &Metadata) -> bool {
     metadata.mode() & 0o100 != 0
 }
 
-/// Whether nobody but the file's owner may read it.
+/// Returns true if only the file's owner may read it.
 pub fn is_owner_only(metadata: &Metadata) -> bool {
     metadata.mode() & 0o044 == 0
 }
 
-/// Lets everybody who may read the file execute it as well; never more than that, whatever the other side says.
+/// Makes the file executable for all users who may read it, and never for others.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the system's error.
 pub fn make_executable(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.mode() & 0o777;
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode | ((mode & 0o444) >> 2)))?)
 }
 
-/// Leaves a file to its owner alone.
+/// Removes all permissions of the group and of others.
 ///
 /// # Errors
-/// As the system says.
+/// Returns the system's error.
 pub fn make_owner_only(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.mode() & 0o700;
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
 }
 
-/// Opens a folder; one that may be written to and not read, such as a drop box, as well.
+/// Opens a folder. A folder that may be written but not read, such as a drop box, is opened without the right to list
+/// it.
 fn open_folder(at: impl AsFd, path: impl Arg + Copy, extra: OFlags) -> rustix::io::Result<OwnedFd> {
     match rustix::fs::openat(&at, path, FOLDER_FLAGS | extra, Mode::empty()) {
         Err(Errno::ACCESS) => rustix::fs::openat(&at, path, PATH_FLAGS | extra, Mode::empty()),
@@ -435,6 +438,7 @@ fn open_folder(at: impl AsFd, path: impl Arg + Copy, extra: OFlags) -> rustix::i
     }
 }
 
+/// Returns the attributes of an entry; none if the file system doesn't report them.
 fn attributes(folder: &OwnedFd, name: &OsStr, flags: AtFlags) -> StatxAttributes {
     let stat = rustix::fs::statx(folder, name, flags, StatxFlags::empty());
     stat.map_or(StatxAttributes::empty(), |stat| stat.stx_attributes)

@@ -1,4 +1,4 @@
-//! A terminal that doesn't show what is typed.
+//! Input of secrets from a terminal that doesn't show it.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -7,40 +7,42 @@ use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflu
 
 use super::job_control;
 
-/// How the terminal was, while it is hidden what is typed.
+/// The terminal's modes before the input was hidden; `None` while it isn't hidden. Global, so that a signal's handling
+/// can restore them.
 static SAVED_MODES: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// The fate of what was typed before it was asked for.
+/// The treatment of input that was typed before the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TypeAheadPolicy {
-    /// It was meant for something else.
+    /// Discards it: it was meant for something else.
     Discard,
-    /// It is the answer to a question that follows another one at once.
+    /// Keeps it: it answers a question that follows another one directly.
     Keep,
 }
 
-/// Throws away what was typed and not read.
+/// Discards input that was typed and not read.
 ///
 /// # Errors
-/// As the terminal says.
+/// Returns the terminal's error.
 pub fn discard_typed_ahead() -> io::Result<()> {
     Ok(tcflush(job_control::open_terminal()?, QueueSelector::IFlush)?)
 }
 
-/// What is typed isn't shown, and comes key by key, until this is dropped.
+/// A guard that hides typed input, and delivers it key by key, until it is dropped.
 #[derive(Debug)]
 pub struct HiddenInputGuard(());
 
 impl HiddenInputGuard {
-    /// Begins. What was typed before, and shown, is thrown away or kept.
+    /// Hides the input, and discards or keeps earlier input.
     ///
     /// # Errors
-    /// As the terminal says.
+    /// Returns the terminal's error.
     pub fn start(typed_ahead: TypeAheadPolicy) -> io::Result<Self> {
         let terminal = job_control::open_terminal()?;
         let modes = tcgetattr(&terminal)?;
         let mut hidden = modes.clone();
         hidden.local_modes -= LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
+        // Saved before the change, so that a signal between the two finds the modes to restore.
         *SAVED_MODES.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
         let when = match typed_ahead {
             TypeAheadPolicy::Discard => OptionalActions::Flush,
@@ -57,10 +59,10 @@ impl Drop for HiddenInputGuard {
     }
 }
 
-/// Shows again what is typed, if that was hidden.
+/// Shows typed input again if it was hidden.
 pub fn restore_echo() {
     let before = SAVED_MODES.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // In the background it would stop this process; the shell has put its terminal in order by then.
+    // In the background, tcsetattr would stop this process. The shell has restored the terminal by then.
     if let (Some(modes), Ok(terminal)) = (before, job_control::open_terminal())
         && !job_control::is_controlled_by_others(&terminal, true)
     {

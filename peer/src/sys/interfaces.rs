@@ -7,37 +7,35 @@ use std::path::Path;
 /// An address of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalAddress {
-    /// The address.
     pub ip: IpAddr,
-    /// The bits of it that its network has in common.
+    /// Number of leading bits that its network has in common.
     pub prefix_len: u8,
-    /// The name of its interface.
     pub interface: String,
-    /// The number of its interface, which is the scope of a link-local address there.
+    /// Index of its interface, which is the scope of its link-local addresses.
     pub index: u32,
-    /// The kind of its interface.
     pub kind: InterfaceKind,
-    /// It is not one of those that IPv6 replaces every few hours (RFC 8981), and not about to go.
+    /// False for a temporary address that IPv6 replaces every few hours (RFC 8981), and for a deprecated or tentative
+    /// one.
     pub is_permanent: bool,
-    /// Its interface has a carrier: packets leave it.
+    /// True if its interface has a carrier, so that packets leave it.
     pub is_running: bool,
 }
 
-/// The kinds of interfaces, those behind which other machines of the network are likeliest first.
+/// The kinds of interfaces, ordered by the likelihood of other machines of the network behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InterfaceKind {
     /// A network card, or a bridge with one in it.
     Ordinary,
-    /// A tunnel, as of a VPN.
+    /// A tunnel, such as that of a VPN.
     Tunnel,
     /// A bridge between this machine and its own containers or virtual machines, or a port of a bridge. Many machines
     /// have one with the same addresses.
     Internal,
-    /// This machine alone.
+    /// The loopback interface, which reaches only this machine.
     Loopback,
 }
 
-/// The addresses of this machine; none when the system doesn't say.
+/// Returns the addresses of this machine; none if the system doesn't tell.
 pub fn local_addresses() -> Vec<LocalAddress> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
     let (mut kinds, passing) = (HashMap::new(), transient_addresses());
@@ -58,7 +56,7 @@ pub fn local_addresses() -> Vec<LocalAddress> {
 }
 
 impl LocalAddress {
-    /// Whether `ip` is in the network behind this address.
+    /// Returns true if `ip` is in the network of this address.
     pub fn has_in_network(&self, ip: IpAddr) -> bool {
         let shared_bits = match (self.ip, ip) {
             (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
@@ -69,7 +67,7 @@ impl LocalAddress {
     }
 }
 
-/// The address from which packets to `address` go, by the routes of now; nothing is sent.
+/// Returns the source address of packets to `address` by the current routes. Sends nothing.
 pub fn route_source(address: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
@@ -77,23 +75,23 @@ pub fn route_source(address: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip().to_canonical())
 }
 
-/// The number of the interface of this name, or of this number.
+/// Returns the index of an interface, given by name or as a decimal index.
 pub fn interface_index(name: &str) -> Option<u32> {
     let by_number = || name.parse().ok().filter(|index| interface_name(*index).is_some());
     rustix::net::netdevice::name_to_index(any_socket()?, name).ok().or_else(by_number)
 }
 
-/// The name of the interface of this number.
+/// Returns the name of the interface with this index.
 pub fn interface_name(index: u32) -> Option<String> {
     rustix::net::netdevice::index_to_name(any_socket()?, index).ok()
 }
 
-/// How many bytes an interface takes at once, if the system says.
+/// Returns the MTU of an interface in bytes, if the system tells it.
 pub fn interface_mtu(name: &str) -> Option<u32> {
     std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("mtu")).ok()?.trim().parse().ok()
 }
 
-/// The interfaces over which link-local addresses can be reached, in the order of their kinds.
+/// Returns the index and name of interfaces with link-local IPv6 addresses, ordered by kind.
 pub fn link_local_interfaces(local: &[LocalAddress]) -> Vec<(u32, &str)> {
     let has_one = |one: &&LocalAddress| {
         one.kind != InterfaceKind::Loopback && matches!(one.ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
@@ -116,31 +114,32 @@ fn kind_of(interface: &str) -> InterfaceKind {
     kind_by_name(interface)
 }
 
-/// What the folder of all interfaces says of this one.
+/// Determines the kind of an interface from the folder of all interfaces (`/sys/class/net`).
 fn kind_in(all: &Path, interface: &str) -> InterfaceKind {
     let has = |name: &str, file: &str| all.join(name).join(file).exists();
     if has(interface, "tun_flags") {
         return InterfaceKind::Tunnel;
     }
-    // What comes in at a bridge's port is the bridge's: an address of the port itself reaches nobody.
+    // A bridge takes over what its ports receive, so an address of a port itself is unreachable.
     if has(interface, "brport") {
         return InterfaceKind::Internal;
     }
     let uevent = std::fs::read_to_string(all.join(interface).join("uevent")).unwrap_or_default();
+    // WireGuard has no tun_flags: it isn't a tun device.
     if uevent.lines().any(|line| line == "DEVTYPE=wireguard") {
         return InterfaceKind::Tunnel;
     }
     if has(interface, "bridge") {
         let members = std::fs::read_dir(all.join(interface).join("brif")).into_iter().flatten().flatten();
         let names = members.filter_map(|member| member.file_name().into_string().ok());
-        // Containers hang on a bridge by veth, virtual machines by tap.
+        // Containers are attached by veth and virtual machines by tap; neither has a device.
         let mut real = names.filter(|name| has(name, "device") || has(name, "bonding"));
         return if real.next().is_some() { InterfaceKind::Ordinary } else { InterfaceKind::Internal };
     }
     kind_by_name(interface)
 }
 
-/// By the names that programs give to interfaces of their own.
+/// Determines the kind of an interface from the names that programs give to their interfaces.
 fn kind_by_name(interface: &str) -> InterfaceKind {
     let begins = |names: &[&str]| names.iter().any(|name| interface.starts_with(name));
     if begins(&["tun", "tap", "wg", "utun", "ppp"]) {
@@ -152,12 +151,13 @@ fn kind_by_name(interface: &str) -> InterfaceKind {
     }
 }
 
-/// The addresses that IPv6 is about to replace, or will within hours, or does not use yet.
+/// Returns the IPv6 addresses that are temporary, deprecated, tentative or duplicate.
 fn transient_addresses() -> HashSet<IpAddr> {
     std::fs::read_to_string("/proc/net/if_inet6").map(|text| parse_transient_addresses(&text)).unwrap_or_default()
 }
 
 fn parse_transient_addresses(table: &str) -> HashSet<IpAddr> {
+    // Flags of linux/if_addr.h (IFA_F_*).
     const TEMPORARY: u32 = 0x01;
     const DUPLICATE: u32 = 0x08;
     const DEPRECATED: u32 = 0x20;

@@ -1,4 +1,4 @@
-//! A terminal as a source of bytes, together with the changes of its size.
+//! Input from a terminal: bytes, and changes of its size.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -12,7 +12,7 @@ use signal_hook::low_level::pipe;
 
 use super::job_control;
 
-/// Between two looks at a terminal that others have.
+/// Interval between checks of a terminal that another process group uses.
 const BACKGROUND_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The keyboard of a terminal.
@@ -22,20 +22,20 @@ pub struct KeyboardReader {
     resized: UnixStream,
 }
 
-/// What a look at the keyboard came to.
+/// The result of one wait for input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyboardPoll {
-    /// Bytes that were read.
+    /// Number of bytes read into the buffer.
     pub read: usize,
-    /// The size may be another one.
+    /// True if the terminal's size may have changed.
     pub is_resized: bool,
 }
 
 impl KeyboardReader {
-    /// Opens the terminal's.
+    /// Opens the terminal of this process.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns the system's error if there is no terminal.
     pub fn open() -> io::Result<Self> {
         let (resized, tell) = UnixStream::pair()?;
         resized.set_nonblocking(true)?;
@@ -44,10 +44,11 @@ impl KeyboardReader {
         Ok(Self { terminal: job_control::open_terminal()?, resized })
     }
 
-    /// Waits for bytes or another size, at most so long. While others have the terminal, what is typed is theirs.
+    /// Waits for bytes or a change of size, at most `at_most`. Reads nothing while another process group has the
+    /// terminal.
     ///
     /// # Errors
-    /// As the terminal says; [`ErrorKind::UnexpectedEof`] when it is gone.
+    /// Returns the terminal's error; [`ErrorKind::UnexpectedEof`] when it is gone.
     pub fn poll_input(&mut self, buffer: &mut [u8], at_most: Option<Duration>) -> io::Result<KeyboardPoll> {
         let timeout = at_most.map(|time| Timespec {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
@@ -61,14 +62,14 @@ impl KeyboardReader {
         }
         let (has_bytes, is_resized) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
         if is_resized {
-            // However often it was told: it is looked at once.
+            // Several changes since the last call count as one.
             let mut told = [0; 64];
             while matches!(self.resized.read(&mut told), Ok(1..)) {}
         }
         if !has_bytes {
             return Ok(KeyboardPoll { read: 0, is_resized });
         }
-        // Reading would stop this process.
+        // A read from the background would stop this process (SIGTTIN).
         if job_control::is_controlled_by_others(&self.terminal, true) {
             std::thread::sleep(BACKGROUND_POLL_INTERVAL);
             return Ok(KeyboardPoll { read: 0, is_resized });

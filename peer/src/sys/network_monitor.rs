@@ -1,38 +1,37 @@
-//! Changes of this machine's network: addresses, interfaces, routes, and waking up after sleep.
+//! Detection of changes of this machine's network: addresses, interfaces, routes, and waking from sleep.
 
 use std::io;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Between two looks at the clocks; a network that can't be watched is looked at as often.
+/// Interval between comparisons of the clocks, and between reports of a network that can't be watched.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
-/// The kernel tells of one change in several messages: that many are one when they come within this time.
+/// Messages within this time count as one change: the kernel reports one change by several.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// A network that never settles is looked at all the same, this often.
+/// Longest wait for a network to settle.
 const MAX_SETTLE_TIME: Duration = Duration::from_millis(800);
-/// So much that the time of day is ahead of the time that passed means that the machine slept.
+/// Advance of the wall clock over the monotonic one that proves sleep.
 const MIN_SLEEP: Duration = Duration::from_secs(5);
 
-/// The kinds of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkChange {
-    /// Interfaces, addresses or routes may be others.
+    /// Interfaces, addresses or routes may have changed.
     Links,
-    /// The machine slept: whatever was under way may be over for the other side.
+    /// The machine slept. The other side may have ended all links meanwhile.
     Resumed,
 }
 
-/// Tells when something about the network may have changed.
+/// A watch on the network.
 #[derive(Debug)]
 pub struct NetworkMonitor {
     messages: Option<NetworkMessages>,
-    /// A message was taken, and things may not have settled yet.
+    /// True after a message arrived and before the network settled.
     is_unsettled: bool,
     last_reading: ClockReading,
 }
 
-/// The clocks at the last look.
+/// The two clocks at one time.
 #[derive(Debug, Clone, Copy)]
 struct ClockReading {
     monotonic: Instant,
@@ -40,7 +39,7 @@ struct ClockReading {
 }
 
 impl NetworkMonitor {
-    /// Begins to watch. Where the system tells of nothing, every look counts as a change.
+    /// Starts the watch. If the system reports no changes, every interval counts as one.
     pub fn start() -> Self {
         let messages = NetworkMessages::open();
         if let Err(why) = &messages {
@@ -49,8 +48,8 @@ impl NetworkMonitor {
         Self { messages: messages.ok(), is_unsettled: false, last_reading: ClockReading::now() }
     }
 
-    /// Waits until something may have changed and things have settled. May be cancelled and called again: no change is lost
-    /// with that.
+    /// Waits until the network may have changed and has settled. Cancel safe: the next call reports a change that this
+    /// one noticed.
     pub async fn changed(&mut self) -> NetworkChange {
         loop {
             if self.is_unsettled {
@@ -58,6 +57,7 @@ impl NetworkMonitor {
                 self.is_unsettled = false;
                 return NetworkChange::Links;
             }
+            // The flag is set by `select!` and not in here, so that a message which was taken can't be lost.
             let message = async {
                 match &self.messages {
                     Some(messages) => messages.wait().await,
@@ -91,7 +91,7 @@ impl ClockReading {
         Self { monotonic: Instant::now(), wall_clock: SystemTime::now() }
     }
 
-    /// Whether the time of day went on while that of the timers stood still.
+    /// Returns true if the wall clock advanced while the monotonic clock stood still.
     fn slept_since(self, before: Self) -> bool {
         let passed = self.monotonic.saturating_duration_since(before.monotonic);
         let of_day = self.wall_clock.duration_since(before.wall_clock).unwrap_or_default();
@@ -99,9 +99,11 @@ impl ClockReading {
     }
 }
 
-/// The kernel's messages on interfaces, addresses and routes. What they say isn't read: it is looked up.
+/// The kernel's messages about interfaces, addresses and routes. Their content isn't read: the caller looks at the
+/// current state.
 ///
-/// A datagram socket like any other once it is bound, so it is used as the one kind of them that takes any descriptor.
+/// A netlink socket is a datagram socket once it is bound. tokio's `UnixDatagram` is its only datagram type that
+/// accepts any descriptor.
 #[derive(Debug)]
 struct NetworkMessages(#[cfg(target_os = "linux")] tokio::net::UnixDatagram);
 
@@ -113,27 +115,27 @@ impl NetworkMessages {
         // RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (rtnetlink(7)).
         const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        // No protocol is protocol 0, NETLINK_ROUTE.
+        // `None` is protocol 0, which is NETLINK_ROUTE.
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, None)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
         tokio::net::UnixDatagram::from_std(socket.into()).map(Self)
     }
 
-    /// Waits for a message and takes those that are there. May be cancelled and called again.
+    /// Waits for a message and drains those that are queued. Cancel safe.
     async fn wait(&self) {
-        /// Messages that are taken before others have their turn.
+        /// Most messages drained before other tasks run.
         const AT_ONCE: usize = 64;
         let mut buffer = [0_u8; 512];
         loop {
             if self.0.readable().await.is_err() {
-                // The runtime is ending.
+                // The runtime is shutting down.
                 return std::future::pending().await;
             }
             for taken in 0..AT_ONCE {
                 match self.0.try_recv(&mut buffer) {
                     Ok(_) => {}
                     Err(why) if why.kind() == io::ErrorKind::WouldBlock && taken == 0 => break,
-                    // Nothing more, or more than the kernel had room for (ENOBUFS): a change in any case.
+                    // The queue is empty, or overflowed (ENOBUFS): both mean a change.
                     Err(_) => return,
                 }
                 if taken + 1 == AT_ONCE {

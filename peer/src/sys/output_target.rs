@@ -1,4 +1,4 @@
-//! Paths that are written to as streams: pipes, devices, and descriptors of this process.
+//! Paths that are written as streams: pipes, devices, and descriptors of this process.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,23 +10,23 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-/// Links that are followed, as the kernel does.
+/// Most symbolic links followed, like the kernel.
 const MAX_SYMLINKS: usize = 40;
 
-/// The kind of a path that is to be written to.
+/// The kind of a path to write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputTarget {
-    /// A file, a folder, or nothing yet.
+    /// A file, a folder, or a path that doesn't exist yet.
     Files,
-    /// This process's standard output, by one of its paths.
+    /// This process's standard output, under any of its paths.
     Stdout,
-    /// Something that takes bytes in order and keeps no file: a pipe, a device, an open descriptor.
+    /// A sink that takes bytes in order and stores no file: a pipe, a device, an open descriptor.
     Stream,
-    /// Nothing that bytes should go to, and why.
+    /// A path that can't take the bytes, and the reason.
     Unusable(&'static str),
 }
 
-/// Looks at what `path` leads to; opens no pipe.
+/// Classifies `path` without opening a pipe.
 pub fn classify_output(path: &Path) -> OutputTarget {
     let descriptor = descriptor_of_path(path);
     if descriptor.as_ref().is_some_and(|(is_own, number)| *is_own && number == "1") {
@@ -60,8 +60,8 @@ pub fn classify_output(path: &Path) -> OutputTarget {
     }
 }
 
-/// Tells whether standard output was closed when this process began. The standard library then opens `/dev/null` in its place,
-/// for reading as well, which a shell's `> /dev/null` never is.
+/// Returns true if standard output was closed when this process started. The standard library then opens `/dev/null` in
+/// its place for reading and writing; a shell's `> /dev/null` opens it only for writing.
 pub fn is_stdout_closed() -> bool {
     let out = io::stdout();
     let null = std::fs::metadata("/dev/null").map(|null| null.rdev());
@@ -69,10 +69,10 @@ pub fn is_stdout_closed() -> bool {
     is_null && rustix::fs::fcntl_getfl(&out).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
-/// Opens a stream for writing; `None` for a pipe that nobody reads from yet.
+/// Opens a stream for writing; `None` for a pipe without a reader.
 ///
 /// # Errors
-/// As the system says; when a file has taken its place.
+/// Returns the system's error, or an error if a file has replaced the stream.
 pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
     let descriptor = descriptor_of_path(path);
     if let Some((true, number)) = &descriptor {
@@ -83,7 +83,7 @@ pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
             return Ok(Some(file));
         }
     }
-    // A file that a descriptor leads to is added to: what it had stays.
+    // Append: a file behind a descriptor keeps its content.
     let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
     let file = match OpenOptions::new().append(true).custom_flags(flags).open(path) {
         Err(why)
@@ -96,20 +96,20 @@ pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
     if file.metadata()?.is_file() && descriptor.is_none() {
         return Err(io::Error::other("it is a file by now: run the same command again"));
     }
-    // Not to be waited for only while it was opened.
+    // NONBLOCK was meant for the open only.
     rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(Some(file))
 }
 
-/// Duplicates a descriptor of this process: opened anew, a file would have a position of its own, and whoever has this
-/// descriptor as well would write over what was added. `None` where the system doesn't do that.
+/// Duplicates a descriptor of this process. Opening its path anew would give a file a position of its own, and other
+/// holders of the descriptor would overwrite what is written here. Returns `None` if the system can't duplicate it.
 fn duplicate(number: &str) -> io::Result<Option<File>> {
     let Ok(number) = number.parse() else { return Ok(None) };
     let taken =
         pidfd_open(getpid(), PidfdFlags::empty()).and_then(|this| pidfd_getfd(this, number, PidfdGetfdFlags::empty()));
     let descriptor = match taken {
         Ok(descriptor) => descriptor,
-        // Before Linux 5.6, and in some containers.
+        // Linux before 5.6 and some containers have no pidfd_getfd.
         Err(Errno::NOSYS | Errno::PERM) if number == 2 => io::stderr().as_fd().try_clone_to_owned()?,
         Err(Errno::NOSYS | Errno::PERM) => return Ok(None),
         Err(why) => return Err(why.into()),
@@ -120,15 +120,14 @@ fn duplicate(number: &str) -> io::Result<Option<File>> {
     Ok(Some(File::from(descriptor)))
 }
 
-/// Tells whether this process got the descriptor from the one that started it: its own are closed in programs that it
-/// starts.
+/// Returns true if this process inherited the descriptor. Its own descriptors are marked close-on-exec.
 fn is_inherited(number: &str) -> bool {
     let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else { return true };
     let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
     flags.is_none_or(|flags| !OFlags::from_bits_retain(flags).contains(OFlags::CLOEXEC))
 }
 
-/// Looks for what makes a device useless for bytes.
+/// Returns the reason why a device can't take bytes, if there is one.
 fn device_fault(path: &Path) -> Option<&'static str> {
     let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
     match OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path) {
@@ -145,8 +144,8 @@ fn is_errno(why: &io::Error, errno: Errno) -> bool {
     why.raw_os_error() == Some(errno.raw_os_error())
 }
 
-/// The descriptor that `path` is, such as `/dev/stdout`, `/dev/fd/63` or `/proc/self/fd/1`: whether it is this process's,
-/// and its number.
+/// Resolves `path`, such as `/dev/stdout`, `/dev/fd/63` or `/proc/self/fd/1`, to a descriptor. Returns true with its
+/// number if it belongs to this process.
 fn descriptor_of_path(path: &Path) -> Option<(bool, String)> {
     let mut path = path.to_owned();
     for _ in 0..MAX_SYMLINKS {

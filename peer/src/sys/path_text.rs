@@ -1,4 +1,4 @@
-//! Paths within JSON, for `serde(with)`: text where they are text, else their bytes.
+//! Serialization of paths for `serde(with)`: as text if they are UTF-8, else as bytes.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,10 +13,10 @@ enum SerializedPath {
     Bytes(Vec<u8>),
 }
 
-/// Writes a path.
+/// Serializes a path.
 ///
 /// # Errors
-/// As the serializer says.
+/// Returns the serializer's error.
 pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     match path.to_str() {
         Some(text) => text.serialize(serializer),
@@ -24,10 +24,10 @@ pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::
     }
 }
 
-/// Reads what [`serialize`] wrote.
+/// Deserializes a path that [`serialize`] wrote.
 ///
 /// # Errors
-/// As the deserializer says.
+/// Returns the deserializer's error.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     Ok(match SerializedPath::deserialize(deserializer)? {
         SerializedPath::Text(path) => path,

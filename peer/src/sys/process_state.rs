@@ -1,17 +1,18 @@
-//! Another process, as the system shows it.
+//! The state and command of another process.
 
 use std::fs;
 
-/// Longest command that is shown.
+/// Longest command returned, in characters.
 const COMMAND_CHARS: usize = 60;
 
-/// Whether a process was stopped (Ctrl-Z, SIGSTOP, a debugger) and doesn't go on by itself; false when that can't be told.
+/// Returns true if a process is stopped (Ctrl-Z, SIGSTOP, a debugger) and doesn't continue by itself; false if that is
+/// unknown.
 pub fn is_process_stopped(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| matches!(parse_process_state(&stat), Some('T' | 't')))
 }
 
-/// The command that a process runs, without the folder of its program.
+/// Returns the command line of a process, without the folder of its program.
 pub fn process_command(pid: u32) -> Option<String> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
@@ -22,7 +23,7 @@ pub fn process_command(pid: u32) -> Option<String> {
     Some(whole.chars().take(COMMAND_CHARS).collect())
 }
 
-/// The state in the text of `/proc/PID/stat`: behind the program's name, which may have anything in it.
+/// Returns the state in the text of `/proc/PID/stat`. It follows the program's name, which may contain any characters.
 fn parse_process_state(stat: &str) -> Option<char> {
     stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
 }

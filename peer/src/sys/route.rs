@@ -1,8 +1,8 @@
-//! The route to an address.
+//! The MTU of the route to an address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// The MTU of the interface behind which `ip` lies, in bytes; nothing is sent.
+/// Returns the MTU of the route to `ip` in bytes. Sends nothing.
 pub fn route_mtu(ip: IpAddr) -> Option<u32> {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;

@@ -1,4 +1,4 @@
-//! A folder of this user alone for what may not lie in the profile, such as sockets.
+//! A private folder for sockets and other files that can't be in the profile.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -9,11 +9,12 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use shared::safe_text::safe_path;
 
-/// The folder in which this user's programs put their sockets, made if it isn't there: in `$XDG_RUNTIME_DIR`, where that
-/// usually is, in the folder for temporary files, or where that usually is: the first that can be had.
+/// Returns the folder for this user's sockets, creating it if necessary. Candidates are in `$XDG_RUNTIME_DIR`, its
+/// usual place, the folder for temporary files, and its usual place; the first usable one counts.
 ///
 /// # Errors
-/// As the system says, or when somebody else could get at what is in it; each folder that was tried is named.
+/// Returns the last candidate's kind of error with a text that names all candidates. A folder that others can access is
+/// an error, too.
 pub fn runtime_folder() -> io::Result<PathBuf> {
     let (user, given) = (geteuid().as_raw(), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
     let given = given.filter(|path| path.is_absolute()).map(|path| path.join("vizinho"));
@@ -42,13 +43,13 @@ fn first_private_folder(candidates: impl IntoIterator<Item = PathBuf>) -> io::Re
     Err(io::Error::new(kind, words))
 }
 
-/// Whether a socket's other end is a process of this user, or of the administrator.
+/// Returns true if the process at a socket's other end belongs to this user or to root.
 pub fn is_trusted_uid(uid: u32) -> bool {
     let own = geteuid();
     own.is_root() || uid == own.as_raw() || uid == 0
 }
 
-/// Whether the error says that a file system has no locks.
+/// Returns true for the errors of a file system without file locks.
 pub fn is_file_locking_unsupported(error: &io::Error) -> bool {
     let unsupported = [Errno::BADF, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOLCK, Errno::NOSYS, Errno::ISDIR];
     Errno::from_io_error(error).is_some_and(|error| unsupported.contains(&error))
@@ -66,7 +67,8 @@ fn make_private_folder(path: PathBuf) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-/// A link that somebody put there is no folder.
+/// Returns true if `path` is a folder of this user without access for others. A link, which others could have placed
+/// there, is not.
 fn is_private(path: &Path) -> io::Result<bool> {
     let metadata = std::fs::symlink_metadata(path)?;
     Ok(metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0)

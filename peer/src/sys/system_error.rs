@@ -1,26 +1,26 @@
-//! The system's errors in words.
+//! Messages and classification of system errors.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// An I/O error in lower case and without the system's number behind it, to stand within a sentence.
+/// Returns an I/O error in lower case without its number, for use within a sentence.
 pub fn plain_message(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        // TLS has a page of its own on this.
+        // rustls's message ends with the address of a web page.
         return "the connection ended without a word".to_owned();
     }
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// Tells whether the process, or the whole system, has no descriptor left.
+/// Returns true if the process or the system has no descriptors left.
 pub fn is_too_many_open_files(error: &io::Error) -> bool {
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|error| full.contains(&error))
 }
 
-/// Tells whether a disk or its connection failed.
+/// Returns true if a device or its connection failed.
 pub fn is_device_failure(error: &io::Error) -> bool {
     let failed = [Errno::IO, Errno::NODEV, Errno::NXIO].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|error| failed.contains(&error))

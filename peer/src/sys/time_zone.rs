@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 
 use jiff::tz::TimeZone;
 
-/// Folders of the zones' database: the zones as they are, the same by the name POSIX, the same with leap seconds.
+/// Prefixes of zone names that the compiled-in database doesn't have: the folder itself, its copy in `posix/`, and the
+/// zones with leap seconds in `right/`.
 const ZONE_PREFIXES: [&str; 3] = ["./", "posix/", "right/"];
 
-/// Returns the time zone that `TZ` names, else that of the machine.
+/// Returns the time zone named by `TZ`, or else that of the machine.
 pub fn time_zone() -> TimeZone {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     let named = || {
@@ -17,7 +18,7 @@ pub fn time_zone() -> TimeZone {
     ZONE.get_or_init(|| named().unwrap_or_else(TimeZone::system)).clone()
 }
 
-/// Returns the name of a zone that was given with a folder in front, which the zones that come with the program don't have.
+/// Returns the name of a zone without prefixes; `None` if it has none.
 fn strip_zone_prefixes(name: &str) -> Option<&str> {
     let whole = name.strip_prefix(':').unwrap_or(name);
     let mut bare = whole;
