@@ -61,6 +61,7 @@ pub struct FileLossDetector {
 impl FileLossDetector {
     /// Records the file at `path`, which the caller has just opened.
     pub fn new(path: &Path) -> Self {
+        // By path rather than by handle: SQLite, which opens such files, gives no handle.
         let id = path.metadata().ok().filter(|_| has_stable_inodes(path)).map(|file| (file.dev(), file.ino()));
         Self { path: path.to_owned(), id }
     }

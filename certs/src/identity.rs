@@ -192,6 +192,7 @@ pub fn is_identity_pem(pem: &[u8]) -> bool {
 
 impl Drop for Identity {
     fn drop(&mut self) {
+        // The key's bytes must not remain in freed memory. rustls's copies are not covered.
         self.key.zeroize();
     }
 }

@@ -85,6 +85,7 @@ impl IdentityReplacement {
         // atomically.
         let aside = back_up_file(&path).map_err(secret_storage::io_error_at(&path))?;
         fs::rename(&new, &path)
+            // The rename must survive a power loss: others know the new key already.
             .and_then(|()| secret_storage::sync_folder(&self.folder))
             .map_err(secret_storage::io_error_at(&path))?;
         Ok(aside)
@@ -116,6 +117,7 @@ fn back_up_file(path: &Path) -> io::Result<Option<PathBuf>> {
             Ok(()) => return Ok(Some(aside)),
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+            // Without hard links, a copy is the backup: the original must stay in place.
             Err(why) if secret_storage::is_unsupported(&why) => match copy_to_new(path, &aside) {
                 Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
                 copied => return copied.map(|()| Some(aside)),

@@ -81,6 +81,7 @@ pub(crate) fn create_private(folder: &Path, name: &str, bytes: &[u8]) -> Result<
         Err(error) if is_unsupported(&error) => write_if_new(&path, bytes),
         linked => linked,
     });
+    // Removed in any case: after a failure the draft may hold a part of the key.
     let removed = fs::remove_file(&draft);
     made.and(removed).and_then(|()| sync_folder(folder)).map_err(io_error_at(&path))
 }
@@ -95,8 +96,10 @@ fn write_if_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // The mode is set by the open itself; a later chmod would leave a moment in which others can read.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
+    // Synced before the link: otherwise a power loss could leave the name with an empty file.
     file.sync_all()
 }
 
@@ -125,6 +128,7 @@ fn check_new_mode(path: &Path, metadata: &fs::Metadata, wanted: u32, is_new: boo
 }
 
 fn check_mode(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), SecretStorageError> {
+    // Only the permission bits: setgid folders are common, and harmless.
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SecretStorageError::Exposed { path: path.to_owned(), mode, wanted });

@@ -95,6 +95,7 @@ pub(crate) fn crypto_provider() -> Arc<CryptoProvider> {
 
 /// Returns the SHA-256 of `data`, from the crypto provider that TLS uses.
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    // The suite's own hash: the crate needs no second implementation of SHA-256.
     let SupportedCipherSuite::Tls13(suite) = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
     let hash = suite.common.hash_provider.hash(data);
     let mut bytes = [0; 32];
@@ -111,7 +112,9 @@ fn server_config(identity: &Identity, client_certificate_mandatory: bool) -> Res
         .with_single_cert(identity.chain(), identity.private_key())?;
     // A resumed session would skip the verifier.
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    // Two settings against resumption: no stored sessions, and no tickets that need no storage.
     config.send_tls13_tickets = 0;
+    // Early data can be replayed (RFC 8446, section 8).
     config.max_early_data_size = 0;
     Ok(config)
 }
@@ -127,8 +130,10 @@ fn client_config(identity: Option<&Identity>, pin: &Arc<ServerPin>) -> Result<Cl
         Some(identity) => builder.with_client_auth_cert(identity.chain(), identity.private_key())?,
         None => builder.with_no_client_auth(),
     };
+    // SNI would show the placeholder name to the network.
     config.enable_sni = false;
     config.enable_early_data = false;
+    // A resumed session would skip the verifier on this side as well.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -145,5 +150,6 @@ fn has_aes() -> bool {
 
 #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
 fn has_aes() -> bool {
+    // Detection exists for the architectures above only.
     false
 }

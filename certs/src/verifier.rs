@@ -103,6 +103,7 @@ impl ServerCertVerifier for PinnedServerVerifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        // Not reached: only TLS 1.3 is offered.
         Err(Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13))
     }
 
@@ -152,6 +153,7 @@ impl ClientCertVerifier for SelfSignedClientVerifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        // Not reached: only TLS 1.3 is offered.
         Err(Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic))
     }
 
@@ -174,6 +176,7 @@ fn check_self_signed(
     intermediates: &[CertificateDer<'_>],
     provider: &CryptoProvider,
 ) -> Result<Fingerprint, Error> {
+    // A chain would make it ambiguous which key identifies the peer.
     if !intermediates.is_empty() {
         return Err(CertificateError::UnknownIssuer.into());
     }

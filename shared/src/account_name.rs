@@ -170,6 +170,7 @@ impl fmt::Display for UserNameFault {
             Self::Syntax(NameError::ForbiddenChar(c)) => {
                 let mut bytes = [0; 4];
                 let text: &str = c.encode_utf8(&mut bytes);
+                // A blank or an invisible character can't be recognized, so its code is shown.
                 let is_shown_as_it_is = !c.is_whitespace() && safe_line(text) == text;
                 if is_shown_as_it_is {
                     write!(f, "a name can't contain {text}")
@@ -212,6 +213,7 @@ pub fn name_claims(name: &UserName) -> Vec<NameClaim> {
 pub fn suggest_alternatives(name: &UserName) -> Vec<NewUserName> {
     let Some(NewUserName(wanted)) = NewUserName::suggested_for(name.as_str()) else { return Vec::new() };
     let mut spellings = vec![wanted.to_string(), wanted.as_str().to_ascii_lowercase()];
+    // A name in lower case has only one spelling.
     spellings.dedup();
     let numbered = (2..=MAX_NAME_SUFFIX).flat_map(|number| spellings.iter().map(move |name| with_number(name, number)));
     let all = spellings.iter().cloned().chain(numbered);
@@ -222,6 +224,7 @@ pub fn suggest_alternatives(name: &UserName) -> Vec<NewUserName> {
 fn with_number(name: &str, number: u32) -> String {
     let dash = if name.ends_with(|last: char| last.is_ascii_digit()) { "-" } else { "" };
     let number = format!("{dash}{number}");
+    // User names are ASCII, so every index is a character boundary.
     let kept = name.get(..MAX_USER_NAME_BYTES - number.len()).unwrap_or(name);
     format!("{kept}{number}")
 }
@@ -291,6 +294,7 @@ const fn ascii_spelling(c: char) -> &'static str {
 
 fn skeletons(name: &str) -> Vec<String> {
     let mut readings: Vec<String> = [0, 1].into_iter().flat_map(|rest| skeletons_choosing(name, rest)).collect();
+    // A name of separators only, such as `_`, has no reading. It must not claim the empty key.
     readings.retain(|text| !text.is_empty());
     readings.sort();
     readings.dedup();

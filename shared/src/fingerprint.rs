@@ -17,6 +17,7 @@ hex_text!(Fingerprint, 32);
 /// Both users get the same digits: twelve groups of five, each the remainder by 100,000 of five bytes of a BLAKE3 key
 /// derivation over both sides, in the order of their fingerprints.
 pub fn safety_number(one: (&UserName, &Fingerprint), other: (&UserName, &Fingerprint)) -> String {
+    // Both sides must hash the same bytes, so the order can't depend on the caller.
     let (first, second) = if (one.1, one.0) <= (other.1, other.0) { (one, other) } else { (other, one) };
     let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 safety number v1");
     for (user, fingerprint) in [first, second] {
@@ -27,6 +28,7 @@ pub fn safety_number(one: (&UserName, &Fingerprint), other: (&UserName, &Fingerp
     }
     let mut bytes = [0; 60];
     hasher.finalize_xof().fill(&mut bytes);
+    // 2^40 is eleven million times 100,000, so the bias of the remainder is negligible.
     let groups: Vec<String> = bytes
         .chunks_exact(5)
         .map(|five| format!("{:05}", five.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)) % 100_000))

@@ -28,6 +28,7 @@ impl GroupSet {
     /// Parses the wire form. Returns `None` unless its length fits `groups` groups and no bit behind the last group is
     /// set.
     pub fn from_bytes(groups: u32, bytes: Vec<u8>) -> Option<Self> {
+        // A bit behind the last group would make `len` count a group that doesn't exist.
         let fits = bytes.len() == byte_len(groups) && bytes.last().is_none_or(|last| last & !last_mask(groups) == 0);
         fits.then_some(Self { group_count: groups, bits: bytes })
     }
@@ -44,6 +45,7 @@ impl GroupSet {
 
     /// Adds a group. Ignores an index beyond the file's last group.
     pub fn insert(&mut self, group: u32) {
+        // The index may lie in the last byte and still beyond the last group.
         if group < self.group_count
             && let Some(byte) = self.bits.get_mut(index(group))
         {

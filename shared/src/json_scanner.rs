@@ -179,6 +179,7 @@ impl JsonScanner {
             };
             match next {
                 Some(next) => self.state = next,
+                // The end of a skipped object: continue the scan behind it.
                 None if self.skipped.take().is_some() => (self.start, self.state) = (self.scanned, BETWEEN),
                 None => return Ok(Some(self.take_object())),
             }
@@ -191,6 +192,7 @@ impl JsonScanner {
     }
 
     fn check_length(&self) -> Result<(), ScanError> {
+        // Checked at every step, so that an endless object fails while it arrives.
         let length = self.skipped.unwrap_or_default() + self.scanned - self.start;
         if length > self.limit { Err(ScanError::TooLarge { limit: self.limit }) } else { Ok(()) }
     }

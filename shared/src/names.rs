@@ -34,6 +34,7 @@ pub fn numbered_component(component: &str, number: u32) -> String {
     // A longer "extension" is a sentence with a dot in it; the number goes to its end.
     const LONGEST_EXTENSION: usize = 16;
     let (stem, extension) = match component.rfind('.') {
+        // A leading dot hides a file and begins no extension.
         Some(dot) if dot > 0 && component.len() - dot <= LONGEST_EXTENSION => component.split_at(dot),
         _ => (component, ""),
     };
@@ -43,6 +44,7 @@ pub fn numbered_component(component: &str, number: u32) -> String {
 
 /// Returns the longest prefix of `text` that has at most `bytes` bytes and splits no character.
 pub fn truncate_to_bytes(text: &str, bytes: usize) -> &str {
+    // At most three steps back: a character has four bytes at most.
     let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
 }
@@ -128,6 +130,7 @@ impl FileName {
     pub fn strip_folder(&self, folder: &str) -> Option<Self> {
         let rest = self.0.strip_prefix(folder)?;
         let rest = if folder.ends_with('/') { rest } else { rest.strip_prefix('/')? };
+        // What follows a slash in a valid name is a valid name, so it isn't parsed again.
         (!rest.is_empty()).then(|| Self(rest.into()))
     }
 }
@@ -139,6 +142,7 @@ impl FromStr for FileName {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
+        // Length before content, so that a text of any length costs little.
         if text.len() > MAX_FILE_NAME_BYTES {
             return Err(NameError::TooLong { limit: MAX_FILE_NAME_BYTES });
         }

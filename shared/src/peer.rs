@@ -270,6 +270,7 @@ pub struct Hello {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ListEntry<T> {
+    // serde tries the variants of an untagged enum in order, so this one must come first.
     /// An entry of the expected form.
     Valid(T),
     /// Any other JSON value.
@@ -553,6 +554,7 @@ impl PeerErrorCode {
 
 impl From<PeerErrorCode> for u32 {
     fn from(code: PeerErrorCode) -> Self {
+        // Only codes received from newer peers exceed u32, and they aren't sent back.
         Self::try_from(u64::from(code)).unwrap_or(Self::MAX)
     }
 }

@@ -42,6 +42,7 @@ pub fn safe_path(path: impl AsRef<Path>) -> String {
 /// Returns `text` filtered as by [`safe_block`], with escape sequences for colours and weights kept. It is the last
 /// filter before a terminal, where this program's own text may be dim or red.
 pub fn safe_styled(text: &str) -> Cow<'_, str> {
+    // Most text has no styles, and may then be returned without a copy.
     if !text.contains('\u{1b}') {
         return safe_block(text);
     }
@@ -61,6 +62,7 @@ pub fn safe_styled(text: &str) -> Cow<'_, str> {
 /// Returns the `ESC [ … m` at the start of `text`, if there is one.
 fn style_at(text: &str) -> Option<&str> {
     let codes = text.strip_prefix("\u{1b}[")?;
+    // Digits and semicolons only: after other parameter bytes, `m` has other effects than colours.
     let end = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
     codes[end..].starts_with('m').then(|| &text[..2 + end + 1])
 }
@@ -77,6 +79,7 @@ pub fn safe_json(json: String) -> String {
     let mut out = String::with_capacity(json.len() + 16);
     for c in json.chars() {
         if is_raw(c) {
+            // JSON writes characters above U+FFFF as surrogate pairs (RFC 8259, section 7).
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         } else {
             out.push(c);
@@ -103,8 +106,10 @@ fn sanitize(text: &str, keep_breaks: bool) -> Cow<'_, str> {
         let marks = if is_combining_mark(c) { before.marks + 1 } else { 0 };
         match c {
             '\n' | '\t' if keep_breaks => out.push(c),
+            // The block Control Pictures has the control characters in order.
             '\u{0}'..='\u{1f}' => push_control_picture(&mut out, 0x2400 + u32::from(c)),
             '\u{7f}' => out.push('\u{2421}'),
+            // Before the invisible characters, to which joiners and style selectors belong as well.
             NON_JOINER | JOINER if before.can_join(c, next) => out.push(c),
             TEXT_STYLE | EMOJI_STYLE if marks <= MAX_MARKS && before.can_be_styled(next) => out.push(c),
             _ if is_invisible(c) || is_bidi_control(c) => {
@@ -187,6 +192,7 @@ impl JoinContext {
             CharClass::Joiner => self.joins + 1,
             // A skin tone belongs to the emoji before it; any other emoji without a joiner begins a new one.
             CharClass::Pictograph if is_tone || self.last == CharClass::Joiner => self.joins,
+            // A style selector or a joiner continues the emoji; its joiners keep counting.
             CharClass::Styled => self.joins,
             _ => 0,
         };

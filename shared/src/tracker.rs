@@ -349,6 +349,7 @@ impl HashText {
     /// Returns the text as a hash, or `None` if it has more than [`MAX_HASH_TEXT_CHARS`] characters or a control
     /// character.
     pub fn new(text: &str) -> Option<Self> {
+        // Other clients choose the hash function, so only length and control characters are checked.
         let fits = text.chars().count() <= MAX_HASH_TEXT_CHARS && !text.chars().any(char::is_control);
         fits.then(|| Self(text.into()))
     }

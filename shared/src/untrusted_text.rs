@@ -64,6 +64,7 @@ impl fmt::Display for UntrustedText {
 
 impl fmt::Debug for UntrustedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `Debug` output ends in logs and panics, so it is filtered as well.
         write!(f, "{:?}", safe_line(&self.0))
     }
 }

@@ -34,8 +34,10 @@ impl ZeroRuns {
     /// [`ZeroRuns`] or exceed the file.
     pub fn from_untrusted(layout: &GroupLayout, runs: Vec<(u32, u32)>) -> Option<Self> {
         let mut free = 0;
+        // An honest peer sends no more: `from_groups` keeps the longest.
         let fits = runs.len() <= MAX_ZERO_RUNS
             && runs.iter().enumerate().all(|(no, (start, end))| {
+                // Adjacent runs are refused, so that each set has one form.
                 let apart = no == 0 || *start > free;
                 free = *end;
                 apart && start < end

@@ -25,6 +25,7 @@ impl Drop for ControlEchoGuard {
 /// Sets the echo of control keys; true if that changed it. Does nothing in the background, where the terminal would
 /// stop this process for trying (SIGTTOU).
 fn set_control_echo(shown: bool) -> bool {
+    // Standard error, since standard input and output may be pipes.
     let err = stderr();
     let in_front = tcgetpgrp(&err).is_ok_and(|group| group == getpgrp());
     let Some(mut modes) = tcgetattr(&err).ok().filter(|_| in_front) else { return false };

@@ -13,7 +13,7 @@ pub fn open_files_limit() -> Option<u64> {
 
 /// Returns true if no further file can be opened for want of descriptors.
 pub fn is_descriptor_limit_reached() -> bool {
-    // SQLite opens two files for a database in WAL mode, and may have closed one of them by now.
+    // SQLite opens two files at once, and may have closed one of them by now.
     let opened: Vec<_> = (0..2).map(|_| File::open("/")).collect();
     opened.iter().any(|opened| opened.as_ref().is_err_and(is_too_many_open_files))
 }

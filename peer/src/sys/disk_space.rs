@@ -22,6 +22,7 @@ fn nearest_folder(path: &Path) -> PathBuf {
     let there = above.find(|path| path.is_dir() || path.as_os_str().is_empty());
     match there {
         Some(path) if !path.as_os_str().is_empty() => path.to_owned(),
+        // The ancestors of a relative path end with an empty one, which means the current folder.
         _ => PathBuf::from("."),
     }
 }

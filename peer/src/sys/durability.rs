@@ -75,6 +75,7 @@ pub fn reserve_space(file: &File, bytes: u64, data: impl IntoIterator<Item = Ran
     }
     for Range { start, end } in data.into_iter().filter(|range| can_reserve && !range.is_empty()) {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), start, end - start) {
+            // Without fallocate the file grows as it is written.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => break,
             reserved => reserved?,
         }
@@ -84,6 +85,7 @@ pub fn reserve_space(file: &File, bytes: u64, data: impl IntoIterator<Item = Ran
 
 /// Fails if `file` can't become `bytes` long, without allocating all of them.
 fn probe_size(file: &File, bytes: u64, by_fuse: bool) -> io::Result<()> {
+    // File systems without a block device have the device number 0:n.
     let is_on_device = rustix::fs::major(rustix::fs::fstat(file)?.st_dev) != 0;
     match (by_fuse, is_on_device) {
         // Network and overlay file systems accept a byte at any offset at once.
@@ -108,6 +110,7 @@ pub fn zero_range(file: &File, range: Range<u64>) -> io::Result<()> {
     if start >= end {
         return Ok(());
     }
+    // PUNCH_HOLE is only valid with KEEP_SIZE (fallocate(2)).
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     if rustix::fs::fallocate(file, flags, start, end - start).is_ok() {
         return Ok(());
@@ -115,6 +118,7 @@ pub fn zero_range(file: &File, range: Range<u64>) -> io::Result<()> {
     // A range that is a hole already reads as zeros, and writing it would allocate space.
     match rustix::fs::seek(file, SeekFrom::Data(start)) {
         Ok(data) if data >= end => return Ok(()),
+        // ENXIO: no data from `start` to the end of the file.
         Err(Errno::NXIO) => return Ok(()),
         _ => {}
     }
@@ -137,6 +141,7 @@ pub fn is_locking_unsupported(why: &io::Error) -> bool {
 fn sync_file_systems<F: AsFd>(files: &[F]) -> io::Result<()> {
     let mut synced = HashSet::new();
     for file in files {
+        // One syncfs for each file system, whichever of its files it is called with.
         if synced.insert(rustix::fs::fstat(file)?.st_dev) {
             rustix::fs::syncfs(file)?;
         }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 /// created placeholder (exFAT by FUSE, network shares without hard links).
 pub(super) fn rename_exclusive(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
     match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        // EINVAL: the file system has no RENAME_NOREPLACE (rename(2)).
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         renamed => return Ok(renamed?),
     }

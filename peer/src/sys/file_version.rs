@@ -59,6 +59,7 @@ impl FileVersion {
 
     /// Returns true if every change after `now_ns` results in other times.
     pub fn is_settled_at(&self, now_ns: i64) -> bool {
+        // A later change within one step of the clock can leave the same time.
         let step = if self.has_coarse_times() { COARSE_STEP_NS } else { FINE_STEP_NS };
         self.ctime_ns != 0 && self.mtime_ns.max(self.ctime_ns).saturating_add(step) <= now_ns
     }

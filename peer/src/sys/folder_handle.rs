@@ -110,6 +110,7 @@ impl FolderHandle {
     pub fn open_or_create_subfolder(&self, name: &str) -> io::Result<Self> {
         let name: &OsStr = &disk_name(name);
         match rustix::fs::mkdirat(&self.0, name, NEW_FOLDER_MODE) {
+            // An existing entry may be a link that others placed there; NOFOLLOW below refuses it.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
@@ -147,6 +148,7 @@ impl FolderHandle {
     /// Returns the system's error, or an error for anything that is not a regular file.
     pub fn open_or_create(&self, name: &str) -> io::Result<File> {
         let name: &OsStr = &disk_name(name);
+        // NONBLOCK: opening a fifo that others placed there must not block.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         self.open_file(name, flags)
     }
@@ -192,6 +194,7 @@ impl FolderHandle {
     /// Returns the system's error.
     pub fn set_modified(&self, seconds: i64, nanoseconds: u32) -> io::Result<()> {
         let last_modification = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+        // UTIME_OMIT leaves the access time unchanged (utimensat(2)).
         let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         Ok(rustix::fs::futimens(&self.0, &Timestamps { last_access, last_modification })?)
     }
@@ -262,6 +265,7 @@ impl FolderHandle {
         let bytes = (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize));
         let files = (stat.f_files > 0).then_some(stat.f_favail);
         let is_btrfs = certs::file_system_kind_of(&self.0).is_ok_and(|kind| kind == BTRFS);
+        // Too large a unit would report a full disk that isn't; too small a one is only less exact.
         let block = if is_btrfs { 1 } else { stat.f_frsize.min(MAX_BLOCK_BYTES) };
         Ok(FreeSpace { device: rustix::fs::fstat(&self.0)?.st_dev, bytes, files, block })
     }
@@ -271,6 +275,7 @@ impl FolderHandle {
         const PROBE_BYTES: u64 = 1 << 20;
         const BLOCK_BYTES: u64 = 512;
         let name = format!(".vizinho-holes-{}", std::process::id());
+        // A failure here is reported by whoever writes the file.
         let Ok(probe) = self.create(&name) else { return true };
         let taken =
             probe.set_len(PROBE_BYTES).and_then(|()| probe.metadata()).map(|probe| probe.blocks() * BLOCK_BYTES);
@@ -308,6 +313,7 @@ impl FolderHandle {
             return false;
         }
         let me = rustix::process::geteuid();
+        // What can't be examined is tried: a real obstacle shows itself then.
         let (Ok(folder), Ok(file)) =
             (rustix::fs::fstat(&self.0), rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW))
         else {
@@ -341,6 +347,7 @@ impl FolderHandle {
     /// Returns the error of `fstat(2)`.
     pub fn is_sole_owner(&self, file: &File) -> io::Result<bool> {
         let metadata = file.metadata()?;
+        // Another name may lie in a folder that others can write to.
         if metadata.nlink() > 1 {
             return Ok(false);
         }
@@ -416,6 +423,7 @@ pub fn is_owner_only(metadata: &Metadata) -> bool {
 /// # Errors
 /// Returns the system's error.
 pub fn make_executable(file: &File) -> io::Result<()> {
+    // The execute bits follow the read bits, as the umask left them.
     let mode = file.metadata()?.mode() & 0o777;
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode | ((mode & 0o444) >> 2)))?)
 }
@@ -433,6 +441,7 @@ pub fn make_owner_only(file: &File) -> io::Result<()> {
 /// it.
 fn open_folder(at: impl AsFd, path: impl Arg + Copy, extra: OFlags) -> rustix::io::Result<OwnedFd> {
     match rustix::fs::openat(&at, path, FOLDER_FLAGS | extra, Mode::empty()) {
+        // O_PATH needs no permission on the folder itself (open(2)).
         Err(Errno::ACCESS) => rustix::fs::openat(&at, path, PATH_FLAGS | extra, Mode::empty()),
         opened => opened,
     }
@@ -440,6 +449,7 @@ fn open_folder(at: impl AsFd, path: impl Arg + Copy, extra: OFlags) -> rustix::i
 
 /// Returns the attributes of an entry; none if the file system doesn't report them.
 fn attributes(folder: &OwnedFd, name: &OsStr, flags: AtFlags) -> StatxAttributes {
+    // Attributes come without being requested in the mask (statx(2)).
     let stat = rustix::fs::statx(folder, name, flags, StatxFlags::empty());
     stat.map_or(StatxAttributes::empty(), |stat| stat.stx_attributes)
 }

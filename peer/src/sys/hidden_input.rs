@@ -41,6 +41,7 @@ impl HiddenInputGuard {
         let terminal = job_control::open_terminal()?;
         let modes = tcgetattr(&terminal)?;
         let mut hidden = modes.clone();
+        // Without ISIG, Ctrl-C arrives as a byte: the reader restores the terminal before it ends.
         hidden.local_modes -= LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
         // Saved before the change, so that a signal between the two finds the modes to restore.
         *SAVED_MODES.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);

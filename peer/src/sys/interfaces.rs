@@ -40,6 +40,7 @@ pub fn local_addresses() -> Vec<LocalAddress> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
     let (mut kinds, passing) = (HashMap::new(), transient_addresses());
     let local = |one: if_addrs::Interface| {
+        // IPv4-mapped IPv6 addresses become IPv4 addresses.
         let ip = one.ip().to_canonical();
         let is_loopback = one.is_loopback();
         let kind = *kinds
@@ -71,6 +72,7 @@ impl LocalAddress {
 pub fn route_source(address: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
+    // Connecting a UDP socket looks up the route and sends nothing (connect(2)).
     socket.connect(address).ok()?;
     Some(socket.local_addr().ok()?.ip().to_canonical())
 }
@@ -96,11 +98,13 @@ pub fn link_local_interfaces(local: &[LocalAddress]) -> Vec<(u32, &str)> {
     let has_one = |one: &&LocalAddress| {
         one.kind != InterfaceKind::Loopback && matches!(one.ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
     };
+    // A set, because an interface has one entry for each address.
     let found: BTreeSet<_> = local.iter().filter(has_one).map(|one| (one.kind, one.index, &*one.interface)).collect();
     found.into_iter().map(|(_, index, name)| (index, name)).collect()
 }
 
 fn any_socket() -> Option<UdpSocket> {
+    // The ioctls accept any socket; a machine may lack one of both address families.
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).or_else(|_| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))).ok()
 }
 

@@ -45,6 +45,7 @@ static TERMINATION_REQUEST: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 pub fn watch_termination_signals(signals: &[i32]) -> io::Result<()> {
     let asked = TERMINATION_REQUEST.get_or_init(Arc::default);
     for signal in signals {
+        // The handler only stores a number, which is safe at any point of the program.
         flag::register_usize(*signal, asked.clone(), usize::try_from(*signal).unwrap_or(0))?;
     }
     Ok(())
@@ -97,6 +98,7 @@ pub fn is_in_background() -> bool {
 
 /// Returns true if another process group is in the foreground of `terminal`. Returns false without job control.
 pub(crate) fn is_controlled_by_others(terminal: impl AsFd, is_terminal: bool) -> bool {
+    // Fails with ENOTTY for a terminal that isn't the controlling one.
     is_terminal && tcgetpgrp(terminal).is_ok_and(|front| front != getpgrp())
 }
 
@@ -104,6 +106,7 @@ pub(crate) fn is_controlled_by_others(terminal: impl AsFd, is_terminal: bool) ->
 /// doesn't tell.
 pub fn is_signal_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Bit n - 1 of the mask stands for signal n (proc_pid_status(5)).
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     u32::try_from(signal - 1).is_ok_and(|bit| bit < 64 && mask & (1 << bit) != 0)
@@ -119,6 +122,7 @@ pub fn allow_termination_while_stopped() -> io::Result<()> {
     let stopped = STOPPED_IN_BACKGROUND.get_or_init(Arc::default);
     let always = Arc::new(AtomicBool::new(true));
     for signal in [Signal::TTIN.as_raw(), Signal::TTOU.as_raw()] {
+        // An ignored signal doesn't stop this process, and a handler would change that.
         if is_signal_ignored(signal) {
             continue;
         }
@@ -151,6 +155,7 @@ pub fn terminate_by_signal(signal: i32) {
 pub fn open_terminal() -> io::Result<File> {
     let input = io::stdin();
     if input.is_terminal() {
+        // A duplicate, because dropping a `File` on descriptor 0 would close standard input.
         return Ok(File::from(input.as_fd().try_clone_to_owned()?));
     }
     File::open("/dev/tty")

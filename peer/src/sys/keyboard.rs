@@ -39,6 +39,7 @@ impl KeyboardReader {
     pub fn open() -> io::Result<Self> {
         let (resized, tell) = UnixStream::pair()?;
         resized.set_nonblocking(true)?;
+        // The signal handler writes to it, and must not block when it is full.
         tell.set_nonblocking(true)?;
         pipe::register(Signal::WINCH.as_raw(), tell)?;
         Ok(Self { terminal: job_control::open_terminal()?, resized })
@@ -57,6 +58,7 @@ impl KeyboardReader {
         let mut ready = [PollFd::new(&self.terminal, PollFlags::IN), PollFd::new(&self.resized, PollFlags::IN)];
         match poll(&mut ready, timeout.as_ref()) {
             Ok(_) => {}
+            // Returned to the caller, which may have to act on the signal.
             Err(Errno::INTR) => return Ok(KeyboardPoll { read: 0, is_resized: false }),
             Err(why) => return Err(why.into()),
         }
@@ -71,10 +73,12 @@ impl KeyboardReader {
         }
         // A read from the background would stop this process (SIGTTIN).
         if job_control::is_controlled_by_others(&self.terminal, true) {
+            // The bytes stay readable, so `poll` alone would return at once again and again.
             std::thread::sleep(BACKGROUND_POLL_INTERVAL);
             return Ok(KeyboardPoll { read: 0, is_resized });
         }
         match self.terminal.read(buffer) {
+            // In raw mode, no key produces an end of file: the terminal is gone.
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(read) => Ok(KeyboardPoll { read, is_resized }),
             Err(why) if matches!(why.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {

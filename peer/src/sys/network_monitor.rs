@@ -66,6 +66,7 @@ impl NetworkMonitor {
             };
             tokio::select! {
                 () = message => self.is_unsettled = true,
+                // Counted from the last reading, so that frequent cancellation doesn't postpone it.
                 () = tokio::time::sleep_until(self.last_reading.monotonic + POLL_INTERVAL) => {
                     let before = std::mem::replace(&mut self.last_reading, ClockReading::now());
                     if self.last_reading.slept_since(before) {
@@ -95,6 +96,7 @@ impl ClockReading {
     fn slept_since(self, before: Self) -> bool {
         let passed = self.monotonic.saturating_duration_since(before.monotonic);
         let of_day = self.wall_clock.duration_since(before.wall_clock).unwrap_or_default();
+        // CLOCK_MONOTONIC, tokio's clock, doesn't advance during suspend (clock_gettime(2)).
         of_day > passed + MIN_SLEEP
     }
 }
@@ -125,6 +127,7 @@ impl NetworkMessages {
     async fn wait(&self) {
         /// Most messages drained before other tasks run.
         const AT_ONCE: usize = 64;
+        // Longer messages are truncated, because their content isn't read.
         let mut buffer = [0_u8; 512];
         loop {
             if self.0.readable().await.is_err() {

@@ -48,6 +48,7 @@ pub fn classify_output(path: &Path) -> OutputTarget {
     if kind.is_socket() {
         OutputTarget::Unusable("it is a socket")
     } else if kind.is_block_device() {
+        // Writing there would destroy the file system on it.
         OutputTarget::Unusable("it is a disk")
     } else if kind.is_char_device()
         && let Some(why) = device_fault(path)
@@ -84,11 +85,13 @@ pub fn open_stream(path: &Path) -> io::Result<Option<File>> {
         }
     }
     // Append: a file behind a descriptor keeps its content.
+    // NOCTTY: a terminal must not become this process's controlling one. NONBLOCK: don't wait for a reader.
     let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
     let file = match OpenOptions::new().append(true).custom_flags(flags).open(path) {
         Err(why)
             if is_errno(&why, Errno::NXIO) && std::fs::metadata(path).is_ok_and(|path| path.file_type().is_fifo()) =>
         {
+            // ENXIO of a fifo: nobody has it open for reading (open(2)).
             return Ok(None);
         }
         file => file?,
@@ -110,6 +113,7 @@ fn duplicate(number: &str) -> io::Result<Option<File>> {
     let descriptor = match taken {
         Ok(descriptor) => descriptor,
         // Linux before 5.6 and some containers have no pidfd_getfd.
+        // Standard error is always open, and can be duplicated without pidfd.
         Err(Errno::NOSYS | Errno::PERM) if number == 2 => io::stderr().as_fd().try_clone_to_owned()?,
         Err(Errno::NOSYS | Errno::PERM) => return Ok(None),
         Err(why) => return Err(why.into()),
@@ -156,6 +160,7 @@ fn descriptor_of_path(path: &Path) -> Option<(bool, String)> {
             let own = PathBuf::from(format!("/proc/{}", std::process::id()));
             return Some((parent.starts_with(own), name.to_owned()));
         }
+        // One link at a time: canonicalize would go through the descriptor to its file.
         path = parent.join(parent.join(name).read_link().ok()?);
     }
     None

@@ -9,12 +9,14 @@ const COMMAND_CHARS: usize = 60;
 /// unknown.
 pub fn is_process_stopped(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
+        // T: stopped by a signal; t: by a debugger (proc_pid_stat(5)).
         .is_ok_and(|stat| matches!(parse_process_state(&stat), Some('T' | 't')))
 }
 
 /// Returns the command line of a process, without the folder of its program.
 pub fn process_command(pid: u32) -> Option<String> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    // The kernel separates arguments by NUL (proc_pid_cmdline(5)).
     let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     let words: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let (program, arguments) = words.split_first()?;

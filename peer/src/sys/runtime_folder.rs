@@ -46,6 +46,7 @@ fn first_private_folder(candidates: impl IntoIterator<Item = PathBuf>) -> io::Re
 /// Returns true if the process at a socket's other end belongs to this user or to root.
 pub fn is_trusted_uid(uid: u32) -> bool {
     let own = geteuid();
+    // root may use the profile of any user, whose node then answers.
     own.is_root() || uid == own.as_raw() || uid == 0
 }
 
@@ -57,6 +58,7 @@ pub fn is_file_locking_unsupported(error: &io::Error) -> bool {
 
 fn make_private_folder(path: PathBuf) -> io::Result<PathBuf> {
     match DirBuilder::new().mode(0o700).create(&path) {
+        // In /tmp, another user may have made it first; the check below decides.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }

@@ -10,6 +10,7 @@ const ZONE_PREFIXES: [&str; 3] = ["./", "posix/", "right/"];
 
 /// Returns the time zone named by `TZ`, or else that of the machine.
 pub fn time_zone() -> TimeZone {
+    // Determined once, so that all times in one run agree.
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     let named = || {
         let name = std::env::var("TZ").ok()?;

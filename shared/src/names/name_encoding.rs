@@ -79,6 +79,7 @@ pub fn display_name(name: &str) -> Cow<'_, str> {
         if place > 0 {
             shown.push('/');
         }
+        // Decoded first, so that an encoded escape sequence meets the filter as well.
         let raw = decode_component(component);
         for chunk in raw.utf8_chunks() {
             shown.push_str(&safe_line(chunk.valid()));
@@ -99,6 +100,7 @@ fn try_encode(raw: &[u8]) -> Result<Cow<'_, str>, NameError> {
     }
     if let Ok(text) = std::str::from_utf8(raw)
         && !text.contains(needs_escape)
+        // A literal name that looks encoded is encoded as well.
         && try_decode(text).is_none()
     {
         return check_component_len(Cow::Borrowed(text));
@@ -106,6 +108,7 @@ fn try_encode(raw: &[u8]) -> Result<Cow<'_, str>, NameError> {
     let mut escaped = Vec::with_capacity(raw.len());
     for chunk in raw.utf8_chunks() {
         for c in chunk.valid().chars() {
+            // Flags are per byte, since runs may join characters and bytes that are no UTF-8.
             escaped.extend(std::iter::repeat_n(c == ESCAPE || needs_escape(c), c.len_utf8()));
         }
         escaped.extend(chunk.invalid().iter().map(|_| true));

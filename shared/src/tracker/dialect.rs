@@ -50,6 +50,7 @@ pub fn encode_cmd_names<'a>(
     for (index, name) in names.enumerate() {
         let comma = if index == 0 { "" } else { "," };
         let more = format!("{comma}{}", serde_json::Value::from(name));
+        // The end that would follow counts, too: `total` takes space only if names are missing.
         if line.len() + more.len() + end(index + 1).len() > MAX_PLAIN_REPLY_BYTES {
             line.extend_from_slice(end(index).as_bytes());
             return line;

@@ -173,9 +173,11 @@ impl SearchWords {
     /// Returns the words of `text`, or `None` if there are none, more than [`MAX_FIND_WORDS`], or `text` is longer than
     /// a file name.
     pub fn new(text: &str) -> Option<Self> {
+        // A longer text matches no name, and isn't worth the work of folding it.
         if text.len() > MAX_FILE_NAME_BYTES {
             return None;
         }
+        // One word more than allowed shows that there are too many.
         let words: Vec<String> = search_words(text).take(MAX_FIND_WORDS + 1).collect();
         (1..=MAX_FIND_WORDS).contains(&words.len()).then_some(Self(words))
     }
@@ -190,6 +192,7 @@ impl SearchWords {
         self.0.iter().flat_map(|word| {
             let mut folded = String::with_capacity(word.len());
             push_folded(&mut folded, word);
+            // Segmented like names: in a script without blanks, each character must begin a word.
             segment_words(&folded).map(str::to_owned).collect::<Vec<_>>()
         })
     }

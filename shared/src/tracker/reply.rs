@@ -185,6 +185,7 @@ pub fn encode_error(id: Option<&str>, refusal: &TrackerRefusal, retry_after_ms: 
 
 /// Starts a line with the request's id.
 pub(super) fn begin_line(id: Option<&str>) -> Vec<u8> {
+    // The id is JSON text as received, of any type, so it is copied and not serialized.
     let mut line = Vec::with_capacity(128);
     line.push(b'{');
     if let Some(id) = id {
@@ -207,6 +208,7 @@ pub(super) fn append_fields<T: Serialize>(line: &mut Vec<u8>, body: &T) -> Resul
         line.truncate(at);
         line.push(b'}');
     } else if let Some(brace) = line.get_mut(at) {
+        // The body is serialized as an object; its opening brace becomes a comma between both field lists.
         *brace = b',';
     }
     line.push(b'\n');

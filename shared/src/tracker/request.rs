@@ -251,6 +251,8 @@ pub fn parse_object(object: &[u8], usual: Dialect) -> ParsedRequest {
     match std::str::from_utf8(object) {
         Ok(text) => parse_text(text, usual),
         Err(_) if object.len() <= MAX_SEARCHED_BYTES => {
+            // = parse_text(&String::from_utf8_lossy} Keys are ASCII, so a lossy copy still shows id, dialect
+            // and action.
             let ParsedRequest { id, dialect, action, .. } = parse_text(&String::from_utf8_lossy(object), usual);
             ParsedRequest { id, action, ..ParsedRequest::refused(dialect, &RequestFault::NotUtf8) }
         }
@@ -285,6 +287,7 @@ fn parse_text(text: &str, usual: Dialect) -> ParsedRequest {
         Err(fault) => {
             let refused = ParsedRequest::refused(dialect, &fault);
             let unusable_name = match fault {
+                // Only a new account needs another name; elsewhere the name is that of an existing one.
                 RequestFault::User(name) if action == "REGISTER" => Some(name),
                 _ => None,
             };
@@ -362,6 +365,7 @@ impl ForwardedPerson {
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A `Debug` form may reach a log.
         f.write_str("Password(…)")
     }
 }
@@ -374,6 +378,7 @@ impl ListPeersRequest {
 
     /// Returns true if all users are requested, with or without files.
     pub fn is_unfiltered(&self) -> bool {
+        // == Self::default()} Compared with the default, so that a later field can't be forgotten here.
         Self { with_files: None, ..self.clone() } == Self::default()
     }
 }

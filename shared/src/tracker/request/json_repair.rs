@@ -40,6 +40,7 @@ pub(super) fn repair_json(text: &str) -> Option<String> {
             return None;
         }
     }
+    // No replacement was made, so the text fails for another reason.
     if copied == 0 {
         return None;
     }
@@ -59,11 +60,13 @@ fn fix_in_string(byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
 /// Returns the length of the next unit outside strings, and its replacement if it needs one.
 fn fix_outside_string(before: u8, byte: u8, rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
     match byte {
+        // Only where a value may begin: elsewhere these bytes are an error that the parser reports.
         b'N' | b'I' | b'-' if matches!(before, b':' | b',' | b'[') => {
             let is_here =
                 |word: &&&[u8]| rest.starts_with(word) && !rest.get(word.len()).is_some_and(u8::is_ascii_alphanumeric);
             NON_FINITE_WORDS.iter().find(is_here).map_or((1, None), |word| (word.len(), Some("null".into())))
         }
+        // A comma that follows no value stays, and the parser rejects it.
         b',' if !matches!(before, 0 | b':' | b',' | b'[' | b'{') => {
             let next = rest.iter().skip(1).find(|next| !next.is_ascii_whitespace());
             (1, matches!(next, Some(b'}' | b']')).then_some(Cow::Borrowed("")))

@@ -85,6 +85,7 @@ impl<'a, M> LenientValue<'a, M> {
             Self::Unsigned(number @ (0 | 1)) => Ok(Some(*number == 1)),
             Self::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
                 "" => Ok(None),
+                // "sim" and "não" are Portuguese, the language of the exercise.
                 "true" | "1" | "yes" | "sim" => Ok(Some(true)),
                 "false" | "0" | "no" | "nao" | "não" => Ok(Some(false)),
                 _ => Err(WrongType),
@@ -105,6 +106,7 @@ fn parse_unsigned(text: &str) -> Result<u64, WrongType> {
 
 fn exact_unsigned(number: f64) -> Result<u64, WrongType> {
     let is_exact = number.fract() == 0.0 && (0.0..=MAX_EXACT_INTEGER).contains(&number);
+    // The cast is exact: the number is whole and at most 2^53.
     if is_exact { Ok(number as u64) } else { Err(WrongType) }
 }
 

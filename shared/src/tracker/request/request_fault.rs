@@ -264,6 +264,7 @@ impl RejectedFiles {
     /// Counts a left-out file. `shown` describes it and is called only for the first few.
     pub(super) fn note(&mut self, shown: impl FnOnce() -> String, fault: FileFault) {
         self.count += 1;
+        // Bounded, because a request may have 100,000 invalid files.
         if self.first.len() < NAMED {
             self.first.push((shown(), fault));
         }

@@ -185,6 +185,7 @@ impl<'a> FileItem<'a> {
 
     fn read_value(raw: &'a RawValue) -> Option<LenientValue<'a, FileFields<LenientValue<'a>>>> {
         if !raw.get().starts_with('{') {
+            // Not an object: kept as a value, so that a reply can quote it.
             return LenientValue::read(raw).ok();
         }
         let FileFields { name, size, hash } = serde_json::from_str::<FileFields<&RawValue>>(raw.get()).ok()?;
@@ -230,7 +231,9 @@ impl<'de, F: Deserialize<'de>> Visitor<'de> for FieldsVisitor<F> {
         let mut fields = RequestFields { values: [None; FieldName::COUNT], files: None };
         while let Some(ParsedFieldName(key)) = map.next_key()? {
             match key {
+                // Fields of newer versions are allowed, but their values must be JSON.
                 None => drop(map.next_value::<IgnoredAny>()?),
+                // Parsed in this pass: most of a long request is its files.
                 Some(FieldName::Files) => fields.files = map.next_value::<Option<F>>()?.or(fields.files),
                 Some(key) => {
                     let value: &RawValue = map.next_value()?;
@@ -305,6 +308,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for FileFieldsVisitor<V> {
                     continue;
                 }
             };
+            // A later null doesn't remove an earlier value.
             *place = map.next_value::<Option<V>>()?.or(place.take());
         }
         Ok(file)

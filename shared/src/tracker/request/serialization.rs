@@ -28,6 +28,7 @@ impl Serialize for TrackerRequest {
                 map.serialize_entry("mode", mode)?;
                 proof.write(&mut map)?;
             }
+            // Absent fields matter: a request without any is the complete list.
             Self::ListPeers(ListPeersRequest { user, name, hash, limit, cursor, with_files }) => {
                 map.serialize_entry("action", "LIST_PEERS")?;
                 serialize_optional(&mut map, "user", user.as_ref())?;

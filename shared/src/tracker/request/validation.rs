@@ -76,8 +76,10 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
 
     /// Returns the action's name.
     pub(super) fn action(&self) -> FieldResult<&'static str> {
+        // `cmd` decides if both are present, as for the dialect.
         let key = if self.value(FieldName::Cmd).is_some() { FieldName::Cmd } else { FieldName::Action };
         let raw = self.value(key).ok_or(RequestFault::NoAction)?;
+        // A number is no action's name, though `text` would accept it.
         if !raw.get().starts_with('"') {
             return Err(RequestFault::Field(key, FieldFault::NotText));
         }
@@ -242,6 +244,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
 
     fn register_files(&mut self) -> FieldResult<(RegisterFilesRequest, RejectedFiles)> {
         let items = match self.files.take().ok_or(RequestFault::Missing(FieldName::Files))? {
+            // The list holds one item more at most, whatever the request sent.
             FileItems::List(items) if items.len() > MAX_FILES_PER_USER => return Err(too_many_files_fault()),
             FileItems::List(items) => items,
             FileItems::Other => return Err(RequestFault::Field(FieldName::Files, FieldFault::NotAList)),
@@ -255,6 +258,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
                 Err((shown, fault)) => left_out.note(|| shown.unwrap_or_else(|| format!("files[{index}]")), fault),
             }
         }
+        // An empty list is a valid request: it removes all files in `replace` mode.
         if files.is_empty() && left_out.count() > 0 {
             return Err(RequestFault::NoFileKept(left_out));
         }
@@ -278,6 +282,7 @@ impl<'a> RequestFields<'a, FileItems<'a>> {
         Ok(ListPeersRequest {
             user: self.optional_user()?,
             name: self.non_empty_text(FieldName::Name)?.map(name).transpose()?,
+            // An empty hash is a filter as well: files may be registered without one.
             hash: self.text(FieldName::Hash)?.map(|text| hash_text(&text)).transpose()?,
             limit: self.limit()?,
             cursor: self.non_empty_text(FieldName::Cursor)?.as_deref().map(user_name).transpose()?,
