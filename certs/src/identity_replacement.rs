@@ -91,8 +91,8 @@ impl IdentityReplacement {
         Ok(aside)
     }
 
-    /// Removes the new identity, of which nobody knows. One that an earlier attempt left is kept, because others may
-    /// know it.
+    /// Removes the new identity, which is unknown to others. One that an earlier attempt left is kept, because others
+    /// may know it.
     ///
     /// # Errors
     /// Returns [`IdentityError::Storage`] if the file can't be removed.

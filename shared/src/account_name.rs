@@ -15,8 +15,8 @@
 //! computed in this order:
 //!
 //! 1. `.`, `_` and `-`, one or several in a row, are removed, except that between two digits they become a `.`: `v1-2`
-//!   is not `v12`. Between two characters that look like digits (`l`, `i` and `o` included) both readings count, as in
-//!   `vl-2`;
+//!    is not `v12`. Between two characters that look like digits (`l`, `i` and `o` included) both readings count, as in
+//!    `vl-2`;
 //! 2. each `1` and each capital `I` is read as `l` and as `i`;
 //! 3. letters become lower case, and `0` becomes `o`;
 //! 4. `m` becomes `rn`, and `w` becomes `vv`.

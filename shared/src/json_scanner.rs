@@ -169,11 +169,10 @@ impl JsonScanner {
             let next = match self.state {
                 ScanState::Inside { depth, string } => self.step(byte, depth, string)?,
                 ScanState::Opened { after_nul } if is_space(byte) => Some(ScanState::Opened { after_nul }),
-                // `00 00 00 7b` is a big-endian length of 123, and the real object begins with the second
-                // brace.
+                // `00 00 00 7b` is a big-endian length of 123; the object begins with the second brace.
                 ScanState::Opened { after_nul: true } if byte == b'{' => return Err(ScanError::NotAnObject(byte)),
-                // `7b 00 00 00` is a little-endian length of 123. No control character may follow a brace in
-                // JSON.
+                // `7b 00 00 00` is a little-endian length of 123. In JSON, white space is the only control
+                // character that may follow a brace.
                 ScanState::Opened { .. } if byte.is_ascii_control() => return Err(ScanError::NotAnObject(byte)),
                 ScanState::Opened { .. } | ScanState::Between { .. } => self.step(byte, 1, StringState::Outside)?,
             };

@@ -324,7 +324,7 @@ pub struct FolderTime {
 }
 
 impl FileStat {
-    /// Describes a complete file of which only the content is known: without a time, not executable, readable by all.
+    /// Describes a complete file by its content alone: without a time, not executable, readable by all.
     pub const fn new(name: FileName, hash: ContentHash, layout: &GroupLayout) -> Self {
         Self {
             name,

@@ -22,8 +22,8 @@ const FAST_RESERVE_KINDS: [u64; 5] = [
     0xCA45_1A4E, // bcachefs
 ];
 
-/// File systems that extend a file by recording its length. FAT, exFAT and some FUSE file systems write zeros, which
-/// takes minutes and can't be interrupted.
+/// Further file systems that extend a file by recording its length, in addition to [`FAST_RESERVE_KINDS`]. FAT, exFAT
+/// and some FUSE file systems write zeros, which takes minutes and can't be interrupted.
 const FAST_EXTEND_KINDS: [u64; 5] = [
     0x0102_1994, // tmpfs
     0x8584_58F6, // ramfs

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-/// The size, times and inode of a file, of which at least one changes with the content.
+/// A file's size, times and inode. At least one of them changes with the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileVersion {
     /// Size in bytes.

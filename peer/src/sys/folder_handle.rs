@@ -275,7 +275,7 @@ impl FolderHandle {
         const PROBE_BYTES: u64 = 1 << 20;
         const BLOCK_BYTES: u64 = 512;
         let name = format!(".vizinho-holes-{}", std::process::id());
-        // A failure here is reported by whoever writes the file.
+        // The same failure is reported when the file itself is written.
         let Ok(probe) = self.create(&name) else { return true };
         let taken =
             probe.set_len(PROBE_BYTES).and_then(|()| probe.metadata()).map(|probe| probe.blocks() * BLOCK_BYTES);
@@ -351,7 +351,7 @@ impl FolderHandle {
         if metadata.nlink() > 1 {
             return Ok(false);
         }
-        // FAT, exFAT and network shares give all files one owner, whoever created them.
+        // FAT, exFAT and network shares give all files one owner, whichever user created them.
         Ok(metadata.uid() == rustix::process::geteuid().as_raw() || Some(metadata.uid()) == self.owner_of_new_files())
     }
 

@@ -220,7 +220,7 @@ mod tests {
             ("half ␛ open".as_bytes(), "half ␛ open"),
             ("␛0a␛".as_bytes(), "␛0a␛"),
             ("␛41␛".as_bytes(), "␛41␛"),
-            // It would be a stand-in by chance.
+            // A literal name that looks encoded.
             ("a␛0A␛b".as_bytes(), "a␛E2909B3041E2909B␛b"),
             ("a\n␛".as_bytes(), "a␛0AE2909B␛"),
         ] {
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(display_name("half ␛ open"), "half ␛ open");
     }
 
-    /// As the version had it that knew no stand-ins.
+    /// The check of names in versions without the encoding.
     fn was_a_component(text: &str) -> bool {
         text.parse::<FileName>().is_ok() && !text.contains('/')
     }

@@ -237,7 +237,7 @@ pub struct ParsedRequest {
     pub request: Result<TrackerRequest, TrackerRefusal>,
 }
 
-/// Longest prefix of an object that is searched for its id and dialect if it is not UTF-8.
+/// Longest object that is searched for its id although it is not UTF-8, and longest prefix searched for the dialect.
 const MAX_SEARCHED_BYTES: usize = 64 * 1024;
 
 /// Parses the text of one object, see [`parse_object`].
