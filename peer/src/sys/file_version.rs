@@ -23,7 +23,7 @@ pub struct FileVersion {
 pub enum VersionChange {
     /// The same version of the same file.
     Unchanged,
-    /// Size and modification time are equal, another attribute differs: chmod, a rename or link, a copy that keeps times,
+    /// Size and modification time are equal, another attribute differs: chmod, a rename or link, a copy with its times,
     /// a network file system that renumbers inodes. The content can differ only if a program set the modification time
     /// back.
     Attributes,
